@@ -1,0 +1,127 @@
+//! The cold start: everything an instance needs, put together once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use crate::cache::{Cache, RedisUrl};
+use crate::config::{CacheConfig, Complaint, Config, process_environment};
+use crate::secrets::Secrets;
+use crate::service::FlagService;
+use crate::store::{DatabaseUrl, PostgresStore, Store};
+use crate::telemetry::{Instance, LogStyle, start_logging};
+
+/// All that Redis gets of a cold start, so that an instance answers within half a second of its
+/// start whatever Redis does.
+const FIRST_CONNECT: Duration = Duration::from_millis(450);
+
+/// What an instance has: settings, the service, and how it logs.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// Answers questions about flags.
+    pub service: FlagService,
+    /// How lines are written.
+    pub instance: Instance,
+    answered: AtomicBool,
+}
+
+impl App {
+    /// Puts an app together.
+    #[must_use]
+    pub fn new(config: Config, service: FlagService, instance: Instance) -> Self {
+        Self {
+            config,
+            service,
+            instance,
+            answered: AtomicBool::new(false),
+        }
+    }
+
+    /// The cold start of a function: settings from the environment, secrets, Redis and the store.
+    ///
+    /// It never fails. Whatever cannot be had is a log line that says what to do, and the instance
+    /// runs on what it has.
+    pub async fn cold_start() -> Self {
+        let style = match process_environment("AWS_LAMBDA_LOG_FORMAT").as_deref() {
+            Some("Text") => LogStyle::Human,
+            Some(_) | None => LogStyle::Json,
+        };
+        start_logging(style);
+        let (config, complaints) = Config::from_process();
+        for Complaint(text) in complaints {
+            warn!(domain = "config", "{text}");
+        }
+        let name = |variable: &str| process_environment(variable).unwrap_or_default();
+        let instance = Instance {
+            style,
+            function: name("AWS_LAMBDA_FUNCTION_NAME"),
+            version: name("AWS_LAMBDA_FUNCTION_VERSION"),
+        };
+        let secrets = Secrets::default();
+        let (cache, store) = tokio::join!(
+            connect_cache(&config.cache, &secrets),
+            open_store(&config, &secrets)
+        );
+        let service = FlagService::new(cache, store, config.snapshot_max_age);
+        Self::new(config, service, instance)
+    }
+
+    /// Whether this is the first time that anyone asks.
+    pub fn is_first_request(&self) -> bool {
+        !self.answered.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// Redis, if it is configured and its URL can be had and makes sense.
+pub async fn connect_cache(config: &CacheConfig, secrets: &Secrets) -> Option<Cache> {
+    let url = match secrets.resolve(&config.url).await {
+        Ok(Some(url)) => url,
+        Ok(None) => return None,
+        Err(why) => {
+            error!(domain = "config", error = %why, "Redis connection failed, using fallback");
+            return None;
+        }
+    };
+    match RedisUrl::parse(url.expose()) {
+        Ok(mut url) => {
+            url.cluster |= config.cluster;
+            Some(Cache::connect(url, config.clone(), FIRST_CONNECT).await)
+        }
+        Err(why) => {
+            error!(domain = "config", error = %why, "Invalid REDIS_URL");
+            None
+        }
+    }
+}
+
+async fn open_store(config: &Config, secrets: &Secrets) -> Store {
+    match secrets.resolve(&config.database.url).await {
+        Ok(Some(url)) => open_postgres(config, url.expose()),
+        Ok(None) => {
+            let why = "no database is configured; set DATABASE_URL or DATABASE_SECRET_ARN";
+            error!(domain = "config", "{why}");
+            Store::Absent(why.to_owned())
+        }
+        Err(why) => {
+            error!(domain = "config", error = %why, "the database URL cannot be had");
+            Store::Absent(why)
+        }
+    }
+}
+
+/// PostgreSQL at this URL, connected when first needed.
+#[must_use]
+pub fn open_postgres(config: &Config, url: &str) -> Store {
+    let opened = DatabaseUrl::parse(url)
+        .map_err(|why| why.to_string())
+        .and_then(|url| PostgresStore::new(&url, &config.database));
+    match opened {
+        Ok(store) => Store::Postgres(store),
+        Err(why) => {
+            error!(domain = "config", error = %why, "Invalid DATABASE_URL");
+            Store::Absent(why)
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Redis on the wire: the only file that knows fred.
+//!
+//! It sends one command once and says how that went. Retries, breakers and rebuilding belong to the
+//! guard. Another client could take fred's place here and nothing else would change.
+
+use std::time::Duration;
+
+use fred::clients::{Client, Pool as FredPool};
+use fred::error::{Error as FredError, ErrorKind};
+use fred::interfaces::{ClientLike, HashesInterface, LuaInterface};
+use fred::types::config::{
+    Config as FredConfig, Options, ReconnectPolicy, ServerConfig, TlsConfig, TlsConnector,
+};
+use fred::types::{Builder, ConnectHandle, Value};
+
+use super::entry;
+use super::url::RedisUrl;
+use crate::config::CacheConfig;
+use crate::tls;
+
+/// Something to ask of Redis.
+#[derive(Debug)]
+pub(super) enum Command<'a> {
+    /// The revision of the entry at this key.
+    Revision { key: &'a str },
+    /// A script of ours on this key.
+    Run {
+        script: Script,
+        key: &'a str,
+        arguments: &'a [String],
+    },
+    /// Are you there?
+    Ping,
+}
+
+/// The scripts of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Script {
+    Read,
+    Fill,
+    Block,
+    Unblock,
+    Discard,
+}
+
+impl Script {
+    /// The text goes along each time: scripts run on misses and writes only, and a Redis that was
+    /// restarted has forgotten every script that was loaded before.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Read => include_str!("scripts/read.lua"),
+            Self::Fill => include_str!("scripts/fill.lua"),
+            Self::Block => include_str!("scripts/block.lua"),
+            Self::Unblock => include_str!("scripts/unblock.lua"),
+            Self::Discard => include_str!("scripts/discard.lua"),
+        }
+    }
+}
+
+/// What Redis said.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Reply {
+    Nothing,
+    Number(i64),
+    Text(String),
+    List(Vec<Reply>),
+    /// The key holds something that is not a hash.
+    WrongType,
+    /// Bytes that are not UTF-8, or a kind of reply that no command of ours has.
+    Nonsense,
+}
+
+/// Why Redis said nothing useful.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No reply in time. The connection may be dead without anyone having noticed.
+    TimedOut,
+    /// There is no connection.
+    NotConnected(String),
+    /// A reply, and it is no: OOM, LOADING, READONLY, NOAUTH, ….
+    Refused(String),
+}
+
+impl Failure {
+    /// A short name for logs.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "timeout",
+            Self::NotConnected(_) => "not_connected",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TimedOut => formatter.write_str("no reply in time"),
+            Self::NotConnected(why) => write!(formatter, "not connected: {why}"),
+            Self::Refused(why) => write!(formatter, "refused: {why}"),
+        }
+    }
+}
+
+impl From<FredError> for Failure {
+    fn from(error: FredError) -> Self {
+        match error.kind() {
+            ErrorKind::Timeout => Self::TimedOut,
+            ErrorKind::IO
+            | ErrorKind::Canceled
+            | ErrorKind::Routing
+            | ErrorKind::Tls
+            | ErrorKind::Protocol
+            | ErrorKind::Parse
+            | ErrorKind::Backpressure => Self::NotConnected(error.to_string()),
+            ErrorKind::Config
+            | ErrorKind::Auth
+            | ErrorKind::InvalidCommand
+            | ErrorKind::InvalidArgument
+            | ErrorKind::Url
+            | ErrorKind::Unknown
+            | ErrorKind::Cluster
+            | ErrorKind::Sentinel
+            | ErrorKind::NotFound
+            | ErrorKind::Replica => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// Some connections to Redis and the tasks behind them. Dropping it ends both.
+pub(super) struct Connections {
+    pool: FredPool,
+    tasks: Vec<ConnectHandle>,
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        // fred's `quit` can block for seconds and dropping its pool leaks these tasks.
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Connections {
+    /// Connects, all connections at once.
+    ///
+    /// # Errors
+    /// [`Failure`] when not all of them stand `within` that time.
+    pub(super) async fn open(
+        url: &RedisUrl,
+        config: &CacheConfig,
+        within: Duration,
+    ) -> Result<Self, Failure> {
+        let pool = build(url, config)?;
+        let tasks = pool.connect_pool();
+        let connections = Self { pool, tasks };
+        match tokio::time::timeout(within, connections.pool.wait_for_connect()).await {
+            Ok(Ok(())) => Ok(connections),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => Err(Failure::TimedOut),
+        }
+    }
+
+    /// Sends one command, once, and waits for the reply no longer than that.
+    pub(super) async fn send(
+        &self,
+        command: &Command<'_>,
+        within: Duration,
+    ) -> Result<Reply, Failure> {
+        let options = Options {
+            timeout: Some(within),
+            fail_fast: true,
+            max_attempts: Some(1),
+            ..Options::default()
+        };
+        let client: &Client = self.pool.next();
+        let client = client.with_options(&options);
+        let answer: Result<Value, FredError> = match command {
+            Command::Revision { key } => client.hget(*key, entry::REVISION).await,
+            Command::Run {
+                script,
+                key,
+                arguments,
+            } => client.eval(script.text(), *key, arguments.to_vec()).await,
+            Command::Ping => client.ping(None).await,
+        };
+        match answer {
+            Ok(value) => Ok(value.into()),
+            Err(error) if error.details().starts_with("WRONGTYPE") => Ok(Reply::WrongType),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a connection has given up for good.
+    pub(super) fn are_dead(&self) -> bool {
+        self.tasks.iter().any(ConnectHandle::is_finished)
+    }
+
+    /// How many connections are open right now.
+    pub(super) fn count(&self) -> usize {
+        self.pool
+            .clients()
+            .iter()
+            .map(|client| client.active_connections().len())
+            .sum()
+    }
+}
+
+fn build(url: &RedisUrl, config: &CacheConfig) -> Result<FredPool, Failure> {
+    let server = if url.cluster {
+        ServerConfig::new_clustered(vec![(url.host.clone(), url.port)])
+    } else {
+        ServerConfig::new_centralized(url.host.clone(), url.port)
+    };
+    let fred_config = FredConfig {
+        server,
+        username: url.username.clone(),
+        password: url
+            .password
+            .as_ref()
+            .map(|secret| secret.expose().to_owned()),
+        database: (!url.cluster && url.database > 0).then_some(url.database),
+        tls: tls_config(url, config)?,
+        ..FredConfig::default()
+    };
+    // For ever: with a limit the client would be dead for good after a long outage. Attempts are
+    // limited by the guard. The jitter is kept small because its default costs up to 100 ms.
+    let mut forever = ReconnectPolicy::new_exponential(0, 5, 250, 2);
+    forever.set_jitter(5);
+    let mut builder = Builder::from_config(fred_config);
+    builder
+        .set_policy(forever)
+        .with_performance_config(|performance| {
+            // A net under every command that is sent without a limit of its own.
+            performance.default_command_timeout = Duration::from_millis(250);
+        })
+        .with_connection_config(|connection| {
+            connection.connection_timeout = config.connect_timeout;
+            connection.internal_command_timeout = config.connect_timeout;
+            connection.max_command_attempts = 1;
+            connection.tcp.nodelay = Some(true);
+            // The guard decides what a LOADING or READONLY means.
+            connection.reconnect_errors = Vec::new();
+            connection.replica.lazy_connections = false;
+        });
+    Ok(builder.build_pool(config.pool_size)?)
+}
+
+fn tls_config(url: &RedisUrl, config: &CacheConfig) -> Result<Option<TlsConfig>, Failure> {
+    if !url.tls {
+        return Ok(None);
+    }
+    let authorities = match &config.ca_file {
+        Some(path) => tls::Authorities::File(path),
+        None => tls::Authorities::Public,
+    };
+    let client_config = tls::client_config(&authorities).map_err(Failure::Refused)?;
+    let connector: TlsConnector = client_config.into();
+    Ok(Some(connector.into()))
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Nothing,
+            Value::Integer(number) => Self::Number(number),
+            Value::String(text) => Self::Text(text.to_string()),
+            Value::Bytes(bytes) => {
+                String::from_utf8(bytes.to_vec()).map_or(Self::Nonsense, Self::Text)
+            }
+            Value::Array(values) => Self::List(values.into_iter().map(Self::from).collect()),
+            Value::Boolean(_) | Value::Double(_) | Value::Queued | Value::Map(_) => Self::Nonsense,
+        }
+    }
+}

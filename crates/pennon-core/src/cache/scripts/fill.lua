@@ -1,0 +1,16 @@
+-- Replaces the whole hash, if the lease still stands.
+-- KEYS[1] the environment's hash. ARGV: lease id, ttl ms, then field, value, ... with __rev first.
+-- Answers 1 when filled, 0 when refused.
+local key = KEYS[1]
+if redis.call('TYPE', key)['ok'] ~= 'hash' then return 0 end
+local deadline = tonumber(redis.call('HGET', key, '__l:' .. ARGV[1]) or 0)
+local clock = redis.call('TIME')
+if deadline <= clock[1] * 1000 + math.floor(clock[2] / 1000) then return 0 end
+
+redis.call('DEL', key)
+-- Lua's stack limits unpack to some 8,000 values.
+for first = 3, #ARGV, 4000 do
+  redis.call('HSET', key, unpack(ARGV, first, math.min(first + 3999, #ARGV)))
+end
+redis.call('PEXPIRE', key, ARGV[2])
+return 1

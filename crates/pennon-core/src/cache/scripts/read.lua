@@ -1,0 +1,38 @@
+-- Everything an entry holds; or, when there is none, the right to fill it.
+-- KEYS[1] the environment's hash. ARGV: lease id, lease ms, head start of a filler ms.
+-- Answers {'entry', ttl ms, {field, value, ...}}, {'lease'}, {'busy'}, {'blocked'} or {'full'}.
+local key = KEYS[1]
+local kind = redis.call('TYPE', key)['ok']
+if kind == 'hash' and redis.call('HEXISTS', key, '__rev') == 1 then
+  return {'entry', redis.call('PTTL', key), redis.call('HGETALL', key)}
+end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local standing = 0
+if kind == 'hash' then
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
+    if deadline <= now then
+      redis.pcall('HDEL', key, name)
+    elseif string.sub(name, 1, 4) == '__b:' then
+      return {'blocked'}
+    elseif name == '__head' then
+      return {'busy'}
+    else
+      standing = standing + 1
+    end
+  end
+elseif kind ~= 'none' then
+  -- The string that the service before us kept here, or some other stranger.
+  redis.pcall('DEL', key)
+end
+-- More leases than this in a few seconds means that fills do not succeed; stop collecting them.
+if standing >= 64 then return {'busy'} end
+
+local lease_until = now + tonumber(ARGV[2])
+local noted = redis.pcall('HSET', key, '__l:' .. ARGV[1], lease_until, '__head', now + tonumber(ARGV[3]))
+if type(noted) == 'table' and noted['err'] then return {'full'} end
+if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
+return {'lease'}

@@ -1,0 +1,24 @@
+-- After a commit: drops whatever is there but the marks of other writers.
+-- KEYS[1] the environment's hash. ARGV: writer id. Answers 1.
+local key = KEYS[1]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local marks = {}
+local last = 0
+if redis.call('TYPE', key)['ok'] == 'hash' then
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
+    if string.sub(name, 1, 4) == '__b:' and name ~= '__b:' .. ARGV[1] and deadline > now then
+      marks[#marks + 1] = name
+      marks[#marks + 1] = fields[i + 1]
+      last = math.max(last, deadline)
+    end
+  end
+end
+redis.call('DEL', key)
+if #marks > 0 then
+  redis.call('HSET', key, unpack(marks))
+  redis.call('PEXPIRE', key, last - now)
+end
+return 1

@@ -1,0 +1,185 @@
+//! A Redis URL, checked by us: fred accepts `http://`, ignores a password without a user name, and
+//! without a TLS feature would send one in the clear.
+
+use crate::config::Secret;
+
+/// Where Redis is, and how to speak to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// Several nodes that share the keys, found from this one.
+    pub cluster: bool,
+    /// Encrypt, and check the server's certificate.
+    pub tls: bool,
+    /// A host name or an IP address, without brackets.
+    pub host: String,
+    /// A TCP port.
+    pub port: u16,
+    /// An ACL user; the default user when absent.
+    pub username: Option<String>,
+    /// A password or an authentication token.
+    pub password: Option<Secret>,
+    /// The database number; always 0 in a cluster.
+    pub database: u8,
+}
+
+/// Why a text is no Redis URL. Says what is wrong without repeating the text, which may hold a
+/// password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; expected redis[s]://[user][:password]@host:port/db or redis[s]-cluster://…")]
+pub struct InvalidRedisUrl(&'static str);
+
+impl RedisUrl {
+    /// Parses `redis[s]://[user][:password]@host:port/db` or `redis[s]-cluster://…`.
+    ///
+    /// User and password may be percent-encoded; the port is 6379 and the database 0 when absent.
+    ///
+    /// # Errors
+    /// [`InvalidRedisUrl`] with the part that is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidRedisUrl> {
+        let url =
+            url::Url::parse(text.trim()).map_err(|_| InvalidRedisUrl("it is not a URL at all"))?;
+        let (tls, cluster) = match url.scheme() {
+            "redis" => (false, false),
+            "rediss" => (true, false),
+            "redis-cluster" => (false, true),
+            "rediss-cluster" => (true, true),
+            _ => return Err(InvalidRedisUrl("the scheme is not one of Redis")),
+        };
+        let host = match url.host_str() {
+            Some(host) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
+            Some(_) | None => return Err(InvalidRedisUrl("the host is missing")),
+        };
+        let username = decode(url.username())?;
+        let password = url.password().map(decode).transpose()?.flatten();
+        if username.is_some() && password.is_none() {
+            return Err(InvalidRedisUrl(
+                "there is a user but no password (a password alone is written :password@)",
+            ));
+        }
+        let database = match url.path().trim_start_matches('/') {
+            "" => 0,
+            number => number
+                .parse::<u8>()
+                .map_err(|_| InvalidRedisUrl("the database is not a number from 0 to 255"))?,
+        };
+        if cluster && database != 0 {
+            return Err(InvalidRedisUrl("a cluster has database 0 only"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(InvalidRedisUrl("it takes no parameters"));
+        }
+        Ok(Self {
+            cluster,
+            tls,
+            host,
+            port: url.port().unwrap_or(6379),
+            username,
+            password: password.map(Secret::new),
+            database,
+        })
+    }
+}
+
+/// Percent-decodes one part. An empty one counts as absent.
+fn decode(part: &str) -> Result<Option<String>, InvalidRedisUrl> {
+    if part.is_empty() {
+        return Ok(None);
+    }
+    let bytes = percent_encoding::percent_decode_str(part).collect::<Vec<u8>>();
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| InvalidRedisUrl("user or password is not UTF-8 once decoded"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(host: &str, port: u16) -> RedisUrl {
+        RedisUrl {
+            cluster: false,
+            tls: false,
+            host: host.to_owned(),
+            port,
+            username: None,
+            password: None,
+            database: 0,
+        }
+    }
+
+    #[test]
+    fn good_urls_are_understood() {
+        let secret = |text: &str| Some(Secret::new(text));
+        let table = [
+            ("redis://localhost:6379", url("localhost", 6379)),
+            (" redis://localhost\n", url("localhost", 6379)),
+            (
+                "redis://cache:7000/5",
+                RedisUrl {
+                    database: 5,
+                    ..url("cache", 7000)
+                },
+            ),
+            (
+                "redis://:pw@cache",
+                RedisUrl {
+                    password: secret("pw"),
+                    ..url("cache", 6379)
+                },
+            ),
+            (
+                "rediss://app:p%40ss%2Fw%3Ard%25@cache:6380/",
+                RedisUrl {
+                    tls: true,
+                    username: Some("app".to_owned()),
+                    password: secret("p@ss/w:rd%"),
+                    ..url("cache", 6380)
+                },
+            ),
+            (
+                "redis-cluster://node:7000",
+                RedisUrl {
+                    cluster: true,
+                    ..url("node", 7000)
+                },
+            ),
+            (
+                "rediss-cluster://:t@x.clustercfg.use1.cache.amazonaws.com:6379",
+                RedisUrl {
+                    cluster: true,
+                    tls: true,
+                    password: secret("t"),
+                    ..url("x.clustercfg.use1.cache.amazonaws.com", 6379)
+                },
+            ),
+            ("redis://[::1]:6379", url("::1", 6379)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(RedisUrl::parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_urls_are_refused_without_repeating_them() {
+        let bad = [
+            "",
+            "localhost:6379",
+            "http://:hunter2@cache",
+            "redis://",
+            "redis://:hunter2@",
+            "redis://hunter2@cache",
+            "redis://:hunter2@cache:notaport",
+            "redis://:hunter2@cache:99999",
+            "redis://:hunter2@cache/one",
+            "redis://:hunter2@cache/256",
+            "redis-cluster://:hunter2@cache/1",
+            "redis://:hunter2@cache?family=6",
+            "redis://:hunter2%FF@cache",
+            "hunter2",
+        ];
+        for text in bad {
+            let error = RedisUrl::parse(text).expect_err(text);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

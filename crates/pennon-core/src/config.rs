@@ -1,0 +1,343 @@
+//! Every setting of a function, read once at cold start.
+//!
+//! This is the one place that reads the process environment. [`Config::from_lookup`] takes any
+//! lookup function, so that a test passes a map. A setting that cannot be read is a [`Complaint`]
+//! and keeps its default: a typo in one variable must not take the service down.
+
+use std::time::Duration;
+
+/// A text that must not be seen: its `Debug` and `Display` hide it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one who needs it on the wire.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("[hidden]")
+    }
+}
+
+/// Where a connection URL comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UrlSource {
+    /// It is in the environment.
+    Plain(Secret),
+    /// It is the value of this Secrets Manager secret.
+    SecretArn(String),
+    /// Nothing names one: run without.
+    None,
+}
+
+/// How the Redis cache is reached and how much time it may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// `REDIS_SECRET_ARN`, else `REDIS_CLUSTER_URL` or `REDIS_URL_CLUSTER`, else `REDIS_URL`.
+    pub url: UrlSource,
+    /// The URL came under a cluster name, so that `redis://` means a cluster too.
+    pub cluster: bool,
+    /// `REDIS_CA_FILE`: a PEM file with the authorities of a `rediss://` server. Without it the
+    /// public ones count, which is right for ElastiCache.
+    pub ca_file: Option<String>,
+    /// `REDIS_POOL_SIZE`, 1 to 10. One connection carries any number of requests at once, so more
+    /// than one only helps when replies are large.
+    pub pool_size: usize,
+    /// `CACHE_TTL_SECONDS`, how long an entry lives. 300 is what the service being replaced used.
+    pub ttl: Duration,
+    /// `CACHE_CONNECT_TIMEOUT_MS`, at most 2,000: one attempt to connect.
+    pub connect_timeout: Duration,
+    /// `CACHE_OPERATION_TIMEOUT_MS`: one attempt of one operation.
+    pub operation_timeout: Duration,
+    /// `CACHE_BUDGET_MS`, at most 500: all that one request spends on the cache, retries included.
+    /// The default leaves the database room to answer within half a second.
+    pub request_budget: Duration,
+}
+
+impl CacheConfig {
+    /// Whether there should be a Redis at all.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        self.url != UrlSource::None
+    }
+}
+
+/// How PostgreSQL is reached and how much time it may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// `DATABASE_SECRET_ARN`, else `DATABASE_URL`.
+    pub url: UrlSource,
+    /// `DATABASE_POOL_SIZE`, 1 to 10.
+    pub pool_size: usize,
+    /// `DATABASE_CONNECT_TIMEOUT_MS`: one connection, TLS and authentication included.
+    pub connect_timeout: Duration,
+    /// `DATABASE_TIMEOUT_MS`: one read or one change, as PostgreSQL and as the client count it.
+    pub operation_timeout: Duration,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// `ADMIN_CLAIM`: the claim of a verified token that lists its groups.
+    pub admin_claim: String,
+    /// `TRUST_USER_ID_PARAMETER=true`: public routes take the user from `?userId=`. For local use;
+    /// on the internet anyone could ask as anyone.
+    pub trust_user_id_parameter: bool,
+}
+
+/// All settings of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The Redis cache.
+    pub cache: CacheConfig,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// Identity.
+    pub auth: AuthConfig,
+    /// `SNAPSHOT_MAX_AGE_MS`: how long an instance may answer from its snapshot without asking
+    /// whether it is still current. 0, the default, asks every time.
+    pub snapshot_max_age: Duration,
+    /// `STAGE`: which deployment this is (`production`, `staging`), for people who read /health.
+    pub stage: String,
+}
+
+/// A setting that was not understood, and what happens instead. Never holds a secret's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint(pub String);
+
+/// The process environment as a lookup function. The only place that reads it.
+#[must_use]
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Config {
+    /// The settings of this process.
+    #[must_use]
+    pub fn from_process() -> (Self, Vec<Complaint>) {
+        Self::from_lookup(process_environment)
+    }
+
+    /// The settings that a lookup function knows, and what is wrong with them.
+    #[must_use]
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> (Self, Vec<Complaint>) {
+        let mut from = Reader {
+            lookup,
+            complaints: Vec::new(),
+        };
+        let (cache_url, cluster) = from.cache_url();
+        let config = Self {
+            cache: CacheConfig {
+                url: cache_url,
+                cluster,
+                ca_file: from.text("REDIS_CA_FILE"),
+                pool_size: from.size("REDIS_POOL_SIZE", 1, 10),
+                ttl: Duration::from_secs(from.number("CACHE_TTL_SECONDS", 300, 1..=86_400)),
+                connect_timeout: from.millis("CACHE_CONNECT_TIMEOUT_MS", 200, 1..=2_000),
+                operation_timeout: from.millis("CACHE_OPERATION_TIMEOUT_MS", 100, 1..=500),
+                request_budget: from.millis("CACHE_BUDGET_MS", 400, 1..=500),
+            },
+            database: DatabaseConfig {
+                url: from.url("DATABASE_SECRET_ARN", "DATABASE_URL"),
+                pool_size: from.size("DATABASE_POOL_SIZE", 2, 10),
+                connect_timeout: from.millis("DATABASE_CONNECT_TIMEOUT_MS", 1_000, 1..=10_000),
+                operation_timeout: from.millis("DATABASE_TIMEOUT_MS", 2_000, 1..=20_000),
+            },
+            auth: AuthConfig {
+                admin_claim: from
+                    .text("ADMIN_CLAIM")
+                    .unwrap_or_else(|| "cognito:groups".to_owned()),
+                trust_user_id_parameter: from.switch("TRUST_USER_ID_PARAMETER"),
+            },
+            snapshot_max_age: from.millis("SNAPSHOT_MAX_AGE_MS", 0, 0..=3_600_000),
+            stage: from
+                .text("STAGE")
+                .unwrap_or_else(|| "production".to_owned()),
+        };
+        (config, from.complaints)
+    }
+}
+
+/// Reads settings and collects complaints.
+struct Reader<L> {
+    lookup: L,
+    complaints: Vec<Complaint>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    /// A variable that is set and not empty. Templates leave unused ones empty.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    fn url(&self, arn_name: &str, url_name: &str) -> UrlSource {
+        if let Some(arn) = self.text(arn_name) {
+            UrlSource::SecretArn(arn)
+        } else if let Some(url) = self.text(url_name) {
+            UrlSource::Plain(Secret::new(url))
+        } else {
+            UrlSource::None
+        }
+    }
+
+    fn cache_url(&self) -> (UrlSource, bool) {
+        for name in ["REDIS_CLUSTER_URL", "REDIS_URL_CLUSTER"] {
+            match self.url("REDIS_SECRET_ARN", name) {
+                found @ UrlSource::Plain(_) => return (found, true),
+                UrlSource::SecretArn(_) | UrlSource::None => {}
+            }
+        }
+        (self.url("REDIS_SECRET_ARN", "REDIS_URL"), false)
+    }
+
+    fn number(&mut self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
+        let Some(text) = self.text(name) else {
+            return default;
+        };
+        match text.trim().parse::<u64>() {
+            Ok(value) if range.contains(&value) => value,
+            Ok(value) => {
+                let nearest = value.clamp(*range.start(), *range.end());
+                self.complaints.push(Complaint(format!(
+                    "{name}={value} is outside {} to {}; using {nearest}",
+                    range.start(),
+                    range.end()
+                )));
+                nearest
+            }
+            Err(_) => {
+                self.complaints.push(Complaint(format!(
+                    "{name} is not a whole number; using {default}"
+                )));
+                default
+            }
+        }
+    }
+
+    fn millis(
+        &mut self,
+        name: &str,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Duration {
+        Duration::from_millis(self.number(name, default, range))
+    }
+
+    fn size(&mut self, name: &str, default: u64, most: u64) -> usize {
+        usize::try_from(self.number(name, default, 1..=most)).unwrap_or(1)
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        match self.text(name).as_deref().map(str::trim) {
+            Some("true" | "1") => true,
+            None | Some("false" | "0") => false,
+            Some(_) => {
+                self.complaints.push(Complaint(format!(
+                    "{name} is neither true nor false; using false"
+                )));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> (Config, Vec<Complaint>) {
+        let pairs: Vec<(String, String)> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Config::from_lookup(move |wanted| {
+            pairs
+                .iter()
+                .find(|(name, _)| name == wanted)
+                .map(|(_, value)| value.clone())
+        })
+    }
+
+    #[test]
+    fn an_empty_environment_has_defaults_and_no_complaints() {
+        let (config, complaints) = read(&[]);
+        assert_eq!(complaints, []);
+        assert_eq!(config.cache.url, UrlSource::None);
+        assert_eq!(config.cache.pool_size, 1);
+        assert_eq!(config.cache.ttl, Duration::from_secs(300));
+        assert!(!config.auth.trust_user_id_parameter);
+    }
+
+    #[test]
+    fn the_pool_has_at_least_one_and_at_most_ten_connections() {
+        for (asked, given) in [("0", 1), ("1", 1), ("10", 10), ("50", 10)] {
+            let (config, complaints) = read(&[("REDIS_POOL_SIZE", asked)]);
+            assert_eq!(config.cache.pool_size, given);
+            assert_eq!(complaints.is_empty(), asked == given.to_string());
+        }
+    }
+
+    #[test]
+    fn no_setting_lets_a_request_spend_more_than_its_limits_on_the_cache() {
+        let (config, complaints) = read(&[
+            ("CACHE_CONNECT_TIMEOUT_MS", "60000"),
+            ("CACHE_BUDGET_MS", "5000"),
+        ]);
+        assert_eq!(config.cache.connect_timeout, Duration::from_secs(2));
+        assert_eq!(config.cache.request_budget, Duration::from_millis(500));
+        assert_eq!(complaints.len(), 2);
+    }
+
+    #[test]
+    fn a_secret_arn_beats_a_url_and_a_cluster_name_beats_the_plain_one() {
+        let (config, _) = read(&[
+            ("REDIS_SECRET_ARN", "arn:x"),
+            ("REDIS_URL", "redis://a"),
+            ("REDIS_CLUSTER_URL", "redis://b"),
+        ]);
+        assert_eq!(config.cache.url, UrlSource::SecretArn("arn:x".to_owned()));
+        assert!(!config.cache.cluster);
+        for name in ["REDIS_CLUSTER_URL", "REDIS_URL_CLUSTER"] {
+            let (config, _) = read(&[("REDIS_URL", "redis://a"), (name, "redis://b")]);
+            assert_eq!(
+                config.cache.url,
+                UrlSource::Plain(Secret::new("redis://b")),
+                "{name}"
+            );
+            assert!(config.cache.cluster);
+        }
+        let (config, _) = read(&[("REDIS_SECRET_ARN", " "), ("REDIS_URL", "redis://a")]);
+        assert_eq!(config.cache.url, UrlSource::Plain(Secret::new("redis://a")));
+    }
+
+    #[test]
+    fn nonsense_is_complained_about_and_the_default_stays() {
+        let (config, complaints) = read(&[
+            ("CACHE_TTL_SECONDS", "five"),
+            ("TRUST_USER_ID_PARAMETER", "maybe"),
+        ]);
+        assert_eq!(config.cache.ttl, Duration::from_secs(300));
+        assert!(!config.auth.trust_user_id_parameter);
+        assert_eq!(complaints.len(), 2);
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let (config, _) = read(&[
+            ("REDIS_URL", "redis://:hunter2@cache"),
+            ("DATABASE_URL", "postgres://u:hunter2@db/x"),
+        ]);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

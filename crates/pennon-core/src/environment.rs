@@ -1,0 +1,70 @@
+//! The environment a flag lives in, checked where it enters.
+
+/// The name of an environment: 1 to 20 of letters, digits, `-` and `_` (ASCII).
+///
+/// It becomes part of a cache key and a parameter of queries, so nothing else gets in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Environment(String);
+
+/// The text is no environment name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an environment is 1 to 20 letters, digits, '-' or '_'")]
+pub struct InvalidEnvironment;
+
+impl Environment {
+    const MAX_LENGTH: usize = 20;
+
+    /// The environment of a request that names none.
+    #[must_use]
+    pub fn production() -> Self {
+        Self("production".to_owned())
+    }
+
+    /// Takes a text as the name of an environment.
+    ///
+    /// # Errors
+    /// [`InvalidEnvironment`] when it is empty, longer than 20 or has another character.
+    pub fn parse(text: &str) -> Result<Self, InvalidEnvironment> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if text.is_empty() || text.len() > Self::MAX_LENGTH || !text.bytes().all(allowed) {
+            return Err(InvalidEnvironment);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Environment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_plain_names_are_environments() {
+        for good in ["production", "eu-west_2", "A", "12345678901234567890"] {
+            assert!(Environment::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "123456789012345678901",
+            "a b",
+            "a:b",
+            "a\0",
+            "é",
+            "{a}",
+            "*",
+        ] {
+            assert_eq!(Environment::parse(bad), Err(InvalidEnvironment), "{bad}");
+        }
+    }
+}

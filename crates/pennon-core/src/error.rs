@@ -1,0 +1,76 @@
+//! The one application error, named by what a caller can do about it.
+//!
+//! It knows nothing of HTTP: `http::reply` holds the one match that maps it to a status. A cache
+//! failure has no place here: the cache answers hit, miss or unavailable, and cannot fail a request.
+
+use std::collections::BTreeMap;
+
+/// Why a request was not answered as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The request itself is wrong; the same one will never succeed.
+    #[error("validation failed")]
+    Invalid(Complaints),
+    /// Nobody has proven who they are.
+    #[error("no verified identity")]
+    Unauthenticated,
+    /// The identity is proven, and is not an admin's.
+    #[error("not an admin")]
+    Forbidden,
+    /// There is no flag under this key in this environment.
+    #[error("flag '{0}' not found")]
+    FlagNotFound(String),
+    /// No route has this path and method.
+    #[error("no such route")]
+    RouteNotFound,
+    /// Neither the cache nor the database answers, and nothing is known from before. Later may work.
+    #[error("flags cannot be read or changed right now: {0}")]
+    Unavailable(String),
+    /// A defect, ours or the data's. The text is for the log and never leaves the service.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// What is wrong with a request, as a whole and field by field.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Complaints {
+    /// About the request as a whole.
+    pub form: Vec<String>,
+    /// About one field each.
+    pub fields: BTreeMap<String, Vec<String>>,
+}
+
+impl Complaints {
+    /// Nothing was complained about.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.form.is_empty() && self.fields.is_empty()
+    }
+
+    /// Adds a complaint about a field.
+    pub fn add(&mut self, field: &str, complaint: impl Into<String>) {
+        self.fields
+            .entry(field.to_owned())
+            .or_default()
+            .push(complaint.into());
+    }
+}
+
+impl Error {
+    /// One field is wrong.
+    #[must_use]
+    pub fn invalid_field(field: &str, complaint: impl Into<String>) -> Self {
+        let mut complaints = Complaints::default();
+        complaints.add(field, complaint);
+        Self::Invalid(complaints)
+    }
+
+    /// The request as a whole is wrong.
+    #[must_use]
+    pub fn invalid_form(complaint: impl Into<String>) -> Self {
+        Self::Invalid(Complaints {
+            form: vec![complaint.into()],
+            ..Complaints::default()
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Entity tags: the revision, and who asks.
+
+use pennon_eval::UserId;
+use sha2::{Digest, Sha256};
+
+use crate::snapshot::Revision;
+
+/// Raised when the same flags and the same caller would get another answer than before.
+const FORM: u8 = 1;
+
+/// A strong entity tag (RFC 9110, section 8.8.3). Equal tags of one URL mean equal answers, so a
+/// match needs no evaluation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ETag(String);
+
+impl ETag {
+    /// The tag of an answer that is the same for everyone.
+    #[must_use]
+    pub fn of(revision: Revision) -> Self {
+        Self(format!("\"{FORM}-{revision}\""))
+    }
+
+    /// The tag of an answer for one caller. The id itself does not show.
+    #[must_use]
+    pub fn for_user(revision: Revision, user: Option<&UserId>) -> Self {
+        let Some(user) = user else {
+            return Self::of(revision);
+        };
+        let digest = Sha256::digest(user.as_str().as_bytes());
+        let mut tag = format!("\"{FORM}-{revision}-");
+        for byte in &digest[..16] {
+            tag.push_str(&format!("{byte:02x}"));
+        }
+        tag.push('"');
+        Self(tag)
+    }
+
+    /// As it stands in a header.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether an `If-None-Match` header names this tag: in a list, weakly, or with `*`.
+    #[must_use]
+    pub fn is_named_by(&self, if_none_match: &str) -> bool {
+        if_none_match
+            .split(',')
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_none_match_takes_lists_weak_tags_and_the_star() {
+        let tag = ETag::of(Revision(7));
+        for yes in [
+            tag.as_str().to_owned(),
+            format!("W/{}", tag.as_str()),
+            format!("\"x\", {}", tag.as_str()),
+            "*".to_owned(),
+        ] {
+            assert!(tag.is_named_by(&yes), "{yes}");
+        }
+        for no in ["", "7", "1-7", "\"1-8\"", "\"1-7", "W/\"1-70\""] {
+            assert!(!tag.is_named_by(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn another_caller_or_revision_is_another_tag() {
+        let user = |id: &str| UserId::parse(id);
+        let tags = [
+            ETag::for_user(Revision(7), None),
+            ETag::for_user(Revision(7), user("a").as_ref()),
+            ETag::for_user(Revision(7), user("b").as_ref()),
+            ETag::for_user(Revision(8), user("a").as_ref()),
+        ];
+        for (at, one) in tags.iter().enumerate() {
+            for other in &tags[at + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+    }
+}

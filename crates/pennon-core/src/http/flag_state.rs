@@ -1,0 +1,27 @@
+//! A flag as the API shows it.
+
+use pennon_eval::{Flag, FlagKey};
+use serde::Serialize;
+
+/// The raw state of a flag, the same for everyone, in the field order that clients know.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlagState<'a> {
+    key: &'a str,
+    enabled: bool,
+    rollout_percentage: u8,
+    description: Option<&'a str>,
+}
+
+impl<'a> FlagState<'a> {
+    /// The state of this flag.
+    #[must_use]
+    pub fn of(key: &'a FlagKey, flag: &'a Flag) -> Self {
+        Self {
+            key: key.as_str(),
+            enabled: flag.enabled,
+            rollout_percentage: flag.rollout_percentage.percent(),
+            description: flag.description.as_deref(),
+        }
+    }
+}

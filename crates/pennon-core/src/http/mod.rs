@@ -1,0 +1,40 @@
+//! HTTP on both sides of a handler: requests in, responses out, and what every route has in common.
+
+mod body;
+mod etag;
+mod flag_state;
+mod reply;
+mod request;
+mod route;
+mod serve;
+
+pub use body::parse_change;
+pub use etag::ETag;
+pub use flag_state::FlagState;
+pub use reply::{Response, header_list, json, not_modified, timestamp, with_header};
+pub use request::Request;
+pub use route::{ENDPOINTS, Endpoint, Match, find};
+pub use serve::answer;
+
+use crate::service::{Reading, Source};
+use crate::telemetry::CacheOutcome;
+
+/// Adds what every answer about flags says about its making: `X-Cache-Hit`, `X-Cache-Source`, and
+/// that it may be kept but not used without asking.
+#[must_use]
+pub fn with_cache_headers(response: Response, reading: &Reading) -> Response {
+    let hit = if reading.cache == CacheOutcome::Hit {
+        "true"
+    } else {
+        "false"
+    };
+    let source = match reading.source {
+        Source::Memory => "memory",
+        Source::Redis => "redis",
+        Source::Database => "database",
+        Source::Stale => "stale",
+    };
+    let response = with_header(response, "x-cache-hit", hit);
+    let response = with_header(response, "x-cache-source", source);
+    with_header(response, "cache-control", "private, no-cache")
+}

@@ -1,0 +1,138 @@
+//! Responses, and the one place where an [`Error`] becomes a status.
+
+use lambda_http::Body;
+use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::json;
+
+use super::etag::ETag;
+use crate::error::{Complaints, Error};
+
+/// What a handler answers.
+pub type Response = lambda_http::http::Response<Body>;
+
+/// A JSON answer.
+#[must_use]
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(text) => {
+            let mut response = Response::new(Body::Text(text));
+            *response.status_mut() = status;
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+        Err(error) => error_reply(&Error::Internal(error.to_string())),
+    }
+}
+
+/// 304: the caller has what it asks for.
+#[must_use]
+pub fn not_modified(tag: &ETag) -> Response {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    with_header(response, "etag", tag.as_str())
+}
+
+/// Adds a header. A value that no header can hold is left out.
+#[must_use]
+pub fn with_header(mut response: Response, name: &'static str, value: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(name), value);
+    }
+    response
+}
+
+/// Names from a request as a header value: separated by commas, each cut to 64 characters, and every
+/// character that a header could not hold, or that would end a name early, replaced by `?`.
+#[must_use]
+pub fn header_list(names: &[String]) -> String {
+    let plain = |character: char| match character {
+        ',' | '"' | '\\' => '?',
+        '!'..='~' => character,
+        _ => '?',
+    };
+    let names = names
+        .iter()
+        .take(20)
+        .map(|name| name.chars().take(64).map(plain).collect::<String>());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// A time as the API writes it: UTC, `YYYY-MM-DDTHH:MM:SS.mmmZ`, always three decimals.
+#[must_use]
+pub fn timestamp(time: std::time::SystemTime) -> String {
+    let time = time::OffsetDateTime::from(time);
+    let (hour, minute, second, milli) = time.to_hms_milli();
+    format!(
+        "{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day()
+    )
+}
+
+/// What an error looks like from outside. Texts of internal errors stay inside.
+pub(super) fn error_reply(error: &Error) -> Response {
+    match error {
+        Error::Invalid(complaints) => json(StatusCode::BAD_REQUEST, &validation(complaints)),
+        Error::Unauthenticated => json(
+            StatusCode::UNAUTHORIZED,
+            &json!({ "error": "Unauthorized", "message": "A valid token is needed" }),
+        ),
+        Error::Forbidden => json(
+            StatusCode::FORBIDDEN,
+            &json!({ "error": "Forbidden", "message": "Only an admin may do this" }),
+        ),
+        Error::FlagNotFound(key) => json(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": "NOT_FOUND", "message": format!("Flag '{key}' not found") }),
+        ),
+        Error::RouteNotFound => json(StatusCode::NOT_FOUND, &json!({ "error": "Not found" })),
+        Error::Unavailable(_) => with_header(
+            json(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({ "error": "Service unavailable", "message": "Try again in a moment" }),
+            ),
+            "retry-after",
+            "1",
+        ),
+        Error::Internal(_) => {
+            let mut response = Response::new(Body::Text(
+                r#"{"error":"Internal server error"}"#.to_owned(),
+            ));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            with_header(response, "content-type", "application/json")
+        }
+    }
+}
+
+/// The shape in which the service being replaced reports what is wrong with a request.
+fn validation(complaints: &Complaints) -> serde_json::Value {
+    json!({
+        "error": "Validation failed",
+        "details": { "formErrors": complaints.form, "fieldErrors": complaints.fields },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn a_timestamp_always_has_three_decimals() {
+        assert_eq!(timestamp(UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
+        let later = UNIX_EPOCH + Duration::from_millis(1_709_208_000_070);
+        assert_eq!(timestamp(later), "2024-02-29T12:00:00.070Z");
+    }
+
+    #[test]
+    fn names_from_a_request_cannot_break_a_header() {
+        let names = ["owner", "a\r\nset-cookie: x", "naïve", "a,b", ""].map(str::to_owned);
+        assert_eq!(header_list(&names), "owner, a??set-cookie:?x, na?ve, a?b, ");
+        assert_eq!(header_list(&["x".repeat(1_000)]).len(), 64);
+    }
+}

@@ -1,0 +1,158 @@
+//! Every route: the table that the local server serves, and that the template is checked against.
+
+/// One route, and the function that answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `GET`, `PATCH`, …
+    pub method: &'static str,
+    /// The canonical path; a segment in braces stands for any one segment.
+    pub path: &'static str,
+    /// The function's name: its folder, its package and its binary.
+    pub function: &'static str,
+    /// Only an admin may use it.
+    pub admin: bool,
+}
+
+/// Every route.
+pub const ENDPOINTS: [Endpoint; 7] = [
+    Endpoint::public("GET", "/api/config/flags", "list-flags"),
+    Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag"),
+    Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag"),
+    Endpoint::public("GET", "/health", "health"),
+    Endpoint::public("GET", "/health/live", "health"),
+    Endpoint::public("GET", "/health/ready", "health"),
+];
+
+const PREFIX: &str = "/api";
+
+impl Endpoint {
+    const fn public(method: &'static str, path: &'static str, function: &'static str) -> Self {
+        Self {
+            method,
+            path,
+            function,
+            admin: false,
+        }
+    }
+
+    const fn admin(method: &'static str, path: &'static str, function: &'static str) -> Self {
+        Self {
+            method,
+            path,
+            function,
+            admin: true,
+        }
+    }
+
+    /// The same route with or without the `/api` prefix. Both are served: the proxy before the old
+    /// service stripped it.
+    #[must_use]
+    pub fn other_path(&self) -> String {
+        match self.path.strip_prefix(PREFIX) {
+            Some(rest) => rest.to_owned(),
+            None => format!("{PREFIX}{}", self.path),
+        }
+    }
+}
+
+/// What a path leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Match {
+    /// A route, and what stands in the place of its braces, still percent-encoded.
+    Found(&'static Endpoint, Option<String>),
+    /// Nothing that exists, in a place where only admins may look.
+    UnknownAdmin,
+    /// Nothing that exists.
+    Unknown,
+}
+
+/// Finds the route of a request.
+#[must_use]
+pub fn find(method: &str, path: &str) -> Match {
+    let canonical = if path.starts_with("/config/") || path.starts_with("/admin/") {
+        format!("{PREFIX}{path}")
+    } else if let Some(health) = path.strip_prefix("/api/health") {
+        format!("/health{health}")
+    } else {
+        path.to_owned()
+    };
+    for endpoint in &ENDPOINTS {
+        if endpoint.method == method
+            && let Some(parameter) = fits(endpoint.path, &canonical)
+        {
+            return Match::Found(endpoint, parameter);
+        }
+    }
+    if canonical.starts_with("/api/admin/") {
+        Match::UnknownAdmin
+    } else {
+        Match::Unknown
+    }
+}
+
+/// `Some` with the parameter, if there is one, when the path has the template's form.
+fn fits(template: &str, path: &str) -> Option<Option<String>> {
+    let mut parameter = None;
+    let mut wanted = template.split('/');
+    let mut given = path.split('/');
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(parameter),
+            (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => {
+                parameter = Some(given.to_owned());
+            }
+            (Some(wanted), Some(given)) if wanted == given => {}
+            (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(method: &str, path: &str) -> Option<&'static str> {
+        match find(method, path) {
+            Match::Found(endpoint, _) => Some(endpoint.function),
+            Match::UnknownAdmin | Match::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn every_route_is_found_with_and_without_its_prefix() {
+        for endpoint in &ENDPOINTS {
+            for path in [endpoint.path.to_owned(), endpoint.other_path()] {
+                let path = path.replace("{flagKey}", "a%2Fb");
+                assert_eq!(
+                    function(endpoint.method, &path),
+                    Some(endpoint.function),
+                    "{path}"
+                );
+            }
+        }
+        assert_eq!(
+            find("GET", "/config/flags/a%2Fb"),
+            Match::Found(&ENDPOINTS[1], Some("a%2Fb".to_owned()))
+        );
+    }
+
+    #[test]
+    fn nothing_else_is_found() {
+        for (method, path) in [
+            ("GET", "/"),
+            ("GET", "/api/config/flags/"),
+            ("GET", "/api/config/flags/a/b"),
+            ("GET", "/api/api/config/flags"),
+            ("DELETE", "/api/config/flags/a"),
+            ("GET", "/healthy"),
+            ("GET", "/api/healthy"),
+            ("GET", "/health/dead"),
+        ] {
+            assert_eq!(find(method, path), Match::Unknown, "{method} {path}");
+        }
+        for path in ["/api/admin/flags/a", "/admin/anything"] {
+            assert_eq!(find("GET", path), Match::UnknownAdmin, "{path}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What all functions of Pennon share.
+//!
+//! [`App::build`](app::App::build) is the cold start: configuration, secrets, the Redis pool and the
+//! store, put together once per instance. [`service`] answers questions about flags out of [`cache`]
+//! and [`store`]; [`http`] turns requests into questions and answers into responses; [`lambda`] runs
+//! a handler on AWS Lambda. What a flag means is decided in `pennon-eval`.
+//!
+//! One home per vendor: fred is used in [`cache`] only, tokio-postgres and deadpool in [`store`]
+//! only, the AWS SDK in [`secrets`] only, the process environment in [`config`] only.
+
+pub mod app;
+pub mod auth;
+pub mod breaker;
+pub mod cache;
+pub mod config;
+pub mod environment;
+pub mod error;
+pub mod http;
+mod id;
+pub mod lambda;
+pub mod secrets;
+pub mod service;
+pub mod snapshot;
+pub mod store;
+pub mod telemetry;
+mod tls;
+
+pub use pennon_eval as eval;

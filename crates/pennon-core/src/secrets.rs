@@ -1,0 +1,104 @@
+//! Secrets Manager: the only home of the AWS SDK.
+//!
+//! The SDK is built only when a secret is asked for. Its own limits are minutes, longer than Lambda
+//! grants to a cold start, so ours apply.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::SdkError;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use tokio::sync::OnceCell;
+
+use crate::config::{Secret, UrlSource};
+
+/// One attempt to connect.
+const CONNECT: Duration = Duration::from_secs(1);
+/// One attempt, answer included.
+const ATTEMPT: Duration = Duration::from_millis(1_500);
+/// Everything, so that the fallback still comes within a cold start.
+const OPERATION: Duration = Duration::from_secs(3);
+const ATTEMPTS: u32 = 2;
+
+/// Reads secrets, with one client for all of them.
+#[derive(Default)]
+pub struct Secrets {
+    client: OnceCell<Client>,
+}
+
+impl Secrets {
+    /// What a source says: a text, or nothing when none is configured.
+    ///
+    /// # Errors
+    /// A sentence for the log that says what to do. It holds the secret's ARN and not its value.
+    pub async fn resolve(&self, source: &UrlSource) -> Result<Option<Secret>, String> {
+        match source {
+            UrlSource::Plain(secret) => Ok(Some(secret.clone())),
+            UrlSource::None => Ok(None),
+            UrlSource::SecretArn(arn) => self.fetch(arn).await.map(Some),
+        }
+    }
+
+    async fn fetch(&self, arn: &str) -> Result<Secret, String> {
+        let client = self.client.get_or_init(connect).await;
+        let answer = client.get_secret_value().secret_id(arn).send().await;
+        let value = answer.map_err(|error| explain(arn, &error))?;
+        match value.secret_string() {
+            Some(text) if !text.trim().is_empty() => Ok(Secret::new(text)),
+            Some(_) | None => Err(format!(
+                "secret {arn} has no text; put the connection URL in as its SecretString"
+            )),
+        }
+    }
+}
+
+async fn connect() -> Client {
+    let http = Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(OPERATION)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+    // Lambda always says which region this is. Elsewhere the SDK would look for it in the network.
+    if let Some(region) = crate::config::process_environment("AWS_REGION") {
+        loader = loader.region(Region::new(region));
+    }
+    Client::new(&loader.load().await)
+}
+
+/// What went wrong and what to do about it. The SDK's texts hold no secret values.
+fn explain<R>(
+    arn: &str,
+    error: &SdkError<aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError, R>,
+) -> String {
+    let Some(service) = error.as_service_error() else {
+        return format!(
+            "Secrets Manager cannot be reached for {arn}; \
+             check the function's way out of the VPC (endpoint, security group): {error}"
+        );
+    };
+    let code = service.meta().code().unwrap_or("unknown");
+    match code {
+        "ResourceNotFoundException" => {
+            format!("secret {arn} does not exist; check the ARN and the region")
+        }
+        "AccessDeniedException" => format!(
+            "reading secret {arn} is denied; \
+             grant secretsmanager:GetSecretValue on it to the function's role"
+        ),
+        "DecryptionFailure" => format!(
+            "secret {arn} cannot be decrypted; grant kms:Decrypt on its key to the function's role"
+        ),
+        _ => format!("secret {arn} cannot be read: {code}"),
+    }
+}

@@ -1,0 +1,50 @@
+//! TLS for Redis and PostgreSQL: one provider (ring), certificates always checked.
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+/// Which authorities a server's certificate may come from.
+pub(crate) enum Authorities<'a> {
+    /// The public ones (Mozilla's list, compiled in: reading a system store costs milliseconds).
+    Public,
+    /// Those of a PEM text.
+    Pem(&'a [u8]),
+    /// Those of a PEM file.
+    File(&'a str),
+}
+
+/// A client configuration that checks the server's certificate and name.
+///
+/// # Errors
+/// A sentence for the log when a PEM file cannot be read or holds no certificate.
+pub(crate) fn client_config(authorities: &Authorities<'_>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        Authorities::Public => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Authorities::Pem(text) => add(&mut roots, text, "the built-in bundle")?,
+        Authorities::File(path) => {
+            let text =
+                std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            add(&mut roots, &text, path)?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+fn add(roots: &mut RootCertStore, pem: &[u8], origin: &str) -> Result<(), String> {
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{origin} is not a PEM file: {error:?}"))?;
+    let (added, _ignored) = roots.add_parsable_certificates(certificates);
+    if added == 0 {
+        return Err(format!("{origin} holds no certificate authority"));
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! The names that come from outside, checked once where they enter.
+
+use serde::{Deserialize, Serialize};
+
+/// The key of a flag: any text that is not empty and that PostgreSQL can store (no NUL).
+///
+/// The old service accepted every text, so nothing more is asked of a key that is only looked up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FlagKey(String);
+
+/// The text cannot be the key of a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a flag key is not empty and holds no NUL character")]
+pub struct InvalidFlagKey;
+
+impl FlagKey {
+    /// Takes a text as a flag key.
+    ///
+    /// # Errors
+    /// [`InvalidFlagKey`] when the text is empty or holds a NUL character.
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidFlagKey> {
+        let text = text.into();
+        if text.is_empty() || text.contains('\0') {
+            return Err(InvalidFlagKey);
+        }
+        Ok(Self(text))
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for FlagKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for FlagKey {
+    type Error = InvalidFlagKey;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(text)
+    }
+}
+
+impl From<FlagKey> for String {
+    fn from(key: FlagKey) -> Self {
+        key.0
+    }
+}
+
+impl std::borrow::Borrow<str> for FlagKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Who asks: the targeting key of a caller. Never empty; compared byte by byte, as it came.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(String);
+
+impl UserId {
+    /// Takes a text as a user id. An empty one is nobody.
+    #[must_use]
+    pub fn parse(text: impl Into<String>) -> Option<Self> {
+        let text = text.into();
+        (!text.is_empty()).then_some(Self(text))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_any_text_but_empty_or_with_nul() {
+        for good in ["a", "__rev", "with space", "käse/😀", "a:b"] {
+            assert_eq!(FlagKey::parse(good).map(String::from), Ok(good.to_owned()));
+        }
+        for bad in ["", "\0", "a\0b"] {
+            assert_eq!(FlagKey::parse(bad), Err(InvalidFlagKey));
+        }
+    }
+
+    #[test]
+    fn an_empty_user_id_is_nobody() {
+        assert_eq!(UserId::parse(""), None);
+        assert_eq!(UserId::parse(" ").map(|id| id.0), Some(" ".to_owned()));
+    }
+}

@@ -1,0 +1,15 @@
+//! What a feature flag is, and which value a caller gets.
+//!
+//! This crate is pure: no I/O, no clock, no runtime. Everything a decision depends on is an
+//! argument, so the same inputs give the same answer in a function, in a test and on a laptop.
+//! Where flags are kept and how they travel is the business of `pennon-core`.
+
+mod bucket;
+mod evaluate;
+mod flag;
+mod key;
+
+pub use bucket::bucket;
+pub use evaluate::evaluate;
+pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
+pub use key::{FlagKey, InvalidFlagKey, UserId};

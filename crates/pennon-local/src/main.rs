@@ -1,0 +1,92 @@
+//! Pennon on a laptop: one process that serves every route on localhost with the very handlers that
+//! run on Lambda.
+//!
+//! Without further ado flags live in `flags.json`. With `DATABASE_URL` they live in PostgreSQL (which
+//! is migrated first), with `REDIS_URL` there is a cache before them.
+
+mod server;
+mod settings;
+mod welcome;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use pennon_core::app::{App, connect_cache, open_postgres};
+use pennon_core::config::{Complaint, Config, UrlSource};
+use pennon_core::secrets::Secrets;
+use pennon_core::service::FlagService;
+use pennon_core::store::{EmbeddedStore, Store};
+use pennon_core::telemetry::{Instance, LogStyle, start_logging};
+
+use settings::Settings;
+
+/// The flags that a new `flags.json` holds.
+const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    start_logging(LogStyle::Human);
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tracing::error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), String> {
+    let settings = Settings::from_process()?;
+    let (mut config, complaints) = Config::from_process();
+    for Complaint(text) in complaints {
+        tracing::warn!("{text}");
+    }
+    // On one's own machine one may ask as anyone.
+    config.auth.trust_user_id_parameter = true;
+    "local".clone_into(&mut config.stage);
+
+    let listener = tokio::net::TcpListener::bind(&settings.listen)
+        .await
+        .map_err(|error| {
+            format!(
+                "cannot listen on {}: {error}; PENNON_LISTEN chooses another address",
+                settings.listen
+            )
+        })?;
+    let store = open_store(&config, &settings).await?;
+    let cache = connect_cache(&config.cache, &Secrets::default()).await;
+    if config.cache.is_configured() && cache.is_none() {
+        return Err("REDIS_URL is set but of no use; see above".to_owned());
+    }
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    welcome::greet(address, &settings, &config);
+
+    let instance = Instance {
+        style: LogStyle::Human,
+        function: "local".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let service = FlagService::new(cache, store, config.snapshot_max_age);
+    let app = Arc::new(App::new(config, service, instance));
+    server::serve(listener, app, settings.admin_token).await
+}
+
+async fn open_store(config: &Config, settings: &Settings) -> Result<Store, String> {
+    match &config.database.url {
+        UrlSource::None => {
+            let store = EmbeddedStore::open(&settings.flags_file, SAMPLE_FLAGS)?;
+            Ok(Store::Embedded(store))
+        }
+        UrlSource::Plain(url) => {
+            let store = open_postgres(config, url.expose());
+            let applied = store.migrate().await.map_err(|error| error.to_string())?;
+            if applied > 0 {
+                tracing::info!(applied, "database migrated");
+            }
+            Ok(store)
+        }
+        UrlSource::SecretArn(_) => {
+            Err("DATABASE_SECRET_ARN is for Lambda; set DATABASE_URL here".to_owned())
+        }
+    }
+}
