@@ -1,1 +1,43 @@
-//! harness
+//! What the tests stand on: real servers, the real function binaries, and wires between them that a
+//! test can cut.
+//!
+//! Every test gets a Redis process and a PostgreSQL database of its own. Nothing here stands in for
+//! a server; [`wire`] only misbehaves like a network.
+
+// A harness may stop at the first surprise, as a test may.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "test harness"
+)]
+
+pub mod answer;
+pub mod binaries;
+pub mod event;
+pub mod lambda;
+pub mod local;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+pub mod secrets;
+pub mod stack;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up on it. Far above what it takes, so that a slow
+/// machine fails no test; a test that waits waits for a condition.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// When it does not hold within [`PATIENCE`].
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,390 @@
+//! What stands in Redis, and when.
+
+use pennon_tests::event::Event;
+use pennon_tests::redis::{KEY, Resp};
+use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use pennon_tests::{eventually, lambda::Function};
+use serde_json::json;
+
+fn time_to_live(stack: &Stack) -> i64 {
+    match stack.redis.command(&["PTTL", KEY]) {
+        Resp::Number(milliseconds) => milliseconds,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    let first = get.call(&Event::get("checkout")).await;
+    assert_eq!(first.header("x-cache-hit"), Some("false"));
+    assert_eq!(first.source(), "database");
+
+    let mut fields = stack.redis.fields();
+    fields.sort();
+    let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["__rev", "checkout", "export", "search"]);
+    let revision = stack.database.revision("production").await.to_string();
+    assert_eq!(fields[0].1, revision);
+    let checkout: serde_json::Value = serde_json::from_str(&fields[1].1).expect("JSON");
+    assert_eq!(checkout["enabled"], true);
+    assert_eq!(checkout["rolloutPercentage"], 50);
+
+    let ttl = time_to_live(&stack);
+    assert!(ttl > 295_000 && ttl <= 300_000, "{ttl}");
+    assert_eq!(
+        stack.redis.command(&["KEYS", "*"]),
+        Resp::List(vec![Resp::Text(KEY.to_owned())]),
+        "and nothing else"
+    );
+}
+
+#[tokio::test]
+async fn a_hit_asks_the_database_nothing() {
+    let stack = Stack::start().await;
+    let one = stack.function("get-flag").await;
+    assert_eq!(one.call(&Event::get("checkout")).await.source(), "database");
+    let again = one.call(&Event::get("search")).await;
+    assert_eq!(again.source(), "memory");
+    assert_eq!(again.header("x-cache-hit"), Some("true"));
+    assert_eq!(database_loads(&one), 1, "queried once");
+
+    let other = stack.function("list-flags").await;
+    let answer = other.call(&Event::list()).await;
+    assert_eq!(
+        answer.source(),
+        "redis",
+        "filled by one instance, read by another"
+    );
+    assert_eq!(answer.header("x-cache-hit"), Some("true"));
+    assert_eq!(other.call(&Event::list()).await.source(), "memory");
+    assert_eq!(database_loads(&other), 0);
+}
+
+#[tokio::test]
+async fn a_warm_cache_never_opens_a_database_connection() {
+    let stack = Stack::start().await;
+    let filler = stack.function("get-flag").await;
+    filler.call(&Event::get("checkout")).await;
+    let reader = Function::start(
+        "get-flag",
+        &[
+            ("REDIS_URL", &stack.redis.url()),
+            (
+                "DATABASE_URL",
+                "postgres://u:p@127.0.0.1:1/x?sslmode=disable",
+            ),
+        ],
+    )
+    .await;
+    for _ in 0..3 {
+        assert_eq!(percentage(&reader.call(&Event::get("checkout")).await), 50);
+    }
+}
+
+#[tokio::test]
+async fn the_cost_of_a_warm_read_is_one_hget_whatever_the_number_of_flags() {
+    let stack = Stack::start().await;
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "insert into feature_flags (flag_key, enabled, rollout_percentage)
+             select 'flag-' || n, true, n % 101 from generate_series(1, 500) as n",
+        )
+        .await
+        .expect("flags");
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("flag-1")).await;
+    let (gets, alls, scripts) = (
+        stack.redis.calls("hget"),
+        stack.redis.calls("hgetall"),
+        stack.redis.calls("eval"),
+    );
+    for number in 1..=20 {
+        let answer = get.call(&Event::get(&format!("flag-{number}"))).await;
+        assert_eq!(percentage(&answer), number);
+    }
+    assert_eq!(stack.redis.calls("hget"), gets + 20);
+    assert_eq!(stack.redis.calls("hgetall"), alls);
+    assert_eq!(stack.redis.calls("eval"), scripts);
+}
+
+#[tokio::test]
+async fn an_environment_without_flags_is_an_entry_too() {
+    let stack = Stack::start().await;
+    stack
+        .database
+        .sql()
+        .batch_execute("delete from feature_flags")
+        .await
+        .expect("no flags");
+    let list = stack.function("list-flags").await;
+    assert_eq!(list.call(&Event::list()).await.body, "{}");
+    assert!(stack.redis.has_entry());
+    let other = stack.function("list-flags").await;
+    let answer = other.call(&Event::list()).await;
+    assert_eq!((answer.body.as_str(), answer.source()), ("{}", "redis"));
+}
+
+#[tokio::test]
+async fn made_up_environments_create_no_key_and_no_query_each() {
+    let stack = Stack::start().await;
+    let list = stack.function("list-flags").await;
+    list.call(&Event::list()).await;
+    let before = stack.database_wire.requests();
+    for number in 0..200 {
+        let event = Event::list().query(&format!("environment=made-up-{number}"));
+        assert_eq!(list.call(&event).await.body, "{}");
+    }
+    assert_eq!(
+        stack.redis.command(&["KEYS", "*"]),
+        Resp::List(vec![Resp::Text(KEY.to_owned())])
+    );
+    assert_eq!(database_loads(&list), 1, "the one for production");
+    let requests = stack.database_wire.requests() - before;
+    assert!(
+        requests < 50,
+        "{requests} requests to the database for 200 names"
+    );
+}
+
+#[tokio::test]
+async fn an_environment_that_comes_into_being_is_seen() {
+    let stack = Stack::start().await;
+    let list = stack.function("list-flags").await;
+    let event = Event::list().query("environment=brand-new");
+    assert_eq!(list.call(&event).await.body, "{}");
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "insert into feature_flags (flag_key, enabled, rollout_percentage, environment)
+             values ('first', true, 100, 'brand-new')",
+        )
+        .await
+        .expect("a flag");
+    eventually("the new environment is listed", async || {
+        list.call(&event).await.json() == json!({"first": true})
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_expires_and_is_filled_again() {
+    let stack = Stack::start().await;
+    let get = stack
+        .function_with("get-flag", &[("CACHE_TTL_SECONDS", "1")])
+        .await;
+    get.call(&Event::get("checkout")).await;
+    assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
+    eventually("the entry expires", async || !stack.redis.has_entry()).await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!(answer.header("x-cache-hit"), Some("false"));
+    let line = get.last_request();
+    assert_eq!(
+        (&line["cache_miss"], &line["cache_expired"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(stack.redis.has_entry(), "filled again");
+}
+
+#[tokio::test]
+async fn no_key_is_ever_without_a_lifetime() {
+    let stack = Stack::start().await;
+    // An instance that dies between its lease and its fill leaves a lease, and that expires.
+    use pennon_tests::wire::Mode;
+    stack.database_wire.set(Mode::Hang).await;
+    let mut dying = stack.function("get-flag").await;
+    {
+        let event = Event::get("checkout");
+        let asked = dying.invoke(event.value());
+        tokio::select! {
+            _ = asked => panic!("the database hangs"),
+            () = eventually("a lease stands", async || {
+                stack.redis.command(&["EXISTS", KEY]) == Resp::Number(1)
+            }) => {}
+        }
+    }
+    let ttl = time_to_live(&stack);
+    assert!(ttl > 0 && ttl <= 5_000, "{ttl}");
+    dying.kill();
+    stack.database_wire.set(Mode::Open).await;
+    let living = stack.function("get-flag").await;
+    assert_eq!(percentage(&living.call(&Event::get("checkout")).await), 50);
+    eventually("the living fill", async || {
+        living.call(&Event::get("checkout")).await;
+        stack.redis.has_entry()
+    })
+    .await;
+    assert!(time_to_live(&stack) > 295_000);
+}
+
+#[tokio::test]
+async fn the_string_of_the_old_service_is_a_miss_and_is_replaced() {
+    let stack = Stack::start().await;
+    stack
+        .redis
+        .command(&["SET", KEY, r#"{"checkout":{"enabled":false}}"#]);
+    let get = stack.function("get-flag").await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!(percentage(&answer), 50);
+    assert_eq!(answer.json()["enabled"], true);
+    assert_eq!(
+        stack.redis.command(&["TYPE", KEY]),
+        Resp::Text("hash".to_owned())
+    );
+    // And again while we hold a snapshot.
+    stack.redis.command(&["SET", KEY, "{}"]);
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert!(stack.redis.has_entry());
+}
+
+#[tokio::test]
+async fn a_hash_of_somebody_else_is_a_miss() {
+    let stack = Stack::start().await;
+    stack
+        .redis
+        .command(&["HSET", KEY, "checkout", r#"{"rolloutPercentage":99}"#]);
+    let get = stack.function("get-flag").await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert!(stack.redis.has_entry());
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_dropped_and_the_database_answers() {
+    let stack = Stack::start().await;
+    for (field, damage) in [("checkout", "{\"ena"), ("__rev", "abc"), ("search", "")] {
+        let get = stack.function("get-flag").await;
+        get.call(&Event::get("checkout")).await;
+        stack.redis.command(&["HSET", KEY, field, damage]);
+        let fresh = stack.function("get-flag").await;
+        assert_eq!(percentage(&fresh.call(&Event::get("checkout")).await), 50);
+        assert_eq!(percentage(&fresh.call(&Event::get("checkout")).await), 50);
+        let other = stack.function("get-flag").await;
+        assert_eq!(
+            other.call(&Event::get("checkout")).await.source(),
+            "redis",
+            "{field}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_seen_by_the_next_read_of_every_instance() {
+    let stack = Stack::start().await;
+    let update = stack.function("update-flag").await;
+    let readers = [
+        stack.function("get-flag").await,
+        stack.function("get-flag").await,
+    ];
+    for percent in 1..=20 {
+        let answer = set_percentage(&update, "checkout", percent).await;
+        assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        assert!(!stack.redis.has_entry(), "deleted before the answer");
+        assert_eq!(update.last_request()["cache_invalidated"], 1);
+        for reader in &readers {
+            assert_eq!(
+                percentage(&reader.call(&Event::get("checkout")).await),
+                percent
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_update_deletes_nothing() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    let before = stack.redis.fields();
+    let update = stack.function("update-flag").await;
+    for event in [
+        Event::update("checkout", &json!({"rolloutPercentage": 101})),
+        Event::update("no-such-flag", &json!({})),
+        Event::update("checkout", &json!({})).anonymous(),
+    ] {
+        assert_ne!(update.call(&event).await.status, 200);
+        assert_eq!(stack.redis.fields(), before);
+    }
+    use pennon_tests::wire::Mode;
+    stack.database_wire.set(Mode::Refuse).await;
+    let answer = update.call(&Event::update("checkout", &json!({}))).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(stack.redis.fields(), before);
+}
+
+#[tokio::test]
+async fn an_operators_del_is_a_safe_way_to_invalidate() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "update feature_flags set rollout_percentage = 7 where flag_key = 'checkout'",
+        )
+        .await
+        .expect("a change by SQL");
+    stack.redis.command(&["DEL", KEY]);
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 7);
+}
+
+#[tokio::test]
+async fn without_redis_every_read_is_compared_with_the_database() {
+    let stack = Stack::start().await;
+    let database = stack.database.url();
+    let environment = [("DATABASE_URL", database.as_str())];
+    let get = Function::start("get-flag", &environment).await;
+    let update = Function::start("update-flag", &environment).await;
+    assert_eq!(get.call(&Event::get("checkout")).await.source(), "database");
+    let again = get.call(&Event::get("checkout")).await;
+    assert_eq!(
+        (again.source(), again.header("x-cache-hit")),
+        ("memory", Some("true"))
+    );
+    let answer = set_percentage(&update, "checkout", 8).await;
+    assert_eq!(answer.header("x-cache-invalidated"), None);
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 8);
+}
+
+#[tokio::test]
+async fn a_maximum_age_trades_freshness_for_the_round_trip() {
+    let stack = Stack::start().await;
+    let get = stack
+        .function_with("get-flag", &[("SNAPSHOT_MAX_AGE_MS", "3600000")])
+        .await;
+    get.call(&Event::get("checkout")).await;
+    let update = stack.function("update-flag").await;
+    set_percentage(&update, "checkout", 9).await;
+    let calls = stack.redis.calls("hget");
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert_eq!(stack.redis.calls("hget"), calls, "no round trip");
+}
+
+#[tokio::test]
+async fn a_large_payload_warns_and_works() {
+    let stack = Stack::start().await;
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "insert into feature_flags (flag_key, enabled, rollout_percentage, description)
+             select 'flag-' || n, true, 100, repeat('x', 500) from generate_series(1, 10000) as n",
+        )
+        .await
+        .expect("flags");
+    let list = stack.function("list-flags").await;
+    let answer = list.call(&Event::list()).await;
+    assert_eq!(
+        answer.json().as_object().map(serde_json::Map::len),
+        Some(10_003)
+    );
+    assert!(list.has_logged("Large cache payload"));
+    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_004));
+    let other = stack.function("get-flag").await;
+    let answer = other.call(&Event::get("flag-9999")).await;
+    assert_eq!((answer.status, answer.source()), (200, "redis"));
+}

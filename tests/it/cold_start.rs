@@ -1,0 +1,286 @@
+//! The first moments of an instance: with Redis, without, with secrets, with nonsense.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::secrets::SecretsManager;
+use pennon_tests::stack::{Stack, percentage};
+use pennon_tests::wire::Mode;
+
+#[tokio::test]
+async fn a_cold_start_connects_to_redis_before_the_first_request() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    assert!(get.has_logged("Redis connected"));
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert_eq!(get.last_request()["cold_start"], 1);
+    get.call(&Event::get("checkout")).await;
+    assert_eq!(get.last_request()["cold_start"], 0);
+}
+
+#[tokio::test]
+async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later() {
+    for mode in [Mode::Refuse, Mode::Hang] {
+        let stack = Stack::start().await;
+        stack.redis_wire.set(mode.clone()).await;
+        let get = stack.function("get-flag").await;
+        assert!(
+            get.has_logged("Redis connection failed, using fallback"),
+            "{mode:?}"
+        );
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+        stack.redis_wire.set(Mode::Open).await;
+        pennon_tests::eventually("connected within later requests", async || {
+            get.call(&Event::get("checkout")).await.source() == "memory"
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_black_hole_ends_in_time() {
+    // A listener whose queue is full drops SYN packets: what a wrong security group does.
+    let hole = BlackHole::dig();
+    let stack = Stack::start().await;
+    let started = Instant::now();
+    let get = Function::start(
+        "get-flag",
+        &[
+            ("REDIS_URL", &format!("redis://127.0.0.1:{}", hole.port())),
+            ("DATABASE_URL", &stack.database.url()),
+        ],
+    )
+    .await;
+    for _ in 0..3 {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+/// A port that accepts no connection and refuses none.
+struct BlackHole {
+    listener: TcpListener,
+    _waiting: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl BlackHole {
+    fn dig() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // Fill the queue until connections stop coming through.
+        let mut waiting = Vec::new();
+        loop {
+            let timeout = Duration::from_millis(200);
+            match std::net::TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => waiting.push(std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_secs(30));
+                    drop(stream);
+                })),
+                Err(_full) => break,
+            }
+        }
+        Self {
+            listener,
+            _waiting: waiting,
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.listener.local_addr().expect("an address").port()
+    }
+}
+
+#[tokio::test]
+async fn ten_cold_starts_at_once_all_succeed() {
+    let stack = Stack::start().await;
+    let starts = (0..10).map(|_| async {
+        let get = stack.function("get-flag").await;
+        percentage(&get.call(&Event::get("checkout")).await)
+    });
+    let mut running = Vec::new();
+    for start in starts {
+        running.push(Box::pin(start));
+    }
+    for percent in join_all(running).await {
+        assert_eq!(percent, 50);
+    }
+}
+
+async fn join_all<F: Future>(futures: Vec<std::pin::Pin<Box<F>>>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut outcomes = Vec::new();
+    std::future::poll_fn(|context| {
+        for slot in &mut futures {
+            if let Some(future) = slot
+                && let std::task::Poll::Ready(outcome) = future.as_mut().poll(context)
+            {
+                outcomes.push(outcome);
+                *slot = None;
+            }
+        }
+        if futures.iter().all(Option::is_none) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    outcomes
+}
+
+#[tokio::test]
+async fn a_url_that_makes_no_sense_is_a_log_line_and_the_database_answers() {
+    let stack = Stack::start().await;
+    let database = stack.database.url();
+    for url in [
+        "localhost:6379",
+        "http://:hunter2@x",
+        "redis://:hunter2@x/one",
+    ] {
+        let get = Function::start(
+            "get-flag",
+            &[("REDIS_URL", url), ("DATABASE_URL", &database)],
+        )
+        .await;
+        assert!(get.has_logged("Invalid REDIS_URL"), "{url}");
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+        assert!(!get.log().contains("hunter2"));
+        let health =
+            Function::start("health", &[("REDIS_URL", url), ("DATABASE_URL", &database)]).await;
+        let answer = health.call(&Event::load("health")).await;
+        assert_eq!(answer.json()["services"]["cache"], "unhealthy");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_resolve_is_a_log_line_and_the_database_answers() {
+    let stack = Stack::start().await;
+    for scheme in ["redis", "redis-cluster"] {
+        let get = Function::start(
+            "get-flag",
+            &[
+                (
+                    "REDIS_URL",
+                    &format!("{scheme}://no-such-host.invalid:6379"),
+                ),
+                ("DATABASE_URL", &stack.database.url()),
+            ],
+        )
+        .await;
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    }
+}
+
+#[tokio::test]
+async fn urls_come_from_secrets_manager_and_are_fetched_once() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let redis = manager.create("redis", &stack.redis_url()).await;
+    let database = manager.create("database", &stack.database_url()).await;
+    let environment = [
+        ("REDIS_SECRET_ARN", redis.as_str()),
+        ("DATABASE_SECRET_ARN", database.as_str()),
+    ];
+    let get = manager.function("get-flag", &environment).await;
+    assert!(get.has_logged("Redis connected"));
+    for _ in 0..3 {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    }
+    assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
+    let reads = manager.log().matches("GetSecretValue").count();
+    // moto names no action in its log; every call of ours is one POST.
+    let posts = manager.log().matches("POST").count();
+    assert_eq!(reads.max(posts) - manager.created(), 2, "one per secret");
+    assert!(!get.log().contains("postgres://"), "no URL in the log");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_missing_is_a_log_line_that_says_what_to_do() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let missing = "arn:aws:secretsmanager:us-east-1:123456789012:secret:nowhere-AbCdEf";
+    let get = manager
+        .function(
+            "get-flag",
+            &[
+                ("REDIS_SECRET_ARN", missing),
+                ("DATABASE_URL", &stack.database_url()),
+            ],
+        )
+        .await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert!(
+        get.log().contains("does not exist; check the ARN"),
+        "{}",
+        get.log()
+    );
+}
+
+#[tokio::test]
+async fn a_secret_that_is_no_url_is_not_printed() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let nonsense = manager.create("redis", "hunter2").await;
+    let get = manager
+        .function(
+            "get-flag",
+            &[
+                ("REDIS_SECRET_ARN", &nonsense),
+                ("DATABASE_URL", &stack.database_url()),
+            ],
+        )
+        .await;
+    assert!(get.has_logged("Invalid REDIS_URL"));
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert!(!get.log().contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_secrets_manager_that_denies_or_does_not_answer_leaves_an_instance_that_works() {
+    let stack = Stack::start().await;
+    let denied = pennon_tests::wire::answering(
+        "HTTP/1.1 400 Bad Request\r\nx-amzn-errortype: AccessDeniedException\r\n\
+         content-type: application/x-amz-json-1.1\r\ncontent-length: 34\r\n\r\n\
+         {\"__type\":\"AccessDeniedException\"}",
+    )
+    .await;
+    let silent = pennon_tests::wire::answering("").await;
+    for (port, word) in [
+        (denied, "is denied; grant"),
+        (silent, "cannot be reached"),
+        (1, "cannot be reached"),
+    ] {
+        let started = Instant::now();
+        let get = Function::start(
+            "get-flag",
+            &[
+                (
+                    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+                    &format!("http://127.0.0.1:{port}"),
+                ),
+                ("AWS_ACCESS_KEY_ID", "test"),
+                ("AWS_SECRET_ACCESS_KEY", "test"),
+                (
+                    "REDIS_SECRET_ARN",
+                    "arn:aws:secretsmanager:us-east-1:1:secret:redis-AbCdEf",
+                ),
+                ("DATABASE_URL", &stack.database_url()),
+            ],
+        )
+        .await;
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+        assert!(get.log().contains(word), "{word}: {}", get.log());
+        let limit = Duration::from_secs(8);
+        assert!(
+            started.elapsed() < limit,
+            "within Lambda's limit for a cold start"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! Many requests at once, in one process and in several.
+
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::local::Local;
+use pennon_tests::redis::{KEY, Resp};
+use pennon_tests::stack::{Stack, database_loads, percentage};
+
+/// How many clients Redis has, without the one that asks.
+fn clients(stack: &Stack) -> usize {
+    let Resp::Text(list) = stack.redis.command(&["CLIENT", "LIST"]) else {
+        panic!("CLIENT LIST answers with text");
+    };
+    list.lines().count() - 1
+}
+
+#[tokio::test]
+async fn requests_in_flight_share_at_most_ten_connections() {
+    let stack = Stack::start().await;
+    let local = Local::start(&[
+        ("REDIS_URL", &stack.redis.url()),
+        ("DATABASE_URL", &stack.database.url()),
+        ("REDIS_POOL_SIZE", "50"),
+    ])
+    .await;
+    for in_flight in [50, 100] {
+        let mut most = 0;
+        for _ in 0..5 {
+            let mut requests = tokio::task::JoinSet::new();
+            for _ in 0..in_flight {
+                let base = local.clone_client();
+                requests.spawn(async move { base.get("/api/config/flags/checkout").await });
+            }
+            most = most.max(clients(&stack));
+            for answer in requests.join_all().await {
+                assert_eq!(percentage(&answer), 50);
+            }
+            most = most.max(clients(&stack));
+        }
+        assert!(most <= 10, "{most} connections for {in_flight} in flight");
+        assert_eq!(most, 10, "the pool is a pool");
+    }
+}
+
+#[tokio::test]
+async fn a_concurrent_function_shares_one_load_among_its_requests() {
+    let stack = Stack::start().await;
+    let get = stack
+        .function_with("get-flag", &[("AWS_LAMBDA_MAX_CONCURRENCY", "32")])
+        .await;
+    let event = Event::get("checkout");
+    let calls: Vec<_> = (0..32).map(|_| get.call(&event)).collect();
+    for answer in futures_of(calls).await {
+        assert_eq!(percentage(&answer), 50);
+    }
+    let loads = database_loads(&get);
+    assert!(loads <= 2, "{loads} loads for 32 requests at once");
+}
+
+#[tokio::test]
+async fn a_cold_environment_costs_the_database_one_load_however_many_instances_ask() {
+    let stack = Stack::start().await;
+    let mut instances: Vec<Function> = Vec::new();
+    for _ in 0..10 {
+        instances.push(stack.function("get-flag").await);
+    }
+    let event = Event::get("checkout");
+    for round in 0..3 {
+        stack.redis.command(&["DEL", KEY]);
+        let before: u64 = instances.iter().map(database_loads).sum();
+        let calls: Vec<_> = instances
+            .iter()
+            .map(|instance| instance.call(&event))
+            .collect();
+        for answer in futures_of(calls).await {
+            assert_eq!(percentage(&answer), 50);
+        }
+        let loads: u64 = instances.iter().map(database_loads).sum::<u64>() - before;
+        assert!(loads <= 2, "round {round}: {loads} loads for ten instances");
+    }
+}
+
+/// Runs futures side by side.
+async fn futures_of<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut pinned: Vec<_> = futures
+        .into_iter()
+        .map(|future| Some(Box::pin(future)))
+        .collect();
+    let mut outcomes = Vec::new();
+    std::future::poll_fn(|context| {
+        for slot in &mut pinned {
+            if let Some(future) = slot
+                && let std::task::Poll::Ready(outcome) = future.as_mut().poll(context)
+            {
+                outcomes.push(outcome);
+                *slot = None;
+            }
+        }
+        if pinned.iter().all(Option::is_none) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    outcomes
+}

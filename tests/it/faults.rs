@@ -1,0 +1,334 @@
+//! Each failure of Redis on each route: 200, the right body, in bounded time. And of the database.
+
+use std::time::{Duration, Instant};
+
+use pennon_tests::answer::Answer;
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::redis::Redis;
+use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::{eventually, wire::Mode};
+use serde_json::json;
+
+/// What a request may take in the worst case with the settings below. Not a measurement: a request
+/// that waits for a server that hangs takes for ever.
+const BOUNDED: Duration = Duration::from_secs(5);
+
+/// One function per route, all on the same wires.
+struct Routes {
+    list: Function,
+    get: Function,
+    update: Function,
+}
+
+impl Routes {
+    async fn start(stack: &Stack) -> Self {
+        Self {
+            list: stack.function("list-flags").await,
+            get: stack.function("get-flag").await,
+            update: stack.function("update-flag").await,
+        }
+    }
+
+    /// Calls every route and checks that each answers with the truth. `percent` must be new.
+    async fn are_right(&self, percent: i64, when: &str) {
+        let started = Instant::now();
+        let updated = set_percentage(&self.update, "checkout", percent).await;
+        assert_eq!(percentage(&updated), percent, "{when}");
+        let single = self.get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&single), percent, "{when}");
+        let list = self.list.call(&Event::list().user("user-18", "[]")).await;
+        assert_eq!(list.status, 200, "{when}: {list:?}");
+        assert_eq!(
+            list.json(),
+            json!({"checkout": percent > 0, "export": false, "search": true}),
+            "{when}: user-18 has bucket 0"
+        );
+        assert!(
+            started.elapsed() < BOUNDED,
+            "{when}: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn redis_faults_on_the_wire_never_become_errors() {
+    let answer = |text: &str| Mode::Answer(format!("-{text}\r\n").into_bytes());
+    let faults = [
+        ("refused", Mode::Refuse),
+        ("hangs", Mode::Hang),
+        ("reset in the middle of a reply", Mode::CutReply(3)),
+        ("garbage", Mode::Answer(b"!?&\r\n".to_vec())),
+        ("a reply of another kind", Mode::Answer(b":1\r\n".to_vec())),
+        (
+            "OOM",
+            answer("OOM command not allowed when used memory > 'maxmemory'."),
+        ),
+        ("NOAUTH", answer("NOAUTH Authentication required.")),
+        (
+            "READONLY",
+            answer("READONLY You can't write against a read only replica."),
+        ),
+        (
+            "LOADING",
+            answer("LOADING Redis is loading the dataset in memory"),
+        ),
+        ("MOVED", answer("MOVED 16114 127.0.0.1:1")),
+        ("an error nobody knows", answer("ERR what?")),
+    ];
+    let stack = Stack::start().await;
+    let routes = Routes::start(&stack).await;
+    let mut percent = 0;
+    let mut next = || {
+        percent += 1;
+        percent
+    };
+    routes.are_right(next(), "before anything fails").await;
+    for (name, fault) in faults {
+        stack.redis_wire.set(fault).await;
+        for round in ["first", "second", "third"] {
+            routes
+                .are_right(next(), &format!("{name}, {round} request"))
+                .await;
+        }
+        stack.redis_wire.set(Mode::Open).await;
+        // The update that Redis was not told of may be cached still: nobody has reconciled. Those
+        // who noticed the outage ask the database.
+        routes.are_right(next(), &format!("{name}, healed")).await;
+        eventually(&format!("{name}: back on the cache"), async || {
+            let answer = routes.get.call(&Event::get("checkout")).await;
+            assert_eq!(answer.status, 200);
+            answer.header("x-cache-hit") == Some("true") && answer.source() == "memory"
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_redis_is_survived_and_used_again_when_it_is_back() {
+    let mut stack = Stack::start().await;
+    let routes = Routes::start(&stack).await;
+    routes.are_right(1, "warm").await;
+    stack.redis.kill();
+    routes.are_right(2, "killed").await;
+    let line = routes.get.last_request();
+    assert_eq!(line["cache_unavailable"], 1, "{line}");
+    assert_eq!(line["cache_hit"], 0);
+    assert!(
+        routes
+            .get
+            .has_logged("Redis connection failed, using fallback")
+    );
+    stack.redis.restart();
+    eventually("the next read fills", async || {
+        assert_eq!(
+            percentage(&routes.get.call(&Event::get("checkout")).await),
+            2
+        );
+        stack.redis.has_entry()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frozen_redis_costs_bounded_time_and_heals() {
+    let stack = Stack::start().await;
+    let routes = Routes::start(&stack).await;
+    routes.are_right(1, "warm").await;
+    stack.redis.process().freeze();
+    routes.are_right(2, "frozen").await;
+    routes.are_right(3, "still frozen").await;
+    stack.redis.process().thaw();
+    eventually("back on the cache", async || {
+        let answer = routes.get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), 3, "whatever Redis held when it froze");
+        answer.source() == "memory"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_the_first_requests_of_an_outage_pay() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    stack.redis_wire.set(Mode::Refuse).await;
+    for _ in 0..50 {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    }
+    let tried = get
+        .requests()
+        .iter()
+        .filter(|line| line["redis_connection_errors"] != 0)
+        .count();
+    assert!(tried >= 1, "somebody has to find out");
+    assert!(tried < 10, "{tried} of 50 requests tried");
+    assert_eq!(get.last_request()["breaker_open"], 1);
+}
+
+#[tokio::test]
+async fn a_blip_is_retried_and_not_seen() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    for failures in [1, 2] {
+        stack.redis_wire.set(Mode::FailFirst(failures)).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(answer.source(), "memory", "{failures} failures");
+        assert_eq!(answer.header("x-cache-hit"), Some("true"));
+        assert_eq!(get.last_request()["redis_retries"], failures);
+    }
+    assert!(get.has_logged("Redis retry attempt 1/3"));
+    assert!(get.has_logged("Redis retry attempt 2/3"));
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest() {
+    for policy in ["noeviction", "allkeys-lru"] {
+        let redis = Redis::start_with(&["--maxmemory-policy", policy]);
+        let stack = Stack::start_with(redis).await;
+        let routes = Routes::start(&stack).await;
+        routes.are_right(1, policy).await;
+        // Full of somebody else's keys.
+        stack
+            .redis
+            .command(&["SET", "filler", &"x".repeat(1_000_000)]);
+        stack.redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+        for percent in 2..6 {
+            routes.are_right(percent, policy).await;
+        }
+        let logged = routes.get.log();
+        assert!(!logged.contains("\"status\":500"), "{logged}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_wants_another_password_is_no_redis() {
+    let redis = Redis::start_with(&["--requirepass", "right"]);
+    let stack = Stack::start_with(redis).await;
+    let database = stack.database.url();
+    let redis_url = stack.redis.url();
+    let with_password =
+        |password: &str| redis_url.replace("redis://", &format!("redis://:{password}@"));
+    for (url, source) in [
+        (redis_url.clone(), "database"),
+        (with_password("wrong"), "database"),
+        (with_password("right"), "memory"),
+    ] {
+        let get = Function::start(
+            "get-flag",
+            &[("REDIS_URL", &url), ("DATABASE_URL", &database)],
+        )
+        .await;
+        get.call(&Event::get("checkout")).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!((percentage(&answer), answer.source()), (50, source));
+        assert!(!get.log().contains("wrong"), "a password in the log");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_knows_something_answers_when_everything_else_is_gone() {
+    let mut stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    let list = stack.function("list-flags").await;
+    let update = stack.function("update-flag").await;
+    get.call(&Event::get("checkout")).await;
+    list.call(&Event::list()).await;
+    stack.redis.kill();
+    for mode in [Mode::Refuse, Mode::Hang] {
+        stack.database_wire.set(mode.clone()).await;
+        for _ in 0..3 {
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!(percentage(&answer), 50, "{mode:?}");
+            assert_eq!(answer.source(), "stale");
+            assert_eq!(answer.header("x-cache-hit"), Some("false"));
+            let answer = list.call(&Event::list()).await;
+            assert_eq!((answer.status, answer.source()), (200, "stale"));
+        }
+        assert_eq!(get.last_request()["stale_answers"], 1);
+        let answer = update.call(&Event::update("checkout", &json!({}))).await;
+        assert_unavailable(&answer);
+    }
+    stack.database_wire.set(Mode::Open).await;
+    eventually("the database answers again", async || {
+        get.call(&Event::get("checkout")).await.source() == "database"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_that_knows_nothing_says_503_and_when_to_come_back() {
+    let mut stack = Stack::start().await;
+    stack.redis.kill();
+    stack.database_wire.set(Mode::Refuse).await;
+    let get = stack.function("get-flag").await;
+    let list = stack.function("list-flags").await;
+    assert_unavailable(&get.call(&Event::get("checkout")).await);
+    assert_unavailable(&list.call(&Event::list()).await);
+    stack.database_wire.set(Mode::Open).await;
+    eventually("the database answers", async || {
+        get.call(&Event::get("checkout")).await.status == 200
+    })
+    .await;
+}
+
+fn assert_unavailable(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.json()["error"], "Service unavailable");
+}
+
+#[tokio::test]
+async fn a_database_fault_is_not_seen_while_the_cache_is_warm() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    let list = stack.function("list-flags").await;
+    get.call(&Event::get("checkout")).await;
+    for mode in [Mode::Refuse, Mode::Hang, Mode::CutReply(1)] {
+        stack.database_wire.set(mode.clone()).await;
+        for _ in 0..3 {
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!(
+                (percentage(&answer), answer.source()),
+                (50, "memory"),
+                "{mode:?}"
+            );
+            assert_eq!(list.call(&Event::list()).await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    for cut in [Mode::Refuse, Mode::Hang] {
+        get.process().freeze();
+        stack.redis_wire.set(cut.clone()).await;
+        stack.redis_wire.set(Mode::Open).await;
+        get.process().thaw();
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), 50, "{cut:?}");
+        assert_eq!(answer.source(), "memory", "{cut:?}: within one request");
+    }
+}
+
+#[tokio::test]
+async fn a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    get.process().freeze();
+    // The other end is gone without a word: packets of the old connection lead nowhere.
+    stack.redis_wire.abandon();
+    stack.database_wire.abandon();
+    get.process().thaw();
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
+    let update = stack.function("update-flag").await;
+    set_percentage(&update, "checkout", 51).await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 51);
+}

@@ -1,0 +1,370 @@
+//! Never stale after a commit: the races in which a cache usually is, one by one.
+
+use std::time::{Duration, Instant};
+
+use pennon_core::cache::{Budget, Cache, Found, Lookup, RedisUrl};
+use pennon_core::config::Config;
+use pennon_core::environment::Environment;
+use pennon_core::snapshot::{Revision, Snapshot};
+use pennon_core::telemetry::Trace;
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::redis::{KEY, Redis, Resp};
+use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::wire::Mode;
+use serde_json::json;
+
+/// One instance's view of the cache, with steps that a test can put in any order.
+struct Instance {
+    cache: Cache,
+    environment: Environment,
+    budget: Budget,
+    trace: Trace,
+}
+
+impl Instance {
+    async fn of(redis: &Redis) -> Self {
+        let (config, _) = Config::from_lookup(|_| None);
+        let url = RedisUrl::parse(&redis.url()).expect("a URL");
+        Self {
+            cache: Cache::connect(url, config.cache, Duration::from_secs(5)).await,
+            environment: Environment::production(),
+            budget: Budget::new(Duration::from_secs(60)),
+            trace: Trace::default(),
+        }
+    }
+
+    async fn read(&self) -> Found {
+        self.cache
+            .read(&self.environment, &self.budget, &self.trace)
+            .await
+    }
+
+    async fn fill(&self, found: Found, revision: i64) -> bool {
+        let Found::Lease(lease) = found else {
+            panic!("no lease but {found:?}");
+        };
+        self.cache
+            .fill(
+                &self.environment,
+                lease,
+                &snapshot(revision),
+                &self.budget,
+                &self.trace,
+            )
+            .await
+    }
+
+    async fn block(&self) -> pennon_core::cache::Mark {
+        self.cache
+            .block(&self.environment, &self.budget, &self.trace)
+            .await
+    }
+
+    async fn unblock(&self, mark: pennon_core::cache::Mark) -> bool {
+        self.cache
+            .unblock(&self.environment, mark, &self.budget, &self.trace)
+            .await
+    }
+
+    async fn revision(&self) -> Lookup<Revision> {
+        self.cache
+            .revision(&self.environment, &self.budget, &self.trace)
+            .await
+    }
+}
+
+fn snapshot(revision: i64) -> Snapshot {
+    Snapshot {
+        revision: Revision(revision),
+        ..Snapshot::empty()
+    }
+}
+
+#[tokio::test]
+async fn a_fill_from_before_a_commit_is_refused() {
+    let redis = Redis::start();
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    let lease = reader.read().await;
+    let mark = writer.block().await;
+    assert!(writer.unblock(mark).await);
+    assert!(!reader.fill(lease, 1).await, "it read before the commit");
+    assert_eq!(reader.revision().await, Lookup::Miss);
+    let lease = reader.read().await;
+    assert!(reader.fill(lease, 2).await, "it read after the commit");
+    assert_eq!(reader.revision().await, Lookup::Hit(Revision(2)));
+}
+
+#[tokio::test]
+async fn nobody_gets_a_lease_while_a_commit_is_under_way() {
+    let redis = Redis::start();
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    let mark = writer.block().await;
+    assert!(matches!(reader.read().await, Found::NoFill));
+    writer.unblock(mark).await;
+    assert!(matches!(reader.read().await, Found::Lease(_)));
+}
+
+#[tokio::test]
+async fn one_writers_end_is_not_anothers() {
+    let redis = Redis::start();
+    let (reader, one, other) = (
+        Instance::of(&redis).await,
+        Instance::of(&redis).await,
+        Instance::of(&redis).await,
+    );
+    let first = one.block().await;
+    let second = other.block().await;
+    one.unblock(first).await;
+    assert!(
+        matches!(reader.read().await, Found::NoFill),
+        "the other still commits"
+    );
+    other.unblock(second).await;
+    assert!(matches!(reader.read().await, Found::Lease(_)));
+}
+
+#[tokio::test]
+async fn a_lost_unblock_costs_hits_and_never_freshness() {
+    let redis = Redis::start();
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    let lease = reader.read().await;
+    assert!(reader.fill(lease, 1).await);
+    let mark = writer.block().await;
+    drop(mark);
+    assert_eq!(reader.revision().await, Lookup::Miss);
+    assert!(matches!(reader.read().await, Found::NoFill));
+    let Resp::Number(ttl) = redis.command(&["PTTL", KEY]) else {
+        panic!("a number");
+    };
+    assert!(ttl > 0 && ttl <= 15_000, "the mark ends by itself: {ttl}");
+}
+
+#[tokio::test]
+async fn an_operators_del_takes_leases_with_it() {
+    let redis = Redis::start();
+    let reader = Instance::of(&redis).await;
+    let lease = reader.read().await;
+    redis.command(&["DEL", KEY]);
+    assert!(!reader.fill(lease, 1).await);
+}
+
+#[tokio::test]
+async fn a_flushed_or_foreign_key_takes_leases_with_it() {
+    let redis = Redis::start();
+    let reader = Instance::of(&redis).await;
+    let lease = reader.read().await;
+    redis.command(&["FLUSHALL"]);
+    assert!(!reader.fill(lease, 1).await);
+    let lease = reader.read().await;
+    redis.command(&["SET", KEY, "the old service was here"]);
+    assert!(!reader.fill(lease, 1).await);
+    assert_eq!(
+        redis.command(&["GET", KEY]),
+        Resp::Text("the old service was here".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up() {
+    let redis = Redis::start();
+    let (first, second) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    let lease = first.read().await;
+    assert!(matches!(second.read().await, Found::Busy));
+    assert!(first.fill(lease, 1).await);
+    assert!(matches!(second.read().await, Found::Entry(..)));
+
+    redis.command(&["DEL", KEY]);
+    let _dead = first.read().await;
+    eventually("another gets a lease", async || {
+        matches!(second.read().await, Found::Lease(_))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_expired_lease_fills_nothing() {
+    let redis = Redis::start();
+    let reader = Instance::of(&redis).await;
+    let lease = reader.read().await;
+    // As if five seconds had passed: every deadline in the hash lies in the past.
+    for (field, _) in redis.fields() {
+        redis.command(&["HSET", KEY, &field, "1"]);
+    }
+    assert!(!reader.fill(lease, 1).await);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_large_environment_never_sees_a_part_of_it() {
+    let stack = Stack::start().await;
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "insert into feature_flags (flag_key, enabled, rollout_percentage)
+             select 'flag-' || n, true, 100 from generate_series(1, 5000) as n",
+        )
+        .await
+        .expect("flags");
+    let filler = stack.function("list-flags").await;
+    let reader = Instance::of(&stack.redis).await;
+    for _ in 0..5 {
+        stack.redis.command(&["DEL", KEY]);
+        let event = Event::list();
+        let mut fill = std::pin::pin!(filler.call(&event));
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut fill => break,
+                found = reader.cache.revision(&reader.environment, &reader.budget, &reader.trace) => {
+                    if matches!(found, Lookup::Hit(_)) {
+                        assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(5_004));
+                    }
+                }
+            }
+        }
+        assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(5_004));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old() {
+    let stack = Stack::start().await;
+    let slow = stack.function("get-flag").await;
+    let update = stack.function("update-flag").await;
+    for percent in 1..6 {
+        stack.redis.command(&["DEL", KEY]);
+        // The reader's load comes late, so that the freeze falls between its lease and its fill.
+        stack
+            .database_wire
+            .set(Mode::Delay(Duration::from_millis(50)))
+            .await;
+        let event = Event::get("checkout");
+        let (answer, ()) = tokio::join!(slow.call(&event), async {
+            eventually("the reader has its lease", async || {
+                stack.redis.command(&["EXISTS", KEY]) == Resp::Number(1)
+            })
+            .await;
+            slow.process().freeze();
+            stack.database_wire.set(Mode::Open).await;
+            set_percentage(&update, "checkout", percent).await;
+            slow.process().thaw();
+        });
+        assert_eq!(answer.status, 200);
+        let other = stack.function("get-flag").await;
+        assert_eq!(
+            percentage(&other.call(&Event::get("checkout")).await),
+            percent
+        );
+        assert_eq!(
+            percentage(&slow.call(&Event::get("checkout")).await),
+            percent
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_when_redis_could_not_be_told() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    let update = stack.function("update-flag").await;
+    stack.redis_wire.set(Mode::Refuse).await;
+    let answer = set_percentage(&update, "checkout", 5).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
+    assert_eq!(update.last_request()["cache_invalidated"], 0);
+    assert!(stack.redis.has_entry(), "the old entry is still there");
+    stack.redis_wire.set(Mode::Open).await;
+}
+
+#[tokio::test]
+async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold() {
+    let stack = Stack::start().await;
+    let reconcile = stack.function("reconcile").await;
+    let run = || async { reconcile.invoke(&json!({})).await.expect("reconciles") };
+    assert_eq!(
+        run().await,
+        json!({"environments": 1, "repaired": 0, "warmed": 1})
+    );
+    assert_eq!(
+        run().await,
+        json!({"environments": 1, "repaired": 0, "warmed": 0})
+    );
+
+    // Changed behind everyone's back.
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "update feature_flags set rollout_percentage = 6 where flag_key = 'checkout'",
+        )
+        .await
+        .expect("a change by SQL");
+    let get = stack.function("get-flag").await;
+    assert_eq!(
+        percentage(&get.call(&Event::get("checkout")).await),
+        50,
+        "nobody knows yet"
+    );
+    assert_eq!(
+        run().await,
+        json!({"environments": 1, "repaired": 1, "warmed": 1})
+    );
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (6, "redis"));
+
+    stack.redis_wire.set(Mode::Refuse).await;
+    assert!(
+        reconcile.invoke(&json!({})).await.is_err(),
+        "an alarm must see it"
+    );
+}
+
+#[tokio::test]
+async fn who_noticed_an_outage_does_not_trust_an_entry_from_before_it() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    let update = stack.function("update-flag").await;
+    stack.redis_wire.set(Mode::Refuse).await;
+    get.call(&Event::get("search")).await;
+    let answer = set_percentage(&update, "checkout", 4).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
+    stack.redis_wire.set(Mode::Open).await;
+    assert!(stack.redis.has_entry(), "the old entry is still there");
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < deadline {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 4);
+        if get.last_request()["cache_hit"] == 1 {
+            break;
+        }
+    }
+    assert_eq!(
+        get.last_request()["cache_hit"],
+        1,
+        "and it comes back to the cache"
+    );
+}
+
+#[tokio::test]
+async fn an_entry_behind_what_an_instance_has_seen_is_not_believed() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    let old: Vec<(String, String)> = stack.redis.fields();
+    let update = stack.function("update-flag").await;
+    set_percentage(&update, "checkout", 3).await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
+    // A restart from a snapshot on disk, or a failover to a replica that was behind.
+    stack.redis.command(&["DEL", KEY]);
+    for (field, value) in &old {
+        stack.redis.command(&["HSET", KEY, field, value]);
+    }
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
+    let fresh = stack.function("get-flag").await;
+    assert_eq!(
+        percentage(&fresh.call(&Event::get("checkout")).await),
+        3,
+        "it was dropped"
+    );
+}

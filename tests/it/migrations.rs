@@ -1,0 +1,212 @@
+//! A fresh database and the old service's live one both migrate, and rows survive.
+
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::postgres::Database;
+use serde_json::json;
+
+/// The old service's tables as it made them, with rows.
+const OLD_TABLES: &str = include_str!("old_tables.sql");
+
+async fn migrate(database: &Database) -> Result<serde_json::Value, serde_json::Value> {
+    let function = Function::start("migrate", &[("DATABASE_URL", &database.url())]).await;
+    function.invoke(&json!({})).await
+}
+
+#[tokio::test]
+async fn an_empty_database_gets_the_tables_of_the_contract() {
+    let database = Database::create_empty().await;
+    assert_eq!(migrate(&database).await, Ok(json!({"applied": 2})));
+    assert_eq!(migrate(&database).await, Ok(json!({"applied": 0})), "again");
+    let columns = |table: &'static str| {
+        let database = &database;
+        async move {
+            let rows = database
+                .sql()
+                .query(
+                    "select column_name || ' ' || data_type || case is_nullable when 'NO' then ' not null' else '' end
+                     from information_schema.columns where table_name = $1 order by ordinal_position",
+                    &[&table],
+                )
+                .await
+                .expect("columns");
+            rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+        }
+    };
+    assert_eq!(
+        columns("feature_flags").await,
+        [
+            "id uuid not null",
+            "flag_key text not null",
+            "enabled boolean not null",
+            "rollout_percentage integer not null",
+            "description text",
+            "environment text not null",
+            "created_at timestamp without time zone not null",
+            "updated_at timestamp without time zone not null",
+        ]
+    );
+    assert_eq!(
+        columns("feature_flag_user_overrides").await,
+        [
+            "id uuid not null",
+            "flag_id uuid not null",
+            "user_id text not null",
+            "override_type text not null",
+            "reason text",
+            "created_by text",
+            "created_at timestamp without time zone",
+        ]
+    );
+    assert_eq!(columns("feature_flag_schedules").await.len(), 16);
+    for bad in [
+        "insert into feature_flags (flag_key, rollout_percentage) values ('a', 101)",
+        "insert into feature_flags (flag_key) values ('b'), ('b')",
+        "insert into feature_flag_schedules (scheduled_at, updates, status) values (now(), '{}', 'x')",
+    ] {
+        assert!(database.sql().batch_execute(bad).await.is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn the_old_services_tables_migrate_and_their_rows_survive() {
+    let database = Database::create_empty().await;
+    database
+        .sql()
+        .batch_execute(OLD_TABLES)
+        .await
+        .expect("the old tables");
+    assert_eq!(migrate(&database).await, Ok(json!({"applied": 2})));
+    let count = |table: &'static str| {
+        let database = &database;
+        async move {
+            let query = format!("select count(*) from {table}");
+            let row = database
+                .sql()
+                .query_one(&query, &[])
+                .await
+                .expect("a count");
+            row.get::<_, i64>(0)
+        }
+    };
+    assert_eq!(count("feature_flags").await, 3);
+    assert_eq!(count("feature_flag_user_overrides").await, 2);
+    assert_eq!(count("feature_flag_schedules").await, 1);
+
+    let url = database.url();
+    let list = Function::start("list-flags", &[("DATABASE_URL", &url)]).await;
+    let answer = list.call(&Event::list().user("alice", "[]")).await;
+    assert_eq!(
+        answer.json(),
+        json!({"old-off": false, "old-rollout": false}),
+        "alice is excluded by an old override"
+    );
+    let staging = Event::list().query("environment=staging");
+    assert_eq!(
+        list.call(&staging).await.json(),
+        json!({"old-rollout": true})
+    );
+}
+
+#[tokio::test]
+async fn the_old_service_keeps_working_on_migrated_tables_and_its_changes_count() {
+    let database = Database::create_empty().await;
+    database
+        .sql()
+        .batch_execute(OLD_TABLES)
+        .await
+        .expect("the old tables");
+    // A role that knows nothing of our tables, as the old service's does.
+    database
+        .sql()
+        .batch_execute(
+            "drop role if exists old_service; create role old_service;
+             grant select, insert, update, delete on all tables in schema public to old_service",
+        )
+        .await
+        .expect("a role");
+    migrate(&database).await.expect("migrates");
+    let mut last = database.revision("production").await;
+    for change in [
+        "update feature_flags set enabled = not enabled where flag_key = 'old-off'",
+        "insert into feature_flags (flag_key, environment) values ('new', 'production')",
+        "delete from feature_flags where flag_key = 'new'",
+        "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
+         select id, 'carol', 'include' from feature_flags where flag_key = 'old-off'",
+        "update feature_flag_user_overrides set override_type = 'exclude' where user_id = 'carol'",
+        "delete from feature_flag_user_overrides where user_id = 'carol'",
+    ] {
+        let as_old_service = format!("set role old_service; {change}; reset role");
+        database
+            .sql()
+            .batch_execute(&as_old_service)
+            .await
+            .expect(change);
+        let now = database.revision("production").await;
+        assert!(now > last, "{change} raises the revision");
+        last = now;
+    }
+    let staging = database.revision("staging").await;
+    database
+        .sql()
+        .batch_execute(
+            "update feature_flags set environment = 'staging' where flag_key = 'old-off'",
+        )
+        .await
+        .expect("a move");
+    assert!(database.revision("production").await > last, "it left");
+    assert!(database.revision("staging").await > staging, "it arrived");
+    let before = database.revision("staging").await;
+    database
+        .sql()
+        .batch_execute("truncate feature_flags cascade")
+        .await
+        .expect("truncates");
+    assert!(database.revision("staging").await > before);
+    database
+        .sql()
+        .batch_execute("reset role; drop owned by old_service; drop role old_service")
+        .await
+        .expect("the role goes");
+}
+
+#[tokio::test]
+async fn a_rolled_back_change_leaves_the_revision() {
+    let database = Database::create().await;
+    database.add_flag("a", true, 1).await;
+    let before = database.revision("production").await;
+    database
+        .sql()
+        .batch_execute("begin; update feature_flags set enabled = false; rollback")
+        .await
+        .expect("rolls back");
+    assert_eq!(database.revision("production").await, before);
+}
+
+#[tokio::test]
+async fn two_migrations_at_once_do_not_trip_over_each_other() {
+    let database = Database::create_empty().await;
+    let (one, other) = tokio::join!(migrate(&database), migrate(&database));
+    let applied = |outcome: Result<serde_json::Value, serde_json::Value>| {
+        outcome.expect("migrates")["applied"]
+            .as_u64()
+            .expect("a number")
+    };
+    assert_eq!(applied(one) + applied(other), 2);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_an_error_that_says_so() {
+    let function = Function::start(
+        "migrate",
+        &[(
+            "DATABASE_URL",
+            "postgres://u:hunter2@127.0.0.1:1/x?sslmode=disable",
+        )],
+    )
+    .await;
+    let error = function.invoke(&json!({})).await.expect_err("no database");
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(!error.to_string().contains("hunter2"));
+    assert!(!function.log().contains("hunter2"));
+}

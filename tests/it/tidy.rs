@@ -1,0 +1,204 @@
+//! The rules of the house that no compiler keeps.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use pennon_core::http::ENDPOINTS;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Rust file below a folder, with its path from the root.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path
+                    .strip_prefix(root())
+                    .expect("inside")
+                    .display()
+                    .to_string();
+                found.push((name, std::fs::read_to_string(&path).expect("text")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn functions() -> BTreeSet<String> {
+    std::fs::read_dir(root().join("functions"))
+        .expect("a folder")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn every_vendor_has_one_home() {
+    let homes = [
+        ("fred::", "crates/pennon-core/src/cache/client.rs"),
+        ("tokio_postgres", "crates/pennon-core/src/store/"),
+        ("deadpool", "crates/pennon-core/src/store/"),
+        ("aws_sdk", "crates/pennon-core/src/secrets.rs"),
+        ("aws_config", "crates/pennon-core/src/secrets.rs"),
+        ("std::env::", "crates/pennon-core/src/config.rs"),
+    ];
+    for (path, text) in sources("crates").into_iter().chain(sources("functions")) {
+        for (vendor, home) in homes {
+            let uses = text
+                .lines()
+                .map(|line| line.split("//").next().unwrap_or_default())
+                .any(|line| line.contains(vendor));
+            assert!(
+                !uses || path.starts_with(home),
+                "{vendor} in {path}; its home is {home}"
+            );
+        }
+    }
+}
+
+#[test]
+fn evaluation_is_pure() {
+    for (path, text) in sources("crates/pennon-eval/src") {
+        for word in [
+            "std::time",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "tokio",
+            "async fn",
+        ] {
+            assert!(!text.contains(word), "{word} in {path}");
+        }
+    }
+    let manifest = read("crates/pennon-eval/Cargo.toml");
+    let dependencies = manifest.split("[dependencies]").nth(1).expect("a section");
+    let dependencies = dependencies.split("\n[").next().expect("a section");
+    for line in dependencies.lines().filter(|line| !line.trim().is_empty()) {
+        let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        assert!(["serde", "sha2", "thiserror"].contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn every_function_has_an_event_a_template_entry_and_a_readme_row() {
+    let template = read("template.yaml");
+    let readme = read("README.md");
+    for function in functions() {
+        let event = root().join(format!("events/{function}.json"));
+        assert!(event.is_file(), "events/{function}.json");
+        assert!(
+            template.contains(&format!("Binary: {function}\n")),
+            "{function} in template.yaml"
+        );
+        assert!(
+            readme.contains(&format!("`{function}`")),
+            "{function} in README.md"
+        );
+    }
+}
+
+#[test]
+fn every_route_is_served_everywhere() {
+    let template = read("template.yaml");
+    let readme = read("README.md");
+    let manifest = read("Cargo.toml");
+    let functions = functions();
+    for endpoint in &ENDPOINTS {
+        assert!(
+            functions.contains(endpoint.function),
+            "{}",
+            endpoint.function
+        );
+        for path in [endpoint.path.to_owned(), endpoint.other_path()] {
+            assert!(
+                template.contains(&format!("Path: {path}\n")),
+                "{path} in template.yaml"
+            );
+            assert!(
+                manifest.contains(&format!("\"{path}\" = ")),
+                "{path} for cargo lambda watch"
+            );
+        }
+        assert!(
+            readme.contains(endpoint.path),
+            "{} in README.md",
+            endpoint.path
+        );
+    }
+}
+
+#[test]
+fn every_main_is_the_same() {
+    for function in functions() {
+        let name = function.replace('-', "_");
+        let text = read(format!("functions/{function}/src/main.rs"));
+        let same = text
+            .replace(&format!("`{function}`"), "`NAME`")
+            .replace(&format!("{name}::handle"), "NAME::handle")
+            .replace("serve_events", "serve");
+        assert_eq!(
+            same,
+            "//! The Lambda function `NAME`; what it does is in `lib.rs`.\n\n\
+             #[tokio::main(flavor = \"current_thread\")]\n\
+             async fn main() -> Result<(), pennon_core::lambda::RuntimeError> {\n    \
+             pennon_core::lambda::serve(NAME::handle).await\n}\n"
+        );
+    }
+}
+
+#[test]
+fn every_setting_is_in_the_readme() {
+    let readme = read("README.md");
+    let mut names = BTreeSet::new();
+    for path in [
+        "crates/pennon-core/src/config.rs",
+        "crates/pennon-local/src/settings.rs",
+    ] {
+        let text = read(path);
+        let code = text.split("#[cfg(test)]").next().expect("code");
+        names.extend(
+            code.split('"')
+                .filter(|word| {
+                    word.len() > 3
+                        && word
+                            .chars()
+                            .all(|letter| letter.is_ascii_uppercase() || letter == '_')
+                })
+                .map(str::to_owned),
+        );
+    }
+    assert!(names.contains("REDIS_URL") && names.contains("PENNON_LISTEN"));
+    for name in names {
+        assert!(readme.contains(&format!("`{name}`")), "{name} in README.md");
+    }
+}
+
+#[test]
+fn files_stay_short_enough_to_read() {
+    for (path, text) in sources("crates").into_iter().chain(sources("functions")) {
+        let code = text.split("#[cfg(test)]").next().expect("code");
+        let lines = code.lines().count();
+        assert!(lines <= 600, "{path} has {lines} lines");
+    }
+}

@@ -1,0 +1,45 @@
+//! The binaries of the workspace.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The binary of this name, built from the code as it is now.
+pub fn binary(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(build);
+    let path = folder.join(name);
+    assert!(path.is_file(), "no binary {}", path.display());
+    path
+}
+
+/// Builds all binaries with the profile of this very build: `cargo test` builds the tests of a
+/// package and not the binaries of others.
+fn build() -> PathBuf {
+    let own = std::env::current_exe().expect("a path");
+    // target/<profile>/deps/it-<hash>
+    let folder = own
+        .parent()
+        .and_then(Path::parent)
+        .expect("a target folder")
+        .to_owned();
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--bins",
+            "--profile",
+            profile,
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "cargo build failed");
+    folder
+}

@@ -1,0 +1,166 @@
+//! The local server as a process, and an HTTP client for it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use crate::answer::Answer;
+use crate::binaries::binary;
+use crate::eventually;
+use crate::process::{Process, free_port, new_folder};
+
+/// The token of the admin.
+pub const ADMIN_TOKEN: &str = "local-test-token";
+
+/// A local server that is running.
+pub struct Local {
+    process: Process,
+    client: HttpClient,
+    folder: PathBuf,
+}
+
+/// A client of one server, with connections of its own.
+#[derive(Clone)]
+pub struct HttpClient {
+    base: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Local {
+    /// Starts a server with these variables, in an empty folder, and waits until it answers.
+    pub async fn start(environment: &[(&str, &str)]) -> Self {
+        let folder = new_folder("local");
+        Self::start_in(folder, environment).await
+    }
+
+    /// The same in a folder that may already hold a `flags.json`.
+    pub async fn start_in(folder: PathBuf, environment: &[(&str, &str)]) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        let flags = folder.join("flags.json");
+        let mut command = Command::new("env");
+        command
+            .arg("-i")
+            .arg(format!("PENNON_LISTEN={address}"))
+            .arg(format!("PENNON_ADMIN_TOKEN={ADMIN_TOKEN}"))
+            .arg(format!("PENNON_FLAGS_FILE={}", flags.display()))
+            .args(
+                environment
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}")),
+            )
+            .arg(binary("pennon-local"));
+        let local = Self {
+            process: Process::start(&command, &folder.join("log"), None),
+            client: HttpClient::of(format!("http://{address}")),
+            folder,
+        };
+        eventually("the local server answers", async || {
+            tokio::net::TcpStream::connect(&address).await.is_ok()
+        })
+        .await;
+        local
+    }
+
+    /// A client that a task can take along.
+    pub fn clone_client(&self) -> HttpClient {
+        self.client.clone()
+    }
+
+    /// `GET`.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.client.get(path).await
+    }
+
+    /// `PATCH` by the admin.
+    pub async fn patch(&self, path: &str, body: &str) -> Answer {
+        let authorization = format!("Bearer {ADMIN_TOKEN}");
+        self.send("PATCH", path, &[("authorization", &authorization)], body)
+            .await
+    }
+
+    /// Any request.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        self.client.send(method, path, headers, body).await
+    }
+
+    /// Its base URL.
+    pub fn base(&self) -> &str {
+        &self.client.base
+    }
+
+    /// All that it has written.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Where its flags are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.process.kill();
+        let _already_gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl HttpClient {
+    /// A client of the server with this base URL.
+    pub fn of(base: String) -> Self {
+        Self {
+            base,
+            client: Client::builder(TokioExecutor::new()).build_http(),
+        }
+    }
+
+    /// `GET`.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    /// Any request.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::from(body.to_owned()))
+            .expect("a request");
+        let response = self.client.request(request).await.expect("a response");
+        let status = response.status().as_u16();
+        let mut seen = BTreeMap::new();
+        for (name, value) in response.headers() {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            seen.insert(name.as_str().to_owned(), value);
+        }
+        let body = response.into_body().collect().await.expect("a body");
+        Answer {
+            status,
+            headers: seen,
+            body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        }
+    }
+}

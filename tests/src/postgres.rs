@@ -1,0 +1,311 @@
+//! One PostgreSQL server for all tests, and a database of its own for each.
+
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pennon_core::app::open_postgres;
+use pennon_core::config::Config;
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+use crate::PATIENCE;
+use crate::process::{Process, find_program, free_port, new_folder};
+
+const ADVICE: &str = "Install it with `apt-get install postgresql` or `brew install postgresql`, \
+                      or run `scripts/test`, which does.";
+/// A migrated database that others are copied from: copying is faster than migrating.
+const TEMPLATE: &str = "pennon_template";
+
+/// A PostgreSQL server of one's own, for tests that stop or freeze it.
+pub struct Server {
+    process: Option<Process>,
+    port: u16,
+    folder: PathBuf,
+    extra: Vec<String>,
+}
+
+impl Server {
+    /// Creates and starts a server. With `extra` settings as on the command line of `postgres`.
+    pub async fn start(extra: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        let folder = new_folder("postgres");
+        let data = folder.join("data");
+        hand_over(&folder);
+        let initdb = run_as_owner(&program("initdb"))
+            .args([
+                "--auth",
+                "trust",
+                "--username",
+                "pennon",
+                "--encoding",
+                "UTF8",
+            ])
+            .args(["--no-sync", "--locale", "C", "--pgdata"])
+            .arg(&data)
+            .output()
+            .expect("initdb runs");
+        assert!(initdb.status.success(), "initdb: {initdb:?}");
+        prepare(&folder);
+        let mut server = Self {
+            process: None,
+            port: free_port(),
+            folder,
+            extra: extra.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        server.restart().await;
+        server
+    }
+
+    /// Starts it (again) on the same port, and waits until it answers.
+    pub async fn restart(&mut self) {
+        let mut command = run_as_owner(&program("postgres"));
+        command
+            .arg("-D")
+            .arg(self.folder.join("data"))
+            .args(["-p", &self.port.to_string()])
+            .args(["-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", "unix_socket_directories="])
+            .args(["-c", "max_connections=200"])
+            // Speed over durability: these databases live for seconds.
+            .args(["-c", "fsync=off", "-c", "synchronous_commit=off"]);
+        for setting in &self.extra {
+            command.args(["-c", setting]);
+        }
+        let log = self.folder.join("postgres.log");
+        let process = Process::start(&command, &log, None);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while connect(&self.url("postgres")).await.is_err() {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "postgres does not answer: {}",
+                process.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.process = Some(process);
+    }
+
+    /// The process, to freeze and thaw. Backends are processes of their own and go on.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
+    /// SIGKILL; its backends notice and end.
+    pub fn kill(&mut self) {
+        self.process = None;
+        let _stale = std::fs::remove_file(self.folder.join("data/postmaster.pid"));
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder that was handed to `prepare`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The URL of one of its databases.
+    pub fn url(&self, database: &str) -> String {
+        url(self.port, database)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process = None;
+        let _already_gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A database of one's own on the shared server.
+pub struct Database {
+    name: String,
+    port: u16,
+    client: Client,
+}
+
+impl Database {
+    /// A migrated database without flags.
+    pub async fn create() -> Self {
+        Self::create_from(TEMPLATE).await
+    }
+
+    /// A database without any table.
+    pub async fn create_empty() -> Self {
+        Self::create_from("template0").await
+    }
+
+    async fn create_from(template: &str) -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let shared = shared().await;
+        let admin = connect(&url(shared.port, "postgres"))
+            .await
+            .expect("connects");
+        admin
+            .batch_execute(&format!("create database {name} template {template}"))
+            .await
+            .expect("a database");
+        let client = connect(&url(shared.port, &name)).await.expect("connects");
+        Self {
+            name,
+            port: shared.port,
+            client,
+        }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        url(self.port, &self.name)
+    }
+
+    /// Its URL by another port, a wire's.
+    pub fn url_by(&self, port: u16) -> String {
+        url(port, &self.name)
+    }
+
+    /// The server's port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A connection, to look into it and to change it behind the service's back.
+    pub fn sql(&self) -> &Client {
+        &self.client
+    }
+
+    /// Adds a flag to production.
+    pub async fn add_flag(&self, key: &str, enabled: bool, percentage: i32) {
+        self.client
+            .execute(
+                "insert into feature_flags (flag_key, enabled, rollout_percentage) values ($1, $2, $3)",
+                &[&key, &enabled, &percentage],
+            )
+            .await
+            .expect("a flag");
+    }
+
+    /// The revision of an environment.
+    pub async fn revision(&self, environment: &str) -> i64 {
+        self.client
+            .query_one(
+                "select revision from pennon_environments where environment = $1",
+                &[&environment],
+            )
+            .await
+            .expect("a revision")
+            .get(0)
+    }
+}
+
+/// Connects, without TLS.
+///
+/// # Errors
+/// What PostgreSQL says.
+pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+struct Shared {
+    port: u16,
+}
+
+/// The shared server, started when first asked for. Its watchdog ends it with the test process.
+async fn shared() -> &'static Shared {
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async {
+            // Tests come and go with their runtimes; the server must not go with the first one.
+            let server = Server::start(&[], |_| {}).await;
+            let port = server.port;
+            let admin = connect(&server.url("postgres")).await.expect("connects");
+            admin
+                .batch_execute(&format!("create database {TEMPLATE} template template0"))
+                .await
+                .expect("a database");
+            migrate(&server.url(TEMPLATE)).await;
+            let trash = server.folder.clone();
+            remove_at_exit(&trash);
+            std::mem::forget(server);
+            Shared { port }
+        })
+        .await
+}
+
+/// Brings a database to the newest version, with the code that does so in production.
+pub async fn migrate(url: &str) {
+    let (config, _) = Config::from_lookup(|_| None);
+    open_postgres(&config, url)
+        .migrate()
+        .await
+        .expect("migrates");
+}
+
+/// A process that waits for ours to end and then removes a folder.
+fn remove_at_exit(folder: &Path) {
+    let command = Command::new("cat");
+    let log = std::env::temp_dir().join("pennon-watchdog.log");
+    std::mem::forget(Process::start(&command, &log, Some(folder)));
+}
+
+fn url(port: u16, database: &str) -> String {
+    format!("postgres://pennon@127.0.0.1:{port}/{database}?sslmode=disable")
+}
+
+fn program(name: &str) -> PathBuf {
+    let mut folders = vec![
+        "/opt/homebrew/bin".to_owned(),
+        "/usr/local/bin".to_owned(),
+        "/usr/local/pgsql/bin".to_owned(),
+    ];
+    for parent in ["/usr/lib/postgresql", "/opt/homebrew/opt"] {
+        let Ok(entries) = std::fs::read_dir(parent) else {
+            continue;
+        };
+        folders.extend(
+            entries
+                .flatten()
+                .map(|entry| entry.path().join("bin").display().to_string()),
+        );
+    }
+    let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+    find_program(name, &folders, ADVICE)
+}
+
+/// PostgreSQL refuses to run as root; a container's only user often is. Then it runs as whoever the
+/// package made for it, or as nobody.
+fn owner() -> Option<u32> {
+    let own = std::fs::metadata("/proc/self").ok()?.uid();
+    if own != 0 {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    ["postgres:", "nobody:"].iter().find_map(|name| {
+        let line = users.lines().find(|line| line.starts_with(name))?;
+        line.split(':').nth(2)?.parse().ok()
+    })
+}
+
+fn hand_over(folder: &Path) {
+    if let Some(owner) = owner() {
+        chown(folder, Some(owner), None).expect("root may give a folder away");
+    }
+}
+
+/// A command that runs as the owner of the server.
+fn run_as_owner(program: &Path) -> Command {
+    let Some(owner) = owner() else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", &owner.to_string(), "--clear-groups", "--"])
+        .arg(program);
+    command
+}

@@ -1,0 +1,121 @@
+//! Servers as child processes that never outlive the tests.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Runs `"$@"`, tells its pid, and when its own standard input ends (the test process is gone, or
+/// dropped us) kills it and removes what it wrote.
+const WATCHDOG: &str = r#"
+exec 3<&0
+"$@" </dev/null >"$PENNON_TEST_LOG" 2>&1 3<&- &
+pid=$!
+echo "$pid"
+cat <&3 >/dev/null
+kill -9 "$pid" 2>/dev/null
+wait "$pid" 2>/dev/null
+[ -z "$PENNON_TEST_TRASH" ] || rm -rf "$PENNON_TEST_TRASH"
+"#;
+
+/// A running server.
+pub struct Process {
+    watchdog: Child,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program. `trash` is removed when it has ended.
+    pub fn start(command: &Command, log: &Path, trash: Option<&Path>) -> Self {
+        let mut watchdog = Command::new("sh");
+        watchdog
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env("PENNON_TEST_LOG", log)
+            .env("PENNON_TEST_TRASH", trash.unwrap_or(Path::new("")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => watchdog.env(name, value),
+                None => watchdog.env_remove(name),
+            };
+        }
+        let mut watchdog = watchdog.spawn().expect("sh starts");
+        let stdout = watchdog.stdout.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the watchdog tells the pid");
+        Self {
+            pid: line.trim().parse().expect("a pid"),
+            watchdog,
+            log: log.to_owned(),
+        }
+    }
+
+    /// SIGSTOP: the process is there and does nothing, as a frozen instance or a hung server.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub fn kill(&mut self) {
+        drop(self.watchdog.stdin.take());
+        self.watchdog.wait().expect("the watchdog ends");
+    }
+
+    /// What the process has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.pid.to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success(), "{signal} to {}", self.pid);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A new folder under the system's folder for temporary files.
+pub fn new_folder(name: &str) -> PathBuf {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let folder =
+        std::env::temp_dir().join(format!("pennon-{}-{name}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// A TCP port that is free right now.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// Finds a program in PATH or in these folders; stops with what to install when there is none.
+pub fn find_program(name: &str, folders: &[&str], advice: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(folders.iter().map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("{name} is needed and not installed. {advice}"))
+}

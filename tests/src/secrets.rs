@@ -1,0 +1,101 @@
+//! Secrets Manager, as moto's server plays it: <https://docs.getmoto.org/en/latest/docs/server_mode.html>.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+use crate::eventually;
+use crate::lambda::Function;
+use crate::process::{Process, find_program, free_port, new_folder};
+
+/// A Secrets Manager of one's own.
+pub struct SecretsManager {
+    process: Process,
+    endpoint: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    created: AtomicUsize,
+}
+
+impl SecretsManager {
+    /// Starts moto and waits until it answers.
+    pub async fn start() -> Self {
+        let tools = format!("{}/../.tools/bin", env!("CARGO_MANIFEST_DIR"));
+        let program = find_program(
+            "moto_server",
+            &[&tools],
+            "Install it with `pip install 'moto[server]'`, or run `scripts/test`, which does.",
+        );
+        let port = free_port();
+        let mut command = Command::new(program);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        let folder = new_folder("moto");
+        let process = Process::start(&command, &folder.join("log"), Some(&folder));
+        eventually("moto answers", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_ok()
+        })
+        .await;
+        Self {
+            process,
+            endpoint: format!("http://127.0.0.1:{port}"),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            created: AtomicUsize::new(0),
+        }
+    }
+
+    /// Creates a secret and gives its ARN.
+    pub async fn create(&self, name: &str, text: &str) -> String {
+        self.created.fetch_add(1, Ordering::Relaxed);
+        let body =
+            json!({ "Name": name, "SecretString": text, "ClientRequestToken": "0".repeat(32) });
+        let request = hyper::Request::post(&self.endpoint)
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", "secretsmanager.CreateSecret")
+            .header(
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/secretsmanager/aws4_request",
+            )
+            .body(Full::from(body.to_string()))
+            .expect("a request");
+        let response = self.client.request(request).await.expect("a response");
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .expect("a body")
+            .to_bytes();
+        let answer: Value = serde_json::from_slice(&body).expect("JSON");
+        answer["ARN"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no ARN in {answer}"))
+            .to_owned()
+    }
+
+    /// Starts a function that finds this Secrets Manager.
+    pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
+        let mut environment = vec![
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ];
+        environment.extend_from_slice(more);
+        Function::start(name, &environment).await
+    }
+
+    /// What it has logged: a line per call.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// How many secrets have been created.
+    pub fn created(&self) -> usize {
+        self.created.load(Ordering::Relaxed)
+    }
+}
