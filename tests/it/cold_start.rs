@@ -1,13 +1,13 @@
 //! The first moments of an instance: with Redis, without, with secrets, with nonsense.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::secrets::SecretsManager;
+use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, percentage};
-use pennon_tests::wire::Mode;
+use pennon_tests::wire::{BlackHole, Mode};
 
 #[tokio::test]
 async fn a_cold_start_connects_to_redis_before_the_first_request() {
@@ -42,7 +42,6 @@ async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later
 
 #[tokio::test]
 async fn a_black_hole_ends_in_time() {
-    // A listener whose queue is full drops SYN packets: what a wrong security group does.
     let hole = BlackHole::dig();
     let stack = Stack::start().await;
     let started = Instant::now();
@@ -64,39 +63,6 @@ async fn a_black_hole_ends_in_time() {
     );
 }
 
-/// A port that accepts no connection and refuses none.
-struct BlackHole {
-    listener: TcpListener,
-    _waiting: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl BlackHole {
-    fn dig() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        // Fill the queue until connections stop coming through.
-        let mut waiting = Vec::new();
-        loop {
-            let timeout = Duration::from_millis(200);
-            match std::net::TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => waiting.push(std::thread::spawn(move || {
-                    std::thread::sleep(Duration::from_secs(30));
-                    drop(stream);
-                })),
-                Err(_full) => break,
-            }
-        }
-        Self {
-            listener,
-            _waiting: waiting,
-        }
-    }
-
-    fn port(&self) -> u16 {
-        self.listener.local_addr().expect("an address").port()
-    }
-}
-
 #[tokio::test]
 async fn ten_cold_starts_at_once_all_succeed() {
     let stack = Stack::start().await;
@@ -104,35 +70,9 @@ async fn ten_cold_starts_at_once_all_succeed() {
         let get = stack.function("get-flag").await;
         percentage(&get.call(&Event::get("checkout")).await)
     });
-    let mut running = Vec::new();
-    for start in starts {
-        running.push(Box::pin(start));
-    }
-    for percent in join_all(running).await {
+    for percent in side_by_side(starts).await {
         assert_eq!(percent, 50);
     }
-}
-
-async fn join_all<F: Future>(futures: Vec<std::pin::Pin<Box<F>>>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.into_iter().map(Some).collect();
-    let mut outcomes = Vec::new();
-    std::future::poll_fn(|context| {
-        for slot in &mut futures {
-            if let Some(future) = slot
-                && let std::task::Poll::Ready(outcome) = future.as_mut().poll(context)
-            {
-                outcomes.push(outcome);
-                *slot = None;
-            }
-        }
-        if futures.iter().all(Option::is_none) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    outcomes
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::{KEY, Resp};
+use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, database_loads, percentage};
 
 /// How many clients Redis has, without the one that asks.
@@ -50,7 +51,7 @@ async fn a_concurrent_function_shares_one_load_among_its_requests() {
         .await;
     let event = Event::get("checkout");
     let calls: Vec<_> = (0..32).map(|_| get.call(&event)).collect();
-    for answer in futures_of(calls).await {
+    for answer in side_by_side(calls).await {
         assert_eq!(percentage(&answer), 50);
     }
     let loads = database_loads(&get);
@@ -72,36 +73,10 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
             .iter()
             .map(|instance| instance.call(&event))
             .collect();
-        for answer in futures_of(calls).await {
+        for answer in side_by_side(calls).await {
             assert_eq!(percentage(&answer), 50);
         }
         let loads: u64 = instances.iter().map(database_loads).sum::<u64>() - before;
         assert!(loads <= 2, "round {round}: {loads} loads for ten instances");
     }
-}
-
-/// Runs futures side by side.
-async fn futures_of<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut pinned: Vec<_> = futures
-        .into_iter()
-        .map(|future| Some(Box::pin(future)))
-        .collect();
-    let mut outcomes = Vec::new();
-    std::future::poll_fn(|context| {
-        for slot in &mut pinned {
-            if let Some(future) = slot
-                && let std::task::Poll::Ready(outcome) = future.as_mut().poll(context)
-            {
-                outcomes.push(outcome);
-                *slot = None;
-            }
-        }
-        if pinned.iter().all(Option::is_none) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    outcomes
 }

@@ -16,6 +16,24 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The response that a function gives to API Gateway.
+    pub fn of_gateway(response: &Value) -> Self {
+        let mut headers = BTreeMap::new();
+        for (name, value) in response["headers"].as_object().into_iter().flatten() {
+            let value = value.as_str().unwrap_or_default().to_owned();
+            headers.insert(name.to_ascii_lowercase(), value);
+        }
+        assert_eq!(response["isBase64Encoded"], false, "bodies are text");
+        Self {
+            status: response["statusCode"]
+                .as_u64()
+                .and_then(|status| status.try_into().ok())
+                .expect("a status"),
+            headers,
+            body: response["body"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body)

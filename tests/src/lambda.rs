@@ -2,12 +2,11 @@
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::HashMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -26,8 +25,14 @@ use crate::{PATIENCE, eventually};
 /// A function binary that is running, as on one warm instance.
 pub struct Function {
     process: Process,
-    api: Arc<Api>,
+    runtime: RuntimeApi,
     folder: std::path::PathBuf,
+}
+
+/// One instance's end of the Runtime API.
+pub struct RuntimeApi {
+    address: String,
+    api: Arc<Api>,
 }
 
 struct Api {
@@ -35,36 +40,19 @@ struct Api {
     next: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, String)>>,
     running: Mutex<HashMap<String, oneshot::Sender<Result<String, String>>>>,
     counter: AtomicU64,
-    /// How often the function has asked for work.
-    asked: AtomicU64,
+    first_asked: OnceLock<Instant>,
 }
 
-impl Function {
-    /// Starts a function with these variables and nothing else in its environment, and waits until
-    /// it asks for work: its cold start is over then.
-    pub async fn start(name: &str, environment: &[(&str, &str)]) -> Self {
-        Self::start_binary(&binary(name), name, environment).await
-    }
-
-    /// The same with a binary from somewhere else.
-    pub async fn start_binary(program: &Path, name: &str, environment: &[(&str, &str)]) -> Self {
-        let function = Self::launch(program, name, environment).await;
-        eventually("the function asks for work", async || {
-            function.api.asked.load(Ordering::Relaxed) > 0
-        })
-        .await;
-        function
-    }
-
-    /// Starts a function and does not wait.
-    pub async fn launch(program: &Path, name: &str, environment: &[(&str, &str)]) -> Self {
+impl RuntimeApi {
+    /// Starts to listen.
+    pub async fn start() -> Self {
         let (waiting, next) = mpsc::unbounded_channel();
         let api = Arc::new(Api {
             waiting,
             next: tokio::sync::Mutex::new(next),
             running: Mutex::new(HashMap::new()),
             counter: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
+            first_asked: OnceLock::new(),
         });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next_event))
@@ -82,44 +70,31 @@ impl Function {
             .expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         tokio::spawn(async move { axum::serve(listener, router).await });
-
-        let folder = new_folder(name);
-        let mut command = Command::new("env");
-        command
-            .arg("-i")
-            .arg(format!(
-                "PATH={}",
-                std::env::var("PATH").unwrap_or_default()
-            ))
-            .arg(format!("AWS_LAMBDA_RUNTIME_API={address}"))
-            .arg(format!("AWS_LAMBDA_FUNCTION_NAME={name}"))
-            .args([
-                "AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=256",
-                "AWS_REGION=us-east-1",
-                "AWS_LAMBDA_LOG_FORMAT=JSON",
-            ])
-            .args(
-                environment
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}")),
-            )
-            .arg(program);
-        let process = Process::start(&command, &folder.join("log"), None);
-        Self {
-            process,
-            api,
-            folder,
-        }
+        Self { address, api }
     }
 
-    /// Whether the function has asked for work yet.
-    pub fn has_started(&self) -> bool {
-        self.api.asked.load(Ordering::Relaxed) > 0
+    /// What Lambda puts into a function's environment.
+    pub fn environment(&self, name: &str) -> Vec<(String, String)> {
+        [
+            ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
+            ("AWS_LAMBDA_FUNCTION_NAME", name),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+            ("AWS_REGION", "us-east-1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
     }
 
-    /// Sends an event and gives what the function answers: its response, or its error.
-    pub async fn invoke(&self, event: &Value) -> Result<Value, Value> {
+    /// When the function first asked for work, which ends its cold start.
+    pub fn first_asked(&self) -> Option<Instant> {
+        self.api.first_asked.get().copied()
+    }
+
+    /// Hands an event to the function and gives what it answers: its response, or its error;
+    /// nothing when there is no answer within [`PATIENCE`].
+    pub async fn invoke(&self, event: &Value) -> Option<Result<Value, Value>> {
         let number = self.api.counter.fetch_add(1, Ordering::Relaxed);
         let id = format!("invocation-{number}");
         let (done, outcome) = oneshot::channel();
@@ -132,36 +107,67 @@ impl Function {
             .waiting
             .send((id, event.to_string()))
             .expect("the API runs");
-        let outcome = tokio::time::timeout(PATIENCE, outcome)
-            .await
-            .unwrap_or_else(|_| panic!("no answer in time; log:\n{}", self.log()))
-            .expect("an answer");
+        let outcome = tokio::time::timeout(PATIENCE, outcome).await.ok()?;
         let parse = |text: &str| serde_json::from_str(text).expect("JSON");
-        match outcome {
+        Some(match outcome.expect("an answer") {
             Ok(text) => Ok(parse(&text)),
             Err(text) => Err(parse(&text)),
-        }
+        })
+    }
+}
+
+impl Function {
+    /// Starts a function with these variables and nothing else in its environment, and waits until
+    /// it asks for work: its cold start is over then.
+    pub async fn start(name: &str, environment: &[(&str, &str)]) -> Self {
+        let runtime = RuntimeApi::start().await;
+        let folder = new_folder(name);
+        let mut command = Command::new("env");
+        command
+            .arg("-i")
+            .args(
+                runtime
+                    .environment(name)
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}")),
+            )
+            .args(
+                environment
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}")),
+            )
+            .arg(binary(name));
+        let function = Self {
+            process: Process::start(&command, &folder.join("log"), None),
+            runtime,
+            folder,
+        };
+        eventually("the function asks for work", async || {
+            function.runtime.first_asked().is_some()
+        })
+        .await;
+        function
+    }
+
+    /// Sends an event and gives what the function answers: its response, or its error.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn invoke(&self, event: &Value) -> Result<Value, Value> {
+        self.runtime
+            .invoke(event)
+            .await
+            .unwrap_or_else(|| panic!("no answer in time; log:\n{}", self.log()))
     }
 
     /// Sends a request and gives the response as a client sees it.
+    ///
+    /// # Panics
+    /// When the invocation fails, which a request never may.
     pub async fn call(&self, event: &Event) -> Answer {
-        let response = match self.invoke(event.value()).await {
-            Ok(response) => response,
+        match self.invoke(event.value()).await {
+            Ok(response) => Answer::of_gateway(&response),
             Err(error) => panic!("the invocation failed: {error}; log:\n{}", self.log()),
-        };
-        let mut headers = BTreeMap::new();
-        for (name, value) in response["headers"].as_object().into_iter().flatten() {
-            let value = value.as_str().unwrap_or_default().to_owned();
-            headers.insert(name.to_ascii_lowercase(), value);
-        }
-        assert_eq!(response["isBase64Encoded"], false, "bodies are text");
-        Answer {
-            status: response["statusCode"]
-                .as_u64()
-                .and_then(|status| status.try_into().ok())
-                .expect("a status"),
-            headers,
-            body: response["body"].as_str().unwrap_or_default().to_owned(),
         }
     }
 
@@ -214,7 +220,7 @@ impl Drop for Function {
 }
 
 async fn next_event(State(api): State<Arc<Api>>) -> (HeaderMap, String) {
-    api.asked.fetch_add(1, Ordering::Relaxed);
+    api.first_asked.get_or_init(Instant::now);
     let event = api.next.lock().await.recv().await;
     let Some((id, event)) = event else {
         std::future::pending().await

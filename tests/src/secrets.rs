@@ -78,14 +78,24 @@ impl SecretsManager {
             .to_owned()
     }
 
-    /// Starts a function that finds this Secrets Manager.
-    pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
-        let mut environment = vec![
+    /// What leads a function here.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        [
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.endpoint.as_str()),
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
-        ];
-        environment.extend_from_slice(more);
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    /// Starts a function that finds this Secrets Manager.
+    pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
+        let own = self.environment();
+        let own = own
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment: Vec<_> = own.chain(more.iter().copied()).collect();
         Function::start(name, &environment).await
     }
 

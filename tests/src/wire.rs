@@ -220,3 +220,36 @@ pub async fn answering(text: &'static str) -> u16 {
     });
     port
 }
+
+/// A port that accepts no connection and refuses none: a listener whose queue is full drops SYN
+/// packets, as a wrong security group does.
+pub struct BlackHole {
+    listener: std::net::TcpListener,
+    _waiting: Vec<std::net::TcpStream>,
+}
+
+impl BlackHole {
+    /// Makes one.
+    pub fn dig() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // Fill the queue until connections stop coming through.
+        let mut waiting = Vec::new();
+        loop {
+            let timeout = Duration::from_millis(200);
+            match std::net::TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => waiting.push(stream),
+                Err(_full) => break,
+            }
+        }
+        Self {
+            listener,
+            _waiting: waiting,
+        }
+    }
+
+    /// Where not to connect.
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().expect("an address").port()
+    }
+}

@@ -131,7 +131,10 @@ impl Guard {
     pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {
         let deadline = Instant::now() + within;
         let trace = Trace::default();
-        match self.insist(&Command::Ping, deadline, 0, &trace).await {
+        match self
+            .insist(&Command::Ping, deadline, PAUSES.len(), &trace)
+            .await
+        {
             Ok(_pong) => Ok(()),
             Err(failure) => Err(failure.to_string()),
         }

@@ -1,0 +1,297 @@
+//! Reading flags: the path that every request takes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::shelf::{Errand, Shelf};
+use super::{FlagService, Reading, Scope, Source};
+use crate::cache::{Cache, Found, Lease, Lookup};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::snapshot::{Revision, Snapshot};
+use crate::store::Fresh;
+use crate::telemetry::CacheOutcome;
+
+/// How long to wait before asking again whether another reader has filled: first, and at most.
+const FIRST_WAIT: Duration = Duration::from_millis(4);
+const LONGEST_WAIT: Duration = Duration::from_millis(32);
+/// How long all waiting for another reader may take. A little more than a filler's head start: when
+/// it has died, one of those who wait is the next to get a lease.
+const PATIENCE: Duration = Duration::from_millis(170);
+
+/// What a read has to do once Redis was asked for the revision.
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    /// Redis is out of reach, or there is none.
+    AskStore,
+    /// Redis has an entry that this instance does not hold, or none.
+    FetchOrFill,
+    /// Redis has an entry at this revision that may be wrong. When that is because of an outage: how
+    /// many had been seen.
+    Verify(Revision, Option<u64>),
+}
+
+/// A request that finds out more about an environment, for itself and for those that wait.
+struct Search<'a> {
+    service: &'a FlagService,
+    shelf: &'a Shelf,
+    environment: &'a Environment,
+    scope: &'a Scope,
+    began: Instant,
+}
+
+impl FlagService {
+    /// The flags of an environment as they are at the request's arrival or later. An environment
+    /// that nobody has heard of has none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when neither cache nor store answers and nothing is held.
+    pub async fn read(&self, environment: &Environment, scope: &Scope) -> Result<Reading, Error> {
+        let Some(shelf) = self.shelf(environment, scope).await? else {
+            return Ok(Reading {
+                snapshot: Arc::new(Snapshot::empty()),
+                source: Source::Memory,
+                cache: CacheOutcome::Miss,
+            });
+        };
+        let reading = self.read_shelf(&shelf, environment, scope).await?;
+        scope.trace.cache(reading.cache);
+        if reading.source == Source::Stale {
+            scope.trace.stale();
+            warn!(
+                domain = "config",
+                stale = 1,
+                environment = environment.as_str(),
+                revision = reading.snapshot.revision.0,
+                "nobody can say whether the flags are current; serving what was known before"
+            );
+        }
+        Ok(reading)
+    }
+
+    async fn read_shelf(
+        &self,
+        shelf: &Shelf,
+        environment: &Environment,
+        scope: &Scope,
+    ) -> Result<Reading, Error> {
+        let held = shelf.held();
+        if let Some(held) = &held
+            && !self.max_age.is_zero()
+            && held.as_of.elapsed() < self.max_age
+        {
+            return Ok(held.reading());
+        }
+        let asked = Instant::now();
+        let task = match &self.cache {
+            None => Task::AskStore,
+            Some(cache) => {
+                let outages = cache.outages();
+                let lookup = cache
+                    .revision(environment, &scope.budget, &scope.trace)
+                    .await;
+                match (lookup, &held) {
+                    (Lookup::Unavailable, _) => Task::AskStore,
+                    (Lookup::Miss, held) => {
+                        if held.as_ref().is_some_and(|held| held.entry_has_run_out()) {
+                            scope.trace.expired();
+                        }
+                        Task::FetchOrFill
+                    }
+                    // There was an outage, in which an invalidation may have been lost.
+                    (Lookup::Hit(found), _) if shelf.distrusts(outages) => {
+                        Task::Verify(found, Some(outages))
+                    }
+                    (Lookup::Hit(found), Some(held)) if found == held.snapshot.revision => {
+                        shelf.confirm(found, asked);
+                        return Ok(held.reading());
+                    }
+                    // Redis is behind what this instance has seen: a replica lags, or a restart
+                    // brought back an old entry.
+                    (Lookup::Hit(found), Some(held)) if found < held.snapshot.revision => {
+                        Task::Verify(found, None)
+                    }
+                    (Lookup::Hit(_), _) => Task::FetchOrFill,
+                }
+            }
+        };
+        // One request at a time finds out more; the others share what came of it, if it began after
+        // they arrived.
+        let mut last = shelf.errand.lock().await;
+        if let Some(errand) = &*last
+            && errand.began >= scope.arrived
+        {
+            return errand.outcome.clone();
+        }
+        let began = Instant::now();
+        let search = Search {
+            service: self,
+            shelf,
+            environment,
+            scope,
+            began,
+        };
+        let outcome = search.run(task).await;
+        *last = Some(Errand {
+            began,
+            outcome: outcome.clone(),
+        });
+        outcome
+    }
+}
+
+impl Search<'_> {
+    async fn run(&self, task: Task) -> Result<Reading, Error> {
+        match (task, &self.service.cache) {
+            // Without Redis, memory is the cache and the database says whether it is current.
+            (_, None) => self.ask_store().await,
+            (Task::AskStore, Some(_)) => {
+                let reading = self.ask_store().await?;
+                Ok(reading.without_cache(CacheOutcome::Unavailable))
+            }
+            (Task::Verify(found, outages), Some(cache)) => self.verify(cache, found, outages).await,
+            (Task::FetchOrFill, Some(cache)) => self.fetch_or_fill(cache).await,
+        }
+    }
+
+    /// Fetches the entry; fills it when there is none and nobody else is at it.
+    async fn fetch_or_fill(&self, cache: &Cache) -> Result<Reading, Error> {
+        let patience = Instant::now() + PATIENCE;
+        let mut wait = FIRST_WAIT;
+        let outcome = loop {
+            match self.entry(cache).await {
+                Found::Entry(snapshot, _) if self.shelf.is_ahead_of(snapshot.revision) => {
+                    return self.verify(cache, snapshot.revision, None).await;
+                }
+                Found::Entry(snapshot, lives_for) => {
+                    return Ok(self.shelf.hold_entry(snapshot, lives_for, self.began));
+                }
+                Found::Lease(lease) => return self.load_and_fill(cache, lease).await,
+                Found::Busy if Instant::now() + wait < patience => {
+                    tokio::time::sleep(wait).await;
+                    self.scope.budget.spend(wait);
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                Found::Unavailable => break CacheOutcome::Unavailable,
+                Found::Busy | Found::NoFill | Found::Damaged => break CacheOutcome::Miss,
+            }
+        };
+        Ok(self.ask_store().await?.without_cache(outcome))
+    }
+
+    async fn load_and_fill(&self, cache: &Cache, lease: Lease) -> Result<Reading, Error> {
+        let reading = self.ask_store().await?.without_cache(CacheOutcome::Miss);
+        if reading.source != Source::Stale {
+            let filled = cache
+                .fill(
+                    self.environment,
+                    lease,
+                    &reading.snapshot,
+                    &self.scope.budget,
+                    &self.scope.trace,
+                )
+                .await;
+            if filled {
+                self.shelf.entry_lives_for(cache.ttl());
+            }
+        }
+        Ok(reading)
+    }
+
+    /// Asks the store whether an entry at this revision is right, and drops it when it is not. With
+    /// the store gone too, the newer of the entry and what is held is the best there is.
+    async fn verify(
+        &self,
+        cache: &Cache,
+        found: Revision,
+        outages: Option<u64>,
+    ) -> Result<Reading, Error> {
+        match self.ask_store().await {
+            Ok(reading) if reading.source != Source::Stale => {
+                let right = reading.snapshot.revision == found;
+                let settled = right || self.discard(cache, found).await;
+                if let (true, Some(outages)) = (settled, outages) {
+                    self.shelf.settle(outages);
+                }
+                Ok(if right {
+                    reading
+                } else {
+                    reading.without_cache(CacheOutcome::Miss)
+                })
+            }
+            Ok(stale) if stale.snapshot.revision >= found => Ok(stale),
+            verdict @ (Ok(_) | Err(Error::Unavailable(_))) => match self.entry(cache).await {
+                Found::Entry(snapshot, lives_for) => Ok(Reading {
+                    source: Source::Stale,
+                    ..self.shelf.hold_entry(snapshot, lives_for, self.began)
+                }),
+                Found::Lease(_)
+                | Found::Busy
+                | Found::NoFill
+                | Found::Damaged
+                | Found::Unavailable => verdict,
+            },
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Asks the store, sending along which revision is held: an environment that has not changed
+    /// costs one number.
+    async fn ask_store(&self) -> Result<Reading, Error> {
+        let held = self.shelf.held();
+        let known = held.as_ref().map(|held| held.snapshot.revision);
+        self.scope.trace.database_load();
+        let answer = self.service.store.snapshot(self.environment, known).await;
+        match (answer, held) {
+            (Ok(Fresh::Unchanged), Some(held)) => {
+                self.shelf.confirm(held.snapshot.revision, self.began);
+                Ok(held.reading())
+            }
+            (Ok(Fresh::Unchanged), None) => Err(Error::Internal(
+                "the store says that nothing has changed, to one who knows nothing".to_owned(),
+            )),
+            (Ok(Fresh::Changed(snapshot)), _) => Ok(self.shelf.hold_loaded(snapshot, self.began)),
+            (Err(failure @ Error::Unavailable(_)), Some(held)) => {
+                warn!(domain = "config", error = %failure, "the database does not answer");
+                Ok(Reading {
+                    snapshot: held.snapshot,
+                    source: Source::Stale,
+                    cache: CacheOutcome::Unavailable,
+                })
+            }
+            (Err(failure), _) => Err(failure),
+        }
+    }
+
+    async fn entry(&self, cache: &Cache) -> Found {
+        let scope = self.scope;
+        cache
+            .read(self.environment, &scope.budget, &scope.trace)
+            .await
+    }
+
+    async fn discard(&self, cache: &Cache, wrong: Revision) -> bool {
+        let scope = self.scope;
+        cache
+            .discard(self.environment, wrong, &scope.budget, &scope.trace)
+            .await
+    }
+}
+
+impl Reading {
+    /// The same flags, come by without the shared cache: even where memory had them, it was the
+    /// database that said that they are current.
+    fn without_cache(self, cache: CacheOutcome) -> Self {
+        let source = match self.source {
+            Source::Memory | Source::Redis | Source::Database => Source::Database,
+            Source::Stale => Source::Stale,
+        };
+        Self {
+            source,
+            cache,
+            ..self
+        }
+    }
+}

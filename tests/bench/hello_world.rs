@@ -1,0 +1,11 @@
+//! The least that a function of this kind can be.
+
+use lambda_http::{Error, Request, run_concurrent, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    run_concurrent(service_fn(|_request: Request| async {
+        Ok::<_, Error>("hello")
+    }))
+    .await
+}
