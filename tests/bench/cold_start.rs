@@ -1,7 +1,7 @@
 //! How long a cold start takes: from exec to the first request for work, and to the first response.
 //! Beside it, in the same run and taking turns, a function that does nothing.
 //!
-//! `cargo bench -p pennon-tests --bench cold_start`
+//! `cargo bench --profile driver -p pennon-tests --bench cold_start`
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 

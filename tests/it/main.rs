@@ -3,6 +3,8 @@
 mod cache;
 mod cold_start;
 mod concurrency;
+#[cfg(target_os = "linux")]
+mod emulator;
 mod faults;
 mod invalidation;
 mod local_server;

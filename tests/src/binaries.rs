@@ -13,19 +13,19 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Builds all binaries with the profile of this very build: `cargo test` builds the tests of a
-/// package and not the binaries of others.
+/// Builds all binaries: `cargo test` builds the tests of a package and not the binaries of others.
+/// Tests run debug builds; benchmarks, which have a profile of their own, run release builds.
 fn build() -> PathBuf {
     let own = std::env::current_exe().expect("a path");
     // target/<profile>/deps/it-<hash>
     let folder = own
         .parent()
         .and_then(Path::parent)
-        .expect("a target folder")
-        .to_owned();
-    let profile = match folder.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(name) => name,
+        .expect("a target folder");
+    let (profile, folder) = if folder.ends_with("debug") {
+        ("dev", folder.to_owned())
+    } else {
+        ("release", folder.with_file_name("release"))
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)

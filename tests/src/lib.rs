@@ -14,7 +14,9 @@
 
 pub mod answer;
 pub mod binaries;
+pub mod dice;
 pub mod event;
+pub mod figures;
 pub mod lambda;
 pub mod local;
 pub mod postgres;

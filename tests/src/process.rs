@@ -110,11 +110,13 @@ pub fn free_port() -> u16 {
         .port()
 }
 
-/// Finds a program in PATH or in these folders; stops with what to install when there is none.
+/// Finds a program in these folders or in PATH; stops with what to install when there is none.
 pub fn find_program(name: &str, folders: &[&str], advice: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(folders.iter().map(PathBuf::from))
+    folders
+        .iter()
+        .map(PathBuf::from)
+        .chain(std::env::split_paths(&path))
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| panic!("{name} is needed and not installed. {advice}"))

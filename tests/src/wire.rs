@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::dice::Dice;
+
 /// How the wire behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
@@ -27,6 +29,16 @@ pub enum Mode {
     FailFirst(usize),
     /// Replies come late.
     Delay(Duration),
+    /// So many of a hundred messages that hold this text vanish without a reply.
+    Lose {
+        /// The text.
+        text: &'static str,
+        /// How many of a hundred.
+        percent: u32,
+    },
+    /// In requests, the first text of a pair is replaced by the second, which is as long. That is
+    /// how a run shows what a script's check is good for: by taking it out on the way.
+    Forge(&'static [(&'static str, &'static str)]),
 }
 
 /// A wire to one server.
@@ -51,6 +63,7 @@ impl Wire {
             failures: Arc::new(Mutex::new(0)),
             requests: requests.clone(),
             era: era.clone(),
+            dice: Dice::new(u64::from(port)),
         };
         tokio::spawn(listen(Some(listener), address, far_end, watcher));
         Self {
@@ -96,6 +109,7 @@ struct FarEnd {
     failures: Arc<Mutex<usize>>,
     requests: Arc<AtomicUsize>,
     era: Arc<AtomicUsize>,
+    dice: Dice,
 }
 
 async fn listen(
@@ -167,6 +181,19 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
                         }
                         continue;
                     }
+                    if let Mode::Lose { text, percent } = now
+                        && String::from_utf8_lossy(bytes).contains(text)
+                        && far_end.dice.roll(100) < percent
+                    {
+                        continue;
+                    }
+                    if let Mode::Forge(pairs) = now {
+                        let forged = forge(bytes, pairs);
+                        if to_server.write_all(&forged).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
                     if let Mode::FailFirst(limit) = now {
                         let mut failed = far_end.failures.lock().expect("not poisoned");
                         *failed += 1;
@@ -186,7 +213,13 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
                 match &now {
                     Mode::CutReply(limit) => bytes = &bytes[..length.min(*limit)],
                     Mode::Delay(time) => tokio::time::sleep(*time).await,
-                    Mode::Open | Mode::Refuse | Mode::Hang | Mode::Answer(_) | Mode::FailFirst(_) => {}
+                    Mode::Open
+                    | Mode::Refuse
+                    | Mode::Hang
+                    | Mode::Answer(_)
+                    | Mode::FailFirst(_)
+                    | Mode::Lose { .. }
+                    | Mode::Forge(_) => {}
                 }
                 if to_client.write_all(bytes).await.is_err() || matches!(now, Mode::CutReply(_)) {
                     return;
@@ -194,6 +227,20 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
             }
         }
     }
+}
+
+fn forge(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut forged = bytes.to_vec();
+    for (from, to) in pairs {
+        assert_eq!(from.len(), to.len(), "the protocol counts bytes");
+        let places: Vec<usize> = (0..forged.len().saturating_sub(from.len()))
+            .filter(|at| forged[*at..].starts_with(from.as_bytes()))
+            .collect();
+        for at in places {
+            forged[at..at + to.len()].copy_from_slice(to.as_bytes());
+        }
+    }
+    forged
 }
 
 /// How many commands of the cache protocol begin in these bytes.

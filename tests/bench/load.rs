@@ -1,0 +1,82 @@
+//! 50 and 100 requests in flight against one process: all answered, how fast, over how many
+//! connections to Redis.
+//!
+//! `cargo bench --profile driver -p pennon-tests --bench load`
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a benchmark"
+)]
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use pennon_tests::figures::Times;
+use pennon_tests::local::Local;
+use pennon_tests::redis::Resp;
+use pennon_tests::stack::Stack;
+
+const REQUESTS_EACH: usize = 200;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let stack = Stack::start().await;
+    let mut failures = 0;
+    println!("in flight  requests  mean ms  p95 ms  longest  not 200  connections to Redis");
+    for pool in ["1", "10"] {
+        let local = Local::start(&[
+            ("REDIS_URL", &stack.redis.url()),
+            ("DATABASE_URL", &stack.database.url()),
+            ("REDIS_POOL_SIZE", pool),
+            ("RUST_LOG", "warn"),
+        ])
+        .await;
+        for in_flight in [50, 100] {
+            let mut clients = tokio::task::JoinSet::new();
+            for _ in 0..in_flight {
+                let client = local.clone_client();
+                clients.spawn(async move {
+                    let mut times = Vec::new();
+                    for _ in 0..REQUESTS_EACH {
+                        let asked = Instant::now();
+                        let answer = client.get("/api/config/flags/checkout").await;
+                        times.push((asked.elapsed(), answer.status));
+                    }
+                    times
+                });
+            }
+            let mut connections = 0;
+            let mut times = Times::default();
+            let mut bad = 0;
+            while let Some(done) = clients.join_next().await {
+                connections = connections.max(count_clients(&stack));
+                for (time, status) in done.expect("no panic") {
+                    times.add(time);
+                    bad += usize::from(status != 200);
+                }
+            }
+            println!(
+                "{in_flight:9}  {:8}  {:7.1}  {:6.1}  {:7.1}  {bad:7}  {connections}",
+                times.count(),
+                times.mean(),
+                times.percentile(95),
+                times.longest()
+            );
+            failures += bad + usize::from(connections > 10);
+        }
+    }
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn count_clients(stack: &Stack) -> usize {
+    let Resp::Text(list) = stack.redis.command(&["CLIENT", "LIST"]) else {
+        panic!("CLIENT LIST answers with text");
+    };
+    list.lines().count() - 1
+}

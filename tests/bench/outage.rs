@@ -1,0 +1,132 @@
+//! Steady load while Redis and PostgreSQL are refused, hung, frozen, killed and brought back: what
+//! every phase costs, and whether anyone sees an error.
+//!
+//! `cargo bench --profile driver -p pennon-tests --bench outage`; `OUTAGE_SECONDS` sets the length of a phase (5).
+
+#![expect(clippy::print_stdout, reason = "a benchmark")]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use pennon_tests::event::Event;
+use pennon_tests::figures::Times;
+use pennon_tests::lambda::Function;
+use pennon_tests::stack::Stack;
+use pennon_tests::wire::Mode;
+use serde_json::json;
+
+/// One request to each route in turn, this far apart.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(10);
+
+struct Routes {
+    get: Function,
+    list: Function,
+    update: Function,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Alive {
+    /// Whatever fails, one of them lives: no route may fail.
+    One,
+    /// The database is gone: reads may not fail, updates do.
+    RedisOnly,
+    /// Both are gone: a warm instance answers reads.
+    None,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let seconds = std::env::var("OUTAGE_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(5);
+    let length = Duration::from_secs(seconds);
+    let mut stack = Stack::start().await;
+    let routes = Routes {
+        get: stack.function("get-flag").await,
+        list: stack.function("list-flags").await,
+        update: stack.function("update-flag").await,
+    };
+    println!(
+        "{:34} {:>6} {:>9} {:>9} {:>9} {:>5} {:>6}",
+        "phase", "reads", "p50 ms", "p95 ms", "longest", "hits", "5xx"
+    );
+    let mut failures = 0;
+    let mut phase = async |title: &str, alive: Alive| {
+        failures += measure(&routes, title, length, alive).await;
+    };
+    phase("all is well", Alive::One).await;
+    stack.redis_wire.set(Mode::Refuse).await;
+    phase("Redis refused", Alive::One).await;
+    stack.redis_wire.set(Mode::Open).await;
+    phase("Redis back", Alive::One).await;
+    stack.redis_wire.set(Mode::Hang).await;
+    phase("Redis hung", Alive::One).await;
+    stack.redis_wire.set(Mode::Open).await;
+    phase("Redis back", Alive::One).await;
+    stack.redis.process().freeze();
+    phase("Redis frozen", Alive::One).await;
+    stack.redis.process().thaw();
+    phase("Redis thawed", Alive::One).await;
+    stack.redis.kill();
+    phase("Redis killed", Alive::One).await;
+    stack.redis.restart();
+    phase("Redis started, empty", Alive::One).await;
+    stack.database_wire.set(Mode::Refuse).await;
+    phase("PostgreSQL refused", Alive::RedisOnly).await;
+    stack.database_wire.set(Mode::Hang).await;
+    phase("PostgreSQL hung", Alive::RedisOnly).await;
+    stack.database_wire.set(Mode::Open).await;
+    phase("PostgreSQL back", Alive::One).await;
+    stack.redis_wire.set(Mode::Refuse).await;
+    stack.database_wire.set(Mode::Refuse).await;
+    phase("both refused", Alive::None).await;
+    stack.redis_wire.set(Mode::Hang).await;
+    stack.database_wire.set(Mode::Hang).await;
+    phase("both hung", Alive::None).await;
+    stack.redis_wire.set(Mode::Open).await;
+    stack.database_wire.set(Mode::Open).await;
+    phase("both back", Alive::One).await;
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Gives the number of answers that should not have been.
+async fn measure(routes: &Routes, title: &str, length: Duration, alive: Alive) -> usize {
+    let mut reads = Times::default();
+    let mut hits = 0;
+    let mut failures = 0;
+    let mut percent = 0;
+    let began = Instant::now();
+    while began.elapsed() < length {
+        for (function, event) in [
+            (&routes.get, Event::get("checkout")),
+            (&routes.list, Event::list()),
+        ] {
+            let asked = Instant::now();
+            let answer = function.call(&event).await;
+            reads.add(asked.elapsed());
+            failures += usize::from(answer.status != 200);
+            hits += usize::from(answer.header("x-cache-hit") == Some("true"));
+            tokio::time::sleep(BETWEEN_REQUESTS).await;
+        }
+        percent = (percent + 1) % 100;
+        if reads.count() % 20 == 0 && alive == Alive::One {
+            let body = json!({ "rolloutPercentage": percent });
+            let answer = routes.update.call(&Event::update("checkout", &body)).await;
+            failures += usize::from(answer.status != 200);
+        }
+    }
+    println!(
+        "{title:34} {:6} {:9.2} {:9.2} {:9.1} {:4} % {failures:6}",
+        reads.count(),
+        reads.percentile(50),
+        reads.percentile(95),
+        reads.longest(),
+        100 * hits / reads.count(),
+    );
+    failures
+}

@@ -1,0 +1,254 @@
+//! Many readers and writers, real functions in processes of their own, in a world where everything
+//! that can come between does: slow and frozen readers, slow databases, operators' DELs, expiry, and
+//! a fifth of all invalidations lost on the wire. A read that began after a change was committed and
+//! answered must not return the older value.
+//!
+//! `cargo bench --profile driver -p pennon-tests --bench race` runs it twice: as it is, and with the check of the
+//! lease taken out of the fill script on its way to Redis, where it has to find stale reads.
+//! `RACE_READS` sets the number of reads (100000), `RACE_SEED` the dice.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a benchmark"
+)]
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pennon_tests::dice::Dice;
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::redis::KEY;
+use pennon_tests::stack::Stack;
+use pennon_tests::wire::{Mode, Wire};
+use serde_json::json;
+
+const READERS: usize = 8;
+const WRITERS: usize = 3;
+/// What takes the check out: any lease will do, and none as well.
+const NO_CHECK: &[(&str, &str)] = &[
+    ("~= 'hash' then return 0", "== 'none' then local x "),
+    ("if deadline <= clock", "if deadline == clock"),
+];
+/// A word that only the scripts hold which block and unblock.
+const INVALIDATION: &str = "local marks = {";
+
+/// What is promised of one flag, and what was seen.
+#[derive(Default)]
+struct Promise {
+    /// The newest value whose update was answered with `X-Cache-Invalidated: true`.
+    visible: AtomicU64,
+}
+
+#[derive(Default)]
+struct Tally {
+    reads: AtomicU64,
+    hits: AtomicU64,
+    stale: AtomicU64,
+    updates: AtomicU64,
+    untold: AtomicU64,
+    errors: AtomicU64,
+    over: AtomicBool,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let reads = setting("RACE_READS", 100_000);
+    let seed = setting("RACE_SEED", 20_261_121);
+    println!("{READERS} readers, {WRITERS} writers, {reads} reads, seed {seed}");
+    let guarded = run("as it is", reads, seed, false).await;
+    let unguarded = run("without the lease's check", reads / 5, seed, true).await;
+    if guarded == 0 && unguarded > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Gives the number of stale reads.
+async fn run(title: &str, reads: u64, seed: u64, forged: bool) -> u64 {
+    let stack = Rc::new(Stack::start().await);
+    let dice = Dice::new(seed);
+    for writer in 0..WRITERS {
+        stack.database.add_flag(&flag(writer), true, 100).await;
+    }
+    let promises: Rc<Vec<Promise>> = Rc::new((0..WRITERS).map(|_| Promise::default()).collect());
+    let tally = Rc::new(Tally::default());
+    let began = Instant::now();
+    let local = tokio::task::LocalSet::new();
+    for writer in 0..WRITERS {
+        local.spawn_local(write(
+            stack.clone(),
+            writer,
+            promises.clone(),
+            tally.clone(),
+            dice.clone(),
+        ));
+    }
+    for _ in 0..READERS {
+        local.spawn_local(read(
+            stack.clone(),
+            reads,
+            promises.clone(),
+            tally.clone(),
+            dice.clone(),
+            forged,
+        ));
+    }
+    local.spawn_local(operate(stack.clone(), tally.clone(), dice.clone()));
+    local.await;
+
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    let (read, stale) = (count(&tally.reads), count(&tally.stale));
+    println!(
+        "{title}: {read} reads in {:.0} s, {:.1} % hits, {} updates of which {} could not tell \
+         Redis, {} errors, {stale} stale reads",
+        began.elapsed().as_secs_f64(),
+        100.0 * tally.hits.load(Ordering::Relaxed) as f64 / read as f64,
+        count(&tally.updates),
+        count(&tally.untold),
+        count(&tally.errors),
+    );
+    stale + count(&tally.errors)
+}
+
+fn flag(writer: usize) -> String {
+    format!("raced-{writer}")
+}
+
+/// A function on wires of its own, with the settings of this run.
+async fn function(stack: &Stack, name: &str) -> (Function, Wire, Wire) {
+    let redis = Wire::to(stack.redis.port()).await;
+    let database = Wire::to(stack.database.port()).await;
+    let redis_url = format!("redis://127.0.0.1:{}", redis.port());
+    let database_url = stack.database.url_by(database.port());
+    let environment = [
+        ("REDIS_URL", redis_url.as_str()),
+        ("DATABASE_URL", database_url.as_str()),
+        ("CACHE_TTL_SECONDS", "2"),
+        ("AWS_LAMBDA_LOG_LEVEL", "error"),
+    ];
+    let function = Function::start(name, &environment).await;
+    (function, redis, database)
+}
+
+/// Sets one flag to 1, 2, 3, …, on a wire that loses a fifth of the invalidations.
+async fn write(
+    stack: Rc<Stack>,
+    writer: usize,
+    promises: Rc<Vec<Promise>>,
+    tally: Rc<Tally>,
+    dice: Dice,
+) {
+    let (update, redis, _database) = function(&stack, "update-flag").await;
+    redis
+        .set(Mode::Lose {
+            text: INVALIDATION,
+            percent: 20,
+        })
+        .await;
+    let key = flag(writer);
+    let mut value = 0_u64;
+    while !tally.over.load(Ordering::Relaxed) {
+        value += 1;
+        let event = Event::update(&key, &json!({ "description": value.to_string() }));
+        let answer = update.call(&event).await;
+        if answer.status != 200 {
+            tally.errors.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        tally.updates.fetch_add(1, Ordering::Relaxed);
+        if answer.header("x-cache-invalidated") == Some("true") {
+            promises[writer].visible.store(value, Ordering::Relaxed);
+        } else {
+            tally.untold.fetch_add(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(dice.pause(Duration::from_millis(60))).await;
+    }
+}
+
+/// Reads one flag after the other and holds each answer against what was promised when it began.
+async fn read(
+    stack: Rc<Stack>,
+    reads: u64,
+    promises: Rc<Vec<Promise>>,
+    tally: Rc<Tally>,
+    dice: Dice,
+    forged: bool,
+) {
+    let (get, redis, database) = function(&stack, "get-flag").await;
+    if forged {
+        redis.set(Mode::Forge(NO_CHECK)).await;
+    }
+    let mut until_trouble = 20;
+    while !tally.over.load(Ordering::Relaxed) {
+        let writer = usize::try_from(dice.roll(3)).expect("small");
+        let event = Event::get(&flag(writer));
+        until_trouble -= 1;
+        let trouble = until_trouble == 0;
+        if trouble {
+            until_trouble = 20 + dice.roll(150);
+            database
+                .set(Mode::Delay(dice.pause(Duration::from_millis(40))))
+                .await;
+        }
+        let promised = promises[writer].visible.load(Ordering::Relaxed);
+        let call = get.call(&event);
+        let answer = if trouble && dice.roll(3) == 0 {
+            let freeze = async {
+                tokio::time::sleep(dice.pause(Duration::from_millis(10))).await;
+                get.process().freeze();
+                tokio::time::sleep(dice.pause(Duration::from_millis(300))).await;
+                get.process().thaw();
+            };
+            tokio::join!(call, freeze).0
+        } else {
+            call.await
+        };
+        if answer.status != 200 || answer.source() == "stale" {
+            tally.errors.fetch_add(1, Ordering::Relaxed);
+            println!("{answer:?}");
+            continue;
+        }
+        let seen: u64 = match &answer.json()["description"] {
+            serde_json::Value::Null => 0,
+            text => text
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .expect("a number"),
+        };
+        if seen < promised {
+            tally.stale.fetch_add(1, Ordering::Relaxed);
+        }
+        if answer.header("x-cache-hit") == Some("true") {
+            tally.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        if tally.reads.fetch_add(1, Ordering::Relaxed) + 1 >= reads {
+            tally.over.store(true, Ordering::Relaxed);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// An operator who deletes the entry now and then, and the schedule that reconciles.
+async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, dice: Dice) {
+    let reconcile = stack.function("reconcile").await;
+    while !tally.over.load(Ordering::Relaxed) {
+        tokio::time::sleep(dice.pause(Duration::from_millis(400))).await;
+        stack.redis.command(&["DEL", KEY]);
+        if dice.roll(4) == 0 && reconcile.invoke(&json!({})).await.is_err() {
+            panic!("reconcile failed");
+        }
+    }
+}

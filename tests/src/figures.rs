@@ -1,0 +1,43 @@
+//! What a benchmark prints.
+
+use std::time::Duration;
+
+/// Times, to be summed up.
+#[derive(Debug, Default, Clone)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// Adds one.
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The time, in milliseconds, that so many of a hundred stay below.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+        milliseconds(sorted.get(at).copied().unwrap_or_default())
+    }
+
+    /// The mean in milliseconds.
+    pub fn mean(&self) -> f64 {
+        let count = u32::try_from(self.0.len().max(1)).expect("not that many");
+        milliseconds(self.0.iter().sum::<Duration>() / count)
+    }
+
+    /// The longest in milliseconds.
+    pub fn longest(&self) -> f64 {
+        milliseconds(self.0.iter().max().copied().unwrap_or_default())
+    }
+}
+
+/// A time in milliseconds.
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
