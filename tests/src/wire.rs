@@ -29,7 +29,8 @@ pub enum Mode {
     FailFirst(usize),
     /// Replies come late.
     Delay(Duration),
-    /// So many of a hundred messages that hold this text vanish without a reply.
+    /// So many of a hundred messages that hold this text take their connection down: half of them
+    /// before they arrive, half after, so that only the reply is lost.
     Lose {
         /// The text.
         text: &'static str,
@@ -185,7 +186,10 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
                         && String::from_utf8_lossy(bytes).contains(text)
                         && far_end.dice.roll(100) < percent
                     {
-                        continue;
+                        if far_end.dice.roll(2) == 0 {
+                            let _lost_anyway = to_server.write_all(bytes).await;
+                        }
+                        return;
                     }
                     if let Mode::Forge(pairs) = now {
                         let forged = forge(bytes, pairs);

@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 
 /// The first pause after a failure. Short, so that a blip costs little freshness.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause. A longer one would save next to nothing and only delay recovery.
+/// The longest pause after a probe that failed at once. A longer one would save next to nothing and
+/// only delay recovery.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A probe that took its time is paid for by this many times as long a pause, so that an outage in
+/// which nothing answers costs a request now and then, not every one.
+const PAUSE_PER_PROBE: u32 = 4;
 /// A probe that has not come back after this long is taken for lost: its request was dropped, or
 /// the instance was frozen in the middle of it.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(2);
@@ -75,7 +79,10 @@ impl Breaker {
             State::Closed => FIRST_PAUSE,
             // A call that began before the breaker opened says nothing new.
             State::Open { pause, .. } => pause,
-            State::Probing { pause, .. } => (pause * 2).min(LONGEST_PAUSE),
+            State::Probing { since, pause } => {
+                let took = now.saturating_duration_since(since);
+                (pause * 2).min(LONGEST_PAUSE).max(took * PAUSE_PER_PROBE)
+            }
         };
         *state = State::Open {
             until: now + pause,
@@ -124,6 +131,17 @@ mod tests {
             assert_eq!(breaker.permit(now), Permit::Probe);
             breaker.failed(now);
         }
+    }
+
+    #[test]
+    fn a_slow_probe_earns_a_long_pause() {
+        let breaker = Breaker::default();
+        let start = Instant::now();
+        breaker.failed(start);
+        assert_eq!(breaker.permit(start + 250 * MS), Permit::Probe);
+        breaker.failed(start + 1_250 * MS);
+        assert_eq!(breaker.permit(start + 5_249 * MS), Permit::Refused);
+        assert_eq!(breaker.permit(start + 5_250 * MS), Permit::Probe);
     }
 
     #[test]

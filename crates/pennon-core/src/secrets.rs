@@ -11,7 +11,8 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::SdkError;
 use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use tokio::sync::OnceCell;
 
 use crate::config::{Secret, UrlSource};
@@ -23,6 +24,11 @@ const ATTEMPT: Duration = Duration::from_millis(1_500);
 /// Everything, so that the fallback still comes within a cold start.
 const OPERATION: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 2;
+
+/// The authorities behind the endpoints of AWS: <https://www.amazontrust.com/repository/>. Compiled in,
+/// because reading the hundreds of files of a system's store takes longer than everything else in a
+/// cold start.
+const AMAZON_AUTHORITIES: &[u8] = include_bytes!("../certs/amazon.pem");
 
 /// Reads secrets, with one client for all of them.
 #[derive(Default)]
@@ -57,9 +63,13 @@ impl Secrets {
 }
 
 async fn connect() -> Client {
-    let http = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let region = crate::config::process_environment("AWS_REGION");
+    let mut builder = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    match trust(region.as_deref()) {
+        Ok(context) => builder = builder.tls_context(context),
+        Err(error) => tracing::warn!(domain = "config", %error, "using the system's authorities"),
+    }
+    let http = builder.build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
         .operation_attempt_timeout(ATTEMPT)
@@ -70,10 +80,22 @@ async fn connect() -> Client {
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
     // Lambda always says which region this is. Elsewhere the SDK would look for it in the network.
-    if let Some(region) = crate::config::process_environment("AWS_REGION") {
+    if let Some(region) = region {
         loader = loader.region(Region::new(region));
     }
     Client::new(&loader.load().await)
+}
+
+/// Whom to trust: Amazon's own authorities; in the partitions that have others, the system's store.
+fn trust(region: Option<&str>) -> Result<TlsContext, impl std::fmt::Display> {
+    let apart = ["cn-", "us-gov-", "us-iso", "eusc-"];
+    let is_apart = region.is_none_or(|region| apart.iter().any(|start| region.starts_with(start)));
+    let store = if is_apart {
+        TrustStore::default()
+    } else {
+        TrustStore::empty().with_pem_certificate(AMAZON_AUTHORITIES)
+    };
+    TlsContext::builder().with_trust_store(store).build()
 }
 
 /// What went wrong and what to do about it. The SDK's texts hold no secret values.
