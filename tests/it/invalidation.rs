@@ -278,6 +278,32 @@ async fn an_answer_says_when_redis_could_not_be_told() {
 }
 
 #[tokio::test]
+async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost() {
+    let stack = Stack::start().await;
+    let update = stack.function("update-flag").await;
+    let get = stack.function("get-flag").await;
+    get.call(&Event::get("checkout")).await;
+    stack
+        .redis_wire
+        .set(Mode::Lose {
+            text: "-- After a commit",
+            percent: 100,
+        })
+        .await;
+    for percent in 1..4 {
+        let answer = set_percentage(&update, "checkout", percent).await;
+        assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        assert!(!stack.redis.has_entry());
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), percent);
+        assert!(
+            !stack.redis.has_entry(),
+            "nobody fills while the mark stands"
+        );
+    }
+}
+
+#[tokio::test]
 async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold() {
     let stack = Stack::start().await;
     let reconcile = stack.function("reconcile").await;
