@@ -296,10 +296,6 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost() 
         assert!(!stack.redis.has_entry());
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), percent);
-        assert!(
-            !stack.redis.has_entry(),
-            "nobody fills while the mark stands"
-        );
     }
 }
 
