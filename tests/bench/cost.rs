@@ -3,7 +3,12 @@
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench cost`
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 use std::process::Command;
 use std::time::Instant;

@@ -3,19 +3,13 @@
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench load`
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::panic,
-    reason = "a benchmark"
-)]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use pennon_tests::figures::Times;
 use pennon_tests::local::Local;
-use pennon_tests::redis::Resp;
 use pennon_tests::stack::Stack;
 
 const REQUESTS_EACH: usize = 200;
@@ -51,7 +45,7 @@ async fn main() -> ExitCode {
             let mut times = Times::default();
             let mut bad = 0;
             while let Some(done) = clients.join_next().await {
-                connections = connections.max(count_clients(&stack));
+                connections = connections.max(stack.redis.count_clients().await);
                 for (time, status) in done.expect("no panic") {
                     times.add(time);
                     bad += usize::from(status != 200);
@@ -72,11 +66,4 @@ async fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn count_clients(stack: &Stack) -> usize {
-    let Resp::Text(list) = stack.redis.command(&["CLIENT", "LIST"]) else {
-        panic!("CLIENT LIST answers with text");
-    };
-    list.lines().count() - 1
 }

@@ -10,7 +10,7 @@
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
-    clippy::panic,
+    clippy::cast_precision_loss,
     reason = "a benchmark"
 )]
 
@@ -151,7 +151,7 @@ async fn write(
     tally: Rc<Tally>,
     dice: Dice,
 ) {
-    let (update, redis, _database) = function(&stack, "update-flag").await;
+    let (update, redis, database) = function(&stack, "update-flag").await;
     redis
         .set(Mode::Lose {
             text: INVALIDATION,
@@ -163,7 +163,23 @@ async fn write(
     while !tally.over.load(Ordering::Relaxed) {
         value += 1;
         let event = Event::update(&key, &json!({ "description": value.to_string() }));
-        let answer = update.call(&event).await;
+        // A slow database stretches the time between the mark and the commit; a frozen writer too.
+        let slow = if dice.roll(4) == 0 { 30 } else { 0 };
+        database
+            .set(Mode::Delay(dice.pause(Duration::from_millis(slow))))
+            .await;
+        let call = update.call(&event);
+        let answer = if dice.roll(10) == 0 {
+            let freeze = async {
+                tokio::time::sleep(dice.pause(Duration::from_millis(20))).await;
+                update.process().freeze();
+                tokio::time::sleep(dice.pause(Duration::from_millis(200))).await;
+                update.process().thaw();
+            };
+            tokio::join!(call, freeze).0
+        } else {
+            call.await
+        };
         if answer.status != 200 {
             tally.errors.fetch_add(1, Ordering::Relaxed);
             continue;
@@ -245,10 +261,11 @@ async fn read(
 async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, dice: Dice) {
     let reconcile = stack.function("reconcile").await;
     while !tally.over.load(Ordering::Relaxed) {
-        tokio::time::sleep(dice.pause(Duration::from_millis(400))).await;
+        tokio::time::sleep(dice.pause(Duration::from_millis(100))).await;
         stack.redis.command(&["DEL", KEY]);
-        if dice.roll(4) == 0 && reconcile.invoke(&json!({})).await.is_err() {
-            panic!("reconcile failed");
+        if dice.roll(16) == 0 {
+            let reconciled = reconcile.invoke(&json!({})).await;
+            reconciled.expect("it reconciles");
         }
     }
 }

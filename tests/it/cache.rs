@@ -3,6 +3,7 @@
 use pennon_tests::event::Event;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use pennon_tests::wire::Mode;
 use pennon_tests::{eventually, lambda::Function};
 use serde_json::json;
 
@@ -194,7 +195,6 @@ async fn an_entry_expires_and_is_filled_again() {
 async fn no_key_is_ever_without_a_lifetime() {
     let stack = Stack::start().await;
     // An instance that dies between its lease and its fill leaves a lease, and that expires.
-    use pennon_tests::wire::Mode;
     stack.database_wire.set(Mode::Hang).await;
     let mut dying = stack.function("get-flag").await;
     {
@@ -308,7 +308,6 @@ async fn a_failed_update_deletes_nothing() {
         assert_ne!(update.call(&event).await.status, 200);
         assert_eq!(stack.redis.fields(), before);
     }
-    use pennon_tests::wire::Mode;
     stack.database_wire.set(Mode::Refuse).await;
     let answer = update.call(&Event::update("checkout", &json!({}))).await;
     assert_eq!(answer.status, 503);

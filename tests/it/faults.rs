@@ -305,14 +305,14 @@ async fn a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same()
     let stack = Stack::start().await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
-    for cut in [Mode::Refuse, Mode::Hang] {
+    for _ in 0..3 {
         get.process().freeze();
-        stack.redis_wire.set(cut.clone()).await;
+        stack.redis_wire.set(Mode::Refuse).await;
         stack.redis_wire.set(Mode::Open).await;
         get.process().thaw();
         let answer = get.call(&Event::get("checkout")).await;
-        assert_eq!(percentage(&answer), 50, "{cut:?}");
-        assert_eq!(answer.source(), "memory", "{cut:?}: within one request");
+        assert_eq!(percentage(&answer), 50);
+        assert_eq!(answer.source(), "memory", "within one request");
     }
 }
 

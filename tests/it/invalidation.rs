@@ -292,7 +292,8 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost() 
         .await;
     for percent in 1..4 {
         let answer = set_percentage(&update, "checkout", percent).await;
-        assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        // Redis did not say so, and a restart may take the mark with it: no promise is made.
+        assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
         assert!(!stack.redis.has_entry());
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), percent);

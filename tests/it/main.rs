@@ -1,5 +1,11 @@
 //! The tests: one binary, so that the servers behind it start once.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
+
 mod cache;
 mod cold_start;
 mod concurrency;

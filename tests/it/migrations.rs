@@ -210,3 +210,35 @@ async fn a_database_that_is_not_there_is_an_error_that_says_so() {
     assert!(!error.to_string().contains("hunter2"));
     assert!(!function.log().contains("hunter2"));
 }
+
+#[tokio::test]
+async fn statements_over_several_environments_do_not_wait_for_each_other_in_a_circle() {
+    let database = Database::create().await;
+    // The same flags in two environments, whose rows lie in the table in opposite orders.
+    database
+        .sql()
+        .batch_execute(
+            "insert into feature_flags (flag_key, environment) values
+               ('one', 'a'), ('one', 'b'), ('other', 'b'), ('other', 'a')",
+        )
+        .await
+        .expect("flags");
+    let update = |key: &'static str| {
+        let url = database.url();
+        async move {
+            let client = pennon_tests::postgres::connect(&url)
+                .await
+                .expect("connects");
+            for _ in 0..200 {
+                client
+                    .execute(
+                        "update feature_flags set enabled = not enabled where flag_key = $1",
+                        &[&key],
+                    )
+                    .await
+                    .expect("no deadlock");
+            }
+        }
+    };
+    tokio::join!(update("one"), update("other"));
+}

@@ -5,6 +5,7 @@ use pennon_tests::answer::Answer;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::{Stack, percentage};
+use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
 /// `details` of a 400, whose shape is always the same.
@@ -419,7 +420,6 @@ async fn health_tells_what_answers_and_stays_200_when_something_does_not() {
 
 #[tokio::test]
 async fn readiness_is_the_databases_and_liveness_is_the_processes() {
-    use pennon_tests::wire::Mode;
     let mut stack = Stack::start().await;
     let health = stack.function("health").await;
     let ready = Event::load("health-ready");

@@ -146,19 +146,40 @@ impl Redis {
             .map_or(0, |number| number.parse().expect("a number"))
     }
 
+    /// How many connections others have to it, counted while they go on.
+    pub async fn count_clients(&self) -> usize {
+        let port = self.port;
+        let listed = tokio::task::spawn_blocking(move || ask(port, &["CLIENT", "LIST"]))
+            .await
+            .expect("no panic");
+        match listed {
+            Some(Resp::Text(list)) => list.lines().count() - 1,
+            other => panic!("CLIENT LIST answers with text, not {other:?}"),
+        }
+    }
+
     fn try_command(&self, words: &[&str]) -> Option<Resp> {
-        let address = format!("127.0.0.1:{}", self.port);
-        let stream = TcpStream::connect(address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        (&stream).write_all(request.as_bytes()).ok()?;
-        match read(&mut BufReader::new(&stream))? {
-            Resp::Error(text) if text.starts_with("LOADING") => None,
-            answer => Some(answer),
-        }
+        ask(self.port, words)
+    }
+}
+
+fn ask(port: u16, words: &[&str]) -> Option<Resp> {
+    let address = format!("127.0.0.1:{port}");
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        let length = word.len();
+        request.push('$');
+        request.push_str(&length.to_string());
+        request.push_str("\r\n");
+        request.push_str(word);
+        request.push_str("\r\n");
+    }
+    (&stream).write_all(request.as_bytes()).ok()?;
+    match read(&mut BufReader::new(&stream))? {
+        Resp::Error(text) if text.starts_with("LOADING") => None,
+        answer => Some(answer),
     }
 }
 

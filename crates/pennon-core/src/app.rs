@@ -64,7 +64,7 @@ impl App {
             connect_cache(&config.cache, &secrets),
             open_store(&config, &secrets)
         );
-        let service = FlagService::new(cache, store, config.snapshot_max_age);
+        let service = FlagService::new(cache, store, &config);
         Self::new(config, service, instance)
     }
 

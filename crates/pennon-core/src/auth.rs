@@ -57,9 +57,11 @@ impl Claims {
     }
 
     fn is_admin(&self, config: &AuthConfig) -> bool {
-        self.0
-            .get(&config.admin_claim)
-            .is_some_and(|groups| members(groups).any(|group| ADMIN_GROUPS.contains(&group)))
+        self.0.get(&config.admin_claim).is_some_and(|groups| {
+            members(groups)
+                .iter()
+                .any(|group| ADMIN_GROUPS.contains(&group.as_str()))
+        })
     }
 }
 
@@ -88,15 +90,20 @@ impl Admin {
     }
 }
 
-/// The members of a list claim. A claim reaches us as text: `admin`, `["a","b"]`, or `[a b]`, which
-/// is how HTTP APIs write a list.
-fn members(text: &str) -> impl Iterator<Item = &str> {
-    text.trim()
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .split([',', ' '])
-        .map(|member| member.trim().trim_matches('"'))
-        .filter(|member| !member.is_empty())
+/// The members of a list claim. A claim reaches us as text: a JSON array; `[a b]`, which is how HTTP
+/// APIs write a list; or one bare word. Nothing else is split, so that no odd name of one group can
+/// be read as the name of another.
+fn members(text: &str) -> Vec<String> {
+    if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
+        return list;
+    }
+    match text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(list) => list.split(' ').map(str::to_owned).collect(),
+        None => vec![text.to_owned()],
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +128,6 @@ mod tests {
             "admin",
             "admins",
             "[users admin]",
-            "users,admins",
             r#"["users","admin"]"#,
             "[admin]",
         ] {
@@ -134,6 +140,11 @@ mod tests {
             "[not-admin users]",
             "Admin",
             "admin2",
+            "x,admin",
+            "admin]",
+            "[[admin]]",
+            "[x,admin]",
+            "super admin",
         ] {
             assert_eq!(verify(groups), Err(Error::Forbidden), "{groups}");
         }

@@ -13,6 +13,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A probe that took its time is paid for by this many times as long a pause, so that an outage in
 /// which nothing answers costs a request now and then, not every one.
 const PAUSE_PER_PROBE: u32 = 4;
+/// But nobody waits longer than this for somebody to find out that the outage is over.
+const LONGEST_PAUSE_AFTER_SLOW_PROBE: Duration = Duration::from_secs(2);
 /// A probe that has not come back after this long is taken for lost: its request was dropped, or
 /// the instance was frozen in the middle of it.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(2);
@@ -78,10 +80,12 @@ impl Breaker {
         let pause = match *state {
             State::Closed => FIRST_PAUSE,
             // A call that began before the breaker opened says nothing new.
+            State::Open { until, .. } if now < until => return,
             State::Open { pause, .. } => pause,
             State::Probing { since, pause } => {
                 let took = now.saturating_duration_since(since);
-                (pause * 2).min(LONGEST_PAUSE).max(took * PAUSE_PER_PROBE)
+                let paid = (took * PAUSE_PER_PROBE).min(LONGEST_PAUSE_AFTER_SLOW_PROBE);
+                (pause * 2).min(LONGEST_PAUSE).max(paid)
             }
         };
         *state = State::Open {
@@ -139,9 +143,11 @@ mod tests {
         let start = Instant::now();
         breaker.failed(start);
         assert_eq!(breaker.permit(start + 250 * MS), Permit::Probe);
-        breaker.failed(start + 1_250 * MS);
-        assert_eq!(breaker.permit(start + 5_249 * MS), Permit::Refused);
-        assert_eq!(breaker.permit(start + 5_250 * MS), Permit::Probe);
+        breaker.failed(start + 650 * MS);
+        assert_eq!(breaker.permit(start + 2_249 * MS), Permit::Refused);
+        assert_eq!(breaker.permit(start + 2_250 * MS), Permit::Probe);
+        breaker.failed(start + 4_250 * MS);
+        assert_eq!(breaker.permit(start + 6_250 * MS), Permit::Probe);
     }
 
     #[test]

@@ -24,7 +24,7 @@ where
     H: Fn(Arc<App>, Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response, Error>> + Send + 'static,
 {
-    let app = Arc::new(App::cold_start().await);
+    let app = Arc::new(Box::pin(App::cold_start()).await);
     let service = service_fn(move |request: lambda_http::Request| {
         let (app, handle) = (app.clone(), handle.clone());
         async move { Ok::<_, Infallible>(http::answer(app, handle, request).await) }
@@ -42,7 +42,7 @@ where
     H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
-    let app = Arc::new(App::cold_start().await);
+    let app = Arc::new(Box::pin(App::cold_start()).await);
     let service = service_fn(move |_event: lambda_runtime::LambdaEvent<Value>| {
         let (app, handle) = (app.clone(), handle.clone());
         async move {

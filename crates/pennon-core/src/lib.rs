@@ -1,6 +1,6 @@
 //! What all functions of Pennon share.
 //!
-//! [`App::build`](app::App::build) is the cold start: configuration, secrets, the Redis pool and the
+//! [`App::cold_start`](app::App::cold_start) is the cold start: configuration, secrets, the Redis pool and the
 //! store, put together once per instance. [`service`] answers questions about flags out of [`cache`]
 //! and [`store`]; [`http`] turns requests into questions and answers into responses; [`lambda`] runs
 //! a handler on AWS Lambda. What a flag means is decided in `pennon-eval`.

@@ -206,7 +206,8 @@ impl Trace {
 
     /// Names in the body that mean nothing to us.
     pub fn ignored_fields(&self, names: &[String]) {
-        names.clone_into(&mut self.lock().ignored_fields);
+        let names = names.iter().take(20);
+        self.lock().ignored_fields = names.map(|name| name.chars().take(64).collect()).collect();
     }
 
     /// The request failed in this way.

@@ -14,12 +14,7 @@ use crate::UserId;
 pub fn bucket(user: &UserId) -> u8 {
     let digest = Sha256::digest(user.as_str().as_bytes());
     let head = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a remainder of 100 fits u8"
-    )]
-    let bucket = (head % 100) as u8;
-    bucket
+    (head % 100) as u8
 }
 
 #[cfg(test)]

@@ -21,9 +21,8 @@ pub fn evaluate(flag: &Flag, user: Option<&UserId>) -> bool {
         None => {}
     }
     match (flag.rollout_percentage.percent(), user) {
-        (100.., _) => true,
         (0, _) => false,
-        (_, None) => true,
+        (100.., _) | (_, None) => true,
         (percent, Some(user)) => bucket(user) < percent,
     }
 }

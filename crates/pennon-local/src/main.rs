@@ -66,7 +66,7 @@ async fn run() -> Result<(), String> {
         function: "local".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let service = FlagService::new(cache, store, config.snapshot_max_age);
+    let service = FlagService::new(cache, store, &config);
     let app = Arc::new(App::new(config, service, instance));
     server::serve(listener, app, settings.admin_token).await
 }

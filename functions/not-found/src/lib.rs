@@ -11,6 +11,7 @@ use pennon_core::http::{Request, Response};
 ///
 /// # Errors
 /// Always: [`Error::RouteNotFound`] or [`Error::Unauthenticated`].
+#[expect(clippy::unused_async, reason = "every handler has this form")]
 pub async fn handle(_app: Arc<App>, request: Request) -> Result<Response, Error> {
     Err(request.route_not_found())
 }

@@ -16,6 +16,7 @@ use fred::types::{Builder, ConnectHandle, Value};
 use super::entry;
 use super::url::RedisUrl;
 use crate::config::CacheConfig;
+use crate::id::unique_id;
 use crate::tls;
 
 /// Something to ask of Redis.
@@ -23,6 +24,13 @@ use crate::tls;
 pub(super) enum Command<'a> {
     /// The revision of the entry at this key.
     Revision { key: &'a str },
+    /// Everything at this key, or a lease to fill it. Every attempt asks for a lease of its own: one
+    /// that is delayed on the wire and arrives late must not renew the lease of another.
+    Read {
+        key: &'a str,
+        lease: Duration,
+        head_start: Duration,
+    },
     /// A script of ours on this key.
     Run {
         script: Script,
@@ -33,10 +41,11 @@ pub(super) enum Command<'a> {
     Ping,
 }
 
-/// The scripts of the protocol.
+const READ: &str = include_str!("scripts/read.lua");
+
+/// The scripts of the protocol that change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
-    Read,
     Fill,
     Block,
     Unblock,
@@ -48,7 +57,6 @@ impl Script {
     /// restarted has forgotten every script that was loaded before.
     fn text(self) -> &'static str {
         match self {
-            Self::Read => include_str!("scripts/read.lua"),
             Self::Fill => include_str!("scripts/fill.lua"),
             Self::Block => include_str!("scripts/block.lua"),
             Self::Unblock => include_str!("scripts/unblock.lua"),
@@ -168,8 +176,9 @@ impl Connections {
         command: &Command<'_>,
         within: Duration,
     ) -> Result<Reply, Failure> {
+        // To fred, no time means any time.
         let options = Options {
-            timeout: Some(within),
+            timeout: Some(within.max(Duration::from_millis(1))),
             fail_fast: true,
             max_attempts: Some(1),
             ..Options::default()
@@ -183,6 +192,18 @@ impl Connections {
                 key,
                 arguments,
             } => client.eval(script.text(), *key, arguments.to_vec()).await,
+            Command::Read {
+                key,
+                lease,
+                head_start,
+            } => {
+                let arguments = vec![
+                    unique_id(),
+                    lease.as_millis().to_string(),
+                    head_start.as_millis().to_string(),
+                ];
+                client.eval(READ, *key, arguments).await
+            }
             Command::Ping => client.ping(None).await,
         };
         match answer {

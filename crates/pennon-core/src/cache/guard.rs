@@ -174,7 +174,7 @@ impl Guard {
             let connections = self.current();
             let result = match &connections {
                 Some(connections) if !connections.are_dead() => {
-                    let within = self.config.operation_timeout.min(left(deadline));
+                    let within = self.time_for(command).min(left(deadline));
                     connections.send(command, within).await
                 }
                 Some(_) | None => Err(Failure::NotConnected("no connection yet".to_owned())),
@@ -194,6 +194,10 @@ impl Guard {
                 }
                 Failure::Refused(_) => false,
             };
+            if !mended && failure == Failure::TimedOut {
+                // Whoever comes next begins with a new connection, not with waiting for this one.
+                self.forget(connections.as_ref());
+            }
             // A new connection deserves a try even where no retry was granted.
             if retried >= retries && !(mended && retried == 0) {
                 return Err(failure);
@@ -216,6 +220,10 @@ impl Guard {
                 PAUSES.len()
             );
             tokio::time::sleep(pause).await;
+            // An instance that was frozen or throttled meanwhile has nothing left.
+            if left(deadline) < LEAST_ATTEMPT {
+                return Err(failure);
+            }
         }
     }
 
@@ -250,6 +258,31 @@ impl Guard {
         }
     }
 
+    /// How long one attempt may take. What moves a whole environment may take all there is: it is
+    /// large, not lost.
+    fn time_for(&self, command: &Command<'_>) -> Duration {
+        match command {
+            Command::Read { .. }
+            | Command::Run {
+                script: Script::Fill,
+                ..
+            } => self.config.request_budget,
+            Command::Revision { .. } | Command::Ping | Command::Run { .. } => {
+                self.config.operation_timeout
+            }
+        }
+    }
+
+    /// Gives these connections up, unless they have been replaced.
+    fn forget(&self, failed: Option<&Arc<Connections>>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(now), Some(failed)) = (&*current, failed)
+            && Arc::ptr_eq(now, failed)
+        {
+            *current = None;
+        }
+    }
+
     fn report(&self, failure: &Failure) {
         if self.url.cluster {
             warn!(
@@ -271,11 +304,8 @@ impl Guard {
 
     fn breaker_of(&self, command: &Command<'_>) -> &Breaker {
         match command {
-            Command::Revision { .. } | Command::Ping => &self.reads,
-            Command::Run { script, .. } => match script {
-                Script::Read => &self.reads,
-                Script::Fill | Script::Block | Script::Unblock | Script::Discard => &self.writes,
-            },
+            Command::Revision { .. } | Command::Read { .. } | Command::Ping => &self.reads,
+            Command::Run { .. } => &self.writes,
         }
     }
 

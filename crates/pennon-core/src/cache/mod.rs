@@ -19,7 +19,7 @@ mod entry;
 mod guard;
 mod url;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use budget::Budget;
 pub use url::{InvalidRedisUrl, RedisUrl};
@@ -83,7 +83,15 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct Mark {
     id: String,
-    acknowledged: Option<Instant>,
+    acknowledged: bool,
+}
+
+impl Mark {
+    /// Whether Redis has set it.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.acknowledged
+    }
 }
 
 /// One Redis, single node or cluster.
@@ -120,24 +128,25 @@ impl Cache {
                 Ok(revision) => Lookup::Hit(Revision(revision)),
                 Err(_) => Lookup::Miss,
             },
-            Some(Reply::Nothing | Reply::WrongType | Reply::Nonsense) => Lookup::Miss,
-            Some(Reply::Number(_) | Reply::List(_)) => Lookup::Miss,
+            Some(
+                Reply::Nothing
+                | Reply::WrongType
+                | Reply::Nonsense
+                | Reply::Number(_)
+                | Reply::List(_),
+            ) => Lookup::Miss,
         }
     }
 
     /// A whole entry, or the right to fill it.
     pub async fn read(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Found {
         let key = entry::key(environment);
-        let lease = Lease { id: unique_id() };
-        let arguments = [
-            lease.id.clone(),
-            LEASE.as_millis().to_string(),
-            HEAD_START.as_millis().to_string(),
-        ];
-        let Some(reply) = self
-            .run(Script::Read, &key, &arguments, budget, trace)
-            .await
-        else {
+        let command = Command::Read {
+            key: &key,
+            lease: LEASE,
+            head_start: HEAD_START,
+        };
+        let Some(reply) = self.guard.ask(&command, budget, trace).await else {
             return Found::Unavailable;
         };
         let Reply::List(parts) = reply else {
@@ -154,10 +163,12 @@ impl Cache {
                     error.r#type = "damaged_entry",
                     "the cache entry of {environment} makes no sense; dropping it"
                 );
-                self.drop_damaged(&key, fields, budget, trace).await;
+                self.drop_all(&key, unique_id(), budget, trace).await;
                 Found::Damaged
             }
-            [Reply::Text(kind)] if kind == "lease" => Found::Lease(lease),
+            [Reply::Text(kind), Reply::Text(id)] if kind == "lease" => {
+                Found::Lease(Lease { id: id.clone() })
+            }
             [Reply::Text(kind)] if kind == "busy" => Found::Busy,
             _ => Found::NoFill,
         }
@@ -205,19 +216,18 @@ impl Cache {
         let key = entry::key(environment);
         let id = unique_id();
         let arguments = [id.clone(), MARK.as_millis().to_string()];
-        let asked = Instant::now();
         let reply = self
             .run(Script::Block, &key, &arguments, budget, trace)
             .await;
         Mark {
             id,
-            acknowledged: (reply == Some(Reply::Number(1))).then_some(asked),
+            acknowledged: reply == Some(Reply::Number(1)),
         }
     }
 
-    /// After a commit: drops whatever is there and lets readers fill again. Says whether every
-    /// instance now reads what was committed: because Redis said so, or because it said so before
-    /// the commit and the mark still stands.
+    /// After a commit: drops whatever is there and lets readers fill again. Says whether Redis has
+    /// done it: only then does every instance read what was committed. A mark that was acknowledged
+    /// before does as much in most cases, but a restart or an operator may have removed it.
     pub async fn unblock(
         &self,
         environment: &Environment,
@@ -226,14 +236,7 @@ impl Cache {
         trace: &Trace,
     ) -> bool {
         let key = entry::key(environment);
-        let committed = Instant::now();
-        let reply = self
-            .run(Script::Unblock, &key, &[mark.id], budget, trace)
-            .await;
-        let covered = mark
-            .acknowledged
-            .is_some_and(|asked| committed.duration_since(asked) < MARK);
-        covered || reply == Some(Reply::Number(1))
+        self.drop_all(&key, mark.id, budget, trace).await
     }
 
     /// Drops an entry that carries a revision known to be wrong. Says whether Redis was told.
@@ -304,17 +307,11 @@ impl Cache {
         self.guard.ask(&command, budget, trace).await
     }
 
-    /// Drops the very entry that was found damaged, not one that has replaced it since.
-    async fn drop_damaged(&self, key: &str, fields: &[Reply], budget: &Budget, trace: &Trace) {
-        let revision = fields.chunks(2).find_map(|pair| match pair {
-            [Reply::Text(field), Reply::Text(value)] if field == entry::REVISION => Some(value),
-            _ => None,
-        });
-        if let Some(revision) = revision {
-            let arguments = [revision.clone()];
-            self.run(Script::Discard, key, &arguments, budget, trace)
-                .await;
-        }
+    /// Drops everything at a key but the marks of other writers.
+    async fn drop_all(&self, key: &str, writer: String, budget: &Budget, trace: &Trace) -> bool {
+        self.run(Script::Unblock, key, &[writer], budget, trace)
+            .await
+            == Some(Reply::Number(1))
     }
 }
 

@@ -27,12 +27,10 @@ impl ETag {
             return Self::of(revision);
         };
         let digest = Sha256::digest(user.as_str().as_bytes());
-        let mut tag = format!("\"{FORM}-{revision}-");
-        for byte in &digest[..16] {
-            tag.push_str(&format!("{byte:02x}"));
-        }
-        tag.push('"');
-        Self(tag)
+        let (mut who, _rest) = ([0; 16], &digest[16..]);
+        who.copy_from_slice(&digest[..16]);
+        let who = u128::from_be_bytes(who);
+        Self(format!("\"{FORM}-{revision}-{who:032x}\""))
     }
 
     /// As it stands in a header.

@@ -19,6 +19,7 @@ pub use reconcile::Reconciled;
 pub use update::Updated;
 
 use crate::cache::{Budget, Cache};
+use crate::config::Config;
 use crate::environment::Environment;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
@@ -75,6 +76,8 @@ pub struct Reading {
 /// Answers questions about flags.
 pub struct FlagService {
     cache: Option<Cache>,
+    /// There is a Redis, and this instance cannot have it: its URL could not be had or understood.
+    has_lost_cache: bool,
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<Shelf>>>,
@@ -85,12 +88,13 @@ pub struct FlagService {
 impl FlagService {
     /// Puts a service together: the one place where cache and store meet.
     #[must_use]
-    pub fn new(cache: Option<Cache>, store: Store, max_age: Duration) -> Self {
+    pub fn new(cache: Option<Cache>, store: Store, config: &Config) -> Self {
         let production = (Environment::production(), Arc::new(Shelf::default()));
         Self {
+            has_lost_cache: cache.is_none() && config.cache.is_configured(),
             cache,
             store,
-            max_age,
+            max_age: config.snapshot_max_age,
             known: Mutex::new(HashMap::from([production])),
             listing: tokio::sync::Mutex::new(None),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::shelf::{Errand, Shelf};
+use super::shelf::{Errand, Held, Shelf};
 use super::{FlagService, Reading, Scope, Source};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
@@ -95,7 +95,7 @@ impl FlagService {
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::AskStore,
                     (Lookup::Miss, held) => {
-                        if held.as_ref().is_some_and(|held| held.entry_has_run_out()) {
+                        if held.as_ref().is_some_and(Held::entry_has_run_out) {
                             scope.trace.expired();
                         }
                         Task::FetchOrFill

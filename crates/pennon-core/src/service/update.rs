@@ -35,34 +35,53 @@ impl FlagService {
         };
         let Some(cache) = &self.cache else {
             let flag = pending.commit().await?;
+            // A Redis that this instance should have and has not is one that others may read.
+            if self.has_lost_cache {
+                report_untold(environment, key);
+                scope.trace.invalidated(false);
+            }
             return Ok(Updated {
                 flag,
-                invalidated: None,
+                invalidated: self.has_lost_cache.then_some(false),
             });
         };
         let first_half = scope.budget.half();
         let mark = cache.block(environment, &first_half, &scope.trace).await;
         scope.budget.give_back(&first_half);
-        // When the commit fails its outcome is unknown, and the mark stays: it runs out after the
-        // commit can no longer happen.
-        let flag = pending.commit().await?;
+        let flag = match pending.commit().await {
+            Ok(flag) => flag,
+            // The outcome is unknown. A mark that is set stays, and runs out after the commit can no
+            // longer happen; without one, what may be wrong by now is dropped.
+            Err(error) => {
+                if !mark.is_set() {
+                    cache
+                        .unblock(environment, mark, &scope.budget, &scope.trace)
+                        .await;
+                }
+                return Err(error);
+            }
+        };
         let told = cache
             .unblock(environment, mark, &scope.budget, &scope.trace)
             .await;
         scope.trace.invalidated(told);
         if !told {
-            error!(
-                domain = "config",
-                cache_invalidated = 0,
-                environment = environment.as_str(),
-                flag_key = key.as_str(),
-                "the change is committed but Redis could not be told; \
-                 other instances may serve the old value until it is reconciled or expires"
-            );
+            report_untold(environment, key);
         }
         Ok(Updated {
             flag,
             invalidated: Some(told),
         })
     }
+}
+
+fn report_untold(environment: &Environment, key: &FlagKey) {
+    error!(
+        domain = "config",
+        cache_invalidated = 0,
+        environment = environment.as_str(),
+        flag_key = key.as_str(),
+        "the change is committed but Redis could not be told; \
+         other instances may serve the old value until it is reconciled or expires"
+    );
 }

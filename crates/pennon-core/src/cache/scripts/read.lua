@@ -1,6 +1,6 @@
 -- Everything an entry holds; or, when there is none, the right to fill it.
 -- KEYS[1] the environment's hash. ARGV: lease id, lease ms, head start of a filler ms.
--- Answers {'entry', ttl ms, {field, value, ...}}, {'lease'}, {'busy'}, {'blocked'} or {'full'}.
+-- Answers {'entry', ttl ms, {field, value, ...}}, {'lease', id}, {'busy'}, {'blocked'} or {'full'}.
 local key = KEYS[1]
 local kind = redis.call('TYPE', key)['ok']
 if kind == 'hash' and redis.call('HEXISTS', key, '__rev') == 1 then
@@ -35,4 +35,4 @@ local lease_until = now + tonumber(ARGV[2])
 local noted = redis.pcall('HSET', key, '__l:' .. ARGV[1], lease_until, '__head', now + tonumber(ARGV[3]))
 if type(noted) == 'table' and noted['err'] then return {'full'} end
 if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
-return {'lease'}
+return {'lease', ARGV[1]}

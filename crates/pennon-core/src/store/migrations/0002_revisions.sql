@@ -1,5 +1,11 @@
 -- Every environment has a revision, raised in the transaction of every change to anything that
 -- evaluation depends on, by the database itself: a change made by SQL or by the old service counts.
+
+-- Both tables at once, or not at all: the old service goes on meanwhile. Whoever runs this tries again
+-- when a transaction of the old service is in the way for longer than this.
+set local lock_timeout = '5s';
+lock table feature_flags, feature_flag_user_overrides in share row exclusive mode;
+
 create table pennon_environments (
   environment text primary key,
   revision bigint not null,
@@ -8,75 +14,123 @@ create table pennon_environments (
 
 -- The revision follows the clock in milliseconds but always rises. A database that was restored
 -- from a backup goes on above every revision that a cache may have seen before.
--- The row stays locked until the commit, so revisions become visible in the order of commits.
--- SECURITY DEFINER: the old service's role needs no rights on our table.
-create function pennon_raise_revision(changed_environment text) returns void
-language sql security definer set search_path from current as $$
+-- The rows stay locked until the commit, so revisions become visible in the order of commits; they are
+-- locked in the order of their names, so that two statements cannot wait for each other.
+create function pennon_raise_revisions(changed text[]) returns void
+language sql security definer as $$
   insert into pennon_environments as known (environment, revision)
-  values (changed_environment, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)
+  select environment, floor(extract(epoch from clock_timestamp()) * 1000)::bigint
+  from (select distinct unnest(changed) as environment) as each_once
+  order by environment
   on conflict (environment) do update
     set revision = greatest(known.revision + 1, excluded.revision),
         changed_at = now();
 $$;
 
-create function pennon_flag_changed() returns trigger
-language plpgsql security definer set search_path from current as $$
+create function pennon_flags_inserted() returns trigger language plpgsql security definer as $$
 begin
-  if tg_op <> 'INSERT' then
-    perform pennon_raise_revision(old.environment);
-  end if;
-  if tg_op = 'INSERT' or (tg_op = 'UPDATE' and new.environment <> old.environment) then
-    perform pennon_raise_revision(new.environment);
-  end if;
+  perform pennon_raise_revisions(array(select environment from new_rows));
   return null;
 end
 $$;
 
-create trigger pennon_flag_changed
-  after insert or update or delete on feature_flags
-  for each row execute function pennon_flag_changed();
-
-create function pennon_override_changed() returns trigger
-language plpgsql security definer set search_path from current as $$
-declare
-  changed_environment text;
+create function pennon_flags_updated() returns trigger language plpgsql security definer as $$
 begin
-  -- An override that goes with its flag finds no flag here; the flag's own trigger has counted it.
-  for changed_environment in
-    select distinct environment from feature_flags
-    where id in (
-      case when tg_op <> 'INSERT' then old.flag_id end,
-      case when tg_op <> 'DELETE' then new.flag_id end
+  perform pennon_raise_revisions(
+    array(select environment from old_rows union select environment from new_rows)
+  );
+  return null;
+end
+$$;
+
+create function pennon_flags_deleted() returns trigger language plpgsql security definer as $$
+begin
+  perform pennon_raise_revisions(array(select environment from old_rows));
+  return null;
+end
+$$;
+
+-- An override that goes with its flag finds no flag here; the flag's own trigger has counted it.
+create function pennon_overrides_inserted() returns trigger language plpgsql security definer as $$
+begin
+  perform pennon_raise_revisions(
+    array(select environment from feature_flags where id in (select flag_id from new_rows))
+  );
+  return null;
+end
+$$;
+
+create function pennon_overrides_updated() returns trigger language plpgsql security definer as $$
+begin
+  perform pennon_raise_revisions(
+    array(
+      select environment from feature_flags
+      where id in (select flag_id from old_rows union select flag_id from new_rows)
     )
-    order by environment
-  loop
-    perform pennon_raise_revision(changed_environment);
-  end loop;
+  );
   return null;
 end
 $$;
 
-create trigger pennon_override_changed
-  after insert or update or delete on feature_flag_user_overrides
-  for each row execute function pennon_override_changed();
-
-create function pennon_tables_truncated() returns trigger
-language plpgsql security definer set search_path from current as $$
+create function pennon_overrides_deleted() returns trigger language plpgsql security definer as $$
 begin
-  perform pennon_raise_revision(environment) from pennon_environments order by environment;
+  perform pennon_raise_revisions(
+    array(select environment from feature_flags where id in (select flag_id from old_rows))
+  );
   return null;
 end
 $$;
 
-create trigger pennon_flags_truncated
-  after truncate on feature_flags
-  for each statement execute function pennon_tables_truncated();
+create function pennon_truncated() returns trigger language plpgsql security definer as $$
+begin
+  perform pennon_raise_revisions(array(select environment from pennon_environments));
+  return null;
+end
+$$;
 
-create trigger pennon_overrides_truncated
-  after truncate on feature_flag_user_overrides
-  for each statement execute function pennon_tables_truncated();
+-- SECURITY DEFINER, so that the old service's role needs no rights on our table; therefore with a
+-- search path that nobody else can put anything into, and called by triggers only.
+do $$
+declare
+  function_name text;
+begin
+  foreach function_name in array array[
+    'pennon_raise_revisions(text[])',
+    'pennon_flags_inserted()', 'pennon_flags_updated()', 'pennon_flags_deleted()',
+    'pennon_overrides_inserted()', 'pennon_overrides_updated()', 'pennon_overrides_deleted()',
+    'pennon_truncated()'
+  ] loop
+    execute format(
+      'alter function %s set search_path = %I, pg_temp', function_name, current_schema()
+    );
+    execute format('revoke execute on function %s from public', function_name);
+  end loop;
+end
+$$;
+
+create trigger pennon_flags_inserted after insert on feature_flags
+  referencing new table as new_rows
+  for each statement execute function pennon_flags_inserted();
+create trigger pennon_flags_updated after update on feature_flags
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function pennon_flags_updated();
+create trigger pennon_flags_deleted after delete on feature_flags
+  referencing old table as old_rows
+  for each statement execute function pennon_flags_deleted();
+create trigger pennon_flags_truncated after truncate on feature_flags
+  for each statement execute function pennon_truncated();
+
+create trigger pennon_overrides_inserted after insert on feature_flag_user_overrides
+  referencing new table as new_rows
+  for each statement execute function pennon_overrides_inserted();
+create trigger pennon_overrides_updated after update on feature_flag_user_overrides
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function pennon_overrides_updated();
+create trigger pennon_overrides_deleted after delete on feature_flag_user_overrides
+  referencing old table as old_rows
+  for each statement execute function pennon_overrides_deleted();
+create trigger pennon_overrides_truncated after truncate on feature_flag_user_overrides
+  for each statement execute function pennon_truncated();
 
 -- Flags that were there before.
-insert into pennon_environments (environment, revision)
-select distinct environment, floor(extract(epoch from clock_timestamp()) * 1000)::bigint
-from feature_flags;
+select pennon_raise_revisions(array(select environment from feature_flags));
