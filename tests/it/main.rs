@@ -17,3 +17,4 @@ mod local_server;
 mod migrations;
 mod routes;
 mod tidy;
+mod tls;

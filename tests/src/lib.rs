@@ -17,6 +17,7 @@
 
 pub mod answer;
 pub mod binaries;
+pub mod certificates;
 pub mod dice;
 pub mod event;
 pub mod figures;

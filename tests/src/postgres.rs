@@ -292,7 +292,8 @@ fn owner() -> Option<u32> {
     })
 }
 
-fn hand_over(folder: &Path) {
+/// Gives a file or folder to the user whom PostgreSQL runs as.
+pub fn hand_over(folder: &Path) {
     if let Some(owner) = owner() {
         chown(folder, Some(owner), None).expect("root may give a folder away");
     }

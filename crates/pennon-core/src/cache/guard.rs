@@ -321,15 +321,16 @@ impl Guard {
     }
 }
 
-/// An invalidation is worth an attempt even in an outage: it is what keeps readers fresh.
+/// An invalidation is worth an attempt even in an outage: it is what keeps readers fresh, and changes
+/// are rare.
 fn must_be_tried(command: &Command<'_>) -> bool {
-    matches!(
-        command,
-        Command::Run {
-            script: Script::Unblock,
-            ..
-        }
-    )
+    match command {
+        Command::Run { script, .. } => match script {
+            Script::Block | Script::Unblock => true,
+            Script::Fill | Script::Discard => false,
+        },
+        Command::Revision { .. } | Command::Read { .. } | Command::Ping => false,
+    }
 }
 
 fn left(deadline: Instant) -> Duration {
