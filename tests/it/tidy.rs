@@ -149,6 +149,18 @@ fn every_route_is_served_everywhere() {
 }
 
 #[test]
+fn a_bare_cargo_run_starts_the_local_server() {
+    let manifest = read("Cargo.toml");
+    let wanted = "\ndefault-members = [\"crates/pennon-local\"]\n";
+    assert!(manifest.contains(wanted), "{wanted}");
+    let mains = sources("crates")
+        .iter()
+        .filter(|(path, _)| path.ends_with("main.rs"))
+        .count();
+    assert_eq!(mains, 1, "cargo could not tell which one is meant");
+}
+
+#[test]
 fn every_main_is_the_same() {
     for function in functions() {
         let name = function.replace('-', "_");
