@@ -37,7 +37,7 @@ pub(crate) fn greet(address: SocketAddr, settings: &Settings, config: &Config) {
     curl {base}/api/config/flags/new-checkout
   Turn it up.
     curl -X PATCH {base}/api/admin/flags/new-checkout \\
-      -H 'Authorization: Bearer {token}' -d '{{\"rolloutPercentage\": 50}}'
+      -H \"Authorization: Bearer {token}\" -d '{{\"rolloutPercentage\": 50}}'
   Are Redis and PostgreSQL well?
     curl {base}/health
 
