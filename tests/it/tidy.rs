@@ -150,14 +150,18 @@ fn every_route_is_served_everywhere() {
 
 #[test]
 fn a_bare_cargo_run_starts_the_local_server() {
-    let manifest = read("Cargo.toml");
-    let wanted = "\ndefault-members = [\"crates/pennon-local\"]\n";
-    assert!(manifest.contains(wanted), "{wanted}");
-    let mains = sources("crates")
-        .iter()
-        .filter(|(path, _)| path.ends_with("main.rs"))
-        .count();
-    assert_eq!(mains, 1, "cargo could not tell which one is meant");
+    let manifest = read("crates/pennon-local/Cargo.toml");
+    assert!(manifest.contains("\ndefault-run = \"pennon-local\"\n"));
+    for function in functions() {
+        let manifest = read(format!("functions/{function}/Cargo.toml"));
+        assert!(!manifest.contains("default-run"), "{function}");
+    }
+    let workspace = read("Cargo.toml");
+    let wanted = "\ndefault-members = [\"crates/*\", \"functions/*\"]\n";
+    assert!(
+        workspace.contains(wanted),
+        "`sam build` finds binaries in default members only"
+    );
 }
 
 #[test]
