@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pennon_tests::answer::Answer;
 use pennon_tests::binaries::binary;
-use pennon_tests::event::Event;
+use pennon_tests::event::{Event, REQUEST_FILES};
 use pennon_tests::eventually;
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::{Process, free_port, new_folder};
@@ -32,17 +32,7 @@ fn emulator() -> PathBuf {
 async fn every_event_file_is_answered_under_lambdas_own_emulator() {
     let stack = Stack::start().await;
     stack.database.add_flag("new-checkout", true, 5).await;
-    for (file, function, status) in [
-        ("list-flags", "list-flags", 200),
-        ("get-flag", "get-flag", 200),
-        ("update-flag", "update-flag", 200),
-        ("update-flag-post", "update-flag", 200),
-        ("update-flag-unauthenticated", "update-flag", 401),
-        ("health", "health", 200),
-        ("health-live", "health", 200),
-        ("health-ready", "health", 200),
-        ("not-found", "not-found", 404),
-    ] {
+    for (file, function, status) in REQUEST_FILES {
         let response = invoke(&stack, function, file).await;
         let answer = Answer::of_gateway(&response);
         assert_eq!(answer.status, status, "{file}: {answer:?}");

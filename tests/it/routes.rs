@@ -2,7 +2,7 @@
 //! events that API Gateway sends.
 
 use pennon_tests::answer::Answer;
-use pennon_tests::event::Event;
+use pennon_tests::event::{Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::wire::Mode;
@@ -446,17 +446,7 @@ async fn readiness_is_the_databases_and_liveness_is_the_processes() {
 async fn every_event_file_is_answered_by_its_function() {
     let stack = Stack::start().await;
     stack.database.add_flag("new-checkout", true, 5).await;
-    for (file, function, status) in [
-        ("list-flags", "list-flags", 200),
-        ("get-flag", "get-flag", 200),
-        ("update-flag", "update-flag", 200),
-        ("update-flag-post", "update-flag", 200),
-        ("update-flag-unauthenticated", "update-flag", 401),
-        ("health", "health", 200),
-        ("health-live", "health", 200),
-        ("health-ready", "health", 200),
-        ("not-found", "not-found", 404),
-    ] {
+    for (file, function, status) in REQUEST_FILES {
         let function = stack.function(function).await;
         let answer = function.call(&Event::load(file)).await;
         assert_eq!(answer.status, status, "{file}: {answer:?}");

@@ -2,6 +2,20 @@
 
 use serde_json::{Value, json};
 
+/// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
+/// where there is a flag `new-checkout`.
+pub const REQUEST_FILES: [(&str, &str, u16); 9] = [
+    ("list-flags", "list-flags", 200),
+    ("get-flag", "get-flag", 200),
+    ("update-flag", "update-flag", 200),
+    ("update-flag-post", "update-flag", 200),
+    ("update-flag-unauthenticated", "update-flag", 401),
+    ("health", "health", 200),
+    ("health-live", "health", 200),
+    ("health-ready", "health", 200),
+    ("not-found", "not-found", 404),
+];
+
 /// An event that a test can vary.
 #[derive(Debug, Clone)]
 pub struct Event(Value);
