@@ -27,7 +27,7 @@ impl ETag {
             return Self::of(revision);
         };
         let digest = Sha256::digest(user.as_str().as_bytes());
-        let (mut who, _rest) = ([0; 16], &digest[16..]);
+        let mut who = [0; 16];
         who.copy_from_slice(&digest[..16]);
         let who = u128::from_be_bytes(who);
         Self(format!("\"{FORM}-{revision}-{who:032x}\""))
