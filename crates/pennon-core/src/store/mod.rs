@@ -114,6 +114,16 @@ impl Store {
         }
     }
 
+    /// Whether the last read failed and none has succeeded since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        match self {
+            Self::Postgres(store) => store.is_failing(),
+            Self::Embedded(_) => false,
+            Self::Absent(_) => true,
+        }
+    }
+
     /// Brings the tables to the newest version. Says how many steps that took.
     ///
     /// # Errors

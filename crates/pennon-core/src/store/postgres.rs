@@ -72,6 +72,10 @@ impl PostgresStore {
         self.guarded(self.list_environments()).await
     }
 
+    pub(super) fn is_failing(&self) -> bool {
+        self.reads.is_open()
+    }
+
     pub(super) async fn begin(
         &self,
         environment: &Environment,
