@@ -15,6 +15,8 @@ mod faults;
 mod invalidation;
 mod local_server;
 mod migrations;
+mod pre_traffic;
 mod routes;
 mod tidy;
 mod tls;
+mod tokens;
