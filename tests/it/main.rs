@@ -17,6 +17,7 @@ mod local_server;
 mod migrations;
 mod pre_traffic;
 mod routes;
+mod template;
 mod tidy;
 mod tls;
 mod tokens;

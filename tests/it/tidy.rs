@@ -40,7 +40,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     found
 }
 
-fn functions() -> BTreeSet<String> {
+pub(crate) fn functions() -> BTreeSet<String> {
     std::fs::read_dir(root().join("functions"))
         .expect("a folder")
         .map(|entry| {
