@@ -25,6 +25,7 @@ pub mod service;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;
+pub mod timestamp;
 mod tls;
 pub mod token;
 
