@@ -3,9 +3,16 @@
 use pennon_tests::aws::ControlPlane;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
+use pennon_tests::postgres::Database;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
+
+/// The control plane before a deployment whose wires are as the stack's are.
+async fn plane(stack: &Stack, refusals: usize) -> ControlPlane {
+    let migrate = stack.function("migrate").await;
+    ControlPlane::start(migrate, stack.function("health").await, refusals).await
+}
 
 /// Runs the hook once and gives what it answers.
 async fn run(plane: &ControlPlane, more: &[(&str, &str)]) -> (Function, Result<Value, Value>) {
@@ -25,15 +32,16 @@ fn status(plane: &ControlPlane) -> Vec<Value> {
 #[tokio::test]
 async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_and_postgresql() {
     let stack = Stack::start().await;
-    let plane = ControlPlane::start(stack.function("health").await, 0).await;
+    let plane = plane(&stack, 0).await;
     let (_hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
 
     let asked = plane.invocations();
-    assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].path, "pennon-health?Qualifier=7");
-    assert_eq!(asked[0].header("x-amz-invocation-type"), "RequestResponse");
-    assert_eq!(asked[0].body["rawPath"], "/health");
+    let paths: Vec<&str> = asked.iter().map(|it| it.path.as_str()).collect();
+    let wanted = ["pennon-migrate?Qualifier=4", "pennon-health?Qualifier=7"];
+    assert_eq!(paths, wanted);
+    assert_eq!(asked[1].header("x-amz-invocation-type"), "RequestResponse");
+    assert_eq!(asked[1].body["rawPath"], "/health");
 
     let told = plane.reports();
     assert_eq!(told.len(), 1);
@@ -48,7 +56,7 @@ async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_
     let target = "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus";
     assert_eq!(told[0].header("x-amz-target"), target);
     assert_eq!(told[0].header("content-type"), "application/x-amz-json-1.1");
-    for (call, service) in [(&asked[0], "lambda"), (&told[0], "codedeploy")] {
+    for (call, service) in [(&asked[1], "lambda"), (&told[0], "codedeploy")] {
         let signed = call.header("authorization");
         assert!(
             signed.starts_with("AWS4-HMAC-SHA256 Credential=test-id/"),
@@ -63,9 +71,8 @@ async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_
 #[tokio::test]
 async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version() {
     let stack = Stack::start().await;
-    let health = stack.function("health").await;
+    let plane = plane(&stack, 0).await;
     stack.redis_wire.set(Mode::Refuse).await;
-    let plane = ControlPlane::start(health, 0).await;
     let (hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert_eq!(status(&plane), ["Failed"]);
@@ -75,9 +82,8 @@ async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version(
 #[tokio::test]
 async fn codedeploy_hears_of_failure_when_postgresql_does_not_answer_the_new_version() {
     let stack = Stack::start().await;
-    let health = stack.function("health").await;
+    let plane = plane(&stack, 0).await;
     stack.database_wire.set(Mode::Refuse).await;
-    let plane = ControlPlane::start(health, 0).await;
     let (_hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert_eq!(status(&plane), ["Failed"]);
@@ -86,28 +92,54 @@ async fn codedeploy_hears_of_failure_when_postgresql_does_not_answer_the_new_ver
 #[tokio::test]
 async fn a_version_that_is_not_ready_yet_is_asked_again() {
     let stack = Stack::start().await;
-    let plane = ControlPlane::start(stack.function("health").await, 1).await;
+    let plane = plane(&stack, 1).await;
     let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
-    assert_eq!(plane.invocations().len(), 2);
+    assert_eq!(plane.invocations().len(), 3);
     assert_eq!(status(&plane), ["Succeeded"]);
 }
 
 #[tokio::test]
 async fn a_hook_that_does_not_know_whom_to_ask_reports_failure() {
     let stack = Stack::start().await;
-    let plane = ControlPlane::start(stack.function("health").await, 0).await;
+    let plane = plane(&stack, 0).await;
     let unversioned = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health";
     let (_hook, outcome) = run(&plane, &[("HEALTH_FUNCTION_ARN", unversioned)]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
-    assert_eq!(plane.invocations().len(), 0);
+    assert_eq!(plane.invocations().len(), 1);
     assert_eq!(status(&plane), ["Failed"]);
+}
+
+#[tokio::test]
+async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migration_fails_gets_none()
+ {
+    let (empty, spoilt) = (
+        Database::create_empty().await,
+        Database::create_empty().await,
+    );
+    // Something else has the name of a table.
+    let view = "create view feature_flags as select 1 as one";
+    spoilt.sql().batch_execute(view).await.expect("a view");
+    for (database, word) in [(&empty, "Succeeded"), (&spoilt, "Failed")] {
+        let url = database.url();
+        let url = [("DATABASE_URL", url.as_str())];
+        let (migrate, health) = (
+            Function::start("migrate", &url).await,
+            Function::start("health", &url).await,
+        );
+        let plane = ControlPlane::start(migrate, health, 0).await;
+        let (_hook, outcome) = run(&plane, &[]).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(status(&plane), [word]);
+    }
+    let flags = empty.sql().query("select * from feature_flags", &[]).await;
+    assert!(flags.is_ok(), "{flags:?}");
 }
 
 #[tokio::test]
 async fn a_report_that_does_not_arrive_fails_the_invocation_so_that_lambda_tries_again() {
     let stack = Stack::start().await;
-    let plane = ControlPlane::start(stack.function("health").await, 0).await;
+    let plane = plane(&stack, 0).await;
     let nowhere = [("AWS_ENDPOINT_URL_CODEDEPLOY", "http://127.0.0.1:1")];
     let (_hook, outcome) = run(&plane, &nowhere).await;
     assert!(outcome.is_err(), "{outcome:?}");
@@ -116,7 +148,7 @@ async fn a_report_that_does_not_arrive_fails_the_invocation_so_that_lambda_tries
 #[tokio::test]
 async fn an_event_that_is_none_of_codedeploys_is_an_error() {
     let stack = Stack::start().await;
-    let plane = ControlPlane::start(stack.function("health").await, 0).await;
+    let plane = plane(&stack, 0).await;
     let hook = Function::start("pre-traffic", &plane.environment()).await;
     assert!(hook.invoke(&json!({})).await.is_err());
     assert_eq!(plane.invocations().len() + plane.reports().len(), 0);

@@ -16,6 +16,9 @@ use crate::lambda::Function;
 /// The version that CodeDeploy asks about.
 pub const HEALTH_VERSION: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:7";
 
+/// The version that is to migrate.
+pub const MIGRATE_VERSION: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-migrate:4";
+
 /// A running control plane.
 pub struct ControlPlane {
     address: String,
@@ -24,6 +27,7 @@ pub struct ControlPlane {
 
 struct Shared {
     health: Function,
+    migrate: Function,
     invocations: Mutex<Vec<Call>>,
     reports: Mutex<Vec<Call>>,
     refusals: Mutex<usize>,
@@ -49,11 +53,12 @@ impl Call {
 }
 
 impl ControlPlane {
-    /// Starts it before a health function that is running. So many invocations are refused first, as
-    /// those of a version that was published a moment ago.
-    pub async fn start(health: Function, refusals: usize) -> Self {
+    /// Starts it before functions that are running. So many invocations of health are refused first,
+    /// as those of a version that was published a moment ago.
+    pub async fn start(migrate: Function, health: Function, refusals: usize) -> Self {
         let shared = Arc::new(Shared {
             health,
+            migrate,
             invocations: Mutex::default(),
             reports: Mutex::default(),
             refusals: Mutex::new(refusals),
@@ -79,6 +84,7 @@ impl ControlPlane {
             ("AWS_SECRET_ACCESS_KEY", "test-key"),
             ("AWS_SESSION_TOKEN", "test-session"),
             ("HEALTH_FUNCTION_ARN", HEALTH_VERSION),
+            ("MIGRATE_FUNCTION_ARN", MIGRATE_VERSION),
         ]
     }
 
@@ -110,16 +116,19 @@ async fn invoke(
         headers,
         body: body.clone(),
     });
-    {
+    let function = if name == "pennon-migrate" {
+        &shared.migrate
+    } else {
         let mut refusals = shared.refusals.lock().expect("not poisoned");
         if *refusals > 0 {
             *refusals -= 1;
             let pending = json!({ "Message": "The function is currently in the Pending state" });
             return (StatusCode::CONFLICT, HeaderMap::new(), pending.to_string());
         }
-    }
+        &shared.health
+    };
     let mut headers = HeaderMap::new();
-    let answer = match shared.health.invoke(&body).await {
+    let answer = match function.invoke(&body).await {
         Ok(answer) => answer,
         Err(error) => {
             let handled = axum::http::HeaderValue::from_static("Unhandled");

@@ -17,8 +17,8 @@ use crate::config::process_environment;
 use crate::https::{Answer, Https};
 use crate::tls::Authorities;
 
-/// One call, answer included. A function that is invoked may have to start first.
-const WITHIN: Duration = Duration::from_secs(20);
+/// A report, answer included.
+const REPORT: Duration = Duration::from_secs(10);
 
 /// AWS, as the role of this function.
 pub struct Aws {
@@ -76,17 +76,22 @@ impl Aws {
         })
     }
 
-    /// Invokes a version with an event, waits, and gives what it answers.
+    /// Invokes a version with an event, waits so long at most, and gives what it answers.
     ///
     /// # Errors
     /// A sentence for the log: it could not be invoked, or it failed.
-    pub async fn invoke(&self, function: &FunctionVersion, event: &Value) -> Result<Value, String> {
+    pub async fn invoke(
+        &self,
+        function: &FunctionVersion,
+        event: &Value,
+        within: Duration,
+    ) -> Result<Value, String> {
         let path = format!(
             "/2015-03-31/functions/{}/invocations?Qualifier={}",
             function.name, function.version
         );
         let headers = [("x-amz-invocation-type", "RequestResponse")];
-        let answer = self.call("lambda", &path, &headers, event).await?;
+        let answer = self.call("lambda", &path, &headers, event, within).await?;
         let text = String::from_utf8_lossy(&answer.body);
         if answer.headers.contains_key("x-amz-function-error") {
             return Err(format!("the function failed: {text}"));
@@ -114,7 +119,8 @@ impl Aws {
             "x-amz-target",
             "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus",
         )];
-        self.call("codedeploy", "/", &headers, &body).await?;
+        self.call("codedeploy", "/", &headers, &body, REPORT)
+            .await?;
         Ok(())
     }
 
@@ -125,6 +131,7 @@ impl Aws {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
+        within: Duration,
     ) -> Result<Answer, String> {
         let url = format!("{}{path}", self.endpoint(service));
         let body = body.to_string();
@@ -137,7 +144,7 @@ impl Aws {
             .map_err(|error| error.to_string())?;
         self.sign(service, &url, &mut request, body.as_bytes())?;
         let told = |why: String| format!("{service} at {url}: {why}");
-        let answer = self.https.send(request, WITHIN).await.map_err(told)?;
+        let answer = self.https.send(request, within).await.map_err(told)?;
         if answer.status.is_success() {
             return Ok(answer);
         }

@@ -111,6 +111,8 @@ pub struct TokenConfig {
 /// What the check before a rollout needs; no other function reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolloutConfig {
+    /// `MIGRATE_FUNCTION_ARN`: the version of `migrate` that knows the tables of this release.
+    pub migrate_function: Option<String>,
     /// `HEALTH_FUNCTION_ARN`: the version of `health` that is about to get traffic.
     pub health_function: Option<String>,
     /// `HEALTH_PATIENCE_MS`: how long that version has to become healthy. One that was published
@@ -196,6 +198,7 @@ impl Config {
             },
             tokens: from.tokens(),
             rollout: RolloutConfig {
+                migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
                 health_function: from.text("HEALTH_FUNCTION_ARN"),
                 patience: from.millis("HEALTH_PATIENCE_MS", 35_000, 0..=35_000),
             },

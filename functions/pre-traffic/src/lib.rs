@@ -1,9 +1,10 @@
 //! Decides whether a new version may get traffic. CodeDeploy invokes it before the first call is
 //! shifted; no route leads here.
 //!
-//! It asks the new version of `health` for `/health`, which pings Redis and PostgreSQL from inside
-//! the VPC, with the settings and the secrets of this release, and tells CodeDeploy.
-//! CodeDeploy's event does not say which version it is about, so the template does.
+//! It lets the new version of `migrate` bring the database up to date, asks the new version of
+//! `health` for `/health`, which pings Redis and PostgreSQL from inside the VPC, with the settings
+//! and the secrets of this release, and tells CodeDeploy. CodeDeploy's event does not say which
+//! versions it is about, so the template does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,11 @@ use pennon_core::aws::{Aws, FunctionVersion};
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
+/// What Lambda grants to `migrate`, and a moment. Several deployments come at once; the database lets
+/// one after the other.
+const MIGRATION: Duration = Duration::from_secs(305);
+/// One question. The version may have to start first.
+const QUESTION: Duration = Duration::from_secs(15);
 /// Between two questions: long enough for a blip to pass.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -30,7 +36,10 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let execution = id("LifecycleEventHookExecutionId")?;
     let aws = Aws::from_process().map_err(Error::Internal)?;
 
-    let outcome = wait_until_healthy(&app, &aws).await;
+    let outcome = match migrate(&app, &aws).await {
+        Ok(()) => wait_until_healthy(&app, &aws).await,
+        Err(why) => Err(why),
+    };
     match &outcome {
         Ok(()) => tracing::info!(domain = "config", deployment, "the new version is healthy"),
         Err(why) => {
@@ -43,6 +52,19 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     Ok(json!({ "deployment": deployment, "healthy": outcome.is_ok() }))
 }
 
+/// Migrations only add, so the old version goes on while the new one finds what it needs.
+async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
+    let Some(arn) = &app.config.rollout.migrate_function else {
+        return Ok(());
+    };
+    let version = FunctionVersion::parse(arn)
+        .ok_or("MIGRATE_FUNCTION_ARN is not the ARN of a function's version")?;
+    let done = aws.invoke(&version, &json!({}), MIGRATION).await;
+    let done = done.map_err(|why| format!("migrate: {why}"))?;
+    tracing::info!(domain = "config", applied = %done["applied"], "the database is up to date");
+    Ok(())
+}
+
 async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
     let arn = app.config.rollout.health_function.as_deref();
     let version = arn
@@ -50,7 +72,7 @@ async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
         .ok_or("HEALTH_FUNCTION_ARN is not the ARN of a function's version")?;
     let deadline = Instant::now() + app.config.rollout.patience;
     loop {
-        let why = match aws.invoke(&version, &question()).await {
+        let why = match aws.invoke(&version, &question(), QUESTION).await {
             Ok(response) => match judge(&response) {
                 Ok(()) => return Ok(()),
                 Err(why) => why,

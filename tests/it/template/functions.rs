@@ -269,9 +269,9 @@ planted! {
         => "MigrateFunction: REDIS_URL holds a secret";
     a_function_that_may_do_everything_in_a_service:
         [Mistake("PreTrafficFunction", "Action: lambda:InvokeFunction", "Action: lambda:*")]
-        => "PreTrafficFunction: may do \"lambda:*\"", "PreTrafficFunction: may not invoke health";
+        => "PreTrafficFunction: may do \"lambda:*\"", "PreTrafficFunction: may not invoke health", "PreTrafficFunction: may not invoke migrate";
     a_function_that_may_do_it_to_everything:
-        [Mistake("PreTrafficFunction", "Resource: !Sub ${HealthFunction.Arn}:*", "Resource: [!Sub \"${HealthFunction.Arn}:*\", \"*\"]")]
+        [Mistake("PreTrafficFunction", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
         => "PreTrafficFunction: may do it to everything";
     a_function_with_a_policy_from_elsewhere:
         [Mistake("HealthFunction", "Policies: [!Ref ReadSecretsPolicy]", "Policies: [!Ref ReadSecretsPolicy, AmazonRDSFullAccess]")]

@@ -73,7 +73,10 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
         id,
         "in a VPC that has no way to CodeDeploy",
     );
-    let asked = &properties["Environment"]["Variables"]["HEALTH_FUNCTION_ARN"];
+    let variables = &properties["Environment"]["Variables"];
+    let migrates = variables["MIGRATE_FUNCTION_ARN"] == reference("MigrateFunction.Version");
+    problems.unless(migrates, id, "does not run the migrations of the release");
+    let asked = &variables["HEALTH_FUNCTION_ARN"];
     problems.unless(
         *asked == reference("HealthFunction.Version"),
         id,
@@ -85,20 +88,20 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
                 && list_or_one(&statement["Resource"]).any(|it| it == resource)
         })
     };
-    let invoke = may(
-        "lambda:InvokeFunction",
-        &json!({ "Fn::Sub": "${HealthFunction.Arn}:*" }),
-    );
-    problems.unless(invoke, id, "may not invoke health");
+    for (function, name) in [("HealthFunction", "health"), ("MigrateFunction", "migrate")] {
+        let versions = json!({ "Fn::Sub": format!("${{{function}.Arn}}:*") });
+        let invoke = may("lambda:InvokeFunction", &versions);
+        problems.unless(invoke, id, format!("may not invoke {name}"));
+    }
     let group = "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}:deploymentgroup:${AWS::StackName}-*";
     let report = may(
         "codedeploy:PutLifecycleEventHookExecutionStatus",
         &json!({ "Fn::Sub": group }),
     );
     problems.unless(report, id, "may not report to CodeDeploy");
-    // 35 s of patience, and one more try of 20 s.
+    // 305 s for migrations, 35 s of patience with the last question of 15 s, and a report.
     let time = properties["Timeout"].as_u64().unwrap_or_default();
-    problems.unless(time >= 60, id, "has less time than its own patience");
+    problems.unless(time >= 360, id, "has less time than its own patience");
 }
 
 fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
@@ -291,6 +294,9 @@ planted! {
     a_hook_that_asks_the_old_version:
         [Mistake("PreTrafficFunction", "!Ref HealthFunction.Version", "!GetAtt HealthFunction.Arn")]
         => "PreTrafficFunction: does not ask the new version of health";
+    a_hook_that_runs_the_old_migrations:
+        [Mistake("PreTrafficFunction", "!Ref MigrateFunction.Version", "!GetAtt MigrateFunction.Arn")]
+        => "PreTrafficFunction: does not run the migrations of the release";
     a_hook_that_may_not_invoke_health:
         [Mistake("PreTrafficFunction", "${HealthFunction.Arn}:*", "${HealthFunction.Arn}")]
         => "PreTrafficFunction: may not invoke health";
@@ -304,7 +310,7 @@ planted! {
             "PreTrafficFunction: no alarm for a version that crashed three times",
             "PreTrafficFunction: waits for itself";
     a_hook_that_has_too_little_time:
-        [Mistake("PreTrafficFunction", "Timeout: 60", "Timeout: 30")]
+        [Mistake("PreTrafficFunction", "Timeout: 360", "Timeout: 60")]
         => "PreTrafficFunction: has less time than its own patience";
     a_canary_alarm_over_all_versions:
         [Mistake("GetFlagCanaryCrashesAlarm", ",\n        {Name: ExecutedVersion, Value: !GetAtt GetFlagFunction.Version.Version}", "")]
