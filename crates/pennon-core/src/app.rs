@@ -7,6 +7,7 @@ use tracing::{error, warn};
 
 use crate::cache::{Cache, RedisUrl};
 use crate::config::{CacheConfig, Complaint, Config, process_environment};
+use crate::counts::Tally;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{DatabaseUrl, PostgresStore, Store};
@@ -24,6 +25,8 @@ pub struct App {
     pub service: FlagService,
     /// How lines are written.
     pub instance: Instance,
+    /// Evaluations that no log line has told of yet.
+    pub tally: Tally,
     answered: AtomicBool,
 }
 
@@ -35,6 +38,7 @@ impl App {
             config,
             service,
             instance,
+            tally: Tally::default(),
             answered: AtomicBool::new(false),
         }
     }

@@ -42,12 +42,25 @@ where
     H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
+    serve_messages(move |app, _event| handle(app)).await
+}
+
+/// Answers events that carry something (a batch of log lines) with this handler. An error becomes the
+/// invocation's error.
+///
+/// # Errors
+/// When the runtime API goes away, which ends the instance.
+pub async fn serve_messages<H, F>(handle: H) -> Result<(), RuntimeError>
+where
+    H: Fn(Arc<App>, Value) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Value, Error>> + Send + 'static,
+{
     let app = Arc::new(Box::pin(App::cold_start()).await);
-    let service = service_fn(move |_event: lambda_runtime::LambdaEvent<Value>| {
+    let service = service_fn(move |event: lambda_runtime::LambdaEvent<Value>| {
         let (app, handle) = (app.clone(), handle.clone());
         async move {
             // Boxed: the types of all that is nested in here are too deep for the compiler.
-            let outcome = Box::pin(handle(app)).await;
+            let outcome = Box::pin(handle(app, event.payload)).await;
             if let Err(error) = &outcome {
                 tracing::error!(domain = "config", error = %error, "the event failed");
             }

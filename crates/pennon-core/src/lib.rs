@@ -8,16 +8,19 @@
 //! One home per vendor: fred is used in [`cache`] only, tokio-postgres and deadpool in [`store`]
 //! only, the AWS SDK in [`secrets`] only, the process environment in [`config`] only.
 
+pub mod api_key;
 pub mod app;
 pub mod auth;
 pub mod breaker;
 pub mod cache;
 pub mod config;
+pub mod counts;
 pub mod environment;
 pub mod error;
 pub mod http;
 mod id;
 pub mod lambda;
+pub mod ofrep;
 pub mod secrets;
 pub mod service;
 pub mod snapshot;

@@ -3,7 +3,7 @@
 use pennon_eval::UserId;
 use sha2::{Digest, Sha256};
 
-use crate::snapshot::Revision;
+use crate::snapshot::{KeyKind, Revision};
 
 /// Raised when the same flags and the same caller would get another answer than before.
 const FORM: u8 = 1;
@@ -27,10 +27,17 @@ impl ETag {
             return Self::of(revision);
         };
         let digest = Sha256::digest(user.as_str().as_bytes());
-        let mut who = [0; 16];
-        who.copy_from_slice(&digest[..16]);
-        let who = u128::from_be_bytes(who);
-        Self(format!("\"{FORM}-{revision}-{who:032x}\""))
+        Self(format!("\"{FORM}-{revision}-{}\"", short(&digest)))
+    }
+
+    /// The tag of an evaluation of all flags for one context, by a key of one kind.
+    #[must_use]
+    pub fn for_context(revision: Revision, kind: KeyKind, digest: &[u8; 32]) -> Self {
+        let kind = match kind {
+            KeyKind::Server => "s",
+            KeyKind::Client => "c",
+        };
+        Self(format!("\"{FORM}-{revision}-{kind}-{}\"", short(digest)))
     }
 
     /// As it stands in a header.
@@ -47,6 +54,11 @@ impl ETag {
             .map(str::trim)
             .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
+}
+
+/// The first half of a hash: 128 bits tell callers apart.
+fn short(digest: &[u8]) -> String {
+    digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

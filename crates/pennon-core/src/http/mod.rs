@@ -11,11 +11,13 @@ mod serve;
 pub use body::parse_change;
 pub use etag::ETag;
 pub use flag_state::FlagState;
-pub use reply::{Response, header_list, json, not_modified, timestamp, with_header};
+pub use reply::{Response, header_list, json, moved, not_modified, timestamp, with_header};
 pub use request::Request;
-pub use route::{ENDPOINTS, Endpoint, Match, find};
+pub(crate) use route::PREFIX;
+pub use route::{ENDPOINTS, Endpoint, Match, decoded, find};
 pub use serve::answer;
 
+pub use crate::id::unique_id;
 use crate::service::{Reading, Source};
 use crate::telemetry::CacheOutcome;
 

@@ -11,6 +11,7 @@ use crate::auth::{Admin, Claims};
 use crate::config::AuthConfig;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::ofrep::{Place, VouchedKey};
 use crate::service::Scope;
 
 /// A request to one of the routes.
@@ -63,16 +64,40 @@ impl Request {
         Ok(key)
     }
 
+    /// The flag that an evaluation asks for: any text, since what cannot be a key is not found. Where
+    /// no gateway has taken it out of the path, it is taken out here.
+    #[must_use]
+    pub fn asked_flag(&self) -> String {
+        let parameters = self.inner.path_parameters_ref();
+        let given = parameters.and_then(|parameters| parameters.first("flagKey"));
+        match given {
+            Some(key) => key.to_owned(),
+            None => Place::of(self.path())
+                .and_then(|place| place.key().map(str::to_owned))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// `?environment=`, when the request has one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is no environment name.
+    pub fn named_environment(&self) -> Result<Option<Environment>, Error> {
+        match self.query("environment") {
+            None | Some("") => Ok(None),
+            Some(text) => Environment::parse(text)
+                .map(Some)
+                .map_err(|error| Error::invalid_field("environment", error.to_string())),
+        }
+    }
+
     /// `?environment=`, or production.
     ///
     /// # Errors
     /// [`Error::Invalid`] when it is no environment name.
     pub fn environment(&self) -> Result<Environment, Error> {
-        match self.query("environment") {
-            None | Some("") => Ok(Environment::production()),
-            Some(text) => Environment::parse(text)
-                .map_err(|error| Error::invalid_field("environment", error.to_string())),
-        }
+        let named = self.named_environment()?;
+        Ok(named.unwrap_or_else(Environment::production))
     }
 
     /// Who asks: the subject of a verified token, else `?userId=` where that is believed, else
@@ -113,6 +138,32 @@ impl Request {
             Match::UnknownAdmin if self.claims.is_none() => Error::Unauthenticated,
             Match::UnknownAdmin | Match::Unknown | Match::Found(..) => Error::RouteNotFound,
         }
+    }
+
+    /// The local server's word for the key of the request.
+    pub(crate) fn vouched_key(&self) -> Option<VouchedKey> {
+        self.inner.extensions().get::<VouchedKey>().copied()
+    }
+
+    /// Where this request should go instead, when it asks for an evaluation by a path with empty
+    /// segments, as a base URL with a slash at its end makes them.
+    #[must_use]
+    pub fn moved_to(&self) -> Option<String> {
+        match Place::of(self.path())? {
+            Place::Bulk | Place::Single(_) => {}
+            Place::Unknown => return None,
+        }
+        let plain = Place::without_empty_segments(self.path())?;
+        Some(match self.inner.uri().query() {
+            Some(query) => format!("{plain}?{query}"),
+            None => plain,
+        })
+    }
+
+    /// A header, if it is there and is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.inner.headers().get(name)?.to_str().ok()
     }
 
     /// The body as bytes.
