@@ -1,30 +1,36 @@
 //! Flags in PostgreSQL: the only home of tokio-postgres and deadpool, with `migrations` and
-//! `postgres_url` beside it.
+//! `postgres_url` beside it. Here is the pool, and how long anything may take; the questions are beside
+//! it, a file per noun.
 
-use std::collections::BTreeMap;
+mod audit;
+mod environments;
+mod flags;
+mod overrides;
+mod snapshot;
+mod transaction;
+
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
-    Timeouts,
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
 };
-use pennon_eval::{Flag, FlagKey, Override, Rollout};
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub(super) use transaction::Transaction;
+
 use super::postgres_url::{DatabaseUrl, TlsMode};
-use super::{COMMIT_WITHIN, Change, Fresh, migrations};
+use super::{COMMIT_WITHIN, migrations};
 use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::snapshot::{Revision, Snapshot};
 use crate::tls;
 
 /// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them.
-const RDS_AUTHORITIES: &[u8] = include_bytes!("../../certs/rds.pem");
+const RDS_AUTHORITIES: &[u8] = include_bytes!("../../../certs/rds.pem");
 /// A connection that has idled longer is asked whether it lives before it is used: instances are
 /// frozen between requests, and what lies in between forgets connections. Under load, where the
 /// question would cost most, connections idle for less.
@@ -32,28 +38,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// An answer to `SELECT 1` takes one round trip; after this long there is nobody there.
 const CHECK_WITHIN: Duration = Duration::from_millis(150);
 
-/// One row per flag, or one row without a flag when the environment has none or is unchanged. The
-/// whole is one statement and so one consistent read, and one round trip.
-const SNAPSHOT: &str = "
-    select coalesce(known.revision, 0) as revision, flag.flag_key, flag.enabled,
-           flag.rollout_percentage, flag.description, named.users, named.kinds
-    from (select $1::text as environment) as wanted
-    left join pennon_environments as known using (environment)
-    left join feature_flags as flag
-      on flag.environment = wanted.environment and known.revision is distinct from $2::bigint
-    left join lateral (
-      select array_agg(user_id) as users, array_agg(override_type) as kinds
-      from feature_flag_user_overrides where flag_id = flag.id
-    ) as named on true";
-
-const UPDATE: &str = "
-    update feature_flags
-    set enabled = coalesce($3, enabled),
-        rollout_percentage = coalesce($4, rollout_percentage),
-        description = coalesce($5, description),
-        updated_at = now() at time zone 'utc'
-    where flag_key = $1 and environment = $2
-    returning enabled, rollout_percentage, description";
+/// A parameter of a statement, and its type: statements are sent in one round trip, without asking the
+/// database first what it makes of them.
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A few connections to PostgreSQL, opened when first needed.
 pub struct PostgresStore {
@@ -136,25 +123,16 @@ impl PostgresStore {
         })
     }
 
-    pub(super) async fn snapshot(
-        &self,
-        environment: &Environment,
-        known: Option<Revision>,
-    ) -> Result<Fresh, Error> {
-        self.guarded(self.load(environment, known)).await
-    }
-
-    pub(super) async fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
-        self.guarded(self.list_environments()).await
-    }
-
     pub(super) async fn begin(
         &self,
         environment: &Environment,
-        key: &FlagKey,
-        change: &Change,
-    ) -> Result<Option<PendingChange>, Error> {
-        self.in_time(self.start(environment, key, change)).await
+        actor: &str,
+    ) -> Result<Transaction, Error> {
+        let begin = async {
+            let client = Object::take(self.client().await?);
+            Transaction::begin(client, environment, actor, self.operation_timeout).await
+        };
+        self.in_time(begin).await
     }
 
     pub(super) async fn migrate(&self) -> Result<usize, Error> {
@@ -183,96 +161,16 @@ impl PostgresStore {
             .unwrap_or_else(|_elapsed| Err("no answer in time".to_owned()))
     }
 
-    async fn load(
-        &self,
-        environment: &Environment,
-        known: Option<Revision>,
-    ) -> Result<Fresh, Error> {
-        let client = self.client().await?;
-        let known_revision = known.map(|revision| revision.0);
-        let rows = client
-            .query_typed(
-                SNAPSHOT,
-                &[
-                    (&environment.as_str(), Type::TEXT),
-                    (&known_revision, Type::INT8),
-                ],
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let first = rows
-            .first()
-            .ok_or_else(|| Error::Internal("the snapshot query gave no row".to_owned()))?;
-        let revision = Revision(first.get("revision"));
-        if known == Some(revision) {
-            return Ok(Fresh::Unchanged);
-        }
-        let mut flags = BTreeMap::new();
-        for row in &rows {
-            let Some(text) = row.get::<_, Option<String>>("flag_key") else {
-                continue;
-            };
-            // A row with an empty key can be made by SQL only, and no request can ask for it.
-            if let Ok(key) = FlagKey::parse(text) {
-                flags.insert(key, flag(row)?);
-            }
-        }
-        Ok(Fresh::Changed(Snapshot { revision, flags }))
-    }
-
-    async fn list_environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
-        let client = self.client().await?;
-        let rows = client
-            .query_typed(
-                "select environment, revision from pennon_environments order by environment",
-                &[],
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
-        // A name that no request can ask for is no environment to us.
-        let environments = rows.iter().filter_map(|row| {
-            let name = Environment::parse(row.get("environment")).ok()?;
-            Some((name, Revision(row.get("revision"))))
-        });
-        Ok(environments.collect())
-    }
-
-    async fn start(
-        &self,
-        environment: &Environment,
-        key: &FlagKey,
-        change: &Change,
-    ) -> Result<Option<PendingChange>, Error> {
-        let client = Object::take(self.client().await?);
-        client
-            .batch_execute("begin")
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let percentage = change
-            .rollout_percentage
-            .map(|rollout| i32::from(rollout.percent()));
-        let rows = client
-            .query_typed(
-                UPDATE,
-                &[
-                    (&key.as_str(), Type::TEXT),
-                    (&environment.as_str(), Type::TEXT),
-                    (&change.enabled, Type::BOOL),
-                    (&percentage, Type::INT4),
-                    (&change.description, Type::TEXT),
-                ],
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let flag = plain_flag(row)?;
-        Ok(Some(PendingChange {
-            client,
-            flag,
-            within: self.operation_timeout,
-        }))
+    /// The rows that a question leads to, past the breaker and in time.
+    async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        self.guarded(async {
+            let client = self.client().await?;
+            client
+                .query_typed(statement, parameters)
+                .await
+                .map_err(|error| unavailable(&error))
+        })
+        .await
     }
 
     async fn client(&self) -> Result<Object, Error> {
@@ -312,57 +210,14 @@ impl PostgresStore {
     }
 }
 
-/// A change in an open transaction, on a connection that is no longer the pool's. When this is
-/// dropped, so is the connection, and the database takes the change back.
-pub struct PendingChange {
-    client: ClientWrapper,
-    flag: Flag,
-    within: Duration,
+/// A count as PostgreSQL gives it.
+fn count(row: &Row, column: &str) -> u64 {
+    u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
 }
 
-impl PendingChange {
-    pub(super) async fn commit(self) -> Result<Flag, Error> {
-        let commit = self.client.batch_execute("commit");
-        match tokio::time::timeout(self.within, commit).await {
-            Ok(Ok(())) => Ok(self.flag),
-            Ok(Err(error)) => Err(unavailable(&error)),
-            Err(_elapsed) => Err(Error::Unavailable(
-                "the database did not confirm the commit in time".to_owned(),
-            )),
-        }
-    }
-}
-
-/// A flag from a row of [`SNAPSHOT`].
-fn flag(row: &Row) -> Result<Flag, Error> {
-    let users: Option<Vec<String>> = row.get("users");
-    let kinds: Option<Vec<String>> = row.get("kinds");
-    let mut overrides = BTreeMap::new();
-    for (user, kind) in users.into_iter().flatten().zip(kinds.into_iter().flatten()) {
-        let kind = match kind.as_str() {
-            "include" => Override::Include,
-            "exclude" => Override::Exclude,
-            _ => return Err(Error::Internal("an override of an unknown type".to_owned())),
-        };
-        overrides.insert(user, kind);
-    }
-    Ok(Flag {
-        overrides,
-        ..plain_flag(row)?
-    })
-}
-
-/// A flag without its overrides.
-fn plain_flag(row: &Row) -> Result<Flag, Error> {
-    let percentage: i32 = row.get("rollout_percentage");
-    let rollout_percentage = Rollout::parse(i64::from(percentage))
-        .map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(Flag {
-        enabled: row.get("enabled"),
-        rollout_percentage,
-        description: row.get("description"),
-        overrides: BTreeMap::new(),
-    })
+/// What is in the database and makes no sense is a defect, ours or somebody's who wrote there by hand.
+fn damaged(error: &dyn std::error::Error) -> Error {
+    Error::Internal(format!("a row makes no sense: {}", chain(error)))
 }
 
 fn unavailable(error: &dyn std::error::Error) -> Error {
