@@ -7,14 +7,19 @@
 )]
 
 mod cache;
+mod clients;
 mod cold_start;
 mod concurrency;
+mod counting;
 #[cfg(target_os = "linux")]
 mod emulator;
 mod faults;
 mod invalidation;
+mod keys;
 mod local_server;
 mod migrations;
+mod ofrep;
+mod openapi;
 mod routes;
 mod tidy;
 mod tls;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::hex::hex;
 use crate::id::random_bytes;
 use crate::snapshot::{ApiKey, KeyKind, Snapshot};
 
@@ -36,6 +37,14 @@ pub fn kind_name(kind: KeyKind) -> &'static str {
         KeyKind::Server => "server",
         KeyKind::Client => "client",
     }
+}
+
+/// The kind of this name.
+#[must_use]
+pub fn kind_named(name: &str) -> Option<KeyKind> {
+    [KeyKind::Server, KeyKind::Client]
+        .into_iter()
+        .find(|kind| kind_name(*kind) == name)
 }
 
 impl KeyText {
@@ -64,11 +73,7 @@ impl KeyText {
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix(PREFIX)?;
         let (kind, rest) = rest.split_once('_')?;
-        let kind = match kind {
-            "server" => KeyKind::Server,
-            "client" => KeyKind::Client,
-            _ => return None,
-        };
+        let kind = kind_named(kind)?;
         let environment = rest.get(..rest.len().checked_sub(RANDOM_LENGTH)?)?;
         let random = rest.get(environment.len()..)?;
         if !random.bytes().all(|byte| BASE64URL.contains(&byte)) {
@@ -90,8 +95,7 @@ impl KeyText {
     /// What is stored: SHA-256 of the whole, in hexadecimal.
     #[must_use]
     pub fn hash(&self) -> String {
-        let digest = Sha256::digest(self.text.expose().as_bytes());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(self.text.expose().as_bytes()))
     }
 
     /// The key that this is, if it is one of the environment's.

@@ -26,10 +26,13 @@ const MOST_BYTES: usize = 50_000;
 /// top is not counted.
 const MOST_ENTRIES: usize = 100_000;
 
+/// Flags, their variants, and how often.
+type Given = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// Evaluations by environment, day (UTC), flag and variant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Counts(pub BTreeMap<String, BTreeMap<String, BTreeMap<String, BTreeMap<String, u64>>>>);
+pub struct Counts(BTreeMap<String, BTreeMap<String, Given>>);
 
 /// One of [`Counts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +85,8 @@ impl Counts {
     /// Evaluations altogether.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.iter().fold(0, |sum, entry| sum.saturating_add(entry.count))
+        self.iter()
+            .fold(0, |sum, entry| sum.saturating_add(entry.count))
     }
 
     /// Nothing was counted.
@@ -97,9 +101,6 @@ impl Counts {
 pub struct Tally {
     inner: Mutex<Inner>,
 }
-
-/// Flags, their variants, and how often.
-type Given = BTreeMap<String, BTreeMap<String, u64>>;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -136,7 +137,10 @@ impl Tally {
         let flags = known.entry(place).or_default();
         for (flag, variant) in given {
             // Names are copied when they are new, not every time.
-            match flags.get_mut(flag).and_then(|variants| variants.get_mut(variant)) {
+            match flags
+                .get_mut(flag)
+                .and_then(|variants| variants.get_mut(variant))
+            {
                 Some(count) => *count += 1,
                 None if *entries < MOST_ENTRIES => {
                     let variants = flags.entry(flag.to_owned()).or_default();
@@ -206,7 +210,12 @@ impl Inner {
 /// The day of a time, in UTC.
 fn day(time: SystemTime) -> String {
     let date = time::OffsetDateTime::from(time).date();
-    format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+    format!(
+        "{:04}-{:02}-{:02}",
+        date.year(),
+        u8::from(date.month()),
+        date.day()
+    )
 }
 
 #[cfg(test)]
@@ -231,7 +240,11 @@ mod tests {
         let now = Instant::now();
         assert_eq!(tally.due(now), None);
         for _ in 0..3 {
-            tally.add_on("2026-11-21", &production(), [("a", "on"), ("a", "on"), ("b", "")]);
+            tally.add_on(
+                "2026-11-21",
+                &production(),
+                [("a", "on"), ("a", "on"), ("b", "")],
+            );
             let counts = tally.due(now).expect("due");
             assert_eq!(
                 serde_json::to_string(&counts).expect("JSON"),

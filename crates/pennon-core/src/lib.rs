@@ -17,6 +17,7 @@ pub mod config;
 pub mod counts;
 pub mod environment;
 pub mod error;
+pub mod hex;
 pub mod http;
 mod id;
 pub mod lambda;

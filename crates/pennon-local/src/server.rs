@@ -37,11 +37,7 @@ struct Local {
 }
 
 /// Serves until the process is told to stop.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    app: Arc<App>,
-    gate: Gate,
-) -> Result<(), String> {
+pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, gate: Gate) -> Result<(), String> {
     let router = axum::Router::new()
         .fallback(dispatch)
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
@@ -89,7 +85,10 @@ async fn dispatch(
         return whole(ofrep::with_cors(ofrep::too_many(retry_after, place.key())));
     }
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    let claims = verify(parts.headers.get(header::AUTHORIZATION), &local.gate.admin_token);
+    let claims = verify(
+        parts.headers.get(header::AUTHORIZATION),
+        &local.gate.admin_token,
+    );
     let vouched = vouch(&parts.headers, &local.gate.api_key);
 
     let mut request = Request::from_parts(parts, lambda_http::Body::Binary(body.to_vec()));
@@ -133,7 +132,10 @@ async fn count(app: &App) {
         return;
     }
     let batch = http::unique_id();
-    let counted = app.service.store().count(&batch, &counts, SystemTime::now());
+    let counted = app
+        .service
+        .store()
+        .count(&batch, &counts, SystemTime::now());
     if let Err(error) = counted.await {
         tracing::warn!(%error, "evaluations could not be counted");
     }

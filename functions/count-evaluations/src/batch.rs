@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
 use pennon_core::counts::Counts;
+use pennon_core::hex::hex;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -98,8 +99,7 @@ impl Batch {
                     .add(one.environment, one.day, one.flag, one.variant, one.count);
             }
         }
-        let digest = hasher.finalize();
-        batch.id = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        batch.id = hex(&hasher.finalize());
         Ok(batch)
     }
 }

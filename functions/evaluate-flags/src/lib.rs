@@ -17,7 +17,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let caller = ofrep::admit(&app, &request).await?;
     let response = match ofrep::parse(request.body()) {
         Ok(asked) => {
-            let tag = ETag::for_context(caller.reading.snapshot.revision, caller.kind, &asked.digest);
+            let tag =
+                ETag::for_context(caller.reading.snapshot.revision, caller.kind, &asked.digest);
             if request.has(&tag) {
                 http::not_modified(&tag)
             } else {

@@ -3,6 +3,7 @@
 use pennon_eval::UserId;
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::snapshot::{KeyKind, Revision};
 
 /// Raised when the same flags and the same caller would get another answer than before.
@@ -64,7 +65,7 @@ impl ETag {
 
 /// The first half of a hash: 128 bits tell callers apart.
 fn short(digest: &[u8]) -> String {
-    digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest[..16])
 }
 
 #[cfg(test)]

@@ -43,6 +43,19 @@ impl Request {
         &self.scope
     }
 
+    /// `GET`, `POST`, …
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.inner.method().as_str()
+    }
+
+    /// What the gateway found in the place of a name in braces in the path.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let parameters = self.inner.path_parameters_ref();
+        parameters.and_then(|parameters| parameters.first(name))
+    }
+
     /// The path as it was asked for, percent-encoded.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -54,10 +67,7 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] when it cannot be a flag key.
     pub fn flag_key(&self) -> Result<FlagKey, Error> {
-        let parameters = self.inner.path_parameters_ref();
-        let text = parameters
-            .and_then(|parameters| parameters.first("flagKey"))
-            .unwrap_or_default();
+        let text = self.parameter("flagKey").unwrap_or_default();
         let key = FlagKey::parse(text)
             .map_err(|error| Error::invalid_field("flagKey", error.to_string()))?;
         self.scope.trace.flag_key(key.as_str());
@@ -68,9 +78,7 @@ impl Request {
     /// no gateway has taken it out of the path, it is taken out here.
     #[must_use]
     pub fn asked_flag(&self) -> String {
-        let parameters = self.inner.path_parameters_ref();
-        let given = parameters.and_then(|parameters| parameters.first("flagKey"));
-        match given {
+        match self.parameter("flagKey") {
             Some(key) => key.to_owned(),
             None => Place::of(self.path())
                 .and_then(|place| place.key().map(str::to_owned))

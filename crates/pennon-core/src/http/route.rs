@@ -26,7 +26,11 @@ pub const ENDPOINTS: [Endpoint; 12] = [
     Endpoint::admin("DELETE", "/api/admin/keys/{keyId}", "manage-keys"),
     // Whoever has an API key.
     Endpoint::public("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags"),
-    Endpoint::public("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "evaluate-flag"),
+    Endpoint::public(
+        "POST",
+        "/ofrep/v1/evaluate/flags/{flagKey}",
+        "evaluate-flag",
+    ),
     Endpoint::public("GET", "/health", "health"),
     Endpoint::public("GET", "/health/live", "health"),
     Endpoint::public("GET", "/health/ready", "health"),

@@ -54,7 +54,10 @@ where
 
     let facts = scope.trace.facts();
     let cache = app.service.cache();
-    let evaluations = app.instance.tells_counts().then(|| app.tally.due(Instant::now()));
+    let evaluations = app
+        .instance
+        .tells_counts()
+        .then(|| app.tally.due(Instant::now()));
     app.instance.write(&RequestLine {
         method: &method,
         path: &path,

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lambda_http::Body;
 use lambda_http::http::StatusCode;
 use pennon_eval::{Context, Flag, Reason};
 use serde::Serialize;
@@ -9,11 +10,15 @@ use serde_json::{Map, Value};
 
 use super::caller::Caller;
 use super::failure::{Code, Failure, FailureItem};
+use crate::http::{Response, json};
 use crate::snapshot::KeyKind;
 
 /// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
 /// and its quotes as two characters each; the rest of the response is small.
 const LARGEST_ANSWER: usize = 5_900_000;
+
+/// The name in a flag's metadata that hides it from client keys.
+const SERVER_ONLY: &str = "serverOnly";
 
 /// The value of a flag on the wire. Without a value the code's own default counts, which is never
 /// written as null.
@@ -37,12 +42,11 @@ enum Entry<'a> {
 }
 
 /// All flags on the wire.
-#[derive(Debug)]
-pub struct Bulk {
-    /// The body.
-    pub body: String,
-    /// The variants that were given: flag, variant.
-    pub given: Vec<(String, String)>,
+#[derive(Debug, Serialize)]
+pub struct Bulk<'a> {
+    flags: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    metadata: Map<String, Value>,
 }
 
 impl Item<'_> {
@@ -53,6 +57,44 @@ impl Item<'_> {
     }
 }
 
+impl Bulk<'_> {
+    /// The flags and the variants that were given.
+    pub fn given(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.flags.iter().filter_map(|entry| match entry {
+            Entry::Value(item) => Some(item.given()),
+            Entry::Failure(_) => None,
+        })
+    }
+
+    /// The whole answer: 200, or 500 when it is larger than a function may answer. The gateway would
+    /// make a 500 of that as well, and not say why.
+    #[must_use]
+    pub fn answer(&self) -> Response {
+        let response = json(StatusCode::OK, self);
+        let size = escaped_length(response.body());
+        if size <= LARGEST_ANSWER {
+            return response;
+        }
+        let details = format!(
+            "All flags together are {size} bytes, more than the {LARGEST_ANSWER} that fit into one \
+             answer; ask for single flags, or make variants smaller"
+        );
+        tracing::error!(
+            domain = "config",
+            size,
+            "all flags together do not fit into one answer"
+        );
+        Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
+    }
+}
+
+/// How long a body is as a text in JSON, which is how Lambda hands it on.
+fn escaped_length(body: &Body) -> usize {
+    let bytes: &[u8] = body.as_ref();
+    let escapes = bytes.iter().filter(|byte| matches!(byte, b'"' | b'\\'));
+    bytes.len() + escapes.count()
+}
+
 impl Caller {
     /// Whether the caller may know of a flag. A key for clients can be read by everyone who has the
     /// client, so flags whose metadata says `"serverOnly": true` do not exist for it.
@@ -60,7 +102,7 @@ impl Caller {
     pub fn may_see(&self, flag: &Flag) -> bool {
         match self.kind {
             KeyKind::Server => true,
-            KeyKind::Client => !flag.is_server_only(),
+            KeyKind::Client => !is_server_only(flag),
         }
     }
 
@@ -79,10 +121,28 @@ impl Caller {
         self.item(key, context, now())
     }
 
+    /// All flags that the caller may see, by key.
+    #[must_use]
+    pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
+        let now = now();
+        let snapshot = &self.reading.snapshot;
+        let visible = snapshot.flags.iter().filter(|(_, flag)| self.may_see(flag));
+        let flags = visible.map(|(key, _)| {
+            let key = key.as_str();
+            match self.item(key, context, now) {
+                Ok(item) => Entry::Value(item),
+                Err(failure) => Entry::Failure(failure.into_item(key)),
+            }
+        });
+        Bulk {
+            flags: flags.collect(),
+            metadata: flat(&snapshot.settings.metadata),
+        }
+    }
+
     fn item<'a>(&'a self, key: &'a str, context: &Context, now: i64) -> Result<Item<'a>, Failure> {
         let evaluation = self
-            .reading
-            .ruleset
+            .rules
             .evaluate(key, context, now)
             .map_err(|error| Failure::of_evaluation(key, &error))?;
         Ok(Item {
@@ -93,6 +153,15 @@ impl Caller {
             metadata: flat(evaluation.metadata),
         })
     }
+}
+
+/// Whether the metadata of a flag says that it is for servers.
+fn is_server_only(flag: &Flag) -> bool {
+    let metadata = flag
+        .definition
+        .as_ref()
+        .map(|definition| &definition.metadata);
+    metadata.and_then(|metadata| metadata.get(SERVER_ONLY)) == Some(&Value::Bool(true))
 }
 
 /// What OFREP and the SDKs take for metadata: booleans, texts and numbers, and nothing nested.
@@ -110,5 +179,7 @@ fn flat(metadata: &Map<String, Value>) -> Map<String, Value> {
 fn now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
 }

@@ -17,6 +17,7 @@ pub struct Caller {
     pub kind: KeyKind,
     /// The flags, and how they were come by.
     pub reading: Reading,
+    pub(super) rules: pennon_eval::Ruleset,
 }
 
 /// The word of whoever stands before the handler that the key of a request is good. The local server
@@ -51,6 +52,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
     Ok(Caller {
         environment: key.environment,
         kind,
+        rules: pennon_eval::Ruleset::compile(&reading.snapshot.flags, &reading.snapshot.settings),
         reading,
     })
 }
@@ -58,10 +60,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
 /// What a request gives for its key: `X-API-Key`, else the token of `Authorization: Bearer`, whose word
 /// is one without case (RFC 9110, section 11.1).
 #[must_use]
-pub fn presented<'a>(
-    api_key: Option<&'a str>,
-    authorization: Option<&'a str>,
-) -> Option<&'a str> {
+pub fn presented<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Option<&'a str> {
     api_key.or_else(|| {
         let (scheme, token) = authorization?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

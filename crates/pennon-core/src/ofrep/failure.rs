@@ -3,6 +3,8 @@
 //! Every failure has a code and a text, and the key where it is about one flag: the Python client fails
 //! without the text, the JavaScript one makes nothing of an answer without key and code.
 
+use std::borrow::Cow;
+
 use lambda_http::http::StatusCode;
 use pennon_eval::EvaluationError;
 use serde::Serialize;
@@ -45,7 +47,7 @@ pub(super) struct FailureItem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     error_code: Code,
-    error_details: &'a str,
+    error_details: Cow<'a, str>,
 }
 
 impl Failure {
@@ -54,10 +56,9 @@ impl Failure {
     pub fn new(code: Code, details: impl Into<String>) -> Self {
         let status = match code {
             Code::FlagNotFound => StatusCode::NOT_FOUND,
-            Code::ParseError
-            | Code::TargetingKeyMissing
-            | Code::InvalidContext
-            | Code::General => StatusCode::BAD_REQUEST,
+            Code::ParseError | Code::TargetingKeyMissing | Code::InvalidContext | Code::General => {
+                StatusCode::BAD_REQUEST
+            }
         };
         Self {
             code,
@@ -82,15 +83,18 @@ impl Failure {
             }
             EvaluationError::TargetingKeyMissing => Self::new(
                 Code::TargetingKeyMissing,
-                format!("Flag '{key}' divides callers by their targetingKey, and the context has none"),
+                format!(
+                    "Flag '{key}' divides callers by their targetingKey, and the context has none"
+                ),
             ),
             EvaluationError::Parse(why) => Self::new(
                 Code::ParseError,
                 format!("The definition of flag '{key}' cannot be used: {why}"),
             ),
-            EvaluationError::General(why) => {
-                Self::new(Code::General, format!("Flag '{key}' cannot be evaluated: {why}"))
-            }
+            EvaluationError::General(why) => Self::new(
+                Code::General,
+                format!("Flag '{key}' cannot be evaluated: {why}"),
+            ),
         }
     }
 
@@ -120,11 +124,20 @@ impl Failure {
         }
     }
 
-    pub(super) fn item<'a>(&'a self, key: Option<&'a str>) -> FailureItem<'a> {
+    /// As an item among those of other flags.
+    pub(super) fn into_item(self, key: &str) -> FailureItem<'_> {
+        FailureItem {
+            key: Some(key),
+            error_code: self.code,
+            error_details: Cow::Owned(self.details),
+        }
+    }
+
+    fn item<'a>(&'a self, key: Option<&'a str>) -> FailureItem<'a> {
         FailureItem {
             key,
             error_code: self.code,
-            error_details: &self.details,
+            error_details: Cow::Borrowed(&self.details),
         }
     }
 }
@@ -144,9 +157,7 @@ pub fn too_many(retry_after: u64, key: Option<&str>) -> Response {
 /// the only one of the two whose body the JavaScript clients read.
 pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
     let key = place.key();
-    let general = |status: StatusCode, details: &str| {
-        Failure::general(status, details).answer(key)
-    };
+    let general = |status: StatusCode, details: &str| Failure::general(status, details).answer(key);
     match error {
         Error::Unauthenticated => with_header(
             general(
@@ -165,7 +176,10 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
         }
         Error::RouteNotFound => match place {
             Place::Bulk | Place::Single(_) => with_header(
-                general(StatusCode::METHOD_NOT_ALLOWED, "Flags are evaluated by POST"),
+                general(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "Flags are evaluated by POST",
+                ),
                 "allow",
                 "POST, OPTIONS",
             ),
@@ -178,7 +192,10 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
         Error::TooMany { retry_after } => too_many(*retry_after, key),
         Error::NotFound(what) => general(StatusCode::NOT_FOUND, &format!("{what} not found")),
         Error::Conflict(why) => general(StatusCode::CONFLICT, why),
-        Error::Changed => general(StatusCode::PRECONDITION_FAILED, "It has been changed meanwhile"),
+        Error::Changed => general(
+            StatusCode::PRECONDITION_FAILED,
+            "It has been changed meanwhile",
+        ),
         Error::StateNotNamed => general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing"),
         Error::Unavailable(_) => with_header(
             general(

@@ -90,12 +90,29 @@ mod tests {
 
     #[test]
     fn a_path_is_recognised_behind_slashes_stages_and_prefixes() {
-        for start in ["", "/", "//", "/api", "//api/", "/prod", "/prod/", "/prod/api", "/prod//api/"] {
+        for start in [
+            "",
+            "/",
+            "//",
+            "/api",
+            "//api/",
+            "/prod",
+            "/prod/",
+            "/prod/api",
+            "/prod//api/",
+        ] {
             let path = |rest: &str| Place::of(&format!("{start}/ofrep{rest}"));
             assert_eq!(path("/v1/evaluate/flags"), Some(Place::Bulk), "{start}");
             let single = Place::Single("a b".to_owned());
             assert_eq!(path("/v1/evaluate/flags/a%20b"), Some(single), "{start}");
-            for unknown in ["", "/", "/v2/evaluate/flags", "/v1/evaluate/flags/", "/v1/evaluate/flags/a/b", "/v1/evaluate/flagsx"] {
+            for unknown in [
+                "",
+                "/",
+                "/v2/evaluate/flags",
+                "/v1/evaluate/flags/",
+                "/v1/evaluate/flags/a/b",
+                "/v1/evaluate/flagsx",
+            ] {
                 assert_eq!(path(unknown), Some(Place::Unknown), "{start} {unknown}");
             }
         }
@@ -122,7 +139,10 @@ mod tests {
     #[test]
     fn empty_segments_are_taken_out_and_only_they() {
         let plain = "/prod/ofrep/v1/evaluate/flags/a%2Fb";
-        for path in ["/prod//ofrep/v1/evaluate/flags/a%2Fb", "//prod/ofrep/v1/evaluate/flags/a%2Fb"] {
+        for path in [
+            "/prod//ofrep/v1/evaluate/flags/a%2Fb",
+            "//prod/ofrep/v1/evaluate/flags/a%2Fb",
+        ] {
             assert_eq!(Place::without_empty_segments(path).as_deref(), Some(plain));
         }
         assert_eq!(Place::without_empty_segments(plain), None);

@@ -106,14 +106,27 @@ mod tests {
 
     #[test]
     fn what_is_no_context_is_told_from_what_is_no_json() {
-        for body in ["{", "x", "{\"context\":{}", "{\"context\":{\"a\":1e999}}", "{}{}"] {
+        for body in [
+            "{",
+            "x",
+            "{\"context\":{}",
+            "{\"context\":{\"a\":1e999}}",
+            "{}{}",
+        ] {
             assert_eq!(code(body), Code::ParseError, "{body}");
         }
         let not_objects = ["", " \n", "null", "[]", "1", "\"x\"", "{}"];
         for body in not_objects {
             assert_eq!(code(body), Code::InvalidContext, "{body}");
         }
-        for context in ["null", "[]", "1", "\"x\"", "{\"targetingKey\":1}", "{\"targetingKey\":{}}"] {
+        for context in [
+            "null",
+            "[]",
+            "1",
+            "\"x\"",
+            "{\"targetingKey\":1}",
+            "{\"targetingKey\":{}}",
+        ] {
             let body = format!("{{\"context\":{context}}}");
             assert_eq!(code(&body), Code::InvalidContext, "{body}");
         }
@@ -121,7 +134,11 @@ mod tests {
 
     #[test]
     fn the_deepest_body_is_refused_and_overflows_nothing() {
-        let body = format!("{{\"context\":{{\"a\":{}{}}}}}", "[".repeat(30_000), "]".repeat(30_000));
+        let body = format!(
+            "{{\"context\":{{\"a\":{}{}}}}}",
+            "[".repeat(30_000),
+            "]".repeat(30_000)
+        );
         assert!(body.len() < LARGEST_BODY);
         assert_eq!(code(&body), Code::ParseError);
     }
@@ -129,7 +146,10 @@ mod tests {
     #[test]
     fn order_and_white_space_make_no_other_context() {
         let same = digest_of(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#);
-        assert_eq!(digest_of("{ \"b\": {\"d\":null, \"c\":[1, 2]},\n\"a\":1 }"), same);
+        assert_eq!(
+            digest_of("{ \"b\": {\"d\":null, \"c\":[1, 2]},\n\"a\":1 }"),
+            same
+        );
         for other in [
             r#"{"a":1,"b":{"c":[2,1],"d":null}}"#,
             r#"{"a":1,"b":{"c":[1,2]}}"#,
@@ -140,6 +160,9 @@ mod tests {
         ] {
             assert_ne!(digest_of(other), same, "{other}");
         }
-        assert_ne!(digest_of(r#"{"a":"b\"c","d":""}"#), digest_of(r#"{"a":"b","c":"d"}"#));
+        assert_ne!(
+            digest_of(r#"{"a":"b\"c","d":""}"#),
+            digest_of(r#"{"a":"b","c":"d"}"#)
+        );
     }
 }

@@ -7,6 +7,7 @@
 
 mod change;
 mod environments;
+mod keys;
 mod read;
 mod reconcile;
 mod shelf;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
+pub use keys::NewKey;
 pub use reconcile::Reconciled;
 pub use update::Change;
 
