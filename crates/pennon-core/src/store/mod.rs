@@ -6,6 +6,7 @@
 mod embedded;
 mod migrations;
 mod postgres;
+mod postgres_pool;
 mod postgres_url;
 mod record;
 mod transaction;
@@ -36,11 +37,11 @@ pub const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 /// The one place of truth.
 pub enum Store {
     /// PostgreSQL.
-    Postgres(PostgresStore),
+    Postgres(Box<PostgresStore>),
     /// A file in a format that people can edit, held in memory.
     Embedded(EmbeddedStore),
-    /// No database is configured, or its URL could not be had. Every question fails, so that an
-    /// instance with a warm cache still answers.
+    /// No database is configured. Every question fails, so that an instance with a warm cache still
+    /// answers.
     Absent(String),
 }
 
@@ -181,6 +182,16 @@ impl Store {
                 Ok(Transaction::Embedded(begun))
             }
             Self::Absent(why) => Err(Error::Unavailable(why.clone())),
+        }
+    }
+
+    /// Whether the last read failed and none has succeeded since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        match self {
+            Self::Postgres(store) => store.is_failing(),
+            Self::Embedded(_) => false,
+            Self::Absent(_) => true,
         }
     }
 

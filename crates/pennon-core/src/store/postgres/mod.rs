@@ -1,6 +1,6 @@
-//! Flags in PostgreSQL: the only home of tokio-postgres and deadpool, with `migrations` and
-//! `postgres_url` beside it. Here is the pool, and how long anything may take; the questions are beside
-//! it, a file per noun.
+//! Flags in PostgreSQL: the only home of tokio-postgres and deadpool, with `migrations`,
+//! `postgres_pool` and `postgres_url` beside it. Here is how long anything may take; the questions are
+//! in a file per noun.
 
 mod audit;
 mod counts;
@@ -12,117 +12,46 @@ mod snapshot;
 mod transaction;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
-};
+use deadpool_postgres::Object;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{NoTls, Row};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub(super) use transaction::Transaction;
 
-use super::postgres_url::{DatabaseUrl, TlsMode};
-use super::{COMMIT_WITHIN, migrations};
+use super::migrations;
+use super::postgres_pool::Connections;
 use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::tls;
-
-/// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them.
-const RDS_AUTHORITIES: &[u8] = include_bytes!("../../../certs/rds.pem");
-/// A connection that has idled longer is asked whether it lives before it is used: instances are
-/// frozen between requests, and what lies in between forgets connections. Under load, where the
-/// question would cost most, connections idle for less.
-const IDLE_LIMIT: Duration = Duration::from_secs(1);
-/// An answer to `SELECT 1` takes one round trip; after this long there is nobody there.
-const CHECK_WITHIN: Duration = Duration::from_millis(150);
+use crate::secrets::Secrets;
 
 /// A parameter of a statement, and its type: statements are sent in one round trip, without asking the
 /// database first what it makes of them.
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// A few connections to PostgreSQL, opened when first needed.
+/// Flags in a PostgreSQL database.
 pub struct PostgresStore {
-    pool: Pool,
+    connections: Connections,
     operation_timeout: Duration,
     reads: Breaker,
 }
 
 impl PostgresStore {
-    /// Prepares a pool. Nothing is connected: an instance with a warm cache never needs to.
-    ///
-    /// # Errors
-    /// A sentence for the log when the authorities of the certificate cannot be read.
-    pub fn new(url: &DatabaseUrl, config: &DatabaseConfig) -> Result<Self, String> {
-        let mut connect = url.config.clone();
-        connect
-            .connect_timeout(config.connect_timeout)
-            .tcp_user_timeout(config.operation_timeout);
-        if connect.get_application_name().is_none() {
-            connect.application_name("pennon");
-        }
-        let recycling = ManagerConfig {
-            // Checked by the hook below, and only after an idle spell.
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = match &url.tls {
-            TlsMode::Disable => Manager::from_config(connect, NoTls, recycling),
-            TlsMode::VerifyFull(ca_file) => {
-                connect.ssl_mode(tokio_postgres::config::SslMode::Require);
-                let authorities = match ca_file {
-                    Some(path) => tls::Authorities::File(path),
-                    None => tls::Authorities::Pem(RDS_AUTHORITIES),
-                };
-                let tls = MakeRustlsConnect::new(tls::client_config(&authorities)?);
-                Manager::from_config(connect, tls, recycling)
-            }
-        };
-        let settings = format!(
-            "set timezone = 'UTC'; set statement_timeout = {}; \
-             set idle_in_transaction_session_timeout = {}",
-            config.operation_timeout.as_millis(),
-            COMMIT_WITHIN.as_millis()
-        );
-        let pool = Pool::builder(manager)
-            .max_size(config.pool_size)
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(config.operation_timeout),
-                create: Some(config.connect_timeout),
-                recycle: Some(CHECK_WITHIN),
-            })
-            .post_create(Hook::async_fn(move |client, _metrics| {
-                let settings = settings.clone();
-                Box::pin(async move {
-                    client
-                        .batch_execute(&settings)
-                        .await
-                        .map_err(HookError::Backend)
-                })
-            }))
-            .pre_recycle(Hook::async_fn(|client, metrics| {
-                let idle = metrics.last_used();
-                Box::pin(async move {
-                    if idle < IDLE_LIMIT {
-                        return Ok(());
-                    }
-                    // deadpool's own limit for recycling does not include this hook.
-                    tokio::time::timeout(CHECK_WITHIN, client.batch_execute("select 1"))
-                        .await
-                        .map_err(|_elapsed| HookError::message("no answer in time"))?
-                        .map_err(HookError::Backend)
-                })
-            }))
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            pool,
+    /// Finds out where the database is, and connects when it is first needed.
+    pub async fn open(config: &DatabaseConfig, secrets: &Arc<Secrets>) -> Self {
+        Self {
+            connections: Connections::find(config, secrets).await,
             operation_timeout: config.operation_timeout,
             reads: Breaker::default(),
-        })
+        }
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.reads.is_open()
     }
 
     pub(super) async fn begin(
@@ -131,14 +60,14 @@ impl PostgresStore {
         actor: &str,
     ) -> Result<Transaction, Error> {
         let begin = async {
-            let client = Object::take(self.client().await?);
+            let client = self.connections.get().await?;
             Transaction::begin(client, environment, actor, self.operation_timeout).await
         };
         self.in_time(begin).await
     }
 
     pub(super) async fn migrate(&self) -> Result<usize, Error> {
-        let client = self.pool.get().await.map_err(|error| unavailable(&error))?;
+        let client = self.connections.get().await?;
         // A step may well take longer than a request.
         client
             .batch_execute("set statement_timeout = 0")
@@ -152,7 +81,11 @@ impl PostgresStore {
 
     pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {
         let ping = async {
-            let client = self.pool.get().await.map_err(|error| chain(&error))?;
+            let client = match self.connections.get().await {
+                Ok(client) => client,
+                Err(Error::Unavailable(why)) => return Err(why),
+                Err(other) => return Err(other.to_string()),
+            };
             client
                 .batch_execute("select 1")
                 .await
@@ -166,17 +99,13 @@ impl PostgresStore {
     /// The rows that a question leads to, past the breaker and in time.
     async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         self.guarded(async {
-            let client = self.client().await?;
+            let client = self.connections.get().await?;
             client
                 .query_typed(statement, parameters)
                 .await
                 .map_err(|error| unavailable(&error))
         })
         .await
-    }
-
-    async fn client(&self) -> Result<Object, Error> {
-        self.pool.get().await.map_err(|error| unavailable(&error))
     }
 
     /// A read, past the breaker and in time.
@@ -203,7 +132,7 @@ impl PostgresStore {
         match tokio::time::timeout(self.operation_timeout, work).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
-                self.pool.retain(|_, _| false);
+                self.connections.forget_idle();
                 Err(Error::Unavailable(
                     "the database did not answer in time".to_owned(),
                 ))
@@ -222,7 +151,7 @@ fn damaged(error: &dyn std::error::Error) -> Error {
     Error::Internal(format!("a row makes no sense: {}", chain(error)))
 }
 
-fn unavailable(error: &dyn std::error::Error) -> Error {
+pub(super) fn unavailable(error: &dyn std::error::Error) -> Error {
     Error::Unavailable(format!("database: {}", chain(error)))
 }
 

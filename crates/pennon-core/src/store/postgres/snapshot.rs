@@ -89,7 +89,7 @@ impl PostgresStore {
         environment: &Environment,
         known: Option<Revision>,
     ) -> Result<Fresh, Error> {
-        let client = self.client().await?;
+        let client = self.connections.get().await?;
         let known_revision = known.map(|revision| revision.0);
         let name = environment.as_str();
         let parameters: [super::Parameter<'_>; 2] =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::ClientWrapper;
+use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
 use super::flags::Refused;
@@ -10,10 +10,11 @@ use super::{Parameter, unavailable};
 use crate::environment::Environment;
 use crate::error::Error;
 
-/// An open transaction, on a connection that is no longer the pool's. When this is dropped, so is the
-/// connection, and the database takes everything back.
+/// An open transaction. Unless it has been committed, its connection does not go back to the pool:
+/// dropped, it is closed, and the database takes everything back.
 pub struct Transaction {
-    client: ClientWrapper,
+    /// `None` once it is committed.
+    client: Option<Box<Object>>,
     environment: Environment,
     actor: String,
     within: Duration,
@@ -21,32 +22,40 @@ pub struct Transaction {
 
 impl Transaction {
     pub(super) async fn begin(
-        client: ClientWrapper,
+        client: Object,
         environment: &Environment,
         actor: &str,
         within: Duration,
     ) -> Result<Self, Error> {
-        client
-            .batch_execute("begin")
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(Self {
-            client,
+        let open = Self {
+            client: Some(Box::new(client)),
             environment: environment.clone(),
             actor: actor.to_owned(),
             within,
-        })
+        };
+        let begun = open.client()?.batch_execute("begin").await;
+        begun.map_err(|error| unavailable(&error))?;
+        Ok(open)
     }
 
-    pub(in crate::store) async fn commit(self) -> Result<(), Error> {
-        let commit = self.client.batch_execute("commit");
+    pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
+        let commit = self.client()?.batch_execute("commit");
         match tokio::time::timeout(self.within, commit).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                // Back to the pool.
+                drop(self.client.take());
+                Ok(())
+            }
             Ok(Err(error)) => Err(unavailable(&error)),
             Err(_elapsed) => Err(Error::Unavailable(
                 "the database did not confirm the commit in time".to_owned(),
             )),
         }
+    }
+
+    fn client(&self) -> Result<&Object, Error> {
+        let client = self.client.as_deref();
+        client.ok_or_else(|| Error::Internal("a transaction was used after its end".to_owned()))
     }
 
     pub(super) fn environment(&self) -> &str {
@@ -79,7 +88,8 @@ impl Transaction {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Refused> {
-        let query = self.client.query_typed(statement, parameters);
+        let client = self.client().map_err(Refused::Otherwise)?;
+        let query = client.query_typed(statement, parameters);
         match tokio::time::timeout(self.within, query).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => match error.code() {
@@ -92,6 +102,14 @@ impl Transaction {
             Err(_elapsed) => Err(Refused::Otherwise(Error::Unavailable(
                 "the database did not answer in time".to_owned(),
             ))),
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            drop(Object::take(*client));
         }
     }
 }
