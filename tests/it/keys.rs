@@ -35,7 +35,10 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
     for kind in ["server", "client"] {
         let made = create(&keys, kind).await;
         let key = made["key"].as_str().expect("a key").to_owned();
-        assert!(key.starts_with(&format!("pennon_{kind}_production_")), "{key}");
+        assert!(
+            key.starts_with(&format!("pennon_{kind}_production_")),
+            "{key}"
+        );
         let answer = evaluate.call(&alice(&made["key"])).await;
         assert_eq!(answer.json()["value"], true, "{answer:?}");
 
@@ -88,13 +91,21 @@ async fn a_revoked_key_opens_nothing_at_the_next_read_of_every_instance() {
         assert_eq!(instance.call(&event).await.source(), "memory");
     }
     let answer = revoke(&keys, &made["id"]).await;
-    assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (204, ""),
+        "{answer:?}"
+    );
     assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
     for instance in &instances {
         assert_eq!(instance.call(&event).await.status, 401);
         assert_eq!(instance.call(&alice(&other["key"])).await.status, 200);
     }
-    assert_eq!(revoke(&keys, &made["id"]).await.status, 404, "once is enough");
+    assert_eq!(
+        revoke(&keys, &made["id"]).await.status,
+        404,
+        "once is enough"
+    );
     let listed = keys.call(&Event::load("manage-keys-list")).await.json();
     let entry = &listed["keys"][1];
     assert_eq!(entry["id"], made["id"]);
@@ -115,14 +126,24 @@ async fn only_admins_manage_keys() {
         for (event, status) in [
             (event.clone().anonymous(), 401),
             // A key is no admin.
-            (event.clone().anonymous().api_key(made["key"].as_str().expect("a key")), 401),
+            (
+                event
+                    .clone()
+                    .anonymous()
+                    .api_key(made["key"].as_str().expect("a key")),
+                401,
+            ),
             (event.clone().user("u-1", "[users]"), 403),
         ] {
             assert_eq!(keys.call(&event).await.status, status, "{event:?}");
         }
     }
     let evaluate = stack.function("evaluate-flag").await;
-    assert_eq!(evaluate.call(&alice(&made["key"])).await.status, 200, "it is still there");
+    assert_eq!(
+        evaluate.call(&alice(&made["key"])).await.status,
+        200,
+        "it is still there"
+    );
 }
 
 #[tokio::test]
@@ -144,7 +165,10 @@ async fn every_mistake_in_a_wish_for_a_key_is_told() {
         assert_eq!(answer.status, 400, "{body}: {answer:?}");
         let details = answer.json()["details"].clone();
         for field in fields {
-            assert!(details["fieldErrors"][field].is_array(), "{body}: {details}");
+            assert!(
+                details["fieldErrors"][field].is_array(),
+                "{body}: {details}"
+            );
         }
         if fields.is_empty() {
             assert_ne!(details["formErrors"], json!([]), "{body}");
@@ -197,11 +221,16 @@ async fn the_local_server_makes_keys_as_well_and_keeps_them_in_its_file() {
     let key = made.json()["key"].as_str().expect("a key").to_owned();
     let path = "/ofrep/v1/evaluate/flags/dark-mode";
     let context = r#"{"context":{"targetingKey":"alice"}}"#;
-    assert_eq!(local.evaluate(path, &key, context).await.json()["value"], true);
+    assert_eq!(
+        local.evaluate(path, &key, context).await.json()["value"],
+        true
+    );
     let file = std::fs::read_to_string(local.folder().join("flags.json")).expect("a file");
     assert!(!file.contains(&key));
     let id = made.json()["id"].as_str().expect("an id").to_owned();
-    let gone = local.admin("DELETE", &format!("/api/admin/keys/{id}"), "").await;
+    let gone = local
+        .admin("DELETE", &format!("/api/admin/keys/{id}"), "")
+        .await;
     assert_eq!(gone.status, 204, "{gone:?}");
     assert_eq!(local.evaluate(path, &key, context).await.status, 401);
     let listed = local.admin("GET", "/admin/keys", "").await.json();

@@ -126,7 +126,11 @@ async fn without_a_targeting_key_only_a_flag_that_divides_callers_fails() {
     }
     let list = stack.function("list-flags").await;
     let answer = list.call(&Event::list()).await;
-    assert_eq!(answer.json()["checkout"], true, "the old route answers true");
+    assert_eq!(
+        answer.json()["checkout"],
+        true,
+        "the old route answers true"
+    );
 }
 
 #[tokio::test]
@@ -158,11 +162,19 @@ async fn nobody_gets_an_answer_without_a_good_key() {
             none.clone().user("u-1", "[admin]"),
             event.clone().api_key(""),
             event.clone().api_key("local-test-token"),
-            event.clone().api_key(&format!("pennon_server_production_{random}")),
-            event.clone().api_key(&format!("pennon_client_production_{random}")),
-            event.clone().api_key(&format!("pennon_server_nowhere_{random}")),
+            event
+                .clone()
+                .api_key(&format!("pennon_server_production_{random}")),
+            event
+                .clone()
+                .api_key(&format!("pennon_client_production_{random}")),
+            event
+                .clone()
+                .api_key(&format!("pennon_server_nowhere_{random}")),
             event.clone().header("authorization", EXAMPLE_KEY),
-            event.clone().api_key(&EXAMPLE_KEY.replace("server", "client")),
+            event
+                .clone()
+                .api_key(&EXAMPLE_KEY.replace("server", "client")),
             // Not even a request that makes no sense is told so.
             none.clone().body("{"),
         ];
@@ -233,7 +245,9 @@ async fn a_bad_body_is_told_in_the_protocols_words() {
         (r#"{"context":"alice"}"#, "INVALID_CONTEXT"),
         (r#"{"context":{"targetingKey":7}}"#, "INVALID_CONTEXT"),
     ] {
-        let answer = one.call(&Event::evaluate("search", &alice()).body(body)).await;
+        let answer = one
+            .call(&Event::evaluate("search", &alice()).body(body))
+            .await;
         failure(&answer, 400, code, Some("search"));
         let answer = all.call(&Event::evaluate_all(&alice()).body(body)).await;
         failure(&answer, 400, code, None);
@@ -285,7 +299,10 @@ async fn all_flags_come_in_the_order_of_their_keys_and_one_bad_flag_is_one_failu
     assert_eq!(items[0]["errorCode"], "TARGETING_KEY_MISSING");
     assert!(items[0]["errorDetails"].is_string(), "{}", items[0]);
     for item in &items[1..] {
-        assert!(item["reason"].is_string() && item["variant"].is_string(), "{item}");
+        assert!(
+            item["reason"].is_string() && item["variant"].is_string(),
+            "{item}"
+        );
         assert_eq!(item.get("errorCode"), None);
     }
     assert!(answer.body.contains(r#""value":2.0"#), "{answer:?}");
@@ -315,8 +332,14 @@ async fn what_the_caller_has_is_not_sent_again() {
         let exposed = again.header("access-control-expose-headers");
         assert!(exposed.is_some_and(|names| names.contains("ETag")));
     }
-    let hinted = event.clone().query("flagConfigEtag=%22x%22&flagConfigLastModified=1");
-    assert_eq!(all.call(&hinted).await.status, 200, "hints are no If-None-Match");
+    let hinted = event
+        .clone()
+        .query("flagConfigEtag=%22x%22&flagConfigLastModified=1");
+    assert_eq!(
+        all.call(&hinted).await.status,
+        200,
+        "hints are no If-None-Match"
+    );
     let reordered = event
         .clone()
         .body(r#"{ "context": {"plan": "pro", "targetingKey": "alice"} }"#)
@@ -352,7 +375,9 @@ async fn another_context_or_another_kind_of_key_is_another_etag() {
         let tag = answer.header("etag").expect("an ETag").to_owned();
         assert!(!tags.contains(&tag), "{event:?}");
         for other in &tags {
-            let answer = all.call(&event.clone().header("if-none-match", other)).await;
+            let answer = all
+                .call(&event.clone().header("if-none-match", other))
+                .await;
             assert_eq!(answer.status, 200, "{event:?}");
         }
         tags.push(tag);
@@ -371,22 +396,43 @@ async fn a_browser_may_ask_and_may_see_the_answer() {
             .without_header("authorization")
             .header("origin", "https://shop.example")
             .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "authorization,if-none-match")
+            .header(
+                "access-control-request-headers",
+                "authorization,if-none-match",
+            )
     };
     let single = Event::evaluate("search", &alice());
     for (function, event) in [
         (&one, single.clone()),
         (&all, Event::evaluate_all(&alice())),
-        (&lost, Event::load("not-found").path("/ofrep/v1/evaluate/flags", None)),
-        (&lost, Event::load("not-found").path("//ofrep/v1/evaluate/flags/x", None)),
+        (
+            &lost,
+            Event::load("not-found").path("/ofrep/v1/evaluate/flags", None),
+        ),
+        (
+            &lost,
+            Event::load("not-found").path("//ofrep/v1/evaluate/flags/x", None),
+        ),
     ] {
         let answer = function.call(&preflight(event)).await;
-        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (204, ""),
+            "{answer:?}"
+        );
         let header = |name: &str| answer.header(name).unwrap_or_default().to_lowercase();
         assert_eq!(header("access-control-allow-origin"), "*");
         assert!(header("access-control-allow-methods").contains("post"));
-        for name in ["authorization", "x-api-key", "content-type", "if-none-match"] {
-            assert!(header("access-control-allow-headers").contains(name), "{name}");
+        for name in [
+            "authorization",
+            "x-api-key",
+            "content-type",
+            "if-none-match",
+        ] {
+            assert!(
+                header("access-control-allow-headers").contains(name),
+                "{name}"
+            );
         }
     }
     for event in [
@@ -396,8 +442,14 @@ async fn a_browser_may_ask_and_may_see_the_answer() {
         single.without_header("authorization"),
     ] {
         let answer = one.call(&event).await;
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{answer:?}");
-        let exposed = answer.header("access-control-expose-headers").expect("exposed");
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some("*"),
+            "{answer:?}"
+        );
+        let exposed = answer
+            .header("access-control-expose-headers")
+            .expect("exposed");
         assert!(exposed.contains("ETag") && exposed.contains("Retry-After"));
     }
 }
@@ -406,7 +458,12 @@ async fn a_browser_may_ask_and_may_see_the_answer() {
 async fn every_path_under_ofrep_fails_in_the_protocols_words() {
     let lost = Function::start("not-found", &[]).await;
     let at = |path: &str, method: &str| Event::load("not-found").path(path, None).method(method);
-    for path in ["/ofrep", "/ofrep/v1/configuration", "/api/ofrep/v2/evaluate/flags", "/ofrep/v1/evaluate/flags/a/b"] {
+    for path in [
+        "/ofrep",
+        "/ofrep/v1/configuration",
+        "/api/ofrep/v2/evaluate/flags",
+        "/ofrep/v1/evaluate/flags/a/b",
+    ] {
         for method in ["GET", "POST"] {
             let answer = lost.call(&at(path, method)).await;
             failure(&answer, 404, "GENERAL", None);
@@ -423,7 +480,10 @@ async fn every_path_under_ofrep_fails_in_the_protocols_words() {
         }
     }
     let answer = lost.call(&at("/api/config/flags/ofrep/x", "GET")).await;
-    assert_eq!(answer.body, r#"{"error":"Not found"}"#, "elsewhere, other words");
+    assert_eq!(
+        answer.body, r#"{"error":"Not found"}"#,
+        "elsewhere, other words"
+    );
 }
 
 #[tokio::test]
@@ -437,7 +497,9 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
         let event = Event::evaluate("search", &alice()).path(&format!("{path}/search"), None);
         let answer = one.call(&event).await;
         assert_eq!(answer.json()["value"], true, "{path}: {answer:?}");
-        let answer = all.call(&Event::evaluate_all(&alice()).path(&path, None)).await;
+        let answer = all
+            .call(&Event::evaluate_all(&alice()).path(&path, None))
+            .await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
     // API Gateway has no route for an empty segment. What it calls then sends the client on.
@@ -446,7 +508,10 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
         .path("//ofrep/v1/evaluate/flags/a%2Fb", None)
         .query("environment=production");
     let answer = lost.call(&event).await;
-    assert_eq!(answer.status, 308, "which keeps method and body: {answer:?}");
+    assert_eq!(
+        answer.status, 308,
+        "which keeps method and body: {answer:?}"
+    );
     assert_eq!(
         answer.header("location"),
         Some("/ofrep/v1/evaluate/flags/a%2Fb?environment=production")
@@ -454,7 +519,8 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
 }
 
 #[tokio::test]
-async fn with_cache_and_database_gone_a_warm_instance_answers_and_a_cold_one_says_when_to_try_again() {
+async fn with_cache_and_database_gone_a_warm_instance_answers_and_a_cold_one_says_when_to_try_again()
+ {
     let stack = stack().await;
     let warm = stack.function("evaluate-flag").await;
     let event = Event::evaluate("search", &alice());
@@ -463,7 +529,11 @@ async fn with_cache_and_database_gone_a_warm_instance_answers_and_a_cold_one_say
     stack.redis_wire.set(Mode::Refuse).await;
     stack.database_wire.set(Mode::Refuse).await;
     let answer = warm.call(&event).await;
-    assert_eq!((answer.status, answer.source()), (200, "stale"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.source()),
+        (200, "stale"),
+        "{answer:?}"
+    );
     let answer = cold.call(&event).await;
     failure(&answer, 500, "GENERAL", Some("search"));
     assert_eq!(answer.header("retry-after"), Some("1"));
@@ -477,7 +547,10 @@ async fn answers_say_where_they_come_from() {
     let event = Event::evaluate("search", &alice());
     assert_eq!(one.call(&event).await.source(), "database");
     let answer = one.call(&event).await;
-    assert_eq!((answer.source(), answer.header("x-cache-hit")), ("memory", Some("true")));
+    assert_eq!(
+        (answer.source(), answer.header("x-cache-hit")),
+        ("memory", Some("true"))
+    );
     let other = stack.function("evaluate-flags").await;
     let answer = other.call(&Event::evaluate_all(&alice())).await;
     assert_eq!(answer.source(), "redis");
@@ -559,6 +632,7 @@ async fn ten_thousand_flags_fit_into_one_answer_and_too_much_is_said_to_be_so() 
             .add_typed_flag(&format!("large-{number}"), &large)
             .await;
     }
+    stack.redis.command(&["DEL", pennon_tests::redis::KEY]);
     let answer = all.call(&Event::evaluate_all(&alice())).await;
     let details = failure(&answer, 500, "GENERAL", None);
     assert!(details.contains("bytes"), "{details}");

@@ -18,6 +18,7 @@
 pub mod answer;
 pub mod binaries;
 pub mod certificates;
+pub mod clients;
 pub mod dice;
 pub mod event;
 pub mod figures;

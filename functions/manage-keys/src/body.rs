@@ -1,4 +1,4 @@
-//! What an admin says of a key that is to be made.
+//! What an admin says of a key.
 
 use pennon_core::api_key::kind_named;
 use pennon_core::error::{Complaints, Error};
@@ -52,4 +52,12 @@ pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Error> {
         }),
         _ => Err(Error::Invalid(complaints)),
     }
+}
+
+/// Ids are hexadecimal, with or without dashes. Nothing else is looked for.
+pub(crate) fn may_be_an_id(text: &str) -> bool {
+    text.len() <= 36
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }

@@ -69,6 +69,9 @@ async fn revoke(
     environment: &Environment,
 ) -> Result<Response, Error> {
     let id = request.parameter("keyId").unwrap_or_default();
+    if !body::may_be_an_id(id) {
+        return Err(Error::NotFound("Key".to_owned()));
+    }
     let changed = app
         .service
         .revoke_key(environment, id, admin, request.scope())
