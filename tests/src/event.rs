@@ -8,7 +8,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
-pub const REQUEST_FILES: [(&str, &str, u16); 15] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 17] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("update-flag", "update-flag", 200),
@@ -17,6 +17,8 @@ pub const REQUEST_FILES: [(&str, &str, u16); 15] = [
     ("evaluate-flag", "evaluate-flag", 200),
     ("evaluate-flag-unauthenticated", "evaluate-flag", 401),
     ("evaluate-flags", "evaluate-flags", 200),
+    ("report-usage", "report-usage", 200),
+    ("report-usage-flag", "report-usage", 200),
     ("manage-keys", "manage-keys", 201),
     ("manage-keys-list", "manage-keys", 200),
     ("manage-keys-revoke", "manage-keys", 404),

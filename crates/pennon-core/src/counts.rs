@@ -127,6 +127,11 @@ impl Tally {
         environment: &Environment,
         given: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
+        let mut given = given.into_iter().peekable();
+        // An environment that somebody made up has no flags, and gets no place here.
+        if given.peek().is_none() {
+            return;
+        }
         let mut inner = self.lock();
         let Inner {
             given: known,

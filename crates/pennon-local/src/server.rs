@@ -113,6 +113,7 @@ async fn dispatch(
             "list-flags" => http::answer(app, list_flags::handle, request).await,
             "get-flag" => http::answer(app, get_flag::handle, request).await,
             "update-flag" => http::answer(app, update_flag::handle, request).await,
+            "report-usage" => http::answer(app, report_usage::handle, request).await,
             "manage-keys" => http::answer(app, manage_keys::handle, request).await,
             "evaluate-flag" => http::answer(app, evaluate_flag::handle, request).await,
             "evaluate-flags" => http::answer(app, evaluate_flags::handle, request).await,

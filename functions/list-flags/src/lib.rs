@@ -28,6 +28,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             .iter()
             .map(|(key, flag)| (key, evaluate(flag, user.as_ref())))
             .collect();
+        let variant = |on: bool| if on { "on" } else { "off" };
+        let given = values.iter().map(|(key, on)| (key.as_str(), variant(*on)));
+        app.tally.add(&environment, given);
         let response = http::json(StatusCode::OK, &values);
         http::with_header(response, "etag", tag.as_str())
     };

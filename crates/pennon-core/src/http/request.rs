@@ -86,6 +86,29 @@ impl Request {
         }
     }
 
+    /// A whole number of the query, within a range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is something else.
+    pub fn whole_number(
+        &self,
+        name: &str,
+        default: u32,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<u32, Error> {
+        match self.query(name) {
+            None | Some("") => Ok(default),
+            Some(text) => match text.parse() {
+                Ok(number) if range.contains(&number) => Ok(number),
+                Ok(_) | Err(_) => {
+                    let (least, most) = (range.start(), range.end());
+                    let complaint = format!("Expected a whole number from {least} to {most}");
+                    Err(Error::invalid_field(name, complaint))
+                }
+            },
+        }
+    }
+
     /// `?environment=`, when the request has one.
     ///
     /// # Errors

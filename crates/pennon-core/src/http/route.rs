@@ -16,11 +16,13 @@ pub struct Endpoint {
 }
 
 /// Every route.
-pub const ENDPOINTS: [Endpoint; 12] = [
+pub const ENDPOINTS: [Endpoint; 14] = [
     Endpoint::public("GET", "/api/config/flags", "list-flags"),
     Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag"),
     Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag"),
     Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag"),
+    Endpoint::admin("GET", "/api/admin/flags/stale", "report-usage"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/usage", "report-usage"),
     Endpoint::admin("POST", "/api/admin/keys", "manage-keys"),
     Endpoint::admin("GET", "/api/admin/keys", "manage-keys"),
     Endpoint::admin("DELETE", "/api/admin/keys/{keyId}", "manage-keys"),

@@ -12,6 +12,7 @@ mod read;
 mod reconcile;
 mod shelf;
 mod update;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,6 +22,7 @@ pub use change::{Changed, Expected};
 pub use keys::NewKey;
 pub use reconcile::Reconciled;
 pub use update::Change;
+pub use usage::{FlagUsage, Stale, StaleFlag};
 
 use crate::cache::{Budget, Cache};
 use crate::config::Config;

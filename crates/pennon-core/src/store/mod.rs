@@ -20,7 +20,7 @@ pub use embedded::EmbeddedStore;
 pub use postgres::PostgresStore;
 pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use record::{
-    Action, AuditEntry, EnvironmentRecord, FlagQuery, FlagRecord, FlagRecords, KeyRecord,
+    Action, AuditEntry, DayCount, EnvironmentRecord, FlagQuery, FlagRecord, FlagRecords, KeyRecord,
     OverrideRecord, Page, Paged, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
@@ -164,6 +164,16 @@ impl Store {
         environment: &Environment,
     ) -> Result<BTreeMap<FlagKey, Usage>, Error> {
         ask!(self, store => store.usage(environment))
+    }
+
+    /// How often each variant of a flag was given, by day, newest first, for so many days.
+    pub async fn day_counts(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        days: u32,
+    ) -> Result<Vec<DayCount>, Error> {
+        ask!(self, store => store.day_counts(environment, key, days))
     }
 
     /// Begins to change an environment, on behalf of that actor.

@@ -10,7 +10,7 @@ use super::{PostgresStore, count};
 use crate::counts::Counts;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::Usage;
+use crate::store::{DayCount, Usage};
 
 /// Remembers the batch and adds its counts, both or neither. A batch that is known adds nothing.
 /// Whoever hands over a batch again does so within hours, so a day is long enough to remember it.
@@ -62,6 +62,32 @@ impl PostgresStore {
         ];
         let rows = self.rows(COUNT, &parameters).await?;
         Ok(rows.first().is_some_and(|row| count(row, "fresh") > 0))
+    }
+
+    pub(in crate::store) async fn day_counts(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        days: u32,
+    ) -> Result<Vec<DayCount>, Error> {
+        // Days are those of UTC, as the connection's time zone is.
+        let statement = "
+            select day::text as day, variant, count from pennon_evaluation_counts
+            where environment = $1 and flag_key = $2 and day > current_date - $3
+            order by pennon_evaluation_counts.day desc, variant";
+        let days = i32::try_from(days).unwrap_or(i32::MAX);
+        let parameters: [super::Parameter<'_>; 3] = [
+            (&environment.as_str(), Type::TEXT),
+            (&key.as_str(), Type::TEXT),
+            (&days, Type::INT4),
+        ];
+        let rows = self.rows(statement, &parameters).await?;
+        let counts = rows.iter().map(|row| DayCount {
+            day: row.get("day"),
+            variant: row.get("variant"),
+            count: count(row, "count"),
+        });
+        Ok(counts.collect())
     }
 
     pub(in crate::store) async fn usage(
