@@ -100,8 +100,10 @@ async fn dispatch(
     }
     let found = http::find(&method, &path);
     let mut parameters: HashMap<String, String> = HashMap::new();
-    if let Match::Found(endpoint, Some(parameter)) = &found {
-        parameters.insert(endpoint.parameter().to_owned(), http::decoded(parameter));
+    if let Match::Found(_, found) = &found {
+        for (name, text) in found {
+            parameters.insert((*name).to_owned(), http::decoded(text));
+        }
     }
     let request = request
         .with_path_parameters(parameters)
@@ -117,6 +119,9 @@ async fn dispatch(
             "manage-keys" => http::answer(app, manage_keys::handle, request).await,
             "evaluate-flag" => http::answer(app, evaluate_flag::handle, request).await,
             "evaluate-flags" => http::answer(app, evaluate_flags::handle, request).await,
+            "overrides" => http::answer(app, overrides::handle, request).await,
+            "manage-flags" => http::answer(app, manage_flags::handle, request).await,
+            "manage-environments" => http::answer(app, manage_environments::handle, request).await,
             "health" => http::answer(app, health::handle, request).await,
             _ => http::answer(app, not_found::handle, request).await,
         },

@@ -68,7 +68,7 @@ async fn revoke(
     admin: &Admin,
     environment: &Environment,
 ) -> Result<Response, Error> {
-    let id = request.parameter("keyId").unwrap_or_default();
+    let id = request.parameter("keyId");
     if !body::may_be_an_id(id) {
         return Err(Error::NotFound("Key".to_owned()));
     }

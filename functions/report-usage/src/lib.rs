@@ -25,10 +25,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let _admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;
     let days = request.whole_number("days", DAYS, 1..=MOST_DAYS)?;
-    if request.parameter("flagKey").is_some() {
-        usage(&app, &request, &environment, days).await
-    } else {
-        stale(&app, &request, &environment, days).await
+    match request.parameter("flagKey") {
+        "" => stale(&app, &request, &environment, days).await,
+        _ => usage(&app, &request, &environment, days).await,
     }
 }
 
