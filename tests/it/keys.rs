@@ -154,10 +154,10 @@ async fn every_mistake_in_a_wish_for_a_key_is_told() {
     for (body, fields) in [
         ("{}", &["kind", "name"][..]),
         (r#"{"kind":"admin","name":"x"}"#, &["kind"]),
-        (r#"{"kind":"server","name":" "}"#, &["name"]),
+        (r#"{"kind":"server","name":""}"#, &["name"]),
         (r#"{"kind":"server","name":7}"#, &["name"]),
         (r#"{"kind":"server","name":"a\u0000b"}"#, &["name"]),
-        (r#"{"kind":"server","name":"x","expires":1}"#, &[]),
+        (r#"{"kind":"server","name":"x","expires":1}"#, &["expires"]),
         ("[]", &[]),
         ("{", &[]),
     ] {

@@ -175,7 +175,8 @@ fn every_main_is_the_same() {
         let same = text
             .replace(&format!("`{function}`"), "`NAME`")
             .replace(&format!("{name}::handle"), "NAME::handle")
-            .replace("serve_events", "serve");
+            .replace("serve_events", "serve")
+            .replace("serve_messages", "serve");
         assert_eq!(
             same,
             "//! The Lambda function `NAME`; what it does is in `lib.rs`.\n\n\

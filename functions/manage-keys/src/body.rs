@@ -1,9 +1,9 @@
 //! What an admin says of a key.
 
 use pennon_core::api_key::kind_named;
-use pennon_core::error::{Complaints, Error};
+use pennon_core::error::Error;
+use pennon_core::http::Fields;
 use pennon_core::snapshot::KeyKind;
-use serde_json::{Map, Value};
 
 /// As long as a sentence.
 const LONGEST_NAME: usize = 100;
@@ -17,41 +17,22 @@ pub(crate) struct Wanted {
     pub(crate) name: String,
 }
 
-/// Reads `{"kind": "server" | "client", "name": "…"}`. A field of another name is a mistake here: nobody
-/// depends on keys having fewer limits than were asked for.
+/// Reads `{"kind": "server" | "client", "name": "…"}`.
 pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Error> {
-    let fields: Map<String, Value> = match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err(Error::invalid_form("Expected a JSON object")),
-        Err(_) => return Err(Error::invalid_form("The body is not valid JSON")),
-    };
-    let mut complaints = Complaints::default();
-    for name in fields.keys() {
-        if !["kind", "name"].contains(&name.as_str()) {
-            complaints.form.push(format!("There is no field '{name}'"));
-        }
-    }
-    let kind = fields
-        .get("kind")
-        .and_then(Value::as_str)
-        .and_then(kind_named);
+    let mut fields = Fields::of(body)?;
+    let kind = fields.text("kind", 0..=LONGEST_NAME);
+    let kind = kind.as_deref().and_then(kind_named);
     if kind.is_none() {
-        complaints.add("kind", "Expected server or client");
+        fields.complaints.add("kind", "Expected server or client");
     }
-    let name = fields.get("name").and_then(Value::as_str).map(str::trim);
-    let name = name.filter(|name| {
-        !name.is_empty() && name.chars().count() <= LONGEST_NAME && !name.contains('\0')
-    });
-    if name.is_none() {
-        complaints.add("name", "Must have 1 to 100 characters");
-    }
-    match (kind, name) {
-        (Some(kind), Some(name)) if complaints.is_empty() => Ok(Wanted {
-            kind,
-            name: name.to_owned(),
-        }),
-        _ => Err(Error::Invalid(complaints)),
-    }
+    let name = fields.text("name", 1..=LONGEST_NAME);
+    fields.must_have("name", name.as_ref());
+    fields.must_be_empty();
+    fields.finish()?;
+    Ok(Wanted {
+        kind: kind.unwrap_or(KeyKind::Client),
+        name: name.unwrap_or_default(),
+    })
 }
 
 /// Ids are hexadecimal, with or without dashes. Nothing else is looked for.
