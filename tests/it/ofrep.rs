@@ -2,6 +2,7 @@
 
 use pennon_tests::answer::Answer;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
@@ -352,6 +353,37 @@ async fn what_the_caller_has_is_not_sent_again() {
     let after = all.call(&event.header("if-none-match", &tag)).await;
     assert_eq!(after.status, 200, "the flags have changed");
     assert_ne!(after.header("etag"), Some(tag.as_str()));
+}
+
+#[tokio::test]
+async fn where_rules_look_at_the_clock_a_304_ends_when_the_answer_changes() {
+    let stack = stack().await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    let soon = now.as_secs() + 3;
+    stack
+        .database
+        .add_typed_flag(
+            "launch",
+            &json!({
+                "variants": {"before": 1, "after": 2}, "defaultVariant": "before",
+                "targeting": {"if": [{">=": [{"var": "$flagd.timestamp"}, soon]}, "after", "before"]},
+            }),
+        )
+        .await;
+    let all = stack.function("evaluate-flags").await;
+    let event = Event::evaluate_all(&alice());
+    let first = all.call(&event).await;
+    assert!(first.body.contains(r#""variant":"before""#), "{first:?}");
+    let tag = first.header("etag").expect("an ETag").to_owned();
+    let again = event.header("if-none-match", &tag);
+    assert_eq!(all.call(&again).await.status, 304);
+    eventually("the launch shows", async || {
+        let answer = all.call(&again).await;
+        answer.status == 200 && answer.body.contains(r#""variant":"after""#)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -19,12 +19,14 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Ok(asked) => {
             let tag =
                 ETag::for_context(caller.reading.snapshot.revision, caller.kind, &asked.digest);
-            if request.has(&tag) {
+            let rules = caller.reading.snapshot.rules();
+            if !rules.look_at_the_time() && request.has(&tag) {
                 http::not_modified(&tag)
             } else {
                 let bulk = caller.evaluate_all(&asked.context);
+                let response = bulk.answer();
                 app.tally.add(&caller.environment, bulk.given());
-                http::with_header(bulk.answer(), "etag", tag.as_str())
+                http::tagged(response, &tag, rules.look_at_the_time(), &request)
             }
         }
         Err(failure) => {

@@ -1,5 +1,6 @@
 //! Entity tags: the revision, and who asks.
 
+use lambda_http::Body;
 use pennon_eval::UserId;
 use sha2::{Digest, Sha256};
 
@@ -45,6 +46,15 @@ impl ETag {
     #[must_use]
     pub fn of_record(revision: i64) -> Self {
         Self(format!("\"{revision}\""))
+    }
+
+    /// The same tag for one answer of those that change while nothing else does: rules may look at the
+    /// clock.
+    #[must_use]
+    pub fn with_body(&self, body: &Body) -> Self {
+        let digest = Sha256::digest(body);
+        let open = self.0.trim_end_matches('"');
+        Self(format!("{open}-{}\"", hex(&digest[..16])))
     }
 
     /// As it stands in a header.

@@ -1,7 +1,5 @@
 //! What a caller gets: the value of one flag, or of all that she may see.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use lambda_http::Body;
 use lambda_http::http::StatusCode;
 use pennon_eval::{Context, Flag, Reason};
@@ -12,6 +10,7 @@ use super::caller::Caller;
 use super::failure::{Code, Failure, FailureItem};
 use crate::http::{Response, json};
 use crate::snapshot::KeyKind;
+use crate::timestamp::unix_seconds;
 
 /// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
 /// and its quotes as two characters each; the rest of the response is small.
@@ -118,13 +117,13 @@ impl Caller {
                 format!("Flag '{key}' not found"),
             ));
         }
-        self.item(key, context, now())
+        self.item(key, context, unix_seconds())
     }
 
     /// All flags that the caller may see, by key.
     #[must_use]
     pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
-        let now = now();
+        let now = unix_seconds();
         let snapshot = &self.reading.snapshot;
         let visible = snapshot.flags.iter().filter(|(_, flag)| self.may_see(flag));
         let flags = visible.map(|(key, _)| {
@@ -142,7 +141,9 @@ impl Caller {
 
     fn item<'a>(&'a self, key: &'a str, context: &Context, now: i64) -> Result<Item<'a>, Failure> {
         let evaluation = self
-            .rules
+            .reading
+            .snapshot
+            .rules()
             .evaluate(key, context, now)
             .map_err(|error| Failure::of_evaluation(key, &error))?;
         Ok(Item {
@@ -173,13 +174,4 @@ fn flat(metadata: &Map<String, Value>) -> Map<String, Value> {
     plain
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
-}
-
-/// Seconds since 1970, which rules may compare with.
-fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        })
 }

@@ -17,7 +17,6 @@ pub struct Caller {
     pub kind: KeyKind,
     /// The flags, and how they were come by.
     pub reading: Reading,
-    pub(super) rules: pennon_eval::Ruleset,
 }
 
 /// The word of whoever stands before the handler that the key of a request is good. The local server
@@ -52,7 +51,6 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
     Ok(Caller {
         environment: key.environment,
         kind,
-        rules: pennon_eval::Ruleset::compile(&reading.snapshot.flags, &reading.snapshot.settings),
         reading,
     })
 }
