@@ -20,6 +20,7 @@ pub mod api;
 pub mod aws;
 pub mod binaries;
 pub mod certificates;
+pub mod clients;
 pub mod dice;
 pub mod event;
 pub mod figures;

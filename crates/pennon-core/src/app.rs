@@ -10,6 +10,7 @@ use crate::cache::{Cache, RedisUrl};
 use crate::config::{
     CacheConfig, Complaint, Config, DatabaseConfig, UrlSource, process_environment,
 };
+use crate::counts::Tally;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
@@ -30,6 +31,8 @@ pub struct App {
     pub instance: Instance,
     /// Checks the tokens of callers, where an issuer is configured.
     pub tokens: Option<Tokens>,
+    /// Evaluations that no log line has told of yet.
+    pub tally: Tally,
     answered: AtomicBool,
 }
 
@@ -47,6 +50,7 @@ impl App {
             service,
             instance,
             tokens,
+            tally: Tally::default(),
             answered: AtomicBool::new(false),
         }
     }

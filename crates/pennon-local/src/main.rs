@@ -6,6 +6,7 @@
 
 mod server;
 mod settings;
+mod throttle;
 mod welcome;
 
 use std::process::ExitCode;
@@ -18,7 +19,9 @@ use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Store};
 use pennon_core::telemetry::{Instance, LogStyle, start_logging};
 
+use server::Gate;
 use settings::Settings;
+use throttle::Throttle;
 
 /// The flags that a new `flags.json` holds.
 const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
@@ -68,7 +71,12 @@ async fn run() -> Result<(), String> {
     };
     let service = FlagService::new(cache, store, &config);
     let app = Arc::new(App::new(config, service, instance));
-    server::serve(listener, app, settings.admin_token).await
+    let gate = Gate {
+        admin_token: settings.admin_token,
+        api_key: settings.api_key,
+        throttle: settings.evaluations_per_second.map(Throttle::new),
+    };
+    server::serve(listener, app, gate).await
 }
 
 async fn open_store(config: &Config, settings: &Settings) -> Result<Store, String> {
