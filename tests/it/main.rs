@@ -20,5 +20,6 @@ mod manage_flags;
 mod migrations;
 mod overrides;
 mod routes;
+mod schedules;
 mod tidy;
 mod tls;

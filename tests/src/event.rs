@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout`.
-pub const REQUEST_FILES: [(&str, &str, u16); 18] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 20] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("update-flag", "update-flag", 200),
@@ -14,6 +14,8 @@ pub const REQUEST_FILES: [(&str, &str, u16); 18] = [
     ("overrides", "overrides", 201),
     ("overrides-list", "overrides", 200),
     ("overrides-remove", "overrides", 204),
+    ("schedules", "schedules", 201),
+    ("schedules-list", "schedules", 200),
     ("manage-flags", "manage-flags", 200),
     ("manage-flags-create", "manage-flags", 201),
     ("manage-flags-read", "manage-flags", 200),

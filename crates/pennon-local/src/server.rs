@@ -95,6 +95,7 @@ async fn dispatch(
             "get-flag" => http::answer(app, get_flag::handle, request).await,
             "update-flag" => http::answer(app, update_flag::handle, request).await,
             "overrides" => http::answer(app, overrides::handle, request).await,
+            "schedules" => http::answer(app, schedules::handle, request).await,
             "manage-flags" => http::answer(app, manage_flags::handle, request).await,
             "manage-environments" => http::answer(app, manage_environments::handle, request).await,
             "health" => http::answer(app, health::handle, request).await,

@@ -12,6 +12,7 @@ mod import;
 mod overrides;
 mod read;
 mod reconcile;
+mod schedules;
 mod settings;
 mod shelf;
 mod update;
@@ -25,6 +26,7 @@ pub use flags::Side;
 pub use import::{Difference, FlagDifference, SettingsDifference};
 pub use overrides::{NewOverride, override_state};
 pub use reconcile::Reconciled;
+pub use schedules::SchedulesRun;
 pub use update::Change;
 
 use crate::cache::{Budget, Cache};

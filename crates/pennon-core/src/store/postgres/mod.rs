@@ -6,6 +6,7 @@ mod audit;
 mod environments;
 mod flags;
 mod overrides;
+mod schedules;
 mod snapshot;
 mod transaction;
 
