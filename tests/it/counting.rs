@@ -192,7 +192,7 @@ async fn two_batches_at_once_lose_nothing() {
     let send = |number: usize| {
         // In opposite orders, so that they meet.
         let mut flags = ["a", "b", "c", "d", "e"];
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             flags.reverse();
         }
         let event = json!({"id": format!("id-{number}"), "timestamp": 1, "message": line(&flags)});

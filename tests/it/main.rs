@@ -26,6 +26,7 @@ mod openapi;
 mod overrides;
 mod pre_traffic;
 mod routes;
+mod schedules;
 mod template;
 mod tidy;
 mod tls;

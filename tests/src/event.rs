@@ -9,7 +9,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
-pub const REQUEST_FILES: [(&str, &str, u16); 26] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 28] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("update-flag", "update-flag", 200),
@@ -26,6 +26,8 @@ pub const REQUEST_FILES: [(&str, &str, u16); 26] = [
     ("overrides", "overrides", 201),
     ("overrides-list", "overrides", 200),
     ("overrides-remove", "overrides", 204),
+    ("schedules", "schedules", 201),
+    ("schedules-list", "schedules", 200),
     ("manage-flags", "manage-flags", 200),
     ("manage-flags-create", "manage-flags", 201),
     ("manage-flags-read", "manage-flags", 200),

@@ -26,6 +26,9 @@ pub enum Error {
     /// What is there already is in the way, and only the caller can decide what to do about it.
     #[error("{0}")]
     Conflict(String),
+    /// It is too late for this: what it is about has been decided already.
+    #[error("{0}")]
+    InvalidState(String),
     /// Somebody else has changed it since the caller last looked (`If-Match`).
     #[error("it has been changed meanwhile")]
     Changed,

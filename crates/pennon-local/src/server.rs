@@ -120,6 +120,7 @@ async fn dispatch(
             "evaluate-flag" => http::answer(app, evaluate_flag::handle, request).await,
             "evaluate-flags" => http::answer(app, evaluate_flags::handle, request).await,
             "overrides" => http::answer(app, overrides::handle, request).await,
+            "schedules" => http::answer(app, schedules::handle, request).await,
             "manage-flags" => http::answer(app, manage_flags::handle, request).await,
             "manage-environments" => http::answer(app, manage_environments::handle, request).await,
             "health" => http::answer(app, health::handle, request).await,

@@ -101,6 +101,10 @@ pub(super) fn error_reply(error: &Error) -> Response {
             StatusCode::CONFLICT,
             &json!({ "error": "CONFLICT", "message": why }),
         ),
+        Error::InvalidState(why) => json(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "INVALID_STATE", "message": why }),
+        ),
         Error::Changed => json(
             StatusCode::PRECONDITION_FAILED,
             &json!({

@@ -16,7 +16,7 @@ pub struct Endpoint {
 }
 
 /// Every route.
-pub const ENDPOINTS: [Endpoint; 32] = [
+pub const ENDPOINTS: [Endpoint; 35] = [
     Endpoint::public("GET", "/api/config/flags", "list-flags"),
     Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag"),
     Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag"),
@@ -34,6 +34,13 @@ pub const ENDPOINTS: [Endpoint; 32] = [
         "DELETE",
         "/api/admin/flags/{flagKey}/users/{userId}",
         "overrides",
+    ),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/schedule", "schedules"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/schedule", "schedules"),
+    Endpoint::admin(
+        "DELETE",
+        "/api/admin/flags/{flagKey}/schedule/{id}",
+        "schedules",
     ),
     Endpoint::admin("GET", "/api/admin/environments", "manage-environments"),
     Endpoint::admin("POST", "/api/admin/environments", "manage-environments"),
@@ -211,6 +218,7 @@ mod tests {
                 let path = path
                     .replace("{flagKey}", "a%2Fb")
                     .replace("{userId}", "u")
+                    .replace("{id}", "i")
                     .replace("{environment}", "staging");
                 assert_eq!(
                     function(endpoint.method, &path),

@@ -83,6 +83,7 @@ fn report(error: &Error, scope: &Scope) {
         Error::FlagNotFound(_) => "flag_not_found",
         Error::NotFound(_) => "not_found",
         Error::Conflict(_) => "conflict",
+        Error::InvalidState(_) => "invalid_state",
         Error::Changed => "precondition_failed",
         Error::StateNotNamed => "precondition_required",
         Error::TooMany { .. } => "rate_limited",

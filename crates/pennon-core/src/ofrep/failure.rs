@@ -192,6 +192,7 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
         Error::TooMany { retry_after } => too_many(*retry_after, key),
         Error::NotFound(what) => general(StatusCode::NOT_FOUND, &format!("{what} not found")),
         Error::Conflict(why) => general(StatusCode::CONFLICT, why),
+        Error::InvalidState(why) => general(StatusCode::BAD_REQUEST, why),
         Error::Changed => general(
             StatusCode::PRECONDITION_FAILED,
             "It has been changed meanwhile",

@@ -13,6 +13,7 @@ mod keys;
 mod overrides;
 mod read;
 mod reconcile;
+mod schedules;
 mod settings;
 mod shelf;
 mod update;
@@ -28,6 +29,7 @@ pub use import::{Difference, FlagDifference, SettingsDifference};
 pub use keys::NewKey;
 pub use overrides::{NewOverride, override_state};
 pub use reconcile::Reconciled;
+pub use schedules::SchedulesRun;
 pub use update::Change;
 pub use usage::{FlagUsage, Stale, StaleFlag};
 

@@ -20,8 +20,9 @@ pub use embedded::EmbeddedStore;
 pub use postgres::PostgresStore;
 pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use record::{
-    Action, AuditEntry, DayCount, EnvironmentRecord, FlagQuery, FlagRecord, FlagRecords, KeyRecord,
-    OverrideRecord, Page, Paged, SettingsRecord, Usage,
+    Action, AuditEntry, DayCount, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord,
+    FlagRecords, KeyRecord, OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus,
+    SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 
@@ -174,6 +175,20 @@ impl Store {
         days: u32,
     ) -> Result<Vec<DayCount>, Error> {
         ask!(self, store => store.day_counts(environment, key, days))
+    }
+
+    /// The schedules of a flag by the time they are for; `None` when there is no such flag in use.
+    pub async fn list_schedules(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
+        ask!(self, store => store.list_schedules(environment, key))
+    }
+
+    /// Schedules that are to be made now, at most so many, the oldest first.
+    pub async fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
+        ask!(self, store => store.due_schedules(most))
     }
 
     /// Begins to change an environment, on behalf of that actor.

@@ -19,8 +19,8 @@ pub(super) use transaction::Transaction;
 
 use super::Fresh;
 use super::record::{
-    AuditEntry, EnvironmentRecord, FlagQuery, FlagRecord, OverrideRecord, Page, Paged,
-    SettingsRecord,
+    AuditEntry, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord, OverrideRecord, Page, Paged,
+    ScheduleRecord, SettingsRecord,
 };
 use crate::environment::Environment;
 use crate::error::Error;
@@ -223,6 +223,46 @@ impl EmbeddedStore {
         let found =
             audit.find(|entry| entry.id == id && entry.flag_key.as_deref() == Some(key.as_str()));
         Ok(found.cloned())
+    }
+
+    pub(super) fn list_schedules(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
+        let inner = self.current()?;
+        let name = environment.as_str();
+        let flag = inner.contents.flag(name, key);
+        if flag.is_none_or(|flag| flag.archived_at.is_some()) {
+            return Ok(None);
+        }
+        let beside = inner.contents.beside.get(name);
+        let mut records: Vec<ScheduleRecord> = beside
+            .into_iter()
+            .flat_map(|beside| &beside.schedules)
+            .filter(|schedule| schedule.flag_key == *key)
+            .cloned()
+            .collect();
+        records.sort_by_key(|schedule| schedule.scheduled_at);
+        Ok(Some(records))
+    }
+
+    pub(super) fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
+        let inner = self.current()?;
+        let now = SystemTime::now();
+        let due = inner.contents.beside.iter().flat_map(|(name, beside)| {
+            let due = beside.schedules.iter().filter(|it| it.is_due(now));
+            due.filter_map(|schedule| {
+                Some(DueSchedule {
+                    environment: Environment::parse(name).ok()?,
+                    key: schedule.flag_key.clone(),
+                    id: schedule.id.clone(),
+                })
+            })
+        });
+        Ok(due
+            .take(usize::try_from(most).unwrap_or(usize::MAX))
+            .collect())
     }
 
     /// The state as the file has it. A file that cannot be read right now, perhaps because an

@@ -8,6 +8,7 @@ mod environments;
 mod flags;
 mod keys;
 mod overrides;
+mod schedules;
 mod snapshot;
 mod transaction;
 
