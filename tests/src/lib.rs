@@ -16,6 +16,7 @@
 )]
 
 pub mod answer;
+pub mod api;
 pub mod aws;
 pub mod binaries;
 pub mod certificates;

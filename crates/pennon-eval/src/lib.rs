@@ -8,6 +8,7 @@ mod bucket;
 mod definition;
 mod evaluate;
 mod flag;
+pub mod flagd;
 mod key;
 
 pub use bucket::bucket;
