@@ -1,4 +1,4 @@
-//! `scripts/deploy`, with programs in the place of `sam`, `aws` and `cargo-lambda` that write down
+//! `scripts/deploy` and `scripts/set-parameter`, with programs in the place of `sam`, `aws` and `cargo-lambda` that write down
 //! how they were called: there is no AWS to deploy to.
 
 use std::os::unix::fs::PermissionsExt;
@@ -16,10 +16,14 @@ while [ $# -gt 0 ]; do
 done
 "#;
 
-/// Writes its arguments down, and into the file that is named last what `migrate` would answer.
+/// Writes its arguments down. Into the file that is named last goes what `migrate` would answer; a
+/// stack has three parameters.
 const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
-case $* in lambda*) for last; do :; done; printf '%s' "$ANSWER" >"$last" ;; esac
+case $* in
+  lambda*) for last; do :; done; printf '%s' "$ANSWER" >"$last" ;;
+  *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
+esac
 "#;
 
 struct Desk {
@@ -50,9 +54,13 @@ impl Desk {
 
     /// Runs the command where only these programs and the system's own are found.
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        self.run_script("deploy", arguments, variables)
+    }
+
+    fn run_script(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
         Command::new("bash")
-            .arg(root.join("scripts/deploy"))
+            .arg(scripts.join(name))
             .args(arguments)
             .env_clear()
             .env("PATH", format!("{}:/usr/bin:/bin", self.folder.display()))
@@ -155,4 +163,54 @@ fn what_is_missing_is_named_with_the_way_to_get_it() {
     let refused = desk.run(&["nowhere"], &[]);
     assert!(text(&refused.stderr).contains("dev staging production"));
     assert!(!desk.run(&[], &[]).status.success());
+}
+
+#[test]
+fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
+    let desk = Desk::complete();
+    let done = desk.run_script(
+        "set-parameter",
+        &["production", "CacheMode=both-use-cluster"],
+        &[],
+    );
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let calls = desk.calls();
+    let lines: Vec<&str> = calls.lines().collect();
+    assert_eq!(lines.len(), 3, "{calls}");
+    let update = "aws cloudformation update-stack --region us-east-1 --stack-name pennon-production \
+                  --use-previous-template";
+    assert!(lines[1].starts_with(update), "{calls}");
+    let parameters = "--parameters ParameterKey=Stage,UsePreviousValue=true \
+                      ParameterKey=CacheMode,ParameterValue=both-use-cluster \
+                      ParameterKey=DeployRevision,UsePreviousValue=true";
+    assert!(lines[1].ends_with(parameters), "{calls}");
+    assert!(
+        lines[2].starts_with("aws cloudformation wait stack-update-complete"),
+        "{calls}"
+    );
+}
+
+#[test]
+fn a_parameter_that_needs_a_new_version_is_left_to_a_deployment() {
+    let desk = Desk::complete();
+    for change in [
+        "CacheMode=none",
+        "MemorySize=1024",
+        "CacheMode",
+        "CacheMode=clusters",
+    ] {
+        let refused = desk.run_script("set-parameter", &["production", change], &[]);
+        assert!(!refused.status.success(), "{change}");
+        assert!(
+            text(&refused.stderr).contains("scripts/deploy production"),
+            "{change}"
+        );
+    }
+    assert!(
+        !desk
+            .run_script("set-parameter", &["nowhere", "CacheMode=single"], &[])
+            .status
+            .success()
+    );
+    assert_eq!(desk.calls(), "");
 }
