@@ -12,6 +12,7 @@ mod clients;
 mod cold_start;
 mod concurrency;
 mod counting;
+mod deploy_command;
 #[cfg(target_os = "linux")]
 mod emulator;
 mod faults;
