@@ -3,10 +3,11 @@
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use pennon_core::app::open_postgres;
+use pennon_core::app::open_store;
 use pennon_core::config::Config;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
@@ -240,8 +241,10 @@ async fn shared() -> &'static Shared {
 
 /// Brings a database to the newest version, with the code that does so in production.
 pub async fn migrate(url: &str) {
-    let (config, _) = Config::from_lookup(|_| None);
-    open_postgres(&config, url)
+    let found = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
+    let (config, _) = Config::from_lookup(found);
+    open_store(&config.database, &Arc::default())
+        .await
         .migrate()
         .await
         .expect("migrates");

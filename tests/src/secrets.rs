@@ -19,7 +19,8 @@ pub struct SecretsManager {
     process: Process,
     endpoint: String,
     client: Client<HttpConnector, Full<Bytes>>,
-    created: AtomicUsize,
+    /// Calls of the test's own, which the log counts too.
+    calls: AtomicUsize,
 }
 
 impl SecretsManager {
@@ -46,18 +47,31 @@ impl SecretsManager {
             process,
             endpoint: format!("http://127.0.0.1:{port}"),
             client: Client::builder(TokioExecutor::new()).build_http(),
-            created: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
         }
     }
 
     /// Creates a secret and gives its ARN.
     pub async fn create(&self, name: &str, text: &str) -> String {
-        self.created.fetch_add(1, Ordering::Relaxed);
-        let body =
-            json!({ "Name": name, "SecretString": text, "ClientRequestToken": "0".repeat(32) });
+        let answer = self.ask("CreateSecret", "Name", name, text).await;
+        answer["ARN"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no ARN in {answer}"))
+            .to_owned()
+    }
+
+    /// Gives a secret, by its ARN, another value.
+    pub async fn change(&self, arn: &str, text: &str) {
+        let answer = self.ask("PutSecretValue", "SecretId", arn, text).await;
+        assert_eq!(answer["ARN"], arn, "{answer}");
+    }
+
+    async fn ask(&self, action: &str, name: &str, value: &str, text: &str) -> Value {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let body = json!({ name: value, "SecretString": text, "ClientRequestToken": format!("{number:032}") });
         let request = hyper::Request::post(&self.endpoint)
             .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", "secretsmanager.CreateSecret")
+            .header("x-amz-target", format!("secretsmanager.{action}"))
             .header(
                 "authorization",
                 "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/secretsmanager/aws4_request",
@@ -65,17 +79,8 @@ impl SecretsManager {
             .body(Full::from(body.to_string()))
             .expect("a request");
         let response = self.client.request(request).await.expect("a response");
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .expect("a body")
-            .to_bytes();
-        let answer: Value = serde_json::from_slice(&body).expect("JSON");
-        answer["ARN"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no ARN in {answer}"))
-            .to_owned()
+        let body = response.into_body().collect().await.expect("a body");
+        serde_json::from_slice(&body.to_bytes()).expect("JSON")
     }
 
     /// What leads a function here.
@@ -104,8 +109,8 @@ impl SecretsManager {
         self.process.log()
     }
 
-    /// How many secrets have been created.
-    pub fn created(&self) -> usize {
-        self.created.load(Ordering::Relaxed)
+    /// How many of those calls were the test's own.
+    pub fn own_calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 }

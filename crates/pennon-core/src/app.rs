@@ -1,15 +1,18 @@
 //! The cold start: everything an instance needs, put together once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing::{error, warn};
 
 use crate::cache::{Cache, RedisUrl};
-use crate::config::{CacheConfig, Complaint, Config, process_environment};
+use crate::config::{
+    CacheConfig, Complaint, Config, DatabaseConfig, UrlSource, process_environment,
+};
 use crate::secrets::Secrets;
 use crate::service::FlagService;
-use crate::store::{DatabaseUrl, PostgresStore, Store};
+use crate::store::{PostgresStore, Store};
 use crate::telemetry::{Instance, LogStyle, start_logging};
 
 /// All that Redis gets of a cold start, so that an instance answers within half a second of its
@@ -59,10 +62,10 @@ impl App {
             function: name("AWS_LAMBDA_FUNCTION_NAME"),
             version: name("AWS_LAMBDA_FUNCTION_VERSION"),
         };
-        let secrets = Secrets::default();
+        let secrets = Arc::new(Secrets::default());
         let (cache, store) = tokio::join!(
             connect_cache(&config.cache, &secrets),
-            open_store(&config, &secrets)
+            open_store(&config.database, &secrets)
         );
         let service = FlagService::new(cache, store, &config);
         Self::new(config, service, instance)
@@ -96,31 +99,15 @@ pub async fn connect_cache(config: &CacheConfig, secrets: &Secrets) -> Option<Ca
     }
 }
 
-async fn open_store(config: &Config, secrets: &Secrets) -> Store {
-    match secrets.resolve(&config.database.url).await {
-        Ok(Some(url)) => open_postgres(config, url.expose()),
+/// PostgreSQL, connected when first needed, if there is to be one.
+pub async fn open_store(config: &DatabaseConfig, secrets: &Arc<Secrets>) -> Store {
+    match config.url {
+        UrlSource::Plain(_) | UrlSource::SecretArn(_) => {
+            Store::Postgres(Box::new(PostgresStore::open(config, secrets).await))
+        }
         // No line here: a function that reads no flags needs none. Those that do say so.
-        Ok(None) => Store::Absent(
+        UrlSource::None => Store::Absent(
             "no database is configured; set DATABASE_URL or DATABASE_SECRET_ARN".to_owned(),
         ),
-        Err(why) => {
-            error!(domain = "config", error = %why, "the database URL cannot be had");
-            Store::Absent(why)
-        }
-    }
-}
-
-/// PostgreSQL at this URL, connected when first needed.
-#[must_use]
-pub fn open_postgres(config: &Config, url: &str) -> Store {
-    let opened = DatabaseUrl::parse(url)
-        .map_err(|why| why.to_string())
-        .and_then(|url| PostgresStore::new(&url, &config.database));
-    match opened {
-        Ok(store) => Store::Postgres(store),
-        Err(why) => {
-            error!(domain = "config", error = %why, "Invalid DATABASE_URL");
-            Store::Absent(why)
-        }
     }
 }

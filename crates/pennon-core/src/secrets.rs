@@ -14,6 +14,7 @@ use aws_sdk_secretsmanager::error::SdkError;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use crate::config::{Secret, UrlSource};
@@ -46,7 +47,11 @@ impl Secrets {
         match source {
             UrlSource::Plain(secret) => Ok(Some(secret.clone())),
             UrlSource::None => Ok(None),
-            UrlSource::SecretArn(arn) => self.fetch(arn).await.map(Some),
+            UrlSource::SecretArn(arn) => {
+                // The SDK's future is tens of kilobytes, and its type too deep for those around it.
+                let fetch: BoxFuture<'_, Result<Secret, String>> = Box::pin(self.fetch(arn));
+                fetch.await.map(Some)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ mod welcome;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pennon_core::app::{App, connect_cache, open_postgres};
+use pennon_core::app::{self, App, connect_cache};
 use pennon_core::config::{Complaint, Config, UrlSource};
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
@@ -77,8 +77,8 @@ async fn open_store(config: &Config, settings: &Settings) -> Result<Store, Strin
             let store = EmbeddedStore::open(&settings.flags_file, SAMPLE_FLAGS)?;
             Ok(Store::Embedded(store))
         }
-        UrlSource::Plain(url) => {
-            let store = open_postgres(config, url.expose());
+        UrlSource::Plain(_) => {
+            let store = app::open_store(&config.database, &Arc::default()).await;
             let applied = store.migrate().await.map_err(|error| error.to_string())?;
             if applied > 0 {
                 tracing::info!(applied, "database migrated");

@@ -3,6 +3,7 @@
 mod embedded;
 mod migrations;
 mod postgres;
+mod postgres_pool;
 mod postgres_url;
 
 use std::time::Duration;
@@ -24,11 +25,11 @@ pub const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 /// The one place of truth.
 pub enum Store {
     /// PostgreSQL.
-    Postgres(PostgresStore),
+    Postgres(Box<PostgresStore>),
     /// A file in a format that people can edit, held in memory.
     Embedded(EmbeddedStore),
-    /// No database is configured, or its URL could not be had. Every question fails, so that an
-    /// instance with a warm cache still answers.
+    /// No database is configured. Every question fails, so that an instance with a warm cache still
+    /// answers.
     Absent(String),
 }
 

@@ -1,36 +1,24 @@
-//! Flags in PostgreSQL: the only home of tokio-postgres and deadpool, with `migrations` and
-//! `postgres_url` beside it.
+//! Flags in PostgreSQL: the only home of tokio-postgres and deadpool, with `migrations`,
+//! `postgres_pool` and `postgres_url` beside it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
-    Timeouts,
-};
+use deadpool_postgres::Object;
 use pennon_eval::{Flag, FlagKey, Override, Rollout};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{NoTls, Row};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::postgres_url::{DatabaseUrl, TlsMode};
-use super::{COMMIT_WITHIN, Change, Fresh, migrations};
+use super::postgres_pool::Connections;
+use super::{Change, Fresh, migrations};
 use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
-use crate::tls;
-
-/// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them.
-const RDS_AUTHORITIES: &[u8] = include_bytes!("../../certs/rds.pem");
-/// A connection that has idled longer is asked whether it lives before it is used: instances are
-/// frozen between requests, and what lies in between forgets connections. Under load, where the
-/// question would cost most, connections idle for less.
-const IDLE_LIMIT: Duration = Duration::from_secs(1);
-/// An answer to `SELECT 1` takes one round trip; after this long there is nobody there.
-const CHECK_WITHIN: Duration = Duration::from_millis(150);
 
 /// One row per flag, or one row without a flag when the environment has none or is unchanged. The
 /// whole is one statement and so one consistent read, and one round trip.
@@ -55,85 +43,21 @@ const UPDATE: &str = "
     where flag_key = $1 and environment = $2
     returning enabled, rollout_percentage, description";
 
-/// A few connections to PostgreSQL, opened when first needed.
+/// Flags in a PostgreSQL database.
 pub struct PostgresStore {
-    pool: Pool,
+    connections: Connections,
     operation_timeout: Duration,
     reads: Breaker,
 }
 
 impl PostgresStore {
-    /// Prepares a pool. Nothing is connected: an instance with a warm cache never needs to.
-    ///
-    /// # Errors
-    /// A sentence for the log when the authorities of the certificate cannot be read.
-    pub fn new(url: &DatabaseUrl, config: &DatabaseConfig) -> Result<Self, String> {
-        let mut connect = url.config.clone();
-        connect
-            .connect_timeout(config.connect_timeout)
-            .tcp_user_timeout(config.operation_timeout);
-        if connect.get_application_name().is_none() {
-            connect.application_name("pennon");
-        }
-        let recycling = ManagerConfig {
-            // Checked by the hook below, and only after an idle spell.
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = match &url.tls {
-            TlsMode::Disable => Manager::from_config(connect, NoTls, recycling),
-            TlsMode::VerifyFull(ca_file) => {
-                connect.ssl_mode(tokio_postgres::config::SslMode::Require);
-                let authorities = match ca_file {
-                    Some(path) => tls::Authorities::File(path),
-                    None => tls::Authorities::Pem(RDS_AUTHORITIES),
-                };
-                let tls = MakeRustlsConnect::new(tls::client_config(&authorities)?);
-                Manager::from_config(connect, tls, recycling)
-            }
-        };
-        let settings = format!(
-            "set timezone = 'UTC'; set statement_timeout = {}; \
-             set idle_in_transaction_session_timeout = {}",
-            config.operation_timeout.as_millis(),
-            COMMIT_WITHIN.as_millis()
-        );
-        let pool = Pool::builder(manager)
-            .max_size(config.pool_size)
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(config.operation_timeout),
-                create: Some(config.connect_timeout),
-                recycle: Some(CHECK_WITHIN),
-            })
-            .post_create(Hook::async_fn(move |client, _metrics| {
-                let settings = settings.clone();
-                Box::pin(async move {
-                    client
-                        .batch_execute(&settings)
-                        .await
-                        .map_err(HookError::Backend)
-                })
-            }))
-            .pre_recycle(Hook::async_fn(|client, metrics| {
-                let idle = metrics.last_used();
-                Box::pin(async move {
-                    if idle < IDLE_LIMIT {
-                        return Ok(());
-                    }
-                    // deadpool's own limit for recycling does not include this hook.
-                    tokio::time::timeout(CHECK_WITHIN, client.batch_execute("select 1"))
-                        .await
-                        .map_err(|_elapsed| HookError::message("no answer in time"))?
-                        .map_err(HookError::Backend)
-                })
-            }))
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            pool,
+    /// Finds out where the database is, and connects when it is first needed.
+    pub async fn open(config: &DatabaseConfig, secrets: &Arc<Secrets>) -> Self {
+        Self {
+            connections: Connections::find(config, secrets).await,
             operation_timeout: config.operation_timeout,
             reads: Breaker::default(),
-        })
+        }
     }
 
     pub(super) async fn snapshot(
@@ -158,7 +82,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn migrate(&self) -> Result<usize, Error> {
-        let client = self.pool.get().await.map_err(|error| unavailable(&error))?;
+        let client = self.connections.get().await?;
         // A step may well take longer than a request.
         client
             .batch_execute("set statement_timeout = 0")
@@ -172,7 +96,11 @@ impl PostgresStore {
 
     pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {
         let ping = async {
-            let client = self.pool.get().await.map_err(|error| chain(&error))?;
+            let client = match self.connections.get().await {
+                Ok(client) => client,
+                Err(Error::Unavailable(why)) => return Err(why),
+                Err(other) => return Err(other.to_string()),
+            };
             client
                 .batch_execute("select 1")
                 .await
@@ -188,7 +116,7 @@ impl PostgresStore {
         environment: &Environment,
         known: Option<Revision>,
     ) -> Result<Fresh, Error> {
-        let client = self.client().await?;
+        let client = self.connections.get().await?;
         let known_revision = known.map(|revision| revision.0);
         let rows = client
             .query_typed(
@@ -221,7 +149,7 @@ impl PostgresStore {
     }
 
     async fn list_environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
-        let client = self.client().await?;
+        let client = self.connections.get().await?;
         let rows = client
             .query_typed(
                 "select environment, revision from pennon_environments order by environment",
@@ -243,7 +171,8 @@ impl PostgresStore {
         key: &FlagKey,
         change: &Change,
     ) -> Result<Option<PendingChange>, Error> {
-        let client = Object::take(self.client().await?);
+        let transaction = Transaction(Some(Box::new(self.connections.get().await?)));
+        let client = transaction.client()?;
         client
             .batch_execute("begin")
             .await
@@ -269,14 +198,10 @@ impl PostgresStore {
         };
         let flag = plain_flag(row)?;
         Ok(Some(PendingChange {
-            client,
+            transaction,
             flag,
             within: self.operation_timeout,
         }))
-    }
-
-    async fn client(&self) -> Result<Object, Error> {
-        self.pool.get().await.map_err(|error| unavailable(&error))
     }
 
     /// A read, past the breaker and in time.
@@ -303,7 +228,7 @@ impl PostgresStore {
         match tokio::time::timeout(self.operation_timeout, work).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
-                self.pool.retain(|_, _| false);
+                self.connections.forget_idle();
                 Err(Error::Unavailable(
                     "the database did not answer in time".to_owned(),
                 ))
@@ -312,20 +237,46 @@ impl PostgresStore {
     }
 }
 
-/// A change in an open transaction, on a connection that is no longer the pool's. When this is
-/// dropped, so is the connection, and the database takes the change back.
+/// A connection that may be in the middle of a transaction. Unless the transaction has ended, it
+/// does not go back to the pool: dropped, it is closed, and the database takes back what was not
+/// committed.
+struct Transaction(Option<Box<Object>>);
+
+impl Transaction {
+    fn client(&self) -> Result<&Object, Error> {
+        let client = self.0.as_deref();
+        client.ok_or_else(|| Error::Internal("a transaction was used after its end".to_owned()))
+    }
+
+    /// Commits, and gives the connection back to the pool.
+    async fn commit(mut self) -> Result<(), Error> {
+        let committed = self.client()?.batch_execute("commit").await;
+        committed.map_err(|error| unavailable(&error))?;
+        drop(self.0.take());
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Object::take(*client));
+        }
+    }
+}
+
+/// A change that waits for its commit.
 pub struct PendingChange {
-    client: ClientWrapper,
+    transaction: Transaction,
     flag: Flag,
     within: Duration,
 }
 
 impl PendingChange {
     pub(super) async fn commit(self) -> Result<Flag, Error> {
-        let commit = self.client.batch_execute("commit");
-        match tokio::time::timeout(self.within, commit).await {
+        match tokio::time::timeout(self.within, self.transaction.commit()).await {
             Ok(Ok(())) => Ok(self.flag),
-            Ok(Err(error)) => Err(unavailable(&error)),
+            Ok(Err(error)) => Err(error),
             Err(_elapsed) => Err(Error::Unavailable(
                 "the database did not confirm the commit in time".to_owned(),
             )),
@@ -365,7 +316,7 @@ fn plain_flag(row: &Row) -> Result<Flag, Error> {
     })
 }
 
-fn unavailable(error: &dyn std::error::Error) -> Error {
+pub(super) fn unavailable(error: &dyn std::error::Error) -> Error {
     Error::Unavailable(format!("database: {}", chain(error)))
 }
 
