@@ -18,9 +18,11 @@
 pub mod answer;
 pub mod binaries;
 pub mod certificates;
+pub mod cluster;
 pub mod dice;
 pub mod event;
 pub mod figures;
+pub mod fleet;
 pub mod lambda;
 pub mod local;
 pub mod postgres;

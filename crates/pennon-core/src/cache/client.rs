@@ -223,8 +223,7 @@ impl From<FredError> for Failure {
             | ErrorKind::Unknown
             | ErrorKind::Cluster
             | ErrorKind::Sentinel
-            | ErrorKind::NotFound
-            | ErrorKind::Replica => Self::of_reply(error.details()),
+            | ErrorKind::NotFound => Self::of_reply(error.details()),
         }
     }
 }

@@ -76,8 +76,6 @@ pub struct Reading {
 /// Answers questions about flags.
 pub struct FlagService {
     cache: Option<Cache>,
-    /// There is a Redis, and this instance cannot have it: its URL could not be had or understood.
-    has_lost_cache: bool,
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<Shelf>>>,
@@ -91,7 +89,6 @@ impl FlagService {
     pub fn new(cache: Option<Cache>, store: Store, config: &Config) -> Self {
         let production = (Environment::production(), Arc::new(Shelf::default()));
         Self {
-            has_lost_cache: cache.is_none() && config.cache.is_configured(),
             cache,
             store,
             max_age: config.snapshot_max_age,

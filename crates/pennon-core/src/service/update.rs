@@ -34,15 +34,9 @@ impl FlagService {
             return Err(Error::FlagNotFound(key.to_string()));
         };
         let Some(cache) = &self.cache else {
-            let flag = pending.commit().await?;
-            // A Redis that this instance should have and has not is one that others may read.
-            if self.has_lost_cache {
-                report_untold(environment, key);
-                scope.trace.invalidated(false);
-            }
             return Ok(Updated {
-                flag,
-                invalidated: self.has_lost_cache.then_some(false),
+                flag: pending.commit().await?,
+                invalidated: None,
             });
         };
         let first_half = scope.budget.half();
