@@ -187,9 +187,11 @@ async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest(on: T
         let routes = Routes::start(&stack).await;
         routes.are_right(1, policy).await;
         // Full of somebody else's keys.
-        stack
-            .redis
-            .command(&["SET", "{feature_flags:production}filler", &"x".repeat(1_000_000)]);
+        stack.redis.command(&[
+            "SET",
+            "{feature_flags:production}filler",
+            &"x".repeat(1_000_000),
+        ]);
         stack.redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
         for percent in 2..6 {
             routes.are_right(percent, policy).await;

@@ -39,10 +39,12 @@ macro_rules! on_redis {
 }
 
 mod cache;
+mod cluster;
 mod cold_start;
 mod concurrency;
 #[cfg(target_os = "linux")]
 mod emulator;
+mod failover;
 mod faults;
 mod invalidation;
 mod local_server;

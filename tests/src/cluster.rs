@@ -4,6 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::certificates::Certificates;
+use crate::event::Event;
+use crate::lambda::Function;
+use crate::postgres::Database;
 use crate::redis::{Redis, Resp};
 use crate::wire::{Plug, Wire};
 
@@ -67,7 +70,9 @@ impl Cluster {
     /// once they have been in touch for two seconds, see [`Cluster::wait`].
     pub fn start(shape: Shape) -> Self {
         let count = shape.shards * (1 + shape.replicas);
-        let ids: Vec<String> = (0..count).map(|number| format!("{:040x}", number + 1)).collect();
+        let ids: Vec<String> = (0..count)
+            .map(|number| format!("{:040x}", number + 1))
+            .collect();
         let ports: Vec<[u16; 3]> = (0..count).map(|_| distinct_ports()).collect();
         let mut plugs = Vec::new();
         let doors: Vec<u16> = ports
@@ -114,21 +119,35 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node that runs says that the cluster works, and every replica follows.
+    /// Waits until every node that runs says that the cluster works, and tells clients of all others.
+    /// A replica is told of once it is known to have received something from its primary.
     pub async fn wait(&self) {
         crate::eventually("the cluster works", async || {
             self.nodes.iter().filter(|node| node.runs()).all(|node| {
-                let works = says(node, &["CLUSTER", "INFO"], "cluster_state:ok");
-                let info = ["INFO", "replication"];
-                works && (says(node, &info, "role:master") || says(node, &info, "master_link_status:up"))
+                says(node, &["CLUSTER", "INFO"], "cluster_state:ok") && self.lists_everyone(node)
             })
         })
         .await;
     }
 
+    fn lists_everyone(&self, node: &Redis) -> bool {
+        let running = self.nodes.iter().zip(&self.doors);
+        let mut running = running.filter(|(node, _)| node.runs());
+        match node.try_command(&["CLUSTER", "SLOTS"]) {
+            Some(slots) => {
+                let slots = format!("{slots:?}");
+                running.all(|(_, door)| slots.contains(&format!("Number({door})")))
+            }
+            None => false,
+        }
+    }
+
     /// The wires that clients take, where the shape has some.
     pub fn wires(&mut self) -> Vec<Wire> {
-        std::mem::take(&mut self.plugs).into_iter().map(Wire::on).collect()
+        std::mem::take(&mut self.plugs)
+            .into_iter()
+            .map(Wire::on)
+            .collect()
     }
 
     /// The URL of one node, from which clients find the others.
@@ -216,6 +235,47 @@ impl Cluster {
     }
 }
 
+/// A cluster, a database with the flag `checkout` (on, 50 %), and functions on both.
+pub struct Deployment {
+    /// The cache.
+    pub cluster: Cluster,
+    /// The database.
+    pub database: Database,
+}
+
+impl Deployment {
+    /// A deployment on a cluster of that shape.
+    pub async fn on_cluster(shape: Shape) -> Self {
+        let database = Database::create().await;
+        database.add_flag("checkout", true, 50).await;
+        Self {
+            cluster: Cluster::start_and_wait(shape).await,
+            database,
+        }
+    }
+
+    /// Starts a function that knows one node of the cluster, with more variables.
+    pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
+        let (redis, database) = (self.cluster.url(), self.database.url());
+        let own = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", &database)];
+        let own = own
+            .into_iter()
+            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+        let environment: Vec<_> = own.chain(more.iter().copied()).collect();
+        Function::start(name, &environment).await
+    }
+
+    /// Reads until the answer comes out of the cache.
+    pub async fn is_on_the_cache(&self, get: &Function) {
+        crate::eventually("on the cache", async || {
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.header("x-cache-hit") == Some("true")
+        })
+        .await;
+    }
+}
+
 /// Whether a line of `CLUSTER NODES` is of the primary that has production's slot.
 fn serves_production(line: &str) -> bool {
     let words: Vec<&str> = line.split(' ').collect();
@@ -248,7 +308,7 @@ fn arguments(shape: &Shape, bus: u16, tls: u16, door: u16) -> Vec<String> {
     let timeout = shape.node_timeout.as_millis();
     let mut text = format!(
         "--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {timeout} \
-         --cluster-announce-ip 127.0.0.1 --repl-diskless-sync-delay 0 \
+         --cluster-announce-ip 127.0.0.1 --repl-diskless-sync-delay 0 --repl-ping-replica-period 1 \
          --cluster-replica-validity-factor 0"
     );
     if shape.secured {

@@ -253,6 +253,9 @@ impl Fleet {
     }
 }
 
+/// How many clusters of a shape wait for a test.
+const AHEAD: usize = 4;
+
 /// A cluster that was started before it was needed: its nodes wait two seconds before they answer,
 /// and waiting costs nothing while other tests run.
 fn reserved(shape: Shape) -> Cluster {
@@ -264,8 +267,8 @@ fn reserved(shape: Shape) -> Cluster {
         (!clusters.is_empty()).then(|| clusters.remove(0))
     };
     let cluster = ready(reserve);
-    // One for this test if there is none, and as many ahead as tests run at a time.
-    let missing = 2_usize.saturating_sub(reserve.lock().expect("not poisoned").len());
+    // As many ahead as tests of a second each use up in two seconds.
+    let missing = AHEAD.saturating_sub(reserve.lock().expect("not poisoned").len());
     for _ in 0..missing {
         tokio::task::spawn_blocking(move || {
             let cluster = Cluster::start(shape);

@@ -24,6 +24,7 @@ pub mod event;
 pub mod figures;
 pub mod fleet;
 pub mod lambda;
+pub mod load;
 pub mod local;
 pub mod postgres;
 pub mod process;

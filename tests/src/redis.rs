@@ -173,14 +173,34 @@ impl Redis {
     pub async fn count_clients(&self) -> usize {
         let (port, password) = (self.port, self.password.clone());
         let listed = tokio::task::spawn_blocking(move || {
-            ask(port, password.as_deref(), &["CLIENT", "LIST", "TYPE", "NORMAL"])
+            ask(
+                port,
+                password.as_deref(),
+                &["CLIENT", "LIST", "TYPE", "NORMAL"],
+            )
         })
-            .await
-            .expect("no panic");
+        .await
+        .expect("no panic");
         match listed {
-            Some(Resp::Text(list)) => list.lines().count() - 1,
+            Some(Resp::Text(list)) => {
+                let is_ours =
+                    |line: &&str| line.contains("cmd=client") || line.contains("cmd=auth");
+                list.lines().filter(|line| !is_ours(line)).count()
+            }
             other => panic!("CLIENT LIST answers with text, not {other:?}"),
         }
+    }
+
+    /// Runs commands one after the other on one connection, and gives the last answer.
+    pub fn commands(&self, all: &[&[&str]]) -> Resp {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        let mut answer = Resp::Nothing;
+        let mut reader = BufReader::new(&stream);
+        for words in all {
+            write(&stream, words).expect("it reads");
+            answer = read(&mut reader).expect("it answers");
+        }
+        answer
     }
 
     /// Runs a command; nothing when Redis is not there.

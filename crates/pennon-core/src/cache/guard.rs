@@ -74,11 +74,12 @@ impl Guard {
         let login = Arc::new(Login { url, config });
         let door = Arc::new(Node::new(door, login.clone()));
         let is_cluster = login.url.cluster;
+        let usual_slot = slot(usual_key);
         let guard = Self {
-            shards: is_cluster.then(|| Shards::new(door.clone(), login.clone())),
+            shards: is_cluster.then(|| Shards::new(door.clone(), login.clone(), usual_slot)),
             login,
             door,
-            usual_slot: slot(usual_key),
+            usual_slot,
             primaries: Mutex::default(),
             replicas_rest_until: Mutex::new(None),
             turn: AtomicUsize::new(0),
@@ -139,7 +140,9 @@ impl Guard {
         if let Some(shards) = &self.shards
             && shards.picture_is_old()
         {
-            shards.look(None, started + remaining.min(PROBE_BUDGET)).await;
+            shards
+                .look(None, started + remaining.min(PROBE_BUDGET))
+                .await;
         }
         let slot = self.slot_of(command);
         let home = self.home(slot).unwrap_or_else(|| self.door.clone());
@@ -228,7 +231,13 @@ impl Guard {
         let deadline = Instant::now() + within;
         let trace = Trace::default();
         let (_node, outcome) = self
-            .insist(&Command::Ping, self.usual_slot, deadline, PAUSES.len(), &trace)
+            .insist(
+                &Command::Ping,
+                self.usual_slot,
+                deadline,
+                PAUSES.len(),
+                &trace,
+            )
             .await;
         match outcome {
             Ok(_pong) => Ok(()),
@@ -400,7 +409,7 @@ impl Guard {
                 return true;
             }
         }
-        node.connect(deadline).await.is_ok()
+        node.reconnect(deadline).await
     }
 
     /// How long one attempt may take. What moves a whole environment may take all there is: it is
@@ -463,7 +472,10 @@ impl Guard {
         if self.shards.is_none() {
             return;
         }
-        let mut primaries = self.primaries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut primaries = self
+            .primaries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if primaries.get(&slot) == Some(node.address()) {
             return;
         }
@@ -536,7 +548,9 @@ fn must_be_tried(command: &Command<'_>) -> bool {
 }
 
 fn no_slots() -> Failure {
-    Failure::Refused("no node says who serves which slots: not a cluster, or not formed yet".to_owned())
+    Failure::Refused(
+        "no node says who serves which slots: not a cluster, or not formed yet".to_owned(),
+    )
 }
 
 fn left(deadline: Instant) -> Duration {

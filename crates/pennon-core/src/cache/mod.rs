@@ -356,9 +356,7 @@ impl Cache {
     /// Whether an outage is under way as far as this process knows.
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
-        self.source
-            .current()
-            .is_none_or(|link| link.read.is_open())
+        self.source.current().is_none_or(|link| link.read.is_open())
     }
 
     async fn ask(&self, command: &Command<'_>, budget: &Budget, trace: &Trace) -> Option<Reply> {
@@ -443,11 +441,9 @@ fn revision_of(reply: Reply) -> Lookup<Revision> {
         Reply::Text(text) => text
             .parse()
             .map_or(Lookup::Miss, |revision| Lookup::Hit(Revision(revision))),
-        Reply::Nothing
-        | Reply::WrongType
-        | Reply::Nonsense
-        | Reply::Number(_)
-        | Reply::List(_) => Lookup::Miss,
+        Reply::Nothing | Reply::WrongType | Reply::Nonsense | Reply::Number(_) | Reply::List(_) => {
+            Lookup::Miss
+        }
     }
 }
 

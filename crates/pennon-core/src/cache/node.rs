@@ -11,7 +11,7 @@ use super::url::RedisUrl;
 use crate::breaker::Breaker;
 use crate::config::CacheConfig;
 
-/// Connecting anew more often than this would only add load to a Redis that struggles.
+/// Connecting anew, or trying to, more often than this would only add load to a Redis that struggles.
 const BETWEEN_REBUILDS: Duration = Duration::from_millis(100);
 
 /// Where a server listens. Also its name in logs.
@@ -110,11 +110,10 @@ impl Node {
         if let Some(connections) = self.standing() {
             return Ok(connections);
         }
-        if let Some((at, failure)) = &*last
+        if let Some((at, Some(failure))) = &*last
             && at.elapsed() < BETWEEN_REBUILDS
         {
-            let lost = || Failure::NotConnected("connected a moment ago, and lost again".to_owned());
-            return Err(failure.clone().unwrap_or_else(lost));
+            return Err(failure.clone());
         }
         let login = &self.login;
         let left = deadline.saturating_duration_since(Instant::now());
@@ -128,6 +127,22 @@ impl Node {
             info!(domain = "config", node_id = %self.address, "Redis connected anew");
         }
         Ok(connections)
+    }
+
+    /// Connects in place of a connection that has just failed. Says whether there is reason to try
+    /// again at once: not where connections are lost as soon as they stand.
+    pub(super) async fn reconnect(&self, deadline: Instant) -> bool {
+        let stood_briefly = |last: &Option<(Instant, Option<Failure>)>| {
+            last.as_ref()
+                .is_some_and(|(at, _)| at.elapsed() < BETWEEN_REBUILDS)
+        };
+        // Somebody else is connecting when it is held: share that.
+        let is_flapping = self.standing().is_none()
+            && self
+                .connecting
+                .try_lock()
+                .is_ok_and(|last| stood_briefly(&last));
+        !is_flapping && self.connect(deadline).await.is_ok()
     }
 
     /// Connects if need be and sends one command. On failure, the connections that failed go along:

@@ -55,6 +55,8 @@ pub(super) struct Shards {
     login: Arc<Login>,
     /// Where the URL leads: some node, or a name behind which there is always one.
     door: Arc<Node>,
+    /// The slot that most requests use.
+    usual_slot: u16,
     map: Mutex<Arc<Map>>,
     /// Held while looking; when that last ended.
     looking: tokio::sync::Mutex<Option<Instant>>,
@@ -63,10 +65,11 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    pub(super) fn new(door: Arc<Node>, login: Arc<Login>) -> Self {
+    pub(super) fn new(door: Arc<Node>, login: Arc<Login>, usual_slot: u16) -> Self {
         Self {
             login,
             door,
+            usual_slot,
             map: Mutex::default(),
             looking: tokio::sync::Mutex::new(None),
             turn: AtomicUsize::new(0),
@@ -182,8 +185,8 @@ impl Shards {
         match answer {
             Ok(reply) => {
                 let map = self.read(&reply, node.address());
-                // Connections that stand are those that requests use.
-                if !was_connected && !serves(&map, node) {
+                // A connection that was made to look is kept only where requests will use it.
+                if !was_connected && !self.will_be_used(&map, node) {
                     node.disconnect();
                 }
                 if map.is_empty() {
@@ -219,8 +222,12 @@ impl Shards {
         let mut map = Map::new();
         for range in ranges {
             let Reply::List(parts) = range else { continue };
-            let [Reply::Number(first), Reply::Number(last), primary, replicas @ ..] =
-                parts.as_slice()
+            let [
+                Reply::Number(first),
+                Reply::Number(last),
+                primary,
+                replicas @ ..,
+            ] = parts.as_slice()
             else {
                 continue;
             };
@@ -235,6 +242,12 @@ impl Shards {
         map
     }
 
+    fn will_be_used(&self, map: &Map, node: &Node) -> bool {
+        map.iter().any(|(first, last, shard)| {
+            (*first..=*last).contains(&self.usual_slot) && shard.primary.address() == node.address()
+        })
+    }
+
     fn map(&self) -> Arc<Map> {
         self.lock().clone()
     }
@@ -242,14 +255,6 @@ impl Shards {
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Map>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn serves(map: &Map, node: &Node) -> bool {
-    map.iter().any(|(_, _, shard)| {
-        std::iter::once(&shard.primary)
-            .chain(&shard.replicas)
-            .any(|known| known.address() == node.address())
-    })
 }
 
 /// Host and port of a node. A host that is missing, or that the node itself does not know, is empty.
