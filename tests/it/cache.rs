@@ -25,10 +25,10 @@ async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topo
     let mut fields = stack.redis.fields();
     fields.sort();
     let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["__rev", "checkout", "export", "search"]);
+    assert_eq!(names, ["__env", "__rev", "checkout", "export", "search"]);
     let revision = stack.database.revision("production").await.to_string();
-    assert_eq!(fields[0].1, revision);
-    let checkout: serde_json::Value = serde_json::from_str(&fields[1].1).expect("JSON");
+    assert_eq!(fields[1].1, revision);
+    let checkout: serde_json::Value = serde_json::from_str(&fields[2].1).expect("JSON");
     assert_eq!(checkout["enabled"], true);
     assert_eq!(checkout["rolloutPercentage"], 50);
 
@@ -358,10 +358,38 @@ async fn a_large_payload_warns_and_works(on: Topology) {
         Some(10_003)
     );
     assert!(list.has_logged("Large cache payload"));
-    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_004));
+    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_005));
     let other = stack.function("get-flag").await;
     let answer = other.call(&Event::get("flag-9999")).await;
     assert_eq!((answer.status, answer.source()), (200, "redis"));
+}
+
+async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let revision = stack.database.revision("production").await.to_string();
+    let flag = r#"{"enabled":true,"rolloutPercentage":1,"description":null}"#;
+    // At the right revision, without what version 0.1 knows nothing of.
+    for (field, value) in [("__rev", revision.as_str()), ("theme", flag)] {
+        stack.redis.command(&["HSET", KEY, field, value]);
+    }
+    stack.redis.command(&["EXPIRE", KEY, "300"]);
+    let list = stack.function("list-flags").await;
+    let answer = list.call(&Event::list()).await;
+    assert_eq!(answer.source(), "database");
+    assert_eq!(
+        answer.json(),
+        json!({"checkout": true, "export": false, "search": true})
+    );
+    let names: Vec<String> = stack
+        .redis
+        .fields()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert!(names.contains(&"__env".to_owned()), "{names:?}");
+    assert!(!names.contains(&"theme".to_owned()), "{names:?}");
+    let other = stack.function("list-flags").await;
+    assert_eq!(other.call(&Event::list()).await.source(), "redis");
 }
 
 on_every_redis!(
@@ -383,4 +411,5 @@ on_every_redis!(
     without_redis_every_read_is_compared_with_the_database,
     a_maximum_age_trades_freshness_for_the_round_trip,
     a_large_payload_warns_and_works,
+    an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read,
 );

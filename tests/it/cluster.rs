@@ -173,7 +173,10 @@ async fn a_lag_spike_adds_half_a_second_at_most_and_nothing_to_who_wrote() {
             stale += usize::from(!is_new);
         }
     }
-    assert!(stale > 0, "the replica that lags was asked, and believed for a while");
+    assert!(
+        stale > 0,
+        "the replica that lags was asked, and believed for a while"
+    );
     // Who changes a flag sees that at once.
     for percent in 10..30 {
         local.get(path).await;

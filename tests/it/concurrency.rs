@@ -1,5 +1,7 @@
 //! Many requests at once, in one process and in several.
 
+use std::time::Duration;
+
 use pennon_tests::event::Event;
 use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
@@ -7,6 +9,7 @@ use pennon_tests::local::Local;
 use pennon_tests::redis::KEY;
 use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, database_loads, percentage};
+use pennon_tests::wire::Mode;
 
 async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
     let stack = Stack::start_on(on).await;
@@ -78,8 +81,45 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
     }
 }
 
+async fn with_both_gone_only_the_request_that_probes_waits_for_the_database(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let get = stack
+        .function_with(
+            "get-flag",
+            &[
+                ("AWS_LAMBDA_MAX_CONCURRENCY", "8"),
+                ("DATABASE_CONNECT_TIMEOUT_MS", "2000"),
+            ],
+        )
+        .await;
+    let event = Event::get("checkout");
+    assert_eq!(percentage(&get.call(&event).await), 50);
+    stack.redis.set(Mode::Refuse).await;
+    stack.database_wire.set(Mode::Hang).await;
+    // The outage is found out, and the pause after it runs out: whoever asks next is the probe.
+    assert_eq!(get.call(&event).await.source(), "stale");
+    let waits = |lines: &[serde_json::Value]| {
+        let times = lines.iter().filter_map(|line| line["duration"].as_f64());
+        times.filter(|&duration| duration > 1_500.0).count()
+    };
+    pennon_tests::eventually("a probe among many", async || {
+        // Long enough that not every turn falls into the pause after a probe.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = get.requests().len();
+        let calls: Vec<_> = (0..8).map(|_| get.call(&event)).collect();
+        for answer in side_by_side(calls).await {
+            assert_eq!((percentage(&answer), answer.source()), (50, "stale"));
+        }
+        let waited = waits(&get.requests()[before..]);
+        assert!(waited <= 1, "{waited} of 8 requests waited for one probe");
+        waited == 1
+    })
+    .await;
+}
+
 on_every_redis!(
     requests_in_flight_share_at_most_ten_connections,
     a_concurrent_function_shares_one_load_among_its_requests,
     a_cold_environment_costs_the_database_one_load_however_many_instances_ask,
+    with_both_gone_only_the_request_that_probes_waits_for_the_database,
 );

@@ -50,5 +50,6 @@ mod invalidation;
 mod local_server;
 mod migrations;
 mod routes;
+mod secret_changes;
 mod tidy;
 mod tls;

@@ -8,15 +8,72 @@ use serde_json::json;
 /// The old service's tables as it made them, with rows.
 const OLD_TABLES: &str = include_str!("old_tables.sql");
 
+/// The tables as version 0.1 left them.
+const VERSION_0_1: [&str; 2] = [
+    include_str!("../../crates/pennon-core/src/store/migrations/0001_tables.sql"),
+    include_str!("../../crates/pennon-core/src/store/migrations/0002_revisions.sql"),
+];
+
+async fn migrate_to_version_0_1(database: &Database) {
+    let steps = VERSION_0_1.join(";\n");
+    let text = format!(
+        "begin; {steps};
+         create table pennon_migrations (
+           step integer primary key, name text not null, applied_at timestamptz default now()
+         );
+         insert into pennon_migrations (step, name) values (1, 'tables'), (2, 'revisions');
+         commit"
+    );
+    database.sql().batch_execute(&text).await.expect("0.1");
+}
+
 async fn migrate(database: &Database) -> Result<serde_json::Value, serde_json::Value> {
     let function = Function::start("migrate", &[("DATABASE_URL", &database.url())]).await;
     function.invoke(&json!({})).await
 }
 
+/// The columns of every index on the tables that the contract names, as PostgreSQL lists them.
+async fn indexed(database: &Database) -> Vec<String> {
+    let rows = database
+        .sql()
+        .query(
+            "select pg_class.relname || ' ' ||
+               string_agg(attname, ', ' order by array_position(indkey::int2[], attnum)) ||
+               case when indisunique then ' unique' else '' end as line
+             from pg_index
+             join pg_class on pg_class.oid = indrelid
+             join pg_attribute on attrelid = indrelid and attnum = any (indkey)
+             where pg_class.relname like 'feature\\_flag%'
+             group by pg_class.relname, indexrelid, indisunique
+             order by line",
+            &[],
+        )
+        .await
+        .expect("indexes");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What the contract wants indexed.
+const INDEXED: [&str; 13] = [
+    "feature_flag_schedules flag_id",
+    "feature_flag_schedules id unique",
+    "feature_flag_schedules next_retry_at",
+    "feature_flag_schedules scheduled_at",
+    "feature_flag_schedules status",
+    "feature_flag_user_overrides flag_id",
+    "feature_flag_user_overrides flag_id, user_id unique",
+    "feature_flag_user_overrides id unique",
+    "feature_flag_user_overrides user_id",
+    "feature_flags environment",
+    "feature_flags flag_key",
+    "feature_flags flag_key, environment unique",
+    "feature_flags id unique",
+];
+
 #[tokio::test]
 async fn an_empty_database_gets_the_tables_of_the_contract() {
     let database = Database::create_empty().await;
-    assert_eq!(migrate(&database).await, Ok(json!({"applied": 2})));
+    assert_eq!(migrate(&database).await, Ok(json!({"applied": 3})));
     assert_eq!(migrate(&database).await, Ok(json!({"applied": 0})), "again");
     let columns = |table: &'static str| {
         let database = &database;
@@ -44,6 +101,10 @@ async fn an_empty_database_gets_the_tables_of_the_contract() {
             "environment text not null",
             "created_at timestamp without time zone not null",
             "updated_at timestamp without time zone not null",
+            "definition json",
+            "salt text",
+            "archived_at timestamp with time zone",
+            "revision bigint not null",
         ]
     );
     assert_eq!(
@@ -56,9 +117,11 @@ async fn an_empty_database_gets_the_tables_of_the_contract() {
             "reason text",
             "created_by text",
             "created_at timestamp without time zone",
+            "variant text",
         ]
     );
     assert_eq!(columns("feature_flag_schedules").await.len(), 16);
+    assert_eq!(indexed(&database).await, INDEXED);
     for bad in [
         "insert into feature_flags (flag_key, rollout_percentage) values ('a', 101)",
         "insert into feature_flags (flag_key) values ('b'), ('b')",
@@ -76,7 +139,9 @@ async fn the_old_services_tables_migrate_and_their_rows_survive() {
         .batch_execute(OLD_TABLES)
         .await
         .expect("the old tables");
-    assert_eq!(migrate(&database).await, Ok(json!({"applied": 2})));
+    assert_eq!(indexed(&database).await, INDEXED, "as they were found");
+    assert_eq!(migrate(&database).await, Ok(json!({"applied": 3})));
+    assert_eq!(indexed(&database).await, INDEXED, "and none twice");
     let count = |table: &'static str| {
         let database = &database;
         async move {
@@ -192,7 +257,7 @@ async fn two_migrations_at_once_do_not_trip_over_each_other() {
             .as_u64()
             .expect("a number")
     };
-    assert_eq!(applied(one) + applied(other), 2);
+    assert_eq!(applied(one) + applied(other), 3);
 }
 
 #[tokio::test]
@@ -241,4 +306,127 @@ async fn statements_over_several_environments_do_not_wait_for_each_other_in_a_ci
         }
     };
     tokio::join!(update("one"), update("other"));
+}
+
+#[tokio::test]
+async fn a_function_that_is_deployed_before_its_tables_are_migrated_goes_on_answering() {
+    let database = Database::create_empty().await;
+    database
+        .sql()
+        .batch_execute(OLD_TABLES)
+        .await
+        .expect("the old tables");
+    migrate_to_version_0_1(&database).await;
+    let list = Function::start("list-flags", &[("DATABASE_URL", &database.url())]).await;
+    let alice = Event::list().user("alice", "[]");
+    let expected = json!({"old-off": false, "old-rollout": false});
+    assert_eq!(list.call(&alice).await.json(), expected);
+    let before = database.revision("production").await;
+    assert_eq!(migrate(&database).await, Ok(json!({"applied": 1})));
+    assert_eq!(
+        database.revision("production").await,
+        before,
+        "what everybody holds is still right"
+    );
+    assert_eq!(list.call(&alice).await.json(), expected);
+}
+
+#[tokio::test]
+async fn a_migration_waits_for_a_transaction_of_the_old_service_and_tries_again() {
+    let database = Database::create_empty().await;
+    database
+        .sql()
+        .batch_execute(OLD_TABLES)
+        .await
+        .expect("the old tables");
+    migrate_to_version_0_1(&database).await;
+    database
+        .sql()
+        .batch_execute("begin; update feature_flags set enabled = true")
+        .await
+        .expect("an open transaction");
+    let function = Function::start("migrate", &[("DATABASE_URL", &database.url())]).await;
+    let event = json!({});
+    let (outcome, ()) = tokio::join!(function.invoke(&event), async {
+        pennon_tests::eventually("it tries again", async || {
+            function.has_logged("a transaction is in the way of a migration; trying again")
+        })
+        .await;
+        database
+            .sql()
+            .batch_execute("commit")
+            .await
+            .expect("commits");
+    });
+    assert_eq!(outcome, Ok(json!({"applied": 1})));
+}
+
+#[tokio::test]
+async fn settings_and_keys_raise_the_revision_of_their_environment_only() {
+    let database = Database::create().await;
+    database.add_flag("a", true, 1).await;
+    let production = database.revision("production").await;
+    let hash = "ab".repeat(32);
+    let mut last = 0;
+    for change in [
+        "insert into pennon_environment_settings (environment) values ('staging')".to_owned(),
+        "update pennon_environment_settings set settings = '{\"metadata\":{}}'".to_owned(),
+        "delete from pennon_environment_settings".to_owned(),
+        format!(
+            "insert into pennon_api_keys (environment, kind, name, hash, created_by)
+             values ('staging', 'server', 'x', '{hash}', 'me')"
+        ),
+        "update pennon_api_keys set revoked_at = now()".to_owned(),
+        "delete from pennon_api_keys".to_owned(),
+    ] {
+        database
+            .sql()
+            .batch_execute(&change)
+            .await
+            .expect("a change");
+        let now = database.revision("staging").await;
+        assert!(now > last, "{change}");
+        last = now;
+    }
+    assert_eq!(database.revision("production").await, production);
+    for bad in [
+        "insert into pennon_api_keys (environment, kind, name, hash, created_by)
+         values ('staging', 'root', 'x', repeat('a', 64), 'me')",
+        "insert into pennon_api_keys (environment, kind, name, hash, created_by)
+         values ('staging', 'server', 'x', 'the key itself', 'me')",
+    ] {
+        assert!(database.sql().batch_execute(bad).await.is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_changes_a_flag_raises_its_own_revision() {
+    let database = Database::create().await;
+    let revision = || async {
+        let row = database
+            .sql()
+            .query_one("select revision from feature_flags", &[])
+            .await
+            .expect("a row");
+        row.get::<_, i64>(0)
+    };
+    database.add_flag("a", true, 1).await;
+    let mut last = revision().await;
+    for _ in 0..20 {
+        database
+            .sql()
+            .batch_execute("update feature_flags set enabled = not enabled")
+            .await
+            .expect("as the old service does");
+        let now = revision().await;
+        assert!(now > last);
+        last = now;
+    }
+    database
+        .sql()
+        .batch_execute("delete from feature_flags")
+        .await
+        .expect("gone");
+    database.add_flag("a", true, 1).await;
+    assert!(revision().await >= last, "the same key, another flag");
 }

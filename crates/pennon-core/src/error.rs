@@ -20,6 +20,24 @@ pub enum Error {
     /// There is no flag under this key in this environment.
     #[error("flag '{0}' not found")]
     FlagNotFound(String),
+    /// There is no such thing; the text says what was looked for.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// What is there already is in the way, and only the caller can decide what to do about it.
+    #[error("{0}")]
+    Conflict(String),
+    /// Somebody else has changed it since the caller last looked (`If-Match`).
+    #[error("it has been changed meanwhile")]
+    Changed,
+    /// The caller must say which state it wants to replace (`If-Match`).
+    #[error("If-Match is missing")]
+    StateNotNamed,
+    /// Too many changes; later it will work.
+    #[error("too many changes, again in {retry_after} s")]
+    TooMany {
+        /// Whole seconds, at least one.
+        retry_after: u64,
+    },
     /// No route has this path and method.
     #[error("no such route")]
     RouteNotFound,

@@ -23,6 +23,7 @@ pub mod service;
 pub mod snapshot;
 pub mod store;
 pub mod telemetry;
+pub mod timestamp;
 mod tls;
 
 pub use pennon_eval as eval;

@@ -1,8 +1,9 @@
-//! All flags of one environment at one moment.
+//! All flags of one environment at one moment, and what else an answer depends on.
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Flag, FlagKey};
+use pennon_eval::{Flag, FlagKey, Settings};
+use serde::{Deserialize, Serialize};
 
 /// Counts the changes of an environment. A later commit has a higher revision, always.
 ///
@@ -23,13 +24,37 @@ impl std::fmt::Display for Revision {
     }
 }
 
-/// The flags of an environment and the revision at which they were read, in one consistent read.
+/// What an answer depends on, and the revision at which it was read, in one consistent read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The revision that these flags are the state of.
+    /// The revision that this is the state of.
     pub revision: Revision,
-    /// Every flag under its key.
+    /// Every flag that is not archived, under its key.
     pub flags: BTreeMap<FlagKey, Flag>,
+    /// What holds for every flag of the environment.
+    pub settings: Settings,
+    /// The API keys that are not revoked, under their hashes: SHA-256 of the whole key, in
+    /// hexadecimal. To check a key takes no query, and a revoked one is gone like a changed flag.
+    pub keys: BTreeMap<String, ApiKey>,
+}
+
+/// What is known of an API key beside its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// What admins call it by; no secret.
+    pub id: String,
+    /// Who uses it.
+    pub kind: KeyKind,
+}
+
+/// Who uses a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// A program that keeps its key to itself.
+    Server,
+    /// A program in its users' hands: everyone can read the key.
+    Client,
 }
 
 impl Snapshot {
@@ -39,6 +64,8 @@ impl Snapshot {
         Self {
             revision: Revision::NONE,
             flags: BTreeMap::new(),
+            settings: Settings::default(),
+            keys: BTreeMap::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub fn evaluate(flag: &Flag, user: Option<&UserId>) -> bool {
     }
     let by_name = user.and_then(|user| flag.overrides.get(user.as_str()));
     match by_name {
-        Some(Override::Include) => return true,
+        Some(Override::Include | Override::Variant(_)) => return true,
         Some(Override::Exclude) => return false,
         None => {}
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Definition;
+
 /// One feature flag in one environment. Its key is not part of it: a flag is always held under its
 /// key.
 ///
@@ -22,19 +24,28 @@ pub struct Flag {
     /// For people; evaluation never looks at it.
     #[serde(default)]
     pub description: Option<String>,
+    /// What goes into the hash before the user's id, so that other users come first than for other
+    /// flags. Without one they are the same for every flag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// Variants and targeting, when the flag is more than a switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Definition>,
     /// Users who are decided by name, whatever their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, Override>,
 }
 
 /// What an override does with its user while the flag is enabled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Override {
     /// The user gets `true`.
     Include,
     /// The user gets `false`.
     Exclude,
+    /// The user gets this variant.
+    Variant(String),
 }
 
 /// A rollout percentage: a whole number from 0 to 100.
@@ -104,6 +115,7 @@ mod tests {
             rollout_percentage: Rollout::parse(25).expect("in range"),
             description: Some("ünïcode \"quoted\"".to_owned()),
             overrides: BTreeMap::from([("alice".to_owned(), Override::Exclude)]),
+            ..Flag::default()
         };
         let text = serde_json::to_string(&flag).expect("serialises");
         assert_eq!(serde_json::from_str::<Flag>(&text).expect("reads"), flag);

@@ -5,11 +5,13 @@
 //! Where flags are kept and how they travel is the business of `pennon-core`.
 
 mod bucket;
+mod definition;
 mod evaluate;
 mod flag;
 mod key;
 
 pub use bucket::bucket;
+pub use definition::{Definition, FractionalVersion, Problem, Settings};
 pub use evaluate::evaluate;
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};

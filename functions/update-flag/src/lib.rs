@@ -5,30 +5,42 @@ use std::sync::Arc;
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
-use pennon_core::http::{self, FlagState, Request, Response};
+use pennon_core::http::{self, ETag, FlagState, Request, Response};
 
-/// Changes what the body names and answers with the flag's new state.
+/// Changes what the body names and answers with the flag's new state, and its new revision as `ETag`.
 ///
-/// `X-Cache-Invalidated: false` says that the change is made but that other instances may serve the
-/// old value for a while; `X-Ignored-Fields` names what the body holds and nobody understands.
+/// `If-Match` with the revision of an earlier read keeps one admin from overwriting unseen what another
+/// has done. It may be left out, as the clients of the service before Pennon do, unless the body names
+/// `definition` or `salt`, which they cannot.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::FlagNotFound`].
+/// [`Error::StateNotNamed`], [`Error::FlagNotFound`], [`Error::Changed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let _admin = request.admin(&app.config.auth)?;
+    let admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let (change, ignored) = http::parse_change(request.body())?;
-    let updated = app
-        .service
-        .update(&environment, &key, &change, request.scope())
-        .await?;
-    let mut response = http::json(StatusCode::OK, &FlagState::of(&key, &updated.flag));
-    if let Some(told) = updated.invalidated {
-        let told = if told { "true" } else { "false" };
-        response = http::with_header(response, "x-cache-invalidated", told);
+    let expected = request.expected();
+    if change.is_typed() {
+        expected.must_be_said()?;
     }
+    let changed = app
+        .service
+        .update(
+            &environment,
+            &key,
+            &change,
+            &expected,
+            &admin,
+            request.scope(),
+        )
+        .await?;
+    let state = FlagState::of(&key, &changed.value.flag);
+    let response = http::json(StatusCode::OK, &state);
+    let tag = ETag::of_record(changed.value.revision);
+    let response = http::with_header(response, "etag", tag.as_str());
+    let mut response = http::with_invalidation(response, changed.invalidated);
     if !ignored.is_empty() {
         request.scope().trace.ignored_fields(&ignored);
         let names = http::header_list(&ignored);

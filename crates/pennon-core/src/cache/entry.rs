@@ -5,23 +5,44 @@
 //!
 //! | field | value |
 //! |---|---|
-//! | `__rev` | the revision of the flags; with it the hash is an entry, without it there is none |
+//! | `__rev` | the revision of the flags |
+//! | `__env` | what holds for all flags (settings, keys), as JSON; with it and `__rev` the hash is an entry |
 //! | `__l:<lease>` | a reader may fill until then (Redis' clock, ms) |
 //! | `__head` | somebody is filling; others wait until then (ms) |
 //! | `__b:<writer>` | somebody is committing; nobody may fill until then (ms) |
 //! | `__f:<key>` | a flag whose own key begins with `__` |
+//!
+//! Version 0.1 may run beside this one. It takes `__rev` alone as an entry and passes over what it does
+//! not know, so it can read ours: for it, a user who is to get a variant stands among a flag's
+//! overrides as included, and which variant that is stands in `__env`. The other way round, an entry
+//! of its making lacks definitions, settings and keys; without `__env` it is no entry to us, and is
+//! replaced by one that both can read.
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Flag, FlagKey};
+use pennon_eval::{Flag, FlagKey, Override, Settings};
+use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
-use crate::snapshot::{Revision, Snapshot};
+use crate::snapshot::{ApiKey, Revision, Snapshot};
 
 /// The field that holds the revision.
 pub(super) const REVISION: &str = "__rev";
+const COMMON: &str = "__env";
 const RESERVED: &str = "__";
 const ESCAPED_FLAG: &str = "__f:";
+
+/// The content of `__env`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Common {
+    #[serde(default)]
+    settings: Settings,
+    #[serde(default)]
+    keys: BTreeMap<String, ApiKey>,
+    /// Per flag and user, the variant that an override names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    variants: BTreeMap<String, BTreeMap<String, String>>,
+}
 
 /// The key of an environment's hash.
 pub(super) fn key(environment: &Environment) -> String {
@@ -30,18 +51,33 @@ pub(super) fn key(environment: &Environment) -> String {
 
 /// All fields of a snapshot, the revision first, as field, value, field, value, ….
 pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<String>, serde_json::Error> {
-    let mut fields = Vec::with_capacity(2 + 2 * snapshot.flags.len());
+    let mut fields = Vec::with_capacity(4 + 2 * snapshot.flags.len());
     fields.push(REVISION.to_owned());
     fields.push(snapshot.revision.to_string());
+    let mut common = Common {
+        settings: snapshot.settings.clone(),
+        keys: snapshot.keys.clone(),
+        variants: BTreeMap::new(),
+    };
     for (key, flag) in &snapshot.flags {
+        let text = match variants(flag) {
+            Some(variants) => {
+                let plain = with_plain_overrides(flag);
+                common.variants.insert(key.to_string(), variants);
+                serde_json::to_string(&plain)?
+            }
+            None => serde_json::to_string(flag)?,
+        };
         let key = key.as_str();
         fields.push(if key.starts_with(RESERVED) {
             format!("{ESCAPED_FLAG}{key}")
         } else {
             key.to_owned()
         });
-        fields.push(serde_json::to_string(flag)?);
+        fields.push(text);
     }
+    fields.push(COMMON.to_owned());
+    fields.push(serde_json::to_string(&common)?);
     Ok(fields)
 }
 
@@ -49,10 +85,14 @@ pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<String>, serde_json::Err
 /// damaged, so none can be trusted.
 pub(super) fn decode(fields: &[(String, String)]) -> Option<Snapshot> {
     let mut revision = None;
+    let mut common: Option<Common> = None;
     let mut flags = BTreeMap::new();
     for (field, value) in fields {
         let key = if field == REVISION {
             revision = Some(Revision(value.parse().ok()?));
+            continue;
+        } else if field == COMMON {
+            common = Some(serde_json::from_str(value).ok()?);
             continue;
         } else if let Some(key) = field.strip_prefix(ESCAPED_FLAG) {
             key
@@ -64,10 +104,45 @@ pub(super) fn decode(fields: &[(String, String)]) -> Option<Snapshot> {
         let flag: Flag = serde_json::from_str(value).ok()?;
         flags.insert(FlagKey::parse(key).ok()?, flag);
     }
+    let common = common?;
+    for (key, variants) in common.variants {
+        let flag = flags.get_mut(key.as_str())?;
+        for (user, variant) in variants {
+            flag.overrides.insert(user, Override::Variant(variant));
+        }
+    }
     Some(Snapshot {
         revision: revision?,
         flags,
+        settings: common.settings,
+        keys: common.keys,
     })
+}
+
+/// The overrides of a flag that name a variant, if there are any.
+fn variants(flag: &Flag) -> Option<BTreeMap<String, String>> {
+    let mut variants = BTreeMap::new();
+    for (user, kind) in &flag.overrides {
+        match kind {
+            Override::Variant(variant) => {
+                variants.insert(user.clone(), variant.clone());
+            }
+            Override::Include | Override::Exclude => {}
+        }
+    }
+    (!variants.is_empty()).then_some(variants)
+}
+
+/// The same flag with every override in a form that version 0.1 can read.
+fn with_plain_overrides(flag: &Flag) -> Flag {
+    let mut plain = flag.clone();
+    for kind in plain.overrides.values_mut() {
+        match kind {
+            Override::Variant(_) => *kind = Override::Include,
+            Override::Include | Override::Exclude => {}
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -87,6 +162,7 @@ mod tests {
                 .iter()
                 .map(|key| (FlagKey::parse(*key).expect("a key"), Flag::default()))
                 .collect(),
+            ..Snapshot::empty()
         }
     }
 
@@ -95,7 +171,7 @@ mod tests {
         for keys in [
             &[][..],
             &["a", "b"],
-            &["__rev", "__l:x", "__b:x", "__head", "__f:a", "a"],
+            &["__rev", "__env", "__l:x", "__b:x", "__head", "__f:a", "a"],
         ] {
             let snapshot = snapshot(keys);
             let fields = encode(&snapshot).expect("encodes");
@@ -112,6 +188,31 @@ mod tests {
             assert_eq!(decode(&pairs(&fields)), None, "{damage:?} at {at}");
         }
         assert_eq!(decode(&pairs(&good[2..])), None, "without a revision");
+        assert_eq!(decode(&pairs(&good[..4])), None, "as version 0.1 fills");
+    }
+
+    #[test]
+    fn settings_keys_and_variants_travel_where_version_0_1_does_not_look() {
+        let mut full = snapshot(&["theme"]);
+        let key = ApiKey {
+            id: "k-1".to_owned(),
+            kind: crate::snapshot::KeyKind::Client,
+        };
+        full.keys.insert("ab".repeat(32), key);
+        full.settings =
+            serde_json::from_str(r#"{"evaluators":{"eu":{"==":[2.0,2]}}}"#).expect("settings");
+        let flag = full.flags.get_mut("theme").expect("there");
+        flag.overrides = BTreeMap::from([
+            ("alice".to_owned(), Override::Variant("blue".to_owned())),
+            ("bob".to_owned(), Override::Exclude),
+        ]);
+        let fields = encode(&full).expect("encodes");
+        assert_eq!(decode(&pairs(&fields)), Some(full));
+        let at = fields
+            .iter()
+            .position(|text| text == "theme")
+            .expect("there");
+        assert!(fields[at + 1].contains(r#""overrides":{"alice":"include","bob":"exclude"}"#));
     }
 
     #[test]

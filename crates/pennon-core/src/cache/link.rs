@@ -23,9 +23,9 @@ use super::url::{InvalidRedisUrl, RedisUrl};
 use crate::config::{CacheConfig, Secret, UrlSource};
 use crate::secrets::Secrets;
 
-/// How long an instance that cannot use its Redis waits before it looks whether the secret names
-/// another one. A call for each instance and ten seconds is far below what Secrets Manager grants.
-const BETWEEN_READS_IN_NEED: Duration = Duration::from_secs(10);
+/// An instance that cannot use its Redis looks so many times as often whether the secret names another
+/// one: by default every ten seconds, far below what Secrets Manager grants even to many instances.
+const MORE_OFTEN_IN_NEED: u32 = 30;
 /// What the request that reads the secret again waits for that. Usually it takes a fraction; what it
 /// does not get done goes on while later requests run.
 const PATIENCE: Duration = Duration::from_millis(150);
@@ -131,7 +131,7 @@ impl Source {
         let began = Instant::now();
         let since = began.saturating_duration_since(reading.began);
         let is_due = since >= self.config.secret_refresh
-            || (since >= BETWEEN_READS_IN_NEED && self.is_in_need());
+            || (since >= self.config.secret_refresh / MORE_OFTEN_IN_NEED && self.is_in_need());
         if !is_due {
             return;
         }

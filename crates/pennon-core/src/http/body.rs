@@ -4,10 +4,12 @@ use pennon_eval::Rollout;
 use serde_json::{Map, Value};
 
 use crate::error::{Complaints, Error};
-use crate::store::Change;
+use crate::service::Change;
 
 /// The longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 500;
+/// The longest salt, in characters: it only has to differ from others.
+const LONGEST_SALT: usize = 100;
 
 /// A change, and the names in the body that mean nothing to us.
 ///
@@ -50,12 +52,29 @@ pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
                 Value::String(text) => change.description = Some(text.clone()),
                 _ => complaints.add(name, "Expected a string"),
             },
+            "salt" => match value {
+                Value::Null => change.salt = Some(None),
+                Value::String(text) if text.is_empty() || text.chars().count() > LONGEST_SALT => {
+                    complaints.add(name, "Must have 1 to 100 characters");
+                }
+                Value::String(text) if text.contains('\0') => {
+                    complaints.add(name, "Must not hold a NUL character");
+                }
+                Value::String(text) => change.salt = Some(Some(text.clone())),
+                _ => complaints.add(name, "Expected a string or null"),
+            },
+            "definition" => match value {
+                Value::Null => change.definition = Some(None),
+                Value::Object(_) => change.definition = Some(Some(value.clone())),
+                _ => complaints.add(name, "Expected an object or null"),
+            },
             _ => ignored.push(name.clone()),
         }
     }
     if !fields.is_empty() && ignored.len() == fields.len() {
         complaints.form.push(
-            "None of these fields can be changed; known are enabled, rolloutPercentage, description"
+            "None of these fields can be changed; known are enabled, rolloutPercentage, description, \
+             salt, definition"
                 .to_owned(),
         );
     }

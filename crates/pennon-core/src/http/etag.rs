@@ -33,6 +33,12 @@ impl ETag {
         Self(format!("\"{FORM}-{revision}-{who:032x}\""))
     }
 
+    /// The tag of something that admins change, for `If-Match`.
+    #[must_use]
+    pub fn of_record(revision: i64) -> Self {
+        Self(format!("\"{revision}\""))
+    }
+
     /// As it stands in a header.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -8,10 +8,11 @@ mod request;
 mod route;
 mod serve;
 
+pub use crate::timestamp::timestamp;
 pub use body::parse_change;
 pub use etag::ETag;
 pub use flag_state::FlagState;
-pub use reply::{Response, header_list, json, not_modified, timestamp, with_header};
+pub use reply::{Response, header_list, json, no_content, not_modified, with_header};
 pub use request::Request;
 pub use route::{ENDPOINTS, Endpoint, Match, find};
 pub use serve::answer;
@@ -37,4 +38,14 @@ pub fn with_cache_headers(response: Response, reading: &Reading) -> Response {
     let response = with_header(response, "x-cache-hit", hit);
     let response = with_header(response, "x-cache-source", source);
     with_header(response, "cache-control", "private, no-cache")
+}
+
+/// Adds what every answer to a change says: whether Redis could be told, where there is one.
+#[must_use]
+pub fn with_invalidation(response: Response, invalidated: Option<bool>) -> Response {
+    match invalidated {
+        Some(true) => with_header(response, "x-cache-invalidated", "true"),
+        Some(false) => with_header(response, "x-cache-invalidated", "false"),
+        None => response,
+    }
 }

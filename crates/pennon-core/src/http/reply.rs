@@ -26,6 +26,14 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
+/// 204: it is done, and there is nothing to say.
+#[must_use]
+pub fn no_content() -> Response {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// 304: the caller has what it asks for.
 #[must_use]
 pub fn not_modified(tag: &ETag) -> Response {
@@ -61,19 +69,6 @@ pub fn header_list(names: &[String]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// A time as the API writes it: UTC, `YYYY-MM-DDTHH:MM:SS.mmmZ`, always three decimals.
-#[must_use]
-pub fn timestamp(time: std::time::SystemTime) -> String {
-    let time = time::OffsetDateTime::from(time);
-    let (hour, minute, second, milli) = time.to_hms_milli();
-    format!(
-        "{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day()
-    )
-}
-
 /// What an error looks like from outside. Texts of internal errors stay inside.
 pub(super) fn error_reply(error: &Error) -> Response {
     match error {
@@ -89,6 +84,39 @@ pub(super) fn error_reply(error: &Error) -> Response {
         Error::FlagNotFound(key) => json(
             StatusCode::NOT_FOUND,
             &json!({ "error": "NOT_FOUND", "message": format!("Flag '{key}' not found") }),
+        ),
+        Error::NotFound(what) => json(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": "NOT_FOUND", "message": format!("{what} not found") }),
+        ),
+        Error::Conflict(why) => json(
+            StatusCode::CONFLICT,
+            &json!({ "error": "CONFLICT", "message": why }),
+        ),
+        Error::Changed => json(
+            StatusCode::PRECONDITION_FAILED,
+            &json!({
+                "error": "PRECONDITION_FAILED",
+                "message": "It has been changed since you read it; read it again",
+            }),
+        ),
+        Error::StateNotNamed => json(
+            StatusCode::PRECONDITION_REQUIRED,
+            &json!({
+                "error": "PRECONDITION_REQUIRED",
+                "message": "Send If-Match with the ETag of what you have read, or with * to replace any state",
+            }),
+        ),
+        Error::TooMany { retry_after } => with_header(
+            json(
+                StatusCode::TOO_MANY_REQUESTS,
+                &json!({
+                    "error": "RATE_LIMITED",
+                    "message": format!("Too many changes; try again in {retry_after} s"),
+                }),
+            ),
+            "retry-after",
+            &retry_after.to_string(),
         ),
         Error::RouteNotFound => json(StatusCode::NOT_FOUND, &json!({ "error": "Not found" })),
         Error::Unavailable(_) => with_header(
@@ -120,14 +148,6 @@ fn validation(complaints: &Complaints) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
-
-    #[test]
-    fn a_timestamp_always_has_three_decimals() {
-        assert_eq!(timestamp(UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
-        let later = UNIX_EPOCH + Duration::from_millis(1_709_208_000_070);
-        assert_eq!(timestamp(later), "2024-02-29T12:00:00.070Z");
-    }
 
     #[test]
     fn names_from_a_request_cannot_break_a_header() {

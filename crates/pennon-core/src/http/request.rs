@@ -11,7 +11,7 @@ use crate::auth::{Admin, Claims};
 use crate::config::AuthConfig;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::service::Scope;
+use crate::service::{Expected, Scope};
 
 /// A request to one of the routes.
 pub struct Request {
@@ -103,6 +103,32 @@ impl Request {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .any(|value| tag.is_named_by(value))
+    }
+
+    /// Which state the caller wants to change (`If-Match`). A tag that is none of ours names no state
+    /// that is there.
+    #[must_use]
+    pub fn expected(&self) -> Expected {
+        let mut revisions = Vec::new();
+        let headers = self.inner.headers().get_all(header::IF_MATCH);
+        if headers.iter().next().is_none() {
+            return Expected::Unsaid;
+        }
+        for tag in headers
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        {
+            let tag = tag.trim_ascii();
+            if tag == b"*" {
+                return Expected::Any;
+            }
+            let number = tag
+                .strip_prefix(b"\"")
+                .and_then(|rest| rest.strip_suffix(b"\""))
+                .and_then(|inner| std::str::from_utf8(inner).ok()?.parse::<i64>().ok());
+            revisions.extend(number);
+        }
+        Expected::OneOf(revisions)
     }
 
     /// What to say about a path that no route has: where only admins may look, a caller without a

@@ -62,6 +62,11 @@ fn report(error: &Error, scope: &Scope) {
         Error::Unauthenticated => "unauthenticated",
         Error::Forbidden => "forbidden",
         Error::FlagNotFound(_) => "flag_not_found",
+        Error::NotFound(_) => "not_found",
+        Error::Conflict(_) => "conflict",
+        Error::Changed => "precondition_failed",
+        Error::StateNotNamed => "precondition_required",
+        Error::TooMany { .. } => "rate_limited",
         Error::RouteNotFound => "route_not_found",
         Error::Unavailable(why) => {
             tracing::error!(domain = "config", error = %why, "cannot answer");

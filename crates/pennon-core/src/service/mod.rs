@@ -5,6 +5,7 @@
 //! is no entry, one reader loads from the store and fills. If Redis cannot be asked, the store is
 //! asked for its revision instead, and if neither answers, what is held is better than nothing.
 
+mod change;
 mod environments;
 mod read;
 mod reconcile;
@@ -15,8 +16,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use change::{Changed, Expected};
 pub use reconcile::Reconciled;
-pub use update::Updated;
+pub use update::Change;
 
 use crate::cache::{Budget, Cache};
 use crate::config::Config;

@@ -119,7 +119,15 @@ impl FlagService {
         };
         // One request at a time finds out more; the others share what came of it, if it began after
         // they arrived.
-        let mut last = shelf.errand.lock().await;
+        let mut last = match (shelf.errand.try_lock(), task, held) {
+            (Ok(last), _, _) => last,
+            // Both have failed, and somebody is already finding out whether the store is back. That
+            // takes as long as its timeout; what is held is at hand.
+            (Err(_busy), Task::AskStore, Some(held)) if self.store.is_failing() => {
+                return Ok(held.stale());
+            }
+            (Err(_busy), _, _) => shelf.errand.lock().await,
+        };
         if let Some(errand) = &*last
             && errand.began >= scope.arrived
         {
@@ -255,11 +263,7 @@ impl Search<'_> {
             (Ok(Fresh::Changed(snapshot)), _) => Ok(self.shelf.hold_loaded(snapshot, self.began)),
             (Err(failure @ Error::Unavailable(_)), Some(held)) => {
                 warn!(domain = "config", error = %failure, "the database does not answer");
-                Ok(Reading {
-                    snapshot: held.snapshot,
-                    source: Source::Stale,
-                    cache: CacheOutcome::Unavailable,
-                })
+                Ok(held.stale())
             }
             (Err(failure), _) => Err(failure),
         }

@@ -44,6 +44,15 @@ impl Held {
         }
     }
 
+    /// An answer for want of a better one.
+    pub(super) fn stale(&self) -> Reading {
+        Reading {
+            snapshot: self.snapshot.clone(),
+            source: Source::Stale,
+            cache: CacheOutcome::Unavailable,
+        }
+    }
+
     pub(super) fn entry_has_run_out(&self) -> bool {
         self.entry_until
             .is_some_and(|until| until <= Instant::now())

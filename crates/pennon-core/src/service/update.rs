@@ -1,81 +1,116 @@
-//! Changing a flag: the store first, and the cache told before and after the commit.
+//! Changing a flag that is there.
 
-use pennon_eval::{Flag, FlagKey};
-use tracing::error;
+use pennon_eval::{Definition, Flag, FlagKey, Rollout};
+use serde_json::Value;
 
+use super::change::{Changed, Expected, state_of};
 use super::{FlagService, Scope};
+use crate::auth::Admin;
 use crate::environment::Environment;
-use crate::error::Error;
-use crate::store::Change;
+use crate::error::{Complaints, Error};
+use crate::store::{Action, FlagRecord, Transaction};
 
-/// What became of a change.
-#[derive(Debug)]
-pub struct Updated {
-    /// The flag from now on.
-    pub flag: Flag,
-    /// Whether every instance reads it from now on. `None` without a shared cache, where every
-    /// instance asks the database anyway.
-    pub invalidated: Option<bool>,
+/// What an admin wants to be different. `None` keeps what is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Change {
+    /// On or off.
+    pub enabled: Option<bool>,
+    /// How many.
+    pub rollout_percentage: Option<Rollout>,
+    /// What for.
+    pub description: Option<String>,
+    /// What goes into the hash before a user's id; `Some(None)` for nothing.
+    pub salt: Option<Option<String>>,
+    /// Variants and targeting, still to be checked; `Some(None)` makes a plain switch of the flag.
+    pub definition: Option<Option<Value>>,
+}
+
+impl Change {
+    /// Whether it touches what the service before Pennon did not know. Its clients cannot name the
+    /// state that they want to replace; everybody else must.
+    #[must_use]
+    pub fn is_typed(&self) -> bool {
+        self.salt.is_some() || self.definition.is_some()
+    }
+
+    /// Makes the change. The definition is the one of this change, checked.
+    pub(super) fn apply(&self, flag: &mut Flag, definition: Option<Definition>) {
+        if let Some(enabled) = self.enabled {
+            flag.enabled = enabled;
+        }
+        if let Some(rollout) = self.rollout_percentage {
+            flag.rollout_percentage = rollout;
+        }
+        if let Some(description) = &self.description {
+            flag.description = Some(description.clone());
+        }
+        if let Some(salt) = &self.salt {
+            flag.salt.clone_from(salt);
+        }
+        if self.definition.is_some() {
+            flag.definition = definition;
+        }
+    }
 }
 
 impl FlagService {
     /// Changes a flag, tells the cache, and says whether it could be told.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Unavailable`] when the store does not answer.
+    /// [`Error::Invalid`] for a definition that is none, [`Error::FlagNotFound`], [`Error::Changed`];
+    /// [`Error::Unavailable`] when the store does not answer.
     pub async fn update(
         &self,
         environment: &Environment,
         key: &FlagKey,
         change: &Change,
+        expected: &Expected,
+        admin: &Admin,
         scope: &Scope,
-    ) -> Result<Updated, Error> {
-        let Some(pending) = self.store.begin(environment, key, change).await? else {
-            return Err(Error::FlagNotFound(key.to_string()));
-        };
-        let Some(cache) = &self.cache else {
-            return Ok(Updated {
-                flag: pending.commit().await?,
-                invalidated: None,
-            });
-        };
-        let first_half = scope.budget.half();
-        let mark = cache.block(environment, &first_half, &scope.trace).await;
-        scope.budget.give_back(&first_half);
-        let flag = match pending.commit().await {
-            Ok(flag) => flag,
-            // The outcome is unknown. A mark that is set stays, and runs out after the commit can no
-            // longer happen; without one, what may be wrong by now is dropped.
-            Err(error) => {
-                if !mark.is_set() {
-                    cache
-                        .unblock(environment, mark, &scope.budget, &scope.trace)
-                        .await;
-                }
-                return Err(error);
-            }
-        };
-        let told = cache
-            .unblock(environment, mark, &scope.budget, &scope.trace)
-            .await;
-        scope.trace.invalidated(told);
-        if !told {
-            report_untold(environment, key);
-        }
-        Ok(Updated {
-            flag,
-            invalidated: Some(told),
+    ) -> Result<Changed<FlagRecord>, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        let definition = definition_in(&mut open, change).await?;
+        let before = live(open.flag(key).await?, key)?;
+        expected.check(before.revision)?;
+        let mut flag = before.flag.clone();
+        change.apply(&mut flag, definition);
+        let after = open.write_flag(key, &flag, false).await?;
+        let (from, to) = (state_of(&before), state_of(&after));
+        open.note(Some(key), Action::UpdateFlag, Some(from), Some(to))
+            .await?;
+        let invalidated = self.commit(open, environment, scope).await?;
+        Ok(Changed {
+            value: after,
+            invalidated,
         })
     }
 }
 
-fn report_untold(environment: &Environment, key: &FlagKey) {
-    error!(
-        domain = "config",
-        cache_invalidated = 0,
-        environment = environment.as_str(),
-        flag_key = key.as_str(),
-        "the change is committed but Redis could not be told; \
-         other instances may serve the old value until it is reconciled or expires"
-    );
+/// A flag that is in use.
+pub(super) fn live(found: Option<FlagRecord>, key: &FlagKey) -> Result<FlagRecord, Error> {
+    found
+        .filter(|record| record.archived_at.is_none())
+        .ok_or_else(|| Error::FlagNotFound(key.to_string()))
+}
+
+/// The definition of a change, checked against the settings of its environment.
+pub(super) async fn definition_in(
+    open: &mut Transaction,
+    change: &Change,
+) -> Result<Option<Definition>, Error> {
+    let Some(Some(text)) = &change.definition else {
+        return Ok(None);
+    };
+    let settings = open.settings().await?.settings;
+    match Definition::validate(text, &settings) {
+        Ok(definition) => Ok(Some(definition)),
+        Err(problems) => {
+            let mut complaints = Complaints::default();
+            for found in problems {
+                let place = format!("definition{}", found.at);
+                complaints.add(&place, found.problem);
+            }
+            Err(Error::Invalid(complaints))
+        }
+    }
 }

@@ -1,20 +1,35 @@
 //! The steps that bring a database to the newest version, each in a transaction of its own.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 /// Every step, in order. A step that has run anywhere is never edited.
-const STEPS: [(i32, &str, &str); 2] = [
+const STEPS: [(i32, &str, &str); 3] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
         "revisions",
         include_str!("migrations/0002_revisions.sql"),
     ),
+    (
+        3,
+        "management",
+        include_str!("migrations/0003_management.sql"),
+    ),
 ];
 
 /// Two migrations at once would trip over each other; this names the lock they queue at. The number
 /// is arbitrary ("PNN" in ASCII) and only has to be ours.
 const LOCK: i64 = 0x50_4e_4e;
+
+/// How often a step is tried while the old service's transactions are in its way. A step waits a few
+/// seconds at most each time, since everybody else waits behind it; together that is well within the
+/// five minutes that the function `migrate` has.
+const ATTEMPTS: u32 = 5;
+/// Between two attempts those who waited behind the step get their turn.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs the steps that have not run. Says how many those were.
 ///
@@ -50,11 +65,35 @@ async fn run_missing(client: &Client) -> Result<usize, tokio_postgres::Error> {
         let text = format!(
             "begin;\n{sql}\ninsert into pennon_migrations (step, name) values ({step}, '{name}');\ncommit;"
         );
-        if let Err(error) = client.batch_execute(&text).await {
-            client.batch_execute("rollback").await?;
-            return Err(error);
-        }
+        run_step(client, step, &text).await?;
         applied += 1;
     }
     Ok(applied)
+}
+
+async fn run_step(client: &Client, step: i32, text: &str) -> Result<(), tokio_postgres::Error> {
+    let mut attempt = 1;
+    loop {
+        let Err(error) = client.batch_execute(text).await else {
+            return Ok(());
+        };
+        client.batch_execute("rollback").await?;
+        let in_the_way = [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+        ];
+        let passes = error.code().is_some_and(|code| in_the_way.contains(code));
+        if !passes || attempt == ATTEMPTS {
+            return Err(error);
+        }
+        tracing::warn!(
+            domain = "config",
+            step,
+            attempt,
+            error = %error,
+            "a transaction is in the way of a migration; trying again"
+        );
+        attempt += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
 }

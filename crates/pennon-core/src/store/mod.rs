@@ -1,18 +1,28 @@
 //! Where flags live: PostgreSQL, or a file for local use.
+//!
+//! Reads are questions to [`Store`]; every change goes through a [`Transaction`]. Both kinds of store
+//! only keep and give back; what a change means is decided in `service`, once for both.
 
 mod embedded;
 mod migrations;
 mod postgres;
 mod postgres_pool;
 mod postgres_url;
+mod record;
+mod transaction;
 
 use std::time::Duration;
 
-use pennon_eval::{Flag, FlagKey, Rollout};
+use pennon_eval::FlagKey;
 
 pub use embedded::EmbeddedStore;
 pub use postgres::PostgresStore;
 pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
+pub use record::{
+    Action, AuditEntry, EnvironmentRecord, FlagQuery, FlagRecord, FlagRecords, KeyRecord,
+    OverrideRecord, Page, Paged, SettingsRecord,
+};
+pub use transaction::Transaction;
 
 use crate::environment::Environment;
 use crate::error::Error;
@@ -33,19 +43,9 @@ pub enum Store {
     Absent(String),
 }
 
-/// What an admin wants to be different. `None` keeps what is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Change {
-    /// On or off.
-    pub enabled: Option<bool>,
-    /// How many.
-    pub rollout_percentage: Option<Rollout>,
-    /// What for.
-    pub description: Option<String>,
-}
-
 /// A snapshot, unless the caller already has it.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is moved once, out of here")]
 pub enum Fresh {
     /// The environment is still at the revision that the caller named.
     Unchanged,
@@ -53,72 +53,123 @@ pub enum Fresh {
     Changed(Snapshot),
 }
 
-/// A change that is made and not committed. Dropping it takes it back.
-pub enum Pending {
-    /// In a PostgreSQL transaction.
-    Postgres(postgres::PendingChange),
-    /// In memory.
-    Embedded(embedded::PendingChange),
+/// Asks whichever store there is. All questions fail alike where there is none.
+macro_rules! ask {
+    ($store:expr, $kept:ident => $question:expr) => {
+        match $store {
+            Store::Postgres($kept) => $question.await,
+            Store::Embedded($kept) => $question,
+            Store::Absent(why) => Err(Error::Unavailable(why.clone())),
+        }
+    };
 }
 
+/// Every question fails with [`Error::Unavailable`] when the store does not answer in time.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of them")]
 impl Store {
-    /// The flags of an environment, or that they have not changed since `known`, in one consistent
-    /// read.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer in time.
+    /// The state of an environment, or that it has not changed since `known`, in one consistent read.
     pub async fn snapshot(
         &self,
         environment: &Environment,
         known: Option<Revision>,
     ) -> Result<Fresh, Error> {
-        match self {
-            Self::Postgres(store) => store.snapshot(environment, known).await,
-            Self::Embedded(store) => store.snapshot(environment, known),
-            Self::Absent(why) => Err(Error::Unavailable(why.clone())),
-        }
+        ask!(self, store => store.snapshot(environment, known))
     }
 
-    /// Every environment that has, or has had, a flag.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer in time.
+    /// Every environment that there is, by name, with its revision.
     pub async fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
-        match self {
-            Self::Postgres(store) => store.environments().await,
-            Self::Embedded(store) => store.environments(),
-            Self::Absent(why) => Err(Error::Unavailable(why.clone())),
-        }
+        ask!(self, store => store.environments())
     }
 
-    /// Makes a change, ready to commit. `None` when there is no such flag.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer in time.
-    pub async fn begin(
+    /// The same with what admins want to know of each.
+    pub async fn list_environments(&self) -> Result<Vec<EnvironmentRecord>, Error> {
+        ask!(self, store => store.list_environments())
+    }
+
+    /// The settings of an environment; the defaults when nobody has set any.
+    pub async fn settings(&self, environment: &Environment) -> Result<SettingsRecord, Error> {
+        ask!(self, store => store.settings(environment))
+    }
+
+    /// A flag, archived or not.
+    pub async fn find_flag(
         &self,
         environment: &Environment,
         key: &FlagKey,
-        change: &Change,
-    ) -> Result<Option<Pending>, Error> {
+    ) -> Result<Option<FlagRecord>, Error> {
+        ask!(self, store => store.find_flag(environment, key))
+    }
+
+    /// Flags by key.
+    pub async fn list_flags(
+        &self,
+        environment: &Environment,
+        query: &FlagQuery,
+    ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
+        ask!(self, store => store.list_flags(environment, query))
+    }
+
+    /// The overrides of a flag, newest first; `None` when there is no such flag in use.
+    pub async fn list_overrides(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        page: Page,
+    ) -> Result<Option<Paged<OverrideRecord>>, Error> {
+        ask!(self, store => store.list_overrides(environment, key, page))
+    }
+
+    /// The audit of a flag, or of a whole environment, newest first.
+    pub async fn list_audit(
+        &self,
+        environment: &Environment,
+        key: Option<&FlagKey>,
+        page: Page,
+    ) -> Result<Paged<AuditEntry>, Error> {
+        ask!(self, store => store.list_audit(environment, key, page))
+    }
+
+    /// One entry of a flag's audit.
+    pub async fn find_audit(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        id: i64,
+    ) -> Result<Option<AuditEntry>, Error> {
+        ask!(self, store => store.find_audit(environment, key, id))
+    }
+
+    /// Begins to change an environment, on behalf of that actor.
+    pub async fn begin(
+        &self,
+        environment: &Environment,
+        actor: &str,
+    ) -> Result<Transaction, Error> {
         match self {
             Self::Postgres(store) => {
-                let pending = store.begin(environment, key, change).await?;
-                Ok(pending.map(Pending::Postgres))
+                let begun = store.begin(environment, actor).await?;
+                Ok(Transaction::Postgres(begun))
             }
             Self::Embedded(store) => {
-                let pending = store.begin(environment, key, change)?;
-                Ok(pending.map(Pending::Embedded))
+                let begun = store.begin(environment, actor).await?;
+                Ok(Transaction::Embedded(begun))
             }
             Self::Absent(why) => Err(Error::Unavailable(why.clone())),
         }
     }
 
-    /// Brings the tables to the newest version. Says how many steps that took.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the database cannot be reached, [`Error::Internal`] when a step
-    /// fails.
+    /// Whether the last read failed and none has succeeded since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        match self {
+            Self::Postgres(store) => store.is_failing(),
+            Self::Embedded(_) => false,
+            Self::Absent(_) => true,
+        }
+    }
+
+    /// Brings the tables to the newest version. Says how many steps that took. Fails with
+    /// [`Error::Internal`] when a step does.
     pub async fn migrate(&self) -> Result<usize, Error> {
         match self {
             Self::Postgres(store) => store.migrate().await,
@@ -127,29 +178,13 @@ impl Store {
         }
     }
 
-    /// Whether the store answers, for a health check.
-    ///
-    /// # Errors
-    /// A sentence for the log, without secrets.
+    /// Whether the store answers, for a health check. The error is a sentence for the log, without
+    /// secrets.
     pub async fn ping(&self, within: Duration) -> Result<(), String> {
         match self {
             Self::Postgres(store) => store.ping(within).await,
             Self::Embedded(_) => Ok(()),
             Self::Absent(why) => Err(why.clone()),
-        }
-    }
-}
-
-impl Pending {
-    /// Commits. Gives the flag as it is from now on.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the outcome is unknown: the commit may still happen, within
-    /// [`COMMIT_WITHIN`].
-    pub async fn commit(self) -> Result<Flag, Error> {
-        match self {
-            Self::Postgres(pending) => pending.commit().await,
-            Self::Embedded(pending) => pending.commit(),
         }
     }
 }

@@ -6,7 +6,12 @@
 local key = KEYS[1]
 local kind = redis.call('TYPE', key)['ok']
 if kind == 'hash' and redis.call('HEXISTS', key, '__rev') == 1 then
-  return {'entry', redis.call('PTTL', key), redis.call('HGETALL', key)}
+  if redis.call('HEXISTS', key, '__env') == 1 then
+    return {'entry', redis.call('PTTL', key), redis.call('HGETALL', key)}
+  end
+  -- Version 0.1 has filled it and has left out what it does not know of.
+  redis.pcall('DEL', key)
+  kind = 'none'
 end
 
 local clock = redis.call('TIME')

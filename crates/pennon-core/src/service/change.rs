@@ -1,0 +1,121 @@
+//! What every change has in common: a transaction, and the cache told before and after its commit.
+
+use serde_json::{Value, json};
+use tracing::error;
+
+use super::{FlagService, Scope};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::store::{FlagRecord, Transaction};
+
+/// What became of a change.
+#[derive(Debug)]
+pub struct Changed<T> {
+    /// What there is from now on.
+    pub value: T,
+    /// Whether every instance reads it from now on. `None` without a shared cache, where every
+    /// instance asks the database anyway.
+    pub invalidated: Option<bool>,
+}
+
+/// Which state a caller wants to change (`If-Match`), so that nobody overwrites unseen what somebody
+/// else has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// The caller does not say.
+    Unsaid,
+    /// Whatever it is.
+    Any,
+    /// One of these revisions.
+    OneOf(Vec<i64>),
+}
+
+impl Expected {
+    /// Checks the state that is there.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] when it is another than the caller knows.
+    pub fn check(&self, revision: i64) -> Result<(), Error> {
+        match self {
+            Self::Unsaid | Self::Any => Ok(()),
+            Self::OneOf(revisions) if revisions.contains(&revision) => Ok(()),
+            Self::OneOf(_) => Err(Error::Changed),
+        }
+    }
+
+    /// Insists that the caller says something.
+    ///
+    /// # Errors
+    /// [`Error::StateNotNamed`] when it does not.
+    pub fn must_be_said(&self) -> Result<(), Error> {
+        match self {
+            Self::Unsaid => Err(Error::StateNotNamed),
+            Self::Any | Self::OneOf(_) => Ok(()),
+        }
+    }
+}
+
+impl FlagService {
+    /// Begins to change an environment.
+    pub(super) async fn begin(
+        &self,
+        environment: &Environment,
+        actor: &str,
+    ) -> Result<Transaction, Error> {
+        self.store.begin(environment, actor).await
+    }
+
+    /// Commits, tells the cache, and says whether it could be told.
+    pub(super) async fn commit(
+        &self,
+        open: Transaction,
+        environment: &Environment,
+        scope: &Scope,
+    ) -> Result<Option<bool>, Error> {
+        let Some(cache) = &self.cache else {
+            open.commit().await?;
+            return Ok(None);
+        };
+        let first_half = scope.budget.half();
+        let mark = cache.block(environment, &first_half, &scope.trace).await;
+        scope.budget.give_back(&first_half);
+        if let Err(error) = open.commit().await {
+            // The outcome is unknown. A mark that is set stays, and runs out after the commit can no
+            // longer happen; without one, what may be wrong by now is dropped.
+            if !mark.is_set() {
+                cache
+                    .unblock(environment, mark, &scope.budget, &scope.trace)
+                    .await;
+            }
+            return Err(error);
+        }
+        let told = cache
+            .unblock(environment, mark, &scope.budget, &scope.trace)
+            .await;
+        scope.trace.invalidated(told);
+        if !told {
+            report_untold(environment, scope);
+        }
+        Ok(Some(told))
+    }
+}
+
+/// A flag as the audit keeps it: all that an admin can set, so that it can be put back.
+pub(super) fn state_of(record: &FlagRecord) -> Value {
+    let mut state = serde_json::to_value(&record.flag).unwrap_or_default();
+    if let (Some(fields), true) = (state.as_object_mut(), record.archived_at.is_some()) {
+        fields.insert("archived".to_owned(), json!(true));
+    }
+    state
+}
+
+fn report_untold(environment: &Environment, scope: &Scope) {
+    error!(
+        domain = "config",
+        cache_invalidated = 0,
+        environment = environment.as_str(),
+        flag_key = scope.trace.facts().flag_key.unwrap_or_default(),
+        "the change is committed but Redis could not be told; \
+         other instances may serve the old value until it is reconciled or expires"
+    );
+}

@@ -1,0 +1,325 @@
+//! A change that waits for its commit: made on a copy, written as a whole.
+
+use std::time::{Duration, SystemTime};
+
+use pennon_eval::{Flag, FlagKey, Settings};
+use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
+
+use super::EmbeddedStore;
+use super::contents::{Archived, Contents, OverrideNote, Times, digest_of};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::snapshot::Revision;
+use crate::store::record::{
+    Action, AuditEntry, FlagRecord, FlagRecords, OverrideRecord, SettingsRecord,
+};
+
+/// The file keeps this many lines of audit per environment; it is read and written whole.
+const LONGEST_AUDIT: usize = 1_000;
+
+/// A copy of the contents, and the right to be the only one who changes them.
+pub struct Transaction {
+    store: EmbeddedStore,
+    environment: Environment,
+    actor: String,
+    contents: Contents,
+    based_on: Revision,
+    _alone: OwnedMutexGuard<()>,
+}
+
+impl EmbeddedStore {
+    pub(in crate::store) async fn begin(
+        &self,
+        environment: &Environment,
+        actor: &str,
+    ) -> Result<Transaction, Error> {
+        let alone = self.writing.clone().lock_owned().await;
+        let inner = self.current()?;
+        Ok(Transaction {
+            contents: inner.contents.clone(),
+            based_on: inner.revision,
+            store: self.clone(),
+            environment: environment.clone(),
+            actor: actor.to_owned(),
+            _alone: alone,
+        })
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the same steps as in a database, where each can fail"
+)]
+impl Transaction {
+    pub(in crate::store) fn flag(&mut self, key: &FlagKey) -> Result<Option<FlagRecord>, Error> {
+        Ok(self.contents.flag(self.environment.as_str(), key))
+    }
+
+    pub(in crate::store) fn flags(&mut self) -> Result<FlagRecords, Error> {
+        Ok(self.contents.flags(self.environment.as_str()))
+    }
+
+    pub(in crate::store) fn insert_flag(
+        &mut self,
+        key: &FlagKey,
+        flag: &Flag,
+    ) -> Result<FlagRecord, Error> {
+        let name = self.environment.as_str();
+        if self.contents.flag(name, key).is_some() {
+            return Err(Error::Conflict(format!("There is a flag '{key}' already")));
+        }
+        let now = Some(SystemTime::now());
+        let times = Times {
+            created_at: now,
+            updated_at: now,
+        };
+        self.contents.beside(name).times.insert(key.clone(), times);
+        let flags = self.contents.environments.entry(name.to_owned());
+        flags.or_default().insert(key.clone(), flag.clone());
+        self.must_find(key)
+    }
+
+    pub(in crate::store) fn write_flag(
+        &mut self,
+        key: &FlagKey,
+        flag: &Flag,
+        archived: bool,
+    ) -> Result<FlagRecord, Error> {
+        let before = self.must_find(key)?;
+        let name = self.environment.as_str();
+        let overrides = self.contents.overrides(name, key);
+        let flag = Flag {
+            overrides: overrides
+                .into_iter()
+                .map(|record| (record.user_id, record.kind))
+                .collect(),
+            ..flag.clone()
+        };
+        let live = self.contents.environments.entry(name.to_owned());
+        let live = live.or_default();
+        live.remove(key);
+        if !archived {
+            live.insert(key.clone(), flag.clone());
+        }
+        let beside = self.contents.beside(name);
+        beside.archived.remove(key);
+        if archived {
+            let archived_at = before.archived_at.or(Some(SystemTime::now()));
+            let archived = Archived { archived_at, flag };
+            beside.archived.insert(key.clone(), archived);
+        }
+        let times = beside.times.entry(key.clone()).or_default();
+        times.updated_at = Some(SystemTime::now());
+        self.must_find(key)
+    }
+
+    pub(in crate::store) fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
+        let name = self.environment.as_str();
+        if let Some(flags) = self.contents.environments.get_mut(name) {
+            flags.remove(key);
+        }
+        let beside = self.contents.beside(name);
+        beside.archived.remove(key);
+        beside.times.remove(key);
+        beside.overrides.remove(key);
+        Ok(())
+    }
+
+    pub(in crate::store) fn overrides(
+        &mut self,
+        key: &FlagKey,
+    ) -> Result<Vec<OverrideRecord>, Error> {
+        Ok(self.contents.overrides(self.environment.as_str(), key))
+    }
+
+    pub(in crate::store) fn find_override(
+        &mut self,
+        key: &FlagKey,
+        user: &str,
+    ) -> Result<Option<OverrideRecord>, Error> {
+        let all = self.contents.overrides(self.environment.as_str(), key);
+        Ok(all.into_iter().find(|record| record.user_id == user))
+    }
+
+    pub(in crate::store) fn put_override(
+        &mut self,
+        key: &FlagKey,
+        wanted: &OverrideRecord,
+    ) -> Result<OverrideRecord, Error> {
+        let before = self.find_override(key, &wanted.user_id)?;
+        let flag = self.stored_flag(key)?;
+        let user = wanted.user_id.clone();
+        flag.overrides.insert(user.clone(), wanted.kind.clone());
+        let created_at = match before {
+            Some(before) => before.created_at,
+            None => Some(SystemTime::now()),
+        };
+        let note = OverrideNote {
+            reason: wanted.reason.clone(),
+            created_by: wanted.created_by.clone(),
+            created_at,
+        };
+        let beside = self.contents.beside(self.environment.as_str());
+        let notes = beside.overrides.entry(key.clone());
+        notes.or_default().insert(user, note);
+        Ok(OverrideRecord {
+            created_at,
+            ..wanted.clone()
+        })
+    }
+
+    pub(in crate::store) fn delete_override(
+        &mut self,
+        key: &FlagKey,
+        user: &str,
+    ) -> Result<(), Error> {
+        self.stored_flag(key)?.overrides.remove(user);
+        let beside = self.contents.beside(self.environment.as_str());
+        if let Some(notes) = beside.overrides.get_mut(key) {
+            notes.remove(user);
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) fn wait_for_override_change(
+        &mut self,
+        key: &FlagKey,
+        limit: u32,
+        window: Duration,
+    ) -> Result<Option<Duration>, Error> {
+        let now = SystemTime::now();
+        let audit = &self.contents.beside(self.environment.as_str()).audit;
+        let nth = usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(1);
+        let oldest = audit
+            .iter()
+            .rev()
+            .filter(|entry| {
+                entry.flag_key.as_deref() == Some(key.as_str())
+                    && ["override.set", "override.delete"].contains(&entry.action.as_str())
+            })
+            .nth(nth);
+        Ok(oldest.and_then(|entry| {
+            let age = now.duration_since(entry.at).unwrap_or_default();
+            window.checked_sub(age)
+        }))
+    }
+
+    pub(in crate::store) fn settings(&mut self) -> Result<SettingsRecord, Error> {
+        Ok(super::settings_in(
+            &self.contents,
+            self.environment.as_str(),
+        ))
+    }
+
+    pub(in crate::store) fn write_settings(
+        &mut self,
+        settings: &Settings,
+    ) -> Result<SettingsRecord, Error> {
+        let name = self.environment.as_str();
+        self.contents.beside(name).settings = settings.clone();
+        // So that the environment is there, and can be seen in the file, without a flag.
+        let flags = self.contents.environments.entry(name.to_owned());
+        flags.or_default();
+        self.settings()
+    }
+
+    pub(in crate::store) fn environment_revision(&mut self) -> Result<Option<Revision>, Error> {
+        let name = self.environment.as_str();
+        let known = self.contents.environments.contains_key(name);
+        Ok(known.then_some(self.based_on))
+    }
+
+    /// The commit raises it, whatever it brings.
+    pub(in crate::store) fn raise_revision(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub(in crate::store) fn note(
+        &mut self,
+        key: Option<&FlagKey>,
+        action: Action,
+        before: Option<Value>,
+        after: Option<Value>,
+    ) -> Result<(), Error> {
+        let action = serde_json::to_value(action)
+            .ok()
+            .and_then(|name| name.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let newest = self
+            .contents
+            .beside
+            .values()
+            .flat_map(|beside| &beside.audit)
+            .map(|entry| entry.id)
+            .max();
+        let entry = AuditEntry {
+            id: newest.unwrap_or(0) + 1,
+            environment: self.environment.to_string(),
+            flag_key: key.map(ToString::to_string),
+            action,
+            actor: self.actor.clone(),
+            at: SystemTime::now(),
+            before,
+            after,
+        };
+        let audit = &mut self.contents.beside(self.environment.as_str()).audit;
+        audit.push(entry);
+        if audit.len() > LONGEST_AUDIT {
+            audit.remove(0);
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) fn commit(self) -> Result<(), Error> {
+        let mut inner = self.store.current()?;
+        if inner.revision != self.based_on {
+            return Err(Error::Unavailable(
+                "somebody has edited the file meanwhile".to_owned(),
+            ));
+        }
+        let before = std::mem::replace(&mut inner.contents, self.contents);
+        if let Err(error) = inner.write() {
+            // What is not in the file has not happened.
+            inner.contents = before;
+            return Err(Error::Unavailable(error));
+        }
+        Ok(())
+    }
+
+    fn must_find(&self, key: &FlagKey) -> Result<FlagRecord, Error> {
+        self.contents
+            .flag(self.environment.as_str(), key)
+            .ok_or_else(|| Error::FlagNotFound(key.to_string()))
+    }
+
+    /// The flag with its overrides, wherever it stands.
+    fn stored_flag(&mut self, key: &FlagKey) -> Result<&mut Flag, Error> {
+        let name = self.environment.as_str();
+        let live = self
+            .contents
+            .environments
+            .get_mut(name)
+            .and_then(|flags| flags.get_mut(key));
+        if let Some(flag) = live {
+            return Ok(flag);
+        }
+        let beside = self.contents.beside.get_mut(name);
+        beside
+            .and_then(|beside| beside.archived.get_mut(key))
+            .map(|archived| &mut archived.flag)
+            .ok_or_else(|| Error::FlagNotFound(key.to_string()))
+    }
+}
+
+/// A revision of settings where nobody counts.
+pub(super) fn settings_revision(settings: &Settings) -> i64 {
+    if *settings == Settings::default() {
+        0
+    } else {
+        digest_of(settings)
+    }
+}

@@ -1,0 +1,124 @@
+//! Who changed what.
+
+use pennon_eval::FlagKey;
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::{PostgresStore, Transaction, count, damaged};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::store::{Action, AuditEntry, Page, Paged};
+
+const COLUMNS: &str =
+    "id, environment, flag_key, action, actor, at, before::text as before, after::text as after";
+
+impl PostgresStore {
+    pub(in crate::store) async fn list_audit(
+        &self,
+        environment: &Environment,
+        key: Option<&FlagKey>,
+        page: Page,
+    ) -> Result<Paged<AuditEntry>, Error> {
+        let chosen = "from pennon_audit
+            where environment = $1 and ($2::text is null or flag_key = $2)";
+        let statement = format!(
+            "select counted.total, page.*
+             from (select count(*) as total {chosen}) as counted
+             left join (
+               select {COLUMNS} {chosen} order by id desc limit $3 offset $4
+             ) as page on true
+             order by page.id desc"
+        );
+        let parameters: [super::Parameter<'_>; 4] = [
+            (&environment.as_str(), Type::TEXT),
+            (&key.map(FlagKey::as_str), Type::TEXT),
+            (&i64::from(page.size), Type::INT8),
+            (&page.offset(), Type::INT8),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        let mut items = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if row.get::<_, Option<i64>>("id").is_some() {
+                items.push(entry_of(row)?);
+            }
+        }
+        let total = rows.first().map_or(0, |row| count(row, "total"));
+        Ok(Paged { items, total })
+    }
+
+    pub(in crate::store) async fn find_audit(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        id: i64,
+    ) -> Result<Option<AuditEntry>, Error> {
+        let statement = format!(
+            "select {COLUMNS} from pennon_audit
+             where id = $1 and environment = $2 and flag_key = $3"
+        );
+        let parameters: [super::Parameter<'_>; 3] = [
+            (&id, Type::INT8),
+            (&environment.as_str(), Type::TEXT),
+            (&key.as_str(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        rows.first().map(entry_of).transpose()
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn note(
+        &mut self,
+        key: Option<&FlagKey>,
+        action: Action,
+        before: Option<Value>,
+        after: Option<Value>,
+    ) -> Result<(), Error> {
+        let action = name_of(action)?;
+        let text = |value: Option<Value>| value.map(|value| value.to_string());
+        let parameters: [super::Parameter<'_>; 6] = [
+            (&self.environment(), Type::TEXT),
+            (&key.map(FlagKey::as_str), Type::TEXT),
+            (&action, Type::TEXT),
+            (&self.actor(), Type::TEXT),
+            (&text(before), Type::TEXT),
+            (&text(after), Type::TEXT),
+        ];
+        self.rows(
+            "insert into pennon_audit (environment, flag_key, action, actor, before, after)
+             values ($1, $2, $3, $4, $5::json, $6::json)",
+            &parameters,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+fn name_of(action: impl Serialize) -> Result<String, Error> {
+    match serde_json::to_value(action) {
+        Ok(Value::String(name)) => Ok(name),
+        Ok(_) => Err(Error::Internal("an action without a name".to_owned())),
+        Err(error) => Err(damaged(&error)),
+    }
+}
+
+fn entry_of(row: &Row) -> Result<AuditEntry, Error> {
+    let value = |column: &str| -> Result<Option<Value>, Error> {
+        row.get::<_, Option<&str>>(column)
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| damaged(&error))
+    };
+    Ok(AuditEntry {
+        id: row.get("id"),
+        environment: row.get("environment"),
+        flag_key: row.get("flag_key"),
+        action: row.get("action"),
+        actor: row.get("actor"),
+        at: row.get("at"),
+        before: value("before")?,
+        after: value("after")?,
+    })
+}

@@ -1,0 +1,137 @@
+//! Environments: which there are, and what holds for all flags of one.
+
+use pennon_eval::Settings;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::snapshot::settings_of;
+use super::{PostgresStore, Transaction, count, damaged};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::snapshot::Revision;
+use crate::store::{EnvironmentRecord, SettingsRecord};
+
+const SETTINGS: &str = "select settings::text as settings, revision
+    from pennon_environment_settings where environment = $1";
+
+impl PostgresStore {
+    pub(in crate::store) async fn environments(
+        &self,
+    ) -> Result<Vec<(Environment, Revision)>, Error> {
+        let rows = self
+            .rows(
+                "select environment, revision from pennon_environments order by environment",
+                &[],
+            )
+            .await?;
+        // A name that no request can ask for is no environment to us.
+        let environments = rows.iter().filter_map(|row| {
+            let name = Environment::parse(row.get("environment")).ok()?;
+            Some((name, Revision(row.get("revision"))))
+        });
+        Ok(environments.collect())
+    }
+
+    pub(in crate::store) async fn list_environments(
+        &self,
+    ) -> Result<Vec<EnvironmentRecord>, Error> {
+        let statement = "
+            select known.environment, known.revision, common.settings::text as settings,
+                   counted.flags, counted.archived
+            from pennon_environments as known
+            left join pennon_environment_settings as common using (environment)
+            left join lateral (
+              select count(*) filter (where archived_at is null) as flags,
+                     count(*) filter (where archived_at is not null) as archived
+              from feature_flags as flag where flag.environment = known.environment
+            ) as counted on true
+            order by known.environment collate \"C\"";
+        let rows = self.rows(statement, &[]).await?;
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let Ok(environment) = Environment::parse(row.get("environment")) else {
+                continue;
+            };
+            records.push(EnvironmentRecord {
+                environment,
+                revision: Revision(row.get("revision")),
+                flags: count(row, "flags"),
+                archived: count(row, "archived"),
+                fractional: settings_of(row.get("settings"))?.fractional,
+            });
+        }
+        Ok(records)
+    }
+
+    pub(in crate::store) async fn settings(
+        &self,
+        environment: &Environment,
+    ) -> Result<SettingsRecord, Error> {
+        let rows = self
+            .rows(SETTINGS, &[(&environment.as_str(), Type::TEXT)])
+            .await?;
+        record_of(rows.first())
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn settings(&mut self) -> Result<SettingsRecord, Error> {
+        let statement = format!("{SETTINGS} for update");
+        let rows = self
+            .rows(&statement, &[(&self.environment(), Type::TEXT)])
+            .await?;
+        record_of(rows.first())
+    }
+
+    pub(in crate::store) async fn write_settings(
+        &mut self,
+        settings: &Settings,
+    ) -> Result<SettingsRecord, Error> {
+        let text = serde_json::to_string(settings).map_err(|error| damaged(&error))?;
+        let rows = self
+            .rows(
+                "insert into pennon_environment_settings (environment, settings)
+                 values ($1, $2::json)
+                 on conflict (environment) do update
+                   set settings = excluded.settings, updated_at = now()
+                 returning settings::text as settings, revision",
+                &[(&self.environment(), Type::TEXT), (&text, Type::TEXT)],
+            )
+            .await?;
+        record_of(rows.first())
+    }
+
+    pub(in crate::store) async fn environment_revision(
+        &mut self,
+    ) -> Result<Option<Revision>, Error> {
+        let rows = self
+            .rows(
+                "select revision from pennon_environments where environment = $1 for update",
+                &[(&self.environment(), Type::TEXT)],
+            )
+            .await?;
+        Ok(rows.first().map(|row| Revision(row.get("revision"))))
+    }
+
+    pub(in crate::store) async fn raise_revision(&mut self) -> Result<(), Error> {
+        self.rows(
+            "insert into pennon_environments as known (environment, revision)
+             values ($1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)
+             on conflict (environment) do update
+               set revision = greatest(known.revision + 1, excluded.revision), changed_at = now()",
+            &[(&self.environment(), Type::TEXT)],
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+fn record_of(row: Option<&Row>) -> Result<SettingsRecord, Error> {
+    match row {
+        Some(row) => Ok(SettingsRecord {
+            settings: settings_of(row.get("settings"))?,
+            revision: row.get("revision"),
+        }),
+        None => Ok(SettingsRecord::default()),
+    }
+}

@@ -1,0 +1,250 @@
+//! Flags as admins see them: archived ones too, with revision and times, without overrides.
+
+use std::collections::BTreeMap;
+
+use pennon_eval::{Definition, Flag, FlagKey, Rollout};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::{PostgresStore, Transaction, count, damaged};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::store::{FlagQuery, FlagRecord, FlagRecords, Paged};
+
+const COLUMNS: &str = "flag_key, enabled, rollout_percentage, description, salt,
+    definition::text as definition, archived_at, revision, created_at, updated_at";
+
+impl PostgresStore {
+    pub(in crate::store) async fn find_flag(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<FlagRecord>, Error> {
+        let statement =
+            format!("select {COLUMNS} from feature_flags where flag_key = $1 and environment = $2");
+        let parameters: [super::Parameter<'_>; 2] = [
+            (&key.as_str(), Type::TEXT),
+            (&environment.as_str(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        rows.first().map(record_of).transpose()
+    }
+
+    pub(in crate::store) async fn list_flags(
+        &self,
+        environment: &Environment,
+        query: &FlagQuery,
+    ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
+        // `position` looks for the text as it is: nothing in it is a pattern.
+        let chosen = "from feature_flags
+            where environment = $1 and (archived_at is not null) = $2
+              and ($3 = '' or position(lower($3) in lower(flag_key)) > 0
+                           or position(lower($3) in lower(coalesce(description, ''))) > 0)";
+        let statement = format!(
+            "with chosen as (select {COLUMNS} {chosen})
+             select counted.total, page.*
+             from (select count(*) as total from chosen) as counted
+             left join (
+               select * from chosen order by flag_key collate \"C\" limit $4 offset $5
+             ) as page on true
+             order by flag_key collate \"C\""
+        );
+        let parameters: [super::Parameter<'_>; 5] = [
+            (&environment.as_str(), Type::TEXT),
+            (&query.archived, Type::BOOL),
+            (&query.search, Type::TEXT),
+            (&i64::from(query.page.size), Type::INT8),
+            (&query.page.offset(), Type::INT8),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        let mut items = Vec::with_capacity(rows.len());
+        for row in &rows {
+            items.extend(keyed_record_of(row)?);
+        }
+        let total = rows.first().map_or(0, |row| count(row, "total"));
+        Ok(Paged { items, total })
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn flag(
+        &mut self,
+        key: &FlagKey,
+    ) -> Result<Option<FlagRecord>, Error> {
+        let statement = format!(
+            "select {COLUMNS} from feature_flags where flag_key = $1 and environment = $2
+             for no key update"
+        );
+        let rows = self
+            .rows(
+                &statement,
+                &[
+                    (&key.as_str(), Type::TEXT),
+                    (&self.environment(), Type::TEXT),
+                ],
+            )
+            .await?;
+        rows.first().map(record_of).transpose()
+    }
+
+    pub(in crate::store) async fn flags(&mut self) -> Result<FlagRecords, Error> {
+        let statement = format!(
+            "select {COLUMNS} from feature_flags where environment = $1
+             order by flag_key for no key update"
+        );
+        let rows = self
+            .rows(&statement, &[(&self.environment(), Type::TEXT)])
+            .await?;
+        let mut records = BTreeMap::new();
+        for row in &rows {
+            records.extend(keyed_record_of(row)?);
+        }
+        Ok(records)
+    }
+
+    pub(in crate::store) async fn insert_flag(
+        &mut self,
+        key: &FlagKey,
+        flag: &Flag,
+    ) -> Result<FlagRecord, Error> {
+        let statement = format!(
+            "insert into feature_flags
+               (flag_key, environment, enabled, rollout_percentage, description, salt, definition,
+                created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, $7::json,
+                     now() at time zone 'utc', now() at time zone 'utc')
+             returning {COLUMNS}"
+        );
+        self.put_flag(&statement, key, flag, None)
+            .await
+            .map_err(|error| match error {
+                Refused::ByDatabase(SqlState::UNIQUE_VIOLATION) => {
+                    Error::Conflict(format!("There is a flag '{key}' already"))
+                }
+                Refused::ByDatabase(code) => {
+                    Error::Internal(format!("a flag was refused: {}", code.code()))
+                }
+                Refused::Otherwise(error) => error,
+            })
+    }
+
+    pub(in crate::store) async fn write_flag(
+        &mut self,
+        key: &FlagKey,
+        flag: &Flag,
+        archived: bool,
+    ) -> Result<FlagRecord, Error> {
+        let statement = format!(
+            "update feature_flags
+             set enabled = $3, rollout_percentage = $4, description = $5, salt = $6,
+                 definition = $7::json,
+                 archived_at = case when $8 then coalesce(archived_at, now()) end,
+                 updated_at = now() at time zone 'utc'
+             where flag_key = $1 and environment = $2
+             returning {COLUMNS}"
+        );
+        self.put_flag(&statement, key, flag, Some(archived))
+            .await
+            .map_err(|error| match error {
+                Refused::ByDatabase(code) => {
+                    Error::Internal(format!("a flag was refused: {}", code.code()))
+                }
+                Refused::Otherwise(error) => error,
+            })
+    }
+
+    pub(in crate::store) async fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
+        self.rows(
+            "delete from feature_flags where flag_key = $1 and environment = $2",
+            &[
+                (&key.as_str(), Type::TEXT),
+                (&self.environment(), Type::TEXT),
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn put_flag(
+        &mut self,
+        statement: &str,
+        key: &FlagKey,
+        flag: &Flag,
+        archived: Option<bool>,
+    ) -> Result<FlagRecord, Refused> {
+        let percentage = i32::from(flag.rollout_percentage.percent());
+        let definition = flag
+            .definition
+            .as_ref()
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(|error| Refused::Otherwise(damaged(&error)))?;
+        let environment = self.environment();
+        let key = key.as_str();
+        let mut parameters: Vec<super::Parameter<'_>> = vec![
+            (&key, Type::TEXT),
+            (&environment, Type::TEXT),
+            (&flag.enabled, Type::BOOL),
+            (&percentage, Type::INT4),
+            (&flag.description, Type::TEXT),
+            (&flag.salt, Type::TEXT),
+            (&definition, Type::TEXT),
+        ];
+        if let Some(archived) = &archived {
+            parameters.push((archived, Type::BOOL));
+        }
+        let rows = self.try_rows(statement, &parameters).await?;
+        let row = rows.first().ok_or_else(|| {
+            Refused::Otherwise(Error::Internal("a flag was gone while locked".to_owned()))
+        })?;
+        record_of(row).map_err(Refused::Otherwise)
+    }
+}
+
+/// Why a statement did nothing.
+pub(super) enum Refused {
+    /// The database says no, for this reason.
+    ByDatabase(SqlState),
+    /// Anything else.
+    Otherwise(Error),
+}
+
+/// A flag without its overrides.
+pub(super) fn flag_of(row: &Row) -> Result<Flag, Error> {
+    let percentage: i32 = row.get("rollout_percentage");
+    let rollout_percentage = Rollout::parse(i64::from(percentage))
+        .map_err(|error| Error::Internal(error.to_string()))?;
+    let definition: Option<Definition> = row
+        .get::<_, Option<&str>>("definition")
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| damaged(&error))?;
+    Ok(Flag {
+        enabled: row.get("enabled"),
+        rollout_percentage,
+        description: row.get("description"),
+        salt: row.get("salt"),
+        definition,
+        overrides: BTreeMap::new(),
+    })
+}
+
+fn record_of(row: &Row) -> Result<FlagRecord, Error> {
+    Ok(FlagRecord {
+        flag: flag_of(row)?,
+        archived_at: row.get("archived_at"),
+        revision: row.get("revision"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+/// Nothing for the row of an empty page, and for a key that no request can name.
+fn keyed_record_of(row: &Row) -> Result<Option<(FlagKey, FlagRecord)>, Error> {
+    let text: Option<String> = row.get("flag_key");
+    match text.and_then(|text| FlagKey::parse(text).ok()) {
+        Some(key) => Ok(Some((key, record_of(row)?))),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,165 @@
+//! Flags in PostgreSQL: the only home of tokio-postgres and deadpool, with `migrations`,
+//! `postgres_pool` and `postgres_url` beside it. Here is how long anything may take; the questions are
+//! in a file per noun.
+
+mod audit;
+mod environments;
+mod flags;
+mod overrides;
+mod snapshot;
+mod transaction;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Object;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+pub(super) use transaction::Transaction;
+
+use super::migrations;
+use super::postgres_pool::Connections;
+use crate::breaker::{Breaker, Permit};
+use crate::config::DatabaseConfig;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::secrets::Secrets;
+
+/// A parameter of a statement, and its type: statements are sent in one round trip, without asking the
+/// database first what it makes of them.
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Flags in a PostgreSQL database.
+pub struct PostgresStore {
+    connections: Connections,
+    operation_timeout: Duration,
+    reads: Breaker,
+}
+
+impl PostgresStore {
+    /// Finds out where the database is, and connects when it is first needed.
+    pub async fn open(config: &DatabaseConfig, secrets: &Arc<Secrets>) -> Self {
+        Self {
+            connections: Connections::find(config, secrets).await,
+            operation_timeout: config.operation_timeout,
+            reads: Breaker::default(),
+        }
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.reads.is_open()
+    }
+
+    pub(super) async fn begin(
+        &self,
+        environment: &Environment,
+        actor: &str,
+    ) -> Result<Transaction, Error> {
+        let begin = async {
+            let client = self.connections.get().await?;
+            Transaction::begin(client, environment, actor, self.operation_timeout).await
+        };
+        self.in_time(begin).await
+    }
+
+    pub(super) async fn migrate(&self) -> Result<usize, Error> {
+        let client = self.connections.get().await?;
+        // A step may well take longer than a request.
+        client
+            .batch_execute("set statement_timeout = 0")
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let outcome = migrations::run(&client).await;
+        // The connection goes, and its settings with it.
+        drop(Object::take(client));
+        outcome.map_err(|error| Error::Internal(format!("migration failed: {}", chain(&error))))
+    }
+
+    pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {
+        let ping = async {
+            let client = match self.connections.get().await {
+                Ok(client) => client,
+                Err(Error::Unavailable(why)) => return Err(why),
+                Err(other) => return Err(other.to_string()),
+            };
+            client
+                .batch_execute("select 1")
+                .await
+                .map_err(|error| chain(&error))
+        };
+        tokio::time::timeout(within, ping)
+            .await
+            .unwrap_or_else(|_elapsed| Err("no answer in time".to_owned()))
+    }
+
+    /// The rows that a question leads to, past the breaker and in time.
+    async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        self.guarded(async {
+            let client = self.connections.get().await?;
+            client
+                .query_typed(statement, parameters)
+                .await
+                .map_err(|error| unavailable(&error))
+        })
+        .await
+    }
+
+    /// A read, past the breaker and in time.
+    async fn guarded<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if self.reads.permit(Instant::now()) == Permit::Refused {
+            return Err(Error::Unavailable(
+                "the database did not answer a moment ago".to_owned(),
+            ));
+        }
+        let outcome = self.in_time(read).await;
+        match &outcome {
+            Err(Error::Unavailable(_)) => self.reads.failed(Instant::now()),
+            Ok(_) | Err(_) => {
+                self.reads.succeeded();
+            }
+        }
+        outcome
+    }
+
+    /// Gives up when the client waits longer than the database should take. A connection that is
+    /// given up on is not used again: dropping the future drops it in the middle of a query, and
+    /// the check before its next use would wait behind that query.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.operation_timeout, work).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => {
+                self.connections.forget_idle();
+                Err(Error::Unavailable(
+                    "the database did not answer in time".to_owned(),
+                ))
+            }
+        }
+    }
+}
+
+/// A count as PostgreSQL gives it.
+fn count(row: &Row, column: &str) -> u64 {
+    u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
+}
+
+/// What is in the database and makes no sense is a defect, ours or somebody's who wrote there by hand.
+fn damaged(error: &dyn std::error::Error) -> Error {
+    Error::Internal(format!("a row makes no sense: {}", chain(error)))
+}
+
+pub(super) fn unavailable(error: &dyn std::error::Error) -> Error {
+    Error::Unavailable(format!("database: {}", chain(error)))
+}
+
+/// An error with its causes. PostgreSQL's own texts name tables and hosts, never a password.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

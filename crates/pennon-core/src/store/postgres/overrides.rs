@@ -1,0 +1,187 @@
+//! Exceptions for single users.
+
+use std::time::Duration;
+
+use pennon_eval::{FlagKey, Override};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::snapshot::override_of;
+use super::{PostgresStore, Transaction, count};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::store::{OverrideRecord, Page, Paged};
+
+const COLUMNS: &str = "user_id, override_type, variant, reason, created_by, created_at";
+/// The flag that a statement is about, by the parameters $1 and $2.
+const FLAG: &str = "(select id from feature_flags where flag_key = $1 and environment = $2)";
+
+impl PostgresStore {
+    pub(in crate::store) async fn list_overrides(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        page: Page,
+    ) -> Result<Option<Paged<OverrideRecord>>, Error> {
+        // One row without a user when the flag has none on this page, and no row without a flag.
+        let statement = "
+            select counted.total, page.*
+            from (
+              select id from feature_flags
+              where flag_key = $1 and environment = $2 and archived_at is null
+            ) as flag
+            cross join lateral (
+              select count(*) as total from feature_flag_user_overrides where flag_id = flag.id
+            ) as counted
+            left join lateral (
+              select id, user_id, override_type, variant, reason, created_by, created_at
+              from feature_flag_user_overrides where flag_id = flag.id
+              order by created_at desc nulls last, id limit $3 offset $4
+            ) as page on true
+            order by page.created_at desc nulls last, page.id";
+        let parameters: [super::Parameter<'_>; 4] = [
+            (&key.as_str(), Type::TEXT),
+            (&environment.as_str(), Type::TEXT),
+            (&i64::from(page.size), Type::INT8),
+            (&page.offset(), Type::INT8),
+        ];
+        let rows = self.rows(statement, &parameters).await?;
+        let Some(first) = rows.first() else {
+            return Ok(None);
+        };
+        let total = count(first, "total");
+        let mut items = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if row.get::<_, Option<&str>>("user_id").is_some() {
+                items.push(record_of(row)?);
+            }
+        }
+        Ok(Some(Paged { items, total }))
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn overrides(
+        &mut self,
+        key: &FlagKey,
+    ) -> Result<Vec<OverrideRecord>, Error> {
+        let statement = format!(
+            "select {COLUMNS} from feature_flag_user_overrides where flag_id = {FLAG}
+             order by created_at, id"
+        );
+        let parameters: [super::Parameter<'_>; 2] = [
+            (&key.as_str(), Type::TEXT),
+            (&self.environment(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        rows.iter().map(record_of).collect()
+    }
+
+    pub(in crate::store) async fn find_override(
+        &mut self,
+        key: &FlagKey,
+        user: &str,
+    ) -> Result<Option<OverrideRecord>, Error> {
+        let statement = format!(
+            "select {COLUMNS} from feature_flag_user_overrides
+             where flag_id = {FLAG} and user_id = $3"
+        );
+        let parameters: [super::Parameter<'_>; 3] = [
+            (&key.as_str(), Type::TEXT),
+            (&self.environment(), Type::TEXT),
+            (&user, Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        rows.first().map(record_of).transpose()
+    }
+
+    pub(in crate::store) async fn put_override(
+        &mut self,
+        key: &FlagKey,
+        wanted: &OverrideRecord,
+    ) -> Result<OverrideRecord, Error> {
+        let statement = format!(
+            "insert into feature_flag_user_overrides as known
+               (flag_id, user_id, override_type, variant, reason, created_by, created_at)
+             values ({FLAG}, $3, $4, $5, $6, $7, now() at time zone 'utc')
+             on conflict (flag_id, user_id) do update
+               set override_type = excluded.override_type, variant = excluded.variant,
+                   reason = excluded.reason, created_by = excluded.created_by
+             returning {COLUMNS}"
+        );
+        let (kind, variant) = match &wanted.kind {
+            Override::Include => ("include", None),
+            Override::Exclude => ("exclude", None),
+            Override::Variant(variant) => ("include", Some(variant)),
+        };
+        let parameters: [super::Parameter<'_>; 7] = [
+            (&key.as_str(), Type::TEXT),
+            (&self.environment(), Type::TEXT),
+            (&wanted.user_id, Type::TEXT),
+            (&kind, Type::TEXT),
+            (&variant, Type::TEXT),
+            (&wanted.reason, Type::TEXT),
+            (&wanted.created_by, Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        match rows.first() {
+            Some(row) => record_of(row),
+            None => Err(Error::Internal("an override left no row".to_owned())),
+        }
+    }
+
+    pub(in crate::store) async fn delete_override(
+        &mut self,
+        key: &FlagKey,
+        user: &str,
+    ) -> Result<(), Error> {
+        let statement = format!(
+            "delete from feature_flag_user_overrides where flag_id = {FLAG} and user_id = $3"
+        );
+        let parameters: [super::Parameter<'_>; 3] = [
+            (&key.as_str(), Type::TEXT),
+            (&self.environment(), Type::TEXT),
+            (&user, Type::TEXT),
+        ];
+        self.rows(&statement, &parameters).await?;
+        Ok(())
+    }
+
+    pub(in crate::store) async fn wait_for_override_change(
+        &mut self,
+        key: &FlagKey,
+        limit: u32,
+        window: Duration,
+    ) -> Result<Option<Duration>, Error> {
+        // The newest `limit` changes: when even the oldest of them lies in the window, it is full until
+        // that one leaves it.
+        let statement = "
+            select (extract(epoch from at - clock_timestamp()) + $5)::double precision as wait
+            from pennon_audit
+            where environment = $1 and flag_key = $2
+              and action in ('override.set', 'override.delete')
+              and at > clock_timestamp() - make_interval(secs => $5)
+            order by id desc
+            limit 1 offset $3 - $4";
+        let parameters: [super::Parameter<'_>; 5] = [
+            (&self.environment(), Type::TEXT),
+            (&key.as_str(), Type::TEXT),
+            (&i64::from(limit), Type::INT8),
+            (&1_i64, Type::INT8),
+            (&window.as_secs_f64(), Type::FLOAT8),
+        ];
+        let rows = self.rows(statement, &parameters).await?;
+        let wait = rows.first().map(|row| row.get::<_, f64>("wait"));
+        Ok(wait.map(|wait| Duration::from_secs_f64(wait.clamp(0.0, window.as_secs_f64()))))
+    }
+}
+
+fn record_of(row: &Row) -> Result<OverrideRecord, Error> {
+    Ok(OverrideRecord {
+        user_id: row.get("user_id"),
+        kind: override_of(row.get("override_type"), row.get("variant"))?,
+        reason: row.get("reason"),
+        created_by: row.get("created_by"),
+        created_at: row.get("created_at"),
+    })
+}

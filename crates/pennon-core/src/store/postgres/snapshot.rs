@@ -1,0 +1,190 @@
+//! All that an answer depends on, in one consistent read.
+
+use std::collections::BTreeMap;
+
+use pennon_eval::{FlagKey, Override, Settings};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::flags::flag_of;
+use super::{PostgresStore, damaged, unavailable};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::snapshot::{ApiKey, KeyKind, Revision, Snapshot};
+use crate::store::Fresh;
+
+/// One row for the environment, and one per flag unless the environment is unchanged. The whole is one
+/// statement and so one consistent read, and one round trip.
+const SNAPSHOT: &str = "
+    with known as materialized (
+      select coalesce(
+        (select revision from pennon_environments where environment = $1::text), 0
+      ) as revision
+    )
+    select known.revision, common.settings::text as settings,
+           live.ids, live.key_kinds, live.hashes,
+           null as flag_key, null::boolean as enabled, null::integer as rollout_percentage,
+           null as description, null as definition, null as salt,
+           null::text[] as users, null::text[] as kinds, null::text[] as variants
+    from known
+    left join pennon_environment_settings as common
+      on common.environment = $1::text and known.revision is distinct from $2::bigint
+    left join lateral (
+      select array_agg(id::text) as ids, array_agg(kind) as key_kinds, array_agg(hash) as hashes
+      from pennon_api_keys where environment = $1::text and revoked_at is null
+    ) as live on known.revision is distinct from $2::bigint
+    union all
+    select null, null, null, null, null,
+           flag.flag_key, flag.enabled, flag.rollout_percentage,
+           flag.description, flag.definition::text, flag.salt,
+           named.users, named.kinds, named.variants
+    from known
+    join feature_flags as flag
+      on flag.environment = $1::text and flag.archived_at is null
+         and known.revision is distinct from $2::bigint
+    left join lateral (
+      select array_agg(user_id) as users, array_agg(override_type) as kinds,
+             array_agg(variant) as variants
+      from feature_flag_user_overrides where flag_id = flag.id
+    ) as named on true";
+
+/// The same on tables that still wait for the step `management`: a function is deployed before its
+/// tables are migrated, and must not stop to answer in between.
+const SNAPSHOT_BEFORE_MANAGEMENT: &str = "
+    with known as materialized (
+      select coalesce(
+        (select revision from pennon_environments where environment = $1::text), 0
+      ) as revision
+    )
+    select known.revision, null as settings,
+           null::text[] as ids, null::text[] as key_kinds, null::text[] as hashes,
+           null as flag_key, null::boolean as enabled, null::integer as rollout_percentage,
+           null as description, null as definition, null as salt,
+           null::text[] as users, null::text[] as kinds, null::text[] as variants
+    from known
+    union all
+    select null, null, null, null, null,
+           flag.flag_key, flag.enabled, flag.rollout_percentage, flag.description, null, null,
+           named.users, named.kinds, null
+    from known
+    join feature_flags as flag
+      on flag.environment = $1::text and known.revision is distinct from $2::bigint
+    left join lateral (
+      select array_agg(user_id) as users, array_agg(override_type) as kinds
+      from feature_flag_user_overrides where flag_id = flag.id
+    ) as named on true";
+
+impl PostgresStore {
+    pub(in crate::store) async fn snapshot(
+        &self,
+        environment: &Environment,
+        known: Option<Revision>,
+    ) -> Result<Fresh, Error> {
+        self.guarded(self.load(environment, known)).await
+    }
+
+    async fn load(
+        &self,
+        environment: &Environment,
+        known: Option<Revision>,
+    ) -> Result<Fresh, Error> {
+        let client = self.connections.get().await?;
+        let known_revision = known.map(|revision| revision.0);
+        let name = environment.as_str();
+        let parameters: [super::Parameter<'_>; 2] =
+            [(&name, Type::TEXT), (&known_revision, Type::INT8)];
+        let rows = match client.query_typed(SNAPSHOT, &parameters).await {
+            Err(error) if is_before_management(&error) => {
+                client
+                    .query_typed(SNAPSHOT_BEFORE_MANAGEMENT, &parameters)
+                    .await
+            }
+            outcome => outcome,
+        };
+        let rows = rows.map_err(|error| unavailable(&error))?;
+        let mut snapshot = None;
+        let mut flags = BTreeMap::new();
+        for row in &rows {
+            if let Some(revision) = row.get::<_, Option<i64>>("revision") {
+                let revision = Revision(revision);
+                if known == Some(revision) {
+                    return Ok(Fresh::Unchanged);
+                }
+                snapshot = Some(Snapshot {
+                    revision,
+                    flags: BTreeMap::new(),
+                    settings: settings_of(row.get("settings"))?,
+                    keys: keys_of(row),
+                });
+            }
+            // A row with an empty key can be made by SQL only, and no request can ask for it.
+            let text: Option<String> = row.get("flag_key");
+            if let Some(key) = text.and_then(|text| FlagKey::parse(text).ok()) {
+                let mut flag = flag_of(row)?;
+                flag.overrides = overrides_of(row)?;
+                flags.insert(key, flag);
+            }
+        }
+        let snapshot =
+            snapshot.ok_or_else(|| Error::Internal("the snapshot has no revision".to_owned()))?;
+        Ok(Fresh::Changed(Snapshot { flags, ..snapshot }))
+    }
+}
+
+/// The settings as they stand in the database; the defaults where nothing stands there.
+pub(super) fn settings_of(text: Option<&str>) -> Result<Settings, Error> {
+    match text {
+        Some(text) => serde_json::from_str(text).map_err(|error| damaged(&error)),
+        None => Ok(Settings::default()),
+    }
+}
+
+/// An override from its two columns.
+pub(super) fn override_of(kind: &str, variant: Option<String>) -> Result<Override, Error> {
+    match (kind, variant) {
+        ("include", Some(variant)) => Ok(Override::Variant(variant)),
+        ("include", None) => Ok(Override::Include),
+        // The old service may have turned an include into an exclude and left the variant.
+        ("exclude", _) => Ok(Override::Exclude),
+        _ => Err(Error::Internal("an override of an unknown type".to_owned())),
+    }
+}
+
+fn keys_of(row: &Row) -> BTreeMap<String, ApiKey> {
+    let column = |name: &str| {
+        row.get::<_, Option<Vec<String>>>(name)
+            .unwrap_or_default()
+            .into_iter()
+    };
+    let keys = column("ids").zip(column("key_kinds")).zip(column("hashes"));
+    keys.map(|((id, kind), hash)| {
+        // The column holds one of two words; what is not plainly a server's gets the lesser rights.
+        let kind = if kind == "server" {
+            KeyKind::Server
+        } else {
+            KeyKind::Client
+        };
+        (hash, ApiKey { id, kind })
+    })
+    .collect()
+}
+
+fn overrides_of(row: &Row) -> Result<BTreeMap<String, Override>, Error> {
+    let users: Option<Vec<String>> = row.get("users");
+    let kinds: Option<Vec<&str>> = row.get("kinds");
+    let variants: Option<Vec<Option<String>>> = row.get("variants");
+    let mut variants = variants.unwrap_or_default().into_iter();
+    users
+        .into_iter()
+        .flatten()
+        .zip(kinds.into_iter().flatten())
+        .map(|(user, kind)| Ok((user, override_of(kind, variants.next().flatten())?)))
+        .collect()
+}
+
+fn is_before_management(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_some_and(|code| [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(code))
+}

@@ -1,0 +1,115 @@
+//! An open transaction, and what all its steps have in common.
+
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use tokio_postgres::Row;
+
+use super::flags::Refused;
+use super::{Parameter, unavailable};
+use crate::environment::Environment;
+use crate::error::Error;
+
+/// An open transaction. Unless it has been committed, its connection does not go back to the pool:
+/// dropped, it is closed, and the database takes everything back.
+pub struct Transaction {
+    /// `None` once it is committed.
+    client: Option<Box<Object>>,
+    environment: Environment,
+    actor: String,
+    within: Duration,
+}
+
+impl Transaction {
+    pub(super) async fn begin(
+        client: Object,
+        environment: &Environment,
+        actor: &str,
+        within: Duration,
+    ) -> Result<Self, Error> {
+        let open = Self {
+            client: Some(Box::new(client)),
+            environment: environment.clone(),
+            actor: actor.to_owned(),
+            within,
+        };
+        let begun = open.client()?.batch_execute("begin").await;
+        begun.map_err(|error| unavailable(&error))?;
+        Ok(open)
+    }
+
+    pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
+        let commit = self.client()?.batch_execute("commit");
+        match tokio::time::timeout(self.within, commit).await {
+            Ok(Ok(())) => {
+                // Back to the pool.
+                drop(self.client.take());
+                Ok(())
+            }
+            Ok(Err(error)) => Err(unavailable(&error)),
+            Err(_elapsed) => Err(Error::Unavailable(
+                "the database did not confirm the commit in time".to_owned(),
+            )),
+        }
+    }
+
+    fn client(&self) -> Result<&Object, Error> {
+        let client = self.client.as_deref();
+        client.ok_or_else(|| Error::Internal("a transaction was used after its end".to_owned()))
+    }
+
+    pub(super) fn environment(&self) -> &str {
+        self.environment.as_str()
+    }
+
+    pub(super) fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// The rows that a statement leads to, in time.
+    pub(super) async fn rows(
+        &self,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        self.try_rows(statement, parameters)
+            .await
+            .map_err(|refused| match refused {
+                Refused::ByDatabase(code) => {
+                    Error::Internal(format!("a statement was refused: {}", code.code()))
+                }
+                Refused::Otherwise(error) => error,
+            })
+    }
+
+    /// The same, with the reason when the data is refused.
+    pub(super) async fn try_rows(
+        &self,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Refused> {
+        let client = self.client().map_err(Refused::Otherwise)?;
+        let query = client.query_typed(statement, parameters);
+        match tokio::time::timeout(self.within, query).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => match error.code() {
+                // Class 23: a constraint is in the way.
+                Some(code) if code.code().starts_with("23") => {
+                    Err(Refused::ByDatabase(code.clone()))
+                }
+                Some(_) | None => Err(Refused::Otherwise(unavailable(&error))),
+            },
+            Err(_elapsed) => Err(Refused::Otherwise(Error::Unavailable(
+                "the database did not answer in time".to_owned(),
+            ))),
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            drop(Object::take(*client));
+        }
+    }
+}

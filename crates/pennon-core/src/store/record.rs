@@ -1,0 +1,215 @@
+//! What the store keeps beside what evaluation needs.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use pennon_eval::{Flag, FlagKey, FractionalVersion, Override, Settings};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::environment::Environment;
+use crate::snapshot::{KeyKind, Revision};
+
+/// A flag as admins see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagRecord {
+    /// The flag without its overrides, which may be many and have questions of their own.
+    pub flag: Flag,
+    /// Since when nobody gets it any more.
+    pub archived_at: Option<SystemTime>,
+    /// Raised by every change to the flag itself; overrides have no part in it.
+    pub revision: i64,
+    /// Unknown for a flag that somebody wrote into a file.
+    pub created_at: Option<SystemTime>,
+    /// Unknown for a flag that somebody wrote into a file.
+    pub updated_at: Option<SystemTime>,
+}
+
+/// A flag's exception for one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverrideRecord {
+    /// Whom it is about.
+    pub user_id: String,
+    /// What it does.
+    pub kind: Override,
+    /// Why there is one.
+    pub reason: Option<String>,
+    /// The admin who last set it.
+    pub created_by: Option<String>,
+    /// When there first was one for this user.
+    pub created_at: Option<SystemTime>,
+}
+
+/// The settings of an environment, and their own revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SettingsRecord {
+    /// The settings.
+    pub settings: Settings,
+    /// Raised by every change to them; 0 while nobody has made one.
+    pub revision: i64,
+}
+
+/// An environment in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentRecord {
+    /// Its name.
+    pub environment: Environment,
+    /// The revision of all that evaluation depends on.
+    pub revision: Revision,
+    /// Flags that are not archived.
+    pub flags: u64,
+    /// Flags that are.
+    pub archived: u64,
+    /// How `fractional` chooses.
+    pub fractional: FractionalVersion,
+}
+
+/// An API key as admins see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRecord {
+    /// What admins call it by; no secret.
+    pub id: String,
+    /// Who uses it.
+    pub kind: KeyKind,
+    /// What for.
+    pub name: String,
+    /// When it came into being.
+    #[serde(default, with = "crate::timestamp::optional")]
+    pub created_at: Option<SystemTime>,
+    /// The admin who created it.
+    #[serde(default)]
+    pub created_by: Option<String>,
+    /// Since when it opens nothing any more.
+    #[serde(default, with = "crate::timestamp::optional")]
+    pub revoked_at: Option<SystemTime>,
+}
+
+/// What an admin can do, as the audit names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// A flag came into being.
+    #[serde(rename = "flag.create")]
+    CreateFlag,
+    /// A flag was changed.
+    #[serde(rename = "flag.update")]
+    UpdateFlag,
+    /// A flag was taken out of use.
+    #[serde(rename = "flag.archive")]
+    ArchiveFlag,
+    /// A flag was taken back into use.
+    #[serde(rename = "flag.restore")]
+    RestoreFlag,
+    /// An archived flag was removed for good.
+    #[serde(rename = "flag.delete")]
+    DeleteFlag,
+    /// A flag was put back to an earlier state.
+    #[serde(rename = "flag.revert")]
+    RevertFlag,
+    /// A flag was changed by an import.
+    #[serde(rename = "flag.import")]
+    ImportFlag,
+    /// A schedule changed a flag.
+    #[serde(rename = "flag.schedule")]
+    ScheduledUpdate,
+    /// A user's override was set or replaced.
+    #[serde(rename = "override.set")]
+    SetOverride,
+    /// A user's override was removed.
+    #[serde(rename = "override.delete")]
+    DeleteOverride,
+    /// A change was planned.
+    #[serde(rename = "schedule.create")]
+    CreateSchedule,
+    /// A planned change was called off.
+    #[serde(rename = "schedule.cancel")]
+    CancelSchedule,
+    /// A planned change could not be made.
+    #[serde(rename = "schedule.fail")]
+    FailSchedule,
+    /// An environment came into being.
+    #[serde(rename = "environment.create")]
+    CreateEnvironment,
+    /// An environment's settings were changed.
+    #[serde(rename = "environment.settings")]
+    ChangeSettings,
+    /// Every cached copy of an environment was made invalid.
+    #[serde(rename = "environment.purge")]
+    Purge,
+    /// An API key came into being.
+    #[serde(rename = "key.create")]
+    CreateKey,
+    /// An API key was revoked.
+    #[serde(rename = "key.revoke")]
+    RevokeKey,
+}
+
+/// One line of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// Rises with every entry.
+    pub id: i64,
+    /// Where.
+    pub environment: String,
+    /// Which flag, unless it is about the environment as a whole.
+    pub flag_key: Option<String>,
+    /// What was done, in the words of [`Action`]; a newer version may have more of them.
+    pub action: String,
+    /// Who: a token's `sub`, or `schedule:` and an id.
+    pub actor: String,
+    /// When.
+    #[serde(with = "crate::timestamp::required")]
+    pub at: SystemTime,
+    /// What was there before.
+    pub before: Option<Value>,
+    /// What is there since.
+    pub after: Option<Value>,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// From 1.
+    pub number: u32,
+    /// Entries on each.
+    pub size: u32,
+}
+
+impl Page {
+    /// How many entries come before it.
+    #[must_use]
+    pub fn offset(self) -> i64 {
+        i64::from(self.number.saturating_sub(1)) * i64::from(self.size)
+    }
+
+    /// This part of a list.
+    pub(super) fn cut<T>(self, all: Vec<T>) -> Vec<T> {
+        let offset = usize::try_from(self.offset()).unwrap_or(usize::MAX);
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        all.into_iter().skip(offset).take(size).collect()
+    }
+}
+
+/// A page, and how long the whole list is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paged<T> {
+    /// What is on the page.
+    pub items: Vec<T>,
+    /// On all pages together.
+    pub total: u64,
+}
+
+/// Which flags an admin wants listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagQuery {
+    /// A part of key or description, in any case; empty for all.
+    pub search: String,
+    /// Archived ones instead of those in use.
+    pub archived: bool,
+    /// Which of them.
+    pub page: Page,
+}
+
+/// Every flag of an environment, archived ones included.
+pub type FlagRecords = BTreeMap<FlagKey, FlagRecord>;

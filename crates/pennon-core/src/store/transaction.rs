@@ -1,0 +1,147 @@
+//! Changes to one environment that happen together or not at all.
+//!
+//! Rows that are read here stay locked until the end, so what was decided on them still holds when
+//! it is committed. Dropping a transaction takes everything back.
+
+use std::time::Duration;
+
+use pennon_eval::{Flag, FlagKey, Settings};
+use serde_json::Value;
+
+use super::record::{Action, FlagRecord, FlagRecords, OverrideRecord, SettingsRecord};
+use super::{embedded, postgres};
+use crate::error::Error;
+use crate::snapshot::Revision;
+
+/// Changes that are made and not committed.
+pub enum Transaction {
+    /// In PostgreSQL.
+    Postgres(postgres::Transaction),
+    /// On a copy of the file.
+    Embedded(embedded::Transaction),
+}
+
+/// Asks whichever kind it is.
+macro_rules! ask {
+    ($transaction:expr, $kept:ident => $question:expr) => {
+        match $transaction {
+            Transaction::Postgres($kept) => $question.await,
+            Transaction::Embedded($kept) => $question,
+        }
+    };
+}
+
+/// Every step fails with [`Error::Unavailable`] when the store does not answer in time.
+#[expect(clippy::missing_errors_doc, reason = "said once for all of them")]
+impl Transaction {
+    /// A flag, archived or not. Nobody else changes it until the end.
+    pub async fn flag(&mut self, key: &FlagKey) -> Result<Option<FlagRecord>, Error> {
+        ask!(self, open => open.flag(key))
+    }
+
+    /// Every flag, archived ones included. Nobody else changes them until the end.
+    pub async fn flags(&mut self) -> Result<FlagRecords, Error> {
+        ask!(self, open => open.flags())
+    }
+
+    /// Adds a flag. [`Error::Conflict`] when there is one under this key.
+    pub async fn insert_flag(&mut self, key: &FlagKey, flag: &Flag) -> Result<FlagRecord, Error> {
+        ask!(self, open => open.insert_flag(key, flag))
+    }
+
+    /// Replaces a flag that is there. Overrides stay as they are.
+    pub async fn write_flag(
+        &mut self,
+        key: &FlagKey,
+        flag: &Flag,
+        archived: bool,
+    ) -> Result<FlagRecord, Error> {
+        ask!(self, open => open.write_flag(key, flag, archived))
+    }
+
+    /// Removes a flag, and its overrides and schedules with it.
+    pub async fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
+        ask!(self, open => open.delete_flag(key))
+    }
+
+    /// All overrides of a flag, oldest first.
+    pub async fn overrides(&mut self, key: &FlagKey) -> Result<Vec<OverrideRecord>, Error> {
+        ask!(self, open => open.overrides(key))
+    }
+
+    /// A flag's override for one user.
+    pub async fn find_override(
+        &mut self,
+        key: &FlagKey,
+        user: &str,
+    ) -> Result<Option<OverrideRecord>, Error> {
+        ask!(self, open => open.find_override(key, user))
+    }
+
+    /// Sets an override of a flag that is there. When the user has one already, `created_at` stays what
+    /// it is.
+    pub async fn put_override(
+        &mut self,
+        key: &FlagKey,
+        wanted: &OverrideRecord,
+    ) -> Result<OverrideRecord, Error> {
+        ask!(self, open => open.put_override(key, wanted))
+    }
+
+    /// Removes an override.
+    pub async fn delete_override(&mut self, key: &FlagKey, user: &str) -> Result<(), Error> {
+        ask!(self, open => open.delete_override(key, user))
+    }
+
+    /// How long to wait until fewer than `limit` override changes of a flag lie within the window, as
+    /// the audit tells. Ask with the flag locked: then nobody else can add one meanwhile.
+    pub async fn wait_for_override_change(
+        &mut self,
+        key: &FlagKey,
+        limit: u32,
+        window: Duration,
+    ) -> Result<Option<Duration>, Error> {
+        ask!(self, open => open.wait_for_override_change(key, limit, window))
+    }
+
+    /// The settings of the environment. Nobody else changes them until the end, if there are any.
+    pub async fn settings(&mut self) -> Result<SettingsRecord, Error> {
+        ask!(self, open => open.settings())
+    }
+
+    /// Replaces the settings of the environment, which thereby exists.
+    pub async fn write_settings(&mut self, settings: &Settings) -> Result<SettingsRecord, Error> {
+        ask!(self, open => open.write_settings(settings))
+    }
+
+    /// The environment's revision; `None` when there is no such environment. Nobody else changes the
+    /// environment until the end.
+    pub async fn environment_revision(&mut self) -> Result<Option<Revision>, Error> {
+        ask!(self, open => open.environment_revision())
+    }
+
+    /// Raises the environment's revision, so that nobody takes what he has for current.
+    pub async fn raise_revision(&mut self) -> Result<(), Error> {
+        ask!(self, open => open.raise_revision())
+    }
+
+    /// Writes into the audit what this transaction does.
+    pub async fn note(
+        &mut self,
+        key: Option<&FlagKey>,
+        action: Action,
+        before: Option<Value>,
+        after: Option<Value>,
+    ) -> Result<(), Error> {
+        ask!(self, open => open.note(key, action, before, after))
+    }
+
+    /// Commits. [`Error::Unavailable`] when the outcome is unknown: the commit may still happen, within
+    /// [`super::COMMIT_WITHIN`].
+    pub async fn commit(self) -> Result<(), Error> {
+        match self {
+            Self::Postgres(open) => open.commit().await,
+            Self::Embedded(open) => open.commit(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What a flag is beyond a switch.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Variants, and how one is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Definition {
+    /// Values under their names.
+    #[serde(default)]
+    pub variants: Map<String, Value>,
+    /// Whom no rule decides gets this one; without it, the code's own default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_variant: Option<String>,
+    /// The rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targeting: Option<Value>,
+    /// For whoever reads evaluations.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+}
+
+/// What holds for every flag of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// Rules that others name.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub evaluators: Map<String, Value>,
+    /// How `fractional` chooses.
+    #[serde(default)]
+    pub fractional: FractionalVersion,
+    /// For whoever reads evaluations.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+}
+
+/// How `fractional` chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FractionalVersion {
+    /// The way before.
+    V2,
+    /// The way now.
+    #[default]
+    V3,
+}
+
+/// What is wrong with a definition, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// A JSON pointer into the definition.
+    pub at: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl Definition {
+    /// Takes JSON as a definition.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn validate(value: &Value, _settings: &Settings) -> Result<Self, Vec<Problem>> {
+        serde_json::from_value(value.clone()).map_err(|error| {
+            vec![Problem {
+                at: String::new(),
+                problem: error.to_string(),
+            }]
+        })
+    }
+}
