@@ -385,6 +385,61 @@ async fn an_entry_behind_what_an_instance_has_seen_is_not_believed(on: Topology)
     );
 }
 
+async fn a_mark_that_arrives_after_its_writer_is_done_is_not_set(on: Topology) {
+    let redis = Fleet::start(on).await;
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    // The first attempt is lost, as far as the writer knows.
+    redis.set(Mode::FailFirst(1)).await;
+    let mark = writer.block().await;
+    assert!(mark.is_set());
+    let fields = redis.fields();
+    let id = fields
+        .iter()
+        .find_map(|(name, _)| name.strip_prefix("__b:"));
+    let block = include_str!("../../crates/pennon-core/src/cache/scripts/block.lua");
+    let late = ["EVAL", block, "1", KEY, id.expect("a mark"), "15000"];
+    assert!(writer.unblock(mark).await);
+    assert_eq!(redis.command(&late), Resp::Number(1));
+    let lease = reader.read().await;
+    assert!(reader.fill(lease, 1).await, "nobody is kept from filling");
+    assert_eq!(redis.command(&late), Resp::Number(1));
+    assert_eq!(reader.revision().await, Lookup::Hit(Revision(1)));
+    // Another writer's change in between does not bring it back.
+    let mark = writer.block().await;
+    assert!(writer.unblock(mark).await);
+    assert_eq!(redis.command(&late), Resp::Number(1));
+    assert!(matches!(reader.read().await, Found::Lease(_)));
+}
+
+async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start(on: Topology) {
+    let redis = Fleet::start(on).await;
+    let reader = Instance::of(&redis).await;
+    redis.set(Mode::CutReply(0)).await;
+    let (found, ()) = tokio::join!(reader.read(), async {
+        eventually("the lease stands", async || {
+            redis.command(&["EXISTS", KEY]) == Resp::Number(1)
+        })
+        .await;
+        redis.set(Mode::Open).await;
+    });
+    assert!(matches!(found, Found::Lease(_)), "{found:?}");
+}
+
+#[tokio::test]
+async fn reconciling_counts_as_warmed_only_what_it_has_filled() {
+    let stack = Stack::start().await;
+    let writer = Instance::of(&stack.redis).await;
+    let _commits_for_a_while = writer.block().await;
+    let reconcile = stack.function("reconcile").await;
+    let done = reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(
+        done,
+        json!({"environments": 1, "repaired": 0, "warmed": 0}),
+        "a mark keeps everyone from filling"
+    );
+    assert!(!stack.redis.has_entry());
+}
+
 on_every_redis!(
     a_fill_from_before_a_commit_is_refused,
     nobody_gets_a_lease_while_a_commit_is_under_way,
@@ -402,4 +457,8 @@ on_every_redis!(
     an_entry_behind_what_an_instance_has_seen_is_not_believed,
 );
 
-on_readable_redis!(a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost);
+on_readable_redis!(
+    a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost,
+    a_mark_that_arrives_after_its_writer_is_done_is_not_set,
+    a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start,
+);

@@ -1,6 +1,7 @@
 //! A real Redis Cluster of local processes, and what an operator or an outage does to it.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::certificates::Certificates;
@@ -69,6 +70,11 @@ impl Cluster {
     /// Starts the nodes with a picture of their cluster on disk, as after a restart. They answer
     /// once they have been in touch for two seconds, see [`Cluster::wait`].
     pub fn start(shape: Shape) -> Self {
+        Self::start_from(shape, None)
+    }
+
+    /// The same with what a snapshot holds in every primary.
+    pub fn start_from(shape: Shape, snapshot: Option<&Path>) -> Self {
         let count = shape.shards * (1 + shape.replicas);
         let ids: Vec<String> = (0..count)
             .map(|number| format!("{:040x}", number + 1))
@@ -99,6 +105,9 @@ impl Cluster {
                 }
                 let picture = picture(&shape, own, &ids, &ports, &doors);
                 std::fs::write(node.folder().join("nodes.conf"), picture).expect("writes");
+                if let (Some(snapshot), true) = (snapshot, own < shape.shards) {
+                    std::fs::copy(snapshot, node.snapshot()).expect("copies");
+                }
                 node.restart();
                 node
             })

@@ -100,6 +100,11 @@ impl Redis {
         &self.folder
     }
 
+    /// Where `SAVE` writes, and what is read at a start.
+    pub fn snapshot(&self) -> PathBuf {
+        self.folder.join("dump.rdb")
+    }
+
     /// Whether its process is there.
     pub fn runs(&self) -> bool {
         self.process.is_some()

@@ -174,7 +174,8 @@ pub struct Facts {
     pub node_id: Option<String>,
     /// Names in the body that mean nothing to us.
     pub ignored_fields: Vec<String>,
-    connection_errors: u32,
+    /// Attempts at Redis that failed.
+    pub connection_errors: u32,
     retries: u32,
     database_loads: u32,
     fills_refused: u32,

@@ -92,6 +92,8 @@ pub struct Lease {
 pub struct Mark {
     id: String,
     acknowledged: bool,
+    /// More than one attempt was made, and one that was taken for lost may still arrive.
+    is_loose: bool,
 }
 
 impl Mark {
@@ -204,7 +206,8 @@ impl Cache {
                     error.r#type = "damaged_entry",
                     "the cache entry of {environment} makes no sense; dropping it"
                 );
-                self.run(Script::Unblock, &key, &[unique_id()], budget, trace)
+                let arguments = [unique_id(), "0".to_owned()];
+                self.run(Script::Unblock, &key, &arguments, budget, trace)
                     .await;
                 Found::Damaged
             }
@@ -263,10 +266,15 @@ impl Cache {
         self.source.renew(budget).await;
         let id = unique_id();
         let arguments = [id.clone(), MARK.as_millis().to_string()];
+        let errors = trace.facts().connection_errors;
         let acknowledged = self
             .tell_all(Script::Block, environment, &arguments, budget, trace)
             .await;
-        Mark { id, acknowledged }
+        Mark {
+            id,
+            acknowledged,
+            is_loose: trace.facts().connection_errors > errors,
+        }
     }
 
     /// After a commit: drops whatever is there and lets readers fill again. Says whether Redis has
@@ -282,8 +290,10 @@ impl Cache {
         budget: &Budget,
         trace: &Trace,
     ) -> bool {
+        let done_for = if mark.is_loose { MARK } else { Duration::ZERO };
+        let arguments = [mark.id, done_for.as_millis().to_string()];
         let told = self
-            .tell_all(Script::Unblock, environment, &[mark.id], budget, trace)
+            .tell_all(Script::Unblock, environment, &arguments, budget, trace)
             .await;
         self.replicas.changed(environment, Instant::now());
         told

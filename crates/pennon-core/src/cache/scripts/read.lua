@@ -26,6 +26,8 @@ if kind == 'hash' then
       redis.pcall('HDEL', key, name)
     elseif string.sub(name, 1, 4) == '__b:' then
       return {'blocked'}
+    elseif string.sub(name, 1, 4) == '__d:' then
+      -- A writer that is done: nothing to wait for.
     elseif name == '__head' then
       if owner ~= ARGV[4] then return {'busy'} end
     else
