@@ -26,6 +26,7 @@ pub mod fleet;
 pub mod lambda;
 pub mod load;
 pub mod local;
+pub mod plot;
 pub mod postgres;
 pub mod process;
 pub mod redis;
