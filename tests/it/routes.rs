@@ -413,7 +413,7 @@ async fn health_tells_what_answers_and_stays_200_when_something_does_not() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["status"], "degraded");
     assert_eq!(answer.json()["services"]["cache"], "unhealthy");
-    stack.redis.restart();
+    stack.redis.restart().await;
     let answer = health.call(&Event::load("health")).await;
     assert_eq!(answer.json()["status"], "healthy", "it really asks");
 }

@@ -257,8 +257,6 @@ async fn shared() -> &'static Shared {
                 .await
                 .expect("a database");
             migrate(&server.url(TEMPLATE)).await;
-            let trash = server.folder.clone();
-            remove_at_exit(&trash);
             std::mem::forget(server);
             Shared { port }
         })
@@ -274,13 +272,6 @@ pub async fn migrate(url: &str) {
         .migrate()
         .await
         .expect("migrates");
-}
-
-/// A process that waits for ours to end and then removes a folder.
-fn remove_at_exit(folder: &Path) {
-    let command = Command::new("cat");
-    let log = std::env::temp_dir().join("pennon-watchdog.log");
-    std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
 fn url(port: u16, database: &str) -> String {

@@ -171,9 +171,12 @@ pub struct Facts {
     pub flag_key: Option<String>,
     /// What kind of failure the request met, whether or not it was answered.
     pub error_type: Option<&'static str>,
+    /// The node of Redis that answered last, or failed to.
+    pub node_id: Option<String>,
     /// Names in the body that mean nothing to us.
     pub ignored_fields: Vec<String>,
-    connection_errors: u32,
+    /// Attempts at Redis that failed.
+    pub connection_errors: u32,
     retries: u32,
     database_loads: u32,
     fills_refused: u32,
@@ -203,6 +206,11 @@ impl Trace {
     /// The flag that the request is about.
     pub fn flag_key(&self, key: &str) {
         self.lock().flag_key = Some(key.to_owned());
+    }
+
+    /// This node of Redis answered, or failed to.
+    pub fn node(&self, address: String) {
+        self.lock().node_id = Some(address);
     }
 
     /// Names in the body that mean nothing to us.
@@ -334,6 +342,9 @@ impl Instance {
         put("Version", json!(self.version));
         if let Some(key) = &facts.flag_key {
             put("flag_key", json!(key));
+        }
+        if let Some(node) = &facts.node_id {
+            put("node_id", json!(node));
         }
         if let Some(kind) = facts.error_type {
             put("error.type", json!(kind));

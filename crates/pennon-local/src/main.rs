@@ -61,8 +61,8 @@ async fn run() -> Result<(), String> {
             )
         })?;
     let store = open_store(&config, &settings).await?;
-    let cache = connect_cache(&config.cache, &Secrets::default()).await;
-    if config.cache.is_configured() && cache.is_none() {
+    let cache = connect_cache(&config.cache, &Arc::new(Secrets::default())).await;
+    if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
         return Err("REDIS_URL is set but of no use; see above".to_owned());
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;

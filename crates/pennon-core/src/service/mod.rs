@@ -91,8 +91,6 @@ pub struct Reading {
 /// Answers questions about flags.
 pub struct FlagService {
     cache: Option<Cache>,
-    /// There is a Redis, and this instance cannot have it: its URL could not be had or understood.
-    has_lost_cache: bool,
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<Shelf>>>,
@@ -106,7 +104,6 @@ impl FlagService {
     pub fn new(cache: Option<Cache>, store: Store, config: &Config) -> Self {
         let production = (Environment::production(), Arc::new(Shelf::default()));
         Self {
-            has_lost_cache: cache.is_none() && config.cache.is_configured(),
             cache,
             store,
             max_age: config.snapshot_max_age,
