@@ -558,7 +558,7 @@ async fn with_cache_and_database_gone_a_warm_instance_answers_and_a_cold_one_say
     let event = Event::evaluate("search", &alice());
     assert_eq!(warm.call(&event).await.status, 200);
     let cold = stack.function("evaluate-flag").await;
-    stack.redis_wire.set(Mode::Refuse).await;
+    stack.redis.set(Mode::Refuse).await;
     stack.database_wire.set(Mode::Refuse).await;
     let answer = warm.call(&event).await;
     assert_eq!(
