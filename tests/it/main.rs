@@ -6,6 +6,7 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod audit;
 mod cache;
 mod clients;
 mod cold_start;
@@ -17,9 +18,15 @@ mod faults;
 mod invalidation;
 mod keys;
 mod local_server;
+mod manage_environments;
+mod manage_flags;
 mod migrations;
 mod ofrep;
 mod openapi;
+mod overrides;
+mod pre_traffic;
 mod routes;
+mod template;
 mod tidy;
 mod tls;
+mod tokens;

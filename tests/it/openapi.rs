@@ -18,7 +18,8 @@ fn document() -> PathBuf {
 
 /// The document as JSON. Python reads YAML for us; `scripts/tools` installs it with schemathesis.
 fn parsed() -> Value {
-    let program = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    let program =
+        "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
     let output = Command::new(tools().join("schemathesis/bin/python"))
         .args(["-c", program])
         .arg(document())
@@ -54,7 +55,10 @@ fn the_document_has_every_route_and_no_other() {
     let missing: Vec<_> = served.difference(&described).collect();
     assert!(missing.is_empty(), "not described: {missing:?}");
     let unserved: Vec<_> = described.difference(&served).collect();
-    assert!(unserved.is_empty(), "described and not served: {unserved:?}");
+    assert!(
+        unserved.is_empty(),
+        "described and not served: {unserved:?}"
+    );
 }
 
 #[test]
@@ -70,7 +74,10 @@ fn every_operation_has_a_name_of_its_own_and_says_how_it_fails() {
         let responses = operation["responses"].as_object().expect("responses");
         let needed: &[&str] = if admin { &["401", "403"] } else { &[] };
         for status in needed {
-            assert!(responses.contains_key(*status), "{status} of {method} {path}");
+            assert!(
+                responses.contains_key(*status),
+                "{status} of {method} {path}"
+            );
         }
         for brace in path.split('{').skip(1) {
             let parameter = brace.split('}').next().expect("a name");

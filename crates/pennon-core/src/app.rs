@@ -15,6 +15,7 @@ use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
 use crate::telemetry::{Instance, LogStyle, start_logging};
+use crate::token::Tokens;
 
 /// All that Redis gets of a cold start, so that an instance answers within half a second of its
 /// start whatever Redis does.
@@ -30,6 +31,8 @@ pub struct App {
     pub instance: Instance,
     /// Evaluations that no log line has told of yet.
     pub tally: Tally,
+    /// Checks the tokens of callers, where an issuer is configured.
+    pub tokens: Option<Tokens>,
     answered: AtomicBool,
 }
 
@@ -37,11 +40,17 @@ impl App {
     /// Puts an app together.
     #[must_use]
     pub fn new(config: Config, service: FlagService, instance: Instance) -> Self {
+        let tokens = config.tokens.clone().and_then(|tokens| {
+            Tokens::new(tokens)
+                .inspect_err(|why| error!(domain = "config", error = %why, "Invalid JWT_CA_FILE"))
+                .ok()
+        });
         Self {
             config,
             service,
             instance,
             tally: Tally::default(),
+            tokens,
             answered: AtomicBool::new(false),
         }
     }

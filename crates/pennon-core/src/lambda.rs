@@ -72,8 +72,8 @@ fn tidy_path(path: &mut Option<String>) {
     }
 }
 
-/// Answers plain events (a schedule, an invocation by hand) with this handler. An error becomes the
-/// invocation's error.
+/// Answers plain events (a schedule, an invocation by hand) with this handler, which needs nothing
+/// of what they say. An error becomes the invocation's error.
 ///
 /// # Errors
 /// When the runtime API goes away, which ends the instance.
@@ -82,15 +82,14 @@ where
     H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
-    serve_messages(move |app, _event| handle(app)).await
+    serve_calls(move |app, _event| handle(app)).await
 }
 
-/// Answers events that carry something (a batch of log lines) with this handler. An error becomes the
-/// invocation's error.
+/// The same for a handler that reads its event.
 ///
 /// # Errors
 /// When the runtime API goes away, which ends the instance.
-pub async fn serve_messages<H, F>(handle: H) -> Result<(), RuntimeError>
+pub async fn serve_calls<H, F>(handle: H) -> Result<(), RuntimeError>
 where
     H: Fn(Arc<App>, Value) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Value, Error>> + Send + 'static,

@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), pennon_core::lambda::RuntimeError> {
-    pennon_core::lambda::serve_messages(count_evaluations::handle).await
+    pennon_core::lambda::serve_calls(count_evaluations::handle).await
 }

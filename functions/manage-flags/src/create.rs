@@ -3,11 +3,10 @@
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::auth::Admin;
-use pennon_core::error::{Complaints, Error};
+use pennon_core::error::Error;
 use pennon_core::eval::FlagKey;
 use pennon_core::http::{self, Fields, Request, Response};
 use pennon_core::service::Change;
-use serde_json::Value;
 
 use crate::view;
 
@@ -34,27 +33,9 @@ fn parse(body: &[u8]) -> Result<(FlagKey, Change), Error> {
         let complaint = "Must not hold control characters";
         fields.complaints.add("key", complaint);
     }
-    let rest = Value::Object(fields.rest()).to_string();
-    let mut complaints: Complaints = match fields.finish() {
-        Err(Error::Invalid(complaints)) => complaints,
-        Ok(()) | Err(_) => Complaints::default(),
-    };
-    let change = match http::parse_change(rest.as_bytes()) {
-        Ok((change, unknown)) => {
-            for name in unknown {
-                complaints.add(&name, "Unknown field");
-            }
-            change
-        }
-        Err(Error::Invalid(others)) => {
-            complaints.form.extend(others.form);
-            complaints.fields.extend(others.fields);
-            Change::default()
-        }
-        Err(other) => return Err(other),
-    };
-    match FlagKey::parse(key) {
-        Ok(key) if complaints.is_empty() => Ok((key, change)),
-        Ok(_) | Err(_) => Err(Error::Invalid(complaints)),
-    }
+    let change = http::take_change(&mut fields);
+    fields.must_be_empty();
+    fields.finish()?;
+    let key = FlagKey::parse(key).map_err(|why| Error::invalid_field("key", why.to_string()))?;
+    Ok((key, change))
 }

@@ -53,6 +53,27 @@ impl Fields {
         }
     }
 
+    /// How many have not been taken.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Takes a field in the form that it is read into, or complains in the reader's words.
+    pub fn take<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Value) -> Result<T, &'static str>,
+    ) -> Option<T> {
+        match read(&self.fields.shift_remove(name)?) {
+            Ok(taken) => Some(taken),
+            Err(complaint) => {
+                self.complaints.add(name, complaint);
+                None
+            }
+        }
+    }
+
     /// Takes any value. Absent and `null` are nothing.
     pub fn value(&mut self, name: &str) -> Option<Value> {
         self.fields

@@ -12,7 +12,7 @@ mod serve;
 mod settings;
 
 pub use crate::timestamp::{timestamp, unix_seconds};
-pub use body::parse_change;
+pub use body::{parse_change, take_change};
 pub use etag::ETag;
 pub use fields::Fields;
 pub use flag_state::FlagState;

@@ -7,6 +7,7 @@ use pennon_eval::{FlagKey, UserId};
 
 use super::etag::ETag;
 use super::route::{self, Endpoint, Match};
+use crate::app::App;
 use crate::auth::{Admin, Claims};
 use crate::config::AuthConfig;
 use crate::environment::Environment;
@@ -198,15 +199,20 @@ impl Request {
         Ok(named.unwrap_or_else(Environment::production))
     }
 
-    /// Who asks: the subject of a verified token, else `?userId=` where that is believed, else
-    /// nobody.
-    #[must_use]
-    pub fn user(&self, config: &AuthConfig) -> Option<UserId> {
-        let verified = self.claims.as_ref().and_then(Claims::user);
-        if verified.is_some() || !config.trust_user_id_parameter {
-            return verified;
+    /// Who asks: the subject of a token that the gateway or this function has verified, else
+    /// `?userId=` where that is believed, else nobody. The issuer is asked for its keys when the
+    /// first token comes.
+    pub async fn user(&self, app: &App) -> Option<UserId> {
+        let mut user = self.claims.as_ref().and_then(Claims::user);
+        if user.is_none()
+            && let (Some(tokens), Some(token)) = (&app.tokens, self.bearer_token())
+        {
+            user = tokens.user(token).await;
         }
-        UserId::parse(self.query("userId")?)
+        if user.is_none() && app.config.auth.trust_user_id_parameter {
+            user = UserId::parse(self.query("userId")?);
+        }
+        user
     }
 
     /// Proof that an admin asks.
@@ -294,6 +300,12 @@ impl Request {
     #[must_use]
     pub fn body(&self) -> &[u8] {
         self.inner.body().as_ref()
+    }
+
+    fn bearer_token(&self) -> Option<&str> {
+        let value = self.inner.headers().get(header::AUTHORIZATION)?;
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     }
 
     /// A parameter of the query, decoded.
