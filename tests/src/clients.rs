@@ -17,7 +17,7 @@ use crate::process::find_program;
 pub enum Client {
     /// npm `@openfeature/ofrep-provider`.
     Node,
-    /// PyPI `openfeature-provider-ofrep`.
+    /// `openfeature-provider-ofrep`, of the Python Package Index.
     Python,
     /// crates.io `open-feature-ofrep`.
     Rust,
