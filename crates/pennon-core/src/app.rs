@@ -29,10 +29,10 @@ pub struct App {
     pub service: FlagService,
     /// How lines are written.
     pub instance: Instance,
-    /// Checks the tokens of callers, where an issuer is configured.
-    pub tokens: Option<Tokens>,
     /// Evaluations that no log line has told of yet.
     pub tally: Tally,
+    /// Checks the tokens of callers, where an issuer is configured.
+    pub tokens: Option<Tokens>,
     answered: AtomicBool,
 }
 
@@ -51,8 +51,8 @@ impl App {
             config,
             service,
             instance,
-            tokens,
             tally: Tally::default(),
+            tokens,
             answered: AtomicBool::new(false),
         }
     }
