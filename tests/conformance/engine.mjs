@@ -3,7 +3,7 @@
 //
 // Reads a line of JSON per batch and writes one back, in order:
 //   {"flags": <a flagd file>, "cases": [{"key", "context"}], "by": "flagd" | "jsonlogic"}
-//     -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?}]}
+//     -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?, "metadata"?}]}
 //   {"flags": <a flagd file>, "by": "schema"} -> {"valid": true | false}
 // A batch that cannot be answered gives {"failure": "why"}.
 
@@ -38,12 +38,17 @@ function byFlagd({ flags, cases }) {
   const core = new FlagdCore(undefined, silent);
   core.setConfigurations(JSON.stringify(flags));
   return cases.map(({ key, context }) => {
-    const { value, variant, reason, errorCode, errorMessage } = core[resolver(flags.flags[key])](
-      key,
-      undefined,
-      context,
-    );
-    return { value, variant, reason, errorCode, unknownVariant: unknownVariant(errorMessage) };
+    const { value, variant, reason, errorCode, errorMessage, flagMetadata } = core[
+      resolver(flags.flags[key])
+    ](key, undefined, context);
+    return {
+      value,
+      variant,
+      reason,
+      errorCode,
+      unknownVariant: unknownVariant(errorMessage),
+      metadata: errorCode ? undefined : flagMetadata,
+    };
   });
 }
 

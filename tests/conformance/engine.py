@@ -2,7 +2,7 @@
 
 Reads a line of JSON per batch and writes one back, in order:
   {"flags": <a flagd file>, "cases": [{"key", "context"}]}
-    -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?}]}
+    -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?, "metadata"?}]}
 A batch that cannot be answered gives {"failure": "why"}.
 """
 
@@ -44,7 +44,12 @@ def resolve(core, flag, key, context):
         }
     except Exception:  # The SDK around the engine calls everything else GENERAL.
         return {"reason": "ERROR", "errorCode": "GENERAL"}
-    answer = {"value": details.value, "variant": details.variant, "reason": details.reason.value}
+    answer = {
+        "value": details.value,
+        "variant": details.variant,
+        "reason": details.reason.value,
+        "metadata": dict(details.flag_metadata),
+    }
     return {name: value for name, value in answer.items() if value is not None}
 
 

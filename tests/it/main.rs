@@ -9,6 +9,7 @@
 mod cache;
 mod cold_start;
 mod concurrency;
+mod conformance;
 #[cfg(target_os = "linux")]
 mod emulator;
 mod faults;
