@@ -7,7 +7,8 @@
 //!   one engine takes as a way up;
 //! - whole numbers beyond 2^53 outside of the bucketing value of fractional v3;
 //! - characters beyond U+FFFF where a text is cut or ordered, and texts beyond ASCII in fractional v2;
-//! - shared rules that name an earlier one, which no engine resolves.
+//! - shared rules that name an earlier one, which no engine resolves, or that need an escape in JSON,
+//!   with which one engine rejects the whole file.
 
 use serde_json::{Map, Value, json};
 
@@ -179,9 +180,15 @@ impl Author {
     }
 
     fn evaluators(&self) -> Value {
-        let condition = || match self.subject {
-            Subject::Operators => self.any(2, Scope::Context),
-            Subject::FractionalV2 | Subject::FractionalV3 => self.steady_condition(1),
+        let condition = || loop {
+            let condition = match self.subject {
+                Subject::Operators => self.condition(2, Scope::Context),
+                Subject::FractionalV2 | Subject::FractionalV3 => self.steady_condition(1),
+            };
+            let text = condition.to_string();
+            if text.is_ascii() && !text.contains('\\') && !text.contains("$ref") {
+                break condition;
+            }
         };
         json!({
             "shared-1": { "if": [{ "$ref": "shared-2" }, condition(), condition()] },
