@@ -6,6 +6,7 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod audit;
 mod cache;
 mod cold_start;
 mod concurrency;
@@ -15,7 +16,13 @@ mod emulator;
 mod faults;
 mod invalidation;
 mod local_server;
+mod manage_environments;
+mod manage_flags;
 mod migrations;
+mod overrides;
+mod pre_traffic;
 mod routes;
+mod template;
 mod tidy;
 mod tls;
+mod tokens;

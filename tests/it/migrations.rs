@@ -32,6 +32,44 @@ async fn migrate(database: &Database) -> Result<serde_json::Value, serde_json::V
     function.invoke(&json!({})).await
 }
 
+/// The columns of every index on the tables that the contract names, as PostgreSQL lists them.
+async fn indexed(database: &Database) -> Vec<String> {
+    let rows = database
+        .sql()
+        .query(
+            "select pg_class.relname || ' ' ||
+               string_agg(attname, ', ' order by array_position(indkey::int2[], attnum)) ||
+               case when indisunique then ' unique' else '' end as line
+             from pg_index
+             join pg_class on pg_class.oid = indrelid
+             join pg_attribute on attrelid = indrelid and attnum = any (indkey)
+             where pg_class.relname like 'feature\\_flag%'
+             group by pg_class.relname, indexrelid, indisunique
+             order by line",
+            &[],
+        )
+        .await
+        .expect("indexes");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What the contract wants indexed.
+const INDEXED: [&str; 13] = [
+    "feature_flag_schedules flag_id",
+    "feature_flag_schedules id unique",
+    "feature_flag_schedules next_retry_at",
+    "feature_flag_schedules scheduled_at",
+    "feature_flag_schedules status",
+    "feature_flag_user_overrides flag_id",
+    "feature_flag_user_overrides flag_id, user_id unique",
+    "feature_flag_user_overrides id unique",
+    "feature_flag_user_overrides user_id",
+    "feature_flags environment",
+    "feature_flags flag_key",
+    "feature_flags flag_key, environment unique",
+    "feature_flags id unique",
+];
+
 #[tokio::test]
 async fn an_empty_database_gets_the_tables_of_the_contract() {
     let database = Database::create_empty().await;
@@ -83,6 +121,7 @@ async fn an_empty_database_gets_the_tables_of_the_contract() {
         ]
     );
     assert_eq!(columns("feature_flag_schedules").await.len(), 16);
+    assert_eq!(indexed(&database).await, INDEXED);
     for bad in [
         "insert into feature_flags (flag_key, rollout_percentage) values ('a', 101)",
         "insert into feature_flags (flag_key) values ('b'), ('b')",
@@ -100,7 +139,9 @@ async fn the_old_services_tables_migrate_and_their_rows_survive() {
         .batch_execute(OLD_TABLES)
         .await
         .expect("the old tables");
+    assert_eq!(indexed(&database).await, INDEXED, "as they were found");
     assert_eq!(migrate(&database).await, Ok(json!({"applied": 3})));
+    assert_eq!(indexed(&database).await, INDEXED, "and none twice");
     let count = |table: &'static str| {
         let database = &database;
         async move {

@@ -23,6 +23,8 @@ create table feature_flag_user_overrides (
   created_at timestamp default now(),
   unique (flag_id, user_id)
 );
+create index old_overrides_flag_idx on feature_flag_user_overrides (flag_id);
+create index old_overrides_user_idx on feature_flag_user_overrides (user_id);
 create table feature_flag_schedules (
   id uuid primary key default gen_random_uuid() not null,
   flag_id uuid references feature_flags (id) on delete cascade,
@@ -41,6 +43,10 @@ create table feature_flag_schedules (
   cancelled_by text,
   cancelled_at timestamptz
 );
+create index old_schedules_flag_idx on feature_flag_schedules (flag_id);
+create index old_schedules_scheduled_idx on feature_flag_schedules (scheduled_at);
+create index old_schedules_status_idx on feature_flag_schedules (status);
+create index old_schedules_retry_idx on feature_flag_schedules (next_retry_at);
 insert into feature_flags (flag_key, enabled, rollout_percentage, environment) values
   ('old-off', false, 100, 'production'),
   ('old-rollout', true, 50, 'production'),

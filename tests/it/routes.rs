@@ -477,3 +477,37 @@ async fn a_panicking_request_does_not_exist_but_strange_events_do_no_harm() {
     assert!(get.invoke(&json!({"hello": "world"})).await.is_err());
     assert_eq!(get.call(&Event::get("checkout")).await.status, 200);
 }
+
+#[tokio::test]
+async fn nothing_that_stands_in_a_url_or_a_header_brings_a_function_down() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    for query in [
+        "a=\"<>",
+        "a=%",
+        "a=%ff",
+        "a=\u{7f}",
+        "=&&=",
+        "a=`{|}^ b",
+        "ä=ö",
+    ] {
+        let answer = get.call(&Event::get("checkout").query(query)).await;
+        assert_eq!(answer.status, 200, "{query}: {answer:?}");
+    }
+    for path in [
+        "/api/config/flags/%",
+        "/api/config/flags/\"<>",
+        "/a b",
+        "//",
+        "/%00",
+    ] {
+        let answer = get
+            .call(&Event::get("checkout").path(path, Some("none")))
+            .await;
+        assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
+    }
+    for host in ["a b", "[", "", "x:99999", "ä.example", "a@b", "%"] {
+        let answer = get.call(&Event::get("checkout").header("host", host)).await;
+        assert_eq!(answer.status, 200, "{host}: {answer:?}");
+    }
+}

@@ -1,15 +1,25 @@
 //! API Gateway's events: the files in `events/`, and variations of them.
 
+use pennon_core::http::{Match, find};
 use serde_json::{Value, json};
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout`.
-pub const REQUEST_FILES: [(&str, &str, u16); 9] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 18] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("update-flag", "update-flag", 200),
     ("update-flag-post", "update-flag", 200),
     ("update-flag-unauthenticated", "update-flag", 401),
+    ("overrides", "overrides", 201),
+    ("overrides-list", "overrides", 200),
+    ("overrides-remove", "overrides", 204),
+    ("manage-flags", "manage-flags", 200),
+    ("manage-flags-create", "manage-flags", 201),
+    ("manage-flags-read", "manage-flags", 200),
+    ("manage-environments", "manage-environments", 200),
+    ("manage-environments-export", "manage-environments", 200),
+    ("manage-environments-purge", "manage-environments", 200),
     ("health", "health", 200),
     ("health-live", "health", 200),
     ("health-ready", "health", 200),
@@ -47,6 +57,30 @@ impl Event {
     pub fn update_text(key: &str, body: &str) -> Self {
         let mut event =
             Self::load("update-flag").path(&format!("/api/admin/flags/{key}"), Some(key));
+        event.0["body"] = json!(body);
+        event
+    }
+
+    /// Any admin route, by an admin. `path` is as in a URL; the gateway's part is done here.
+    pub fn admin(method: &str, path: &str, body: &str) -> Self {
+        let Match::Found(endpoint, parameters) = find(method, path) else {
+            panic!("no route {method} {path}");
+        };
+        let mut event = Self::load("update-flag");
+        let decoded: serde_json::Map<String, Value> = parameters
+            .into_iter()
+            .map(|(name, text)| {
+                let value = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
+                (name.to_owned(), json!(value))
+            })
+            .collect();
+        let route = format!("{method} {}", endpoint.path);
+        event.0["pathParameters"] = json!(decoded);
+        event.0["rawPath"] = json!(path);
+        event.0["routeKey"] = json!(route);
+        event.0["requestContext"]["routeKey"] = json!(route);
+        event.0["requestContext"]["http"]["path"] = json!(path);
+        event.0["requestContext"]["http"]["method"] = json!(method);
         event.0["body"] = json!(body);
         event
     }

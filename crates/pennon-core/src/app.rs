@@ -14,6 +14,7 @@ use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
 use crate::telemetry::{Instance, LogStyle, start_logging};
+use crate::token::Tokens;
 
 /// All that Redis gets of a cold start, so that an instance answers within half a second of its
 /// start whatever Redis does.
@@ -27,6 +28,8 @@ pub struct App {
     pub service: FlagService,
     /// How lines are written.
     pub instance: Instance,
+    /// Checks the tokens of callers, where an issuer is configured.
+    pub tokens: Option<Tokens>,
     answered: AtomicBool,
 }
 
@@ -34,10 +37,16 @@ impl App {
     /// Puts an app together.
     #[must_use]
     pub fn new(config: Config, service: FlagService, instance: Instance) -> Self {
+        let tokens = config.tokens.clone().and_then(|tokens| {
+            Tokens::new(tokens)
+                .inspect_err(|why| error!(domain = "config", error = %why, "Invalid JWT_CA_FILE"))
+                .ok()
+        });
         Self {
             config,
             service,
             instance,
+            tokens,
             answered: AtomicBool::new(false),
         }
     }

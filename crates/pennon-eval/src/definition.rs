@@ -57,6 +57,16 @@ pub struct Problem {
 }
 
 impl Definition {
+    /// The rule; none when it is absent or empty.
+    pub(crate) fn rule(&self) -> Option<&Value> {
+        let rule = self.targeting.as_ref();
+        rule.filter(|rule| match rule {
+            Value::Null => false,
+            Value::Object(fields) => !fields.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => true,
+        })
+    }
+
     /// Takes JSON as a definition.
     ///
     /// # Errors

@@ -5,13 +5,20 @@
 //! Where flags are kept and how they travel is the business of `pennon-core`.
 
 mod bucket;
+mod context;
 mod definition;
 mod evaluate;
 mod flag;
+pub mod flagd;
 mod key;
+mod logic;
+mod ruleset;
 
 pub use bucket::bucket;
+use bucket::bucket_of;
+pub use context::{Context, InvalidContext};
 pub use definition::{Definition, FractionalVersion, Problem, Settings};
 pub use evaluate::evaluate;
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
+pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset};

@@ -76,11 +76,13 @@ async fn dispatch(
     }
     let found = http::find(&method, &path);
     let mut parameters: HashMap<String, String> = HashMap::new();
-    if let Match::Found(_, Some(parameter)) = &found {
-        // What does not decode to UTF-8 stays as it is and names no flag.
-        let decoded = percent_encoding::percent_decode_str(parameter).decode_utf8();
-        let key = decoded.map_or_else(|_| parameter.clone(), std::borrow::Cow::into_owned);
-        parameters.insert("flagKey".to_owned(), key);
+    if let Match::Found(_, found) = &found {
+        for (name, text) in found {
+            // What does not decode to UTF-8 stays as it is and names nothing.
+            let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+            let value = decoded.map_or_else(|_| text.clone(), std::borrow::Cow::into_owned);
+            parameters.insert((*name).to_owned(), value);
+        }
     }
     let request = request
         .with_path_parameters(parameters)
@@ -92,6 +94,9 @@ async fn dispatch(
             "list-flags" => http::answer(app, list_flags::handle, request).await,
             "get-flag" => http::answer(app, get_flag::handle, request).await,
             "update-flag" => http::answer(app, update_flag::handle, request).await,
+            "overrides" => http::answer(app, overrides::handle, request).await,
+            "manage-flags" => http::answer(app, manage_flags::handle, request).await,
+            "manage-environments" => http::answer(app, manage_environments::handle, request).await,
             "health" => http::answer(app, health::handle, request).await,
             _ => http::answer(app, not_found::handle, request).await,
         },

@@ -16,7 +16,7 @@ use pennon_core::http::{self, ETag, Request, Response};
 /// [`Error::Invalid`] for an environment that cannot be one.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let environment = request.environment()?;
-    let user = request.user(&app.config.auth);
+    let user = request.user(&app).await;
     let reading = app.service.read(&environment, request.scope()).await?;
     let tag = ETag::for_user(reading.snapshot.revision, user.as_ref());
     let response = if request.has(&tag) {

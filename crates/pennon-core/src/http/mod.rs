@@ -2,20 +2,26 @@
 
 mod body;
 mod etag;
+mod fields;
 mod flag_state;
+mod listing;
 mod reply;
 mod request;
 mod route;
 mod serve;
+mod settings;
 
 pub use crate::timestamp::timestamp;
-pub use body::parse_change;
+pub use body::{parse_change, take_change};
 pub use etag::ETag;
+pub use fields::Fields;
 pub use flag_state::FlagState;
+pub use listing::{audit_page, pagination};
 pub use reply::{Response, header_list, json, no_content, not_modified, with_header};
 pub use request::Request;
-pub use route::{ENDPOINTS, Endpoint, Match, find};
+pub use route::{ENDPOINTS, Endpoint, Match, Parameters, find};
 pub use serve::answer;
+pub use settings::{fractional, parse_settings};
 
 use crate::service::{Reading, Source};
 use crate::telemetry::CacheOutcome;

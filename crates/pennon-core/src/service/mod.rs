@@ -7,8 +7,12 @@
 
 mod change;
 mod environments;
+mod flags;
+mod import;
+mod overrides;
 mod read;
 mod reconcile;
+mod settings;
 mod shelf;
 mod update;
 
@@ -17,6 +21,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
+pub use flags::Side;
+pub use import::{Difference, FlagDifference, SettingsDifference};
+pub use overrides::{NewOverride, override_state};
 pub use reconcile::Reconciled;
 pub use update::Change;
 
