@@ -72,6 +72,32 @@ for (const [name, compare] of [
   );
 }
 
+// Where both engines agree against the reference in what a rule commonly says, so does it here.
+
+const isNull = (value) => value === null || value === undefined;
+
+/** An absent number is 0. */
+function equal(one, other) {
+  if (isNull(one) && ['number', 'boolean'].includes(typeof other)) return Number(other) === 0;
+  if (isNull(other) && ['number', 'boolean'].includes(typeof one)) return Number(one) === 0;
+  return one == other;
+}
+
+const number = (value) => (isNull(value) || typeof value === 'boolean' ? Number(value) : parseFloat(value));
+
+/** Nothing is divided by zero. */
+function divisor(value) {
+  if (Number(value) === 0) throw new Error('division by zero');
+  return value;
+}
+
+jsonLogic.add_operation('==', (one, other) => equal(one, other));
+jsonLogic.add_operation('!=', (one, other) => !equal(one, other));
+jsonLogic.add_operation('+', (...all) => all.reduce((sum, one) => sum + number(one), 0));
+jsonLogic.add_operation('*', (...all) => all.reduce((product, one) => product * number(one), 1));
+jsonLogic.add_operation('/', (one, other) => one / divisor(other));
+jsonLogic.add_operation('%', (one, other) => one % divisor(other));
+
 function version(given) {
   const text = String(given).replace(/^[vV]/, '');
   return semver.parse(text) ?? (/^\d+(\.\d+)?$/.test(text) ? semver.coerce(text) : null);

@@ -197,6 +197,9 @@ def vector(rule, context, version, asked):
     plain = [{name: answer.get(name) for name in ("variant", "reason", "errorCode")} for answer in answers]
     if len(asked) == 1:
         expected, source = plain[0], {"v2": "javascript", "v3": "python"}[version]
+    elif plain[0]["errorCode"] and plain[1]["errorCode"]:
+        # One fails when it compiles the rule, the other when it runs it.
+        expected, source = {"reason": "ERROR", "errorCode": "GENERAL"}, "both"
     elif plain[0] == plain[1]:
         expected, source = plain[0], "both"
     else:

@@ -173,7 +173,7 @@ impl Author {
             .collect();
         json!({
             "$schema": "https://flagd.dev/schema/v0/flags.json",
-            "metadata": { "set": "conformance", "version": 3 },
+            "metadata": { "flagSetId": "conformance", "version": "3", "owner": "all" },
             "$evaluators": self.evaluators(),
             "flags": flags,
         })
@@ -361,7 +361,7 @@ impl Author {
 
     /// Mostly of the kind that the operator is for.
     fn mostly(&self, kind: impl FnOnce() -> Value, depth: u32, scope: Scope) -> Value {
-        if self.one_in(5) {
+        if self.one_in(8) {
             self.any(depth, scope)
         } else {
             kind()
@@ -753,4 +753,43 @@ impl Author {
             }
         }
     }
+}
+
+/// The value with something left out, or something inside it replaced by a part of itself: to find
+/// the smallest that still shows what a large one showed.
+pub fn smaller(value: &Value) -> Vec<Value> {
+    let mut found = Vec::new();
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Array(items) => {
+            found.extend(items.iter().cloned());
+            for (place, item) in items.iter().enumerate() {
+                let mut fewer = items.clone();
+                fewer.remove(place);
+                found.push(fewer.into());
+                for item in smaller(item) {
+                    let mut items = items.clone();
+                    items[place] = item;
+                    found.push(items.into());
+                }
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::Array(items) => found.extend(items.iter().cloned()),
+                    other => found.push(other.clone()),
+                }
+                let mut fewer = fields.clone();
+                fewer.shift_remove(name);
+                found.push(fewer.into());
+                for value in smaller(value) {
+                    let mut fields = fields.clone();
+                    fields.insert(name.clone(), value);
+                    found.push(fields.into());
+                }
+            }
+        }
+    }
+    found
 }
