@@ -44,6 +44,7 @@ mod clients;
 mod cluster;
 mod cold_start;
 mod concurrency;
+mod conformance;
 mod counting;
 mod deploy_command;
 #[cfg(target_os = "linux")]
