@@ -302,11 +302,11 @@ async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold
     let run = || async { reconcile.invoke(&json!({})).await.expect("reconciles") };
     assert_eq!(
         run().await,
-        json!({"environments": 1, "repaired": 0, "warmed": 1})
+        json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 1})
     );
     assert_eq!(
         run().await,
-        json!({"environments": 1, "repaired": 0, "warmed": 0})
+        json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 0})
     );
 
     // Changed behind everyone's back.
@@ -326,7 +326,7 @@ async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold
     );
     assert_eq!(
         run().await,
-        json!({"environments": 1, "repaired": 1, "warmed": 1})
+        json!({"applied": 0, "environments": 1, "repaired": 1, "warmed": 1})
     );
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (6, "redis"));

@@ -38,20 +38,34 @@ macro_rules! on_redis {
     };
 }
 
+mod audit;
 mod cache;
+mod clients;
 mod cluster;
 mod cold_start;
 mod concurrency;
+mod counting;
+mod deploy_command;
 #[cfg(target_os = "linux")]
 mod emulator;
 mod failover;
 mod faults;
 mod invalidation;
+mod keys;
 mod local_cluster;
 mod local_server;
+mod manage_environments;
+mod manage_flags;
 mod migrations;
+mod ofrep;
+mod openapi;
+mod overrides;
+mod pre_traffic;
 mod routes;
+mod schedules;
 mod secret_changes;
 mod snapshots;
+mod template;
 mod tidy;
 mod tls;
+mod tokens;

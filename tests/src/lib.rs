@@ -2,7 +2,7 @@
 //! test can cut.
 //!
 //! Every test gets a Redis process and a PostgreSQL database of its own. Nothing here stands in for
-//! a server; [`wire`] only misbehaves like a network.
+//! a server, but for AWS's own control plane in [`aws`]; [`wire`] only misbehaves like a network.
 
 // A harness may stop at the first surprise, as a test may.
 #![expect(
@@ -16,13 +16,17 @@
 )]
 
 pub mod answer;
+pub mod api;
+pub mod aws;
 pub mod binaries;
 pub mod certificates;
+pub mod clients;
 pub mod cluster;
 pub mod dice;
 pub mod event;
 pub mod figures;
 pub mod fleet;
+pub mod issuer;
 pub mod lambda;
 pub mod load;
 pub mod local;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::process_environment;
+use crate::counts::Counts;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,9 +294,20 @@ pub struct RequestLine<'a> {
     pub cluster: bool,
     /// What happened.
     pub facts: &'a Facts,
+    /// Evaluations that have not been told yet, this request's or earlier ones'.
+    pub evaluations: Option<Counts>,
 }
 
 impl Instance {
+    /// Whether evaluations are counted from its lines. A person who reads lines gets none of that.
+    #[must_use]
+    pub fn tells_counts(&self) -> bool {
+        match self.style {
+            LogStyle::Json => true,
+            LogStyle::Human => false,
+        }
+    }
+
     /// Writes the line of a request.
     pub fn write(&self, line: &RequestLine<'_>) {
         let text = match self.style {
@@ -357,6 +369,11 @@ impl Instance {
             if line.cluster {
                 put("cluster_unavailable", json!(number(unavailable)));
             }
+        }
+        if let Some(counts) = &line.evaluations {
+            // The number is what the subscription to the log looks for.
+            put("evaluated", json!(counts.total()));
+            put("evaluations", json!(counts));
         }
         let mut definitions = Vec::new();
         for (metric, value) in metrics(line, milliseconds) {
@@ -458,6 +475,7 @@ mod tests {
             breaker_open: false,
             cluster: false,
             facts,
+            evaluations: None,
         }
     }
 

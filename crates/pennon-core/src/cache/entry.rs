@@ -117,6 +117,7 @@ pub(super) fn decode(fields: &[(String, String)]) -> Option<Snapshot> {
         flags,
         settings: common.settings,
         keys: common.keys,
+        ..Snapshot::empty()
     })
 }
 

@@ -68,7 +68,7 @@ pub enum Lookup<T> {
 #[derive(Debug)]
 pub enum Found {
     /// An entry, and how long it will live.
-    Entry(Snapshot, Duration),
+    Entry(Box<Snapshot>, Duration),
     /// No entry. Load, then fill with this lease.
     Lease(Lease),
     /// No entry, and somebody else is loading. Ask again soon.
@@ -199,7 +199,7 @@ impl Cache {
             [Reply::Text(kind), Reply::Number(ttl), Reply::List(fields)] if kind == "entry" => {
                 if let Some(snapshot) = pairs(fields).and_then(|fields| entry::decode(&fields)) {
                     let ttl = Duration::from_millis(u64::try_from(*ttl).unwrap_or(0));
-                    return Found::Entry(snapshot, ttl);
+                    return Found::Entry(Box::new(snapshot), ttl);
                 }
                 tracing::warn!(
                     domain = "config",

@@ -1,5 +1,6 @@
 //! What every change has in common: a transaction, and the cache told before and after its commit.
 
+use pennon_eval::Flag;
 use serde_json::{Value, json};
 use tracing::error;
 
@@ -107,6 +108,14 @@ pub(super) fn state_of(record: &FlagRecord) -> Value {
         fields.insert("archived".to_owned(), json!(true));
     }
     state
+}
+
+/// The other way round: the flag, and whether it was archived.
+pub(super) fn flag_in(state: &Value) -> Option<(Flag, bool)> {
+    let archived = state.get("archived") == Some(&Value::Bool(true));
+    let mut flag: Flag = serde_json::from_value(state.clone()).ok()?;
+    flag.overrides.clear();
+    Some((flag, archived))
 }
 
 fn report_untold(environment: &Environment, scope: &Scope) {

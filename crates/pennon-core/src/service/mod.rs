@@ -7,18 +7,31 @@
 
 mod change;
 mod environments;
+mod flags;
+mod import;
+mod keys;
+mod overrides;
 mod read;
 mod reconcile;
+mod schedules;
+mod settings;
 mod shelf;
 mod update;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
+pub use flags::Side;
+pub use import::{Difference, FlagDifference, SettingsDifference};
+pub use keys::NewKey;
+pub use overrides::{NewOverride, override_state};
 pub use reconcile::Reconciled;
+pub use schedules::SchedulesRun;
 pub use update::Change;
+pub use usage::{FlagUsage, Stale, StaleFlag};
 
 use crate::cache::{Budget, Cache};
 use crate::config::Config;
