@@ -6,7 +6,7 @@ use std::process::Command;
 use pennon_tests::answer::Answer;
 use pennon_tests::aws::ControlPlane;
 use pennon_tests::binaries::binary;
-use pennon_tests::event::{Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::eventually;
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::{Process, free_port, new_folder};
@@ -33,6 +33,7 @@ fn emulator() -> PathBuf {
 async fn every_event_file_is_answered_under_lambdas_own_emulator() {
     let stack = Stack::start().await;
     stack.database.add_flag("new-checkout", true, 5).await;
+    stack.database.add_key(EXAMPLE_KEY).await;
     for (file, function, status) in REQUEST_FILES {
         let response = invoke(&stack, function, file, &[]).await;
         let answer = Answer::of_gateway(&response);
@@ -42,6 +43,8 @@ async fn every_event_file_is_answered_under_lambdas_own_emulator() {
     assert_eq!(done["applied"], 0);
     let done = invoke(&stack, "reconcile", "reconcile", &[]).await;
     assert_eq!(done["environments"], 1);
+    let counted = invoke(&stack, "count-evaluations", "count-evaluations", &[]).await;
+    assert_eq!(counted["evaluations"], 2);
     let (migrate, health) = (
         stack.function("migrate").await,
         stack.function("health").await,

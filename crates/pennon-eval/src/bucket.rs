@@ -12,7 +12,14 @@ use crate::UserId;
 /// users between variants on the day of the switch.
 #[must_use]
 pub fn bucket(user: &UserId) -> u8 {
-    let digest = Sha256::digest(user.as_str().as_bytes());
+    bucket_of("", user)
+}
+
+/// The bucket of a user in a flag with a salt of its own: the salt goes into the hash before the id,
+/// so that other users come first than in other flags.
+pub(crate) fn bucket_of(salt: &str, user: &UserId) -> u8 {
+    let hash = Sha256::new_with_prefix(salt.as_bytes());
+    let digest = hash.chain_update(user.as_str().as_bytes()).finalize();
     let head = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
     (head % 100) as u8
 }

@@ -1,6 +1,6 @@
 //! The decision itself.
 
-use crate::{Flag, Override, UserId, bucket};
+use crate::{Flag, Override, UserId, bucket_of};
 
 /// Whether the flag is on for this caller. The order of the rules is the contract:
 ///
@@ -8,7 +8,10 @@ use crate::{Flag, Override, UserId, bucket};
 /// 2. an override decides for its user;
 /// 3. 100 % is on and 0 % is off for everyone;
 /// 4. a caller without an id gets `true` in between;
-/// 5. everyone else by [`bucket`]: on when the bucket is below the percentage.
+/// 5. everyone else by [`bucket`](crate::bucket), or by one of the flag's own if it has a salt: on when
+///    the bucket is below the percentage.
+///
+/// The definition of a typed flag is not looked at: [`Ruleset`](crate::Ruleset) does that.
 #[must_use]
 pub fn evaluate(flag: &Flag, user: Option<&UserId>) -> bool {
     if !flag.enabled {
@@ -23,7 +26,7 @@ pub fn evaluate(flag: &Flag, user: Option<&UserId>) -> bool {
     match (flag.rollout_percentage.percent(), user) {
         (0, _) => false,
         (100.., _) | (_, None) => true,
-        (percent, Some(user)) => bucket(user) < percent,
+        (percent, Some(user)) => bucket_of(flag.salt.as_deref().unwrap_or(""), user) < percent,
     }
 }
 

@@ -48,6 +48,17 @@ pub enum Override {
     Variant(String),
 }
 
+impl Override {
+    /// Whether the user gets `true` from a flag that knows on and off only. A variant that was named
+    /// stands for being in.
+    pub(crate) fn is_in(&self) -> bool {
+        match self {
+            Self::Include | Self::Variant(_) => true,
+            Self::Exclude => false,
+        }
+    }
+}
+
 /// A rollout percentage: a whole number from 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]

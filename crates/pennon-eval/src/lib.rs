@@ -5,14 +5,24 @@
 //! Where flags are kept and how they travel is the business of `pennon-core`.
 
 mod bucket;
+mod clock;
+mod context;
 mod definition;
 mod evaluate;
 mod flag;
 pub mod flagd;
 mod key;
+mod logic;
+mod problem;
+mod ruleset;
+mod validate;
 
 pub use bucket::bucket;
-pub use definition::{Definition, FractionalVersion, Problem, Settings};
+use bucket::bucket_of;
+pub use context::{Context, InvalidContext};
+pub use definition::{Definition, FractionalVersion, Settings};
 pub use evaluate::evaluate;
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
+pub use problem::Problem;
+pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset};

@@ -1,0 +1,169 @@
+//! The deterministic encoding of a value in CBOR (RFC 8949, 4.2), fed into a hash: what version 3 of
+//! `fractional` places callers by. Floats that are whole are encoded as whole numbers.
+
+use serde_json::{Map, Value};
+
+use super::murmur::Murmur;
+use super::number::Num;
+use super::steps::Steps;
+use super::stop::Stop;
+use super::value::{Frame, Val};
+
+const UNSIGNED: u8 = 0;
+const NEGATIVE: u8 = 1;
+const TEXT: u8 = 3;
+const ARRAY: u8 = 4;
+const MAP: u8 = 5;
+
+// How many bytes follow for a length or value that does not fit into the first one.
+const ONE_BYTE: u8 = 0x18;
+const TWO_BYTES: u8 = 0x19;
+const FOUR_BYTES: u8 = 0x1a;
+const EIGHT_BYTES: u8 = 0x1b;
+
+/// Feeds the beginning of a list of so many items.
+pub(super) fn list(items: usize, hash: &mut Murmur) {
+    head(ARRAY, items as u64, hash);
+}
+
+pub(super) fn text(text: &str, hash: &mut Murmur) {
+    head(TEXT, text.len() as u64, hash);
+    hash.write(text.as_bytes());
+}
+
+pub(super) fn value(value: &Val<'_>, hash: &mut Murmur, steps: &mut Steps) -> Result<(), Stop> {
+    steps.one()?;
+    match value {
+        Val::Null => hash.write(&[0xf6]),
+        Val::Bool(false) => hash.write(&[0xf4]),
+        Val::Bool(true) => hash.write(&[0xf5]),
+        Val::Number(number) => self::number(*number, hash),
+        Val::Text(content) => {
+            steps.text(content)?;
+            text(content, hash);
+        }
+        Val::List(content) => {
+            list(content.len(), hash);
+            for item in content.iter() {
+                self::value(&item, hash, steps)?;
+            }
+        }
+        Val::Object(content) => fields(content, hash, steps)?,
+        Val::Frame(content) => frame(content, hash, steps)?,
+    }
+    Ok(())
+}
+
+fn fields(content: &Map<String, Value>, hash: &mut Murmur, steps: &mut Steps) -> Result<(), Stop> {
+    head(MAP, content.len() as u64, hash);
+    let mut sorted: Vec<(&String, &Value)> = content.iter().collect();
+    // In the order of their encodings, which begin with their lengths.
+    sorted.sort_unstable_by_key(|(name, _)| (name.len(), *name));
+    for (name, content) in sorted {
+        steps.text(name)?;
+        text(name, hash);
+        value(&Val::of(content), hash, steps)?;
+    }
+    Ok(())
+}
+
+fn frame(content: &Frame<'_>, hash: &mut Murmur, steps: &mut Steps) -> Result<(), Stop> {
+    head(MAP, 2, hash);
+    text("current", hash);
+    value(&content.current, hash, steps)?;
+    text("accumulator", hash);
+    value(&content.accumulator, hash, steps)
+}
+
+fn number(number: Num, hash: &mut Murmur) {
+    match number {
+        Num::Int(int) => match u64::try_from(int) {
+            Ok(int) => head(UNSIGNED, int, hash),
+            Err(_) => head(NEGATIVE, int.unsigned_abs() - 1, hash),
+        },
+        Num::Big(big) => head(UNSIGNED, big, hash),
+        Num::Float(float) => self::float(float, hash),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "only whole numbers in the range of the type are cast"
+)]
+fn float(float: f64, hash: &mut Murmur) {
+    // 2^63 and 2^64, exactly.
+    const SIGNED: f64 = 9_223_372_036_854_775_808.0;
+    const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
+    let is_whole = float.trunc().to_bits() == float.to_bits();
+    if is_whole && (0.0..UNSIGNED_END).contains(&float) {
+        number(Num::Big(float as u64), hash);
+    } else if is_whole && (-SIGNED..=0.0).contains(&float) {
+        number(Num::Int(float as i64), hash);
+    } else if let Some(half) = half(float) {
+        hash.write(&[0xf9]);
+        hash.write(&half.to_be_bytes());
+    } else if f64::from(float as f32).to_bits() == float.to_bits() {
+        hash.write(&[0xfa]);
+        hash.write(&(float as f32).to_be_bytes());
+    } else {
+        hash.write(&[0xfb]);
+        hash.write(&float.to_be_bytes());
+    }
+}
+
+/// The half-precision float that is exactly this number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the exponent has 11 bits, and the mantissa is shifted down to 10"
+)]
+fn half(float: f64) -> Option<u16> {
+    if float.is_nan() {
+        return Some(0x7e00);
+    }
+    let bits = float.to_bits();
+    let sign = ((bits >> 48) & 0x8000) as u16;
+    if float.is_infinite() {
+        return Some(sign | 0x7c00);
+    }
+    let exponent = i64::from(((bits >> 52) & 0x7ff) as u16) - 1023;
+    let mantissa = bits & ((1 << 52) - 1);
+    if (-14..=15).contains(&exponent) && mantissa.trailing_zeros() >= 42 {
+        return Some(sign | ((exponent + 15) as u16) << 10 | (mantissa >> 42) as u16);
+    }
+    // Subnormal: a multiple of 2^-24 below 2^-14.
+    if (-24..-14).contains(&exponent) {
+        let whole = mantissa | 1 << 52;
+        let shift = u32::try_from(28 - exponent).ok()?;
+        if whole.trailing_zeros() >= shift {
+            return Some(sign | (whole >> shift) as u16);
+        }
+    }
+    None
+}
+
+/// The type of an item, and its length or value in as few bytes as it fits in.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "every arm casts what its range holds"
+)]
+fn head(kind: u8, argument: u64, hash: &mut Murmur) {
+    let kind = kind << 5;
+    match argument {
+        0..=23 => hash.write(&[kind | argument as u8]),
+        24..=0xff => hash.write(&[kind | ONE_BYTE, argument as u8]),
+        0x100..=0xffff => {
+            hash.write(&[kind | TWO_BYTES]);
+            hash.write(&(argument as u16).to_be_bytes());
+        }
+        0x1_0000..=0xffff_ffff => {
+            hash.write(&[kind | FOUR_BYTES]);
+            hash.write(&(argument as u32).to_be_bytes());
+        }
+        0x1_0000_0000.. => {
+            hash.write(&[kind | EIGHT_BYTES]);
+            hash.write(&argument.to_be_bytes());
+        }
+    }
+}

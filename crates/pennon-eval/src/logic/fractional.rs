@@ -1,0 +1,297 @@
+//! `fractional`: callers in proportion to weights, the same caller always at the same place.
+//!
+//! Version 3 hashes the CBOR encoding of what callers are placed by; version 2, for rules that come
+//! from elsewhere, the bytes of the text. Without an expression to place them by, it is the flag's
+//! key with the targeting key. Whatever cannot be placed, and whatever weights make no sense, gives
+//! `null`, and so the default.
+
+use super::cbor;
+use super::expression::Expression;
+use super::murmur::Murmur;
+use super::number::Num;
+use super::path::{Asked, Scope};
+use super::run::{Result, Run};
+use super::value::Val;
+use crate::FractionalVersion;
+
+/// Where flagd ends the sum of weights.
+const LARGEST_TOTAL: u64 = i32::MAX as u64;
+
+/// A compiled `fractional`.
+#[derive(Debug, Clone)]
+pub(super) struct Fractional {
+    version: FractionalVersion,
+    /// What callers are placed by; the flag's key and the targeting key when there is none.
+    by: Option<Expression>,
+    buckets: Buckets,
+}
+
+#[derive(Debug, Clone)]
+enum Buckets {
+    /// All weights are known: where each bucket ends, and its variant.
+    Fixed {
+        total: u64,
+        ends: Vec<(u64, Expression)>,
+    },
+    Computed(Vec<Bucket>),
+}
+
+#[derive(Debug, Clone)]
+enum Bucket {
+    Pair {
+        variant: Expression,
+        /// 1 when it is not given.
+        weight: Option<Expression>,
+    },
+    /// What comes out may be a pair.
+    Whole(Expression),
+}
+
+impl Fractional {
+    pub(super) fn compile(
+        mut arguments: Vec<Expression>,
+        version: FractionalVersion,
+    ) -> Expression {
+        let starts_with_bucket = match arguments.first() {
+            None => return Expression::NULL,
+            Some(Expression::List(_)) => true,
+            Some(first) => first.constant().is_some_and(serde_json::Value::is_array),
+        };
+        let by = (!starts_with_bucket).then(|| arguments.remove(0));
+        let mut buckets = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            match Bucket::compile(argument) {
+                Some(bucket) => buckets.push(bucket),
+                None => return Expression::NULL,
+            }
+        }
+        match Buckets::compile(buckets, version) {
+            Some(buckets) => Expression::Fractional(Box::new(Self {
+                version,
+                by,
+                buckets,
+            })),
+            None => Expression::NULL,
+        }
+    }
+
+    pub(super) fn choose<'a>(&'a self, run: &mut Run, scope: &Scope<'a>) -> Result<Val<'a>> {
+        let mut hash = Murmur::default();
+        let mut first_bucket = None;
+        match &self.by {
+            Some(by) => match (run.evaluate(by, scope)?, self.version) {
+                (Val::Null, _) => return Ok(Val::Null),
+                (bucket @ Val::List(_), _) => {
+                    first_bucket = Some(bucket);
+                    if !self.hash_caller(scope, &mut hash) {
+                        return Ok(Val::Null);
+                    }
+                }
+                (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.steps)?,
+                (Val::Text(text), FractionalVersion::V2) => {
+                    run.steps.text(&text)?;
+                    hash.write(text.as_bytes());
+                }
+                (_, FractionalVersion::V2) => return Ok(Val::Null),
+            },
+            None if !self.hash_caller(scope, &mut hash) => return Ok(Val::Null),
+            None => {}
+        }
+        let hash = u64::from(hash.finish());
+        match (&self.buckets, first_bucket) {
+            (Buckets::Fixed { total, ends }, None) => {
+                let place = (hash * total) >> 32;
+                match ends.iter().find(|(end, _)| place < *end) {
+                    Some((_, variant)) => Ok(self.variant(run.evaluate(variant, scope)?)),
+                    None => Ok(Val::Null),
+                }
+            }
+            (buckets, first_bucket) => {
+                let Some(weighed) = buckets.weigh(first_bucket, self.version, run, scope)? else {
+                    return Ok(Val::Null);
+                };
+                let total: u64 = weighed.iter().map(|(_, weight)| *weight).sum();
+                if total > LARGEST_TOTAL {
+                    return Ok(Val::Null);
+                }
+                let place = (hash * total) >> 32;
+                let mut end = 0;
+                for (variant, weight) in weighed {
+                    end += weight;
+                    if place < end {
+                        return Ok(self.variant(variant));
+                    }
+                }
+                Ok(Val::Null)
+            }
+        }
+    }
+
+    fn variant<'a>(&self, variant: Val<'a>) -> Val<'a> {
+        let is_name = match (&variant, self.version) {
+            (Val::List(_) | Val::Object(_) | Val::Frame(_), FractionalVersion::V2) => false,
+            (_, FractionalVersion::V2 | FractionalVersion::V3) => true,
+        };
+        if is_name { variant } else { Val::Null }
+    }
+
+    /// Whether the caller has a targeting key; if so, feeds it and the flag's key.
+    fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur) -> bool {
+        let Scope::Context(Asked { context, flag, .. }) = scope else {
+            return false;
+        };
+        let Some(user) = context.user() else {
+            return false;
+        };
+        match self.version {
+            FractionalVersion::V3 => {
+                cbor::list(2, hash);
+                cbor::text(flag, hash);
+                cbor::text(user.as_str(), hash);
+            }
+            FractionalVersion::V2 => {
+                hash.write(flag.as_bytes());
+                hash.write(user.as_str().as_bytes());
+            }
+        }
+        true
+    }
+}
+
+impl Bucket {
+    /// Nothing when it can never be one.
+    fn compile(argument: Expression) -> Option<Self> {
+        let mut parts = match argument {
+            Expression::List(parts) => parts.into_iter(),
+            Expression::Constant(serde_json::Value::Array(parts)) => {
+                let parts: Vec<_> = parts.into_iter().map(Expression::Constant).collect();
+                parts.into_iter()
+            }
+            Expression::Constant(_) => return None,
+            other => return Some(Self::Whole(other)),
+        };
+        let variant = parts.next()?;
+        let weight = parts.next();
+        parts
+            .next()
+            .is_none()
+            .then_some(Self::Pair { variant, weight })
+    }
+}
+
+impl Buckets {
+    /// Nothing when no caller can get a variant.
+    fn compile(buckets: Vec<Bucket>, version: FractionalVersion) -> Option<Self> {
+        let is_fixed = buckets.iter().all(|bucket| match bucket {
+            Bucket::Pair { weight, .. } => weight
+                .as_ref()
+                .is_none_or(|weight| weight.constant().is_some()),
+            Bucket::Whole(_) => false,
+        });
+        if !is_fixed {
+            return Some(Self::Computed(buckets));
+        }
+        let mut total: u64 = 0;
+        let mut ends = Vec::with_capacity(buckets.len());
+        for bucket in buckets {
+            if let Bucket::Pair {
+                variant,
+                weight: given,
+            } = bucket
+            {
+                total = match given.as_ref().and_then(Expression::constant) {
+                    Some(given) => total.checked_add(weight(&Val::of(given), version)?)?,
+                    None => total + 1,
+                };
+                ends.push((total, variant));
+            }
+        }
+        (total <= LARGEST_TOTAL).then_some(Self::Fixed { total, ends })
+    }
+
+    /// Variants with their weights; nothing when one of them is no bucket.
+    fn weigh<'a>(
+        &'a self,
+        first: Option<Val<'a>>,
+        version: FractionalVersion,
+        run: &mut Run,
+        scope: &Scope<'a>,
+    ) -> Result<Option<Vec<(Val<'a>, u64)>>> {
+        let mut weighed = Vec::new();
+        if let Some(first) = first {
+            match pair(&first, version) {
+                Some(pair) => weighed.push(pair),
+                None => return Ok(None),
+            }
+        }
+        match self {
+            Self::Fixed { ends, .. } => {
+                let mut begin = 0;
+                for (end, variant) in ends {
+                    weighed.push((run.evaluate(variant, scope)?, end - begin));
+                    begin = *end;
+                }
+            }
+            Self::Computed(buckets) => {
+                for bucket in buckets {
+                    let pair = match bucket {
+                        Bucket::Pair {
+                            variant,
+                            weight: given,
+                        } => {
+                            let variant = run.evaluate(variant, scope)?;
+                            let weight = match given {
+                                Some(given) => weight(&run.evaluate(given, scope)?, version),
+                                None => Some(1),
+                            };
+                            weight.map(|weight| (variant, weight))
+                        }
+                        Bucket::Whole(whole) => pair(&run.evaluate(whole, scope)?, version),
+                    };
+                    match pair {
+                        Some(pair) => weighed.push(pair),
+                        None => return Ok(None),
+                    }
+                }
+            }
+        }
+        Ok(Some(weighed))
+    }
+}
+
+/// A bucket that was computed as a whole.
+fn pair<'a>(value: &Val<'a>, version: FractionalVersion) -> Option<(Val<'a>, u64)> {
+    let Val::List(list) = value else {
+        return None;
+    };
+    match (list.len(), list.get(0), list.get(1)) {
+        (1, Some(variant), None) => Some((variant, 1)),
+        (2, Some(variant), Some(given)) => Some((variant, weight(&given, version)?)),
+        (_, _, _) => None,
+    }
+}
+
+/// A weight: a whole number, 0 when it is negative (as a calculation for a rollout may end). Version
+/// 2 takes a float that is whole, version 3 none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole, not negative and below the largest total"
+)]
+fn weight(value: &Val<'_>, version: FractionalVersion) -> Option<u64> {
+    let Val::Number(number) = value else {
+        return None;
+    };
+    match (*number, version) {
+        (Num::Int(int), _) => {
+            let weight = u64::try_from(int).unwrap_or(0);
+            // One more than the largest is enough to be too much, and cannot overflow a sum.
+            Some(weight.min(LARGEST_TOTAL + 1))
+        }
+        (Num::Big(_), _) => Some(LARGEST_TOTAL + 1),
+        (Num::Float(float), FractionalVersion::V2) => {
+            (float.fract() == 0.0).then(|| float.clamp(0.0, f64::from(i32::MAX) + 1.0) as u64)
+        }
+        (Num::Float(_), FractionalVersion::V3) => None,
+    }
+}

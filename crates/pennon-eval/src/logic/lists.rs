@@ -1,0 +1,170 @@
+//! Operators over lists.
+
+use super::coerce;
+use super::expression::{Each, Expression};
+use super::path::{self, Path, Scope};
+use super::run::{Result, Run};
+use super::value::{List, Val};
+
+/// The fixed names that are missing.
+pub(super) fn missing<'a>(names: &'a [(String, Path)], scope: &Scope<'a>) -> Result<Val<'a>> {
+    let missing = names
+        .iter()
+        .filter(|(_, path)| is_missing(&path.find(scope)));
+    Val::list(missing.map(|(name, _)| Val::text(name)).collect())
+}
+
+fn is_missing(value: &Val<'_>) -> bool {
+    value.is_null() || matches!(value, Val::Text(text) if text.is_empty())
+}
+
+impl Run {
+    /// What `missing` answers for computed names: a list of them, or one by one.
+    pub(super) fn missing_of<'a>(
+        &mut self,
+        names: &'a [Expression],
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let names = self.all(names, scope)?;
+        let missing = match names.first() {
+            Some(Val::List(list)) => self.missing_among(list.iter(), scope)?,
+            Some(_) | None => self.missing_among(names.into_iter(), scope)?,
+        };
+        Val::list(missing)
+    }
+
+    fn missing_among<'a>(
+        &mut self,
+        names: impl Iterator<Item = Val<'a>>,
+        scope: &Scope<'a>,
+    ) -> Result<Vec<Val<'a>>> {
+        let mut missing = Vec::new();
+        for name in names {
+            self.steps.one()?;
+            let path = self.text(&name)?;
+            if is_missing(&path::find(scope, &path)) {
+                missing.push(name);
+            }
+        }
+        Ok(missing)
+    }
+
+    pub(super) fn missing_some<'a>(
+        &mut self,
+        need: &'a Expression,
+        names: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let need = self.evaluate(need, scope)?;
+        let need = coerce::number(&need, &mut self.steps)?.float();
+        let Val::List(names) = self.evaluate(names, scope)? else {
+            return Val::list(Vec::new());
+        };
+        let missing = self.missing_among(names.iter(), scope)?;
+        let present = names.len() - missing.len();
+        let is_enough = u32::try_from(present).is_ok_and(|present| f64::from(present) >= need);
+        Val::list(if is_enough { Vec::new() } else { missing })
+    }
+
+    pub(super) fn each<'a>(
+        &mut self,
+        list: &'a Expression,
+        body: &'a Expression,
+        each: Each,
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let list = self.evaluate(list, scope)?;
+        let Val::List(list) = list else {
+            return match each {
+                Each::Map | Each::Filter => Val::list(Vec::new()),
+                Each::All | Each::Some => Ok(Val::Bool(false)),
+                Each::None => Ok(Val::Bool(true)),
+            };
+        };
+        let mut kept = Vec::new();
+        for item in list.iter() {
+            self.steps.one()?;
+            let said = self.evaluate(body, &Scope::Item(item.clone()))?;
+            match each {
+                Each::Map => kept.push(said),
+                Each::Filter if said.is_truthy() => kept.push(item),
+                Each::All if !said.is_truthy() => return Ok(Val::Bool(false)),
+                Each::Some if said.is_truthy() => return Ok(Val::Bool(true)),
+                Each::None if said.is_truthy() => return Ok(Val::Bool(false)),
+                Each::Filter | Each::All | Each::Some | Each::None => {}
+            }
+        }
+        match each {
+            Each::Map | Each::Filter => Val::list(kept),
+            // JsonLogic: nothing holds for all of nothing.
+            Each::All => Ok(Val::Bool(list.len() > 0)),
+            Each::Some => Ok(Val::Bool(false)),
+            Each::None => Ok(Val::Bool(true)),
+        }
+    }
+
+    pub(super) fn reduce<'a>(
+        &mut self,
+        list: &'a Expression,
+        body: &'a Expression,
+        initial: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let list = self.evaluate(list, scope)?;
+        let mut accumulator = self.evaluate(initial, scope)?;
+        if let Val::List(list) = list {
+            for item in list.iter() {
+                self.steps.one()?;
+                let frame = Val::frame(accumulator, item)?;
+                accumulator = self.evaluate(body, &Scope::Item(frame))?;
+            }
+        }
+        Ok(accumulator)
+    }
+
+    pub(super) fn merge<'a>(
+        &mut self,
+        parts: &'a [Expression],
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let mut merged = Vec::new();
+        for part in parts {
+            match self.evaluate(part, scope)? {
+                Val::List(list) => {
+                    self.steps.take(list.len())?;
+                    merged.extend(list.iter());
+                }
+                other => merged.push(other),
+            }
+        }
+        Val::list(merged)
+    }
+
+    pub(super) fn within<'a>(
+        &mut self,
+        needle: &'a Expression,
+        hay: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let needle = self.evaluate(needle, scope)?;
+        let is_in = match self.evaluate(hay, scope)? {
+            Val::List(list) => self.is_among(&needle, &list)?,
+            Val::Text(text) => {
+                self.steps.text(&text)?;
+                text.contains(&*self.text(&needle)?)
+            }
+            Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::Frame(_) => false,
+        };
+        Ok(Val::Bool(is_in))
+    }
+
+    fn is_among(&mut self, needle: &Val<'_>, list: &List<'_>) -> Result<bool> {
+        for item in list.iter() {
+            self.steps.one()?;
+            if coerce::same(needle, &item) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

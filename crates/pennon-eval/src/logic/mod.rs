@@ -1,0 +1,68 @@
+//! Targeting rules: `JsonLogic`, and what flagd adds to it.
+//!
+//! A rule is compiled once, into a tree of [`expression::Expression`]s with constants folded, paths
+//! taken apart and weights added up; evaluating walks that tree over borrowed values. Both are
+//! bounded (see [`bounds`]), and neither panics, whatever the rule and the context are.
+
+mod arithmetic;
+pub(crate) mod bounds;
+mod cbor;
+mod coerce;
+mod compile;
+mod expression;
+mod fractional;
+mod lists;
+mod murmur;
+mod number;
+mod path;
+mod run;
+mod semver;
+mod shape;
+mod steps;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod texts;
+mod value;
+
+pub(crate) use compile::compile;
+use expression::Expression;
+use path::{Asked, Scope};
+use run::Run;
+pub(crate) use shape::check;
+pub(crate) use stop::Stop;
+use value::Val;
+
+use crate::Context;
+
+/// A compiled rule.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule(Expression);
+
+/// Which variant a rule names.
+#[derive(Debug)]
+pub(crate) enum Choice<'a> {
+    /// None: the default.
+    None,
+    /// This one, in the rule's or the context's words.
+    Named(value::Text<'a>),
+}
+
+impl Rule {
+    /// Evaluates the rule for one flag and caller.
+    pub(crate) fn choose<'a>(
+        &'a self,
+        flag: &'a str,
+        context: &'a Context,
+        now: i64,
+    ) -> Result<Choice<'a>, Stop> {
+        let scope = Scope::Context(Asked { context, flag, now });
+        let mut run = Run::new();
+        Ok(match run.evaluate(&self.0, &scope)? {
+            Val::Null => Choice::None,
+            Val::Bool(true) => Choice::Named(value::Text::Borrowed("true")),
+            Val::Bool(false) => Choice::Named(value::Text::Borrowed("false")),
+            other => Choice::Named(run.text(&other)?),
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! `MurmurHash3`, the 32-bit kind for x86, seed 0: what `fractional` places callers by. Public domain,
+//! by Austin Appleby. Takes its input in pieces, so that nothing is copied together for it.
+
+const FIRST: u32 = 0xcc9e_2d51;
+const SECOND: u32 = 0x1b87_3593;
+
+/// A hash that is being computed.
+#[derive(Debug, Default)]
+pub(super) struct Murmur {
+    hash: u32,
+    /// Bytes that do not make a block yet, the first one lowest.
+    pending: u32,
+    /// How many they are.
+    held: u32,
+    length: u32,
+}
+
+impl Murmur {
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while self.held != 0 {
+            let Some((byte, after)) = rest.split_first() else {
+                return;
+            };
+            self.push(*byte);
+            rest = after;
+        }
+        let mut blocks = rest.chunks_exact(4);
+        for block in &mut blocks {
+            if let [a, b, c, d] = *block {
+                self.length = self.length.wrapping_add(4);
+                self.block(u32::from_le_bytes([a, b, c, d]));
+            }
+        }
+        for byte in blocks.remainder() {
+            self.push(*byte);
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.length = self.length.wrapping_add(1);
+        self.pending |= u32::from(byte) << (8 * self.held);
+        self.held += 1;
+        if self.held == 4 {
+            let block = self.pending;
+            self.pending = 0;
+            self.held = 0;
+            self.block(block);
+        }
+    }
+
+    fn block(&mut self, block: u32) {
+        self.hash ^= scramble(block);
+        self.hash = self
+            .hash
+            .rotate_left(13)
+            .wrapping_mul(5)
+            .wrapping_add(0xe654_6b64);
+    }
+
+    pub(super) fn finish(self) -> u32 {
+        let mut hash = self.hash;
+        if self.held > 0 {
+            hash ^= scramble(self.pending);
+        }
+        hash ^= self.length;
+        hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+        hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+        hash ^ (hash >> 16)
+    }
+}
+
+fn scramble(block: u32) -> u32 {
+    block
+        .wrapping_mul(FIRST)
+        .rotate_left(15)
+        .wrapping_mul(SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_hashes_come_out_however_the_input_is_cut() {
+        let known: [(&str, u32); 6] = [
+            ("", 0),
+            ("a", 0x3c25_69b2),
+            ("aaa", 0xb4d0_5fb7),
+            ("aaaa", 0x7eee_d987),
+            ("abc", 0xb3dd_93fa),
+            ("Hello, world!", 0xc036_3e43),
+        ];
+        for (text, expected) in known {
+            for cut in 0..=text.len() {
+                let mut hash = Murmur::default();
+                hash.write(&text.as_bytes()[..cut]);
+                hash.write(&text.as_bytes()[cut..]);
+                assert_eq!(hash.finish(), expected, "{text:?} cut at {cut}");
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Rules and what they choose.
+
+use serde_json::{Value, json};
+
+use super::{Choice, compile};
+use crate::{Context, FractionalVersion, Settings};
+
+fn choose(rule: &Value, context: Value) -> Result<Option<String>, String> {
+    choose_with(rule, context, FractionalVersion::V3)
+}
+
+fn choose_with(
+    rule: &Value,
+    context: Value,
+    fractional: FractionalVersion,
+) -> Result<Option<String>, String> {
+    let settings = Settings {
+        fractional,
+        evaluators: [(
+            "ours".to_owned(),
+            json!({"ends_with": [{"var": "email"}, "@ours.com"]}),
+        )]
+        .into_iter()
+        .collect(),
+        ..Settings::default()
+    };
+    let rule = compile(rule, &settings).map_err(|fault| format!("{}: {}", fault.at, fault.why))?;
+    let context = Context::parse(context).expect("a context");
+    match rule.choose("flag", &context, 1_700_000_000) {
+        Ok(Choice::None) => Ok(None),
+        Ok(Choice::Named(name)) => Ok(Some(name.to_string())),
+        Err(stop) => Err(stop.to_string()),
+    }
+}
+
+#[test]
+fn operators_answer_as_json_logic_says() {
+    let context = json!({
+        "a": 1, "b": "two", "list": [1, 2, 3], "user": {"age": 30, "tags": ["x", "y"]},
+        "empty": "", "nothing": null
+    });
+    let table = [
+        (json!({"var": "b"}), Some("two")),
+        (json!({"var": ["user.tags.1"]}), Some("y")),
+        (json!({"var": ["nothing", "default"]}), Some("default")),
+        (json!({"var": "list.length"}), Some("3")),
+        (json!({"var": "$flagd.flagKey"}), Some("flag")),
+        (json!({"var": "$flagd.timestamp"}), Some("1700000000")),
+        (
+            json!({"missing": ["a", "empty", "nothing", "z"]}),
+            Some("empty,nothing,z"),
+        ),
+        (json!({"missing_some": [1, ["a", "z"]]}), Some("")),
+        (json!({"missing_some": [2, ["a", "z"]]}), Some("z")),
+        (
+            json!({"if": [{"<": [0, {"var": "a"}, 2]}, "in", "out"]}),
+            Some("in"),
+        ),
+        (json!({"?:": [false, 1, {"==": [1, 1.0]}, 2]}), Some("2")),
+        (json!({"==": [{"var": "a"}, "1"]}), Some("true")),
+        (json!({"===": [{"var": "a"}, "1"]}), Some("false")),
+        (json!({"!": {"var": "list"}}), Some("false")),
+        (json!({"+": [{"var": "a"}, "2", 3]}), Some("6")),
+        (json!({"-": {"var": "a"}}), Some("-1")),
+        (json!({"%": [-5, 3]}), Some("-2")),
+        (json!({"/": [1, 4]}), Some("0.25")),
+        (json!({"max": [1, {"var": "user.age"}]}), Some("30")),
+        (
+            json!({"map": [{"var": "list"}, {"*": [{"var": ""}, 2]}]}),
+            Some("2,4,6"),
+        ),
+        (
+            json!({"filter": [{"var": "list"}, {">": [{"var": ""}, 1]}]}),
+            Some("2,3"),
+        ),
+        (
+            json!({"reduce": [{"var": "list"},
+                {"+": [{"var": "current"}, {"var": "accumulator"}]}, 10]}),
+            Some("16"),
+        ),
+        (json!({"all": [[], true]}), Some("false")),
+        (json!({"none": [[], true]}), Some("true")),
+        (
+            json!({"some": [{"var": "list"}, {"==": [{"var": ""}, 2]}]}),
+            Some("true"),
+        ),
+        (json!({"merge": [1, [2, [3]], []]}), Some("1,2,3")),
+        (json!({"in": ["w", {"var": "b"}]}), Some("true")),
+        (json!({"in": ["1", {"var": "list"}]}), Some("false")),
+        (
+            json!({"cat": ["a", 1, true, null, 2.0, [1, null]]}),
+            Some("a1true21,"),
+        ),
+        (json!({"cat": [{"var": "nothing"}, null]}), Some("nullnull")),
+        (json!({"+": ["12abc", null, true]}), Some("13")),
+        (json!({"substr": ["pennon", -3, 2]}), Some("no")),
+        (json!({"substr": ["pennon", 1, -1]}), Some("enno")),
+        (json!({"log": {"var": "b"}}), Some("two")),
+        (json!({"starts_with": [{"var": "b"}, "t"]}), Some("true")),
+        (json!({"starts_with": [{"var": "a"}, "t"]}), None),
+        (json!({"sem_ver": ["v1.2", "~", "1.2.9"]}), Some("true")),
+        (json!({"sem_ver": ["x", "=", "1.2.9"]}), None),
+        (json!({"a": 1, "b": 2}), Some("[object Object]")),
+    ];
+    for (rule, expected) in table {
+        assert_eq!(
+            choose(&rule, context.clone()),
+            Ok(expected.map(str::to_owned)),
+            "{rule}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_understood_is_found_when_the_rule_is_compiled() {
+    let fault = |rule: Value| choose(&rule, json!({})).expect_err("a fault");
+    assert_eq!(
+        fault(json!({"if": [{"a/b~": 1}]})),
+        "/if/0/a~1b~0: there is no operator 'a/b~'"
+    );
+    assert_eq!(
+        fault(json!({"and": [{"$ref": "gone"}]})),
+        "/and/0/$ref: there is no evaluator 'gone'"
+    );
+}
+
+#[test]
+fn evaluators_stand_for_what_they_name() {
+    let rule = json!({"if": [{"$ref": "ours"}, "on", "off"]});
+    let email = |email: &str| choose(&rule, json!({"email": email}));
+    assert_eq!(email("me@ours.com"), Ok(Some("on".to_owned())));
+    assert_eq!(email("me@theirs.com"), Ok(Some("off".to_owned())));
+}
+
+#[test]
+fn no_rule_takes_more_than_its_bounds() {
+    let mut deep = json!(1);
+    for _ in 0..200 {
+        deep = json!({"!": deep});
+    }
+    let fault = choose(&deep, json!({})).expect_err("too deep");
+    assert!(fault.ends_with("nested deeper than 64 levels"), "{fault}");
+
+    let wide = json!({"in": [1, vec![0; 60_000]]});
+    let fault = choose(&wide, json!({})).expect_err("too large");
+    assert!(fault.contains("more than 50000 values"), "{fault}");
+
+    let items = json!({"items": vec![1; 1_000]});
+    let twice = json!([{"var": "accumulator"}, {"var": "accumulator"}]);
+    for (body, expected) in [
+        (json!({"cat": twice.clone()}), "more work"),
+        (json!({"merge": twice.clone()}), "more work"),
+        (twice, "nested too deep"),
+        (json!({"var": ""}), "nested too deep"),
+    ] {
+        let rule = json!({"reduce": [{"var": "items"}, body, "seed"]});
+        let stopped = choose(&rule, items.clone()).expect_err("too much");
+        assert!(stopped.contains(expected), "{rule}: {stopped}");
+    }
+
+    let squares = json!({"map": [{"var": "items"}, {"in": [2, {"var": "x"}]}]});
+    assert!(choose(&squares, items.clone()).is_ok());
+}

@@ -1,0 +1,87 @@
+//! Operators over texts.
+
+use super::coerce;
+use super::expression::Expression;
+use super::path::Scope;
+use super::run::{Result, Run};
+use super::semver::{Relation, Version};
+use super::value::{Text, Val};
+
+impl Run {
+    pub(super) fn cat<'a>(
+        &mut self,
+        parts: &'a [Expression],
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let mut written = String::new();
+        for part in parts {
+            let part = self.evaluate(part, scope)?;
+            coerce::write(&part, &mut written, &mut self.steps)?;
+        }
+        Ok(Val::owned_text(written))
+    }
+
+    /// Counts characters. A negative start counts from the end, a negative length leaves off so many
+    /// at the end.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a cast from a float ends at the bounds of its type, and so does a text"
+    )]
+    pub(super) fn substr<'a>(
+        &mut self,
+        text: &'a Expression,
+        from: &'a Expression,
+        length: Option<&'a Expression>,
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let text = self.evaluate(text, scope)?;
+        let text = self.text(&text)?;
+        self.steps.text(&text)?;
+        let count = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+        let from = self.evaluate(from, scope)?;
+        let from = coerce::number(&from, &mut self.steps)?.float() as i64;
+        let start = if from < 0 {
+            from.saturating_add(count).max(0)
+        } else {
+            from.min(count)
+        };
+        let end = match length {
+            None => count,
+            Some(length) => {
+                let length = self.evaluate(length, scope)?;
+                let length = coerce::number(&length, &mut self.steps)?.float() as i64;
+                let base = if length < 0 { count } else { start };
+                base.saturating_add(length)
+            }
+        };
+        let skipped = usize::try_from(start).unwrap_or(0);
+        let taken = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
+        let part: String = text.chars().skip(skipped).take(taken).collect();
+        Ok(Val::owned_text(part))
+    }
+
+    pub(super) fn sem_ver<'a>(
+        &mut self,
+        arguments: &'a [Expression; 3],
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let [a, relation, b] = arguments;
+        let a = self.evaluate(a, scope)?;
+        let a = self.text(&a)?;
+        let relation = self.evaluate(relation, scope)?;
+        let relation: Text<'_> = self.text(&relation)?;
+        let b = self.evaluate(b, scope)?;
+        let b = self.text(&b)?;
+        self.steps.text(&a)?;
+        self.steps.text(&b)?;
+        let parsed = (
+            Version::parse(&a),
+            Relation::parse(&relation),
+            Version::parse(&b),
+        );
+        Ok(match parsed {
+            (Some(a), Some(relation), Some(b)) => Val::Bool(relation.holds(&a, &b)),
+            (_, _, _) => Val::Null,
+        })
+    }
+}

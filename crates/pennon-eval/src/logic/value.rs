@@ -1,0 +1,189 @@
+//! The values that a rule handles while it is evaluated. What comes from the context or from the
+//! rule itself is borrowed; only what a rule makes is owned.
+
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::bounds::DATA_DEPTH;
+use super::number::Num;
+use super::stop::Stop;
+
+/// Any value.
+#[derive(Debug, Clone)]
+pub(crate) enum Val<'a> {
+    /// `null`, and whatever is absent.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number.
+    Number(Num),
+    /// A text.
+    Text(Text<'a>),
+    /// A list.
+    List(List<'a>),
+    /// An object. Rules cannot make one.
+    Object(&'a Map<String, Value>),
+    /// What the body of a `reduce` sees.
+    Frame(Rc<Frame<'a>>),
+}
+
+/// A text.
+#[derive(Debug, Clone)]
+pub(crate) enum Text<'a> {
+    /// Of the context or the rule.
+    Borrowed(&'a str),
+    /// Made by the rule.
+    Owned(Rc<str>),
+}
+
+/// A list.
+#[derive(Debug, Clone)]
+pub(crate) enum List<'a> {
+    /// Of the context or the rule.
+    Borrowed(&'a Vec<Value>),
+    /// Made by the rule.
+    Owned(Rc<Built<'a>>),
+}
+
+/// A list that a rule made.
+#[derive(Debug)]
+pub(crate) struct Built<'a> {
+    items: Vec<Val<'a>>,
+    /// How deep the built lists in it are nested: a `reduce` can nest them once per item.
+    depth: usize,
+}
+
+/// What the body of a `reduce` sees: an object of two fields.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    /// What came out so far.
+    pub(super) accumulator: Val<'a>,
+    /// The item at hand.
+    pub(super) current: Val<'a>,
+    depth: usize,
+}
+
+impl<'a> Val<'a> {
+    pub(super) fn of(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(bool) => Self::Bool(*bool),
+            Value::Number(number) => Self::Number(Num::of(number)),
+            Value::String(text) => Self::text(text),
+            Value::Array(items) => Self::List(List::Borrowed(items)),
+            Value::Object(fields) => Self::Object(fields),
+        }
+    }
+
+    pub(super) fn text(text: &'a str) -> Self {
+        Self::Text(Text::Borrowed(text))
+    }
+
+    pub(super) fn owned_text(text: impl Into<Rc<str>>) -> Self {
+        Self::Text(Text::Owned(text.into()))
+    }
+
+    pub(super) fn int(int: i64) -> Self {
+        Self::Number(Num::Int(int))
+    }
+
+    /// A list of these.
+    pub(super) fn list(items: Vec<Self>) -> Result<Self, Stop> {
+        let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
+        if depth > DATA_DEPTH {
+            return Err(Stop::TooDeep);
+        }
+        Ok(Self::List(List::Owned(Rc::new(Built { items, depth }))))
+    }
+
+    /// The object that the body of a `reduce` sees.
+    pub(super) fn frame(accumulator: Self, current: Self) -> Result<Self, Stop> {
+        let depth = 1 + accumulator.depth().max(current.depth());
+        if depth > DATA_DEPTH {
+            return Err(Stop::TooDeep);
+        }
+        Ok(Self::Frame(Rc::new(Frame {
+            accumulator,
+            current,
+            depth,
+        })))
+    }
+
+    /// How deep what a rule made of it is nested. The depth of a context is bounded already.
+    fn depth(&self) -> usize {
+        match self {
+            Self::List(List::Owned(built)) => built.depth,
+            Self::Frame(frame) => frame.depth,
+            Self::Null
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::Text(_)
+            | Self::List(List::Borrowed(_))
+            | Self::Object(_) => 0,
+        }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// As a condition: `false`, `null`, 0, not-a-number, `""` and `[]` are not true.
+    pub(super) fn is_truthy(&self) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Bool(bool) => *bool,
+            Self::Number(number) => number.is_truthy(),
+            Self::Text(text) => !text.is_empty(),
+            Self::List(list) => list.len() > 0,
+            Self::Object(_) | Self::Frame(_) => true,
+        }
+    }
+
+    /// As JSON; nothing for what JSON cannot say.
+    pub(super) fn json(&self) -> Option<Value> {
+        match self {
+            Self::Null => Some(Value::Null),
+            Self::Bool(bool) => Some(Value::Bool(*bool)),
+            Self::Number(number) => number.json().map(Value::Number),
+            Self::Text(text) => Some(Value::String(text.to_string())),
+            Self::List(list) => {
+                let items: Option<Vec<Value>> = list.iter().map(|item| item.json()).collect();
+                items.map(Value::Array)
+            }
+            Self::Object(fields) => Some(Value::Object((*fields).clone())),
+            Self::Frame(_) => None,
+        }
+    }
+}
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Borrowed(text) => text,
+            Self::Owned(text) => text,
+        }
+    }
+}
+
+impl<'a> List<'a> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Borrowed(items) => items.len(),
+            Self::Owned(built) => built.items.len(),
+        }
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<Val<'a>> {
+        match self {
+            Self::Borrowed(items) => items.get(index).map(Val::of),
+            Self::Owned(built) => built.items.get(index).cloned(),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Val<'a>> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+}

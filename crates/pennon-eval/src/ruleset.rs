@@ -1,0 +1,564 @@
+//! All flags of an environment, ready to be evaluated.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::clock;
+use crate::logic::{self, Choice, Rule};
+use crate::{Context, Definition, Flag, FlagKey, Override, Settings, bucket_of};
+
+static TRUE: Value = Value::Bool(true);
+static FALSE: Value = Value::Bool(false);
+
+/// All flags of an environment, compiled: made once per state of the environment, and then asked for
+/// every caller.
+#[derive(Debug, Clone, Default)]
+pub struct Ruleset {
+    flags: HashMap<FlagKey, Compiled>,
+    looks_at_time: bool,
+}
+
+/// What a caller gets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation<'a> {
+    /// The value; without one, the default in the caller's code.
+    pub value: Option<&'a Value>,
+    /// The name of the variant; may be empty.
+    pub variant: &'a str,
+    /// How it came about.
+    pub reason: Reason,
+    /// What the flag and its environment say about themselves.
+    pub metadata: &'a Map<String, Value>,
+}
+
+/// How a value came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Reason {
+    /// It is the same for everyone.
+    Static,
+    /// The rule chose nothing, so it is the default.
+    Default,
+    /// The rule, or an override, chose it.
+    TargetingMatch,
+    /// The caller's place in the rollout of a simple flag.
+    Split,
+    /// The flag is not enabled.
+    Disabled,
+}
+
+/// Why a flag has no value for a caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EvaluationError {
+    /// There is no such flag.
+    #[error("there is no such flag")]
+    FlagNotFound,
+    /// The flag places callers by their targeting key, and there is none.
+    #[error("the flag is rolled out by targeting key, and the context has none")]
+    TargetingKeyMissing,
+    /// The definition of the flag cannot be understood.
+    #[error("the definition cannot be understood: {0}")]
+    Parse(String),
+    /// The rule has no usable result.
+    #[error("{0}")]
+    General(String),
+}
+
+#[derive(Debug, Clone)]
+struct Compiled {
+    enabled: bool,
+    overrides: BTreeMap<String, Override>,
+    metadata: Arc<Map<String, Value>>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// Users in proportion.
+    Simple { percent: u8, salt: Option<String> },
+    /// Variants and a rule.
+    Typed(Typed),
+}
+
+#[derive(Debug, Clone)]
+struct Typed {
+    variants: HashMap<String, Value>,
+    default: Option<String>,
+    /// None: the default for everyone.
+    rule: Option<Result<Rule, String>>,
+    is_boolean: bool,
+}
+
+impl Ruleset {
+    /// Compiles the flags of an environment. A flag that does not compile answers its callers with
+    /// [`EvaluationError::Parse`]; the others are not concerned.
+    #[must_use]
+    pub fn compile(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings) -> Self {
+        let common = Arc::new(settings.metadata.clone());
+        let definitions = flags.values().filter_map(|flag| flag.definition.as_ref());
+        let mut rules = definitions.filter_map(|definition| definition.targeting.as_ref());
+        let looks_at_time = rules.any(clock::may_be_read_by)
+            || settings.evaluators.values().any(clock::may_be_read_by);
+        let flags = flags.iter().map(|(key, flag)| {
+            let (kind, metadata) = match &flag.definition {
+                None => (
+                    Kind::Simple {
+                        percent: flag.rollout_percentage.percent(),
+                        salt: flag.salt.clone(),
+                    },
+                    Arc::clone(&common),
+                ),
+                Some(definition) => (
+                    Kind::Typed(Typed::compile(definition, settings)),
+                    merge(&common, &definition.metadata),
+                ),
+            };
+            let compiled = Compiled {
+                enabled: flag.enabled,
+                overrides: flag.overrides.clone(),
+                metadata,
+                kind,
+            };
+            (key.clone(), compiled)
+        });
+        Self {
+            flags: flags.collect(),
+            looks_at_time,
+        }
+    }
+
+    /// Whether a rule may look at the time: then the same flags and the same caller may get another
+    /// answer later.
+    #[must_use]
+    pub fn look_at_the_time(&self) -> bool {
+        self.looks_at_time
+    }
+
+    /// What a caller gets. `now` is the time in seconds since 1970, for rules that look at it.
+    ///
+    /// # Errors
+    /// [`EvaluationError`], when there is no value.
+    pub fn evaluate(
+        &self,
+        key: &str,
+        context: &Context,
+        now: i64,
+    ) -> Result<Evaluation<'_>, EvaluationError> {
+        let (key, flag) = self
+            .flags
+            .get_key_value(key)
+            .ok_or(EvaluationError::FlagNotFound)?;
+        let (value, variant, reason) = match &flag.kind {
+            Kind::Simple { percent, salt } => {
+                let (on, reason) = flag.simple(*percent, salt.as_deref(), context)?;
+                let (value, variant) = if on { (&TRUE, "on") } else { (&FALSE, "off") };
+                (Some(value), variant, reason)
+            }
+            Kind::Typed(typed) => flag.typed(typed, key.as_str(), context, now)?,
+        };
+        Ok(Evaluation {
+            value,
+            variant,
+            reason,
+            metadata: &flag.metadata,
+        })
+    }
+
+    /// Whether a flag is on for a caller, for those who know on and off only; nothing for a flag that
+    /// does not exist or has other values than these. A simple flag is on for a caller without a
+    /// targeting key while its rollout is above 0. A boolean flag that leaves the choice to the
+    /// caller's code, or that cannot be evaluated, is off.
+    #[must_use]
+    pub fn is_on(&self, key: &str, context: &Context, now: i64) -> Option<bool> {
+        let (key, flag) = self.flags.get_key_value(key)?;
+        match &flag.kind {
+            Kind::Simple { percent, salt } => {
+                let decided = flag.simple(*percent, salt.as_deref(), context);
+                Some(decided.map_or(true, |(on, _)| on))
+            }
+            Kind::Typed(typed) if typed.is_boolean => {
+                let decided = flag.typed(typed, key.as_str(), context, now);
+                Some(matches!(decided, Ok((Some(Value::Bool(true)), _, _))))
+            }
+            Kind::Typed(_) => None,
+        }
+    }
+}
+
+/// A value, the name of its variant, how it came about.
+type Decision<'a> = (Option<&'a Value>, &'a str, Reason);
+
+impl Compiled {
+    fn overridden(&self, context: &Context) -> Option<&Override> {
+        if self.overrides.is_empty() {
+            return None;
+        }
+        self.overrides.get(context.user()?.as_str())
+    }
+
+    /// The rules of [`evaluate`](crate::evaluate), and why. The one error is a missing key.
+    fn simple(
+        &self,
+        percent: u8,
+        salt: Option<&str>,
+        context: &Context,
+    ) -> Result<(bool, Reason), EvaluationError> {
+        if !self.enabled {
+            return Ok((false, Reason::Disabled));
+        }
+        if let Some(by_name) = self.overridden(context) {
+            return Ok((by_name.is_in(), Reason::TargetingMatch));
+        }
+        match percent {
+            0 => Ok((false, Reason::Static)),
+            100.. => Ok((true, Reason::Static)),
+            percent => {
+                let user = context.user().ok_or(EvaluationError::TargetingKeyMissing)?;
+                let bucket = match salt {
+                    None => context.bucket(user),
+                    Some(salt) => bucket_of(salt, user),
+                };
+                Ok((bucket < percent, Reason::Split))
+            }
+        }
+    }
+
+    fn typed<'a>(
+        &'a self,
+        typed: &'a Typed,
+        key: &'a str,
+        context: &Context,
+        now: i64,
+    ) -> Result<Decision<'a>, EvaluationError> {
+        if !self.enabled {
+            return Ok((None, "", Reason::Disabled));
+        }
+        match self.overridden(context) {
+            Some(Override::Include | Override::Exclude) => {
+                return typed.default(Reason::TargetingMatch);
+            }
+            Some(Override::Variant(variant)) => {
+                return typed.variant(variant, Reason::TargetingMatch);
+            }
+            None => {}
+        }
+        let rule = match &typed.rule {
+            None => return typed.default(Reason::Static),
+            Some(Ok(rule)) => rule,
+            Some(Err(why)) => return Err(EvaluationError::Parse(why.clone())),
+        };
+        match rule.choose(key, context, now) {
+            Ok(Choice::None) => typed.default(Reason::Default),
+            Ok(Choice::Named(name)) => typed.variant(&name, Reason::TargetingMatch),
+            Err(stop) => Err(EvaluationError::General(stop.to_string())),
+        }
+    }
+}
+
+impl Typed {
+    fn compile(definition: &Definition, settings: &Settings) -> Self {
+        let variants = definition.variants.iter();
+        let rule = definition.rule().map(|rule| {
+            logic::compile(rule, settings)
+                .map_err(|fault| format!("{} at /targeting{}", fault.why, fault.at))
+        });
+        Self {
+            is_boolean: definition.variants.values().all(Value::is_boolean),
+            variants: variants
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            // flagd takes an empty name for none.
+            default: definition
+                .default_variant
+                .clone()
+                .filter(|name| !name.is_empty()),
+            rule,
+        }
+    }
+
+    fn default(&self, reason: Reason) -> Result<Decision<'_>, EvaluationError> {
+        match &self.default {
+            Some(name) => self.variant(name, reason),
+            None => Ok((None, "", Reason::Default)),
+        }
+    }
+
+    fn variant(&self, name: &str, reason: Reason) -> Result<Decision<'_>, EvaluationError> {
+        match self.variants.get_key_value(name) {
+            Some((name, value)) => Ok((Some(value), name, reason)),
+            None => Err(EvaluationError::General(no_variant(name))),
+        }
+    }
+}
+
+fn no_variant(name: &str) -> String {
+    // A name may come from the context, and be of any length.
+    const SHOWN: usize = 64;
+    let shown: String = name.chars().take(SHOWN).collect();
+    format!("there is no variant '{shown}'")
+}
+
+/// What a flag says about itself goes before what its environment says.
+fn merge(common: &Arc<Map<String, Value>>, own: &Map<String, Value>) -> Arc<Map<String, Value>> {
+    if own.is_empty() {
+        return Arc::clone(common);
+    }
+    let mut merged = (**common).clone();
+    for (name, value) in own {
+        merged.insert(name.clone(), value.clone());
+    }
+    Arc::new(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Rollout, UserId};
+
+    fn ruleset(definition: Value) -> Ruleset {
+        let flag = Flag {
+            enabled: true,
+            definition: Some(serde_json::from_value(definition).expect("a definition")),
+            overrides: [
+                ("in".to_owned(), Override::Include),
+                ("out".to_owned(), Override::Exclude),
+                ("two".to_owned(), Override::Variant("two".to_owned())),
+                ("gone".to_owned(), Override::Variant("gone".to_owned())),
+            ]
+            .into(),
+            ..Flag::default()
+        };
+        let settings = Settings {
+            metadata: [
+                ("who".to_owned(), json!("all")),
+                ("set".to_owned(), json!(1)),
+            ]
+            .into_iter()
+            .collect(),
+            ..Settings::default()
+        };
+        Ruleset::compile(
+            &[(FlagKey::parse("f").expect("a key"), flag)].into(),
+            &settings,
+        )
+    }
+
+    /// Value, variant, reason, for a caller.
+    fn ask(
+        ruleset: &Ruleset,
+        user: &str,
+    ) -> Result<(Option<Value>, String, Reason), EvaluationError> {
+        let context = Context::of(UserId::parse(user).as_ref());
+        let evaluation = ruleset.evaluate("f", &context, 0)?;
+        Ok((
+            evaluation.value.cloned(),
+            evaluation.variant.to_owned(),
+            evaluation.reason,
+        ))
+    }
+
+    fn variants() -> Value {
+        json!({"one": 1, "two": 2, "true": 3})
+    }
+
+    #[test]
+    fn overrides_go_before_the_rule_and_the_rule_before_the_default() {
+        let flag = ruleset(json!({
+            "variants": variants(), "defaultVariant": "one",
+            "targeting": {"if": [{"==": [{"var": "targetingKey"}, "rule"]}, true, null]}
+        }));
+        let got = |value: i32, variant: &str, reason| {
+            Ok((Some(json!(value)), variant.to_owned(), reason))
+        };
+        assert_eq!(ask(&flag, "in"), got(1, "one", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "out"), got(1, "one", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "two"), got(2, "two", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "rule"), got(3, "true", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "other"), got(1, "one", Reason::Default));
+        assert!(matches!(
+            ask(&flag, "gone"),
+            Err(EvaluationError::General(_))
+        ));
+    }
+
+    #[test]
+    fn without_a_rule_the_default_is_static_and_without_a_default_it_is_the_codes() {
+        for targeting in [json!(null), json!({})] {
+            let flag = ruleset(json!({
+                "variants": variants(), "defaultVariant": "one", "targeting": targeting
+            }));
+            assert_eq!(
+                ask(&flag, "a"),
+                Ok((Some(json!(1)), "one".to_owned(), Reason::Static))
+            );
+        }
+        let flag = ruleset(json!({"variants": variants()}));
+        assert_eq!(ask(&flag, "a"), Ok((None, String::new(), Reason::Default)));
+    }
+
+    #[test]
+    fn a_flag_without_a_usable_result_is_an_error_of_its_own() {
+        let rule = |rule: Value| {
+            let flag = ruleset(json!({"variants": variants(), "targeting": rule}));
+            ask(&flag, "a").expect_err("no result")
+        };
+        assert!(matches!(
+            rule(json!({"nothing": 1})),
+            EvaluationError::Parse(_)
+        ));
+        assert!(matches!(rule(json!("three")), EvaluationError::General(_)));
+        assert!(matches!(
+            rule(json!({"/": [1, 0]})),
+            EvaluationError::General(_)
+        ));
+        assert_eq!(
+            ruleset(json!({})).evaluate("g", &Context::default(), 0),
+            Err(EvaluationError::FlagNotFound)
+        );
+    }
+
+    #[test]
+    fn the_metadata_of_the_flag_goes_before_the_environments() {
+        let flag = ruleset(json!({"variants": variants(), "metadata": {"who": "me"}}));
+        let evaluation = flag.evaluate("f", &Context::default(), 0).expect("a value");
+        assert_eq!(json!(evaluation.metadata), json!({"who": "me", "set": 1}));
+    }
+
+    fn simple(percent: i64, salt: Option<&str>, definition: Option<Value>) -> Ruleset {
+        let flag = Flag {
+            enabled: true,
+            rollout_percentage: Rollout::parse(percent).expect("in range"),
+            salt: salt.map(str::to_owned),
+            definition: definition.map(|text| serde_json::from_value(text).expect("a definition")),
+            ..Flag::default()
+        };
+        let flags = [(FlagKey::parse("f").expect("a key"), flag)].into();
+        Ruleset::compile(&flags, &Settings::default())
+    }
+
+    #[test]
+    fn a_simple_flag_says_on_or_off_and_how_it_came_to_that() {
+        let got = |on: bool, reason| {
+            let variant = if on { "on" } else { "off" };
+            Ok((Some(json!(on)), variant.to_owned(), reason))
+        };
+        assert_eq!(ask(&simple(0, None, None), ""), got(false, Reason::Static));
+        assert_eq!(ask(&simple(100, None, None), ""), got(true, Reason::Static));
+        // Bucket 35.
+        assert_eq!(
+            ask(&simple(36, None, None), "user-123"),
+            got(true, Reason::Split)
+        );
+        assert_eq!(
+            ask(&simple(35, None, None), "user-123"),
+            got(false, Reason::Split)
+        );
+        assert_eq!(
+            ask(&simple(50, None, None), ""),
+            Err(EvaluationError::TargetingKeyMissing)
+        );
+        assert_eq!(
+            ask(
+                &Ruleset::compile(
+                    &[(FlagKey::parse("f").expect("a key"), Flag::default())].into(),
+                    &Settings::default()
+                ),
+                ""
+            ),
+            got(false, Reason::Disabled)
+        );
+    }
+
+    #[test]
+    fn those_who_know_on_and_off_get_that_or_nothing() {
+        let nobody = Context::default();
+        let is_on = |ruleset: &Ruleset| ruleset.is_on("f", &nobody, 0);
+        assert_eq!(is_on(&simple(50, None, None)), Some(true));
+        assert_eq!(is_on(&simple(0, None, None)), Some(false));
+        let boolean = |rule: Value| {
+            let variants = json!({"yes": true, "no": false});
+            json!({"variants": variants, "defaultVariant": "yes", "targeting": rule})
+        };
+        assert_eq!(
+            is_on(&simple(0, None, Some(boolean(json!({}))))),
+            Some(true)
+        );
+        assert_eq!(
+            is_on(&simple(0, None, Some(boolean(json!("no"))))),
+            Some(false)
+        );
+        assert_eq!(
+            is_on(&simple(0, None, Some(boolean(json!("gone"))))),
+            Some(false)
+        );
+        let number = json!({"variants": {"a": 1}, "defaultVariant": "a"});
+        assert_eq!(is_on(&simple(0, None, Some(number))), None);
+        assert_eq!(simple(0, None, None).is_on("g", &nobody, 0), None);
+    }
+
+    #[test]
+    fn growing_a_rollout_only_ever_adds_users() {
+        for salt in [None, Some("salt")] {
+            let steps: Vec<Ruleset> = (0..=100)
+                .map(|percent| simple(percent, salt, None))
+                .collect();
+            let mut at_half = 0;
+            for number in 0..500 {
+                let user = UserId::parse(format!("user-{number}"));
+                let context = Context::of(user.as_ref());
+                let is_in = |percent: usize| steps[percent].is_on("f", &context, 0) == Some(true);
+                let first = (0..=100)
+                    .find(|percent| is_in(*percent))
+                    .expect("in at 100 %");
+                assert!((first..=100).all(is_in), "user-{number} fell out");
+                at_half += usize::from(is_in(50));
+            }
+            assert!((200..300).contains(&at_half), "{at_half} of 500 at 50 %");
+        }
+    }
+
+    #[test]
+    fn another_salt_is_another_order_of_users() {
+        let order = |salt| {
+            let half = simple(50, salt, None);
+            let is_in = move |number: u32| {
+                let user = UserId::parse(format!("user-{number}"));
+                half.is_on("f", &Context::of(user.as_ref()), 0)
+            };
+            (0..100).map(is_in).collect::<Vec<_>>()
+        };
+        assert_ne!(order(None), order(Some("a")));
+        assert_ne!(order(Some("a")), order(Some("b")));
+        assert_eq!(order(None), order(Some("")));
+    }
+
+    #[test]
+    fn growing_the_first_weight_only_ever_adds_callers() {
+        let variants = json!({"on": true, "off": false});
+        let steps: Vec<Ruleset> = (0..=100)
+            .map(|weight| {
+                let rule = json!({"fractional": [["on", weight], ["off", 100 - weight]]});
+                simple(
+                    0,
+                    None,
+                    Some(json!({"variants": variants, "targeting": rule})),
+                )
+            })
+            .collect();
+        let mut at_half = 0;
+        for number in 0..500 {
+            let user = UserId::parse(format!("user-{number}"));
+            let context = Context::of(user.as_ref());
+            let is_in = |weight: usize| steps[weight].is_on("f", &context, 0) == Some(true);
+            let first = (0..=100).find(|weight| is_in(*weight)).expect("in at 100");
+            assert!((first..=100).all(is_in), "user-{number} fell out");
+            at_half += usize::from(is_in(50));
+        }
+        assert!((200..300).contains(&at_half), "{at_half} of 500 at 50");
+    }
+}
