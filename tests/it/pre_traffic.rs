@@ -72,7 +72,7 @@ async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_
 async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version() {
     let stack = Stack::start().await;
     let plane = plane(&stack, 0).await;
-    stack.redis_wire.set(Mode::Refuse).await;
+    stack.redis.set(Mode::Refuse).await;
     let (hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert_eq!(status(&plane), ["Failed"]);

@@ -54,6 +54,12 @@ pub struct CacheConfig {
     /// `REDIS_POOL_SIZE`, 1 to 10. One connection carries any number of requests at once, so more
     /// than one only helps when replies are large.
     pub pool_size: usize,
+    /// `REDIS_REPLICA_READS=true`: in a cluster, replicas answer most reads. It spares the primary, and
+    /// a change may be seen half a second late.
+    pub replica_reads: bool,
+    /// `REDIS_SECRET_REFRESH_SECONDS`: how often an instance in use looks whether the secret names
+    /// another Redis.
+    pub secret_refresh: Duration,
     /// `CACHE_TTL_SECONDS`, how long an entry lives. 300 is what the service being replaced used.
     pub ttl: Duration,
     /// `CACHE_CONNECT_TIMEOUT_MS`, at most 2,000: one attempt to connect.
@@ -179,6 +185,12 @@ impl Config {
                 cluster,
                 ca_file: from.text("REDIS_CA_FILE"),
                 pool_size: from.size("REDIS_POOL_SIZE", 1, 10),
+                replica_reads: from.switch("REDIS_REPLICA_READS"),
+                secret_refresh: Duration::from_secs(from.number(
+                    "REDIS_SECRET_REFRESH_SECONDS",
+                    300,
+                    1..=86_400,
+                )),
                 ttl: Duration::from_secs(from.number("CACHE_TTL_SECONDS", 300, 1..=86_400)),
                 connect_timeout: from.millis("CACHE_CONNECT_TIMEOUT_MS", 200, 1..=2_000),
                 operation_timeout: from.millis("CACHE_OPERATION_TIMEOUT_MS", 100, 1..=500),

@@ -68,6 +68,18 @@ impl Complaints {
         self.form.is_empty() && self.fields.is_empty()
     }
 
+    /// All of it in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let fields = self.fields.iter().flat_map(|(field, complaints)| {
+            complaints
+                .iter()
+                .map(move |complaint| format!("{field}: {complaint}"))
+        });
+        let all: Vec<String> = self.form.iter().cloned().chain(fields).collect();
+        all.join("; ")
+    }
+
     /// Adds a complaint about a field.
     pub fn add(&mut self, field: &str, complaint: impl Into<String>) {
         self.fields

@@ -85,7 +85,7 @@ where
     serve_calls(move |app, _event| handle(app)).await
 }
 
-/// The same for a handler that reads its event.
+/// The same for a handler that reads its event (a batch of log lines, a deployment's hook).
 ///
 /// # Errors
 /// When the runtime API goes away, which ends the instance.

@@ -8,18 +8,22 @@
 //! One home per vendor: fred is used in [`cache`] only, tokio-postgres and deadpool in [`store`]
 //! only, the AWS SDK in [`secrets`] and [`aws`] only, the process environment in [`config`] only.
 
+pub mod api_key;
 pub mod app;
 pub mod auth;
 pub mod aws;
 pub mod breaker;
 pub mod cache;
 pub mod config;
+pub mod counts;
 pub mod environment;
 pub mod error;
+pub mod hex;
 pub mod http;
 mod https;
 mod id;
 pub mod lambda;
+pub mod ofrep;
 pub mod secrets;
 pub mod service;
 pub mod snapshot;

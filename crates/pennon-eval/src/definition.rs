@@ -34,26 +34,22 @@ pub struct Settings {
     /// For whoever reads evaluations.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
+    /// Fields of the flagd file that the environment came from and that mean nothing to Pennon, such as
+    /// `$schema`: kept for the export.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub other: Map<String, Value>,
 }
 
-/// How `fractional` chooses.
+/// What `fractional` hashes to place callers. Two environments that differ in it place the same callers
+/// differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FractionalVersion {
-    /// The way before.
+    /// The bytes of a text, as flagd's older engines do: for rules whose callers must stay where they are.
     V2,
-    /// The way now.
+    /// Any value, in its CBOR encoding.
     #[default]
     V3,
-}
-
-/// What is wrong with a definition, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// A JSON pointer into the definition.
-    pub at: String,
-    /// What is wrong there.
-    pub problem: String,
 }
 
 impl Definition {
@@ -64,19 +60,6 @@ impl Definition {
             Value::Null => false,
             Value::Object(fields) => !fields.is_empty(),
             Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => true,
-        })
-    }
-
-    /// Takes JSON as a definition.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn validate(value: &Value, _settings: &Settings) -> Result<Self, Vec<Problem>> {
-        serde_json::from_value(value.clone()).map_err(|error| {
-            vec![Problem {
-                at: String::new(),
-                problem: error.to_string(),
-            }]
         })
     }
 }

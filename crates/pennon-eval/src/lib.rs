@@ -5,6 +5,7 @@
 //! Where flags are kept and how they travel is the business of `pennon-core`.
 
 mod bucket;
+mod clock;
 mod context;
 mod definition;
 mod evaluate;
@@ -12,13 +13,16 @@ mod flag;
 pub mod flagd;
 mod key;
 mod logic;
+mod problem;
 mod ruleset;
+mod validate;
 
 pub use bucket::bucket;
 use bucket::bucket_of;
 pub use context::{Context, InvalidContext};
-pub use definition::{Definition, FractionalVersion, Problem, Settings};
+pub use definition::{Definition, FractionalVersion, Settings};
 pub use evaluate::evaluate;
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
+pub use problem::Problem;
 pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::clock;
 use crate::logic::{self, Choice, Rule};
 use crate::{Context, Definition, Flag, FlagKey, Override, Settings, bucket_of};
 
@@ -17,6 +18,7 @@ static FALSE: Value = Value::Bool(false);
 #[derive(Debug, Clone, Default)]
 pub struct Ruleset {
     flags: HashMap<FlagKey, Compiled>,
+    looks_at_time: bool,
 }
 
 /// What a caller gets.
@@ -96,6 +98,10 @@ impl Ruleset {
     #[must_use]
     pub fn compile(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings) -> Self {
         let common = Arc::new(settings.metadata.clone());
+        let definitions = flags.values().filter_map(|flag| flag.definition.as_ref());
+        let mut rules = definitions.filter_map(|definition| definition.targeting.as_ref());
+        let looks_at_time = rules.any(clock::may_be_read_by)
+            || settings.evaluators.values().any(clock::may_be_read_by);
         let flags = flags.iter().map(|(key, flag)| {
             let (kind, metadata) = match &flag.definition {
                 None => (
@@ -120,7 +126,15 @@ impl Ruleset {
         });
         Self {
             flags: flags.collect(),
+            looks_at_time,
         }
+    }
+
+    /// Whether a rule may look at the time: then the same flags and the same caller may get another
+    /// answer later.
+    #[must_use]
+    pub fn look_at_the_time(&self) -> bool {
+        self.looks_at_time
     }
 
     /// What a caller gets. `now` is the time in seconds since 1970, for rules that look at it.
@@ -297,4 +311,254 @@ fn merge(common: &Arc<Map<String, Value>>, own: &Map<String, Value>) -> Arc<Map<
         merged.insert(name.clone(), value.clone());
     }
     Arc::new(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Rollout, UserId};
+
+    fn ruleset(definition: Value) -> Ruleset {
+        let flag = Flag {
+            enabled: true,
+            definition: Some(serde_json::from_value(definition).expect("a definition")),
+            overrides: [
+                ("in".to_owned(), Override::Include),
+                ("out".to_owned(), Override::Exclude),
+                ("two".to_owned(), Override::Variant("two".to_owned())),
+                ("gone".to_owned(), Override::Variant("gone".to_owned())),
+            ]
+            .into(),
+            ..Flag::default()
+        };
+        let settings = Settings {
+            metadata: [
+                ("who".to_owned(), json!("all")),
+                ("set".to_owned(), json!(1)),
+            ]
+            .into_iter()
+            .collect(),
+            ..Settings::default()
+        };
+        Ruleset::compile(
+            &[(FlagKey::parse("f").expect("a key"), flag)].into(),
+            &settings,
+        )
+    }
+
+    /// Value, variant, reason, for a caller.
+    fn ask(
+        ruleset: &Ruleset,
+        user: &str,
+    ) -> Result<(Option<Value>, String, Reason), EvaluationError> {
+        let context = Context::of(UserId::parse(user).as_ref());
+        let evaluation = ruleset.evaluate("f", &context, 0)?;
+        Ok((
+            evaluation.value.cloned(),
+            evaluation.variant.to_owned(),
+            evaluation.reason,
+        ))
+    }
+
+    fn variants() -> Value {
+        json!({"one": 1, "two": 2, "true": 3})
+    }
+
+    #[test]
+    fn overrides_go_before_the_rule_and_the_rule_before_the_default() {
+        let flag = ruleset(json!({
+            "variants": variants(), "defaultVariant": "one",
+            "targeting": {"if": [{"==": [{"var": "targetingKey"}, "rule"]}, true, null]}
+        }));
+        let got = |value: i32, variant: &str, reason| {
+            Ok((Some(json!(value)), variant.to_owned(), reason))
+        };
+        assert_eq!(ask(&flag, "in"), got(1, "one", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "out"), got(1, "one", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "two"), got(2, "two", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "rule"), got(3, "true", Reason::TargetingMatch));
+        assert_eq!(ask(&flag, "other"), got(1, "one", Reason::Default));
+        assert!(matches!(
+            ask(&flag, "gone"),
+            Err(EvaluationError::General(_))
+        ));
+    }
+
+    #[test]
+    fn without_a_rule_the_default_is_static_and_without_a_default_it_is_the_codes() {
+        for targeting in [json!(null), json!({})] {
+            let flag = ruleset(json!({
+                "variants": variants(), "defaultVariant": "one", "targeting": targeting
+            }));
+            assert_eq!(
+                ask(&flag, "a"),
+                Ok((Some(json!(1)), "one".to_owned(), Reason::Static))
+            );
+        }
+        let flag = ruleset(json!({"variants": variants()}));
+        assert_eq!(ask(&flag, "a"), Ok((None, String::new(), Reason::Default)));
+    }
+
+    #[test]
+    fn a_flag_without_a_usable_result_is_an_error_of_its_own() {
+        let rule = |rule: Value| {
+            let flag = ruleset(json!({"variants": variants(), "targeting": rule}));
+            ask(&flag, "a").expect_err("no result")
+        };
+        assert!(matches!(
+            rule(json!({"nothing": 1})),
+            EvaluationError::Parse(_)
+        ));
+        assert!(matches!(rule(json!("three")), EvaluationError::General(_)));
+        assert!(matches!(
+            rule(json!({"/": [1, 0]})),
+            EvaluationError::General(_)
+        ));
+        assert_eq!(
+            ruleset(json!({})).evaluate("g", &Context::default(), 0),
+            Err(EvaluationError::FlagNotFound)
+        );
+    }
+
+    #[test]
+    fn the_metadata_of_the_flag_goes_before_the_environments() {
+        let flag = ruleset(json!({"variants": variants(), "metadata": {"who": "me"}}));
+        let evaluation = flag.evaluate("f", &Context::default(), 0).expect("a value");
+        assert_eq!(json!(evaluation.metadata), json!({"who": "me", "set": 1}));
+    }
+
+    fn simple(percent: i64, salt: Option<&str>, definition: Option<Value>) -> Ruleset {
+        let flag = Flag {
+            enabled: true,
+            rollout_percentage: Rollout::parse(percent).expect("in range"),
+            salt: salt.map(str::to_owned),
+            definition: definition.map(|text| serde_json::from_value(text).expect("a definition")),
+            ..Flag::default()
+        };
+        let flags = [(FlagKey::parse("f").expect("a key"), flag)].into();
+        Ruleset::compile(&flags, &Settings::default())
+    }
+
+    #[test]
+    fn a_simple_flag_says_on_or_off_and_how_it_came_to_that() {
+        let got = |on: bool, reason| {
+            let variant = if on { "on" } else { "off" };
+            Ok((Some(json!(on)), variant.to_owned(), reason))
+        };
+        assert_eq!(ask(&simple(0, None, None), ""), got(false, Reason::Static));
+        assert_eq!(ask(&simple(100, None, None), ""), got(true, Reason::Static));
+        // Bucket 35.
+        assert_eq!(
+            ask(&simple(36, None, None), "user-123"),
+            got(true, Reason::Split)
+        );
+        assert_eq!(
+            ask(&simple(35, None, None), "user-123"),
+            got(false, Reason::Split)
+        );
+        assert_eq!(
+            ask(&simple(50, None, None), ""),
+            Err(EvaluationError::TargetingKeyMissing)
+        );
+        assert_eq!(
+            ask(
+                &Ruleset::compile(
+                    &[(FlagKey::parse("f").expect("a key"), Flag::default())].into(),
+                    &Settings::default()
+                ),
+                ""
+            ),
+            got(false, Reason::Disabled)
+        );
+    }
+
+    #[test]
+    fn those_who_know_on_and_off_get_that_or_nothing() {
+        let nobody = Context::default();
+        let is_on = |ruleset: &Ruleset| ruleset.is_on("f", &nobody, 0);
+        assert_eq!(is_on(&simple(50, None, None)), Some(true));
+        assert_eq!(is_on(&simple(0, None, None)), Some(false));
+        let boolean = |rule: Value| {
+            let variants = json!({"yes": true, "no": false});
+            json!({"variants": variants, "defaultVariant": "yes", "targeting": rule})
+        };
+        assert_eq!(
+            is_on(&simple(0, None, Some(boolean(json!({}))))),
+            Some(true)
+        );
+        assert_eq!(
+            is_on(&simple(0, None, Some(boolean(json!("no"))))),
+            Some(false)
+        );
+        assert_eq!(
+            is_on(&simple(0, None, Some(boolean(json!("gone"))))),
+            Some(false)
+        );
+        let number = json!({"variants": {"a": 1}, "defaultVariant": "a"});
+        assert_eq!(is_on(&simple(0, None, Some(number))), None);
+        assert_eq!(simple(0, None, None).is_on("g", &nobody, 0), None);
+    }
+
+    #[test]
+    fn growing_a_rollout_only_ever_adds_users() {
+        for salt in [None, Some("salt")] {
+            let steps: Vec<Ruleset> = (0..=100)
+                .map(|percent| simple(percent, salt, None))
+                .collect();
+            let mut at_half = 0;
+            for number in 0..500 {
+                let user = UserId::parse(format!("user-{number}"));
+                let context = Context::of(user.as_ref());
+                let is_in = |percent: usize| steps[percent].is_on("f", &context, 0) == Some(true);
+                let first = (0..=100)
+                    .find(|percent| is_in(*percent))
+                    .expect("in at 100 %");
+                assert!((first..=100).all(is_in), "user-{number} fell out");
+                at_half += usize::from(is_in(50));
+            }
+            assert!((200..300).contains(&at_half), "{at_half} of 500 at 50 %");
+        }
+    }
+
+    #[test]
+    fn another_salt_is_another_order_of_users() {
+        let order = |salt| {
+            let half = simple(50, salt, None);
+            let is_in = move |number: u32| {
+                let user = UserId::parse(format!("user-{number}"));
+                half.is_on("f", &Context::of(user.as_ref()), 0)
+            };
+            (0..100).map(is_in).collect::<Vec<_>>()
+        };
+        assert_ne!(order(None), order(Some("a")));
+        assert_ne!(order(Some("a")), order(Some("b")));
+        assert_eq!(order(None), order(Some("")));
+    }
+
+    #[test]
+    fn growing_the_first_weight_only_ever_adds_callers() {
+        let variants = json!({"on": true, "off": false});
+        let steps: Vec<Ruleset> = (0..=100)
+            .map(|weight| {
+                let rule = json!({"fractional": [["on", weight], ["off", 100 - weight]]});
+                simple(
+                    0,
+                    None,
+                    Some(json!({"variants": variants, "targeting": rule})),
+                )
+            })
+            .collect();
+        let mut at_half = 0;
+        for number in 0..500 {
+            let user = UserId::parse(format!("user-{number}"));
+            let context = Context::of(user.as_ref());
+            let is_in = |weight: usize| steps[weight].is_on("f", &context, 0) == Some(true);
+            let first = (0..=100).find(|weight| is_in(*weight)).expect("in at 100");
+            assert!((first..=100).all(is_in), "user-{number} fell out");
+            at_half += usize::from(is_in(50));
+        }
+        assert!((200..300).contains(&at_half), "{at_half} of 500 at 50");
+    }
 }

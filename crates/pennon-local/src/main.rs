@@ -6,6 +6,7 @@
 
 mod server;
 mod settings;
+mod throttle;
 mod welcome;
 
 use std::process::ExitCode;
@@ -19,7 +20,9 @@ use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Store};
 use pennon_core::telemetry::{Instance, LogStyle, start_logging};
 
+use server::Gate;
 use settings::Settings;
+use throttle::Throttle;
 
 /// The flags that a new `flags.json` holds.
 const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
@@ -58,8 +61,8 @@ async fn run() -> Result<(), String> {
             )
         })?;
     let store = open_store(&config, &settings).await?;
-    let cache = connect_cache(&config.cache, &Secrets::default()).await;
-    if config.cache.is_configured() && cache.is_none() {
+    let cache = connect_cache(&config.cache, &Arc::new(Secrets::default())).await;
+    if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
         return Err("REDIS_URL is set but of no use; see above".to_owned());
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -73,7 +76,12 @@ async fn run() -> Result<(), String> {
     let service = FlagService::new(cache, store, &config);
     let app = Arc::new(App::new(config, service, instance));
     tokio::spawn(run_schedules(app.clone()));
-    server::serve(listener, app, settings.admin_token).await
+    let gate = Gate {
+        admin_token: settings.admin_token,
+        api_key: settings.api_key,
+        throttle: settings.evaluations_per_second.map(Throttle::new),
+    };
+    server::serve(listener, app, gate).await
 }
 
 async fn open_store(config: &Config, settings: &Settings) -> Result<Store, String> {

@@ -84,8 +84,20 @@ fn what_the_documents_name_exists() {
                 && name.chars().all(|letter| letter.is_ascii_alphanumeric())
                 && name.chars().any(|letter| letter.is_ascii_lowercase())
                 && ![
-                    "Feature", "Service", "Stage", "Name", "Values", "Key", "Value", "Type",
-                    "Unit", "Status",
+                    "Feature",
+                    "Service",
+                    "Stage",
+                    "Name",
+                    "Values",
+                    "Key",
+                    "Value",
+                    "Type",
+                    "Unit",
+                    "Status",
+                    "TagKey",
+                    "Start",
+                    "End",
+                    "AdditionalVersionWeights",
                 ]
                 .contains(&name)
             {
@@ -105,12 +117,13 @@ fn what_the_documents_name_exists() {
                     "{document}: {word}"
                 );
             }
-            if let Some(output) = word.strip_prefix("output:") {
-                assert!(
-                    exists_in("Outputs", output),
-                    "{document}: no output {output}"
-                );
-            }
+        }
+        for output in manual.split("output `").skip(1) {
+            let output = output.split('`').next().unwrap_or_default();
+            assert!(
+                exists_in("Outputs", output),
+                "{document}: no output {output}"
+            );
         }
         assert!(
             parameters > 0 || !document.contains("migration"),

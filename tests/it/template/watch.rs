@@ -427,7 +427,7 @@ async fn every_field_that_a_saved_query_may_use_is_written_by_a_function() {
     get.call(&Event::get("checkout")).await;
     list_flags.call(&Event::list()).await;
     set_percentage(&update, "checkout", 60).await;
-    servers.redis_wire.set(Mode::Refuse).await;
+    servers.redis.set(Mode::Refuse).await;
     servers.database_wire.set(Mode::Refuse).await;
     get.call(&Event::get("checkout")).await;
     let nothing_known = servers.function("get-flag").await;

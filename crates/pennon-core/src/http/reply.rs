@@ -42,6 +42,14 @@ pub fn not_modified(tag: &ETag) -> Response {
     with_header(response, "etag", tag.as_str())
 }
 
+/// 308: the same request, method and body included, at this path.
+#[must_use]
+pub fn moved(path: &str) -> Response {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    with_header(response, "location", path)
+}
+
 /// Adds a header. A value that no header can hold is left out.
 #[must_use]
 pub fn with_header(mut response: Response, name: &'static str, value: &str) -> Response {

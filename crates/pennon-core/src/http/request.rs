@@ -12,6 +12,7 @@ use crate::auth::{Admin, Claims};
 use crate::config::AuthConfig;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
+use crate::ofrep::{Place, VouchedKey};
 use crate::service::{Expected, Scope};
 use crate::store::Page;
 
@@ -51,6 +52,12 @@ impl Request {
         &self.scope
     }
 
+    /// `GET`, `POST`, …
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.inner.method().as_str()
+    }
+
     /// The path as it was asked for, percent-encoded.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -84,6 +91,54 @@ impl Request {
             .map_err(|error| Error::invalid_field("flagKey", error.to_string()))?;
         self.scope.trace.flag_key(key.as_str());
         Ok(key)
+    }
+
+    /// The flag that an evaluation asks for: any text, since what cannot be a key is not found. Where
+    /// no gateway has taken it out of the path, it is taken out here.
+    #[must_use]
+    pub fn asked_flag(&self) -> String {
+        match self.parameter("flagKey") {
+            "" => Place::of(self.path())
+                .and_then(|place| place.key().map(str::to_owned))
+                .unwrap_or_default(),
+            key => key.to_owned(),
+        }
+    }
+
+    /// A whole number of the query, within a range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is something else.
+    pub fn whole_number(
+        &self,
+        name: &str,
+        default: u32,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<u32, Error> {
+        match self.query(name) {
+            None | Some("") => Ok(default),
+            Some(text) => match text.parse() {
+                Ok(number) if range.contains(&number) => Ok(number),
+                Ok(_) | Err(_) => {
+                    let (least, most) = (range.start(), range.end());
+                    let complaint = format!("Expected a whole number from {least} to {most}");
+                    Err(Error::invalid_field(name, complaint))
+                }
+            },
+        }
+    }
+
+    /// `?environment=`, when the request has one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is no environment name.
+    pub fn named_environment(&self) -> Result<Option<Environment>, Error> {
+        match self.query("environment") {
+            None | Some("") => Ok(None),
+            Some(text) => Environment::parse(text)
+                .map(Some)
+                .map_err(|error| Error::invalid_field("environment", error.to_string())),
+        }
     }
 
     /// The `{environment}` of the path.
@@ -140,11 +195,8 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] when it is no environment name.
     pub fn environment(&self) -> Result<Environment, Error> {
-        match self.query("environment") {
-            None | Some("") => Ok(Environment::production()),
-            Some(text) => Environment::parse(text)
-                .map_err(|error| Error::invalid_field("environment", error.to_string())),
-        }
+        let named = self.named_environment()?;
+        Ok(named.unwrap_or_else(Environment::production))
     }
 
     /// Who asks: the subject of a token that the gateway or this function has verified, else
@@ -216,6 +268,32 @@ impl Request {
             Match::UnknownAdmin if self.claims.is_none() => Error::Unauthenticated,
             Match::UnknownAdmin | Match::Unknown | Match::Found(..) => Error::RouteNotFound,
         }
+    }
+
+    /// The local server's word for the key of the request.
+    pub(crate) fn vouched_key(&self) -> Option<VouchedKey> {
+        self.inner.extensions().get::<VouchedKey>().copied()
+    }
+
+    /// Where this request should go instead, when it asks for an evaluation by a path with empty
+    /// segments, as a base URL with a slash at its end makes them.
+    #[must_use]
+    pub fn moved_to(&self) -> Option<String> {
+        match Place::of(self.path())? {
+            Place::Bulk | Place::Single(_) => {}
+            Place::Unknown => return None,
+        }
+        let plain = Place::without_empty_segments(self.path())?;
+        Some(match self.inner.uri().query() {
+            Some(query) => format!("{plain}?{query}"),
+            None => plain,
+        })
+    }
+
+    /// A header, if it is there and is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.inner.headers().get(name)?.to_str().ok()
     }
 
     /// The body as bytes.

@@ -1,5 +1,7 @@
 //! Every route: the table that the local server serves, and that the template is checked against.
 
+use crate::ofrep::Place;
+
 /// One route, and the function that answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
@@ -14,7 +16,7 @@ pub struct Endpoint {
 }
 
 /// Every route.
-pub const ENDPOINTS: [Endpoint; 28] = [
+pub const ENDPOINTS: [Endpoint; 35] = [
     Endpoint::public("GET", "/api/config/flags", "list-flags"),
     Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag"),
     Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag"),
@@ -72,12 +74,25 @@ pub const ENDPOINTS: [Endpoint; 28] = [
         "/api/admin/environments/{environment}/audit",
         "manage-environments",
     ),
+    Endpoint::admin("GET", "/api/admin/flags/stale", "report-usage"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/usage", "report-usage"),
+    Endpoint::admin("POST", "/api/admin/keys", "manage-keys"),
+    Endpoint::admin("GET", "/api/admin/keys", "manage-keys"),
+    Endpoint::admin("DELETE", "/api/admin/keys/{keyId}", "manage-keys"),
+    // Whoever has an API key.
+    Endpoint::public("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags"),
+    Endpoint::public(
+        "POST",
+        "/ofrep/v1/evaluate/flags/{flagKey}",
+        "evaluate-flag",
+    ),
     Endpoint::public("GET", "/health", "health"),
     Endpoint::public("GET", "/health/live", "health"),
     Endpoint::public("GET", "/health/ready", "health"),
 ];
 
-const PREFIX: &str = "/api";
+/// What the canonical path of a route begins with, or does not.
+pub(crate) const PREFIX: &str = "/api";
 
 impl Endpoint {
     const fn public(method: &'static str, path: &'static str, function: &'static str) -> Self {
@@ -98,6 +113,13 @@ impl Endpoint {
         }
     }
 
+    /// What the route calls the segment in braces.
+    #[must_use]
+    pub fn parameter(&self) -> &'static str {
+        let inner = self.path.split_once('{').map_or("", |(_, rest)| rest);
+        inner.split_once('}').map_or("", |(name, _)| name)
+    }
+
     /// The same route with or without the `/api` prefix. Both are served: the proxy before the old
     /// service stripped it.
     #[must_use]
@@ -109,6 +131,12 @@ impl Endpoint {
     }
 }
 
+/// A segment of a path as text. What does not decode to UTF-8 stays as it is, and names nothing.
+#[must_use]
+pub fn decoded(segment: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+    decoded.map_or_else(|_| segment.to_owned(), std::borrow::Cow::into_owned)
+}
 /// What stands in a path in the place of each brace, under the name in the brace and still
 /// percent-encoded.
 pub type Parameters = Vec<(&'static str, String)>;
@@ -132,7 +160,7 @@ pub fn find(method: &str, path: &str) -> Match {
     } else if let Some(health) = path.strip_prefix("/api/health") {
         format!("/health{health}")
     } else {
-        path.to_owned()
+        Place::canonical(path).unwrap_or_else(|| path.to_owned())
     };
     // A path that is written out beats one with a brace in its place.
     let fitting = ENDPOINTS

@@ -16,6 +16,7 @@ pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
         evaluators: object(&mut fields, "evaluators"),
         fractional: fractional(&mut fields),
         metadata: object(&mut fields, "metadata"),
+        ..Settings::default()
     };
     fields.must_be_empty();
     fields.finish()?;

@@ -75,12 +75,7 @@ impl FlagService {
     ) -> Result<Option<bool>, Error> {
         let Some(cache) = &self.cache else {
             open.commit().await?;
-            // A Redis that this instance should have and has not is one that others may read.
-            if self.has_lost_cache {
-                report_untold(environment, scope);
-                scope.trace.invalidated(false);
-            }
-            return Ok(self.has_lost_cache.then_some(false));
+            return Ok(None);
         };
         let first_half = scope.budget.half();
         let mark = cache.block(environment, &first_half, &scope.trace).await;

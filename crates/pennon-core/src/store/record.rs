@@ -85,6 +85,26 @@ pub struct KeyRecord {
     pub revoked_at: Option<SystemTime>,
 }
 
+/// How a flag is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// When somebody last got a value of it.
+    pub last_evaluated_at: Option<SystemTime>,
+    /// How often, as long as anybody counts.
+    pub evaluations: u64,
+}
+
+/// How often a variant of a flag was given on one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayCount {
+    /// `YYYY-MM-DD`, in UTC.
+    pub day: String,
+    /// The variant; empty for the code's own default.
+    pub variant: String,
+    /// How often.
+    pub count: u64,
+}
+
 /// A change that is to be made later.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

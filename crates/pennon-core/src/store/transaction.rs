@@ -9,11 +9,11 @@ use pennon_eval::{Flag, FlagKey, Settings};
 use serde_json::Value;
 
 use super::record::{
-    Action, FlagRecord, FlagRecords, OverrideRecord, ScheduleRecord, SettingsRecord,
+    Action, FlagRecord, FlagRecords, KeyRecord, OverrideRecord, ScheduleRecord, SettingsRecord,
 };
 use super::{embedded, postgres};
 use crate::error::Error;
-use crate::snapshot::Revision;
+use crate::snapshot::{KeyKind, Revision};
 
 /// Changes that are made and not committed.
 pub enum Transaction {
@@ -125,6 +125,26 @@ impl Transaction {
     /// Raises the environment's revision, so that nobody takes what he has for current.
     pub async fn raise_revision(&mut self) -> Result<(), Error> {
         ask!(self, open => open.raise_revision())
+    }
+
+    /// All API keys, revoked ones included.
+    pub async fn keys(&mut self) -> Result<Vec<KeyRecord>, Error> {
+        ask!(self, open => open.keys())
+    }
+
+    /// Adds a key by its hash.
+    pub async fn insert_key(
+        &mut self,
+        hash: &str,
+        kind: KeyKind,
+        name: &str,
+    ) -> Result<KeyRecord, Error> {
+        ask!(self, open => open.insert_key(hash, kind, name))
+    }
+
+    /// Revokes a key. [`Error::NotFound`] when it is not there, or revoked.
+    pub async fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
+        ask!(self, open => open.revoke_key(id))
     }
 
     /// Plans a change of a flag that is there.

@@ -36,7 +36,8 @@ impl Run {
     }
 
     fn number<'a>(&mut self, expression: &'a Expression, scope: &Scope<'a>) -> Result<Num> {
-        Ok(coerce::number(&self.evaluate(expression, scope)?))
+        let value = self.evaluate(expression, scope)?;
+        coerce::number(&value, &mut self.steps)
     }
 
     fn collect<'a>(
@@ -48,7 +49,8 @@ impl Run {
     ) -> Result<Num> {
         let mut result = start;
         for part in parts {
-            result = combine(result, self.number(part, scope)?);
+            let part = self.evaluate(part, scope)?;
+            result = combine(result, coerce::operand(&part, &mut self.steps)?);
         }
         Ok(result)
     }

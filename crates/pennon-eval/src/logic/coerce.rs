@@ -1,8 +1,7 @@
 //! How values become numbers and texts, and when two of them are equal.
 
 use std::cmp::Ordering;
-
-use serde_json::{Map, Value};
+use std::rc::Rc;
 
 use super::number::Num;
 use super::steps::Steps;
@@ -12,20 +11,28 @@ use super::value::{List, Text, Val};
 /// What every object is as a text.
 const OBJECT: &str = "[object Object]";
 
-pub(super) fn number(value: &Val<'_>) -> Num {
-    match value {
+/// As a number, as JavaScript's `Number()` does.
+pub(super) fn number(value: &Val<'_>, steps: &mut Steps) -> Result<Num, Stop> {
+    Ok(match value {
         Val::Null => Num::Int(0),
         Val::Bool(bool) => Num::Int((*bool).into()),
         Val::Number(number) => *number,
         Val::Text(text) => Num::parse(text),
-        // As many lists in each other as data may be deep.
-        Val::List(list) => match (list.len(), list.get(0)) {
-            (0, _) | (_, None) => Num::Int(0),
-            (1, Some(only)) => number(&only),
-            (_, Some(_)) => Num::NAN,
-        },
+        Val::List(_) => Num::parse(&text(value, steps)?),
         Val::Object(_) | Val::Frame(_) => Num::NAN,
-    }
+    })
+}
+
+/// What `+` and `*` take a value for: of a text, the number that it begins with.
+pub(super) fn operand(value: &Val<'_>, steps: &mut Steps) -> Result<Num, Stop> {
+    Ok(match value {
+        Val::Null => Num::Int(0),
+        Val::Bool(bool) => Num::Int((*bool).into()),
+        Val::Number(number) => *number,
+        Val::Text(text) => Num::parse_prefix(text),
+        Val::List(_) => Num::parse_prefix(&text(value, steps)?),
+        Val::Object(_) | Val::Frame(_) => Num::NAN,
+    })
 }
 
 /// The text of a value: a list is its items with commas between them.
@@ -64,27 +71,18 @@ pub(super) fn write(value: &Val<'_>, to: &mut String, steps: &mut Steps) -> Resu
     Ok(())
 }
 
-/// `===`, and what `in` asks of every item: the same type and the same content.
-pub(super) fn same(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool, Stop> {
+/// `===`, and what `in` asks of every item: the same type and the same content; of lists and objects,
+/// that they are one and the same.
+pub(super) fn same(a: &Val<'_>, b: &Val<'_>) -> bool {
     match (a, b) {
-        (Val::Null, Val::Null) => Ok(true),
-        (Val::Bool(a), Val::Bool(b)) => Ok(a == b),
-        (Val::Number(a), Val::Number(b)) => Ok(a.equals(*b)),
-        (Val::Text(a), Val::Text(b)) => Ok(**a == **b),
-        (Val::List(a), Val::List(b)) => {
-            if a.len() != b.len() {
-                return Ok(false);
-            }
-            for (a, b) in a.iter().zip(b.iter()) {
-                steps.one()?;
-                if !same(&a, &b, steps)? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        }
-        (Val::Object(a), Val::Object(b)) => same_fields(a, b, steps),
-        // Two bodies of `reduce` never meet, and no rule makes other objects.
+        (Val::Null, Val::Null) => true,
+        (Val::Bool(a), Val::Bool(b)) => a == b,
+        (Val::Number(a), Val::Number(b)) => a.equals(*b),
+        (Val::Text(a), Val::Text(b)) => **a == **b,
+        (Val::List(List::Borrowed(a)), Val::List(List::Borrowed(b))) => std::ptr::eq(*a, *b),
+        (Val::List(List::Owned(a)), Val::List(List::Owned(b))) => Rc::ptr_eq(a, b),
+        (Val::Object(a), Val::Object(b)) => std::ptr::eq(*a, *b),
+        (Val::Frame(a), Val::Frame(b)) => Rc::ptr_eq(a, b),
         (
             Val::Null
             | Val::Bool(_)
@@ -94,28 +92,8 @@ pub(super) fn same(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool, 
             | Val::Object(_)
             | Val::Frame(_),
             _,
-        ) => Ok(false),
+        ) => false,
     }
-}
-
-fn same_fields(
-    a: &Map<String, Value>,
-    b: &Map<String, Value>,
-    steps: &mut Steps,
-) -> Result<bool, Stop> {
-    if a.len() != b.len() {
-        return Ok(false);
-    }
-    for (name, a) in a {
-        steps.one()?;
-        let Some(b) = b.get(name) else {
-            return Ok(false);
-        };
-        if !same(&Val::of(a), &Val::of(b), steps)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// `==`: values of different types are compared as numbers, lists and objects with texts as texts.
@@ -124,39 +102,29 @@ pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool,
         (Val::Text(a), Val::Text(b)) => Ok(**a == **b),
         (Val::Null, Val::Null) => Ok(true),
         (Val::Bool(_) | Val::Number(_), _) | (_, Val::Bool(_) | Val::Number(_)) => {
-            Ok(number(a).equals(number(b)))
+            Ok(number(a, steps)?.equals(number(b, steps)?))
         }
         (Val::Null, _) | (_, Val::Null) => Ok(false),
         (Val::Text(_), _) | (_, Val::Text(_)) => {
             let (a, b) = (text(a, steps)?, text(b, steps)?);
             Ok(*a == *b)
         }
-        // The same one, not one that looks the same.
-        (Val::List(List::Borrowed(a)), Val::List(List::Borrowed(b))) => Ok(std::ptr::eq(*a, *b)),
-        (Val::Object(a), Val::Object(b)) => Ok(std::ptr::eq(*a, *b)),
-        (Val::List(_) | Val::Object(_) | Val::Frame(_), _) => Ok(false),
+        (Val::List(_) | Val::Object(_) | Val::Frame(_), _) => Ok(same(a, b)),
     }
 }
 
-/// The order of two values: texts by their characters, everything else as numbers. Nothing when a
-/// number is none.
+/// The order of two values: texts by their characters, lists and objects as texts unless they meet a
+/// number, everything else as numbers. Nothing when a number is none.
 pub(super) fn order(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<Option<Ordering>, Stop> {
     match (a, b) {
         (Val::Text(a), Val::Text(b)) => Ok(Some((**a).cmp(&**b))),
-        (Val::Text(_), Val::List(_) | Val::Object(_) | Val::Frame(_))
-        | (Val::List(_) | Val::Object(_) | Val::Frame(_), Val::Text(_)) => {
+        (Val::Null | Val::Bool(_) | Val::Number(_), _)
+        | (_, Val::Null | Val::Bool(_) | Val::Number(_)) => {
+            Ok(number(a, steps)?.compare(number(b, steps)?))
+        }
+        (Val::Text(_) | Val::List(_) | Val::Object(_) | Val::Frame(_), _) => {
             let (a, b) = (text(a, steps)?, text(b, steps)?);
             Ok(Some((*a).cmp(&*b)))
         }
-        (
-            Val::Null
-            | Val::Bool(_)
-            | Val::Number(_)
-            | Val::Text(_)
-            | Val::List(_)
-            | Val::Object(_)
-            | Val::Frame(_),
-            _,
-        ) => Ok(number(a).compare(number(b))),
     }
 }

@@ -55,7 +55,8 @@ impl Run {
         names: &'a Expression,
         scope: &Scope<'a>,
     ) -> Result<Val<'a>> {
-        let need = coerce::number(&self.evaluate(need, scope)?).float();
+        let need = self.evaluate(need, scope)?;
+        let need = coerce::number(&need, &mut self.steps)?.float();
         let Val::List(names) = self.evaluate(names, scope)? else {
             return Val::list(Vec::new());
         };
@@ -160,7 +161,7 @@ impl Run {
     fn is_among(&mut self, needle: &Val<'_>, list: &List<'_>) -> Result<bool> {
         for item in list.iter() {
             self.steps.one()?;
-            if coerce::same(needle, &item, &mut self.steps)? {
+            if coerce::same(needle, &item) {
                 return Ok(true);
             }
         }

@@ -17,6 +17,7 @@ mod number;
 mod path;
 mod run;
 mod semver;
+mod shape;
 mod steps;
 mod stop;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) use compile::compile;
 use expression::Expression;
 use path::{Asked, Scope};
 use run::Run;
+pub(crate) use shape::check;
 pub(crate) use stop::Stop;
 use value::Val;
 

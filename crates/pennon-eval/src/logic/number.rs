@@ -139,17 +139,129 @@ impl Num {
     /// The number that a text says. Nothing but white space is 0, what is no number is
     /// not-a-number.
     pub(super) fn parse(text: &str) -> Self {
-        let text = text.trim();
+        let text = trim(text);
         if text.is_empty() {
-            return Self::Float(0.0);
+            return Self::Int(0);
         }
-        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-        // Rust would take "inf" and "nan" in every case.
-        let is_number = digits == "Infinity"
-            || digits.starts_with(|first: char| first.is_ascii_digit() || first == '.');
-        match text.parse::<f64>() {
-            Ok(float) if is_number => Self::Float(float),
-            Ok(_) | Err(_) => Self::NAN,
+        if let Some((radix, digits)) = radix(text) {
+            return Self::whole_of(digits, radix);
+        }
+        match prefix(text) {
+            number if number.len() == text.len() => Self::decimal(number),
+            _ => Self::NAN,
+        }
+    }
+
+    /// The number that a text begins with; not-a-number when it begins with none.
+    pub(super) fn parse_prefix(text: &str) -> Self {
+        Self::decimal(prefix(trim(text)))
+    }
+
+    fn decimal(text: &str) -> Self {
+        // Of the words that Rust takes for numbers, a prefix can only be this one.
+        Self::Float(text.parse().unwrap_or(f64::NAN))
+    }
+
+    fn whole_of(digits: &str, radix: u32) -> Self {
+        if digits.is_empty() {
+            return Self::NAN;
+        }
+        let mut result = 0.0;
+        for digit in digits.chars() {
+            let Some(digit) = digit.to_digit(radix) else {
+                return Self::NAN;
+            };
+            result = result * f64::from(radix) + f64::from(digit);
+        }
+        Self::Float(result)
+    }
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches(|char: char| char.is_whitespace() || char == '\u{feff}')
+}
+
+/// Other notations than the decimal one: `0x1F`, `0b1`, `0o7`.
+fn radix(text: &str) -> Option<(u32, &str)> {
+    let (zero, digits) = text.split_at_checked(2)?;
+    let radix = match zero {
+        "0x" | "0X" => 16,
+        "0o" | "0O" => 8,
+        "0b" | "0B" => 2,
+        _ => return None,
+    };
+    Some((radix, digits))
+}
+
+/// As much of the beginning of a text as is a decimal number.
+fn prefix(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let digits = |from: usize| {
+        let rest = bytes.get(from..).unwrap_or_default();
+        rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    };
+    let sign = usize::from(text.starts_with(['+', '-']));
+    if text
+        .get(sign..)
+        .is_some_and(|rest| rest.starts_with("Infinity"))
+    {
+        return text.get(..sign + "Infinity".len()).unwrap_or_default();
+    }
+    let whole = digits(sign);
+    let mut end = sign + whole;
+    let mut fraction = 0;
+    if bytes.get(end) == Some(&b'.') {
+        fraction = digits(end + 1);
+        if whole + fraction > 0 {
+            end += 1 + fraction;
+        }
+    }
+    if whole + fraction == 0 {
+        return "";
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+        let power = digits(end + 1 + sign);
+        if power > 0 {
+            end += 1 + sign + power;
+        }
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_and_written_as_javascript_does() {
+        let table = [
+            ("", "0", "NaN"),
+            (" 5 ", "5", "5"),
+            ("1e3", "1000", "1000"),
+            ("1e", "NaN", "1"),
+            ("0x1F", "31", "0"),
+            ("12abc", "NaN", "12"),
+            ("-3.50", "-3.5", "-3.5"),
+            (".5", "0.5", "0.5"),
+            ("5.", "5", "5"),
+            (".", "NaN", "NaN"),
+            ("-", "NaN", "NaN"),
+            ("NaN", "NaN", "NaN"),
+            ("inf", "NaN", "NaN"),
+            ("-Infinityx", "NaN", "-Infinity"),
+            ("1_000", "NaN", "1"),
+            ("0.1e-6", "1e-7", "1e-7"),
+            ("1e21", "1e+21", "1e+21"),
+            (
+                "123456789012345680000",
+                "123456789012345680000",
+                "123456789012345680000",
+            ),
+        ];
+        for (text, whole, begins) in table {
+            assert_eq!(Num::parse(text).text(), whole, "{text:?}");
+            assert_eq!(Num::parse_prefix(text).text(), begins, "{text:?}");
         }
     }
 }

@@ -53,11 +53,11 @@ impl Run {
                 let a = self.evaluate(a, scope)?;
                 let b = self.evaluate(b, scope)?;
                 let equal = if *is_strict {
-                    coerce::same(&a, &b, &mut self.steps)
+                    coerce::same(&a, &b)
                 } else {
-                    coerce::equal(&a, &b, &mut self.steps)
+                    coerce::equal(&a, &b, &mut self.steps)?
                 };
-                Ok(Val::Bool(equal? == *when_equal))
+                Ok(Val::Bool(equal == *when_equal))
             }
             Expression::Order { a, b, c, order } => self.order(a, b, c.as_deref(), *order, scope),
             Expression::In(needle, hay) => self.within(needle, hay, scope),

@@ -38,24 +38,20 @@ impl Run {
         let text = self.text(&text)?;
         self.steps.text(&text)?;
         let count = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
-        let from = coerce::number(&self.evaluate(from, scope)?).float() as i64;
+        let from = self.evaluate(from, scope)?;
+        let from = coerce::number(&from, &mut self.steps)?.float() as i64;
         let start = if from < 0 {
             from.saturating_add(count).max(0)
         } else {
             from.min(count)
         };
-        let length = match length {
-            Some(length) => self.evaluate(length, scope)?,
-            None => Val::Null,
-        };
-        let end = if length.is_null() {
-            count
-        } else {
-            let length = coerce::number(&length).float() as i64;
-            if length < 0 {
-                count.saturating_add(length)
-            } else {
-                start.saturating_add(length)
+        let end = match length {
+            None => count,
+            Some(length) => {
+                let length = self.evaluate(length, scope)?;
+                let length = coerce::number(&length, &mut self.steps)?.float() as i64;
+                let base = if length < 0 { count } else { start };
+                base.saturating_add(length)
             }
         };
         let skipped = usize::try_from(start).unwrap_or(0);

@@ -41,7 +41,7 @@ pub(crate) enum Text<'a> {
 #[derive(Debug, Clone)]
 pub(crate) enum List<'a> {
     /// Of the context or the rule.
-    Borrowed(&'a [Value]),
+    Borrowed(&'a Vec<Value>),
     /// Made by the rule.
     Owned(Rc<Built<'a>>),
 }

@@ -4,6 +4,8 @@
 //! is written whole, beside itself first, so a crash leaves the old file or the new one.
 
 mod contents;
+mod counts;
+mod keys;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot};
 use contents::Contents;
+use counts::Counted;
 
 /// A store in memory, kept in a file.
 #[derive(Clone)]
@@ -40,6 +43,7 @@ struct Inner {
     revision: Revision,
     /// What the file looked like when it was last read or written.
     seen: Option<Stamp>,
+    counted: Counted,
 }
 
 /// Enough of a file's metadata to notice an edit.
@@ -60,6 +64,7 @@ impl EmbeddedStore {
             contents: Contents::default(),
             revision: Revision::NONE,
             seen: None,
+            counted: Counted::default(),
             path,
         };
         if inner.path.exists() {

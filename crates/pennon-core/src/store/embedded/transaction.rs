@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
 use super::EmbeddedStore;
-use super::contents::{Archived, Contents, OverrideNote, Times, digest_of};
+use super::contents::{Archived, Beside, Contents, OverrideNote, Times, digest_of};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::unique_id;
@@ -354,6 +354,15 @@ impl Transaction {
             return Err(Error::Unavailable(error));
         }
         Ok(())
+    }
+
+    pub(super) fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// What the service keeps of the environment beside its flags.
+    pub(super) fn beside(&mut self) -> &mut Beside {
+        self.contents.beside(self.environment.as_str())
     }
 
     fn must_find(&self, key: &FlagKey) -> Result<FlagRecord, Error> {

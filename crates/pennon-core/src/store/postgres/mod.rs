@@ -3,8 +3,10 @@
 //! in a file per noun.
 
 mod audit;
+mod counts;
 mod environments;
 mod flags;
+mod keys;
 mod overrides;
 mod schedules;
 mod snapshot;

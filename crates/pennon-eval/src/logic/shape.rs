@@ -1,0 +1,256 @@
+//! The shape of a rule: what flagd's published JSON Schema for targeting accepts.
+//!
+//! Stricter in one way: an operation has one operator. The schema lets several of one family stand
+//! beside each other, which no engine understands.
+
+use serde_json::Value;
+
+use super::semver::{Relation, Version};
+use crate::problem::Problems;
+
+/// What the arguments of an operator are.
+enum Shape {
+    /// A list of at least, and maybe at most, so many.
+    List(usize, usize),
+    /// One, in a list or not.
+    One,
+    /// Two texts, or operations that make them.
+    Texts,
+    Var,
+    Missing,
+    MissingSome,
+    SemVer,
+    Fractional,
+}
+
+const ANY: usize = usize::MAX;
+
+/// The operators that the schema knows. The engine knows `?:` and `log` as well, for rules that came
+/// before they were checked.
+fn shape(operator: &str) -> Option<Shape> {
+    Some(match operator {
+        "if" | "or" | "and" | "+" | "-" | "max" | "min" | "merge" | "cat" => Shape::List(1, ANY),
+        "==" | "===" | "!=" | "!==" | ">" | ">=" | "%" | "/" | "map" | "filter" | "all"
+        | "none" | "some" | "in" => Shape::List(2, 2),
+        "<" | "<=" | "substr" => Shape::List(2, 3),
+        "*" => Shape::List(2, ANY),
+        "reduce" => Shape::List(3, 3),
+        "!" | "!!" => Shape::One,
+        "starts_with" | "ends_with" => Shape::Texts,
+        "var" => Shape::Var,
+        "missing" => Shape::Missing,
+        "missing_some" => Shape::MissingSome,
+        "sem_ver" => Shape::SemVer,
+        "fractional" => Shape::Fractional,
+        _ => return None,
+    })
+}
+
+/// Checks a whole rule: an operation, or `{}` for none.
+pub(crate) fn check(rule: &Value, problems: &mut Problems) {
+    match rule {
+        Value::Object(fields) if fields.is_empty() => {}
+        rule => operation(rule, problems),
+    }
+}
+
+fn operation(rule: &Value, problems: &mut Problems) {
+    let Some(fields) = rule.as_object() else {
+        problems.add("must be an operation: an object with one operator");
+        return;
+    };
+    let mut fields = fields.iter();
+    let (Some((operator, arguments)), None) = (fields.next(), fields.next()) else {
+        problems.add("must be an operation: an object with one operator");
+        return;
+    };
+    problems.inside(operator, |problems| {
+        if operator == "$ref" {
+            if !arguments.is_string() {
+                problems.add("must be the name of an evaluator");
+            }
+            return;
+        }
+        match shape(operator) {
+            Some(shape) => shape.check(arguments, problems),
+            None => problems.add(format!("there is no operator '{operator}'")),
+        }
+    });
+}
+
+/// Anything that may be an argument. What a list holds is not looked at, as the schema does not.
+fn argument(value: &Value, problems: &mut Problems) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {}
+        Value::Object(_) => operation(value, problems),
+    }
+}
+
+fn each(items: &[Value], problems: &mut Problems, check: impl Fn(&Value, &mut Problems)) {
+    for (index, item) in items.iter().enumerate() {
+        problems.inside(&index.to_string(), |problems| check(item, problems));
+    }
+}
+
+fn text(value: &Value, problems: &mut Problems) {
+    if !value.is_string() {
+        problems.add("must be a string");
+    }
+}
+
+/// The items of a list of at least, and at most, so many; says so when there are not.
+fn list<'v>(
+    value: &'v Value,
+    least: usize,
+    most: usize,
+    problems: &mut Problems,
+) -> Option<&'v [Value]> {
+    let items = value
+        .as_array()
+        .filter(|items| (least..=most).contains(&items.len()));
+    if items.is_none() {
+        problems.add(match (least, most) {
+            (least, ANY) => format!("must be a list of at least {least}"),
+            (least, most) if least == most => format!("must be a list of {least}"),
+            (least, most) => format!("must be a list of {least} to {most}"),
+        });
+    }
+    items.map(Vec::as_slice)
+}
+
+impl Shape {
+    fn check(self, value: &Value, problems: &mut Problems) {
+        match self {
+            Self::List(least, most) => {
+                if let Some(items) = list(value, least, most, problems) {
+                    each(items, problems, argument);
+                }
+            }
+            // A list is one argument itself, unless it holds just the one.
+            Self::One => match value.as_array().map(Vec::as_slice) {
+                Some([one]) => problems.inside("0", |problems| argument(one, problems)),
+                Some(_) => {}
+                None => argument(value, problems),
+            },
+            Self::Texts => {
+                if let Some(items) = list(value, 2, 2, problems) {
+                    each(items, problems, |item, problems| {
+                        if !item.is_string() {
+                            operation(item, problems);
+                        }
+                    });
+                }
+            }
+            Self::Var => var(value, problems),
+            Self::Missing => {
+                if let Some(items) = list(value, 0, ANY, problems) {
+                    each(items, problems, text);
+                }
+            }
+            Self::MissingSome => {
+                if let Some([need, names]) = list(value, 2, 2, problems) {
+                    if !need.is_number() {
+                        problems.inside("0", |problems| problems.add("must be a number"));
+                    }
+                    problems.inside("1", |problems| {
+                        if let Some(items) = list(names, 0, ANY, problems) {
+                            each(items, problems, text);
+                        }
+                    });
+                }
+            }
+            Self::SemVer => {
+                if let Some([a, relation, b]) = list(value, 3, 3, problems) {
+                    problems.inside("0", |problems| version(a, problems));
+                    if relation.as_str().and_then(Relation::parse).is_none() {
+                        problems.inside("1", |problems| {
+                            problems.add("must be one of =, !=, >, <, >=, <=, ~, ^");
+                        });
+                    }
+                    problems.inside("2", |problems| version(b, problems));
+                }
+            }
+            Self::Fractional => fractional(value, problems),
+        }
+    }
+}
+
+fn var(value: &Value, problems: &mut Problems) {
+    match value {
+        Value::String(path) => {
+            let own = path.strip_prefix("$flagd.");
+            if own.is_some_and(|own| !matches!(own, "timestamp" | "flagKey")) {
+                problems.add("$flagd has a timestamp and a flagKey, and nothing else");
+            }
+        }
+        // The schema says about other paths only what texts they must not be.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {}
+    }
+}
+
+fn version(value: &Value, problems: &mut Problems) {
+    let is_good = match value {
+        Value::String(text) => {
+            let is_complete = text
+                .split(['-', '+'])
+                .next()
+                .unwrap_or("")
+                .split('.')
+                .count()
+                == 3;
+            is_complete && !text.starts_with(['v', 'V']) && Version::parse(text).is_some()
+        }
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key("var") => {
+            operation(value, problems);
+            true
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            false
+        }
+    };
+    if !is_good {
+        problems.add("must be a version (semver.org) or a var");
+    }
+}
+
+fn fractional(value: &Value, problems: &mut Problems) {
+    let Some(items) = list(value, 1, ANY, problems) else {
+        return;
+    };
+    // What callers are placed by may come first.
+    let by = items.first().filter(|first| first.is_object());
+    if let Some(by) = by {
+        problems.inside("0", |problems| operation(by, problems));
+    }
+    let buckets = items.iter().enumerate().skip(usize::from(by.is_some()));
+    for (index, item) in buckets {
+        problems.inside(&index.to_string(), |problems| bucket(item, problems));
+    }
+}
+
+fn bucket(value: &Value, problems: &mut Problems) {
+    let Some(parts) = list(value, 1, 2, problems) else {
+        return;
+    };
+    if let Some(variant) = parts.first() {
+        problems.inside("0", |problems| argument(variant, problems));
+    }
+    if let Some(weight) = parts.get(1) {
+        problems.inside("1", |problems| match weight {
+            Value::Object(_) => operation(weight, problems),
+            Value::Number(number) if is_weight(number) => {}
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => {
+                problems.add("must be a whole number, 0 or more");
+            }
+        });
+    }
+}
+
+fn is_weight(number: &serde_json::Number) -> bool {
+    let float = number.as_f64().unwrap_or(-1.0);
+    number.is_u64() || (float >= 0.0 && float.fract() == 0.0)
+}

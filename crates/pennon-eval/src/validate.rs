@@ -1,0 +1,189 @@
+//! What may become a definition or the settings of an environment: what flagd's published JSON
+//! Schemas accept, within our bounds.
+
+use serde_json::{Map, Value};
+
+use crate::logic::bounds::{DATA_DEPTH, RULE_DEPTH, RULE_NODES};
+use crate::logic::{check, compile};
+use crate::problem::{Problem, Problems};
+use crate::{Definition, FractionalVersion, Settings};
+
+impl Definition {
+    /// Takes JSON as a definition: `variants`, `defaultVariant`, `targeting` and `metadata` as in a
+    /// flagd file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let definition = Self::read(value, &[], settings, &mut problems);
+        problems.or(definition)
+    }
+
+    /// Takes JSON as a definition that stands among other fields.
+    pub(crate) fn read(
+        value: &Value,
+        others: &[&str],
+        settings: &Settings,
+        problems: &mut Problems,
+    ) -> Self {
+        let mut definition = Self::default();
+        let Some(fields) = problems.object(value) else {
+            return definition;
+        };
+        for (name, value) in fields {
+            problems.inside(name, |problems| match name.as_str() {
+                "variants" => definition.variants = variants(value, problems),
+                "defaultVariant" => match value {
+                    Value::Null => {}
+                    Value::String(name) => definition.default_variant = Some(name.clone()),
+                    Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                        problems.add("must be the name of a variant, or null");
+                    }
+                },
+                "targeting" => {
+                    rule(value, settings, problems);
+                    definition.targeting = Some(value.clone());
+                }
+                "metadata" => definition.metadata = problems.flat(value),
+                other if others.contains(&other) => {}
+                _ => problems.add("there is no such field"),
+            });
+        }
+        if !fields.contains_key("variants") {
+            problems.add_at("/variants", "must be there");
+        } else if let Some(name) = &definition.default_variant
+            && !name.is_empty()
+            && !definition.variants.contains_key(name)
+        {
+            problems.add_at("/defaultVariant", format!("there is no variant '{name}'"));
+        }
+        definition
+    }
+}
+
+impl Settings {
+    /// Takes JSON as settings: `evaluators`, `fractional` (`"v2"` or `"v3"`), `metadata`, and the
+    /// `other` fields of the flagd file they came from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn validate(value: &Value) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let mut settings = Self::default();
+        let fields = problems.object(value).into_iter().flatten();
+        for (name, value) in fields {
+            problems.inside(name, |problems| match name.as_str() {
+                "evaluators" => settings.evaluators = object(value, problems),
+                "fractional" => match value.as_str() {
+                    Some("v2") => settings.fractional = FractionalVersion::V2,
+                    Some("v3") => settings.fractional = FractionalVersion::V3,
+                    Some(_) | None => problems.add("must be \"v2\" or \"v3\""),
+                },
+                "metadata" => settings.metadata = problems.flat(value),
+                "other" => settings.other = object(value, problems),
+                _ => problems.add("there is no such field"),
+            });
+        }
+        problems.inside("evaluators", |problems| {
+            evaluators(&settings, problems);
+        });
+        problems.or(settings)
+    }
+}
+
+fn object(value: &Value, problems: &mut Problems) -> Map<String, Value> {
+    problems.object(value).cloned().unwrap_or_default()
+}
+
+/// Checks that every evaluator is a rule.
+pub(crate) fn evaluators(settings: &Settings, problems: &mut Problems) {
+    for (name, evaluator) in &settings.evaluators {
+        problems.inside(name, |problems| {
+            if name.is_empty() {
+                problems.add("a name is not empty");
+            }
+            rule(evaluator, settings, problems);
+        });
+    }
+}
+
+fn rule(value: &Value, settings: &Settings, problems: &mut Problems) {
+    if !is_within(value, RULE_DEPTH) {
+        problems.add(format!("nested deeper than {RULE_DEPTH} levels"));
+        return;
+    }
+    let mut shape = Problems::default();
+    check(value, &mut shape);
+    // What the shape cannot say: references, and operators inside of lists.
+    if shape.is_empty()
+        && let Err(fault) = compile(value, settings)
+    {
+        shape.add_at(&fault.at, fault.why);
+    }
+    for found in shape.or(()).err().into_iter().flatten() {
+        problems.add_at(&found.at, found.problem);
+    }
+}
+
+fn is_within(value: &Value, depth: usize) -> bool {
+    let Some(depth) = depth.checked_sub(1) else {
+        return false;
+    };
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Array(items) => items.iter().all(|item| is_within(item, depth)),
+        Value::Object(fields) => fields.values().all(|value| is_within(value, depth)),
+    }
+}
+
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+        Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(count).sum::<usize>(),
+    }
+}
+
+/// What the variants of a flag are, all of them.
+fn kind(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Bool(_) => Some("boolean"),
+        Value::String(_) => Some("string"),
+        Value::Number(_) => Some("number"),
+        Value::Object(_) => Some("object"),
+        Value::Null | Value::Array(_) => None,
+    }
+}
+
+fn variants(value: &Value, problems: &mut Problems) -> Map<String, Value> {
+    let variants = object(value, problems);
+    if variants.is_empty() && value.is_object() {
+        problems.add("must have a variant");
+    }
+    let mut nodes: usize = 0;
+    let common = variants.values().find_map(kind);
+    for (name, value) in &variants {
+        problems.inside(name, |problems| {
+            if name.is_empty() {
+                problems.add("a name is not empty");
+            }
+            match (kind(value), common) {
+                (None, _) => problems.add("must be a boolean, a string, a number or an object"),
+                (kind, Some(common)) if kind != Some(common) => {
+                    problems.add(format!("must be a {common}, as the variants before"));
+                }
+                (Some(_), _) => {}
+            }
+            if is_within(value, DATA_DEPTH) {
+                nodes += count(value);
+            } else {
+                problems.add(format!("nested deeper than {DATA_DEPTH} levels"));
+            }
+        });
+    }
+    if nodes > RULE_NODES {
+        problems.add(format!("the variants hold more than {RULE_NODES} values"));
+    }
+    variants
+}
