@@ -54,7 +54,7 @@ async fn main() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let hole = BlackHole::dig();
-    let redis = stack.redis.url();
+    let redis = stack.redis.direct_url();
     let database = stack.database.url();
     let redis_arn = manager.create("redis", &redis).await;
     let database_arn = manager.create("database", &database).await;

@@ -44,7 +44,7 @@ async fn main() {
             .await
             .expect("flags");
         let local = Local::start(&[
-            ("REDIS_URL", &stack.redis.url()),
+            ("REDIS_URL", &stack.redis.direct_url()),
             ("DATABASE_URL", &stack.database.url()),
             ("RUST_LOG", "warn"),
         ])

@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
     println!("in flight  requests  mean ms  p95 ms  longest  not 200  connections to Redis");
     for pool in ["1", "10"] {
         let local = Local::start(&[
-            ("REDIS_URL", &stack.redis.url()),
+            ("REDIS_URL", &stack.redis.direct_url()),
             ("DATABASE_URL", &stack.database.url()),
             ("REDIS_POOL_SIZE", pool),
             ("RUST_LOG", "warn"),

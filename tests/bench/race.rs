@@ -159,8 +159,8 @@ fn flag(writer: usize) -> String {
 
 /// A function on wires of its own, with the settings of this run.
 async fn function(stack: &Stack, name: &str) -> (Function, Wire, Wire) {
-    let redis = Wire::to(stack.redis.port()).await;
-    let database = Wire::to(stack.database.port()).await;
+    let redis = Wire::to(stack.redis.port());
+    let database = Wire::to(stack.database.port());
     let redis_url = format!("redis://127.0.0.1:{}", redis.port());
     let database_url = stack.database.url_by(database.port());
     let environment = [

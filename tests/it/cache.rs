@@ -1,6 +1,7 @@
 //! What stands in Redis, and when.
 
 use pennon_tests::event::Event;
+use pennon_tests::fleet::Topology;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
 use pennon_tests::wire::Mode;
@@ -14,9 +15,8 @@ fn time_to_live(stack: &Stack) -> i64 {
     }
 }
 
-#[tokio::test]
-async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag() {
-    let stack = Stack::start().await;
+async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     let first = get.call(&Event::get("checkout")).await;
     assert_eq!(first.header("x-cache-hit"), Some("false"));
@@ -41,9 +41,8 @@ async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag() {
     );
 }
 
-#[tokio::test]
-async fn a_hit_asks_the_database_nothing() {
-    let stack = Stack::start().await;
+async fn a_hit_asks_the_database_nothing(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let one = stack.function("get-flag").await;
     assert_eq!(one.call(&Event::get("checkout")).await.source(), "database");
     let again = one.call(&Event::get("search")).await;
@@ -63,30 +62,21 @@ async fn a_hit_asks_the_database_nothing() {
     assert_eq!(database_loads(&other), 0);
 }
 
-#[tokio::test]
-async fn a_warm_cache_never_opens_a_database_connection() {
-    let stack = Stack::start().await;
+async fn a_warm_cache_never_opens_a_database_connection(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let filler = stack.function("get-flag").await;
     filler.call(&Event::get("checkout")).await;
-    let reader = Function::start(
-        "get-flag",
-        &[
-            ("REDIS_URL", &stack.redis.url()),
-            (
-                "DATABASE_URL",
-                "postgres://u:p@127.0.0.1:1/x?sslmode=disable",
-            ),
-        ],
-    )
-    .await;
+    let nowhere = "postgres://u:p@127.0.0.1:1/x?sslmode=disable";
+    let reader = stack
+        .function_with("get-flag", &[("DATABASE_URL", nowhere)])
+        .await;
     for _ in 0..3 {
         assert_eq!(percentage(&reader.call(&Event::get("checkout")).await), 50);
     }
 }
 
-#[tokio::test]
-async fn the_cost_of_a_warm_read_is_one_hget_whatever_the_number_of_flags() {
-    let stack = Stack::start().await;
+async fn the_cost_of_a_warm_read_is_one_hget_whatever_the_number_of_flags(on: Topology) {
+    let stack = Stack::start_on(on).await;
     stack
         .database
         .sql()
@@ -112,9 +102,8 @@ async fn the_cost_of_a_warm_read_is_one_hget_whatever_the_number_of_flags() {
     assert_eq!(stack.redis.calls("eval"), scripts);
 }
 
-#[tokio::test]
-async fn an_environment_without_flags_is_an_entry_too() {
-    let stack = Stack::start().await;
+async fn an_environment_without_flags_is_an_entry_too(on: Topology) {
+    let stack = Stack::start_on(on).await;
     stack
         .database
         .sql()
@@ -129,9 +118,8 @@ async fn an_environment_without_flags_is_an_entry_too() {
     assert_eq!((answer.body.as_str(), answer.source()), ("{}", "redis"));
 }
 
-#[tokio::test]
-async fn made_up_environments_create_no_key_and_no_query_each() {
-    let stack = Stack::start().await;
+async fn made_up_environments_create_no_key_and_no_query_each(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let list = stack.function("list-flags").await;
     list.call(&Event::list()).await;
     let before = stack.database_wire.requests();
@@ -151,9 +139,8 @@ async fn made_up_environments_create_no_key_and_no_query_each() {
     );
 }
 
-#[tokio::test]
-async fn an_environment_that_comes_into_being_is_seen() {
-    let stack = Stack::start().await;
+async fn an_environment_that_comes_into_being_is_seen(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let list = stack.function("list-flags").await;
     let event = Event::list().query("environment=brand-new");
     assert_eq!(list.call(&event).await.body, "{}");
@@ -172,9 +159,8 @@ async fn an_environment_that_comes_into_being_is_seen() {
     .await;
 }
 
-#[tokio::test]
-async fn an_entry_expires_and_is_filled_again() {
-    let stack = Stack::start().await;
+async fn an_entry_expires_and_is_filled_again(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack
         .function_with("get-flag", &[("CACHE_TTL_SECONDS", "1")])
         .await;
@@ -191,9 +177,8 @@ async fn an_entry_expires_and_is_filled_again() {
     assert!(stack.redis.has_entry(), "filled again");
 }
 
-#[tokio::test]
-async fn no_key_is_ever_without_a_lifetime() {
-    let stack = Stack::start().await;
+async fn no_key_is_ever_without_a_lifetime(on: Topology) {
+    let stack = Stack::start_on(on).await;
     // An instance that dies between its lease and its fill leaves a lease, and that expires.
     stack.database_wire.set(Mode::Hang).await;
     let mut dying = stack.function("get-flag").await;
@@ -221,9 +206,8 @@ async fn no_key_is_ever_without_a_lifetime() {
     assert!(time_to_live(&stack) > 295_000);
 }
 
-#[tokio::test]
-async fn the_string_of_the_old_service_is_a_miss_and_is_replaced() {
-    let stack = Stack::start().await;
+async fn the_string_of_the_old_service_is_a_miss_and_is_replaced(on: Topology) {
+    let stack = Stack::start_on(on).await;
     stack
         .redis
         .command(&["SET", KEY, r#"{"checkout":{"enabled":false}}"#]);
@@ -241,9 +225,8 @@ async fn the_string_of_the_old_service_is_a_miss_and_is_replaced() {
     assert!(stack.redis.has_entry());
 }
 
-#[tokio::test]
-async fn a_hash_of_somebody_else_is_a_miss() {
-    let stack = Stack::start().await;
+async fn a_hash_of_somebody_else_is_a_miss(on: Topology) {
+    let stack = Stack::start_on(on).await;
     stack
         .redis
         .command(&["HSET", KEY, "checkout", r#"{"rolloutPercentage":99}"#]);
@@ -252,9 +235,8 @@ async fn a_hash_of_somebody_else_is_a_miss() {
     assert!(stack.redis.has_entry());
 }
 
-#[tokio::test]
-async fn a_damaged_entry_is_dropped_and_the_database_answers() {
-    let stack = Stack::start().await;
+async fn a_damaged_entry_is_dropped_and_the_database_answers(on: Topology) {
+    let stack = Stack::start_on(on).await;
     for (field, damage) in [("checkout", "{\"ena"), ("__rev", "abc"), ("search", "")] {
         let get = stack.function("get-flag").await;
         get.call(&Event::get("checkout")).await;
@@ -271,9 +253,8 @@ async fn a_damaged_entry_is_dropped_and_the_database_answers() {
     }
 }
 
-#[tokio::test]
-async fn an_update_is_seen_by_the_next_read_of_every_instance() {
-    let stack = Stack::start().await;
+async fn an_update_is_seen_by_the_next_read_of_every_instance(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let update = stack.function("update-flag").await;
     let readers = [
         stack.function("get-flag").await,
@@ -293,9 +274,8 @@ async fn an_update_is_seen_by_the_next_read_of_every_instance() {
     }
 }
 
-#[tokio::test]
-async fn a_failed_update_deletes_nothing() {
-    let stack = Stack::start().await;
+async fn a_failed_update_deletes_nothing(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     let before = stack.redis.fields();
@@ -314,9 +294,8 @@ async fn a_failed_update_deletes_nothing() {
     assert_eq!(stack.redis.fields(), before);
 }
 
-#[tokio::test]
-async fn an_operators_del_is_a_safe_way_to_invalidate() {
-    let stack = Stack::start().await;
+async fn an_operators_del_is_a_safe_way_to_invalidate(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     stack
@@ -331,9 +310,8 @@ async fn an_operators_del_is_a_safe_way_to_invalidate() {
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 7);
 }
 
-#[tokio::test]
-async fn without_redis_every_read_is_compared_with_the_database() {
-    let stack = Stack::start().await;
+async fn without_redis_every_read_is_compared_with_the_database(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let database = stack.database.url();
     let environment = [("DATABASE_URL", database.as_str())];
     let get = Function::start("get-flag", &environment).await;
@@ -349,9 +327,8 @@ async fn without_redis_every_read_is_compared_with_the_database() {
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 8);
 }
 
-#[tokio::test]
-async fn a_maximum_age_trades_freshness_for_the_round_trip() {
-    let stack = Stack::start().await;
+async fn a_maximum_age_trades_freshness_for_the_round_trip(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack
         .function_with("get-flag", &[("SNAPSHOT_MAX_AGE_MS", "3600000")])
         .await;
@@ -363,9 +340,8 @@ async fn a_maximum_age_trades_freshness_for_the_round_trip() {
     assert_eq!(stack.redis.calls("hget"), calls, "no round trip");
 }
 
-#[tokio::test]
-async fn a_large_payload_warns_and_works() {
-    let stack = Stack::start().await;
+async fn a_large_payload_warns_and_works(on: Topology) {
+    let stack = Stack::start_on(on).await;
     stack
         .database
         .sql()
@@ -388,9 +364,8 @@ async fn a_large_payload_warns_and_works() {
     assert_eq!((answer.status, answer.source()), (200, "redis"));
 }
 
-#[tokio::test]
-async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read() {
-    let stack = Stack::start().await;
+async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let revision = stack.database.revision("production").await.to_string();
     let flag = r#"{"enabled":true,"rolloutPercentage":1,"description":null}"#;
     // At the right revision, without what version 0.1 knows nothing of.
@@ -416,3 +391,25 @@ async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read() {
     let other = stack.function("list-flags").await;
     assert_eq!(other.call(&Event::list()).await.source(), "redis");
 }
+
+on_every_redis!(
+    a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag,
+    a_hit_asks_the_database_nothing,
+    a_warm_cache_never_opens_a_database_connection,
+    the_cost_of_a_warm_read_is_one_hget_whatever_the_number_of_flags,
+    an_environment_without_flags_is_an_entry_too,
+    made_up_environments_create_no_key_and_no_query_each,
+    an_environment_that_comes_into_being_is_seen,
+    an_entry_expires_and_is_filled_again,
+    no_key_is_ever_without_a_lifetime,
+    the_string_of_the_old_service_is_a_miss_and_is_replaced,
+    a_hash_of_somebody_else_is_a_miss,
+    a_damaged_entry_is_dropped_and_the_database_answers,
+    an_update_is_seen_by_the_next_read_of_every_instance,
+    a_failed_update_deletes_nothing,
+    an_operators_del_is_a_safe_way_to_invalidate,
+    without_redis_every_read_is_compared_with_the_database,
+    a_maximum_age_trades_freshness_for_the_round_trip,
+    a_large_payload_warns_and_works,
+    an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read,
+);

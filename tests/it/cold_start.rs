@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pennon_tests::event::Event;
+use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Server, connect, migrate};
 use pennon_tests::secrets::SecretsManager;
@@ -10,30 +11,25 @@ use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::wire::{BlackHole, Mode};
 
-#[tokio::test]
-async fn a_cold_start_connects_to_redis_before_the_first_request() {
-    let stack = Stack::start().await;
+async fn a_cold_start_connects_to_redis_before_the_first_request(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
-    assert!(get.has_logged("Redis connected"));
+    assert!(get.has_logged(on.success()));
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     assert_eq!(get.last_request()["cold_start"], 1);
     get.call(&Event::get("checkout")).await;
     assert_eq!(get.last_request()["cold_start"], 0);
 }
 
-#[tokio::test]
-async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later() {
+async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later(on: Topology) {
     for mode in [Mode::Refuse, Mode::Hang] {
-        let stack = Stack::start().await;
-        stack.redis_wire.set(mode.clone()).await;
+        let stack = Stack::start_on(on).await;
+        stack.redis.set(mode.clone()).await;
         let get = stack.function("get-flag").await;
-        assert!(
-            get.has_logged("Redis connection failed, using fallback"),
-            "{mode:?}"
-        );
+        assert!(get.has_logged(on.failure()), "{mode:?}");
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!((percentage(&answer), answer.source()), (50, "database"));
-        stack.redis_wire.set(Mode::Open).await;
+        stack.redis.set(Mode::Open).await;
         pennon_tests::eventually("connected within later requests", async || {
             get.call(&Event::get("checkout")).await.source() == "memory"
         })
@@ -66,9 +62,8 @@ async fn a_black_hole_ends_in_time() {
     );
 }
 
-#[tokio::test]
-async fn ten_cold_starts_at_once_all_succeed() {
-    let stack = Stack::start().await;
+async fn ten_cold_starts_at_once_all_succeed(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let starts = (0..10).map(|_| async {
         let get = stack.function("get-flag").await;
         percentage(&get.call(&Event::get("checkout")).await)
@@ -274,3 +269,9 @@ async fn a_database_secret_that_comes_late_or_is_rotated_is_read_again() {
     .await;
     assert!(!get.log().contains("hunter"), "{}", get.log());
 }
+
+on_every_redis!(
+    a_cold_start_connects_to_redis_before_the_first_request,
+    a_cold_start_without_redis_answers_from_the_database_and_connects_later,
+    ten_cold_starts_at_once_all_succeed,
+);

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pennon_tests::answer::Answer;
+use pennon_tests::aws::ControlPlane;
 use pennon_tests::binaries::binary;
-use pennon_tests::event::{Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::eventually;
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::{Process, free_port, new_folder};
@@ -32,18 +33,35 @@ fn emulator() -> PathBuf {
 async fn every_event_file_is_answered_under_lambdas_own_emulator() {
     let stack = Stack::start().await;
     stack.database.add_flag("new-checkout", true, 5).await;
+    stack.database.add_key(EXAMPLE_KEY).await;
     for (file, function, status) in REQUEST_FILES {
-        let response = invoke(&stack, function, file).await;
+        let response = invoke(&stack, function, file, &[]).await;
         let answer = Answer::of_gateway(&response);
         assert_eq!(answer.status, status, "{file}: {answer:?}");
     }
-    assert_eq!(invoke(&stack, "migrate", "migrate").await["applied"], 0);
-    let done = invoke(&stack, "reconcile", "reconcile").await;
+    let done = invoke(&stack, "migrate", "migrate", &[]).await;
+    assert_eq!(done["applied"], 0);
+    let done = invoke(&stack, "reconcile", "reconcile", &[]).await;
     assert_eq!(done["environments"], 1);
+    let counted = invoke(&stack, "count-evaluations", "count-evaluations", &[]).await;
+    assert_eq!(counted["evaluations"], 2);
+    let (migrate, health) = (
+        stack.function("migrate").await,
+        stack.function("health").await,
+    );
+    let plane = ControlPlane::start(migrate, health, 0).await;
+    let done = invoke(&stack, "pre-traffic", "pre-traffic", &plane.environment()).await;
+    assert_eq!(done["healthy"], true);
+    assert_eq!(plane.reports()[0].body["status"], "Succeeded");
 }
 
 /// Starts the function under the emulator, sends it the event file and gives what it answers.
-async fn invoke(stack: &Stack, function: &str, file: &str) -> serde_json::Value {
+async fn invoke(
+    stack: &Stack,
+    function: &str,
+    file: &str,
+    more: &[(&str, &str)],
+) -> serde_json::Value {
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(emulator());
     command
@@ -59,7 +77,8 @@ async fn invoke(stack: &Stack, function: &str, file: &str) -> serde_json::Value 
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
         .env("AWS_REGION", "us-east-1")
         .env("REDIS_URL", stack.redis.url())
-        .env("DATABASE_URL", stack.database.url());
+        .env("DATABASE_URL", stack.database.url())
+        .envs(more.iter().copied());
     let folder = new_folder("emulator");
     let process = Process::start(&command, &folder.join("log"), Some(&folder));
     eventually("the emulator listens", async || {

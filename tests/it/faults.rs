@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pennon_tests::answer::Answer;
 use pennon_tests::event::Event;
+use pennon_tests::fleet::{Fleet, Topology};
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::Redis;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
@@ -52,8 +53,7 @@ impl Routes {
     }
 }
 
-#[tokio::test]
-async fn redis_faults_on_the_wire_never_become_errors() {
+async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
     let answer = |text: &str| Mode::Answer(format!("-{text}\r\n").into_bytes());
     let faults = [
         ("refused", Mode::Refuse),
@@ -77,7 +77,7 @@ async fn redis_faults_on_the_wire_never_become_errors() {
         ("MOVED", answer("MOVED 16114 127.0.0.1:1")),
         ("an error nobody knows", answer("ERR what?")),
     ];
-    let stack = Stack::start().await;
+    let stack = Stack::start_on(on).await;
     let routes = Routes::start(&stack).await;
     let mut percent = 0;
     let mut next = || {
@@ -86,13 +86,13 @@ async fn redis_faults_on_the_wire_never_become_errors() {
     };
     routes.are_right(next(), "before anything fails").await;
     for (name, fault) in faults {
-        stack.redis_wire.set(fault).await;
+        stack.redis.set(fault).await;
         for round in ["first", "second", "third"] {
             routes
                 .are_right(next(), &format!("{name}, {round} request"))
                 .await;
         }
-        stack.redis_wire.set(Mode::Open).await;
+        stack.redis.set(Mode::Open).await;
         // The update that Redis was not told of may be cached still: nobody has reconciled. Those
         // who noticed the outage ask the database.
         routes.are_right(next(), &format!("{name}, healed")).await;
@@ -105,9 +105,8 @@ async fn redis_faults_on_the_wire_never_become_errors() {
     }
 }
 
-#[tokio::test]
-async fn a_killed_redis_is_survived_and_used_again_when_it_is_back() {
-    let mut stack = Stack::start().await;
+async fn a_killed_redis_is_survived_and_used_again_when_it_is_back(on: Topology) {
+    let mut stack = Stack::start_on(on).await;
     let routes = Routes::start(&stack).await;
     routes.are_right(1, "warm").await;
     stack.redis.kill();
@@ -115,12 +114,11 @@ async fn a_killed_redis_is_survived_and_used_again_when_it_is_back() {
     let line = routes.get.last_request();
     assert_eq!(line["cache_unavailable"], 1, "{line}");
     assert_eq!(line["cache_hit"], 0);
-    assert!(
-        routes
-            .get
-            .has_logged("Redis connection failed, using fallback")
-    );
-    stack.redis.restart();
+    assert!(routes.get.has_logged(on.failure()));
+    if on.is_cluster() {
+        assert_eq!(line["cluster_unavailable"], 1, "{line}");
+    }
+    stack.redis.restart().await;
     eventually("the next read fills", async || {
         assert_eq!(
             percentage(&routes.get.call(&Event::get("checkout")).await),
@@ -131,15 +129,14 @@ async fn a_killed_redis_is_survived_and_used_again_when_it_is_back() {
     .await;
 }
 
-#[tokio::test]
-async fn a_frozen_redis_costs_bounded_time_and_heals() {
-    let stack = Stack::start().await;
+async fn a_frozen_redis_costs_bounded_time_and_heals(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let routes = Routes::start(&stack).await;
     routes.are_right(1, "warm").await;
-    stack.redis.process().freeze();
+    stack.redis.freeze();
     routes.are_right(2, "frozen").await;
     routes.are_right(3, "still frozen").await;
-    stack.redis.process().thaw();
+    stack.redis.thaw();
     eventually("back on the cache", async || {
         let answer = routes.get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), 3, "whatever Redis held when it froze");
@@ -148,12 +145,11 @@ async fn a_frozen_redis_costs_bounded_time_and_heals() {
     .await;
 }
 
-#[tokio::test]
-async fn only_the_first_requests_of_an_outage_pay() {
-    let stack = Stack::start().await;
+async fn only_the_first_requests_of_an_outage_pay(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
-    stack.redis_wire.set(Mode::Refuse).await;
+    stack.redis.set(Mode::Refuse).await;
     for _ in 0..50 {
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     }
@@ -167,13 +163,12 @@ async fn only_the_first_requests_of_an_outage_pay() {
     assert_eq!(get.last_request()["breaker_open"], 1);
 }
 
-#[tokio::test]
-async fn a_blip_is_retried_and_not_seen() {
-    let stack = Stack::start().await;
+async fn a_blip_is_retried_and_not_seen(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     for failures in [1, 2] {
-        stack.redis_wire.set(Mode::FailFirst(failures)).await;
+        stack.redis.set(Mode::FailFirst(failures)).await;
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(answer.source(), "memory", "{failures} failures");
         assert_eq!(answer.header("x-cache-hit"), Some("true"));
@@ -183,17 +178,20 @@ async fn a_blip_is_retried_and_not_seen() {
     assert!(get.has_logged("Redis retry attempt 2/3"));
 }
 
-#[tokio::test]
-async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest() {
+async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest(on: Topology) {
     for policy in ["noeviction", "allkeys-lru"] {
-        let redis = Redis::start_with(&["--maxmemory-policy", policy]);
-        let stack = Stack::start_with(redis).await;
+        let stack = Stack::start_on(on).await;
+        stack
+            .redis
+            .command(&["CONFIG", "SET", "maxmemory-policy", policy]);
         let routes = Routes::start(&stack).await;
         routes.are_right(1, policy).await;
         // Full of somebody else's keys.
-        stack
-            .redis
-            .command(&["SET", "filler", &"x".repeat(1_000_000)]);
+        stack.redis.command(&[
+            "SET",
+            "{feature_flags:production}filler",
+            &"x".repeat(1_000_000),
+        ]);
         stack.redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
         for percent in 2..6 {
             routes.are_right(percent, policy).await;
@@ -206,7 +204,7 @@ async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest() {
 #[tokio::test]
 async fn a_redis_that_wants_another_password_is_no_redis() {
     let redis = Redis::start_with(&["--requirepass", "right"]);
-    let stack = Stack::start_with(redis).await;
+    let stack = Stack::start_with(Fleet::of(redis)).await;
     let database = stack.database.url();
     let redis_url = stack.redis.url();
     let with_password =
@@ -228,9 +226,8 @@ async fn a_redis_that_wants_another_password_is_no_redis() {
     }
 }
 
-#[tokio::test]
-async fn an_instance_that_knows_something_answers_when_everything_else_is_gone() {
-    let mut stack = Stack::start().await;
+async fn an_instance_that_knows_something_answers_when_everything_else_is_gone(on: Topology) {
+    let mut stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     let list = stack.function("list-flags").await;
     let update = stack.function("update-flag").await;
@@ -258,9 +255,8 @@ async fn an_instance_that_knows_something_answers_when_everything_else_is_gone()
     .await;
 }
 
-#[tokio::test]
-async fn an_instance_that_knows_nothing_says_503_and_when_to_come_back() {
-    let mut stack = Stack::start().await;
+async fn an_instance_that_knows_nothing_says_503_and_when_to_come_back(on: Topology) {
+    let mut stack = Stack::start_on(on).await;
     stack.redis.kill();
     stack.database_wire.set(Mode::Refuse).await;
     let get = stack.function("get-flag").await;
@@ -280,9 +276,8 @@ fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.json()["error"], "Service unavailable");
 }
 
-#[tokio::test]
-async fn a_database_fault_is_not_seen_while_the_cache_is_warm() {
-    let stack = Stack::start().await;
+async fn a_database_fault_is_not_seen_while_the_cache_is_warm(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     let list = stack.function("list-flags").await;
     get.call(&Event::get("checkout")).await;
@@ -300,15 +295,14 @@ async fn a_database_fault_is_not_seen_while_the_cache_is_warm() {
     }
 }
 
-#[tokio::test]
-async fn a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same() {
-    let stack = Stack::start().await;
+async fn a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     for _ in 0..3 {
         get.process().freeze();
-        stack.redis_wire.set(Mode::Refuse).await;
-        stack.redis_wire.set(Mode::Open).await;
+        stack.redis.set(Mode::Refuse).await;
+        stack.redis.set(Mode::Open).await;
         get.process().thaw();
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), 50);
@@ -316,14 +310,13 @@ async fn a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same()
     }
 }
 
-#[tokio::test]
-async fn a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same() {
-    let stack = Stack::start().await;
+async fn a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     get.process().freeze();
     // The other end is gone without a word: packets of the old connection lead nowhere.
-    stack.redis_wire.abandon();
+    stack.redis.abandon();
     stack.database_wire.abandon();
     // A freeze lasts a while; connections that idled for less than a second are taken for alive.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
@@ -335,3 +328,20 @@ async fn a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same(
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (51, "database"));
 }
+
+on_every_redis!(
+    a_killed_redis_is_survived_and_used_again_when_it_is_back,
+    a_frozen_redis_costs_bounded_time_and_heals,
+    only_the_first_requests_of_an_outage_pay,
+    a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest,
+    an_instance_that_knows_something_answers_when_everything_else_is_gone,
+    an_instance_that_knows_nothing_says_503_and_when_to_come_back,
+    a_database_fault_is_not_seen_while_the_cache_is_warm,
+    a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same,
+    a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same,
+);
+
+on_readable_redis!(
+    redis_faults_on_the_wire_never_become_errors,
+    a_blip_is_retried_and_not_seen,
+);

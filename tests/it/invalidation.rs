@@ -1,15 +1,18 @@
 //! Never stale after a commit: the races in which a cache usually is, one by one.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pennon_core::cache::{Budget, Cache, Found, Lookup, RedisUrl};
+use pennon_core::cache::{Budget, Cache, Found, Lookup};
 use pennon_core::config::Config;
 use pennon_core::environment::Environment;
+use pennon_core::secrets::Secrets;
 use pennon_core::snapshot::{Revision, Snapshot};
 use pennon_core::telemetry::Trace;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
-use pennon_tests::redis::{KEY, Redis, Resp};
+use pennon_tests::fleet::{Fleet, Topology};
+use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::wire::Mode;
 use serde_json::json;
@@ -23,11 +26,16 @@ struct Instance {
 }
 
 impl Instance {
-    async fn of(redis: &Redis) -> Self {
-        let (config, _) = Config::from_lookup(|_| None);
-        let url = RedisUrl::parse(&redis.url()).expect("a URL");
+    async fn of(redis: &Fleet) -> Self {
+        let environment = redis.environment();
+        let (config, _) = Config::from_lookup(|wanted| {
+            let mut found = environment.iter().filter(|(name, _)| name == wanted);
+            found.next().map(|(_, value)| value.clone())
+        });
+        let secrets = Arc::new(Secrets::default());
+        let cache = Cache::open(&config.cache, &secrets, Duration::from_secs(5)).await;
         Self {
-            cache: Cache::connect(url, config.cache, Duration::from_secs(5)).await,
+            cache: cache.expect("it is configured"),
             environment: Environment::production(),
             budget: Budget::new(Duration::from_secs(60)),
             trace: Trace::default(),
@@ -81,9 +89,8 @@ fn snapshot(revision: i64) -> Snapshot {
     }
 }
 
-#[tokio::test]
-async fn a_fill_from_before_a_commit_is_refused() {
-    let redis = Redis::start();
+async fn a_fill_from_before_a_commit_is_refused(on: Topology) {
+    let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     let mark = writer.block().await;
@@ -95,9 +102,8 @@ async fn a_fill_from_before_a_commit_is_refused() {
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(2)));
 }
 
-#[tokio::test]
-async fn nobody_gets_a_lease_while_a_commit_is_under_way() {
-    let redis = Redis::start();
+async fn nobody_gets_a_lease_while_a_commit_is_under_way(on: Topology) {
+    let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let mark = writer.block().await;
     assert!(matches!(reader.read().await, Found::NoFill));
@@ -105,9 +111,8 @@ async fn nobody_gets_a_lease_while_a_commit_is_under_way() {
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
-#[tokio::test]
-async fn one_writers_end_is_not_anothers() {
-    let redis = Redis::start();
+async fn one_writers_end_is_not_anothers(on: Topology) {
+    let redis = Fleet::start(on).await;
     let (reader, one, other) = (
         Instance::of(&redis).await,
         Instance::of(&redis).await,
@@ -124,9 +129,8 @@ async fn one_writers_end_is_not_anothers() {
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
-#[tokio::test]
-async fn a_lost_unblock_costs_hits_and_never_freshness() {
-    let redis = Redis::start();
+async fn a_lost_unblock_costs_hits_and_never_freshness(on: Topology) {
+    let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     assert!(reader.fill(lease, 1).await);
@@ -140,18 +144,16 @@ async fn a_lost_unblock_costs_hits_and_never_freshness() {
     assert!(ttl > 0 && ttl <= 15_000, "the mark ends by itself: {ttl}");
 }
 
-#[tokio::test]
-async fn an_operators_del_takes_leases_with_it() {
-    let redis = Redis::start();
+async fn an_operators_del_takes_leases_with_it(on: Topology) {
+    let redis = Fleet::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
     redis.command(&["DEL", KEY]);
     assert!(!reader.fill(lease, 1).await);
 }
 
-#[tokio::test]
-async fn a_flushed_or_foreign_key_takes_leases_with_it() {
-    let redis = Redis::start();
+async fn a_flushed_or_foreign_key_takes_leases_with_it(on: Topology) {
+    let redis = Fleet::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
     redis.command(&["FLUSHALL"]);
@@ -165,9 +167,8 @@ async fn a_flushed_or_foreign_key_takes_leases_with_it() {
     );
 }
 
-#[tokio::test]
-async fn one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up() {
-    let redis = Redis::start();
+async fn one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up(on: Topology) {
+    let redis = Fleet::start(on).await;
     let (first, second) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = first.read().await;
     assert!(matches!(second.read().await, Found::Busy));
@@ -182,9 +183,8 @@ async fn one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up()
     .await;
 }
 
-#[tokio::test]
-async fn an_expired_lease_fills_nothing() {
-    let redis = Redis::start();
+async fn an_expired_lease_fills_nothing(on: Topology) {
+    let redis = Fleet::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
     // As if five seconds had passed: every deadline in the hash lies in the past.
@@ -194,9 +194,8 @@ async fn an_expired_lease_fills_nothing() {
     assert!(!reader.fill(lease, 1).await);
 }
 
-#[tokio::test]
-async fn a_reader_of_a_large_environment_never_sees_a_part_of_it() {
-    let stack = Stack::start().await;
+async fn a_reader_of_a_large_environment_never_sees_a_part_of_it(on: Topology) {
+    let stack = Stack::start_on(on).await;
     stack
         .database
         .sql()
@@ -227,9 +226,8 @@ async fn a_reader_of_a_large_environment_never_sees_a_part_of_it() {
     }
 }
 
-#[tokio::test]
-async fn a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old() {
-    let stack = Stack::start().await;
+async fn a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let slow = stack.function("get-flag").await;
     let update = stack.function("update-flag").await;
     for percent in 1..6 {
@@ -263,28 +261,26 @@ async fn a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old() {
     }
 }
 
-#[tokio::test]
-async fn an_answer_says_when_redis_could_not_be_told() {
-    let stack = Stack::start().await;
+async fn an_answer_says_when_redis_could_not_be_told(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     let update = stack.function("update-flag").await;
-    stack.redis_wire.set(Mode::Refuse).await;
+    stack.redis.set(Mode::Refuse).await;
     let answer = set_percentage(&update, "checkout", 5).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
     assert_eq!(update.last_request()["cache_invalidated"], 0);
     assert!(stack.redis.has_entry(), "the old entry is still there");
-    stack.redis_wire.set(Mode::Open).await;
+    stack.redis.set(Mode::Open).await;
 }
 
-#[tokio::test]
-async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost() {
-    let stack = Stack::start().await;
+async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let update = stack.function("update-flag").await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     stack
-        .redis_wire
+        .redis
         .set(Mode::Lose {
             text: "-- After a commit",
             percent: 100,
@@ -300,18 +296,17 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost() 
     }
 }
 
-#[tokio::test]
-async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold() {
-    let stack = Stack::start().await;
+async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let reconcile = stack.function("reconcile").await;
     let run = || async { reconcile.invoke(&json!({})).await.expect("reconciles") };
     assert_eq!(
         run().await,
-        json!({"environments": 1, "repaired": 0, "warmed": 1})
+        json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 1})
     );
     assert_eq!(
         run().await,
-        json!({"environments": 1, "repaired": 0, "warmed": 0})
+        json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 0})
     );
 
     // Changed behind everyone's back.
@@ -331,29 +326,28 @@ async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold
     );
     assert_eq!(
         run().await,
-        json!({"environments": 1, "repaired": 1, "warmed": 1})
+        json!({"applied": 0, "environments": 1, "repaired": 1, "warmed": 1})
     );
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (6, "redis"));
 
-    stack.redis_wire.set(Mode::Refuse).await;
+    stack.redis.set(Mode::Refuse).await;
     assert!(
         reconcile.invoke(&json!({})).await.is_err(),
         "an alarm must see it"
     );
 }
 
-#[tokio::test]
-async fn who_noticed_an_outage_does_not_trust_an_entry_from_before_it() {
-    let stack = Stack::start().await;
+async fn who_noticed_an_outage_does_not_trust_an_entry_from_before_it(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     let update = stack.function("update-flag").await;
-    stack.redis_wire.set(Mode::Refuse).await;
+    stack.redis.set(Mode::Refuse).await;
     get.call(&Event::get("search")).await;
     let answer = set_percentage(&update, "checkout", 4).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
-    stack.redis_wire.set(Mode::Open).await;
+    stack.redis.set(Mode::Open).await;
     assert!(stack.redis.has_entry(), "the old entry is still there");
     let deadline = Instant::now() + Duration::from_secs(3);
     while Instant::now() < deadline {
@@ -369,9 +363,8 @@ async fn who_noticed_an_outage_does_not_trust_an_entry_from_before_it() {
     );
 }
 
-#[tokio::test]
-async fn an_entry_behind_what_an_instance_has_seen_is_not_believed() {
-    let stack = Stack::start().await;
+async fn an_entry_behind_what_an_instance_has_seen_is_not_believed(on: Topology) {
+    let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     let old: Vec<(String, String)> = stack.redis.fields();
@@ -391,3 +384,81 @@ async fn an_entry_behind_what_an_instance_has_seen_is_not_believed() {
         "it was dropped"
     );
 }
+
+async fn a_mark_that_arrives_after_its_writer_is_done_is_not_set(on: Topology) {
+    let redis = Fleet::start(on).await;
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    // The first attempt is lost, as far as the writer knows.
+    redis.set(Mode::FailFirst(1)).await;
+    let mark = writer.block().await;
+    assert!(mark.is_set());
+    let fields = redis.fields();
+    let id = fields
+        .iter()
+        .find_map(|(name, _)| name.strip_prefix("__b:"));
+    let block = include_str!("../../crates/pennon-core/src/cache/scripts/block.lua");
+    let late = ["EVAL", block, "1", KEY, id.expect("a mark"), "15000"];
+    assert!(writer.unblock(mark).await);
+    assert_eq!(redis.command(&late), Resp::Number(1));
+    let lease = reader.read().await;
+    assert!(reader.fill(lease, 1).await, "nobody is kept from filling");
+    assert_eq!(redis.command(&late), Resp::Number(1));
+    assert_eq!(reader.revision().await, Lookup::Hit(Revision(1)));
+    // Another writer's change in between does not bring it back.
+    let mark = writer.block().await;
+    assert!(writer.unblock(mark).await);
+    assert_eq!(redis.command(&late), Resp::Number(1));
+    assert!(matches!(reader.read().await, Found::Lease(_)));
+}
+
+async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start(on: Topology) {
+    let redis = Fleet::start(on).await;
+    let reader = Instance::of(&redis).await;
+    redis.set(Mode::CutReply(0)).await;
+    let (found, ()) = tokio::join!(reader.read(), async {
+        eventually("the lease stands", async || {
+            redis.command(&["EXISTS", KEY]) == Resp::Number(1)
+        })
+        .await;
+        redis.set(Mode::Open).await;
+    });
+    assert!(matches!(found, Found::Lease(_)), "{found:?}");
+}
+
+#[tokio::test]
+async fn reconciling_counts_as_warmed_only_what_it_has_filled() {
+    let stack = Stack::start().await;
+    let writer = Instance::of(&stack.redis).await;
+    let _commits_for_a_while = writer.block().await;
+    let reconcile = stack.function("reconcile").await;
+    let done = reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(
+        done,
+        json!({"environments": 1, "repaired": 0, "warmed": 0}),
+        "a mark keeps everyone from filling"
+    );
+    assert!(!stack.redis.has_entry());
+}
+
+on_every_redis!(
+    a_fill_from_before_a_commit_is_refused,
+    nobody_gets_a_lease_while_a_commit_is_under_way,
+    one_writers_end_is_not_anothers,
+    a_lost_unblock_costs_hits_and_never_freshness,
+    an_operators_del_takes_leases_with_it,
+    a_flushed_or_foreign_key_takes_leases_with_it,
+    one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up,
+    an_expired_lease_fills_nothing,
+    a_reader_of_a_large_environment_never_sees_a_part_of_it,
+    a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old,
+    an_answer_says_when_redis_could_not_be_told,
+    reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold,
+    who_noticed_an_outage_does_not_trust_an_entry_from_before_it,
+    an_entry_behind_what_an_instance_has_seen_is_not_believed,
+);
+
+on_readable_redis!(
+    a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost,
+    a_mark_that_arrives_after_its_writer_is_done_is_not_set,
+    a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start,
+);

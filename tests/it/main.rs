@@ -6,15 +6,67 @@
     reason = "tests stop at the first surprise"
 )]
 
+/// Runs tests on a Redis of every shape: one server and a cluster, in the clear and secured. Forgetting
+/// one leaves a function that nobody calls, which the compiler tells.
+macro_rules! on_every_redis {
+    ($($test:ident),+ $(,)?) => {
+        on_redis!(single Single $($test)+);
+        on_redis!(cluster Cluster $($test)+);
+        on_redis!(secured_single SecuredSingle $($test)+);
+        on_redis!(secured_cluster SecuredCluster $($test)+);
+    };
+}
+
+/// The same where the wire has to read what passes.
+macro_rules! on_readable_redis {
+    ($($test:ident),+ $(,)?) => {
+        on_redis!(readable_single Single $($test)+);
+        on_redis!(readable_cluster Cluster $($test)+);
+    };
+}
+
+macro_rules! on_redis {
+    ($name:ident $topology:ident $($test:ident)+) => {
+        mod $name {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test(pennon_tests::fleet::Topology::$topology).await;
+                }
+            )+
+        }
+    };
+}
+
+mod audit;
 mod cache;
+mod clients;
+mod cluster;
 mod cold_start;
 mod concurrency;
+mod conformance;
+mod counting;
+mod deploy_command;
 #[cfg(target_os = "linux")]
 mod emulator;
+mod failover;
 mod faults;
 mod invalidation;
+mod keys;
+mod local_cluster;
 mod local_server;
+mod manage_environments;
+mod manage_flags;
 mod migrations;
+mod ofrep;
+mod openapi;
+mod overrides;
+mod pre_traffic;
 mod routes;
+mod schedules;
+mod secret_changes;
+mod snapshots;
+mod template;
 mod tidy;
 mod tls;
+mod tokens;

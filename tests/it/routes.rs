@@ -2,7 +2,7 @@
 //! events that API Gateway sends.
 
 use pennon_tests::answer::Answer;
-use pennon_tests::event::{Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::wire::Mode;
@@ -413,7 +413,7 @@ async fn health_tells_what_answers_and_stays_200_when_something_does_not() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["status"], "degraded");
     assert_eq!(answer.json()["services"]["cache"], "unhealthy");
-    stack.redis.restart();
+    stack.redis.restart().await;
     let answer = health.call(&Event::load("health")).await;
     assert_eq!(answer.json()["status"], "healthy", "it really asks");
 }
@@ -446,6 +446,7 @@ async fn readiness_is_the_databases_and_liveness_is_the_processes() {
 async fn every_event_file_is_answered_by_its_function() {
     let stack = Stack::start().await;
     stack.database.add_flag("new-checkout", true, 5).await;
+    stack.database.add_key(EXAMPLE_KEY).await;
     for (file, function, status) in REQUEST_FILES {
         let function = stack.function(function).await;
         let answer = function.call(&Event::load(file)).await;
@@ -455,7 +456,11 @@ async fn every_event_file_is_answered_by_its_function() {
         ("migrate", json!({"applied": 0})),
         (
             "reconcile",
-            json!({"environments": 1, "repaired": 0, "warmed": 1}),
+            json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 1}),
+        ),
+        (
+            "count-evaluations",
+            json!({"lines": 1, "evaluations": 2, "again": false}),
         ),
     ] {
         let function = stack.function(file).await;

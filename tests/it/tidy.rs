@@ -40,7 +40,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     found
 }
 
-fn functions() -> BTreeSet<String> {
+pub(crate) fn functions() -> BTreeSet<String> {
     std::fs::read_dir(root().join("functions"))
         .expect("a folder")
         .map(|entry| {
@@ -60,6 +60,9 @@ fn every_vendor_has_one_home() {
         ("tokio_postgres", "crates/pennon-core/src/store/"),
         ("deadpool", "crates/pennon-core/src/store/"),
         ("aws_sdk", "crates/pennon-core/src/secrets.rs"),
+        ("aws_sigv4", "crates/pennon-core/src/aws.rs"),
+        ("hyper_", "crates/pennon-core/src/https.rs"),
+        ("ring::signature", "crates/pennon-core/src/token/keys.rs"),
         ("aws_config", "crates/pennon-core/src/secrets.rs"),
         ("std::env::", "crates/pennon-core/src/config.rs"),
     ];
@@ -175,7 +178,8 @@ fn every_main_is_the_same() {
         let same = text
             .replace(&format!("`{function}`"), "`NAME`")
             .replace(&format!("{name}::handle"), "NAME::handle")
-            .replace("serve_events", "serve");
+            .replace("serve_events", "serve")
+            .replace("serve_calls", "serve");
         assert_eq!(
             same,
             "//! The Lambda function `NAME`; what it does is in `lib.rs`.\n\n\

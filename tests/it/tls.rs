@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use pennon_tests::certificates::Certificates;
 use pennon_tests::event::Event;
+use pennon_tests::fleet::Fleet;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Server, connect, hand_over, migrate};
 use pennon_tests::process::free_port;
@@ -102,7 +103,7 @@ async fn redis_is_believed_only_with_a_certificate_for_its_name_from_a_trusted_a
         "--requirepass",
         "secret",
     ]);
-    let stack = Stack::start_with(redis).await;
+    let stack = Stack::start_with(Fleet::of(redis)).await;
     let database = stack.database.url();
     let (our_file, other_file) = (ours.file("ca.pem"), others.file("ca.pem"));
     for (host, authorities, source) in [

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::process::{find_program, new_folder};
 
@@ -58,6 +59,12 @@ impl Certificates {
             "server.pem",
         ]);
         Self { folder }
+    }
+
+    /// The same ones for everyone who does not care, made when first asked for.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Certificates> = OnceLock::new();
+        SHARED.get_or_init(Self::create)
     }
 
     /// One of the files.

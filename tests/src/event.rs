@@ -1,15 +1,49 @@
 //! API Gateway's events: the files in `events/`, and variations of them.
 
+use pennon_core::http::{Match, find};
 use serde_json::{Value, json};
 
+/// The API key in the files for evaluation. It opens what a test lets it open.
+pub const EXAMPLE_KEY: &str =
+    "pennon_server_production_this-key-is-an-example-and-opens-nothing-00";
+
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
-/// where there is a flag `new-checkout`.
-pub const REQUEST_FILES: [(&str, &str, u16); 9] = [
+/// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
+pub const REQUEST_FILES: [(&str, &str, u16); 38] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("update-flag", "update-flag", 200),
     ("update-flag-post", "update-flag", 200),
     ("update-flag-unauthenticated", "update-flag", 401),
+    ("evaluate-flag", "evaluate-flag", 200),
+    ("evaluate-flag-unauthenticated", "evaluate-flag", 401),
+    ("evaluate-flags", "evaluate-flags", 200),
+    ("report-usage", "report-usage", 200),
+    ("report-usage-flag", "report-usage", 200),
+    ("manage-keys", "manage-keys", 201),
+    ("manage-keys-list", "manage-keys", 200),
+    ("manage-keys-revoke", "manage-keys", 404),
+    ("overrides", "overrides", 201),
+    ("overrides-list", "overrides", 200),
+    ("overrides-remove", "overrides", 204),
+    ("schedules", "schedules", 201),
+    ("schedules-list", "schedules", 200),
+    ("schedules-cancel", "schedules", 404),
+    ("manage-flags", "manage-flags", 200),
+    ("manage-flags-create", "manage-flags", 201),
+    ("manage-flags-read", "manage-flags", 200),
+    ("manage-flags-remove", "manage-flags", 200),
+    ("manage-flags-restore", "manage-flags", 200),
+    ("manage-flags-audit", "manage-flags", 200),
+    ("manage-flags-revert", "manage-flags", 404),
+    ("manage-environments", "manage-environments", 200),
+    ("manage-environments-create", "manage-environments", 201),
+    ("manage-environments-settings", "manage-environments", 200),
+    ("manage-environments-set", "manage-environments", 200),
+    ("manage-environments-import", "manage-environments", 200),
+    ("manage-environments-export", "manage-environments", 200),
+    ("manage-environments-audit", "manage-environments", 200),
+    ("manage-environments-purge", "manage-environments", 200),
     ("health", "health", 200),
     ("health-live", "health", 200),
     ("health-ready", "health", 200),
@@ -47,6 +81,74 @@ impl Event {
     pub fn update_text(key: &str, body: &str) -> Self {
         let mut event =
             Self::load("update-flag").path(&format!("/api/admin/flags/{key}"), Some(key));
+        event.0["body"] = json!(body);
+        event
+    }
+
+    /// `POST /ofrep/v1/evaluate/flags/{key}` with the example key.
+    pub fn evaluate(key: &str, context: &Value) -> Self {
+        let event =
+            Self::load("evaluate-flag").path(&format!("/ofrep/v1/evaluate/flags/{key}"), Some(key));
+        event.body(&json!({ "context": context }).to_string())
+    }
+
+    /// `POST /ofrep/v1/evaluate/flags` with the example key.
+    pub fn evaluate_all(context: &Value) -> Self {
+        Self::load("evaluate-flags").body(&json!({ "context": context }).to_string())
+    }
+
+    /// With this body.
+    pub fn body(mut self, body: &str) -> Self {
+        self.0["body"] = json!(body);
+        self
+    }
+
+    /// With another method.
+    pub fn method(mut self, method: &str) -> Self {
+        self.0["requestContext"]["http"]["method"] = json!(method);
+        self
+    }
+
+    /// Without a header.
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.0["headers"]
+            .as_object_mut()
+            .expect("an object")
+            .remove(name);
+        self
+    }
+
+    /// With this API key as a bearer token.
+    pub fn api_key(self, key: &str) -> Self {
+        self.header("authorization", &format!("Bearer {key}"))
+    }
+
+    /// With what the gateway found in the place of braces in the path.
+    pub fn parameter(mut self, name: &str, value: &str) -> Self {
+        self.0["pathParameters"] = json!({ name: value });
+        self
+    }
+
+    /// Any admin route, by an admin. `path` is as in a URL; the gateway's part is done here.
+    pub fn admin(method: &str, path: &str, body: &str) -> Self {
+        let Match::Found(endpoint, parameters) = find(method, path) else {
+            panic!("no route {method} {path}");
+        };
+        let mut event = Self::load("update-flag");
+        let decoded: serde_json::Map<String, Value> = parameters
+            .into_iter()
+            .map(|(name, text)| {
+                let value = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
+                (name.to_owned(), json!(value))
+            })
+            .collect();
+        let route = format!("{method} {}", endpoint.path);
+        event.0["pathParameters"] = json!(decoded);
+        event.0["rawPath"] = json!(path);
+        event.0["routeKey"] = json!(route);
+        event.0["requestContext"]["routeKey"] = json!(route);
+        event.0["requestContext"]["http"]["path"] = json!(path);
+        event.0["requestContext"]["http"]["method"] = json!(method);
         event.0["body"] = json!(body);
         event
     }

@@ -2,7 +2,7 @@
 //! test can cut.
 //!
 //! Every test gets a Redis process and a PostgreSQL database of its own. Nothing here stands in for
-//! a server; [`wire`] only misbehaves like a network.
+//! a server, but for AWS's own control plane in [`aws`]; [`wire`] only misbehaves like a network.
 
 // A harness may stop at the first surprise, as a test may.
 #![expect(
@@ -16,16 +16,26 @@
 )]
 
 pub mod answer;
+pub mod api;
+pub mod aws;
 pub mod binaries;
 pub mod certificates;
+pub mod clients;
+pub mod cluster;
 pub mod dice;
 pub mod event;
 pub mod figures;
+pub mod fleet;
+pub mod issuer;
 pub mod lambda;
+pub mod load;
 pub mod local;
+pub mod oracle;
+pub mod plot;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod rules;
 pub mod secrets;
 pub mod stack;
 pub mod wire;

@@ -18,6 +18,9 @@ use crate::process::{Process, free_port, new_folder};
 /// The token of the admin.
 pub const ADMIN_TOKEN: &str = "local-test-token";
 
+/// The API key of the server.
+pub const API_KEY: &str = crate::event::EXAMPLE_KEY;
+
 /// A local server that is running.
 pub struct Local {
     process: Process,
@@ -48,6 +51,7 @@ impl Local {
             .arg("-i")
             .arg(format!("PENNON_LISTEN={address}"))
             .arg(format!("PENNON_ADMIN_TOKEN={ADMIN_TOKEN}"))
+            .arg(format!("PENNON_API_KEY={API_KEY}"))
             .arg(format!("PENNON_FLAGS_FILE={}", flags.display()))
             .args(
                 environment
@@ -81,6 +85,20 @@ impl Local {
     pub async fn patch(&self, path: &str, body: &str) -> Answer {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         self.send("PATCH", path, &[("authorization", &authorization)], body)
+            .await
+    }
+
+    /// Any request by the admin.
+    pub async fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        let authorization = format!("Bearer {ADMIN_TOKEN}");
+        self.send(method, path, &[("authorization", &authorization)], body)
+            .await
+    }
+
+    /// An evaluation with this API key.
+    pub async fn evaluate(&self, path: &str, key: &str, body: &str) -> Answer {
+        let authorization = format!("Bearer {key}");
+        self.send("POST", path, &[("authorization", &authorization)], body)
             .await
     }
 

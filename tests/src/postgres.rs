@@ -190,6 +190,32 @@ impl Database {
             .expect("a flag");
     }
 
+    /// Adds a flag to production that is more than a switch.
+    pub async fn add_typed_flag(&self, key: &str, definition: &serde_json::Value) {
+        self.client
+            .execute(
+                "insert into feature_flags (flag_key, enabled, rollout_percentage, definition)
+                 values ($1, true, 100, $2::text::json)",
+                &[&key, &definition.to_string()],
+            )
+            .await
+            .expect("a flag");
+    }
+
+    /// Lets an API key open the environment that it names.
+    pub async fn add_key(&self, key: &str) {
+        let mut words = key.split('_').skip(1);
+        let (kind, environment) = (words.next(), words.next());
+        self.client
+            .execute(
+                "insert into pennon_api_keys (environment, kind, name, hash, created_by)
+                 values ($1, $2, 'of a test', encode(sha256(convert_to($3, 'utf8')), 'hex'), 'test')",
+                &[&environment, &kind, &key],
+            )
+            .await
+            .expect("a key");
+    }
+
     /// The revision of an environment.
     pub async fn revision(&self, environment: &str) -> i64 {
         self.client
@@ -231,8 +257,6 @@ async fn shared() -> &'static Shared {
                 .await
                 .expect("a database");
             migrate(&server.url(TEMPLATE)).await;
-            let trash = server.folder.clone();
-            remove_at_exit(&trash);
             std::mem::forget(server);
             Shared { port }
         })
@@ -248,13 +272,6 @@ pub async fn migrate(url: &str) {
         .migrate()
         .await
         .expect("migrates");
-}
-
-/// A process that waits for ours to end and then removes a folder.
-fn remove_at_exit(folder: &Path) {
-    let command = Command::new("cat");
-    let log = std::env::temp_dir().join("pennon-watchdog.log");
-    std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
 fn url(port: u16, database: &str) -> String {

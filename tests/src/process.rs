@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Runs `"$@"`, tells its pid, and when its own standard input ends (the test process is gone, or
@@ -92,14 +93,28 @@ impl Drop for Process {
     }
 }
 
-/// A new folder under the system's folder for temporary files.
+/// A new folder under the system's folder for temporary files. What nobody has removed is removed when
+/// the tests have ended.
 pub fn new_folder(name: &str) -> PathBuf {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    let root = ROOT.get_or_init(|| {
+        let root = std::env::temp_dir().join(format!("pennon-{}", std::process::id()));
+        std::fs::create_dir_all(&root).expect("a folder");
+        remove_at_exit(&root);
+        root
+    });
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let folder =
-        std::env::temp_dir().join(format!("pennon-{}-{name}-{number}", std::process::id()));
+    let folder = root.join(format!("{name}-{number}"));
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
+}
+
+/// A process that waits for ours to end and then removes a folder.
+fn remove_at_exit(folder: &Path) {
+    let command = Command::new("cat");
+    let log = std::env::temp_dir().join("pennon-watchdog.log");
+    std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
 /// A TCP port that is free right now.

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
@@ -18,6 +19,8 @@ pub struct Redis {
     port: u16,
     folder: PathBuf,
     arguments: Vec<String>,
+    password: Option<String>,
+    is_frozen: AtomicBool,
 }
 
 /// What Redis answers.
@@ -43,14 +46,27 @@ impl Redis {
 
     /// Starts a server with more settings, as on its command line.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let mut redis = Self {
-            process: None,
-            port: free_port(),
-            folder: new_folder("redis"),
-            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
-        };
+        let mut redis = Self::prepare(free_port(), arguments);
         redis.restart();
         redis
+    }
+
+    /// A server that is yet to be started, on a port that is known before.
+    pub fn prepare(port: u16, arguments: &[&str]) -> Self {
+        Self {
+            process: None,
+            port,
+            folder: new_folder("redis"),
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            password: None,
+            is_frozen: AtomicBool::new(false),
+        }
+    }
+
+    /// Logs in with this password to look into it.
+    pub fn with_password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
     }
 
     /// Starts it (again) on the same port, and waits until it answers.
@@ -77,18 +93,45 @@ impl Redis {
                 "redis-server does not answer: {}",
                 process.log()
             );
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(2));
         }
         self.process = Some(process);
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where `SAVE` writes, and what is read at a start.
+    pub fn snapshot(&self) -> PathBuf {
+        self.folder.join("dump.rdb")
+    }
+
+    /// SIGSTOP: connections are accepted and nothing is answered.
+    pub fn freeze(&self) {
+        self.is_frozen.store(true, Ordering::Relaxed);
+        self.process().freeze();
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.process().thaw();
+        self.is_frozen.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether its process is there and not frozen.
+    pub fn runs(&self) -> bool {
+        self.process.is_some() && !self.is_frozen.load(Ordering::Relaxed)
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
+        self.is_frozen.store(false, Ordering::Relaxed);
     }
 
-    /// The process, to freeze and thaw.
-    pub fn process(&self) -> &Process {
+    fn process(&self) -> &Process {
         self.process.as_ref().expect("it runs")
     }
 
@@ -148,25 +191,60 @@ impl Redis {
 
     /// How many connections others have to it, counted while they go on.
     pub async fn count_clients(&self) -> usize {
-        let port = self.port;
-        let listed = tokio::task::spawn_blocking(move || ask(port, &["CLIENT", "LIST"]))
-            .await
-            .expect("no panic");
+        let (port, password) = (self.port, self.password.clone());
+        let listed = tokio::task::spawn_blocking(move || {
+            ask(
+                port,
+                password.as_deref(),
+                &["CLIENT", "LIST", "TYPE", "NORMAL"],
+            )
+        })
+        .await
+        .expect("no panic");
         match listed {
-            Some(Resp::Text(list)) => list.lines().count() - 1,
+            Some(Resp::Text(list)) => {
+                let is_ours =
+                    |line: &&str| line.contains("cmd=client") || line.contains("cmd=auth");
+                list.lines().filter(|line| !is_ours(line)).count()
+            }
             other => panic!("CLIENT LIST answers with text, not {other:?}"),
         }
     }
 
-    fn try_command(&self, words: &[&str]) -> Option<Resp> {
-        ask(self.port, words)
+    /// Runs commands one after the other on one connection, and gives the last answer.
+    pub fn commands(&self, all: &[&[&str]]) -> Resp {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        let mut answer = Resp::Nothing;
+        let mut reader = BufReader::new(&stream);
+        for words in all {
+            write(&stream, words).expect("it reads");
+            answer = read(&mut reader).expect("it answers");
+        }
+        answer
+    }
+
+    /// Runs a command; nothing when Redis is not there.
+    pub fn try_command(&self, words: &[&str]) -> Option<Resp> {
+        ask(self.port, self.password.as_deref(), words)
     }
 }
 
-fn ask(port: u16, words: &[&str]) -> Option<Resp> {
+fn ask(port: u16, password: Option<&str>, words: &[&str]) -> Option<Resp> {
     let address = format!("127.0.0.1:{port}");
     let stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    if let Some(password) = password {
+        write(&stream, &["AUTH", password])?;
+        read(&mut BufReader::with_capacity(1, &stream))?;
+    }
+    write(&stream, words)?;
+    match read(&mut BufReader::new(&stream))? {
+        Resp::Error(text) if text.starts_with("LOADING") => None,
+        answer => Some(answer),
+    }
+}
+
+fn write(mut stream: &TcpStream, words: &[&str]) -> Option<()> {
     let mut request = format!("*{}\r\n", words.len());
     for word in words {
         let length = word.len();
@@ -176,11 +254,7 @@ fn ask(port: u16, words: &[&str]) -> Option<Resp> {
         request.push_str(word);
         request.push_str("\r\n");
     }
-    (&stream).write_all(request.as_bytes()).ok()?;
-    match read(&mut BufReader::new(&stream))? {
-        Resp::Error(text) if text.starts_with("LOADING") => None,
-        answer => Some(answer),
-    }
+    stream.write_all(request.as_bytes()).ok()
 }
 
 impl Drop for Redis {

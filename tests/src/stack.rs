@@ -4,17 +4,15 @@ use serde_json::Value;
 
 use crate::answer::Answer;
 use crate::event::Event;
+use crate::fleet::{Fleet, Topology};
 use crate::lambda::Function;
 use crate::postgres::Database;
-use crate::redis::Redis;
 use crate::wire::Wire;
 
 /// Redis, PostgreSQL and wires to both.
 pub struct Stack {
-    /// The cache.
-    pub redis: Redis,
-    /// The wire to it.
-    pub redis_wire: Wire,
+    /// The cache, and the wires to it.
+    pub redis: Fleet,
     /// The database, with a few flags in it.
     pub database: Database,
     /// The wire to it.
@@ -22,20 +20,25 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A deployment with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off).
+    /// A deployment with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and
+    /// a single Redis.
     pub async fn start() -> Self {
-        Self::start_with(Redis::start()).await
+        Self::start_on(Topology::Single).await
+    }
+
+    /// The same with a Redis in that shape.
+    pub async fn start_on(topology: Topology) -> Self {
+        Self::start_with(Fleet::start(topology).await).await
     }
 
     /// The same with a Redis of one's choice.
-    pub async fn start_with(redis: Redis) -> Self {
+    pub async fn start_with(redis: Fleet) -> Self {
         let database = Database::create().await;
         database.add_flag("checkout", true, 50).await;
         database.add_flag("search", true, 100).await;
         database.add_flag("export", false, 100).await;
         Self {
-            redis_wire: Wire::to(redis.port()).await,
-            database_wire: Wire::to(database.port()).await,
+            database_wire: Wire::to(database.port()),
             redis,
             database,
         }
@@ -46,21 +49,27 @@ impl Stack {
         self.function_with(name, &[]).await
     }
 
-    /// The same with more variables.
+    /// The same with more variables, or with others.
     pub async fn function_with(&self, name: &str, more: &[(&str, &str)]) -> Function {
-        let redis = self.redis_url();
-        let database = self.database_url();
-        let mut environment = vec![
-            ("REDIS_URL", redis.as_str()),
-            ("DATABASE_URL", database.as_str()),
-        ];
-        environment.extend_from_slice(more);
+        let environment = self.environment();
+        let own = environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+        let environment: Vec<_> = own.chain(more.iter().copied()).collect();
         Function::start(name, &environment).await
+    }
+
+    /// What a function needs to reach both by their wires.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut environment = self.redis.environment();
+        environment.push(("DATABASE_URL".to_owned(), self.database_url()));
+        environment
     }
 
     /// Redis by its wire.
     pub fn redis_url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.redis_wire.port())
+        self.redis.url()
     }
 
     /// The database by its wire.

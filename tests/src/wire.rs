@@ -50,10 +50,36 @@ pub struct Wire {
     era: Arc<AtomicUsize>,
 }
 
+/// The end of a wire whose port is known before the wire is laid.
+pub struct Plug {
+    listener: std::net::TcpListener,
+    behind: u16,
+}
+
+impl Plug {
+    /// A plug for a server on that port.
+    pub fn to(behind: u16) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self { listener, behind }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().expect("an address").port()
+    }
+}
+
 impl Wire {
     /// Lays an open wire to a port on this machine.
-    pub async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    pub fn to(port: u16) -> Self {
+        Self::on(Plug::to(port))
+    }
+
+    /// Lays an open wire that begins at this plug.
+    pub fn on(plug: Plug) -> Self {
+        let port = plug.behind;
+        plug.listener.set_nonblocking(true).expect("it can");
+        let listener = TcpListener::from_std(plug.listener).expect("a listener");
         let address = listener.local_addr().expect("an address");
         let (mode, watcher) = watch::channel(Mode::Open);
         let requests = Arc::new(AtomicUsize::new(0));

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tracing::{error, warn};
+use tracing::warn;
 
-use crate::cache::{Cache, RedisUrl};
+use crate::cache::Cache;
 use crate::config::{
     CacheConfig, Complaint, Config, DatabaseConfig, UrlSource, process_environment,
 };
+use crate::counts::Tally;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
 use crate::telemetry::{Instance, LogStyle, start_logging};
+use crate::token::Tokens;
 
 /// All that Redis gets of a cold start, so that an instance answers within half a second of its
 /// start whatever Redis does.
@@ -27,6 +29,10 @@ pub struct App {
     pub service: FlagService,
     /// How lines are written.
     pub instance: Instance,
+    /// Evaluations that no log line has told of yet.
+    pub tally: Tally,
+    /// Checks the tokens of callers, where an issuer is configured.
+    pub tokens: Option<Tokens>,
     answered: AtomicBool,
 }
 
@@ -34,10 +40,19 @@ impl App {
     /// Puts an app together.
     #[must_use]
     pub fn new(config: Config, service: FlagService, instance: Instance) -> Self {
+        let tokens = config.tokens.clone().and_then(|tokens| {
+            Tokens::new(tokens)
+                .inspect_err(
+                    |why| tracing::error!(domain = "config", error = %why, "Invalid JWT_CA_FILE"),
+                )
+                .ok()
+        });
         Self {
             config,
             service,
             instance,
+            tally: Tally::default(),
+            tokens,
             answered: AtomicBool::new(false),
         }
     }
@@ -77,26 +92,9 @@ impl App {
     }
 }
 
-/// Redis, if it is configured and its URL can be had and makes sense.
-pub async fn connect_cache(config: &CacheConfig, secrets: &Secrets) -> Option<Cache> {
-    let url = match secrets.resolve(&config.url).await {
-        Ok(Some(url)) => url,
-        Ok(None) => return None,
-        Err(why) => {
-            error!(domain = "config", error = %why, "Redis connection failed, using fallback");
-            return None;
-        }
-    };
-    match RedisUrl::parse(url.expose()) {
-        Ok(mut url) => {
-            url.cluster |= config.cluster;
-            Some(Cache::connect(url, config.clone(), FIRST_CONNECT).await)
-        }
-        Err(why) => {
-            error!(domain = "config", error = %why, "Invalid REDIS_URL");
-            None
-        }
-    }
+/// Redis, if it is configured.
+pub async fn connect_cache(config: &CacheConfig, secrets: &Arc<Secrets>) -> Option<Cache> {
+    Cache::open(config, secrets, FIRST_CONNECT).await
 }
 
 /// PostgreSQL, connected when first needed, if there is to be one.

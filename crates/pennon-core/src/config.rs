@@ -54,6 +54,12 @@ pub struct CacheConfig {
     /// `REDIS_POOL_SIZE`, 1 to 10. One connection carries any number of requests at once, so more
     /// than one only helps when replies are large.
     pub pool_size: usize,
+    /// `REDIS_REPLICA_READS=true`: in a cluster, replicas answer most reads. It spares the primary, and
+    /// a change may be seen half a second late.
+    pub replica_reads: bool,
+    /// `REDIS_SECRET_REFRESH_SECONDS`: how often an instance in use looks whether the secret names
+    /// another Redis.
+    pub secret_refresh: Duration,
     /// `CACHE_TTL_SECONDS`, how long an entry lives. 300 is what the service being replaced used.
     pub ttl: Duration,
     /// `CACHE_CONNECT_TIMEOUT_MS`, at most 2,000: one attempt to connect.
@@ -96,6 +102,31 @@ pub struct AuthConfig {
     pub trust_user_id_parameter: bool,
 }
 
+/// Whose tokens say who asks, on routes where API Gateway checks none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// `JWT_ISSUER`: the OpenID Connect issuer, an `https://` URL, exactly as tokens write it.
+    pub issuer: String,
+    /// `JWT_AUDIENCE`: the audiences or client ids, with commas between them.
+    pub audiences: Vec<String>,
+    /// `JWT_CA_FILE`: a PEM file with the authorities of the issuer's server. Without it the public
+    /// ones count.
+    pub ca_file: Option<String>,
+}
+
+/// What the check before a rollout needs; no other function reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutConfig {
+    /// `MIGRATE_FUNCTION_ARN`: the version of `migrate` that knows the tables of this release.
+    pub migrate_function: Option<String>,
+    /// `HEALTH_FUNCTION_ARN`: the version of `health` that is about to get traffic.
+    pub health_function: Option<String>,
+    /// `HEALTH_PATIENCE_MS`: how long that version has to become healthy. One that was published
+    /// just now may have to wait for its network. The rest of the function's minute is for the
+    /// last try and the report.
+    pub patience: Duration,
+}
+
 /// All settings of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -105,6 +136,10 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Identity.
     pub auth: AuthConfig,
+    /// Tokens of callers; without it, a caller of a public route is anonymous.
+    pub tokens: Option<TokenConfig>,
+    /// The check before a rollout.
+    pub rollout: RolloutConfig,
     /// `SNAPSHOT_MAX_AGE_MS`: how long an instance may answer from its snapshot without asking
     /// whether it is still current. 0, the default, asks every time.
     pub snapshot_max_age: Duration,
@@ -120,6 +155,13 @@ pub struct Complaint(pub String);
 #[must_use]
 pub fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Whether what comes from this address can be believed: https, or this machine itself.
+#[must_use]
+pub fn is_trustworthy_address(url: &str) -> bool {
+    let local = ["http://127.0.0.1:", "http://[::1]:", "http://localhost:"];
+    url.starts_with("https://") || local.iter().any(|start| url.starts_with(start))
 }
 
 impl Config {
@@ -143,6 +185,12 @@ impl Config {
                 cluster,
                 ca_file: from.text("REDIS_CA_FILE"),
                 pool_size: from.size("REDIS_POOL_SIZE", 1, 10),
+                replica_reads: from.switch("REDIS_REPLICA_READS"),
+                secret_refresh: Duration::from_secs(from.number(
+                    "REDIS_SECRET_REFRESH_SECONDS",
+                    300,
+                    1..=86_400,
+                )),
                 ttl: Duration::from_secs(from.number("CACHE_TTL_SECONDS", 300, 1..=86_400)),
                 connect_timeout: from.millis("CACHE_CONNECT_TIMEOUT_MS", 200, 1..=2_000),
                 operation_timeout: from.millis("CACHE_OPERATION_TIMEOUT_MS", 100, 1..=500),
@@ -159,6 +207,12 @@ impl Config {
                     .text("ADMIN_CLAIM")
                     .unwrap_or_else(|| "cognito:groups".to_owned()),
                 trust_user_id_parameter: from.switch("TRUST_USER_ID_PARAMETER"),
+            },
+            tokens: from.tokens(),
+            rollout: RolloutConfig {
+                migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
+                health_function: from.text("HEALTH_FUNCTION_ARN"),
+                patience: from.millis("HEALTH_PATIENCE_MS", 35_000, 0..=35_000),
             },
             snapshot_max_age: from.millis("SNAPSHOT_MAX_AGE_MS", 0, 0..=3_600_000),
             stage: from
@@ -199,6 +253,33 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
         }
         (self.url("REDIS_SECRET_ARN", "REDIS_URL"), false)
+    }
+
+    fn tokens(&mut self) -> Option<TokenConfig> {
+        let issuer = self.text("JWT_ISSUER")?;
+        let audiences = self.text("JWT_AUDIENCE").unwrap_or_default();
+        let audiences: Vec<String> = audiences
+            .split(',')
+            .map(str::trim)
+            .filter(|audience| !audience.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let mistake = if !is_trustworthy_address(&issuer) {
+            "JWT_ISSUER is not an https:// URL"
+        } else if audiences.is_empty() {
+            "JWT_ISSUER needs JWT_AUDIENCE"
+        } else {
+            let ca_file = self.text("JWT_CA_FILE");
+            return Some(TokenConfig {
+                issuer,
+                audiences,
+                ca_file,
+            });
+        };
+        self.complaints.push(Complaint(format!(
+            "{mistake}; callers of public routes are anonymous"
+        )));
+        None
     }
 
     fn number(&mut self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
@@ -330,6 +411,33 @@ mod tests {
         assert_eq!(config.cache.ttl, Duration::from_secs(300));
         assert!(!config.auth.trust_user_id_parameter);
         assert_eq!(complaints.len(), 2);
+    }
+
+    #[test]
+    fn tokens_are_checked_only_with_a_safe_issuer_and_an_audience() {
+        let issuer = ("JWT_ISSUER", "https://issuer.example/");
+        let (config, complaints) = read(&[issuer, ("JWT_AUDIENCE", "a, b,")]);
+        let tokens = config.tokens.expect("tokens");
+        assert_eq!(tokens.issuer, "https://issuer.example/");
+        assert_eq!(tokens.audiences, ["a", "b"]);
+        assert_eq!(complaints, []);
+        for wrong in [
+            vec![issuer],
+            vec![issuer, ("JWT_AUDIENCE", " , ")],
+            vec![
+                ("JWT_ISSUER", "http://issuer.example/"),
+                ("JWT_AUDIENCE", "a"),
+            ],
+            vec![
+                ("JWT_ISSUER", "http://localhost.example/"),
+                ("JWT_AUDIENCE", "a"),
+            ],
+        ] {
+            let (config, complaints) = read(&wrong);
+            assert_eq!(config.tokens, None, "{wrong:?}");
+            assert_eq!(complaints.len(), 1, "{wrong:?}");
+        }
+        assert_eq!(read(&[("JWT_AUDIENCE", "a")]).0.tokens, None);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub enum Error {
     /// What is there already is in the way, and only the caller can decide what to do about it.
     #[error("{0}")]
     Conflict(String),
+    /// It is too late for this: what it is about has been decided already.
+    #[error("{0}")]
+    InvalidState(String),
     /// Somebody else has changed it since the caller last looked (`If-Match`).
     #[error("it has been changed meanwhile")]
     Changed,
@@ -63,6 +66,18 @@ impl Complaints {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.form.is_empty() && self.fields.is_empty()
+    }
+
+    /// All of it in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let fields = self.fields.iter().flat_map(|(field, complaints)| {
+            complaints
+                .iter()
+                .map(move |complaint| format!("{field}: {complaint}"))
+        });
+        let all: Vec<String> = self.form.iter().cloned().chain(fields).collect();
+        all.join("; ")
     }
 
     /// Adds a complaint about a field.

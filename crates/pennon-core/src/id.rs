@@ -1,12 +1,26 @@
-//! Ids that nobody else has.
+//! Random numbers, and ids that nobody else has.
+
+use crate::error::Error;
+
+/// Fills a buffer with bytes that nobody can guess.
+///
+/// # Errors
+/// [`Error::Internal`] when the operating system gives none. That happens only where the system call
+/// is missing.
+pub(crate) fn random_bytes(bytes: &mut [u8]) -> Result<(), Error> {
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(bytes)
+        .map_err(|_| Error::Internal("the operating system gives no random numbers".to_owned()))
+}
 
 /// 128 random bits as 32 hexadecimal digits.
-pub(crate) fn unique_id() -> String {
+#[must_use]
+pub fn unique_id() -> String {
     let mut bytes = [0_u8; 16];
-    let provider = rustls::crypto::ring::default_provider();
-    if provider.secure_random.fill(&mut bytes).is_err() {
-        // It fails only where the system call is missing. Then TLS does not work either.
-        tracing::error!("the operating system gives no random numbers");
+    if let Err(error) = random_bytes(&mut bytes) {
+        // Then TLS does not work either.
+        tracing::error!("{error}");
     }
     format!("{:032x}", u128::from_be_bytes(bytes))
 }

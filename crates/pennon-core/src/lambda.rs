@@ -72,8 +72,8 @@ fn tidy_path(path: &mut Option<String>) {
     }
 }
 
-/// Answers plain events (a schedule, an invocation by hand) with this handler. An error becomes the
-/// invocation's error.
+/// Answers plain events (a schedule, an invocation by hand) with this handler, which needs nothing
+/// of what they say. An error becomes the invocation's error.
 ///
 /// # Errors
 /// When the runtime API goes away, which ends the instance.
@@ -82,12 +82,24 @@ where
     H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
+    serve_calls(move |app, _event| handle(app)).await
+}
+
+/// The same for a handler that reads its event (a batch of log lines, a deployment's hook).
+///
+/// # Errors
+/// When the runtime API goes away, which ends the instance.
+pub async fn serve_calls<H, F>(handle: H) -> Result<(), RuntimeError>
+where
+    H: Fn(Arc<App>, Value) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Value, Error>> + Send + 'static,
+{
     let app = Arc::new(Box::pin(App::cold_start()).await);
-    let service = service_fn(move |_event: lambda_runtime::LambdaEvent<Value>| {
+    let service = service_fn(move |event: lambda_runtime::LambdaEvent<Value>| {
         let (app, handle) = (app.clone(), handle.clone());
         async move {
             // Boxed: the types of all that is nested in here are too deep for the compiler.
-            let outcome = Box::pin(handle(app)).await;
+            let outcome = Box::pin(handle(app, event.payload)).await;
             if let Err(error) = &outcome {
                 tracing::error!(domain = "config", error = %error, "the event failed");
             }

@@ -6,18 +6,24 @@
 //! a handler on AWS Lambda. What a flag means is decided in `pennon-eval`.
 //!
 //! One home per vendor: fred is used in [`cache`] only, tokio-postgres and deadpool in [`store`]
-//! only, the AWS SDK in [`secrets`] only, the process environment in [`config`] only.
+//! only, the AWS SDK in [`secrets`] and [`aws`] only, the process environment in [`config`] only.
 
+pub mod api_key;
 pub mod app;
 pub mod auth;
+pub mod aws;
 pub mod breaker;
 pub mod cache;
 pub mod config;
+pub mod counts;
 pub mod environment;
 pub mod error;
+pub mod hex;
 pub mod http;
+mod https;
 mod id;
 pub mod lambda;
+pub mod ofrep;
 pub mod secrets;
 pub mod service;
 pub mod snapshot;
@@ -25,5 +31,6 @@ pub mod store;
 pub mod telemetry;
 pub mod timestamp;
 mod tls;
+pub mod token;
 
 pub use pennon_eval as eval;

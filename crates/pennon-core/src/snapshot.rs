@@ -1,8 +1,9 @@
 //! All flags of one environment at one moment, and what else an answer depends on.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use pennon_eval::{Flag, FlagKey, Settings};
+use pennon_eval::{Flag, FlagKey, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
 
 /// Counts the changes of an environment. A later commit has a higher revision, always.
@@ -36,7 +37,28 @@ pub struct Snapshot {
     /// The API keys that are not revoked, under their hashes: SHA-256 of the whole key, in
     /// hexadecimal. To check a key takes no query, and a revoked one is gone like a changed flag.
     pub keys: BTreeMap<String, ApiKey>,
+    /// The flags, compiled by the first who evaluates.
+    pub rules: Rules,
 }
+
+/// Rules that are compiled once, when first asked for. They follow from flags and settings, so they make
+/// no difference between snapshots, and a copy compiles for itself.
+#[derive(Debug, Default)]
+pub struct Rules(OnceLock<Ruleset>);
+
+impl Clone for Rules {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Rules {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Rules {}
 
 /// What is known of an API key beside its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +80,13 @@ pub enum KeyKind {
 }
 
 impl Snapshot {
+    /// The flags, ready to be evaluated.
+    #[must_use]
+    pub fn rules(&self) -> &Ruleset {
+        let compile = || Ruleset::compile(&self.flags, &self.settings);
+        self.rules.0.get_or_init(compile)
+    }
+
     /// An environment without flags.
     #[must_use]
     pub fn empty() -> Self {
@@ -66,6 +95,7 @@ impl Snapshot {
             flags: BTreeMap::new(),
             settings: Settings::default(),
             keys: BTreeMap::new(),
+            rules: Rules::default(),
         }
     }
 }

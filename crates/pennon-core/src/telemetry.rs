@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::process_environment;
+use crate::counts::Counts;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,9 +171,12 @@ pub struct Facts {
     pub flag_key: Option<String>,
     /// What kind of failure the request met, whether or not it was answered.
     pub error_type: Option<&'static str>,
+    /// The node of Redis that answered last, or failed to.
+    pub node_id: Option<String>,
     /// Names in the body that mean nothing to us.
     pub ignored_fields: Vec<String>,
-    connection_errors: u32,
+    /// Attempts at Redis that failed.
+    pub connection_errors: u32,
     retries: u32,
     database_loads: u32,
     fills_refused: u32,
@@ -202,6 +206,11 @@ impl Trace {
     /// The flag that the request is about.
     pub fn flag_key(&self, key: &str) {
         self.lock().flag_key = Some(key.to_owned());
+    }
+
+    /// This node of Redis answered, or failed to.
+    pub fn node(&self, address: String) {
+        self.lock().node_id = Some(address);
     }
 
     /// Names in the body that mean nothing to us.
@@ -285,9 +294,20 @@ pub struct RequestLine<'a> {
     pub cluster: bool,
     /// What happened.
     pub facts: &'a Facts,
+    /// Evaluations that have not been told yet, this request's or earlier ones'.
+    pub evaluations: Option<Counts>,
 }
 
 impl Instance {
+    /// Whether evaluations are counted from its lines. A person who reads lines gets none of that.
+    #[must_use]
+    pub fn tells_counts(&self) -> bool {
+        match self.style {
+            LogStyle::Json => true,
+            LogStyle::Human => false,
+        }
+    }
+
     /// Writes the line of a request.
     pub fn write(&self, line: &RequestLine<'_>) {
         let text = match self.style {
@@ -323,6 +343,9 @@ impl Instance {
         if let Some(key) = &facts.flag_key {
             put("flag_key", json!(key));
         }
+        if let Some(node) = &facts.node_id {
+            put("node_id", json!(node));
+        }
         if let Some(kind) = facts.error_type {
             put("error.type", json!(kind));
         }
@@ -346,6 +369,11 @@ impl Instance {
             if line.cluster {
                 put("cluster_unavailable", json!(number(unavailable)));
             }
+        }
+        if let Some(counts) = &line.evaluations {
+            // The number is what the subscription to the log looks for.
+            put("evaluated", json!(counts.total()));
+            put("evaluations", json!(counts));
         }
         let mut definitions = Vec::new();
         for (metric, value) in metrics(line, milliseconds) {
@@ -447,6 +475,7 @@ mod tests {
             breaker_open: false,
             cluster: false,
             facts,
+            evaluations: None,
         }
     }
 

@@ -17,6 +17,16 @@ pub fn timestamp(time: SystemTime) -> String {
     )
 }
 
+/// Seconds since 1970, which rules may compare with.
+#[must_use]
+pub fn unix_seconds() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
+}
+
 /// The time that a text names: ISO 8601 in UTC with `Z`, with seconds and up to nine decimals.
 #[must_use]
 pub fn parse(text: &str) -> Option<SystemTime> {

@@ -5,6 +5,7 @@
 //! Where flags are kept and how they travel is the business of `pennon-core`.
 
 mod bucket;
+mod clock;
 mod context;
 mod definition;
 mod evaluate;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::clock;
 use crate::logic::{self, Choice, Rule};
 use crate::{Context, Definition, Flag, FlagKey, Override, Settings, bucket_of};
 
@@ -17,6 +18,7 @@ static FALSE: Value = Value::Bool(false);
 #[derive(Debug, Clone, Default)]
 pub struct Ruleset {
     flags: HashMap<FlagKey, Compiled>,
+    looks_at_time: bool,
 }
 
 /// What a caller gets.
@@ -96,6 +98,10 @@ impl Ruleset {
     #[must_use]
     pub fn compile(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings) -> Self {
         let common = Arc::new(settings.metadata.clone());
+        let definitions = flags.values().filter_map(|flag| flag.definition.as_ref());
+        let mut rules = definitions.filter_map(|definition| definition.targeting.as_ref());
+        let looks_at_time = rules.any(clock::may_be_read_by)
+            || settings.evaluators.values().any(clock::may_be_read_by);
         let flags = flags.iter().map(|(key, flag)| {
             let (kind, metadata) = match &flag.definition {
                 None => (
@@ -120,7 +126,15 @@ impl Ruleset {
         });
         Self {
             flags: flags.collect(),
+            looks_at_time,
         }
+    }
+
+    /// Whether a rule may look at the time: then the same flags and the same caller may get another
+    /// answer later.
+    #[must_use]
+    pub fn look_at_the_time(&self) -> bool {
+        self.looks_at_time
     }
 
     /// What a caller gets. `now` is the time in seconds since 1970, for rules that look at it.

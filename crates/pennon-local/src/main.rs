@@ -6,10 +6,12 @@
 
 mod server;
 mod settings;
+mod throttle;
 mod welcome;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pennon_core::app::{self, App, connect_cache};
 use pennon_core::config::{Complaint, Config, UrlSource};
@@ -18,10 +20,15 @@ use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Store};
 use pennon_core::telemetry::{Instance, LogStyle, start_logging};
 
+use server::Gate;
 use settings::Settings;
+use throttle::Throttle;
 
 /// The flags that a new `flags.json` holds.
 const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
+
+/// More often than in production: whoever tries schedules out does not want to wait.
+const BETWEEN_SCHEDULES: Duration = Duration::from_secs(2);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -54,8 +61,8 @@ async fn run() -> Result<(), String> {
             )
         })?;
     let store = open_store(&config, &settings).await?;
-    let cache = connect_cache(&config.cache, &Secrets::default()).await;
-    if config.cache.is_configured() && cache.is_none() {
+    let cache = connect_cache(&config.cache, &Arc::new(Secrets::default())).await;
+    if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
         return Err("REDIS_URL is set but of no use; see above".to_owned());
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -68,7 +75,13 @@ async fn run() -> Result<(), String> {
     };
     let service = FlagService::new(cache, store, &config);
     let app = Arc::new(App::new(config, service, instance));
-    server::serve(listener, app, settings.admin_token).await
+    tokio::spawn(run_schedules(app.clone()));
+    let gate = Gate {
+        admin_token: settings.admin_token,
+        api_key: settings.api_key,
+        throttle: settings.evaluations_per_second.map(Throttle::new),
+    };
+    server::serve(listener, app, gate).await
 }
 
 async fn open_store(config: &Config, settings: &Settings) -> Result<Store, String> {
@@ -87,6 +100,17 @@ async fn open_store(config: &Config, settings: &Settings) -> Result<Store, Strin
         }
         UrlSource::SecretArn(_) => {
             Err("DATABASE_SECRET_ARN is for Lambda; set DATABASE_URL here".to_owned())
+        }
+    }
+}
+
+/// Makes the changes whose time has come, as the function `reconcile` does every minute.
+async fn run_schedules(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(BETWEEN_SCHEDULES).await;
+        let budget = app.config.cache.request_budget;
+        if let Err(error) = app.service.run_schedules(budget).await {
+            tracing::warn!(%error, "cannot look for scheduled changes");
         }
     }
 }

@@ -2,35 +2,49 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::State;
-use axum::http::{HeaderValue, Request, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use lambda_http::RequestExt;
+use pennon_core::api_key::KeyText;
 use pennon_core::app::App;
 use pennon_core::auth::Claims;
 use pennon_core::config::Secret;
 use pennon_core::http::{self, Match};
+use pennon_core::ofrep::{self, Failure, Place, VouchedKey};
 use tokio::net::TcpListener;
+
+use crate::throttle::Throttle;
 
 /// Larger bodies are refused: no request needs one. API Gateway's own limit is 10 MB.
 const LARGEST_BODY: usize = 1_000_000;
 
+/// What stands between a request and its handler here, as the gateway does on AWS.
+pub(crate) struct Gate {
+    /// The admin's bearer token.
+    pub(crate) admin_token: Secret,
+    /// The API key of this server.
+    pub(crate) api_key: KeyText,
+    /// Limits evaluations.
+    pub(crate) throttle: Option<Throttle>,
+}
+
 #[derive(Clone)]
 struct Local {
     app: Arc<App>,
-    admin_token: Secret,
+    gate: Arc<Gate>,
 }
 
 /// Serves until the process is told to stop.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    app: Arc<App>,
-    admin_token: Secret,
-) -> Result<(), String> {
+pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, gate: Gate) -> Result<(), String> {
     let router = axum::Router::new()
         .fallback(dispatch)
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
-        .with_state(Local { app, admin_token });
+        .with_state(Local {
+            app,
+            gate: Arc::new(gate),
+        });
     axum::serve(listener, router)
         .with_graceful_shutdown(stopped())
         .await
@@ -58,45 +72,94 @@ async fn dispatch(
     request: Request<axum::body::Body>,
 ) -> Response<axum::body::Body> {
     let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
-        let too_large = Response::builder()
-            .status(413)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(axum::body::Body::from(r#"{"error":"Payload too large"}"#));
-        return too_large.unwrap_or_default();
-    };
-    let claims = verify(parts.headers.get(header::AUTHORIZATION), &local.admin_token);
-    let query = parts.uri.query().unwrap_or_default().to_owned();
     let method = parts.method.as_str().to_owned();
     let path = parts.uri.path().to_owned();
+    let place = Place::of(&path);
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
+        return whole(too_large(place.as_ref()));
+    };
+    if let (Some(place), Some(throttle)) = (&place, &local.gate.throttle)
+        && method == "POST"
+        && let Err(retry_after) = throttle.admit(Instant::now())
+    {
+        return whole(ofrep::with_cors(ofrep::too_many(retry_after, place.key())));
+    }
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let claims = verify(
+        parts.headers.get(header::AUTHORIZATION),
+        &local.gate.admin_token,
+    );
+    let vouched = vouch(&parts.headers, &local.gate.api_key);
 
     let mut request = Request::from_parts(parts, lambda_http::Body::Binary(body.to_vec()));
     if let Some(claims) = claims {
         request.extensions_mut().insert(claims);
     }
+    if let Some(vouched) = vouched {
+        request.extensions_mut().insert(vouched);
+    }
     let found = http::find(&method, &path);
     let mut parameters: HashMap<String, String> = HashMap::new();
-    if let Match::Found(_, Some(parameter)) = &found {
-        // What does not decode to UTF-8 stays as it is and names no flag.
-        let decoded = percent_encoding::percent_decode_str(parameter).decode_utf8();
-        let key = decoded.map_or_else(|_| parameter.clone(), std::borrow::Cow::into_owned);
-        parameters.insert("flagKey".to_owned(), key);
+    if let Match::Found(_, found) = &found {
+        for (name, text) in found {
+            parameters.insert((*name).to_owned(), http::decoded(text));
+        }
     }
     let request = request
         .with_path_parameters(parameters)
         .with_query_string_parameters(query_parameters(&query));
 
-    let app = local.app;
+    let app = local.app.clone();
     let response = match found {
         Match::Found(endpoint, _) => match endpoint.function {
             "list-flags" => http::answer(app, list_flags::handle, request).await,
             "get-flag" => http::answer(app, get_flag::handle, request).await,
             "update-flag" => http::answer(app, update_flag::handle, request).await,
+            "report-usage" => http::answer(app, report_usage::handle, request).await,
+            "manage-keys" => http::answer(app, manage_keys::handle, request).await,
+            "evaluate-flag" => http::answer(app, evaluate_flag::handle, request).await,
+            "evaluate-flags" => http::answer(app, evaluate_flags::handle, request).await,
+            "overrides" => http::answer(app, overrides::handle, request).await,
+            "schedules" => http::answer(app, schedules::handle, request).await,
+            "manage-flags" => http::answer(app, manage_flags::handle, request).await,
+            "manage-environments" => http::answer(app, manage_environments::handle, request).await,
             "health" => http::answer(app, health::handle, request).await,
             _ => http::answer(app, not_found::handle, request).await,
         },
         Match::UnknownAdmin | Match::Unknown => http::answer(app, not_found::handle, request).await,
     };
+    count(&local.app).await;
+    whole(response)
+}
+
+/// Adds up evaluations as `count-evaluations` does, without a log in between.
+async fn count(app: &App) {
+    let counts = app.tally.take();
+    if counts.is_empty() {
+        return;
+    }
+    let batch = http::unique_id();
+    let counted = app
+        .service
+        .store()
+        .count(&batch, &counts, SystemTime::now());
+    if let Err(error) = counted.await {
+        tracing::warn!(%error, "evaluations could not be counted");
+    }
+}
+
+/// 413 in the words of the place.
+fn too_large(place: Option<&Place>) -> http::Response {
+    match place {
+        Some(place) => ofrep::with_cors(Failure::too_large().answer(place.key())),
+        None => http::json(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &serde_json::json!({ "error": "Payload too large" }),
+        ),
+    }
+}
+
+fn whole(response: http::Response) -> Response<axum::body::Body> {
     response.map(|body| axum::body::Body::from(body.to_vec()))
 }
 
@@ -106,6 +169,13 @@ fn verify(authorization: Option<&HeaderValue>, admin_token: &Secret) -> Option<C
     let sent = authorization?.to_str().ok()?.strip_prefix("Bearer ")?;
     (sent == admin_token.expose())
         .then(|| Claims::trusted(&[("sub", "local-admin"), ("cognito:groups", "[admin]")]))
+}
+
+/// This server's word for its own key, which no store knows.
+fn vouch(headers: &HeaderMap, key: &KeyText) -> Option<VouchedKey> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let sent = ofrep::presented(text("x-api-key"), text("authorization"))?;
+    (sent == key.expose()).then_some(VouchedKey(key.kind))
 }
 
 fn query_parameters(query: &str) -> HashMap<String, Vec<String>> {

@@ -23,6 +23,11 @@ pub(crate) fn greet(address: SocketAddr, settings: &Settings, config: &Config) {
     } else {
         "$PENNON_ADMIN_TOKEN"
     };
+    let key = if settings.key_is_chosen {
+        settings.api_key.expose()
+    } else {
+        "$PENNON_API_KEY"
+    };
     let base = format!("http://{address}");
     let text = format!(
         "
@@ -38,6 +43,9 @@ pub(crate) fn greet(address: SocketAddr, settings: &Settings, config: &Config) {
   Turn it up.
     curl -X PATCH {base}/api/admin/flags/new-checkout \\
       -H \"Authorization: Bearer {token}\" -d '{{\"rolloutPercentage\": 50}}'
+  What does an OpenFeature SDK get? (docs/openfeature.md says how to connect one)
+    curl -X POST {base}/ofrep/v1/evaluate/flags/new-checkout \\
+      -H \"Authorization: Bearer {key}\" -d '{{\"context\": {{\"targetingKey\": \"alice\"}}}}'
   Are Redis and PostgreSQL well?
     curl {base}/health
 

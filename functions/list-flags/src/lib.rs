@@ -6,30 +6,33 @@ use std::sync::Arc;
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
-use pennon_core::eval::{FlagKey, evaluate};
+use pennon_core::eval::{Context, FlagKey};
 use pennon_core::http::{self, ETag, Request, Response};
 
-/// Answers with an object of booleans under the flags' keys. An environment that nobody has heard of
+/// Answers with an object of booleans under the flags' keys; flags with other values are left out. An environment that nobody has heard of
 /// has no flags.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an environment that cannot be one.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let environment = request.environment()?;
-    let user = request.user(&app.config.auth);
+    let user = request.user(&app).await;
     let reading = app.service.read(&environment, request.scope()).await?;
     let tag = ETag::for_user(reading.snapshot.revision, user.as_ref());
-    let response = if request.has(&tag) {
+    let rules = reading.snapshot.rules();
+    let response = if !rules.look_at_the_time() && request.has(&tag) {
         http::not_modified(&tag)
     } else {
-        let values: BTreeMap<&FlagKey, bool> = reading
-            .snapshot
-            .flags
-            .iter()
-            .map(|(key, flag)| (key, evaluate(flag, user.as_ref())))
+        let (context, now) = (Context::of(user.as_ref()), http::unix_seconds());
+        let flags = reading.snapshot.flags.keys();
+        let values: BTreeMap<&FlagKey, bool> = flags
+            .filter_map(|key| Some((key, rules.is_on(key.as_str(), &context, now)?)))
             .collect();
+        let variant = |on: bool| if on { "on" } else { "off" };
+        let given = values.iter().map(|(key, on)| (key.as_str(), variant(*on)));
+        app.tally.add(&environment, given);
         let response = http::json(StatusCode::OK, &values);
-        http::with_header(response, "etag", tag.as_str())
+        http::tagged(response, &tag, rules.look_at_the_time(), &request)
     };
     let response = http::with_header(response, "vary", "Authorization");
     Ok(http::with_cache_headers(response, &reading))

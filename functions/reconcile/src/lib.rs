@@ -1,5 +1,5 @@
-//! Compares the cache with the database, drops entries that are older and fills what is missing.
-//! Runs every minute: it is what bounds a lost invalidation.
+//! Makes the changes whose time has come; then compares the cache with the database, drops entries that
+//! are older and fills what is missing. Runs every minute: it is what bounds a lost invalidation.
 
 use std::sync::Arc;
 
@@ -7,18 +7,22 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
-/// Reconciles every environment and says what that took.
+/// Makes scheduled changes, reconciles every environment, and says what that took.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when the database does not answer, or Redis could not be asked about some
-/// environment: the invocation fails, so that an alarm sees it.
+/// [`Error::Unavailable`] when the database does not answer, a scheduled change could not be made, or
+/// Redis could not be asked about some environment: the invocation fails, so that an alarm sees it.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
-    let done = app
-        .service
-        .reconcile(app.config.cache.request_budget)
-        .await?;
+    let budget = app.config.cache.request_budget;
+    let schedules = app.service.run_schedules(budget).await;
+    // Whatever became of schedules, a lost invalidation must not wait.
+    let done = app.service.reconcile(budget).await?;
+    let schedules = schedules?;
     tracing::info!(
         domain = "config",
+        applied = schedules.applied,
+        postponed = schedules.postponed,
+        failed = schedules.failed,
         environments = done.environments,
         repaired = done.repaired,
         warmed = done.warmed,
@@ -31,7 +35,14 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
             done.unreachable, done.environments
         )));
     }
+    if schedules.postponed > 0 {
+        return Err(Error::Unavailable(format!(
+            "{} scheduled changes could not be made in time",
+            schedules.postponed
+        )));
+    }
     Ok(json!({
+        "applied": schedules.applied,
         "environments": done.environments,
         "repaired": done.repaired,
         "warmed": done.warmed,

@@ -1,19 +1,22 @@
-//! Redis on the wire: the only file that knows fred.
+//! One Redis server on the wire: the only file that knows fred.
 //!
-//! It sends one command once and says how that went. Retries, breakers and rebuilding belong to the
-//! guard. Another client could take fred's place here and nothing else would change.
+//! It sends one command once to one server and says how that went. Retries, breakers and rebuilding
+//! belong to the guard; which server of a cluster to ask is known to `shards`, not to fred, whose
+//! own cluster client stops every shard when one primary dies and ends for good at the first ASK.
+//! Another client could take fred's place here and nothing else would change.
 
 use std::time::Duration;
 
-use fred::clients::{Client, Pool as FredPool};
+use fred::clients::{Client, Pipeline, Pool as FredPool};
 use fred::error::{Error as FredError, ErrorKind};
-use fred::interfaces::{ClientLike, HashesInterface, LuaInterface};
+use fred::interfaces::ClientLike;
 use fred::types::config::{
     Config as FredConfig, Options, ReconnectPolicy, ServerConfig, TlsConfig, TlsConnector,
 };
-use fred::types::{Builder, ConnectHandle, Value};
+use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Value};
 
 use super::entry;
+use super::node::Address;
 use super::url::RedisUrl;
 use crate::config::CacheConfig;
 use crate::id::unique_id;
@@ -25,9 +28,11 @@ pub(super) enum Command<'a> {
     /// The revision of the entry at this key.
     Revision { key: &'a str },
     /// Everything at this key, or a lease to fill it. Every attempt asks for a lease of its own: one
-    /// that is delayed on the wire and arrives late must not renew the lease of another.
+    /// that is delayed on the wire and arrives late must not renew the lease of another. All
+    /// attempts of one reader share its head start, which a lost reply must not keep from it.
     Read {
         key: &'a str,
+        reader: &'a str,
         lease: Duration,
         head_start: Duration,
     },
@@ -39,9 +44,76 @@ pub(super) enum Command<'a> {
     },
     /// Are you there?
     Ping,
+    /// Which nodes does the cluster have, and which of them serve which slots?
+    Slots,
+}
+
+impl Command<'_> {
+    /// The key that it touches.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Revision { key } | Self::Read { key, .. } | Self::Run { key, .. } => Some(key),
+            Self::Ping | Self::Slots => None,
+        }
+    }
+
+    /// Its words as Redis reads them.
+    fn words(&self) -> (&'static str, Vec<Value>) {
+        match self {
+            Self::Revision { key } => ("HGET", vec![(*key).into(), entry::REVISION.into()]),
+            Self::Read {
+                key,
+                reader,
+                lease,
+                head_start,
+            } => {
+                let arguments = vec![
+                    READ.into(),
+                    Value::Integer(1),
+                    (*key).into(),
+                    unique_id().into(),
+                    lease.as_millis().to_string().into(),
+                    head_start.as_millis().to_string().into(),
+                    (*reader).into(),
+                ];
+                ("EVAL", arguments)
+            }
+            Self::Run {
+                script,
+                key,
+                arguments,
+            } => {
+                let mut words = Vec::with_capacity(3 + arguments.len());
+                words.extend([script.text().into(), Value::Integer(1), (*key).into()]);
+                words.extend(arguments.iter().map(|word| word.as_str().into()));
+                ("EVAL", words)
+            }
+            Self::Ping => ("PING", Vec::new()),
+            Self::Slots => ("CLUSTER", vec!["SLOTS".into()]),
+        }
+    }
+}
+
+/// What goes along with a command, on the same connection and next to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Escort {
+    /// Nothing.
+    None,
+    /// To a replica: answer yourself. Said every time, since a connection that was lost and made
+    /// anew has forgotten it.
+    ReadOnly,
+    /// To a node that is taking a slot over: answer although the slot is not yours yet.
+    Asking,
+    /// Afterwards, wait until a replica has it. The reply is a list: the command's, and how many
+    /// replicas have it.
+    Wait,
 }
 
 const READ: &str = include_str!("scripts/read.lua");
+/// How long an invalidation waits for a replica to have it, so that a primary that dies just then
+/// does not take it along. A replica that keeps up answers within a millisecond; one that does not is
+/// not worth holding up everything else on this connection.
+const REPLICATED_WITHIN: Duration = Duration::from_millis(50);
 
 /// The scripts of the protocol that change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +159,10 @@ pub(super) enum Failure {
     NotConnected(String),
     /// A reply, and it is no: OOM, LOADING, READONLY, NOAUTH, ….
     Refused(String),
+    /// Another node of the cluster serves this key.
+    Moved(Address),
+    /// Another node of the cluster may have this key already: its slot is on its way there.
+    Ask(Address),
 }
 
 impl Failure {
@@ -96,7 +172,20 @@ impl Failure {
             Self::TimedOut => "timeout",
             Self::NotConnected(_) => "not_connected",
             Self::Refused(_) => "refused",
+            Self::Moved(_) | Self::Ask(_) => "redirected",
         }
+    }
+
+    /// What an error reply of Redis means.
+    fn of_reply(text: &str) -> Self {
+        let words: Vec<&str> = text.split(' ').collect();
+        let address = |text: &str| Address::parse(text);
+        match words.as_slice() {
+            ["MOVED", _slot, to] => address(to).map(Self::Moved),
+            ["ASK", _slot, to] => address(to).map(Self::Ask),
+            _ => None,
+        }
+        .unwrap_or_else(|| Self::Refused(text.to_owned()))
     }
 }
 
@@ -106,6 +195,11 @@ impl std::fmt::Display for Failure {
             Self::TimedOut => formatter.write_str("no reply in time"),
             Self::NotConnected(why) => write!(formatter, "not connected: {why}"),
             Self::Refused(why) => write!(formatter, "refused: {why}"),
+            Self::Moved(to) | Self::Ask(to) => write!(
+                formatter,
+                "redirected to {to}: this is a node of a cluster, whose URL begins with \
+                 redis-cluster:// or rediss-cluster://"
+            ),
         }
     }
 }
@@ -129,8 +223,7 @@ impl From<FredError> for Failure {
             | ErrorKind::Unknown
             | ErrorKind::Cluster
             | ErrorKind::Sentinel
-            | ErrorKind::NotFound
-            | ErrorKind::Replica => Self::Refused(error.to_string()),
+            | ErrorKind::NotFound => Self::of_reply(error.details()),
         }
     }
 }
@@ -157,10 +250,11 @@ impl Connections {
     /// [`Failure`] when not all of them stand `within` that time.
     pub(super) async fn open(
         url: &RedisUrl,
+        address: &Address,
         config: &CacheConfig,
         within: Duration,
     ) -> Result<Self, Failure> {
-        let pool = build(url, config)?;
+        let pool = build(url, address, config)?;
         let tasks = pool.connect_pool();
         let connections = Self { pool, tasks };
         match tokio::time::timeout(within, connections.pool.wait_for_connect()).await {
@@ -174,6 +268,7 @@ impl Connections {
     pub(super) async fn send(
         &self,
         command: &Command<'_>,
+        escort: Escort,
         within: Duration,
     ) -> Result<Reply, Failure> {
         // To fred, no time means any time.
@@ -185,32 +280,33 @@ impl Connections {
         };
         let client: &Client = self.pool.next();
         let client = client.with_options(&options);
-        let answer: Result<Value, FredError> = match command {
-            Command::Revision { key } => client.hget(*key, entry::REVISION).await,
-            Command::Run {
-                script,
-                key,
-                arguments,
-            } => client.eval(script.text(), *key, arguments.to_vec()).await,
-            Command::Read {
-                key,
-                lease,
-                head_start,
-            } => {
-                let arguments = vec![
-                    unique_id(),
-                    lease.as_millis().to_string(),
-                    head_start.as_millis().to_string(),
-                ];
-                client.eval(READ, *key, arguments).await
-            }
-            Command::Ping => client.ping(None).await,
-        };
-        match answer {
-            Ok(value) => Ok(value.into()),
-            Err(error) if error.details().starts_with("WRONGTYPE") => Ok(Reply::WrongType),
-            Err(error) => Err(error.into()),
+        let (name, words) = command.words();
+        if escort == Escort::None {
+            return reply_of(client.custom(custom(name), words).await);
         }
+        // A pipeline is written as one, so that nothing of another request comes between.
+        let pipeline = Pipeline::from(client);
+        let queued = match escort {
+            Escort::None => return Err(Failure::NotConnected("nothing to escort".to_owned())),
+            Escort::ReadOnly => queue(&pipeline, "READONLY", Vec::new()).await,
+            Escort::Asking => queue(&pipeline, "ASKING", Vec::new()).await,
+            Escort::Wait => Ok(()),
+        };
+        queued?;
+        queue(&pipeline, name, words).await?;
+        if escort != Escort::Wait {
+            return reply_of(pipeline.last().await);
+        }
+        let wait = vec![
+            Value::Integer(1),
+            Value::Integer(i64::try_from(REPLICATED_WITHIN.as_millis()).unwrap_or(1)),
+        ];
+        queue(&pipeline, "WAIT", wait).await?;
+        let mut replies = Vec::with_capacity(2);
+        for reply in pipeline.try_all::<Value>().await {
+            replies.push(reply_of(reply)?);
+        }
+        Ok(Reply::List(replies))
     }
 
     /// Whether a connection has given up for good.
@@ -228,14 +324,31 @@ impl Connections {
     }
 }
 
-fn build(url: &RedisUrl, config: &CacheConfig) -> Result<FredPool, Failure> {
-    let server = if url.cluster {
-        ServerConfig::new_clustered(vec![(url.host.clone(), url.port)])
-    } else {
-        ServerConfig::new_centralized(url.host.clone(), url.port)
-    };
+/// One command by name, wherever fred would send it.
+fn custom(name: &'static str) -> CustomCommand {
+    CustomCommand::new_static(name, ClusterHash::Random, false)
+}
+
+async fn queue<C: ClientLike>(
+    pipeline: &Pipeline<C>,
+    name: &'static str,
+    words: Vec<Value>,
+) -> Result<(), Failure> {
+    let _queued: Value = pipeline.custom(custom(name), words).await?;
+    Ok(())
+}
+
+fn reply_of(answer: Result<Value, FredError>) -> Result<Reply, Failure> {
+    match answer {
+        Ok(value) => Ok(value.into()),
+        Err(error) if error.details().starts_with("WRONGTYPE") => Ok(Reply::WrongType),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn build(url: &RedisUrl, address: &Address, config: &CacheConfig) -> Result<FredPool, Failure> {
     let fred_config = FredConfig {
-        server,
+        server: ServerConfig::new_centralized(address.host(), address.port()),
         username: url.username.clone(),
         password: url
             .password
@@ -263,9 +376,10 @@ fn build(url: &RedisUrl, config: &CacheConfig) -> Result<FredPool, Failure> {
             connection.tcp.nodelay = Some(true);
             // The guard decides what a LOADING or READONLY means.
             connection.reconnect_errors = Vec::new();
-            connection.replica.lazy_connections = false;
         });
-    Ok(builder.build_pool(config.pool_size)?)
+    // A cluster has several nodes, and ten connections in all are enough for anyone.
+    let size = if url.cluster { 1 } else { config.pool_size };
+    Ok(builder.build_pool(size)?)
 }
 
 fn tls_config(url: &RedisUrl, config: &CacheConfig) -> Result<Option<TlsConfig>, Failure> {

@@ -9,6 +9,7 @@
 //! | `__env` | what holds for all flags (settings, keys), as JSON; with it and `__rev` the hash is an entry |
 //! | `__l:<lease>` | a reader may fill until then (Redis' clock, ms) |
 //! | `__head` | somebody is filling; others wait until then (ms) |
+//! | `__d:<writer>` | that writer is done; its mark is not to be set again until then (ms) |
 //! | `__b:<writer>` | somebody is committing; nobody may fill until then (ms) |
 //! | `__f:<key>` | a flag whose own key begins with `__` |
 //!
@@ -116,6 +117,7 @@ pub(super) fn decode(fields: &[(String, String)]) -> Option<Snapshot> {
         flags,
         settings: common.settings,
         keys: common.keys,
+        ..Snapshot::empty()
     })
 }
 

@@ -1,17 +1,21 @@
 //! What stands between a request and a Redis that may be gone.
 //!
-//! A command passes a breaker, is tried a few times within the request's budget, and either comes
-//! back with a reply or the cache is unavailable. A connection that does not answer is replaced
-//! here, inside a request: on Lambda nothing runs between requests.
+//! A command passes the breaker of the node that serves its key, is tried a few times within the
+//! request's budget, and either comes back with a reply or the cache is unavailable. A connection
+//! that does not answer is replaced here, and a node that is no longer the primary is noticed here,
+//! inside a request: on Lambda nothing runs between requests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::budget::Budget;
-use super::client::{Command, Connections, Failure, Reply, Script};
+use super::client::{Command, Connections, Escort, Failure, Reply, Script};
+use super::node::{Address, Login, Node};
+use super::shards::{Shard, Shards, slot};
 use super::url::RedisUrl;
 use crate::breaker::{Breaker, Permit};
 use crate::config::CacheConfig;
@@ -23,43 +27,81 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
-/// Connecting anew more often than this would only add load to a Redis that struggles.
-const BETWEEN_REBUILDS: Duration = Duration::from_millis(100);
 /// What is left of a budget must be worth an attempt.
 const LEAST_ATTEMPT: Duration = Duration::from_millis(5);
 /// A request that only finds out whether an outage is over pays no more than this for it.
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
+/// Redirections that one call follows. A failover takes one, a slot on the move two; more than a few
+/// means that nodes disagree.
+const MOST_REDIRECTIONS: usize = 5;
+/// What a replica has to answer. The primary is the way out, and it must have time left.
+const REPLICA_WITHIN: Duration = Duration::from_millis(50);
+/// A replica that failed is left alone for this long, and with it all others: what hit one may be
+/// about to hit the next, and the primary has the same answer.
+const REPLICAS_REST: Duration = Duration::from_secs(5);
 
 pub(super) struct Guard {
-    url: RedisUrl,
-    config: CacheConfig,
-    current: Mutex<Option<Arc<Connections>>>,
-    /// Held while connecting anew; when that last ended.
-    rebuilding: tokio::sync::Mutex<Option<Instant>>,
-    reads: Breaker,
-    writes: Breaker,
+    login: Arc<Login>,
+    /// The only node; of a cluster, the way in.
+    door: Arc<Node>,
+    /// Where there is a cluster, its nodes.
+    shards: Option<Shards>,
+    /// The slot that most requests use: a health check asks whoever serves it.
+    usual_slot: u16,
+    /// Who last answered for a slot, to notice a new primary.
+    primaries: Mutex<HashMap<u16, Address>>,
+    replicas_rest_until: Mutex<Option<Instant>>,
+    /// Which replica is next.
+    turn: AtomicUsize,
     outages: AtomicU64,
 }
 
+/// Which node it was, and what came of it.
+type Outcome = (Arc<Node>, Result<Reply, Failure>);
+
 impl Guard {
-    /// Connects for the first time, within that limit. A failure leaves a guard that connects
-    /// within a later request.
-    pub(super) async fn connect(url: RedisUrl, config: CacheConfig, within: Duration) -> Self {
+    /// Connects for the first time, within that limit, to whoever serves that key. A failure leaves
+    /// a guard that connects within a later request.
+    pub(super) async fn connect(
+        url: RedisUrl,
+        config: CacheConfig,
+        usual_key: &str,
+        within: Duration,
+    ) -> Self {
         let started = Instant::now();
-        let opened = Connections::open(&url, &config, within).await;
+        let deadline = started + within;
+        let door = Address::new(&url.host, url.port);
+        let login = Arc::new(Login { url, config });
+        let door = Arc::new(Node::new(door, login.clone()));
+        let is_cluster = login.url.cluster;
+        let usual_slot = slot(usual_key);
         let guard = Self {
-            url,
-            config,
-            current: Mutex::new(None),
-            rebuilding: tokio::sync::Mutex::new(None),
-            reads: Breaker::default(),
-            writes: Breaker::default(),
+            shards: is_cluster.then(|| Shards::new(door.clone(), login.clone(), usual_slot)),
+            login,
+            door,
+            usual_slot,
+            primaries: Mutex::default(),
+            replicas_rest_until: Mutex::new(None),
+            turn: AtomicUsize::new(0),
             outages: AtomicU64::new(0),
         };
+        if let Some(shards) = &guard.shards {
+            shards.look(None, deadline).await;
+        }
+        let opened = match guard.home(guard.usual_slot) {
+            Some(home) => (home.connect(deadline).await.map(drop), home),
+            // Why there is no picture is known at the door.
+            None => (
+                match guard.door.connect(deadline).await {
+                    Ok(_) => Err(no_slots()),
+                    Err(failure) => Err(failure),
+                },
+                guard.door.clone(),
+            ),
+        };
         match opened {
-            Ok(connections) => {
-                guard.replace(connections);
-                let message = if guard.url.cluster {
+            (Ok(()), home) => {
+                let message = if is_cluster {
                     "Connected to Redis Cluster"
                 } else {
                     "Redis connected"
@@ -67,15 +109,17 @@ impl Guard {
                 info!(
                     domain = "config",
                     duration = millis(started.elapsed()),
+                    node_id = %home.address(),
                     "{message}"
                 );
+                guard.answered(&home, guard.usual_slot);
             }
-            Err(failure) => {
+            (Err(failure), home) => {
                 let now = Instant::now();
-                guard.reads.failed(now);
-                guard.writes.failed(now);
+                home.reads.failed(now);
+                home.writes.failed(now);
                 guard.outages.fetch_add(1, Ordering::Relaxed);
-                guard.report(&failure);
+                guard.report(&home, &failure);
             }
         }
         guard
@@ -93,35 +137,90 @@ impl Guard {
             return None;
         }
         let started = Instant::now();
-        let breaker = self.breaker_of(command);
-        let outcome = match breaker.permit(started) {
+        if let Some(shards) = &self.shards
+            && shards.picture_is_old()
+        {
+            shards
+                .look(None, started + remaining.min(PROBE_BUDGET))
+                .await;
+        }
+        let slot = self.slot_of(command);
+        let home = self.home(slot).unwrap_or_else(|| self.door.clone());
+        let breaker = breaker_of(&home, command);
+        let probe = started + remaining.min(PROBE_BUDGET);
+        let (node, outcome) = match breaker.permit(started) {
             Permit::Normal => {
-                self.insist(command, started + remaining, PAUSES.len(), trace)
+                let deadline = started + remaining;
+                self.insist(command, slot, deadline, PAUSES.len(), trace)
                     .await
             }
-            Permit::Probe => {
-                let deadline = started + remaining.min(PROBE_BUDGET);
-                self.insist(command, deadline, 0, trace).await
-            }
+            Permit::Probe => self.probe(command, slot, &home, probe, trace).await,
             Permit::Refused if must_be_tried(command) => {
-                let deadline = started + remaining.min(PROBE_BUDGET);
-                self.insist(command, deadline, 0, trace).await
+                self.probe(command, slot, &home, probe, trace).await
             }
             Permit::Refused => return None,
         };
         budget.spend(started.elapsed());
+        trace.node(node.address().to_string());
         match outcome {
             Ok(reply) => {
-                if breaker.succeeded() {
-                    info!(domain = "config", "Redis answers again");
+                let of_node = breaker_of(&node, command).succeeded();
+                if breaker.succeeded() || of_node {
+                    info!(domain = "config", node_id = %node.address(), "Redis answers again");
                 }
+                self.answered(&node, slot);
                 Some(reply)
             }
             Err(failure) => {
-                breaker.failed(Instant::now());
+                let now = Instant::now();
+                breaker.failed(now);
+                breaker_of(&node, command).failed(now);
                 self.outages.fetch_add(1, Ordering::Relaxed);
                 trace.cache_failed(failure.kind());
-                self.report(&failure);
+                self.report(&node, &failure);
+                None
+            }
+        }
+    }
+
+    /// Asks a replica, once. It may know less than the primary; `None` also where there is none, or
+    /// one has failed lately.
+    pub(super) async fn ask_replica(
+        &self,
+        command: &Command<'_>,
+        budget: &Budget,
+        trace: &Trace,
+    ) -> Option<Reply> {
+        let started = Instant::now();
+        let rest = *self.lock_rest();
+        if rest.is_some_and(|until| started < until) {
+            return None;
+        }
+        let Shard { replicas, .. } = self.shards.as_ref()?.serving(self.slot_of(command))?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let replica = replicas.get(turn.checked_rem(replicas.len())?)?;
+        // Half, so that the primary can still be asked.
+        let within = REPLICA_WITHIN.min(budget.remaining() / 2);
+        let sent = replica
+            .send(command, Escort::ReadOnly, within, started + within)
+            .await;
+        budget.spend(started.elapsed());
+        match sent {
+            Ok(reply) => {
+                trace.node(replica.address().to_string());
+                Some(reply)
+            }
+            Err((failure, connections)) => {
+                replica.give_up(connections.as_ref());
+                *self.lock_rest() = Some(Instant::now() + REPLICAS_REST);
+                trace.connection_error();
+                warn!(
+                    domain = "config",
+                    node_id = %replica.address(),
+                    error.r#type = failure.kind(),
+                    error = %failure,
+                    "a replica does not answer, asking the primary for a while"
+                );
                 None
             }
         }
@@ -131,76 +230,125 @@ impl Guard {
     pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {
         let deadline = Instant::now() + within;
         let trace = Trace::default();
-        match self
-            .insist(&Command::Ping, deadline, PAUSES.len(), &trace)
-            .await
-        {
+        let (_node, outcome) = self
+            .insist(
+                &Command::Ping,
+                self.usual_slot,
+                deadline,
+                PAUSES.len(),
+                &trace,
+            )
+            .await;
+        match outcome {
             Ok(_pong) => Ok(()),
             Err(failure) => Err(failure.to_string()),
         }
     }
 
-    /// How many calls have failed so far. A reader that sees this number move knows that there was
-    /// a time in which an invalidation may have been lost.
+    /// Looks who serves what, because something seems to have changed.
+    pub(super) async fn look_again(&self, budget: &Budget) {
+        if let Some(shards) = &self.shards {
+            let started = Instant::now();
+            let within = budget.remaining().min(PROBE_BUDGET);
+            shards.look(None, started + within).await;
+            budget.spend(started.elapsed());
+        }
+    }
+
+    /// How often something happened in which an invalidation may have been lost: a call failed, or
+    /// another node became primary. A reader that sees this number move trusts no entry unseen.
     pub(super) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
 
     /// How many connections are open right now.
     pub(super) fn connections(&self) -> usize {
-        self.current().map_or(0, |connections| connections.count())
+        let nodes = self.nodes();
+        nodes.iter().map(|node| node.connections()).sum()
     }
 
     /// Whether keys are shared out over several nodes.
     pub(super) fn is_cluster(&self) -> bool {
-        self.url.cluster
+        self.shards.is_some()
     }
 
-    /// Whether reads are being refused.
+    /// Whether reads of what most requests ask for are being refused.
     pub(super) fn is_open(&self) -> bool {
-        self.reads.is_open()
+        self.home(self.usual_slot)
+            .unwrap_or_else(|| self.door.clone())
+            .reads
+            .is_open()
+    }
+
+    /// One attempt to find out whether an outage is over. In a cluster another node may have taken
+    /// over meanwhile: that is cheaper to learn from the others than from the one that failed.
+    async fn probe(
+        &self,
+        command: &Command<'_>,
+        slot: u16,
+        suspect: &Arc<Node>,
+        deadline: Instant,
+        trace: &Trace,
+    ) -> Outcome {
+        if let Some(shards) = &self.shards {
+            shards.look(Some(suspect), deadline).await;
+        }
+        self.insist(command, slot, deadline, 0, trace).await
     }
 
     /// Tries up to 1 + `retries` times until the deadline.
     async fn insist(
         &self,
         command: &Command<'_>,
+        slot: u16,
         deadline: Instant,
         retries: usize,
         trace: &Trace,
-    ) -> Result<Reply, Failure> {
+    ) -> Outcome {
         let mut retried = 0;
+        let mut redirected = 0;
+        let mut detour = None;
         loop {
-            let connections = self.current();
-            let result = match &connections {
-                Some(connections) if !connections.are_dead() => {
-                    let within = self.time_for(command).min(left(deadline));
-                    connections.send(command, within).await
+            let (node, escort) = match (detour.take(), self.home(slot)) {
+                (Some(node), _) => (node, Escort::Asking),
+                (None, Some(home)) => (home, self.escort_of(command, slot)),
+                (None, None) => {
+                    if let Some(shards) = &self.shards {
+                        shards.look(Some(&self.door), deadline).await;
+                    }
+                    match self.home(slot) {
+                        Some(home) => (home, self.escort_of(command, slot)),
+                        None => return (self.door.clone(), Err(self.why_nobody(deadline).await)),
+                    }
                 }
-                Some(_) | None => Err(Failure::NotConnected("no connection yet".to_owned())),
             };
-            let failure = match result {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => failure,
+            let within = self.time_for(command);
+            let (failure, connections) = match node.send(command, escort, within, deadline).await {
+                Ok(reply) => return (node, Ok(reply)),
+                Err(failed) => failed,
             };
-            trace.connection_error();
-            let mended = match &failure {
-                Failure::TimedOut | Failure::NotConnected(_) => {
-                    self.rebuild(connections.as_ref(), deadline).await
+            if let (Failure::Moved(to) | Failure::Ask(to), Some(shards)) = (&failure, &self.shards)
+                && redirected < MOST_REDIRECTIONS
+            {
+                redirected += 1;
+                let to = to.clone().or_host_of(node.address());
+                if matches!(failure, Failure::Ask(_)) {
+                    detour = Some(shards.node(&to));
+                } else {
+                    shards.look(None, deadline).await;
+                    if self.home(slot).is_none_or(|home| *home.address() != to) {
+                        shards.moved(slot, &to);
+                    }
                 }
-                // A primary that became a replica: its name may lead to the new one by now.
-                Failure::Refused(why) if why.contains("READONLY") => {
-                    self.rebuild(connections.as_ref(), deadline).await
-                }
-                Failure::Refused(_) => false,
-            };
-            if !mended && failure == Failure::TimedOut {
-                // Whoever comes next begins with a new connection, not with waiting for this one.
-                self.forget(connections.as_ref());
+                continue;
             }
+            trace.connection_error();
+            let mended = self
+                .mend(&node, connections.as_ref(), &failure, slot, deadline)
+                .await;
             // A new connection deserves a try even where no retry was granted.
             if retried >= retries && !(mended && retried == 0) {
-                return Err(failure);
+                return (node, Err(failure));
             }
             let pause = if mended {
                 Duration::ZERO
@@ -208,12 +356,13 @@ impl Guard {
                 PAUSES[retried.min(PAUSES.len() - 1)]
             };
             if left(deadline) < pause + LEAST_ATTEMPT {
-                return Err(failure);
+                return (node, Err(failure));
             }
             retried += 1;
             trace.retried();
             warn!(
                 domain = "config",
+                node_id = %node.address(),
                 error.r#type = failure.kind(),
                 error = %failure,
                 "Redis retry attempt {retried}/{}",
@@ -222,40 +371,45 @@ impl Guard {
             tokio::time::sleep(pause).await;
             // An instance that was frozen or throttled meanwhile has nothing left.
             if left(deadline) < LEAST_ATTEMPT {
-                return Err(failure);
+                return (node, Err(failure));
             }
         }
     }
 
-    /// Connects anew in place of `failed`, unless another request just did. Says whether there is
-    /// something new to try.
-    async fn rebuild(&self, failed: Option<&Arc<Connections>>, deadline: Instant) -> bool {
-        let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.rebuilding.lock()).await
-        else {
-            return false;
+    /// Does what can be done about a failure: another node where one has taken over, else a new
+    /// connection. Says whether there is something new to try.
+    async fn mend(
+        &self,
+        node: &Arc<Node>,
+        connections: Option<&Arc<Connections>>,
+        failure: &Failure,
+        slot: u16,
+        deadline: Instant,
+    ) -> bool {
+        let is_hopeful = match failure {
+            Failure::TimedOut | Failure::NotConnected(_) => true,
+            // A primary that became a replica: its name may lead to the new one by now. A cluster
+            // that is down, or has gone on without this node.
+            Failure::Refused(why) => ["READONLY", "CLUSTERDOWN", "MASTERDOWN"]
+                .iter()
+                .any(|word| why.contains(word)),
+            Failure::Moved(_) | Failure::Ask(_) => false,
         };
-        let is_newer = match (self.current(), failed) {
-            (Some(now), Some(failed)) => !Arc::ptr_eq(&now, failed),
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        if is_newer {
-            return true;
-        }
-        if last.is_some_and(|last| last.elapsed() < BETWEEN_REBUILDS) {
+        if !is_hopeful {
             return false;
         }
-        let within = self.config.connect_timeout.min(left(deadline));
-        let opened = Connections::open(&self.url, &self.config, within).await;
-        *last = Some(Instant::now());
-        match opened {
-            Ok(connections) => {
-                self.replace(connections);
-                info!(domain = "config", "Redis connected anew");
-                true
+        // Whoever comes next begins with a new connection, not with waiting for this one.
+        node.give_up(connections);
+        if let Some(shards) = &self.shards {
+            shards.look(Some(node), deadline).await;
+            if self
+                .home(slot)
+                .is_some_and(|home| home.address() != node.address())
+            {
+                return true;
             }
-            Err(_failure) => false,
         }
+        node.reconnect(deadline).await
     }
 
     /// How long one attempt may take. What moves a whole environment may take all there is: it is
@@ -266,28 +420,82 @@ impl Guard {
             | Command::Run {
                 script: Script::Fill,
                 ..
-            } => self.config.request_budget,
-            Command::Revision { .. } | Command::Ping | Command::Run { .. } => {
-                self.config.operation_timeout
+            } => self.login.config.request_budget,
+            Command::Revision { .. } | Command::Ping | Command::Slots | Command::Run { .. } => {
+                self.login.config.operation_timeout
             }
         }
     }
 
-    /// Gives these connections up, unless they have been replaced.
-    fn forget(&self, failed: Option<&Arc<Connections>>) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(now), Some(failed)) = (&*current, failed)
-            && Arc::ptr_eq(now, failed)
-        {
-            *current = None;
+    /// An invalidation waits for a replica, where there is one.
+    fn escort_of(&self, command: &Command<'_>, slot: u16) -> Escort {
+        let is_last_word = matches!(
+            command,
+            Command::Run {
+                script: Script::Unblock,
+                ..
+            }
+        );
+        let has_replicas = || {
+            let shards = self.shards.as_ref()?;
+            Some(!shards.serving(slot)?.replicas.is_empty())
+        };
+        if is_last_word && has_replicas() == Some(true) {
+            Escort::Wait
+        } else {
+            Escort::None
         }
     }
 
-    fn report(&self, failure: &Failure) {
-        if self.url.cluster {
+    /// The node that a slot's commands go to, where that is known.
+    fn home(&self, slot: u16) -> Option<Arc<Node>> {
+        match &self.shards {
+            None => Some(self.door.clone()),
+            Some(shards) => shards.serving(slot).map(|shard| shard.primary),
+        }
+    }
+
+    fn slot_of(&self, command: &Command<'_>) -> u16 {
+        command.key().map_or(self.usual_slot, slot)
+    }
+
+    /// Why nobody serves a slot.
+    async fn why_nobody(&self, deadline: Instant) -> Failure {
+        match self.door.connect(deadline).await {
+            Ok(_) => no_slots(),
+            Err(failure) => failure,
+        }
+    }
+
+    /// Notices and tells, once, that a slot has a new primary.
+    fn answered(&self, node: &Node, slot: u16) {
+        if self.shards.is_none() {
+            return;
+        }
+        let mut primaries = self
+            .primaries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if primaries.get(&slot) == Some(node.address()) {
+            return;
+        }
+        if primaries.insert(slot, node.address().clone()).is_some() {
+            // It may have been behind when it took over: an invalidation may be lost.
+            self.outages.fetch_add(1, Ordering::Relaxed);
+            info!(
+                domain = "config",
+                node_id = %node.address(),
+                "Redis reconnected to new primary"
+            );
+        }
+    }
+
+    fn report(&self, node: &Node, failure: &Failure) {
+        if self.is_cluster() {
             warn!(
                 domain = "config",
                 cluster_unavailable = 1,
+                node_id = %node.address(),
                 error.r#type = failure.kind(),
                 error = %failure,
                 "Redis Cluster unavailable, falling back to database"
@@ -295,6 +503,7 @@ impl Guard {
         } else {
             warn!(
                 domain = "config",
+                node_id = %node.address(),
                 error.r#type = failure.kind(),
                 error = %failure,
                 "Redis connection failed, using fallback"
@@ -302,22 +511,27 @@ impl Guard {
         }
     }
 
-    fn breaker_of(&self, command: &Command<'_>) -> &Breaker {
-        match command {
-            Command::Revision { .. } | Command::Read { .. } | Command::Ping => &self.reads,
-            Command::Run { .. } => &self.writes,
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        let mut nodes = self.shards.as_ref().map(Shards::nodes).unwrap_or_default();
+        if !nodes.iter().any(|node| Arc::ptr_eq(node, &self.door)) {
+            nodes.push(self.door.clone());
         }
+        nodes
     }
 
-    fn current(&self) -> Option<Arc<Connections>> {
-        self.current
+    fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.replicas_rest_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
+}
 
-    fn replace(&self, connections: Connections) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(connections));
+fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
+    match command {
+        Command::Revision { .. } | Command::Read { .. } | Command::Ping | Command::Slots => {
+            &node.reads
+        }
+        Command::Run { .. } => &node.writes,
     }
 }
 
@@ -329,8 +543,14 @@ fn must_be_tried(command: &Command<'_>) -> bool {
             Script::Block | Script::Unblock => true,
             Script::Fill | Script::Discard => false,
         },
-        Command::Revision { .. } | Command::Read { .. } | Command::Ping => false,
+        Command::Revision { .. } | Command::Read { .. } | Command::Ping | Command::Slots => false,
     }
+}
+
+fn no_slots() -> Failure {
+    Failure::Refused(
+        "no node says who serves which slots: not a cluster, or not formed yet".to_owned(),
+    )
 }
 
 fn left(deadline: Instant) -> Duration {

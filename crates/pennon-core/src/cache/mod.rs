@@ -17,19 +17,27 @@ mod budget;
 mod client;
 mod entry;
 mod guard;
+mod link;
+mod node;
+mod replicas;
+mod shards;
 mod url;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use budget::Budget;
 pub use url::{InvalidRedisUrl, RedisUrl};
 
 use client::{Command, Reply, Script};
 use guard::Guard;
+use link::Source;
+use replicas::Replicas;
 
-use crate::config::CacheConfig;
+use crate::config::{CacheConfig, UrlSource};
 use crate::environment::Environment;
 use crate::id::unique_id;
+use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::Trace;
 
@@ -60,7 +68,7 @@ pub enum Lookup<T> {
 #[derive(Debug)]
 pub enum Found {
     /// An entry, and how long it will live.
-    Entry(Snapshot, Duration),
+    Entry(Box<Snapshot>, Duration),
     /// No entry. Load, then fill with this lease.
     Lease(Lease),
     /// No entry, and somebody else is loading. Ask again soon.
@@ -84,6 +92,8 @@ pub struct Lease {
 pub struct Mark {
     id: String,
     acknowledged: bool,
+    /// More than one attempt was made, and one that was taken for lost may still arrive.
+    is_loose: bool,
 }
 
 impl Mark {
@@ -96,46 +106,78 @@ impl Mark {
 
 /// One Redis, single node or cluster.
 pub struct Cache {
-    guard: Guard,
+    source: Arc<Source>,
+    replicas: Replicas,
+    reads_replicas: bool,
     ttl: Duration,
 }
 
 impl Cache {
-    /// Connects within that limit; a failure leaves a cache that connects within a later request.
-    pub async fn connect(url: RedisUrl, config: CacheConfig, within: Duration) -> Self {
-        let ttl = config.ttl;
-        Self {
-            guard: Guard::connect(url, config, within).await,
-            ttl,
+    /// Finds out where Redis is and connects within that limit, if there is to be one. A failure
+    /// leaves a cache that is unavailable until a later request mends that.
+    pub async fn open(
+        config: &CacheConfig,
+        secrets: &Arc<Secrets>,
+        within: Duration,
+    ) -> Option<Self> {
+        match config.url {
+            UrlSource::None => return None,
+            UrlSource::Plain(_) | UrlSource::SecretArn(_) => {}
         }
+        let usual_key = entry::key(&Environment::production());
+        let source = Source::open(config.clone(), secrets.clone(), usual_key, within).await;
+        Some(Self {
+            source,
+            replicas: Replicas::default(),
+            reads_replicas: config.replica_reads,
+            ttl: config.ttl,
+        })
     }
 
-    /// The revision of an environment's entry: the few bytes that most requests ask for.
+    /// The revision of an environment's entry: the few bytes that most requests ask for. A replica
+    /// may answer where that is configured; see `replicas` for what its answer is worth.
     pub async fn revision(
         &self,
         environment: &Environment,
         budget: &Budget,
         trace: &Trace,
     ) -> Lookup<Revision> {
-        let key = entry::key(environment);
-        match self
-            .guard
-            .ask(&Command::Revision { key: &key }, budget, trace)
-            .await
+        self.source.renew(budget).await;
+        if self.reads_replicas
+            && let Some(known) = self.replicas.must_know(environment, Instant::now())
+            && let Some(link) = self.source.current()
         {
-            None => Lookup::Unavailable,
-            Some(Reply::Text(text)) => match text.parse() {
-                Ok(revision) => Lookup::Hit(Revision(revision)),
-                Err(_) => Lookup::Miss,
-            },
-            Some(
-                Reply::Nothing
-                | Reply::WrongType
-                | Reply::Nonsense
-                | Reply::Number(_)
-                | Reply::List(_),
-            ) => Lookup::Miss,
+            let key = entry::key(environment);
+            let command = Command::Revision { key: &key };
+            let reply = link.read.ask_replica(&command, budget, trace).await;
+            if let Some(Lookup::Hit(revision)) = reply.map(revision_of)
+                && revision >= known
+            {
+                return Lookup::Hit(revision);
+            }
         }
+        self.revision_at_primary(environment, budget, trace).await
+    }
+
+    /// The same, by the word of the primary.
+    pub async fn revision_at_primary(
+        &self,
+        environment: &Environment,
+        budget: &Budget,
+        trace: &Trace,
+    ) -> Lookup<Revision> {
+        let key = entry::key(environment);
+        let asked = Instant::now();
+        let command = Command::Revision { key: &key };
+        let Some(reply) = self.ask(&command, budget, trace).await else {
+            return Lookup::Unavailable;
+        };
+        let found = revision_of(reply);
+        match found {
+            Lookup::Hit(revision) => self.replicas.primary_said(environment, revision, asked),
+            Lookup::Miss | Lookup::Unavailable => self.replicas.primary_has_none(environment),
+        }
+        found
     }
 
     /// A whole entry, or the right to fill it.
@@ -143,10 +185,11 @@ impl Cache {
         let key = entry::key(environment);
         let command = Command::Read {
             key: &key,
+            reader: &unique_id(),
             lease: LEASE,
             head_start: HEAD_START,
         };
-        let Some(reply) = self.guard.ask(&command, budget, trace).await else {
+        let Some(reply) = self.ask(&command, budget, trace).await else {
             return Found::Unavailable;
         };
         let Reply::List(parts) = reply else {
@@ -156,14 +199,16 @@ impl Cache {
             [Reply::Text(kind), Reply::Number(ttl), Reply::List(fields)] if kind == "entry" => {
                 if let Some(snapshot) = pairs(fields).and_then(|fields| entry::decode(&fields)) {
                     let ttl = Duration::from_millis(u64::try_from(*ttl).unwrap_or(0));
-                    return Found::Entry(snapshot, ttl);
+                    return Found::Entry(Box::new(snapshot), ttl);
                 }
                 tracing::warn!(
                     domain = "config",
                     error.r#type = "damaged_entry",
                     "the cache entry of {environment} makes no sense; dropping it"
                 );
-                self.drop_all(&key, unique_id(), budget, trace).await;
+                let arguments = [unique_id(), "0".to_owned()];
+                self.run(Script::Unblock, &key, &arguments, budget, trace)
+                    .await;
                 Found::Damaged
             }
             [Reply::Text(kind), Reply::Text(id)] if kind == "lease" => {
@@ -201,10 +246,15 @@ impl Cache {
         arguments.push(self.ttl.as_millis().to_string());
         arguments.extend(fields);
         let key = entry::key(environment);
+        let asked = Instant::now();
         let reply = self
             .run(Script::Fill, &key, &arguments, budget, trace)
             .await;
         let filled = reply == Some(Reply::Number(1));
+        if filled {
+            self.replicas
+                .primary_said(environment, snapshot.revision, asked);
+        }
         if reply == Some(Reply::Number(0)) {
             trace.fill_refused();
         }
@@ -213,21 +263,26 @@ impl Cache {
 
     /// Before a commit: drops the entry and keeps everyone from filling until [`Cache::unblock`].
     pub async fn block(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Mark {
-        let key = entry::key(environment);
+        self.source.renew(budget).await;
         let id = unique_id();
         let arguments = [id.clone(), MARK.as_millis().to_string()];
-        let reply = self
-            .run(Script::Block, &key, &arguments, budget, trace)
+        let errors = trace.facts().connection_errors;
+        let acknowledged = self
+            .tell_all(Script::Block, environment, &arguments, budget, trace)
             .await;
         Mark {
             id,
-            acknowledged: reply == Some(Reply::Number(1)),
+            acknowledged,
+            is_loose: trace.facts().connection_errors > errors,
         }
     }
 
     /// After a commit: drops whatever is there and lets readers fill again. Says whether Redis has
     /// done it: only then does every instance read what was committed. A mark that was acknowledged
     /// before does as much in most cases, but a restart or an operator may have removed it.
+    ///
+    /// Where there are replicas, one of them has to have it too: a primary that dies would take an
+    /// invalidation along that nobody else has heard of.
     pub async fn unblock(
         &self,
         environment: &Environment,
@@ -235,8 +290,13 @@ impl Cache {
         budget: &Budget,
         trace: &Trace,
     ) -> bool {
-        let key = entry::key(environment);
-        self.drop_all(&key, mark.id, budget, trace).await
+        let done_for = if mark.is_loose { MARK } else { Duration::ZERO };
+        let arguments = [mark.id, done_for.as_millis().to_string()];
+        let told = self
+            .tell_all(Script::Unblock, environment, &arguments, budget, trace)
+            .await;
+        self.replicas.changed(environment, Instant::now());
+        told
     }
 
     /// Drops an entry that carries a revision known to be wrong. Says whether Redis was told.
@@ -248,15 +308,26 @@ impl Cache {
         trace: &Trace,
     ) -> bool {
         let key = entry::key(environment);
-        self.run(Script::Discard, &key, &[wrong.to_string()], budget, trace)
+        let told = self
+            .run(Script::Discard, &key, &[wrong.to_string()], budget, trace)
             .await
-            .is_some()
+            .is_some();
+        self.replicas.changed(environment, Instant::now());
+        told
+    }
+
+    /// Whether the URL could be had and understood.
+    #[must_use]
+    pub fn has_url(&self) -> bool {
+        self.source.current().is_some()
     }
 
     /// Whether keys are shared out over several nodes.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
-        self.guard.is_cluster()
+        self.source
+            .current()
+            .is_some_and(|link| link.read.is_cluster())
     }
 
     /// How long an entry lives.
@@ -270,25 +341,37 @@ impl Cache {
     /// # Errors
     /// A sentence for the log, without secrets.
     pub async fn ping(&self, within: Duration) -> Result<(), String> {
-        self.guard.ping(within).await
+        self.source.renew(&Budget::new(within)).await;
+        match self.source.current() {
+            Some(link) => link.read.ping(within).await,
+            None => Err("there is no Redis URL, or it makes no sense".to_owned()),
+        }
     }
 
-    /// How many calls have failed so far.
+    /// How often something happened in which an invalidation may have been lost.
     #[must_use]
     pub fn outages(&self) -> u64 {
-        self.guard.outages()
+        self.source.outages()
     }
 
     /// How many connections this process has open.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.guard.connections()
+        self.source.current().map_or(0, |link| {
+            let guards = std::iter::once(&link.read).chain(&link.told);
+            guards.map(Guard::connections).sum()
+        })
     }
 
     /// Whether an outage is under way as far as this process knows.
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
-        self.guard.is_open()
+        self.source.current().is_none_or(|link| link.read.is_open())
+    }
+
+    async fn ask(&self, command: &Command<'_>, budget: &Budget, trace: &Trace) -> Option<Reply> {
+        let link = self.source.current()?;
+        link.read.ask(command, budget, trace).await
     }
 
     async fn run(
@@ -304,14 +387,73 @@ impl Cache {
             key,
             arguments,
         };
-        self.guard.ask(&command, budget, trace).await
+        self.ask(&command, budget, trace).await
     }
 
-    /// Drops everything at a key but the marks of other writers.
-    async fn drop_all(&self, key: &str, writer: String, budget: &Budget, trace: &Trace) -> bool {
-        self.run(Script::Unblock, key, &[writer], budget, trace)
-            .await
-            == Some(Reply::Number(1))
+    /// Runs a script at every Redis that is to be told of changes, all at once. Says whether all have
+    /// done it, and replicas heard of it where that was asked for.
+    async fn tell_all(
+        &self,
+        script: Script,
+        environment: &Environment,
+        arguments: &[String],
+        budget: &Budget,
+        trace: &Trace,
+    ) -> bool {
+        let Some(link) = self.source.current() else {
+            return false;
+        };
+        let key = entry::key(environment);
+        let command = Command::Run {
+            script,
+            key: &key,
+            arguments,
+        };
+        let began = Instant::now();
+        let size = budget.remaining();
+        let tell = async |guard: &Guard| {
+            let own = Budget::new(size);
+            match guard.ask(&command, &own, trace).await {
+                Some(Reply::Number(1)) => true,
+                Some(Reply::List(parts)) => match parts.as_slice() {
+                    [Reply::Number(1), Reply::Number(1..)] => true,
+                    [Reply::Number(1), Reply::Number(_)] => {
+                        tracing::warn!(
+                            domain = "config",
+                            environment = environment.as_str(),
+                            "no replica has confirmed an invalidation"
+                        );
+                        // Perhaps there are others by now, or none at all.
+                        guard.look_again(&own).await;
+                        false
+                    }
+                    _ => false,
+                },
+                Some(
+                    Reply::Nothing
+                    | Reply::Number(_)
+                    | Reply::Text(_)
+                    | Reply::WrongType
+                    | Reply::Nonsense,
+                )
+                | None => false,
+            }
+        };
+        let guards = std::iter::once(&link.read).chain(&link.told);
+        let told = futures_util::future::join_all(guards.map(tell)).await;
+        budget.spend(began.elapsed());
+        told.iter().all(|told| *told)
+    }
+}
+
+fn revision_of(reply: Reply) -> Lookup<Revision> {
+    match reply {
+        Reply::Text(text) => text
+            .parse()
+            .map_or(Lookup::Miss, |revision| Lookup::Hit(Revision(revision))),
+        Reply::Nothing | Reply::WrongType | Reply::Nonsense | Reply::Number(_) | Reply::List(_) => {
+            Lookup::Miss
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! The body of an update, read field by field so that every mistake is reported at once.
 
-use pennon_eval::Rollout;
-use serde_json::{Map, Value};
+use std::ops::RangeInclusive;
 
-use crate::error::{Complaints, Error};
+use pennon_eval::Rollout;
+use serde_json::Value;
+
+use super::fields::Fields;
+use crate::error::Error;
 use crate::service::Change;
 
 /// The longest description, in characters.
@@ -13,75 +16,79 @@ const LONGEST_SALT: usize = 100;
 
 /// A change, and the names in the body that mean nothing to us.
 ///
-/// `isEnabled` is another name of `enabled`; one of the old clients used it.
-///
 /// # Errors
 /// [`Error::Invalid`] with everything that is wrong: text that is no JSON object, a field of the
 /// wrong type or out of range, a body of nothing but unknown fields.
 pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
-    let fields: Map<String, Value> = match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err(Error::invalid_form("Expected a JSON object")),
-        Err(_) => return Err(Error::invalid_form("The body is not valid JSON")),
-    };
-    let mut change = Change::default();
-    let mut complaints = Complaints::default();
-    let mut ignored = Vec::new();
-    for (name, value) in &fields {
-        match name.as_str() {
-            "enabled" | "isEnabled" => match (value, change.enabled) {
-                (Value::Bool(wanted), Some(other)) if *wanted != other => {
-                    complaints.add("isEnabled", "Contradicts enabled");
-                }
-                (Value::Bool(wanted), _) => change.enabled = Some(*wanted),
-                _ => complaints.add(name, "Expected a boolean"),
-            },
-            "rolloutPercentage" => match whole_number(value).map(Rollout::parse) {
-                Some(Ok(rollout)) => change.rollout_percentage = Some(rollout),
-                Some(Err(_)) | None => {
-                    complaints.add(name, "Expected a whole number from 0 to 100");
-                }
-            },
-            "description" => match value {
-                Value::String(text) if text.chars().count() > LONGEST_DESCRIPTION => {
-                    complaints.add(name, "Must be at most 500 characters");
-                }
-                Value::String(text) if text.contains('\0') => {
-                    complaints.add(name, "Must not hold a NUL character");
-                }
-                Value::String(text) => change.description = Some(text.clone()),
-                _ => complaints.add(name, "Expected a string"),
-            },
-            "salt" => match value {
-                Value::Null => change.salt = Some(None),
-                Value::String(text) if text.is_empty() || text.chars().count() > LONGEST_SALT => {
-                    complaints.add(name, "Must have 1 to 100 characters");
-                }
-                Value::String(text) if text.contains('\0') => {
-                    complaints.add(name, "Must not hold a NUL character");
-                }
-                Value::String(text) => change.salt = Some(Some(text.clone())),
-                _ => complaints.add(name, "Expected a string or null"),
-            },
-            "definition" => match value {
-                Value::Null => change.definition = Some(None),
-                Value::Object(_) => change.definition = Some(Some(value.clone())),
-                _ => complaints.add(name, "Expected an object or null"),
-            },
-            _ => ignored.push(name.clone()),
-        }
-    }
-    if !fields.is_empty() && ignored.len() == fields.len() {
-        complaints.form.push(
+    let mut fields = Fields::of(body)?;
+    let given = fields.count();
+    let change = take_change(&mut fields);
+    let ignored: Vec<String> = fields.rest().keys().cloned().collect();
+    if given > 0 && ignored.len() == given {
+        fields.complaints.form.push(
             "None of these fields can be changed; known are enabled, rolloutPercentage, description, \
              salt, definition"
                 .to_owned(),
         );
     }
-    if complaints.is_empty() {
-        Ok((change, ignored))
-    } else {
-        Err(Error::Invalid(complaints))
+    fields.finish()?;
+    Ok((change, ignored))
+}
+
+/// Takes what can be changed of a flag out of a body. A definition is checked where the settings of its
+/// environment are known.
+///
+/// `isEnabled` is another name of `enabled`; one of the old clients used it.
+pub fn take_change(fields: &mut Fields) -> Change {
+    let mut change = Change {
+        enabled: fields.take("enabled", boolean),
+        ..Change::default()
+    };
+    if let Some(wanted) = fields.take("isEnabled", boolean) {
+        if change.enabled.is_some_and(|enabled| enabled != wanted) {
+            fields.complaints.add("isEnabled", "Contradicts enabled");
+        }
+        change.enabled = Some(wanted);
+    }
+    change.rollout_percentage = fields.take("rolloutPercentage", |value| {
+        whole_number(value)
+            .and_then(|number| Rollout::parse(number).ok())
+            .ok_or("Expected a whole number from 0 to 100")
+    });
+    change.description = fields.take("description", |value| {
+        text(
+            value,
+            0..=LONGEST_DESCRIPTION,
+            "Must be at most 500 characters",
+        )
+    });
+    change.salt = fields.take("salt", |value| match value {
+        Value::Null => Ok(None),
+        value => text(value, 1..=LONGEST_SALT, "Must have 1 to 100 characters").map(Some),
+    });
+    change.definition = fields.take("definition", |value| match value {
+        Value::Null => Ok(None),
+        Value::Object(_) => Ok(Some(value.clone())),
+        _ => Err("Expected an object or null"),
+    });
+    change
+}
+
+fn boolean(value: &Value) -> Result<bool, &'static str> {
+    value.as_bool().ok_or("Expected a boolean")
+}
+
+fn text(
+    value: &Value,
+    length: RangeInclusive<usize>,
+    otherwise: &'static str,
+) -> Result<String, &'static str> {
+    match value.as_str() {
+        None => Err("Expected a string"),
+        Some(text) if !length.contains(&text.chars().count()) => Err(otherwise),
+        // PostgreSQL keeps every character but this one.
+        Some(text) if text.contains('\0') => Err("Must not hold a NUL character"),
+        Some(text) => Ok(text.to_owned()),
     }
 }
 
@@ -102,6 +109,7 @@ fn whole_number(value: &Value) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Complaints;
 
     fn parse(body: &str) -> Result<(Change, Vec<String>), Error> {
         parse_change(body.as_bytes())

@@ -1,9 +1,11 @@
 //! Entity tags: the revision, and who asks.
 
+use lambda_http::Body;
 use pennon_eval::UserId;
 use sha2::{Digest, Sha256};
 
-use crate::snapshot::Revision;
+use crate::hex::hex;
+use crate::snapshot::{KeyKind, Revision};
 
 /// Raised when the same flags and the same caller would get another answer than before.
 const FORM: u8 = 1;
@@ -27,16 +29,32 @@ impl ETag {
             return Self::of(revision);
         };
         let digest = Sha256::digest(user.as_str().as_bytes());
-        let mut who = [0; 16];
-        who.copy_from_slice(&digest[..16]);
-        let who = u128::from_be_bytes(who);
-        Self(format!("\"{FORM}-{revision}-{who:032x}\""))
+        Self(format!("\"{FORM}-{revision}-{}\"", short(&digest)))
+    }
+
+    /// The tag of an evaluation of all flags for one context, by a key of one kind.
+    #[must_use]
+    pub fn for_context(revision: Revision, kind: KeyKind, digest: &[u8; 32]) -> Self {
+        let kind = match kind {
+            KeyKind::Server => "s",
+            KeyKind::Client => "c",
+        };
+        Self(format!("\"{FORM}-{revision}-{kind}-{}\"", short(digest)))
     }
 
     /// The tag of something that admins change, for `If-Match`.
     #[must_use]
     pub fn of_record(revision: i64) -> Self {
         Self(format!("\"{revision}\""))
+    }
+
+    /// The same tag for one answer of those that change while nothing else does: rules may look at the
+    /// clock.
+    #[must_use]
+    pub fn with_body(&self, body: &Body) -> Self {
+        let digest = Sha256::digest(body);
+        let open = self.0.trim_end_matches('"');
+        Self(format!("{open}-{}\"", hex(&digest[..16])))
     }
 
     /// As it stands in a header.
@@ -53,6 +71,11 @@ impl ETag {
             .map(str::trim)
             .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
     }
+}
+
+/// The first half of a hash: 128 bits tell callers apart.
+fn short(digest: &[u8]) -> String {
+    hex(&digest[..16])
 }
 
 #[cfg(test)]

@@ -2,20 +2,30 @@
 
 mod body;
 mod etag;
+mod fields;
 mod flag_state;
+mod listing;
 mod reply;
 mod request;
 mod route;
 mod serve;
+mod settings;
 
-pub use crate::timestamp::timestamp;
-pub use body::parse_change;
+pub use crate::timestamp::{timestamp, unix_seconds};
+pub use body::{parse_change, take_change};
 pub use etag::ETag;
+pub use fields::Fields;
 pub use flag_state::FlagState;
-pub use reply::{Response, header_list, json, no_content, not_modified, with_header};
+pub use listing::{audit_page, pagination};
+pub use reply::{Response, header_list, json, moved, no_content, not_modified, with_header};
 pub use request::Request;
-pub use route::{ENDPOINTS, Endpoint, Match, find};
+pub(crate) use route::PREFIX;
+pub use route::{ENDPOINTS, Endpoint, Match, Parameters, decoded, find};
 pub use serve::answer;
+pub use settings::{fractional, parse_settings};
+
+pub use crate::id::unique_id;
+use lambda_http::http::StatusCode;
 
 use crate::service::{Reading, Source};
 use crate::telemetry::CacheOutcome;
@@ -38,6 +48,21 @@ pub fn with_cache_headers(response: Response, reading: &Reading) -> Response {
     let response = with_header(response, "x-cache-hit", hit);
     let response = with_header(response, "x-cache-source", source);
     with_header(response, "cache-control", "private, no-cache")
+}
+
+/// Tags an answer. When it depends on the time as well, its own content makes the tag, and a caller who
+/// has that content is told so instead.
+#[must_use]
+pub fn tagged(response: Response, tag: &ETag, by_time: bool, request: &Request) -> Response {
+    if !by_time || response.status() != StatusCode::OK {
+        return with_header(response, "etag", tag.as_str());
+    }
+    let tag = tag.with_body(response.body());
+    if request.has(&tag) {
+        not_modified(&tag)
+    } else {
+        with_header(response, "etag", tag.as_str())
+    }
 }
 
 /// Adds what every answer to a change says: whether Redis could be told, where there is one.

@@ -42,6 +42,14 @@ pub fn not_modified(tag: &ETag) -> Response {
     with_header(response, "etag", tag.as_str())
 }
 
+/// 308: the same request, method and body included, at this path.
+#[must_use]
+pub fn moved(path: &str) -> Response {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    with_header(response, "location", path)
+}
+
 /// Adds a header. A value that no header can hold is left out.
 #[must_use]
 pub fn with_header(mut response: Response, name: &'static str, value: &str) -> Response {
@@ -92,6 +100,10 @@ pub(super) fn error_reply(error: &Error) -> Response {
         Error::Conflict(why) => json(
             StatusCode::CONFLICT,
             &json!({ "error": "CONFLICT", "message": why }),
+        ),
+        Error::InvalidState(why) => json(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "INVALID_STATE", "message": why }),
         ),
         Error::Changed => json(
             StatusCode::PRECONDITION_FAILED,

@@ -6,12 +6,22 @@ use lambda_http::{RequestExt, http::header};
 use pennon_eval::{FlagKey, UserId};
 
 use super::etag::ETag;
-use super::route::{self, Match};
+use super::route::{self, Endpoint, Match};
+use crate::app::App;
 use crate::auth::{Admin, Claims};
 use crate::config::AuthConfig;
 use crate::environment::Environment;
-use crate::error::Error;
+use crate::error::{Complaints, Error};
+use crate::ofrep::{Place, VouchedKey};
 use crate::service::{Expected, Scope};
+use crate::store::Page;
+
+/// What the service before Pennon gave to who did not say.
+const DEFAULT_PAGE_SIZE: u32 = 50;
+/// A page of this many overrides or flags stays far below the 6 MB that Lambda can answer with.
+const LARGEST_PAGE_SIZE: u32 = 1_000;
+/// Far behind the end of every list, and small enough to be counted with.
+const LAST_PAGE: u32 = 1_000_000;
 
 /// A request to one of the routes.
 pub struct Request {
@@ -42,10 +52,34 @@ impl Request {
         &self.scope
     }
 
+    /// `GET`, `POST`, …
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.inner.method().as_str()
+    }
+
     /// The path as it was asked for, percent-encoded.
     #[must_use]
     pub fn path(&self) -> &str {
         self.inner.uri().path()
+    }
+
+    /// The route that was asked for.
+    #[must_use]
+    pub fn route(&self) -> Option<&'static Endpoint> {
+        match route::find(self.inner.method().as_str(), self.path()) {
+            Match::Found(endpoint, _) => Some(endpoint),
+            Match::UnknownAdmin | Match::Unknown => None,
+        }
+    }
+
+    /// What stands in the path in the place of this brace, decoded; empty when nothing does.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> &str {
+        let parameters = self.inner.path_parameters_ref();
+        parameters
+            .and_then(|parameters| parameters.first(name))
+            .unwrap_or_default()
     }
 
     /// The `{flagKey}` of the path.
@@ -53,14 +87,107 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] when it cannot be a flag key.
     pub fn flag_key(&self) -> Result<FlagKey, Error> {
-        let parameters = self.inner.path_parameters_ref();
-        let text = parameters
-            .and_then(|parameters| parameters.first("flagKey"))
-            .unwrap_or_default();
-        let key = FlagKey::parse(text)
+        let key = FlagKey::parse(self.parameter("flagKey"))
             .map_err(|error| Error::invalid_field("flagKey", error.to_string()))?;
         self.scope.trace.flag_key(key.as_str());
         Ok(key)
+    }
+
+    /// The flag that an evaluation asks for: any text, since what cannot be a key is not found. Where
+    /// no gateway has taken it out of the path, it is taken out here.
+    #[must_use]
+    pub fn asked_flag(&self) -> String {
+        match self.parameter("flagKey") {
+            "" => Place::of(self.path())
+                .and_then(|place| place.key().map(str::to_owned))
+                .unwrap_or_default(),
+            key => key.to_owned(),
+        }
+    }
+
+    /// A whole number of the query, within a range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is something else.
+    pub fn whole_number(
+        &self,
+        name: &str,
+        default: u32,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<u32, Error> {
+        match self.query(name) {
+            None | Some("") => Ok(default),
+            Some(text) => match text.parse() {
+                Ok(number) if range.contains(&number) => Ok(number),
+                Ok(_) | Err(_) => {
+                    let (least, most) = (range.start(), range.end());
+                    let complaint = format!("Expected a whole number from {least} to {most}");
+                    Err(Error::invalid_field(name, complaint))
+                }
+            },
+        }
+    }
+
+    /// `?environment=`, when the request has one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is no environment name.
+    pub fn named_environment(&self) -> Result<Option<Environment>, Error> {
+        match self.query("environment") {
+            None | Some("") => Ok(None),
+            Some(text) => Environment::parse(text)
+                .map(Some)
+                .map_err(|error| Error::invalid_field("environment", error.to_string())),
+        }
+    }
+
+    /// The `{environment}` of the path.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is no environment name.
+    pub fn environment_in_path(&self) -> Result<Environment, Error> {
+        Environment::parse(self.parameter("environment"))
+            .map_err(|error| Error::invalid_field("environment", error.to_string()))
+    }
+
+    /// `?page=` and `?pageSize=`, or the first fifty.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when one is no whole number in its range.
+    pub fn page(&self) -> Result<Page, Error> {
+        let mut complaints = Complaints::default();
+        let mut number = |name: &str, default: u32, most: u32| match self.query(name) {
+            None | Some("") => default,
+            Some(text) => match text.parse() {
+                Ok(number) if (1..=most).contains(&number) => number,
+                Ok(_) | Err(_) => {
+                    let complaint = format!("Expected a whole number from 1 to {most}");
+                    complaints.add(name, complaint);
+                    default
+                }
+            },
+        };
+        let page = Page {
+            number: number("page", 1, LAST_PAGE),
+            size: number("pageSize", DEFAULT_PAGE_SIZE, LARGEST_PAGE_SIZE),
+        };
+        if complaints.is_empty() {
+            Ok(page)
+        } else {
+            Err(Error::Invalid(complaints))
+        }
+    }
+
+    /// A switch in the query: `true`, or `false` as when it is absent.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is neither.
+    pub fn switch(&self, name: &str) -> Result<bool, Error> {
+        match self.query(name) {
+            None | Some("" | "false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Error::invalid_field(name, "Expected true or false")),
+        }
     }
 
     /// `?environment=`, or production.
@@ -68,22 +195,24 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] when it is no environment name.
     pub fn environment(&self) -> Result<Environment, Error> {
-        match self.query("environment") {
-            None | Some("") => Ok(Environment::production()),
-            Some(text) => Environment::parse(text)
-                .map_err(|error| Error::invalid_field("environment", error.to_string())),
-        }
+        let named = self.named_environment()?;
+        Ok(named.unwrap_or_else(Environment::production))
     }
 
-    /// Who asks: the subject of a verified token, else `?userId=` where that is believed, else
-    /// nobody.
-    #[must_use]
-    pub fn user(&self, config: &AuthConfig) -> Option<UserId> {
-        let verified = self.claims.as_ref().and_then(Claims::user);
-        if verified.is_some() || !config.trust_user_id_parameter {
-            return verified;
+    /// Who asks: the subject of a token that the gateway or this function has verified, else
+    /// `?userId=` where that is believed, else nobody. The issuer is asked for its keys when the
+    /// first token comes.
+    pub async fn user(&self, app: &App) -> Option<UserId> {
+        let mut user = self.claims.as_ref().and_then(Claims::user);
+        if user.is_none()
+            && let (Some(tokens), Some(token)) = (&app.tokens, self.bearer_token())
+        {
+            user = tokens.user(token).await;
         }
-        UserId::parse(self.query("userId")?)
+        if user.is_none() && app.config.auth.trust_user_id_parameter {
+            user = UserId::parse(self.query("userId")?);
+        }
+        user
     }
 
     /// Proof that an admin asks.
@@ -141,13 +270,47 @@ impl Request {
         }
     }
 
+    /// The local server's word for the key of the request.
+    pub(crate) fn vouched_key(&self) -> Option<VouchedKey> {
+        self.inner.extensions().get::<VouchedKey>().copied()
+    }
+
+    /// Where this request should go instead, when it asks for an evaluation by a path with empty
+    /// segments, as a base URL with a slash at its end makes them.
+    #[must_use]
+    pub fn moved_to(&self) -> Option<String> {
+        match Place::of(self.path())? {
+            Place::Bulk | Place::Single(_) => {}
+            Place::Unknown => return None,
+        }
+        let plain = Place::without_empty_segments(self.path())?;
+        Some(match self.inner.uri().query() {
+            Some(query) => format!("{plain}?{query}"),
+            None => plain,
+        })
+    }
+
+    /// A header, if it is there and is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.inner.headers().get(name)?.to_str().ok()
+    }
+
     /// The body as bytes.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         self.inner.body().as_ref()
     }
 
-    fn query(&self, name: &str) -> Option<&str> {
+    fn bearer_token(&self) -> Option<&str> {
+        let value = self.inner.headers().get(header::AUTHORIZATION)?;
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    }
+
+    /// A parameter of the query, decoded.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<&str> {
         self.inner
             .query_string_parameters_ref()
             .and_then(|parameters| parameters.first(name))

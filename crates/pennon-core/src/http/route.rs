@@ -1,5 +1,7 @@
 //! Every route: the table that the local server serves, and that the template is checked against.
 
+use crate::ofrep::Place;
+
 /// One route, and the function that answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
@@ -14,17 +16,83 @@ pub struct Endpoint {
 }
 
 /// Every route.
-pub const ENDPOINTS: [Endpoint; 7] = [
+pub const ENDPOINTS: [Endpoint; 35] = [
     Endpoint::public("GET", "/api/config/flags", "list-flags"),
     Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag"),
     Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag"),
     Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag"),
+    Endpoint::admin("GET", "/api/admin/flags", "manage-flags"),
+    Endpoint::admin("POST", "/api/admin/flags", "manage-flags"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}", "manage-flags"),
+    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}", "manage-flags"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/users", "overrides"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/users", "overrides"),
+    Endpoint::admin(
+        "DELETE",
+        "/api/admin/flags/{flagKey}/users/{userId}",
+        "overrides",
+    ),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/schedule", "schedules"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/schedule", "schedules"),
+    Endpoint::admin(
+        "DELETE",
+        "/api/admin/flags/{flagKey}/schedule/{id}",
+        "schedules",
+    ),
+    Endpoint::admin("GET", "/api/admin/environments", "manage-environments"),
+    Endpoint::admin("POST", "/api/admin/environments", "manage-environments"),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/environments/{environment}/settings",
+        "manage-environments",
+    ),
+    Endpoint::admin(
+        "PUT",
+        "/api/admin/environments/{environment}/settings",
+        "manage-environments",
+    ),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/environments/{environment}/export",
+        "manage-environments",
+    ),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/environments/{environment}/import",
+        "manage-environments",
+    ),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/environments/{environment}/purge",
+        "manage-environments",
+    ),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/environments/{environment}/audit",
+        "manage-environments",
+    ),
+    Endpoint::admin("GET", "/api/admin/flags/stale", "report-usage"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/usage", "report-usage"),
+    Endpoint::admin("POST", "/api/admin/keys", "manage-keys"),
+    Endpoint::admin("GET", "/api/admin/keys", "manage-keys"),
+    Endpoint::admin("DELETE", "/api/admin/keys/{keyId}", "manage-keys"),
+    // Whoever has an API key.
+    Endpoint::public("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags"),
+    Endpoint::public(
+        "POST",
+        "/ofrep/v1/evaluate/flags/{flagKey}",
+        "evaluate-flag",
+    ),
     Endpoint::public("GET", "/health", "health"),
     Endpoint::public("GET", "/health/live", "health"),
     Endpoint::public("GET", "/health/ready", "health"),
 ];
 
-const PREFIX: &str = "/api";
+/// What the canonical path of a route begins with, or does not.
+pub(crate) const PREFIX: &str = "/api";
 
 impl Endpoint {
     const fn public(method: &'static str, path: &'static str, function: &'static str) -> Self {
@@ -45,6 +113,13 @@ impl Endpoint {
         }
     }
 
+    /// What the route calls the segment in braces.
+    #[must_use]
+    pub fn parameter(&self) -> &'static str {
+        let inner = self.path.split_once('{').map_or("", |(_, rest)| rest);
+        inner.split_once('}').map_or("", |(name, _)| name)
+    }
+
     /// The same route with or without the `/api` prefix. Both are served: the proxy before the old
     /// service stripped it.
     #[must_use]
@@ -56,11 +131,21 @@ impl Endpoint {
     }
 }
 
+/// A segment of a path as text. What does not decode to UTF-8 stays as it is, and names nothing.
+#[must_use]
+pub fn decoded(segment: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+    decoded.map_or_else(|_| segment.to_owned(), std::borrow::Cow::into_owned)
+}
+/// What stands in a path in the place of each brace, under the name in the brace and still
+/// percent-encoded.
+pub type Parameters = Vec<(&'static str, String)>;
+
 /// What a path leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Match {
-    /// A route, and what stands in the place of its braces, still percent-encoded.
-    Found(&'static Endpoint, Option<String>),
+    /// A route, and what stands in the place of its braces.
+    Found(&'static Endpoint, Parameters),
     /// Nothing that exists, in a place where only admins may look.
     UnknownAdmin,
     /// Nothing that exists.
@@ -75,14 +160,15 @@ pub fn find(method: &str, path: &str) -> Match {
     } else if let Some(health) = path.strip_prefix("/api/health") {
         format!("/health{health}")
     } else {
-        path.to_owned()
+        Place::canonical(path).unwrap_or_else(|| path.to_owned())
     };
-    for endpoint in &ENDPOINTS {
-        if endpoint.method == method
-            && let Some(parameter) = fits(endpoint.path, &canonical)
-        {
-            return Match::Found(endpoint, parameter);
-        }
+    // A path that is written out beats one with a brace in its place.
+    let fitting = ENDPOINTS
+        .iter()
+        .filter(|endpoint| endpoint.method == method)
+        .filter_map(|endpoint| Some((endpoint, fits(endpoint.path, &canonical)?)));
+    if let Some((endpoint, parameters)) = fitting.min_by_key(|(_, parameters)| parameters.len()) {
+        return Match::Found(endpoint, parameters);
     }
     if canonical.starts_with("/api/admin/") {
         Match::UnknownAdmin
@@ -91,25 +177,27 @@ pub fn find(method: &str, path: &str) -> Match {
     }
 }
 
-/// `Some` with the parameter, if there is one, when the path has the template's form.
-#[expect(
-    clippy::option_option,
-    reason = "whether it fits, and whether it has a parameter"
-)]
-fn fits(template: &str, path: &str) -> Option<Option<String>> {
-    let mut parameter = None;
+/// What stands in the place of the braces, when the path has the template's form.
+fn fits(template: &'static str, path: &str) -> Option<Parameters> {
+    let mut parameters = Parameters::new();
     let mut wanted = template.split('/');
     let mut given = path.split('/');
     loop {
         match (wanted.next(), given.next()) {
-            (None, None) => return Some(parameter),
-            (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => {
-                parameter = Some(given.to_owned());
-            }
-            (Some(wanted), Some(given)) if wanted == given => {}
-            (Some(_) | None, Some(_)) | (Some(_), None) => return None,
+            (None, None) => return Some(parameters),
+            (Some(wanted), Some(given)) => match brace(wanted) {
+                Some(name) if !given.is_empty() => parameters.push((name, given.to_owned())),
+                None if wanted == given => {}
+                Some(_) | None => return None,
+            },
+            (Some(_), None) | (None, Some(_)) => return None,
         }
     }
+}
+
+/// The name in a brace.
+fn brace(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
 }
 
 #[cfg(test)]
@@ -127,7 +215,11 @@ mod tests {
     fn every_route_is_found_with_and_without_its_prefix() {
         for endpoint in &ENDPOINTS {
             for path in [endpoint.path.to_owned(), endpoint.other_path()] {
-                let path = path.replace("{flagKey}", "a%2Fb");
+                let path = path
+                    .replace("{flagKey}", "a%2Fb")
+                    .replace("{userId}", "u")
+                    .replace("{id}", "i")
+                    .replace("{environment}", "staging");
                 assert_eq!(
                     function(endpoint.method, &path),
                     Some(endpoint.function),
@@ -137,7 +229,16 @@ mod tests {
         }
         assert_eq!(
             find("GET", "/config/flags/a%2Fb"),
-            Match::Found(&ENDPOINTS[1], Some("a%2Fb".to_owned()))
+            Match::Found(&ENDPOINTS[1], vec![("flagKey", "a%2Fb".to_owned())])
+        );
+        let Match::Found(endpoint, parameters) = find("DELETE", "/admin/flags/a/users/u%201")
+        else {
+            panic!("a route");
+        };
+        assert_eq!(endpoint.function, "overrides");
+        assert_eq!(
+            parameters,
+            [("flagKey", "a".to_owned()), ("userId", "u%201".to_owned())]
         );
     }
 
@@ -155,7 +256,11 @@ mod tests {
         ] {
             assert_eq!(find(method, path), Match::Unknown, "{method} {path}");
         }
-        for path in ["/api/admin/flags/a", "/admin/anything"] {
+        for path in [
+            "/api/admin/flags/a/b",
+            "/admin/anything",
+            "/admin/flags//users",
+        ] {
             assert_eq!(find("GET", path), Match::UnknownAdmin, "{path}");
         }
     }

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use lambda_http::RequestExt;
@@ -14,6 +15,7 @@ use super::request::Request;
 use crate::app::App;
 use crate::error::Error;
 use crate::id::unique_id;
+use crate::ofrep::{self, Place};
 use crate::service::Scope;
 use crate::telemetry::RequestLine;
 
@@ -27,19 +29,35 @@ where
     let method = request.method().to_string();
     let path = request.uri().path().to_owned();
     let request_id = request_id(&request);
+    let place = Place::of(&path);
     let request = Request::new(request, scope.clone());
 
-    let handled = AssertUnwindSafe(Box::pin(handle(app.clone(), request)))
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())));
+    let handled = if place.is_some() && method == "OPTIONS" {
+        Ok(ofrep::preflight())
+    } else {
+        AssertUnwindSafe(Box::pin(handle(app.clone(), request)))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))
+    };
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
-        error_reply(&error)
+        match &place {
+            Some(place) => ofrep::error_reply(&error, place),
+            None => error_reply(&error),
+        }
     });
+    let response = match place {
+        Some(_) => ofrep::with_cors(response),
+        None => response,
+    };
 
     let facts = scope.trace.facts();
     let cache = app.service.cache();
+    let evaluations = app
+        .instance
+        .tells_counts()
+        .then(|| app.tally.due(Instant::now()));
     app.instance.write(&RequestLine {
         method: &method,
         path: &path,
@@ -51,6 +69,7 @@ where
         breaker_open: cache.is_some_and(crate::cache::Cache::is_breaker_open),
         cluster: cache.is_some_and(crate::cache::Cache::is_cluster),
         facts: &facts,
+        evaluations: evaluations.flatten(),
     });
     with_header(response, "x-request-id", &request_id)
 }
@@ -64,6 +83,7 @@ fn report(error: &Error, scope: &Scope) {
         Error::FlagNotFound(_) => "flag_not_found",
         Error::NotFound(_) => "not_found",
         Error::Conflict(_) => "conflict",
+        Error::InvalidState(_) => "invalid_state",
         Error::Changed => "precondition_failed",
         Error::StateNotNamed => "precondition_required",
         Error::TooMany { .. } => "rate_limited",

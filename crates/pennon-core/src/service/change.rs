@@ -1,5 +1,6 @@
 //! What every change has in common: a transaction, and the cache told before and after its commit.
 
+use pennon_eval::Flag;
 use serde_json::{Value, json};
 use tracing::error;
 
@@ -74,12 +75,7 @@ impl FlagService {
     ) -> Result<Option<bool>, Error> {
         let Some(cache) = &self.cache else {
             open.commit().await?;
-            // A Redis that this instance should have and has not is one that others may read.
-            if self.has_lost_cache {
-                report_untold(environment, scope);
-                scope.trace.invalidated(false);
-            }
-            return Ok(self.has_lost_cache.then_some(false));
+            return Ok(None);
         };
         let first_half = scope.budget.half();
         let mark = cache.block(environment, &first_half, &scope.trace).await;
@@ -112,6 +108,14 @@ pub(super) fn state_of(record: &FlagRecord) -> Value {
         fields.insert("archived".to_owned(), json!(true));
     }
     state
+}
+
+/// The other way round: the flag, and whether it was archived.
+pub(super) fn flag_in(state: &Value) -> Option<(Flag, bool)> {
+    let archived = state.get("archived") == Some(&Value::Bool(true));
+    let mut flag: Flag = serde_json::from_value(state.clone()).ok()?;
+    flag.overrides.clear();
+    Some((flag, archived))
 }
 
 fn report_untold(environment: &Environment, scope: &Scope) {

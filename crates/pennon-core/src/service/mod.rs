@@ -7,18 +7,31 @@
 
 mod change;
 mod environments;
+mod flags;
+mod import;
+mod keys;
+mod overrides;
 mod read;
 mod reconcile;
+mod schedules;
+mod settings;
 mod shelf;
 mod update;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
+pub use flags::Side;
+pub use import::{Difference, FlagDifference, SettingsDifference};
+pub use keys::NewKey;
+pub use overrides::{NewOverride, override_state};
 pub use reconcile::Reconciled;
+pub use schedules::SchedulesRun;
 pub use update::Change;
+pub use usage::{FlagUsage, Stale, StaleFlag};
 
 use crate::cache::{Budget, Cache};
 use crate::config::Config;
@@ -78,8 +91,6 @@ pub struct Reading {
 /// Answers questions about flags.
 pub struct FlagService {
     cache: Option<Cache>,
-    /// There is a Redis, and this instance cannot have it: its URL could not be had or understood.
-    has_lost_cache: bool,
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<Shelf>>>,
@@ -93,7 +104,6 @@ impl FlagService {
     pub fn new(cache: Option<Cache>, store: Store, config: &Config) -> Self {
         let production = (Environment::production(), Arc::new(Shelf::default()));
         Self {
-            has_lost_cache: cache.is_none() && config.cache.is_configured(),
             cache,
             store,
             max_age: config.snapshot_max_age,

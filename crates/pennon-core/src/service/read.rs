@@ -174,7 +174,7 @@ impl Search<'_> {
                     return self.verify(cache, snapshot.revision, None).await;
                 }
                 Found::Entry(snapshot, lives_for) => {
-                    return Ok(self.shelf.hold_entry(snapshot, lives_for, self.began));
+                    return Ok(self.shelf.hold_entry(*snapshot, lives_for, self.began));
                 }
                 Found::Lease(lease) => return self.load_and_fill(cache, lease).await,
                 Found::Busy if Instant::now() + wait < patience => {
@@ -233,7 +233,7 @@ impl Search<'_> {
             verdict @ (Ok(_) | Err(Error::Unavailable(_))) => match self.entry(cache).await {
                 Found::Entry(snapshot, lives_for) => Ok(Reading {
                     source: Source::Stale,
-                    ..self.shelf.hold_entry(snapshot, lives_for, self.began)
+                    ..self.shelf.hold_entry(*snapshot, lives_for, self.began)
                 }),
                 Found::Lease(_)
                 | Found::Busy

@@ -36,7 +36,7 @@ impl FlagService {
             let scope = Scope::begin(budget);
             done.environments += 1;
             let cached = cache
-                .revision(&environment, &scope.budget, &scope.trace)
+                .revision_at_primary(&environment, &scope.budget, &scope.trace)
                 .await;
             match cached {
                 Lookup::Hit(revision) if revision == current => continue,
@@ -62,7 +62,13 @@ impl FlagService {
                 }
             }
             self.read(&environment, &scope).await?;
-            done.warmed += 1;
+            // Somebody who commits right now keeps everyone from filling.
+            let filled = cache
+                .revision_at_primary(&environment, &scope.budget, &scope.trace)
+                .await;
+            if matches!(filled, Lookup::Hit(_)) {
+                done.warmed += 1;
+            }
         }
         Ok(done)
     }

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 /// Every step, in order. A step that has run anywhere is never edited.
-const STEPS: [(i32, &str, &str); 3] = [
+const STEPS: [(i32, &str, &str); 4] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -18,6 +18,7 @@ const STEPS: [(i32, &str, &str); 3] = [
         "management",
         include_str!("migrations/0003_management.sql"),
     ),
+    (4, "counting", include_str!("migrations/0004_counting.sql")),
 ];
 
 /// Two migrations at once would trip over each other; this names the lock they queue at. The number

@@ -11,7 +11,8 @@ mod postgres_url;
 mod record;
 mod transaction;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use pennon_eval::FlagKey;
 
@@ -19,11 +20,13 @@ pub use embedded::EmbeddedStore;
 pub use postgres::PostgresStore;
 pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use record::{
-    Action, AuditEntry, EnvironmentRecord, FlagQuery, FlagRecord, FlagRecords, KeyRecord,
-    OverrideRecord, Page, Paged, SettingsRecord,
+    Action, AuditEntry, DayCount, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord,
+    FlagRecords, KeyRecord, OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus,
+    SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 
+use crate::counts::Counts;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{Revision, Snapshot};
@@ -137,6 +140,55 @@ impl Store {
         id: i64,
     ) -> Result<Option<AuditEntry>, Error> {
         ask!(self, store => store.find_audit(environment, key, id))
+    }
+
+    /// The API keys of an environment, revoked ones included, newest first.
+    pub async fn list_keys(&self, environment: &Environment) -> Result<Vec<KeyRecord>, Error> {
+        ask!(self, store => store.list_keys(environment))
+    }
+
+    /// Adds evaluations that happened until then. A batch that was added before adds nothing, and the
+    /// answer is no.
+    pub async fn count(
+        &self,
+        batch: &str,
+        counts: &Counts,
+        until: SystemTime,
+    ) -> Result<bool, Error> {
+        ask!(self, store => store.count(batch, counts, until))
+    }
+
+    /// How often, and when last, the flags of an environment were evaluated. A flag that never was is
+    /// left out.
+    pub async fn usage(
+        &self,
+        environment: &Environment,
+    ) -> Result<BTreeMap<FlagKey, Usage>, Error> {
+        ask!(self, store => store.usage(environment))
+    }
+
+    /// How often each variant of a flag was given, by day, newest first, for so many days.
+    pub async fn day_counts(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        days: u32,
+    ) -> Result<Vec<DayCount>, Error> {
+        ask!(self, store => store.day_counts(environment, key, days))
+    }
+
+    /// The schedules of a flag by the time they are for; `None` when there is no such flag in use.
+    pub async fn list_schedules(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
+        ask!(self, store => store.list_schedules(environment, key))
+    }
+
+    /// Schedules that are to be made now, at most so many, the oldest first.
+    pub async fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
+        ask!(self, store => store.due_schedules(most))
     }
 
     /// Begins to change an environment, on behalf of that actor.

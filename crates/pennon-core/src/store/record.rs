@@ -85,6 +85,119 @@ pub struct KeyRecord {
     pub revoked_at: Option<SystemTime>,
 }
 
+/// How a flag is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// When somebody last got a value of it.
+    pub last_evaluated_at: Option<SystemTime>,
+    /// How often, as long as anybody counts.
+    pub evaluations: u64,
+}
+
+/// How often a variant of a flag was given on one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayCount {
+    /// `YYYY-MM-DD`, in UTC.
+    pub day: String,
+    /// The variant; empty for the code's own default.
+    pub variant: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A change that is to be made later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleRecord {
+    /// Names it.
+    pub id: String,
+    /// Of which flag.
+    pub flag_key: FlagKey,
+    /// When it is to be made.
+    #[serde(with = "crate::timestamp::required")]
+    pub scheduled_at: SystemTime,
+    /// What has become of it.
+    pub status: ScheduleStatus,
+    /// `enabled`, `rolloutPercentage` or both.
+    pub updates: Value,
+    /// When it was made.
+    #[serde(default, with = "crate::timestamp::optional")]
+    pub applied_at: Option<SystemTime>,
+    /// Why it has failed for good.
+    #[serde(default)]
+    pub error_message: Option<String>,
+    /// The admin who planned it.
+    #[serde(default)]
+    pub created_by: Option<String>,
+    /// The admin who called it off.
+    #[serde(default)]
+    pub cancelled_by: Option<String>,
+    /// When that was.
+    #[serde(default, with = "crate::timestamp::optional")]
+    pub cancelled_at: Option<SystemTime>,
+    /// When it was planned.
+    #[serde(default, with = "crate::timestamp::optional")]
+    pub created_at: Option<SystemTime>,
+    /// How often it was tried again.
+    #[serde(default)]
+    pub retry_count: i32,
+    /// How often it may be.
+    #[serde(default)]
+    pub max_retries: i32,
+    /// When it is tried again.
+    #[serde(default, with = "crate::timestamp::optional")]
+    pub next_retry_at: Option<SystemTime>,
+    /// Why it has failed last.
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+/// What has become of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleStatus {
+    /// Nothing yet.
+    Pending,
+    /// It was made.
+    Applied,
+    /// It could not be made.
+    Failed,
+    /// It was called off.
+    Cancelled,
+}
+
+impl ScheduleRecord {
+    /// Whether it may still be made. The service before Pennon calls one failed that it will try again.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self.status {
+            ScheduleStatus::Pending => true,
+            ScheduleStatus::Failed => {
+                self.next_retry_at.is_some() && self.retry_count < self.max_retries
+            }
+            ScheduleStatus::Applied | ScheduleStatus::Cancelled => false,
+        }
+    }
+
+    /// Whether it is to be made now.
+    #[must_use]
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        let from = self.next_retry_at.unwrap_or(self.scheduled_at);
+        self.is_open() && self.scheduled_at <= now && from <= now
+    }
+}
+
+/// Where a schedule is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueSchedule {
+    /// The environment of its flag.
+    pub environment: Environment,
+    /// Its flag.
+    pub key: FlagKey,
+    /// Its name.
+    pub id: String,
+}
+
 /// What an admin can do, as the audit names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {

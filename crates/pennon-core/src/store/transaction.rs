@@ -3,15 +3,17 @@
 //! Rows that are read here stay locked until the end, so what was decided on them still holds when
 //! it is committed. Dropping a transaction takes everything back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pennon_eval::{Flag, FlagKey, Settings};
 use serde_json::Value;
 
-use super::record::{Action, FlagRecord, FlagRecords, OverrideRecord, SettingsRecord};
+use super::record::{
+    Action, FlagRecord, FlagRecords, KeyRecord, OverrideRecord, ScheduleRecord, SettingsRecord,
+};
 use super::{embedded, postgres};
 use crate::error::Error;
-use crate::snapshot::Revision;
+use crate::snapshot::{KeyKind, Revision};
 
 /// Changes that are made and not committed.
 pub enum Transaction {
@@ -123,6 +125,59 @@ impl Transaction {
     /// Raises the environment's revision, so that nobody takes what he has for current.
     pub async fn raise_revision(&mut self) -> Result<(), Error> {
         ask!(self, open => open.raise_revision())
+    }
+
+    /// All API keys, revoked ones included.
+    pub async fn keys(&mut self) -> Result<Vec<KeyRecord>, Error> {
+        ask!(self, open => open.keys())
+    }
+
+    /// Adds a key by its hash.
+    pub async fn insert_key(
+        &mut self,
+        hash: &str,
+        kind: KeyKind,
+        name: &str,
+    ) -> Result<KeyRecord, Error> {
+        ask!(self, open => open.insert_key(hash, kind, name))
+    }
+
+    /// Revokes a key. [`Error::NotFound`] when it is not there, or revoked.
+    pub async fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
+        ask!(self, open => open.revoke_key(id))
+    }
+
+    /// Plans a change of a flag that is there.
+    pub async fn insert_schedule(
+        &mut self,
+        key: &FlagKey,
+        at: SystemTime,
+        updates: &Value,
+    ) -> Result<ScheduleRecord, Error> {
+        ask!(self, open => open.insert_schedule(key, at, updates))
+    }
+
+    /// A schedule of a flag. Nobody else changes it until the end.
+    pub async fn schedule(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<Option<ScheduleRecord>, Error> {
+        ask!(self, open => open.schedule(key, id))
+    }
+
+    /// The same, but nothing when somebody else has it in hand.
+    pub async fn claim_schedule(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<Option<ScheduleRecord>, Error> {
+        ask!(self, open => open.claim_schedule(key, id))
+    }
+
+    /// Writes down what has become of a schedule.
+    pub async fn write_schedule(&mut self, schedule: &ScheduleRecord) -> Result<(), Error> {
+        ask!(self, open => open.write_schedule(schedule))
     }
 
     /// Writes into the audit what this transaction does.

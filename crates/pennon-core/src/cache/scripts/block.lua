@@ -3,13 +3,19 @@
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- An attempt that was taken for lost and arrives after all, when its writer is done: nothing to do.
+if redis.call('TYPE', key)['ok'] == 'hash' then
+  local done = tonumber(redis.call('HGET', key, '__d:' .. ARGV[1]) or 0)
+  if done > now then return 1 end
+end
 local marks = {'__b:' .. ARGV[1], tostring(now + tonumber(ARGV[2]))}
 local last = now + tonumber(ARGV[2])
 if redis.call('TYPE', key)['ok'] == 'hash' then
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
     local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
-    if string.sub(name, 1, 4) == '__b:' and name ~= marks[1] and deadline > now then
+    local kind = string.sub(name, 1, 4)
+    if (kind == '__b:' or kind == '__d:') and name ~= marks[1] and deadline > now then
       marks[#marks + 1] = name
       marks[#marks + 1] = fields[i + 1]
       last = math.max(last, deadline)

@@ -7,10 +7,19 @@ local deadline = tonumber(redis.call('HGET', key, '__l:' .. ARGV[1]) or 0)
 local clock = redis.call('TIME')
 if deadline <= clock[1] * 1000 + math.floor(clock[2] / 1000) then return 0 end
 
+local done = {}
+local fields = redis.call('HGETALL', key)
+for i = 1, #fields, 2 do
+  if string.sub(fields[i], 1, 4) == '__d:' then
+    done[#done + 1] = fields[i]
+    done[#done + 1] = fields[i + 1]
+  end
+end
 redis.call('DEL', key)
 -- Lua's stack limits unpack to some 8,000 values.
 for first = 3, #ARGV, 4000 do
   redis.call('HSET', key, unpack(ARGV, first, math.min(first + 3999, #ARGV)))
 end
+if #done > 0 then redis.call('HSET', key, unpack(done)) end
 redis.call('PEXPIRE', key, ARGV[2])
 return 1

@@ -1,5 +1,7 @@
 -- Everything an entry holds; or, when there is none, the right to fill it.
--- KEYS[1] the environment's hash. ARGV: lease id, lease ms, head start of a filler ms.
+-- KEYS[1] the environment's hash. ARGV: lease id, lease ms, head start of a filler ms, reader id.
+-- A reader whose reply was lost asks again under another lease id and the same reader id: its own head
+-- start does not keep it out.
 -- Answers {'entry', ttl ms, {field, value, ...}}, {'lease', id}, {'busy'}, {'blocked'} or {'full'}.
 local key = KEYS[1]
 local kind = redis.call('TYPE', key)['ok']
@@ -18,13 +20,16 @@ local standing = 0
 if kind == 'hash' then
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
-    if deadline <= now then
+    local name = fields[i]
+    local deadline, owner = string.match(fields[i + 1], '^(%d+) ?(.*)$')
+    if (tonumber(deadline) or 0) <= now then
       redis.pcall('HDEL', key, name)
     elseif string.sub(name, 1, 4) == '__b:' then
       return {'blocked'}
+    elseif string.sub(name, 1, 4) == '__d:' then
+      -- A writer that is done: nothing to wait for.
     elseif name == '__head' then
-      return {'busy'}
+      if owner ~= ARGV[4] then return {'busy'} end
     else
       standing = standing + 1
     end
@@ -37,7 +42,7 @@ end
 if standing >= 64 then return {'busy'} end
 
 local lease_until = now + tonumber(ARGV[2])
-local noted = redis.pcall('HSET', key, '__l:' .. ARGV[1], lease_until, '__head', now + tonumber(ARGV[3]))
+local noted = redis.pcall('HSET', key, '__l:' .. ARGV[1], lease_until, '__head', (now + tonumber(ARGV[3])) .. ' ' .. ARGV[4])
 if type(noted) == 'table' and noted['err'] then return {'full'} end
 if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
 return {'lease', ARGV[1]}

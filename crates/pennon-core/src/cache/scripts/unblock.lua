@@ -1,5 +1,6 @@
--- After a commit: drops whatever is there but the marks of other writers.
--- KEYS[1] the environment's hash. ARGV: writer id. Answers 1.
+-- After a commit: drops whatever is there but the marks of other writers. Where attempts to set this
+-- writer's mark may still be on their way, notes that they come too late.
+-- KEYS[1] the environment's hash. ARGV: writer id, how long to note that it is done ms. Answers 1.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -9,12 +10,19 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
     local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
-    if string.sub(name, 1, 4) == '__b:' and name ~= '__b:' .. ARGV[1] and deadline > now then
+    local kind = string.sub(name, 1, 4)
+    if (kind == '__b:' or kind == '__d:') and name ~= '__b:' .. ARGV[1] and deadline > now then
       marks[#marks + 1] = name
       marks[#marks + 1] = fields[i + 1]
       last = math.max(last, deadline)
     end
   end
+end
+local done = tonumber(ARGV[2])
+if done > 0 then
+  marks[#marks + 1] = '__d:' .. ARGV[1]
+  marks[#marks + 1] = tostring(now + done)
+  last = math.max(last, now + done)
 end
 redis.call('DEL', key)
 if #marks > 0 then

@@ -10,7 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::store::record::{AuditEntry, FlagRecord, KeyRecord, OverrideRecord};
+use crate::store::record::{AuditEntry, FlagRecord, KeyRecord, OverrideRecord, ScheduleRecord};
 
 /// Under this name stands what only the service writes.
 const BESIDE: &str = "$pennon";
@@ -41,6 +41,8 @@ pub(super) struct Beside {
     /// Of overrides, what evaluation does not need, by flag and user.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) overrides: BTreeMap<FlagKey, BTreeMap<String, OverrideNote>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) schedules: Vec<ScheduleRecord>,
     /// Oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) audit: Vec<AuditEntry>,

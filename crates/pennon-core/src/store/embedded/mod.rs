@@ -4,6 +4,8 @@
 //! is written whole, beside itself first, so a crash leaves the old file or the new one.
 
 mod contents;
+mod counts;
+mod keys;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -17,13 +19,14 @@ pub(super) use transaction::Transaction;
 
 use super::Fresh;
 use super::record::{
-    AuditEntry, EnvironmentRecord, FlagQuery, FlagRecord, OverrideRecord, Page, Paged,
-    SettingsRecord,
+    AuditEntry, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord, OverrideRecord, Page, Paged,
+    ScheduleRecord, SettingsRecord,
 };
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot};
 use contents::Contents;
+use counts::Counted;
 
 /// A store in memory, kept in a file.
 #[derive(Clone)]
@@ -40,6 +43,7 @@ struct Inner {
     revision: Revision,
     /// What the file looked like when it was last read or written.
     seen: Option<Stamp>,
+    counted: Counted,
 }
 
 /// Enough of a file's metadata to notice an edit.
@@ -60,6 +64,7 @@ impl EmbeddedStore {
             contents: Contents::default(),
             revision: Revision::NONE,
             seen: None,
+            counted: Counted::default(),
             path,
         };
         if inner.path.exists() {
@@ -218,6 +223,46 @@ impl EmbeddedStore {
         let found =
             audit.find(|entry| entry.id == id && entry.flag_key.as_deref() == Some(key.as_str()));
         Ok(found.cloned())
+    }
+
+    pub(super) fn list_schedules(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
+        let inner = self.current()?;
+        let name = environment.as_str();
+        let flag = inner.contents.flag(name, key);
+        if flag.is_none_or(|flag| flag.archived_at.is_some()) {
+            return Ok(None);
+        }
+        let beside = inner.contents.beside.get(name);
+        let mut records: Vec<ScheduleRecord> = beside
+            .into_iter()
+            .flat_map(|beside| &beside.schedules)
+            .filter(|schedule| schedule.flag_key == *key)
+            .cloned()
+            .collect();
+        records.sort_by_key(|schedule| schedule.scheduled_at);
+        Ok(Some(records))
+    }
+
+    pub(super) fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
+        let inner = self.current()?;
+        let now = SystemTime::now();
+        let due = inner.contents.beside.iter().flat_map(|(name, beside)| {
+            let due = beside.schedules.iter().filter(|it| it.is_due(now));
+            due.filter_map(|schedule| {
+                Some(DueSchedule {
+                    environment: Environment::parse(name).ok()?,
+                    key: schedule.flag_key.clone(),
+                    id: schedule.id.clone(),
+                })
+            })
+        });
+        Ok(due
+            .take(usize::try_from(most).unwrap_or(usize::MAX))
+            .collect())
     }
 
     /// The state as the file has it. A file that cannot be read right now, perhaps because an

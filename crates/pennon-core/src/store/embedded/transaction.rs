@@ -7,16 +7,20 @@ use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
 use super::EmbeddedStore;
-use super::contents::{Archived, Contents, OverrideNote, Times, digest_of};
+use super::contents::{Archived, Beside, Contents, OverrideNote, Times, digest_of};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::id::unique_id;
 use crate::snapshot::Revision;
 use crate::store::record::{
-    Action, AuditEntry, FlagRecord, FlagRecords, OverrideRecord, SettingsRecord,
+    Action, AuditEntry, FlagRecord, FlagRecords, OverrideRecord, ScheduleRecord, ScheduleStatus,
+    SettingsRecord,
 };
 
 /// The file keeps this many lines of audit per environment; it is read and written whole.
 const LONGEST_AUDIT: usize = 1_000;
+/// How often a schedule is tried again; the default of the column in the database.
+const MAX_RETRIES: i32 = 3;
 
 /// A copy of the contents, and the right to be the only one who changes them.
 pub struct Transaction {
@@ -124,6 +128,9 @@ impl Transaction {
         beside.archived.remove(key);
         beside.times.remove(key);
         beside.overrides.remove(key);
+        beside
+            .schedules
+            .retain(|schedule| schedule.flag_key != *key);
         Ok(())
     }
 
@@ -238,6 +245,65 @@ impl Transaction {
         Ok(())
     }
 
+    pub(in crate::store) fn insert_schedule(
+        &mut self,
+        key: &FlagKey,
+        at: SystemTime,
+        updates: &Value,
+    ) -> Result<ScheduleRecord, Error> {
+        let schedule = ScheduleRecord {
+            id: unique_id(),
+            flag_key: key.clone(),
+            scheduled_at: at,
+            status: ScheduleStatus::Pending,
+            updates: updates.clone(),
+            applied_at: None,
+            error_message: None,
+            created_by: Some(self.actor.clone()),
+            cancelled_by: None,
+            cancelled_at: None,
+            created_at: Some(SystemTime::now()),
+            retry_count: 0,
+            max_retries: MAX_RETRIES,
+            next_retry_at: None,
+            last_error: None,
+        };
+        let beside = self.contents.beside(self.environment.as_str());
+        beside.schedules.push(schedule.clone());
+        Ok(schedule)
+    }
+
+    pub(in crate::store) fn schedule(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<Option<ScheduleRecord>, Error> {
+        let schedules = &self.contents.beside(self.environment.as_str()).schedules;
+        let found = schedules
+            .iter()
+            .find(|schedule| schedule.id == id && schedule.flag_key == *key);
+        Ok(found.cloned())
+    }
+
+    pub(in crate::store) fn claim_schedule(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<Option<ScheduleRecord>, Error> {
+        self.schedule(key, id)
+    }
+
+    pub(in crate::store) fn write_schedule(
+        &mut self,
+        schedule: &ScheduleRecord,
+    ) -> Result<(), Error> {
+        let schedules = &mut self.contents.beside(self.environment.as_str()).schedules;
+        if let Some(known) = schedules.iter_mut().find(|known| known.id == schedule.id) {
+            known.clone_from(schedule);
+        }
+        Ok(())
+    }
+
     pub(in crate::store) fn note(
         &mut self,
         key: Option<&FlagKey>,
@@ -288,6 +354,15 @@ impl Transaction {
             return Err(Error::Unavailable(error));
         }
         Ok(())
+    }
+
+    pub(super) fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// What the service keeps of the environment beside its flags.
+    pub(super) fn beside(&mut self) -> &mut Beside {
+        self.contents.beside(self.environment.as_str())
     }
 
     fn must_find(&self, key: &FlagKey) -> Result<FlagRecord, Error> {

@@ -3,9 +3,12 @@
 //! in a file per noun.
 
 mod audit;
+mod counts;
 mod environments;
 mod flags;
+mod keys;
 mod overrides;
+mod schedules;
 mod snapshot;
 mod transaction;
 

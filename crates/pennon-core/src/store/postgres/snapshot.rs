@@ -116,6 +116,7 @@ impl PostgresStore {
                     flags: BTreeMap::new(),
                     settings: settings_of(row.get("settings"))?,
                     keys: keys_of(row),
+                    ..Snapshot::empty()
                 });
             }
             // A row with an empty key can be made by SQL only, and no request can ask for it.

@@ -1,0 +1,227 @@
+//! Two signed calls to AWS: invoke a version of a function, and tell CodeDeploy how a check ended.
+//!
+//! Two SDKs for two requests would more than double what is compiled and shipped; the signature is
+//! made by the crate that the SDKs use.
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use crate::config::process_environment;
+use crate::https::{Answer, Https};
+use crate::tls::Authorities;
+
+/// A report, answer included.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// AWS, as the role of this function.
+pub struct Aws {
+    https: Https,
+    region: String,
+    credentials: Credentials,
+}
+
+/// A published version of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionVersion {
+    name: String,
+    version: String,
+}
+
+impl FunctionVersion {
+    /// Takes `arn:…:lambda:<region>:<account>:function:<name>:<version>` apart. An ARN without a
+    /// version names whatever code is newest, which is not what a deployment moves traffic to.
+    #[must_use]
+    pub fn parse(arn: &str) -> Option<Self> {
+        let parts: Vec<&str> = arn.split(':').collect();
+        let ["arn", _, "lambda", _, _, "function", name, version] = parts.as_slice() else {
+            return None;
+        };
+        let name_is_plain = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+        (name_is_plain && is_number).then(|| Self {
+            name: (*name).to_owned(),
+            version: (*version).to_owned(),
+        })
+    }
+}
+
+impl Aws {
+    /// With what Lambda puts into a function's environment.
+    ///
+    /// # Errors
+    /// A sentence for the log when something is missing.
+    pub fn from_process() -> Result<Self, String> {
+        let need =
+            |name: &str| process_environment(name).ok_or_else(|| format!("{name} is not set"));
+        Ok(Self {
+            https: Https::new(&Authorities::Public)?,
+            region: need("AWS_REGION")?,
+            credentials: Credentials::new(
+                need("AWS_ACCESS_KEY_ID")?,
+                need("AWS_SECRET_ACCESS_KEY")?,
+                process_environment("AWS_SESSION_TOKEN"),
+                None,
+                "the function's environment",
+            ),
+        })
+    }
+
+    /// Invokes a version with an event, waits so long at most, and gives what it answers.
+    ///
+    /// # Errors
+    /// A sentence for the log: it could not be invoked, or it failed.
+    pub async fn invoke(
+        &self,
+        function: &FunctionVersion,
+        event: &Value,
+        within: Duration,
+    ) -> Result<Value, String> {
+        let path = format!(
+            "/2015-03-31/functions/{}/invocations?Qualifier={}",
+            function.name, function.version
+        );
+        let headers = [("x-amz-invocation-type", "RequestResponse")];
+        let answer = self.call("lambda", &path, &headers, event, within).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        if answer.headers.contains_key("x-amz-function-error") {
+            return Err(format!("the function failed: {text}"));
+        }
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| format!("the function's answer is not JSON: {text}"))
+    }
+
+    /// Tells CodeDeploy whether its deployment may go on.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub async fn report_hook(
+        &self,
+        deployment: &str,
+        execution: &str,
+        succeeded: bool,
+    ) -> Result<(), String> {
+        let body = json!({
+            "deploymentId": deployment,
+            "lifecycleEventHookExecutionId": execution,
+            "status": if succeeded { "Succeeded" } else { "Failed" },
+        });
+        let headers = [(
+            "x-amz-target",
+            "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus",
+        )];
+        self.call("codedeploy", "/", &headers, &body, REPORT)
+            .await?;
+        Ok(())
+    }
+
+    /// A signed POST; an answer that is no success is an error.
+    async fn call(
+        &self,
+        service: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+        within: Duration,
+    ) -> Result<Answer, String> {
+        let url = format!("{}{path}", self.endpoint(service));
+        let body = body.to_string();
+        let mut request = Request::post(&url).header("content-type", "application/x-amz-json-1.1");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request
+            .body(Full::from(Bytes::from(body.clone())))
+            .map_err(|error| error.to_string())?;
+        self.sign(service, &url, &mut request, body.as_bytes())?;
+        let told = |why: String| format!("{service} at {url}: {why}");
+        let answer = self.https.send(request, within).await.map_err(told)?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let text = String::from_utf8_lossy(&answer.body);
+        Err(told(format!("{}: {text}", answer.status)))
+    }
+
+    fn sign(
+        &self,
+        service: &str,
+        url: &str,
+        request: &mut Request<Full<Bytes>>,
+        body: &[u8],
+    ) -> Result<(), String> {
+        let identity = self.credentials.clone().into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name(service)
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|error| error.to_string())?
+            .into();
+        let headers: Vec<(String, String)> = request
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+            .collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let signable = SignableRequest::new("POST", url, headers, SignableBody::Bytes(body))
+            .map_err(|error| error.to_string())?;
+        let (instructions, _signature) = sign(signable, &parameters)
+            .map_err(|error| error.to_string())?
+            .into_parts();
+        instructions.apply_to_request_http1x(request);
+        Ok(())
+    }
+
+    /// Where a service is. The variable has the name that every AWS SDK reads.
+    fn endpoint(&self, service: &str) -> String {
+        let variable = format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase());
+        process_environment(&variable).unwrap_or_else(|| {
+            let suffix = if self.region.starts_with("cn-") {
+                ".cn"
+            } else {
+                ""
+            };
+            format!("https://{service}.{}.amazonaws.com{suffix}", self.region)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_arn_of_a_version_names_one() {
+        let arn = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:7";
+        let found = FunctionVersion::parse(arn);
+        assert_eq!(
+            found.map(|it| (it.name, it.version)),
+            Some(("pennon-health".to_owned(), "7".to_owned()))
+        );
+        for wrong in [
+            "",
+            "pennon-health",
+            "arn:aws:lambda:us-east-1:123456789012:function:pennon-health",
+            "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:live",
+            "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:$LATEST",
+            "arn:aws:lambda:us-east-1:123456789012:function:a/b:7",
+            "arn:aws:s3:us-east-1:123456789012:function:pennon-health:7",
+        ] {
+            assert_eq!(FunctionVersion::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Which Redis: the one that the configured URL names, and another one when the secret that holds the
+//! URL says so.
+//!
+//! The secret is read again now and then, inside a request and on its budget: on Lambda nothing runs
+//! between requests. The new Redis is connected beside the old one, which is dropped once the last
+//! request that uses it has ended.
+//!
+//! Instances read the secret at different times, so for some minutes some use the old Redis and some
+//! the new one. That no reader misses a change meanwhile is up to the text of the secret: it may hold
+//! several URLs, of which the first is read and all are told of changes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::budget::Budget;
+use super::guard::Guard;
+use super::url::{InvalidRedisUrl, RedisUrl};
+use crate::config::{CacheConfig, Secret, UrlSource};
+use crate::secrets::Secrets;
+
+/// An instance that cannot use its Redis looks so many times as often whether the secret names another
+/// one: by default every ten seconds, far below what Secrets Manager grants even to many instances.
+const MORE_OFTEN_IN_NEED: u32 = 30;
+/// What the request that reads the secret again waits for that. Usually it takes a fraction; what it
+/// does not get done goes on while later requests run.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// One Redis that is read, and others that are only told of changes.
+pub(super) struct Link {
+    text: Secret,
+    pub(super) read: Guard,
+    pub(super) told: Vec<Guard>,
+}
+
+impl Link {
+    async fn connect(
+        text: Secret,
+        config: &CacheConfig,
+        usual_key: &str,
+        within: Duration,
+    ) -> Result<Self, InvalidRedisUrl> {
+        let parse = |text: &str| {
+            let mut url = RedisUrl::parse(text)?;
+            url.cluster |= config.cluster;
+            Ok(url)
+        };
+        let mut words = text.expose().split_whitespace();
+        let first = parse(words.next().unwrap_or_default())?;
+        let others = words.map(parse).collect::<Result<Vec<RedisUrl>, _>>()?;
+        let connect = |url| Guard::connect(url, config.clone(), usual_key, within);
+        let others = join_all(others.into_iter().map(connect));
+        let (read, told) = tokio::join!(connect(first), others);
+        Ok(Self { text, read, told })
+    }
+}
+
+/// The link that stands, and how to get a new one.
+pub(super) struct Source {
+    config: CacheConfig,
+    secrets: Arc<Secrets>,
+    usual_key: String,
+    within: Duration,
+    current: Mutex<Option<Arc<Link>>>,
+    /// Outages that links of the past had counted, and one for each time that the link changed.
+    outages_before: AtomicU64,
+    reading: tokio::sync::Mutex<Reading>,
+}
+
+/// Reading the secret again.
+struct Reading {
+    began: Instant,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Source {
+    /// Reads the URL and connects, within that limit. Whatever fails is a line in the log, and may be
+    /// mended in a later request.
+    pub(super) async fn open(
+        config: CacheConfig,
+        secrets: Arc<Secrets>,
+        usual_key: String,
+        within: Duration,
+    ) -> Arc<Self> {
+        let source = Arc::new(Self {
+            config,
+            secrets,
+            usual_key,
+            within,
+            current: Mutex::new(None),
+            outages_before: AtomicU64::new(0),
+            reading: tokio::sync::Mutex::new(Reading {
+                began: Instant::now(),
+                task: None,
+            }),
+        });
+        source.read().await;
+        source
+    }
+
+    /// The link that stands, if the URL could ever be had and understood.
+    pub(super) fn current(&self) -> Option<Arc<Link>> {
+        self.lock().clone()
+    }
+
+    /// Rises whenever an invalidation may have been lost, whichever Redis that was.
+    pub(super) fn outages(&self) -> u64 {
+        let of_link = self.current().map_or(0, |link| link.read.outages());
+        self.outages_before.load(Ordering::Relaxed) + of_link
+    }
+
+    /// Reads the secret again if it is time.
+    pub(super) async fn renew(self: &Arc<Self>, budget: &Budget) {
+        if !matches!(self.config.url, UrlSource::SecretArn(_)) {
+            return;
+        }
+        // Somebody else sees to it when it is held.
+        let Ok(mut reading) = self.reading.try_lock() else {
+            return;
+        };
+        if let Some(task) = &reading.task {
+            if task.is_finished() {
+                reading.task = None;
+            }
+            return;
+        }
+        let began = Instant::now();
+        let since = began.saturating_duration_since(reading.began);
+        let is_due = since >= self.config.secret_refresh
+            || (since >= self.config.secret_refresh / MORE_OFTEN_IN_NEED && self.is_in_need());
+        if !is_due {
+            return;
+        }
+        reading.began = began;
+        let source = self.clone();
+        let mut task = tokio::spawn(async move { source.read().await });
+        let patience = PATIENCE.min(budget.remaining() / 2);
+        if tokio::time::timeout(patience, &mut task).await.is_err() {
+            reading.task = Some(task);
+        }
+        budget.spend(began.elapsed());
+    }
+
+    fn is_in_need(&self) -> bool {
+        self.current().is_none_or(|link| link.read.is_open())
+    }
+
+    /// Reads the URL; connects and switches when it is another one.
+    async fn read(&self) {
+        let began = Instant::now();
+        let text = match self.secrets.resolve(&self.config.url).await {
+            Ok(Some(text)) => text,
+            Ok(None) => return,
+            Err(why) if self.current().is_some() => {
+                warn!(domain = "config", error = %why, "staying with the Redis that is known");
+                return;
+            }
+            Err(why) => {
+                error!(domain = "config", error = %why, "Redis connection failed, using fallback");
+                return;
+            }
+        };
+        let old = self.current();
+        if old.as_ref().is_some_and(|old| old.text == text) {
+            return;
+        }
+        let new = match Link::connect(text, &self.config, &self.usual_key, self.within).await {
+            Ok(link) => link,
+            Err(why) => {
+                error!(domain = "config", error = %why, "Invalid REDIS_URL");
+                return;
+            }
+        };
+        let Some(old) = old else {
+            self.replace(new);
+            return;
+        };
+        if new.read.is_open() && !old.read.is_open() {
+            warn!(
+                domain = "config",
+                "the Redis that the secret names now does not answer; staying with the one before"
+            );
+            return;
+        }
+        self.outages_before
+            .fetch_add(old.read.outages() + 1, Ordering::Relaxed);
+        self.replace(new);
+        info!(
+            domain = "config",
+            duration = began.elapsed().as_secs_f64() * 1e3,
+            "the secret names another Redis, using it from now on"
+        );
+    }
+
+    fn replace(&self, link: Link) {
+        *self.lock() = Some(Arc::new(link));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Link>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

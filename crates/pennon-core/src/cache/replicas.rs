@@ -1,0 +1,113 @@
+//! When a replica may answer in the place of its primary.
+//!
+//! A replica can be behind by any amount of time, and nothing in its answer says by how much. So it
+//! is asked only while the primary itself has said, less than [`TRUST`] ago, which revision it has,
+//! and believed only when it knows that revision or a newer one. A change that was acknowledged is
+//! then seen after [`TRUST`] at the latest, however far the replica is behind: the primary is asked
+//! by then, and no replica before it has caught up with what the primary said.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::environment::Environment;
+use crate::snapshot::Revision;
+
+/// How long what a primary has said counts. It is all the staleness that a replica can add. Half a
+/// second is the lag that raises an alarm, so a healthy replica adds next to none of it; and under
+/// load one read in hundreds goes to the primary.
+pub(super) const TRUST: Duration = Duration::from_millis(500);
+
+/// What the primaries have said lately, by environment.
+#[derive(Default)]
+pub(super) struct Replicas {
+    known: Mutex<HashMap<Environment, Known>>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Known {
+    /// The revision that the primary had, and when it was asked.
+    said: Option<(Revision, Instant)>,
+    /// When this instance last changed something: what was asked before says nothing.
+    changed: Option<Instant>,
+}
+
+impl Replicas {
+    /// The revision that a replica must know to be believed. `None` when only the primary will do.
+    pub(super) fn must_know(&self, environment: &Environment, now: Instant) -> Option<Revision> {
+        let (revision, asked) = self.lock().get(environment)?.said?;
+        (now.saturating_duration_since(asked) < TRUST).then_some(revision)
+    }
+
+    /// The primary was asked at that time, and had this revision.
+    pub(super) fn primary_said(
+        &self,
+        environment: &Environment,
+        revision: Revision,
+        asked: Instant,
+    ) {
+        let mut known = self.lock();
+        let known = known.entry(environment.clone()).or_default();
+        if known.changed.is_none_or(|changed| changed < asked) {
+            known.said = Some((revision, asked));
+        }
+    }
+
+    /// The primary has no entry.
+    pub(super) fn primary_has_none(&self, environment: &Environment) {
+        if let Some(known) = self.lock().get_mut(environment) {
+            known.said = None;
+        }
+    }
+
+    /// This instance has changed something: it must see its own change.
+    pub(super) fn changed(&self, environment: &Environment, now: Instant) {
+        let changed = Some(now);
+        let said = None;
+        self.lock()
+            .insert(environment.clone(), Known { said, changed });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Environment, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_replica_is_asked_only_shortly_after_its_primary() {
+        let replicas = Replicas::default();
+        let production = Environment::production();
+        let start = Instant::now();
+        assert_eq!(replicas.must_know(&production, start), None);
+        replicas.primary_said(&production, Revision(7), start);
+        let must_know = |after| replicas.must_know(&production, start + after);
+        assert_eq!(must_know(499 * MS), Some(Revision(7)));
+        assert_eq!(must_know(500 * MS), None);
+        replicas.primary_has_none(&production);
+        assert_eq!(must_know(MS), None);
+    }
+
+    #[test]
+    fn what_the_primary_was_asked_before_an_own_change_does_not_count() {
+        let replicas = Replicas::default();
+        let production = Environment::production();
+        let start = Instant::now();
+        replicas.primary_said(&production, Revision(7), start);
+        replicas.changed(&production, start + 10 * MS);
+        assert_eq!(replicas.must_know(&production, start + 11 * MS), None);
+        // An answer that was under way meanwhile.
+        replicas.primary_said(&production, Revision(7), start + 9 * MS);
+        assert_eq!(replicas.must_know(&production, start + 11 * MS), None);
+        replicas.primary_said(&production, Revision(8), start + 12 * MS);
+        assert_eq!(
+            replicas.must_know(&production, start + 13 * MS),
+            Some(Revision(8))
+        );
+    }
+}

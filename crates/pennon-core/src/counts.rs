@@ -1,0 +1,319 @@
+//! How often which variant of a flag was given, kept without a write on the request's path.
+//!
+//! An instance tallies its evaluations and puts the tally into the log line that a request writes
+//! anyway. CloudWatch Logs hands those lines to the function `count-evaluations`, which adds them to
+//! the database, a batch at a time. Few entries go into the very line of their request; many, as from
+//! evaluations of all flags, every ten seconds, so that counting costs a bounded share of the log.
+//! Lambda may take an instance away without a word, and then its last ten seconds of such evaluations
+//! are not counted.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+
+/// So many entries go into every line: some 50 bytes each, in a line of a kilobyte and a half.
+const AT_ONCE: usize = 20;
+/// More wait until the last line with a tally is so old.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+/// The most bytes of keys and variants in one line. CloudWatch takes events of 256 KB; escaped and with
+/// their counts these stay below half of that.
+const MOST_BYTES: usize = 50_000;
+/// The most entries that an instance keeps: twenty thousand flags with five variants each. What comes on
+/// top is not counted.
+const MOST_ENTRIES: usize = 100_000;
+
+/// Flags, their variants, and how often.
+type Given = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// Evaluations by environment, day (UTC), flag and variant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counts(BTreeMap<String, BTreeMap<String, Given>>);
+
+/// One of [`Counts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<'a> {
+    /// The environment.
+    pub environment: &'a str,
+    /// `YYYY-MM-DD`.
+    pub day: &'a str,
+    /// The flag's key.
+    pub flag: &'a str,
+    /// The variant; empty for the code's own default.
+    pub variant: &'a str,
+    /// How often.
+    pub count: u64,
+}
+
+impl Counts {
+    /// Adds to one count.
+    pub fn add(&mut self, environment: &str, day: &str, flag: &str, variant: &str, count: u64) {
+        let entry = self
+            .0
+            .entry(environment.to_owned())
+            .or_default()
+            .entry(day.to_owned())
+            .or_default()
+            .entry(flag.to_owned())
+            .or_default()
+            .entry(variant.to_owned())
+            .or_default();
+        *entry = entry.saturating_add(count);
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Count<'_>> {
+        self.0.iter().flat_map(|(environment, days)| {
+            days.iter().flat_map(move |(day, flags)| {
+                flags.iter().flat_map(move |(flag, variants)| {
+                    variants.iter().map(move |(variant, count)| Count {
+                        environment,
+                        day,
+                        flag,
+                        variant,
+                        count: *count,
+                    })
+                })
+            })
+        })
+    }
+
+    /// Evaluations altogether.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.iter()
+            .fold(0, |sum, entry| sum.saturating_add(entry.count))
+    }
+
+    /// Nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What an instance has counted and not yet told.
+#[derive(Debug, Default)]
+pub struct Tally {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By day and environment.
+    given: BTreeMap<(String, Environment), Given>,
+    entries: usize,
+    /// When everything was last told.
+    told: Option<Instant>,
+}
+
+impl Tally {
+    /// The variants of some flags were given to a caller.
+    pub fn add<'a>(
+        &self,
+        environment: &Environment,
+        given: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
+        self.add_on(&day(SystemTime::now()), environment, given);
+    }
+
+    fn add_on<'a>(
+        &self,
+        day: &str,
+        environment: &Environment,
+        given: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
+        let mut given = given.into_iter().peekable();
+        // An environment that somebody made up has no flags, and gets no place here.
+        if given.peek().is_none() {
+            return;
+        }
+        let mut inner = self.lock();
+        let Inner {
+            given: known,
+            entries,
+            ..
+        } = &mut *inner;
+        let place = (day.to_owned(), environment.clone());
+        let flags = known.entry(place).or_default();
+        for (flag, variant) in given {
+            // Names are copied when they are new, not every time.
+            match flags
+                .get_mut(flag)
+                .and_then(|variants| variants.get_mut(variant))
+            {
+                Some(count) => *count += 1,
+                None if *entries < MOST_ENTRIES => {
+                    let variants = flags.entry(flag.to_owned()).or_default();
+                    variants.insert(variant.to_owned(), 1);
+                    *entries += 1;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What the line that is written now should tell, if anything.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<Counts> {
+        let mut inner = self.lock();
+        if inner.entries == 0 {
+            return None;
+        }
+        let waited = inner
+            .told
+            .is_none_or(|told| now.saturating_duration_since(told) >= BETWEEN_LINES);
+        if inner.entries > AT_ONCE && !waited {
+            return None;
+        }
+        let counts = inner.take(MOST_BYTES);
+        // What did not fit into this line goes into the next.
+        if inner.entries == 0 {
+            inner.told = Some(now);
+        }
+        Some(counts)
+    }
+
+    /// Everything, for one who has no line to fit it into.
+    #[must_use]
+    pub fn take(&self) -> Counts {
+        self.lock().take(usize::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Takes out what was counted, up to so many bytes of names.
+    fn take(&mut self, most_bytes: usize) -> Counts {
+        let mut counts = Counts::default();
+        let mut bytes = 0;
+        while let Some(mut place) = self.given.first_entry() {
+            let (day, environment) = place.key().clone();
+            while let Some((flag, variants)) = place.get_mut().pop_first() {
+                self.entries -= variants.len();
+                for (variant, count) in variants {
+                    bytes += flag.len() + variant.len();
+                    counts.add(environment.as_str(), &day, &flag, &variant, count);
+                }
+                if bytes >= most_bytes {
+                    return counts;
+                }
+            }
+            place.remove();
+        }
+        counts
+    }
+}
+
+/// The day of a time, in UTC.
+fn day(time: SystemTime) -> String {
+    let date = time::OffsetDateTime::from(time).date();
+    format!(
+        "{:04}-{:02}-{:02}",
+        date.year(),
+        u8::from(date.month()),
+        date.day()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn production() -> Environment {
+        Environment::production()
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|number| format!("flag-{number}")).collect()
+    }
+
+    fn on(names: &[String]) -> impl Iterator<Item = (&str, &str)> {
+        names.iter().map(|name| (name.as_str(), "on"))
+    }
+
+    #[test]
+    fn few_entries_are_told_at_once_every_time() {
+        let tally = Tally::default();
+        let now = Instant::now();
+        assert_eq!(tally.due(now), None);
+        for _ in 0..3 {
+            tally.add_on(
+                "2026-11-21",
+                &production(),
+                [("a", "on"), ("a", "on"), ("b", "")],
+            );
+            let counts = tally.due(now).expect("due");
+            assert_eq!(
+                serde_json::to_string(&counts).expect("JSON"),
+                r#"{"production":{"2026-11-21":{"a":{"on":2},"b":{"":1}}}}"#
+            );
+            assert_eq!(counts.total(), 3);
+            assert_eq!(tally.due(now), None);
+        }
+    }
+
+    #[test]
+    fn many_entries_wait_ten_seconds_and_lose_nothing() {
+        let tally = Tally::default();
+        let now = Instant::now();
+        let names = names(100);
+        tally.add_on("2026-11-21", &production(), on(&names));
+        assert_eq!(tally.due(now).map(|counts| counts.total()), Some(100));
+        tally.add_on("2026-11-21", &production(), on(&names));
+        tally.add_on("2026-11-21", &production(), on(&names));
+        assert_eq!(tally.due(now + Duration::from_secs(9)), None);
+        let later = tally.due(now + Duration::from_secs(10));
+        assert_eq!(later.map(|counts| counts.total()), Some(200));
+    }
+
+    #[test]
+    fn a_line_has_a_bound_and_the_next_one_tells_the_rest() {
+        let tally = Tally::default();
+        let now = Instant::now();
+        let names = names(20_000);
+        tally.add_on("2026-11-21", &production(), on(&names));
+        let mut told = 0;
+        let mut lines = 0;
+        while let Some(counts) = tally.due(now) {
+            let length = serde_json::to_string(&counts).expect("JSON").len();
+            assert!(length < 128 * 1024, "{length}");
+            told += counts.total();
+            lines += 1;
+        }
+        assert_eq!(told, 20_000);
+        assert!(lines > 1);
+    }
+
+    #[test]
+    fn what_is_counted_belongs_to_its_own_day() {
+        let tally = Tally::default();
+        tally.add_on("2026-11-21", &production(), [("a", "on")]);
+        tally.add_on("2026-11-22", &production(), [("a", "on")]);
+        let counts = tally.take();
+        let days: Vec<&str> = counts.iter().map(|entry| entry.day).collect();
+        assert_eq!(days, ["2026-11-21", "2026-11-22"]);
+        assert!(tally.take().is_empty());
+    }
+
+    #[test]
+    fn memory_has_a_bound() {
+        let tally = Tally::default();
+        let names = names(MOST_ENTRIES + 10);
+        tally.add_on("2026-11-21", &production(), on(&names));
+        assert_eq!(tally.take().total(), MOST_ENTRIES as u64);
+    }
+
+    #[test]
+    fn a_day_is_utc() {
+        let noon = SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_208_000_070);
+        assert_eq!(day(noon), "2024-02-29");
+    }
+}

@@ -1,0 +1,47 @@
+//! The settings of an environment in a body.
+
+use pennon_eval::{FractionalVersion, Settings};
+use serde_json::{Map, Value};
+
+use super::fields::Fields;
+use crate::error::Error;
+
+/// Settings, all of which may be absent. Evaluators are checked where the flags are known.
+///
+/// # Errors
+/// [`Error::Invalid`] with everything that is wrong.
+pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
+    let mut fields = Fields::of(body)?;
+    let settings = Settings {
+        evaluators: object(&mut fields, "evaluators"),
+        fractional: fractional(&mut fields),
+        metadata: object(&mut fields, "metadata"),
+        ..Settings::default()
+    };
+    fields.must_be_empty();
+    fields.finish()?;
+    Ok(settings)
+}
+
+/// Takes `fractional`: `v3`, as when it is absent, or `v2`.
+pub fn fractional(fields: &mut Fields) -> FractionalVersion {
+    match fields.text("fractional", 0..=10).as_deref() {
+        None | Some("v3") => FractionalVersion::V3,
+        Some("v2") => FractionalVersion::V2,
+        Some(_) => {
+            fields.complaints.add("fractional", "Expected v2 or v3");
+            FractionalVersion::V3
+        }
+    }
+}
+
+fn object(fields: &mut Fields, name: &str) -> Map<String, Value> {
+    match fields.value(name) {
+        None => Map::new(),
+        Some(Value::Object(object)) => object,
+        Some(_) => {
+            fields.complaints.add(name, "Expected an object");
+            Map::new()
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a caller gets: the value of one flag, or of all that she may see.
+
+use lambda_http::Body;
+use lambda_http::http::StatusCode;
+use pennon_eval::{Context, Flag, Reason};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::caller::Caller;
+use super::failure::{Code, Failure, FailureItem};
+use crate::http::{Response, json};
+use crate::snapshot::KeyKind;
+use crate::timestamp::unix_seconds;
+
+/// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
+/// and its quotes as two characters each; the rest of the response is small.
+const LARGEST_ANSWER: usize = 5_900_000;
+
+/// The name in a flag's metadata that hides it from client keys.
+const SERVER_ONLY: &str = "serverOnly";
+
+/// The value of a flag on the wire. Without a value the code's own default counts, which is never
+/// written as null.
+#[derive(Debug, Serialize)]
+pub struct Item<'a> {
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a Value>,
+    reason: Reason,
+    variant: &'a str,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    metadata: Map<String, Value>,
+}
+
+/// One of the items of a bulk answer: a value, or why there is none.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Value(Item<'a>),
+    Failure(FailureItem<'a>),
+}
+
+/// All flags on the wire.
+#[derive(Debug, Serialize)]
+pub struct Bulk<'a> {
+    flags: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    metadata: Map<String, Value>,
+}
+
+impl Item<'_> {
+    /// The flag and the variant that was given.
+    #[must_use]
+    pub fn given(&self) -> (&str, &str) {
+        (self.key, self.variant)
+    }
+}
+
+impl Bulk<'_> {
+    /// The flags and the variants that were given.
+    pub fn given(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.flags.iter().filter_map(|entry| match entry {
+            Entry::Value(item) => Some(item.given()),
+            Entry::Failure(_) => None,
+        })
+    }
+
+    /// The whole answer: 200, or 500 when it is larger than a function may answer. The gateway would
+    /// make a 500 of that as well, and not say why.
+    #[must_use]
+    pub fn answer(&self) -> Response {
+        let response = json(StatusCode::OK, self);
+        let size = escaped_length(response.body());
+        if size <= LARGEST_ANSWER {
+            return response;
+        }
+        let details = format!(
+            "All flags together are {size} bytes, more than the {LARGEST_ANSWER} that fit into one \
+             answer; ask for single flags, or make variants smaller"
+        );
+        tracing::error!(
+            domain = "config",
+            size,
+            "all flags together do not fit into one answer"
+        );
+        Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
+    }
+}
+
+/// How long a body is as a text in JSON, which is how Lambda hands it on.
+fn escaped_length(body: &Body) -> usize {
+    let bytes: &[u8] = body.as_ref();
+    let escapes = bytes.iter().filter(|byte| matches!(byte, b'"' | b'\\'));
+    bytes.len() + escapes.count()
+}
+
+impl Caller {
+    /// Whether the caller may know of a flag. A key for clients can be read by everyone who has the
+    /// client, so flags whose metadata says `"serverOnly": true` do not exist for it.
+    #[must_use]
+    pub fn may_see(&self, flag: &Flag) -> bool {
+        match self.kind {
+            KeyKind::Server => true,
+            KeyKind::Client => !is_server_only(flag),
+        }
+    }
+
+    /// One flag.
+    ///
+    /// # Errors
+    /// Why it has no value.
+    pub fn evaluate<'a>(&'a self, key: &'a str, context: &Context) -> Result<Item<'a>, Failure> {
+        let flags = &self.reading.snapshot.flags;
+        if !flags.get(key).is_some_and(|flag| self.may_see(flag)) {
+            return Err(Failure::new(
+                Code::FlagNotFound,
+                format!("Flag '{key}' not found"),
+            ));
+        }
+        self.item(key, context, unix_seconds())
+    }
+
+    /// All flags that the caller may see, by key.
+    #[must_use]
+    pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
+        let now = unix_seconds();
+        let snapshot = &self.reading.snapshot;
+        let visible = snapshot.flags.iter().filter(|(_, flag)| self.may_see(flag));
+        let flags = visible.map(|(key, _)| {
+            let key = key.as_str();
+            match self.item(key, context, now) {
+                Ok(item) => Entry::Value(item),
+                Err(failure) => Entry::Failure(failure.into_item(key)),
+            }
+        });
+        Bulk {
+            flags: flags.collect(),
+            metadata: flat(&snapshot.settings.metadata),
+        }
+    }
+
+    fn item<'a>(&'a self, key: &'a str, context: &Context, now: i64) -> Result<Item<'a>, Failure> {
+        let evaluation = self
+            .reading
+            .snapshot
+            .rules()
+            .evaluate(key, context, now)
+            .map_err(|error| Failure::of_evaluation(key, &error))?;
+        Ok(Item {
+            key,
+            value: evaluation.value,
+            reason: evaluation.reason,
+            variant: evaluation.variant,
+            metadata: flat(evaluation.metadata),
+        })
+    }
+}
+
+/// Whether the metadata of a flag says that it is for servers.
+fn is_server_only(flag: &Flag) -> bool {
+    let metadata = flag
+        .definition
+        .as_ref()
+        .map(|definition| &definition.metadata);
+    metadata.and_then(|metadata| metadata.get(SERVER_ONLY)) == Some(&Value::Bool(true))
+}
+
+/// What OFREP and the SDKs take for metadata: booleans, texts and numbers, and nothing nested.
+fn flat(metadata: &Map<String, Value>) -> Map<String, Value> {
+    let plain = metadata.iter().filter(|(_, value)| match value {
+        Value::Bool(_) | Value::String(_) | Value::Number(_) => true,
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    });
+    plain
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,27 @@
+//! The OpenFeature Remote Evaluation Protocol, version 0.3.0: how every OpenFeature SDK asks for
+//! flags. <https://github.com/open-feature/protocol>
+//!
+//! Two routes: one flag, and all flags that the caller may see. What they have in common is here: who
+//! may ask (`caller`), for whom (`request`), what an answer and a failure look like (`answer`,
+//! `failure`), and which paths are OFREP's, whose every answer has an OFREP body and headers for
+//! browsers (`place`, `cors`).
+//!
+//! Where the published clients and the specification differ, the answer is one that all of them
+//! understand; docs/openfeature.md tells what each makes of it.
+
+mod answer;
+mod caller;
+mod cors;
+mod failure;
+mod place;
+mod request;
+
+pub use answer::{Bulk, Item};
+pub use caller::{Caller, VouchedKey, admit, presented};
+pub use cors::with_cors;
+pub use failure::{Code, Failure, too_many};
+pub use place::Place;
+pub use request::{Asked, LARGEST_BODY, parse};
+
+pub(crate) use cors::preflight;
+pub(crate) use failure::error_reply;

@@ -1,0 +1,168 @@
+//! For whom flags are asked: the body of both routes.
+
+use pennon_eval::Context;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::failure::{Code, Failure};
+
+/// Larger bodies are refused. A context is a few hundred bytes; this leaves room for a hundred times
+/// as much and bounds what evaluating it can cost. API Gateway itself would let 10 MB through.
+pub const LARGEST_BODY: usize = 64 * 1024;
+
+/// A context, and what tells it from every other.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who asks, as far as rules look at it.
+    pub context: Context,
+    /// SHA-256 over its canonical form: equal for contexts that differ in the order of fields or in
+    /// white space only.
+    pub digest: [u8; 32],
+}
+
+/// Reads `{"context": {…}}`.
+///
+/// # Errors
+/// A failure of status 413 for a body above [`LARGEST_BODY`]; `PARSE_ERROR` for text that is no JSON, `INVALID_CONTEXT` for a body or a context that is missing
+/// or no object, or a targeting key that is no text.
+pub fn parse(body: &[u8]) -> Result<Asked, Failure> {
+    if body.len() > LARGEST_BODY {
+        return Err(Failure::too_large());
+    }
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(invalid("The body is empty; send {\"context\": {…}}"));
+    }
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|error| Failure::new(Code::ParseError, format!("The body is no JSON: {error}")))?;
+    let Value::Object(mut body) = body else {
+        return Err(invalid("The body is no object"));
+    };
+    let context = body
+        .remove("context")
+        .ok_or_else(|| invalid("The body has no context"))?;
+    if !context.is_object() {
+        return Err(invalid("The context is no object"));
+    }
+    let mut hasher = Sha256::new();
+    digest(&context, &mut hasher);
+    let context = Context::parse(context).map_err(|error| invalid(error.to_string()))?;
+    Ok(Asked {
+        context,
+        digest: hasher.finalize().into(),
+    })
+}
+
+fn invalid(details: impl Into<String>) -> Failure {
+    Failure::new(Code::InvalidContext, details)
+}
+
+/// Feeds a value in a form that no other value has: a letter for its type, lengths before what has
+/// one, fields by name.
+fn digest(value: &Value, hasher: &mut Sha256) {
+    let mut text = |letter: &str, text: &str| {
+        hasher.update(letter);
+        hasher.update(text.len().to_be_bytes());
+        hasher.update(text);
+    };
+    match value {
+        Value::Null => hasher.update("n"),
+        Value::Bool(true) => hasher.update("t"),
+        Value::Bool(false) => hasher.update("f"),
+        Value::Number(number) => text("#", &number.to_string()),
+        Value::String(string) => text("\"", string),
+        Value::Array(items) => {
+            hasher.update("[");
+            hasher.update(items.len().to_be_bytes());
+            for item in items {
+                digest(item, hasher);
+            }
+        }
+        Value::Object(fields) => {
+            let mut names: Vec<&String> = fields.keys().collect();
+            names.sort_unstable();
+            hasher.update("{");
+            hasher.update(names.len().to_be_bytes());
+            for name in names {
+                hasher.update(name.len().to_be_bytes());
+                hasher.update(name);
+                digest(&fields[name], hasher);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(body: &str) -> Code {
+        parse(body.as_bytes()).expect_err(body).code
+    }
+
+    fn digest_of(context: &str) -> [u8; 32] {
+        let body = format!("{{\"context\":{context}}}");
+        parse(body.as_bytes()).expect(context).digest
+    }
+
+    #[test]
+    fn what_is_no_context_is_told_from_what_is_no_json() {
+        for body in [
+            "{",
+            "x",
+            "{\"context\":{}",
+            "{\"context\":{\"a\":1e999}}",
+            "{}{}",
+        ] {
+            assert_eq!(code(body), Code::ParseError, "{body}");
+        }
+        let not_objects = ["", " \n", "null", "[]", "1", "\"x\"", "{}"];
+        for body in not_objects {
+            assert_eq!(code(body), Code::InvalidContext, "{body}");
+        }
+        for context in [
+            "null",
+            "[]",
+            "1",
+            "\"x\"",
+            "{\"targetingKey\":1}",
+            "{\"targetingKey\":{}}",
+        ] {
+            let body = format!("{{\"context\":{context}}}");
+            assert_eq!(code(&body), Code::InvalidContext, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_body_is_refused_and_overflows_nothing() {
+        let body = format!(
+            "{{\"context\":{{\"a\":{}{}}}}}",
+            "[".repeat(30_000),
+            "]".repeat(30_000)
+        );
+        assert!(body.len() < LARGEST_BODY);
+        assert_eq!(code(&body), Code::ParseError);
+    }
+
+    #[test]
+    fn order_and_white_space_make_no_other_context() {
+        let same = digest_of(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#);
+        assert_eq!(
+            digest_of("{ \"b\": {\"d\":null, \"c\":[1, 2]},\n\"a\":1 }"),
+            same
+        );
+        for other in [
+            r#"{"a":1,"b":{"c":[2,1],"d":null}}"#,
+            r#"{"a":1,"b":{"c":[1,2]}}"#,
+            r#"{"a":"1","b":{"c":[1,2],"d":null}}"#,
+            r#"{"a":1.5,"b":{"c":[1,2],"d":null}}"#,
+            r#"{"a":1,"b":{"c":[[1],2],"d":null}}"#,
+            r#"{"targetingKey":"u","a":1,"b":{"c":[1,2],"d":null}}"#,
+        ] {
+            assert_ne!(digest_of(other), same, "{other}");
+        }
+        assert_ne!(
+            digest_of(r#"{"a":"b\"c","d":""}"#),
+            digest_of(r#"{"a":"b","c":"d"}"#)
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! The life of a flag: created, archived, restored, put back to an earlier state, deleted for good.
+
+use pennon_eval::{Definition, Flag, FlagKey, Override};
+use serde_json::{Value, json};
+
+use super::change::{Changed, Expected, flag_in, state_of};
+use super::overrides::{must_have, override_state};
+use super::update::{Change, definition_in, live};
+use super::{FlagService, Scope};
+use crate::auth::Admin;
+use crate::environment::Environment;
+use crate::error::{Complaints, Error};
+use crate::store::{Action, AuditEntry, FlagRecord, OverrideRecord, Transaction};
+
+/// Which side of an audit entry a flag is put back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// As it was before that change.
+    Before,
+    /// As it was after that change.
+    After,
+}
+
+impl FlagService {
+    /// Creates a flag in an environment that there is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a definition that is none; [`Error::NotFound`] without such an
+    /// environment; [`Error::Conflict`] when there is a flag under this key, archived or not.
+    pub async fn create_flag(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        wanted: &Change,
+        admin: &Admin,
+        scope: &Scope,
+    ) -> Result<Changed<FlagRecord>, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        let definition = definition_in(&mut open, wanted).await?;
+        must_exist(&mut open, environment).await?;
+        if let Some(there) = open.flag(key).await? {
+            let state = if there.archived_at.is_some() {
+                "archived; restore it, or delete it for good first"
+            } else {
+                "in use"
+            };
+            return Err(Error::Conflict(format!("There is a flag '{key}', {state}")));
+        }
+        let mut flag = Flag::default();
+        wanted.apply(&mut flag, definition);
+        let after = open.insert_flag(key, &flag).await?;
+        open.note(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
+            .await?;
+        self.finish(open, environment, after, scope).await
+    }
+
+    /// Takes a flag out of use. It is switched off as well: the service before Pennon, which may still
+    /// run, knows no other way to keep it from its users.
+    ///
+    /// # Errors
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is archived already; [`Error::Changed`].
+    pub async fn archive_flag(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        expected: &Expected,
+        admin: &Admin,
+        scope: &Scope,
+    ) -> Result<Changed<FlagRecord>, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        let before = any(open.flag(key).await?, key)?;
+        if before.archived_at.is_some() {
+            return Err(Error::Conflict(format!(
+                "Flag '{key}' is archived already; ?permanently=true deletes it for good"
+            )));
+        }
+        expected.check(before.revision)?;
+        let mut flag = before.flag.clone();
+        flag.enabled = false;
+        let after = open.write_flag(key, &flag, true).await?;
+        note_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
+        self.finish(open, environment, after, scope).await
+    }
+
+    /// Takes an archived flag back into use, switched off.
+    ///
+    /// # Errors
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::Changed`].
+    pub async fn restore_flag(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        expected: &Expected,
+        admin: &Admin,
+        scope: &Scope,
+    ) -> Result<Changed<FlagRecord>, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        let before = any(open.flag(key).await?, key)?;
+        if before.archived_at.is_none() {
+            return Err(Error::Conflict(format!("Flag '{key}' is not archived")));
+        }
+        expected.check(before.revision)?;
+        let after = open.write_flag(key, &before.flag, false).await?;
+        note_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
+        self.finish(open, environment, after, scope).await
+    }
+
+    /// Deletes an archived flag, its overrides and its schedules. The audit keeps what they were.
+    ///
+    /// # Errors
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::Changed`].
+    pub async fn delete_flag(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        expected: &Expected,
+        admin: &Admin,
+        scope: &Scope,
+    ) -> Result<Changed<()>, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        let before = any(open.flag(key).await?, key)?;
+        if before.archived_at.is_none() {
+            return Err(Error::Conflict(format!(
+                "Flag '{key}' is in use; archive it before it is deleted for good"
+            )));
+        }
+        expected.check(before.revision)?;
+        let mut state = state_of(&before);
+        let overrides = open.overrides(key).await?;
+        if !overrides.is_empty() {
+            let overrides: Vec<Value> = overrides.iter().map(override_state).collect();
+            state["overrides"] = json!(overrides);
+        }
+        open.delete_flag(key).await?;
+        open.note(Some(key), Action::DeleteFlag, Some(state), None)
+            .await?;
+        self.finish(open, environment, (), scope).await
+    }
+
+    /// Puts a flag, or the one override that the entry is about, back to what it was then. A flag that
+    /// was deleted for good comes into being again, without its overrides.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such an entry; [`Error::Conflict`] when there was no flag at that
+    /// time; [`Error::Changed`]; [`Error::Invalid`] when its definition names what is no longer there.
+    pub async fn revert_flag(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        to: (i64, Side),
+        expected: &Expected,
+        admin: &Admin,
+        scope: &Scope,
+    ) -> Result<Changed<FlagRecord>, Error> {
+        let (id, side) = to;
+        let entry = self.store.find_audit(environment, key, id).await?;
+        let Some(entry) = entry else {
+            return Err(Error::NotFound(format!("Audit entry {id} of '{key}'")));
+        };
+        let mut open = self.begin(environment, &admin.id).await?;
+        let after = if entry.action.starts_with("override.") {
+            revert_override(&mut open, key, &entry, side, expected).await?
+        } else if entry.action.starts_with("flag.") {
+            revert_whole(&mut open, key, &entry, side, expected).await?
+        } else {
+            let what = &entry.action;
+            return Err(Error::Conflict(format!(
+                "Entry {id} tells of {what} and holds no state of '{key}'"
+            )));
+        };
+        self.finish(open, environment, after, scope).await
+    }
+
+    /// Commits, and answers with that.
+    pub(super) async fn finish<T>(
+        &self,
+        open: Transaction,
+        environment: &Environment,
+        value: T,
+        scope: &Scope,
+    ) -> Result<Changed<T>, Error> {
+        let invalidated = self.commit(open, environment, scope).await?;
+        Ok(Changed { value, invalidated })
+    }
+}
+
+async fn revert_whole(
+    open: &mut Transaction,
+    key: &FlagKey,
+    entry: &AuditEntry,
+    side: Side,
+    expected: &Expected,
+) -> Result<FlagRecord, Error> {
+    let Some((flag, archived)) = side.of(entry).and_then(flag_in) else {
+        let id = entry.id;
+        return Err(Error::Conflict(format!(
+            "Entry {id} holds no state of '{key}' on that side"
+        )));
+    };
+    if let Some(definition) = &flag.definition {
+        must_still_be_valid(open, definition).await?;
+    }
+    let before = open.flag(key).await?;
+    let mut after = if let Some(before) = &before {
+        expected.check(before.revision)?;
+        open.write_flag(key, &flag, archived).await?
+    } else {
+        open.insert_flag(key, &flag).await?
+    };
+    if before.is_none() && archived {
+        after = open.write_flag(key, &flag, true).await?;
+    }
+    open.note(
+        Some(key),
+        Action::RevertFlag,
+        before.as_ref().map(state_of),
+        Some(state_of(&after)),
+    )
+    .await?;
+    Ok(after)
+}
+
+async fn revert_override(
+    open: &mut Transaction,
+    key: &FlagKey,
+    entry: &AuditEntry,
+    side: Side,
+    expected: &Expected,
+) -> Result<FlagRecord, Error> {
+    let record = live(open.flag(key).await?, key)?;
+    expected.check(record.revision)?;
+    let about = entry.after.as_ref().or(entry.before.as_ref());
+    let user = about.and_then(|state| state["userId"].as_str());
+    let Some(user) = user else {
+        return Err(Error::Internal(
+            "an override's entry without a user".to_owned(),
+        ));
+    };
+    let before = open.find_override(key, user).await?;
+    let before_state = before.as_ref().map(override_state);
+    let Some(state) = side.of(entry) else {
+        if before.is_some() {
+            open.delete_override(key, user).await?;
+            open.note(Some(key), Action::DeleteOverride, before_state, None)
+                .await?;
+        }
+        return Ok(record);
+    };
+    let text = |name: &str| state[name].as_str().map(str::to_owned);
+    let kind = match (text("variant"), state["overrideType"].as_str()) {
+        (Some(variant), _) => Override::Variant(variant),
+        (None, Some("include")) => Override::Include,
+        (None, _) => Override::Exclude,
+    };
+    must_have(&record.flag, &kind)?;
+    let wanted = OverrideRecord {
+        user_id: user.to_owned(),
+        kind,
+        reason: text("reason"),
+        created_by: text("createdBy"),
+        created_at: None,
+    };
+    let after = open.put_override(key, &wanted).await?;
+    open.note(
+        Some(key),
+        Action::SetOverride,
+        before_state,
+        Some(override_state(&after)),
+    )
+    .await?;
+    Ok(record)
+}
+
+impl Side {
+    fn of(self, entry: &AuditEntry) -> Option<&Value> {
+        match self {
+            Self::Before => entry.before.as_ref(),
+            Self::After => entry.after.as_ref(),
+        }
+    }
+}
+
+async fn note_change(
+    open: &mut Transaction,
+    key: &FlagKey,
+    action: Action,
+    before: &FlagRecord,
+    after: &FlagRecord,
+) -> Result<(), Error> {
+    let (before, after) = (state_of(before), state_of(after));
+    open.note(Some(key), action, Some(before), Some(after))
+        .await
+}
+
+/// A flag, archived or not.
+fn any(found: Option<FlagRecord>, key: &FlagKey) -> Result<FlagRecord, Error> {
+    found.ok_or_else(|| Error::FlagNotFound(key.to_string()))
+}
+
+/// A definition from the past may name an evaluator that is gone.
+async fn must_still_be_valid(open: &mut Transaction, definition: &Definition) -> Result<(), Error> {
+    let settings = open.settings().await?.settings;
+    let text =
+        serde_json::to_value(definition).map_err(|error| Error::Internal(error.to_string()))?;
+    match Definition::validate(&text, &settings) {
+        Ok(_) => Ok(()),
+        Err(problems) => {
+            let mut complaints = Complaints::default();
+            for found in problems {
+                complaints.add(&format!("definition{}", found.at), found.problem);
+            }
+            Err(Error::Invalid(complaints))
+        }
+    }
+}
+
+/// Production is always there.
+pub(super) async fn must_exist(
+    open: &mut Transaction,
+    environment: &Environment,
+) -> Result<(), Error> {
+    let known = open.environment_revision().await?.is_some();
+    if known || *environment == Environment::production() {
+        Ok(())
+    } else {
+        Err(Error::NotFound(format!("Environment '{environment}'")))
+    }
+}

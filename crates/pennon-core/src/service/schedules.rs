@@ -1,0 +1,280 @@
+//! Changes that are planned, and made when their time has come.
+
+use std::time::{Duration, SystemTime};
+
+use pennon_eval::{FlagKey, Rollout};
+use serde_json::{Map, Value};
+use tracing::{error, info};
+
+use super::change::state_of;
+use super::update::{Change, live};
+use super::{FlagService, Scope};
+use crate::auth::Admin;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transaction};
+
+/// As many are made in one run; the others in the next, a minute later.
+const MOST_AT_ONCE: u32 = 100;
+/// A schedule that could not be made for longer than this is not made at all: whoever planned it has
+/// long looked, and a surprise after days is worse than none. The schedules of the service before
+/// Pennon, which never ran, are such.
+const TOO_LATE: Duration = Duration::from_secs(24 * 3600);
+/// Until a schedule that failed is tried again: this long, then twice, then four times.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SchedulesRun {
+    /// Changes that were made.
+    pub applied: usize,
+    /// Changes that could not be made now and are tried again.
+    pub postponed: usize,
+    /// Changes that never can be: late by more than a day, or of a flag that is archived.
+    pub failed: usize,
+}
+
+/// Why a change was not made.
+enum Failure {
+    /// It never can be.
+    ForGood(String),
+    /// Perhaps the next time.
+    Passing(Error),
+}
+
+impl FlagService {
+    /// Plans a change of a flag.
+    ///
+    /// # Errors
+    /// [`Error::FlagNotFound`]; [`Error::Unavailable`].
+    pub async fn plan(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        at: SystemTime,
+        updates: &Value,
+        admin: &Admin,
+    ) -> Result<ScheduleRecord, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        live(open.flag(key).await?, key)?;
+        let schedule = open.insert_schedule(key, at, updates).await?;
+        let state = serde_json::to_value(&schedule).ok();
+        open.note(Some(key), Action::CreateSchedule, None, state)
+            .await?;
+        // Nothing that a reader sees has changed, so no cache need be told.
+        open.commit().await?;
+        Ok(schedule)
+    }
+
+    /// Calls a planned change off.
+    ///
+    /// # Errors
+    /// [`Error::FlagNotFound`], [`Error::NotFound`]; [`Error::InvalidState`] when it has been made, or
+    /// has failed for good.
+    pub async fn call_off(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        id: &str,
+        admin: &Admin,
+    ) -> Result<ScheduleRecord, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        live(open.flag(key).await?, key)?;
+        let Some(before) = open.schedule(key, id).await? else {
+            return Err(Error::NotFound(format!("Schedule '{id}'")));
+        };
+        if before.status == ScheduleStatus::Cancelled {
+            return Ok(before);
+        }
+        if !before.is_open() {
+            return Err(Error::InvalidState(
+                "The schedule has been applied, or has failed for good".to_owned(),
+            ));
+        }
+        let after = ScheduleRecord {
+            status: ScheduleStatus::Cancelled,
+            cancelled_by: Some(admin.id.clone()),
+            cancelled_at: Some(SystemTime::now()),
+            next_retry_at: None,
+            ..before.clone()
+        };
+        open.write_schedule(&after).await?;
+        let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
+        let [before, now] = states;
+        open.note(Some(key), Action::CancelSchedule, before, now)
+            .await?;
+        open.commit().await?;
+        Ok(after)
+    }
+
+    /// Makes the changes whose time has come. Whoever else does so at the same time makes others.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store does not say which those are.
+    pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
+        let mut run = SchedulesRun::default();
+        for due in self.store.due_schedules(MOST_AT_ONCE).await? {
+            let scope = Scope::begin(budget);
+            match self.apply(&due, &scope).await {
+                Ok(true) => {
+                    run.applied += 1;
+                    info!(
+                        domain = "config",
+                        environment = due.environment.as_str(),
+                        flag_key = due.key.as_str(),
+                        schedule = due.id,
+                        "a scheduled change was made"
+                    );
+                }
+                // Somebody else has it in hand, or it has been called off meanwhile.
+                Ok(false) => {}
+                Err(failure) => {
+                    match failure {
+                        Failure::ForGood(_) => run.failed += 1,
+                        Failure::Passing(_) => run.postponed += 1,
+                    }
+                    self.note_failure(&due, &failure).await;
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    async fn apply(&self, due: &DueSchedule, scope: &Scope) -> Result<bool, Failure> {
+        let (environment, key) = (&due.environment, &due.key);
+        scope.trace.flag_key(key.as_str());
+        let mut open = self.begin(environment, &actor(due)).await?;
+        // First the flag and then its schedule, as everyone locks them.
+        let found = open.flag(key).await?;
+        let Some(schedule) = still_due(&mut open, due).await? else {
+            return Ok(false);
+        };
+        let late = SystemTime::now().duration_since(schedule.scheduled_at);
+        if late.unwrap_or_default() > TOO_LATE {
+            let why = "it was not made within a day of its time";
+            return Err(Failure::ForGood(why.to_owned()));
+        }
+        let change = change_in(&schedule.updates).map_err(Failure::ForGood)?;
+        let Ok(before) = live(found, key) else {
+            return Err(Failure::ForGood("the flag is archived".to_owned()));
+        };
+        let mut flag = before.flag.clone();
+        change.apply(&mut flag, None);
+        let after = open.write_flag(key, &flag, false).await?;
+        let (from, to) = (state_of(&before), state_of(&after));
+        open.note(Some(key), Action::ScheduledUpdate, Some(from), Some(to))
+            .await?;
+        let made = ScheduleRecord {
+            status: ScheduleStatus::Applied,
+            applied_at: Some(SystemTime::now()),
+            next_retry_at: None,
+            ..schedule
+        };
+        open.write_schedule(&made).await?;
+        self.commit(open, environment, scope).await?;
+        Ok(true)
+    }
+
+    /// Writes down that a change was not made. When even that cannot be written, the schedule is as it
+    /// was and is found again.
+    async fn note_failure(&self, due: &DueSchedule, failure: &Failure) {
+        let (why, for_good) = match failure {
+            Failure::ForGood(why) => (why.clone(), true),
+            Failure::Passing(why) => (why.to_string(), false),
+        };
+        error!(
+            domain = "config",
+            environment = due.environment.as_str(),
+            flag_key = due.key.as_str(),
+            schedule = due.id,
+            for_good,
+            error = why,
+            "a scheduled change could not be made"
+        );
+        if let Err(again) = self.write_failure(due, &why, for_good).await {
+            error!(domain = "config", error = %again, "nor could that be written down");
+        }
+    }
+
+    async fn write_failure(
+        &self,
+        due: &DueSchedule,
+        why: &str,
+        for_good: bool,
+    ) -> Result<(), Error> {
+        let mut open = self.begin(&due.environment, &actor(due)).await?;
+        open.flag(&due.key).await?;
+        let Some(before) = still_due(&mut open, due).await? else {
+            return Ok(());
+        };
+        let tried = before.retry_count + 1;
+        let is_last = for_good || tried > before.max_retries;
+        let wait =
+            FIRST_RETRY * 2_u32.saturating_pow(u32::try_from(before.retry_count).unwrap_or(0));
+        let after = ScheduleRecord {
+            status: if is_last {
+                ScheduleStatus::Failed
+            } else {
+                ScheduleStatus::Pending
+            },
+            // What is seen from outside says no more than it has to.
+            error_message: is_last.then(|| why.to_owned()),
+            last_error: Some(why.to_owned()),
+            retry_count: if is_last { before.retry_count } else { tried },
+            next_retry_at: (!is_last).then(|| SystemTime::now() + wait),
+            ..before.clone()
+        };
+        open.write_schedule(&after).await?;
+        if is_last {
+            let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
+            let [before, now] = states;
+            open.note(Some(&due.key), Action::FailSchedule, before, now)
+                .await?;
+        }
+        open.commit().await
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Passing(error)
+    }
+}
+
+/// What a plan changes, as its `updates` say.
+///
+/// # Errors
+/// A sentence about what is wrong with them.
+pub(super) fn change_in(updates: &Value) -> Result<Change, String> {
+    let nothing = Map::new();
+    let fields = updates.as_object().unwrap_or(&nothing);
+    let mut change = Change::default();
+    if let Some(enabled) = fields.get("enabled") {
+        let enabled = enabled.as_bool();
+        change.enabled = Some(enabled.ok_or("updates.enabled is no boolean")?);
+    }
+    if let Some(percentage) = fields.get("rolloutPercentage") {
+        let rollout = percentage.as_i64().map(Rollout::parse).and_then(Result::ok);
+        let rollout =
+            rollout.ok_or("updates.rolloutPercentage is no whole number from 0 to 100")?;
+        change.rollout_percentage = Some(rollout);
+    }
+    if change == Change::default() {
+        return Err("updates hold neither enabled nor rolloutPercentage".to_owned());
+    }
+    Ok(change)
+}
+
+/// The schedule, if it is still there, still due, and in nobody else's hands.
+async fn still_due(
+    open: &mut Transaction,
+    due: &DueSchedule,
+) -> Result<Option<ScheduleRecord>, Error> {
+    let found = open.claim_schedule(&due.key, &due.id).await?;
+    Ok(found.filter(|schedule| schedule.is_due(SystemTime::now())))
+}
+
+/// Whom the audit names.
+fn actor(due: &DueSchedule) -> String {
+    format!("schedule:{}", due.id)
+}

@@ -1,0 +1,6 @@
+-- Which batches of log lines were counted, so that one that is handed over twice counts once.
+create table pennon_counted_batches (
+  id text primary key,
+  counted_at timestamptz not null default now()
+);
+create index pennon_counted_batches_time_idx on pennon_counted_batches (counted_at);

@@ -1,0 +1,98 @@
+//! API keys: their hashes, and what admins know of them.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::{PostgresStore, Transaction};
+use crate::api_key::{kind_name, kind_named};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::snapshot::KeyKind;
+use crate::store::KeyRecord;
+
+const COLUMNS: &str = "id::text as id, kind, name, created_at, created_by, revoked_at";
+
+impl PostgresStore {
+    pub(in crate::store) async fn list_keys(
+        &self,
+        environment: &Environment,
+    ) -> Result<Vec<KeyRecord>, Error> {
+        let statement = format!(
+            "select {COLUMNS} from pennon_api_keys where environment = $1
+             order by created_at desc, id"
+        );
+        let rows = self
+            .rows(&statement, &[(&environment.as_str(), Type::TEXT)])
+            .await?;
+        rows.iter().map(record_of).collect()
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn keys(&mut self) -> Result<Vec<KeyRecord>, Error> {
+        let statement = format!(
+            "select {COLUMNS} from pennon_api_keys where environment = $1 order by created_at, id"
+        );
+        let rows = self
+            .rows(&statement, &[(&self.environment(), Type::TEXT)])
+            .await?;
+        rows.iter().map(record_of).collect()
+    }
+
+    pub(in crate::store) async fn insert_key(
+        &mut self,
+        hash: &str,
+        kind: KeyKind,
+        name: &str,
+    ) -> Result<KeyRecord, Error> {
+        let statement = format!(
+            "insert into pennon_api_keys (environment, kind, name, hash, created_by)
+             values ($1, $2, $3, $4, $5) returning {COLUMNS}"
+        );
+        let parameters: [super::Parameter<'_>; 5] = [
+            (&self.environment(), Type::TEXT),
+            (&kind_name(kind), Type::TEXT),
+            (&name, Type::TEXT),
+            (&hash, Type::TEXT),
+            (&self.actor(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        one(&rows)
+    }
+
+    pub(in crate::store) async fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
+        // Compared as text: an id that is no UUID is nobody's.
+        let statement = format!(
+            "update pennon_api_keys set revoked_at = now(), revoked_by = $3
+             where environment = $1 and id::text = $2 and revoked_at is null
+             returning {COLUMNS}"
+        );
+        let parameters: [super::Parameter<'_>; 3] = [
+            (&self.environment(), Type::TEXT),
+            (&id, Type::TEXT),
+            (&self.actor(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        one(&rows)
+    }
+}
+
+fn one(rows: &[Row]) -> Result<KeyRecord, Error> {
+    match rows.first() {
+        Some(row) => record_of(row),
+        None => Err(Error::NotFound("Key".to_owned())),
+    }
+}
+
+fn record_of(row: &Row) -> Result<KeyRecord, Error> {
+    let kind = kind_named(row.get("kind"))
+        .ok_or_else(|| Error::Internal("a key of an unknown kind".to_owned()))?;
+    Ok(KeyRecord {
+        id: row.get("id"),
+        kind,
+        name: row.get("name"),
+        created_at: row.get("created_at"),
+        created_by: row.get("created_by"),
+        revoked_at: row.get("revoked_at"),
+    })
+}

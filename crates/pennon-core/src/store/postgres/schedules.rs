@@ -1,0 +1,215 @@
+//! Changes that are to be made later.
+
+use std::time::SystemTime;
+
+use pennon_eval::FlagKey;
+use serde_json::Value;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::{PostgresStore, Transaction, damaged};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::store::{DueSchedule, ScheduleRecord, ScheduleStatus};
+
+const COLUMNS: &str = "schedule.id::text as id, flag.flag_key, schedule.scheduled_at,
+    schedule.status, schedule.updates::text as updates, schedule.applied_at,
+    schedule.error_message, schedule.created_by, schedule.cancelled_by, schedule.cancelled_at,
+    schedule.created_at, schedule.retry_count, schedule.max_retries, schedule.next_retry_at,
+    schedule.last_error";
+
+impl PostgresStore {
+    pub(in crate::store) async fn list_schedules(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
+        // One row without an id when the flag has none, and no row without a flag.
+        let statement = format!(
+            "select {COLUMNS} from feature_flags as flag
+             left join feature_flag_schedules as schedule on schedule.flag_id = flag.id
+             where flag.flag_key = $1 and flag.environment = $2 and flag.archived_at is null
+             order by schedule.scheduled_at, schedule.id"
+        );
+        let parameters: [super::Parameter<'_>; 2] = [
+            (&key.as_str(), Type::TEXT),
+            (&environment.as_str(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if row.get::<_, Option<&str>>("id").is_some() {
+                records.push(record_of(row)?);
+            }
+        }
+        Ok(Some(records))
+    }
+
+    pub(in crate::store) async fn due_schedules(
+        &self,
+        most: u32,
+    ) -> Result<Vec<DueSchedule>, Error> {
+        // As `ScheduleRecord::is_due` has it.
+        let statement = "
+            select flag.environment, flag.flag_key, schedule.id::text as id
+            from feature_flag_schedules as schedule
+            join feature_flags as flag on flag.id = schedule.flag_id
+            where schedule.scheduled_at <= now()
+              and (schedule.next_retry_at is null or schedule.next_retry_at <= now())
+              and (schedule.status = 'pending'
+                   or (schedule.status = 'failed' and schedule.next_retry_at is not null
+                       and schedule.retry_count < schedule.max_retries))
+            order by schedule.scheduled_at, schedule.id
+            limit $1";
+        let rows = self
+            .rows(statement, &[(&i64::from(most), Type::INT8)])
+            .await?;
+        let due = rows.iter().filter_map(|row| {
+            Some(DueSchedule {
+                environment: Environment::parse(row.get("environment")).ok()?,
+                key: FlagKey::parse(row.get::<_, &str>("flag_key")).ok()?,
+                id: row.get("id"),
+            })
+        });
+        Ok(due.collect())
+    }
+}
+
+impl Transaction {
+    pub(in crate::store) async fn insert_schedule(
+        &mut self,
+        key: &FlagKey,
+        at: SystemTime,
+        updates: &Value,
+    ) -> Result<ScheduleRecord, Error> {
+        let statement = format!(
+            "with schedule as (
+               insert into feature_flag_schedules (flag_id, scheduled_at, updates, created_by)
+               select id, $3, $4::jsonb, $5 from feature_flags
+               where flag_key = $1 and environment = $2
+               returning *
+             )
+             select {COLUMNS} from schedule join feature_flags as flag on flag.id = schedule.flag_id"
+        );
+        let parameters: [super::Parameter<'_>; 5] = [
+            (&key.as_str(), Type::TEXT),
+            (&self.environment(), Type::TEXT),
+            (&at, Type::TIMESTAMPTZ),
+            (&updates.to_string(), Type::TEXT),
+            (&self.actor(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        match rows.first() {
+            Some(row) => record_of(row),
+            None => Err(Error::FlagNotFound(key.to_string())),
+        }
+    }
+
+    pub(in crate::store) async fn schedule(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<Option<ScheduleRecord>, Error> {
+        self.locked_schedule(key, id, "for update of schedule")
+            .await
+    }
+
+    pub(in crate::store) async fn claim_schedule(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<Option<ScheduleRecord>, Error> {
+        self.locked_schedule(key, id, "for update of schedule skip locked")
+            .await
+    }
+
+    async fn locked_schedule(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+        lock: &str,
+    ) -> Result<Option<ScheduleRecord>, Error> {
+        // Compared as a text: what is no UUID names nothing, and is no error.
+        let statement = format!(
+            "select {COLUMNS} from feature_flag_schedules as schedule
+             join feature_flags as flag on flag.id = schedule.flag_id
+             where flag.flag_key = $1 and flag.environment = $2 and schedule.id::text = lower($3)
+             {lock}"
+        );
+        let parameters: [super::Parameter<'_>; 3] = [
+            (&key.as_str(), Type::TEXT),
+            (&self.environment(), Type::TEXT),
+            (&id, Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        rows.first().map(record_of).transpose()
+    }
+
+    pub(in crate::store) async fn write_schedule(
+        &mut self,
+        schedule: &ScheduleRecord,
+    ) -> Result<(), Error> {
+        let status = match schedule.status {
+            ScheduleStatus::Pending => "pending",
+            ScheduleStatus::Applied => "applied",
+            ScheduleStatus::Failed => "failed",
+            ScheduleStatus::Cancelled => "cancelled",
+        };
+        let parameters: [super::Parameter<'_>; 9] = [
+            (&schedule.id, Type::TEXT),
+            (&status, Type::TEXT),
+            (&schedule.applied_at, Type::TIMESTAMPTZ),
+            (&schedule.error_message, Type::TEXT),
+            (&schedule.cancelled_by, Type::TEXT),
+            (&schedule.cancelled_at, Type::TIMESTAMPTZ),
+            (&schedule.retry_count, Type::INT4),
+            (&schedule.next_retry_at, Type::TIMESTAMPTZ),
+            (&schedule.last_error, Type::TEXT),
+        ];
+        self.rows(
+            "update feature_flag_schedules
+             set status = $2, applied_at = $3, error_message = $4, cancelled_by = $5,
+                 cancelled_at = $6, retry_count = $7, next_retry_at = $8, last_error = $9,
+                 updated_at = now()
+             where id::text = $1",
+            &parameters,
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+fn record_of(row: &Row) -> Result<ScheduleRecord, Error> {
+    let key: &str = row.get("flag_key");
+    let status = match row.get("status") {
+        "pending" => ScheduleStatus::Pending,
+        "applied" => ScheduleStatus::Applied,
+        "failed" => ScheduleStatus::Failed,
+        "cancelled" => ScheduleStatus::Cancelled,
+        _ => {
+            return Err(Error::Internal(
+                "a schedule of an unknown status".to_owned(),
+            ));
+        }
+    };
+    Ok(ScheduleRecord {
+        id: row.get("id"),
+        flag_key: FlagKey::parse(key).map_err(|error| damaged(&error))?,
+        scheduled_at: row.get("scheduled_at"),
+        status,
+        updates: serde_json::from_str(row.get("updates")).map_err(|error| damaged(&error))?,
+        applied_at: row.get("applied_at"),
+        error_message: row.get("error_message"),
+        created_by: row.get("created_by"),
+        cancelled_by: row.get("cancelled_by"),
+        cancelled_at: row.get("cancelled_at"),
+        created_at: row.get("created_at"),
+        retry_count: row.get("retry_count"),
+        max_retries: row.get("max_retries"),
+        next_retry_at: row.get("next_retry_at"),
+        last_error: row.get("last_error"),
+    })
+}

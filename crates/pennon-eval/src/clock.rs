@@ -1,0 +1,55 @@
+//! Which rules may look at the time, and so give another answer later.
+
+use serde_json::Value;
+
+/// The last part of the path to the time, `$flagd.timestamp`.
+const TIME: &str = "timestamp";
+
+/// Whether a rule may read the time. A path that is put together while the rule runs may lead anywhere,
+/// so it counts; and so does any text that names the time, whatever it is there for.
+pub(crate) fn may_be_read_by(rule: &Value) -> bool {
+    match rule {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.contains(TIME),
+        Value::Array(items) => items.iter().any(may_be_read_by),
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            let is_put_together = ["var", "val"].contains(&name.as_str()) && is_computed(value);
+            is_put_together || may_be_read_by(value)
+        }),
+    }
+}
+
+/// Whether the path that a value stands for is only known when the rule runs.
+fn is_computed(path: &Value) -> bool {
+    match path {
+        Value::Object(_) => true,
+        Value::Array(items) => items.first().is_some_and(is_computed),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rule_that_may_read_the_time_is_found() {
+        for rule in [
+            json!({"<": [{"var": "$flagd.timestamp"}, 1_800_000_000]}),
+            json!({"var": ["$flagd.timestamp", 0]}),
+            json!({"if": [true, {"var": {"cat": ["$flagd.time", "stamp"]}}]}),
+            json!({"var": [{"var": "which"}]}),
+        ] {
+            assert!(may_be_read_by(&rule), "{rule}");
+        }
+        for rule in [
+            json!({"==": [{"var": "plan"}, "pro"]}),
+            json!({"var": ["plan", {"cat": ["a", "b"]}]}),
+            json!({"var": "$flagd.flagKey"}),
+            json!(null),
+        ] {
+            assert!(!may_be_read_by(&rule), "{rule}");
+        }
+    }
+}

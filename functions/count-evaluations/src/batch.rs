@@ -1,0 +1,105 @@
+//! A batch of log lines as CloudWatch Logs hands it over: gzipped JSON in base64.
+//!
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html>
+
+use std::io::Read;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::GzDecoder;
+use pennon_core::counts::Counts;
+use pennon_core::hex::hex;
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// CloudWatch sends batches of a megabyte at most, compressed; text shrinks tenfold. More than this is
+/// no batch of log lines.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// What a batch of log lines tells.
+#[derive(Debug)]
+pub struct Batch {
+    /// Equal for a batch that is handed over again: SHA-256 over the ids of its lines.
+    pub id: String,
+    /// Lines that tell of evaluations.
+    pub lines: usize,
+    /// The evaluations.
+    pub counts: Counts,
+    /// The time of the last line.
+    pub until: SystemTime,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    message_type: String,
+    #[serde(default)]
+    log_events: Vec<LogEvent>,
+}
+
+#[derive(Deserialize)]
+struct LogEvent {
+    id: String,
+    timestamp: u64,
+    message: String,
+}
+
+/// A line of ours, as far as it is about evaluations.
+#[derive(Deserialize)]
+struct Line {
+    evaluations: Counts,
+}
+
+impl Batch {
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// A sentence for the log when it is no batch. A single line that makes no sense is passed over:
+    /// trying again would not mend it.
+    pub fn read(event: &Value) -> Result<Self, String> {
+        let data = event["awslogs"]["data"]
+            .as_str()
+            .ok_or("the event has no awslogs.data")?;
+        let packed = STANDARD
+            .decode(data)
+            .map_err(|error| format!("awslogs.data is no base64: {error}"))?;
+        let mut text = String::new();
+        GzDecoder::new(packed.as_slice())
+            .take(LARGEST)
+            .read_to_string(&mut text)
+            .map_err(|error| format!("awslogs.data cannot be unpacked: {error}"))?;
+        let data: Data = serde_json::from_str(&text)
+            .map_err(|error| format!("awslogs.data holds no log lines: {error}"))?;
+        let mut batch = Self {
+            id: String::new(),
+            lines: 0,
+            counts: Counts::default(),
+            until: UNIX_EPOCH,
+        };
+        // CloudWatch's own "can you hear me".
+        if data.message_type != "DATA_MESSAGE" {
+            return Ok(batch);
+        }
+        let mut hasher = Sha256::new();
+        for event in &data.log_events {
+            hasher.update(event.id.len().to_be_bytes());
+            hasher.update(&event.id);
+            let Ok(line) = serde_json::from_str::<Line>(&event.message) else {
+                continue;
+            };
+            batch.lines += 1;
+            batch.until = batch
+                .until
+                .max(UNIX_EPOCH + Duration::from_millis(event.timestamp));
+            for one in line.evaluations.iter() {
+                batch
+                    .counts
+                    .add(one.environment, one.day, one.flag, one.variant, one.count);
+            }
+        }
+        batch.id = hex(&hasher.finalize());
+        Ok(batch)
+    }
+}

@@ -1,0 +1,33 @@
+//! `POST /ofrep/v1/evaluate/flags/{flagKey}`: one flag, for an OpenFeature SDK.
+
+use std::sync::Arc;
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response};
+use pennon_core::ofrep;
+
+/// Answers with the flag's value for the context in the body, or with why it has none.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] without a good API key, [`Error::Forbidden`] with one of another
+/// environment, [`Error::Unavailable`] when flags cannot be read.
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let caller = ofrep::admit(&app, &request).await?;
+    let key = request.asked_flag();
+    let trace = &request.scope().trace;
+    trace.flag_key(&key);
+    let asked = ofrep::parse(request.body());
+    let response = match asked.and_then(|asked| caller.evaluate(&key, &asked.context)) {
+        Ok(item) => {
+            app.tally.add(&caller.environment, [item.given()]);
+            http::json(StatusCode::OK, &item)
+        }
+        Err(failure) => {
+            trace.failed(failure.kind());
+            failure.answer(Some(&key))
+        }
+    };
+    Ok(http::with_cache_headers(response, &caller.reading))
+}

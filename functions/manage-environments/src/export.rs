@@ -1,0 +1,15 @@
+//! `GET /api/admin/environments/{environment}/export`: all flags in use, as a file for flagd.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{self, ETag, Request, Response};
+
+/// The tag of the answer is what `If-Match` of an import takes.
+pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
+    let environment = request.environment_in_path()?;
+    let (file, revision) = app.service.export(&environment).await?;
+    let response = http::json(StatusCode::OK, &file);
+    let tag = ETag::of_record(revision.0);
+    Ok(http::with_header(response, "etag", tag.as_str()))
+}

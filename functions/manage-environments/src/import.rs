@@ -1,0 +1,45 @@
+//! `POST /api/admin/environments/{environment}/import`: makes an environment what a file for flagd says.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::environment::Environment;
+use pennon_core::error::Error;
+use pennon_core::http::{self, ETag, Request, Response};
+use pennon_core::service::Difference;
+use serde_json::{Value, json};
+
+/// With `?dryRun=true` it only says what would become different, and its tag is what `If-Match` takes
+/// to have exactly that done.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment_in_path()?;
+    let dry_run = request.switch("dryRun")?;
+    let file: Value = serde_json::from_slice(request.body())
+        .map_err(|_| Error::invalid_form("The body is not valid JSON"))?;
+    if dry_run {
+        let (difference, revision) = app.service.compare(&environment, &file, admin).await?;
+        let response = http::json(StatusCode::OK, &body(&environment, true, &difference));
+        let tag = ETag::of_record(revision.0);
+        return Ok(http::with_header(response, "etag", tag.as_str()));
+    }
+    let expected = request.expected();
+    expected.must_be_said()?;
+    let changed = app
+        .service
+        .import(&environment, &file, &expected, admin, request.scope())
+        .await?;
+    let response = http::json(StatusCode::OK, &body(&environment, false, &changed.value));
+    Ok(http::with_invalidation(response, changed.invalidated))
+}
+
+fn body(environment: &Environment, dry_run: bool, difference: &Difference) -> Value {
+    json!({
+        "environment": environment.as_str(),
+        "dryRun": dry_run,
+        "created": difference.created,
+        "changed": difference.changed,
+        "archived": difference.archived,
+        "unchanged": difference.unchanged,
+        "settings": difference.settings,
+    })
+}

@@ -1,0 +1,47 @@
+//! `/api/admin/environments`: what holds for all flags of one, and all of them at once.
+
+mod audit;
+mod create;
+mod export;
+mod import;
+mod list;
+mod purge;
+mod settings;
+
+use std::sync::Arc;
+
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{Request, Response};
+
+/// Answers these routes to admins.
+///
+/// # Errors
+/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
+/// [`Error::StateNotNamed`], [`Error::NotFound`], [`Error::Conflict`], [`Error::Changed`].
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let admin = request.admin(&app.config.auth)?;
+    match request.route().map(|route| (route.method, route.path)) {
+        Some(("GET", "/api/admin/environments")) => list::handle(&app).await,
+        Some(("POST", "/api/admin/environments")) => create::handle(&app, &request, &admin).await,
+        Some(("GET", "/api/admin/environments/{environment}/settings")) => {
+            settings::read(&app, &request).await
+        }
+        Some(("PUT", "/api/admin/environments/{environment}/settings")) => {
+            settings::replace(&app, &request, &admin).await
+        }
+        Some(("GET", "/api/admin/environments/{environment}/export")) => {
+            export::handle(&app, &request).await
+        }
+        Some(("POST", "/api/admin/environments/{environment}/import")) => {
+            import::handle(&app, &request, &admin).await
+        }
+        Some(("POST", "/api/admin/environments/{environment}/purge")) => {
+            purge::handle(&app, &request, &admin).await
+        }
+        Some(("GET", "/api/admin/environments/{environment}/audit")) => {
+            audit::handle(&app, &request).await
+        }
+        _ => Err(request.route_not_found()),
+    }
+}

@@ -1,0 +1,23 @@
+//! `POST /api/admin/environments/{environment}/purge`: everyone reads it anew, now.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response};
+use serde_json::json;
+
+/// For whoever has reason to believe that somebody serves what is no longer true.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment_in_path()?;
+    let done = app
+        .service
+        .purge(&environment, admin, request.scope())
+        .await?;
+    let body = json!({
+        "environment": environment.as_str(),
+        "purged": done.invalidated != Some(false),
+    });
+    let response = http::json(StatusCode::OK, &body);
+    Ok(http::with_invalidation(response, done.invalidated))
+}

@@ -1,0 +1,57 @@
+//! `GET` and `PUT /api/admin/environments/{environment}/settings`: evaluators that flags share, how
+//! `fractional` chooses, metadata.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::environment::Environment;
+use pennon_core::error::Error;
+use pennon_core::http::{self, ETag, Request, Response};
+use pennon_core::service::Changed;
+use pennon_core::store::SettingsRecord;
+use serde_json::json;
+
+pub(crate) async fn read(app: &App, request: &Request) -> Result<Response, Error> {
+    let environment = request.environment_in_path()?;
+    let record = app.service.settings(&environment).await?;
+    Ok(answer(StatusCode::OK, &environment, &record))
+}
+
+/// Replaces all of them: what is absent gets its default.
+pub(crate) async fn replace(
+    app: &App,
+    request: &Request,
+    admin: &Admin,
+) -> Result<Response, Error> {
+    let environment = request.environment_in_path()?;
+    let settings = http::parse_settings(request.body())?;
+    let expected = request.expected();
+    expected.must_be_said()?;
+    let result = app
+        .service
+        .change_settings(&environment, &settings, &expected, admin, request.scope())
+        .await?;
+    Ok(changed(StatusCode::OK, &environment, &result))
+}
+
+fn answer(status: StatusCode, environment: &Environment, record: &SettingsRecord) -> Response {
+    let settings = &record.settings;
+    let body = json!({
+        "environment": environment.as_str(),
+        "fractional": settings.fractional,
+        "evaluators": settings.evaluators,
+        "metadata": settings.metadata,
+        "revision": record.revision,
+    });
+    let response = http::json(status, &body);
+    http::with_header(response, "etag", ETag::of_record(record.revision).as_str())
+}
+
+pub(crate) fn changed(
+    status: StatusCode,
+    environment: &Environment,
+    changed: &Changed<SettingsRecord>,
+) -> Response {
+    let response = answer(status, environment, &changed.value);
+    http::with_invalidation(response, changed.invalidated)
+}

@@ -1,0 +1,42 @@
+//! `/api/admin/flags`: the life of a flag, beside its updates.
+
+mod audit;
+mod create;
+mod list;
+mod read;
+mod remove;
+mod restore;
+mod revert;
+mod view;
+
+use std::sync::Arc;
+
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{Request, Response};
+
+/// Answers these routes to admins.
+///
+/// # Errors
+/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
+/// [`Error::StateNotNamed`], [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::Conflict`],
+/// [`Error::Changed`].
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let admin = request.admin(&app.config.auth)?;
+    match request.route().map(|route| (route.method, route.path)) {
+        Some(("GET", "/api/admin/flags")) => list::handle(&app, &request).await,
+        Some(("POST", "/api/admin/flags")) => create::handle(&app, &request, &admin).await,
+        Some(("GET", "/api/admin/flags/{flagKey}")) => read::handle(&app, &request).await,
+        Some(("DELETE", "/api/admin/flags/{flagKey}")) => {
+            remove::handle(&app, &request, &admin).await
+        }
+        Some(("POST", "/api/admin/flags/{flagKey}/restore")) => {
+            restore::handle(&app, &request, &admin).await
+        }
+        Some(("POST", "/api/admin/flags/{flagKey}/revert")) => {
+            revert::handle(&app, &request, &admin).await
+        }
+        Some(("GET", "/api/admin/flags/{flagKey}/audit")) => audit::handle(&app, &request).await,
+        _ => Err(request.route_not_found()),
+    }
+}

@@ -1,0 +1,96 @@
+//! `/api/admin/keys`: API keys are made, listed and revoked.
+
+mod body;
+
+use std::sync::Arc;
+
+use lambda_http::http::StatusCode;
+use pennon_core::api_key::kind_name;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::environment::Environment;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response, timestamp};
+use pennon_core::store::KeyRecord;
+use serde_json::{Value, json};
+
+/// Makes a key (`POST`), lists keys (`GET`), or revokes one (`DELETE`).
+///
+/// # Errors
+/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
+/// [`Error::NotFound`], [`Error::Conflict`].
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let admin = request.admin(&app.config.auth)?;
+    let environment = request.environment()?;
+    match request.method() {
+        "POST" => create(&app, &request, &admin, &environment).await,
+        "GET" => list(&app, &environment).await,
+        "DELETE" => revoke(&app, &request, &admin, &environment).await,
+        _ => Err(Error::RouteNotFound),
+    }
+}
+
+async fn create(
+    app: &App,
+    request: &Request,
+    admin: &Admin,
+    environment: &Environment,
+) -> Result<Response, Error> {
+    let wanted = body::parse(request.body())?;
+    let changed = app
+        .service
+        .create_key(
+            environment,
+            wanted.kind,
+            &wanted.name,
+            admin,
+            request.scope(),
+        )
+        .await?;
+    let new = changed.value;
+    let mut shown = shown(&new.record, environment);
+    // Once, and never again: only its hash is kept.
+    shown["key"] = json!(new.text.expose());
+    let response = http::json(StatusCode::CREATED, &shown);
+    let response = http::with_header(response, "cache-control", "no-store");
+    Ok(http::with_invalidation(response, changed.invalidated))
+}
+
+async fn list(app: &App, environment: &Environment) -> Result<Response, Error> {
+    let keys = app.service.store().list_keys(environment).await?;
+    let keys: Vec<Value> = keys.iter().map(|key| shown(key, environment)).collect();
+    Ok(http::json(StatusCode::OK, &json!({ "keys": keys })))
+}
+
+async fn revoke(
+    app: &App,
+    request: &Request,
+    admin: &Admin,
+    environment: &Environment,
+) -> Result<Response, Error> {
+    let id = request.parameter("keyId");
+    if !body::may_be_an_id(id) {
+        return Err(Error::NotFound("Key".to_owned()));
+    }
+    let changed = app
+        .service
+        .revoke_key(environment, id, admin, request.scope())
+        .await?;
+    Ok(http::with_invalidation(
+        http::no_content(),
+        changed.invalidated,
+    ))
+}
+
+/// A key as admins see it, which is never the key itself.
+fn shown(record: &KeyRecord, environment: &Environment) -> Value {
+    json!({
+        "id": record.id,
+        "kind": kind_name(record.kind),
+        "environment": environment.as_str(),
+        "name": record.name,
+        "createdAt": record.created_at.map(timestamp),
+        "createdBy": record.created_by,
+        "revokedAt": record.revoked_at.map(timestamp),
+    })
+}

@@ -1,0 +1,6 @@
+//! The Lambda function `manage-keys`; what it does is in `lib.rs`.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), pennon_core::lambda::RuntimeError> {
+    pennon_core::lambda::serve(manage_keys::handle).await
+}

@@ -1,0 +1,30 @@
+//! `/api/admin/flags/{flagKey}/users`: exceptions for single users.
+
+mod list;
+mod remove;
+mod set;
+
+use std::sync::Arc;
+
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{Request, Response};
+
+/// Answers these routes to admins.
+///
+/// # Errors
+/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
+/// [`Error::FlagNotFound`], [`Error::TooMany`].
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let admin = request.admin(&app.config.auth)?;
+    match request.route().map(|route| (route.method, route.path)) {
+        Some(("GET", "/api/admin/flags/{flagKey}/users")) => list::handle(&app, &request).await,
+        Some(("POST", "/api/admin/flags/{flagKey}/users")) => {
+            set::handle(&app, &request, &admin).await
+        }
+        Some(("DELETE", "/api/admin/flags/{flagKey}/users/{userId}")) => {
+            remove::handle(&app, &request, &admin).await
+        }
+        _ => Err(request.route_not_found()),
+    }
+}

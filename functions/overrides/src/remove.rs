@@ -1,0 +1,24 @@
+//! `DELETE /api/admin/flags/{flagKey}/users/{userId}`: no exception any more.
+
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response};
+
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let user = request.parameter("userId");
+    if user.is_empty() || user.contains('\0') {
+        let complaint = "A user id is not empty and holds no NUL character";
+        return Err(Error::invalid_field("userId", complaint));
+    }
+    let changed = app
+        .service
+        .remove_override(&environment, &key, user, admin, request.scope())
+        .await?;
+    Ok(http::with_invalidation(
+        http::no_content(),
+        changed.invalidated,
+    ))
+}

@@ -1,0 +1,59 @@
+//! `POST /api/admin/flags/{flagKey}/users`: makes an exception of a user, or another one.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::eval::Override;
+use pennon_core::http::{self, Fields, Request, Response};
+use pennon_core::service::{NewOverride, override_state};
+
+/// The longest reason, in characters.
+const LONGEST_REASON: usize = 500;
+/// The longest user id, and name of a variant, in characters.
+const LONGEST_NAME: usize = 255;
+
+/// 201 even when it replaces one, as clients know it.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let wanted = parse(request.body())?;
+    let changed = app
+        .service
+        .set_override(&environment, &key, wanted, admin, request.scope())
+        .await?;
+    let response = http::json(StatusCode::CREATED, &override_state(&changed.value));
+    Ok(http::with_invalidation(response, changed.invalidated))
+}
+
+fn parse(body: &[u8]) -> Result<NewOverride, Error> {
+    let mut fields = Fields::of(body)?;
+    let user_id = fields.text("userId", 1..=LONGEST_NAME);
+    fields.must_have("userId", user_id.as_ref());
+    let kind = fields.text("overrideType", 0..=LONGEST_NAME);
+    fields.must_have("overrideType", kind.as_ref());
+    let reason = fields.text("reason", 0..=LONGEST_REASON);
+    let variant = fields.text("variant", 1..=LONGEST_NAME);
+    let kind = match (kind.as_deref(), variant) {
+        (Some("include"), None) => Override::Include,
+        (Some("include"), Some(variant)) => Override::Variant(variant),
+        // An absent type has been complained about above.
+        (Some("exclude"), None) | (None, _) => Override::Exclude,
+        (Some("exclude"), Some(_)) => {
+            let complaint = "Only an included user can get a variant";
+            fields.complaints.add("variant", complaint);
+            Override::Exclude
+        }
+        (Some(_), _) => {
+            let complaint = "Expected include or exclude";
+            fields.complaints.add("overrideType", complaint);
+            Override::Exclude
+        }
+    };
+    fields.finish()?;
+    Ok(NewOverride {
+        user_id: user_id.unwrap_or_default(),
+        kind,
+        reason,
+    })
+}

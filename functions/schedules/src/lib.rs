@@ -1,0 +1,31 @@
+//! `/api/admin/flags/{flagKey}/schedule`: changes that are to be made later. `reconcile` makes them.
+
+mod cancel;
+mod list;
+mod plan;
+mod view;
+
+use std::sync::Arc;
+
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{Request, Response};
+
+/// Answers these routes to admins.
+///
+/// # Errors
+/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
+/// [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::InvalidState`].
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let admin = request.admin(&app.config.auth)?;
+    match request.route().map(|route| (route.method, route.path)) {
+        Some(("GET", "/api/admin/flags/{flagKey}/schedule")) => list::handle(&app, &request).await,
+        Some(("POST", "/api/admin/flags/{flagKey}/schedule")) => {
+            plan::handle(&app, &request, &admin).await
+        }
+        Some(("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}")) => {
+            cancel::handle(&app, &request, &admin).await
+        }
+        _ => Err(request.route_not_found()),
+    }
+}

@@ -1,0 +1,67 @@
+//! `POST /api/admin/flags/{flagKey}/schedule`: plans a change.
+
+use std::time::SystemTime;
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Fields, Request, Response};
+use pennon_core::timestamp;
+use serde_json::{Value, json};
+
+use crate::view;
+
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let (at, updates) = parse(request.body())?;
+    let planned = app
+        .service
+        .plan(&environment, &key, at, &updates, admin)
+        .await?;
+    Ok(http::json(StatusCode::CREATED, &view::schedule(&planned)))
+}
+
+/// Takes `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
+fn parse(body: &[u8]) -> Result<(SystemTime, Value), Error> {
+    let mut fields = Fields::of(body)?;
+    let at = fields.text("scheduledAt", 0..=64);
+    fields.must_have("scheduledAt", at.as_ref());
+    let at = at.and_then(|text| {
+        let at = timestamp::parse(&text);
+        if at.is_none_or(|at| at <= SystemTime::now()) {
+            let complaint = "Expected a time in the future, ISO 8601 in UTC with Z";
+            fields.complaints.add("scheduledAt", complaint);
+        }
+        at
+    });
+    let updates = fields.take("updates", |value| match value {
+        Value::Object(_) => Ok(value.to_string()),
+        _ => Err("Expected an object"),
+    });
+    let mut wanted = serde_json::Map::new();
+    if let Some(updates) = updates {
+        let mut inner = Fields::of(updates.as_bytes())?;
+        let change = http::take_change(&mut inner);
+        for (name, complaints) in inner.complaints.fields {
+            for complaint in complaints {
+                let complaint = format!("{name}: {complaint}");
+                fields.complaints.add("updates", complaint);
+            }
+        }
+        if let Some(enabled) = change.enabled {
+            wanted.insert("enabled".to_owned(), json!(enabled));
+        }
+        if let Some(rollout) = change.rollout_percentage {
+            let percentage = json!(rollout.percent());
+            wanted.insert("rolloutPercentage".to_owned(), percentage);
+        }
+    }
+    if wanted.is_empty() && !fields.complaints.fields.contains_key("updates") {
+        let complaint = "Expected enabled, rolloutPercentage or both";
+        fields.complaints.add("updates", complaint);
+    }
+    fields.finish()?;
+    Ok((at.unwrap_or(SystemTime::UNIX_EPOCH), Value::Object(wanted)))
+}

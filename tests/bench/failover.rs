@@ -1,0 +1,442 @@
+//! Clusters that lose nodes, are replaced node by node and moved to, under steady load: who sees an
+//! error or an old value, how long the cache is out of use, and what it costs that an invalidation
+//! waits for a replica.
+//!
+//! `cargo bench --profile driver -p pennon-tests --bench failover` ends with a minute of failovers and
+//! draws it into `docs/failover.svg`; `FAILOVER_MINUTES` makes that longer (10), 0 leaves it out.
+//! `FAILOVER_ONLY` names the one scenario to run.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark"
+)]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use pennon_tests::cluster::{Cluster, Deployment, Shape};
+use pennon_tests::eventually;
+use pennon_tests::figures::{Times, milliseconds};
+use pennon_tests::lambda::Function;
+use pennon_tests::load::{Load, Reader, Record, Sample};
+use pennon_tests::plot::Plot;
+use pennon_tests::secrets::SecretsManager;
+use pennon_tests::stack::Stack;
+
+const BETWEEN_READS: Duration = Duration::from_millis(8);
+const BETWEEN_CHANGES: Duration = Duration::from_millis(250);
+/// What a replica may add to the age of an answer.
+const LAG: Duration = Duration::from_millis(500);
+/// A node that says nothing for so long is taken for dead by the others.
+const NODE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What the control plane of a cluster of one shard takes to notice that its primary is gone.
+const CONTROL_PLANE: Duration = Duration::from_secs(3);
+
+const SIX_NODES: Shape = Shape {
+    node_timeout: NODE_TIMEOUT,
+    ..Shape::SIX_NODES
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    Graceful,
+    Killed,
+    Frozen,
+    Zone,
+    ReplicaKilled,
+    ReplicaFrozen,
+    AllDown,
+    Rolling,
+    Minority,
+}
+
+impl Scenario {
+    const ALL: [Self; 9] = [
+        Self::Graceful,
+        Self::Killed,
+        Self::Frozen,
+        Self::Zone,
+        Self::ReplicaKilled,
+        Self::ReplicaFrozen,
+        Self::AllDown,
+        Self::Rolling,
+        Self::Minority,
+    ];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Graceful => "CLUSTER FAILOVER, twice",
+            Self::Killed => "primary killed",
+            Self::Frozen => "one shard: primary frozen, TAKEOVER",
+            Self::Zone => "zone lost: a primary, another's replica",
+            Self::ReplicaKilled => "one shard: a replica killed",
+            Self::ReplicaFrozen => "one shard: a replica frozen",
+            Self::AllDown => "all nodes down for 5 s",
+            Self::Rolling => "every node replaced in turn",
+            Self::Minority => "minority for 5 s",
+        }
+    }
+
+    fn shape(self) -> Shape {
+        match self {
+            Self::Frozen | Self::ReplicaKilled | Self::ReplicaFrozen => Shape::ONE_SHARD,
+            Self::Graceful
+            | Self::Killed
+            | Self::Zone
+            | Self::AllDown
+            | Self::Rolling
+            | Self::Minority => SIX_NODES,
+        }
+    }
+
+    /// How many of all cache operations may fail.
+    fn may_fail(self, failed: usize, all: usize) -> bool {
+        match self {
+            Self::Graceful | Self::ReplicaKilled | Self::ReplicaFrozen => failed == 0,
+            Self::Rolling => failed * 100 < all,
+            Self::Killed | Self::Frozen | Self::Zone | Self::AllDown | Self::Minority => true,
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let only = std::env::var("FAILOVER_ONLY").unwrap_or_default();
+    let minutes: f64 = std::env::var("FAILOVER_MINUTES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1.0);
+    let is_wanted = |name: &str| only.is_empty() || name.eq_ignore_ascii_case(&only);
+    let mut is_good = true;
+    println!(
+        "{:40} {:>8} {:>5} {:>6} {:>7} {:>11} {:>11} {:>8} {:>6}",
+        "event", "requests", "5xx", "stale", "failed", "promoted s", "back s", "longest", "hits"
+    );
+    for scenario in Scenario::ALL {
+        if is_wanted(&format!("{scenario:?}")) {
+            is_good &= run(scenario).await;
+        }
+    }
+    if is_wanted("migration") {
+        is_good &= migrate().await;
+    }
+    if is_wanted("wait") {
+        cost_of_waiting().await;
+    }
+    if is_wanted("minutes") && minutes > 0.0 {
+        is_good &= long_run(Duration::from_secs_f64(minutes * 60.0)).await;
+    }
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Two functions that read primaries, two that read replicas, one that writes.
+async fn start_load(deployment: &Deployment) -> Load {
+    let replicas = [("REDIS_REPLICA_READS", "true")];
+    let mut readers = Vec::new();
+    for number in 0..4 {
+        let reads_replicas = number % 2 == 1;
+        let more = if reads_replicas { &replicas[..] } else { &[] };
+        readers.push(Reader {
+            function: deployment.function("get-flag", more).await,
+            lag: if reads_replicas { LAG } else { Duration::ZERO },
+        });
+    }
+    let writer = deployment.function("update-flag", &[]).await;
+    let load = Load::start(readers, writer, BETWEEN_READS, BETWEEN_CHANGES);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    load
+}
+
+async fn run(scenario: Scenario) -> bool {
+    let mut deployment = Deployment::on_cluster(scenario.shape()).await;
+    let load = start_load(&deployment).await;
+    let began = Instant::now();
+    happen(scenario, &mut deployment.cluster).await;
+    let promoted = (began.elapsed(), SystemTime::now());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let record = load.finish().await;
+    let failed = record.failed_cache_operations().len();
+    report(scenario.title(), &record, Some(promoted));
+    let is_good = scenario.may_fail(failed, record.samples.len());
+    record.errors() == 0 && record.stale() == 0 && is_good
+}
+
+/// Returns when the cluster itself is well again.
+async fn happen(scenario: Scenario, cluster: &mut Cluster) {
+    let primary = cluster.primary();
+    match scenario {
+        Scenario::Graceful => {
+            for _ in 0..2 {
+                hand_over(cluster, cluster.primary()).await;
+            }
+        }
+        Scenario::Killed => {
+            cluster.nodes[primary].kill();
+            await_another(cluster, primary).await;
+        }
+        Scenario::Frozen => {
+            cluster.nodes[primary].freeze();
+            tokio::time::sleep(CONTROL_PLANE).await;
+            cluster.take_over_by(1);
+        }
+        Scenario::Zone => {
+            let other = cluster.replicas_of((primary + 1) % 3)[0];
+            cluster.nodes[primary].kill();
+            cluster.nodes[other].kill();
+            await_another(cluster, primary).await;
+        }
+        Scenario::ReplicaKilled => cluster.nodes[1].kill(),
+        Scenario::ReplicaFrozen => cluster.nodes[1].freeze(),
+        Scenario::AllDown => {
+            for node in &mut cluster.nodes {
+                node.kill();
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            for node in &mut cluster.nodes {
+                node.restart();
+            }
+            cluster.wait().await;
+        }
+        Scenario::Rolling => {
+            for node in 0..cluster.nodes.len() {
+                if !cluster.replicas_of(node).is_empty() {
+                    hand_over(cluster, node).await;
+                }
+                cluster.nodes[node].kill();
+                cluster.nodes[node].restart();
+                cluster.wait().await;
+            }
+        }
+        Scenario::Minority => {
+            let own = [primary, cluster.replicas_of(primary)[0]];
+            let others = (0..6).filter(|node| !own.contains(node));
+            for node in others.clone() {
+                cluster.nodes[node].freeze();
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            for node in others {
+                cluster.nodes[node].thaw();
+            }
+            cluster.wait().await;
+        }
+    }
+}
+
+/// Lets a replica and its primary change places.
+async fn hand_over(cluster: &Cluster, primary: usize) {
+    let replica = cluster.replicas_of(primary)[0];
+    cluster.fail_over_to(replica);
+    eventually("handed over", async || {
+        cluster.replicas_of(replica).contains(&primary)
+    })
+    .await;
+    cluster.wait().await;
+}
+
+async fn await_another(cluster: &Cluster, old: usize) {
+    eventually("another primary", async || {
+        cluster.try_primary().is_some_and(|new| new != old)
+    })
+    .await;
+}
+
+fn report(title: &str, record: &Record, promoted: Option<(Duration, SystemTime)>) {
+    let reads: Vec<&Sample> = record
+        .samples
+        .iter()
+        .filter(|one| one.told.is_none())
+        .collect();
+    let hits = reads.iter().filter(|sample| sample.hit).count();
+    let (after, back) = promoted.map_or((String::new(), String::new()), |(after, moment)| {
+        let back = record.recovered_after(moment);
+        (
+            format!("{:.2}", after.as_secs_f64()),
+            format!("{:.2}", back.as_secs_f64()),
+        )
+    });
+    println!(
+        "{title:40} {:8} {:5} {:6} {:7} {after:>11} {back:>11} {:5.0} ms {:4.1} %",
+        record.samples.len(),
+        record.errors(),
+        record.stale(),
+        record.failed_cache_operations().len(),
+        milliseconds(record.longest()),
+        100.0 * hits as f64 / reads.len() as f64,
+    );
+}
+
+/// From a single Redis to a cluster and back by nothing but the secret.
+async fn migrate() -> bool {
+    let stack = Stack::start().await;
+    let cluster = Cluster::start_and_wait(SIX_NODES).await;
+    let manager = SecretsManager::start().await;
+    let (single, clustered) = (stack.redis.direct_url(), cluster.url());
+    let arn = manager.create("redis", &single).await;
+    let environment = [
+        ("REDIS_SECRET_ARN", arn.as_str()),
+        ("DATABASE_URL", &stack.database_url()),
+        ("REDIS_SECRET_REFRESH_SECONDS", "1"),
+    ];
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        let function = manager.function("get-flag", &environment).await;
+        let lag = Duration::ZERO;
+        readers.push(Reader { function, lag });
+    }
+    let writer = manager.function("update-flag", &environment).await;
+    let load = Load::start(readers, writer, BETWEEN_READS, BETWEEN_CHANGES);
+    let began = Instant::now();
+    for (from, to) in [(&single, &clustered), (&clustered, &single)] {
+        for text in [format!("{from} {to}"), format!("{to} {from}"), to.clone()] {
+            manager.change(&arn, &text).await;
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+        }
+    }
+    let took = began.elapsed();
+    let record = load.finish().await;
+    report("single, cluster, single by the secret", &record, None);
+    let readers = record.readers.iter();
+    let switches: Vec<f64> = readers.flat_map(switch_times).collect();
+    println!(
+        "{:40} six changes of the secret in {:.1} s, {} switches of {} readers, longest {:.0} ms",
+        "",
+        took.as_secs_f64(),
+        switches.len(),
+        record.readers.len(),
+        switches.iter().copied().fold(0.0, f64::max)
+    );
+    let failed = record.failed_cache_operations().len();
+    record.errors() + record.stale() + failed == 0 && !switches.is_empty()
+}
+
+/// How long each switch took, from asking for the secret to having the new Redis connected.
+fn switch_times(function: &Function) -> Vec<f64> {
+    let lines = function.lines();
+    let is_switch = |line: &&serde_json::Value| {
+        let message = line["message"].as_str();
+        message.is_some_and(|text| text.starts_with("the secret names another Redis"))
+    };
+    let times = lines.iter().filter(is_switch);
+    times.filter_map(|line| line["duration"].as_f64()).collect()
+}
+
+/// The same changes on a shard without replicas, where nothing is waited for, and on one with two.
+async fn cost_of_waiting() {
+    for replicas in [0, 2] {
+        let deployment = Deployment::on_cluster(Shape {
+            replicas,
+            ..Shape::ONE_SHARD
+        })
+        .await;
+        let update = deployment.function("update-flag", &[]).await;
+        let mut times = Times::default();
+        for value in 0..500 {
+            let body = serde_json::json!({ "description": value.to_string() });
+            let event = pennon_tests::event::Event::update("checkout", &body);
+            let began = Instant::now();
+            let answer = update.call(&event).await;
+            if value >= 100 {
+                times.add(began.elapsed());
+            }
+            assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        }
+        println!(
+            "an update with {replicas} replicas to wait for: median {:.2} ms, 95 % below {:.2} ms",
+            times.percentile(50),
+            times.percentile(95)
+        );
+    }
+}
+
+/// Graceful failovers, as those of a service window, and in the middle a primary that is killed.
+async fn long_run(length: Duration) -> bool {
+    let mut deployment = Deployment::on_cluster(SIX_NODES).await;
+    let load = start_load(&deployment).await;
+    let began = Instant::now();
+    let mut marks = Vec::new();
+    let turns = 8;
+    let every = length / turns;
+    for turn in 0..turns {
+        let due = every * turn + every / 2;
+        tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        let cluster = &mut deployment.cluster;
+        let primary = cluster.primary();
+        if turn == turns / 2 {
+            marks.push((began.elapsed(), "primary killed".to_owned()));
+            cluster.nodes[primary].kill();
+            await_another(cluster, primary).await;
+            cluster.nodes[primary].restart();
+            cluster.wait().await;
+        } else {
+            marks.push((began.elapsed(), "failover".to_owned()));
+            hand_over(cluster, primary).await;
+        }
+    }
+    tokio::time::sleep(length.saturating_sub(began.elapsed())).await;
+    let length = began.elapsed();
+    let record = load.finish().await;
+    let title = format!(
+        "{:.0} s with {} failovers",
+        length.as_secs_f64(),
+        marks.len()
+    );
+    report(&title, &record, None);
+    let failed = record.failed_cache_operations().len();
+    let share = failed as f64 / record.samples.len() as f64;
+    println!(
+        "{:40} {:.2} % of all cache operations failed",
+        "",
+        100.0 * share
+    );
+    draw(&record, began, length, marks, share);
+    // The one outage takes seconds: a hundredth of ten minutes, and more of a shorter run.
+    let is_short = length < Duration::from_secs(600);
+    record.errors() == 0 && record.stale() == 0 && (is_short || share < 0.01)
+}
+
+fn draw(
+    record: &Record,
+    began: Instant,
+    length: Duration,
+    marks: Vec<(Duration, String)>,
+    failed: f64,
+) {
+    let bins = 240_u32;
+    let width = length / bins;
+    let mut line = Vec::new();
+    for bin in 0..bins {
+        let (from, to) = (began + width * bin, began + width * (bin + 1));
+        let reads = record.samples.iter();
+        let reads = reads.filter(|one| one.told.is_none() && one.began >= from && one.began < to);
+        let (mut all, mut hits) = (0_u32, 0_u32);
+        for sample in reads {
+            all += 1;
+            hits += u32::from(sample.hit);
+        }
+        if all > 0 {
+            line.push((width * bin, f64::from(hits) / f64::from(all)));
+        }
+    }
+    let plot = Plot {
+        title: format!(
+            "Hit rate of {} functions, {} requests, {} errors, {:.2} % of cache operations failed",
+            record.readers.len(),
+            record.samples.len(),
+            record.errors(),
+            100.0 * failed
+        ),
+        length,
+        line,
+        marks,
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/failover.svg");
+    std::fs::write(&path, plot.svg()).expect("it can be written");
+    println!("drawn into docs/failover.svg");
+}

@@ -1,0 +1,28 @@
+// An application on a server: asks for flags by @openfeature/ofrep-provider and prints what it gets.
+// The job, as JSON in the first argument: {base, headers, evaluations: [{type, key, fallback, context}]}.
+const { OpenFeature } = require('@openfeature/server-sdk');
+const { OFREPProvider } = require('@openfeature/ofrep-provider');
+
+const job = JSON.parse(process.argv[2]);
+
+async function main() {
+  await OpenFeature.setProviderAndWait(
+    new OFREPProvider({ baseUrl: job.base, headers: Object.entries(job.headers) }),
+  );
+  const client = OpenFeature.getClient();
+  const ask = {
+    boolean: client.getBooleanDetails,
+    string: client.getStringDetails,
+    integer: client.getNumberDetails,
+    float: client.getNumberDetails,
+    object: client.getObjectDetails,
+  };
+  const results = [];
+  for (const { type, key, fallback, context } of job.evaluations) {
+    results.push(await ask[type].call(client, key, fallback, context));
+  }
+  process.stdout.write(`${JSON.stringify(results)}\n`);
+  await OpenFeature.close();
+}
+
+main();

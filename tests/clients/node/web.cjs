@@ -1,0 +1,67 @@
+// An application in a browser: @openfeature/ofrep-web-provider fetches all flags for one context, polls,
+// and answers from what it holds. Prints one line of JSON at the start and one after each change.
+// The job, as JSON in the first argument: {base, headers, context, poll, changes, nextContext,
+// evaluations: [{type, key, fallback}]}; `changes` says how many changes to wait for.
+const { OpenFeature, ProviderEvents } = require('@openfeature/web-sdk');
+const { OFREPWebProvider } = require('@openfeature/ofrep-web-provider');
+
+const job = JSON.parse(process.argv[2]);
+const exchanges = [];
+
+// What a browser does for the client, and a record of it.
+async function recordingFetch(request, options) {
+  const tag = request.headers.get('if-none-match');
+  const response = await fetch(request, options);
+  exchanges.push({ status: response.status, sent: tag, etag: response.headers.get('etag') });
+  return response;
+}
+
+function held(client) {
+  const ask = {
+    boolean: client.getBooleanDetails,
+    string: client.getStringDetails,
+    integer: client.getNumberDetails,
+    float: client.getNumberDetails,
+    object: client.getObjectDetails,
+  };
+  return job.evaluations.map(({ type, key, fallback }) => ask[type].call(client, key, fallback));
+}
+
+function tell(what, client) {
+  process.stdout.write(`${JSON.stringify({ what, results: held(client), exchanges })}\n`);
+}
+
+async function main() {
+  const provider = new OFREPWebProvider({
+    baseUrl: job.base,
+    headers: Object.entries(job.headers),
+    pollInterval: job.poll ?? 0,
+    cacheMode: 'disabled',
+    fetchImplementation: recordingFetch,
+  });
+  const client = OpenFeature.getClient();
+  let changes = 0;
+  const changed = new Promise((resolve) => {
+    client.addHandler(ProviderEvents.ConfigurationChanged, (event) => {
+      changes += 1;
+      tell({ changed: event.flagsChanged }, client);
+      if (changes >= job.changes) resolve();
+    });
+  });
+  try {
+    await OpenFeature.setProviderAndWait(provider, job.context);
+    tell('ready', client);
+  } catch (error) {
+    tell({ failed: error.message, code: error.code }, client);
+  }
+  if (job.changes > 0) await changed;
+  if (job.nextContext) {
+    await OpenFeature.setContext(job.nextContext);
+    tell('another context', client);
+  }
+  await OpenFeature.close();
+  provider.stopPolling?.();
+  process.exit(0);
+}
+
+main();

@@ -1,0 +1,342 @@
+//! Who changed what, in the transaction of the change; and a flag put back to what it was.
+
+use pennon_tests::api::Api;
+use pennon_tests::event::Event;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const CHECKOUT: &str = "/api/admin/flags/checkout";
+const AUDIT: &str = "/api/admin/flags/checkout/audit";
+
+/// The entries of an audit, newest first.
+async fn entries(api: &Api, path: &str) -> Vec<Value> {
+    let answer = api.read(path).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["entries"].as_array().expect("a list").clone()
+}
+
+async fn audit_rows(stack: &Stack) -> i64 {
+    let row = stack
+        .database
+        .sql()
+        .query_one("select count(*) from pennon_audit", &[])
+        .await
+        .expect("a count");
+    row.get(0)
+}
+
+#[tokio::test]
+async fn every_change_of_a_flag_is_told_with_who_when_and_both_values() {
+    for api in Api::of_both_kinds().await {
+        assert!(entries(&api, AUDIT).await.is_empty(), "no change, no entry");
+        api.admin(
+            "PATCH",
+            CHECKOUT,
+            &json!({"rolloutPercentage": 60, "description": "why"}),
+        )
+        .await;
+        let user = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});
+        api.admin("POST", &format!("{CHECKOUT}/users"), &user).await;
+        api.admin("DELETE", &format!("{CHECKOUT}/users/alice"), &Value::Null)
+            .await;
+        api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
+        api.admin_if("*", "POST", &format!("{CHECKOUT}/restore"), &Value::Null)
+            .await;
+        api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
+        api.admin_if(
+            "*",
+            "DELETE",
+            &format!("{CHECKOUT}?permanently=true"),
+            &Value::Null,
+        )
+        .await;
+        api.admin("POST", "/api/admin/flags", &json!({"key": "checkout"}))
+            .await;
+
+        let told = entries(&api, AUDIT).await;
+        let actions: Vec<&str> = told
+            .iter()
+            .rev()
+            .filter_map(|entry| entry["action"].as_str())
+            .collect();
+        assert_eq!(
+            actions,
+            [
+                "flag.update",
+                "override.set",
+                "override.delete",
+                "flag.archive",
+                "flag.restore",
+                "flag.archive",
+                "flag.delete",
+                "flag.create",
+            ],
+            "on {}",
+            api.on
+        );
+        let first = told.last().expect("an entry");
+        assert_eq!(first["flagKey"], "checkout");
+        assert_eq!(first["environment"], "production");
+        assert_eq!(first["actor"], "local-admin");
+        assert_eq!(first["at"].as_str().map(str::len), Some(24));
+        assert_eq!(first["before"]["rolloutPercentage"], 50);
+        assert_eq!(first["before"]["description"], Value::Null);
+        assert_eq!(first["after"]["rolloutPercentage"], 60);
+        assert_eq!(first["after"]["description"], "why");
+        let ids: Vec<i64> = told
+            .iter()
+            .filter_map(|entry| entry["id"].as_i64())
+            .collect();
+        assert!(
+            ids.is_sorted_by(|one, other| one > other),
+            "newest first: {ids:?}"
+        );
+        let page = api.read(&format!("{AUDIT}?page=2&pageSize=3")).await.json();
+        assert_eq!(page["entries"].as_array().map(Vec::len), Some(3));
+        assert_eq!(
+            page["pagination"],
+            json!({"page": 2, "pageSize": 3, "total": 8})
+        );
+        assert_eq!(page["entries"][0]["id"], ids[3]);
+
+        // What did not happen is not told.
+        api.admin("PATCH", CHECKOUT, &json!({"rolloutPercentage": 101}))
+            .await;
+        api.admin_if("\"1\"", "PATCH", CHECKOUT, &json!({"rolloutPercentage": 1}))
+            .await;
+        assert_eq!(entries(&api, AUDIT).await.len(), 8);
+        let unknown = api.read("/api/admin/flags/no-such-flag/audit").await;
+        assert_eq!(unknown.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn an_environment_tells_of_everything_in_it() {
+    for api in Api::of_both_kinds().await {
+        api.admin("PATCH", CHECKOUT, &json!({"enabled": false}))
+            .await;
+        api.admin(
+            "PATCH",
+            "/api/admin/flags/search",
+            &json!({"enabled": false}),
+        )
+        .await;
+        api.admin(
+            "POST",
+            "/api/admin/environments",
+            &json!({"environment": "staging"}),
+        )
+        .await;
+        api.admin(
+            "POST",
+            "/api/admin/environments/staging/purge",
+            &Value::Null,
+        )
+        .await;
+        let told = entries(&api, "/api/admin/environments/production/audit").await;
+        let keys: Vec<&Value> = told.iter().map(|entry| &entry["flagKey"]).collect();
+        assert_eq!(keys, ["search", "checkout"], "on {}", api.on);
+        let told = entries(&api, "/api/admin/environments/staging/audit").await;
+        let actions: Vec<&Value> = told.iter().map(|entry| &entry["action"]).collect();
+        assert_eq!(actions, ["environment.purge", "environment.create"]);
+        let unknown = api.read("/api/admin/environments/nowhere/audit").await;
+        assert_eq!(unknown.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_leaves_neither_a_change_nor_an_entry() {
+    let stack = Stack::start().await;
+    let update = stack.function("update-flag").await;
+    let overrides = stack.function("overrides").await;
+    // Everything works until the very commit.
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "create function refuse() returns trigger language plpgsql as
+           $$ begin raise exception 'not today'; end $$;
+         create constraint trigger refuse after insert on pennon_audit
+           deferrable initially deferred for each row execute function refuse()",
+    )
+    .await
+    .expect("a trigger");
+    let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
+    assert_eq!(update.call(&event).await.status, 503);
+    let body = json!({"userId": "alice", "overrideType": "include"}).to_string();
+    let event = Event::admin("POST", "/api/admin/flags/checkout/users", &body);
+    assert_eq!(overrides.call(&event).await.status, 503);
+    assert_eq!(audit_rows(&stack).await, 0);
+    let row = sql
+        .query_one(
+            "select rollout_percentage, (select count(*) from feature_flag_user_overrides)
+             from feature_flags where flag_key = 'checkout'",
+            &[],
+        )
+        .await
+        .expect("a row");
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, i64>(1)), (50, 0));
+
+    sql.batch_execute("drop trigger refuse on pennon_audit")
+        .await
+        .expect("no trigger");
+    let event = Event::update("checkout", &json!({"rolloutPercentage": 2}));
+    assert_eq!(update.call(&event).await.status, 200);
+    assert_eq!(audit_rows(&stack).await, 1);
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_written_stops_the_change() {
+    let api = Api::on_postgres().await;
+    let sql = api.stack().database.sql();
+    sql.batch_execute("alter table pennon_audit add constraint no_more check (false) not valid")
+        .await
+        .expect("a constraint");
+    let answer = api
+        .admin("PATCH", CHECKOUT, &json!({"rolloutPercentage": 1}))
+        .await;
+    assert_eq!(answer.status, 500);
+    assert_eq!(answer.body, r#"{"error":"Internal server error"}"#);
+    let state = api.get("/api/config/flags/checkout").await;
+    assert_eq!(state.json()["rolloutPercentage"], 50);
+}
+
+#[tokio::test]
+async fn a_flag_is_put_back_to_any_earlier_state() {
+    for api in Api::of_both_kinds().await {
+        let definition = json!({"variants": {"a": 1.0}, "defaultVariant": "a"});
+        for body in [
+            json!({"rolloutPercentage": 60}),
+            json!({"description": "typed", "definition": definition, "salt": "s"}),
+            json!({"definition": null, "salt": null, "enabled": false}),
+        ] {
+            assert_eq!(
+                api.admin_if("*", "PATCH", CHECKOUT, &body).await.status,
+                200
+            );
+        }
+        let told = entries(&api, AUDIT).await;
+        let id = |at: usize| told[at]["id"].clone();
+        let revert = format!("{CHECKOUT}/revert");
+        let put_back = async |body: Value| {
+            let answer = api.admin_if("*", "POST", &revert, &body).await;
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            answer
+        };
+        let typed = put_back(json!({"auditId": id(1)})).await;
+        assert!(
+            typed.body.contains(r#""variants":{"a":1.0}"#),
+            "{}",
+            typed.body
+        );
+        let flag = typed.json();
+        assert_eq!(
+            (flag["salt"].clone(), flag["enabled"].clone()),
+            (json!("s"), json!(true))
+        );
+        let first = put_back(json!({"auditId": id(2), "state": "before"}))
+            .await
+            .json();
+        assert_eq!(
+            first["rolloutPercentage"], 50,
+            "as it was before any change"
+        );
+        assert_eq!(
+            (first["definition"].clone(), first["description"].clone()),
+            (Value::Null, Value::Null)
+        );
+        assert_eq!(
+            api.get("/api/config/flags/checkout").await.json()["rolloutPercentage"],
+            50
+        );
+        let newest = entries(&api, AUDIT).await.swap_remove(0);
+        assert_eq!(newest["action"], "flag.revert");
+        assert_eq!(newest["after"], told[2]["before"]);
+
+        for (body, status) in [
+            (json!({}), 400),
+            (json!({"auditId": "1"}), 400),
+            (json!({"auditId": id(0), "state": "during"}), 400),
+            (json!({"auditId": id(0), "other": 1}), 400),
+            (json!({"auditId": 999_999}), 404),
+        ] {
+            let answer = api.admin_if("*", "POST", &revert, &body).await;
+            assert_eq!(answer.status, status, "{body}");
+        }
+        let stale = api
+            .admin_if("\"1\"", "POST", &revert, &json!({"auditId": id(0)}))
+            .await;
+        assert_eq!(stale.status, 412);
+        let plan = json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"enabled": true}});
+        api.admin("POST", &format!("{CHECKOUT}/schedule"), &plan)
+            .await;
+        let planned = entries(&api, AUDIT).await.swap_remove(0);
+        let no_state = json!({"auditId": planned["id"]});
+        let answer = api.admin_if("*", "POST", &revert, &no_state).await;
+        assert_eq!(answer.status, 409, "a plan is no state of the flag");
+
+        let another = "/api/admin/flags/search/revert";
+        let answer = api
+            .admin_if("*", "POST", another, &json!({"auditId": id(0)}))
+            .await;
+        assert_eq!(answer.status, 404, "an entry is of one flag");
+    }
+}
+
+#[tokio::test]
+async fn even_a_flag_that_was_deleted_for_good_comes_back() {
+    for api in Api::of_both_kinds().await {
+        let user = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});
+        api.admin("POST", &format!("{CHECKOUT}/users"), &user).await;
+        api.admin("PATCH", CHECKOUT, &json!({"rolloutPercentage": 61}))
+            .await;
+        api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
+        api.admin_if(
+            "*",
+            "DELETE",
+            &format!("{CHECKOUT}?permanently=true"),
+            &Value::Null,
+        )
+        .await;
+        let told = entries(&api, AUDIT).await;
+        assert_eq!(
+            told[0]["before"]["overrides"][0]["userId"], "alice",
+            "the audit keeps them"
+        );
+        let revert = format!("{CHECKOUT}/revert");
+        let nothing = api
+            .admin_if("*", "POST", &revert, &json!({"auditId": told[0]["id"]}))
+            .await;
+        assert_eq!(nothing.status, 409, "after that there was no flag");
+        let body = json!({"auditId": told[2]["id"]});
+        let back = api.admin_if("*", "POST", &revert, &body).await;
+        assert_eq!(back.status, 200, "{back:?} on {}", api.on);
+        let state = api.get("/api/config/flags/checkout").await.json();
+        assert_eq!(state["rolloutPercentage"], 61);
+        let archived = json!({"auditId": told[1]["id"]});
+        api.admin_if("*", "POST", &revert, &archived).await;
+        assert_eq!(
+            api.get("/api/config/flags/checkout").await.status,
+            404,
+            "archived again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_single_override_is_put_back_too() {
+    for api in Api::of_both_kinds().await {
+        let users = format!("{CHECKOUT}/users");
+        let user = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});
+        api.admin("POST", &users, &user).await;
+        api.admin("DELETE", &format!("{users}/alice"), &Value::Null)
+            .await;
+        let told = entries(&api, AUDIT).await;
+        let revert = format!("{CHECKOUT}/revert");
+        let undo = json!({"auditId": told[0]["id"], "state": "before"});
+        assert_eq!(api.admin_if("*", "POST", &revert, &undo).await.status, 200);
+        let list = api.read(&users).await.json();
+        assert_eq!(list["excludes"][0]["reason"], "r", "on {}", api.on);
+        let undo = json!({"auditId": told[1]["id"], "state": "before"});
+        assert_eq!(api.admin_if("*", "POST", &revert, &undo).await.status, 200);
+        assert_eq!(api.read(&users).await.json()["pagination"]["total"], 0);
+    }
+}

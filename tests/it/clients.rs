@@ -1,0 +1,354 @@
+//! The published OpenFeature clients, as programs, against the local server.
+
+use pennon_tests::clients::{Client, Question, WebClient};
+use pennon_tests::eventually;
+use pennon_tests::local::{API_KEY, Local};
+use pennon_tests::process::new_folder;
+use serde_json::{Value, json};
+
+/// A server with flags of every kind.
+async fn server(environment: &[(&str, &str)]) -> Local {
+    let typed = |definition: Value| json!({"enabled": true, "definition": definition});
+    let one = |value: Value| typed(json!({"variants": {"a": value}, "defaultVariant": "a"}));
+    let flags = json!({"production": {
+        "on": {"enabled": true, "rolloutPercentage": 100},
+        "off": {"enabled": false, "rolloutPercentage": 100},
+        "half": {"enabled": true, "rolloutPercentage": 50},
+        "text": one(json!("hello")),
+        "whole": one(json!(7)),
+        "float": one(json!(2.0)),
+        "object": one(json!({"color": "blue", "sizes": [1, 2.5], "deep": {"yes": true}})),
+        "code-default": typed(json!({"variants": {"a": "x"}, "defaultVariant": null})),
+        "by-plan": typed(json!({
+            "variants": {"lots": 100, "few": 3}, "defaultVariant": "few",
+            "targeting": {"if": [{"==": [{"var": "plan"}, "pro"]}, "lots"]},
+        })),
+    }});
+    let folder = new_folder("clients");
+    std::fs::write(folder.join("flags.json"), flags.to_string()).expect("writes");
+    Local::start_in(folder, environment).await
+}
+
+fn ask(kind: &'static str, key: &'static str, fallback: Value) -> Question {
+    Question {
+        kind,
+        key,
+        fallback,
+        // user-8 has bucket 49.
+        context: json!({"targetingKey": "user-8"}),
+    }
+}
+
+fn with(question: Question, context: Value) -> Question {
+    Question {
+        context,
+        ..question
+    }
+}
+
+#[tokio::test]
+async fn every_client_gets_every_kind_of_value() {
+    let local = server(&[]).await;
+    let object = json!({"color": "blue", "sizes": [1, 2.5], "deep": {"yes": true}});
+    let pro = json!({"targetingKey": "user-8", "plan": "pro"});
+    let table = [
+        (
+            ask("boolean", "on", json!(false)),
+            json!(true),
+            "on",
+            "STATIC",
+        ),
+        (
+            ask("boolean", "off", json!(true)),
+            json!(false),
+            "off",
+            "DISABLED",
+        ),
+        (
+            ask("boolean", "half", json!(false)),
+            json!(true),
+            "on",
+            "SPLIT",
+        ),
+        (
+            ask("string", "text", json!("no")),
+            json!("hello"),
+            "a",
+            "STATIC",
+        ),
+        (ask("integer", "whole", json!(1)), json!(7), "a", "STATIC"),
+        (ask("float", "float", json!(1.5)), json!(2.0), "a", "STATIC"),
+        (ask("object", "object", json!({})), object, "a", "STATIC"),
+        (
+            ask("integer", "by-plan", json!(1)),
+            json!(3),
+            "few",
+            "DEFAULT",
+        ),
+        (
+            with(ask("integer", "by-plan", json!(1)), pro),
+            json!(100),
+            "lots",
+            "TARGETING_MATCH",
+        ),
+    ];
+    let questions: Vec<Question> = table.iter().map(|row| row.0.clone()).collect();
+    for client in Client::ALL {
+        let base = local.base();
+        // An application may end its base URL with a slash.
+        for base in [base.to_owned(), format!("{base}/")] {
+            let answers = client.ask(&base, API_KEY, &questions).await;
+            for (answer, (question, value, variant, reason)) in answers.iter().zip(&table) {
+                let said = format!("{client:?} about {}: {answer}", question.key);
+                assert_eq!(answer["value"].as_f64(), value.as_f64(), "{said}");
+                if !value.is_number() {
+                    assert_eq!(&answer["value"], value, "{said}");
+                }
+                assert_eq!(answer["variant"], *variant, "{said}");
+                assert!(answer["errorCode"].is_null(), "{said}");
+                // The Rust client passes no reason on.
+                if client != Client::Rust {
+                    assert_eq!(answer["reason"], *reason, "{said}");
+                }
+            }
+        }
+    }
+}
+
+/// What each client makes of an answer without a value: its application gets its own default, which is
+/// what counts. The Node client and the Rust client call it a failure all the same.
+#[tokio::test]
+async fn the_default_of_the_code_reaches_the_application() {
+    let local = server(&[]).await;
+    let question = [ask("string", "code-default", json!("mine"))];
+    for client in Client::ALL {
+        let answers = client.ask(local.base(), API_KEY, &question).await;
+        let answer = &answers[0];
+        match client {
+            Client::Node => assert_eq!(answer["value"], "mine", "{answer}"),
+            Client::Python => {
+                assert_eq!(answer["value"], "mine", "{answer}");
+                assert_eq!(answer["reason"], "DEFAULT");
+                assert!(answer["errorCode"].is_null(), "{answer}");
+            }
+            Client::Rust => assert_eq!(answer["errorCode"], "ParseError", "{answer}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_client_is_told_why_there_is_no_value() {
+    let local = server(&[]).await;
+    let questions = [
+        ask("boolean", "no-such-flag", json!(true)),
+        ask("boolean", "text", json!(true)),
+        with(ask("boolean", "half", json!(true)), json!({})),
+    ];
+    for client in Client::ALL {
+        let answers = client.ask(local.base(), API_KEY, &questions).await;
+        // The Rust client has words of its own, and takes every 400 for a bad context.
+        let expected = match client {
+            Client::Node | Client::Python => {
+                ["FLAG_NOT_FOUND", "TYPE_MISMATCH", "TARGETING_KEY_MISSING"]
+            }
+            Client::Rust => ["FlagNotFound", "ParseError", "InvalidContext"],
+        };
+        for (answer, code) in answers.iter().zip(expected) {
+            assert_eq!(answer["errorCode"], code, "{client:?}: {answer}");
+            if client != Client::Rust {
+                assert_eq!(answer["value"], true, "the application's own: {answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_client_is_refused_without_a_good_key() {
+    let local = server(&[]).await;
+    let questions = [ask("boolean", "off", json!(true))];
+    let unknown = format!("pennon_server_production_{}", "x".repeat(43));
+    for client in Client::ALL {
+        for key in ["nonsense", &unknown] {
+            let answers = client.ask(local.base(), key, &questions).await;
+            let answer = &answers[0];
+            match client {
+                Client::Node | Client::Python => {
+                    assert_eq!(answer["value"], true, "{client:?}: {answer}");
+                    assert_eq!(answer["errorCode"], "GENERAL", "{client:?}: {answer}");
+                }
+                Client::Rust => {
+                    let code = answer["errorCode"].as_str().expect("a code");
+                    assert!(code.contains("authentication"), "{answer}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_client_waits_as_long_as_a_429_says() {
+    for client in Client::ALL {
+        // One request in twenty seconds: the second is one too many, and the third is not even sent.
+        let local = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.05")]).await;
+        let question = ask("boolean", "on", json!(false));
+        let questions = [question.clone(), question.clone(), question];
+        let answers = client.ask(local.base(), API_KEY, &questions).await;
+        assert_eq!(answers[0]["value"], true, "{client:?}: {}", answers[0]);
+        for answer in &answers[1..] {
+            let code = answer["errorCode"].as_str().unwrap_or_default();
+            assert!(
+                code.to_uppercase().contains("GENERAL"),
+                "{client:?}: {answer}"
+            );
+        }
+        let message = answers[2]["errorMessage"].as_str().unwrap_or_default();
+        let paused = match client {
+            Client::Node | Client::Python => "paused due to TooManyRequests",
+            Client::Rust => "Please wait before making another request",
+        };
+        assert!(message.contains(paused), "{client:?}: {message}");
+        let asked = local.log().matches("/ofrep/v1/evaluate/flags/on").count();
+        assert_eq!(
+            asked,
+            1,
+            "{client:?}: one came through, one was refused\n{}",
+            local.log()
+        );
+    }
+}
+
+fn web_job(local: &Local, more: &Value) -> Value {
+    let mut job = json!({
+        "base": local.base(),
+        "headers": {"Authorization": format!("Bearer {API_KEY}")},
+        "context": {"targetingKey": "user-8"},
+        "poll": 0,
+        "changes": 0,
+        "evaluations": [
+            {"type": "boolean", "key": "on", "fallback": false},
+            {"type": "boolean", "key": "off", "fallback": true},
+            {"type": "string", "key": "text", "fallback": "no"},
+            {"type": "integer", "key": "whole", "fallback": 1},
+            {"type": "float", "key": "float", "fallback": 1.5},
+            {"type": "object", "key": "object", "fallback": {}},
+            {"type": "string", "key": "code-default", "fallback": "mine"},
+            {"type": "boolean", "key": "no-such-flag", "fallback": true},
+            {"type": "boolean", "key": "text", "fallback": true},
+            {"type": "boolean", "key": "half", "fallback": false},
+            {"type": "integer", "key": "by-plan", "fallback": 1},
+        ],
+    });
+    for (name, value) in more.as_object().expect("an object") {
+        job[name] = value.clone();
+    }
+    job
+}
+
+#[tokio::test]
+async fn the_web_client_gets_all_flags_at_once() {
+    let local = server(&[]).await;
+    for base in [local.base().to_owned(), format!("{}/", local.base())] {
+        let mut web = WebClient::start(&web_job(&local, &json!({"base": base})));
+        let said = web.says().await;
+        assert_eq!(said["what"], "ready", "{said}");
+        let results = said["results"].as_array().expect("a list");
+        let values: Vec<&Value> = results.iter().map(|result| &result["value"]).collect();
+        assert_eq!(
+            json!(values),
+            json!([
+                true, false, "hello", 7, 2,
+                {"color": "blue", "sizes": [1, 2.5], "deep": {"yes": true}},
+                "mine", true, true, true, 3
+            ])
+        );
+        let codes: Vec<&Value> = results.iter().map(|result| &result["errorCode"]).collect();
+        assert_eq!(codes[7], "FLAG_NOT_FOUND");
+        assert_eq!(codes[8], "TYPE_MISMATCH");
+        assert!(codes[..7].iter().all(|code| code.is_null()), "{said}");
+        assert_eq!(results[1]["reason"], "DISABLED");
+        assert_eq!(results[6]["reason"], "DEFAULT");
+        assert_eq!(said["exchanges"][0]["status"], 200);
+    }
+}
+
+#[tokio::test]
+async fn the_web_client_without_a_targeting_key_gets_what_needs_none() {
+    let local = server(&[]).await;
+    let mut web = WebClient::start(&web_job(&local, &json!({"context": {}})));
+    let said = web.says().await;
+    assert_eq!(said["results"][0]["value"], true, "{said}");
+    assert_eq!(
+        said["results"][9]["value"], false,
+        "the application's own: {said}"
+    );
+    assert_eq!(
+        said["results"][9]["errorCode"], "TARGETING_KEY_MISSING",
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn the_web_client_polls_by_etag_and_sees_a_change() {
+    let local = server(&[]).await;
+    let job = json!({
+        "poll": 50,
+        "changes": 1,
+        "nextContext": {"targetingKey": "user-8", "plan": "pro"},
+    });
+    let mut web = WebClient::start(&web_job(&local, &job));
+    let first = web.says().await;
+    assert_eq!(first["what"], "ready", "{first}");
+    let asked = || local.log().matches("/ofrep/v1/evaluate/flags 304").count();
+    eventually("it has polled in vain", async || asked() >= 2).await;
+    let off = local
+        .patch("/api/admin/flags/on", r#"{"enabled":false}"#)
+        .await;
+    assert_eq!(off.status, 200, "{off:?}");
+    let second = web.says().await;
+    assert_eq!(second["what"]["changed"], json!(["on"]), "{second}");
+    assert_eq!(second["results"][0]["value"], false, "{second}");
+    let exchanges = second["exchanges"].as_array().expect("a list");
+    let unchanged: Vec<&Value> = exchanges
+        .iter()
+        .filter(|exchange| exchange["status"] == 304)
+        .collect();
+    assert!(unchanged.len() >= 2, "{second}");
+    for exchange in unchanged {
+        assert_eq!(exchange["sent"], exchange["etag"], "it keeps its tag");
+    }
+    // Only another attribute differs, and the client sends the tag that it has.
+    let third = web.says().await;
+    assert_eq!(third["what"], "another context", "{third}");
+    assert_eq!(third["results"][10]["value"], 100, "{third}");
+}
+
+#[tokio::test]
+async fn the_web_client_is_refused_without_a_good_key_and_waits_after_a_429() {
+    let local = server(&[]).await;
+    let wrong = json!({"headers": {"X-API-Key": "nonsense"}});
+    let mut web = WebClient::start(&web_job(&local, &wrong));
+    let said = web.says().await;
+    assert!(said["what"]["failed"].is_string(), "{said}");
+    assert_eq!(said["exchanges"][0]["status"], 401, "{said}");
+    assert_eq!(said["results"][0]["value"], false, "the application's own");
+
+    let slow = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.4")]).await;
+    let job = json!({"poll": 20, "changes": 1});
+    let mut web = WebClient::start(&web_job(&slow, &job));
+    assert_eq!(web.says().await["what"], "ready");
+    let off = slow
+        .patch("/api/admin/flags/on", r#"{"enabled":false}"#)
+        .await;
+    assert_eq!(off.status, 200, "{off:?}");
+    let said = web.says().await;
+    let exchanges = said["exchanges"].as_array().expect("a list");
+    let statuses: Vec<&Value> = exchanges
+        .iter()
+        .map(|exchange| &exchange["status"])
+        .collect();
+    assert_eq!(
+        json!(statuses),
+        json!([200, 429, 200]),
+        "it polls every 20 ms, but not then"
+    );
+}

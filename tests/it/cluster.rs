@@ -1,0 +1,359 @@
+//! What only a cluster does: finding it, replicas, slots on the move, and fred's defects in exactly
+//! this shape.
+
+use std::time::{Duration, Instant};
+
+use pennon_tests::cluster::{Cluster, Deployment, Shape};
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::local::Local;
+use pennon_tests::redis::{KEY, Redis, Resp};
+use pennon_tests::stack::{percentage, set_percentage};
+
+const REPLICAS: &[(&str, &str)] = &[("REDIS_REPLICA_READS", "true")];
+
+/// How many requests of a function could not use the cache.
+fn failures(function: &Function) -> usize {
+    let mut requests = function.requests();
+    requests.retain(|line| line["cache_unavailable"] == 1 || line["cache_invalidated"] == 0);
+    requests.len()
+}
+
+#[tokio::test]
+async fn one_node_is_enough_to_find_the_others() {
+    let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let get = deployment.function("get-flag", &[]).await;
+    assert!(get.has_logged("Connected to Redis Cluster"));
+    get.call(&Event::get("checkout")).await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
+    let primary = deployment.cluster.primary();
+    assert_ne!(primary, 0, "the URL names another node");
+    assert!(deployment.cluster.nodes[primary].has_entry());
+    let line = get.last_request();
+    assert_eq!(
+        line["node_id"],
+        deployment.cluster.address(primary),
+        "{line}"
+    );
+    assert_eq!(line["active_connections"], 1, "only to the node in use");
+}
+
+#[tokio::test]
+async fn a_bad_configuration_endpoint_is_a_log_line_and_the_database_answers() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let database = deployment.database.url();
+    let lonely = Redis::start();
+    for url in [
+        // A Redis that is no cluster; nobody at all; a name that nobody has.
+        format!("redis-cluster://127.0.0.1:{}", lonely.port()),
+        "redis-cluster://127.0.0.1:1".to_owned(),
+        "redis-cluster://no-such-host.invalid:6379".to_owned(),
+    ] {
+        let environment = [("REDIS_URL", url.as_str()), ("DATABASE_URL", &database)];
+        let get = Function::start("get-flag", &environment).await;
+        for _ in 0..3 {
+            assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+        }
+        assert!(
+            get.has_logged("Redis Cluster unavailable, falling back to database"),
+            "{url}: {}",
+            get.log()
+        );
+        assert_eq!(get.last_request()["cluster_unavailable"], 1, "{url}");
+    }
+    // The other way round: a cluster that is taken for a single server.
+    let url = deployment
+        .cluster
+        .url_of(2)
+        .replace("redis-cluster", "redis");
+    let environment = [("REDIS_URL", url.as_str()), ("DATABASE_URL", &database)];
+    let get = Function::start("get-flag", &environment).await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert!(get.log().contains("whose URL begins with"), "{}", get.log());
+}
+
+#[tokio::test]
+async fn reads_go_to_replicas_where_that_is_configured() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let get = deployment.function("get-flag", REPLICAS).await;
+    deployment.is_on_the_cache(&get).await;
+    let before = deployment.cluster.calls("hget");
+    for _ in 0..1_000 {
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
+    }
+    let after = deployment.cluster.calls("hget");
+    let reads: Vec<u64> = after
+        .iter()
+        .zip(&before)
+        .map(|(after, before)| after - before)
+        .collect();
+    let primary = deployment.cluster.primary();
+    let on_replicas = reads.iter().sum::<u64>() - reads[primary];
+    assert!(on_replicas >= 500, "{reads:?}, the primary is {primary}");
+    for (node, reads) in reads.iter().enumerate() {
+        assert!(
+            node == primary || *reads >= 200,
+            "replica {node} had {reads}"
+        );
+    }
+    assert_eq!(failures(&get), 0);
+}
+
+#[tokio::test]
+async fn without_that_setting_replicas_have_no_part_in_reads() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let get = deployment.function("get-flag", &[]).await;
+    for _ in 0..50 {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    }
+    for replica in deployment.cluster.replicas_of(0) {
+        assert_eq!(deployment.cluster.nodes[replica].calls("hget"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_lag_spike_adds_half_a_second_at_most_and_nothing_to_who_wrote() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let local = Local::start(&[
+        ("REDIS_URL", &deployment.cluster.url()),
+        ("DATABASE_URL", &deployment.database.url()),
+        ("REDIS_REPLICA_READS", "true"),
+    ])
+    .await;
+    let update = deployment.function("update-flag", &[]).await;
+    // Replicas take turns; with one read more than the other, these two ask different ones.
+    let even = deployment.function("get-flag", REPLICAS).await;
+    let odd = deployment.function("get-flag", REPLICAS).await;
+    let event = Event::get("checkout");
+    let path = "/api/config/flags/checkout";
+    for _ in 0..4 {
+        deployment.is_on_the_cache(&even).await;
+        deployment.is_on_the_cache(&odd).await;
+        local.get(path).await;
+    }
+    // From here on one replica hears nothing more, and answers: it cannot log in to its primary.
+    let nodes = &deployment.cluster.nodes;
+    nodes[1].command(&["CONFIG", "SET", "masterauth", "wrong"]);
+    nodes[2].command(&["CONFIG", "SET", "masterauth", "right"]);
+    nodes[0].command(&["CONFIG", "SET", "requirepass", "right"]);
+    let login = ["AUTH", "right"];
+    nodes[0].commands(&[&login, &["CLIENT", "KILL", "TYPE", "REPLICA"]]);
+    eventually("one replica is back, the other is not", async || {
+        let follows = |node: &Redis| match node.command(&["INFO", "replication"]) {
+            Resp::Text(text) => text.contains("master_link_status:up"),
+            other => panic!("{other:?}"),
+        };
+        follows(&nodes[2]) && !follows(&nodes[1])
+    })
+    .await;
+
+    let lag = Duration::from_millis(500);
+    tokio::time::sleep(lag).await;
+    // The first read of each asks the primary, the others replicas.
+    for (get, reads) in [(&even, 5), (&odd, 4)] {
+        for _ in 0..reads {
+            assert_eq!(percentage(&get.call(&event).await), 50);
+        }
+    }
+    let answer = set_percentage(&update, "checkout", 1).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    let told = Instant::now();
+    let mut stale = 0;
+    let mut seen = [false; 2];
+    while told.elapsed() < 2 * lag {
+        for (get, seen) in [&even, &odd].into_iter().zip(&mut seen) {
+            let began = told.elapsed();
+            let is_new = percentage(&get.call(&event).await) == 1;
+            assert!(is_new || began < lag, "stale {began:?} after the change");
+            assert!(is_new || !*seen, "back to the value before");
+            *seen |= is_new;
+            stale += usize::from(!is_new);
+        }
+    }
+    assert!(
+        stale > 0,
+        "the replica that lags was asked, and believed for a while"
+    );
+    // Who changes a flag sees that at once.
+    for percent in 10..30 {
+        local.get(path).await;
+        let body = format!("{{\"rolloutPercentage\":{percent}}}");
+        let answer = local.patch("/api/admin/flags/checkout", &body).await;
+        assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        for _ in 0..4 {
+            assert_eq!(percentage(&local.get(path).await), percent);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_read_of_a_replica_does_not_set_off_a_storm_of_connections() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let received = |cluster: &Cluster| -> u64 {
+        cluster
+            .nodes
+            .iter()
+            .map(|node| match node.command(&["INFO", "stats"]) {
+                Resp::Text(text) => text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("total_connections_received:"))
+                    .and_then(|number| number.parse::<u64>().ok())
+                    .expect("a number"),
+                other => panic!("{other:?}"),
+            })
+            .sum()
+    };
+    let before = received(&deployment.cluster);
+    let get = deployment.function("get-flag", REPLICAS).await;
+    for _ in 0..200 {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    }
+    let made = received(&deployment.cluster) - before;
+    // Three of the function, three of this test to look, and a few to find the way.
+    assert!(made < 12, "{made} connections");
+    assert_eq!(get.last_request()["active_connections"], 3);
+}
+
+#[tokio::test]
+async fn a_dead_replica_costs_no_error() {
+    let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let get = deployment.function("get-flag", REPLICAS).await;
+    let update = deployment.function("update-flag", &[]).await;
+    deployment.is_on_the_cache(&get).await;
+    deployment.cluster.nodes[1].kill();
+    for percent in 0..20 {
+        set_percentage(&update, "checkout", percent).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), percent);
+        assert_eq!(get.last_request()["cache_unavailable"], 0);
+        assert_eq!(update.last_request()["cache_invalidated"], 1);
+    }
+    // And one that starts while a replica is dead.
+    let fresh = deployment.function("get-flag", REPLICAS).await;
+    for _ in 0..20 {
+        assert_eq!(percentage(&fresh.call(&Event::get("checkout")).await), 19);
+        assert_eq!(fresh.last_request()["cache_unavailable"], 0);
+    }
+    deployment.cluster.nodes[1].restart();
+}
+
+#[tokio::test]
+async fn a_frozen_replica_costs_no_error() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let get = deployment.function("get-flag", REPLICAS).await;
+    let update = deployment.function("update-flag", &[]).await;
+    deployment.is_on_the_cache(&get).await;
+    deployment.cluster.nodes[2].freeze();
+    for percent in 0..20 {
+        set_percentage(&update, "checkout", percent).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), percent);
+        assert_eq!(get.last_request()["cache_unavailable"], 0);
+        assert_eq!(update.last_request()["cache_invalidated"], 1);
+    }
+    deployment.cluster.nodes[2].thaw();
+}
+
+#[tokio::test]
+async fn a_dead_primary_stops_its_own_shard_and_no_other() {
+    let mut deployment = Deployment::on_cluster(Shape {
+        replicas: 0,
+        ..Shape::SIX_NODES
+    })
+    .await;
+    // `staging` is served by the first node, `production` by the last.
+    deployment
+        .database
+        .sql()
+        .batch_execute(
+            "insert into feature_flags (flag_key, enabled, rollout_percentage, environment)
+             values ('checkout', true, 7, 'staging')",
+        )
+        .await
+        .expect("a flag");
+    // Nodes would refuse everything once they know that slots are missing.
+    for node in &deployment.cluster.nodes {
+        node.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+    }
+    let get = deployment.function("get-flag", &[]).await;
+    let staging = Event::get("checkout").query("environment=staging");
+    get.call(&staging).await;
+    deployment.is_on_the_cache(&get).await;
+    let primary = deployment.cluster.primary();
+    let other = match deployment.cluster.nodes[0].command(&["EXISTS", "feature_flags:staging"]) {
+        Resp::Number(_) => 0,
+        _ => 1,
+    };
+    assert_ne!(primary, other);
+    deployment.cluster.nodes[primary].kill();
+    for _ in 0..20 {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+        let answer = get.call(&staging).await;
+        assert_eq!((percentage(&answer), answer.source()), (7, "memory"));
+        assert_eq!(get.last_request()["redis_connection_errors"], 0);
+    }
+    deployment.cluster.nodes[primary].restart();
+}
+
+#[tokio::test]
+async fn a_slot_on_the_move_is_followed() {
+    let deployment = Deployment::on_cluster(Shape {
+        replicas: 0,
+        ..Shape::SIX_NODES
+    })
+    .await;
+    let get = deployment.function("get-flag", &[]).await;
+    let update = deployment.function("update-flag", &[]).await;
+    deployment.is_on_the_cache(&get).await;
+    let nodes = &deployment.cluster.nodes;
+    let (from, to) = (deployment.cluster.primary(), 0);
+    let slot = "16114";
+    let id = |node: usize| deployment.cluster.id(node).to_owned();
+    nodes[to].command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &id(from)]);
+    nodes[from].command(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &id(to)]);
+    // The key is still where it was; after a change it is not, and the old node says ASK.
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    for percent in 1..6 {
+        set_percentage(&update, "checkout", percent).await;
+        for _ in 0..3 {
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!(percentage(&answer), percent);
+        }
+        assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
+    }
+    assert!(!nodes[from].has_entry(), "it went to the new node");
+    let answer = nodes[from].command(&["HGET", KEY, "__rev"]);
+    assert!(
+        matches!(&answer, Resp::Error(text) if text.starts_with("ASK")),
+        "{answer:?}"
+    );
+    for node in nodes {
+        node.command(&["CLUSTER", "SETSLOT", slot, "NODE", &id(to)]);
+    }
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (5, "memory"));
+    assert!(nodes[to].has_entry());
+    // A script that drops the key and sets it again is interrupted half-way while its slot moves: then
+    // it is tried again, on the new node.
+    assert_eq!((failures(&get), failures(&update)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_replica_that_comes_later_is_used() {
+    // It is found when the picture of the cluster is renewed, here because a failover calls for it.
+    let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    deployment.cluster.nodes[2].kill();
+    let get = deployment.function("get-flag", REPLICAS).await;
+    deployment.is_on_the_cache(&get).await;
+    deployment.cluster.nodes[2].restart();
+    deployment.cluster.wait().await;
+    deployment.cluster.fail_over_to(1);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while deployment.cluster.nodes[2].calls("hget") == 0 {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+        assert!(Instant::now() < deadline, "never used");
+    }
+}

@@ -1,0 +1,360 @@
+//! How often which variant was given: told by the log, added up in batches, asked for by admins.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use pennon_tests::answer::Answer;
+use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::local::{API_KEY, Local};
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+async fn stack() -> Stack {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    stack
+}
+
+/// What CloudWatch Logs hands to a subscriber.
+fn packed(data: &Value) -> Value {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder
+        .write_all(data.to_string().as_bytes())
+        .expect("packs");
+    let data = STANDARD.encode(encoder.finish().expect("packs"));
+    json!({ "awslogs": { "data": data } })
+}
+
+/// The lines of a function as a batch, those that the subscription's filter lets through.
+fn batch(function: &Function, name: &str) -> Value {
+    let lines = function.requests();
+    let told = lines
+        .iter()
+        .filter(|line| line["evaluated"].as_u64() > Some(0));
+    let events: Vec<Value> = told
+        .enumerate()
+        .map(|(number, line)| {
+            json!({
+                "id": format!("{name}-{number}"),
+                "timestamp": line["_aws"]["Timestamp"],
+                "message": line.to_string(),
+            })
+        })
+        .collect();
+    packed(&json!({"messageType": "DATA_MESSAGE", "logGroup": name, "logEvents": events}))
+}
+
+async fn counts(stack: &Stack) -> Vec<(String, String, i64)> {
+    let rows = stack
+        .database
+        .sql()
+        .query(
+            "select flag_key, variant, sum(count)::bigint from pennon_evaluation_counts
+             where environment = 'production' and day between current_date - 1 and current_date
+             group by 1, 2 order by 1, 2",
+            &[],
+        )
+        .await
+        .expect("rows");
+    rows.iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect()
+}
+
+fn counted(expected: &[(&str, &str, i64)]) -> Vec<(String, String, i64)> {
+    expected
+        .iter()
+        .map(|(flag, variant, count)| ((*flag).to_owned(), (*variant).to_owned(), *count))
+        .collect()
+}
+
+#[tokio::test]
+async fn evaluations_are_told_by_the_log_and_added_up_once_however_often_they_are_handed_over() {
+    let stack = stack().await;
+    let one = stack.function("evaluate-flag").await;
+    let all = stack.function("evaluate-flags").await;
+    let list = stack.function("list-flags").await;
+    // user-8 has bucket 49 and user-118 bucket 99; checkout is at 50 %.
+    for user in ["user-8", "user-8", "user-118"] {
+        let event = Event::evaluate("checkout", &json!({"targetingKey": user}));
+        assert_eq!(one.call(&event).await.status, 200);
+    }
+    let event = Event::evaluate_all(&json!({"targetingKey": "user-8"}));
+    assert_eq!(all.call(&event).await.status, 200);
+    assert_eq!(list.call(&Event::list()).await.status, 200);
+    assert_eq!(counts(&stack).await, [], "no request has written anything");
+
+    let count = stack.function("count-evaluations").await;
+    for (function, name, lines, evaluations) in [
+        (&one, "one", 3, 3),
+        (&all, "all", 1, 3),
+        (&list, "list", 1, 3),
+    ] {
+        let event = batch(function, name);
+        let done = json!({"lines": lines, "evaluations": evaluations, "again": false});
+        assert_eq!(count.invoke(&event).await, Ok(done), "{name}");
+        let again = json!({"lines": lines, "evaluations": 0, "again": true});
+        assert_eq!(count.invoke(&event).await, Ok(again), "{name}");
+    }
+    assert_eq!(
+        counts(&stack).await,
+        counted(&[
+            ("checkout", "off", 1),
+            ("checkout", "on", 4),
+            ("export", "off", 2),
+            ("search", "on", 2),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn what_gave_nobody_a_value_is_not_counted() {
+    let stack = stack().await;
+    let one = stack.function("evaluate-flag").await;
+    let all = stack.function("evaluate-flags").await;
+    let get = stack.function("get-flag").await;
+    let list = stack.function("list-flags").await;
+    for event in [
+        Event::evaluate("no-such-flag", &json!({"targetingKey": "a"})),
+        Event::evaluate("checkout", &json!({})),
+        Event::evaluate("search", &json!({})).body("{"),
+        Event::evaluate("search", &json!({})).without_header("authorization"),
+    ] {
+        assert!(one.call(&event).await.status >= 400);
+    }
+    let bulk = Event::evaluate_all(&json!({"targetingKey": "a"}));
+    let answer = all.call(&bulk).await;
+    let tag = answer.header("etag").expect("an ETag").to_owned();
+    let unchanged = all.call(&bulk.header("if-none-match", &tag)).await;
+    assert_eq!(unchanged.status, 304);
+    assert_eq!(get.call(&Event::get("search")).await.status, 200);
+    let nowhere = Event::list().query("environment=nowhere");
+    assert_eq!(list.call(&nowhere).await.status, 200);
+    let told = |function: &Function| -> u64 {
+        let lines = function.requests();
+        let told = lines.iter().filter_map(|line| line["evaluated"].as_u64());
+        told.sum()
+    };
+    assert_eq!(told(&one), 0);
+    assert_eq!(told(&all), 3, "the first time only");
+    assert_eq!((told(&get), told(&list)), (0, 0));
+}
+
+#[tokio::test]
+async fn many_flags_at_once_are_not_told_by_every_line() {
+    let stack = stack().await;
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "insert into feature_flags (flag_key, enabled, rollout_percentage)
+             select 'flag-' || n, true, 100 from generate_series(1, 3000) as n",
+        )
+        .await
+        .expect("flags");
+    let all = stack.function("evaluate-flags").await;
+    let event = Event::evaluate_all(&json!({"targetingKey": "a"}));
+    for _ in 0..5 {
+        assert_eq!(all.call(&event).await.status, 200);
+    }
+    let lines = all.requests();
+    let told: Vec<u64> = lines
+        .iter()
+        .map(|line| line["evaluated"].as_u64().unwrap_or(0))
+        .collect();
+    assert_eq!(told, [3003, 0, 0, 0, 0], "the rest within ten seconds");
+    let length = lines[0].to_string().len();
+    assert!(
+        length < 256 * 1024,
+        "CloudWatch takes no longer line: {length}"
+    );
+}
+
+#[tokio::test]
+async fn two_batches_at_once_lose_nothing() {
+    let stack = stack().await;
+    let count = [
+        stack.function("count-evaluations").await,
+        stack.function("count-evaluations").await,
+    ];
+    let line = |flags: &[&str]| {
+        let mut given = json!({});
+        for flag in flags {
+            given[flag] = json!({"on": 1, "off": 2});
+        }
+        json!({"evaluations": {"production": {"2026-11-21": given}}}).to_string()
+    };
+    let send = |number: usize| {
+        // In opposite orders, so that they meet.
+        let mut flags = ["a", "b", "c", "d", "e"];
+        if number.is_multiple_of(2) {
+            flags.reverse();
+        }
+        let event = json!({"id": format!("id-{number}"), "timestamp": 1, "message": line(&flags)});
+        let event = packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": [event]}));
+        let count = &count[number % 2];
+        async move { count.invoke(&event).await }
+    };
+    for outcome in pennon_tests::side_by_side((0..40).map(send)).await {
+        assert_eq!(outcome.expect("counted")["evaluations"], 15);
+    }
+    let rows = stack
+        .database
+        .sql()
+        .query_one(
+            "select sum(count)::bigint, count(*) from pennon_evaluation_counts",
+            &[],
+        )
+        .await
+        .expect("a row");
+    assert_eq!((rows.get::<_, i64>(0), rows.get::<_, i64>(1)), (600, 10));
+}
+
+#[tokio::test]
+async fn what_is_no_batch_is_an_error_and_a_strange_line_is_passed_over() {
+    let stack = stack().await;
+    let count = stack.function("count-evaluations").await;
+    let good = r#"{"evaluations":{"production":{"2026-11-21":{"a":{"on":1}}}}}"#;
+    let events = json!([
+        {"id": "1", "timestamp": 1, "message": "no JSON"},
+        {"id": "2", "timestamp": 1, "message": r#"{"evaluations":"many"}"#},
+        {"id": "3", "timestamp": 1, "message": good},
+    ]);
+    let event = packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": events}));
+    let done = json!({"lines": 1, "evaluations": 1, "again": false});
+    assert_eq!(count.invoke(&event).await, Ok(done));
+    let hello = packed(&json!({"messageType": "CONTROL_MESSAGE", "logEvents": []}));
+    let done = json!({"lines": 0, "evaluations": 0, "again": false});
+    assert_eq!(count.invoke(&hello).await, Ok(done));
+    for event in [
+        json!({}),
+        json!({"awslogs": {"data": "!"}}),
+        json!({"awslogs": {"data": STANDARD.encode("not packed")}}),
+        packed(&json!([1])),
+    ] {
+        assert!(count.invoke(&event).await.is_err(), "{event}");
+    }
+    stack
+        .database_wire
+        .set(pennon_tests::wire::Mode::Refuse)
+        .await;
+    let later = json!([{"id": "4", "timestamp": 1, "message": good}]);
+    let event = packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": later}));
+    assert!(
+        count.invoke(&event).await.is_err(),
+        "so that Lambda tries again"
+    );
+}
+
+fn stale_keys(answer: &Answer) -> Vec<(String, Value)> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let body = answer.json();
+    let flags = body["flags"].as_array().expect("a list");
+    flags
+        .iter()
+        .map(|flag| {
+            let key = flag["key"].as_str().expect("a key").to_owned();
+            (key, flag["reasons"].clone())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn stale_flags_are_those_that_nobody_asks_for_or_that_are_the_same_for_everyone() {
+    let stack = stack().await;
+    let sql = stack.database.sql();
+    let report = stack.function("report-usage").await;
+    let event = Event::load("report-usage");
+    assert_eq!(stale_keys(&report.call(&event).await), [], "all are new");
+    sql.batch_execute(
+        "update feature_flags set created_at = '2020-01-01', updated_at = '2020-01-01';
+         insert into pennon_evaluation_counts (environment, flag_key, variant, day, count, last_at)
+         values ('production', 'checkout', 'on', current_date, 7, now()),
+                ('production', 'checkout', 'off', current_date - 1, 2, now() - interval '1 day'),
+                ('production', 'search', 'on', current_date - 60, 9, now() - interval '60 days')",
+    )
+    .await
+    .expect("an old state");
+    let answer = report.call(&event).await;
+    let both = json!(["notEvaluated", "sameForEveryone"]);
+    assert_eq!(
+        stale_keys(&answer),
+        [
+            ("export".to_owned(), both.clone()),
+            ("search".to_owned(), both.clone())
+        ]
+    );
+    let search = &answer.json()["flags"][1];
+    assert_eq!(search["evaluations"], 9);
+    assert!(search["lastEvaluatedAt"].is_string(), "{search}");
+    let longer = report.call(&event.clone().query("days=90")).await;
+    assert_eq!(
+        stale_keys(&longer),
+        [
+            ("export".to_owned(), both),
+            ("search".to_owned(), json!(["sameForEveryone"]))
+        ]
+    );
+    // Somebody who is treated apart is a reason to keep a flag.
+    sql.batch_execute(
+        "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
+         select id, 'alice', 'exclude' from feature_flags where flag_key = 'search'",
+    )
+    .await
+    .expect("an override");
+    stack.redis.command(&["DEL", pennon_tests::redis::KEY]);
+    let keys = stale_keys(&report.call(&event).await);
+    assert_eq!(keys[1], ("search".to_owned(), json!(["notEvaluated"])));
+
+    for bad in [
+        "days=0",
+        "days=401",
+        "days=x",
+        "days=1.5",
+        "environment=a%20b",
+    ] {
+        let answer = report.call(&event.clone().query(bad)).await;
+        assert_eq!(answer.status, 400, "{bad}");
+    }
+    assert_eq!(report.call(&event.clone().anonymous()).await.status, 401);
+    assert_eq!(report.call(&event.user("u", "[users]")).await.status, 403);
+
+    let usage = Event::load("report-usage-flag").parameter("flagKey", "checkout");
+    let answer = report.call(&usage).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let body = answer.json();
+    assert_eq!(body["evaluations"], 9);
+    assert!(body["lastEvaluatedAt"].is_string());
+    assert_eq!(body["days"][0]["variant"], "on");
+    assert_eq!(body["days"][0]["count"], 7);
+    assert_eq!(body["days"][1]["variant"], "off");
+    let newest = report.call(&usage.clone().query("days=1")).await.json();
+    assert_eq!(newest["days"].as_array().map(Vec::len), Some(1));
+    let gone = usage.parameter("flagKey", "no-such-flag");
+    assert_eq!(report.call(&gone).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_local_server_counts_without_a_log_in_between() {
+    let local = Local::start(&[]).await;
+    let path = "/ofrep/v1/evaluate/flags/new-checkout";
+    let body = r#"{"context":{"targetingKey":"alice"}}"#;
+    for _ in 0..3 {
+        assert_eq!(local.evaluate(path, API_KEY, body).await.status, 200);
+    }
+    eventually("the evaluations are counted", async || {
+        let usage = local
+            .admin("GET", "/api/admin/flags/new-checkout/usage", "")
+            .await
+            .json();
+        usage["evaluations"] == 3 && usage["lastEvaluatedAt"].is_string()
+    })
+    .await;
+    let other = local.admin("GET", "/admin/flags/dark-mode/usage", "").await;
+    assert_eq!(other.json()["lastEvaluatedAt"], Value::Null);
+}

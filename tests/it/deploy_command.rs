@@ -1,0 +1,216 @@
+//! `scripts/deploy` and `scripts/set-parameter`, with programs in the place of `sam`, `aws` and `cargo-lambda` that write down
+//! how they were called: there is no AWS to deploy to.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pennon_tests::process::new_folder;
+
+/// Writes its arguments down, and the samconfig.toml that it was given.
+const SAM: &str = r#"#!/bin/sh
+echo "sam $*" >>"$CALLS"
+while [ $# -gt 0 ]; do
+  [ "$1" = --config-file ] && cp "$2" "$CALLS.config"
+  shift
+done
+"#;
+
+/// Writes its arguments down. Into the file that is named last goes what `migrate` would answer; a
+/// stack has three parameters.
+const AWS: &str = r#"#!/bin/sh
+echo "aws $*" >>"$CALLS"
+case $* in
+  lambda*) for last; do :; done; printf '%s' "$ANSWER" >"$last" ;;
+  *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
+esac
+"#;
+
+struct Desk {
+    folder: PathBuf,
+}
+
+impl Desk {
+    fn with(programs: &[(&str, &str)]) -> Self {
+        let folder = new_folder("deploy");
+        for (name, text) in programs {
+            let path = folder.join(name);
+            std::fs::write(&path, text).expect("writes");
+            let executable = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, executable).expect("sets");
+        }
+        Self { folder }
+    }
+
+    fn complete() -> Self {
+        let nothing = "#!/bin/sh\n";
+        Self::with(&[
+            ("sam", SAM),
+            ("aws", AWS),
+            ("cargo", nothing),
+            ("cargo-lambda", nothing),
+        ])
+    }
+
+    /// Runs the command where only these programs and the system's own are found.
+    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        self.run_script("deploy", arguments, variables)
+    }
+
+    fn run_script(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+        Command::new("bash")
+            .arg(scripts.join(name))
+            .args(arguments)
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", self.folder.display()))
+            .env("CALLS", self.folder.join("calls"))
+            .envs(variables.iter().copied())
+            .output()
+            .expect("bash runs")
+    }
+
+    fn calls(&self) -> String {
+        std::fs::read_to_string(self.folder.join("calls")).unwrap_or_default()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _already_gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
+    let desk = Desk::complete();
+    let answer = [("ANSWER", r#"{"applied":2}"#)];
+    let done = desk.run(&["production", "--no-confirm-changeset"], &answer);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let calls = desk.calls();
+    let lines: Vec<&str> = calls.lines().collect();
+    assert_eq!(lines.len(), 4, "{calls}");
+    assert_eq!(lines[0], "sam build");
+    assert!(lines[1].starts_with("sam deploy --config-file "), "{calls}");
+    let options = "--config-env production --no-confirm-changeset";
+    assert!(lines[1].ends_with(options), "{calls}");
+    let migrate =
+        "aws lambda invoke --region us-east-1 --function-name pennon-production-migrate:live";
+    assert!(lines[2].starts_with(migrate), "{calls}");
+    assert!(
+        lines[3].starts_with("aws cloudformation describe-stacks"),
+        "{calls}"
+    );
+
+    // The same settings but for the revision: ten digits, as the template allows.
+    let config = std::fs::read_to_string(desk.folder.join("calls.config")).expect("a file");
+    let revision = config
+        .lines()
+        .find_map(|line| line.strip_prefix("DeployRevision = \"")?.strip_suffix('"'))
+        .expect("a revision");
+    assert!(
+        revision.len() == 10 && revision.bytes().all(|byte| byte.is_ascii_digit()),
+        "{revision}"
+    );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let ours = std::fs::read_to_string(root.join("samconfig.toml")).expect("a file");
+    assert_eq!(config.replace(revision, ""), ours);
+}
+
+#[test]
+fn a_migration_that_fails_fails_the_deployment() {
+    let desk = Desk::complete();
+    let answer = [("ANSWER", r#"{"errorMessage":"no database"}"#)];
+    let failed = desk.run(&["dev"], &answer);
+    assert!(!failed.status.success());
+    let said = text(&failed.stderr);
+    assert!(said.contains("/aws/lambda/pennon-dev-migrate"), "{said}");
+}
+
+#[test]
+fn a_dry_run_calls_nothing_and_tells_what_it_would() {
+    let desk = Desk::complete();
+    let told = desk.run(&["staging"], &[("DRY_RUN", "1")]);
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    assert_eq!(desk.calls(), "");
+    let told = text(&told.stdout);
+    for line in [
+        "+ sam build",
+        "+ sam deploy --config-file",
+        "pennon-staging-migrate:live",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_way_to_get_it() {
+    let nothing = "#!/bin/sh\n";
+    let desk = Desk::with(&[("sam", SAM), ("aws", AWS), ("cargo", nothing)]);
+    let refused = desk.run(&["staging"], &[]);
+    assert!(!refused.status.success());
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("cargo-lambda: pip install -r scripts/requirements-build.txt"),
+        "{said}"
+    );
+    assert_eq!(desk.calls(), "");
+
+    let refused = desk.run(&["nowhere"], &[]);
+    assert!(text(&refused.stderr).contains("dev staging production"));
+    assert!(!desk.run(&[], &[]).status.success());
+}
+
+#[test]
+fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
+    let desk = Desk::complete();
+    let done = desk.run_script(
+        "set-parameter",
+        &["production", "CacheMode=both-use-cluster"],
+        &[],
+    );
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let calls = desk.calls();
+    let lines: Vec<&str> = calls.lines().collect();
+    assert_eq!(lines.len(), 3, "{calls}");
+    let update = "aws cloudformation update-stack --region us-east-1 --stack-name pennon-production \
+                  --use-previous-template";
+    assert!(lines[1].starts_with(update), "{calls}");
+    let parameters = "--parameters ParameterKey=Stage,UsePreviousValue=true \
+                      ParameterKey=CacheMode,ParameterValue=both-use-cluster \
+                      ParameterKey=DeployRevision,UsePreviousValue=true";
+    assert!(lines[1].ends_with(parameters), "{calls}");
+    assert!(
+        lines[2].starts_with("aws cloudformation wait stack-update-complete"),
+        "{calls}"
+    );
+}
+
+#[test]
+fn a_parameter_that_needs_a_new_version_is_left_to_a_deployment() {
+    let desk = Desk::complete();
+    for change in [
+        "CacheMode=none",
+        "MemorySize=1024",
+        "CacheMode",
+        "CacheMode=clusters",
+    ] {
+        let refused = desk.run_script("set-parameter", &["production", change], &[]);
+        assert!(!refused.status.success(), "{change}");
+        assert!(
+            text(&refused.stderr).contains("scripts/deploy production"),
+            "{change}"
+        );
+    }
+    assert!(
+        !desk
+            .run_script("set-parameter", &["nowhere", "CacheMode=single"], &[])
+            .status
+            .success()
+    );
+    assert_eq!(desk.calls(), "");
+}

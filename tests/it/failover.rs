@@ -1,0 +1,272 @@
+//! Clusters that lose nodes while several functions read and one writes: nobody sees an error, nobody
+//! an old value, and everybody comes back to the cache by herself.
+
+use std::time::{Duration, SystemTime};
+
+use pennon_tests::cluster::{Cluster, Deployment, Shape};
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::load::{Load, Reader, Record};
+use pennon_tests::redis::{Redis, Resp};
+use pennon_tests::stack::{percentage, set_percentage};
+
+/// What a replica may add.
+const LAG: Duration = Duration::from_millis(500);
+
+/// Two functions that read the primary, one that reads replicas, one that writes.
+async fn load(deployment: &Deployment) -> Load {
+    let replicas = [("REDIS_REPLICA_READS", "true")];
+    let mut readers = Vec::new();
+    for (more, lag) in [(&[][..], 0), (&[][..], 0), (&replicas[..], 1)] {
+        readers.push(Reader {
+            function: deployment.function("get-flag", more).await,
+            lag: LAG * lag,
+        });
+    }
+    let writer = deployment.function("update-flag", &[]).await;
+    let load = Load::start(
+        readers,
+        writer,
+        Duration::from_millis(5),
+        Duration::from_millis(100),
+    );
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    load
+}
+
+/// Ends the load once a new function, and so everybody, has had time to find the cache again.
+async fn settle(deployment: &Deployment, load: Load) -> Record {
+    let probe = deployment
+        .function("get-flag", &[("REDIS_URL", &live_url(&deployment.cluster))])
+        .await;
+    deployment.is_on_the_cache(&probe).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let record = load.finish().await;
+    assert_eq!(record.errors(), 0, "nobody sees an error");
+    assert_eq!(record.stale(), 0, "nobody sees an old value");
+    for function in &record.readers {
+        deployment.is_on_the_cache(function).await;
+    }
+    record
+}
+
+fn live_url(cluster: &Cluster) -> String {
+    let live = cluster.nodes.iter().position(Redis::runs);
+    cluster.url_of(live.expect("a node that answers"))
+}
+
+/// Waits until the others agree that another node serves production. Says which.
+async fn new_primary(cluster: &Cluster, old: usize) -> usize {
+    let mut new = old;
+    eventually("another primary", async || {
+        new = cluster.try_primary().unwrap_or(old);
+        new != old
+    })
+    .await;
+    new
+}
+
+fn have_told(record: &Record, message: &str) {
+    for function in &record.readers {
+        assert!(
+            function.has_logged(message),
+            "{message}: {}",
+            function.log()
+        );
+    }
+}
+
+#[tokio::test]
+async fn failover_mid_request() {
+    let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let load = load(&deployment).await;
+    for _ in 0..2 {
+        let old = deployment.cluster.primary();
+        let replica = deployment.cluster.replicas_of(old)[0];
+        deployment.cluster.fail_over_to(replica);
+        assert_eq!(new_primary(&deployment.cluster, old).await, replica);
+        deployment.cluster.wait().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let record = settle(&deployment, load).await;
+    have_told(&record, "Redis reconnected to new primary");
+    let failed = record.failed_cache_operations();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test]
+async fn a_killed_primary_is_replaced_by_its_replica() {
+    let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let load = load(&deployment).await;
+    let old = deployment.cluster.primary();
+    deployment.cluster.nodes[old].kill();
+    new_primary(&deployment.cluster, old).await;
+    let promoted = SystemTime::now();
+    let record = settle(&deployment, load).await;
+    have_told(&record, "Redis reconnected to new primary");
+    have_told(
+        &record,
+        "Redis Cluster unavailable, falling back to database",
+    );
+    let back = record.recovered_after(promoted);
+    assert!(
+        back < Duration::from_secs(2),
+        "{back:?} after the promotion"
+    );
+    // The old one comes back as a replica and takes nothing with it.
+    deployment.cluster.nodes[old].restart();
+    deployment.cluster.wait().await;
+}
+
+#[tokio::test]
+async fn a_frozen_primary_is_left_within_two_seconds_of_a_takeover() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let load = load(&deployment).await;
+    deployment.cluster.nodes[0].freeze();
+    // What the control plane takes to notice.
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    deployment.cluster.take_over_by(1);
+    let taken_over = SystemTime::now();
+    let record = settle(&deployment, load).await;
+    have_told(&record, "Redis reconnected to new primary");
+    let back = record.recovered_after(taken_over);
+    assert!(back < Duration::from_secs(2), "{back:?} after the takeover");
+    deployment.cluster.nodes[0].thaw();
+}
+
+#[tokio::test]
+async fn a_zone_that_is_lost_takes_a_primary_and_a_replica_of_another_shard() {
+    let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let load = load(&deployment).await;
+    let old = deployment.cluster.primary();
+    let other = deployment.cluster.replicas_of((old + 1) % 3)[0];
+    deployment.cluster.nodes[old].kill();
+    deployment.cluster.nodes[other].kill();
+    new_primary(&deployment.cluster, old).await;
+    let promoted = SystemTime::now();
+    let record = settle(&deployment, load).await;
+    let back = record.recovered_after(promoted);
+    assert!(
+        back < Duration::from_secs(2),
+        "{back:?} after the promotion"
+    );
+}
+
+#[tokio::test]
+async fn all_nodes_down_and_back() {
+    let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let load = load(&deployment).await;
+    for node in &mut deployment.cluster.nodes {
+        node.kill();
+    }
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    for node in &mut deployment.cluster.nodes {
+        node.restart();
+    }
+    deployment.cluster.wait().await;
+    let record = settle(&deployment, load).await;
+    have_told(
+        &record,
+        "Redis Cluster unavailable, falling back to database",
+    );
+    let down = record.failed_cache_operations();
+    let reads = down.iter().find(|line| line["cache_unavailable"] == 1);
+    let line = reads.expect("a read without a cache");
+    assert_eq!(
+        (&line["status"], &line["cluster_unavailable"]),
+        (&200.into(), &1.into())
+    );
+}
+
+#[tokio::test]
+async fn a_rolling_replacement_of_every_node_is_not_noticed() {
+    let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let load = load(&deployment).await;
+    for node in 0..deployment.cluster.nodes.len() {
+        // As a service window does it: hand over first, then replace.
+        let replicas = deployment.cluster.replicas_of(node);
+        if let [replica, ..] = replicas.as_slice() {
+            deployment.cluster.fail_over_to(*replica);
+            eventually("handed over", async || {
+                deployment.cluster.replicas_of(*replica).contains(&node)
+            })
+            .await;
+            deployment.cluster.wait().await;
+        }
+        deployment.cluster.nodes[node].kill();
+        deployment.cluster.nodes[node].restart();
+        deployment.cluster.wait().await;
+    }
+    let record = settle(&deployment, load).await;
+    let failed = record.failed_cache_operations().len();
+    let share = failed * 100 / record.samples.len();
+    assert!(share < 1, "{failed} of {} requests", record.samples.len());
+}
+
+#[tokio::test]
+async fn a_minority_refuses_and_the_database_answers() {
+    let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let load = load(&deployment).await;
+    let primary = deployment.cluster.primary();
+    let replica = deployment.cluster.replicas_of(primary)[0];
+    // Production's own nodes live, and hear from none of the others: they may not decide anything.
+    let others: Vec<usize> = (0..6)
+        .filter(|node| ![primary, replica].contains(node))
+        .collect();
+    for node in &others {
+        deployment.cluster.nodes[*node].freeze();
+    }
+    eventually("the minority gives up", async || {
+        let answer = deployment.cluster.nodes[primary].command(&[
+            "HGET",
+            "feature_flags:production",
+            "__rev",
+        ]);
+        matches!(answer, Resp::Error(text) if text.starts_with("CLUSTERDOWN"))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for node in &others {
+        deployment.cluster.nodes[*node].thaw();
+    }
+    deployment.cluster.wait().await;
+    let record = settle(&deployment, load).await;
+    have_told(
+        &record,
+        "Redis Cluster unavailable, falling back to database",
+    );
+}
+
+#[tokio::test]
+async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
+    let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let old = deployment.cluster.primary();
+    // Connected to the old primary before it is cut off, and asleep while it is.
+    let sleeper = deployment.function("get-flag", &[]).await;
+    deployment.is_on_the_cache(&sleeper).await;
+    let load = load(&deployment).await;
+    deployment.cluster.nodes[old].freeze();
+    let new = new_primary(&deployment.cluster, old).await;
+    let update = deployment
+        .function(
+            "update-flag",
+            &[("REDIS_URL", &deployment.cluster.url_of(new))],
+        )
+        .await;
+    // The old primary wakes up with the old entry, and believes for a moment that nothing happened.
+    deployment.cluster.nodes[old].thaw();
+    deployment.cluster.wait().await;
+    let answer = set_percentage(&update, "checkout", 9).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    assert_eq!(percentage(&sleeper.call(&Event::get("checkout")).await), 9);
+    let roles = deployment.cluster.nodes.iter().map(|node| {
+        let Resp::List(role) = node.command(&["ROLE"]) else {
+            panic!("ROLE answers with a list");
+        };
+        role[0].clone()
+    });
+    let primaries = roles.filter(|role| *role == Resp::Text("master".to_owned()));
+    assert_eq!(primaries.count(), 3, "one for each shard");
+    assert_eq!(deployment.cluster.primary(), new);
+    settle(&deployment, load).await;
+}

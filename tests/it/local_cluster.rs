@@ -1,0 +1,110 @@
+//! The cluster that a developer starts: the project's own command, and the compose file.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::postgres::Database;
+use pennon_tests::stack::percentage;
+
+/// A cluster that `scripts/redis-cluster` has started, and stops when this is dropped.
+struct Started {
+    first: u16,
+}
+
+impl Started {
+    fn on(first: u16) -> (Self, Output) {
+        let started = Self { first };
+        let output = started.run("start");
+        (started, output)
+    }
+
+    fn run(&self, command: &str) -> Output {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/redis-cluster");
+        Command::new(script)
+            .args([command, &self.first.to_string()])
+            .output()
+            .expect("it runs")
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.run("stop");
+    }
+}
+
+/// Six ports in a row that are free, and those ten thousand above as well.
+fn free_ports() -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut firsts = (20_000..30_000).step_by(6);
+    firsts
+        .find(|first| (*first..first + 6).all(|port| is_free(port) && is_free(port + 10_000)))
+        .expect("six free ports")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn one_command_starts_a_cluster_of_six_local_processes() {
+    let (cluster, output) = Started::on(free_ports());
+    let told = text(&output);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(told.matches("  primary").count(), 3, "{told}");
+    assert_eq!(told.matches("  replica of ").count(), 3, "{told}");
+    let url = format!("redis-cluster://127.0.0.1:{}", cluster.first);
+    assert!(told.contains(&format!("REDIS_URL={url}\n")), "{told}");
+    assert_eq!(text(&cluster.run("status")), told);
+
+    let database = Database::create().await;
+    database.add_flag("checkout", true, 50).await;
+    let environment = [("REDIS_URL", url), ("DATABASE_URL", database.url())];
+    let environment = environment
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let get = Function::start("get-flag", &environment).await;
+    assert!(get.has_logged("Connected to Redis Cluster"));
+    get.call(&Event::get("checkout")).await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
+
+    assert!(cluster.run("stop").status.success());
+    assert!(!cluster.run("status").status.success(), "nothing is left");
+}
+
+#[test]
+fn a_command_that_makes_no_sense_is_told_what_does() {
+    let nowhere = Started { first: 80 };
+    assert_eq!(nowhere.run("start").status.code(), Some(2));
+    let usage = text(&nowhere.run("help"));
+    assert!(nowhere.run("help").status.code() == Some(2), "{usage}");
+}
+
+#[test]
+fn compose_has_the_same_six_nodes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose.yaml");
+    let compose = std::fs::read_to_string(path).expect("text");
+    assert!(compose.contains("\"127.0.0.1:7000-7005:7000-7005\""));
+    for node in 0..6 {
+        let port = 7_000 + node;
+        assert!(
+            compose.contains(&format!("\n  redis-cluster-{node}:")),
+            "{node}"
+        );
+        assert!(
+            compose.contains(&format!("NODE_PORT: \"{port}\"")),
+            "{port}"
+        );
+        assert!(
+            compose.contains(&format!(
+                "redis-cluster-{node}: {{condition: service_healthy}}"
+            )),
+            "made once all of them answer"
+        );
+    }
+    assert!(compose.contains("127.0.0.1:7000 127.0.0.1:7001 127.0.0.1:7002 127.0.0.1:7003"));
+    assert!(compose.contains("--cluster-replicas 1"));
+}

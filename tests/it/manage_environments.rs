@@ -1,0 +1,327 @@
+//! Environments: created, listed, set, imported, exported, purged; on PostgreSQL and on a file.
+
+use pennon_tests::api::Api;
+use pennon_tests::redis::KEY;
+use serde_json::{Value, json};
+
+const ENVIRONMENTS: &str = "/api/admin/environments";
+const SETTINGS: &str = "/api/admin/environments/production/settings";
+const IMPORT: &str = "/api/admin/environments/production/import";
+const EXPORT: &str = "/api/admin/environments/production/export";
+
+fn typed(value: &str) -> Value {
+    json!({
+        "state": "ENABLED",
+        "variants": {"red": "#c00", "blue": value},
+        "defaultVariant": "red",
+    })
+}
+
+#[tokio::test]
+async fn an_environment_is_created_and_can_be_used_at_once() {
+    for api in Api::of_both_kinds().await {
+        let staging = json!({"environment": "staging"});
+        let made = api.admin("POST", ENVIRONMENTS, &staging).await;
+        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.json()["fractional"], "v3");
+        assert_eq!(api.admin("POST", ENVIRONMENTS, &staging).await.status, 409);
+        let url = "/api/admin/flags?environment=staging";
+        let flag = api
+            .admin("POST", url, &json!({"key": "a", "enabled": true}))
+            .await;
+        assert_eq!(flag.status, 201, "{flag:?}");
+        let state = api.get("/api/config/flags/a?environment=staging").await;
+        assert_eq!(state.json()["enabled"], true);
+        assert_eq!(
+            api.get("/api/config/flags/a").await.status,
+            404,
+            "not in production"
+        );
+        let old = json!({"environment": "old", "fractional": "v2"});
+        assert_eq!(
+            api.admin("POST", ENVIRONMENTS, &old).await.json()["fractional"],
+            "v2"
+        );
+
+        let listed = api.read(ENVIRONMENTS).await.json();
+        let find = |name: &str| -> Value {
+            let all = listed["environments"].as_array().expect("a list");
+            let found = all.iter().find(|record| record["environment"] == name);
+            found.cloned().unwrap_or_default()
+        };
+        assert_eq!(
+            (&find("staging")["flags"], &find("production")["flags"]),
+            (&json!(1), &json!(3))
+        );
+        assert_eq!(find("old")["fractional"], "v2", "on {}", api.on);
+        for (body, field) in [
+            (json!({}), "environment"),
+            (json!({"environment": "a b"}), "environment"),
+            (json!({"environment": "x".repeat(21)}), "environment"),
+            (
+                json!({"environment": "x", "fractional": "v1"}),
+                "fractional",
+            ),
+            (json!({"environment": "x", "colour": "red"}), "colour"),
+        ] {
+            let answer = api.admin("POST", ENVIRONMENTS, &body).await;
+            assert_eq!(answer.status, 400, "{body}");
+            assert!(
+                answer.json()["details"]["fieldErrors"][field].is_array(),
+                "{body}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_are_replaced_by_who_has_seen_them() {
+    for api in Api::of_both_kinds().await {
+        let read = api.read(SETTINGS).await;
+        assert_eq!(read.status, 200);
+        assert_eq!(read.json()["evaluators"], json!({}));
+        let seen = read.header("etag").expect("an ETag").to_owned();
+        let body = json!({"metadata": {"team": "shop"}, "evaluators": {"gold": {"==": [{"var": "tier"}, "gold"]}}});
+        assert_eq!(api.admin("PUT", SETTINGS, &body).await.status, 428);
+        let mine = api.admin_if(&seen, "PUT", SETTINGS, &body).await;
+        assert_eq!(mine.status, 200, "{mine:?} on {}", api.on);
+        assert_eq!(mine.json()["metadata"], json!({"team": "shop"}));
+        let yours = api.admin_if(&seen, "PUT", SETTINGS, &json!({})).await;
+        assert_eq!(yours.status, 412);
+        let read = api.read(SETTINGS).await;
+        assert_eq!(read.json()["evaluators"], body["evaluators"]);
+        assert_eq!(read.header("etag"), mine.header("etag"));
+        for (body, field) in [
+            (json!({"evaluators": []}), "evaluators"),
+            (json!({"metadata": 1}), "metadata"),
+            (json!({"fractional": 3}), "fractional"),
+            (json!({"evaluator": {}}), "evaluator"),
+        ] {
+            let answer = api.admin_if("*", "PUT", SETTINGS, &body).await;
+            assert_eq!(answer.status, 400, "{body}");
+            assert!(
+                answer.json()["details"]["fieldErrors"][field].is_array(),
+                "{body}"
+            );
+        }
+        let unknown = "/api/admin/environments/nowhere/settings";
+        assert_eq!(api.read(unknown).await.status, 404);
+        assert_eq!(
+            api.admin_if("*", "PUT", unknown, &json!({})).await.status,
+            404
+        );
+        let odd = "/api/admin/environments/a%20b/settings";
+        assert_eq!(api.read(odd).await.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn an_import_makes_the_environment_what_the_file_says_and_a_dry_run_only_says_so() {
+    for api in Api::of_both_kinds().await {
+        // From here on, `search` stays as it is, `checkout` changes, `export` goes, `theme` comes.
+        let exported = api.read(EXPORT).await;
+        assert_eq!(exported.status, 200, "{exported:?}");
+        let mut file = exported.json();
+        let flags = file["flags"].as_object_mut().expect("flags");
+        flags.remove("export");
+        flags.insert("checkout".to_owned(), typed("#11c"));
+        flags.insert("theme".to_owned(), typed("#00c"));
+
+        let dry = api
+            .admin("POST", &format!("{IMPORT}?dryRun=true"), &file)
+            .await;
+        assert_eq!(dry.status, 200, "{dry:?} on {}", api.on);
+        let said = dry.json();
+        let keys = |list: &str| -> Vec<&str> {
+            let list = said[list].as_array().expect("a list");
+            list.iter()
+                .filter_map(|entry| entry["key"].as_str())
+                .collect()
+        };
+        assert_eq!(said["dryRun"], true);
+        assert_eq!(
+            (keys("created"), keys("changed")),
+            (vec!["theme"], vec!["checkout"])
+        );
+        assert_eq!(
+            (keys("archived"), &said["unchanged"]),
+            (vec!["export"], &json!(1))
+        );
+        assert_eq!(said["changed"][0]["before"]["rolloutPercentage"], 50);
+        assert!(said["changed"][0]["after"]["definition"]["variants"].is_object());
+        assert_eq!(
+            api.get("/api/config/flags/theme").await.status,
+            404,
+            "nothing happened"
+        );
+        assert_eq!(
+            api.read("/api/admin/environments/production/audit")
+                .await
+                .json()["entries"],
+            json!([])
+        );
+
+        let seen = dry.header("etag").expect("an ETag").to_owned();
+        assert_eq!(api.admin("POST", IMPORT, &file).await.status, 428);
+        let done = api.admin_if(&seen, "POST", IMPORT, &file).await;
+        assert_eq!(done.status, 200, "{done:?}");
+        assert_eq!(
+            done.json()["changed"],
+            said["changed"],
+            "what was said is what was done"
+        );
+        assert_eq!(done.json()["dryRun"], false);
+        assert_eq!(api.get("/api/config/flags/theme").await.status, 200);
+        assert_eq!(api.get("/api/config/flags/export").await.status, 404);
+        let archived = api.read("/api/admin/flags/export").await.json();
+        assert!(archived["archivedAt"].is_string(), "archived, not gone");
+        let again = api.admin_if(&seen, "POST", IMPORT, &file).await;
+        assert_eq!(
+            again.status, 412,
+            "somebody has changed it meanwhile: this very import"
+        );
+
+        let same = api
+            .admin("POST", &format!("{IMPORT}?dryRun=true"), &file)
+            .await
+            .json();
+        assert_eq!(
+            (same["unchanged"].clone(), same["changed"].clone()),
+            (json!(3), json!([]))
+        );
+        let told = api.read("/api/admin/flags/checkout/audit").await.json();
+        assert_eq!(told["entries"][0]["action"], "flag.import");
+        let back = json!({"auditId": told["entries"][0]["id"], "state": "before"});
+        let answer = api
+            .admin_if("*", "POST", "/api/admin/flags/checkout/revert", &back)
+            .await;
+        assert_eq!(
+            answer.json()["rolloutPercentage"],
+            50,
+            "and each flag can be put back"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_export_imports_unchanged() {
+    for api in Api::of_both_kinds().await {
+        let theme = json!({"key": "theme", "enabled": true, "definition": {
+            "variants": {"one": 1, "two": 2.0}, "defaultVariant": "two",
+            "targeting": {"if": [{"in": ["@example.com", {"var": "email"}]}, "one", null]},
+        }});
+        assert_eq!(
+            api.admin("POST", "/api/admin/flags", &theme).await.status,
+            201
+        );
+        let exported = api.read(EXPORT).await;
+        let dry = api
+            .admin("POST", &format!("{IMPORT}?dryRun=true"), &exported.json())
+            .await
+            .json();
+        assert_eq!(dry["unchanged"], 4, "{dry} on {}", api.on);
+        assert_eq!(dry["settings"], Value::Null);
+        api.admin("POST", ENVIRONMENTS, &json!({"environment": "copy"}))
+            .await;
+        let url = "/api/admin/environments/copy";
+        let done = api
+            .admin_if("*", "POST", &format!("{url}/import"), &exported.json())
+            .await;
+        assert_eq!(done.status, 200, "{done:?}");
+        let copied = api.read(&format!("{url}/export")).await;
+        assert_eq!(copied.body, exported.body, "the same text");
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_is_wrong_anywhere_changes_nothing() {
+    for api in Api::of_both_kinds().await {
+        for (file, place) in [
+            (
+                json!({"flags": {"good": typed("x"), "bad": {"state": "ENABLED"}}}),
+                "/flags/bad",
+            ),
+            (json!({"flags": []}), "/flags"),
+        ] {
+            for url in [IMPORT.to_owned(), format!("{IMPORT}?dryRun=true")] {
+                let answer = api.admin_if("*", "POST", &url, &file).await;
+                assert_eq!(answer.status, 400, "{file}");
+                let details = answer.json()["details"].clone();
+                assert!(
+                    details.to_string().contains(place),
+                    "{details} on {}",
+                    api.on
+                );
+            }
+        }
+        assert_eq!(api.get("/api/config/flags/good").await.status, 404);
+        let unknown = "/api/admin/environments/nowhere/import";
+        let answer = api
+            .admin_if("*", "POST", unknown, &json!({"flags": {}}))
+            .await;
+        assert_eq!(answer.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn overrides_survive_an_import() {
+    for api in Api::of_both_kinds().await {
+        let users = "/api/admin/flags/checkout/users";
+        let alice = json!({"userId": "alice", "overrideType": "exclude"});
+        api.admin("POST", users, &alice).await;
+        let file = json!({"flags": {"checkout": typed("#00c")}});
+        assert_eq!(api.admin_if("*", "POST", IMPORT, &file).await.status, 200);
+        assert_eq!(
+            api.read(users).await.json()["pagination"]["total"],
+            1,
+            "on {}",
+            api.on
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_purge_makes_every_instance_read_anew() {
+    let api = Api::on_postgres().await;
+    let other = api.another_instance().await;
+    let stack = api.stack();
+    for one in [&api, &other] {
+        assert_eq!(one.get("/api/config/flags/checkout").await.status, 200);
+    }
+    let before = stack.database.revision("production").await;
+    // Somebody has changed the database past its triggers, so that nobody can know.
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "set session_replication_role = replica;
+             update feature_flags set rollout_percentage = 7 where flag_key = 'checkout';
+             set session_replication_role = origin",
+        )
+        .await
+        .expect("a change");
+    let percentage = async |one: &Api| {
+        let answer = one.get("/api/config/flags/checkout").await;
+        answer.json()["rolloutPercentage"].clone()
+    };
+    assert_eq!(percentage(&other).await, 50);
+    let done = api
+        .admin(
+            "POST",
+            "/api/admin/environments/production/purge",
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(done.status, 200);
+    assert_eq!(
+        done.json(),
+        json!({"environment": "production", "purged": true})
+    );
+    assert_eq!(done.header("x-cache-invalidated"), Some("true"));
+    assert!(!stack.redis.has_entry() && stack.database.revision("production").await > before);
+    assert_eq!(percentage(&api).await, 7);
+    assert_eq!(percentage(&other).await, 7);
+    assert!(stack.redis.has_entry(), "{KEY} is there again");
+    let unknown = "/api/admin/environments/nowhere/purge";
+    assert_eq!(api.admin("POST", unknown, &Value::Null).await.status, 404);
+}

@@ -1,0 +1,368 @@
+//! The life of a flag: created, listed, changed, archived, restored, deleted; on PostgreSQL and on a
+//! file.
+
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use serde_json::{Value, json};
+
+const FLAGS: &str = "/api/admin/flags";
+const CHECKOUT: &str = "/api/admin/flags/checkout";
+
+fn tag(answer: &Answer) -> String {
+    answer.header("etag").expect("an ETag").to_owned()
+}
+
+fn keys(answer: &Answer) -> Vec<String> {
+    let body = answer.json();
+    let flags = body["flags"].as_array().expect("a list");
+    let key = |flag: &Value| flag["key"].as_str().expect("a key").to_owned();
+    flags.iter().map(key).collect()
+}
+
+#[tokio::test]
+async fn a_flag_is_created_with_everything_and_read_with_everything() {
+    for api in Api::of_both_kinds().await {
+        let definition = json!({
+            "variants": {"small": 2.0, "large": 10.5},
+            "defaultVariant": "small",
+            "targeting": {"if": [{"==": [{"var": "tier"}, "gold"]}, "large", "small"]},
+        });
+        let body = json!({
+            "key": "limit", "enabled": true, "rolloutPercentage": 1e1, "description": "How much",
+            "salt": "pepper", "definition": definition,
+        });
+        let made = api.admin("POST", FLAGS, &body).await;
+        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        let read = api.read("/api/admin/flags/limit").await;
+        assert_eq!(
+            (read.status, &read.body),
+            (200, &made.body),
+            "the same answer"
+        );
+        assert_eq!(tag(&read), tag(&made));
+        let flag = read.json();
+        assert_eq!(flag["key"], "limit");
+        assert_eq!(flag["rolloutPercentage"], 10);
+        assert_eq!(flag["salt"], "pepper");
+        assert_eq!(flag["archivedAt"], Value::Null);
+        assert_eq!(tag(&read), format!("\"{}\"", flag["revision"]));
+        assert!(flag["createdAt"].is_string() && flag["updatedAt"].is_string());
+        assert!(
+            read.body
+                .contains(r#""variants":{"small":2.0,"large":10.5}"#),
+            "numbers and order stay: {}",
+            read.body
+        );
+        // Everyone sees it at once.
+        let state = api.get("/api/config/flags/limit").await;
+        assert_eq!(state.json()["enabled"], true);
+        let held = api
+            .client()
+            .send(
+                "GET",
+                "/api/admin/flags/limit",
+                &[("if-none-match", &tag(&read))],
+                &Value::Null,
+            )
+            .await;
+        assert_eq!(held.status, 304);
+    }
+}
+
+#[tokio::test]
+async fn a_new_flag_is_off_and_its_key_is_free() {
+    for api in Api::of_both_kinds().await {
+        let made = api.admin("POST", FLAGS, &json!({"key": "käse/😀 1"})).await;
+        let flag = made.json();
+        assert_eq!(
+            (flag["enabled"].clone(), flag["rolloutPercentage"].clone()),
+            (json!(false), json!(0))
+        );
+        let twice = api.admin("POST", FLAGS, &json!({"key": "käse/😀 1"})).await;
+        assert_eq!(
+            (twice.status, twice.json()["error"].clone()),
+            (409, json!("CONFLICT"))
+        );
+        for (body, field) in [
+            (json!({}), "key"),
+            (json!({"key": ""}), "key"),
+            (json!({"key": "a\nb"}), "key"),
+            (json!({"key": "x".repeat(256)}), "key"),
+            (json!({"key": 5}), "key"),
+            (
+                json!({"key": "a", "rolloutPercentage": 101}),
+                "rolloutPercentage",
+            ),
+            (json!({"key": "a", "enable": true}), "enable"),
+            (json!({"key": "a", "salt": ""}), "salt"),
+            (json!({"key": "a", "definition": 5}), "definition"),
+        ] {
+            let answer = api.admin("POST", FLAGS, &body).await;
+            assert_eq!(answer.status, 400, "{body}");
+            let fields = &answer.json()["details"]["fieldErrors"];
+            assert!(fields[field].is_array(), "{body}: {fields} on {}", api.on);
+        }
+        let nowhere = format!("{FLAGS}?environment=nowhere");
+        let answer = api.admin("POST", &nowhere, &json!({"key": "a"})).await;
+        assert_eq!(
+            answer.status, 404,
+            "an environment does not come by a typing error"
+        );
+    }
+}
+
+#[tokio::test]
+async fn definitions_are_listed_by_key_searched_and_paged() {
+    for api in Api::of_both_kinds().await {
+        for (key, description) in [("alpha", "100% SURE_thing"), ("Beta", "b"), ("gamma", "g")] {
+            let body = json!({"key": key, "description": description});
+            assert_eq!(api.admin("POST", FLAGS, &body).await.status, 201);
+        }
+        let all = api.read(FLAGS).await;
+        assert_eq!(
+            keys(&all),
+            ["Beta", "alpha", "checkout", "export", "gamma", "search"]
+        );
+        assert_eq!(
+            all.json()["pagination"],
+            json!({"page": 1, "pageSize": 50, "total": 6})
+        );
+        for (search, expected) in [
+            ("ETA", vec!["Beta"]),
+            ("sure_", vec!["alpha"]),
+            ("100%25", vec!["alpha"]),
+            ("%25", vec!["alpha"]),
+            ("_", vec!["alpha"]),
+            ("c", vec!["checkout", "search"]),
+            ("nothing", vec![]),
+        ] {
+            let found = api.read(&format!("{FLAGS}?search={search}")).await;
+            assert_eq!(keys(&found), expected, "{search} on {}", api.on);
+        }
+        let page = api.read(&format!("{FLAGS}?page=2&pageSize=4")).await;
+        assert_eq!(keys(&page), ["gamma", "search"]);
+        assert_eq!(page.json()["pagination"]["total"], 6);
+        assert_eq!(
+            api.read(&format!("{FLAGS}?archived=maybe")).await.status,
+            400
+        );
+        assert_eq!(api.read(&format!("{FLAGS}?page=0")).await.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn a_flag_is_archived_first_and_deleted_after_that() {
+    for api in Api::of_both_kinds().await {
+        let read = api.read(CHECKOUT).await;
+        let forever = format!("{CHECKOUT}?permanently=true");
+        let hasty = api
+            .admin_if(&tag(&read), "DELETE", &forever, &Value::Null)
+            .await;
+        assert_eq!(hasty.status, 409, "it is in use");
+        let archived = api
+            .admin_if(&tag(&read), "DELETE", CHECKOUT, &Value::Null)
+            .await;
+        assert_eq!(archived.status, 200, "{archived:?} on {}", api.on);
+        assert!(archived.json()["archivedAt"].is_string());
+        assert_eq!(
+            archived.json()["enabled"],
+            false,
+            "the old service sees that"
+        );
+
+        // Nobody gets it any more, and nobody changes it by accident.
+        assert_eq!(api.get("/api/config/flags/checkout").await.status, 404);
+        assert_eq!(
+            api.get("/api/config/flags").await.json().get("checkout"),
+            None
+        );
+        let patch = api
+            .admin("PATCH", CHECKOUT, &json!({"enabled": true}))
+            .await;
+        assert_eq!(patch.status, 404);
+        let user = json!({"userId": "a", "overrideType": "include"});
+        let users = format!("{CHECKOUT}/users");
+        assert_eq!(api.admin("POST", &users, &user).await.status, 404);
+        assert_eq!(api.read(&users).await.status, 404);
+        assert_eq!(keys(&api.read(FLAGS).await), ["export", "search"]);
+        assert_eq!(
+            keys(&api.read(&format!("{FLAGS}?archived=true")).await),
+            ["checkout"]
+        );
+        let again = api.admin("POST", FLAGS, &json!({"key": "checkout"})).await;
+        assert_eq!(again.status, 409, "its key is taken");
+        let twice = api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
+        assert_eq!(twice.status, 409, "an explicit second step is asked for");
+
+        let restored = api
+            .admin_if(
+                &tag(&archived),
+                "POST",
+                &format!("{CHECKOUT}/restore"),
+                &Value::Null,
+            )
+            .await;
+        assert_eq!(restored.status, 200, "{restored:?}");
+        let state = api.get("/api/config/flags/checkout").await.json();
+        assert_eq!(
+            (state["enabled"].clone(), state["rolloutPercentage"].clone()),
+            (json!(false), json!(50))
+        );
+        let restored_twice = api
+            .admin_if("*", "POST", &format!("{CHECKOUT}/restore"), &Value::Null)
+            .await;
+        assert_eq!(restored_twice.status, 409);
+
+        api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
+        let gone = api.admin_if("*", "DELETE", &forever, &Value::Null).await;
+        assert_eq!((gone.status, gone.body.as_str()), (204, ""));
+        assert_eq!(api.read(CHECKOUT).await.status, 404);
+        assert_eq!(
+            api.admin_if("*", "DELETE", &forever, &Value::Null)
+                .await
+                .status,
+            404
+        );
+        let anew = api.admin("POST", FLAGS, &json!({"key": "checkout"})).await;
+        assert_eq!(anew.status, 201, "its key is free");
+    }
+}
+
+#[tokio::test]
+async fn nobody_overwrites_unseen_what_another_admin_has_done() {
+    for api in Api::of_both_kinds().await {
+        let seen = tag(&api.read(CHECKOUT).await);
+        let mine = api
+            .admin_if(&seen, "PATCH", CHECKOUT, &json!({"rolloutPercentage": 10}))
+            .await;
+        assert_eq!(mine.status, 200);
+        let new = tag(&mine);
+        assert_ne!(new, seen);
+        assert_eq!(new, tag(&api.read(CHECKOUT).await));
+        let yours = api
+            .admin_if(&seen, "PATCH", CHECKOUT, &json!({"rolloutPercentage": 90}))
+            .await;
+        assert_eq!(yours.status, 412, "on {}", api.on);
+        assert_eq!(yours.json()["error"], "PRECONDITION_FAILED");
+        assert_eq!(api.read(CHECKOUT).await.json()["rolloutPercentage"], 10);
+        for nonsense in ["", "\"x\"", "W/\"1\"", "1"] {
+            let answer = api.admin_if(nonsense, "PATCH", CHECKOUT, &json!({})).await;
+            assert_eq!(answer.status, 412, "{nonsense}");
+        }
+        let list = format!("\"1\", {new}");
+        let answer = api
+            .admin_if(&list, "PATCH", CHECKOUT, &json!({"rolloutPercentage": 11}))
+            .await;
+        assert_eq!(answer.status, 200, "one of several");
+
+        // Clients of the old service cannot name a state; everyone else must.
+        assert_eq!(
+            api.admin("PATCH", CHECKOUT, &json!({"enabled": true}))
+                .await
+                .status,
+            200
+        );
+        for (method, path, body) in [
+            ("PATCH", CHECKOUT.to_owned(), json!({"salt": "pepper"})),
+            ("PATCH", CHECKOUT.to_owned(), json!({"definition": null})),
+            ("DELETE", CHECKOUT.to_owned(), Value::Null),
+            (
+                "DELETE",
+                format!("{CHECKOUT}?permanently=true"),
+                Value::Null,
+            ),
+            ("POST", format!("{CHECKOUT}/restore"), Value::Null),
+            ("POST", format!("{CHECKOUT}/revert"), json!({"auditId": 1})),
+        ] {
+            let answer = api.admin(method, &path, &body).await;
+            assert_eq!(answer.status, 428, "{method} {path} {body}");
+            assert_eq!(answer.json()["error"], "PRECONDITION_REQUIRED");
+        }
+        let stale = api.admin_if(&seen, "DELETE", CHECKOUT, &Value::Null).await;
+        assert_eq!(stale.status, 412);
+    }
+}
+
+#[tokio::test]
+async fn of_many_admins_with_the_same_state_in_mind_one_wins() {
+    for api in Api::of_both_kinds().await {
+        for round in 0..5 {
+            let seen = tag(&api.read(CHECKOUT).await);
+            let mut requests = tokio::task::JoinSet::new();
+            for number in 0..12 {
+                let (client, seen) = (api.client(), seen.clone());
+                let body = json!({"rolloutPercentage": round * 12 + number});
+                requests.spawn(async move {
+                    client
+                        .send("PATCH", CHECKOUT, &[("if-match", &seen)], &body)
+                        .await
+                });
+            }
+            let answers = requests.join_all().await;
+            let won: Vec<&Answer> = answers
+                .iter()
+                .filter(|answer| answer.status == 200)
+                .collect();
+            let lost = answers.iter().filter(|answer| answer.status == 412).count();
+            assert_eq!((won.len(), lost), (1, 11), "on {}", api.on);
+            let now = api.read(CHECKOUT).await.json();
+            assert_eq!(now["rolloutPercentage"], won[0].json()["rolloutPercentage"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_definition_is_set_replaced_and_taken_away_by_an_update() {
+    for api in Api::of_both_kinds().await {
+        let definition = json!({"variants": {"a": 1, "b": 2}, "defaultVariant": "a"});
+        let body = json!({"enabled": true, "definition": definition});
+        let answer = api.admin_if("*", "PATCH", CHECKOUT, &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(
+            answer.json(),
+            json!({"key": "checkout", "enabled": true, "rolloutPercentage": 50, "description": null}),
+            "the answer that clients know"
+        );
+        assert_eq!(
+            api.read(CHECKOUT).await.json()["definition"]["variants"],
+            json!({"a": 1, "b": 2})
+        );
+        let simple = api
+            .admin("PATCH", CHECKOUT, &json!({"rolloutPercentage": 20}))
+            .await;
+        assert_eq!(simple.status, 200);
+        let kept = api.read(CHECKOUT).await.json();
+        assert_eq!(kept["definition"]["defaultVariant"], "a", "on {}", api.on);
+        api.admin_if("*", "PATCH", CHECKOUT, &json!({"definition": null}))
+            .await;
+        assert_eq!(api.read(CHECKOUT).await.json()["definition"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn everything_here_is_for_admins() {
+    let api = Api::on_postgres().await;
+    for (method, path) in [
+        ("GET", "/api/admin/flags"),
+        ("POST", "/api/admin/flags"),
+        ("GET", "/api/admin/flags/checkout"),
+        ("DELETE", "/api/admin/flags/checkout"),
+        ("POST", "/api/admin/flags/checkout/restore"),
+        ("POST", "/api/admin/flags/checkout/revert"),
+        ("GET", "/api/admin/flags/checkout/audit"),
+        ("GET", "/api/admin/environments"),
+        ("POST", "/api/admin/environments"),
+        ("GET", "/api/admin/environments/production/settings"),
+        ("PUT", "/api/admin/environments/production/settings"),
+        ("GET", "/api/admin/environments/production/export"),
+        ("POST", "/api/admin/environments/production/import"),
+        ("POST", "/api/admin/environments/production/purge"),
+        ("GET", "/api/admin/environments/production/audit"),
+    ] {
+        for path in [path.to_owned(), path.replace("/api", "")] {
+            let answer = api.local().send(method, &path, &[], "").await;
+            assert_eq!(answer.status, 401, "{method} {path}");
+        }
+    }
+    assert_eq!(api.get("/api/config/flags/checkout").await.status, 200);
+}

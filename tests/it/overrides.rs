@@ -1,0 +1,363 @@
+//! Exceptions for single users: every line of their contract, on PostgreSQL and on a file.
+
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use pennon_tests::event::Event;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const USERS: &str = "/api/admin/flags/checkout/users";
+
+fn include(user: &str) -> Value {
+    json!({"userId": user, "overrideType": "include"})
+}
+
+fn exclude(user: &str) -> Value {
+    json!({"userId": user, "overrideType": "exclude"})
+}
+
+fn fields(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(answer.json()["error"], "Validation failed");
+    answer.json()["details"]["fieldErrors"].clone()
+}
+
+#[tokio::test]
+async fn an_override_is_created_replaced_and_removed() {
+    for api in Api::of_both_kinds().await {
+        let body = json!({"userId": "alice", "overrideType": "include", "reason": "She asked"});
+        let first = api.admin("POST", USERS, &body).await;
+        assert_eq!(first.status, 201, "{first:?} on {}", api.on);
+        let created = first.json();
+        let names: Vec<&String> = created.as_object().expect("an object").keys().collect();
+        assert_eq!(
+            names,
+            ["userId", "overrideType", "reason", "createdBy", "createdAt"]
+        );
+        assert_eq!(created["userId"], "alice");
+        assert_eq!(created["overrideType"], "include");
+        assert_eq!(created["reason"], "She asked");
+        assert_eq!(created["createdBy"], "local-admin");
+        let at = created["createdAt"].as_str().expect("a time");
+        assert_eq!(at.len(), "2026-11-21T09:00:00.000Z".len(), "{at}");
+
+        let second = api.admin("POST", USERS, &exclude("alice")).await;
+        assert_eq!(second.status, 201, "also when it replaces one");
+        let replaced = second.json();
+        assert_eq!(replaced["overrideType"], "exclude");
+        assert_eq!(replaced["reason"], Value::Null);
+        assert_eq!(replaced["createdAt"], created["createdAt"], "kept");
+
+        let url = format!("{USERS}/alice");
+        let gone = api.admin("DELETE", &url, &Value::Null).await;
+        assert_eq!((gone.status, gone.body.as_str()), (204, ""));
+        let again = api.admin("DELETE", &url, &Value::Null).await;
+        assert_eq!(again.status, 404);
+        assert_eq!(again.json()["error"], "NOT_FOUND");
+    }
+}
+
+#[tokio::test]
+async fn overrides_decide_on_the_next_read() {
+    for api in Api::of_both_kinds().await {
+        // user-8 has bucket 49, user-51 bucket 50; checkout is at 50 %.
+        let value = async |user: &str| {
+            let answer = api.get(&format!("/api/config/flags?userId={user}")).await;
+            answer.json()["checkout"].clone()
+        };
+        assert_eq!(
+            (value("user-8").await, value("user-51").await),
+            (json!(true), json!(false))
+        );
+        api.admin("POST", USERS, &exclude("user-8")).await;
+        api.admin("POST", USERS, &include("user-51")).await;
+        assert_eq!(
+            (value("user-8").await, value("user-51").await),
+            (json!(false), json!(true))
+        );
+        api.admin("DELETE", &format!("{USERS}/user-8"), &Value::Null)
+            .await;
+        assert_eq!(value("user-8").await, true, "on {}", api.on);
+        // Off is off, whoever is included.
+        let off = json!({"enabled": false});
+        api.admin("PATCH", "/api/admin/flags/checkout", &off).await;
+        assert_eq!(value("user-51").await, false);
+    }
+}
+
+#[tokio::test]
+async fn an_override_is_seen_by_every_other_instance_at_once() {
+    let stack = Stack::start().await;
+    let overrides = stack.function("overrides").await;
+    let list = stack.function("list-flags").await;
+    let event = Event::list().user("user-51", "[]");
+    assert_eq!(list.call(&event).await.json()["checkout"], false);
+    for round in 0..5 {
+        let set = Event::admin("POST", USERS, &include("user-51").to_string());
+        let answer = overrides.call(&set).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        assert_eq!(list.call(&event).await.json()["checkout"], true, "{round}");
+        let remove = Event::admin("DELETE", &format!("{USERS}/user-51"), "");
+        assert_eq!(overrides.call(&remove).await.status, 204);
+        assert_eq!(list.call(&event).await.json()["checkout"], false, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_cut_over_both_kinds_together_and_newest_comes_first() {
+    for api in Api::of_both_kinds().await {
+        for number in 0..7 {
+            let user = format!("user-{number}");
+            let body = if number % 2 == 0 {
+                include(&user)
+            } else {
+                exclude(&user)
+            };
+            assert_eq!(api.admin("POST", USERS, &body).await.status, 201);
+            // Times have milliseconds; the order within one is nobody's business.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        let users = |list: &Value| -> Vec<String> {
+            let list = list.as_array().expect("a list");
+            let id = |entry: &Value| entry["userId"].as_str().expect("an id").to_owned();
+            list.iter().map(id).collect()
+        };
+        let all = api.read(USERS).await;
+        assert_eq!(all.status, 200);
+        let all = all.json();
+        assert_eq!(
+            users(&all["includes"]),
+            ["user-6", "user-4", "user-2", "user-0"]
+        );
+        assert_eq!(users(&all["excludes"]), ["user-5", "user-3", "user-1"]);
+        assert_eq!(
+            all["pagination"],
+            json!({"page": 1, "pageSize": 50, "total": 7})
+        );
+        let page = api.read(&format!("{USERS}?page=2&pageSize=3")).await.json();
+        assert_eq!(users(&page["includes"]), ["user-2"], "on {}", api.on);
+        assert_eq!(users(&page["excludes"]), ["user-3", "user-1"]);
+        assert_eq!(
+            page["pagination"],
+            json!({"page": 2, "pageSize": 3, "total": 7})
+        );
+        let behind = api.read(&format!("{USERS}?page=9")).await.json();
+        assert_eq!(behind["includes"], json!([]));
+        assert_eq!(behind["pagination"]["total"], 7);
+    }
+}
+
+#[tokio::test]
+async fn every_mistake_is_named_and_validation_comes_before_existence() {
+    for api in Api::of_both_kinds().await {
+        let nowhere = "/api/admin/flags/no-such-flag/users";
+        for (body, field) in [
+            (json!({}), "userId"),
+            (json!({}), "overrideType"),
+            (json!({"userId": "", "overrideType": "include"}), "userId"),
+            (json!({"userId": 5, "overrideType": "include"}), "userId"),
+            (
+                json!({"userId": "a\u{0}", "overrideType": "include"}),
+                "userId",
+            ),
+            (include(&"ä".repeat(256)), "userId"),
+            (
+                json!({"userId": "a", "overrideType": "maybe"}),
+                "overrideType",
+            ),
+            (json!({"userId": "a", "overrideType": true}), "overrideType"),
+            (
+                json!({"userId": "a", "overrideType": "include", "reason": "x".repeat(501)}),
+                "reason",
+            ),
+            (
+                json!({"userId": "a", "overrideType": "exclude", "variant": "blue"}),
+                "variant",
+            ),
+        ] {
+            let found = fields(&api.admin("POST", nowhere, &body).await);
+            assert!(found[field].is_array(), "{body}: {found}");
+        }
+        for body in ["", "{", "[]", "null"] {
+            let answer = api
+                .local()
+                .send(
+                    "POST",
+                    nowhere,
+                    &[("authorization", "Bearer local-test-token")],
+                    body,
+                )
+                .await;
+            assert_ne!(answer.json()["details"]["formErrors"], json!([]), "{body}");
+        }
+        for query in [
+            "page=0",
+            "page=x",
+            "page=-1",
+            "page=1.5",
+            "page=99999999999",
+        ] {
+            let found = fields(&api.read(&format!("{nowhere}?{query}")).await);
+            assert!(found["page"].is_array(), "{query}");
+        }
+        for query in ["pageSize=0", "pageSize=1001", "pageSize=x"] {
+            let found = fields(&api.read(&format!("{nowhere}?{query}")).await);
+            assert!(found["pageSize"].is_array(), "{query}");
+        }
+        for (method, path, body) in [
+            ("POST", nowhere.to_owned(), include("a")),
+            ("DELETE", format!("{nowhere}/a"), Value::Null),
+            ("GET", nowhere.to_owned(), Value::Null),
+            ("POST", format!("{USERS}?environment=nowhere"), include("a")),
+        ] {
+            let answer = api.admin(method, &path, &body).await;
+            assert_eq!(answer.status, 404, "{method} {path}");
+            assert_eq!(answer.json()["error"], "NOT_FOUND");
+        }
+        let longest = include(&"ä".repeat(255));
+        assert_eq!(api.admin("POST", USERS, &longest).await.status, 201);
+        let environment = fields(&api.read(&format!("{USERS}?environment=a%20b")).await);
+        assert!(environment["environment"].is_array());
+        let nul = api
+            .admin("DELETE", &format!("{USERS}/%00"), &Value::Null)
+            .await;
+        assert_eq!(nul.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn a_user_id_may_hold_anything_that_a_path_can_carry() {
+    for api in Api::of_both_kinds().await {
+        for (user, encoded) in [
+            ("a b", "a%20b"),
+            ("käse/😀", "k%C3%A4se%2F%F0%9F%98%80"),
+            (
+                "x'; drop table feature_flags; --",
+                "x'%3B%20drop%20table%20feature_flags%3B%20--",
+            ),
+        ] {
+            let answer = api.admin("POST", USERS, &include(user)).await;
+            assert_eq!(answer.json()["userId"], user);
+            let url = format!("{USERS}/{encoded}");
+            let gone = api.admin("DELETE", &url, &Value::Null).await;
+            assert_eq!(gone.status, 204, "{user} on {}", api.on);
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_an_admin_may_see_or_change_overrides() {
+    let stack = Stack::start().await;
+    let overrides = stack.function("overrides").await;
+    let body = include("alice").to_string();
+    for event in [
+        Event::admin("POST", USERS, &body),
+        Event::admin("GET", USERS, ""),
+        Event::admin("DELETE", &format!("{USERS}/alice"), ""),
+    ] {
+        let nobody = overrides.call(&event.clone().anonymous()).await;
+        assert_eq!(
+            (nobody.status, nobody.json()["error"].clone()),
+            (401, json!("Unauthorized"))
+        );
+        let user = overrides.call(&event.user("u-1", "[users]")).await;
+        assert_eq!(
+            (user.status, user.json()["error"].clone()),
+            (403, json!("Forbidden"))
+        );
+    }
+    let count = stack
+        .database
+        .sql()
+        .query_one("select count(*) from feature_flag_user_overrides", &[])
+        .await
+        .expect("a count");
+    assert_eq!(count.get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn a_variant_can_be_given_to_a_user_if_the_flag_has_it() {
+    for api in Api::of_both_kinds().await {
+        let flag = json!({"key": "theme", "enabled": true, "definition": {
+            "variants": {"red": "#c00", "blue": "#00c"}, "defaultVariant": "red",
+        }});
+        let made = api.admin("POST", "/api/admin/flags", &flag).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let url = "/api/admin/flags/theme/users";
+        let body = |variant: &str| json!({"userId": "alice", "overrideType": "include", "variant": variant});
+        let answer = api.admin("POST", url, &body("blue")).await;
+        assert_eq!(
+            (answer.status, answer.json()["variant"].clone()),
+            (201, json!("blue"))
+        );
+        let list = api.read(url).await.json();
+        assert_eq!(list["includes"][0]["variant"], "blue", "on {}", api.on);
+        assert!(fields(&api.admin("POST", url, &body("green")).await)["variant"].is_array());
+        let simple = api.admin("POST", USERS, &body("on")).await;
+        assert!(
+            fields(&simple)["variant"].is_array(),
+            "a switch has no variants"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_changes_an_hour_and_not_one_more() {
+    for api in Api::of_both_kinds().await {
+        for number in 0..50 {
+            let user = format!("user-{number}");
+            assert_eq!(api.admin("POST", USERS, &include(&user)).await.status, 201);
+            let url = format!("{USERS}/{user}");
+            assert_eq!(api.admin("DELETE", &url, &Value::Null).await.status, 204);
+        }
+        let answer = api.admin("POST", USERS, &include("one-more")).await;
+        assert_eq!(answer.status, 429, "on {}", api.on);
+        assert_eq!(answer.json()["error"], "RATE_LIMITED");
+        let wait: u64 = answer
+            .header("retry-after")
+            .and_then(|text| text.parse().ok())
+            .expect("whole seconds");
+        assert!((3_500..=3_601).contains(&wait), "{wait}");
+        // What does not change anything costs nothing, and other flags have an hour of their own.
+        assert_eq!(api.read(USERS).await.status, 200);
+        let missing = api
+            .admin("DELETE", &format!("{USERS}/nobody"), &Value::Null)
+            .await;
+        assert_eq!(missing.status, 404);
+        let other = "/api/admin/flags/search/users";
+        assert_eq!(api.admin("POST", other, &include("a")).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn the_hour_is_counted_across_instances_without_a_race() {
+    let api = Api::on_postgres().await;
+    let other = api.another_instance().await;
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 0..130 {
+        let client = if number % 2 == 0 {
+            api.client()
+        } else {
+            other.client()
+        };
+        requests.spawn(async move {
+            let body = include(&format!("user-{number}"));
+            client.send("POST", USERS, &[], &body).await.status
+        });
+    }
+    let statuses = requests.join_all().await;
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((count(201), count(429)), (100, 30), "{statuses:?}");
+    assert_eq!(api.read(USERS).await.json()["pagination"]["total"], 100);
+
+    // An hour later.
+    api.stack()
+        .database
+        .sql()
+        .batch_execute("update pennon_audit set at = at - interval '1 hour'")
+        .await
+        .expect("time passes");
+    let later = api.admin("POST", USERS, &include("late")).await;
+    assert_eq!(later.status, 201);
+}

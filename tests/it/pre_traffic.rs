@@ -1,0 +1,156 @@
+//! The function that decides whether a new version gets traffic.
+
+use pennon_tests::aws::ControlPlane;
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::postgres::Database;
+use pennon_tests::stack::Stack;
+use pennon_tests::wire::Mode;
+use serde_json::{Value, json};
+
+/// The control plane before a deployment whose wires are as the stack's are.
+async fn plane(stack: &Stack, refusals: usize) -> ControlPlane {
+    let migrate = stack.function("migrate").await;
+    ControlPlane::start(migrate, stack.function("health").await, refusals).await
+}
+
+/// Runs the hook once and gives what it answers.
+async fn run(plane: &ControlPlane, more: &[(&str, &str)]) -> (Function, Result<Value, Value>) {
+    let mut environment = plane.environment();
+    environment.push(("HEALTH_PATIENCE_MS", "0"));
+    environment.extend_from_slice(more);
+    let hook = Function::start("pre-traffic", &environment).await;
+    let outcome = hook.invoke(Event::load("pre-traffic").value()).await;
+    (hook, outcome)
+}
+
+fn status(plane: &ControlPlane) -> Vec<Value> {
+    let reports = plane.reports();
+    reports.iter().map(|it| it.body["status"].clone()).collect()
+}
+
+#[tokio::test]
+async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_and_postgresql() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack, 0).await;
+    let (_hook, outcome) = run(&plane, &[]).await;
+    assert_eq!(outcome.expect("an answer")["healthy"], true);
+
+    let asked = plane.invocations();
+    let paths: Vec<&str> = asked.iter().map(|it| it.path.as_str()).collect();
+    let wanted = [
+        "/2015-03-31/functions/pennon-migrate/invocations?Qualifier=4",
+        "/2015-03-31/functions/pennon-health/invocations?Qualifier=7",
+    ];
+    assert_eq!(paths, wanted);
+    assert_eq!(asked[1].header("x-amz-invocation-type"), "RequestResponse");
+    assert_eq!(asked[1].body["rawPath"], "/health");
+
+    let told = plane.reports();
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        told[0].body,
+        json!({
+            "deploymentId": "d-7PEXAMPLE",
+            "lifecycleEventHookExecutionId": "eyJlbmNyeXB0ZWQiOiJleGFtcGxlIn0",
+            "status": "Succeeded",
+        })
+    );
+    let target = "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus";
+    assert_eq!(told[0].header("x-amz-target"), target);
+    assert_eq!(told[0].header("content-type"), "application/x-amz-json-1.1");
+    for call in [&asked[0], &asked[1], &told[0]] {
+        assert!(call.is_signed(plane.address()), "{call:?}");
+        assert_eq!(call.header("x-amz-security-token"), "test-session");
+        let signed = call.header("authorization");
+        for name in ["host", "x-amz-date", "x-amz-security-token"] {
+            assert!(signed.contains(name), "{name} is not signed: {signed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack, 0).await;
+    stack.redis.set(Mode::Refuse).await;
+    let (hook, outcome) = run(&plane, &[]).await;
+    assert_eq!(outcome.expect("an answer")["healthy"], false);
+    assert_eq!(status(&plane), ["Failed"]);
+    assert!(hook.has_logged("the new version gets no traffic"));
+}
+
+#[tokio::test]
+async fn codedeploy_hears_of_failure_when_postgresql_does_not_answer_the_new_version() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack, 0).await;
+    stack.database_wire.set(Mode::Refuse).await;
+    let (_hook, outcome) = run(&plane, &[]).await;
+    assert_eq!(outcome.expect("an answer")["healthy"], false);
+    assert_eq!(status(&plane), ["Failed"]);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_ready_yet_is_asked_again() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack, 1).await;
+    let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
+    assert_eq!(outcome.expect("an answer")["healthy"], true);
+    assert_eq!(plane.invocations().len(), 3);
+    assert_eq!(status(&plane), ["Succeeded"]);
+}
+
+#[tokio::test]
+async fn a_hook_that_does_not_know_whom_to_ask_reports_failure() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack, 0).await;
+    let unversioned = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health";
+    let (_hook, outcome) = run(&plane, &[("HEALTH_FUNCTION_ARN", unversioned)]).await;
+    assert_eq!(outcome.expect("an answer")["healthy"], false);
+    assert_eq!(plane.invocations().len(), 1);
+    assert_eq!(status(&plane), ["Failed"]);
+}
+
+#[tokio::test]
+async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migration_fails_gets_none()
+ {
+    let (empty, spoilt) = (
+        Database::create_empty().await,
+        Database::create_empty().await,
+    );
+    // Something else has the name of a table.
+    let view = "create view feature_flags as select 1 as one";
+    spoilt.sql().batch_execute(view).await.expect("a view");
+    for (database, word) in [(&empty, "Succeeded"), (&spoilt, "Failed")] {
+        let url = database.url();
+        let url = [("DATABASE_URL", url.as_str())];
+        let (migrate, health) = (
+            Function::start("migrate", &url).await,
+            Function::start("health", &url).await,
+        );
+        let plane = ControlPlane::start(migrate, health, 0).await;
+        let (_hook, outcome) = run(&plane, &[]).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(status(&plane), [word]);
+    }
+    let flags = empty.sql().query("select * from feature_flags", &[]).await;
+    assert!(flags.is_ok(), "{flags:?}");
+}
+
+#[tokio::test]
+async fn a_report_that_does_not_arrive_fails_the_invocation_so_that_lambda_tries_again() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack, 0).await;
+    let nowhere = [("AWS_ENDPOINT_URL_CODEDEPLOY", "http://127.0.0.1:1")];
+    let (_hook, outcome) = run(&plane, &nowhere).await;
+    assert!(outcome.is_err(), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_is_none_of_codedeploys_is_an_error() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack, 0).await;
+    let hook = Function::start("pre-traffic", &plane.environment()).await;
+    assert!(hook.invoke(&json!({})).await.is_err());
+    assert_eq!(plane.invocations().len() + plane.reports().len(), 0);
+}

@@ -1,0 +1,359 @@
+//! Changes that are planned, called off, and made when their time has come.
+
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const SCHEDULE: &str = "/api/admin/flags/checkout/schedule";
+
+fn plan(at: &str, updates: &Value) -> Value {
+    json!({"scheduledAt": at, "updates": updates})
+}
+
+/// Plans a change of checkout and gives its id.
+async fn planned(api: &Api, updates: &Value) -> String {
+    let body = plan("2099-01-01T00:00:00Z", updates);
+    let answer = api.admin("POST", SCHEDULE, &body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// Lets its time come: it was to be made a moment ago.
+async fn let_come(stack: &Stack, id: &str, since: &str) {
+    let statement = format!(
+        "update feature_flag_schedules
+         set scheduled_at = now() - interval '{since}', next_retry_at = null where id = '{id}'"
+    );
+    stack
+        .database
+        .sql()
+        .batch_execute(&statement)
+        .await
+        .expect("a schedule");
+}
+
+fn statuses(answer: &Answer) -> Vec<String> {
+    let list = answer.json();
+    let list = list.as_array().expect("a list");
+    let status = |entry: &Value| entry["status"].as_str().expect("a status").to_owned();
+    list.iter().map(status).collect()
+}
+
+#[tokio::test]
+async fn a_change_is_planned_listed_by_time_and_called_off() {
+    for api in Api::of_both_kinds().await {
+        let later = plan(
+            "2099-06-01T10:30:00.5Z",
+            &json!({"enabled": false, "rolloutPercentage": 1e1}),
+        );
+        let made = api.admin("POST", SCHEDULE, &later).await;
+        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        let body = made.json();
+        let names: Vec<&String> = body.as_object().expect("an object").keys().collect();
+        assert_eq!(
+            names,
+            [
+                "id",
+                "flagKey",
+                "scheduledAt",
+                "status",
+                "updates",
+                "appliedAt",
+                "errorMessage",
+                "createdBy",
+                "createdAt",
+            ]
+        );
+        assert_eq!(body["flagKey"], "checkout");
+        assert_eq!(body["scheduledAt"], "2099-06-01T10:30:00.500Z");
+        assert_eq!(body["status"], "pending");
+        assert_eq!(
+            body["updates"],
+            json!({"enabled": false, "rolloutPercentage": 10})
+        );
+        assert_eq!(
+            (&body["appliedAt"], &body["errorMessage"]),
+            (&Value::Null, &Value::Null)
+        );
+        let sooner = plan("2099-01-01T00:00:00Z", &json!({"enabled": false}));
+        let sooner = api.admin("POST", SCHEDULE, &sooner).await.json();
+
+        let gone = api
+            .admin(
+                "DELETE",
+                &format!("{SCHEDULE}/{}", body["id"].as_str().expect("an id")),
+                &Value::Null,
+            )
+            .await;
+        assert_eq!(gone.status, 200);
+        let cancelled = gone.json();
+        assert_eq!(cancelled["status"], "cancelled");
+        assert_eq!(cancelled["cancelledBy"], "local-admin");
+        assert!(cancelled["cancelledAt"].is_string());
+        let list = api.read(SCHEDULE).await;
+        assert_eq!(list.status, 200);
+        assert_eq!(list.json(), json!([sooner, cancelled]), "on {}", api.on);
+        let told = api.read("/api/admin/flags/checkout/audit").await.json();
+        assert_eq!(told["entries"][0]["action"], "schedule.cancel");
+        assert_eq!(told["entries"][2]["action"], "schedule.create");
+        for id in ["00000000-0000-4000-8000-000000000000", "x", "'--"] {
+            let answer = api
+                .admin("DELETE", &format!("{SCHEDULE}/{id}"), &Value::Null)
+                .await;
+            assert_eq!(
+                (answer.status, answer.json()["error"].clone()),
+                (404, json!("NOT_FOUND")),
+                "{id}"
+            );
+        }
+        assert_eq!(
+            api.read("/api/admin/flags/search/schedule").await.json(),
+            json!([])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_plan_must_make_sense() {
+    for api in Api::of_both_kinds().await {
+        let nowhere = "/api/admin/flags/no-such-flag/schedule";
+        let future = "2099-01-01T00:00:00Z";
+        for (body, field) in [
+            (json!({}), "scheduledAt"),
+            (json!({}), "updates"),
+            (
+                plan("2020-01-01T00:00:00Z", &json!({"enabled": true})),
+                "scheduledAt",
+            ),
+            (
+                plan("2099-01-01T00:00:00", &json!({"enabled": true})),
+                "scheduledAt",
+            ),
+            (
+                plan("2099-01-01T00:00:00+01:00", &json!({"enabled": true})),
+                "scheduledAt",
+            ),
+            (plan("tomorrow", &json!({"enabled": true})), "scheduledAt"),
+            (
+                json!({"scheduledAt": 5, "updates": {"enabled": true}}),
+                "scheduledAt",
+            ),
+            (plan(future, &json!({})), "updates"),
+            (plan(future, &json!([])), "updates"),
+            (plan(future, &json!({"enabled": "yes"})), "updates"),
+            (plan(future, &json!({"rolloutPercentage": 101})), "updates"),
+            (plan(future, &json!({"description": "x"})), "updates"),
+        ] {
+            let answer = api.admin("POST", nowhere, &body).await;
+            assert_eq!(answer.status, 400, "{body}");
+            let fields = answer.json()["details"]["fieldErrors"].clone();
+            assert!(fields[field].is_array(), "{body}: {fields} on {}", api.on);
+        }
+        let good = plan(future, &json!({"enabled": true}));
+        for (method, path, body) in [
+            ("POST", nowhere.to_owned(), good),
+            ("GET", nowhere.to_owned(), Value::Null),
+            ("DELETE", format!("{nowhere}/x"), Value::Null),
+        ] {
+            let answer = api.admin(method, &path, &body).await;
+            assert_eq!(answer.status, 404, "{method} on {}", api.on);
+        }
+        let local = api.local();
+        for (method, path) in [
+            ("GET", SCHEDULE),
+            ("POST", SCHEDULE),
+            ("DELETE", "/admin/flags/a/schedule/x"),
+        ] {
+            assert_eq!(local.send(method, path, &[], "{}").await.status, 401);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_planned_change_is_made_when_its_time_has_come_and_everyone_sees_it() {
+    let api = Api::on_postgres().await;
+    let stack = api.stack();
+    let reconcile = stack.function("reconcile").await;
+    let get = stack.function("get-flag").await;
+    let state = async || get.call(&Event::get("checkout")).await.json();
+    let id = planned(&api, &json!({"enabled": false, "rolloutPercentage": 77})).await;
+    assert_eq!(state().await["rolloutPercentage"], 50);
+    reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(state().await["rolloutPercentage"], 50, "not yet");
+    let_come(stack, &id, "1 second").await;
+    // This server makes it, or the function does; both look for it at the same time.
+    eventually("the change is made", async || {
+        reconcile.invoke(&json!({})).await.expect("reconciles");
+        state().await["rolloutPercentage"] == 77
+    })
+    .await;
+    assert_eq!(state().await["enabled"], false);
+    let made = api.read(SCHEDULE).await.json()[0].clone();
+    assert_eq!(made["status"], "applied");
+    assert!(made["appliedAt"].is_string());
+    let late = api
+        .admin("DELETE", &format!("{SCHEDULE}/{id}"), &Value::Null)
+        .await;
+    assert_eq!(
+        (late.status, late.json()["error"].clone()),
+        (400, json!("INVALID_STATE"))
+    );
+    let told = api.read("/api/admin/flags/checkout/audit").await.json();
+    assert_eq!(told["entries"][0]["action"], "flag.schedule");
+    assert_eq!(told["entries"][0]["actor"], format!("schedule:{id}"));
+    assert_eq!(told["entries"][0]["before"]["rolloutPercentage"], 50);
+}
+
+#[tokio::test]
+async fn several_at_once_make_each_change_once() {
+    let stack = Stack::start().await;
+    let planner = stack.function("schedules").await;
+    for percentage in 1..=20 {
+        let body = plan(
+            "2099-01-01T00:00:00Z",
+            &json!({"rolloutPercentage": percentage}),
+        );
+        let event = Event::admin("POST", SCHEDULE, &body.to_string());
+        assert_eq!(planner.call(&event).await.status, 201);
+    }
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "update feature_flag_schedules
+             set scheduled_at = now() - interval '1 minute'
+                              + (updates ->> 'rolloutPercentage')::int * interval '1 second'",
+        )
+        .await
+        .expect("their time comes");
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(stack.function("reconcile").await);
+    }
+    let event = json!({});
+    let mut applied = 0;
+    // One that another had in hand is left to it; a second round finds what was left.
+    for _ in 0..2 {
+        let runs = workers.iter().map(|worker| worker.invoke(&event));
+        for outcome in pennon_tests::side_by_side(runs).await {
+            applied += outcome.expect("reconciles")["applied"]
+                .as_u64()
+                .expect("a number");
+        }
+    }
+    assert_eq!(applied, 20);
+    let row = stack
+        .database
+        .sql()
+        .query_one(
+            "select (select count(*) from pennon_audit where action = 'flag.schedule'),
+                    (select count(*) from feature_flag_schedules where status = 'applied')",
+            &[],
+        )
+        .await
+        .expect("counts");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (20, 20));
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_made_is_tried_again_and_then_given_up() {
+    let stack = Stack::start().await;
+    let planner = stack.function("schedules").await;
+    let reconcile = stack.function("reconcile").await;
+    let body = plan("2099-01-01T00:00:00Z", &json!({"rolloutPercentage": 9})).to_string();
+    let answer = planner.call(&Event::admin("POST", SCHEDULE, &body)).await;
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "alter table feature_flags add constraint not_nine check (rollout_percentage <> 9)",
+    )
+    .await
+    .expect("a constraint");
+    let list = Event::admin("GET", SCHEDULE, "");
+    for round in 0..3 {
+        let_come(&stack, &id, "1 second").await;
+        assert!(
+            reconcile.invoke(&json!({})).await.is_err(),
+            "an alarm must see it"
+        );
+        assert_eq!(statuses(&planner.call(&list).await), ["pending"], "{round}");
+        let again = reconcile
+            .invoke(&json!({}))
+            .await
+            .expect("not before its next time");
+        assert_eq!(again["applied"], 0);
+    }
+    let_come(&stack, &id, "1 second").await;
+    assert!(reconcile.invoke(&json!({})).await.is_err());
+    let given_up = planner.call(&list).await.json()[0].clone();
+    assert_eq!(given_up["status"], "failed");
+    assert!(given_up["errorMessage"].is_string());
+    let late = planner
+        .call(&Event::admin("DELETE", &format!("{SCHEDULE}/{id}"), ""))
+        .await;
+    assert_eq!(
+        (late.status, late.json()["error"].clone()),
+        (400, json!("INVALID_STATE"))
+    );
+
+    sql.batch_execute("alter table feature_flags drop constraint not_nine")
+        .await
+        .expect("no constraint");
+    let_come(&stack, &id, "1 second").await;
+    let run = reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(run["applied"], 0, "given up is given up");
+}
+
+#[tokio::test]
+async fn what_comes_too_late_or_for_an_archived_flag_is_not_made() {
+    let api = Api::on_postgres().await;
+    let stack = api.stack();
+    let reconcile = stack.function("reconcile").await;
+    let forgotten = planned(&api, &json!({"rolloutPercentage": 1})).await;
+    let_come(stack, &forgotten, "25 hours").await;
+    let failed = async |wanted: i64| {
+        eventually("it is given up", async || {
+            reconcile.invoke(&json!({})).await.expect("nobody's alarm");
+            let row = stack
+                .database
+                .sql()
+                .query_one(
+                    "select count(*) from feature_flag_schedules where status = 'failed'",
+                    &[],
+                )
+                .await
+                .expect("a count");
+            row.get::<_, i64>(0) == wanted
+        })
+        .await;
+    };
+    failed(1).await;
+    let of_archived = planned(&api, &json!({"enabled": true})).await;
+    api.admin_if("*", "DELETE", "/api/admin/flags/checkout", &Value::Null)
+        .await;
+    let_come(stack, &of_archived, "1 second").await;
+    failed(2).await;
+    let flag = api.read("/api/admin/flags/checkout").await.json();
+    assert_eq!(
+        (flag["enabled"].clone(), flag["rolloutPercentage"].clone()),
+        (json!(false), json!(50))
+    );
+}
+
+#[tokio::test]
+async fn the_local_server_makes_planned_changes_without_a_database_too() {
+    let api = Api::on_file().await;
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_millis(300);
+    let soon = pennon_core::http::timestamp(soon);
+    let body = plan(&soon, &json!({"rolloutPercentage": 12}));
+    assert_eq!(api.admin("POST", SCHEDULE, &body).await.status, 201);
+    eventually("the change is made", async || {
+        let state = api.get("/api/config/flags/checkout").await.json();
+        state["rolloutPercentage"] == 12
+    })
+    .await;
+    assert_eq!(statuses(&api.read(SCHEDULE).await), ["applied"]);
+}

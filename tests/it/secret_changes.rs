@@ -1,0 +1,174 @@
+//! The secret that names the Redis changes: another Redis, a cluster, nonsense, and back, while requests
+//! go on and nothing is deployed.
+
+use std::time::{Duration, Instant};
+
+use pennon_tests::cluster::{Cluster, Shape};
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::load::{Load, Reader};
+use pennon_tests::redis::Redis;
+use pennon_tests::secrets::SecretsManager;
+use pennon_tests::stack::{Stack, percentage, set_percentage};
+
+/// Instances look every second instead of every five minutes.
+const REFRESH: (&str, &str) = ("REDIS_SECRET_REFRESH_SECONDS", "1");
+
+async fn function(manager: &SecretsManager, name: &str, arn: &str, database: &str) -> Function {
+    let environment = [
+        ("REDIS_SECRET_ARN", arn),
+        ("DATABASE_URL", database),
+        REFRESH,
+    ];
+    manager.function(name, &environment).await
+}
+
+/// Waits until every instance in use has read the secret again.
+async fn everybody_has_looked() {
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+}
+
+#[tokio::test]
+async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() {
+    let stack = Stack::start().await;
+    let cluster = Cluster::start_and_wait(Shape::SIX_NODES).await;
+    let manager = SecretsManager::start().await;
+    let (single, clustered) = (stack.redis.direct_url(), cluster.url());
+    let arn = manager.create("redis", &single).await;
+    let database = stack.database_url();
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        readers.push(Reader {
+            function: function(&manager, "get-flag", &arn, &database).await,
+            lag: Duration::ZERO,
+        });
+    }
+    let writer = function(&manager, "update-flag", &arn, &database).await;
+    let pause = Duration::from_millis(5);
+    let load = Load::start(readers, writer, pause, 20 * pause);
+    let primary = cluster.primary();
+    for (from, to, step) in [
+        (&single, &clustered, "there"),
+        (&clustered, &single, "back"),
+    ] {
+        // Both are told of changes before anyone reads the new one, and until nobody reads the old one.
+        for text in [format!("{from}\n{to}"), format!("{to}\n{from}"), to.clone()] {
+            manager.change(&arn, &text).await;
+            everybody_has_looked().await;
+        }
+        let on_single = stack.redis.count_clients().await;
+        let on_cluster = cluster.nodes[primary].count_clients().await;
+        let expected = if step == "there" { (0, 4) } else { (4, 0) };
+        assert_eq!((on_single, on_cluster), expected, "connections, {step}");
+    }
+    let record = load.finish().await;
+    assert_eq!((record.errors(), record.stale()), (0, 0));
+    let failed = record.failed_cache_operations();
+    assert!(failed.is_empty(), "{failed:#?}");
+    for function in &record.readers {
+        let switches = function
+            .log()
+            .matches("the secret names another Redis")
+            .count();
+        assert_eq!(switches, 6, "one for each change of the secret");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_secret_that_comes_late_is_read_in_a_later_request() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let get = function(&manager, "get-flag", "late", &stack.database_url()).await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert_eq!(get.last_request()["cache_unavailable"], 1);
+    manager.create("late", &stack.redis_url()).await;
+    eventually("the secret that came late is read", async || {
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), 50);
+        answer.source() == "memory"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_whose_redis_is_gone_looks_for_another_one_but_not_all_the_time() {
+    let mut stack = Stack::start().await;
+    let other = Redis::start();
+    let manager = SecretsManager::start().await;
+    let arn = manager.create("redis", &stack.redis_url()).await;
+    // In need every second, otherwise twice a minute.
+    let environment = [
+        ("REDIS_SECRET_ARN", arn.as_str()),
+        ("DATABASE_URL", &stack.database_url()),
+        ("REDIS_SECRET_REFRESH_SECONDS", "30"),
+    ];
+    let get = manager.function("get-flag", &environment).await;
+    get.call(&Event::get("checkout")).await;
+    stack.redis.kill();
+    let (began, calls) = (Instant::now(), manager.log().matches("POST").count());
+    while began.elapsed() < Duration::from_millis(2_500) {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    }
+    let calls = manager.log().matches("POST").count() - calls;
+    assert!((1..=3).contains(&calls), "{calls} calls in 2.5 s");
+    manager.change(&arn, &other.url()).await;
+    eventually("on the other Redis", async || {
+        get.call(&Event::get("checkout")).await.source() == "memory"
+    })
+    .await;
+    assert!(other.has_entry());
+}
+
+#[tokio::test]
+async fn a_secret_that_names_no_redis_changes_nothing() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let arn = manager.create("redis", &stack.redis_url()).await;
+    let get = function(&manager, "get-flag", &arn, &stack.database_url()).await;
+    for (text, word) in [
+        (
+            "redis://:hunter2@127.0.0.1:1",
+            "staying with the one before",
+        ),
+        ("hunter2", "Invalid REDIS_URL"),
+    ] {
+        get.call(&Event::get("checkout")).await;
+        manager.change(&arn, text).await;
+        eventually("it has looked", async || {
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!((percentage(&answer), answer.status), (50, 200));
+            get.log().contains(word)
+        })
+        .await;
+        assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
+    }
+    assert!(
+        !get.log().contains("hunter2"),
+        "nothing of the secret in the log"
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_moved_does_not_trust_what_it_finds_there() {
+    let stack = Stack::start().await;
+    let other = Redis::start();
+    let manager = SecretsManager::start().await;
+    let arn = manager.create("redis", &stack.redis_url()).await;
+    // The other Redis has an entry from before, which no change has been told of.
+    let elsewhere = stack
+        .function_with("get-flag", &[("REDIS_URL", &other.url())])
+        .await;
+    elsewhere.call(&Event::get("checkout")).await;
+    let get = function(&manager, "get-flag", &arn, &stack.database_url()).await;
+    let update = stack.function("update-flag").await;
+    set_percentage(&update, "checkout", 3).await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
+    manager.change(&arn, &other.url()).await;
+    eventually("it has moved", async || {
+        assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
+        get.log().contains("the secret names another Redis")
+    })
+    .await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
+}

@@ -1,0 +1,111 @@
+//! A snapshot of Redis, restored into new nodes: what is in it is read, and what is old in it is found out
+//! within the bounds that hold for every entry.
+
+use pennon_tests::cluster::{Cluster, Shape};
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::fleet::Fleet;
+use pennon_tests::process::free_port;
+use pennon_tests::redis::{KEY, Redis, Resp};
+use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use serde_json::json;
+
+/// A new node with what another one has at this moment.
+fn restored_from(redis: &Redis) -> Redis {
+    assert_eq!(redis.command(&["SAVE"]), Resp::Text("OK".to_owned()));
+    let mut new = Redis::prepare(free_port(), &[]);
+    std::fs::copy(redis.snapshot(), new.snapshot()).expect("copies");
+    new.restart();
+    new
+}
+
+#[tokio::test]
+async fn backup_and_restore() {
+    let old = Redis::start();
+    let stack = Stack::start().await;
+    let get = stack
+        .function_with("get-flag", &[("REDIS_URL", &old.url())])
+        .await;
+    get.call(&Event::get("checkout")).await;
+    let new = restored_from(&old);
+    let mut saved = old.fields();
+    let mut restored = new.fields();
+    saved.sort();
+    restored.sort();
+    assert_eq!(restored, saved, "all of it, and the lifetime too");
+    let Resp::Number(ttl) = new.command(&["PTTL", KEY]) else {
+        panic!("a number");
+    };
+    assert!(ttl > 0 && ttl <= 300_000, "{ttl}");
+
+    let nowhere = "postgres://u:p@127.0.0.1:1/x?sslmode=disable";
+    let single = [
+        ("REDIS_URL", new.url()),
+        ("DATABASE_URL", nowhere.to_owned()),
+    ];
+    // The same snapshot in the nodes of a cluster.
+    let cluster = Cluster::start_from(Shape::ONE_SHARD, Some(&old.snapshot()));
+    cluster.wait().await;
+    let clustered = [("REDIS_URL", cluster.url()), single[1].clone()];
+    for environment in [single, clustered] {
+        let environment = environment
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let reader = stack.function_with("get-flag", &environment).await;
+        let answer = reader.call(&Event::get("checkout")).await;
+        assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+        assert_eq!(database_loads(&reader), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_changed_since_the_snapshot_is_found_out() {
+    let old = Redis::start();
+    let stack = Stack::start().await;
+    let on_old = [("REDIS_URL", old.url())];
+    let on_old = on_old
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let get = stack.function_with("get-flag", &on_old).await;
+    let update = stack.function_with("update-flag", &on_old).await;
+    get.call(&Event::get("checkout")).await;
+    let new = restored_from(&old);
+    set_percentage(&update, "checkout", 7).await;
+
+    // Reconciling finds an entry from before, at once when an operator runs it after a restore and
+    // within its minute otherwise.
+    let fleet = Stack::start_with(Fleet::of(new)).await;
+    let environment = [("DATABASE_URL", stack.database_url())];
+    let environment = environment
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let reconcile = fleet.function_with("reconcile", &environment).await;
+    let done = reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(done, json!({"environments": 1, "repaired": 1, "warmed": 1}));
+    let fresh = fleet.function_with("get-flag", &environment).await;
+    let answer = fresh.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (7, "redis"));
+}
+
+#[tokio::test]
+async fn nothing_in_a_snapshot_outlives_its_lifetime() {
+    let old = Redis::start();
+    let stack = Stack::start().await;
+    let environment = [
+        ("REDIS_URL", old.url()),
+        ("CACHE_TTL_SECONDS", "1".to_owned()),
+    ];
+    let environment = environment
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let get = stack.function_with("get-flag", &environment).await;
+    get.call(&Event::get("checkout")).await;
+    assert!(old.has_entry());
+    old.command(&["SAVE"]);
+    eventually("the entry runs out", async || !old.has_entry()).await;
+    // The snapshot holds when the entry ends, not how long it has.
+    let mut new = Redis::prepare(free_port(), &[]);
+    std::fs::copy(old.snapshot(), new.snapshot()).expect("copies");
+    new.restart();
+    assert_eq!(new.command(&["EXISTS", KEY]), Resp::Number(0));
+}

@@ -1,0 +1,208 @@
+//! What it costs is seen: budgets, the billing alarm, and tags on everything that takes them.
+
+use serde_json::{Value, json};
+
+use super::stack::{Stack, list, reference, text};
+use super::{AFTER, GONE, Mistake, Problems, planted};
+
+/// Types that take no tags. A type that is new here has to be decided about.
+const UNTAGGABLE: [&str; 19] = [
+    "AWS::Budgets::Budget", // takes ResourceTags, which are checked
+    "AWS::CloudWatch::Dashboard",
+    "AWS::CodeDeploy::DeploymentConfig",
+    "AWS::Cognito::UserPoolClient",
+    "AWS::Cognito::UserPoolGroup",
+    "AWS::EC2::Route",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::EC2::SecurityGroupIngress",
+    "AWS::EC2::SubnetRouteTableAssociation",
+    "AWS::EC2::VPCCidrBlock",
+    "AWS::EC2::VPCGatewayAttachment",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::Logs::QueryDefinition",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SecretsManager::SecretTargetAttachment",
+    "AWS::Serverless::Function", // takes those of Globals, which are checked
+    "AWS::Serverless::HttpApi",  // takes a map, which is checked
+    "AWS::Cognito::UserPool",    // takes UserPoolTags, which are checked
+];
+
+pub(super) fn check(stack: &Stack, problems: &mut Problems) {
+    check_tags(stack, problems);
+    check_budgets(stack, problems);
+    check_billing_alarm(stack, problems);
+}
+
+fn check_tags(stack: &Stack, problems: &mut Problems) {
+    let map = json!({ "Feature": "FeatureFlags", "Stage": reference("Stage") });
+    for function in stack.functions() {
+        let tagged =
+            function.properties["Tags"] == map && function.properties["PropagateTags"] == true;
+        problems.unless(tagged, &function.id, "missing tags");
+    }
+    for (id, api) in stack.of_type("AWS::Serverless::HttpApi") {
+        problems.unless(
+            api["Tags"] == map && api["PropagateTags"] == true,
+            id,
+            "missing tags",
+        );
+    }
+    for (id, pool) in stack.of_type("AWS::Cognito::UserPool") {
+        problems.unless(pool["UserPoolTags"] == map, id, "missing tags");
+    }
+    for (id, resource) in stack.all() {
+        let kind = text(&resource["Type"]);
+        let properties = &resource["Properties"];
+        let (tags, untaggable) = match kind {
+            "AWS::Budgets::Budget" => (&properties["ResourceTags"], false),
+            _ => (&properties["Tags"], UNTAGGABLE.contains(&kind)),
+        };
+        let has = |key: &str, value: &Value| {
+            list(tags)
+                .iter()
+                .any(|tag| tag["Key"] == key && tag["Value"] == *value)
+        };
+        let tagged = has("Feature", &json!("FeatureFlags")) && has("Stage", &reference("Stage"));
+        problems.unless(untaggable || tagged, id, "missing tags");
+        if kind.starts_with("AWS::ElastiCache::") {
+            let clustered = has("Service", &json!("ElastiCache-Cluster"));
+            let single = has("Service", &json!("ElastiCache"));
+            let right = match id {
+                "SingleCache" | "SingleCacheParameters" => single,
+                "ClusterCache" | "ClusterCacheParameters" => clustered,
+                _ => single || clustered,
+            };
+            problems.unless(right, id, "missing tag Service");
+        }
+    }
+}
+
+/// 50 USD for one node, 100 USD once there is a cluster.
+fn limit(stack: &Stack) -> u64 {
+    if stack.has("CacheMode", "single") {
+        50
+    } else {
+        100
+    }
+}
+
+fn check_budgets(stack: &Stack, problems: &mut Problems) {
+    let cache = stack.has("CacheMode", "none");
+    let mut counted = Vec::new();
+    for (id, properties) in stack.of_type("AWS::Budgets::Budget") {
+        let budget = &properties["Budget"];
+        let monthly = budget["BudgetType"] == "COST" && budget["TimeUnit"] == "MONTHLY";
+        problems.unless(monthly, id, "not a budget for a month");
+        for notification in list(&properties["NotificationsWithSubscribers"]) {
+            let told = notification["Subscribers"]
+                == json!([{ "SubscriptionType": "SNS", "Address": reference("AlarmTopic") }]);
+            problems.unless(told, id, "nobody is told");
+        }
+        let told = list(&properties["NotificationsWithSubscribers"]).len();
+        problems.unless(told == 2, id, "not told of both forecast and charges");
+        let filters = &budget["CostFilters"];
+        if filters["Service"] == json!(["Amazon ElastiCache"]) {
+            counted.push("cache");
+            let amount = &budget["BudgetLimit"]["Amount"];
+            problems.unless(*amount == limit(stack), id, format!("{amount} USD"));
+        } else if filters["TagKeyValue"] == json!(["user:Feature$FeatureFlags"]) {
+            counted.push("feature");
+        } else {
+            problems.add(id, "counts something else");
+        }
+    }
+    let wanted: &[&str] = if cache {
+        &["feature"]
+    } else {
+        &["cache", "feature"]
+    };
+    problems.unless(
+        counted == wanted,
+        "budgets",
+        format!("{counted:?}, not {wanted:?}"),
+    );
+    let policy = stack.get("AlarmTopicPolicy")["Properties"]["PolicyDocument"].to_string();
+    for service in ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"] {
+        let may = policy.contains(service);
+        problems.unless(
+            may,
+            "AlarmTopicPolicy",
+            format!("{service} may not publish"),
+        );
+    }
+}
+
+/// CloudWatch knows charges in us-east-1 only.
+fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
+    let wanted = stack.has("AWS::Region", "us-east-1") && !stack.has("CacheMode", "none");
+    let alarm = &stack.get("CacheChargesAlarm")["Properties"];
+    let region = stack.profile["AWS::Region"];
+    problems.unless(
+        alarm.is_null() != wanted,
+        "CacheChargesAlarm",
+        format!("in {region}: wanted {wanted}"),
+    );
+    if alarm.is_null() {
+        return;
+    }
+    let dimensions = json!([{ "Name": "Currency", "Value": "USD" },
+        { "Name": "ServiceName", "Value": "AmazonElastiCache" }]);
+    let wanted = [
+        ("Namespace", json!("AWS/Billing")),
+        ("MetricName", json!("EstimatedCharges")),
+        ("Dimensions", dimensions),
+        ("Statistic", json!("Maximum")),
+        // Charges are counted every few hours.
+        ("Period", json!(21600)),
+        ("ComparisonOperator", json!("GreaterThanThreshold")),
+        ("Threshold", json!(limit(stack))),
+    ];
+    for (name, value) in wanted {
+        let found = &alarm[name];
+        problems.unless(
+            *found == value,
+            "CacheChargesAlarm",
+            format!("{name} is {found}"),
+        );
+    }
+}
+
+planted! {
+    missing_tags_on_a_resource:
+        [Mistake("FlowLogRole", "      Tags: [{Key: Feature, Value: FeatureFlags}, {Key: Stage, Value: !Ref Stage}]\n", "")]
+        => "FlowLogRole: missing tags";
+    a_function_with_tags_of_its_own:
+        [Mistake("GetFlagFunction", "      Policies:", "      PropagateTags: false\n      Policies:")]
+        => "GetFlagFunction: missing tags";
+    a_cluster_counted_as_a_single_node:
+        [Mistake("ClusterCache", "Value: ElastiCache-Cluster", "Value: ElastiCache")]
+        => "ClusterCache: missing tag Service";
+    a_new_kind_of_resource_without_tags:
+        [Mistake("AlarmMail", AFTER, "  Queue:\n    Type: AWS::SQS::Queue\n    Properties: {}\n")]
+        => "Queue: missing tags";
+    a_budget_that_nobody_hears_of:
+        [Mistake("FeatureBudget", "Subscribers: [{SubscriptionType: SNS, Address: !Ref AlarmTopic}]", "Subscribers: []")]
+        => "FeatureBudget: nobody is told";
+    a_budget_that_may_not_publish:
+        [Mistake("AlarmTopicPolicy", ", budgets.amazonaws.com", "")]
+        => "AlarmTopicPolicy: budgets.amazonaws.com may not publish";
+    no_budget_for_the_cache:
+        [Mistake("CacheBudget", GONE, "")]
+        => "budgets: [\"feature\"], not [\"cache\", \"feature\"]";
+    a_billing_alarm_in_a_region_that_knows_no_charges:
+        [Mistake("Conditions", "    - !Equals [!Ref \"AWS::Region\", us-east-1]", "    - !Not [!Equals [!Ref \"AWS::Region\", \"\"]]")]
+        => "CacheChargesAlarm: in eu-west-1: wanted false";
+    a_billing_alarm_on_another_metric:
+        [Mistake("CacheChargesAlarm", "MetricName: EstimatedCharges", "MetricName: Charges")]
+        => "CacheChargesAlarm: MetricName is \"Charges\"";
+    a_billing_alarm_for_another_service:
+        [Mistake("CacheChargesAlarm", "Value: AmazonElastiCache", "Value: ElastiCache")]
+        => "CacheChargesAlarm: Dimensions is [{\"Name\":\"Currency\",\"Value\":\"USD\"},{\"Name\":\"ServiceName\",\"Value\":\"ElastiCache\"}]";
+    a_billing_alarm_with_another_period:
+        [Mistake("CacheChargesAlarm", "Period: 21600", "Period: 300")]
+        => "CacheChargesAlarm: Period is 300";
+    a_billing_alarm_at_another_sum:
+        [Mistake("CacheChargesAlarm", "Threshold: !If [HasClusterCache, 100, 50]", "Threshold: 500")]
+        => "CacheChargesAlarm: Threshold is 500";
+}

@@ -1,0 +1,354 @@
+//! Cache and database: encrypted, backed up, and the one that is in use is the one that is named.
+
+use serde_json::{Value, json};
+
+use super::stack::{Stack, list, reference, target, text};
+use super::{Mistake, Problems, planted};
+
+pub(super) fn check(stack: &Stack, problems: &mut Problems) {
+    let mode = stack.profile["CacheMode"];
+    let clustered = ["both-use-single", "both-use-cluster", "cluster"].contains(&mode);
+    let single = mode != "none" && mode != "cluster";
+    for (id, wanted) in [("SingleCache", single), ("ClusterCache", clustered)] {
+        let exists = !stack.get(id).is_null();
+        problems.unless(
+            exists == wanted,
+            id,
+            format!("{mode}: wanted {wanted}, there {exists}"),
+        );
+    }
+    let loose = stack.of_type("AWS::ElastiCache::CacheCluster").next();
+    problems.unless(
+        loose.is_none(),
+        "cache",
+        "a CacheCluster has neither TLS nor a password",
+    );
+    for (id, group) in stack.of_type("AWS::ElastiCache::ReplicationGroup") {
+        check_group(id, group, problems);
+    }
+    check_shapes(stack, problems);
+    check_url(stack, problems);
+    check_database(stack, problems);
+}
+
+fn check_group(id: &str, group: &Value, problems: &mut Problems) {
+    let wanted = [
+        (
+            "TransitEncryptionEnabled",
+            json!(true),
+            "not encrypted on the way",
+        ),
+        (
+            "AtRestEncryptionEnabled",
+            json!(true),
+            "not encrypted at rest",
+        ),
+        (
+            "SnapshotRetentionLimit",
+            json!(1),
+            "snapshots are not kept for one day",
+        ),
+        (
+            "SnapshotWindow",
+            json!("02:00-04:00"),
+            "no snapshot between 02:00 and 04:00",
+        ),
+        ("Port", json!(6379), "another port"),
+        (
+            "CacheNodeType",
+            reference("CacheNodeType"),
+            "another size than was chosen",
+        ),
+        (
+            "Engine",
+            reference("CacheEngine"),
+            "another engine than was chosen",
+        ),
+        (
+            "SecurityGroupIds",
+            json!([reference("CacheSecurityGroup")]),
+            "not in its security group",
+        ),
+        (
+            "CacheSubnetGroupName",
+            reference("CacheSubnets"),
+            "not in its subnets",
+        ),
+    ];
+    for (name, value, what) in wanted {
+        problems.unless(group[name] == value, id, what);
+    }
+    let password = "{{resolve:secretsmanager:${CacheTokenSecret}:SecretString}}";
+    problems.unless(group["AuthToken"]["Fn::Sub"] == password, id, "no password");
+    let apart = do_not_overlap(
+        text(&group["SnapshotWindow"]),
+        text(&group["PreferredMaintenanceWindow"]),
+    );
+    problems.unless(apart, id, "maintenance during the snapshot");
+}
+
+/// `02:00-04:00` every day, and `sun:04:30-sun:05:30`.
+fn do_not_overlap(daily: &str, weekly: &str) -> bool {
+    let minutes = |time: &str| -> Option<u32> {
+        let (hours, minutes) = time.rsplit_once(':')?;
+        let hours = hours.rsplit(':').next()?;
+        Some(hours.parse::<u32>().ok()? * 60 + minutes.parse::<u32>().ok()?)
+    };
+    let span = |window: &str| -> Option<(u32, u32)> {
+        let (from, to) = window.split_once('-')?;
+        Some((minutes(from)?, minutes(to)?))
+    };
+    match (span(daily), span(weekly)) {
+        (Some((from, to)), Some((begin, end))) => begin < end && (to <= begin || end <= from),
+        _ => false,
+    }
+}
+
+/// One node; or a primary with two replicas in three zones that takes over by itself.
+fn check_shapes(stack: &Stack, problems: &mut Problems) {
+    let properties = |id: &str| stack.get(id)["Properties"].clone();
+    let parameters = |group: &Value| {
+        let parameters = target(&group["CacheParameterGroupName"]).to_owned();
+        stack.get(&parameters)["Properties"]["Properties"].clone()
+    };
+    let single = properties("SingleCache");
+    if !single.is_null() {
+        let one = single["NumCacheClusters"] == 1 && single["AutomaticFailoverEnabled"] == false;
+        problems.unless(one, "SingleCache", "not one node");
+        let plain = parameters(&single)["cluster-enabled"].is_null();
+        problems.unless(plain, "SingleCache", "parameters of a cluster");
+        let evicts = parameters(&single)["maxmemory-policy"] == "allkeys-lru";
+        problems.unless(evicts, "SingleCache", "refuses writes when it is full");
+    }
+    let cluster = properties("ClusterCache");
+    if !cluster.is_null() {
+        let nodes = cluster["NumNodeGroups"] == 1 && cluster["ReplicasPerNodeGroup"] == 2;
+        problems.unless(nodes, "ClusterCache", "not a primary and two replicas");
+        let fails_over = cluster["AutomaticFailoverEnabled"] == true;
+        problems.unless(fails_over, "ClusterCache", "no automatic failover");
+        problems.unless(
+            cluster["MultiAZEnabled"] == true,
+            "ClusterCache",
+            "not in several zones",
+        );
+        let sharded = parameters(&cluster)["cluster-enabled"] == "yes";
+        problems.unless(sharded, "ClusterCache", "parameters of a single node");
+        let evicts = parameters(&cluster)["maxmemory-policy"] == "allkeys-lru";
+        problems.unless(evicts, "ClusterCache", "refuses writes when it is full");
+    }
+    let default = &stack.parameters["CacheNodeType"]["Default"];
+    problems.unless(
+        default == "cache.t3.micro",
+        "CacheNodeType",
+        "another default than cache.t3.micro",
+    );
+}
+
+/// The functions read one URL, whose scheme and host are those of the cache in use.
+fn check_url(stack: &Stack, problems: &mut Problems) {
+    let mode = stack.profile["CacheMode"];
+    let secret = &stack.get("CacheUrlSecret")["Properties"]["SecretString"];
+    let url = text(&secret["Fn::Sub"][0]);
+    let host = &secret["Fn::Sub"][1]["Host"];
+    let (scheme, endpoint) = match mode {
+        "none" => ("", json!(null)),
+        "cluster" | "both-use-cluster" => (
+            "rediss-cluster://:",
+            json!({ "Fn::GetAtt": ["ClusterCache", "ConfigurationEndPoint.Address"] }),
+        ),
+        _ => (
+            "rediss://:",
+            json!({ "Fn::GetAtt": ["SingleCache", "PrimaryEndPoint.Address"] }),
+        ),
+    };
+    problems.unless(
+        *host == endpoint,
+        "CacheUrlSecret",
+        format!("{mode}: leads to {host}"),
+    );
+    let fits = url.starts_with(scheme) && url.is_empty() == scheme.is_empty();
+    problems.unless(fits, "CacheUrlSecret", format!("{mode}: not {scheme}"));
+    let same_password = url.is_empty()
+        || url.contains("{{resolve:secretsmanager:${CacheTokenSecret}:SecretString}}");
+    problems.unless(
+        same_password,
+        "CacheUrlSecret",
+        "another password than the cache's",
+    );
+    let raised = stack.get("CacheTokenSecret")["Properties"]["Name"]["Fn::Sub"]
+        .as_str()
+        .is_none_or(|name| name.contains("${CacheTokenGeneration}"));
+    problems.unless(
+        raised,
+        "CacheTokenSecret",
+        "a password that nobody can change",
+    );
+    for function in stack.functions() {
+        let value = &function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"];
+        let told = *value == reference("CacheUrlSecret");
+        let empty = *value == "";
+        let fits = if mode == "none" { empty } else { told || empty };
+        problems.unless(fits, &function.id, format!("{mode}: its cache is {value}"));
+    }
+}
+
+fn check_database(stack: &Stack, problems: &mut Problems) {
+    let created = stack.has("DatabaseMode", "rds");
+    for function in stack.functions() {
+        let value = target(&function.properties["Environment"]["Variables"]["DATABASE_SECRET_ARN"])
+            .to_owned();
+        let wanted = if created {
+            "DatabaseSecretAttachment"
+        } else {
+            "ExternalDatabaseSecretArn"
+        };
+        problems.unless(
+            value.is_empty() || value == wanted,
+            &function.id,
+            format!("its database is {value}"),
+        );
+    }
+    let resource = stack.get("Database");
+    problems.unless(
+        resource.is_null() != created,
+        "Database",
+        "not there, or not asked for",
+    );
+    if !created {
+        return;
+    }
+    let database = &resource["Properties"];
+    problems.unless(
+        database["StorageEncrypted"] == true,
+        "Database",
+        "not encrypted at rest",
+    );
+    let kept = database["BackupRetentionPeriod"]
+        .as_u64()
+        .unwrap_or_default();
+    problems.unless(kept >= 1, "Database", "no backups");
+    for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+        problems.unless(
+            resource[policy] == "Snapshot",
+            "Database",
+            "may be lost with the stack",
+        );
+    }
+    let parameters = stack.get(target(&database["DBParameterGroupName"]));
+    let forced = parameters["Properties"]["Parameters"]["rds.force_ssl"] == "1";
+    problems.unless(forced, "Database", "connections without TLS");
+    let password = text(&database["MasterUserPassword"]["Fn::Sub"]);
+    let secret = password == "{{resolve:secretsmanager:${DatabaseSecret}:SecretString:password}}";
+    problems.unless(secret, "Database", "a password that is not in its secret");
+    let attached = stack
+        .of_type("AWS::SecretsManager::SecretTargetAttachment")
+        .any(|(_, it)| {
+            it["SecretId"] == reference("DatabaseSecret") && it["TargetId"] == reference("Database")
+        });
+    problems.unless(
+        attached,
+        "DatabaseSecret",
+        "does not say where the database is",
+    );
+    for (id, secret) in stack.of_type("AWS::SecretsManager::Secret") {
+        let written = secret["SecretString"].is_string();
+        problems.unless(!written, id, "a secret that stands in the template");
+        let lists = list(&secret["Tags"]).is_empty();
+        problems.unless(!lists, id, "no tags");
+    }
+}
+
+planted! {
+    an_unencrypted_cache:
+        [Mistake("SingleCache", "AtRestEncryptionEnabled: true", "AtRestEncryptionEnabled: false")]
+        => "SingleCache: not encrypted at rest";
+    a_cache_without_tls:
+        [Mistake("ClusterCache", "      TransitEncryptionEnabled: true\n", "")]
+        => "ClusterCache: not encrypted on the way";
+    a_cache_without_a_password:
+        [Mistake("ClusterCache", "      AuthToken: !Sub \"{{resolve:secretsmanager:${CacheTokenSecret}:SecretString}}\"\n", "")]
+        => "ClusterCache: no password";
+    a_snapshot_at_noon:
+        [Mistake("ClusterCache", "SnapshotWindow: 02:00-04:00", "SnapshotWindow: 12:00-14:00")]
+        => "ClusterCache: no snapshot between 02:00 and 04:00";
+    no_snapshots:
+        [Mistake("SingleCache", "SnapshotRetentionLimit: 1", "SnapshotRetentionLimit: 0")]
+        => "SingleCache: snapshots are not kept for one day";
+    maintenance_during_the_snapshot:
+        [Mistake("SingleCache", "sun:04:30-sun:05:30", "sun:03:30-sun:04:30")]
+        => "SingleCache: maintenance during the snapshot";
+    a_cluster_with_one_replica:
+        [Mistake("ClusterCache", "ReplicasPerNodeGroup: 2", "ReplicasPerNodeGroup: 1")]
+        => "ClusterCache: not a primary and two replicas";
+    a_cluster_that_does_not_fail_over:
+        [Mistake("ClusterCache", "AutomaticFailoverEnabled: true", "AutomaticFailoverEnabled: false")]
+        => "ClusterCache: no automatic failover";
+    a_cluster_in_one_zone:
+        [Mistake("ClusterCache", "MultiAZEnabled: true", "MultiAZEnabled: false")]
+        => "ClusterCache: not in several zones";
+    a_cluster_that_is_none:
+        [Mistake("ClusterCacheParameters", "cluster-enabled: \"yes\", ", "")]
+        => "ClusterCache: parameters of a single node";
+    a_cache_that_refuses_writes_when_it_is_full:
+        [Mistake("SingleCacheParameters", "allkeys-lru", "noeviction")]
+        => "SingleCache: refuses writes when it is full";
+    a_larger_node_by_default:
+        [Mistake("CacheNodeType", "Default: cache.t3.micro", "Default: cache.r7g.large")]
+        => "CacheNodeType: another default than cache.t3.micro";
+    a_cache_that_nobody_can_give_a_new_password:
+        [Mistake("CacheTokenSecret", "redis-token-${CacheTokenGeneration}", "redis-token")]
+        => "CacheTokenSecret: a password that nobody can change";
+    a_url_in_the_clear:
+        [Mistake("CacheUrlSecret", "- rediss://:", "- redis://:")]
+        => "CacheUrlSecret: both-use-single: not rediss://:", "CacheUrlSecret: single: not rediss://:";
+    an_unencrypted_database:
+        [Mistake("Database", "StorageEncrypted: true", "StorageEncrypted: false")]
+        => "Database: not encrypted at rest";
+    a_database_that_goes_with_the_stack:
+        [Mistake("Database", "    DeletionPolicy: Snapshot\n", "    DeletionPolicy: Delete\n")]
+        => "Database: may be lost with the stack";
+    a_database_without_backups:
+        [Mistake("Database", "!If [IsProduction, 14, 1]", "!If [IsProduction, 14, 0]")]
+        => "Database: no backups";
+    a_database_that_takes_connections_without_tls:
+        [Mistake("DatabaseParameters", "rds.force_ssl: \"1\"", "rds.force_ssl: \"0\"")]
+        => "Database: connections without TLS";
+    a_database_secret_without_a_host:
+        [Mistake("DatabaseSecretAttachment", "TargetId: !Ref Database", "TargetId: !Ref DatabaseSecret")]
+        => "DatabaseSecret: does not say where the database is";
+}
+
+#[test]
+fn primary_endpoint_used_in_cluster_mode() {
+    let mistake = Mistake(
+        "CacheUrlSecret",
+        "ClusterCache.ConfigurationEndPoint.Address",
+        "ClusterCache.PrimaryEndPoint.Address",
+    );
+    let found = super::problems(&mistake.plant(&super::read("template.yaml")));
+    let leads = "leads to {\"Fn::GetAtt\":[\"ClusterCache\",\"PrimaryEndPoint.Address\"]}";
+    assert_eq!(
+        found,
+        [
+            format!("CacheUrlSecret: both-use-cluster: {leads}"),
+            format!("CacheUrlSecret: cluster: {leads}")
+        ]
+    );
+}
+
+#[test]
+fn the_wrong_cache_in_the_middle_of_the_move() {
+    let mistake = Mistake(
+        "Conditions",
+        "  UseClusterCache: !Or\n    - !Equals [!Ref CacheMode, both-use-cluster]\n",
+        "  UseClusterCache: !Or\n    - !Equals [!Ref CacheMode, both-use-single]\n",
+    );
+    let found = super::problems(&mistake.plant(&super::read("template.yaml")));
+    assert_eq!(found.len(), 4, "{found:#?}");
+    assert!(
+        found
+            .iter()
+            .all(|it| it.starts_with("CacheUrlSecret: both-use-")),
+        "{found:#?}"
+    );
+}

@@ -1,0 +1,140 @@
+//! The documents about deploying and operating name what exists, and every alarm is explained.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::yaml::parse;
+use super::{read, stack::text};
+
+const DOCUMENTS: [&str; 7] = [
+    "docs/deployment/first-deploy.md",
+    "docs/deployment/canary.md",
+    "docs/deployment/redis-cluster-migration.md",
+    "docs/infrastructure/security-groups.md",
+    "docs/infrastructure/cost-monitoring.md",
+    "docs/infrastructure/backup-and-restore.md",
+    "docs/operations.md",
+];
+
+/// The part of an alarm's name that is the same in every stack and for every version:
+/// `${AWS::StackName}-get-flag-v${…}-latency` is `get-flag-v…-latency`.
+fn name_of(alarm: &str) -> String {
+    let name = alarm.trim_start_matches("${AWS::StackName}-");
+    match (name.find("${"), name.rfind('}')) {
+        (Some(from), Some(to)) => format!("{}…{}", &name[..from], &name[to + 1..]),
+        _ => name.to_owned(),
+    }
+}
+
+#[test]
+fn every_alarm_has_its_section_in_the_operations_manual_and_every_section_its_alarm() {
+    let template = parse(&read("template.yaml"));
+    let manual = read("docs/operations.md");
+    let headings: BTreeSet<String> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    let mut alarms = BTreeSet::new();
+    for (id, resource) in template["Resources"].as_object().expect("resources") {
+        if resource["Type"] != "AWS::CloudWatch::Alarm" {
+            continue;
+        }
+        let name = name_of(text(&resource["Properties"]["AlarmName"]["Fn::Sub"]));
+        assert!(!name.is_empty(), "{id} has no name");
+        // The alarms of a rollout are the same for every function: <function>-v…-<what>.
+        let name = match name.split_once("-v…-") {
+            Some((_, what)) => format!("<function>-v…-{what}"),
+            None => name,
+        };
+        alarms.insert(name);
+    }
+    assert_eq!(alarms, headings);
+}
+
+/// Words in code spans and blocks that look like a path of this project, or like a parameter.
+#[test]
+fn what_the_documents_name_exists() {
+    let template = parse(&read("template.yaml"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folders = [
+        "scripts/",
+        "docs/",
+        "functions/",
+        "crates/",
+        "events/",
+        "load/",
+        "tests/",
+    ];
+    let exists_in = |section: &str, name: &str| !template[section][name].is_null();
+    for document in DOCUMENTS {
+        let manual = read(document);
+        let mut parameters = 0;
+        for word in
+            manual.split(|letter: char| letter.is_whitespace() || "`\"'()[]|,;<>".contains(letter))
+        {
+            let word = word.trim_end_matches(['.', ':']);
+            if folders.iter().any(|folder| word.starts_with(folder)) {
+                let path = word.split('#').next().unwrap_or_default();
+                assert!(root.join(path).exists(), "{document}: {word}");
+            }
+            if let Some((name, value)) = word.split_once('=')
+                && name.starts_with(|first: char| first.is_ascii_uppercase())
+                && name.chars().all(|letter| letter.is_ascii_alphanumeric())
+                && name.chars().any(|letter| letter.is_ascii_lowercase())
+                && ![
+                    "Feature",
+                    "Service",
+                    "Stage",
+                    "Name",
+                    "Values",
+                    "Key",
+                    "Value",
+                    "Type",
+                    "Unit",
+                    "Status",
+                    "TagKey",
+                    "Start",
+                    "End",
+                    "AdditionalVersionWeights",
+                ]
+                .contains(&name)
+            {
+                parameters += 1;
+                assert!(
+                    exists_in("Parameters", name),
+                    "{document}: no parameter {name}"
+                );
+                let allowed = template["Parameters"][name]["AllowedValues"].as_array();
+                let fits = |allowed: &Vec<serde_json::Value>| {
+                    allowed
+                        .iter()
+                        .any(|it| it == value || *it == value.parse::<u64>().unwrap_or(u64::MAX))
+                };
+                assert!(
+                    value.contains('…') || value.starts_with('$') || allowed.is_none_or(fits),
+                    "{document}: {word}"
+                );
+            }
+        }
+        for output in manual.split("output `").skip(1) {
+            let output = output.split('`').next().unwrap_or_default();
+            assert!(
+                exists_in("Outputs", output),
+                "{document}: no output {output}"
+            );
+        }
+        assert!(
+            parameters > 0 || !document.contains("migration"),
+            "{document} names no parameter"
+        );
+        for link in manual.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap_or_default();
+            if !link.is_empty() && !link.starts_with("http") {
+                let path = root.join(document).parent().expect("a folder").join(link);
+                assert!(path.exists(), "{document}: {link}");
+            }
+        }
+    }
+}

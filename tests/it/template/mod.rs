@@ -1,0 +1,132 @@
+//! template.yaml keeps its promises, and names nothing that does not exist.
+//!
+//! Every rule looks at the resources that one choice of parameters brings ([`stack`]), for fifteen
+//! choices, and writes down what is wrong. Beside each rule stand mistakes: each is planted in the
+//! text of the template once, and exactly that problem must be found. What linters see (unknown
+//! properties, dangling references, cycles) is left to `scripts/check-template`.
+
+mod cost;
+mod data;
+mod documents;
+mod functions;
+mod network;
+mod rollout;
+mod routes;
+mod stack;
+mod watch;
+mod yaml;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::Path;
+
+use stack::Stack;
+
+/// What is wrong: a resource, and what about it. The same under several profiles counts once.
+#[derive(Default)]
+struct Problems(BTreeSet<String>);
+
+impl Problems {
+    fn add(&mut self, about: &str, what: impl Display) {
+        self.0.insert(format!("{about}: {what}"));
+    }
+
+    /// Adds the problem unless this holds.
+    fn unless(&mut self, holds: bool, about: &str, what: impl Display) {
+        if !holds {
+            self.add(about, what);
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All that is wrong with a template.
+fn problems(text: &str) -> Vec<String> {
+    let template = yaml::parse(text);
+    let mut problems = Problems::default();
+    for profile in stack::profiles() {
+        let stack = Stack::of(&template, profile);
+        functions::check(&stack, &mut problems);
+        routes::check(&stack, &mut problems);
+        rollout::check(&stack, &mut problems);
+        network::check(&stack, &mut problems);
+        data::check(&stack, &mut problems);
+        watch::check(&stack, &mut problems);
+        cost::check(&stack, &mut problems);
+    }
+    problems.0.into_iter().collect()
+}
+
+#[test]
+fn the_template_keeps_every_rule() {
+    let problems = problems(&read("template.yaml"));
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+/// A mistake: in the section of this name, the first text becomes the second.
+struct Mistake(&'static str, &'static str, &'static str);
+
+/// Without this whole section.
+const GONE: &str = "(the section is gone)";
+
+/// With something behind this section.
+const AFTER: &str = "(behind the section)";
+
+impl Mistake {
+    /// The template with this mistake in it.
+    fn plant(&self, template: &str) -> String {
+        let Self(section, from, to) = self;
+        let begin = [format!("\n  {section}:\n"), format!("\n{section}:\n")]
+            .iter()
+            .find_map(|heading| template.find(heading.as_str()))
+            .unwrap_or_else(|| panic!("no section {section}"))
+            + 1;
+        let indented = template[begin..].starts_with("  ");
+        let next_begins = |line: &str| {
+            let deeper = if indented { "   " } else { " " };
+            !line.is_empty() && !line.starts_with(deeper) && line != "\n"
+        };
+        let mut end = begin;
+        for (number, line) in template[begin..].split_inclusive('\n').enumerate() {
+            if number > 0 && next_begins(line) {
+                break;
+            }
+            end += line.len();
+        }
+        let (before, rest) = template.split_at(begin);
+        let (section_text, after) = rest.split_at(end - begin);
+        let changed = match *from {
+            GONE => String::new(),
+            AFTER => format!("{section_text}{to}"),
+            _ => {
+                assert!(section_text.contains(from), "no {from:?} in {section}");
+                section_text.replacen(from, to, 1)
+            }
+        };
+        format!("{before}{changed}{after}")
+    }
+}
+
+/// Plants mistakes and expects exactly these problems.
+fn assert_found(mistakes: &[Mistake], expected: &[&str]) {
+    let mut template = read("template.yaml");
+    for mistake in mistakes {
+        template = mistake.plant(&template);
+    }
+    assert_eq!(problems(&template), expected);
+}
+
+/// Mistakes, each a test of its own.
+macro_rules! planted {
+    ($($name:ident: [$($mistake:expr),+] => $($problem:expr),+;)+) => { $(
+        #[test]
+        fn $name() {
+            crate::template::assert_found(&[$($mistake),+], &[$($problem),+]);
+        }
+    )+ };
+}
+use planted;

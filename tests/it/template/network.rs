@@ -1,0 +1,295 @@
+//! Functions, cache and database speak to each other and to nobody else.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::stack::{Stack, list, only, reference, target, text};
+use super::{AFTER, GONE, Mistake, Problems, planted};
+
+const PRIVATE: [&str; 3] = ["PrivateSubnetA", "PrivateSubnetB", "PrivateSubnetC"];
+/// An egress rule that leads nowhere: without one, EC2 adds one that leads everywhere.
+const NOWHERE: &str = "127.0.0.1/32";
+
+pub(super) fn check(stack: &Stack, problems: &mut Problems) {
+    check_groups(stack, problems);
+    check_subnets(stack, problems);
+    check_places(stack, problems);
+    check_way_out(stack, problems);
+    for (id, properties) in stack.of_type("AWS::EC2::VPC") {
+        let watched = stack.of_type("AWS::EC2::FlowLog").any(|(_, log)| {
+            log["ResourceId"] == reference(id)
+                && log["ResourceType"] == "VPC"
+                && log["TrafficType"] == "ALL"
+        });
+        problems.unless(watched, id, "no flow log of all its traffic");
+        let resolves = properties["EnableDnsSupport"] == true;
+        problems.unless(resolves, id, "no DNS");
+    }
+}
+
+/// Rules name groups, never addresses, but for the one way out.
+fn check_groups(stack: &Stack, problems: &mut Problems) {
+    for (id, properties) in stack.of_type("AWS::EC2::SecurityGroup") {
+        let closed = properties["SecurityGroupIngress"].is_null();
+        problems.unless(closed, id, "ingress rules of its own");
+        let egress = list(&properties["SecurityGroupEgress"]);
+        let nowhere = egress.len() == 1 && egress[0]["CidrIp"] == NOWHERE;
+        problems.unless(nowhere, id, "egress to the world");
+    }
+    for (id, rule) in stack.of_type("AWS::EC2::SecurityGroupIngress") {
+        let named = target(&rule["SourceSecurityGroupId"]) == "FunctionSecurityGroup";
+        problems.unless(named, id, "open to others than the functions");
+        check_port(id, rule, problems);
+    }
+    for (id, rule) in stack.of_type("AWS::EC2::SecurityGroupEgress") {
+        let (v4, v6) = (&rule["CidrIp"], &rule["CidrIpv6"]);
+        let to_group = !target(&rule["DestinationSecurityGroupId"]).is_empty();
+        let to_database = *v4 == reference("ExternalDatabaseCidr");
+        let out = (*v6 == "::/0" && stack.has("EgressMode", "ipv6"))
+            || (*v4 == "0.0.0.0/0" && stack.has("EgressMode", "nat"));
+        let only_tls = rule["FromPort"] == 443;
+        let fine = to_group || to_database || (out && only_tls);
+        problems.unless(fine, id, "egress to the world");
+        check_port(id, rule, problems);
+    }
+    let speaks = |kind: &str, from: (&str, &str), to: (&str, &str), port: u64| {
+        let kind = format!("AWS::EC2::SecurityGroup{kind}");
+        stack.of_type(&kind).any(|(_, rule)| {
+            target(&rule[from.0]) == from.1
+                && target(&rule[to.0]) == to.1
+                && rule["FromPort"] == port
+        })
+    };
+    let mut pairs = Vec::new();
+    if !stack.has("CacheMode", "none") {
+        pairs.push(("CacheSecurityGroup", 6379));
+    }
+    if stack.has("DatabaseMode", "rds") {
+        pairs.push(("DatabaseSecurityGroup", 5432));
+    }
+    if stack.has("EgressMode", "endpoint") {
+        pairs.push(("EndpointSecurityGroup", 443));
+    }
+    for (group, port) in pairs {
+        let functions = "FunctionSecurityGroup";
+        let there = speaks(
+            "Egress",
+            ("GroupId", functions),
+            ("DestinationSecurityGroupId", group),
+            port,
+        );
+        problems.unless(there, functions, format!("no way to {group} on {port}"));
+        let let_in = speaks(
+            "Ingress",
+            ("SourceSecurityGroupId", functions),
+            ("GroupId", group),
+            port,
+        );
+        problems.unless(
+            let_in,
+            group,
+            format!("does not let the functions in on {port}"),
+        );
+    }
+}
+
+fn check_port(id: &str, rule: &Value, problems: &mut Problems) {
+    let one = rule["IpProtocol"] == "tcp" && rule["FromPort"] == rule["ToPort"];
+    problems.unless(one && !rule["FromPort"].is_null(), id, "more than one port");
+}
+
+/// Three private subnets in three zones; one public one for a NAT gateway, if that is the way out.
+fn check_subnets(stack: &Stack, problems: &mut Problems) {
+    let public_tables: BTreeSet<&str> = stack
+        .of_type("AWS::EC2::Route")
+        .filter(|(_, route)| !route["GatewayId"].is_null())
+        .map(|(_, route)| target(&route["RouteTableId"]))
+        .collect();
+    let mut zones = BTreeSet::new();
+    for (id, subnet) in stack.of_type("AWS::EC2::Subnet") {
+        let addresses = subnet["MapPublicIpOnLaunch"] == false;
+        problems.unless(addresses, id, "hands out public addresses");
+        let tables: Vec<&str> = stack
+            .of_type("AWS::EC2::SubnetRouteTableAssociation")
+            .filter(|(_, it)| target(&it["SubnetId"]) == id)
+            .map(|(_, it)| target(&it["RouteTableId"]))
+            .collect();
+        let public = tables.iter().any(|table| public_tables.contains(table));
+        problems.unless(tables.len() == 1, id, "not one route table");
+        if PRIVATE.contains(&id) {
+            problems.unless(!public, id, "a public subnet");
+            zones.insert(subnet["AvailabilityZone"].to_string());
+        } else {
+            let for_nat = stack.has("EgressMode", "nat") && id == "NatSubnet";
+            problems.unless(for_nat, id, "a subnet that nobody needs");
+        }
+    }
+    problems.unless(
+        zones.len() == 3,
+        "Vpc",
+        "not three private subnets in three zones",
+    );
+}
+
+/// Whatever holds data is in the private subnets, and so is whoever reads it.
+fn check_places(stack: &Stack, problems: &mut Problems) {
+    let private: Vec<Value> = PRIVATE.iter().map(|id| reference(id)).collect();
+    let private = Value::Array(private);
+    let groups = [
+        "AWS::ElastiCache::SubnetGroup",
+        "AWS::RDS::DBSubnetGroup",
+        "AWS::EC2::VPCEndpoint",
+    ];
+    for kind in groups {
+        for (id, properties) in stack.of_type(kind) {
+            problems.unless(
+                properties["SubnetIds"] == private,
+                id,
+                "not in the private subnets",
+            );
+        }
+    }
+    for function in stack.functions() {
+        let place = &function.properties["VpcConfig"];
+        let variables = &function.properties["Environment"]["Variables"];
+        let needs_data = ["REDIS_SECRET_ARN", "DATABASE_SECRET_ARN"]
+            .iter()
+            .any(|name| !variables[name].is_null() && variables[name] != "");
+        let inside = place["SubnetIds"] == private
+            && place["SecurityGroupIds"] == json!([reference("FunctionSecurityGroup")]);
+        problems.unless(
+            !needs_data || inside,
+            &function.id,
+            "not where cache and database are",
+        );
+        let leaves = !needs_data
+            || !stack.has("EgressMode", "ipv6")
+            || place["Ipv6AllowedForDualStack"] == true;
+        problems.unless(leaves, &function.id, "has no IPv6 address");
+        let dual = if stack.has("EgressMode", "ipv6") {
+            "true"
+        } else {
+            "false"
+        };
+        let right = variables["AWS_USE_DUALSTACK_ENDPOINT"] == dual;
+        problems.unless(
+            !needs_data || right,
+            &function.id,
+            "asks for addresses that it cannot reach",
+        );
+    }
+}
+
+/// Exactly one way out to Secrets Manager.
+fn check_way_out(stack: &Stack, problems: &mut Problems) {
+    let from_private = |attribute: &str| {
+        stack.of_type("AWS::EC2::Route").any(|(_, route)| {
+            target(&route["RouteTableId"]) == "PrivateRoutes" && !route[attribute].is_null()
+        })
+    };
+    let endpoint = stack.of_type("AWS::EC2::VPCEndpoint").any(|(_, it)| {
+        let service = text(&it["ServiceName"]["Fn::Sub"]);
+        service == "com.amazonaws.${AWS::Region}.secretsmanager" && it["PrivateDnsEnabled"] == true
+    });
+    let nat = from_private("NatGatewayId");
+    let ways = [
+        ("ipv6", from_private("EgressOnlyInternetGatewayId")),
+        ("endpoint", endpoint),
+        ("nat", nat),
+    ];
+    for (mode, exists) in ways {
+        let wanted = stack.has("EgressMode", mode);
+        problems.unless(
+            exists == wanted,
+            "PrivateRoutes",
+            format!("{mode}: wanted {wanted}, there {exists}"),
+        );
+    }
+    let only_nat = stack
+        .of_type("AWS::EC2::InternetGateway")
+        .all(|_| stack.has("EgressMode", "nat"));
+    problems.unless(only_nat, "InternetGateway", "a way in");
+    for (id, properties) in stack.of_type("AWS::RDS::DBInstance") {
+        let hidden = properties["PubliclyAccessible"] == false;
+        problems.unless(hidden, id, "reachable from the internet");
+        let grouped = only(&properties["DBSubnetGroupName"]).is_some()
+            && properties["VPCSecurityGroups"] == json!([reference("DatabaseSecurityGroup")]);
+        problems.unless(grouped, id, "not in its security group");
+    }
+}
+
+planted! {
+    a_world_open_security_group:
+        [Mistake("CacheFromFunctions", "SourceSecurityGroupId: !Ref FunctionSecurityGroup", "CidrIp: 0.0.0.0/0"),
+         Mistake("CacheFromFunctions", AFTER, CACHE_FROM_FUNCTIONS)]
+        => "CacheFromFunctions: open to others than the functions";
+    a_cache_open_to_the_whole_vpc:
+        [Mistake("CacheFromFunctions", "SourceSecurityGroupId: !Ref FunctionSecurityGroup", "CidrIp: !Ref VpcCidr"),
+         Mistake("CacheFromFunctions", AFTER, CACHE_FROM_FUNCTIONS)]
+        => "CacheFromFunctions: open to others than the functions";
+    an_inline_ingress_rule:
+        [Mistake("DatabaseSecurityGroup", "      VpcId: !Ref Vpc\n",
+            "      VpcId: !Ref Vpc\n      SecurityGroupIngress: [{IpProtocol: tcp, FromPort: 5432, ToPort: 5432, CidrIp: 0.0.0.0/0}]\n")]
+        => "DatabaseSecurityGroup: ingress rules of its own";
+    the_egress_rule_that_ec2_adds:
+        [Mistake("CacheSecurityGroup", "      SecurityGroupEgress: [{IpProtocol: \"-1\", CidrIp: 127.0.0.1/32, Description: Nowhere}]\n", "")]
+        => "CacheSecurityGroup: egress to the world";
+    egress_to_every_port_of_the_world:
+        [Mistake("FunctionsToSecretsByNat", "FromPort: 443, ToPort: 443", "FromPort: 80, ToPort: 80")]
+        => "FunctionsToSecretsByNat: egress to the world";
+    a_range_of_ports:
+        [Mistake("DatabaseFromFunctions", "ToPort: 5432", "ToPort: 5999")]
+        => "DatabaseFromFunctions: more than one port";
+    a_lambda_group_without_egress_to_6379:
+        [Mistake("FunctionsToCache", GONE, "")]
+        => "FunctionSecurityGroup: no way to CacheSecurityGroup on 6379";
+    a_cache_that_lets_nobody_in:
+        [Mistake("CacheFromFunctions", "FromPort: 6379, ToPort: 6379", "FromPort: 6380, ToPort: 6380")]
+        => "CacheSecurityGroup: does not let the functions in on 6379";
+    a_public_subnet:
+        [Mistake("PrivateRoutesB", "RouteTableId: !Ref PrivateRoutes", "RouteTableId: !Ref NatRoutes")]
+        => "PrivateSubnetB: a public subnet";
+    a_subnet_that_hands_out_public_addresses:
+        [Mistake("PrivateSubnetC", "MapPublicIpOnLaunch: false", "MapPublicIpOnLaunch: true")]
+        => "PrivateSubnetC: hands out public addresses";
+    two_subnets_in_one_zone:
+        [Mistake("PrivateSubnetC", "!Select [2, !GetAZs", "!Select [1, !GetAZs")]
+        => "Vpc: not three private subnets in three zones";
+    a_nat_subnet_without_a_nat:
+        [Mistake("NatSubnet", "    Condition: UseNat\n", ""), Mistake("NatSubnetRoutes", "    Condition: UseNat\n", "")]
+        => "NatSubnet: a subnet that nobody needs";
+    a_cache_in_the_public_subnet:
+        [Mistake("CacheSubnets", "!Ref PrivateSubnetC]", "!Ref NatSubnet]")]
+        => "CacheSubnets: not in the private subnets";
+    a_function_outside_the_vpc:
+        [Mistake("GetFlagFunction", "SecurityGroupIds: [!Ref FunctionSecurityGroup]", "SecurityGroupIds: [!Ref CacheSecurityGroup]")]
+        => "GetFlagFunction: not where cache and database are";
+    a_function_without_an_ipv6_address:
+        [Mistake("HealthFunction", "        Ipv6AllowedForDualStack: true\n", "")]
+        => "HealthFunction: has no IPv6 address";
+    two_ways_out:
+        [Mistake("NatRoute", "    Condition: UseNat\n", "")]
+        => "PrivateRoutes: nat: wanted false, there true";
+    no_way_out:
+        [Mistake("Ipv6Route", GONE, "")]
+        => "PrivateRoutes: ipv6: wanted true, there false";
+    an_endpoint_under_a_name_that_nobody_asks_for:
+        [Mistake("SecretsEndpoint", "PrivateDnsEnabled: true", "PrivateDnsEnabled: false")]
+        => "PrivateRoutes: endpoint: wanted true, there false";
+    a_vpc_without_flow_logs:
+        [Mistake("FlowLog", "TrafficType: ALL", "TrafficType: ACCEPT")]
+        => "Vpc: no flow log of all its traffic";
+    a_database_on_the_internet:
+        [Mistake("Database", "PubliclyAccessible: false", "PubliclyAccessible: true")]
+        => "Database: reachable from the internet";
+}
+
+/// The right rule, beside a wrong one.
+const CACHE_FROM_FUNCTIONS: &str = "  CacheFromFunctionsToo:
+    Type: AWS::EC2::SecurityGroupIngress
+    Condition: HasCache
+    Properties:
+      {GroupId: !Ref CacheSecurityGroup, SourceSecurityGroupId: !Ref FunctionSecurityGroup,
+       IpProtocol: tcp, FromPort: 6379, ToPort: 6379}
+";

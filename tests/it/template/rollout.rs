@@ -1,0 +1,369 @@
+//! A new version proves itself: 5 % of the calls for an hour, a check before the first of them, and
+//! alarms that watch this version and take it back.
+
+use serde_json::{Value, json};
+
+use super::functions::{list_or_one, statements};
+use super::stack::{Function, Stack, list, reference, target, text};
+use super::{Mistake, Problems, planted, read};
+
+/// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing.
+const AT_ONCE: [&str; 2] = ["migrate", "pre-traffic"];
+/// The functions that answer most calls, so that rates mean something.
+const RATED: [&str; 2] = ["get-flag", "list-flags"];
+
+pub(super) fn check(stack: &Stack, problems: &mut Problems) {
+    let canary = stack.has("Rollout", "canary");
+    for (id, properties) in stack.of_type("AWS::CodeDeploy::DeploymentConfig") {
+        let wanted = json!({ "Type": "TimeBasedCanary",
+            "TimeBasedCanary": { "CanaryPercentage": 5, "CanaryInterval": 60 } });
+        let right = properties["TrafficRoutingConfig"] == wanted
+            && properties["ComputePlatform"] == "Lambda";
+        problems.unless(right, id, "not 5 % for 60 minutes");
+    }
+    for function in stack.functions() {
+        let preference = &function.properties["DeploymentPreference"];
+        if preference["Enabled"] == false {
+            let may = AT_ONCE.contains(&function.binary.as_str());
+            problems.unless(may, &function.id, "goes live without a deployment");
+            continue;
+        }
+        let kind = if canary {
+            reference("CanaryConfig")
+        } else {
+            json!("AllAtOnce")
+        };
+        problems.unless(
+            preference["Type"] == kind,
+            &function.id,
+            "not the chosen rollout",
+        );
+        let hook = &preference["Hooks"]["PreTraffic"];
+        problems.unless(
+            canary || hook.is_null(),
+            &function.id,
+            "a check that is not asked for",
+        );
+        if canary {
+            check_hook(stack, &function.id, target(hook), problems);
+        }
+        check_alarms(stack, &function, problems);
+    }
+}
+
+/// The check before the first call: `CodeDeploy` may invoke it, and it asks the new version.
+fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
+    let functions = stack.functions();
+    let Some(hook) = functions.iter().find(|function| function.id == id) else {
+        problems.add(of, "no check before the first call");
+        return;
+    };
+    let properties = &hook.properties;
+    let name = text(&properties["FunctionName"]["Fn::Sub"]);
+    let may_be_invoked = name.starts_with("CodeDeployHook_");
+    problems.unless(
+        may_be_invoked,
+        id,
+        "CodeDeploy may only invoke CodeDeployHook_…",
+    );
+    let at_once = properties["DeploymentPreference"]["Enabled"] == false;
+    problems.unless(at_once, id, "waits for itself");
+    problems.unless(
+        properties["VpcConfig"].is_null(),
+        id,
+        "in a VPC that has no way to CodeDeploy",
+    );
+    let variables = &properties["Environment"]["Variables"];
+    let migrates = variables["MIGRATE_FUNCTION_ARN"] == reference("MigrateFunction.Version");
+    problems.unless(migrates, id, "does not run the migrations of the release");
+    let asked = &variables["HEALTH_FUNCTION_ARN"];
+    problems.unless(
+        *asked == reference("HealthFunction.Version"),
+        id,
+        "does not ask the new version of health",
+    );
+    let may = |action: &str, resource: &Value| {
+        statements(stack, hook).into_iter().any(|statement| {
+            list_or_one(&statement["Action"]).any(|it| it == action)
+                && list_or_one(&statement["Resource"]).any(|it| it == resource)
+        })
+    };
+    for (function, name) in [("HealthFunction", "health"), ("MigrateFunction", "migrate")] {
+        let versions = json!({ "Fn::Sub": format!("${{{function}.Arn}}:*") });
+        let invoke = may("lambda:InvokeFunction", &versions);
+        problems.unless(invoke, id, format!("may not invoke {name}"));
+    }
+    let group = "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}:deploymentgroup:${AWS::StackName}-*";
+    let report = may(
+        "codedeploy:PutLifecycleEventHookExecutionStatus",
+        &json!({ "Fn::Sub": group }),
+    );
+    problems.unless(report, id, "may not report to CodeDeploy");
+    // 305 s for migrations, 35 s of patience with the last question of 15 s, and a report.
+    let time = properties["Timeout"].as_u64().unwrap_or_default();
+    problems.unless(time >= 360, id, "has less time than its own patience");
+}
+
+fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
+    let id = &function.id;
+    let alarms = list(&function.properties["DeploymentPreference"]["Alarms"]);
+    // CodeDeploy takes no more than ten.
+    problems.unless(
+        (1..=10).contains(&alarms.len()),
+        id,
+        "a deployment without alarms, or with more than ten",
+    );
+    let mut watched = Vec::new();
+    for alarm in alarms {
+        let alarm_id = target(alarm);
+        let properties = &stack.get(alarm_id)["Properties"];
+        if stack.get(alarm_id)["Type"] != "AWS::CloudWatch::Alarm" {
+            problems.add(id, format!("{alarm_id} is no alarm"));
+            continue;
+        }
+        check_canary_alarm(function, alarm_id, properties, problems);
+        watched.extend(meaning(properties));
+    }
+    // A schedule calls a version three times in its hour: two crashes are too many.
+    let scheduled = function.properties["Events"]
+        .to_string()
+        .contains("\"ScheduleV2\"");
+    let mut needed = if scheduled {
+        vec!["crashed"]
+    } else {
+        vec!["crashed three times", "answered 5xx three times"]
+    };
+    if RATED.contains(&function.binary.as_str()) {
+        needed.extend([
+            "failed more than 0.1 %",
+            "hit less than 80 %",
+            "took more than 100 ms",
+        ]);
+    }
+    for need in needed {
+        let met = watched.iter().any(|it| it.starts_with(need));
+        problems.unless(met, id, format!("no alarm for a version that {need}"));
+    }
+}
+
+/// An alarm of a rollout watches one version of one function, by its number.
+fn check_canary_alarm(function: &Function, id: &str, properties: &Value, problems: &mut Problems) {
+    let own = reference(&function.id);
+    let version = json!({ "Fn::GetAtt": [function.id, "Version.Version"] });
+    let alias = json!({ "Fn::Sub": format!("${{{}}}:live", function.id) });
+    let of_lambda = json!([{ "Name": "FunctionName", "Value": own },
+        { "Name": "Resource", "Value": alias }, { "Name": "ExecutedVersion", "Value": version }]);
+    let of_ours =
+        json!([{ "Name": "Function", "Value": own }, { "Name": "Version", "Value": version }]);
+    for metric in metrics(properties) {
+        let wanted = if metric["Namespace"] == "AWS/Lambda" {
+            &of_lambda
+        } else {
+            &of_ours
+        };
+        problems.unless(
+            metric["Dimensions"] == *wanted,
+            id,
+            "does not watch the new version alone",
+        );
+    }
+    let quiet = properties["TreatMissingData"] == "notBreaching";
+    problems.unless(quiet, id, "takes a version back that nobody has called");
+    let name = text(&properties["AlarmName"]["Fn::Sub"]);
+    let number = format!("${{{}.Version.Version}}", function.id);
+    problems.unless(
+        name.contains(&number),
+        id,
+        "the alarm of one attempt blocks the next",
+    );
+    let uses_floor = list(&properties["Metrics"]).iter().all(|metric| {
+        let expression = text(&metric["Expression"]);
+        expression.is_empty() || expression.contains(" >= 50,")
+    });
+    problems.unless(uses_floor, id, "a rate of a few calls");
+}
+
+/// The metrics of an alarm, whether it has one or several.
+pub(super) fn metrics(properties: &Value) -> Vec<Value> {
+    let mut found: Vec<Value> = list(&properties["Metrics"])
+        .iter()
+        .filter(|it| !it["MetricStat"].is_null())
+        .map(|it| it["MetricStat"]["Metric"].clone())
+        .collect();
+    if !properties["MetricName"].is_null() {
+        found.push(json!({ "Namespace": properties["Namespace"],
+            "MetricName": properties["MetricName"], "Dimensions": properties["Dimensions"] }));
+    }
+    found
+}
+
+/// What an alarm says about a version, as far as the promises go.
+fn meaning(properties: &Value) -> Option<String> {
+    let names: Vec<String> = metrics(properties)
+        .iter()
+        .map(|it| text(&it["MetricName"]).to_owned())
+        .collect();
+    let has = |name: &str| names.iter().any(|it| it == name);
+    let threshold = &properties["Threshold"];
+    let operator = text(&properties["ComparisonOperator"]);
+    let at_least = operator == "GreaterThanOrEqualToThreshold";
+    let above = operator == "GreaterThanThreshold";
+    let below = operator == "LessThanThreshold";
+    let p95 = list(&properties["Metrics"])
+        .iter()
+        .any(|it| it["MetricStat"]["Stat"] == "p95");
+    if has("Errors") && has("server_errors") && above {
+        Some(format!("failed more than {threshold} %"))
+    } else if has("Errors") && at_least {
+        let times = if *threshold == 3 { "three" } else { "too many" };
+        Some(format!("crashed {times} times"))
+    } else if has("server_errors") && at_least && *threshold == 3 {
+        Some("answered 5xx three times".to_owned())
+    } else if has("cache_hit_rate") && below {
+        Some(format!("hit less than {threshold} %"))
+    } else if has("response_latency") && p95 && above {
+        Some(format!("took more than {threshold} ms"))
+    } else {
+        None
+    }
+}
+
+/// `sam deploy` gives up after 60 minutes unless told otherwise, and a canary takes an hour.
+#[test]
+fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
+    let template = super::yaml::parse(&read("template.yaml"));
+    let text = read("samconfig.toml");
+    let mut section = String::new();
+    let mut values: Vec<(String, String, String)> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            name.clone_into(&mut section);
+        } else if let Some((name, value)) = line.split_once(" = ") {
+            let value = value.trim_matches('"').to_owned();
+            values.push((section.clone(), name.to_owned(), value));
+        }
+    }
+    let value_of = |section: String, wanted: &str| {
+        let found = values
+            .iter()
+            .find(|(in_section, name, _)| *in_section == section && name == wanted);
+        found.map(|(_, _, value)| value.as_str())
+    };
+    for stage in ["dev", "staging", "production"] {
+        let overrides = format!("{stage}.deploy.parameters.parameter_overrides");
+        assert_eq!(value_of(overrides.clone(), "Stage"), Some(stage));
+        assert_eq!(value_of(overrides.clone(), "DeployRevision"), Some(""));
+        if value_of(overrides, "Rollout") == Some("canary") {
+            let minutes = value_of(format!("{stage}.deploy.parameters"), "max_wait_duration");
+            assert_eq!(minutes, Some("120"), "{stage}");
+        }
+    }
+    for (section, name, value) in &values {
+        if section.ends_with(".parameter_overrides") {
+            let parameter = &template["Parameters"][name];
+            assert!(!parameter.is_null(), "{name} is no parameter");
+            let allowed = list(&parameter["AllowedValues"]);
+            let fits =
+                |it: &Value| it.as_str().map_or_else(|| it.to_string(), str::to_owned) == *value;
+            assert!(
+                allowed.is_empty() || allowed.iter().any(fits),
+                "{name} = {value}"
+            );
+        }
+    }
+}
+
+planted! {
+    a_wrong_canary: [Mistake("CanaryConfig", "CanaryPercentage: 5", "CanaryPercentage: 50")]
+        => "CanaryConfig: not 5 % for 60 minutes";
+    a_canary_that_is_too_short: [Mistake("CanaryConfig", "CanaryInterval: 60", "CanaryInterval: 10")]
+        => "CanaryConfig: not 5 % for 60 minutes";
+    a_function_that_takes_all_calls_at_once:
+        [Mistake("GetFlagFunction", "      DeploymentPreference:\n", "      DeploymentPreference:\n        Type: AllAtOnce\n")]
+        => "GetFlagFunction: not the chosen rollout";
+    a_function_that_goes_live_without_a_deployment:
+        [Mistake("GetFlagFunction", "      DeploymentPreference:\n", "      DeploymentPreference:\n        Enabled: false\n")]
+        => "GetFlagFunction: goes live without a deployment";
+    a_wrong_hook_name:
+        [Mistake("PreTrafficFunction", "FunctionName: !Sub CodeDeployHook_${AWS::StackName}", "FunctionName: !Sub ${AWS::StackName}-pre-traffic"),
+         Mistake("PreTrafficLogs", "CodeDeployHook_${AWS::StackName}", "${AWS::StackName}-pre-traffic")]
+        => "PreTrafficFunction: CodeDeploy may only invoke CodeDeployHook_…";
+    a_hook_that_asks_the_old_version:
+        [Mistake("PreTrafficFunction", "!Ref HealthFunction.Version", "!GetAtt HealthFunction.Arn")]
+        => "PreTrafficFunction: does not ask the new version of health";
+    a_hook_that_runs_the_old_migrations:
+        [Mistake("PreTrafficFunction", "!Ref MigrateFunction.Version", "!GetAtt MigrateFunction.Arn")]
+        => "PreTrafficFunction: does not run the migrations of the release";
+    a_hook_that_may_not_invoke_health:
+        [Mistake("PreTrafficFunction", "${HealthFunction.Arn}:*", "${HealthFunction.Arn}")]
+        => "PreTrafficFunction: may not invoke health";
+    a_hook_that_may_not_report:
+        [Mistake("PreTrafficFunction", "codedeploy:PutLifecycleEventHookExecutionStatus", "codedeploy:GetDeployment")]
+        => "PreTrafficFunction: may not report to CodeDeploy";
+    a_hook_that_waits_for_itself:
+        [Mistake("PreTrafficFunction", "      DeploymentPreference: {Enabled: false}\n", "")]
+        => "PreTrafficFunction: a deployment without alarms, or with more than ten",
+            "PreTrafficFunction: no alarm for a version that answered 5xx three times",
+            "PreTrafficFunction: no alarm for a version that crashed three times",
+            "PreTrafficFunction: waits for itself";
+    a_hook_that_has_too_little_time:
+        [Mistake("PreTrafficFunction", "Timeout: 360", "Timeout: 60")]
+        => "PreTrafficFunction: has less time than its own patience";
+    a_canary_alarm_over_all_versions:
+        [Mistake("GetFlagCanaryCrashesAlarm", ",\n        {Name: ExecutedVersion, Value: !GetAtt GetFlagFunction.Version.Version}", "")]
+        => "GetFlagCanaryCrashesAlarm: does not watch the new version alone";
+    a_canary_alarm_of_another_function:
+        [Mistake("ListFlagsCanaryHitRateAlarm", "Value: !Ref ListFlagsFunction", "Value: !Ref GetFlagFunction")]
+        => "ListFlagsCanaryHitRateAlarm: does not watch the new version alone";
+    a_canary_alarm_that_rings_when_nobody_calls:
+        [Mistake("GetFlagCanaryLatencyAlarm", "TreatMissingData: notBreaching", "TreatMissingData: breaching")]
+        => "GetFlagCanaryLatencyAlarm: takes a version back that nobody has called";
+    a_canary_alarm_that_blocks_its_own_fix:
+        [Mistake("GetFlagCanaryErrorRateAlarm", "-v${GetFlagFunction.Version.Version}-", "-")]
+        => "GetFlagCanaryErrorRateAlarm: the alarm of one attempt blocks the next";
+    a_rate_of_a_few_calls:
+        [Mistake("GetFlagCanaryErrorRateAlarm", "calls >= 50,", "calls > 0,")]
+        => "GetFlagCanaryErrorRateAlarm: a rate of a few calls";
+    a_canary_that_may_fail_one_call_in_a_hundred:
+        [Mistake("GetFlagCanaryErrorRateAlarm", "Threshold: 0.1", "Threshold: 1")]
+        => "GetFlagFunction: no alarm for a version that failed more than 0.1 %";
+    a_canary_that_may_miss_the_cache:
+        [Mistake("ListFlagsCanaryHitRateAlarm", "Threshold: 80", "Threshold: 50")]
+        => "ListFlagsFunction: no alarm for a version that hit less than 80 %";
+    a_canary_that_may_be_slow:
+        [Mistake("GetFlagCanaryLatencyAlarm", "Stat: p95", "Stat: p50")]
+        => "GetFlagFunction: no alarm for a version that took more than 100 ms";
+    a_canary_whose_5xx_nobody_counts:
+        [Mistake("UpdateFlagFunction", "[!Ref UpdateFlagCanaryCrashesAlarm, !Ref UpdateFlagCanaryServerErrorsAlarm]", "[!Ref UpdateFlagCanaryCrashesAlarm]")]
+        => "UpdateFlagCanaryServerErrorsAlarm: nobody hears when it is over",
+            "UpdateFlagFunction: no alarm for a version that answered 5xx three times";
+}
+
+#[test]
+fn a_deployment_without_alarms_or_without_its_check() {
+    let template = read("template.yaml");
+    for (mistake, wanted) in [
+        (
+            Mistake(
+                "HealthFunction",
+                "        Alarms: [!Ref HealthCanaryCrashesAlarm, !Ref HealthCanaryServerErrorsAlarm]\n",
+                "        Alarms: []\n",
+            ),
+            "HealthFunction: a deployment without alarms, or with more than ten",
+        ),
+        (
+            Mistake(
+                "Globals",
+                "        PreTraffic: !If [UseCanary, !Ref PreTrafficFunction, !Ref AWS::NoValue]\n",
+                "        PostTraffic: !Ref PreTrafficFunction\n",
+            ),
+            "HealthFunction: no check before the first call",
+        ),
+    ] {
+        let found = super::problems(&mistake.plant(&template));
+        assert!(found.contains(&wanted.to_owned()), "{found:#?}");
+    }
+}

@@ -1,0 +1,290 @@
+//! The API serves every route of the code and no other, and admin routes to nobody without a token.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pennon_core::http::ENDPOINTS;
+use pennon_tests::event::REQUEST_FILES;
+use serde_json::Value;
+
+use super::stack::{Stack, list, only, reference, target, text};
+use super::{Mistake, Problems, planted, read};
+
+/// Answers what no route has.
+const FALLBACK: &str = "not-found";
+/// Functions that somebody invokes: people, and `CodeDeploy`. All others have a route or a schedule.
+const INVOKED: [&str; 2] = ["migrate", "pre-traffic"];
+
+/// One event of the template: which function it leads to, and who may.
+struct Route {
+    binary: String,
+    authorizer: Value,
+}
+
+pub(super) fn check(stack: &Stack, problems: &mut Problems) {
+    let mut routes: BTreeMap<(String, String), Route> = BTreeMap::new();
+    let mut fallbacks = Vec::new();
+    for function in stack.functions() {
+        let events = function.properties["Events"].as_object();
+        let events: Vec<&Value> = events.into_iter().flatten().map(|(_, it)| it).collect();
+        let idle = events.is_empty() && !INVOKED.contains(&function.binary.as_str());
+        problems.unless(!idle, &function.id, "nothing leads to it");
+        for event in events {
+            let properties = &event["Properties"];
+            if event["Type"] != "HttpApi" {
+                let runs = event["Type"] == "ScheduleV2"
+                    && properties["State"] == "ENABLED"
+                    && properties["ScheduleExpression"].is_string();
+                problems.unless(runs, &function.id, "an event that never comes");
+                continue;
+            }
+            let ours = properties["ApiId"] == reference("HttpApi");
+            problems.unless(ours, &function.id, "a route of another API");
+            let (method, path) = (text(&properties["Method"]), text(&properties["Path"]));
+            if path.is_empty() {
+                fallbacks.push(function.binary.clone());
+                continue;
+            }
+            let route = Route {
+                binary: function.binary.clone(),
+                authorizer: properties["Auth"]["Authorizer"].clone(),
+            };
+            let key = (method.to_owned(), path.to_owned());
+            if routes.insert(key, route).is_some() {
+                problems.add(&format!("{method} {path}"), "two functions");
+            }
+        }
+    }
+    problems.unless(
+        fallbacks == [FALLBACK],
+        "$default",
+        "not the route of not-found",
+    );
+    check_routes(stack, &routes, problems);
+    check_api(stack, &routes, problems);
+}
+
+fn check_routes(
+    stack: &Stack,
+    routes: &BTreeMap<(String, String), Route>,
+    problems: &mut Problems,
+) {
+    let authorizers = stack.get("HttpApi")["Properties"]["Auth"]["Authorizers"].as_object();
+    let exists = |name: &Value| authorizers.is_some_and(|all| all.contains_key(text(name)));
+    let mut wanted = BTreeSet::new();
+    for endpoint in &ENDPOINTS {
+        for path in [endpoint.path.to_owned(), endpoint.other_path()] {
+            let key = (endpoint.method.to_owned(), path);
+            let name = format!("{} {}", key.0, key.1);
+            wanted.insert(key.clone());
+            let Some(route) = routes.get(&key) else {
+                problems.add(&name, "no event leads there");
+                continue;
+            };
+            let right = route.binary == endpoint.function;
+            problems.unless(right, &name, format!("leads to {}", route.binary));
+            if endpoint.admin {
+                problems.unless(exists(&route.authorizer), &name, "open to everybody");
+            } else {
+                let open = route.authorizer.is_null();
+                problems.unless(open, &name, "turns callers without a token away");
+            }
+        }
+    }
+    for (method, path) in routes.keys().filter(|key| !wanted.contains(*key)) {
+        problems.add(
+            &format!("{method} {path}"),
+            "a route that the code does not have",
+        );
+    }
+}
+
+fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems: &mut Problems) {
+    let api = &stack.get("HttpApi")["Properties"];
+    let limits = |settings: &Value| {
+        !settings["ThrottlingRateLimit"].is_null() && !settings["ThrottlingBurstLimit"].is_null()
+    };
+    problems.unless(
+        limits(&api["DefaultRouteSettings"]),
+        "HttpApi",
+        "no throttling",
+    );
+    let logged = !api["AccessLogSettings"]["DestinationArn"].is_null();
+    problems.unless(logged, "HttpApi", "no access log");
+    let settings = api["RouteSettings"].as_object();
+    let settings: BTreeMap<_, _> = settings.into_iter().flatten().collect();
+    for name in settings.keys() {
+        let known = name
+            .split_once(' ')
+            .is_some_and(|(method, path)| routes.contains_key(&(method.into(), path.into())));
+        problems.unless(
+            known,
+            "HttpApi",
+            format!("settings of {name}, which is no route"),
+        );
+    }
+    for ((method, path), route) in routes {
+        let name = format!("{method} {path}");
+        let throttled = settings.get(&name).is_some_and(|it| limits(it));
+        let admin = !route.authorizer.is_null();
+        problems.unless(
+            !admin || throttled,
+            &name,
+            "an admin route without a limit of its own",
+        );
+    }
+    let default = api["Auth"]["DefaultAuthorizer"].is_null();
+    problems.unless(
+        default,
+        "HttpApi",
+        "turns every caller without a token away",
+    );
+
+    // What the gateway checks and what the functions check are the same tokens.
+    let variables = &stack.functions()[0].properties["Environment"]["Variables"];
+    for (name, authorizer) in api["Auth"]["Authorizers"].as_object().into_iter().flatten() {
+        let jwt = &authorizer["JwtConfiguration"];
+        let same_issuer = jwt["issuer"] == variables["JWT_ISSUER"];
+        let audience = match only(&jwt["audience"]) {
+            Some(("Fn::Split", argument)) => &argument[1],
+            _ => &list(&jwt["audience"])
+                .first()
+                .unwrap_or(&Value::Null)
+                .clone(),
+        };
+        let same_audience = *audience == variables["JWT_AUDIENCE"];
+        let about = format!("authorizer {name}");
+        problems.unless(
+            same_issuer && !jwt["issuer"].is_null(),
+            &about,
+            "another issuer than JWT_ISSUER",
+        );
+        problems.unless(
+            same_audience && !audience.is_null(),
+            &about,
+            "another audience than JWT_AUDIENCE",
+        );
+        let expected = if stack.has("JwtIssuer", "") {
+            "UserPoolClient"
+        } else {
+            "JwtAudience"
+        };
+        problems.unless(
+            target(audience) == expected,
+            &about,
+            format!("not for {expected}"),
+        );
+    }
+}
+
+/// A request line of pennon.http fits this route.
+fn is_request_for(line: &str, method: &str, path: &str) -> bool {
+    let Some(asked) = line
+        .strip_prefix(method)
+        .and_then(|it| it.strip_prefix(" {{base}}"))
+    else {
+        return false;
+    };
+    let asked: Vec<&str> = asked
+        .split('?')
+        .next()
+        .unwrap_or_default()
+        .split('/')
+        .collect();
+    let wanted: Vec<&str> = path.split('/').collect();
+    let fits = |(wanted, asked): (&&str, &&str)| wanted == asked || wanted.starts_with('{');
+    wanted.len() == asked.len() && wanted.iter().zip(&asked).all(fits)
+}
+
+#[test]
+fn every_route_has_a_request_in_pennon_http() {
+    let requests = read("pennon.http");
+    for endpoint in &ENDPOINTS {
+        let (method, path) = (endpoint.method, endpoint.path);
+        let written = requests
+            .lines()
+            .any(|line| is_request_for(line, method, path));
+        assert!(written, "no request for {method} {path} in pennon.http");
+    }
+    let methods = ["GET ", "POST ", "PATCH ", "PUT ", "DELETE "];
+    for line in requests
+        .lines()
+        .filter(|line| methods.iter().any(|it| line.starts_with(it)))
+    {
+        let known = ENDPOINTS
+            .iter()
+            .any(|it| is_request_for(line, it.method, it.path));
+        assert!(known, "{line} is no route");
+    }
+}
+
+#[test]
+fn every_event_file_is_for_a_route_of_its_function() {
+    for (file, function, _) in REQUEST_FILES {
+        let event: Value =
+            serde_json::from_str(&read(&format!("events/{file}.json"))).expect("JSON");
+        let key = text(&event["routeKey"]);
+        let known = ENDPOINTS
+            .iter()
+            .any(|it| it.function == function && key == format!("{} {}", it.method, it.path));
+        assert!(
+            known || (function == FALLBACK && key == "$default"),
+            "{file}: {key}"
+        );
+    }
+}
+
+planted! {
+    an_open_admin_route:
+        [Mistake("UpdateFlagFunction", "            Auth: {Authorizer: AdminToken}\n", "")]
+        => "PATCH /api/admin/flags/{flagKey}: open to everybody";
+    an_admin_route_with_an_authorizer_that_is_not_there:
+        [Mistake("UpdateFlagFunction", "Authorizer: AdminToken", "Authorizer: AdminTokens")]
+        => "PATCH /api/admin/flags/{flagKey}: open to everybody";
+    a_public_route_that_asks_for_a_token:
+        [Mistake("ListFlagsFunction", "            Path: /config/flags\n",
+            "            Path: /config/flags\n            Auth: {Authorizer: AdminToken}\n"),
+         Mistake("HttpApi", "      RouteSettings:\n",
+            "      RouteSettings:\n        \"GET /config/flags\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
+        => "GET /config/flags: turns callers without a token away";
+    a_token_demanded_everywhere:
+        [Mistake("HttpApi", "      Auth:\n", "      Auth:\n        DefaultAuthorizer: AdminToken\n")]
+        => "HttpApi: turns every caller without a token away";
+    a_route_that_leads_to_another_function:
+        [Mistake("GetFlagFunction", "Path: /config/flags/{flagKey}", "Path: /config/flag/{flagKey}"),
+         Mistake("HealthFunction", "      Events:\n",
+            "      Events:\n        Wrong:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /config/flags/{flagKey}\n"),
+         Mistake("GetFlagFunction", "        GetWithoutPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /config/flag/{flagKey}\n", "")]
+        => "GET /config/flags/{flagKey}: leads to health";
+    a_route_without_its_other_form:
+        [Mistake("HealthFunction", "        ReadyWithPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /api/health/ready\n", "")]
+        => "GET /api/health/ready: no event leads there";
+    a_route_that_the_code_does_not_have:
+        [Mistake("HealthFunction", "      Events:\n",
+            "      Events:\n        Dead:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /health/dead\n")]
+        => "GET /health/dead: a route that the code does not have";
+    two_functions_that_answer_unknown_paths:
+        [Mistake("HealthFunction", "      Events:\n",
+            "      Events:\n        Rest:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n")]
+        => "$default: not the route of not-found";
+    an_admin_route_that_may_be_flooded:
+        [Mistake("HttpApi", "        \"POST /admin/flags/{flagKey}\": {ThrottlingRateLimit: 20, ThrottlingBurstLimit: 40}\n", "")]
+        => "POST /admin/flags/{flagKey}: an admin route without a limit of its own";
+    an_api_without_a_limit:
+        [Mistake("HttpApi", "        ThrottlingBurstLimit: !Ref ThrottleBurst\n", "")]
+        => "HttpApi: no throttling";
+    a_limit_for_a_route_that_is_not_there:
+        [Mistake("HttpApi", "      RouteSettings:\n",
+            "      RouteSettings:\n        \"PUT /admin/flags\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
+        => "HttpApi: settings of PUT /admin/flags, which is no route";
+    tokens_of_another_issuer_at_the_gateway:
+        [Mistake("HttpApi", "!Ref JwtIssuer", "https://issuer.example")]
+        => "authorizer AdminToken: another issuer than JWT_ISSUER";
+    a_schedule_that_is_switched_off:
+        [Mistake("ReconcileFunction", "State: ENABLED", "State: DISABLED")]
+        => "ReconcileFunction: an event that never comes";
+    a_function_that_nothing_leads_to:
+        [Mistake("ReconcileFunction", "      Events:\n", "      NoEvents:\n")]
+        => "ReconcileFunction: no alarm for a version that answered 5xx three times",
+            "ReconcileFunction: no alarm for a version that crashed three times",
+            "ReconcileFunction: nothing leads to it";
+}

@@ -1,0 +1,269 @@
+//! What a template becomes with one choice of parameters: conditions decided, functions with what
+//! they share.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+/// One choice of parameters, and the region.
+pub(super) type Profile = BTreeMap<&'static str, &'static str>;
+
+const CACHE_MODES: [&str; 5] = [
+    "none",
+    "single",
+    "both-use-single",
+    "both-use-cluster",
+    "cluster",
+];
+const EGRESS_MODES: [&str; 3] = ["ipv6", "endpoint", "nat"];
+
+/// Fifteen choices, in which every two values of two parameters meet: a mistake that takes more
+/// than two parameters to show would have to name three in one condition.
+pub(super) fn profiles() -> Vec<Profile> {
+    let mut profiles = Vec::new();
+    for (c, cache) in CACHE_MODES.into_iter().enumerate() {
+        for (e, egress) in EGRESS_MODES.into_iter().enumerate() {
+            let external = (c + e) % 2 == 1;
+            let canary = (e == 0) != (c % 2 == 1);
+            let foreign = (e == 2) != (c / 2 % 2 == 1);
+            let elsewhere = (e == 1) != [1, 4].contains(&c);
+            profiles.push(BTreeMap::from([
+                ("CacheMode", cache),
+                ("EgressMode", egress),
+                ("DatabaseMode", if external { "external" } else { "rds" }),
+                ("Rollout", if canary { "canary" } else { "all-at-once" }),
+                (
+                    "JwtIssuer",
+                    if foreign {
+                        "https://issuer.example"
+                    } else {
+                        ""
+                    },
+                ),
+                (
+                    "AWS::Region",
+                    if elsewhere { "eu-west-1" } else { "us-east-1" },
+                ),
+            ]));
+        }
+    }
+    profiles
+}
+
+/// The resources that exist under one profile.
+pub(super) struct Stack {
+    pub(super) profile: Profile,
+    pub(super) parameters: Value,
+    resources: Map<String, Value>,
+    globals: Value,
+}
+
+/// A function, with what all functions share.
+pub(super) struct Function {
+    /// Its name in the template.
+    pub(super) id: String,
+    /// Its name everywhere else.
+    pub(super) binary: String,
+    pub(super) properties: Value,
+}
+
+impl Stack {
+    pub(super) fn of(template: &Value, profile: Profile) -> Self {
+        let decide = Conditions {
+            template,
+            profile: &profile,
+        };
+        let mut resources = Map::new();
+        for (id, resource) in template["Resources"].as_object().expect("resources") {
+            let exists = resource["Condition"]
+                .as_str()
+                .is_none_or(|name| decide.holds(name));
+            if exists {
+                let resolved = decide.resolve(resource).expect("a resource");
+                resources.insert(id.clone(), resolved);
+            }
+        }
+        let globals = decide.resolve(&template["Globals"]["Function"]);
+        Self {
+            parameters: template["Parameters"].clone(),
+            globals: globals.expect("globals"),
+            resources,
+            profile,
+        }
+    }
+
+    /// Whether a parameter has this value.
+    pub(super) fn has(&self, parameter: &str, value: &str) -> bool {
+        self.profile[parameter] == value
+    }
+
+    pub(super) fn get(&self, id: &str) -> &Value {
+        self.resources.get(id).unwrap_or(&Value::Null)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.resources
+            .iter()
+            .map(|(id, resource)| (id.as_str(), resource))
+    }
+
+    /// Every resource of a type, with its properties.
+    pub(super) fn of_type<'a>(
+        &'a self,
+        kind: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.all()
+            .filter(move |(_, resource)| resource["Type"] == kind)
+            .map(|(id, resource)| (id, &resource["Properties"]))
+    }
+
+    pub(super) fn functions(&self) -> Vec<Function> {
+        self.all()
+            .filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
+            .map(|(id, resource)| Function {
+                id: id.to_owned(),
+                binary: text(&resource["Metadata"]["BuildProperties"]["Binary"]).to_owned(),
+                properties: merge(&self.globals, &resource["Properties"]),
+            })
+            .collect()
+    }
+}
+
+/// SAM's own rule: maps are merged, lists joined, everything else replaced.
+fn merge(shared: &Value, own: &Value) -> Value {
+    match (shared, own) {
+        (Value::Object(shared), Value::Object(own)) if !is_intrinsic(own) => {
+            let mut merged = shared.clone();
+            for (name, value) in own {
+                let value = match shared.get(name) {
+                    Some(shared) => merge(shared, value),
+                    None => value.clone(),
+                };
+                merged.insert(name.clone(), value);
+            }
+            Value::Object(merged)
+        }
+        (Value::Array(shared), Value::Array(own)) => shared.iter().chain(own).cloned().collect(),
+        _ => own.clone(),
+    }
+}
+
+fn is_intrinsic(map: &Map<String, Value>) -> bool {
+    map.len() == 1
+        && map
+            .keys()
+            .all(|key| key == "Ref" || key.starts_with("Fn::"))
+}
+
+struct Conditions<'a> {
+    template: &'a Value,
+    profile: &'a Profile,
+}
+
+impl Conditions<'_> {
+    fn holds(&self, name: &str) -> bool {
+        let condition = &self.template["Conditions"][name];
+        assert!(!condition.is_null(), "no condition {name}");
+        self.truth(condition)
+    }
+
+    fn truth(&self, condition: &Value) -> bool {
+        let (operator, argument) = only(condition).expect("a condition");
+        let list = || argument.as_array().expect("a list").iter();
+        match operator {
+            "Condition" => self.holds(text(argument)),
+            "Fn::Not" => !self.truth(&argument[0]),
+            "Fn::And" => list().all(|part| self.truth(part)),
+            "Fn::Or" => list().any(|part| self.truth(part)),
+            "Fn::Equals" => self.value(&argument[0]) == self.value(&argument[1]),
+            other => panic!("{other} in a condition"),
+        }
+    }
+
+    /// A parameter's value, as text: that is how conditions compare.
+    fn value(&self, of: &Value) -> String {
+        let plain = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let Some(("Ref", name)) = only(of) else {
+            return plain(of);
+        };
+        match self.profile.get(text(name)) {
+            Some(chosen) => (*chosen).to_owned(),
+            None => plain(&self.template["Parameters"][text(name)]["Default"]),
+        }
+    }
+
+    /// The same with every `Fn::If` decided; nothing for `AWS::NoValue`.
+    fn resolve(&self, value: &Value) -> Option<Value> {
+        match value {
+            Value::Object(map) => {
+                if let Some(("Fn::If", argument)) = only(value) {
+                    let way = if self.holds(text(&argument[0])) { 1 } else { 2 };
+                    return self.resolve(&argument[way]);
+                }
+                if *value == json!({ "Ref": "AWS::NoValue" }) {
+                    return None;
+                }
+                let pairs = map.iter();
+                let pairs =
+                    pairs.filter_map(|(name, value)| Some((name.clone(), self.resolve(value)?)));
+                Some(Value::Object(pairs.collect()))
+            }
+            Value::Array(items) => Some(items.iter().filter_map(|it| self.resolve(it)).collect()),
+            other => Some(other.clone()),
+        }
+    }
+}
+
+/// The one entry of a map that has one.
+pub(super) fn only(value: &Value) -> Option<(&str, &Value)> {
+    let map = value.as_object().filter(|map| map.len() == 1)?;
+    map.iter()
+        .next()
+        .map(|(name, value)| (name.as_str(), value))
+}
+
+/// A text, or "".
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// The elements of a list; none of anything else.
+pub(super) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// `{"Ref": id}`.
+pub(super) fn reference(id: &str) -> Value {
+    json!({ "Ref": id })
+}
+
+/// Whom a `Ref` or a `Fn::GetAtt` is about, or "".
+pub(super) fn target(value: &Value) -> &str {
+    match only(value) {
+        Some(("Ref", name)) => text(name),
+        Some(("Fn::GetAtt", path)) => text(&path[0]),
+        _ => "",
+    }
+}
+
+#[test]
+fn every_two_values_of_two_parameters_meet_in_a_profile() {
+    let profiles = profiles();
+    for one in &profiles {
+        for two in &profiles {
+            for (first, value) in one {
+                for (second, other) in two {
+                    let together =
+                        |profile: &Profile| profile[first] == *value && profile[second] == *other;
+                    assert!(
+                        first == second || profiles.iter().any(together),
+                        "{first}={value} never meets {second}={other}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! Alarms, dashboard and saved queries: every promise is watched, and every metric and log field
+//! that is named is written.
+
+use std::collections::BTreeSet;
+
+use pennon_core::telemetry::Metric;
+use pennon_tests::event::Event;
+use pennon_tests::stack::{Stack as Servers, set_percentage};
+use pennon_tests::wire::Mode;
+use serde_json::{Value, json};
+
+use super::rollout::metrics;
+use super::stack::{Stack, list, reference, target, text};
+use super::{Mistake, Problems, planted};
+
+/// Fields of our log lines that a query may use. The last test sees them written.
+const LOG_FIELDS: [&str; 21] = [
+    "Function",
+    "Version",
+    "breaker_open",
+    "cache_hit",
+    "cache_miss",
+    "cache_unavailable",
+    "cold_start",
+    "domain",
+    "duration",
+    "error",
+    "error.type",
+    "flag_key",
+    "level",
+    "message",
+    "path",
+    "redis_connection_errors",
+    "redis_retries",
+    "request_id",
+    "stale",
+    "stale_answers",
+    "status",
+];
+/// Fields that CloudWatch finds in every line, and those that it finds in flow logs.
+const FOUND_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
+
+/// What somebody is told of: a metric, how it is compared, and under which caches.
+struct Promise(
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Value,
+    Cache,
+);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Cache {
+    Always,
+    Any,
+    Single,
+    Cluster,
+}
+
+/// Name, metric, statistic, comparison, threshold.
+fn promises() -> Vec<Promise> {
+    use Cache::{Always, Any, Cluster, Single};
+    let above = "GreaterThanThreshold";
+    let below = "LessThanThreshold";
+    vec![
+        Promise(
+            "replication lag > 0.5 s",
+            "ReplicationLag",
+            "Maximum",
+            above,
+            json!(0.5),
+            Cluster,
+        ),
+        Promise(
+            "hit rate < 80 %",
+            "cache_hits",
+            "Sum",
+            below,
+            json!(80),
+            Always,
+        ),
+        Promise(
+            "miss rate > 20 %",
+            "cache_misses",
+            "Sum",
+            above,
+            json!(20),
+            Always,
+        ),
+        Promise(
+            "Redis thread > 75 % (single)",
+            "EngineCPUUtilization",
+            "Average",
+            above,
+            json!(75),
+            Single,
+        ),
+        Promise(
+            "Redis thread > 75 % (cluster)",
+            "EngineCPUUtilization",
+            "Average",
+            above,
+            json!(75),
+            Cluster,
+        ),
+        Promise(
+            "CPU > 45 % of two (single)",
+            "CPUUtilization",
+            "Average",
+            above,
+            json!(45),
+            Single,
+        ),
+        Promise(
+            "CPU > 45 % of two (cluster)",
+            "CPUUtilization",
+            "Average",
+            above,
+            json!(45),
+            Cluster,
+        ),
+        Promise(
+            "connection errors > 5 a minute",
+            "redis_connection_errors",
+            "Sum",
+            above,
+            json!(5),
+            Any,
+        ),
+        Promise(
+            "connections > 8",
+            "active_connections",
+            "Maximum",
+            above,
+            json!(8),
+            Any,
+        ),
+        Promise(
+            "p95 > 200 ms",
+            "response_latency",
+            "p95",
+            above,
+            json!(200),
+            Always,
+        ),
+        Promise(
+            "stale answers",
+            "stale_answers",
+            "Sum",
+            above,
+            json!(0),
+            Always,
+        ),
+    ]
+}
+
+pub(super) fn check(stack: &Stack, problems: &mut Problems) {
+    let canaries: BTreeSet<String> = stack
+        .functions()
+        .iter()
+        .flat_map(|it| list(&it.properties["DeploymentPreference"]["Alarms"]).to_vec())
+        .map(|it| target(&it).to_owned())
+        .collect();
+    for (id, alarm) in stack.of_type("AWS::CloudWatch::Alarm") {
+        check_alarm(stack, id, alarm, problems);
+        let to_back = canaries.contains(id) || id == "CacheChargesAlarm";
+        let ends = !list(&alarm["OKActions"]).is_empty();
+        problems.unless(to_back || ends, id, "nobody hears when it is over");
+    }
+    check_promises(stack, &canaries, problems);
+    check_dashboard(stack, problems);
+    check_queries(stack, problems);
+}
+
+fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) {
+    let told = alarm["AlarmActions"] == json!([reference("AlarmTopic")]);
+    problems.unless(told, id, "nobody hears of it");
+    problems.unless(
+        alarm["TreatMissingData"].is_string(),
+        id,
+        "undecided without data",
+    );
+    problems.unless(
+        alarm["AlarmDescription"].is_string(),
+        id,
+        "does not say what it means",
+    );
+    for metric in metrics(alarm) {
+        check_metric(stack, id, &metric, problems);
+    }
+    // Metric math: every id in an expression is there, and one result is returned.
+    let queries = list(&alarm["Metrics"]);
+    let ids: BTreeSet<&str> = queries.iter().map(|it| text(&it["Id"])).collect();
+    for query in queries {
+        for word in words(text(&query["Expression"])) {
+            let is_function = word.chars().all(|letter| letter.is_ascii_uppercase());
+            let known = ids.contains(word) || is_function;
+            problems.unless(known, id, format!("{word} in its expression is nothing"));
+        }
+    }
+    let returned = queries
+        .iter()
+        .filter(|it| it["ReturnData"] != false)
+        .count();
+    problems.unless(queries.is_empty() || returned == 1, id, "not one result");
+}
+
+/// A metric of ours exists, and under the dimensions that it is written with.
+fn check_metric(stack: &Stack, id: &str, metric: &Value, problems: &mut Problems) {
+    if metric["Namespace"] != Metric::NAMESPACE {
+        return;
+    }
+    let name = text(&metric["MetricName"]);
+    let exists = Metric::ALL.iter().any(|metric| metric.name() == name);
+    problems.unless(exists, id, format!("no code writes the metric {name}"));
+    let dimensions: Vec<&str> = list(&metric["Dimensions"])
+        .iter()
+        .map(|it| text(&it["Name"]))
+        .collect();
+    let written = ["Function", "Version"].starts_with(&dimensions) && !dimensions.is_empty();
+    problems.unless(
+        written,
+        id,
+        format!("{name} is not written under {dimensions:?}"),
+    );
+    let function = target(&metric["Dimensions"][0]["Value"]);
+    let known = stack.get(function)["Type"] == "AWS::Serverless::Function";
+    problems.unless(known, id, format!("{function} is no function"));
+}
+
+fn words(expression: &str) -> Vec<&str> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    expression
+        .split(|letter| !is_part(letter))
+        .filter(|word| word.starts_with(|letter: char| letter.is_ascii_alphabetic()))
+        .collect()
+}
+
+fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Problems) {
+    let mode = stack.profile["CacheMode"];
+    for Promise(what, metric, statistic, operator, threshold, cache) in promises() {
+        let (needed, part) = match cache {
+            Cache::Always => (true, ""),
+            Cache::Any => (mode != "none", ""),
+            Cache::Single => (!["none", "cluster"].contains(&mode), "${SingleCache}"),
+            Cache::Cluster => (!["none", "single"].contains(&mode), "${ClusterCache}"),
+        };
+        let met = stack.of_type("AWS::CloudWatch::Alarm").any(|(id, alarm)| {
+            let found = metrics(alarm);
+            let of_metric = found.iter().any(|it| it["MetricName"] == metric);
+            let of_part = found.iter().any(|it| it.to_string().contains(part));
+            let counted = alarm["Statistic"] == statistic
+                || list(&alarm["Metrics"])
+                    .iter()
+                    .any(|it| it["MetricStat"]["Stat"] == statistic);
+            let by_minute = !what.ends_with("a minute")
+                || list(&alarm["Metrics"])
+                    .iter()
+                    .all(|it| it["MetricStat"].is_null() || it["MetricStat"]["Period"] == 60);
+            !canaries.contains(id)
+                && of_metric
+                && of_part
+                && counted
+                && by_minute
+                && alarm["ComparisonOperator"] == operator
+                && alarm["Threshold"] == threshold
+        });
+        problems.unless(met || !needed, "alarms", format!("none for {what}"));
+    }
+    // Nothing else watches what repairs a lost invalidation: it rings when nothing runs at all.
+    let rings = stack.get("ReconcileAlarm")["Properties"]["TreatMissingData"] == "breaching";
+    problems.unless(rings, "ReconcileAlarm", "silent when nothing runs");
+}
+
+fn check_dashboard(stack: &Stack, problems: &mut Problems) {
+    let Some((id, properties)) = stack.of_type("AWS::CloudWatch::Dashboard").next() else {
+        problems.add("Dashboard", "not there");
+        return;
+    };
+    let body = &properties["DashboardBody"]["Fn::Sub"];
+    let mut json_text = text(&body[0]).to_owned();
+    for (name, value) in body[1].as_object().into_iter().flatten() {
+        let value = value
+            .as_str()
+            .map_or_else(|| target(value).to_owned(), str::to_owned);
+        json_text = json_text.replace(&format!("${{{name}}}"), &value);
+    }
+    let json_text = json_text.replace("${HttpApi}", "HttpApi");
+    let parsed: Value = match serde_json::from_str(&json_text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            problems.add(id, format!("its body is not JSON: {error}"));
+            return;
+        }
+    };
+    problems.unless(
+        !json_text.contains("${"),
+        id,
+        "a placeholder that stands for nothing",
+    );
+    let mut shown = BTreeSet::new();
+    for widget in list(&parsed["widgets"]) {
+        let right = widget["x"].as_u64().unwrap_or(99) + widget["width"].as_u64().unwrap_or(99);
+        problems.unless(right <= 24, id, "a widget beyond the edge");
+        let properties = &widget["properties"];
+        let title = text(&properties["title"]);
+        problems.unless(
+            !properties["region"].is_null(),
+            id,
+            format!("{title}: no region"),
+        );
+        for metric in list(&properties["metrics"]) {
+            if metric[0] == Metric::NAMESPACE {
+                let stat = metric[metric.as_array().map_or(0, Vec::len) - 1]["stat"].clone();
+                let stat = if stat.is_null() {
+                    properties["stat"].clone()
+                } else {
+                    stat
+                };
+                shown.insert((text(&metric[1]).to_owned(), text(&stat).to_owned()));
+                let named = json!({ "Namespace": "Pennon", "MetricName": metric[1],
+                    "Dimensions": [{ "Name": metric[2], "Value": reference(text(&metric[3])) }] });
+                check_metric(stack, id, &named, problems);
+            } else if let Some(expression) = metric[0]["expression"].as_str() {
+                let name = expression.split("MetricName=\"").nth(1).unwrap_or_default();
+                let name = name.split('"').next().unwrap_or_default();
+                let exists = Metric::ALL.iter().any(|metric| metric.name() == name);
+                problems.unless(exists, id, format!("no code writes the metric {name}"));
+                let by_version = expression.starts_with("SEARCH('{Pennon,Function,Version} ");
+                problems.unless(by_version, id, format!("{name} is not told by version"));
+            }
+        }
+    }
+    for (metric, stat) in [
+        ("cache_hit_rate", "Average"),
+        ("response_latency", "p95"),
+        ("active_connections", "Maximum"),
+        ("redis_connection_errors", "Sum"),
+    ] {
+        let there = shown.contains(&(metric.to_owned(), stat.to_owned()));
+        problems.unless(there, id, format!("does not show {metric}, {stat}"));
+    }
+}
+
+/// Names that a query makes itself, functions and words of the language.
+fn is_language(query: &str, word: &str) -> bool {
+    let words = [
+        "fields",
+        "filter",
+        "stats",
+        "sort",
+        "limit",
+        "by",
+        "as",
+        "and",
+        "or",
+        "desc",
+        "asc",
+        "ispresent",
+        "avg",
+        "pct",
+        "max",
+        "min",
+        "sum",
+        "count",
+        "bin",
+    ];
+    words.contains(&word) || query.contains(&format!(" as {word}"))
+}
+
+/// The fields that a query uses.
+fn fields(query: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut quoted = false;
+    let mut rest = String::new();
+    // Texts are no fields, and `error.type` in backticks is one.
+    for part in query.split('"') {
+        if !quoted {
+            rest.push_str(part);
+            rest.push(' ');
+        }
+        quoted = !quoted;
+    }
+    for (number, part) in rest.split('`').enumerate() {
+        if number % 2 == 1 {
+            found.insert(part.to_owned());
+            continue;
+        }
+        let is_part =
+            |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '@';
+        let words = part.split(|letter| !is_part(letter));
+        let words = words
+            .filter(|it| it.starts_with(|first: char| first.is_ascii_alphabetic() || first == '@'));
+        found.extend(
+            words
+                .filter(|word| !is_language(query, word))
+                .map(str::to_owned),
+        );
+    }
+    // What is left of `bin(5m)` begins with a digit.
+    found
+}
+
+fn check_queries(stack: &Stack, problems: &mut Problems) {
+    for (id, query) in stack.of_type("AWS::Logs::QueryDefinition") {
+        for group in list(&query["LogGroupNames"]) {
+            let exists = stack.get(target(group))["Type"] == "AWS::Logs::LogGroup";
+            problems.unless(exists, id, format!("{} is no log group", target(group)));
+        }
+        for field in fields(text(&query["QueryString"])) {
+            let field = field.as_str();
+            let known = LOG_FIELDS.contains(&field) || FOUND_FIELDS.contains(&field);
+            problems.unless(known, id, format!("no line has the field {field}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_field_that_a_saved_query_may_use_is_written_by_a_function() {
+    let servers = Servers::start().await;
+    let (get, list_flags) = (
+        servers.function("get-flag").await,
+        servers.function("list-flags").await,
+    );
+    let update = servers.function("update-flag").await;
+    get.call(&Event::get("checkout")).await;
+    list_flags.call(&Event::list()).await;
+    set_percentage(&update, "checkout", 60).await;
+    servers.redis.set(Mode::Refuse).await;
+    servers.database_wire.set(Mode::Refuse).await;
+    get.call(&Event::get("checkout")).await;
+    let nothing_known = servers.function("get-flag").await;
+    nothing_known.call(&Event::get("checkout")).await;
+    let mut written = BTreeSet::new();
+    for function in [&get, &list_flags, &update, &nothing_known] {
+        for line in function.lines() {
+            written.extend(line.as_object().expect("an object").keys().cloned());
+        }
+    }
+    for field in LOG_FIELDS {
+        assert!(
+            written.contains(field),
+            "{field} is in no line: {written:?}"
+        );
+    }
+}
+
+planted! {
+    a_metric_that_no_code_writes:
+        [Mistake("StaleAnswersAlarm", "MetricName: stale_answers", "MetricName: stale_reads")]
+        => "StaleAnswersAlarm: no code writes the metric stale_reads";
+    a_metric_under_a_dimension_that_it_does_not_have:
+        [Mistake("StaleAnswersAlarm", "{Name: Function, Value", "{Name: FunctionName, Value")]
+        => "StaleAnswersAlarm: stale_answers is not written under [\"FunctionName\"]";
+    an_expression_about_nothing:
+        [Mistake("StaleAnswersAlarm", "FILL(list, 0)", "FILL(lists, 0)")]
+        => "StaleAnswersAlarm: lists in its expression is nothing";
+    an_alarm_with_two_results:
+        [Mistake("StaleAnswersAlarm", "          ReturnData: false\n", "")]
+        => "StaleAnswersAlarm: not one result";
+    an_alarm_that_nobody_hears:
+        [Mistake("ApiErrorsAlarm", "      AlarmActions: [!Ref AlarmTopic]\n", "")]
+        => "ApiErrorsAlarm: nobody hears of it";
+    an_alarm_whose_end_nobody_hears:
+        [Mistake("DatabaseStorageAlarm", "      OKActions: [!Ref AlarmTopic]\n", "")]
+        => "DatabaseStorageAlarm: nobody hears when it is over";
+    an_alarm_that_is_undecided_without_data:
+        [Mistake("ApiErrorsAlarm", "      TreatMissingData: notBreaching\n", "")]
+        => "ApiErrorsAlarm: undecided without data";
+    a_reconciliation_that_stops_unheard:
+        [Mistake("ReconcileAlarm", "TreatMissingData: breaching", "TreatMissingData: notBreaching")]
+        => "ReconcileAlarm: silent when nothing runs";
+    a_lag_in_milliseconds:
+        [Mistake("ClusterCacheLagAlarm", "Threshold: 0.5", "Threshold: 500")]
+        => "alarms: none for replication lag > 0.5 s";
+    a_hit_rate_that_may_be_lower:
+        [Mistake("HitRateAlarm", "Threshold: 80", "Threshold: 60")]
+        => "alarms: none for hit rate < 80 %";
+    a_miss_rate_that_may_be_higher:
+        [Mistake("MissRateAlarm", "Threshold: 20", "Threshold: 40")]
+        => "alarms: none for miss rate > 20 %";
+    a_busier_cluster:
+        [Mistake("ClusterCacheEngineCpuAlarm", "Threshold: 75", "Threshold: 95")]
+        => "alarms: none for Redis thread > 75 % (cluster)";
+    a_busier_single_node:
+        [Mistake("SingleCacheEngineCpuAlarm", "Threshold: 75", "Threshold: 95")]
+        => "alarms: none for Redis thread > 75 % (single)";
+    connection_errors_by_the_hour:
+        [Mistake("ConnectionErrorsAlarm", "Period: 60", "Period: 3600")]
+        => "alarms: none for connection errors > 5 a minute";
+    more_connections_than_eight:
+        [Mistake("ActiveConnectionsAlarm", "Threshold: 8", "Threshold: 10")]
+        => "alarms: none for connections > 8";
+    a_slower_service:
+        [Mistake("LatencyAlarm", "Threshold: 200", "Threshold: 2000")]
+        => "alarms: none for p95 > 200 ms";
+    a_dashboard_that_is_not_json:
+        [Mistake("Dashboard", "\"type\": \"metric\", \"properties\"", "\"type\": \"metric\" \"properties\"")]
+        => "Dashboard: its body is not JSON: expected `,` or `}` at line 2 column 60";
+    a_dashboard_of_a_metric_that_no_code_writes:
+        [Mistake("Dashboard", "[\"Pennon\", \"fills_refused\", \"Function\", \"${Get}\"", "[\"Pennon\", \"fills_late\", \"Function\", \"${Get}\"")]
+        => "Dashboard: no code writes the metric fills_late";
+    a_search_for_a_metric_that_no_code_writes:
+        [Mistake("Dashboard", "MetricName=\\\"server_errors\\\"", "MetricName=\\\"errors\\\"")]
+        => "Dashboard: no code writes the metric errors";
+    a_dashboard_with_a_placeholder_for_nothing:
+        [Mistake("Dashboard", "\"label\": \"errors, get-flag\"", "\"label\": \"errors, ${Getter}\"")]
+        => "Dashboard: a placeholder that stands for nothing";
+    a_query_for_a_field_that_no_line_has:
+        [Mistake("HitRateQuery", "avg(cache_hit)", "avg(cache_hits_total)")]
+        => "HitRateQuery: no line has the field cache_hits_total";
+    a_query_of_a_log_group_that_is_not_there:
+        [Mistake("LatencyQuery", "!Ref UpdateFlagLogs", "!Ref UpdateLogs")]
+        => "LatencyQuery: UpdateLogs is no log group";
+}

@@ -1,0 +1,380 @@
+//! A valid token names the caller of a public route; every other one makes an anonymous caller.
+//!
+//! The flag `checkout` is on for 50 %: user-118 has bucket 99 and does not get it, user-18 has bucket 0
+//! and does, and so does everybody without an id. So `false` for user-118 says that she was known.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use pennon_tests::certificates::Certificates;
+use pennon_tests::event::Event;
+use pennon_tests::issuer::{AUDIENCE, Broken, Issuer, SigningKey, encode, now};
+use pennon_tests::lambda::Function;
+use pennon_tests::process::{Process, free_port};
+use pennon_tests::stack::Stack;
+use pennon_tests::{eventually, side_by_side};
+use serde_json::{Value, json};
+
+const USER: &str = "user-118";
+
+struct Known {
+    stack: Stack,
+    key: SigningKey,
+    issuer: Issuer,
+}
+
+impl Known {
+    async fn start(key: SigningKey) -> Self {
+        let issuer = Issuer::start(&[key.public("k1")]).await;
+        Self {
+            stack: Stack::start().await,
+            key,
+            issuer,
+        }
+    }
+
+    async fn list(&self) -> Function {
+        let environment = self.issuer.environment();
+        self.stack.function_with("list-flags", &environment).await
+    }
+
+    fn header(&self) -> Value {
+        json!({ "alg": self.key.algorithm(), "kid": "k1", "typ": "JWT" })
+    }
+
+    /// A good token, but for what a test changes.
+    fn token(&self, change: impl FnOnce(&mut Value, &mut Value)) -> String {
+        let (mut header, mut claims) = (self.header(), self.issuer.claims(USER));
+        change(&mut header, &mut claims);
+        self.key.sign(&header, &claims)
+    }
+
+    fn good(&self) -> String {
+        self.token(|_, _| {})
+    }
+}
+
+/// Whether the caller was known by her token. Always 200: a bad token is no reason to refuse.
+async fn is_known(list: &Function, token: &str) -> bool {
+    let event = Event::list().header("authorization", &format!("Bearer {token}"));
+    let answer = list.call(&event).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["checkout"] == false
+}
+
+#[tokio::test]
+async fn a_token_signed_with_rsa_or_p256_names_the_caller() {
+    for key in [SigningKey::rsa(), SigningKey::p256()] {
+        let known = Known::start(key).await;
+        let list = known.list().await;
+        assert!(is_known(&list, &known.good()).await, "{}", list.log());
+        assert!(!is_known(&list, "").await);
+        let anonymous = list.call(&Event::list()).await;
+        assert_eq!(anonymous.json()["checkout"], true);
+        let event = Event::list().header("authorization", &format!("bearer {}", known.good()));
+        assert_eq!(list.call(&event).await.json()["checkout"], false);
+        // One fetch for all of them, none before the first token.
+        assert_eq!(known.issuer.fetches(), 1);
+    }
+}
+
+#[tokio::test]
+async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let list = known.list().await;
+    assert!(is_known(&list, &known.good()).await, "{}", list.log());
+    let wrong: Vec<(&str, String)> = vec![
+        (
+            "expired",
+            known.token(|_, it| it["exp"] = json!(now() - 60)),
+        ),
+        (
+            "no expiry",
+            known.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("exp")))),
+        ),
+        (
+            "an expiry that is no number",
+            known.token(|_, it| it["exp"] = json!("9999999999")),
+        ),
+        (
+            "not yet",
+            known.token(|_, it| it["nbf"] = json!(now() + 60)),
+        ),
+        (
+            "from the future",
+            known.token(|_, it| it["iat"] = json!(now() + 60)),
+        ),
+        (
+            "a time that is no number",
+            known.token(|_, it| it["nbf"] = json!("0")),
+        ),
+        (
+            "another issuer",
+            known.token(|_, it| it["iss"] = json!("https://issuer.example")),
+        ),
+        (
+            "another audience",
+            known.token(|_, it| it["aud"] = json!("client-2")),
+        ),
+        (
+            "an audience beside a client id",
+            known.token(|_, it| {
+                it["aud"] = json!(["client-2"]);
+                it["client_id"] = json!(AUDIENCE);
+            }),
+        ),
+        (
+            "no audience",
+            known.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("aud")))),
+        ),
+        ("nobody", known.token(|_, it| it["sub"] = json!(""))),
+        (
+            "a number for a name",
+            known.token(|_, it| it["sub"] = json!(118)),
+        ),
+        (
+            "an extension",
+            known.token(|it, _| it["crit"] = json!(["exp"])),
+        ),
+        (
+            "a key that is not there",
+            known.token(|it, _| it["kid"] = json!("k2")),
+        ),
+        (
+            "no key id",
+            known.token(|it, _| drop(it.as_object_mut().map(|it| it.remove("kid")))),
+        ),
+        (
+            "another key's signature",
+            SigningKey::rsa().sign(&known.header(), &known.issuer.claims(USER)),
+        ),
+        ("other words", "not.a.token".to_owned()),
+        ("too few parts", "a.b".to_owned()),
+    ];
+    for (what, token) in wrong {
+        assert!(!is_known(&list, &token).await, "{what}: {token}");
+    }
+    assert!(list.has_logged("token refused, the caller is anonymous"));
+    // A token that is wrong whatever its key is costs no fetch; the one with an unknown key comes
+    // too soon after the first.
+    assert_eq!(known.issuer.fetches(), 1);
+}
+
+#[tokio::test]
+async fn a_token_cannot_choose_how_it_is_checked() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let list = known.list().await;
+    let claims = encode(known.issuer.claims(USER).to_string().as_bytes());
+    // Without a signature, in every spelling.
+    for name in ["none", "None", "NONE", ""] {
+        let header = encode(json!({ "alg": name, "kid": "k1" }).to_string().as_bytes());
+        for token in [format!("{header}.{claims}."), format!("{header}.{claims}")] {
+            assert!(!is_known(&list, &token).await, "{name:?}");
+        }
+    }
+    // With the public key, which everybody has, as the secret of an HMAC.
+    let public = known.key.public("k1").to_string();
+    let header = encode(
+        json!({ "alg": "HS256", "kid": "k1" })
+            .to_string()
+            .as_bytes(),
+    );
+    let text = format!("{header}.{claims}");
+    let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, public.as_bytes());
+    let signature = encode(ring::hmac::sign(&secret, text.as_bytes()).as_ref());
+    assert!(!is_known(&list, &format!("{text}.{signature}")).await);
+    // With a good signature under the name of the other algorithm, and with claims changed after it.
+    assert!(!is_known(&list, &known.token(|it, _| it["alg"] = json!("ES256"))).await);
+    assert!(!is_known(&list, &known.token(|it, _| it["alg"] = json!("RS384"))).await);
+    let good = known.token(|_, it| it["sub"] = json!("user-18"));
+    let mut parts: Vec<&str> = good.split('.').collect();
+    parts[1] = &claims;
+    assert!(!is_known(&list, &parts.join(".")).await);
+    // With a key that the token brings along.
+    let own = SigningKey::rsa();
+    let mut header = known.header();
+    header["jwk"] = own.public("k1");
+    header["jku"] = json!("http://127.0.0.1:1/keys");
+    assert!(!is_known(&list, &own.sign(&header, &known.issuer.claims(USER))).await);
+    assert!(is_known(&list, &known.good()).await, "{}", list.log());
+}
+
+#[tokio::test]
+async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_client_id() {
+    let known = Known::start(SigningKey::p256()).await;
+    let list = known.list().await;
+    for token in [
+        known.token(|_, it| it["exp"] = json!(now() - 15)),
+        known.token(|_, it| it["nbf"] = json!(now() + 15)),
+        known.token(|_, it| it["aud"] = json!(["other", AUDIENCE])),
+        known.token(|_, it| {
+            drop(it.as_object_mut().map(|it| it.remove("aud")));
+            it["client_id"] = json!(AUDIENCE);
+        }),
+    ] {
+        assert!(is_known(&list, &token).await, "{}", list.log());
+    }
+}
+
+#[tokio::test]
+async fn what_the_function_itself_finds_never_makes_an_admin() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let environment = known.issuer.environment();
+    let update = known.stack.function_with("update-flag", &environment).await;
+    let token = known.token(|_, it| it["cognito:groups"] = json!(["admin"]));
+    let event = Event::update("checkout", &json!({ "enabled": false }))
+        .anonymous()
+        .header("authorization", &format!("Bearer {token}"));
+    assert_eq!(update.call(&event).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_new_key_is_fetched_when_a_token_names_it_and_an_invented_one_only_now_and_then() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let list = known.list().await;
+    assert!(is_known(&list, &known.good()).await);
+    let new = SigningKey::p256();
+    known
+        .issuer
+        .set_keys(&[known.key.public("k1"), new.public("k2")]);
+    let header = json!({ "alg": "ES256", "kid": "k2" });
+    let rotated = new.sign(&header, &known.issuer.claims(USER));
+    let begun = Instant::now();
+    eventually("the new key is believed", async || {
+        let invented = known.token(|it, _| it["kid"] = json!("invented"));
+        assert!(!is_known(&list, &invented).await);
+        is_known(&list, &rotated).await
+    })
+    .await;
+    // Ten seconds lie between two fetches.
+    let most = 2 + usize::try_from(begun.elapsed().as_secs() / 10).expect("small");
+    assert!(known.issuer.fetches() <= most, "{}", known.issuer.fetches());
+    assert!(is_known(&list, &known.good()).await);
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_out_of_order_costs_one_bounded_wait_and_no_request() {
+    let known = Known::start(SigningKey::rsa()).await;
+    for broken in [
+        Broken::Failing,
+        Broken::Silent,
+        Broken::SomebodyElse,
+        Broken::PlainHttp,
+        Broken::Nonsense,
+        Broken::Endless,
+    ] {
+        known.issuer.set_broken(Some(broken));
+        let list = known.list().await;
+        let begun = Instant::now();
+        assert!(!is_known(&list, &known.good()).await, "{broken:?}");
+        // 1.5 seconds is the limit; the rest is for a slow machine.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{broken:?}");
+        let before = known.issuer.fetches();
+        assert!(!is_known(&list, &known.good()).await, "{broken:?}");
+        assert_eq!(
+            known.issuer.fetches(),
+            before,
+            "{broken:?} was asked again at once"
+        );
+        assert!(
+            list.has_logged("the issuer's keys cannot be had"),
+            "{broken:?}"
+        );
+    }
+    known.issuer.set_broken(None);
+    let environment = [
+        ("JWT_ISSUER", "http://127.0.0.1:1"),
+        ("JWT_AUDIENCE", AUDIENCE),
+    ];
+    let list = known.stack.function_with("list-flags", &environment).await;
+    let token = known.token(|_, it| it["iss"] = json!("http://127.0.0.1:1"));
+    assert!(!is_known(&list, &token).await, "nobody listens");
+}
+
+#[tokio::test]
+async fn keys_that_are_known_stay_known_while_the_issuer_is_down() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let list = known.list().await;
+    assert!(is_known(&list, &known.good()).await);
+    known.issuer.set_broken(Some(Broken::Failing));
+    assert!(is_known(&list, &known.good()).await);
+}
+
+#[tokio::test]
+async fn requests_that_come_together_share_one_fetch() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let issuer = known.issuer.environment();
+    let mut environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY", "8")];
+    environment.extend(issuer);
+    let list = known.stack.function_with("list-flags", &environment).await;
+    let token = known.good();
+    let outcomes = side_by_side((0..8).map(|_| is_known(&list, &token))).await;
+    assert_eq!(outcomes, [true; 8]);
+    assert_eq!(known.issuer.fetches(), 1);
+}
+
+#[tokio::test]
+async fn without_an_issuer_or_an_audience_tokens_are_not_looked_at() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let name = known.issuer.name().to_owned();
+    for environment in [
+        vec![],
+        vec![("JWT_ISSUER", name.as_str())],
+        vec![
+            ("JWT_ISSUER", "http://issuer.example"),
+            ("JWT_AUDIENCE", AUDIENCE),
+        ],
+    ] {
+        let list = known.stack.function_with("list-flags", &environment).await;
+        assert!(!is_known(&list, &known.good()).await, "{environment:?}");
+    }
+    assert_eq!(known.issuer.fetches(), 0);
+}
+
+/// `openssl s_server -WWW` serves the files of its folder.
+#[tokio::test]
+async fn an_issuer_is_believed_only_with_a_certificate_for_its_name_from_a_trusted_authority() {
+    let (ours, others) = (Certificates::create(), Certificates::create());
+    let port = free_port();
+    let name = format!("https://127.0.0.1:{port}");
+    let key = SigningKey::rsa();
+    let folder = ours.folder();
+    let well_known = folder.join(".well-known");
+    std::fs::create_dir_all(&well_known).expect("a folder");
+    let about = json!({ "issuer": name, "jwks_uri": format!("{name}/keys.json") });
+    let keys = json!({ "keys": [key.public("k1")] });
+    std::fs::write(well_known.join("openid-configuration"), about.to_string()).expect("writes");
+    std::fs::write(folder.join("keys.json"), keys.to_string()).expect("writes");
+    let mut command = Command::new("sh");
+    let server = "cd \"$0\" && exec openssl s_server -WWW -quiet -accept \"$1\" -cert server.pem -key server.key";
+    command
+        .args(["-c", server])
+        .arg(folder)
+        .arg(port.to_string());
+    let _server = Process::start(&command, &folder.join("log"), None);
+    eventually("the issuer listens", async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .is_ok()
+    })
+    .await;
+
+    let stack = Stack::start().await;
+    let claims = json!({ "iss": name, "aud": AUDIENCE, "sub": USER, "exp": now() + 3_600 });
+    let token = key.sign(&json!({ "alg": "RS256", "kid": "k1" }), &claims);
+    for (authorities, known) in [(Some(&ours), true), (Some(&others), false), (None, false)] {
+        let file = authorities.map(|it| it.file("ca.pem")).unwrap_or_default();
+        let environment = [
+            ("JWT_ISSUER", name.as_str()),
+            ("JWT_AUDIENCE", AUDIENCE),
+            ("JWT_CA_FILE", file.as_str()),
+        ];
+        let list = stack.function_with("list-flags", &environment).await;
+        assert_eq!(
+            is_known(&list, &token).await,
+            known,
+            "{file}: {}",
+            list.log()
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! Every route of Pennon in one process, on a database with a cache, or on a file.
+
+use serde_json::{Value, json};
+
+use crate::answer::Answer;
+use crate::local::{ADMIN_TOKEN, HttpClient, Local};
+use crate::process::new_folder;
+use crate::stack::Stack;
+
+/// A running Pennon with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and
+/// an admin who uses it.
+pub struct Api {
+    /// What it runs on, for a failing test to name.
+    pub on: &'static str,
+    local: Local,
+    /// Redis and PostgreSQL, where it runs on them.
+    pub stack: Option<Stack>,
+}
+
+/// A client that a task can take along.
+#[derive(Clone)]
+pub struct Admin(HttpClient);
+
+impl Api {
+    /// One on PostgreSQL and Redis, and one on a file: what holds for one must hold for the other.
+    pub async fn of_both_kinds() -> [Self; 2] {
+        [Self::on_postgres().await, Self::on_file().await]
+    }
+
+    /// On PostgreSQL and Redis.
+    pub async fn on_postgres() -> Self {
+        let stack = Stack::start().await;
+        Self {
+            on: "PostgreSQL",
+            local: instance(&stack).await,
+            stack: Some(stack),
+        }
+    }
+
+    /// On a file, as it was written before there was anything but flags in it.
+    pub async fn on_file() -> Self {
+        let folder = new_folder("api");
+        let flags = json!({"production": {
+            "checkout": {"enabled": true, "rolloutPercentage": 50},
+            "search": {"enabled": true, "rolloutPercentage": 100},
+            "export": {"enabled": false, "rolloutPercentage": 100},
+        }});
+        std::fs::write(folder.join("flags.json"), flags.to_string()).expect("a file");
+        Self {
+            on: "a file",
+            local: Local::start_in(folder, &[]).await,
+            stack: None,
+        }
+    }
+
+    /// The database's and cache's side.
+    pub fn stack(&self) -> &Stack {
+        self.stack.as_ref().expect("on PostgreSQL")
+    }
+
+    /// Another instance on the same database and cache.
+    pub async fn another_instance(&self) -> Self {
+        Self {
+            on: "PostgreSQL",
+            local: instance(self.stack()).await,
+            stack: None,
+        }
+    }
+
+    /// What it runs as.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// A client that a task can take along.
+    pub fn client(&self) -> Admin {
+        Admin(self.local.clone_client())
+    }
+
+    /// `GET` by nobody in particular.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.local.get(path).await
+    }
+
+    /// Any request by the admin.
+    pub async fn admin(&self, method: &str, path: &str, body: &Value) -> Answer {
+        self.client().send(method, path, &[], body).await
+    }
+
+    /// A request by the admin that names the state it wants to change.
+    pub async fn admin_if(&self, tag: &str, method: &str, path: &str, body: &Value) -> Answer {
+        let headers = [("if-match", tag)];
+        self.client().send(method, path, &headers, body).await
+    }
+
+    /// `GET` by the admin.
+    pub async fn read(&self, path: &str) -> Answer {
+        self.admin("GET", path, &Value::Null).await
+    }
+}
+
+impl Admin {
+    /// Any request by the admin. No body for `null`.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Answer {
+        let authorization = format!("Bearer {ADMIN_TOKEN}");
+        let mut all = vec![("authorization", authorization.as_str())];
+        all.extend_from_slice(headers);
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.0.send(method, path, &all, &body).await
+    }
+}
+
+async fn instance(stack: &Stack) -> Local {
+    let (redis, database) = (stack.redis_url(), stack.database_url());
+    Local::start(&[("REDIS_URL", &redis), ("DATABASE_URL", &database)]).await
+}

@@ -1,0 +1,168 @@
+//! The published OpenFeature clients as programs: tests/clients has them, `scripts/tools` installs what
+//! they need.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+
+use crate::PATIENCE;
+use crate::process::find_program;
+
+/// A client that asks for one flag at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// npm `@openfeature/ofrep-provider`.
+    Node,
+    /// `openfeature-provider-ofrep`, of the Python Package Index.
+    Python,
+    /// crates.io `open-feature-ofrep`.
+    Rust,
+}
+
+/// A question to a client.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// `boolean`, `string`, `integer`, `float` or `object`.
+    pub kind: &'static str,
+    /// The flag.
+    pub key: &'static str,
+    /// What the application takes when there is no value.
+    pub fallback: Value,
+    /// The context; the targeting key is one of its fields.
+    pub context: Value,
+}
+
+impl Client {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Node, Self::Python, Self::Rust];
+
+    /// Runs the client as a program of its own and gives what it gets for each question.
+    pub async fn ask(self, base: &str, api_key: &str, questions: &[Question]) -> Vec<Value> {
+        let evaluations: Vec<Value> = questions
+            .iter()
+            .map(|question| {
+                json!({
+                    "type": question.kind,
+                    "key": question.key,
+                    "fallback": question.fallback,
+                    "context": question.context,
+                })
+            })
+            .collect();
+        let job = json!({
+            "base": base,
+            "headers": { "Authorization": format!("Bearer {api_key}") },
+            "evaluations": evaluations,
+        });
+        let mut command = tokio::process::Command::from(self.command());
+        command.arg(job.to_string()).kill_on_drop(true);
+        let output = tokio::time::timeout(3 * PATIENCE, command.output())
+            .await
+            .unwrap_or_else(|_| panic!("{self:?} does not end"))
+            .expect("it runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let Some(line) = text.lines().rfind(|line| line.starts_with('[')) else {
+            panic!("{self:?} said {text:?}; {errors}");
+        };
+        let answers: Vec<Value> = serde_json::from_str(line).expect("JSON");
+        assert_eq!(answers.len(), questions.len(), "{self:?}: {errors}");
+        answers
+    }
+
+    fn command(self) -> Command {
+        match self {
+            Self::Node => node("server.cjs"),
+            Self::Python => {
+                let mut command = Command::new(tools().join("openfeature-python/bin/python"));
+                command.arg(programs().join("python/client.py"));
+                command
+            }
+            Self::Rust => Command::new(rust()),
+        }
+    }
+}
+
+/// The client for browsers (npm `@openfeature/ofrep-web-provider`): it holds all flags for one context
+/// and polls.
+pub struct WebClient {
+    _process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl WebClient {
+    /// Starts the program with this job; tests/clients/node/web.cjs says what one is.
+    pub fn start(job: &Value) -> Self {
+        let mut command = tokio::process::Command::from(node("web.cjs"));
+        let mut process = command
+            .arg(job.to_string())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node starts");
+        let stdout = process.stdout.take().expect("piped");
+        Self {
+            _process: process,
+            lines: BufReader::new(stdout).lines(),
+        }
+    }
+
+    /// What it says next.
+    pub async fn says(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line())
+            .await
+            .expect("the web client says something in time")
+            .expect("it can be read")
+            .expect("the web client says something before it ends");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Where `scripts/tools` installs.
+pub fn tools() -> PathBuf {
+    root().join(".tools")
+}
+
+fn programs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+fn node(program: &str) -> Command {
+    let bin = tools().join("bin");
+    let folders = [bin.to_str().expect("text")];
+    let advice = "`scripts/tools` installs it";
+    let mut command = Command::new(find_program("node", &folders, advice));
+    command
+        .arg(programs().join("node").join(program))
+        .env("NODE_PATH", tools().join("openfeature-node/node_modules"));
+    command
+}
+
+/// Builds the Rust client, which is a workspace of its own: its HTTP client and TLS library would
+/// otherwise be in everybody's dependency tree. It takes half a minute once, and then nothing.
+fn rust() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        // target/<profile>/deps/it-<hash>
+        let own = std::env::current_exe().expect("a path");
+        let target = own.ancestors().nth(3).expect("a target folder");
+        let target = target.join("openfeature-client");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--quiet", "--locked", "--target-dir"])
+            .arg(&target)
+            .current_dir(programs().join("rust"))
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the Rust client does not build");
+        target.join("debug/openfeature-client")
+    })
+}

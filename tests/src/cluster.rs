@@ -1,0 +1,364 @@
+//! A real Redis Cluster of local processes, and what an operator or an outage does to it.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::certificates::Certificates;
+use crate::event::Event;
+use crate::lambda::Function;
+use crate::postgres::Database;
+use crate::redis::{Redis, Resp};
+use crate::wire::{Plug, Wire};
+
+/// Of a cluster or a single server that wants one.
+pub const PASSWORD: &str = "s3cret";
+
+/// What a cluster looks like.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// How many primaries share the slots.
+    pub shards: usize,
+    /// How many replicas each of them has.
+    pub replicas: usize,
+    /// After how long without a word a node is taken for dead.
+    pub node_timeout: Duration,
+    /// Encrypted and with a password.
+    pub secured: bool,
+    /// Clients are told of wires, not of the nodes themselves.
+    pub wired: bool,
+}
+
+impl Shape {
+    /// Three primaries, each with a replica, as on the ports 7000 to 7005 of a developer.
+    pub const SIX_NODES: Self = Self {
+        shards: 3,
+        replicas: 1,
+        node_timeout: Duration::from_millis(1_000),
+        secured: false,
+        wired: false,
+    };
+    /// One primary with two replicas: what production has. It cannot elect a primary by itself.
+    pub const ONE_SHARD: Self = Self {
+        shards: 1,
+        replicas: 2,
+        // Nothing here relies on the nodes' own judgement.
+        node_timeout: Duration::from_secs(15),
+        ..Self::SIX_NODES
+    };
+    /// Three primaries behind wires.
+    pub const WIRED: Self = Self {
+        replicas: 0,
+        node_timeout: Duration::from_secs(15),
+        wired: true,
+        ..Self::SIX_NODES
+    };
+}
+
+/// A cluster of one's own.
+pub struct Cluster {
+    /// The nodes: first the primaries, then the first replica of each, and so on.
+    pub nodes: Vec<Redis>,
+    ids: Vec<String>,
+    shape: Shape,
+    /// Where clients connect to each node.
+    doors: Vec<u16>,
+    plugs: Vec<Plug>,
+}
+
+impl Cluster {
+    /// Starts the nodes with a picture of their cluster on disk, as after a restart. They answer
+    /// once they have been in touch for two seconds, see [`Cluster::wait`].
+    pub fn start(shape: Shape) -> Self {
+        Self::start_from(shape, None)
+    }
+
+    /// The same with what a snapshot holds in every primary.
+    pub fn start_from(shape: Shape, snapshot: Option<&Path>) -> Self {
+        let count = shape.shards * (1 + shape.replicas);
+        let ids: Vec<String> = (0..count)
+            .map(|number| format!("{:040x}", number + 1))
+            .collect();
+        let ports: Vec<[u16; 3]> = (0..count).map(|_| distinct_ports()).collect();
+        let mut plugs = Vec::new();
+        let doors: Vec<u16> = ports
+            .iter()
+            .map(|[plain, _, tls]| {
+                let behind = if shape.secured { *tls } else { *plain };
+                if !shape.wired {
+                    return behind;
+                }
+                let plug = Plug::to(behind);
+                let door = plug.port();
+                plugs.push(plug);
+                door
+            })
+            .collect();
+        let nodes = (0..count)
+            .map(|own| {
+                let [plain, bus, tls] = ports[own];
+                let arguments = arguments(&shape, bus, tls, doors[own]);
+                let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                let mut node = Redis::prepare(plain, &words);
+                if shape.secured {
+                    node = node.with_password(PASSWORD);
+                }
+                let picture = picture(&shape, own, &ids, &ports, &doors);
+                std::fs::write(node.folder().join("nodes.conf"), picture).expect("writes");
+                if let (Some(snapshot), true) = (snapshot, own < shape.shards) {
+                    std::fs::copy(snapshot, node.snapshot()).expect("copies");
+                }
+                node.restart();
+                node
+            })
+            .collect();
+        Self {
+            nodes,
+            ids,
+            shape,
+            doors,
+            plugs,
+        }
+    }
+
+    /// Starts a cluster and waits until all of its nodes agree that it works.
+    pub async fn start_and_wait(shape: Shape) -> Self {
+        let cluster = Self::start(shape);
+        cluster.wait().await;
+        cluster
+    }
+
+    /// Waits until every node that runs says that the cluster works, and tells clients of all others.
+    /// A replica is told of once it is known to have received something from its primary.
+    pub async fn wait(&self) {
+        crate::eventually("the cluster works", async || {
+            self.nodes.iter().filter(|node| node.runs()).all(|node| {
+                says(node, &["CLUSTER", "INFO"], "cluster_state:ok") && self.lists_everyone(node)
+            })
+        })
+        .await;
+    }
+
+    fn lists_everyone(&self, node: &Redis) -> bool {
+        let running = self.nodes.iter().zip(&self.doors);
+        let mut running = running.filter(|(node, _)| node.runs());
+        match node.try_command(&["CLUSTER", "SLOTS"]) {
+            Some(slots) => {
+                let slots = format!("{slots:?}");
+                running.all(|(_, door)| slots.contains(&format!("Number({door})")))
+            }
+            None => false,
+        }
+    }
+
+    /// The wires that clients take, where the shape has some.
+    pub fn wires(&mut self) -> Vec<Wire> {
+        std::mem::take(&mut self.plugs)
+            .into_iter()
+            .map(Wire::on)
+            .collect()
+    }
+
+    /// The URL of one node, from which clients find the others.
+    pub fn url_of(&self, node: usize) -> String {
+        let door = self.doors[node];
+        if self.shape.secured {
+            format!("rediss-cluster://:{PASSWORD}@127.0.0.1:{door}")
+        } else {
+            format!("redis-cluster://127.0.0.1:{door}")
+        }
+    }
+
+    /// The configuration endpoint: a node that is not the one that serves production.
+    pub fn url(&self) -> String {
+        self.url_of(0)
+    }
+
+    /// Who serves production as most nodes see it, by its number.
+    pub fn primary(&self) -> usize {
+        self.try_primary().expect("a primary")
+    }
+
+    /// The same, if there is one at the moment that runs and knows it.
+    pub fn try_primary(&self) -> Option<usize> {
+        let mut votes = vec![0; self.nodes.len()];
+        for node in self.nodes.iter().filter(|node| node.runs()) {
+            let Some(Resp::Text(table)) = node.try_command(&["CLUSTER", "NODES"]) else {
+                continue;
+            };
+            if let Some(line) = table.lines().find(|line| serves_production(line)) {
+                let id = line.split(' ').next().unwrap_or_default();
+                if let Some(number) = self.ids.iter().position(|known| known == id) {
+                    votes[number] += 1;
+                }
+            }
+        }
+        let most = votes.iter().max().copied().filter(|most| *most > 0)?;
+        votes.iter().position(|votes| *votes == most)
+    }
+
+    /// The replicas of a node, by their numbers.
+    pub fn replicas_of(&self, primary: usize) -> Vec<usize> {
+        let Resp::Text(table) = self.nodes[primary].command(&["CLUSTER", "NODES"]) else {
+            panic!("CLUSTER NODES answers with text");
+        };
+        let follows = |line: &&str| line.split(' ').nth(3) == Some(&self.ids[primary]);
+        table
+            .lines()
+            .filter(follows)
+            .filter_map(|line| {
+                let id = line.split(' ').next()?;
+                self.ids.iter().position(|known| known == id)
+            })
+            .collect()
+    }
+
+    /// A replica asks its primary to change places, without losing anything.
+    pub fn fail_over_to(&self, replica: usize) {
+        let answer = self.nodes[replica].command(&["CLUSTER", "FAILOVER"]);
+        assert_eq!(answer, Resp::Text("OK".to_owned()));
+    }
+
+    /// A replica takes over without asking anyone: the control plane of a cluster of one shard.
+    pub fn take_over_by(&self, replica: usize) {
+        let answer = self.nodes[replica].command(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+        assert_eq!(answer, Resp::Text("OK".to_owned()));
+    }
+
+    /// What the others call a node.
+    pub fn id(&self, node: usize) -> &str {
+        &self.ids[node]
+    }
+
+    /// Where clients find a node.
+    pub fn address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.doors[node])
+    }
+
+    /// How often a command has run, at each node that runs.
+    pub fn calls(&self, command: &str) -> Vec<u64> {
+        self.nodes
+            .iter()
+            .map(|node| if node.runs() { node.calls(command) } else { 0 })
+            .collect()
+    }
+}
+
+/// A cluster, a database with the flag `checkout` (on, 50 %), and functions on both.
+pub struct Deployment {
+    /// The cache.
+    pub cluster: Cluster,
+    /// The database.
+    pub database: Database,
+}
+
+impl Deployment {
+    /// A deployment on a cluster of that shape.
+    pub async fn on_cluster(shape: Shape) -> Self {
+        let database = Database::create().await;
+        database.add_flag("checkout", true, 50).await;
+        Self {
+            cluster: Cluster::start_and_wait(shape).await,
+            database,
+        }
+    }
+
+    /// Starts a function that knows one node of the cluster, with more variables.
+    pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
+        let (redis, database) = (self.cluster.url(), self.database.url());
+        let own = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", &database)];
+        let own = own
+            .into_iter()
+            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+        let environment: Vec<_> = own.chain(more.iter().copied()).collect();
+        Function::start(name, &environment).await
+    }
+
+    /// Reads until the answer comes out of the cache.
+    pub async fn is_on_the_cache(&self, get: &Function) {
+        crate::eventually("on the cache", async || {
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.header("x-cache-hit") == Some("true")
+        })
+        .await;
+    }
+}
+
+/// Whether a line of `CLUSTER NODES` is of the primary that has production's slot.
+fn serves_production(line: &str) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    words.iter().skip(8).any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&16_114),
+            _ => false,
+        }
+    })
+}
+
+fn says(node: &Redis, command: &[&str], wanted: &str) -> bool {
+    matches!(node.try_command(command), Some(Resp::Text(text)) if text.contains(wanted))
+}
+
+fn distinct_ports() -> [u16; 3] {
+    // Bound at the same time, so that they differ.
+    let listeners: Vec<_> = (0..3)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr().expect("an address").port();
+    }
+    ports
+}
+
+fn arguments(shape: &Shape, bus: u16, tls: u16, door: u16) -> Vec<String> {
+    let timeout = shape.node_timeout.as_millis();
+    let mut text = format!(
+        "--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {timeout} \
+         --cluster-announce-ip 127.0.0.1 --repl-diskless-sync-delay 0 --repl-ping-replica-period 1 \
+         --cluster-replica-validity-factor 0"
+    );
+    if shape.secured {
+        let certificates = Certificates::shared();
+        write!(
+            text,
+            " --tls-port {tls} --tls-cluster yes --tls-auth-clients no --tls-replication yes \
+             --cluster-announce-tls-port {door} --requirepass {PASSWORD} --masterauth {PASSWORD} \
+             --tls-cert-file {} --tls-key-file {} --tls-ca-cert-file {}",
+            certificates.file("server.pem"),
+            certificates.file("server.key"),
+            certificates.file("ca.pem")
+        )
+        .expect("it fits");
+    } else {
+        write!(text, " --cluster-announce-port {door}").expect("it fits");
+    }
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// The file in which a node keeps what it knows of its cluster.
+fn picture(shape: &Shape, own: usize, ids: &[String], ports: &[[u16; 3]], doors: &[u16]) -> String {
+    let mut text = String::new();
+    for (number, id) in ids.iter().enumerate() {
+        let shard = number % shape.shards;
+        let myself = if number == own { "myself," } else { "" };
+        let ([_, bus, _], door) = (ports[number], doors[number]);
+        let (role, slots) = if number < shape.shards {
+            let first = shard * 16_384 / shape.shards;
+            let last = (shard + 1) * 16_384 / shape.shards - 1;
+            ("master -".to_owned(), format!(" {first}-{last}"))
+        } else {
+            (format!("slave {}", ids[shard]), String::new())
+        };
+        let epoch = shard + 1;
+        writeln!(
+            text,
+            "{id} 127.0.0.1:{door}@{bus} {myself}{role} 0 0 {epoch} connected{slots}"
+        )
+        .expect("it fits");
+    }
+    writeln!(text, "vars currentEpoch {} lastVoteEpoch 0", shape.shards).expect("it fits");
+    text
+}

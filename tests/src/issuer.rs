@@ -1,0 +1,223 @@
+//! An OpenID Connect issuer: real keys, tokens signed with them, and a server that tells the public
+//! halves.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256};
+use serde_json::{Value, json};
+
+use crate::process::find_program;
+
+/// Whom the tokens are for, unless a test says otherwise.
+pub const AUDIENCE: &str = "client-1";
+
+/// A key pair that signs tokens.
+pub enum SigningKey {
+    /// RSA with 2048 bits.
+    Rsa(Box<RsaKeyPair>),
+    /// ECDSA on P-256.
+    P256(Box<EcdsaKeyPair>),
+}
+
+impl SigningKey {
+    /// A new RSA key. ring makes none, so openssl does.
+    pub fn rsa() -> Self {
+        let program = find_program("openssl", &[], "Install it with `apt-get install openssl`.");
+        let made = Command::new(program)
+            .args(["genpkey", "-algorithm", "RSA", "-outform", "DER"])
+            .args(["-pkeyopt", "rsa_keygen_bits:2048"])
+            .output()
+            .expect("openssl runs");
+        // Some versions of openssl wrap the key in PKCS#8, some do not.
+        let pair = RsaKeyPair::from_pkcs8(&made.stdout)
+            .or_else(|_| RsaKeyPair::from_der(&made.stdout))
+            .expect("an RSA key");
+        Self::Rsa(Box::new(pair))
+    }
+
+    /// A new P-256 key.
+    pub fn p256() -> Self {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random);
+        Self::P256(Box::new(pair.expect("a key")))
+    }
+
+    /// The `alg` that goes with it.
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Rsa(_) => "RS256",
+            Self::P256(_) => "ES256",
+        }
+    }
+
+    /// The public half as a JSON Web Key.
+    pub fn public(&self, id: &str) -> Value {
+        match self {
+            Self::Rsa(pair) => {
+                let parts: PublicKeyComponents<Vec<u8>> = pair.public().into();
+                json!({ "kty": "RSA", "kid": id, "use": "sig", "alg": "RS256",
+                    "n": encode(&parts.n), "e": encode(&parts.e) })
+            }
+            Self::P256(pair) => {
+                let point = pair.public_key().as_ref();
+                json!({ "kty": "EC", "kid": id, "use": "sig", "crv": "P-256",
+                    "x": encode(&point[1..33]), "y": encode(&point[33..]) })
+            }
+        }
+    }
+
+    /// A token with this header and these claims.
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        let text = format!(
+            "{}.{}",
+            encode(header.to_string().as_bytes()),
+            encode(claims.to_string().as_bytes())
+        );
+        let random = SystemRandom::new();
+        let signature = match self {
+            Self::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, text.as_bytes(), &mut signature)
+                    .expect("a signature");
+                signature
+            }
+            Self::P256(pair) => {
+                let signature = pair.sign(&random, text.as_bytes());
+                signature.expect("a signature").as_ref().to_vec()
+            }
+        };
+        format!("{text}.{}", encode(&signature))
+    }
+}
+
+/// A running issuer.
+pub struct Issuer {
+    address: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    address: String,
+    keys: Mutex<Value>,
+    fetches: AtomicUsize,
+    broken: Mutex<Option<Broken>>,
+}
+
+/// What can be wrong with an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// It answers 500.
+    Failing,
+    /// It never answers.
+    Silent,
+    /// It says that it is somebody else.
+    SomebodyElse,
+    /// Its keys are where nobody can be sure who wrote them.
+    PlainHttp,
+    /// It answers with something that is no JSON.
+    Nonsense,
+    /// It sends more than anybody should read.
+    Endless,
+}
+
+impl Issuer {
+    /// Starts an issuer with these public keys.
+    pub async fn start(keys: &[Value]) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let address = format!("http://127.0.0.1:{port}");
+        let shared = Arc::new(Shared {
+            address: address.clone(),
+            keys: Mutex::new(json!({ "keys": keys })),
+            fetches: AtomicUsize::new(0),
+            broken: Mutex::new(None),
+        });
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(about))
+            .route("/keys", get(keys_of))
+            .with_state(shared.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, shared }
+    }
+
+    /// Its name, which is its address.
+    pub fn name(&self) -> &str {
+        &self.address
+    }
+
+    /// Has other keys from now on.
+    pub fn set_keys(&self, keys: &[Value]) {
+        *self.shared.keys.lock().expect("not poisoned") = json!({ "keys": keys });
+    }
+
+    /// Behaves like this from now on.
+    pub fn set_broken(&self, broken: Option<Broken>) {
+        *self.shared.broken.lock().expect("not poisoned") = broken;
+    }
+
+    /// How often its keys were asked for.
+    pub fn fetches(&self) -> usize {
+        self.shared.fetches.load(Ordering::Relaxed)
+    }
+
+    /// Claims of a good token for this user.
+    pub fn claims(&self, user: &str) -> Value {
+        json!({ "iss": self.address, "aud": AUDIENCE, "sub": user,
+            "iat": now(), "exp": now() + 3_600 })
+    }
+
+    /// What leads a function here.
+    pub fn environment(&self) -> [(&str, &str); 2] {
+        [("JWT_ISSUER", &self.address), ("JWT_AUDIENCE", AUDIENCE)]
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("after 1970").as_secs()
+}
+
+/// Base64url without padding.
+pub fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+async fn about(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    shared.fetches.fetch_add(1, Ordering::Relaxed);
+    let broken = *shared.broken.lock().expect("not poisoned");
+    let mut about =
+        json!({ "issuer": shared.address, "jwks_uri": format!("{}/keys", shared.address) });
+    match broken {
+        None | Some(Broken::Endless) => {}
+        Some(Broken::Failing) => return (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
+        Some(Broken::Silent) => std::future::pending().await,
+        Some(Broken::SomebodyElse) => about["issuer"] = json!("https://issuer.example"),
+        Some(Broken::PlainHttp) => about["jwks_uri"] = json!("http://issuer.example/keys"),
+        Some(Broken::Nonsense) => return (StatusCode::OK, "<html>".to_owned()),
+    }
+    (StatusCode::OK, about.to_string())
+}
+
+async fn keys_of(State(shared): State<Arc<Shared>>) -> String {
+    let keys = shared.keys.lock().expect("not poisoned").to_string();
+    if *shared.broken.lock().expect("not poisoned") == Some(Broken::Endless) {
+        return format!("{}{keys}", " ".repeat(1_000_000));
+    }
+    keys
+}

@@ -1,0 +1,217 @@
+//! Steady load by several functions in processes of their own, every answer held against what had been
+//! promised when its request began.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::event::Event;
+use crate::lambda::Function;
+
+/// The flag that is read and changed.
+pub const FLAG: &str = "checkout";
+
+/// A function that reads, and how long after an acknowledged change it may still answer with the value
+/// before.
+pub struct Reader {
+    /// `get-flag`.
+    pub function: Function,
+    /// Zero where only the primary is read.
+    pub lag: Duration,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// When it began.
+    pub began: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// The answer's status.
+    pub status: u16,
+    /// Whether it was a read that the cache answered.
+    pub hit: bool,
+    /// Whether it was a change, and Redis was told.
+    pub told: Option<bool>,
+    /// Whether it was older than what had been promised.
+    pub stale: bool,
+}
+
+/// What is going on.
+pub struct Load {
+    over: Arc<AtomicBool>,
+    readers: Vec<JoinHandle<(Function, Vec<Sample>)>>,
+    writer: JoinHandle<(Function, Vec<Sample>)>,
+}
+
+/// What went on.
+pub struct Record {
+    /// Every request, the readers' first.
+    pub samples: Vec<Sample>,
+    /// The functions that read.
+    pub readers: Vec<Function>,
+    /// The function that wrote.
+    pub writer: Function,
+}
+
+/// Values whose update was answered with `X-Cache-Invalidated: true`, and when.
+type Promises = Arc<Mutex<Vec<(Instant, u64)>>>;
+
+impl Load {
+    /// Lets them run: every reader with a pause between its requests, the writer with another.
+    pub fn start(
+        readers: Vec<Reader>,
+        writer: Function,
+        between_reads: Duration,
+        between_changes: Duration,
+    ) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let promises = Promises::default();
+        let readers = readers
+            .into_iter()
+            .map(|reader| {
+                let (over, promises) = (over.clone(), promises.clone());
+                tokio::spawn(read(reader, over, promises, between_reads))
+            })
+            .collect();
+        let writer = tokio::spawn(write(writer, over.clone(), promises, between_changes));
+        Self {
+            over,
+            readers,
+            writer,
+        }
+    }
+
+    /// Ends it.
+    pub async fn finish(self) -> Record {
+        self.over.store(true, Ordering::Relaxed);
+        let mut samples = Vec::new();
+        let mut readers = Vec::new();
+        for reader in self.readers {
+            let (function, of_reader) = reader.await.expect("no panic");
+            readers.push(function);
+            samples.extend(of_reader);
+        }
+        let (writer, of_writer) = self.writer.await.expect("no panic");
+        samples.extend(of_writer);
+        Record {
+            samples,
+            readers,
+            writer,
+        }
+    }
+}
+
+impl Record {
+    /// Answers that should not have been.
+    pub fn errors(&self) -> usize {
+        let is_error = |sample: &&Sample| sample.status != 200;
+        self.samples.iter().filter(is_error).count()
+    }
+
+    /// Answers that were older than what had been promised.
+    pub fn stale(&self) -> usize {
+        self.samples.iter().filter(|sample| sample.stale).count()
+    }
+
+    /// The longest request.
+    pub fn longest(&self) -> Duration {
+        let times = self.samples.iter().map(|sample| sample.took);
+        times.max().unwrap_or_default()
+    }
+
+    /// The lines of requests for which the cache could not be asked, or not be told of a change.
+    pub fn failed_cache_operations(&self) -> Vec<Value> {
+        let functions = self.readers.iter().chain([&self.writer]);
+        let lines = functions.flat_map(Function::requests);
+        lines
+            .filter(|line| line["cache_unavailable"] == 1 || line["cache_invalidated"] == 0)
+            .collect()
+    }
+
+    /// How long after that moment the cache could not be used for the last time.
+    pub fn recovered_after(&self, moment: SystemTime) -> Duration {
+        let moment = moment.duration_since(UNIX_EPOCH).expect("after 1970");
+        let times = self
+            .failed_cache_operations()
+            .into_iter()
+            .filter_map(|line| line["_aws"]["Timestamp"].as_u64())
+            .map(Duration::from_millis);
+        times.max().unwrap_or_default().saturating_sub(moment)
+    }
+}
+
+async fn read(
+    reader: Reader,
+    over: Arc<AtomicBool>,
+    promises: Promises,
+    pause: Duration,
+) -> (Function, Vec<Sample>) {
+    let event = Event::get(FLAG);
+    let mut samples = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let answer = reader.function.call(&event).await;
+        let promised = promised_before(&promises, began, reader.lag);
+        let seen = match answer.status {
+            200 => answer.json()["description"]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+            _ => u64::MAX,
+        };
+        samples.push(Sample {
+            began,
+            took: began.elapsed(),
+            status: answer.status,
+            hit: answer.header("x-cache-hit") == Some("true"),
+            told: None,
+            stale: seen < promised,
+        });
+        tokio::time::sleep(pause).await;
+    }
+    (reader.function, samples)
+}
+
+/// The newest value that was promised so long before a request began.
+fn promised_before(promises: &Promises, began: Instant, lag: Duration) -> u64 {
+    let promises = promises.lock().expect("not poisoned");
+    let mut latest = promises.iter().rev();
+    latest
+        .find(|(at, _)| *at + lag <= began)
+        .map_or(0, |(_, value)| *value)
+}
+
+async fn write(
+    function: Function,
+    over: Arc<AtomicBool>,
+    promises: Promises,
+    pause: Duration,
+) -> (Function, Vec<Sample>) {
+    let mut samples = Vec::new();
+    let mut value = 0_u64;
+    while !over.load(Ordering::Relaxed) {
+        value += 1;
+        let event = Event::update(FLAG, &json!({ "description": value.to_string() }));
+        let began = Instant::now();
+        let answer = function.call(&event).await;
+        let told = answer.header("x-cache-invalidated") == Some("true");
+        if answer.status == 200 && told {
+            let mut promises = promises.lock().expect("not poisoned");
+            promises.push((Instant::now(), value));
+        }
+        samples.push(Sample {
+            began,
+            took: began.elapsed(),
+            status: answer.status,
+            hit: false,
+            told: Some(told),
+            stale: false,
+        });
+        tokio::time::sleep(pause).await;
+    }
+    (function, samples)
+}
