@@ -4,6 +4,8 @@
 //! `CONFORMANCE_LIST=1` shows every case in which the two engines differ from each other.
 //! docs/targeting.md tells how such a case is settled, and which differences stay.
 
+#![expect(clippy::print_stdout, reason = "the seed is what repeats a run")]
+
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
