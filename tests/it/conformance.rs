@@ -36,6 +36,8 @@ struct Judgement {
     expected: Answer,
     /// What the engines said when they did not agree: JavaScript, Python.
     dissent: Option<[Answer; 2]>,
+    /// What the reference says when it contradicts both.
+    contradiction: Option<Answer>,
     /// Variants that anyone's rule named and the flag does not have.
     unknown: Vec<String>,
 }
@@ -48,7 +50,17 @@ struct Tally {
     dissent: usize,
     settled_as_javascript: usize,
     settled_as_python: usize,
+    with_the_reference_alone: usize,
     different: usize,
+}
+
+impl Judgement {
+    /// Two engines now and then give the same for reasons of their own, such as a text that one takes for
+    /// 0 and the other for no number; then the reference will do.
+    fn allows(&self, ours: &Answer) -> bool {
+        let reference = self.contradiction.as_ref();
+        same(ours, &self.expected) || reference.is_some_and(|reference| same(ours, reference))
+    }
 }
 
 impl Engines {
@@ -70,6 +82,7 @@ impl Engines {
             unknown: expected.unknown_variant.iter().cloned().collect(),
             expected,
             dissent: None,
+            contradiction: None,
         };
         match subject {
             Subject::FractionalV2 => {
@@ -122,7 +135,7 @@ impl Engines {
         self.learn(subject, &mut file, &case);
         let judgement = self.judge(subject, &file, &case).remove(0);
         let ours = ours(&read(subject, &file).ok()?, &key, context);
-        (!same(&ours, &judgement.expected)).then(|| {
+        (!judgement.allows(&ours)).then(|| {
             format!(
                 "{}\n  with {context}\n  ours      {}\n  expected  {}{}",
                 file,
@@ -196,6 +209,7 @@ fn settle(node: Answer, python: Answer, reference: Answer) -> Judgement {
         .filter_map(|answer| answer.unknown_variant.clone());
     let unknown = unknown.collect();
     let dissent = !same(&node, &python);
+    let contradiction = (!dissent && !same(&node, &reference)).then(|| reference.clone());
     let expected = if !dissent {
         node.clone()
     } else if node.error_code.is_some() && python.error_code.is_some() {
@@ -208,6 +222,7 @@ fn settle(node: Answer, python: Answer, reference: Answer) -> Judgement {
     };
     Judgement {
         expected,
+        contradiction,
         dissent: dissent.then_some([node, python]),
         unknown,
     }
@@ -389,7 +404,10 @@ fn compare(subject: Subject, share: usize) {
                     );
                 }
             }
-            if !same(&ours(&ruleset, key, context), &judgement.expected) {
+            let ours = ours(&ruleset, key, context);
+            if judgement.allows(&ours) {
+                tally.with_the_reference_alone += usize::from(!same(&ours, &judgement.expected));
+            } else {
                 tally.different += 1;
                 if differences.len() < SHOWN {
                     let mut alone = file.clone();
@@ -402,6 +420,11 @@ fn compare(subject: Subject, share: usize) {
     println!("{subject:?}: {tally:?}");
     let differences = Vec::from_iter(differences).join("\n\n");
     assert!(differences.is_empty(), "{tally:?}, such as\n{differences}");
+    // By chance, not by a rule of ours.
+    assert!(
+        tally.with_the_reference_alone * 50 < tally.cases,
+        "{tally:?}"
+    );
 }
 
 #[test]
