@@ -246,7 +246,7 @@ async fn a_frozen_replica_costs_no_error() {
     let get = deployment.function("get-flag", REPLICAS).await;
     let update = deployment.function("update-flag", &[]).await;
     deployment.is_on_the_cache(&get).await;
-    deployment.cluster.nodes[2].process().freeze();
+    deployment.cluster.nodes[2].freeze();
     for percent in 0..20 {
         set_percentage(&update, "checkout", percent).await;
         let answer = get.call(&Event::get("checkout")).await;
@@ -254,7 +254,7 @@ async fn a_frozen_replica_costs_no_error() {
         assert_eq!(get.last_request()["cache_unavailable"], 0);
         assert_eq!(update.last_request()["cache_invalidated"], 1);
     }
-    deployment.cluster.nodes[2].process().thaw();
+    deployment.cluster.nodes[2].thaw();
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use pennon_tests::cluster::{Cluster, Deployment, Shape};
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::load::{Load, Reader, Record};
-use pennon_tests::redis::Resp;
+use pennon_tests::redis::{Redis, Resp};
 use pennon_tests::stack::{percentage, set_percentage};
 
 /// What a replica may add.
@@ -51,10 +51,7 @@ async fn settle(deployment: &Deployment, load: Load) -> Record {
 }
 
 fn live_url(cluster: &Cluster) -> String {
-    let live = cluster
-        .nodes
-        .iter()
-        .position(|node| node.try_command(&["PING"]).is_some());
+    let live = cluster.nodes.iter().position(Redis::runs);
     cluster.url_of(live.expect("a node that answers"))
 }
 
@@ -125,7 +122,7 @@ async fn a_killed_primary_is_replaced_by_its_replica() {
 async fn a_frozen_primary_is_left_within_two_seconds_of_a_takeover() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let load = load(&deployment).await;
-    deployment.cluster.nodes[0].process().freeze();
+    deployment.cluster.nodes[0].freeze();
     // What the control plane takes to notice.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     deployment.cluster.take_over_by(1);
@@ -134,7 +131,7 @@ async fn a_frozen_primary_is_left_within_two_seconds_of_a_takeover() {
     have_told(&record, "Redis reconnected to new primary");
     let back = record.recovered_after(taken_over);
     assert!(back < Duration::from_secs(2), "{back:?} after the takeover");
-    deployment.cluster.nodes[0].process().thaw();
+    deployment.cluster.nodes[0].thaw();
 }
 
 #[tokio::test]
@@ -217,7 +214,7 @@ async fn a_minority_refuses_and_the_database_answers() {
         .filter(|node| ![primary, replica].contains(node))
         .collect();
     for node in &others {
-        deployment.cluster.nodes[*node].process().freeze();
+        deployment.cluster.nodes[*node].freeze();
     }
     eventually("the minority gives up", async || {
         let answer = deployment.cluster.nodes[primary].command(&[
@@ -230,7 +227,7 @@ async fn a_minority_refuses_and_the_database_answers() {
     .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     for node in &others {
-        deployment.cluster.nodes[*node].process().thaw();
+        deployment.cluster.nodes[*node].thaw();
     }
     deployment.cluster.wait().await;
     let record = settle(&deployment, load).await;
@@ -248,7 +245,7 @@ async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
     let sleeper = deployment.function("get-flag", &[]).await;
     deployment.is_on_the_cache(&sleeper).await;
     let load = load(&deployment).await;
-    deployment.cluster.nodes[old].process().freeze();
+    deployment.cluster.nodes[old].freeze();
     let new = new_primary(&deployment.cluster, old).await;
     let update = deployment
         .function(
@@ -257,7 +254,7 @@ async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
         )
         .await;
     // The old primary wakes up with the old entry, and believes for a moment that nothing happened.
-    deployment.cluster.nodes[old].process().thaw();
+    deployment.cluster.nodes[old].thaw();
     deployment.cluster.wait().await;
     let answer = set_percentage(&update, "checkout", 9).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("true"));

@@ -193,14 +193,14 @@ impl Fleet {
     /// SIGSTOP to every server.
     pub fn freeze(&self) {
         for redis in self.servers() {
-            redis.process().freeze();
+            redis.freeze();
         }
     }
 
     /// SIGCONT.
     pub fn thaw(&self) {
         for redis in self.servers() {
-            redis.process().thaw();
+            redis.thaw();
         }
     }
 

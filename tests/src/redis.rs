@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
@@ -19,6 +20,7 @@ pub struct Redis {
     folder: PathBuf,
     arguments: Vec<String>,
     password: Option<String>,
+    is_frozen: AtomicBool,
 }
 
 /// What Redis answers.
@@ -57,6 +59,7 @@ impl Redis {
             folder: new_folder("redis"),
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
             password: None,
+            is_frozen: AtomicBool::new(false),
         }
     }
 
@@ -105,18 +108,30 @@ impl Redis {
         self.folder.join("dump.rdb")
     }
 
-    /// Whether its process is there.
+    /// SIGSTOP: connections are accepted and nothing is answered.
+    pub fn freeze(&self) {
+        self.is_frozen.store(true, Ordering::Relaxed);
+        self.process().freeze();
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.process().thaw();
+        self.is_frozen.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether its process is there and not frozen.
     pub fn runs(&self) -> bool {
-        self.process.is_some()
+        self.process.is_some() && !self.is_frozen.load(Ordering::Relaxed)
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
+        self.is_frozen.store(false, Ordering::Relaxed);
     }
 
-    /// The process, to freeze and thaw.
-    pub fn process(&self) -> &Process {
+    fn process(&self) -> &Process {
         self.process.as_ref().expect("it runs")
     }
 
