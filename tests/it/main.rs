@@ -44,6 +44,7 @@ mod clients;
 mod cluster;
 mod cold_start;
 mod concurrency;
+mod conformance;
 mod counting;
 mod deploy_command;
 #[cfg(target_os = "linux")]
@@ -61,6 +62,7 @@ mod ofrep;
 mod openapi;
 mod overrides;
 mod pre_traffic;
+mod requests;
 mod routes;
 mod schedules;
 mod secret_changes;

@@ -2,6 +2,9 @@
 //! Invoke runs the real health function; CodeDeploy writes down what it is told. Nothing else can
 //! play them on one machine.
 
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -38,13 +41,59 @@ struct Shared {
 pub struct Call {
     /// Path and query.
     pub path: String,
+    /// The service that it is for.
+    pub service: &'static str,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
     pub body: Value,
+    text: String,
 }
 
+/// Signs the call that comes in on its standard input as botocore would.
+const SIGN: &str = r#"
+import json, sys
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+call = json.load(sys.stdin)
+signer = SigV4Auth(Credentials("test-id", "test-key", "test-session"), call["service"], "us-east-1")
+request = AWSRequest("POST", call["url"], data=call["body"], headers=call["headers"])
+request.context["timestamp"] = call["headers"]["x-amz-date"]
+text = signer.string_to_sign(request, signer.canonical_request(request))
+print(signer.signature(text, request))
+"#;
+
 impl Call {
+    /// Whether its signature is the one that Amazon's own Python library makes.
+    pub fn is_signed(&self, address: &str) -> bool {
+        let signed = self.header("authorization");
+        let part = |name: &str| {
+            let rest = signed.split(name).nth(1).unwrap_or_default();
+            rest.split(',').next().unwrap_or_default().to_owned()
+        };
+        let headers: BTreeMap<String, String> = part("SignedHeaders=")
+            .split(';')
+            .map(|name| (name.to_owned(), self.header(name).to_owned()))
+            .collect();
+        let question = json!({ "service": self.service, "headers": headers, "body": self.text,
+            "url": format!("{address}{}", self.path) });
+        let python = format!("{}/../.tools/moto/bin/python", env!("CARGO_MANIFEST_DIR"));
+        let mut signer = Command::new(python)
+            .args(["-c", SIGN])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("moto in .tools; `scripts/tools` installs it");
+        let mut input = signer.stdin.take().expect("piped");
+        let written = input.write_all(question.to_string().as_bytes());
+        written.expect("writes");
+        drop(input);
+        let output = signer.wait_with_output().expect("ends");
+        let wanted = String::from_utf8_lossy(&output.stdout);
+        !wanted.trim().is_empty() && wanted.trim() == part("Signature=")
+    }
+
     /// A header, or nothing.
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
@@ -73,6 +122,11 @@ impl ControlPlane {
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// What leads `pre-traffic` here.
@@ -110,11 +164,17 @@ async fn invoke(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, HeaderMap, String) {
+    let text = String::from_utf8_lossy(&body).into_owned();
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     shared.invocations.lock().expect("not poisoned").push(Call {
-        path: format!("{name}?{}", query.unwrap_or_default()),
+        path: format!(
+            "/2015-03-31/functions/{name}/invocations?{}",
+            query.unwrap_or_default()
+        ),
+        service: "lambda",
         headers,
         body: body.clone(),
+        text,
     });
     let function = if name == "pennon-migrate" {
         &shared.migrate
@@ -142,8 +202,10 @@ async fn invoke(
 async fn report(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> String {
     shared.reports.lock().expect("not poisoned").push(Call {
         path: "/".to_owned(),
+        service: "codedeploy",
         headers,
         body: serde_json::from_slice(&body).expect("JSON"),
+        text: String::from_utf8_lossy(&body).into_owned(),
     });
     json!({ "lifecycleEventHookExecutionId": "execution-1" }).to_string()
 }

@@ -9,7 +9,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
-pub const REQUEST_FILES: [(&str, &str, u16); 28] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 38] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("update-flag", "update-flag", 200),
@@ -28,11 +28,21 @@ pub const REQUEST_FILES: [(&str, &str, u16); 28] = [
     ("overrides-remove", "overrides", 204),
     ("schedules", "schedules", 201),
     ("schedules-list", "schedules", 200),
+    ("schedules-cancel", "schedules", 404),
     ("manage-flags", "manage-flags", 200),
     ("manage-flags-create", "manage-flags", 201),
     ("manage-flags-read", "manage-flags", 200),
+    ("manage-flags-remove", "manage-flags", 200),
+    ("manage-flags-restore", "manage-flags", 200),
+    ("manage-flags-audit", "manage-flags", 200),
+    ("manage-flags-revert", "manage-flags", 404),
     ("manage-environments", "manage-environments", 200),
+    ("manage-environments-create", "manage-environments", 201),
+    ("manage-environments-settings", "manage-environments", 200),
+    ("manage-environments-set", "manage-environments", 200),
+    ("manage-environments-import", "manage-environments", 200),
     ("manage-environments-export", "manage-environments", 200),
+    ("manage-environments-audit", "manage-environments", 200),
     ("manage-environments-purge", "manage-environments", 200),
     ("health", "health", 200),
     ("health-live", "health", 200),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::logic::bounds::{DATA_DEPTH, RULE_DEPTH, RULE_NODES};
+use crate::logic::bounds::{DATA_DEPTH, RULE_JSON_DEPTH, RULE_NODES};
 use crate::logic::{check, compile};
 use crate::problem::{Problem, Problems};
 use crate::{Definition, FractionalVersion, Settings};
@@ -109,8 +109,8 @@ pub(crate) fn evaluators(settings: &Settings, problems: &mut Problems) {
 }
 
 fn rule(value: &Value, settings: &Settings, problems: &mut Problems) {
-    if !is_within(value, RULE_DEPTH) {
-        problems.add(format!("nested deeper than {RULE_DEPTH} levels"));
+    if !is_within(value, RULE_JSON_DEPTH) {
+        problems.add(format!("nested deeper than {RULE_JSON_DEPTH} levels"));
         return;
     }
     let mut shape = Problems::default();

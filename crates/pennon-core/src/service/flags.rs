@@ -160,8 +160,13 @@ impl FlagService {
         let mut open = self.begin(environment, &admin.id).await?;
         let after = if entry.action.starts_with("override.") {
             revert_override(&mut open, key, &entry, side, expected).await?
-        } else {
+        } else if entry.action.starts_with("flag.") {
             revert_whole(&mut open, key, &entry, side, expected).await?
+        } else {
+            let what = &entry.action;
+            return Err(Error::Conflict(format!(
+                "Entry {id} tells of {what} and holds no state of '{key}'"
+            )));
         };
         self.finish(open, environment, after, scope).await
     }

@@ -7,6 +7,10 @@
 /// this deep; the frames fit many times into the smallest stack of a thread (2 MB).
 pub(crate) const RULE_DEPTH: usize = 64;
 
+/// How deep the JSON of a rule may be nested, lists of arguments included: as deep as `serde_json` reads
+/// it.
+pub(crate) const RULE_JSON_DEPTH: usize = 2 * RULE_DEPTH;
+
 /// How many values a rule may hold, after references are replaced: about a megabyte of JSON.
 pub(crate) const RULE_NODES: usize = 50_000;
 

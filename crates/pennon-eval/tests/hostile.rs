@@ -1,0 +1,265 @@
+//! Rules and contexts that nobody would write: none of them panics, stalls or overflows the stack.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use pennon_eval::{Context, Definition, Flag, FlagKey, FractionalVersion, Ruleset, Settings};
+use serde_json::{Map, Value, json};
+
+/// Numbers that look random, from a seed (`SplitMix64`).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mixed = usize::try_from((mixed ^ (mixed >> 31)) >> 33).expect("31 bits");
+        mixed % sides
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.roll(from.len())]
+    }
+}
+
+const OPERATORS: &[&str] = &[
+    "var",
+    "missing",
+    "missing_some",
+    "if",
+    "?:",
+    "==",
+    "===",
+    "!=",
+    "!==",
+    "!",
+    "!!",
+    "or",
+    "and",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "max",
+    "min",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "map",
+    "filter",
+    "reduce",
+    "all",
+    "none",
+    "some",
+    "merge",
+    "in",
+    "cat",
+    "substr",
+    "log",
+    "starts_with",
+    "ends_with",
+    "sem_ver",
+    "fractional",
+    "$ref",
+    "unheard-of",
+];
+
+const TEXTS: &[&str] = &[
+    "",
+    "a",
+    "list",
+    "list.0",
+    "list.length",
+    "user.name",
+    "accumulator",
+    "current",
+    "targetingKey",
+    "$flagd.flagKey",
+    "$flagd",
+    "1",
+    "-0",
+    "1e999",
+    "0x",
+    "Infinity",
+    "1.2.3-a.01",
+    "~",
+    "^",
+    "ü😀",
+    "..",
+    "\0",
+    "99999999999999999999",
+];
+
+fn scalar(dice: &mut Dice) -> Value {
+    match dice.roll(9) {
+        0 => Value::Null,
+        1 => json!(dice.roll(2) == 0),
+        2 => json!(i64::MIN),
+        3 => json!(u64::MAX),
+        4 => json!(*dice.pick(&[-0.0, 1e308, -1e308, 5e-324, 0.1, 2_147_483_648.0])),
+        5 => json!(dice.roll(5)),
+        6 => json!(-1),
+        _ => json!(*dice.pick(TEXTS)),
+    }
+}
+
+fn data(dice: &mut Dice, depth: usize) -> Value {
+    match dice.roll(if depth == 0 { 1 } else { 4 }) {
+        0 | 1 => scalar(dice),
+        2 => (0..dice.roll(5)).map(|_| data(dice, depth - 1)).collect(),
+        _ => {
+            let fields = (0..dice.roll(12)).map(|_| {
+                let name = (*dice.pick(TEXTS)).to_owned();
+                (name, data(dice, depth - 1))
+            });
+            Value::Object(fields.collect())
+        }
+    }
+}
+
+fn rule(dice: &mut Dice, depth: usize) -> Value {
+    if depth == 0 {
+        return if dice.roll(3) == 0 {
+            data(dice, 2)
+        } else {
+            json!({"var": *dice.pick(TEXTS)})
+        };
+    }
+    match dice.roll(12) {
+        0 => scalar(dice),
+        1 => (0..dice.roll(4)).map(|_| rule(dice, depth - 1)).collect(),
+        2 => data(dice, 2),
+        _ => {
+            let operator = (*dice.pick(OPERATORS)).to_owned();
+            let arguments = match dice.roll(8) {
+                0 => rule(dice, depth - 1),
+                most => (0..most.min(4)).map(|_| rule(dice, depth - 1)).collect(),
+            };
+            Value::Object([(operator, arguments)].into_iter().collect())
+        }
+    }
+}
+
+fn flag(targeting: Value) -> BTreeMap<FlagKey, Flag> {
+    let definition = Definition {
+        variants: Map::from_iter([("a".to_owned(), json!(1))]),
+        targeting: Some(targeting),
+        ..Definition::default()
+    };
+    let flag = Flag {
+        enabled: true,
+        definition: Some(definition),
+        ..Flag::default()
+    };
+    [(FlagKey::parse("flag").expect("a key"), flag)].into()
+}
+
+#[test]
+fn no_rule_and_no_context_panics() {
+    let mut dice = Dice(20_261_121);
+    let mut had_results = 0;
+    for _ in 0..10_000 {
+        let settings = Settings {
+            evaluators: Map::from_iter([("a".to_owned(), rule(&mut dice, 2))]),
+            fractional: *dice.pick(&[FractionalVersion::V2, FractionalVersion::V3]),
+            ..Settings::default()
+        };
+        let depth = 1 + dice.roll(5);
+        let targeting = rule(&mut dice, depth);
+        let definition = json!({"variants": {"a": 1}, "targeting": targeting});
+        let checked = Definition::validate(&definition, &settings);
+        let rules = Ruleset::compile(&flag(targeting.clone()), &settings);
+        for _ in 0..3 {
+            let mut attributes = Map::new();
+            attributes.insert("list".to_owned(), data(&mut dice, 3));
+            attributes.insert("user".to_owned(), data(&mut dice, 3));
+            attributes.insert("targetingKey".to_owned(), json!("someone"));
+            let context = Context::parse(Value::Object(attributes)).expect("a context");
+            let result = rules.evaluate("flag", &context, 1_700_000_000);
+            let is_parse_error = matches!(result, Err(pennon_eval::EvaluationError::Parse(_)));
+            assert!(
+                !(is_parse_error && checked.is_ok()),
+                "checked, but: {targeting}"
+            );
+            had_results += usize::from(result.is_ok());
+        }
+    }
+    assert!(had_results > 2_000, "{had_results} of 30000 had a result");
+}
+
+#[test]
+fn a_rule_that_would_run_for_hours_is_stopped() {
+    let numbers: Vec<usize> = (0..2_000).collect();
+    let lists = json!({"list": numbers});
+    let doubled = json!({"reduce": [{"var": "list"},
+        {"cat": [{"var": "accumulator"}, {"var": "accumulator"}]}, "x"]});
+    let merged = json!({"reduce": [{"var": "list"},
+        {"merge": [{"var": "accumulator"}, {"var": "accumulator"}]}, [1]]});
+    let nested = json!({"reduce": [{"var": "list"},
+        [{"var": "accumulator"}, {"var": "accumulator"}], 1]});
+    let searched = json!({"map": [{"var": "list"}, {"in": [-1, numbers]}]});
+    for rule in [doubled, merged, nested, searched] {
+        let rules = Ruleset::compile(&flag(rule.clone()), &Settings::default());
+        let context = Context::parse(lists.clone()).expect("a context");
+        let begun = Instant::now();
+        let result = rules.evaluate("flag", &context, 0);
+        assert!(
+            matches!(result, Err(pennon_eval::EvaluationError::General(_))),
+            "{rule}"
+        );
+        // Milliseconds, even without optimisation; the bound is there to catch a hang.
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?} for {rule}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_refers_to_itself_does_not_compile() {
+    let twice = json!([{"$ref": "a"}, {"$ref": "a"}]);
+    let wide = json!({"or": [{"$ref": "b"}, {"$ref": "b"}, {"$ref": "b"}, {"$ref": "b"}]});
+    for evaluators in [
+        json!({"a": {"$ref": "a"}}),
+        json!({"a": twice}),
+        json!({"a": wide, "b": {"or": [{"$ref": "a"}, {"$ref": "a"}]}}),
+    ] {
+        let settings = Settings {
+            evaluators: evaluators.as_object().expect("an object").clone(),
+            ..Settings::default()
+        };
+        let rule = json!({"!": {"$ref": "a"}});
+        let definition = json!({"variants": {"a": 1}, "targeting": rule});
+        let problems = Definition::validate(&definition, &settings).expect_err("endless");
+        assert_eq!(problems[0].at, "/targeting/!/$ref", "{problems:?}");
+        let rules = Ruleset::compile(&flag(rule), &settings);
+        let result = rules.evaluate("flag", &Context::default(), 0);
+        assert!(matches!(
+            result,
+            Err(pennon_eval::EvaluationError::Parse(_))
+        ));
+    }
+}
+
+#[test]
+fn the_deepest_rule_that_compiles_runs_on_a_small_stack() {
+    let mut rule = json!({"var": "list"});
+    for _ in 0..62 {
+        rule = json!({"!": [rule]});
+    }
+    let definition = json!({"variants": {"a": 1}, "targeting": rule});
+    Definition::validate(&definition, &Settings::default()).expect("within the bounds");
+    let rules = Ruleset::compile(&flag(rule), &Settings::default());
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
+    let run = move || rules.evaluate("flag", &Context::default(), 0).is_err();
+    let thread = small.spawn(run).expect("a thread");
+    assert!(
+        thread.join().expect("no overflow"),
+        "there is no variant 'false'"
+    );
+}

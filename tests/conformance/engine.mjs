@@ -1,0 +1,178 @@
+// Answers evaluations from flagd's engine in JavaScript (fractional by text and 32 bits: "v2"), and,
+// to settle what the two engines disagree on, from JsonLogic's reference, json-logic-js.
+//
+// Reads a line of JSON per batch and writes one back, in order:
+//   {"flags": <a flagd file>, "cases": [{"key", "context"}], "by": "flagd" | "jsonlogic"}
+//     -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?, "metadata"?}]}
+//   {"flags": <a flagd file>, "by": "schema"} -> {"valid": true | false}
+// A batch that cannot be answered gives {"failure": "why"}.
+
+import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
+
+const require = createRequire(new URL('../../.tools/flagd-node/', import.meta.url));
+const { FlagdCore, MemoryStorage } = require('@openfeature/flagd-core');
+const jsonLogic = require('json-logic-js');
+const semver = require('semver');
+
+const silent = { error() {}, warn() {}, info() {}, debug() {} };
+
+const resolvers = {
+  boolean: 'resolveBooleanEvaluation',
+  string: 'resolveStringEvaluation',
+  number: 'resolveNumberEvaluation',
+  object: 'resolveObjectEvaluation',
+};
+
+/** What a caller of this type would get; `undefined` stands for the code's default. */
+function resolver(flag) {
+  return resolvers[typeof Object.values(flag?.variants ?? { none: '' })[0]];
+}
+
+/** The variant that targeting named and the flag does not have. */
+function unknownVariant(errorMessage) {
+  return /^Variant '([^]*)' not found in flag with key '/.exec(errorMessage ?? '')?.[1];
+}
+
+function byFlagd({ flags, cases }) {
+  const core = new FlagdCore(undefined, silent);
+  core.setConfigurations(JSON.stringify(flags));
+  return cases.map(({ key, context }) => {
+    const { value, variant, reason, errorCode, errorMessage, flagMetadata } = core[
+      resolver(flags.flags[key])
+    ](key, undefined, context);
+    return {
+      value,
+      variant,
+      reason,
+      errorCode,
+      unknownVariant: unknownVariant(errorMessage),
+      metadata: errorCode ? undefined : flagMetadata,
+    };
+  });
+}
+
+function isValid({ flags }) {
+  try {
+    new MemoryStorage(silent).setConfigurations(JSON.stringify(flags), true);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// flagd's own operators, as flagd's documents describe them.
+
+for (const [name, compare] of [
+  ['starts_with', (text, part) => text.startsWith(part)],
+  ['ends_with', (text, part) => text.endsWith(part)],
+]) {
+  jsonLogic.add_operation(name, (...given) =>
+    given.length === 2 && given.every((one) => typeof one === 'string') ? compare(...given) : null,
+  );
+}
+
+// Where both engines agree against the reference in what a rule commonly says, so does it here.
+
+const isNull = (value) => value === null || value === undefined;
+
+/** An absent number is 0. */
+function equal(one, other) {
+  if (isNull(one) && ['number', 'boolean'].includes(typeof other)) return Number(other) === 0;
+  if (isNull(other) && ['number', 'boolean'].includes(typeof one)) return Number(one) === 0;
+  return one == other;
+}
+
+const number = (value) => (isNull(value) || typeof value === 'boolean' ? Number(value) : parseFloat(value));
+
+/** Nothing is divided by zero. */
+function divisor(value) {
+  if (Number(value) === 0) throw new Error('division by zero');
+  return value;
+}
+
+jsonLogic.add_operation('==', (one, other) => equal(one, other));
+jsonLogic.add_operation('!=', (one, other) => !equal(one, other));
+jsonLogic.add_operation('+', (...all) => all.reduce((sum, one) => sum + number(one), 0));
+jsonLogic.add_operation('*', (...all) => all.reduce((product, one) => product * number(one), 1));
+jsonLogic.add_operation('/', (one, other) => one / divisor(other));
+jsonLogic.add_operation('%', (one, other) => one % divisor(other));
+
+function version(given) {
+  const text = String(given).replace(/^[vV]/, '');
+  return semver.parse(text) ?? (/^\d+(\.\d+)?$/.test(text) ? semver.coerce(text) : null);
+}
+
+jsonLogic.add_operation('sem_ver', (...given) => {
+  if (given.length !== 3) return null;
+  const [one, other] = [version(given[0]), version(given[2])];
+  if (!one || !other) return null;
+  const order = semver.compare(one, other);
+  switch (given[1]) {
+    case '=': return order === 0;
+    case '!=': return order !== 0;
+    case '<': return order < 0;
+    case '<=': return order <= 0;
+    case '>': return order > 0;
+    case '>=': return order >= 0;
+    case '^': return one.major === other.major;
+    case '~': return one.major === other.major && one.minor === other.minor;
+    default: return null;
+  }
+});
+
+/** Replaces `{"$ref": name}` as both engines do: one shared rule after the other, in their order. */
+function inlined(rule, name, shared) {
+  if (Array.isArray(rule)) return rule.map((one) => inlined(one, name, shared));
+  if (rule === null || typeof rule !== 'object') return rule;
+  const keys = Object.keys(rule);
+  if (keys.length === 1 && keys[0] === '$ref' && rule.$ref === name) return shared;
+  return Object.fromEntries(keys.map((key) => [key, inlined(rule[key], name, shared)]));
+}
+
+function byJsonLogic({ flags, cases }) {
+  const evaluators = Object.entries(flags.$evaluators ?? {});
+  const now = Math.floor(Date.now() / 1000);
+  return cases.map(({ key, context }) => {
+    const { state, targeting, variants, defaultVariant } = flags.flags[key];
+    if (state === 'DISABLED') return { reason: 'DISABLED' };
+    let variant = defaultVariant;
+    let reason = 'STATIC';
+    if (targeting && Object.keys(targeting).length > 0) {
+      const rule = evaluators.reduce((rule, [name, shared]) => inlined(rule, name, shared), targeting);
+      let chosen;
+      try {
+        chosen = jsonLogic.apply(rule, { ...context, $flagd: { flagKey: key, timestamp: now } });
+      } catch {
+        return { reason: 'ERROR', errorCode: 'GENERAL' };
+      }
+      const nothing = chosen === null || chosen === undefined;
+      variant = nothing ? defaultVariant : String(chosen);
+      reason = nothing ? 'DEFAULT' : 'TARGETING_MATCH';
+    }
+    if (variant === null || variant === undefined) return { reason: 'DEFAULT' };
+    if (!Object.hasOwn(variants, variant)) {
+      return { reason: 'ERROR', errorCode: 'GENERAL', unknownVariant: variant };
+    }
+    return { value: variants[variant], variant, reason };
+  });
+}
+
+function answer(batch) {
+  switch (batch.by) {
+    case 'flagd': return { answers: byFlagd(batch) };
+    case 'jsonlogic': return { answers: byJsonLogic(batch) };
+    case 'schema': return { valid: isValid(batch) };
+    default: throw new Error(`by ${batch.by}?`);
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+  let answered;
+  try {
+    answered = answer(JSON.parse(line));
+  } catch (error) {
+    answered = { failure: `${error?.stack ?? error}` };
+  }
+  process.stdout.write(`${JSON.stringify(answered)}\n`);
+}

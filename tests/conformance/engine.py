@@ -1,0 +1,74 @@
+"""Answers evaluations from flagd's engine in Python (fractional by CBOR: "v3").
+
+Reads a line of JSON per batch and writes one back, in order:
+  {"flags": <a flagd file>, "cases": [{"key", "context"}]}
+    -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?, "metadata"?}]}
+A batch that cannot be answered gives {"failure": "why"}.
+"""
+
+import json
+import logging
+import re
+import sys
+import traceback
+
+from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.exception import OpenFeatureError
+
+UNKNOWN_VARIANT = re.compile(r"Resolved variant (.*) not in variants config\.", re.DOTALL)
+
+
+def resolver(core, flag):
+    """The call a user of this type would make; `None` stands for the code's default."""
+    one = next(iter(flag["variants"].values()))
+    if isinstance(one, bool):
+        return core.resolve_boolean_value
+    if isinstance(one, str):
+        return core.resolve_string_value
+    if isinstance(one, (int, float)):
+        return core.resolve_float_value
+    return core.resolve_object_value
+
+
+def resolve(core, flag, key, context):
+    key_of_user = context.pop("targetingKey", None)
+    try:
+        details = resolver(core, flag)(key, None, EvaluationContext(key_of_user, context))
+    except OpenFeatureError as error:
+        unknown = UNKNOWN_VARIANT.fullmatch(error.error_message or "")
+        return {
+            "reason": "ERROR",
+            "errorCode": error.error_code.value,
+            **({"unknownVariant": unknown[1]} if unknown else {}),
+        }
+    except Exception:  # The SDK around the engine calls everything else GENERAL.
+        return {"reason": "ERROR", "errorCode": "GENERAL"}
+    answer = {
+        "value": details.value,
+        "variant": details.variant,
+        "reason": details.reason.value,
+        "metadata": dict(details.flag_metadata),
+    }
+    return {name: value for name, value in answer.items() if value is not None}
+
+
+def answer(batch):
+    core = FlagdCore()
+    # It changes what it is given.
+    core.set_flags(json.dumps(batch["flags"]))
+    flags = batch["flags"]["flags"]
+    return [resolve(core, flags[one["key"]], one["key"], one["context"]) for one in batch["cases"]]
+
+
+def main():
+    logging.disable(logging.CRITICAL)
+    for line in sys.stdin:
+        try:
+            answered = {"answers": answer(json.loads(line))}
+        except Exception:
+            answered = {"failure": traceback.format_exc()}
+        print(json.dumps(answered), flush=True)
+
+
+main()

@@ -1,0 +1,420 @@
+//! Generated flags and contexts, answered by flagd's two engines and by ours.
+//!
+//! `CONFORMANCE_SEED` repeats a run, `CONFORMANCE_CASES` makes it longer or shorter, and
+//! `CONFORMANCE_LIST=1` shows every case in which the two engines differ from each other.
+//! docs/targeting.md tells how such a case is settled, and which differences stay.
+
+#![expect(clippy::print_stdout, reason = "the seed is what repeats a run")]
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pennon_eval::{Context, EvaluationError, FractionalVersion, Problem, Reason, Ruleset, flagd};
+use pennon_tests::oracle::{Answer, By, Oracle};
+use pennon_tests::rules::{Author, Subject, smaller};
+use serde_json::{Map, Value, json};
+
+/// Enough for every operator to meet every kind of operand, within seconds.
+const CASES: usize = 6_000;
+
+/// Flags per file, contexts per flag: the engines are asked once per file.
+const FLAGS: u32 = 40;
+const CONTEXTS: usize = 8;
+
+/// Differences that a run shows, and questions that it asks to make one of them smaller.
+const SHOWN: usize = 8;
+const TRIES: usize = 400;
+
+struct Engines {
+    node: Oracle,
+    python: Oracle,
+}
+
+/// What a case must be answered with.
+#[derive(Debug)]
+struct Judgement {
+    expected: Answer,
+    /// What the engines said when they did not agree: JavaScript, Python.
+    dissent: Option<[Answer; 2]>,
+    /// Variants that anyone's rule named and the flag does not have.
+    unknown: Vec<String>,
+}
+
+/// Of how many cases what is true.
+#[derive(Debug, Default)]
+struct Tally {
+    cases: usize,
+    rejected_flags: usize,
+    dissent: usize,
+    settled_as_javascript: usize,
+    settled_as_python: usize,
+    different: usize,
+}
+
+impl Engines {
+    fn start() -> Self {
+        Self {
+            node: Oracle::node(),
+            python: Oracle::python(),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        subject: Subject,
+        file: &Value,
+        cases: &[(&str, &Value)],
+    ) -> Vec<Judgement> {
+        let ask = |oracle: &mut Oracle, by| oracle.answers(by, file, cases.iter().copied());
+        let alone = |expected: Answer| Judgement {
+            unknown: expected.unknown_variant.iter().cloned().collect(),
+            expected,
+            dissent: None,
+        };
+        match subject {
+            Subject::FractionalV2 => {
+                let answers = ask(&mut self.node, By::Flagd);
+                answers.into_iter().map(alone).collect()
+            }
+            Subject::FractionalV3 => {
+                let answers = ask(&mut self.python, By::Flagd);
+                answers.into_iter().map(alone).collect()
+            }
+            Subject::Operators => {
+                let node = ask(&mut self.node, By::Flagd);
+                let python = ask(&mut self.python, By::Flagd);
+                let reference = ask(&mut self.node, By::JsonLogic);
+                node.into_iter()
+                    .zip(python)
+                    .zip(reference)
+                    .map(|((node, python), reference)| settle(node, python, reference))
+                    .collect()
+            }
+        }
+    }
+
+    /// Gives flags the variants that their rules name, so that what a rule says can be compared.
+    fn learn(&mut self, subject: Subject, file: &mut Value, cases: &[(&str, &Value)]) {
+        let judged = self.judge(subject, file, cases);
+        for (judgement, (key, _)) in judged.into_iter().zip(cases) {
+            let variants = file["flags"][*key]["variants"]
+                .as_object_mut()
+                .expect("variants");
+            for name in judgement.unknown {
+                if is_name(&name) {
+                    let value = match variants.values().next().expect("a variant") {
+                        Value::Bool(_) => json!(variants.len().is_multiple_of(2)),
+                        Value::Number(_) => json!(variants.len()),
+                        Value::Object(_) => json!({ "is": name }),
+                        Value::Null | Value::String(_) | Value::Array(_) => json!(name),
+                    };
+                    variants.insert(name, value);
+                }
+            }
+        }
+    }
+
+    /// What ours says against what it must say about one flag alone; nothing when they are the same.
+    fn difference(&mut self, subject: Subject, file: &Value, context: &Value) -> Option<String> {
+        let mut file = file.clone();
+        let key = file["flags"].as_object()?.keys().next()?.clone();
+        let case = [(key.as_str(), context)];
+        self.learn(subject, &mut file, &case);
+        let judgement = self.judge(subject, &file, &case).remove(0);
+        let ours = ours(&read(subject, &file).ok()?, &key, context);
+        (!same(&ours, &judgement.expected)).then(|| {
+            format!(
+                "{}\n  with {context}\n  ours      {}\n  expected  {}{}",
+                file,
+                brief(&ours),
+                brief(&judgement.expected),
+                judgement.dissent.map_or(String::new(), |[node, python]| {
+                    let (node, python) = (brief(&node), brief(&python));
+                    format!(" (JavaScript {node}, Python {python})")
+                })
+            )
+        })
+    }
+
+    /// The same difference on a smaller flag and context.
+    fn shrink(&mut self, subject: Subject, mut file: Value, mut context: Value) -> String {
+        let key = file["flags"]
+            .as_object()
+            .and_then(|flags| flags.keys().next());
+        let at = format!("/flags/{}/targeting", key.expect("a flag"));
+        let mut tries = TRIES;
+        let mut without = file.clone();
+        without["$evaluators"] = json!({});
+        if self.difference(subject, &without, &context).is_some() {
+            file = without;
+        }
+        let mut shown = self
+            .difference(subject, &file, &context)
+            .unwrap_or_default();
+        'again: loop {
+            let rule = file.pointer(&at).cloned().unwrap_or_default();
+            let files = smaller(&rule).into_iter().map(|rule| {
+                let mut file = file.clone();
+                if let Some(place) = file.pointer_mut(&at) {
+                    *place = rule;
+                }
+                (file, context.clone())
+            });
+            let contexts = smaller(&context)
+                .into_iter()
+                .map(|context| (file.clone(), context));
+            for (new_file, new_context) in files.chain(contexts).collect::<Vec<_>>() {
+                if !new_context.is_object() || !new_file.pointer(&at).is_some_and(Value::is_object)
+                {
+                    continue;
+                }
+                tries -= 1;
+                if tries == 0 {
+                    return shown;
+                }
+                if let Some(difference) = self.difference(subject, &new_file, &new_context) {
+                    (file, context, shown) = (new_file, new_context, difference);
+                    continue 'again;
+                }
+            }
+            return shown;
+        }
+    }
+}
+
+/// What flagd's schemas let be the name of a variant.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['\n', '\r', '\u{2028}', '\u{2029}'])
+}
+
+/// What two engines agree on; a failure, when both fail in ways of their own; else what the reference
+/// of `JsonLogic` says.
+fn settle(node: Answer, python: Answer, reference: Answer) -> Judgement {
+    let all = [&node, &python, &reference];
+    let unknown = all
+        .iter()
+        .filter_map(|answer| answer.unknown_variant.clone());
+    let unknown = unknown.collect();
+    let dissent = !same(&node, &python);
+    let expected = if !dissent {
+        node.clone()
+    } else if node.error_code.is_some() && python.error_code.is_some() {
+        Answer {
+            error_code: Some("GENERAL".to_owned()),
+            ..python.clone()
+        }
+    } else {
+        reference
+    };
+    Judgement {
+        expected,
+        dissent: dissent.then_some([node, python]),
+        unknown,
+    }
+}
+
+/// JavaScript writes 2.0 as 2.
+fn same_value(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            let mut pairs = one.iter().zip(other);
+            one.len() == other.len() && pairs.all(|(one, other)| same_value(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let other_of = |name: &String| other.get(name);
+            let mut fields = one.iter();
+            one.len() == other.len()
+                && fields
+                    .all(|(name, one)| other_of(name).is_some_and(|other| same_value(one, other)))
+        }
+        (one, other) => one == other,
+    }
+}
+
+fn same(one: &Answer, other: &Answer) -> bool {
+    let same_metadata = match (&one.metadata, &other.metadata) {
+        (Some(one), Some(other)) => same_value(&json!(one), &json!(other)),
+        // The reference of JsonLogic knows none.
+        (None, _) | (_, None) => true,
+    };
+    let same_values = match (&one.value, &other.value) {
+        (Some(one), Some(other)) => same_value(one, other),
+        (one, other) => one == other,
+    };
+    one.variant == other.variant
+        && one.reason == other.reason
+        && one.error_code == other.error_code
+        && same_values
+        && same_metadata
+}
+
+fn brief(answer: &Answer) -> String {
+    match (&answer.error_code, &answer.variant) {
+        (Some(code), _) => code.clone(),
+        (None, Some(variant)) => format!("{variant:?} {}", answer.reason),
+        (None, None) => format!("nothing {}", answer.reason),
+    }
+}
+
+/// The file as an import would read it.
+fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Problem>> {
+    let (flags, mut settings) = flagd::read(file)?;
+    settings.fractional = match subject {
+        Subject::FractionalV2 => FractionalVersion::V2,
+        Subject::FractionalV3 | Subject::Operators => FractionalVersion::V3,
+    };
+    Ok(Ruleset::compile(&flags, &settings))
+}
+
+fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Answer {
+    let context = Context::parse(context.clone()).expect("a context");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("past 1970").as_secs().cast_signed();
+    match ruleset.evaluate(key, &context, now) {
+        Ok(found) => Answer {
+            value: found.value.cloned(),
+            variant: found.value.map(|_| found.variant.to_owned()),
+            reason: match found.reason {
+                Reason::Static => "STATIC",
+                Reason::Default => "DEFAULT",
+                Reason::TargetingMatch => "TARGETING_MATCH",
+                Reason::Split => "SPLIT",
+                Reason::Disabled => "DISABLED",
+            }
+            .to_owned(),
+            error_code: None,
+            unknown_variant: None,
+            metadata: Some(found.metadata.clone()),
+        },
+        Err(error) => Answer {
+            value: None,
+            variant: None,
+            reason: "ERROR".to_owned(),
+            error_code: Some(
+                match error {
+                    EvaluationError::FlagNotFound => "FLAG_NOT_FOUND",
+                    EvaluationError::TargetingKeyMissing => "TARGETING_KEY_MISSING",
+                    EvaluationError::Parse(_) => "PARSE_ERROR",
+                    EvaluationError::General(_) => "GENERAL",
+                }
+                .to_owned(),
+            ),
+            unknown_variant: None,
+            metadata: None,
+        },
+    }
+}
+
+/// Takes out the flags that flagd's schemas do not allow, and says how many they were. Ours allows the
+/// same.
+fn keep_valid(node: &mut Oracle, subject: Subject, file: &mut Value) -> usize {
+    let mut alone = file.clone();
+    let flags = file["flags"].as_object_mut().expect("flags");
+    let before = flags.len();
+    let mut valid = Map::new();
+    for (key, flag) in std::mem::take(flags) {
+        alone["flags"] = json!({ key.as_str(): flag });
+        let read = read(subject, &alone);
+        if node.accepts(&alone) {
+            assert!(read.is_ok(), "{:?} in {alone}", read.err());
+            valid.insert(key, flag);
+        } else {
+            assert!(read.is_err(), "flagd's schemas do not allow {alone}");
+        }
+    }
+    let rejected = before - valid.len();
+    assert!(rejected * 2 < before, "few flags of {alone} are valid");
+    *flags = valid;
+    rejected
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+/// Compares a share of all cases.
+fn compare(subject: Subject, share: usize) {
+    let seed = number("CONFORMANCE_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.expect("past 1970").subsec_nanos().into()
+    });
+    let cases =
+        number("CONFORMANCE_CASES").map_or(CASES, |cases| cases.try_into().expect("few")) / share;
+    let list = number("CONFORMANCE_LIST").is_some();
+    println!("CONFORMANCE_SEED={seed}");
+    let author = Author::new(seed, subject);
+    let mut engines = Engines::start();
+    let mut tally = Tally::default();
+    let mut differences = BTreeSet::new();
+    while tally.cases < cases {
+        let mut file = author.file(FLAGS);
+        tally.rejected_flags += keep_valid(&mut engines.node, subject, &mut file);
+        let keys: Vec<String> = file["flags"]
+            .as_object()
+            .expect("flags")
+            .keys()
+            .cloned()
+            .collect();
+        let contexts: Vec<Value> = (0..keys.len() * CONTEXTS)
+            .map(|_| author.context())
+            .collect();
+        let keys = keys
+            .iter()
+            .flat_map(|key| std::iter::repeat_n(key.as_str(), CONTEXTS));
+        let cases: Vec<(&str, &Value)> = keys.zip(&contexts).collect();
+        engines.learn(subject, &mut file, &cases);
+        let ruleset = read(subject, &file).unwrap_or_else(|why| panic!("{why:?} in {file}"));
+        for (judgement, (key, context)) in engines
+            .judge(subject, &file, &cases)
+            .into_iter()
+            .zip(&cases)
+        {
+            tally.cases += 1;
+            if let Some([node, python]) = &judgement.dissent {
+                tally.dissent += 1;
+                if same(node, &judgement.expected) {
+                    tally.settled_as_javascript += 1;
+                } else if same(python, &judgement.expected) {
+                    tally.settled_as_python += 1;
+                }
+                if list {
+                    println!(
+                        "{} with {context}: JavaScript {}, Python {}, settled as {}",
+                        file["flags"][*key]["targeting"],
+                        brief(node),
+                        brief(python),
+                        brief(&judgement.expected)
+                    );
+                }
+            }
+            if !same(&ours(&ruleset, key, context), &judgement.expected) {
+                tally.different += 1;
+                if differences.len() < SHOWN {
+                    let mut alone = file.clone();
+                    alone["flags"] = json!({ *key: file["flags"][*key] });
+                    differences.insert(engines.shrink(subject, alone, (*context).clone()));
+                }
+            }
+        }
+    }
+    println!("{subject:?}: {tally:?}");
+    let differences = Vec::from_iter(differences).join("\n\n");
+    assert!(differences.is_empty(), "{tally:?}, such as\n{differences}");
+}
+
+#[test]
+fn every_operator_answers_as_in_the_engines_of_flagd() {
+    compare(Subject::Operators, 2);
+}
+
+#[test]
+fn fractional_v2_places_callers_as_the_javascript_engine_does() {
+    compare(Subject::FractionalV2, 4);
+}
+
+#[test]
+fn fractional_v3_places_callers_as_the_python_engine_does() {
+    compare(Subject::FractionalV3, 4);
+}
