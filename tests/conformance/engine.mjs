@@ -138,7 +138,8 @@ function byJsonLogic({ flags, cases }) {
   const evaluators = Object.entries(flags.$evaluators ?? {});
   const now = Math.floor(Date.now() / 1000);
   return cases.map(({ key, context }) => {
-    const { state, targeting, variants, defaultVariant } = flags.flags[key];
+    const { state, targeting, variants, defaultVariant: named } = flags.flags[key];
+    const defaultVariant = named || undefined;
     if (state === 'DISABLED') return { reason: 'DISABLED' };
     let variant = defaultVariant;
     let reason = 'STATIC';

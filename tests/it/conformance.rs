@@ -36,7 +36,7 @@ struct Judgement {
     expected: Answer,
     /// What the engines said when they did not agree: JavaScript, Python.
     dissent: Option<[Answer; 2]>,
-    /// What the reference says when it contradicts both.
+    /// What the reference says when it contradicts that.
     contradiction: Option<Answer>,
     /// Variants that anyone's rule named and the flag does not have.
     unknown: Vec<String>,
@@ -200,16 +200,16 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['\n', '\r', '\u{2028}', '\u{2029}'])
 }
 
-/// What two engines agree on; a failure, when both fail in ways of their own; else what the reference
-/// of `JsonLogic` says.
+/// What two engines agree on; a failure, when both fail in ways of their own; the answer of the one that
+/// has one, when the other and the reference fail; else what the reference of `JsonLogic` says.
 fn settle(node: Answer, python: Answer, reference: Answer) -> Judgement {
     let all = [&node, &python, &reference];
     let unknown = all
         .iter()
         .filter_map(|answer| answer.unknown_variant.clone());
     let unknown = unknown.collect();
+    let stopped = |answer: &Answer| answer.error_code.is_some() && answer.unknown_variant.is_none();
     let dissent = !same(&node, &python);
-    let contradiction = (!dissent && !same(&node, &reference)).then(|| reference.clone());
     let expected = if !dissent {
         node.clone()
     } else if node.error_code.is_some() && python.error_code.is_some() {
@@ -217,12 +217,16 @@ fn settle(node: Answer, python: Answer, reference: Answer) -> Judgement {
             error_code: Some("GENERAL".to_owned()),
             ..python.clone()
         }
+    } else if !stopped(&reference) {
+        reference.clone()
+    } else if node.error_code.is_some() {
+        python.clone()
     } else {
-        reference
+        node.clone()
     };
     Judgement {
+        contradiction: (!same(&expected, &reference)).then_some(reference),
         expected,
-        contradiction,
         dissent: dissent.then_some([node, python]),
         unknown,
     }
