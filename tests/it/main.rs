@@ -62,6 +62,7 @@ mod ofrep;
 mod openapi;
 mod overrides;
 mod pre_traffic;
+mod requests;
 mod routes;
 mod schedules;
 mod secret_changes;

@@ -3,7 +3,7 @@
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
-use pennon_tests::stack::Stack;
+use pennon_tests::stack::{Stack, database_loads};
 use serde_json::{Value, json};
 
 const USERS: &str = "/api/admin/flags/checkout/users";
@@ -360,4 +360,42 @@ async fn the_hour_is_counted_across_instances_without_a_race() {
         .expect("time passes");
     let later = api.admin("POST", USERS, &include("late")).await;
     assert_eq!(later.status, 201);
+}
+
+#[tokio::test]
+async fn ten_thousand_overrides_cost_one_load_and_no_query_after_it() {
+    let stack = Stack::start().await;
+    stack
+        .database
+        .sql()
+        .batch_execute(
+            "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
+             select id, 'user-' || n, case n % 2 when 0 then 'include' else 'exclude' end
+             from feature_flags, generate_series(1, 10000) as n where flag_key = 'search'",
+        )
+        .await
+        .expect("overrides");
+    let one = stack.function("list-flags").await;
+    let other = stack.function("list-flags").await;
+    for (user, expected) in [
+        ("user-9999", false),
+        ("user-10000", true),
+        ("user-10001", true),
+    ] {
+        let event = Event::list().user(user, "[]");
+        for instance in [&one, &other] {
+            let answer = instance.call(&event).await;
+            assert_eq!(answer.json()["search"], expected, "{user}");
+        }
+    }
+    assert_eq!((database_loads(&one), database_loads(&other)), (1, 0));
+    // Figures for whoever runs this with --nocapture; a bound on time would only fail on slow machines.
+    for (name, instance) in [("from the database", &one), ("from Redis", &other)] {
+        let took: Vec<f64> = instance
+            .requests()
+            .iter()
+            .filter_map(|line| line["duration"].as_f64())
+            .collect();
+        println!("10,000 overrides, first {name}, then from memory: {took:?} ms");
+    }
 }

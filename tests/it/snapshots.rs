@@ -81,7 +81,10 @@ async fn what_changed_since_the_snapshot_is_found_out() {
         .map(|(name, value)| (*name, value.as_str()));
     let reconcile = fleet.function_with("reconcile", &environment).await;
     let done = reconcile.invoke(&json!({})).await.expect("reconciles");
-    assert_eq!(done, json!({"environments": 1, "repaired": 1, "warmed": 1}));
+    assert_eq!(
+        done,
+        json!({"applied": 0, "environments": 1, "repaired": 1, "warmed": 1})
+    );
     let fresh = fleet.function_with("get-flag", &environment).await;
     let answer = fresh.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (7, "redis"));

@@ -1,5 +1,7 @@
 //! Ours against what flagd's engines said when `tests/conformance/vectors.py` asked them.
 
+#![expect(clippy::expect_used, reason = "tests stop at the first surprise")]
+
 use std::collections::BTreeMap;
 
 use pennon_eval::{

@@ -45,7 +45,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
 fn check_form(stack: &Stack, function: &Function, problems: &mut Problems) {
     let wanted = [
         ("Runtime", json!("provided.al2023")),
-        ("Architectures", json!(["arm64"])),
+        ("Architectures", json!([{ "Ref": "Architecture" }])),
         ("Handler", json!("bootstrap")),
         ("AutoPublishAlias", json!("live")),
         ("AutoPublishCodeSha256", reference("DeployRevision")),

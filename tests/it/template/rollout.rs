@@ -10,7 +10,7 @@ use super::{Mistake, Problems, planted, read};
 /// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing.
 const AT_ONCE: [&str; 2] = ["migrate", "pre-traffic"];
 /// The functions that answer most calls, so that rates mean something.
-const RATED: [&str; 2] = ["get-flag", "list-flags"];
+const RATED: [&str; 4] = ["evaluate-flag", "evaluate-flags", "get-flag", "list-flags"];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let canary = stack.has("Rollout", "canary");
@@ -128,8 +128,14 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
     let scheduled = function.properties["Events"]
         .to_string()
         .contains("\"ScheduleV2\"");
+    // What reads a log answers nobody.
+    let reads_log = function.properties["Events"]
+        .to_string()
+        .contains("\"CloudWatchLogs\"");
     let mut needed = if scheduled {
         vec!["crashed"]
+    } else if reads_log {
+        vec!["crashed three times"]
     } else {
         vec!["crashed three times", "answered 5xx three times"]
     };

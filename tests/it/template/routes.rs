@@ -31,9 +31,17 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         for event in events {
             let properties = &event["Properties"];
             if event["Type"] != "HttpApi" {
-                let runs = event["Type"] == "ScheduleV2"
+                let scheduled = event["Type"] == "ScheduleV2"
                     && properties["State"] == "ENABLED"
                     && properties["ScheduleExpression"].is_string();
+                // The lines that tell of evaluations, of a function that evaluates and not of itself.
+                let log = target(&properties["LogGroupName"]);
+                let reads_log = event["Type"] == "CloudWatchLogs"
+                    && properties["FilterPattern"] == "{ $.evaluated > 0 }"
+                    && log.ends_with("Logs")
+                    && format!("{}Function", log.trim_end_matches("Logs")) != function.id
+                    && stack.get(log)["Type"] == "AWS::Logs::LogGroup";
+                let runs = scheduled || reads_log;
                 problems.unless(runs, &function.id, "an event that never comes");
                 continue;
             }
@@ -279,6 +287,12 @@ planted! {
     tokens_of_another_issuer_at_the_gateway:
         [Mistake("HttpApi", "!Ref JwtIssuer", "https://issuer.example")]
         => "authorizer AdminToken: another issuer than JWT_ISSUER";
+    evaluations_that_are_counted_from_a_log_that_tells_of_none:
+        [Mistake("CountEvaluationsFunction", "FilterPattern: \"{ $.evaluated > 0 }\"", "FilterPattern: \"{ $.evaluation > 0 }\"")]
+        => "CountEvaluationsFunction: an event that never comes";
+    a_log_that_is_counted_in_a_circle:
+        [Mistake("CountEvaluationsFunction", "LogGroupName: !Ref ListFlagsLogs", "LogGroupName: !Ref CountEvaluationsLogs")]
+        => "CountEvaluationsFunction: an event that never comes";
     a_schedule_that_is_switched_off:
         [Mistake("ReconcileFunction", "State: ENABLED", "State: DISABLED")]
         => "ReconcileFunction: an event that never comes";
