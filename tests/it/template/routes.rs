@@ -31,9 +31,18 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         for event in events {
             let properties = &event["Properties"];
             if event["Type"] != "HttpApi" {
-                let runs = event["Type"] == "ScheduleV2"
-                    && properties["State"] == "ENABLED"
-                    && properties["ScheduleExpression"].is_string();
+                let runs = match text(&event["Type"]) {
+                    "ScheduleV2" => {
+                        properties["State"] == "ENABLED"
+                            && properties["ScheduleExpression"].is_string()
+                    }
+                    "CloudWatchLogs" => {
+                        let group = stack.get(target(&properties["LogGroupName"]));
+                        group["Type"] == "AWS::Logs::LogGroup"
+                            && properties["FilterPattern"].is_string()
+                    }
+                    _ => false,
+                };
                 problems.unless(runs, &function.id, "an event that never comes");
                 continue;
             }
@@ -284,7 +293,6 @@ planted! {
         => "ReconcileFunction: an event that never comes";
     a_function_that_nothing_leads_to:
         [Mistake("ReconcileFunction", "      Events:\n", "      NoEvents:\n")]
-        => "ReconcileFunction: no alarm for a version that answered 5xx three times",
-            "ReconcileFunction: no alarm for a version that crashed three times",
+        => "ReconcileFunction: no alarm for a version that crashed three times",
             "ReconcileFunction: nothing leads to it";
 }
