@@ -129,8 +129,6 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
     let events = function.properties["Events"].to_string();
     let mut needed = if events.contains("\"ScheduleV2\"") {
         vec!["crashed"]
-    } else if reads_log {
-        vec!["crashed three times"]
     } else {
         vec!["crashed three times"]
     };
