@@ -277,6 +277,57 @@ async fn overrides_survive_an_import() {
             "on {}",
             api.on
         );
+        let exported = api.read(EXPORT).await;
+        assert!(!exported.body.contains("alice"), "a file is passed around");
+        let mut file = exported.json();
+        file["flags"]["checkout"]["metadata"] =
+            json!({"pennon.overrides": "{\"bob\":\"include\"}"});
+        let answer = api.admin_if("*", "POST", IMPORT, &file).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(
+            answer
+                .body
+                .contains("/flags/checkout/metadata/pennon.overrides"),
+            "{}",
+            answer.body
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_evaluator_that_a_flag_in_use_names_cannot_go() {
+    for api in Api::of_both_kinds().await {
+        let evaluators = json!({"evaluators": {"gold": {"==": [{"var": "tier"}, "gold"]}}});
+        assert_eq!(
+            api.admin_if("*", "PUT", SETTINGS, &evaluators).await.status,
+            200
+        );
+        let flag = json!({"key": "limit", "enabled": true, "definition": {
+            "variants": {"small": 1, "large": 2}, "defaultVariant": "small",
+            "targeting": {"if": [{"$ref": "gold"}, "large", "small"]},
+        }});
+        let made = api.admin("POST", "/api/admin/flags", &flag).await;
+        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        let refused = api.admin_if("*", "PUT", SETTINGS, &json!({})).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+        assert!(
+            refused.body.contains("flags/limit/targeting"),
+            "{}",
+            refused.body
+        );
+        let bad = json!({"evaluators": {"gold": {"no_such_operator": [1]}}});
+        assert_eq!(api.admin_if("*", "PUT", SETTINGS, &bad).await.status, 400);
+
+        let limit = "/api/admin/flags/limit";
+        api.admin_if("*", "DELETE", limit, &Value::Null).await;
+        assert_eq!(
+            api.admin_if("*", "PUT", SETTINGS, &json!({})).await.status,
+            200
+        );
+        let back = api
+            .admin_if("*", "POST", &format!("{limit}/restore"), &Value::Null)
+            .await;
+        assert_eq!(back.status, 400, "it is still archived: {back:?}");
     }
 }
 

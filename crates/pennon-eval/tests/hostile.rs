@@ -1,6 +1,6 @@
 //! Rules and contexts that nobody would write: none of them panics, stalls or overflows the stack.
 
-#![expect(clippy::expect_used, reason = "a test may stop")]
+#![expect(clippy::expect_used, reason = "tests stop at the first surprise")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -36,9 +36,10 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
+        let found = open.flag(key).await?;
         let definition = definition_in(&mut open, wanted).await?;
         must_exist(&mut open, environment).await?;
-        if let Some(there) = open.flag(key).await? {
+        if let Some(there) = found {
             let state = if there.archived_at.is_some() {
                 "archived; restore it, or delete it for good first"
             } else {
@@ -85,7 +86,8 @@ impl FlagService {
     /// Takes an archived flag back into use, switched off.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::Changed`].
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::Changed`];
+    /// [`Error::Invalid`] when its definition names what is no longer there.
     pub async fn restore_flag(
         &self,
         environment: &Environment,
@@ -100,6 +102,9 @@ impl FlagService {
             return Err(Error::Conflict(format!("Flag '{key}' is not archived")));
         }
         expected.check(before.revision)?;
+        if let Some(definition) = &before.flag.definition {
+            must_still_be_valid(&mut open, definition).await?;
+        }
         let after = open.write_flag(key, &before.flag, false).await?;
         note_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
         self.finish(open, environment, after, scope).await
@@ -197,10 +202,10 @@ async fn revert_whole(
             "Entry {id} holds no state of '{key}' on that side"
         )));
     };
+    let before = open.flag(key).await?;
     if let Some(definition) = &flag.definition {
         must_still_be_valid(open, definition).await?;
     }
-    let before = open.flag(key).await?;
     let mut after = if let Some(before) = &before {
         expected.check(before.revision)?;
         open.write_flag(key, &flag, archived).await?

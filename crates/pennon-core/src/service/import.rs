@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pennon_eval::{Flag, FlagKey, Settings, flagd};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, state_of};
 use super::flags::must_exist;
@@ -71,8 +71,17 @@ impl FlagService {
             Fresh::Changed(snapshot) => snapshot,
             Fresh::Unchanged => Snapshot::empty(),
         };
-        let file = flagd::write(&snapshot.flags, &snapshot.settings);
-        Ok((file, snapshot.revision))
+        let Snapshot {
+            revision,
+            mut flags,
+            settings,
+            ..
+        } = snapshot;
+        // Overrides are names of people. They stay where they are: a file is passed around.
+        for flag in flags.values_mut() {
+            flag.overrides.clear();
+        }
+        Ok((flagd::write(&flags, &settings), revision))
     }
 
     /// What an import would make different, and at which revision.
@@ -141,10 +150,23 @@ impl FlagService {
 
 /// Takes JSON as a file for flagd.
 fn understand(file: &Value) -> Result<File, Error> {
+    let mut complaints = Complaints::default();
     match flagd::read(file) {
-        Ok((flags, settings)) => Ok(File { flags, settings }),
+        Ok((flags, settings)) => {
+            for (key, flag) in &flags {
+                if !flag.overrides.is_empty() {
+                    let place = format!("/flags/{key}/metadata/pennon.overrides");
+                    complaints.add(
+                        &place,
+                        "An import sets no overrides; they have their own route",
+                    );
+                }
+            }
+            if complaints.is_empty() {
+                return Ok(File { flags, settings });
+            }
+        }
         Err(problems) => {
-            let mut complaints = Complaints::default();
             for found in problems {
                 if found.at.is_empty() {
                     complaints.form.push(found.problem);
@@ -152,9 +174,19 @@ fn understand(file: &Value) -> Result<File, Error> {
                     complaints.add(&found.at, found.problem);
                 }
             }
-            Err(Error::Invalid(complaints))
         }
     }
+    Err(Error::Invalid(complaints))
+}
+
+/// Settings that are none in a file are none at all.
+pub(super) fn must_make_sense(settings: &Settings) -> Result<(), Error> {
+    let file = json!({
+        "flags": {},
+        "$evaluators": settings.evaluators,
+        "metadata": settings.metadata,
+    });
+    understand(&file).map(|_understood| ())
 }
 
 async fn difference(

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::change::{Changed, Expected};
 use super::flags::must_exist;
+use super::import::must_make_sense;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -62,12 +63,18 @@ impl FlagService {
         admin: &Admin,
         scope: &Scope,
     ) -> Result<Changed<SettingsRecord>, Error> {
+        must_make_sense(settings)?;
         let mut open = self.begin(environment, &admin.id).await?;
         must_exist(&mut open, environment).await?;
         must_suit_flags(&mut open, settings).await?;
         let before = open.settings().await?;
         expected.check(before.revision)?;
-        let after = open.write_settings(settings).await?;
+        let settings = Settings {
+            // Of the file that it was imported from; nobody sees it here.
+            other: before.settings.other.clone(),
+            ..settings.clone()
+        };
+        let after = open.write_settings(&settings).await?;
         open.note(
             None,
             Action::ChangeSettings,
@@ -118,7 +125,8 @@ pub(super) async fn must_suit_flags(
 ) -> Result<(), Error> {
     let mut complaints = Complaints::default();
     for (key, record) in open.flags().await? {
-        let Some(definition) = &record.flag.definition else {
+        // An archived one is checked when it comes back.
+        let (Some(definition), None) = (&record.flag.definition, record.archived_at) else {
             continue;
         };
         if let Err(problems) = Definition::validate(&json_of(definition)?, settings) {

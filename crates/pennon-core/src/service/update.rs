@@ -69,8 +69,11 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
+        // First the flag and then the settings, as everyone locks them; but what is wrong with the
+        // request is said before what is missing.
+        let found = open.flag(key).await?;
         let definition = definition_in(&mut open, change).await?;
-        let before = live(open.flag(key).await?, key)?;
+        let before = live(found, key)?;
         expected.check(before.revision)?;
         let mut flag = before.flag.clone();
         change.apply(&mut flag, definition);
