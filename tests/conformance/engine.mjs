@@ -96,15 +96,20 @@ jsonLogic.add_operation('!=', (one, other) => !equal(one, other));
 jsonLogic.add_operation('+', (...all) => all.reduce((sum, one) => sum + number(one), 0));
 jsonLogic.add_operation('*', (...all) => all.reduce((product, one) => product * number(one), 1));
 jsonLogic.add_operation('cat', (...all) => all.map((one) => (isNull(one) ? 'null' : String(one))).join(''));
+/** A default stands in for `null`, too. */
+jsonLogic.add_operation('var', function (path, otherwise = null) {
+  if (isNull(path) || path === '') return this;
+  let found = this;
+  for (const part of String(path).split('.')) found = isNull(found) ? found : found[part];
+  return isNull(found) ? otherwise : found;
+});
 jsonLogic.add_operation('/', (one, other) => one / divisor(other));
 jsonLogic.add_operation('%', (one, other) => one % divisor(other));
 
-/** Parts that are left out are 0, also before a suffix, as in the engine in Python. */
+/** What is left out of `1` or `1.2` is 0, as in flagd's own engine in this language. */
 function version(given) {
   const text = String(given).replace(/^[vV]/, '');
-  const numbers = /^[^-+]*/.exec(text)[0];
-  const missing = Math.max(0, 3 - numbers.split('.').length);
-  return semver.parse(numbers + '.0'.repeat(missing) + text.slice(numbers.length));
+  return semver.parse(text) ?? (/^\d+(\.\d+)?$/.test(text) ? semver.coerce(text) : null);
 }
 
 jsonLogic.add_operation('sem_ver', (...given) => {
