@@ -49,9 +49,7 @@ impl Run {
             None => count,
             Some(length) => {
                 let length = self.evaluate(length, scope)?;
-                let length = coerce::number(&length, &mut self.steps)?.float();
-                // What is left over after half a character less is a whole one less.
-                let length = if length < 0.0 { length.floor() } else { length } as i64;
+                let length = coerce::number(&length, &mut self.steps)?.float() as i64;
                 let base = if length < 0 { count } else { start };
                 base.saturating_add(length)
             }
