@@ -95,12 +95,16 @@ jsonLogic.add_operation('==', (one, other) => equal(one, other));
 jsonLogic.add_operation('!=', (one, other) => !equal(one, other));
 jsonLogic.add_operation('+', (...all) => all.reduce((sum, one) => sum + number(one), 0));
 jsonLogic.add_operation('*', (...all) => all.reduce((product, one) => product * number(one), 1));
+jsonLogic.add_operation('cat', (...all) => all.map((one) => (isNull(one) ? 'null' : String(one))).join(''));
 jsonLogic.add_operation('/', (one, other) => one / divisor(other));
 jsonLogic.add_operation('%', (one, other) => one % divisor(other));
 
+/** Parts that are left out are 0, also before a suffix, as in the engine in Python. */
 function version(given) {
   const text = String(given).replace(/^[vV]/, '');
-  return semver.parse(text) ?? (/^\d+(\.\d+)?$/.test(text) ? semver.coerce(text) : null);
+  const numbers = /^[^-+]*/.exec(text)[0];
+  const missing = Math.max(0, 3 - numbers.split('.').length);
+  return semver.parse(numbers + '.0'.repeat(missing) + text.slice(numbers.length));
 }
 
 jsonLogic.add_operation('sem_ver', (...given) => {
@@ -134,7 +138,8 @@ function byJsonLogic({ flags, cases }) {
   const evaluators = Object.entries(flags.$evaluators ?? {});
   const now = Math.floor(Date.now() / 1000);
   return cases.map(({ key, context }) => {
-    const { state, targeting, variants, defaultVariant } = flags.flags[key];
+    const { state, targeting, variants, defaultVariant: named } = flags.flags[key];
+    const defaultVariant = named || undefined;
     if (state === 'DISABLED') return { reason: 'DISABLED' };
     let variant = defaultVariant;
     let reason = 'STATIC';

@@ -5,6 +5,8 @@
 //!
 //! - attributes with the names of what every JavaScript object has (`constructor`), and `../`, which
 //!   one engine takes as a way up;
+//! - versions with blanks around them or numbers beyond 2^53, which one engine refuses, and with two `v`,
+//!   which one allows;
 //! - whole numbers beyond 2^53 outside of the bucketing value of fractional v3;
 //! - characters beyond U+FFFF where a text is cut or ordered, and texts beyond ASCII in fractional v2;
 //! - shared rules that name an earlier one, which no engine resolves, or that need an escape in JSON,
@@ -76,33 +78,8 @@ const VERSIONS: &[&str] = &[
     "1.2.3--",
 ];
 const ODD_VERSIONS: &[&str] = &[
-    "v1.2.3",
-    "V2.0.0",
-    "1.2",
-    "1",
-    "v2",
-    "v1.3",
-    "01.2.3",
-    "1.2.3.4",
-    "",
-    "abc",
-    "1.0.0-",
-    " 1.2.3",
-    "1.2.3 ",
-    "1-beta",
-    "1.2-beta",
-    "1.2+b",
-    "99999999999999999999.0.0",
-    "1.2.3-01",
-    "vv1.2.3",
-    "=1.2.3",
-    "1.x",
-    "-1.2.3",
-    "1..2",
-    "1.2.",
-    "v",
-    "1.2.3-ä",
-    "9007199254740992.0.0",
+    "v1.2.3", "V2.0.0", "1.2", "1", "v2", "v1.3", "01.2.3", "1.2.3.4", "", "abc", "1.0.0-",
+    "1-beta", "1.2-beta", "1.2+b", "1.2.3-01", "1.x", "-1.2.3", "1..2", "1.2.", "v", "1.2.3-ä",
 ];
 
 /// Attributes that always have the type that their name suggests, or are absent.

@@ -124,21 +124,17 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
         check_canary_alarm(function, alarm_id, properties, problems);
         watched.extend(meaning(properties));
     }
-    // A schedule calls a version three times in its hour: two crashes are too many.
-    let scheduled = function.properties["Events"]
-        .to_string()
-        .contains("\"ScheduleV2\"");
-    // What reads a log answers nobody.
-    let reads_log = function.properties["Events"]
-        .to_string()
-        .contains("\"CloudWatchLogs\"");
-    let mut needed = if scheduled {
+    // Only who answers requests answers 5xx. A schedule calls a version three times in its hour: two
+    // crashes are too many.
+    let events = function.properties["Events"].to_string();
+    let mut needed = if events.contains("\"ScheduleV2\"") {
         vec!["crashed"]
-    } else if reads_log {
-        vec!["crashed three times"]
     } else {
-        vec!["crashed three times", "answered 5xx three times"]
+        vec!["crashed three times"]
     };
+    if events.contains("\"HttpApi\"") {
+        needed.push("answered 5xx three times");
+    }
     if RATED.contains(&function.binary.as_str()) {
         needed.extend([
             "failed more than 0.1 %",
@@ -312,7 +308,6 @@ planted! {
     a_hook_that_waits_for_itself:
         [Mistake("PreTrafficFunction", "      DeploymentPreference: {Enabled: false}\n", "")]
         => "PreTrafficFunction: a deployment without alarms, or with more than ten",
-            "PreTrafficFunction: no alarm for a version that answered 5xx three times",
             "PreTrafficFunction: no alarm for a version that crashed three times",
             "PreTrafficFunction: waits for itself";
     a_hook_that_has_too_little_time:

@@ -298,7 +298,6 @@ planted! {
         => "ReconcileFunction: an event that never comes";
     a_function_that_nothing_leads_to:
         [Mistake("ReconcileFunction", "      Events:\n", "      NoEvents:\n")]
-        => "ReconcileFunction: no alarm for a version that answered 5xx three times",
-            "ReconcileFunction: no alarm for a version that crashed three times",
+        => "ReconcileFunction: no alarm for a version that crashed three times",
             "ReconcileFunction: nothing leads to it";
 }

@@ -226,7 +226,7 @@ impl Compiler<'_> {
             }
             "merge" => Expression::Merge(arguments.collect()),
             "in" => within(arguments),
-            "cat" => cat(arguments.collect()),
+            "cat" => Expression::Cat(arguments.collect()),
             "substr" => {
                 let text = next(&mut arguments);
                 let from = next(&mut arguments);
@@ -342,14 +342,6 @@ fn within(mut arguments: Arguments) -> Expression {
         return Expression::InTexts(needle, texts.into_iter().collect());
     }
     Expression::In(needle, hay)
-}
-
-/// A `null` that is written down is nothing where all of the text is; one that is found is `null`.
-fn cat(mut arguments: Vec<Expression>) -> Expression {
-    if arguments.iter().all(|one| one.constant().is_some()) {
-        arguments.retain(|one| one.constant() != Some(&Value::Null));
-    }
-    Expression::Cat(arguments)
 }
 
 fn affix(arguments: Vec<Expression>, is_end: bool) -> Expression {

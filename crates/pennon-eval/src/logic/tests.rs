@@ -89,7 +89,7 @@ fn operators_answer_as_json_logic_says() {
         (json!({"in": ["1", {"var": "list"}]}), Some("false")),
         (
             json!({"cat": ["a", 1, true, null, 2.0, [1, null]]}),
-            Some("a1true21,"),
+            Some("a1truenull21,"),
         ),
         (json!({"cat": [{"var": "nothing"}, null]}), Some("nullnull")),
         (json!({"+": ["12abc", null, true]}), Some("13")),
