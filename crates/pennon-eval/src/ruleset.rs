@@ -85,7 +85,8 @@ enum Kind {
 
 #[derive(Debug, Clone)]
 struct Typed {
-    variants: HashMap<String, Value>,
+    /// Few, as a rule, and then quicker to find in order than by hashing.
+    variants: BTreeMap<String, Value>,
     default: Option<String>,
     /// None: the default for everyone.
     rule: Option<Result<Rule, String>>,

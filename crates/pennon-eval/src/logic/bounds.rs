@@ -26,3 +26,27 @@ pub(super) const STEPS: u32 = 100_000;
 
 /// How many bytes of text count as a step.
 pub(super) const BYTES_PER_STEP: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_names_every_bound() {
+        let manual = include_str!("../../../../docs/targeting.md");
+        assert_eq!(
+            (RULE_NODES, CONTEXT_NODES, STEPS),
+            (50_000, 10_000, 100_000)
+        );
+        for bound in [
+            format!("| {RULE_DEPTH} operations |"),
+            format!("| {DATA_DEPTH} |"),
+            format!("{BYTES_PER_STEP} bytes of text"),
+            "| 50,000 values |".to_owned(),
+            "| 10,000 values |".to_owned(),
+            "| 100,000 steps |".to_owned(),
+        ] {
+            assert!(manual.contains(&bound), "{bound}");
+        }
+    }
+}

@@ -4,14 +4,11 @@ use serde_json::{Map, Value};
 
 use super::Rule;
 use super::bounds::{RULE_DEPTH, RULE_NODES};
-use super::expression::{Each, Expression, Order};
+use super::expression::{Each, Expression, Order, Texts};
 use super::fractional::Fractional;
 use super::path::{Asked, Path, Scope};
 use super::run::Run;
 use crate::{Context, Settings};
-
-/// From so many texts on, `in` looks up instead of walking.
-const MANY_TEXTS: usize = 9;
 
 /// Why a rule does not compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,10 +333,9 @@ fn within(mut arguments: Arguments) -> Expression {
     let needle = next(&mut arguments);
     let hay = next(&mut arguments);
     if let Some(Value::Array(items)) = hay.constant()
-        && items.len() >= MANY_TEXTS
         && let Some(texts) = texts(items.iter().map(Some))
     {
-        return Expression::InTexts(needle, texts.into_iter().collect());
+        return Expression::InTexts(needle, Texts::new(texts));
     }
     Expression::In(needle, hay)
 }

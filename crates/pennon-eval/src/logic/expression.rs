@@ -1,6 +1,6 @@
 //! What a rule is compiled to.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ pub(super) enum Expression {
     Merge(Vec<Expression>),
     In(Box<Expression>, Box<Expression>),
     /// `in` over many fixed texts.
-    InTexts(Box<Expression>, BTreeSet<Box<str>>),
+    InTexts(Box<Expression>, Texts),
     Cat(Vec<Expression>),
     Substr {
         text: Box<Expression>,
@@ -78,6 +78,35 @@ pub(super) enum Expression {
     },
     SemVer(Box<[Expression; 3]>),
     Fractional(Box<Fractional>),
+}
+
+/// Fixed texts to look among.
+#[derive(Debug, Clone)]
+pub(super) enum Texts {
+    /// Quicker to walk than to hash for.
+    Few(Vec<Box<str>>),
+    Many(HashSet<Box<str>>),
+}
+
+impl Texts {
+    /// Up to so many are few.
+    const FEW: usize = 8;
+
+    pub(super) fn new(texts: Vec<Box<str>>) -> Self {
+        if texts.len() <= Self::FEW {
+            Self::Few(texts)
+        } else {
+            Self::Many(texts.into_iter().collect())
+        }
+    }
+
+    #[inline]
+    pub(super) fn contains(&self, text: &str) -> bool {
+        match self {
+            Self::Few(texts) => texts.iter().any(|one| **one == *text),
+            Self::Many(texts) => texts.contains(text),
+        }
+    }
 }
 
 /// The four orders.

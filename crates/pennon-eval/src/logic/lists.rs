@@ -145,17 +145,18 @@ impl Run {
         needle: &'a Expression,
         hay: &'a Expression,
         scope: &Scope<'a>,
-    ) -> Result<Val<'a>> {
+    ) -> Result<bool> {
         let needle = self.evaluate(needle, scope)?;
-        let is_in = match self.evaluate(hay, scope)? {
-            Val::List(list) => self.is_among(&needle, &list)?,
+        match self.evaluate(hay, scope)? {
+            Val::List(list) => self.is_among(&needle, &list),
+            // Not even an empty text is in an empty one.
+            Val::Text(text) if text.is_empty() => Ok(false),
             Val::Text(text) => {
                 self.steps.text(&text)?;
-                text.contains(&*self.text(&needle)?)
+                Ok(text.contains(&*self.text(&needle)?))
             }
-            Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::Frame(_) => false,
-        };
-        Ok(Val::Bool(is_in))
+            Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::Frame(_) => Ok(false),
+        }
     }
 
     fn is_among(&mut self, needle: &Val<'_>, list: &List<'_>) -> Result<bool> {

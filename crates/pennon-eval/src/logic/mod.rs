@@ -62,6 +62,8 @@ impl Rule {
             Val::Null => Choice::None,
             Val::Bool(true) => Choice::Named(value::Text::Borrowed("true")),
             Val::Bool(false) => Choice::Named(value::Text::Borrowed("false")),
+            Val::Text(text) => Choice::Named(text),
+            Val::Number(number) if number.float().is_nan() => return Err(Stop::NoNumber),
             other => Choice::Named(run.text(&other)?),
         })
     }

@@ -66,6 +66,9 @@ impl Num {
     }
 
     pub(super) fn compare(self, other: Self) -> Option<Ordering> {
+        if let (Self::Int(a), Self::Int(b)) = (self, other) {
+            return Some(a.cmp(&b));
+        }
         match (self.whole(), other.whole()) {
             (Some(a), Some(b)) => Some(a.cmp(&b)),
             (Some(_) | None, None) | (None, Some(_)) => self.float().partial_cmp(&other.float()),

@@ -47,6 +47,27 @@ impl Path {
         Self { pieces, is_own }
     }
 
+    /// What stands in the context, where only objects lie on the way.
+    #[inline]
+    pub(super) fn peek<'a>(&self, scope: &Scope<'a>) -> Option<&'a Value> {
+        let Scope::Context(asked) = scope else {
+            return None;
+        };
+        if self.is_own {
+            return None;
+        }
+        let (first, rest) = self.pieces.split_first()?;
+        let mut found = get(asked.context.attributes(), first);
+        for piece in rest {
+            found = match found {
+                Value::Object(fields) => get(fields, piece),
+                Value::Null | Value::Bool(_) | Value::Number(_) => &Value::Null,
+                Value::String(_) | Value::Array(_) => return None,
+            };
+        }
+        Some(found)
+    }
+
     #[inline]
     pub(super) fn find<'a>(&self, scope: &Scope<'a>) -> Val<'a> {
         match scope {
@@ -81,13 +102,17 @@ fn own<'a, 'p>(asked: Asked<'a>, rest: &mut impl Iterator<Item = &'p str>) -> Va
 }
 
 fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Val<'a> {
+    Val::of(get(fields, name))
+}
+
+fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a Value {
     let found = if fields.len() <= WALKED {
         let mut fields = fields.iter();
         fields.find(|(key, _)| *key == name).map(|(_, value)| value)
     } else {
         fields.get(name)
     };
-    found.map_or(Val::Null, Val::of)
+    found.unwrap_or(&Value::Null)
 }
 
 fn walk<'a, 'p>(from: Val<'a>, pieces: impl Iterator<Item = &'p str>) -> Val<'a> {

@@ -2,9 +2,12 @@
 
 use std::cmp::Ordering;
 
+use serde_json::Value;
+
 use super::coerce;
 use super::expression::{Expression, Order};
 use super::lists::missing;
+use super::number::Num;
 use super::path::{self, Scope};
 use super::steps::Steps;
 use super::stop::Stop;
@@ -37,57 +40,24 @@ impl Run {
                 Val::Null => self.evaluate(default, scope),
                 found => Ok(found),
             },
-            Expression::If(parts) => self.choose(parts, scope),
+            Expression::If(parts) => match self.branch(parts, scope)? {
+                Some(branch) => self.evaluate(branch, scope),
+                None => Ok(Val::Null),
+            },
             Expression::And(parts) => self.first(parts, false, scope),
             Expression::Or(parts) => self.first(parts, true, scope),
-            Expression::Truth(one, wanted) => {
-                let truth = self.evaluate(one, scope)?.is_truthy();
-                Ok(Val::Bool(truth == *wanted))
-            }
-            Expression::Equal {
-                a,
-                b,
-                is_strict,
-                when_equal,
-            } => {
-                let a = self.evaluate(a, scope)?;
-                let b = self.evaluate(b, scope)?;
-                let equal = if *is_strict {
-                    coerce::same(&a, &b)
-                } else {
-                    coerce::equal(&a, &b, &mut self.steps)?
-                };
-                Ok(Val::Bool(equal == *when_equal))
-            }
-            Expression::Order { a, b, c, order } => self.order(a, b, c.as_deref(), *order, scope),
-            Expression::In(needle, hay) => self.within(needle, hay, scope),
-            Expression::InTexts(needle, texts) => {
-                let needle = self.evaluate(needle, scope)?;
-                let is_in = match &needle {
-                    Val::Text(text) => texts.contains(&**text),
-                    Val::Null
-                    | Val::Bool(_)
-                    | Val::Number(_)
-                    | Val::List(_)
-                    | Val::Object(_)
-                    | Val::Frame(_) => false,
-                };
-                Ok(Val::Bool(is_in))
-            }
+            Expression::Truth(..)
+            | Expression::Equal { .. }
+            | Expression::Order { .. }
+            | Expression::In(..)
+            | Expression::InTexts(..) => self.truth(expression, scope).map(Val::Bool),
             Expression::Affix {
                 text,
                 affix,
                 is_end,
             } => {
-                let text = self.evaluate(text, scope)?;
-                let affix = self.evaluate(affix, scope)?;
-                Ok(match (&text, &affix) {
-                    (Val::Text(text), Val::Text(affix)) if *is_end => {
-                        Val::Bool(text.ends_with(&**affix))
-                    }
-                    (Val::Text(text), Val::Text(affix)) => Val::Bool(text.starts_with(&**affix)),
-                    (_, _) => Val::Null,
-                })
+                let holds = self.affix(text, affix, *is_end, scope)?;
+                Ok(holds.map_or(Val::Null, Val::Bool))
             }
             Expression::Fractional(fractional) => fractional.choose(self, scope),
             Expression::SemVer(arguments) => self.sem_ver(arguments, scope),
@@ -121,6 +91,60 @@ impl Run {
         }
     }
 
+    /// Whether an expression is true as a condition. Most conditions compare something in the context
+    /// with a constant: they never become a [`Val`].
+    pub(super) fn truth<'a>(
+        &mut self,
+        expression: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<bool> {
+        self.steps.one()?;
+        match expression {
+            Expression::Truth(one, wanted) => Ok(self.truth(one, scope)? == *wanted),
+            Expression::And(parts) => {
+                for part in parts {
+                    if !self.truth(part, scope)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(!parts.is_empty())
+            }
+            Expression::Or(parts) => {
+                for part in parts {
+                    if self.truth(part, scope)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Expression::If(parts) => match self.branch(parts, scope)? {
+                Some(branch) => self.truth(branch, scope),
+                None => Ok(false),
+            },
+            Expression::Equal {
+                a,
+                b,
+                is_strict,
+                when_equal,
+            } => Ok(self.equal(a, b, *is_strict, scope)? == *when_equal),
+            Expression::Order { a, b, c, order } => self.order(a, b, c.as_deref(), *order, scope),
+            Expression::In(needle, hay) => self.within(needle, hay, scope),
+            Expression::InTexts(needle, texts) => {
+                if let Some(needle) = peek(needle, scope) {
+                    return Ok(needle.as_str().is_some_and(|needle| texts.contains(needle)));
+                }
+                let needle = self.evaluate(needle, scope)?;
+                Ok(matches!(&needle, Val::Text(text) if texts.contains(text)))
+            }
+            Expression::Affix {
+                text,
+                affix,
+                is_end,
+            } => Ok(self.affix(text, affix, *is_end, scope)? == Some(true)),
+            other => Ok(self.evaluate(other, scope)?.is_truthy()),
+        }
+    }
+
     /// The text of a value.
     pub(super) fn text<'a>(&mut self, value: &Val<'a>) -> Result<Text<'a>> {
         coerce::text(value, &mut self.steps)
@@ -135,19 +159,73 @@ impl Run {
         values.collect()
     }
 
-    fn choose<'a>(&mut self, parts: &'a [Expression], scope: &Scope<'a>) -> Result<Val<'a>> {
+    /// The branch of an `if` that is taken.
+    fn branch<'a>(
+        &mut self,
+        parts: &'a [Expression],
+        scope: &Scope<'a>,
+    ) -> Result<Option<&'a Expression>> {
         let mut rest = parts;
         loop {
             match rest {
-                [] => return Ok(Val::Null),
-                [otherwise] => return self.evaluate(otherwise, scope),
+                [] => return Ok(None),
+                [otherwise] => return Ok(Some(otherwise)),
                 [condition, then, after @ ..] => {
-                    if self.evaluate(condition, scope)?.is_truthy() {
-                        return self.evaluate(then, scope);
+                    if self.truth(condition, scope)? {
+                        return Ok(Some(then));
                     }
                     rest = after;
                 }
             }
+        }
+    }
+
+    fn affix<'a>(
+        &mut self,
+        text: &'a Expression,
+        affix: &'a Expression,
+        is_end: bool,
+        scope: &Scope<'a>,
+    ) -> Result<Option<bool>> {
+        let holds = |text: &str, affix: &str| {
+            if is_end {
+                text.ends_with(affix)
+            } else {
+                text.starts_with(affix)
+            }
+        };
+        if let (Some(text), Some(affix)) = (peek(text, scope), peek(affix, scope)) {
+            let texts = text.as_str().zip(affix.as_str());
+            return Ok(texts.map(|(text, affix)| holds(text, affix)));
+        }
+        let text = self.evaluate(text, scope)?;
+        let affix = self.evaluate(affix, scope)?;
+        Ok(match (&text, &affix) {
+            (Val::Text(text), Val::Text(affix)) => Some(holds(text, affix)),
+            (_, _) => None,
+        })
+    }
+
+    fn equal<'a>(
+        &mut self,
+        a: &'a Expression,
+        b: &'a Expression,
+        is_strict: bool,
+        scope: &Scope<'a>,
+    ) -> Result<bool> {
+        match (peek(a, scope), peek(b, scope)) {
+            (Some(Value::String(a)), Some(Value::String(b))) => return Ok(a == b),
+            (Some(Value::Number(a)), Some(Value::Number(b))) => {
+                return Ok(Num::of(a).equals(Num::of(b)));
+            }
+            (_, _) => {}
+        }
+        let a = self.evaluate(a, scope)?;
+        let b = self.evaluate(b, scope)?;
+        if is_strict {
+            Ok(coerce::same(&a, &b))
+        } else {
+            coerce::equal(&a, &b, &mut self.steps)
         }
     }
 
@@ -175,17 +253,25 @@ impl Run {
         c: Option<&'a Expression>,
         order: Order,
         scope: &Scope<'a>,
-    ) -> Result<Val<'a>> {
+    ) -> Result<bool> {
+        if let (Some(Value::Number(a)), Some(Value::Number(b)), None) =
+            (peek(a, scope), peek(b, scope), c)
+        {
+            return Ok(order.holds(Num::of(a).compare(Num::of(b))));
+        }
         let a = self.evaluate(a, scope)?;
         let b = self.evaluate(b, scope)?;
-        let mut holds = order.holds(coerce::order(&a, &b, &mut self.steps)?);
-        if let Some(c) = c
-            && holds
-        {
-            let c = self.evaluate(c, scope)?;
-            holds = order.holds(coerce::order(&b, &c, &mut self.steps)?);
+        let c = match c {
+            Some(c) => Some(self.evaluate(c, scope)?),
+            None => None,
+        };
+        if !order.holds(coerce::order(&a, &b, &mut self.steps)?) {
+            return Ok(false);
         }
-        Ok(Val::Bool(holds))
+        match c {
+            Some(c) => Ok(order.holds(coerce::order(&b, &c, &mut self.steps)?)),
+            None => Ok(true),
+        }
     }
 
     fn var_at<'a>(
@@ -203,6 +289,16 @@ impl Run {
             (Val::Null, Some(default)) => self.evaluate(default, scope),
             (found, _) => Ok(found),
         }
+    }
+}
+
+/// What an expression is, where that can be told without evaluating anything.
+#[inline]
+fn peek<'a>(expression: &'a Expression, scope: &Scope<'a>) -> Option<&'a Value> {
+    if let Expression::Var(path) = expression {
+        path.peek(scope)
+    } else {
+        expression.constant()
     }
 }
 

@@ -1,7 +1,10 @@
-//! `sem_ver`: versions (semver.org) and how they compare. A leading `v` and missing parts are
-//! forgiven: `v1` is `1.0.0`.
+//! `sem_ver`: versions (semver.org) and how they compare. A leading `v` and missing parts are forgiven:
+//! `v1` is `1.0.0`.
 
 use std::cmp::Ordering;
+
+/// Longer texts are no versions (node-semver).
+const LONGEST: usize = 256;
 
 /// A version, as far as comparing needs it.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,8 +59,20 @@ impl Relation {
 }
 
 impl<'a> Version<'a> {
+    /// Takes what flagd's engine for JavaScript takes: two `v` in front of a complete version, or one in
+    /// front of its beginning; white space around a complete one.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
+        let complete = text.trim();
+        if complete.len() > LONGEST {
+            return None;
+        }
+        let complete = complete.strip_prefix(['v', '=']).unwrap_or(complete);
+        Self::parse_complete(complete).or_else(|| Self::parse_beginning(text))
+    }
+
+    /// `1.2.3`, with or without a pre-release and a build.
+    pub(super) fn parse_complete(text: &'a str) -> Option<Self> {
         let (text, build) = match text.split_once('+') {
             Some((text, build)) => (text, Some(build)),
             None => (text, None),
@@ -66,20 +81,36 @@ impl<'a> Version<'a> {
             Some((core, pre)) => (core, Some(pre)),
             None => (text, None),
         };
-        let mut parts = core.split('.');
+        let good = pre
+            .is_none_or(|pre| pre.split('.').all(|part| is_word(part) && !is_padded(part)))
+            && build.is_none_or(|build| build.split('.').all(is_word));
+        let (major, rest) = core.split_once('.')?;
+        let (minor, patch) = rest.split_once('.')?;
         let version = Self {
-            major: parts.next()?,
-            minor: parts.next().unwrap_or("0"),
-            patch: parts.next().unwrap_or("0"),
+            major,
+            minor,
+            patch,
             pre: pre.unwrap_or(""),
         };
-        let is_complete = parts.next().is_none();
-        let numbers = [version.major, version.minor, version.patch];
-        let good = is_complete
-            && numbers.into_iter().all(is_number)
-            && pre.is_none_or(|pre| pre.split('.').all(|part| is_word(part) && !is_padded(part)))
-            && build.is_none_or(|build| build.split('.').all(is_word));
-        good.then_some(version)
+        (good && version.has_numbers()).then_some(version)
+    }
+
+    /// `1` or `1.2`.
+    fn parse_beginning(text: &'a str) -> Option<Self> {
+        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+        let version = Self {
+            major,
+            minor,
+            patch: "0",
+            pre: "",
+        };
+        version.has_numbers().then_some(version)
+    }
+
+    fn has_numbers(&self) -> bool {
+        [self.major, self.minor, self.patch]
+            .into_iter()
+            .all(is_number)
     }
 
     fn compare(&self, other: &Self) -> Ordering {
@@ -128,8 +159,11 @@ fn is_padded(text: &str) -> bool {
     is_digits(text) && text.len() > 1 && text.starts_with('0')
 }
 
+/// Whether it is a number, and one that JavaScript holds exactly.
 fn is_number(text: &str) -> bool {
-    is_digits(text) && !is_padded(text)
+    const LARGEST: u64 = (1 << 53) - 1;
+    let is_small = || text.parse::<u64>().is_ok_and(|number| number <= LARGEST);
+    is_digits(text) && !is_padded(text) && is_small()
 }
 
 fn is_word(text: &str) -> bool {
@@ -157,7 +191,7 @@ mod tests {
             "1.2",
             "1.10.0",
             "2.0.0+build",
-            "99999999999999999999.0.0",
+            "9007199254740991.0.0",
         ];
         for (i, a) in ordered.iter().enumerate() {
             for (j, b) in ordered.iter().enumerate() {
@@ -171,7 +205,18 @@ mod tests {
     #[test]
     fn what_is_no_version_is_none() {
         for bad in [
-            "", "a", "1.", "1.2.3.4", "01.0.0", "1.0.0-", "1.0.0-01", "1.0.0+", "vv1", " 1",
+            "",
+            "a",
+            "1.",
+            "1.2.3.4",
+            "01.0.0",
+            "1.0.0-",
+            "1.0.0-01",
+            "1.0.0+",
+            "1-a",
+            "vv1",
+            " 1",
+            "9007199254740992.0.0",
         ] {
             assert_eq!(Version::parse(bad), None, "{bad:?}");
         }

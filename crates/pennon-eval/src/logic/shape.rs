@@ -190,16 +190,7 @@ fn var(value: &Value, problems: &mut Problems) {
 
 fn version(value: &Value, problems: &mut Problems) {
     let is_good = match value {
-        Value::String(text) => {
-            let is_complete = text
-                .split(['-', '+'])
-                .next()
-                .unwrap_or("")
-                .split('.')
-                .count()
-                == 3;
-            is_complete && !text.starts_with(['v', 'V']) && Version::parse(text).is_some()
-        }
+        Value::String(text) => Version::parse_complete(text).is_some(),
         Value::Object(fields) if fields.len() == 1 && fields.contains_key("var") => {
             operation(value, problems);
             true

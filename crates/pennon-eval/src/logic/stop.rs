@@ -6,6 +6,9 @@ pub(crate) enum Stop {
     /// It divides by zero.
     #[error("the targeting divides by zero")]
     DivisionByZero,
+    /// It comes to no number.
+    #[error("the targeting comes to something that is no number")]
+    NoNumber,
     /// It is more work than one evaluation may be.
     #[error("the targeting takes more work than one evaluation may")]
     TooMuchWork,
