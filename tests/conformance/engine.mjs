@@ -91,6 +91,18 @@ function divisor(value) {
   return value;
 }
 
+/** What is `null` is absent. */
+function found(name, otherwise = null) {
+  if (isNull(name) || name === '') return this;
+  let value = this;
+  for (const part of String(name).split('.')) {
+    if (isNull(value)) return otherwise;
+    value = value[part];
+  }
+  return isNull(value) ? otherwise : value;
+}
+
+jsonLogic.add_operation('var', found);
 jsonLogic.add_operation('==', (one, other) => equal(one, other));
 jsonLogic.add_operation('!=', (one, other) => !equal(one, other));
 jsonLogic.add_operation('+', (...all) => all.reduce((sum, one) => sum + number(one), 0));

@@ -456,7 +456,7 @@ async fn every_event_file_is_answered_by_its_function() {
         ("migrate", json!({"applied": 0})),
         (
             "reconcile",
-            json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 1}),
+            json!({"applied": 0, "environments": 2, "repaired": 0, "warmed": 2}),
         ),
         (
             "count-evaluations",
