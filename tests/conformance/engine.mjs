@@ -108,6 +108,7 @@ jsonLogic.add_operation('!=', (one, other) => !equal(one, other));
 jsonLogic.add_operation('+', (...all) => all.reduce((sum, one) => sum + number(one), 0));
 jsonLogic.add_operation('*', (...all) => all.reduce((product, one) => product * number(one), 1));
 jsonLogic.add_operation('cat', (...all) => all.map((one) => (isNull(one) ? 'null' : String(one))).join(''));
+
 /** A text is cut at whole characters: a length is cut down to a whole one, as in the engine in Python. */
 jsonLogic.add_operation('substr', (text, from, length) => {
   const source = String(text);
@@ -117,13 +118,7 @@ jsonLogic.add_operation('substr', (text, from, length) => {
   const rest = source.substr(from);
   return rest.substr(0, rest.length + whole);
 });
-/** A default stands in for `null`, too. */
-jsonLogic.add_operation('var', function (path, otherwise = null) {
-  if (isNull(path) || path === '') return this;
-  let found = this;
-  for (const part of String(path).split('.')) found = isNull(found) ? found : found[part];
-  return isNull(found) ? otherwise : found;
-});
+
 jsonLogic.add_operation('/', (one, other) => one / divisor(other));
 jsonLogic.add_operation('%', (one, other) => one % divisor(other));
 
