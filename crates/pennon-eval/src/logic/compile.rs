@@ -270,6 +270,8 @@ fn var(mut arguments: Arguments) -> Expression {
     };
     match (fixed, default) {
         (Some(path), None) => Expression::Var(path),
+        // What is all there is does not lack: an empty path takes no default.
+        (Some(path), Some(_)) if path.is_empty() => Expression::Var(path),
         (Some(path), Some(default)) => Expression::VarOr(path, Box::new(default)),
         (None, default) => Expression::VarAt(path, default.map(Box::new)),
     }

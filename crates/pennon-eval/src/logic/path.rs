@@ -47,6 +47,11 @@ impl Path {
         Self { pieces, is_own }
     }
 
+    /// Whether it leads to all there is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// What stands in the context, where only objects lie on the way.
     #[inline]
     pub(super) fn peek<'a>(&self, scope: &Scope<'a>) -> Option<&'a Value> {

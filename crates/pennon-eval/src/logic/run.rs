@@ -286,7 +286,7 @@ impl Run {
         };
         self.steps.text(&path)?;
         match (path::find(scope, &path), default) {
-            (Val::Null, Some(default)) => self.evaluate(default, scope),
+            (Val::Null, Some(default)) if !path.is_empty() => self.evaluate(default, scope),
             (found, _) => Ok(found),
         }
     }
