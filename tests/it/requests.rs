@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pennon_tests::local::{ADMIN_TOKEN, Local};
+use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 
 /// One request of the file.
 struct Request {
@@ -27,7 +27,10 @@ fn parse(text: &str) -> Vec<Request> {
             method: method.to_owned(),
             path: url.strip_prefix("{{base}}").expect("our server").to_owned(),
             headers: headers
-                .map(|(name, value)| (name.to_owned(), value.replace("{{token}}", ADMIN_TOKEN)))
+                .map(|(name, value)| {
+                    let value = value.replace("{{token}}", ADMIN_TOKEN);
+                    (name.to_owned(), value.replace("{{apiKey}}", API_KEY))
+                })
                 .collect(),
             body: body.trim().to_owned(),
         });
