@@ -397,7 +397,17 @@ async fn a_mark_that_arrives_after_its_writer_is_done_is_not_set(on: Topology) {
         .iter()
         .find_map(|(name, _)| name.strip_prefix("__b:"));
     let block = include_str!("../../crates/pennon-core/src/cache/scripts/block.lua");
-    let late = ["EVAL", block, "1", KEY, id.expect("a mark"), "15000"];
+    let now = unix_millis().to_string();
+    let late = [
+        "EVAL",
+        block,
+        "1",
+        KEY,
+        id.expect("a mark"),
+        "15000",
+        &now,
+        "60000",
+    ];
     assert!(writer.unblock(mark).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
     let lease = reader.read().await;
@@ -409,6 +419,40 @@ async fn a_mark_that_arrives_after_its_writer_is_done_is_not_set(on: Topology) {
     assert!(writer.unblock(mark).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert!(matches!(reader.read().await, Found::Lease(_)));
+}
+
+/// The clock of this machine.
+fn unix_millis() -> u128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("after 1970").as_millis()
+}
+
+async fn a_mark_that_lay_in_a_hung_redis_is_not_set_when_it_thaws(on: Topology) {
+    let redis = Fleet::start(on).await;
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    let lease = reader.read().await;
+    assert!(reader.fill(lease, 1).await);
+    let block = include_str!("../../crates/pennon-core/src/cache/scripts/block.lua");
+    let sent = (unix_millis() - 3_000).to_string();
+    let late = [
+        "EVAL",
+        block,
+        "1",
+        KEY,
+        "who-gave-up",
+        "15000",
+        &sent,
+        "2000",
+    ];
+    assert_eq!(redis.command(&late), Resp::Number(0));
+    assert!(!redis.has_entry(), "the entry goes all the same");
+    assert!(matches!(reader.read().await, Found::Lease(_)));
+    // Of those who are at work, it takes nothing.
+    let mark = writer.block().await;
+    assert!(mark.is_set());
+    assert_eq!(redis.command(&late), Resp::Number(0));
+    assert!(matches!(reader.read().await, Found::NoFill));
+    assert!(writer.unblock(mark).await);
 }
 
 async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start(on: Topology) {
@@ -460,5 +504,6 @@ on_every_redis!(
 on_readable_redis!(
     a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost,
     a_mark_that_arrives_after_its_writer_is_done_is_not_set,
+    a_mark_that_lay_in_a_hung_redis_is_not_set_when_it_thaws,
     a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start,
 );

@@ -8,6 +8,7 @@ use crate::certificates::Certificates;
 use crate::event::Event;
 use crate::lambda::Function;
 use crate::postgres::Database;
+use crate::process::free_port;
 use crate::redis::{Redis, Resp};
 use crate::wire::{Plug, Wire};
 
@@ -79,7 +80,9 @@ impl Cluster {
         let ids: Vec<String> = (0..count)
             .map(|number| format!("{:040x}", number + 1))
             .collect();
-        let ports: Vec<[u16; 3]> = (0..count).map(|_| distinct_ports()).collect();
+        let ports: Vec<[u16; 3]> = (0..count)
+            .map(|_| [free_port(), free_port(), free_port()])
+            .collect();
         let mut plugs = Vec::new();
         let doors: Vec<u16> = ports
             .iter()
@@ -300,19 +303,6 @@ fn serves_production(line: &str) -> bool {
 fn says(node: &Redis, command: &[&str], wanted: &str) -> bool {
     matches!(node.try_command(command), Some(Resp::Text(text)) if text.contains(wanted))
 }
-
-fn distinct_ports() -> [u16; 3] {
-    // Bound at the same time, so that they differ.
-    let listeners: Vec<_> = (0..3)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .collect();
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr().expect("an address").port();
-    }
-    ports
-}
-
 fn arguments(shape: &Shape, bus: u16, tls: u16, door: u16) -> Vec<String> {
     let timeout = shape.node_timeout.as_millis();
     let mut text = format!(

@@ -117,12 +117,22 @@ fn remove_at_exit(folder: &Path) {
     std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
-/// A TCP port that is free right now.
+/// A TCP port that is free right now, and that nobody else in this process is given. It lies below the
+/// ports that systems take for outgoing connections: one of those could be taken before a server that
+/// is being started has bound it.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 18_000;
+    // Processes that run at the same time begin in different places.
+    let begin = std::process::id() % 1_000 * 997;
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FIRST + (begin + given) % COUNT).expect("a port");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Finds a program in these folders or in PATH; stops with what to install when there is none.

@@ -24,7 +24,7 @@ mod shards;
 mod url;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use budget::Budget;
 pub use url::{InvalidRedisUrl, RedisUrl};
@@ -49,6 +49,10 @@ const HEAD_START: Duration = Duration::from_millis(150);
 /// How long a writer's mark stands when nobody removes it. A commit comes within it or never: the
 /// database ends a transaction that idles for [`crate::store::COMMIT_WITHIN`].
 pub const MARK: Duration = Duration::from_secs(15);
+/// A mark that arrives later than this after it was sent is not set: it lay in a server that hung, and
+/// its writer has long given up. Clocks that differ by more cost writers their marks, and readers
+/// nothing else: the answer says then whether Redis was told.
+const MARK_LATE: Duration = Duration::from_secs(2);
 /// Above this size an entry costs noticeably more to move.
 const LARGE_PAYLOAD: usize = 1_000_000;
 const _: () = assert!(crate::store::COMMIT_WITHIN.as_millis() * 2 < MARK.as_millis());
@@ -265,7 +269,13 @@ impl Cache {
     pub async fn block(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Mark {
         self.source.renew(budget).await;
         let id = unique_id();
-        let arguments = [id.clone(), MARK.as_millis().to_string()];
+        let sent = SystemTime::now().duration_since(UNIX_EPOCH);
+        let arguments = [
+            id.clone(),
+            MARK.as_millis().to_string(),
+            sent.unwrap_or_default().as_millis().to_string(),
+            MARK_LATE.as_millis().to_string(),
+        ];
         let errors = trace.facts().connection_errors;
         let acknowledged = self
             .tell_all(Script::Block, environment, &arguments, budget, trace)

@@ -1,5 +1,6 @@
 -- Before a commit: drops the entry and every lease, and lets nobody fill while the mark stands.
--- KEYS[1] the environment's hash. ARGV: writer id, mark ms. Answers 1.
+-- KEYS[1] the environment's hash. ARGV: writer id, mark ms, the writer's clock when it sent this, how
+-- much later this is still of use, both ms. Answers 1, or 0 when it comes too late for a mark.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -8,14 +9,21 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
   local done = tonumber(redis.call('HGET', key, '__d:' .. ARGV[1]) or 0)
   if done > now then return 1 end
 end
-local marks = {'__b:' .. ARGV[1], tostring(now + tonumber(ARGV[2]))}
+local own = '__b:' .. ARGV[1]
+local marks = {own, tostring(now + tonumber(ARGV[2]))}
 local last = now + tonumber(ARGV[2])
+-- It lay in a Redis that hung. Its writer has given up on it, and a mark would cost hits for nothing.
+local late = now - tonumber(ARGV[3]) > tonumber(ARGV[4])
+if late then
+  marks = {}
+  last = now
+end
 if redis.call('TYPE', key)['ok'] == 'hash' then
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
     local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
     local kind = string.sub(name, 1, 4)
-    if (kind == '__b:' or kind == '__d:') and name ~= marks[1] and deadline > now then
+    if (kind == '__b:' or kind == '__d:') and name ~= own and deadline > now then
       marks[#marks + 1] = name
       marks[#marks + 1] = fields[i + 1]
       last = math.max(last, deadline)
@@ -23,6 +31,8 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
   end
 end
 redis.call('DEL', key)
-redis.call('HSET', key, unpack(marks))
-redis.call('PEXPIRE', key, last - now)
-return 1
+if #marks > 0 then
+  redis.call('HSET', key, unpack(marks))
+  redis.call('PEXPIRE', key, last - now)
+end
+return late and 0 or 1
