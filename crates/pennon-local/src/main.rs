@@ -11,10 +11,11 @@ mod welcome;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pennon_core::app::{self, App, connect_cache};
 use pennon_core::config::{Complaint, Config, UrlSource};
+use pennon_core::http;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Store};
@@ -29,6 +30,8 @@ const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
 
 /// More often than in production: whoever tries schedules out does not want to wait.
 const BETWEEN_SCHEDULES: Duration = Duration::from_secs(2);
+/// Soon enough for whoever looks at the counts, and one write for all requests of that time.
+const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -76,12 +79,15 @@ async fn run() -> Result<(), String> {
     let service = FlagService::new(cache, store, &config);
     let app = Arc::new(App::new(config, service, instance));
     tokio::spawn(run_schedules(app.clone()));
+    tokio::spawn(count_regularly(app.clone()));
     let gate = Gate {
         admin_token: settings.admin_token,
         api_key: settings.api_key,
         throttle: settings.evaluations_per_second.map(Throttle::new),
     };
-    server::serve(listener, app, gate).await
+    server::serve(listener, app.clone(), gate).await?;
+    count(&app).await;
+    Ok(())
 }
 
 async fn open_store(config: &Config, settings: &Settings) -> Result<Store, String> {
@@ -112,5 +118,28 @@ async fn run_schedules(app: Arc<App>) {
         if let Err(error) = app.service.run_schedules(budget).await {
             tracing::warn!(%error, "cannot look for scheduled changes");
         }
+    }
+}
+
+/// Adds up evaluations as `count-evaluations` does, without a log in between. No request waits for it.
+async fn count_regularly(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(BETWEEN_COUNTS).await;
+        count(&app).await;
+    }
+}
+
+async fn count(app: &App) {
+    let counts = app.tally.take();
+    if counts.is_empty() {
+        return;
+    }
+    let batch = http::unique_id();
+    let counted = app
+        .service
+        .store()
+        .count(&batch, &counts, SystemTime::now());
+    if let Err(error) = counted.await {
+        tracing::warn!(%error, "evaluations could not be counted");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -128,24 +128,7 @@ async fn dispatch(
         },
         Match::UnknownAdmin | Match::Unknown => http::answer(app, not_found::handle, request).await,
     };
-    count(&local.app).await;
     whole(response)
-}
-
-/// Adds up evaluations as `count-evaluations` does, without a log in between.
-async fn count(app: &App) {
-    let counts = app.tally.take();
-    if counts.is_empty() {
-        return;
-    }
-    let batch = http::unique_id();
-    let counted = app
-        .service
-        .store()
-        .count(&batch, &counts, SystemTime::now());
-    if let Err(error) = counted.await {
-        tracing::warn!(%error, "evaluations could not be counted");
-    }
 }
 
 /// 413 in the words of the place.

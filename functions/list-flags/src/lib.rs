@@ -9,8 +9,8 @@ use pennon_core::error::Error;
 use pennon_core::eval::{Context, FlagKey};
 use pennon_core::http::{self, ETag, Request, Response};
 
-/// Answers with an object of booleans under the flags' keys; flags with other values are left out. An environment that nobody has heard of
-/// has no flags.
+/// Answers with an object of booleans under the flags' keys; flags with other values are left out. An
+/// environment that nobody has heard of has no flags.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an environment that cannot be one.
