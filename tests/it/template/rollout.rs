@@ -10,7 +10,7 @@ use super::{Mistake, Problems, planted, read};
 /// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing.
 const AT_ONCE: [&str; 2] = ["migrate", "pre-traffic"];
 /// The functions that answer most calls, so that rates mean something.
-const RATED: [&str; 4] = ["evaluate-flag", "evaluate-flags", "get-flag", "list-flags"];
+pub(super) const RATED: [&str; 4] = ["evaluate-flag", "evaluate-flags", "get-flag", "list-flags"];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let canary = stack.has("Rollout", "canary");
