@@ -47,7 +47,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         if canary {
             check_hook(stack, &function.id, target(hook), problems);
         }
-        check_alarms(stack, &function, problems);
+        check_alarms(stack, function, problems);
     }
 }
 
@@ -99,9 +99,10 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
         &json!({ "Fn::Sub": group }),
     );
     problems.unless(report, id, "may not report to CodeDeploy");
-    // 305 s for migrations, 35 s of patience with the last question of 15 s, and a report.
+    // 35 s of patience with the last attempt of 305 s at migrations, 35 s of patience with the last
+    // question of 15 s, and 10 s for the report.
     let time = properties["Timeout"].as_u64().unwrap_or_default();
-    problems.unless(time >= 360, id, "has less time than its own patience");
+    problems.unless(time >= 400, id, "has less time than its own patience");
 }
 
 fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
@@ -311,7 +312,7 @@ planted! {
             "PreTrafficFunction: no alarm for a version that crashed three times",
             "PreTrafficFunction: waits for itself";
     a_hook_that_has_too_little_time:
-        [Mistake("PreTrafficFunction", "Timeout: 360", "Timeout: 60")]
+        [Mistake("PreTrafficFunction", "Timeout: 420", "Timeout: 360")]
         => "PreTrafficFunction: has less time than its own patience";
     a_canary_alarm_over_all_versions:
         [Mistake("GetFlagCanaryCrashesAlarm", ",\n        {Name: ExecutedVersion, Value: !GetAtt GetFlagFunction.Version.Version}", "")]

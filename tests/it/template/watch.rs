@@ -236,8 +236,8 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
 }
 
 /// The functions that a metric of ours is about.
-fn concerned(stack: &Stack, metric: &str) -> Vec<Function> {
-    let mut functions = stack.functions();
+fn concerned<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
+    let mut functions: Vec<&Function> = stack.functions().iter().collect();
     functions.retain(|function| {
         let asks = function.properties["Events"]
             .to_string()
