@@ -21,6 +21,12 @@ pub enum Side {
     After,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    InUse,
+    Archived,
+}
+
 impl FlagService {
     /// Creates a flag in an environment that there is.
     ///
@@ -69,13 +75,8 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let before = any(open.flag(key).await?, key)?;
-        if before.archived_at.is_some() {
-            return Err(Error::Conflict(format!(
-                "Flag '{key}' is archived already; ?permanently=true deletes it for good"
-            )));
-        }
-        expected.check(before.revision)?;
+        let otherwise = "is archived already; ?permanently=true deletes it for good";
+        let before = must_be(&mut open, key, State::InUse, expected, otherwise).await?;
         let mut flag = before.flag.clone();
         flag.enabled = false;
         let after = open.write_flag(key, &flag, true).await?;
@@ -97,11 +98,8 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let before = any(open.flag(key).await?, key)?;
-        if before.archived_at.is_none() {
-            return Err(Error::Conflict(format!("Flag '{key}' is not archived")));
-        }
-        expected.check(before.revision)?;
+        let otherwise = "is not archived";
+        let before = must_be(&mut open, key, State::Archived, expected, otherwise).await?;
         if let Some(definition) = &before.flag.definition {
             must_still_be_valid(&mut open, definition).await?;
         }
@@ -123,13 +121,8 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let before = any(open.flag(key).await?, key)?;
-        if before.archived_at.is_none() {
-            return Err(Error::Conflict(format!(
-                "Flag '{key}' is in use; archive it before it is deleted for good"
-            )));
-        }
-        expected.check(before.revision)?;
+        let otherwise = "is in use; archive it before it is deleted for good";
+        let before = must_be(&mut open, key, State::Archived, expected, otherwise).await?;
         let mut state = state_of(&before);
         let overrides = open.overrides(key).await?;
         if !overrides.is_empty() {
@@ -297,9 +290,22 @@ async fn note_change(
         .await
 }
 
-/// A flag, archived or not.
-fn any(found: Option<FlagRecord>, key: &FlagKey) -> Result<FlagRecord, Error> {
-    found.ok_or_else(|| Error::FlagNotFound(key.to_string()))
+/// A flag that is in the wanted state, at the expected revision; a conflict says what it is otherwise.
+async fn must_be(
+    open: &mut Transaction,
+    key: &FlagKey,
+    wanted: State,
+    expected: &Expected,
+    otherwise: &str,
+) -> Result<FlagRecord, Error> {
+    let found = open.flag(key).await?;
+    let record = found.ok_or_else(|| Error::FlagNotFound(key.to_string()))?;
+    let is_archived = record.archived_at.is_some();
+    if is_archived != (wanted == State::Archived) {
+        return Err(Error::Conflict(format!("Flag '{key}' {otherwise}")));
+    }
+    expected.check(record.revision)?;
+    Ok(record)
 }
 
 /// A definition from the past may name an evaluator that is gone.

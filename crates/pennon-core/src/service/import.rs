@@ -96,11 +96,8 @@ impl FlagService {
     ) -> Result<(Difference, Revision), Error> {
         let file = understand(file)?;
         let mut open = self.begin(environment, &admin.id).await?;
-        must_exist(&mut open, environment).await?;
-        let there = open.flags().await?;
-        let difference = difference(&mut open, &there, &file).await?;
-        let revision = open.environment_revision().await?;
-        Ok((difference, revision.unwrap_or(Revision::NONE)))
+        let compared = compare(&mut open, environment, &file).await?;
+        Ok((compared.difference, compared.revision))
     }
 
     /// Makes an environment what a file says, all at once: flags that the file does not hold are
@@ -119,11 +116,12 @@ impl FlagService {
     ) -> Result<Changed<Difference>, Error> {
         let file = understand(file)?;
         let mut open = self.begin(environment, &admin.id).await?;
-        must_exist(&mut open, environment).await?;
-        let there = open.flags().await?;
-        let difference = difference(&mut open, &there, &file).await?;
-        let revision = open.environment_revision().await?;
-        expected.check(revision.unwrap_or(Revision::NONE).0)?;
+        let Compared {
+            there,
+            difference,
+            revision,
+        } = compare(&mut open, environment, &file).await?;
+        expected.check(revision.0)?;
         for (key, flag) in &file.flags {
             put(&mut open, &there, key, flag).await?;
         }
@@ -187,6 +185,29 @@ pub(super) fn must_make_sense(settings: &Settings) -> Result<(), Error> {
         "metadata": settings.metadata,
     });
     understand(&file).map(|_understood| ())
+}
+
+/// An environment beside a file.
+struct Compared {
+    there: FlagRecords,
+    difference: Difference,
+    revision: Revision,
+}
+
+async fn compare(
+    open: &mut Transaction,
+    environment: &Environment,
+    file: &File,
+) -> Result<Compared, Error> {
+    must_exist(open, environment).await?;
+    let there = open.flags().await?;
+    let difference = difference(open, &there, file).await?;
+    let revision = open.environment_revision().await?;
+    Ok(Compared {
+        there,
+        difference,
+        revision: revision.unwrap_or(Revision::NONE),
+    })
 }
 
 async fn difference(

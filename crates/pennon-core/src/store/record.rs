@@ -199,62 +199,71 @@ pub struct DueSchedule {
 }
 
 /// What an admin can do, as the audit names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// A flag came into being.
-    #[serde(rename = "flag.create")]
     CreateFlag,
     /// A flag was changed.
-    #[serde(rename = "flag.update")]
     UpdateFlag,
     /// A flag was taken out of use.
-    #[serde(rename = "flag.archive")]
     ArchiveFlag,
     /// A flag was taken back into use.
-    #[serde(rename = "flag.restore")]
     RestoreFlag,
     /// An archived flag was removed for good.
-    #[serde(rename = "flag.delete")]
     DeleteFlag,
     /// A flag was put back to an earlier state.
-    #[serde(rename = "flag.revert")]
     RevertFlag,
     /// A flag was changed by an import.
-    #[serde(rename = "flag.import")]
     ImportFlag,
     /// A schedule changed a flag.
-    #[serde(rename = "flag.schedule")]
     ScheduledUpdate,
     /// A user's override was set or replaced.
-    #[serde(rename = "override.set")]
     SetOverride,
     /// A user's override was removed.
-    #[serde(rename = "override.delete")]
     DeleteOverride,
     /// A change was planned.
-    #[serde(rename = "schedule.create")]
     CreateSchedule,
     /// A planned change was called off.
-    #[serde(rename = "schedule.cancel")]
     CancelSchedule,
     /// A planned change could not be made.
-    #[serde(rename = "schedule.fail")]
     FailSchedule,
     /// An environment came into being.
-    #[serde(rename = "environment.create")]
     CreateEnvironment,
     /// An environment's settings were changed.
-    #[serde(rename = "environment.settings")]
     ChangeSettings,
     /// Every cached copy of an environment was made invalid.
-    #[serde(rename = "environment.purge")]
     Purge,
     /// An API key came into being.
-    #[serde(rename = "key.create")]
     CreateKey,
     /// An API key was revoked.
-    #[serde(rename = "key.revoke")]
     RevokeKey,
+}
+
+impl Action {
+    /// Its name in the audit.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CreateFlag => "flag.create",
+            Self::UpdateFlag => "flag.update",
+            Self::ArchiveFlag => "flag.archive",
+            Self::RestoreFlag => "flag.restore",
+            Self::DeleteFlag => "flag.delete",
+            Self::RevertFlag => "flag.revert",
+            Self::ImportFlag => "flag.import",
+            Self::ScheduledUpdate => "flag.schedule",
+            Self::SetOverride => "override.set",
+            Self::DeleteOverride => "override.delete",
+            Self::CreateSchedule => "schedule.create",
+            Self::CancelSchedule => "schedule.cancel",
+            Self::FailSchedule => "schedule.fail",
+            Self::CreateEnvironment => "environment.create",
+            Self::ChangeSettings => "environment.settings",
+            Self::Purge => "environment.purge",
+            Self::CreateKey => "key.create",
+            Self::RevokeKey => "key.revoke",
+        }
+    }
 }
 
 /// One line of the audit.

@@ -311,10 +311,6 @@ impl Transaction {
         before: Option<Value>,
         after: Option<Value>,
     ) -> Result<(), Error> {
-        let action = serde_json::to_value(action)
-            .ok()
-            .and_then(|name| name.as_str().map(str::to_owned))
-            .unwrap_or_default();
         let newest = self
             .contents
             .beside
@@ -326,7 +322,7 @@ impl Transaction {
             id: newest.unwrap_or(0) + 1,
             environment: self.environment.to_string(),
             flag_key: key.map(ToString::to_string),
-            action,
+            action: action.name().to_owned(),
             actor: self.actor.clone(),
             at: SystemTime::now(),
             before,

@@ -1,7 +1,6 @@
 //! Who changed what.
 
 use pennon_eval::FlagKey;
-use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -76,12 +75,11 @@ impl Transaction {
         before: Option<Value>,
         after: Option<Value>,
     ) -> Result<(), Error> {
-        let action = name_of(action)?;
         let text = |value: Option<Value>| value.map(|value| value.to_string());
         let parameters: [super::Parameter<'_>; 6] = [
             (&self.environment(), Type::TEXT),
             (&key.map(FlagKey::as_str), Type::TEXT),
-            (&action, Type::TEXT),
+            (&action.name(), Type::TEXT),
             (&self.actor(), Type::TEXT),
             (&text(before), Type::TEXT),
             (&text(after), Type::TEXT),
@@ -93,14 +91,6 @@ impl Transaction {
         )
         .await?;
         Ok(())
-    }
-}
-
-fn name_of(action: impl Serialize) -> Result<String, Error> {
-    match serde_json::to_value(action) {
-        Ok(Value::String(name)) => Ok(name),
-        Ok(_) => Err(Error::Internal("an action without a name".to_owned())),
-        Err(error) => Err(damaged(&error)),
     }
 }
 
