@@ -231,14 +231,11 @@ fn meaning(properties: &Value) -> Option<String> {
     }
 }
 
-/// `sam deploy` gives up after 60 minutes unless told otherwise, and a canary takes an hour.
-#[test]
-fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
-    let template = super::yaml::parse(&read("template.yaml"));
-    let text = read("samconfig.toml");
+/// What samconfig.toml says: section, name, value.
+pub(super) fn samconfig() -> Vec<(String, String, String)> {
     let mut section = String::new();
-    let mut values: Vec<(String, String, String)> = Vec::new();
-    for line in text.lines().map(str::trim) {
+    let mut values = Vec::new();
+    for line in read("samconfig.toml").lines().map(str::trim) {
         if let Some(name) = line
             .strip_prefix('[')
             .and_then(|line| line.strip_suffix(']'))
@@ -249,6 +246,14 @@ fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
             values.push((section.clone(), name.to_owned(), value));
         }
     }
+    values
+}
+
+/// `sam deploy` gives up after 60 minutes unless told otherwise, and a canary takes an hour.
+#[test]
+fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
+    let template = super::yaml::parse(&read("template.yaml"));
+    let values = samconfig();
     let value_of = |section: String, wanted: &str| {
         let found = values
             .iter()
