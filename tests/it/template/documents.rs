@@ -63,7 +63,8 @@ fn complaints(document: &str) -> Vec<String> {
         };
         for line in commands.lines().map(str::trim) {
             region |= line.contains("export AWS_REGION=");
-            let calls = line.starts_with("aws ") || line.contains("(aws ") || line.contains("; aws ");
+            let calls =
+                line.starts_with("aws ") || line.contains("(aws ") || line.contains("; aws ");
             if calls && !region {
                 found.push(format!("no region yet: {line}"));
             }

@@ -24,6 +24,8 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
                 && log["TrafficType"] == "ALL"
         });
         problems.unless(watched, id, "no flow log of all its traffic");
+        let resolves = properties["EnableDnsSupport"] == true;
+        problems.unless(resolves, id, "no DNS");
     }
     // What Amazon's guide demands of the role, whether or not the group is there already.
     for (id, log) in stack.of_type("AWS::EC2::FlowLog") {
@@ -45,10 +47,6 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
             let may = granted.contains(action);
             problems.unless(may, id, format!("its role may not {action}"));
         }
-    }
-    for (id, properties) in stack.of_type("AWS::EC2::VPC") {
-        let resolves = properties["EnableDnsSupport"] == true;
-        problems.unless(resolves, id, "no DNS");
     }
 }
 
