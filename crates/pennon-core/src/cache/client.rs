@@ -15,9 +15,8 @@ use fred::types::config::{
 };
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Value};
 
+use super::address::Address;
 use super::entry;
-use super::node::Address;
-use super::reach::reach;
 use super::url::RedisUrl;
 use crate::config::CacheConfig;
 use crate::id::unique_id;
@@ -214,6 +213,16 @@ impl std::fmt::Display for Failure {
     }
 }
 
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            Self::TimedOut
+        } else {
+            Self::NotConnected(error.to_string())
+        }
+    }
+}
+
 impl From<FredError> for Failure {
     fn from(error: FredError) -> Self {
         match error.kind() {
@@ -364,7 +373,7 @@ fn reply_of(answer: Result<Value, FredError>) -> Result<Reply, Failure> {
 /// What to connect to: by number, since of several addresses behind a name one may be dead, and by
 /// name in the certificate.
 async fn server(address: &Address, deadline: Instant) -> Result<ServerConfig, Failure> {
-    let ip = reach(address, deadline).await?;
+    let ip = address.reach(deadline).await?;
     let host = if ip.is_ipv6() {
         format!("[{ip}]")
     } else {

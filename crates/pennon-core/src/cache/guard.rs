@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::address::Address;
 use super::budget::Budget;
 use super::client::{Before, Command, Connections, Escort, Failure, Reply, Script, WAITING};
-use super::node::{Address, Login, Node};
+use super::node::{Login, Node};
 use super::shards::{Shards, slot};
 use super::url::RedisUrl;
 use crate::breaker::{Breaker, Permit};

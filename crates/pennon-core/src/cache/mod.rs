@@ -13,13 +13,13 @@
 //!   others from taking new ones, and removes the mark after. If the second step is lost, the mark
 //!   runs out later than the commit can be delayed: readers go to the database until then.
 
+mod address;
 mod budget;
 mod client;
 mod entry;
 mod guard;
 mod link;
 mod node;
-mod reach;
 mod replicas;
 mod shards;
 mod url;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::select_ok;
 
+use super::address::Address;
 use super::client::{Command, Escort, Failure, Reply};
-use super::node::{Address, Login, Node};
+use super::node::{Login, Node};
 
 /// Keys are shared out over this many slots.
 const SLOTS: u16 = 16_384;
