@@ -109,14 +109,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_looked_up_and_an_address_is_taken_as_it_is() {
+    async fn what_is_an_address_already_is_not_looked_up() {
         let deadline = Instant::now() + Duration::from_secs(5);
-        for (host, expected) in [("127.0.0.7", Some("127.0.0.7")), ("::1", Some("::1"))] {
+        for host in ["127.0.0.7", "::1"] {
             let found = Address::new(host, 6379).reach(deadline).await;
-            assert_eq!(found.ok().map(|ip| ip.to_string()).as_deref(), expected);
+            assert_eq!(found.expect("an address").to_string(), host);
         }
-        let nobody = Address::new("no-such-host.invalid", 6379);
-        let failure = nobody.reach(deadline).await.expect_err("no such name");
-        assert_ne!(failure.kind(), io::ErrorKind::TimedOut);
     }
 }
