@@ -274,26 +274,21 @@ fn must_keep_the_rules(there: &FlagRecords, file: &File) -> Result<(), Error> {
         {
             complaints.add(&format!("/flags/{}", escaped(key)), why);
         }
-        let texts: [(&str, &Option<String>, Option<&Option<String>>, Check); 2] = [
+        let description = (&flag.description, before.map(|flag| &flag.description));
+        let salt = (&flag.salt, before.map(|flag| &flag.salt));
+        for (field, (text, known), check) in [
             (
                 "pennon.description",
-                &flag.description,
-                before.map(|flag| &flag.description),
-                check_description,
+                description,
+                check_description as Check,
             ),
-            (
-                "pennon.salt",
-                &flag.salt,
-                before.map(|flag| &flag.salt),
-                check_salt,
-            ),
-        ];
-        for (name, text, before, check) in texts {
-            if let Some(text) = text
-                && before != Some(&Some(text.clone()))
-                && let Err(why) = check(text)
+            ("pennon.salt", salt, check_salt),
+        ] {
+            if let Some(words) = text
+                && known != Some(text)
+                && let Err(why) = check(words)
             {
-                complaints.add(&place_of(key, name), why);
+                complaints.add(&place_of(key, field), why);
             }
         }
     }
