@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let dry_run = request.switch("dryRun")?;
+    let expected = request.expected()?;
     let file: Value =
         serde_json::from_slice(request.body()).map_err(|error| http::not_json(&error))?;
     if dry_run {
@@ -22,7 +23,6 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
         let tag = ETag::of_record(revision.0);
         return Ok(http::with_header(response, "etag", tag.as_str()));
     }
-    let expected = request.expected()?;
     expected.must_be_said()?;
     let changed = app
         .service

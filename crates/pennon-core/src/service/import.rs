@@ -23,6 +23,9 @@ use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, Fresh, NewState, 
 /// function has. Few services have a tenth of them.
 const MOST_FLAGS: usize = 5_000;
 
+/// More complaints than anyone would read, and a bound on the answer to a hostile file.
+const MOST_COMPLAINTS: usize = 50;
+
 /// What an import makes different.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Difference {
@@ -268,6 +271,9 @@ async fn difference(
 fn must_keep_the_rules(there: &FlagRecords, file: &File) -> Result<(), Error> {
     let mut complaints = Complaints::default();
     for (key, flag) in &file.flags {
+        if complaints.fields.len() >= MOST_COMPLAINTS {
+            break;
+        }
         let before = there.get(key).map(|record| &record.flag);
         if before.is_none()
             && let Err(why) = new_key(key.as_str())
