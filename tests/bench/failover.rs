@@ -49,12 +49,13 @@ enum Scenario {
     ReplicaKilled,
     ReplicaFrozen,
     AllDown,
+    AllFrozen,
     Rolling,
     Minority,
 }
 
 impl Scenario {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Graceful,
         Self::Killed,
         Self::Frozen,
@@ -62,6 +63,7 @@ impl Scenario {
         Self::ReplicaKilled,
         Self::ReplicaFrozen,
         Self::AllDown,
+        Self::AllFrozen,
         Self::Rolling,
         Self::Minority,
     ];
@@ -75,6 +77,7 @@ impl Scenario {
             Self::ReplicaKilled => "one shard: a replica killed",
             Self::ReplicaFrozen => "one shard: a replica frozen",
             Self::AllDown => "all nodes down for 5 s",
+            Self::AllFrozen => "all nodes frozen for 5 s",
             Self::Rolling => "every node replaced in turn",
             Self::Minority => "minority for 5 s",
         }
@@ -87,6 +90,7 @@ impl Scenario {
             | Self::Killed
             | Self::Zone
             | Self::AllDown
+            | Self::AllFrozen
             | Self::Rolling
             | Self::Minority => SIX_NODES,
         }
@@ -97,7 +101,12 @@ impl Scenario {
         match self {
             Self::Graceful | Self::ReplicaKilled | Self::ReplicaFrozen => failed == 0,
             Self::Rolling => failed * 100 < all,
-            Self::Killed | Self::Frozen | Self::Zone | Self::AllDown | Self::Minority => true,
+            Self::Killed
+            | Self::Frozen
+            | Self::Zone
+            | Self::AllDown
+            | Self::AllFrozen
+            | Self::Minority => true,
         }
     }
 }
@@ -201,6 +210,16 @@ async fn happen(scenario: Scenario, cluster: &mut Cluster) {
             tokio::time::sleep(Duration::from_secs(5)).await;
             for node in &mut cluster.nodes {
                 node.restart();
+            }
+            cluster.wait().await;
+        }
+        Scenario::AllFrozen => {
+            for node in &cluster.nodes {
+                node.freeze();
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            for node in &cluster.nodes {
+                node.thaw();
             }
             cluster.wait().await;
         }

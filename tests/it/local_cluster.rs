@@ -7,6 +7,7 @@ use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::Database;
 use pennon_tests::stack::percentage;
+use serde_json::json;
 
 /// A cluster that `scripts/redis-cluster` has started, and stops when this is dropped.
 struct Started {
@@ -84,27 +85,39 @@ fn a_command_that_makes_no_sense_is_told_what_does() {
 }
 
 #[test]
-fn compose_has_the_same_six_nodes() {
+fn compose_has_a_redis_a_database_and_the_same_six_nodes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose.yaml");
-    let compose = std::fs::read_to_string(path).expect("text");
-    assert!(compose.contains("\"127.0.0.1:7000-7005:7000-7005\""));
-    for node in 0..6 {
-        let port = 7_000 + node;
-        assert!(
-            compose.contains(&format!("\n  redis-cluster-{node}:")),
-            "{node}"
-        );
-        assert!(
-            compose.contains(&format!("NODE_PORT: \"{port}\"")),
-            "{port}"
-        );
-        assert!(
-            compose.contains(&format!(
-                "redis-cluster-{node}: {{condition: service_healthy}}"
-            )),
-            "made once all of them answer"
-        );
+    let compose = crate::template::parse(&std::fs::read_to_string(path).expect("text"));
+    let services = &compose["services"];
+    let redis = &services["redis"];
+    assert_eq!(redis["image"], "redis:7.2-alpine");
+    assert_eq!(redis["ports"], json!(["127.0.0.1:6379:6379"]));
+    assert_eq!(redis["volumes"], json!(["./data/redis:/data"]));
+    let kept = redis["command"].as_str().expect("a command");
+    assert!(kept.contains("--appendonly yes"), "what was there survives");
+    assert!(redis["healthcheck"]["test"].is_string());
+    assert_eq!(
+        services["postgres"]["ports"],
+        json!(["127.0.0.1:5432:5432"])
+    );
+
+    let network = &services["redis-cluster-network"];
+    assert_eq!(network["ports"], json!(["127.0.0.1:7000-7005:7000-7005"]));
+    let init = &services["redis-cluster-init"];
+    let making = init["command"].as_str().expect("a command");
+    assert!(making.contains("--cluster-replicas 1"), "{making}");
+    for number in 0..6 {
+        let name = format!("redis-cluster-{number}");
+        let (node, port) = (&services[&name], format!("{}", 7_000 + number));
+        assert_eq!(node["environment"]["NODE_PORT"], port);
+        // The others are the first one but for that.
+        let common = if number == 0 { node } else { &node["<<"] };
+        assert_eq!(common["network_mode"], "service:redis-cluster-network");
+        assert_eq!(common["profiles"], json!(["cluster"]));
+        let command = common["command"].as_str().expect("a command");
+        assert!(command.contains("--cluster-enabled yes"), "{command}");
+        let healthy = json!({"condition": "service_healthy"});
+        assert_eq!(init["depends_on"][&name], healthy, "made once it answers");
+        assert!(making.contains(&format!("127.0.0.1:{port}")), "{making}");
     }
-    assert!(compose.contains("127.0.0.1:7000 127.0.0.1:7001 127.0.0.1:7002 127.0.0.1:7003"));
-    assert!(compose.contains("--cluster-replicas 1"));
 }

@@ -61,6 +61,7 @@ mod manage_environments;
 mod manage_flags;
 mod migrations;
 mod ofrep;
+mod one_shard;
 mod openapi;
 mod overrides;
 mod pre_traffic;

@@ -228,6 +228,26 @@ impl Cluster {
         assert_eq!(answer, Resp::Text("OK".to_owned()));
     }
 
+    /// Keeps a replica of the first node from hearing anything more: it cannot log in to its primary. The
+    /// others can, and it goes on answering. Whoever connects to the primary anew needs a password.
+    pub async fn leave_behind(&self, replica: usize) {
+        for (number, node) in self.nodes.iter().enumerate().skip(1) {
+            let word = if number == replica { "wrong" } else { "right" };
+            node.command(&["CONFIG", "SET", "masterauth", word]);
+        }
+        self.nodes[0].command(&["CONFIG", "SET", "requirepass", "right"]);
+        let login = ["AUTH", "right"];
+        self.nodes[0].commands(&[&login, &["CLIENT", "KILL", "TYPE", "REPLICA"]]);
+        crate::eventually("all replicas but one are back", async || {
+            let follows = |node: &Redis| says(node, &["INFO", "replication"], "link_status:up");
+            let nodes = self.nodes.iter().enumerate().skip(1);
+            nodes
+                .into_iter()
+                .all(|(number, node)| follows(node) == (number != replica))
+        })
+        .await;
+    }
+
     /// What the others call a node.
     pub fn id(&self, node: usize) -> &str {
         &self.ids[node]

@@ -16,6 +16,8 @@ mod stack;
 mod watch;
 mod yaml;
 
+pub(crate) use yaml::parse;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;

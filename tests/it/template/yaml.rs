@@ -3,8 +3,8 @@
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
-/// Reads a template.
-pub(super) fn parse(text: &str) -> Value {
+/// Reads a template, or another YAML file.
+pub(crate) fn parse(text: &str) -> Value {
     let documents = Yaml::load_from_str(text).expect("YAML");
     assert_eq!(documents.len(), 1, "one document");
     convert(&documents[0])

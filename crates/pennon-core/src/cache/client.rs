@@ -5,18 +5,18 @@
 //! own cluster client stops every shard when one primary dies and ends for good at the first ASK.
 //! Another client could take fred's place here and nothing else would change.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fred::clients::{Client, Pipeline, Pool as FredPool};
 use fred::error::{Error as FredError, ErrorKind};
 use fred::interfaces::ClientLike;
 use fred::types::config::{
-    Config as FredConfig, Options, ReconnectPolicy, ServerConfig, TlsConfig, TlsConnector,
+    Config as FredConfig, Options, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector,
 };
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Value};
 
+use super::address::Address;
 use super::entry;
-use super::node::Address;
 use super::url::RedisUrl;
 use crate::config::CacheConfig;
 use crate::id::unique_id;
@@ -95,18 +95,24 @@ impl Command<'_> {
 }
 
 /// What goes along with a command, on the same connection and next to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Escort {
-    /// Nothing.
-    None,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Escort {
+    pub(super) before: Before,
+    /// Afterwards, wait until a replica has it. The reply is a list: the command's, and how many
+    /// replicas have it.
+    pub(super) wait: bool,
+}
+
+/// What is said before a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Before {
+    #[default]
+    Nothing,
     /// To a replica: answer yourself. Said every time, since a connection that was lost and made
     /// anew has forgotten it.
     ReadOnly,
     /// To a node that is taking a slot over: answer although the slot is not yours yet.
     Asking,
-    /// Afterwards, wait until a replica has it. The reply is a list: the command's, and how many
-    /// replicas have it.
-    Wait,
 }
 
 const READ: &str = include_str!("scripts/read.lua");
@@ -114,6 +120,9 @@ const READ: &str = include_str!("scripts/read.lua");
 /// does not take it along. A replica that keeps up answers within a millisecond; one that does not is
 /// not worth holding up everything else on this connection.
 const REPLICATED_WITHIN: Duration = Duration::from_millis(50);
+/// What a command that waits for a replica may take longer than others. An idle Redis looks at its
+/// clock ten times a second, and notices only then that waiting was in vain.
+pub(super) const WAITING: Duration = REPLICATED_WITHIN.saturating_add(Duration::from_millis(100));
 
 /// The scripts of the protocol that change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +213,16 @@ impl std::fmt::Display for Failure {
     }
 }
 
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            Self::TimedOut
+        } else {
+            Self::NotConnected(error.to_string())
+        }
+    }
+}
+
 impl From<FredError> for Failure {
     fn from(error: FredError) -> Self {
         match error.kind() {
@@ -254,10 +273,13 @@ impl Connections {
         config: &CacheConfig,
         within: Duration,
     ) -> Result<Self, Failure> {
-        let pool = build(url, address, config)?;
+        let deadline = Instant::now() + within;
+        let server = server(address, deadline).await?;
+        let pool = build(url, server, config)?;
         let tasks = pool.connect_pool();
         let connections = Self { pool, tasks };
-        match tokio::time::timeout(within, connections.pool.wait_for_connect()).await {
+        let connected = connections.pool.wait_for_connect();
+        match tokio::time::timeout_at(deadline.into(), connected).await {
             Ok(Ok(())) => Ok(connections),
             Ok(Err(error)) => Err(error.into()),
             Err(_elapsed) => Err(Failure::TimedOut),
@@ -281,20 +303,24 @@ impl Connections {
         let client: &Client = self.pool.next();
         let client = client.with_options(&options);
         let (name, words) = command.words();
-        if escort == Escort::None {
+        if escort == Escort::default() {
             return reply_of(client.custom(custom(name), words).await);
         }
         // A pipeline is written as one, so that nothing of another request comes between.
         let pipeline = Pipeline::from(client);
-        let queued = match escort {
-            Escort::None => return Err(Failure::NotConnected("nothing to escort".to_owned())),
-            Escort::ReadOnly => queue(&pipeline, "READONLY", Vec::new()).await,
-            Escort::Asking => queue(&pipeline, "ASKING", Vec::new()).await,
-            Escort::Wait => Ok(()),
+        let said_before = match escort.before {
+            Before::Nothing => 0,
+            Before::ReadOnly => {
+                queue(&pipeline, "READONLY", Vec::new()).await?;
+                1
+            }
+            Before::Asking => {
+                queue(&pipeline, "ASKING", Vec::new()).await?;
+                1
+            }
         };
-        queued?;
         queue(&pipeline, name, words).await?;
-        if escort != Escort::Wait {
+        if !escort.wait {
             return reply_of(pipeline.last().await);
         }
         let wait = vec![
@@ -302,11 +328,9 @@ impl Connections {
             Value::Integer(i64::try_from(REPLICATED_WITHIN.as_millis()).unwrap_or(1)),
         ];
         queue(&pipeline, "WAIT", wait).await?;
-        let mut replies = Vec::with_capacity(2);
-        for reply in pipeline.try_all::<Value>().await {
-            replies.push(reply_of(reply)?);
-        }
-        Ok(Reply::List(replies))
+        let replies = pipeline.try_all::<Value>().await;
+        let replies = replies.into_iter().skip(said_before).map(reply_of);
+        Ok(Reply::List(replies.collect::<Result<Vec<Reply>, _>>()?))
     }
 
     /// Whether a connection has given up for good.
@@ -346,9 +370,24 @@ fn reply_of(answer: Result<Value, FredError>) -> Result<Reply, Failure> {
     }
 }
 
-fn build(url: &RedisUrl, address: &Address, config: &CacheConfig) -> Result<FredPool, Failure> {
+/// What to connect to: by number, since of several addresses behind a name one may be dead, and by
+/// name in the certificate.
+async fn server(address: &Address, deadline: Instant) -> Result<ServerConfig, Failure> {
+    let ip = address.reach(deadline).await?;
+    let host = if ip.is_ipv6() {
+        format!("[{ip}]")
+    } else {
+        ip.to_string()
+    };
+    let name = Some(address.host().to_owned());
+    Ok(ServerConfig::Centralized {
+        server: Server::new_with_tls(host, address.port(), name),
+    })
+}
+
+fn build(url: &RedisUrl, server: ServerConfig, config: &CacheConfig) -> Result<FredPool, Failure> {
     let fred_config = FredConfig {
-        server: ServerConfig::new_centralized(address.host(), address.port()),
+        server,
         username: url.username.clone(),
         password: url
             .password

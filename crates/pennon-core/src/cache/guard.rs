@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::address::Address;
 use super::budget::Budget;
-use super::client::{Command, Connections, Escort, Failure, Reply, Script};
-use super::node::{Address, Login, Node};
-use super::shards::{Shard, Shards, slot};
+use super::client::{Before, Command, Connections, Escort, Failure, Reply, Script, WAITING};
+use super::node::{Login, Node};
+use super::shards::{Shards, slot};
 use super::url::RedisUrl;
 use crate::breaker::{Breaker, Permit};
 use crate::config::CacheConfig;
@@ -137,19 +138,16 @@ impl Guard {
             return None;
         }
         let started = Instant::now();
-        if let Some(shards) = &self.shards
-            && shards.picture_is_old()
-        {
-            shards
-                .look(None, started + remaining.min(PROBE_BUDGET))
-                .await;
-        }
         let slot = self.slot_of(command);
         let home = self.home(slot).unwrap_or_else(|| self.door.clone());
         let breaker = breaker_of(&home, command);
         let probe = started + remaining.min(PROBE_BUDGET);
         let (node, outcome) = match breaker.permit(started) {
             Permit::Normal => {
+                if let Some(shards) = &self.shards {
+                    let known = self.home(slot);
+                    shards.look_in_time(known.as_ref(), probe).await;
+                }
                 let deadline = started + remaining;
                 self.insist(command, slot, deadline, PAUSES.len(), trace)
                     .await
@@ -168,7 +166,13 @@ impl Guard {
                 if breaker.succeeded() || of_node {
                     info!(domain = "config", node_id = %node.address(), "Redis answers again");
                 }
-                self.answered(&node, slot);
+                // Not who only answers while a slot is on its way there.
+                if self
+                    .home(slot)
+                    .is_some_and(|home| home.address() == node.address())
+                {
+                    self.answered(&node, slot);
+                }
                 Some(reply)
             }
             Err(failure) => {
@@ -196,13 +200,18 @@ impl Guard {
         if rest.is_some_and(|until| started < until) {
             return None;
         }
-        let Shard { replicas, .. } = self.shards.as_ref()?.serving(self.slot_of(command))?;
+        let shard = self.shards.as_ref()?.serving(self.slot_of(command))?;
+        let replicas = shard.replicas?;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let replica = replicas.get(turn.checked_rem(replicas.len())?)?;
         // Half, so that the primary can still be asked.
         let within = REPLICA_WITHIN.min(budget.remaining() / 2);
+        let escort = Escort {
+            before: Before::ReadOnly,
+            wait: false,
+        };
         let sent = replica
-            .send(command, Escort::ReadOnly, within, started + within)
+            .send(command, escort, within, started + within)
             .await;
         budget.spend(started.elapsed());
         match sent {
@@ -245,12 +254,13 @@ impl Guard {
         }
     }
 
-    /// Looks who serves what, because something seems to have changed.
-    pub(super) async fn look_again(&self, budget: &Budget) {
+    /// Looks who serves what, because whoever answered this command seems to be on its own.
+    pub(super) async fn look_again(&self, command: &Command<'_>, budget: &Budget) {
         if let Some(shards) = &self.shards {
             let started = Instant::now();
             let within = budget.remaining().min(PROBE_BUDGET);
-            shards.look(None, started + within).await;
+            let lonely = self.home(self.slot_of(command));
+            shards.look(lonely.as_ref(), started + within).await;
             budget.spend(started.elapsed());
         }
     }
@@ -309,20 +319,25 @@ impl Guard {
         let mut redirected = 0;
         let mut detour = None;
         loop {
-            let (node, escort) = match (detour.take(), self.home(slot)) {
-                (Some(node), _) => (node, Escort::Asking),
-                (None, Some(home)) => (home, self.escort_of(command, slot)),
+            let (node, before) = match (detour.take(), self.home(slot)) {
+                (Some(node), _) => (node, Before::Asking),
+                (None, Some(home)) => (home, Before::Nothing),
                 (None, None) => {
                     if let Some(shards) = &self.shards {
                         shards.look(Some(&self.door), deadline).await;
                     }
                     match self.home(slot) {
-                        Some(home) => (home, self.escort_of(command, slot)),
+                        Some(home) => (home, Before::Nothing),
                         None => return (self.door.clone(), Err(self.why_nobody(deadline).await)),
                     }
                 }
             };
-            let within = self.time_for(command);
+            let wait = self.must_be_replicated(command, &node);
+            let escort = Escort { before, wait };
+            let mut within = self.time_for(command);
+            if wait {
+                within += WAITING;
+            }
             let (failure, connections) = match node.send(command, escort, within, deadline).await {
                 Ok(reply) => return (node, Ok(reply)),
                 Err(failed) => failed,
@@ -427,8 +442,8 @@ impl Guard {
         }
     }
 
-    /// An invalidation waits for a replica, where there is one.
-    fn escort_of(&self, command: &Command<'_>, slot: u16) -> Escort {
+    /// An invalidation waits for a replica, unless there is known to be none.
+    fn must_be_replicated(&self, command: &Command<'_>, node: &Node) -> bool {
         let is_last_word = matches!(
             command,
             Command::Run {
@@ -436,15 +451,8 @@ impl Guard {
                 ..
             }
         );
-        let has_replicas = || {
-            let shards = self.shards.as_ref()?;
-            Some(!shards.serving(slot)?.replicas.is_empty())
-        };
-        if is_last_word && has_replicas() == Some(true) {
-            Escort::Wait
-        } else {
-            Escort::None
-        }
+        let shards = self.shards.as_ref().filter(|_| is_last_word);
+        shards.is_some_and(|shards| shards.replicas_of(node) != Some(0))
     }
 
     /// The node that a slot's commands go to, where that is known.

@@ -13,6 +13,7 @@
 //!   others from taking new ones, and removes the mark after. If the second step is lost, the mark
 //!   runs out later than the commit can be delayed: readers go to the database until then.
 
+mod address;
 mod budget;
 mod client;
 mod entry;
@@ -160,11 +161,21 @@ impl Cache {
                 return Lookup::Hit(revision);
             }
         }
-        self.revision_at_primary(environment, budget, trace).await
+        self.ask_primary(environment, budget, trace).await
     }
 
     /// The same, by the word of the primary.
     pub async fn revision_at_primary(
+        &self,
+        environment: &Environment,
+        budget: &Budget,
+        trace: &Trace,
+    ) -> Lookup<Revision> {
+        self.source.renew(budget).await;
+        self.ask_primary(environment, budget, trace).await
+    }
+
+    async fn ask_primary(
         &self,
         environment: &Environment,
         budget: &Budget,
@@ -434,7 +445,7 @@ impl Cache {
                             "no replica has confirmed an invalidation"
                         );
                         // Perhaps there are others by now, or none at all.
-                        guard.look_again(&own).await;
+                        guard.look_again(&command, &own).await;
                         false
                     }
                     _ => false,

@@ -1,11 +1,11 @@
 //! One Redis server: the connections to it, how they are replaced, and whether it is worth asking.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::info;
 
+use super::address::Address;
 use super::client::{Command, Connections, Escort, Failure, Reply};
 use super::url::RedisUrl;
 use crate::breaker::Breaker;
@@ -13,55 +13,6 @@ use crate::config::CacheConfig;
 
 /// Connecting anew, or trying to, more often than this would only add load to a Redis that struggles.
 const BETWEEN_REBUILDS: Duration = Duration::from_millis(100);
-
-/// Where a server listens. Also its name in logs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Address {
-    host: Arc<str>,
-    port: u16,
-}
-
-impl Address {
-    pub(super) fn new(host: &str, port: u16) -> Self {
-        Self {
-            host: host.into(),
-            port,
-        }
-    }
-
-    /// Parses `host:port` as a redirection names it. An IPv6 address comes without brackets.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        Some(Self::new(host, port.parse().ok()?))
-    }
-
-    /// The same, where a node that does not know its own name has left the host out: then it is where
-    /// we found that node.
-    pub(super) fn or_host_of(self, found: &Self) -> Self {
-        if self.host.is_empty() || &*self.host == "?" {
-            Self {
-                host: found.host.clone(),
-                port: self.port,
-            }
-        } else {
-            self
-        }
-    }
-
-    pub(super) fn host(&self) -> &str {
-        &self.host
-    }
-
-    pub(super) fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.host, self.port)
-    }
-}
 
 /// What every connection of one Redis has in common: how to log in, and the limits.
 pub(super) struct Login {

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::select_ok;
 
+use super::address::Address;
 use super::client::{Command, Escort, Failure, Reply};
-use super::node::{Address, Login, Node};
+use super::node::{Login, Node};
 
 /// Keys are shared out over this many slots.
 const SLOTS: u16 = 16_384;
@@ -22,7 +23,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// So many nodes are asked at once when one is suspected: most likely one of them is well.
 const ASKED_AT_ONCE: usize = 3;
 /// How old the picture may become although nothing calls it wrong: replicas come and go without
-/// anyone noticing. A look costs less than a millisecond.
+/// anyone noticing, and a primary that is cut off from all others does not know that it has been
+/// replaced. A look costs a connection to another node, a few milliseconds.
 const PICTURE_LASTS: Duration = Duration::from_secs(60);
 
 /// The slot of a key. Our keys have no braces, which could name a part that counts alone: the names
@@ -44,7 +46,8 @@ pub(super) fn slot(key: &str) -> u16 {
 #[derive(Clone)]
 pub(super) struct Shard {
     pub(super) primary: Arc<Node>,
-    pub(super) replicas: Vec<Arc<Node>>,
+    /// Unknown where all that is known is a redirection.
+    pub(super) replicas: Option<Vec<Arc<Node>>>,
 }
 
 /// Slots, first and last, and who has them.
@@ -58,6 +61,8 @@ pub(super) struct Shards {
     /// The slot that most requests use.
     usual_slot: u16,
     map: Mutex<Arc<Map>>,
+    /// Nodes that a redirection has named and the picture does not hold: they are taking slots over.
+    guests: Mutex<Vec<Arc<Node>>>,
     /// Held while looking; when that last ended.
     looking: tokio::sync::Mutex<Option<Instant>>,
     /// Whose turn it is to be asked first.
@@ -71,6 +76,7 @@ impl Shards {
             door,
             usual_slot,
             map: Mutex::default(),
+            guests: Mutex::default(),
             looking: tokio::sync::Mutex::new(None),
             turn: AtomicUsize::new(0),
         }
@@ -88,13 +94,23 @@ impl Shards {
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for (_, _, shard) in self.map().iter() {
-            for node in std::iter::once(&shard.primary).chain(&shard.replicas) {
+            let replicas = shard.replicas.iter().flatten();
+            for node in std::iter::once(&shard.primary).chain(replicas) {
                 if !nodes.iter().any(|known| known.address() == node.address()) {
                     nodes.push(node.clone());
                 }
             }
         }
+        nodes.extend(self.lock_guests().iter().cloned());
         nodes
+    }
+
+    /// How many replicas a primary has, where that is known.
+    pub(super) fn replicas_of(&self, primary: &Node) -> Option<usize> {
+        let map = self.map();
+        let mut shards = map.iter().map(|(_, _, shard)| shard);
+        let shard = shards.find(|shard| shard.primary.address() == primary.address())?;
+        shard.replicas.as_ref().map(Vec::len)
     }
 
     /// The node at this address, which a redirection has named.
@@ -102,13 +118,17 @@ impl Shards {
         self.nodes()
             .into_iter()
             .find(|node| node.address() == address)
-            .unwrap_or_else(|| Arc::new(Node::new(address.clone(), self.login.clone())))
+            .unwrap_or_else(|| {
+                let node = Arc::new(Node::new(address.clone(), self.login.clone()));
+                self.lock_guests().push(node.clone());
+                node
+            })
     }
 
     /// A node says that another one has this slot. Believed at once; the rest of the picture comes
     /// with the next look.
-    pub(super) fn moved(&self, slot: u16, to: &Address) -> Arc<Node> {
-        let node = self.node(to);
+    pub(super) fn moved(&self, slot: u16, to: &Address) {
+        let primary = self.node(to);
         let mut map = self.lock();
         let mut new: Map = Vec::with_capacity(map.len() + 2);
         for (first, last, shard) in map.iter() {
@@ -123,23 +143,34 @@ impl Shards {
                 new.push((slot + 1, *last, shard.clone()));
             }
         }
-        let replicas = Vec::new();
-        let primary = node.clone();
+        let replicas = None;
         new.push((slot, slot, Shard { primary, replicas }));
         *map = Arc::new(new);
-        node
     }
 
-    /// Whether it is time to look again although nothing is known to have changed.
-    pub(super) fn picture_is_old(&self) -> bool {
+    /// Looks when it is time to, on behalf of a request that is about to ask `home`. Others are asked
+    /// first: a primary that was cut off and replaced still takes itself for one. Only where a
+    /// redirection has just led to it, it is the one who knows best.
+    pub(super) async fn look_in_time(&self, home: Option<&Arc<Node>>, deadline: Instant) {
+        let is_hearsay = home.is_some_and(|home| self.replicas_of(home).is_none());
+        let lasts = if is_hearsay {
+            BETWEEN_LOOKS
+        } else {
+            PICTURE_LASTS
+        };
         // Somebody is looking right now when it is held.
-        self.looking
+        let is_due = self
+            .looking
             .try_lock()
-            .is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= PICTURE_LASTS))
+            .is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= lasts));
+        if is_due {
+            let suspect = home.filter(|_| !is_hearsay);
+            self.look(suspect, deadline).await;
+        }
     }
 
-    /// Looks who has which slots now, asking others before `suspect`. Of several requests, one looks
-    /// for all.
+    /// Looks who has which slots now, asking `suspect` only when nobody else answers. Of several
+    /// requests, one looks for all.
     pub(super) async fn look(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
         let asked = Instant::now();
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.looking.lock()).await
@@ -156,17 +187,27 @@ impl Shards {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % nodes.len();
             nodes.rotate_left(turn);
         }
-        nodes.sort_by_key(|node| {
-            let is_suspect = suspect.is_some_and(|suspect| suspect.address() == node.address());
-            (is_suspect, !node.is_connected())
-        });
+        nodes.sort_by_key(|node| !node.is_connected());
         nodes.push(self.door.clone());
+        let is_suspect =
+            |node: &Arc<Node>| suspect.is_some_and(|suspect| suspect.address() == node.address());
+        nodes.retain(|node| !is_suspect(node));
         let at_once = if suspect.is_some() { ASKED_AT_ONCE } else { 1 };
-        for some in nodes.chunks(at_once) {
-            let until = deadline.min(Instant::now() + LOOK);
+        // The way in may be long: it is connected to for the first time.
+        let patience = if self.map().is_empty() {
+            LOOK + self.login.config.connect_timeout
+        } else {
+            LOOK
+        };
+        for some in nodes
+            .chunks(at_once)
+            .chain(suspect.map(std::slice::from_ref))
+        {
+            let until = deadline.min(Instant::now() + patience);
             let looks = some.iter().map(|node| Box::pin(self.ask(node, until)));
             if let Ok((map, _others)) = select_ok(looks).await {
                 *self.lock() = Arc::new(map);
+                self.lock_guests().clear();
                 break;
             }
             if Instant::now() >= deadline {
@@ -180,7 +221,7 @@ impl Shards {
         let was_connected = node.is_connected();
         let within = deadline.saturating_duration_since(Instant::now());
         let answer = node
-            .send(&Command::Slots, Escort::None, within, deadline)
+            .send(&Command::Slots, Escort::default(), within, deadline)
             .await;
         match answer {
             Ok(reply) => {
@@ -235,7 +276,7 @@ impl Shards {
                 continue;
             };
             if let Some(primary) = node(primary) {
-                let replicas = replicas.iter().filter_map(&mut node).collect();
+                let replicas = Some(replicas.iter().filter_map(&mut node).collect());
                 map.push((first, last, Shard { primary, replicas }));
             }
         }
@@ -250,6 +291,10 @@ impl Shards {
 
     fn map(&self) -> Arc<Map> {
         self.lock().clone()
+    }
+
+    fn lock_guests(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Map>> {

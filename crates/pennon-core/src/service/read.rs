@@ -88,10 +88,11 @@ impl FlagService {
         let task = match &self.cache {
             None => Task::AskStore,
             Some(cache) => {
-                let outages = cache.outages();
                 let lookup = cache
                     .revision(environment, &scope.budget, &scope.trace)
                     .await;
+                // Afterwards: asking is how a new primary, or another Redis, is noticed.
+                let outages = cache.outages();
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::AskStore,
                     (Lookup::Miss, held) => {
@@ -174,6 +175,11 @@ impl Search<'_> {
                     return self.verify(cache, snapshot.revision, None).await;
                 }
                 Found::Entry(snapshot, lives_for) => {
+                    let outages = cache.outages();
+                    if self.shelf.distrusts(outages) {
+                        let found = snapshot.revision;
+                        return self.verify(cache, found, Some(outages)).await;
+                    }
                     return Ok(self.shelf.hold_entry(*snapshot, lives_for, self.began));
                 }
                 Found::Lease(lease) => return self.load_and_fill(cache, lease).await,

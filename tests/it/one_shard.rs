@@ -1,0 +1,87 @@
+//! A cluster of one shard, which has no majority that could tell a primary that it is one no longer.
+
+use std::time::{Duration, Instant};
+
+use pennon_tests::cluster::{Deployment, Shape};
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::redis::{KEY, Resp};
+use pennon_tests::stack::{percentage, set_percentage};
+
+#[tokio::test]
+async fn a_promoted_replica_that_was_behind_is_not_believed() {
+    let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let get = deployment.function("get-flag", &[]).await;
+    let update = deployment.function("update-flag", &[]).await;
+    deployment.is_on_the_cache(&get).await;
+    set_percentage(&update, "checkout", 50).await;
+    deployment.is_on_the_cache(&get).await;
+    eventually("the replica has the entry", async || {
+        has_entry(&deployment, 1)
+    })
+    .await;
+    deployment.cluster.leave_behind(1).await;
+    let answer = set_percentage(&update, "checkout", 7).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    assert!(has_entry(&deployment, 1), "from before");
+    deployment.cluster.nodes[0].kill();
+    deployment.cluster.take_over_by(1);
+    eventually("the other replica knows", async || {
+        deployment.cluster.try_primary() == Some(1)
+    })
+    .await;
+    // What it finds there is what it holds, and both are out of date.
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!(percentage(&answer), 7);
+    assert!(get.has_logged("Redis reconnected to new primary"));
+}
+
+#[tokio::test]
+async fn a_primary_on_its_own_is_left_by_writers_at_once_and_by_readers_within_a_minute() {
+    let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
+    let cluster = &deployment.cluster;
+    let reader = deployment.function("get-flag", &[]).await;
+    let writer = deployment.function("update-flag", &[]).await;
+    deployment.is_on_the_cache(&reader).await;
+    set_percentage(&writer, "checkout", 10).await;
+    deployment.is_on_the_cache(&reader).await;
+    // It no longer listens to the others, takes itself for the primary, and clients still reach it.
+    for other in [1, 2] {
+        let answer = cluster.nodes[0].command(&["CLUSTER", "FORGET", cluster.id(other)]);
+        assert_eq!(answer, Resp::Text("OK".to_owned()));
+    }
+    cluster.take_over_by(1);
+    eventually("the other replica follows", async || {
+        matches!(cluster.nodes[1].command(&["INFO", "replication"]),
+            Resp::Text(text) if text.contains("role:master") && text.contains("connected_slaves:1"))
+    })
+    .await;
+    let Resp::List(role) = cluster.nodes[0].command(&["ROLE"]) else {
+        panic!("ROLE answers with a list");
+    };
+    assert_eq!(role[0], Resp::Text("master".to_owned()), "it knows nothing");
+    // Its replicas have left it, so it cannot confirm an invalidation, and is left: by the next change,
+    // or by this one where it takes too long to say so.
+    let answer = set_percentage(&writer, "checkout", 11).await;
+    let confirmed = answer.header("x-cache-invalidated") == Some("true");
+    let who = &writer.last_request()["node_id"];
+    assert_eq!(confirmed, *who == cluster.address(1), "confirmed by {who}");
+    // In the next line the reader may fill the old primary with it.
+    assert_eq!(percentage(&reader.call(&Event::get("checkout")).await), 11);
+    let answer = set_percentage(&writer, "checkout", 12).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    assert_eq!(writer.last_request()["node_id"], cluster.address(1));
+    // A reader asks the others once a minute.
+    let changed = Instant::now();
+    while percentage(&reader.call(&Event::get("checkout")).await) != 12 {
+        assert!(changed.elapsed() < Duration::from_secs(75), "still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(reader.has_logged("Redis reconnected to new primary"));
+}
+
+/// Asked as a replica.
+fn has_entry(deployment: &Deployment, node: usize) -> bool {
+    let node = &deployment.cluster.nodes[node];
+    node.commands(&[&["READONLY"], &["HEXISTS", KEY, "__rev"]]) == Resp::Number(1)
+}
