@@ -7,6 +7,8 @@
 // BASE      where the API is; `cargo run` by default
 // PARALLEL  callers at once, each sending its next request when it has its answer; 50
 // DURATION  for how long; 30s
+// KEY       an API key: half of the reads then evaluate flags as an OpenFeature SDK does; without it,
+//           evaluate-flag and evaluate-flags get no load, and the run says so
 // TOKEN     an admin's token: one caller more then changes a flag every second, so that
 //           invalidations happen under load
 // LATENCY   the 95th percentile in milliseconds above which the run fails; 100 by default, which
@@ -25,6 +27,7 @@ const parallel = Number(__ENV.PARALLEL || 50);
 const duration = __ENV.DURATION || '30s';
 const pause = Number(__ENV.PAUSE || 0);
 const latency = Number(__ENV.LATENCY || 100);
+const apiKey = __ENV.KEY || '';
 
 // What the cache answered, among the reads.
 const hits = new Rate('cache_hits');
@@ -54,23 +57,41 @@ export const options = {
 
 // The keys of the flags, asked once.
 export function setup() {
+  if (!apiKey) {
+    console.warn('No KEY: the routes of OpenFeature are left out, evaluate-flag and evaluate-flags.');
+  }
   const flags = http.get(`${base}/api/config/flags`);
   check(flags, { 'the list of flags': (it) => it.status === 200 });
   return { keys: Object.keys(flags.json()) };
 }
 
-// Four times in five the list, as an application does at its start, and one flag otherwise.
+// Four times in five all flags, as an application does at its start, and one flag otherwise.
 export function read({ keys }) {
   const single = keys.length > 0 && Math.random() < 0.2;
   const key = keys[Math.floor(Math.random() * keys.length)];
-  const url = single
-    ? `${base}/api/config/flags/${encodeURIComponent(key)}`
-    : `${base}/api/config/flags`;
-  const name = single ? 'GET /api/config/flags/{flagKey}' : 'GET /api/config/flags';
-  const answer = http.get(url, { tags: { kind: 'read', name } });
+  const answer = apiKey && Math.random() < 0.5 ? evaluate(single, key) : ask(single, key);
   check(answer, { 'a read is answered': (it) => it.status === 200 });
   hits.add(answer.headers['X-Cache-Hit'] === 'true');
   if (pause > 0) sleep(pause);
+}
+
+function ask(single, key) {
+  const path = '/api/config/flags';
+  const name = `GET ${path}${single ? '/{flagKey}' : ''}`;
+  const url = `${base}${path}${single ? `/${encodeURIComponent(key)}` : ''}`;
+  return http.get(url, { tags: { kind: 'read', name } });
+}
+
+// For one of a thousand users.
+function evaluate(single, key) {
+  const path = '/ofrep/v1/evaluate/flags';
+  const name = `POST ${path}${single ? '/{flagKey}' : ''}`;
+  const url = `${base}${path}${single ? `/${encodeURIComponent(key)}` : ''}`;
+  const context = { targetingKey: `user-${Math.floor(Math.random() * 1000)}` };
+  return http.post(url, JSON.stringify({ context }), {
+    headers: { 'X-API-Key': apiKey, 'Content-Type': 'application/json' },
+    tags: { kind: 'read', name },
+  });
 }
 
 // Sets a percentage and reads it back: no stale flag after a committed change.

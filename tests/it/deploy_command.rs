@@ -17,12 +17,14 @@ done
 "#;
 
 /// Writes its arguments down. Into the file that is named last goes what `migrate` would answer; a
-/// stack has three parameters.
+/// stack has three parameters; an account has so many instances, or no stack yet.
 const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
 case $* in
-  lambda*) for last; do :; done; printf '%s' "$ANSWER" >"$last" ;;
   *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
+  *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
+  *describe-stacks*) [ "${INSTANCES:-}" != "no stack" ] ;;
+  lambda*) for last; do :; done; printf '%s' "$ANSWER" >"$last" ;;
 esac
 "#;
 
@@ -57,8 +59,15 @@ impl Desk {
         self.run_script("deploy", arguments, variables)
     }
 
+    /// The script works on the samconfig.toml beside its folder: on a copy.
     fn run_script(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let scripts = self.folder.join("scripts");
+        std::fs::create_dir_all(&scripts).expect("a folder");
+        std::fs::copy(root.join("scripts").join(name), scripts.join(name)).expect("copies");
+        if !self.folder.join("samconfig.toml").exists() {
+            std::fs::write(self.folder.join("samconfig.toml"), samconfig()).expect("writes");
+        }
         Command::new("bash")
             .arg(scripts.join(name))
             .args(arguments)
@@ -81,6 +90,11 @@ impl Drop for Desk {
     }
 }
 
+fn samconfig() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join("samconfig.toml")).expect("a file")
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -93,16 +107,16 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = desk.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 4, "{calls}");
-    assert_eq!(lines[0], "sam build");
-    assert!(lines[1].starts_with("sam deploy --config-file "), "{calls}");
+    assert_eq!(lines.len(), 6, "{calls}");
+    assert_eq!(lines[2], "sam build");
+    assert!(lines[3].starts_with("sam deploy --config-file "), "{calls}");
     let options = "--config-env production --no-confirm-changeset";
-    assert!(lines[1].ends_with(options), "{calls}");
+    assert!(lines[3].ends_with(options), "{calls}");
     let migrate =
         "aws lambda invoke --region us-east-1 --function-name pennon-production-migrate:live";
-    assert!(lines[2].starts_with(migrate), "{calls}");
+    assert!(lines[4].starts_with(migrate), "{calls}");
     assert!(
-        lines[3].starts_with("aws cloudformation describe-stacks"),
+        lines[5].starts_with("aws cloudformation describe-stacks"),
         "{calls}"
     );
 
@@ -116,9 +130,30 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
         revision.len() == 10 && revision.bytes().all(|byte| byte.is_ascii_digit()),
         "{revision}"
     );
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let ours = std::fs::read_to_string(root.join("samconfig.toml")).expect("a file");
-    assert_eq!(config.replace(revision, ""), ours);
+    assert_eq!(config.replace(revision, ""), samconfig());
+}
+
+#[test]
+fn a_canary_that_the_account_has_no_instances_for_is_not_begun() {
+    for (stage, instances, begins) in [
+        ("production", "10", false),
+        ("production", "50", true),
+        // The first deployment has no canary, and neither has this stage.
+        ("production", "no stack", true),
+        ("dev", "10", true),
+    ] {
+        let desk = Desk::complete();
+        let variables = [("ANSWER", r#"{"applied":2}"#), ("INSTANCES", instances)];
+        let done = desk.run(&[stage], &variables);
+        let calls = desk.calls();
+        assert_eq!(calls.contains("sam build"), begins, "{instances}: {calls}");
+        let said = text(&done.stderr);
+        assert_eq!(
+            said.contains("docs/deployment/first-deploy.md"),
+            !begins,
+            "{said}"
+        );
+    }
 }
 
 #[test]
@@ -188,6 +223,39 @@ fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
         lines[2].starts_with("aws cloudformation wait stack-update-complete"),
         "{calls}"
     );
+}
+
+#[test]
+fn what_was_changed_stands_in_samconfig_too_and_nothing_else_does() {
+    let desk = Desk::complete();
+    let written = || std::fs::read_to_string(desk.folder.join("samconfig.toml")).expect("a file");
+    let set = |change: &str, variables: &[(&str, &str)]| {
+        let done = desk.run_script("set-parameter", &["staging", change], variables);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    };
+    set("CacheMode=both-use-cluster", &[("DRY_RUN", "1")]);
+    assert_eq!(written(), samconfig());
+    set("CacheMode=both-use-cluster", &[]);
+    let (before, after) = ("CacheMode = \"single\"", "CacheMode = \"both-use-cluster\"");
+    assert_eq!(written(), samconfig().replace(before, after));
+    set("CacheMode=single", &[]);
+    // A parameter that was not there comes at the end of the section.
+    set("CacheTokenGeneration=2", &[]);
+    let last = "MonthlyBudgetUsd = \"80\"\n";
+    let wanted = format!("{last}CacheTokenGeneration = \"2\"\n");
+    assert_eq!(written(), samconfig().replace(last, &wanted));
+    assert_ne!(written(), samconfig());
+}
+
+#[test]
+fn a_change_that_fails_does_not_stand_in_samconfig() {
+    let desk = Desk::complete();
+    let failing = AWS.replace("case $* in", "case $* in\n  *wait*) exit 255 ;;");
+    std::fs::write(desk.folder.join("aws"), failing).expect("writes");
+    let failed = desk.run_script("set-parameter", &["production", "CacheMode=single"], &[]);
+    assert!(!failed.status.success());
+    let written = std::fs::read_to_string(desk.folder.join("samconfig.toml")).expect("a file");
+    assert_eq!(written, samconfig());
 }
 
 #[test]

@@ -50,7 +50,7 @@ async fn every_event_file_is_answered_under_lambdas_own_emulator() {
         stack.function("migrate").await,
         stack.function("health").await,
     );
-    let plane = ControlPlane::start(migrate, health, 0).await;
+    let plane = ControlPlane::start(migrate, health).await;
     let done = invoke(&stack, "pre-traffic", "pre-traffic", &plane.environment()).await;
     assert_eq!(done["healthy"], true);
     assert_eq!(plane.reports()[0].body["status"], "Succeeded");

@@ -9,9 +9,9 @@ use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
 /// The control plane before a deployment whose wires are as the stack's are.
-async fn plane(stack: &Stack, refusals: usize) -> ControlPlane {
+async fn plane(stack: &Stack) -> ControlPlane {
     let migrate = stack.function("migrate").await;
-    ControlPlane::start(migrate, stack.function("health").await, refusals).await
+    ControlPlane::start(migrate, stack.function("health").await).await
 }
 
 /// Runs the hook once and gives what it answers.
@@ -32,7 +32,7 @@ fn status(plane: &ControlPlane) -> Vec<Value> {
 #[tokio::test]
 async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_and_postgresql() {
     let stack = Stack::start().await;
-    let plane = plane(&stack, 0).await;
+    let plane = plane(&stack).await;
     let (_hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
 
@@ -72,7 +72,7 @@ async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_
 #[tokio::test]
 async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version() {
     let stack = Stack::start().await;
-    let plane = plane(&stack, 0).await;
+    let plane = plane(&stack).await;
     stack.redis.set(Mode::Refuse).await;
     let (hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
@@ -83,7 +83,7 @@ async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version(
 #[tokio::test]
 async fn codedeploy_hears_of_failure_when_postgresql_does_not_answer_the_new_version() {
     let stack = Stack::start().await;
-    let plane = plane(&stack, 0).await;
+    let plane = plane(&stack).await;
     stack.database_wire.set(Mode::Refuse).await;
     let (_hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
@@ -93,7 +93,8 @@ async fn codedeploy_hears_of_failure_when_postgresql_does_not_answer_the_new_ver
 #[tokio::test]
 async fn a_version_that_is_not_ready_yet_is_asked_again() {
     let stack = Stack::start().await;
-    let plane = plane(&stack, 1).await;
+    let plane = plane(&stack).await;
+    plane.refuse("pennon-health", 409);
     let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
     assert_eq!(plane.invocations().len(), 3);
@@ -101,9 +102,47 @@ async fn a_version_that_is_not_ready_yet_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_migration_for_which_lambda_has_no_instance_is_asked_for_again() {
+    let stack = Stack::start().await;
+    for status in [429, 503, 409] {
+        let plane = plane(&stack).await;
+        plane.refuse("pennon-migrate", status);
+        let (hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
+        assert_eq!(outcome.expect("an answer")["healthy"], true, "{status}");
+        assert_eq!(plane.invocations().len(), 3, "{status}");
+        assert!(hook.has_logged("not migrated yet"));
+    }
+}
+
+#[tokio::test]
+async fn a_lambda_that_cannot_be_reached_is_tried_again_while_patience_lasts() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack).await;
+    let nowhere = [
+        ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:1"),
+        ("HEALTH_PATIENCE_MS", "3000"),
+    ];
+    let (hook, outcome) = run(&plane, &nowhere).await;
+    assert_eq!(outcome.expect("an answer")["healthy"], false);
+    assert!(hook.has_logged("not migrated yet"));
+    assert_eq!(status(&plane), ["Failed"]);
+}
+
+#[tokio::test]
+async fn a_migration_that_may_not_be_invoked_is_not_asked_for_again() {
+    let stack = Stack::start().await;
+    let plane = plane(&stack).await;
+    plane.refuse("pennon-migrate", 403);
+    let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
+    assert_eq!(outcome.expect("an answer")["healthy"], false);
+    assert_eq!(plane.invocations().len(), 1);
+    assert_eq!(status(&plane), ["Failed"]);
+}
+
+#[tokio::test]
 async fn a_hook_that_does_not_know_whom_to_ask_reports_failure() {
     let stack = Stack::start().await;
-    let plane = plane(&stack, 0).await;
+    let plane = plane(&stack).await;
     let unversioned = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health";
     let (_hook, outcome) = run(&plane, &[("HEALTH_FUNCTION_ARN", unversioned)]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
@@ -128,10 +167,14 @@ async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migr
             Function::start("migrate", &url).await,
             Function::start("health", &url).await,
         );
-        let plane = ControlPlane::start(migrate, health, 0).await;
-        let (_hook, outcome) = run(&plane, &[]).await;
+        let plane = ControlPlane::start(migrate, health).await;
+        let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
         assert!(outcome.is_ok(), "{outcome:?}");
         assert_eq!(status(&plane), [word]);
+        // One that ran and failed would fail again.
+        let asked = plane.invocations();
+        let migrations = asked.iter().filter(|it| it.path.contains("migrate"));
+        assert_eq!(migrations.count(), 1);
     }
     let flags = empty.sql().query("select * from feature_flags", &[]).await;
     assert!(flags.is_ok(), "{flags:?}");
@@ -140,7 +183,7 @@ async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migr
 #[tokio::test]
 async fn a_report_that_does_not_arrive_fails_the_invocation_so_that_lambda_tries_again() {
     let stack = Stack::start().await;
-    let plane = plane(&stack, 0).await;
+    let plane = plane(&stack).await;
     let nowhere = [("AWS_ENDPOINT_URL_CODEDEPLOY", "http://127.0.0.1:1")];
     let (_hook, outcome) = run(&plane, &nowhere).await;
     assert!(outcome.is_err(), "{outcome:?}");
@@ -149,7 +192,7 @@ async fn a_report_that_does_not_arrive_fails_the_invocation_so_that_lambda_tries
 #[tokio::test]
 async fn an_event_that_is_none_of_codedeploys_is_an_error() {
     let stack = Stack::start().await;
-    let plane = plane(&stack, 0).await;
+    let plane = plane(&stack).await;
     let hook = Function::start("pre-traffic", &plane.environment()).await;
     assert!(hook.invoke(&json!({})).await.is_err());
     assert_eq!(plane.invocations().len() + plane.reports().len(), 0);

@@ -33,7 +33,7 @@ struct Shared {
     migrate: Function,
     invocations: Mutex<Vec<Call>>,
     reports: Mutex<Vec<Call>>,
-    refusals: Mutex<usize>,
+    refusals: Mutex<Vec<(&'static str, StatusCode)>>,
 }
 
 /// One call that came in.
@@ -102,15 +102,14 @@ impl Call {
 }
 
 impl ControlPlane {
-    /// Starts it before functions that are running. So many invocations of health are refused first,
-    /// as those of a version that was published a moment ago.
-    pub async fn start(migrate: Function, health: Function, refusals: usize) -> Self {
+    /// Starts it before functions that are running.
+    pub async fn start(migrate: Function, health: Function) -> Self {
         let shared = Arc::new(Shared {
             health,
             migrate,
             invocations: Mutex::default(),
             reports: Mutex::default(),
-            refusals: Mutex::new(refusals),
+            refusals: Mutex::default(),
         });
         let router = Router::new()
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
@@ -122,6 +121,14 @@ impl ControlPlane {
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }
+    }
+
+    /// Refuses one invocation of this function, as Lambda does for reasons of its own: 409 while a
+    /// version that was published a moment ago is pending, 429 when no instance is left.
+    pub fn refuse(&self, function: &'static str, status: u16) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let mut refusals = self.shared.refusals.lock().expect("not poisoned");
+        refusals.push((function, status));
     }
 
     /// Where it listens.
@@ -176,15 +183,18 @@ async fn invoke(
         body: body.clone(),
         text,
     });
+    let refused = {
+        let mut refusals = shared.refusals.lock().expect("not poisoned");
+        let found = refusals.iter().position(|(function, _)| *function == name);
+        found.map(|position| refusals.remove(position).1)
+    };
+    if let Some(status) = refused {
+        let why = json!({ "Message": "Not now" });
+        return (status, HeaderMap::new(), why.to_string());
+    }
     let function = if name == "pennon-migrate" {
         &shared.migrate
     } else {
-        let mut refusals = shared.refusals.lock().expect("not poisoned");
-        if *refusals > 0 {
-            *refusals -= 1;
-            let pending = json!({ "Message": "The function is currently in the Pending state" });
-            return (StatusCode::CONFLICT, HeaderMap::new(), pending.to_string());
-        }
         &shared.health
     };
     let mut headers = HeaderMap::new();

@@ -3,14 +3,15 @@
 //! Two SDKs for two requests would more than double what is compiled and shipped; the signature is
 //! made by the crate that the SDKs use.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use http_body_util::Full;
-use hyper::Request;
 use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::config::process_environment;
@@ -32,6 +33,32 @@ pub struct Aws {
 pub struct FunctionVersion {
     name: String,
     version: String,
+}
+
+/// Why a call came to nothing, as a sentence for the log.
+#[derive(Debug)]
+pub enum Refusal {
+    /// AWS could not be reached, or could not take the call at that moment: the same call may succeed
+    /// later.
+    ForNow(String),
+    /// The function ran and failed, or the call is wrong: the same call would come to nothing again.
+    ForGood(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForNow(why) | Self::ForGood(why) => formatter.write_str(why),
+        }
+    }
+}
+
+/// Lambda answers 409 while a version that was published a moment ago is pending, 429 when the account
+/// has no instance left, and 5xx when it cannot give one its place in the network.
+fn may_pass(status: StatusCode) -> bool {
+    status == StatusCode::CONFLICT
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status.is_server_error()
 }
 
 impl FunctionVersion {
@@ -79,13 +106,13 @@ impl Aws {
     /// Invokes a version with an event, waits so long at most, and gives what it answers.
     ///
     /// # Errors
-    /// A sentence for the log: it could not be invoked, or it failed.
+    /// It could not be invoked, or it failed.
     pub async fn invoke(
         &self,
         function: &FunctionVersion,
         event: &Value,
         within: Duration,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Refusal> {
         let path = format!(
             "/2015-03-31/functions/{}/invocations?Qualifier={}",
             function.name, function.version
@@ -94,22 +121,22 @@ impl Aws {
         let answer = self.call("lambda", &path, &headers, event, within).await?;
         let text = String::from_utf8_lossy(&answer.body);
         if answer.headers.contains_key("x-amz-function-error") {
-            return Err(format!("the function failed: {text}"));
+            return Err(Refusal::ForGood(format!("the function failed: {text}")));
         }
         serde_json::from_slice(&answer.body)
-            .map_err(|_| format!("the function's answer is not JSON: {text}"))
+            .map_err(|_| Refusal::ForGood(format!("the function's answer is not JSON: {text}")))
     }
 
     /// Tells CodeDeploy whether its deployment may go on.
     ///
     /// # Errors
-    /// A sentence for the log.
+    /// It did not take the report.
     pub async fn report_hook(
         &self,
         deployment: &str,
         execution: &str,
         succeeded: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let body = json!({
             "deploymentId": deployment,
             "lifecycleEventHookExecutionId": execution,
@@ -132,7 +159,7 @@ impl Aws {
         headers: &[(&str, &str)],
         body: &Value,
         within: Duration,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, Refusal> {
         let url = format!("{}{path}", self.endpoint(service));
         let body = body.to_string();
         let mut request = Request::post(&url).header("content-type", "application/x-amz-json-1.1");
@@ -141,15 +168,22 @@ impl Aws {
         }
         let mut request = request
             .body(Full::from(Bytes::from(body.clone())))
-            .map_err(|error| error.to_string())?;
-        self.sign(service, &url, &mut request, body.as_bytes())?;
+            .map_err(|error| Refusal::ForGood(error.to_string()))?;
+        self.sign(service, &url, &mut request, body.as_bytes())
+            .map_err(Refusal::ForGood)?;
         let told = |why: String| format!("{service} at {url}: {why}");
-        let answer = self.https.send(request, within).await.map_err(told)?;
+        let answer = self.https.send(request, within).await;
+        let answer = answer.map_err(|why| Refusal::ForNow(told(why)))?;
         if answer.status.is_success() {
             return Ok(answer);
         }
         let text = String::from_utf8_lossy(&answer.body);
-        Err(told(format!("{}: {text}", answer.status)))
+        let why = told(format!("{}: {text}", answer.status));
+        Err(if may_pass(answer.status) {
+            Refusal::ForNow(why)
+        } else {
+            Refusal::ForGood(why)
+        })
     }
 
     fn sign(

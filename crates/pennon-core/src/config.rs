@@ -121,9 +121,8 @@ pub struct RolloutConfig {
     pub migrate_function: Option<String>,
     /// `HEALTH_FUNCTION_ARN`: the version of `health` that is about to get traffic.
     pub health_function: Option<String>,
-    /// `HEALTH_PATIENCE_MS`: how long that version has to become healthy. One that was published
-    /// just now may have to wait for its network. The rest of the function's minute is for the
-    /// last try and the report.
+    /// `HEALTH_PATIENCE_MS`: how long `migrate` is asked for, and then how long that version has to
+    /// become healthy. One that was published just now may have to wait for its network.
     pub patience: Duration,
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pennon_core::app::App;
-use pennon_core::aws::{Aws, FunctionVersion};
+use pennon_core::aws::{Aws, FunctionVersion, Refusal};
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const MIGRATION: Duration = Duration::from_secs(305);
 /// One question. The version may have to start first.
 const QUESTION: Duration = Duration::from_secs(15);
-/// Between two questions: long enough for a blip to pass.
+/// Between two attempts: long enough for a blip to pass.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Asks until the version is healthy or its time is over, and reports `Succeeded` or `Failed`.
@@ -48,21 +48,36 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     }
     aws.report_hook(deployment, execution, outcome.is_ok())
         .await
-        .map_err(Error::Unavailable)?;
+        .map_err(|why| Error::Unavailable(why.to_string()))?;
     Ok(json!({ "deployment": deployment, "healthy": outcome.is_ok() }))
 }
 
-/// Migrations only add, so the old version goes on while the new one finds what it needs.
+/// Migrations only add, so the old version goes on while the new one finds what it needs. As every
+/// function's deployment asks for them at once, there may be no instance left for a moment: it is
+/// asked again, which does no harm, since one runs after the other and does only what is missing.
 async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
     let Some(arn) = &app.config.rollout.migrate_function else {
         return Ok(());
     };
     let version = FunctionVersion::parse(arn)
         .ok_or("MIGRATE_FUNCTION_ARN is not the ARN of a function's version")?;
-    let done = aws.invoke(&version, &json!({}), MIGRATION).await;
-    let done = done.map_err(|why| format!("migrate: {why}"))?;
-    tracing::info!(domain = "config", applied = %done["applied"], "the database is up to date");
-    Ok(())
+    let deadline = Instant::now() + app.config.rollout.patience;
+    loop {
+        let why = match aws.invoke(&version, &json!({}), MIGRATION).await {
+            Ok(done) => {
+                let applied = &done["applied"];
+                tracing::info!(domain = "config", %applied, "the database is up to date");
+                return Ok(());
+            }
+            Err(Refusal::ForGood(why)) => return Err(format!("migrate: {why}")),
+            Err(Refusal::ForNow(why)) => format!("migrate: {why}"),
+        };
+        if Instant::now() + PAUSE > deadline {
+            return Err(why);
+        }
+        tracing::warn!(domain = "config", error = %why, "not migrated yet");
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
@@ -77,7 +92,7 @@ async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
                 Ok(()) => return Ok(()),
                 Err(why) => why,
             },
-            Err(why) => why,
+            Err(refusal) => refusal.to_string(),
         };
         if Instant::now() + PAUSE > deadline {
             return Err(why);

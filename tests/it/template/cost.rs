@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::stack::{Stack, list, reference, text};
-use super::{AFTER, GONE, Mistake, Problems, planted};
+use super::rollout::{metrics, samconfig};
+use super::stack::{Profile, Stack, list, reference, text};
+use super::{AFTER, GONE, Mistake, Problems, planted, read};
 
 /// Types that take no tags. A type that is new here has to be decided about.
 const UNTAGGABLE: [&str; 19] = [
@@ -32,6 +33,10 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_tags(stack, problems);
     check_budgets(stack, problems);
     check_billing_alarm(stack, problems);
+    for (id, api) in stack.of_type("AWS::Serverless::HttpApi") {
+        let plain = api["DefaultRouteSettings"]["DetailedMetricsEnabled"] == false;
+        problems.unless(plain, id, "pays for metrics of each route");
+    }
 }
 
 fn check_tags(stack: &Stack, problems: &mut Problems) {
@@ -89,6 +94,12 @@ fn limit(stack: &Stack) -> u64 {
 
 fn check_budgets(stack: &Stack, problems: &mut Problems) {
     let cache = stack.has("CacheMode", "none");
+    let tag = |key: &str, value: Value| json!({ "Tags": { "Key": key, "Values": [value], "MatchOptions": ["EQUALS"] } });
+    // One stack of several in the account.
+    let feature = json!({ "And": [
+        tag("Feature", json!("FeatureFlags")),
+        tag("Stage", reference("Stage")),
+    ] });
     let mut counted = Vec::new();
     for (id, properties) in stack.of_type("AWS::Budgets::Budget") {
         let budget = &properties["Budget"];
@@ -106,7 +117,7 @@ fn check_budgets(stack: &Stack, problems: &mut Problems) {
             counted.push("cache");
             let amount = &budget["BudgetLimit"]["Amount"];
             problems.unless(*amount == limit(stack), id, format!("{amount} USD"));
-        } else if filters["TagKeyValue"] == json!(["user:Feature$FeatureFlags"]) {
+        } else if budget["FilterExpression"] == feature {
             counted.push("feature");
         } else {
             problems.add(id, "counts something else");
@@ -168,7 +179,78 @@ fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
     }
 }
 
+/// The figures in a cell: `3 × 9.93` is 29.79, a word is nothing.
+fn sum(cell: &str) -> f64 {
+    let figures = cell.trim_matches([' ', '*']).split('×');
+    let figures: Vec<f64> = figures.filter_map(|it| it.trim().parse().ok()).collect();
+    if figures.is_empty() {
+        0.0
+    } else {
+        figures.iter().product()
+    }
+}
+
+/// How many of what has a price there are, and the sum of a month.
+#[test]
+fn what_the_table_of_costs_counts_is_in_the_template_and_within_the_budget() {
+    let template = super::yaml::parse(&read("template.yaml"));
+    let document = read("docs/infrastructure/cost-monitoring.md");
+    let chosen = samconfig();
+    let mut rows = 0;
+    for line in document.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+        let [name, cache, database, way_out, secrets, alarms, total] = cells.as_slice() else {
+            continue;
+        };
+        rows += 1;
+        let stage = name.split('`').nth(1).expect("a stage");
+        let section = format!("{stage}.deploy.parameters.parameter_overrides");
+        let overrides = chosen.iter().filter(|(of, _, _)| *of == section).cloned();
+        let mut profile: Profile = overrides
+            .map(|(_, name, value)| (&*name.leak(), &*value.leak()))
+            .collect();
+        profile.insert("AWS::Region", "us-east-1");
+        if name.contains("both caches") {
+            profile.insert("CacheMode", "both-use-single");
+        }
+        let budget: f64 = profile["MonthlyBudgetUsd"].parse().expect("a sum");
+        let stack = Stack::of(&template, profile);
+        let count = |what: usize, price: &str| format!("{what} × {price}");
+        let nodes: u64 = stack
+            .of_type("AWS::ElastiCache::ReplicationGroup")
+            .map(|(_, group)| {
+                let replicas = group["ReplicasPerNodeGroup"].as_u64().unwrap_or(0);
+                group["NumCacheClusters"].as_u64().unwrap_or(replicas + 1)
+            })
+            .sum();
+        let begins = if nodes == 0 {
+            "none".to_owned()
+        } else {
+            format!("{nodes} × ")
+        };
+        assert!(cache.trim().starts_with(&begins), "{name}: {cache}");
+        let kept = stack.of_type("AWS::SecretsManager::Secret").count();
+        assert_eq!(secrets.trim(), count(kept, "0.40"), "{name}");
+        let watched = stack.of_type("AWS::CloudWatch::Alarm");
+        let watched = watched.map(|(_, alarm)| metrics(alarm).len()).sum();
+        assert_eq!(alarms.trim(), count(watched, "0.10"), "{name}");
+        let parts = [cache, database, way_out, secrets, alarms];
+        let fixed: f64 = parts.iter().map(|cell| sum(cell)).sum();
+        assert_eq!(total.trim(), format!("**{fixed:.2}**"), "{name}");
+        // Somebody is told at 80 %: not every month.
+        assert!(fixed < 0.8 * budget, "{name}: {budget} USD");
+    }
+    assert!(rows >= 3, "{rows} rows");
+}
+
 planted! {
+    a_budget_of_every_stage_in_the_account:
+        [Mistake("FeatureBudget", "            - Tags: {Key: Stage, Values: [!Ref Stage], MatchOptions: [EQUALS]}\n", "")]
+        => "FeatureBudget: counts something else", "budgets: [\"cache\"], not [\"cache\", \"feature\"]",
+           "budgets: [], not [\"feature\"]";
+    metrics_of_every_route:
+        [Mistake("HttpApi", "DetailedMetricsEnabled: false", "DetailedMetricsEnabled: true")]
+        => "HttpApi: pays for metrics of each route";
     missing_tags_on_a_resource:
         [Mistake("FlowLogRole", "      Tags: [{Key: Feature, Value: FeatureFlags}, {Key: Stage, Value: !Ref Stage}]\n", "")]
         => "FlowLogRole: missing tags";

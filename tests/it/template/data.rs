@@ -248,6 +248,17 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
             "may be lost with the stack",
         );
     }
+    // RDS creates the groups that it does not find, and those keep their lines for ever.
+    let named = database["DBInstanceIdentifier"] == reference("AWS::StackName");
+    for export in list(&database["EnableCloudwatchLogsExports"]) {
+        let name = format!("/aws/rds/instance/${{AWS::StackName}}/{}", text(export));
+        let prepared = stack.of_type("AWS::Logs::LogGroup").any(|(id, group)| {
+            group["LogGroupName"]["Fn::Sub"] == name
+                && list(&resource["DependsOn"]).iter().any(|it| it == id)
+        });
+        let what = format!("creates the group of its {} logs", text(export));
+        problems.unless(named && prepared, "Database", what);
+    }
     let parameters = stack.get(target(&database["DBParameterGroupName"]));
     let forced = parameters["Properties"]["Parameters"]["rds.force_ssl"] == "1";
     problems.unless(forced, "Database", "connections without TLS");
@@ -329,6 +340,12 @@ planted! {
     a_database_that_takes_connections_without_tls:
         [Mistake("DatabaseParameters", "rds.force_ssl: \"1\"", "rds.force_ssl: \"0\"")]
         => "Database: connections without TLS";
+    a_database_whose_logs_have_no_group_yet:
+        [Mistake("Database", "DependsOn: [DatabaseLogs, DatabaseUpgradeLogs]", "DependsOn: [DatabaseLogs]")]
+        => "Database: creates the group of its upgrade logs";
+    a_database_whose_logs_are_filed_under_another_name:
+        [Mistake("Database", "      DBInstanceIdentifier: !Ref AWS::StackName\n", "")]
+        => "Database: creates the group of its postgresql logs", "Database: creates the group of its upgrade logs";
     a_database_secret_without_a_host:
         [Mistake("DatabaseSecretAttachment", "TargetId: !Ref Database", "TargetId: !Ref DatabaseSecret")]
         => "DatabaseSecret: does not say where the database is";

@@ -53,6 +53,43 @@ fn every_alarm_has_its_section_in_the_operations_manual_and_every_section_its_al
     assert_eq!(alarms, headings);
 }
 
+/// What keeps a command from running as it stands, on Linux and on a Mac alike.
+fn complaints(document: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut region = false;
+    for block in document.split("```").skip(1).step_by(2) {
+        let Some(commands) = block.strip_prefix("sh\n") else {
+            continue;
+        };
+        for line in commands.lines().map(str::trim) {
+            region |= line.contains("export AWS_REGION=");
+            let calls =
+                line.starts_with("aws ") || line.contains("(aws ") || line.contains("; aws ");
+            if calls && !region {
+                found.push(format!("no region yet: {line}"));
+            }
+            if line.contains("date -d") || line.starts_with("open ") {
+                found.push(format!("not on every system: {line}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_commands_of_the_documents_run_as_they_stand() {
+    for document in DOCUMENTS {
+        assert_eq!(complaints(&read(document)), [""; 0], "{document}");
+    }
+    let planted = "```sh\nx=$(aws logs x)\nexport AWS_REGION=r\naws y --since $(date -d '-1 hour')\nopen z\n```";
+    let wanted = [
+        "no region yet: x=$(aws logs x)",
+        "not on every system: aws y --since $(date -d '-1 hour')",
+        "not on every system: open z",
+    ];
+    assert_eq!(complaints(planted), wanted);
+}
+
 /// Words in code spans and blocks that look like a path of this project, or like a parameter.
 #[test]
 fn what_the_documents_name_exists() {

@@ -17,7 +17,7 @@ const OF_THE_SDK: [&str; 1] = ["AWS_USE_DUALSTACK_ENDPOINT"];
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let functions = stack.functions();
     let mut binaries: BTreeMap<&str, &str> = BTreeMap::new();
-    for function in &functions {
+    for function in functions {
         if let Some(other) = binaries.insert(&function.binary, &function.id) {
             problems.add(&function.id, format!("the same binary as {other}"));
         }
@@ -27,7 +27,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         let known = binaries.contains_key(folder.as_str());
         problems.unless(known, folder, "a folder in functions/ and no function");
     }
-    for function in &functions {
+    for function in functions {
         let exists = folders.contains(&function.binary);
         problems.unless(
             exists,
@@ -35,7 +35,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
             format!("no folder functions/{}", function.binary),
         );
         check_form(stack, function, problems);
-        check_logs(stack, &functions, function, problems);
+        check_logs(stack, functions, function, problems);
         check_settings(stack, function, problems);
         check_secrets(stack, function, problems);
     }
@@ -199,7 +199,7 @@ pub(super) fn list_or_one(value: &Value) -> impl Iterator<Item = &Value> {
 fn check_policies(stack: &Stack, problems: &mut Problems) {
     let mut granted: Vec<(String, &Value)> = Vec::new();
     let functions = stack.functions();
-    for function in &functions {
+    for function in functions {
         problems.unless(
             function.properties["Role"].is_null(),
             &function.id,

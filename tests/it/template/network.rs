@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::functions::list_or_one;
 use super::stack::{Stack, list, only, reference, target, text};
 use super::{AFTER, GONE, Mistake, Problems, planted};
 
@@ -25,6 +26,27 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         problems.unless(watched, id, "no flow log of all its traffic");
         let resolves = properties["EnableDnsSupport"] == true;
         problems.unless(resolves, id, "no DNS");
+    }
+    // What Amazon's guide demands of the role, whether or not the group is there already.
+    for (id, log) in stack.of_type("AWS::EC2::FlowLog") {
+        let role = &stack.get(target(&log["DeliverLogsPermissionArn"]))["Properties"];
+        let statements = list(&role["Policies"])
+            .iter()
+            .flat_map(|policy| list(&policy["PolicyDocument"]["Statement"]));
+        let granted: BTreeSet<&str> = statements
+            .flat_map(|statement| list_or_one(&statement["Action"]))
+            .map(text)
+            .collect();
+        for action in [
+            "logs:CreateLogGroup",
+            "logs:CreateLogStream",
+            "logs:DescribeLogGroups",
+            "logs:DescribeLogStreams",
+            "logs:PutLogEvents",
+        ] {
+            let may = granted.contains(action);
+            problems.unless(may, id, format!("its role may not {action}"));
+        }
     }
 }
 
@@ -280,6 +302,9 @@ planted! {
     a_vpc_without_flow_logs:
         [Mistake("FlowLog", "TrafficType: ALL", "TrafficType: ACCEPT")]
         => "Vpc: no flow log of all its traffic";
+    a_flow_log_that_cannot_find_its_group:
+        [Mistake("FlowLogRole", "logs:DescribeLogGroups", "logs:DescribeLogStreams")]
+        => "FlowLog: its role may not logs:DescribeLogGroups";
     a_database_on_the_internet:
         [Mistake("Database", "PubliclyAccessible: false", "PubliclyAccessible: true")]
         => "Database: reachable from the internet";

@@ -10,7 +10,7 @@ use super::{Mistake, Problems, planted, read};
 /// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing.
 const AT_ONCE: [&str; 2] = ["migrate", "pre-traffic"];
 /// The functions that answer most calls, so that rates mean something.
-const RATED: [&str; 4] = ["evaluate-flag", "evaluate-flags", "get-flag", "list-flags"];
+pub(super) const RATED: [&str; 4] = ["evaluate-flag", "evaluate-flags", "get-flag", "list-flags"];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let canary = stack.has("Rollout", "canary");
@@ -47,7 +47,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         if canary {
             check_hook(stack, &function.id, target(hook), problems);
         }
-        check_alarms(stack, &function, problems);
+        check_alarms(stack, function, problems);
     }
 }
 
@@ -99,9 +99,10 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
         &json!({ "Fn::Sub": group }),
     );
     problems.unless(report, id, "may not report to CodeDeploy");
-    // 305 s for migrations, 35 s of patience with the last question of 15 s, and a report.
+    // 35 s of patience with the last attempt of 305 s at migrations, 35 s of patience with the last
+    // question of 15 s, and 10 s for the report.
     let time = properties["Timeout"].as_u64().unwrap_or_default();
-    problems.unless(time >= 360, id, "has less time than its own patience");
+    problems.unless(time >= 400, id, "has less time than its own patience");
 }
 
 fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
@@ -230,14 +231,11 @@ fn meaning(properties: &Value) -> Option<String> {
     }
 }
 
-/// `sam deploy` gives up after 60 minutes unless told otherwise, and a canary takes an hour.
-#[test]
-fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
-    let template = super::yaml::parse(&read("template.yaml"));
-    let text = read("samconfig.toml");
+/// What samconfig.toml says: section, name, value.
+pub(super) fn samconfig() -> Vec<(String, String, String)> {
     let mut section = String::new();
-    let mut values: Vec<(String, String, String)> = Vec::new();
-    for line in text.lines().map(str::trim) {
+    let mut values = Vec::new();
+    for line in read("samconfig.toml").lines().map(str::trim) {
         if let Some(name) = line
             .strip_prefix('[')
             .and_then(|line| line.strip_suffix(']'))
@@ -248,6 +246,14 @@ fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
             values.push((section.clone(), name.to_owned(), value));
         }
     }
+    values
+}
+
+/// `sam deploy` gives up after 60 minutes unless told otherwise, and a canary takes an hour.
+#[test]
+fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
+    let template = super::yaml::parse(&read("template.yaml"));
+    let values = samconfig();
     let value_of = |section: String, wanted: &str| {
         let found = values
             .iter()
@@ -311,7 +317,7 @@ planted! {
             "PreTrafficFunction: no alarm for a version that crashed three times",
             "PreTrafficFunction: waits for itself";
     a_hook_that_has_too_little_time:
-        [Mistake("PreTrafficFunction", "Timeout: 360", "Timeout: 60")]
+        [Mistake("PreTrafficFunction", "Timeout: 420", "Timeout: 360")]
         => "PreTrafficFunction: has less time than its own patience";
     a_canary_alarm_over_all_versions:
         [Mistake("GetFlagCanaryCrashesAlarm", ",\n        {Name: ExecutedVersion, Value: !GetAtt GetFlagFunction.Version.Version}", "")]

@@ -55,7 +55,7 @@ pub(super) struct Stack {
     pub(super) profile: Profile,
     pub(super) parameters: Value,
     resources: Map<String, Value>,
-    globals: Value,
+    functions: Vec<Function>,
 }
 
 /// A function, with what all functions share.
@@ -83,10 +83,20 @@ impl Stack {
                 resources.insert(id.clone(), resolved);
             }
         }
-        let globals = decide.resolve(&template["Globals"]["Function"]);
+        let shared = decide.resolve(&template["Globals"]["Function"]);
+        let shared = shared.expect("globals");
+        let functions = resources
+            .iter()
+            .filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
+            .map(|(id, resource)| Function {
+                id: id.clone(),
+                binary: text(&resource["Metadata"]["BuildProperties"]["Binary"]).to_owned(),
+                properties: merge(&shared, &resource["Properties"]),
+            })
+            .collect();
         Self {
             parameters: template["Parameters"].clone(),
-            globals: globals.expect("globals"),
+            functions,
             resources,
             profile,
         }
@@ -117,15 +127,8 @@ impl Stack {
             .map(|(id, resource)| (id, &resource["Properties"]))
     }
 
-    pub(super) fn functions(&self) -> Vec<Function> {
-        self.all()
-            .filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
-            .map(|(id, resource)| Function {
-                id: id.to_owned(),
-                binary: text(&resource["Metadata"]["BuildProperties"]["Binary"]).to_owned(),
-                properties: merge(&self.globals, &resource["Properties"]),
-            })
-            .collect()
+    pub(super) fn functions(&self) -> &[Function] {
+        &self.functions
     }
 }
 

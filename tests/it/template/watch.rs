@@ -9,16 +9,17 @@ use pennon_tests::stack::{Stack as Servers, set_percentage};
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
-use super::rollout::metrics;
-use super::stack::{Stack, list, reference, target, text};
+use super::rollout::{RATED, metrics};
+use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted};
 
 /// Fields of our log lines that a query may use. The last test sees them written.
-const LOG_FIELDS: [&str; 21] = [
+const LOG_FIELDS: [&str; 22] = [
     "Function",
     "Version",
     "breaker_open",
     "cache_hit",
+    "cache_invalidated",
     "cache_miss",
     "cache_unavailable",
     "cold_start",
@@ -39,6 +40,19 @@ const LOG_FIELDS: [&str; 21] = [
 ];
 /// Fields that CloudWatch finds in every line, and those that it finds in flow logs.
 const FOUND_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
+
+/// Functions with routes and a cache that write nothing about Redis: one pings it without counting, the
+/// other plans what `reconcile` does.
+const ASK_NOTHING: [&str; 2] = ["health", "schedules"];
+/// Metrics about reads, and metrics about Redis.
+const OF_READS: [&str; 5] = [
+    "cache_hit_rate",
+    "cache_hits",
+    "cache_misses",
+    "response_latency",
+    "stale_answers",
+];
+const OF_REDIS: [&str; 2] = ["active_connections", "redis_connection_errors"];
 
 /// What somebody is told of: a metric, how it is compared, and under which caches.
 struct Promise(
@@ -164,6 +178,9 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         .collect();
     for (id, alarm) in stack.of_type("AWS::CloudWatch::Alarm") {
         check_alarm(stack, id, alarm, problems);
+        if !canaries.contains(id) {
+            check_coverage(stack, id, alarm, problems);
+        }
         let to_back = canaries.contains(id) || id == "CacheChargesAlarm";
         let ends = !list(&alarm["OKActions"]).is_empty();
         problems.unless(to_back || ends, id, "nobody hears when it is over");
@@ -199,11 +216,55 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
             problems.unless(known, id, format!("{word} in its expression is nothing"));
         }
     }
+    let used: BTreeSet<&str> = queries
+        .iter()
+        .flat_map(|it| words(text(&it["Expression"])))
+        .collect();
+    let retrieved = queries.iter().filter(|it| !it["MetricStat"].is_null());
+    let retrieved: Vec<&str> = retrieved.map(|it| text(&it["Id"])).collect();
+    for id_of_metric in &retrieved {
+        let counted = used.contains(id_of_metric);
+        problems.unless(counted, id, format!("{id_of_metric} counts for nothing"));
+    }
+    // CloudWatch takes no more.
+    problems.unless(retrieved.len() <= 10, id, "more than ten metrics");
     let returned = queries
         .iter()
         .filter(|it| it["ReturnData"] != false)
         .count();
     problems.unless(queries.is_empty() || returned == 1, id, "not one result");
+}
+
+/// The functions that a metric of ours is about.
+fn concerned<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
+    let mut functions: Vec<&Function> = stack.functions().iter().collect();
+    functions.retain(|function| {
+        let asks = function.properties["Events"]
+            .to_string()
+            .contains("\"HttpApi\"")
+            && function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"] != ""
+            && !ASK_NOTHING.contains(&function.binary.as_str());
+        let reads = RATED.contains(&function.binary.as_str());
+        (OF_REDIS.contains(&metric) && asks) || (OF_READS.contains(&metric) && reads)
+    });
+    functions
+}
+
+/// An alarm of the service counts every function that its metrics are about.
+fn check_coverage(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) {
+    let found = metrics(alarm);
+    for name in OF_READS.into_iter().chain(OF_REDIS) {
+        let of: BTreeSet<&str> = found
+            .iter()
+            .filter(|it| it["Namespace"] == Metric::NAMESPACE && it["MetricName"] == name)
+            .map(|it| target(&it["Dimensions"][0]["Value"]))
+            .collect();
+        for function in concerned(stack, name) {
+            let counted = of.is_empty() || of.contains(function.id.as_str());
+            let binary = &function.binary;
+            problems.unless(counted, id, format!("{name} without {binary}"));
+        }
+    }
 }
 
 /// A metric of ours exists, and under the dimensions that it is written with.
@@ -318,13 +379,19 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
                 } else {
                     stat
                 };
-                shown.insert((text(&metric[1]).to_owned(), text(&stat).to_owned()));
+                let panel = format!("{}, {}", text(&metric[1]), text(&stat));
+                shown.insert((panel, text(&metric[3]).to_owned()));
                 let named = json!({ "Namespace": "Pennon", "MetricName": metric[1],
                     "Dimensions": [{ "Name": metric[2], "Value": reference(text(&metric[3])) }] });
                 check_metric(stack, id, &named, problems);
             } else if let Some(expression) = metric[0]["expression"].as_str() {
-                let name = expression.split("MetricName=\"").nth(1).unwrap_or_default();
-                let name = name.split('"').next().unwrap_or_default();
+                let part = |begin: &str| {
+                    let rest = expression.split(begin).nth(1).unwrap_or_default();
+                    rest.split('"').next().unwrap_or_default()
+                };
+                let name = part("MetricName=\"");
+                let function = part(" Function=\"").to_owned();
+                shown.insert((format!("{name} by version"), function));
                 let exists = Metric::ALL.iter().any(|metric| metric.name() == name);
                 problems.unless(exists, id, format!("no code writes the metric {name}"));
                 let by_version = expression.starts_with("SEARCH('{Pennon,Function,Version} ");
@@ -332,14 +399,28 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
             }
         }
     }
-    for (metric, stat) in [
-        ("cache_hit_rate", "Average"),
-        ("response_latency", "p95"),
-        ("active_connections", "Maximum"),
-        ("redis_connection_errors", "Sum"),
+    for panel in [
+        "cache_hit_rate, Average",
+        "response_latency, p95",
+        "stale_answers, Sum",
+        "redis_connection_errors, Sum",
+        "active_connections, Maximum",
+        "server_errors by version",
+        "cache_hit_rate by version",
+        "response_latency by version",
     ] {
-        let there = shown.contains(&(metric.to_owned(), stat.to_owned()));
-        problems.unless(there, id, format!("does not show {metric}, {stat}"));
+        let metric = panel.split([',', ' ']).next().unwrap_or_default();
+        // Who answers most calls answers most of the 5xx.
+        let about = if metric == "server_errors" {
+            "response_latency"
+        } else {
+            metric
+        };
+        for function in concerned(stack, about) {
+            let there = shown.contains(&(panel.to_owned(), function.id.clone()));
+            let binary = &function.binary;
+            problems.unless(there, id, format!("does not show {panel}, of {binary}"));
+        }
     }
 }
 
@@ -414,6 +495,16 @@ fn check_queries(stack: &Stack, problems: &mut Problems) {
             problems.unless(known, id, format!("no line has the field {field}"));
         }
     }
+    let asked = &stack.get("RedisTroubleQuery")["Properties"]["LogGroupNames"];
+    for function in concerned(stack, "redis_connection_errors") {
+        let group = &function.properties["LoggingConfig"]["LogGroup"];
+        let binary = &function.binary;
+        problems.unless(
+            list(asked).contains(group),
+            "RedisTroubleQuery",
+            format!("does not ask {binary}"),
+        );
+    }
 }
 
 #[tokio::test]
@@ -449,13 +540,30 @@ async fn every_field_that_a_saved_query_may_use_is_written_by_a_function() {
 planted! {
     a_metric_that_no_code_writes:
         [Mistake("StaleAnswersAlarm", "MetricName: stale_answers", "MetricName: stale_reads")]
-        => "StaleAnswersAlarm: no code writes the metric stale_reads";
+        => "StaleAnswersAlarm: no code writes the metric stale_reads",
+           "StaleAnswersAlarm: stale_answers without get-flag";
     a_metric_under_a_dimension_that_it_does_not_have:
         [Mistake("StaleAnswersAlarm", "{Name: Function, Value", "{Name: FunctionName, Value")]
         => "StaleAnswersAlarm: stale_answers is not written under [\"FunctionName\"]";
     an_expression_about_nothing:
         [Mistake("StaleAnswersAlarm", "FILL(list, 0)", "FILL(lists, 0)")]
-        => "StaleAnswersAlarm: lists in its expression is nothing";
+        => "StaleAnswersAlarm: list counts for nothing",
+           "StaleAnswersAlarm: lists in its expression is nothing";
+    a_read_that_the_miss_rate_leaves_out:
+        [Mistake("MissRateAlarm", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagsFunction}]", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagFunction}]")]
+        => "MissRateAlarm: cache_misses without evaluate-flags";
+    reads_that_the_miss_rate_is_not_a_rate_of:
+        [Mistake("MissRateAlarm", " + FILL(allreads, 0)", "")]
+        => "MissRateAlarm: allreads counts for nothing";
+    a_function_whose_errors_on_the_way_to_redis_nobody_counts:
+        [Mistake("ConnectionErrorsAlarm", "Value: !Ref ManageKeysFunction", "Value: !Ref ManageFlagsFunction")]
+        => "ConnectionErrorsAlarm: redis_connection_errors without manage-keys";
+    a_function_whose_connections_nobody_counts:
+        [Mistake("ActiveConnectionsAlarm", "Value: !Ref EvaluateFlagFunction", "Value: !Ref EvaluateFlagsFunction")]
+        => "ActiveConnectionsAlarm: active_connections without evaluate-flag";
+    more_metrics_than_an_alarm_takes:
+        [Mistake("ConnectionErrorsAlarm", "        - Id: get\n", "        - {Id: get, ReturnData: false, MetricStat: {Stat: Sum, Period: 60, Metric: {Namespace: AWS/Lambda, MetricName: Errors}}}\n        - Id: get\n")]
+        => "ConnectionErrorsAlarm: more than ten metrics";
     an_alarm_with_two_results:
         [Mistake("StaleAnswersAlarm", "          ReturnData: false\n", "")]
         => "StaleAnswersAlarm: not one result";
@@ -503,7 +611,14 @@ planted! {
         => "Dashboard: no code writes the metric fills_late";
     a_search_for_a_metric_that_no_code_writes:
         [Mistake("Dashboard", "MetricName=\\\"server_errors\\\"", "MetricName=\\\"errors\\\"")]
-        => "Dashboard: no code writes the metric errors";
+        => "Dashboard: does not show server_errors by version, of get-flag",
+           "Dashboard: no code writes the metric errors";
+    a_read_that_the_dashboard_does_not_show:
+        [Mistake("Dashboard", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${All}\"", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${One}\"")]
+        => "Dashboard: does not show cache_hit_rate, Average, of evaluate-flags";
+    a_read_that_the_dashboard_does_not_show_by_version:
+        [Mistake("Dashboard", "MetricName=\\\"response_latency\\\" Function=\\\"${One}\\\"", "MetricName=\\\"response_latency\\\" Function=\\\"${Get}\\\"")]
+        => "Dashboard: does not show response_latency by version, of evaluate-flag";
     a_dashboard_with_a_placeholder_for_nothing:
         [Mistake("Dashboard", "\"label\": \"errors, get-flag\"", "\"label\": \"errors, ${Getter}\"")]
         => "Dashboard: a placeholder that stands for nothing";
@@ -513,4 +628,7 @@ planted! {
     a_query_of_a_log_group_that_is_not_there:
         [Mistake("LatencyQuery", "!Ref UpdateFlagLogs", "!Ref UpdateLogs")]
         => "LatencyQuery: UpdateLogs is no log group";
+    a_query_about_redis_that_leaves_out_who_tells_it_of_changes:
+        [Mistake("RedisTroubleQuery", "!Ref ManageFlagsLogs, ", "")]
+        => "RedisTroubleQuery: does not ask manage-flags";
 }
