@@ -19,6 +19,7 @@ async fn it_starts_with_sample_flags_in_a_file_and_says_what_to_try() {
     );
     let log = local.log();
     assert!(log.contains(local.base()), "{log}");
+    assert!(!log.contains('\u{1b}'), "no colours in a file: {log:?}");
     assert!(log.contains("curl"), "{log}");
     assert!(
         !log.contains(pennon_tests::local::ADMIN_TOKEN),
@@ -149,9 +150,16 @@ async fn a_user_can_be_named_and_paths_are_decoded() {
 async fn a_body_too_large_is_413_and_the_server_lives() {
     let local = Local::start(&[]).await;
     let answer = local
-        .patch("/api/admin/flags/dark-mode", &"x".repeat(1_100_000))
+        .patch("/api/admin/flags/dark-mode", &"x".repeat(4_000_001))
         .await;
     assert_eq!(answer.status, 413);
+    assert!(answer.body.contains("4000000 bytes"), "{}", answer.body);
+    assert!(answer.header("x-request-id").is_some(), "{answer:?}");
+    let answer = local
+        .patch("/api/admin/flags/dark-mode", &"x".repeat(3_900_000))
+        .await;
+    assert_eq!(answer.status, 400, "no larger than that, and no JSON");
+    assert!(answer.body.contains("line 1 column 1"), "{}", answer.body);
     assert_eq!(local.get("/health").await.status, 200);
 }
 

@@ -41,7 +41,10 @@ async fn an_override_is_created_replaced_and_removed() {
         let at = created["createdAt"].as_str().expect("a time");
         assert_eq!(at.len(), "2026-11-21T09:00:00.000Z".len(), "{at}");
 
-        let second = api.admin("POST", USERS, &exclude("alice")).await;
+        let mut odd = exclude("alice");
+        odd["until"] = json!("tomorrow");
+        let second = api.admin("POST", USERS, &odd).await;
+        assert_eq!(second.header("x-ignored-fields"), Some("until"));
         assert_eq!(second.status, 201, "also when it replaces one");
         let replaced = second.json();
         assert_eq!(replaced["overrideType"], "exclude");

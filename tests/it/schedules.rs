@@ -78,8 +78,20 @@ async fn a_change_is_planned_listed_by_time_and_called_off() {
             (&body["appliedAt"], &body["errorMessage"]),
             (&Value::Null, &Value::Null)
         );
-        let sooner = plan("2099-01-01T00:00:00Z", &json!({"enabled": false}));
-        let sooner = api.admin("POST", SCHEDULE, &sooner).await.json();
+        assert_eq!(made.header("x-ignored-fields"), None);
+        let mut sooner = plan(
+            "2099-01-01T00:00:00Z",
+            &json!({"enabled": false, "description": "d", "colour": 1}),
+        );
+        sooner["note"] = json!("n");
+        let sooner = api.admin("POST", SCHEDULE, &sooner).await;
+        assert_eq!(
+            sooner.header("x-ignored-fields"),
+            Some("note, updates.description, updates.colour"),
+            "nothing is passed over in silence"
+        );
+        let sooner = sooner.json();
+        assert_eq!(sooner["updates"], json!({"enabled": false}));
 
         let gone = api
             .admin(
@@ -334,6 +346,13 @@ async fn what_comes_too_late_or_for_an_archived_flag_is_not_made() {
     let of_archived = planned(&api, &json!({"enabled": true})).await;
     api.admin_if("*", "DELETE", "/api/admin/flags/checkout", &Value::Null)
         .await;
+    // As if the flag had been archived by a version that called nothing off.
+    let again = format!(
+        "update feature_flag_schedules set status = 'pending', cancelled_at = null
+         where id = '{of_archived}'"
+    );
+    let sql = stack.database.sql();
+    sql.batch_execute(&again).await.expect("a schedule");
     let_come(stack, &of_archived, "1 second").await;
     failed(2).await;
     let flag = api.read("/api/admin/flags/checkout").await.json();

@@ -47,6 +47,16 @@ pub enum Error {
     /// Neither the cache nor the database answers, and nothing is known from before. Later may work.
     #[error("flags cannot be read or changed right now: {0}")]
     Unavailable(String),
+    /// The file of the local store cannot be read or written. The text says where and why, and may be
+    /// told: whoever asks has the file.
+    #[error("{0}")]
+    FileOfNoUse(String),
+    /// The body is larger than any that this service has a use for.
+    #[error("the body is larger than {most} bytes")]
+    TooLarge {
+        /// How large it may be, in bytes.
+        most: usize,
+    },
     /// A defect, ours or the data's. The text is for the log and never leaves the service.
     #[error("internal: {0}")]
     Internal(String),

@@ -4,7 +4,7 @@
 //! metric format, so that metrics cost no call and no agent; elsewhere it is a sentence. The format:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +38,8 @@ pub fn start_logging(style: LogStyle) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        // Colours are for terminals; in a file they are letters in the way.
+        .with_ansi(std::io::stdout().is_terminal())
         .with_writer(std::io::stdout);
     // A second call finds a subscriber in place; the first one stays.
     let _already_started = match style {

@@ -5,20 +5,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, header};
 use lambda_http::RequestExt;
 use pennon_core::api_key::KeyText;
 use pennon_core::app::App;
 use pennon_core::auth::Claims;
 use pennon_core::config::Secret;
+use pennon_core::error::Error;
 use pennon_core::http::{self, Match};
-use pennon_core::ofrep::{self, Failure, Place, VouchedKey};
+use pennon_core::ofrep::{self, Place, VouchedKey};
 use tokio::net::TcpListener;
 
 use crate::throttle::Throttle;
-
-/// Larger bodies are refused: no request needs one. API Gateway's own limit is 10 MB.
-const LARGEST_BODY: usize = 1_000_000;
 
 /// What stands between a request and its handler here, as the gateway does on AWS.
 pub(crate) struct Gate {
@@ -40,7 +38,7 @@ struct Local {
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, gate: Gate) -> Result<(), String> {
     let router = axum::Router::new()
         .fallback(dispatch)
-        .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(axum::extract::DefaultBodyLimit::max(http::LARGEST_BODY))
         .with_state(Local {
             app,
             gate: Arc::new(gate),
@@ -75,8 +73,9 @@ async fn dispatch(
     let method = parts.method.as_str().to_owned();
     let path = parts.uri.path().to_owned();
     let place = Place::of(&path);
-    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
-        return whole(too_large(place.as_ref()));
+    let Ok(body) = axum::body::to_bytes(body, http::LARGEST_BODY).await else {
+        let request = Request::from_parts(parts, lambda_http::Body::Empty);
+        return whole(http::answer(local.app, too_large, request).await);
     };
     if let (Some(place), Some(throttle)) = (&place, &local.gate.throttle)
         && method == "POST"
@@ -131,15 +130,10 @@ async fn dispatch(
     whole(response)
 }
 
-/// 413 in the words of the place.
-fn too_large(place: Option<&Place>) -> http::Response {
-    match place {
-        Some(place) => ofrep::with_cors(Failure::too_large().answer(place.key())),
-        None => http::json(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            &serde_json::json!({ "error": "Payload too large" }),
-        ),
-    }
+/// 413: what was sent was not even read.
+async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Response, Error> {
+    let most = http::LARGEST_BODY;
+    Err(Error::TooLarge { most })
 }
 
 fn whole(response: http::Response) -> Response<axum::body::Body> {

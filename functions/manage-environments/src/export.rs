@@ -10,6 +10,11 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     let environment = request.environment_in_path()?;
     let (file, revision) = app.service.export(&environment).await?;
     let response = http::json(StatusCode::OK, &file);
+    if let Some(size) = http::beyond_lambda(&response) {
+        let most = http::LARGEST_ANSWER;
+        let why = format!("The file is {size} bytes, more than the {most} that fit into an answer");
+        return Err(Error::Conflict(why));
+    }
     let tag = ETag::of_record(revision.0);
     Ok(http::with_header(response, "etag", tag.as_str()))
 }

@@ -14,22 +14,40 @@ use serde_json::{Value, json};
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let dry_run = request.switch("dryRun")?;
-    let file: Value = serde_json::from_slice(request.body())
-        .map_err(|_| Error::invalid_form("The body is not valid JSON"))?;
+    let expected = request.expected()?;
+    let file: Value =
+        serde_json::from_slice(request.body()).map_err(|error| http::not_json(&error))?;
     if dry_run {
         let (difference, revision) = app.service.compare(&environment, &file, admin).await?;
-        let response = http::json(StatusCode::OK, &body(&environment, true, &difference));
+        let response = answer(&environment, true, difference);
         let tag = ETag::of_record(revision.0);
         return Ok(http::with_header(response, "etag", tag.as_str()));
     }
-    let expected = request.expected();
     expected.must_be_said()?;
     let changed = app
         .service
         .import(&environment, &file, &expected, admin, request.scope())
         .await?;
-    let response = http::json(StatusCode::OK, &body(&environment, false, &changed.value));
+    let response = answer(&environment, false, changed.value);
     Ok(http::with_invalidation(response, changed.invalidated))
+}
+
+/// An answer that would be more than Lambda can give, after everything was done, names flags only.
+fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) -> Response {
+    let whole = http::json(StatusCode::OK, &body(environment, dry_run, &difference));
+    if http::beyond_lambda(&whole).is_none() {
+        return whole;
+    }
+    let Difference {
+        created,
+        changed,
+        archived,
+        ..
+    } = &mut difference;
+    for flag in [created, changed, archived].into_iter().flatten() {
+        (flag.before, flag.after) = (None, None);
+    }
+    http::json(StatusCode::OK, &body(environment, dry_run, &difference))
 }
 
 fn body(environment: &Environment, dry_run: bool, difference: &Difference) -> Value {

@@ -25,7 +25,7 @@ pub(crate) async fn replace(
 ) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let settings = http::parse_settings(request.body())?;
-    let expected = request.expected();
+    let expected = request.expected()?;
     expected.must_be_said()?;
     let result = app
         .service

@@ -6,12 +6,10 @@ use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::eval::FlagKey;
 use pennon_core::http::{self, Fields, Request, Response};
-use pennon_core::service::Change;
+use pennon_core::service::{self, Change};
+use serde_json::Value;
 
 use crate::view;
-
-/// The longest key of a new flag, in characters. Keys that are there already may be longer.
-const LONGEST_KEY: usize = 255;
 
 /// Takes `key`, and what an update takes. What is absent has its default: off, 0 %.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
@@ -26,16 +24,13 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 
 fn parse(body: &[u8]) -> Result<(FlagKey, Change), Error> {
     let mut fields = Fields::of(body)?;
-    let key = fields.text("key", 1..=LONGEST_KEY);
+    let key = fields.take("key", |value: &Value| {
+        service::new_key(value.as_str().ok_or("Expected a string")?)
+    });
     fields.must_have("key", key.as_ref());
-    let key = key.unwrap_or_default();
-    if key.chars().any(char::is_control) {
-        let complaint = "Must not hold control characters";
-        fields.complaints.add("key", complaint);
-    }
     let change = http::take_change(&mut fields);
     fields.must_be_empty();
     fields.finish()?;
-    let key = FlagKey::parse(key).map_err(|why| Error::invalid_field("key", why.to_string()))?;
+    let key = key.ok_or_else(|| Error::invalid_field("key", "Required"))?;
     Ok((key, change))
 }

@@ -13,7 +13,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let permanently = request.switch("permanently")?;
-    let expected = request.expected();
+    let expected = request.expected()?;
     expected.must_be_said()?;
     let scope = request.scope();
     if permanently {

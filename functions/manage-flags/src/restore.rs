@@ -11,7 +11,7 @@ use crate::view;
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    let expected = request.expected();
+    let expected = request.expected()?;
     expected.must_be_said()?;
     let changed = app
         .service

@@ -14,7 +14,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let to = parse(request.body())?;
-    let expected = request.expected();
+    let expected = request.expected()?;
     expected.must_be_said()?;
     let changed = app
         .service

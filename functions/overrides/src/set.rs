@@ -17,16 +17,18 @@ const LONGEST_NAME: usize = 255;
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    let wanted = parse(request.body())?;
+    let (wanted, ignored) = parse(request.body())?;
     let changed = app
         .service
         .set_override(&environment, &key, wanted, admin, request.scope())
         .await?;
     let response = http::json(StatusCode::CREATED, &override_state(&changed.value));
-    Ok(http::with_invalidation(response, changed.invalidated))
+    let response = http::with_invalidation(response, changed.invalidated);
+    Ok(http::with_ignored_fields(response, &ignored, request))
 }
 
-fn parse(body: &[u8]) -> Result<NewOverride, Error> {
+/// The override, and the names in the body that mean nothing.
+fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
     let mut fields = Fields::of(body)?;
     let user_id = fields.text("userId", 1..=LONGEST_NAME);
     fields.must_have("userId", user_id.as_ref());
@@ -50,10 +52,12 @@ fn parse(body: &[u8]) -> Result<NewOverride, Error> {
             Override::Exclude
         }
     };
+    let ignored = fields.rest().keys().cloned().collect();
     fields.finish()?;
-    Ok(NewOverride {
+    let wanted = NewOverride {
         user_id: user_id.unwrap_or_default(),
         kind,
         reason,
-    })
+    };
+    Ok((wanted, ignored))
 }

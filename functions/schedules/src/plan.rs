@@ -15,16 +15,29 @@ use crate::view;
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    let (at, updates) = parse(request.body())?;
+    let Plan {
+        at,
+        updates,
+        ignored,
+    } = parse(request.body())?;
     let planned = app
         .service
         .plan(&environment, &key, at, &updates, admin)
         .await?;
-    Ok(http::json(StatusCode::CREATED, &view::schedule(&planned)))
+    let response = http::json(StatusCode::CREATED, &view::schedule(&planned));
+    Ok(http::with_ignored_fields(response, &ignored, request))
+}
+
+/// A body, understood.
+struct Plan {
+    at: SystemTime,
+    updates: Value,
+    /// Names in it that mean nothing, or nothing here.
+    ignored: Vec<String>,
 }
 
 /// Takes `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
-fn parse(body: &[u8]) -> Result<(SystemTime, Value), Error> {
+fn parse(body: &[u8]) -> Result<Plan, Error> {
     let mut fields = Fields::of(body)?;
     let at = fields.text("scheduledAt", 0..=64);
     fields.must_have("scheduledAt", at.as_ref());
@@ -40,10 +53,21 @@ fn parse(body: &[u8]) -> Result<(SystemTime, Value), Error> {
         Value::Object(_) => Ok(value.to_string()),
         _ => Err("Expected an object"),
     });
+    let mut ignored: Vec<String> = fields.rest().keys().cloned().collect();
     let mut wanted = serde_json::Map::new();
     if let Some(updates) = updates {
         let mut inner = Fields::of(updates.as_bytes())?;
         let change = http::take_change(&mut inner);
+        // What a flag has, but no schedule can change.
+        let others = [
+            ("description", change.description.is_some()),
+            ("salt", change.salt.is_some()),
+            ("definition", change.definition.is_some()),
+        ];
+        let others = others.into_iter().filter(|(_, given)| *given);
+        let names = inner.rest().keys().cloned().collect::<Vec<String>>();
+        let names = others.map(|(name, _)| name.to_owned()).chain(names);
+        ignored.extend(names.map(|name| format!("updates.{name}")));
         for (name, complaints) in inner.complaints.fields {
             for complaint in complaints {
                 let complaint = format!("{name}: {complaint}");
@@ -63,5 +87,9 @@ fn parse(body: &[u8]) -> Result<(SystemTime, Value), Error> {
         fields.complaints.add("updates", complaint);
     }
     fields.finish()?;
-    Ok((at.unwrap_or(SystemTime::UNIX_EPOCH), Value::Object(wanted)))
+    Ok(Plan {
+        at: at.unwrap_or(SystemTime::UNIX_EPOCH),
+        updates: Value::Object(wanted),
+        ignored,
+    })
 }

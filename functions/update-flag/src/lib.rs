@@ -21,7 +21,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let (change, ignored) = http::parse_change(request.body())?;
-    let expected = request.expected();
+    let expected = request.expected()?;
     if change.is_typed() {
         expected.must_be_said()?;
     }
@@ -40,11 +40,6 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let response = http::json(StatusCode::OK, &state);
     let tag = ETag::of_record(changed.value.revision);
     let response = http::with_header(response, "etag", tag.as_str());
-    let mut response = http::with_invalidation(response, changed.invalidated);
-    if !ignored.is_empty() {
-        request.scope().trace.ignored_fields(&ignored);
-        let names = http::header_list(&ignored);
-        response = http::with_header(response, "x-ignored-fields", &names);
-    }
-    Ok(response)
+    let response = http::with_invalidation(response, changed.invalidated);
+    Ok(http::with_ignored_fields(response, &ignored, &request))
 }

@@ -1,18 +1,11 @@
 //! The body of an update, read field by field so that every mistake is reported at once.
 
-use std::ops::RangeInclusive;
-
 use pennon_eval::Rollout;
 use serde_json::Value;
 
 use super::fields::Fields;
 use crate::error::Error;
-use crate::service::Change;
-
-/// The longest description, in characters.
-const LONGEST_DESCRIPTION: usize = 500;
-/// The longest salt, in characters: it only has to differ from others.
-const LONGEST_SALT: usize = 100;
+use crate::service::{Change, check_description, check_salt};
 
 /// A change, and the names in the body that mean nothing to us.
 ///
@@ -55,16 +48,10 @@ pub fn take_change(fields: &mut Fields) -> Change {
             .and_then(|number| Rollout::parse(number).ok())
             .ok_or("Expected a whole number from 0 to 100")
     });
-    change.description = fields.take("description", |value| {
-        text(
-            value,
-            0..=LONGEST_DESCRIPTION,
-            "Must be at most 500 characters",
-        )
-    });
+    change.description = fields.take("description", |value| text(value, check_description));
     change.salt = fields.take("salt", |value| match value {
         Value::Null => Ok(None),
-        value => text(value, 1..=LONGEST_SALT, "Must have 1 to 100 characters").map(Some),
+        value => text(value, check_salt).map(Some),
     });
     change.definition = fields.take("definition", |value| match value {
         Value::Null => Ok(None),
@@ -80,16 +67,11 @@ fn boolean(value: &Value) -> Result<bool, &'static str> {
 
 fn text(
     value: &Value,
-    length: RangeInclusive<usize>,
-    otherwise: &'static str,
+    check: fn(&str) -> Result<(), &'static str>,
 ) -> Result<String, &'static str> {
-    match value.as_str() {
-        None => Err("Expected a string"),
-        Some(text) if !length.contains(&text.chars().count()) => Err(otherwise),
-        // PostgreSQL keeps every character but this one.
-        Some(text) if text.contains('\0') => Err("Must not hold a NUL character"),
-        Some(text) => Ok(text.to_owned()),
-    }
+    let text = value.as_str().ok_or("Expected a string")?;
+    check(text)?;
+    Ok(text.to_owned())
 }
 
 /// A number without a fraction, however it is written: `10`, `10.0`, `1e1`.

@@ -6,6 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::error::{Complaints, Error};
 
+/// A body that is no JSON, and where it ceases to be.
+#[must_use]
+pub fn not_json(error: &serde_json::Error) -> Error {
+    Error::invalid_form(format!("The body is not valid JSON: {error}"))
+}
+
 /// A JSON object, and what has been wrong with it so far.
 #[derive(Debug)]
 pub struct Fields {
@@ -26,7 +32,7 @@ impl Fields {
                 complaints: Complaints::default(),
             }),
             Ok(_) => Err(Error::invalid_form("Expected a JSON object")),
-            Err(_) => Err(Error::invalid_form("The body is not valid JSON")),
+            Err(error) => Err(not_json(&error)),
         }
     }
 

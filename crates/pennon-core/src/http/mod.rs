@@ -14,14 +14,17 @@ mod settings;
 pub use crate::timestamp::{timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
 pub use etag::ETag;
-pub use fields::Fields;
+pub use fields::{Fields, not_json};
 pub use flag_state::FlagState;
 pub use listing::{audit_page, pagination};
-pub use reply::{Response, header_list, json, moved, no_content, not_modified, with_header};
+pub use reply::{
+    LARGEST_ANSWER, Response, beyond_lambda, header_list, json, moved, no_content, not_modified,
+    with_header,
+};
 pub use request::Request;
 pub(crate) use route::PREFIX;
 pub use route::{ENDPOINTS, Endpoint, Match, Parameters, decoded, find};
-pub use serve::answer;
+pub use serve::{LARGEST_BODY, answer};
 pub use settings::{fractional, parse_settings};
 
 pub use crate::id::unique_id;
@@ -63,6 +66,17 @@ pub fn tagged(response: Response, tag: &ETag, by_time: bool, request: &Request) 
     } else {
         with_header(response, "etag", tag.as_str())
     }
+}
+
+/// Adds the names in a body that mean nothing, for whoever wonders why nothing became of them; the log
+/// tells them too.
+#[must_use]
+pub fn with_ignored_fields(response: Response, ignored: &[String], request: &Request) -> Response {
+    if ignored.is_empty() {
+        return response;
+    }
+    request.scope().trace.ignored_fields(ignored);
+    with_header(response, "x-ignored-fields", &header_list(ignored))
 }
 
 /// Adds what every answer to a change says: whether Redis could be told, where there is one.

@@ -8,6 +8,10 @@ use serde_json::json;
 use super::etag::ETag;
 use crate::error::{Complaints, Error};
 
+/// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
+/// and its quotes as two characters each; the rest of the response is small.
+pub const LARGEST_ANSWER: usize = 5_900_000;
+
 /// What a handler answers.
 pub type Response = lambda_http::http::Response<Body>;
 
@@ -24,6 +28,15 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
         }
         Err(error) => error_reply(&Error::Internal(error.to_string())),
     }
+}
+
+/// How long an answer is on its way out of Lambda, when that is more than [`LARGEST_ANSWER`].
+#[must_use]
+pub fn beyond_lambda(response: &Response) -> Option<usize> {
+    let bytes: &[u8] = response.body().as_ref();
+    let escapes = bytes.iter().filter(|byte| matches!(byte, b'"' | b'\\'));
+    let size = bytes.len() + escapes.count();
+    (size > LARGEST_ANSWER).then_some(size)
 }
 
 /// 204: it is done, and there is nothing to say.
@@ -109,7 +122,9 @@ pub(super) fn error_reply(error: &Error) -> Response {
             StatusCode::PRECONDITION_FAILED,
             &json!({
                 "error": "PRECONDITION_FAILED",
-                "message": "It has been changed since you read it; read it again",
+                "message": "If-Match names another state than the one that is there: it has been \
+                            changed since you read it, or that is the ETag of something else. Read \
+                            it again",
             }),
         ),
         Error::StateNotNamed => json(
@@ -138,6 +153,21 @@ pub(super) fn error_reply(error: &Error) -> Response {
             ),
             "retry-after",
             "1",
+        ),
+        Error::FileOfNoUse(why) => with_header(
+            json(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({ "error": "Service unavailable", "message": why }),
+            ),
+            "retry-after",
+            "1",
+        ),
+        Error::TooLarge { most } => json(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &json!({
+                "error": "Payload too large",
+                "message": format!("The body is larger than {most} bytes"),
+            }),
         ),
         Error::Internal(_) => {
             let mut response = Response::new(Body::Text(

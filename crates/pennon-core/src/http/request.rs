@@ -20,6 +20,9 @@ use crate::store::Page;
 const DEFAULT_PAGE_SIZE: u32 = 50;
 /// A page of this many overrides or flags stays far below the 6 MB that Lambda can answer with.
 const LARGEST_PAGE_SIZE: u32 = 1_000;
+/// What `If-Match` takes.
+const NO_TAG: &str = "Expected * or a quoted ETag such as \"123\", as GET /api/admin/flags/{flagKey} \
+    and answers to changes have it; not a weak one, nor that of a public route";
 /// Far behind the end of every list, and small enough to be counted with.
 const LAST_PAGE: u32 = 1_000_000;
 
@@ -234,30 +237,30 @@ impl Request {
             .any(|value| tag.is_named_by(value))
     }
 
-    /// Which state the caller wants to change (`If-Match`). A tag that is none of ours names no state
-    /// that is there.
-    #[must_use]
-    pub fn expected(&self) -> Expected {
-        let mut revisions = Vec::new();
+    /// Which state the caller wants to change (`If-Match`).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is neither `*` nor a list of tags of what admins change: it could
+    /// never be met, and the caller would look for somebody else's change.
+    pub fn expected(&self) -> Result<Expected, Error> {
         let headers = self.inner.headers().get_all(header::IF_MATCH);
-        if headers.iter().next().is_none() {
-            return Expected::Unsaid;
+        let mut values = headers.iter().peekable();
+        let Some(first) = values.peek() else {
+            return Ok(Expected::Unsaid);
+        };
+        if first.as_bytes().trim_ascii() == b"*" {
+            return Ok(Expected::Any);
         }
-        for tag in headers
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        {
-            let tag = tag.trim_ascii();
-            if tag == b"*" {
-                return Expected::Any;
-            }
-            let number = tag
+        let tags = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        tags.map(|tag| {
+            tag.trim_ascii()
                 .strip_prefix(b"\"")
                 .and_then(|rest| rest.strip_suffix(b"\""))
-                .and_then(|inner| std::str::from_utf8(inner).ok()?.parse::<i64>().ok());
-            revisions.extend(number);
-        }
-        Expected::OneOf(revisions)
+                .and_then(|inner| std::str::from_utf8(inner).ok()?.parse::<i64>().ok())
+        })
+        .collect::<Option<Vec<i64>>>()
+        .map(Expected::OneOf)
+        .ok_or_else(|| Error::invalid_field("If-Match", NO_TAG))
     }
 
     /// What to say about a path that no route has: where only admins may look, a caller without a

@@ -19,6 +19,10 @@ use crate::ofrep::{self, Place};
 use crate::service::Scope;
 use crate::telemetry::RequestLine;
 
+/// Larger bodies are refused. Lambda passes on 6 MB, in which every quotation mark of a body takes two
+/// bytes; this leaves room for them, and for a file of all the flags that an import takes.
+pub const LARGEST_BODY: usize = 4_000_000;
+
 /// Runs a handler and answers, whatever it does.
 pub async fn answer<H, F>(app: Arc<App>, handle: H, request: lambda_http::Request) -> Response
 where
@@ -32,7 +36,9 @@ where
     let place = Place::of(&path);
     let request = Request::new(request, scope.clone());
 
-    let handled = if place.is_some() && method == "OPTIONS" {
+    let handled = if request.body().len() > LARGEST_BODY {
+        Err(Error::TooLarge { most: LARGEST_BODY })
+    } else if place.is_some() && method == "OPTIONS" {
         Ok(ofrep::preflight())
     } else {
         AssertUnwindSafe(Box::pin(handle(app.clone(), request)))
@@ -92,6 +98,11 @@ fn report(error: &Error, scope: &Scope) {
             tracing::error!(domain = "config", error = %why, "cannot answer");
             "unavailable"
         }
+        Error::FileOfNoUse(why) => {
+            tracing::error!(domain = "config", error = %why, "cannot answer");
+            "unavailable"
+        }
+        Error::TooLarge { .. } => "too_large",
         Error::Internal(why) => {
             tracing::error!(domain = "config", error = %why, "a defect");
             "internal"

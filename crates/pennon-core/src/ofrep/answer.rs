@@ -1,6 +1,5 @@
 //! What a caller gets: the value of one flag, or of all that she may see.
 
-use lambda_http::Body;
 use lambda_http::http::StatusCode;
 use pennon_eval::{Context, Flag, Reason};
 use serde::Serialize;
@@ -8,13 +7,9 @@ use serde_json::{Map, Value};
 
 use super::caller::Caller;
 use super::failure::{Code, Failure, FailureItem};
-use crate::http::{Response, json};
+use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json};
 use crate::snapshot::KeyKind;
 use crate::timestamp::unix_seconds;
-
-/// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
-/// and its quotes as two characters each; the rest of the response is small.
-const LARGEST_ANSWER: usize = 5_900_000;
 
 /// The name in a flag's metadata that hides it from client keys.
 const SERVER_ONLY: &str = "serverOnly";
@@ -70,10 +65,9 @@ impl Bulk<'_> {
     #[must_use]
     pub fn answer(&self) -> Response {
         let response = json(StatusCode::OK, self);
-        let size = escaped_length(response.body());
-        if size <= LARGEST_ANSWER {
+        let Some(size) = beyond_lambda(&response) else {
             return response;
-        }
+        };
         let details = format!(
             "All flags together are {size} bytes, more than the {LARGEST_ANSWER} that fit into one \
              answer; ask for single flags, or make variants smaller"
@@ -85,13 +79,6 @@ impl Bulk<'_> {
         );
         Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
     }
-}
-
-/// How long a body is as a text in JSON, which is how Lambda hands it on.
-fn escaped_length(body: &Body) -> usize {
-    let bytes: &[u8] = body.as_ref();
-    let escapes = bytes.iter().filter(|byte| matches!(byte, b'"' | b'\\'));
-    bytes.len() + escapes.count()
 }
 
 impl Caller {

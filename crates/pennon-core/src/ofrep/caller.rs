@@ -55,10 +55,11 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
     })
 }
 
-/// What a request gives for its key: `X-API-Key`, else the token of `Authorization: Bearer`, whose word
+/// What a request gives for its key: `X-API-Key` if there is anything in it, else the token of `Authorization: Bearer`, whose word
 /// is one without case (RFC 9110, section 11.1).
 #[must_use]
 pub fn presented<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Option<&'a str> {
+    let api_key = api_key.filter(|key| !key.trim().is_empty());
     api_key.or_else(|| {
         let (scheme, token) = authorization?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -74,6 +75,7 @@ mod tests {
         assert_eq!(presented(None, Some("Bearer abc")), Some("abc"));
         assert_eq!(presented(None, Some("bearer  abc ")), Some("abc"));
         assert_eq!(presented(Some("k"), Some("Bearer abc")), Some("k"));
+        assert_eq!(presented(Some(" "), Some("Bearer abc")), Some("abc"));
         for other in ["abc", "Basic abc", "Bearer", ""] {
             assert_eq!(presented(None, Some(other)), None, "{other}");
         }

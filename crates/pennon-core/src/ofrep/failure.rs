@@ -198,7 +198,8 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
             "It has been changed meanwhile",
         ),
         Error::StateNotNamed => general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing"),
-        Error::Unavailable(_) => with_header(
+        Error::TooLarge { .. } => Failure::too_large().answer(key),
+        Error::Unavailable(_) | Error::FileOfNoUse(_) => with_header(
             general(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Flags cannot be read right now; try again in a moment",

@@ -103,20 +103,46 @@ impl FlagService {
 
 /// A flag as the audit keeps it: all that an admin can set, so that it can be put back.
 pub(super) fn state_of(record: &FlagRecord) -> Value {
-    let mut state = serde_json::to_value(&record.flag).unwrap_or_default();
-    if let (Some(fields), true) = (state.as_object_mut(), record.archived_at.is_some()) {
+    state_as(&record.flag, record.archived_at.is_some())
+}
+
+/// The same of a flag that is archived, or not.
+pub(super) fn state_as(flag: &Flag, archived: bool) -> Value {
+    let mut state = serde_json::to_value(flag).unwrap_or_default();
+    if let (Some(fields), true) = (state.as_object_mut(), archived) {
         fields.insert("archived".to_owned(), json!(true));
     }
     state
 }
 
-/// The other way round: the flag, and whether it was archived.
-pub(super) fn flag_in(state: &Value) -> Option<(Flag, bool)> {
-    let archived = state.get("archived") == Some(&Value::Bool(true));
-    let mut flag: Flag = serde_json::from_value(state.clone()).ok()?;
+/// The other way round.
+pub(super) fn kept_in(state: &Value) -> Option<Kept> {
+    let mut fields = state.as_object()?.clone();
+    // They stand there as a list, with all that is known of each.
+    let overrides = fields.shift_remove(OVERRIDES);
+    let overrides = overrides.as_ref().and_then(Value::as_array);
+    let archived = fields.shift_remove("archived") == Some(Value::Bool(true));
+    let mut flag: Flag = serde_json::from_value(Value::Object(fields)).ok()?;
     flag.overrides.clear();
-    Some((flag, archived))
+    Some(Kept {
+        flag,
+        archived,
+        overrides: overrides.into_iter().flatten().cloned().collect(),
+    })
 }
+
+/// A flag as an entry of the audit has it.
+pub(super) struct Kept {
+    /// Without its overrides.
+    pub(super) flag: Flag,
+    /// Whether it was out of use.
+    pub(super) archived: bool,
+    /// Its overrides, in the entry of its deletion.
+    pub(super) overrides: Vec<Value>,
+}
+
+/// Where they stand in the entry of a flag that goes, or comes back, with its overrides.
+pub(super) const OVERRIDES: &str = "overrides";
 
 fn report_untold(environment: &Environment, scope: &Scope) {
     error!(

@@ -1,16 +1,18 @@
 //! The life of a flag: created, archived, restored, put back to an earlier state, deleted for good.
 
-use pennon_eval::{Definition, Flag, FlagKey, Override};
+use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
-use super::change::{Changed, Expected, flag_in, state_of};
-use super::overrides::{must_have, override_state};
+use super::change::{Changed, Expected, OVERRIDES, kept_in, state_of};
+use super::overrides::{must_have, must_not_be_too_many, override_in, override_state};
+use super::schedules::call_all_off;
 use super::update::{Change, definition_in, live};
+use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
-use crate::store::{Action, AuditEntry, FlagRecord, OverrideRecord, Transaction};
+use crate::store::{Action, AuditEntry, FlagRecord, Transaction};
 
 /// Which side of an audit entry a flag is put back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,8 @@ impl FlagService {
     }
 
     /// Takes a flag out of use. It is switched off as well: the service before Pennon, which may still
-    /// run, knows no other way to keep it from its users.
+    /// run, knows no other way to keep it from its users. What is planned for it is called off, so that
+    /// nothing switches it on when it comes back.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is archived already; [`Error::Changed`].
@@ -81,6 +84,7 @@ impl FlagService {
         flag.enabled = false;
         let after = open.write_flag(key, &flag, true).await?;
         note_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
+        call_all_off(&mut open, &[key], admin).await?;
         self.finish(open, environment, after, scope).await
     }
 
@@ -105,6 +109,8 @@ impl FlagService {
         }
         let after = open.write_flag(key, &before.flag, false).await?;
         note_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
+        // Planned before archiving called plans off.
+        call_all_off(&mut open, &[key], admin).await?;
         self.finish(open, environment, after, scope).await
     }
 
@@ -127,7 +133,7 @@ impl FlagService {
         let overrides = open.overrides(key).await?;
         if !overrides.is_empty() {
             let overrides: Vec<Value> = overrides.iter().map(override_state).collect();
-            state["overrides"] = json!(overrides);
+            state[OVERRIDES] = json!(overrides);
         }
         open.delete_flag(key).await?;
         open.note(Some(key), Action::DeleteFlag, Some(state), None)
@@ -136,11 +142,14 @@ impl FlagService {
     }
 
     /// Puts a flag, or the one override that the entry is about, back to what it was then. A flag that
-    /// was deleted for good comes into being again, without its overrides.
+    /// was deleted for good comes into being again: from the entry of its deletion with its overrides,
+    /// from another one without. The overrides of a flag that is there stay as they are.
     ///
     /// # Errors
     /// [`Error::NotFound`] without such an entry; [`Error::Conflict`] when there was no flag at that
-    /// time; [`Error::Changed`]; [`Error::Invalid`] when its definition names what is no longer there.
+    /// time, or when an override names a variant that it did not have; [`Error::Changed`];
+    /// [`Error::Invalid`] when its definition names what is no longer there; [`Error::TooMany`] for an
+    /// override.
     pub async fn revert_flag(
         &self,
         environment: &Environment,
@@ -159,7 +168,7 @@ impl FlagService {
         let after = if entry.action.starts_with("override.") {
             revert_override(&mut open, key, &entry, side, expected).await?
         } else if entry.action.starts_with("flag.") {
-            revert_whole(&mut open, key, &entry, side, expected).await?
+            revert_whole(&mut open, key, &entry, side, expected, admin).await?
         } else {
             let what = &entry.action;
             return Err(Error::Conflict(format!(
@@ -188,34 +197,53 @@ async fn revert_whole(
     entry: &AuditEntry,
     side: Side,
     expected: &Expected,
+    admin: &Admin,
 ) -> Result<FlagRecord, Error> {
-    let Some((flag, archived)) = side.of(entry).and_then(flag_in) else {
+    let Some(kept) = side.of(entry).and_then(kept_in) else {
         let id = entry.id;
         return Err(Error::Conflict(format!(
             "Entry {id} holds no state of '{key}' on that side"
         )));
     };
     let before = open.flag(key).await?;
-    if let Some(definition) = &flag.definition {
+    if let Some(definition) = &kept.flag.definition {
         must_still_be_valid(open, definition).await?;
     }
-    let mut after = if let Some(before) = &before {
+    if let Some(before) = &before {
         expected.check(before.revision)?;
-        open.write_flag(key, &flag, archived).await?
+        must_stay_where_named(open, &[(key, &before.flag, &kept.flag)]).await?;
     } else {
-        open.insert_flag(key, &flag).await?
-    };
-    if before.is_none() && archived {
-        after = open.write_flag(key, &flag, true).await?;
+        open.insert_flag(key, &kept.flag).await?;
     }
-    open.note(
-        Some(key),
-        Action::RevertFlag,
-        before.as_ref().map(state_of),
-        Some(state_of(&after)),
-    )
-    .await?;
+    let after = open.write_flag(key, &kept.flag, kept.archived).await?;
+    let mut state = state_of(&after);
+    if before.is_none() && !kept.overrides.is_empty() {
+        state[OVERRIDES] = put_back(open, key, &kept.flag, &kept.overrides).await?;
+    }
+    let was = before.as_ref().map(state_of);
+    open.note(Some(key), Action::RevertFlag, was, Some(state))
+        .await?;
+    if kept.archived {
+        call_all_off(open, &[key], admin).await?;
+    }
     Ok(after)
+}
+
+/// Gives a flag that comes back the overrides that went with it, and answers with them. One of a variant
+/// that the flag did not have was of no use to its user, and stays away.
+async fn put_back(
+    open: &mut Transaction,
+    key: &FlagKey,
+    flag: &Flag,
+    overrides: &[Value],
+) -> Result<Value, Error> {
+    let mut back = Vec::with_capacity(overrides.len());
+    for wanted in overrides.iter().filter_map(override_in) {
+        if must_have(flag, &wanted.kind).is_ok() {
+            back.push(override_state(&open.put_override(key, &wanted).await?));
+        }
+    }
+    Ok(Value::Array(back))
 }
 
 async fn revert_override(
@@ -238,26 +266,20 @@ async fn revert_override(
     let before_state = before.as_ref().map(override_state);
     let Some(state) = side.of(entry) else {
         if before.is_some() {
+            must_not_be_too_many(open, key).await?;
             open.delete_override(key, user).await?;
             open.note(Some(key), Action::DeleteOverride, before_state, None)
                 .await?;
         }
         return Ok(record);
     };
-    let text = |name: &str| state[name].as_str().map(str::to_owned);
-    let kind = match (text("variant"), state["overrideType"].as_str()) {
-        (Some(variant), _) => Override::Variant(variant),
-        (None, Some("include")) => Override::Include,
-        (None, _) => Override::Exclude,
+    let Some(wanted) = override_in(state) else {
+        return Err(Error::Internal(
+            "an override's entry without its override".to_owned(),
+        ));
     };
-    must_have(&record.flag, &kind)?;
-    let wanted = OverrideRecord {
-        user_id: user.to_owned(),
-        kind,
-        reason: text("reason"),
-        created_by: text("createdBy"),
-        created_at: None,
-    };
+    must_have(&record.flag, &wanted.kind)?;
+    must_not_be_too_many(open, key).await?;
     let after = open.put_override(key, &wanted).await?;
     open.note(
         Some(key),

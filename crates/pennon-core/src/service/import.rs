@@ -6,15 +6,25 @@ use pennon_eval::{Flag, FlagKey, Settings, flagd};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::change::{Changed, Expected, state_of};
+use super::change::{Changed, Expected, state_as, state_of};
 use super::flags::must_exist;
+use super::limits::{check_description, check_salt, new_key};
+use super::schedules::call_all_off;
 use super::settings::json_of;
+use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
 use crate::snapshot::{Revision, Snapshot};
-use crate::store::{Action, FlagRecords, Fresh, Transaction};
+use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, Fresh, NewState, Transaction};
+
+/// A file holds no more flags: they are written in one transaction, within the ten seconds that a
+/// function has. Few services have a tenth of them.
+const MOST_FLAGS: usize = 5_000;
+
+/// More complaints than anyone would read, and a bound on the answer to a hostile file.
+const MOST_COMPLAINTS: usize = 50;
 
 /// What an import makes different.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -122,20 +132,7 @@ impl FlagService {
             revision,
         } = compare(&mut open, environment, &file).await?;
         expected.check(revision.0)?;
-        for (key, flag) in &file.flags {
-            put(&mut open, &there, key, flag).await?;
-        }
-        for FlagDifference { key, .. } in &difference.archived {
-            let Some(before) = there.get(key) else {
-                continue;
-            };
-            let mut flag = before.flag.clone();
-            flag.enabled = false;
-            let after = open.write_flag(key, &flag, true).await?;
-            let (before, after) = (state_of(before), state_of(&after));
-            open.note(Some(key), Action::ImportFlag, Some(before), Some(after))
-                .await?;
-        }
+        put(&mut open, &there, &file, admin).await?;
         if let Some(SettingsDifference { before, after }) = &difference.settings {
             open.write_settings(&file.settings).await?;
             let (before, after) = (before.clone(), after.clone());
@@ -153,12 +150,17 @@ fn understand(file: &Value) -> Result<File, Error> {
         Ok((flags, settings)) => {
             for (key, flag) in &flags {
                 if !flag.overrides.is_empty() {
-                    let place = format!("/flags/{key}/metadata/pennon.overrides");
                     complaints.add(
-                        &place,
+                        &place_of(key, "pennon.overrides"),
                         "An import sets no overrides; they have their own route",
                     );
                 }
+            }
+            let count = flags.len();
+            if count > MOST_FLAGS {
+                let complaint =
+                    format!("A file holds at most {MOST_FLAGS} flags; here are {count}");
+                complaints.add("/flags", complaint);
             }
             if complaints.is_empty() {
                 return Ok(File { flags, settings });
@@ -199,8 +201,18 @@ async fn compare(
     environment: &Environment,
     file: &File,
 ) -> Result<Compared, Error> {
-    must_exist(open, environment).await?;
+    // First the environment and then its flags, so that none comes into being meanwhile; but what is
+    // wrong with the file is said before what is missing.
+    let exists = must_exist(open, environment).await;
     let there = open.flags().await?;
+    must_keep_the_rules(&there, file)?;
+    exists?;
+    let steps: Vec<_> = file
+        .flags
+        .iter()
+        .filter_map(|(key, flag)| Some((key, &there.get(key)?.flag, flag)))
+        .collect();
+    must_stay_where_named(open, &steps).await?;
     let difference = difference(open, &there, file).await?;
     let revision = open.environment_revision().await?;
     Ok(Compared {
@@ -254,23 +266,109 @@ async fn difference(
     Ok(difference)
 }
 
+/// New flags and new texts must be such as their own routes take. What is there from before these rules
+/// may stay.
+fn must_keep_the_rules(there: &FlagRecords, file: &File) -> Result<(), Error> {
+    let mut complaints = Complaints::default();
+    for (key, flag) in &file.flags {
+        if complaints.fields.len() >= MOST_COMPLAINTS {
+            break;
+        }
+        let before = there.get(key).map(|record| &record.flag);
+        if before.is_none()
+            && let Err(why) = new_key(key.as_str())
+        {
+            complaints.add(&format!("/flags/{}", escaped(key)), why);
+        }
+        let description = (&flag.description, before.map(|flag| &flag.description));
+        let salt = (&flag.salt, before.map(|flag| &flag.salt));
+        for (field, (text, known), check) in [
+            (
+                "pennon.description",
+                description,
+                check_description as Check,
+            ),
+            ("pennon.salt", salt, check_salt),
+        ] {
+            if let Some(words) = text
+                && known != Some(text)
+                && let Err(why) = check(words)
+            {
+                complaints.add(&place_of(key, field), why);
+            }
+        }
+    }
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(complaints))
+    }
+}
+
+/// Checks a text.
+type Check = fn(&str) -> Result<(), &'static str>;
+
+/// Where in the file a field of a flag's metadata stands, as a JSON pointer.
+fn place_of(key: &FlagKey, field: &str) -> String {
+    format!("/flags/{}/metadata/{field}", escaped(key))
+}
+
+fn escaped(key: &FlagKey) -> String {
+    key.as_str().replace('~', "~0").replace('/', "~1")
+}
+
+/// Writes what is different, and tells of it.
 async fn put(
     open: &mut Transaction,
     there: &FlagRecords,
-    key: &FlagKey,
-    flag: &Flag,
+    file: &File,
+    admin: &Admin,
 ) -> Result<(), Error> {
-    let before = there.get(key);
-    let after = match before {
-        Some(record) if record.archived_at.is_none() && record.flag == *flag => return Ok(()),
-        Some(_) => open.write_flag(key, flag, false).await?,
-        None => open.insert_flag(key, flag).await?,
+    let stays =
+        |record: &FlagRecord, flag: &Flag| record.archived_at.is_none() && record.flag == *flag;
+    let live = file
+        .flags
+        .iter()
+        .filter(|(key, flag)| !there.get(*key).is_some_and(|record| stays(record, flag)))
+        .map(|(key, flag)| (key, flag.clone(), false));
+    let gone = there
+        .iter()
+        .filter(|(key, record)| record.archived_at.is_none() && !file.flags.contains_key(*key))
+        .map(|(key, record)| {
+            let off = Flag {
+                enabled: false,
+                ..record.flag.clone()
+            };
+            (key, off, true)
+        });
+    let all: Vec<(&FlagKey, Flag, bool)> = live.chain(gone).collect();
+    let states: Vec<NewState<'_>> = all
+        .iter()
+        .map(|(key, flag, archived)| NewState {
+            key,
+            flag,
+            archived: *archived,
+        })
+        .collect();
+    open.put_flags(&states).await?;
+    let steps = all.iter().map(|(key, flag, archived)| AuditStep {
+        key: (*key).clone(),
+        before: there.get(*key).map(state_of),
+        after: Some(state_as(flag, *archived)),
+    });
+    open.note_all(Action::ImportFlag, steps.collect()).await?;
+    // Of flags that go out of use; and of those that come back, should anything have been left of them.
+    let was_archived = |key: &FlagKey| {
+        let record = there.get(key);
+        record.is_some_and(|record| record.archived_at.is_some())
     };
-    open.note(
-        Some(key),
-        Action::ImportFlag,
-        before.map(state_of),
-        Some(state_of(&after)),
-    )
-    .await
+    let turned: Vec<&FlagKey> = all
+        .iter()
+        .filter(|(key, _, archived)| *archived || was_archived(key))
+        .map(|(key, _, _)| *key)
+        .collect();
+    if turned.is_empty() {
+        return Ok(());
+    }
+    call_all_off(open, &turned, admin).await
 }

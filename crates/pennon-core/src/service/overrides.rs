@@ -12,7 +12,7 @@ use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{Action, OverrideRecord, Transaction};
-use crate::timestamp::timestamp;
+use crate::timestamp::{parse, timestamp};
 
 /// As many changes may be made to the overrides of one flag in [`WINDOW`], on all instances together.
 /// Beyond it somebody is using overrides for what a rollout or a targeting rule is for.
@@ -121,6 +121,22 @@ pub fn override_state(record: &OverrideRecord) -> Value {
     state
 }
 
+/// The other way round.
+pub(super) fn override_in(state: &Value) -> Option<OverrideRecord> {
+    let text = |name: &str| state[name].as_str().map(str::to_owned);
+    Some(OverrideRecord {
+        user_id: text("userId")?,
+        kind: match (text("variant"), state["overrideType"].as_str()) {
+            (Some(variant), _) => Override::Variant(variant),
+            (None, Some("include")) => Override::Include,
+            (None, _) => Override::Exclude,
+        },
+        reason: text("reason"),
+        created_by: text("createdBy"),
+        created_at: text("createdAt").and_then(|text| parse(&text)),
+    })
+}
+
 /// Only a variant of the flag can be given to a user.
 pub(super) fn must_have(flag: &Flag, kind: &Override) -> Result<(), Error> {
     match (kind, &flag.definition) {
@@ -138,7 +154,10 @@ pub(super) fn must_have(flag: &Flag, kind: &Override) -> Result<(), Error> {
 }
 
 /// The flag is locked, so nobody else can be counting at the same time.
-async fn must_not_be_too_many(open: &mut Transaction, key: &FlagKey) -> Result<(), Error> {
+pub(super) async fn must_not_be_too_many(
+    open: &mut Transaction,
+    key: &FlagKey,
+) -> Result<(), Error> {
     let wait = open.wait_for_override_change(key, CHANGES, WINDOW).await?;
     match wait {
         // A little longer rather than a little too short.

@@ -91,18 +91,7 @@ impl FlagService {
                 "The schedule has been applied, or has failed for good".to_owned(),
             ));
         }
-        let after = ScheduleRecord {
-            status: ScheduleStatus::Cancelled,
-            cancelled_by: Some(admin.id.clone()),
-            cancelled_at: Some(SystemTime::now()),
-            next_retry_at: None,
-            ..before.clone()
-        };
-        open.write_schedule(&after).await?;
-        let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
-        let [before, now] = states;
-        open.note(Some(key), Action::CancelSchedule, before, now)
-            .await?;
+        let after = call_one_off(&mut open, before, admin).await?;
         open.commit().await?;
         Ok(after)
     }
@@ -239,6 +228,40 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Passing(error)
     }
+}
+
+/// Calls everything off that is planned for flags which are taken out of use.
+pub(super) async fn call_all_off(
+    open: &mut Transaction,
+    keys: &[&FlagKey],
+    admin: &Admin,
+) -> Result<(), Error> {
+    for before in open.schedules(keys).await? {
+        if before.is_open() {
+            call_one_off(open, before, admin).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn call_one_off(
+    open: &mut Transaction,
+    before: ScheduleRecord,
+    admin: &Admin,
+) -> Result<ScheduleRecord, Error> {
+    let after = ScheduleRecord {
+        status: ScheduleStatus::Cancelled,
+        cancelled_by: Some(admin.id.clone()),
+        cancelled_at: Some(SystemTime::now()),
+        next_retry_at: None,
+        ..before.clone()
+    };
+    open.write_schedule(&after).await?;
+    let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
+    let [before, now] = states;
+    open.note(Some(&after.flag_key), Action::CancelSchedule, before, now)
+        .await?;
+    Ok(after)
 }
 
 /// What a plan changes, as its `updates` say.

@@ -4,6 +4,7 @@ use pennon_eval::{Definition, Flag, FlagKey, Rollout};
 use serde_json::Value;
 
 use super::change::{Changed, Expected, state_of};
+use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -58,6 +59,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a definition that is none, [`Error::FlagNotFound`], [`Error::Changed`];
+    /// [`Error::Conflict`] when an override names a variant that would be gone;
     /// [`Error::Unavailable`] when the store does not answer.
     pub async fn update(
         &self,
@@ -77,6 +79,7 @@ impl FlagService {
         expected.check(before.revision)?;
         let mut flag = before.flag.clone();
         change.apply(&mut flag, definition);
+        must_stay_where_named(&mut open, &[(key, &before.flag, &flag)]).await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         open.note(Some(key), Action::UpdateFlag, Some(from), Some(to))

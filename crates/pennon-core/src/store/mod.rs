@@ -20,8 +20,8 @@ pub use embedded::EmbeddedStore;
 pub use postgres::PostgresStore;
 pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use record::{
-    Action, AuditEntry, DayCount, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord,
-    FlagRecords, KeyRecord, OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus,
+    Action, AuditEntry, AuditStep, DayCount, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord,
+    FlagRecords, KeyRecord, NewState, OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus,
     SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
@@ -235,7 +235,7 @@ impl Store {
     pub async fn ping(&self, within: Duration) -> Result<(), String> {
         match self {
             Self::Postgres(store) => store.ping(within).await,
-            Self::Embedded(_) => Ok(()),
+            Self::Embedded(store) => store.check(),
             Self::Absent(why) => Err(why.clone()),
         }
     }

@@ -289,6 +289,28 @@ pub struct AuditEntry {
     pub after: Option<Value>,
 }
 
+/// A flag as it is to be from now on.
+#[derive(Debug, Clone, Copy)]
+pub struct NewState<'a> {
+    /// Which.
+    pub key: &'a FlagKey,
+    /// What it becomes. Overrides stay as they are.
+    pub flag: &'a Flag,
+    /// Whether nobody gets it any more.
+    pub archived: bool,
+}
+
+/// What the audit is to tell of one flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditStep {
+    /// Which.
+    pub key: FlagKey,
+    /// What was there before.
+    pub before: Option<Value>,
+    /// What is there since.
+    pub after: Option<Value>,
+}
+
 /// A part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {

@@ -9,7 +9,8 @@ use pennon_eval::{Flag, FlagKey, Settings};
 use serde_json::Value;
 
 use super::record::{
-    Action, FlagRecord, FlagRecords, KeyRecord, OverrideRecord, ScheduleRecord, SettingsRecord,
+    Action, AuditStep, FlagRecord, FlagRecords, KeyRecord, NewState, OverrideRecord,
+    ScheduleRecord, SettingsRecord,
 };
 use super::{embedded, postgres};
 use crate::error::Error;
@@ -61,6 +62,12 @@ impl Transaction {
         ask!(self, open => open.write_flag(key, flag, archived))
     }
 
+    /// Adds flags, or replaces those that are there, as [`Self::insert_flag`] and [`Self::write_flag`]
+    /// do: many at once, in a few round trips.
+    pub async fn put_flags(&mut self, flags: &[NewState<'_>]) -> Result<(), Error> {
+        ask!(self, open => open.put_flags(flags))
+    }
+
     /// Removes a flag, and its overrides and schedules with it.
     pub async fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
         ask!(self, open => open.delete_flag(key))
@@ -69,6 +76,14 @@ impl Transaction {
     /// All overrides of a flag, oldest first.
     pub async fn overrides(&mut self, key: &FlagKey) -> Result<Vec<OverrideRecord>, Error> {
         ask!(self, open => open.overrides(key))
+    }
+
+    /// Which variants of these flags overrides name, and for how many users each.
+    pub async fn named_variants(
+        &mut self,
+        keys: &[&FlagKey],
+    ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
+        ask!(self, open => open.named_variants(keys))
     }
 
     /// A flag's override for one user.
@@ -81,7 +96,7 @@ impl Transaction {
     }
 
     /// Sets an override of a flag that is there. When the user has one already, `created_at` stays what
-    /// it is.
+    /// it is; otherwise it is what is wanted, or now.
     pub async fn put_override(
         &mut self,
         key: &FlagKey,
@@ -166,7 +181,12 @@ impl Transaction {
         ask!(self, open => open.schedule(key, id))
     }
 
-    /// The same, but nothing when somebody else has it in hand.
+    /// All schedules of these flags. Nobody else changes them until the end.
+    pub async fn schedules(&mut self, keys: &[&FlagKey]) -> Result<Vec<ScheduleRecord>, Error> {
+        ask!(self, open => open.schedules(keys))
+    }
+
+    /// One schedule, but nothing when somebody else has it in hand.
     pub async fn claim_schedule(
         &mut self,
         key: &FlagKey,
@@ -189,6 +209,11 @@ impl Transaction {
         after: Option<Value>,
     ) -> Result<(), Error> {
         ask!(self, open => open.note(key, action, before, after))
+    }
+
+    /// Writes many entries of one kind, in this order and in a few round trips.
+    pub async fn note_all(&mut self, action: Action, steps: Vec<AuditStep>) -> Result<(), Error> {
+        ask!(self, open => open.note_all(action, steps))
     }
 
     /// Commits. [`Error::Unavailable`] when the outcome is unknown: the commit may still happen, within

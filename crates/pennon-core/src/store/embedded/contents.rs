@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use pennon_eval::{Flag, FlagKey, Settings};
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::written::FlagsOf;
+use crate::environment::Environment;
 use crate::store::record::{AuditEntry, FlagRecord, KeyRecord, OverrideRecord, ScheduleRecord};
 
 /// Under this name stands what only the service writes.
@@ -213,7 +215,11 @@ impl<'de> Visitor<'de> for ContentsVisitor {
             if name == BESIDE {
                 contents.beside = map.next_value()?;
             } else {
-                contents.environments.insert(name, map.next_value()?);
+                if let Err(error) = Environment::parse(&name) {
+                    return Err(M::Error::custom(format!("'{name}': {error}")));
+                }
+                let flags = map.next_value_seed(FlagsOf(&name))?;
+                contents.environments.insert(name, flags);
             }
         }
         Ok(contents)

@@ -7,6 +7,7 @@ mod contents;
 mod counts;
 mod keys;
 mod transaction;
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -79,12 +80,24 @@ impl EmbeddedStore {
         })
     }
 
+    /// Whether the file can be used; otherwise a sentence that says what is wrong with it.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.current() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     pub(super) fn snapshot(
         &self,
         environment: &Environment,
         known: Option<Revision>,
     ) -> Result<Fresh, Error> {
-        let inner = self.current()?;
+        // For readers it is a store like any other that does not answer: what they know is good enough.
+        let inner = match self.current() {
+            Ok(inner) => inner,
+            Err(error) => return Err(Error::Unavailable(error.to_string())),
+        };
         if known == Some(inner.revision) {
             return Ok(Fresh::Unchanged);
         }
@@ -270,7 +283,7 @@ impl EmbeddedStore {
     fn current(&self) -> Result<MutexGuard<'_, Inner>, Error> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if stamp(&inner.path) != inner.seen {
-            inner.reload().map_err(Error::Unavailable)?;
+            inner.reload().map_err(Error::FileOfNoUse)?;
         }
         Ok(inner)
     }

@@ -1,8 +1,9 @@
 //! A change that waits for its commit: made on a copy, written as a whole.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use pennon_eval::{Flag, FlagKey, Settings};
+use pennon_eval::{Flag, FlagKey, Override, Settings};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
@@ -13,8 +14,8 @@ use crate::error::Error;
 use crate::id::unique_id;
 use crate::snapshot::Revision;
 use crate::store::record::{
-    Action, AuditEntry, FlagRecord, FlagRecords, OverrideRecord, ScheduleRecord, ScheduleStatus,
-    SettingsRecord,
+    Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, NewState, OverrideRecord,
+    ScheduleRecord, ScheduleStatus, SettingsRecord,
 };
 
 /// The file keeps this many lines of audit per environment; it is read and written whole.
@@ -119,6 +120,21 @@ impl Transaction {
         self.must_find(key)
     }
 
+    pub(in crate::store) fn put_flags(&mut self, flags: &[NewState<'_>]) -> Result<(), Error> {
+        for state in flags {
+            let NewState {
+                key,
+                flag,
+                archived,
+            } = *state;
+            if self.contents.flag(self.environment.as_str(), key).is_none() {
+                self.insert_flag(key, flag)?;
+            }
+            self.write_flag(key, flag, archived)?;
+        }
+        Ok(())
+    }
+
     pub(in crate::store) fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
         let name = self.environment.as_str();
         if let Some(flags) = self.contents.environments.get_mut(name) {
@@ -141,6 +157,25 @@ impl Transaction {
         Ok(self.contents.overrides(self.environment.as_str(), key))
     }
 
+    pub(in crate::store) fn named_variants(
+        &mut self,
+        keys: &[&FlagKey],
+    ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
+        let mut named = Vec::new();
+        for key in keys {
+            let mut users: BTreeMap<String, u64> = BTreeMap::new();
+            for record in self.contents.overrides(self.environment.as_str(), key) {
+                match record.kind {
+                    Override::Variant(variant) => *users.entry(variant).or_default() += 1,
+                    Override::Include | Override::Exclude => {}
+                }
+            }
+            let of_flag = users.into_iter();
+            named.extend(of_flag.map(|(variant, users)| ((*key).clone(), variant, users)));
+        }
+        Ok(named)
+    }
+
     pub(in crate::store) fn find_override(
         &mut self,
         key: &FlagKey,
@@ -161,7 +196,7 @@ impl Transaction {
         flag.overrides.insert(user.clone(), wanted.kind.clone());
         let created_at = match before {
             Some(before) => before.created_at,
-            None => Some(SystemTime::now()),
+            None => wanted.created_at.or(Some(SystemTime::now())),
         };
         let note = OverrideNote {
             reason: wanted.reason.clone(),
@@ -285,6 +320,17 @@ impl Transaction {
         Ok(found.cloned())
     }
 
+    pub(in crate::store) fn schedules(
+        &mut self,
+        keys: &[&FlagKey],
+    ) -> Result<Vec<ScheduleRecord>, Error> {
+        let schedules = &self.contents.beside(self.environment.as_str()).schedules;
+        let of_these = schedules
+            .iter()
+            .filter(|schedule| keys.contains(&&schedule.flag_key));
+        Ok(of_these.cloned().collect())
+    }
+
     pub(in crate::store) fn claim_schedule(
         &mut self,
         key: &FlagKey,
@@ -336,6 +382,17 @@ impl Transaction {
         Ok(())
     }
 
+    pub(in crate::store) fn note_all(
+        &mut self,
+        action: Action,
+        steps: Vec<AuditStep>,
+    ) -> Result<(), Error> {
+        for AuditStep { key, before, after } in steps {
+            self.note(Some(&key), action, before, after)?;
+        }
+        Ok(())
+    }
+
     pub(in crate::store) fn commit(self) -> Result<(), Error> {
         let mut inner = self.store.current()?;
         if inner.revision != self.based_on {
@@ -347,7 +404,7 @@ impl Transaction {
         if let Err(error) = inner.write() {
             // What is not in the file has not happened.
             inner.contents = before;
-            return Err(Error::Unavailable(error));
+            return Err(Error::FileOfNoUse(error));
         }
         Ok(())
     }

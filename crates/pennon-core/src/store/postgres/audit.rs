@@ -8,7 +8,10 @@ use tokio_postgres::types::Type;
 use super::{PostgresStore, Transaction, count, damaged};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{Action, AuditEntry, Page, Paged};
+use crate::store::{Action, AuditEntry, AuditStep, Page, Paged};
+
+/// As many entries are written by one statement. Each has the time of one statement.
+const AT_ONCE: usize = 500;
 
 const COLUMNS: &str =
     "id, environment, flag_key, action, actor, at, before::text as before, after::text as after";
@@ -90,6 +93,40 @@ impl Transaction {
             &parameters,
         )
         .await?;
+        Ok(())
+    }
+
+    pub(in crate::store) async fn note_all(
+        &mut self,
+        action: Action,
+        steps: Vec<AuditStep>,
+    ) -> Result<(), Error> {
+        let texts = |part: &[AuditStep], side: fn(&AuditStep) -> &Option<Value>| {
+            let text = |step| side(step).as_ref().map(ToString::to_string);
+            part.iter().map(text).collect::<Vec<Option<String>>>()
+        };
+        for part in steps.chunks(AT_ONCE) {
+            let keys: Vec<&str> = part.iter().map(|step| step.key.as_str()).collect();
+            let before = texts(part, |step| &step.before);
+            let after = texts(part, |step| &step.after);
+            let parameters: [super::Parameter<'_>; 6] = [
+                (&self.environment(), Type::TEXT),
+                (&action.name(), Type::TEXT),
+                (&self.actor(), Type::TEXT),
+                (&keys, Type::TEXT_ARRAY),
+                (&before, Type::TEXT_ARRAY),
+                (&after, Type::TEXT_ARRAY),
+            ];
+            self.rows(
+                "insert into pennon_audit (environment, flag_key, action, actor, before, after)
+                 select $1, given.flag_key, $2, $3, given.before::json, given.after::json
+                 from unnest($4::text[], $5::text[], $6::text[])
+                   with ordinality as given (flag_key, before, after, place)
+                 order by given.place",
+                &parameters,
+            )
+            .await?;
+        }
         Ok(())
     }
 }

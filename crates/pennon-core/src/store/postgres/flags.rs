@@ -10,7 +10,29 @@ use tokio_postgres::types::Type;
 use super::{PostgresStore, Transaction, count, damaged};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{FlagQuery, FlagRecord, FlagRecords, Paged};
+use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
+
+/// As many flags are written by one statement. Each has the time of one statement.
+const AT_ONCE: usize = 500;
+
+/// Revisions are raised by triggers, for each of the two kinds of rows once.
+const PUT: &str = "
+    insert into feature_flags as known
+      (flag_key, environment, enabled, rollout_percentage, description, salt, definition,
+       archived_at, created_at, updated_at)
+    select given.flag_key, $1, given.enabled, given.percentage, given.description, given.salt,
+           given.definition::json, case when given.archived then now() end,
+           now() at time zone 'utc', now() at time zone 'utc'
+    from unnest($2::text[], $3::boolean[], $4::integer[], $5::text[], $6::text[], $7::text[],
+                $8::boolean[])
+      as given (flag_key, enabled, percentage, description, salt, definition, archived)
+    on conflict (flag_key, environment) do update
+      set enabled = excluded.enabled, rollout_percentage = excluded.rollout_percentage,
+          description = excluded.description, salt = excluded.salt,
+          definition = excluded.definition,
+          archived_at = case when excluded.archived_at is not null
+                             then coalesce(known.archived_at, excluded.archived_at) end,
+          updated_at = excluded.updated_at";
 
 const COLUMNS: &str = "flag_key, enabled, rollout_percentage, description, salt,
     definition::text as definition, archived_at, revision, created_at, updated_at";
@@ -154,6 +176,43 @@ impl Transaction {
             })
     }
 
+    pub(in crate::store) async fn put_flags(
+        &mut self,
+        flags: &[NewState<'_>],
+    ) -> Result<(), Error> {
+        for part in flags.chunks(AT_ONCE) {
+            let mut definitions = Vec::with_capacity(part.len());
+            for state in part {
+                definitions.push(definition_text(state.flag)?);
+            }
+            let flags: Vec<&Flag> = part.iter().map(|state| state.flag).collect();
+            let keys: Vec<&str> = part.iter().map(|state| state.key.as_str()).collect();
+            let enabled: Vec<bool> = flags.iter().map(|flag| flag.enabled).collect();
+            let percentages: Vec<i32> = flags
+                .iter()
+                .map(|flag| i32::from(flag.rollout_percentage.percent()))
+                .collect();
+            let descriptions: Vec<Option<&str>> = flags
+                .iter()
+                .map(|flag| flag.description.as_deref())
+                .collect();
+            let salts: Vec<Option<&str>> = flags.iter().map(|flag| flag.salt.as_deref()).collect();
+            let archived: Vec<bool> = part.iter().map(|state| state.archived).collect();
+            let parameters: [super::Parameter<'_>; 8] = [
+                (&self.environment(), Type::TEXT),
+                (&keys, Type::TEXT_ARRAY),
+                (&enabled, Type::BOOL_ARRAY),
+                (&percentages, Type::INT4_ARRAY),
+                (&descriptions, Type::TEXT_ARRAY),
+                (&salts, Type::TEXT_ARRAY),
+                (&definitions, Type::TEXT_ARRAY),
+                (&archived, Type::BOOL_ARRAY),
+            ];
+            self.rows(PUT, &parameters).await?;
+        }
+        Ok(())
+    }
+
     pub(in crate::store) async fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
         self.rows(
             "delete from feature_flags where flag_key = $1 and environment = $2",
@@ -174,12 +233,7 @@ impl Transaction {
         archived: Option<bool>,
     ) -> Result<FlagRecord, Refused> {
         let percentage = i32::from(flag.rollout_percentage.percent());
-        let definition = flag
-            .definition
-            .as_ref()
-            .map(serde_json::to_string)
-            .transpose()
-            .map_err(|error| Refused::Otherwise(damaged(&error)))?;
+        let definition = definition_text(flag).map_err(Refused::Otherwise)?;
         let environment = self.environment();
         let key = key.as_str();
         let mut parameters: Vec<super::Parameter<'_>> = vec![
@@ -200,6 +254,11 @@ impl Transaction {
         })?;
         record_of(row).map_err(Refused::Otherwise)
     }
+}
+
+fn definition_text(flag: &Flag) -> Result<Option<String>, Error> {
+    let text = flag.definition.as_ref().map(serde_json::to_string);
+    text.transpose().map_err(|error| damaged(&error))
 }
 
 /// Why a statement did nothing.

@@ -77,6 +77,31 @@ impl Transaction {
         rows.iter().map(record_of).collect()
     }
 
+    pub(in crate::store) async fn named_variants(
+        &mut self,
+        keys: &[&FlagKey],
+    ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
+        let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        let parameters: [super::Parameter<'_>; 2] =
+            [(&self.environment(), Type::TEXT), (&keys, Type::TEXT_ARRAY)];
+        let rows = self
+            .rows(
+                "select flag.flag_key, exception.variant, count(*) as users
+                 from feature_flag_user_overrides as exception
+                 join feature_flags as flag on flag.id = exception.flag_id
+                 where flag.environment = $1 and flag.flag_key = any($2)
+                   and exception.override_type = 'include' and exception.variant is not null
+                 group by 1, 2 order by flag.flag_key collate \"C\", exception.variant",
+                &parameters,
+            )
+            .await?;
+        let named = rows.iter().filter_map(|row| {
+            let key = FlagKey::parse(row.get::<_, &str>("flag_key")).ok()?;
+            Some((key, row.get("variant"), count(row, "users")))
+        });
+        Ok(named.collect())
+    }
+
     pub(in crate::store) async fn find_override(
         &mut self,
         key: &FlagKey,
@@ -103,7 +128,7 @@ impl Transaction {
         let statement = format!(
             "insert into feature_flag_user_overrides as known
                (flag_id, user_id, override_type, variant, reason, created_by, created_at)
-             values ({FLAG}, $3, $4, $5, $6, $7, now() at time zone 'utc')
+             values ({FLAG}, $3, $4, $5, $6, $7, coalesce($8, now() at time zone 'utc'))
              on conflict (flag_id, user_id) do update
                set override_type = excluded.override_type, variant = excluded.variant,
                    reason = excluded.reason, created_by = excluded.created_by
@@ -114,7 +139,7 @@ impl Transaction {
             Override::Exclude => ("exclude", None),
             Override::Variant(variant) => ("include", Some(variant)),
         };
-        let parameters: [super::Parameter<'_>; 7] = [
+        let parameters: [super::Parameter<'_>; 8] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&wanted.user_id, Type::TEXT),
@@ -122,6 +147,7 @@ impl Transaction {
             (&variant, Type::TEXT),
             (&wanted.reason, Type::TEXT),
             (&wanted.created_by, Type::TEXT),
+            (&wanted.created_at, Type::TIMESTAMP),
         ];
         let rows = self.rows(&statement, &parameters).await?;
         match rows.first() {

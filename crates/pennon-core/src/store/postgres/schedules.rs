@@ -126,6 +126,24 @@ impl Transaction {
             .await
     }
 
+    pub(in crate::store) async fn schedules(
+        &mut self,
+        keys: &[&FlagKey],
+    ) -> Result<Vec<ScheduleRecord>, Error> {
+        let statement = format!(
+            "select {COLUMNS} from feature_flag_schedules as schedule
+             join feature_flags as flag on flag.id = schedule.flag_id
+             where flag.environment = $1 and flag.flag_key = any($2)
+             order by schedule.scheduled_at, schedule.id
+             for update of schedule"
+        );
+        let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        let parameters: [super::Parameter<'_>; 2] =
+            [(&self.environment(), Type::TEXT), (&keys, Type::TEXT_ARRAY)];
+        let rows = self.rows(&statement, &parameters).await?;
+        rows.iter().map(record_of).collect()
+    }
+
     async fn locked_schedule(
         &mut self,
         key: &FlagKey,

@@ -1,0 +1,204 @@
+//! What a file must be to become an environment: no less than what is asked of each flag by itself.
+
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use serde_json::{Value, json};
+
+const FLAGS: &str = "/api/admin/flags";
+const IMPORT: &str = "/api/admin/environments/production/import";
+const EXPORT: &str = "/api/admin/environments/production/export";
+
+/// A flagd file of one flag, with this metadata.
+fn file(key: &str, metadata: &Value) -> Value {
+    json!({"flags": {key: {
+        "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",
+        "metadata": metadata,
+    }}})
+}
+
+/// What an import says, and the same as a dry run.
+async fn both_ways(api: &Api, file: &Value) -> [Answer; 2] {
+    let dry = format!("{IMPORT}?dryRun=true");
+    [
+        api.admin_if("*", "POST", &dry, file).await,
+        api.admin_if("*", "POST", IMPORT, file).await,
+    ]
+}
+
+#[tokio::test]
+async fn an_import_asks_of_texts_and_keys_what_creating_a_flag_asks() {
+    let long = "k".repeat(4_000);
+    for api in Api::of_both_kinds().await {
+        for (name, text) in [
+            ("salt", "a\0b".to_owned()),
+            ("salt", String::new()),
+            ("salt", "s".repeat(101)),
+            ("description", "a\0b".to_owned()),
+            ("description", "d".repeat(501)),
+        ] {
+            let field = format!("pennon.{name}");
+            let place = format!("/flags/a~1b/metadata/{field}");
+            for answer in both_ways(&api, &file("a/b", &json!({(field.as_str()): text}))).await {
+                assert_eq!(answer.status, 400, "{field} {answer:?} on {}", api.on);
+                let fields = answer.json()["details"]["fieldErrors"].clone();
+                assert!(fields[&place].is_array(), "{fields} on {}", api.on);
+            }
+            let alone = json!({"key": "a/b", name: text});
+            let answer = api.admin("POST", FLAGS, &alone).await;
+            assert_eq!(answer.status, 400, "{alone}");
+        }
+        for key in [&long, &long[..256], "a\nb", "stale", ".", ".."] {
+            for answer in both_ways(&api, &file(key, &json!({}))).await {
+                assert_eq!(answer.status, 400, "{key:?} {answer:?} on {}", api.on);
+                let fields = answer.json()["details"]["fieldErrors"].clone();
+                assert!(fields[format!("/flags/{key}")].is_array(), "{fields}");
+            }
+            let answer = api.admin("POST", FLAGS, &json!({"key": key})).await;
+            assert_eq!(answer.status, 400, "{key:?} on {}", api.on);
+            let fields = answer.json()["details"]["fieldErrors"].clone();
+            assert!(fields["key"].is_array(), "{fields}");
+        }
+        let most = json!({"pennon.description": "ä".repeat(500), "pennon.salt": "ä".repeat(100)});
+        let [dry, done] = both_ways(&api, &file(&long[..255], &most)).await;
+        assert_eq!((dry.status, done.status), (200, 200), "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn flags_from_before_a_rule_keep_their_names_and_texts() {
+    let api = Api::on_postgres().await;
+    let database = &api.stack().database;
+    let long = "k".repeat(300);
+    for key in ["stale", ".", &long] {
+        database.add_flag(key, true, 10).await;
+    }
+    let statement = "update feature_flags set description = repeat('d', 600)";
+    database
+        .sql()
+        .batch_execute(statement)
+        .await
+        .expect("texts");
+    let mut file = api.read(EXPORT).await.json();
+    file["flags"]["stale"]["state"] = json!("DISABLED");
+    let [dry, done] = both_ways(&api, &file).await;
+    assert_eq!((dry.status, done.status), (200, 200), "{done:?}");
+    assert_eq!(done.json()["changed"][0]["key"], "stale");
+    file["flags"]["stale"]["metadata"]["pennon.description"] = json!("e".repeat(600));
+    for answer in both_ways(&api, &file).await {
+        assert_eq!(answer.status, 400, "another text must keep the rule");
+    }
+}
+
+#[tokio::test]
+async fn a_variant_that_users_have_by_name_cannot_go() {
+    let definition = |variants: Value| json!({"variants": variants, "defaultVariant": "red"});
+    let theme = format!("{FLAGS}/theme");
+    for api in Api::of_both_kinds().await {
+        let one = definition(json!({"red": "#c00"}));
+        let two = definition(json!({"red": "#c00", "blue": "#00c"}));
+        let new = json!({"key": "theme", "enabled": true, "definition": one});
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201);
+        let patch = async |definition: &Value| {
+            let body = json!({"definition": definition});
+            api.admin_if("*", "PATCH", &theme, &body).await
+        };
+        assert_eq!(patch(&two).await.status, 200);
+        for user in ["alice", "bob"] {
+            let body = json!({"userId": user, "overrideType": "include", "variant": "blue"});
+            let answer = api.admin("POST", &format!("{theme}/users"), &body).await;
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+        let refused = |answer: &Answer| {
+            assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+            let message = answer.json()["message"].to_string();
+            for word in ["theme", "'blue'", "2 users"] {
+                assert!(message.contains(word), "{message} on {}", api.on);
+            }
+        };
+        refused(&patch(&one).await);
+        refused(&patch(&Value::Null).await);
+        let mut file = api.read(EXPORT).await.json();
+        file["flags"]["theme"]["variants"] = json!({"red": "#c00"});
+        for answer in both_ways(&api, &file).await {
+            refused(&answer);
+        }
+        let told = api.read(&format!("{theme}/audit")).await.json();
+        let first = told["entries"]
+            .as_array()
+            .and_then(|all| all.last())
+            .cloned();
+        let back = json!({"auditId": first.expect("an entry")["id"]});
+        let revert = format!("{theme}/revert");
+        refused(&api.admin_if("*", "POST", &revert, &back).await);
+
+        let three = definition(json!({"blue": "#00c", "red": "#c01", "green": "#0c0"}));
+        assert_eq!(patch(&three).await.status, 200, "what they have is there");
+        for user in ["alice", "bob"] {
+            let path = format!("{theme}/users/{user}");
+            api.admin("DELETE", &path, &Value::Null).await;
+        }
+        assert_eq!(patch(&one).await.status, 200, "nobody has it any more");
+    }
+}
+
+#[tokio::test]
+async fn thousands_of_flags_are_imported_at_once_and_too_many_are_refused() {
+    let many = |count: usize| -> Value {
+        let flags: serde_json::Map<String, Value> = (0..count)
+            .map(|number| {
+                let flag = json!({"state": "ENABLED", "variants": {"v": number}});
+                (format!("flag-{number}"), flag)
+            })
+            .collect();
+        json!({ "flags": flags })
+    };
+    for api in Api::of_both_kinds().await {
+        for answer in both_ways(&api, &many(5_001)).await {
+            assert_eq!(answer.status, 400, "on {}", api.on);
+            assert!(answer.body.contains("5000"), "{}", answer.body);
+        }
+        let [_, done] = both_ways(&api, &many(5_000)).await;
+        assert_eq!(done.status, 200, "on {}", api.on);
+        let said = done.json();
+        let length = |list: &str| said[list].as_array().map(Vec::len);
+        assert_eq!(
+            (length("created"), length("archived")),
+            (Some(5_000), Some(3))
+        );
+        let mut file = many(5_000);
+        file["flags"]["flag-7"]["variants"]["v"] = json!(-7);
+        let [_, done] = both_ways(&api, &file).await;
+        assert_eq!(done.json()["unchanged"], 4_999, "on {}", api.on);
+        let told = api.read(&format!("{FLAGS}/flag-7/audit")).await.json();
+        let values: Vec<&Value> = told["entries"]
+            .as_array()
+            .expect("entries")
+            .iter()
+            .map(|entry| &entry["after"]["definition"]["variants"]["v"])
+            .collect();
+        assert_eq!(values, [&json!(-7), &json!(7)], "each by itself");
+        let archived = api.read(&format!("{FLAGS}/search")).await.json();
+        assert!(archived["archivedAt"].is_string() && archived["enabled"] == false);
+        let back = api.admin_if("*", "POST", IMPORT, &file).await;
+        assert_eq!(back.json()["unchanged"], 5_000);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_lambda_could_not_give_is_not_tried() {
+    let api = Api::on_file().await;
+    let large = |letter: &str| json!({"v": letter.repeat(1_600_000)});
+    for number in 0..4 {
+        let new = json!({"key": format!("large-{number}"), "definition": {"variants": large("x")}});
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201);
+    }
+    let export = api.read(EXPORT).await;
+    assert_eq!(export.status, 409);
+    assert!(export.body.contains("5900000"), "{}", export.body);
+    let flag = json!({"state": "ENABLED", "variants": large("y")});
+    let [dry, done] = both_ways(&api, &json!({"flags": {"large-0": flag}})).await;
+    assert_eq!((dry.status, done.status), (200, 200));
+    let said = done.json();
+    assert_eq!(said["changed"], json!([{"key": "large-0"}]));
+    assert_eq!(said["archived"].as_array().map(Vec::len), Some(6));
+}

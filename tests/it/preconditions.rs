@@ -1,0 +1,53 @@
+//! `If-Match`: what names a state, and what an admin hears who sends something else.
+
+use pennon_tests::api::Api;
+use serde_json::{Value, json};
+
+const CHECKOUT: &str = "/api/admin/flags/checkout";
+
+#[tokio::test]
+async fn what_is_no_tag_is_refused_with_its_form_and_changes_nothing() {
+    for api in Api::of_both_kinds().await {
+        let read = api.read(CHECKOUT).await;
+        let tag = read.header("etag").expect("an ETag").to_owned();
+        let number = tag.trim_matches('"').to_owned();
+        let body = json!({"rolloutPercentage": 51});
+        for bad in [
+            number.clone(),
+            String::new(),
+            format!("W/{tag}"),
+            format!("\"{number}"),
+            "\"\"".to_owned(),
+            "\"x\"".to_owned(),
+            "\"1-123\"".to_owned(),
+            format!("{tag}, {number}"),
+            "*, *".to_owned(),
+        ] {
+            let answer = api.admin_if(&bad, "PATCH", CHECKOUT, &body).await;
+            assert_eq!(answer.status, 400, "{bad} {answer:?} on {}", api.on);
+            let said = answer.json()["details"]["fieldErrors"]["If-Match"].to_string();
+            assert!(said.contains("ETag"), "{bad}: {said}");
+        }
+        let state = api.get("/api/config/flags/checkout").await.json();
+        assert_eq!(state["rolloutPercentage"], 50, "on {}", api.on);
+        let public = api.get("/api/config/flags/checkout").await;
+        let public = public.header("etag").expect("an ETag");
+        let answer = api.admin_if(public, "PATCH", CHECKOUT, &body).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.body.contains("/api/admin/flags/"), "{}", answer.body);
+
+        let export = "/api/admin/environments/production/export";
+        let export = api.read(export).await;
+        let of_all = export.header("etag").expect("an ETag");
+        let answer = api.admin_if(of_all, "PATCH", CHECKOUT, &body).await;
+        assert_eq!(answer.status, 412);
+        let message = answer.json()["message"].to_string();
+        assert!(message.contains("of something else"), "{message}");
+
+        let list = format!("\"1\", {tag}");
+        let answer = api.admin_if(&list, "PATCH", CHECKOUT, &body).await;
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        let gone = api.admin_if("", "DELETE", CHECKOUT, &Value::Null).await;
+        assert_eq!(gone.status, 400, "{gone:?}");
+    }
+}

@@ -1,0 +1,132 @@
+//! Flags that go and come back: what belongs to them goes and comes with them.
+
+use pennon_tests::api::Api;
+use serde_json::{Value, json};
+
+const CHECKOUT: &str = "/api/admin/flags/checkout";
+const AUDIT: &str = "/api/admin/flags/checkout/audit";
+const USERS: &str = "/api/admin/flags/checkout/users";
+const REVERT: &str = "/api/admin/flags/checkout/revert";
+const SCHEDULE: &str = "/api/admin/flags/checkout/schedule";
+
+async fn newest(api: &Api) -> Value {
+    api.read(AUDIT).await.json()["entries"][0].clone()
+}
+
+async fn archive(api: &Api) {
+    let answer = api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+}
+
+async fn restore(api: &Api) {
+    let url = format!("{CHECKOUT}/restore");
+    let answer = api.admin_if("*", "POST", &url, &Value::Null).await;
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+}
+
+#[tokio::test]
+async fn a_flag_comes_back_from_the_entry_of_its_deletion_with_its_overrides() {
+    for api in Api::of_both_kinds().await {
+        let alice = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});
+        api.admin("POST", USERS, &alice).await;
+        let bob = json!({"userId": "bob", "overrideType": "include"});
+        api.admin("POST", USERS, &bob).await;
+        let before = api.read(USERS).await.json();
+        archive(&api).await;
+        let url = format!("{CHECKOUT}?permanently=true");
+        let gone = api.admin_if("*", "DELETE", &url, &Value::Null).await;
+        assert_eq!(gone.status, 204);
+        let deleted = newest(&api).await;
+        assert_eq!(deleted["action"], "flag.delete");
+
+        let body = json!({"auditId": deleted["id"], "state": "before"});
+        let back = api.admin_if("*", "POST", REVERT, &body).await;
+        assert_eq!(back.status, 200, "{back:?} on {}", api.on);
+        assert!(
+            back.json()["archivedAt"].is_string(),
+            "it was archived when it was deleted"
+        );
+        let told = newest(&api).await;
+        assert_eq!(told["action"], "flag.revert");
+        assert_eq!(told["after"]["overrides"], deleted["before"]["overrides"]);
+        restore(&api).await;
+        assert_eq!(api.read(USERS).await.json(), before, "on {}", api.on);
+        let state = api.get("/api/config/flags/checkout").await.json();
+        assert_eq!(state["rolloutPercentage"], 50);
+    }
+}
+
+#[tokio::test]
+async fn putting_an_override_back_counts_as_changing_it() {
+    for api in Api::of_both_kinds().await {
+        let alice = json!({"userId": "alice", "overrideType": "exclude"});
+        api.admin("POST", USERS, &alice).await;
+        let id = newest(&api).await["id"].clone();
+        for round in 1..100 {
+            let side = if round % 2 == 0 { "after" } else { "before" };
+            let body = json!({"auditId": id, "state": side});
+            let answer = api.admin_if("*", "POST", REVERT, &body).await;
+            assert_eq!(answer.status, 200, "{round} {answer:?} on {}", api.on);
+        }
+        let body = json!({"auditId": id, "state": "after"});
+        let answer = api.admin_if("*", "POST", REVERT, &body).await;
+        assert_eq!(answer.status, 429, "{answer:?} on {}", api.on);
+        assert_eq!(answer.json()["error"], "RATE_LIMITED");
+        assert!(answer.header("retry-after").is_some());
+        let nothing = json!({"auditId": id, "state": "before"});
+        let answer = api.admin_if("*", "POST", REVERT, &nothing).await;
+        assert_eq!(answer.status, 200, "it is as it was then: no change");
+    }
+}
+
+#[tokio::test]
+async fn archiving_a_flag_calls_off_what_is_planned_for_it() {
+    for api in Api::of_both_kinds().await {
+        let plan = json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"enabled": true}});
+        let planned = api.admin("POST", SCHEDULE, &plan).await.json();
+        let id = planned["id"].as_str().expect("an id");
+        archive(&api).await;
+        let told = newest(&api).await;
+        assert_eq!(told["action"], "schedule.cancel", "on {}", api.on);
+        assert_eq!(told["actor"], "local-admin");
+        assert_eq!(told["after"]["status"], "cancelled");
+        let one = format!("{SCHEDULE}/{id}");
+        let answer = api.admin("DELETE", &one, &Value::Null).await;
+        assert_eq!(answer.status, 404, "out of use, as for every other route");
+        assert_eq!(api.read(SCHEDULE).await.status, 404);
+        restore(&api).await;
+        let list = api.read(SCHEDULE).await.json();
+        assert_eq!(list[0]["status"], "cancelled", "on {}", api.on);
+        assert_eq!(list[0]["cancelledBy"], "local-admin");
+        assert!(list[0]["cancelledAt"].is_string());
+
+        // The same when an import, or a step back, takes it out of use.
+        let archived = newest_archiving(&api).await;
+        for round in ["import", "revert"] {
+            api.admin("POST", SCHEDULE, &plan).await;
+            let answer = if round == "import" {
+                let url = "/api/admin/environments/production/import";
+                api.admin_if("*", "POST", url, &json!({"flags": {}})).await
+            } else {
+                let body = json!({"auditId": archived});
+                api.admin_if("*", "POST", REVERT, &body).await
+            };
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            restore(&api).await;
+            let list = api.read(SCHEDULE).await.json();
+            let pending = list.as_array().expect("a list").iter();
+            let pending = pending.filter(|entry| entry["status"] == "pending");
+            assert_eq!(pending.count(), 0, "{round} on {}", api.on);
+        }
+    }
+}
+
+/// The id of the entry that tells of the archiving.
+async fn newest_archiving(api: &Api) -> Value {
+    let told = api.read(AUDIT).await.json();
+    let entries = told["entries"].as_array().expect("entries");
+    let found = entries
+        .iter()
+        .find(|entry| entry["action"] == "flag.archive");
+    found.expect("an entry")["id"].clone()
+}
