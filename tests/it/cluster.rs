@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pennon_tests::cluster::{Cluster, Deployment, Shape};
 use pennon_tests::event::Event;
+use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::{KEY, Redis, Resp};
@@ -341,4 +342,33 @@ async fn a_replica_that_comes_later_is_used() {
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
         assert!(Instant::now() < deadline, "never used");
     }
+}
+
+#[tokio::test]
+async fn a_replica_that_nobody_had_heard_of_confirms_the_next_change() {
+    let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
+    let primary = deployment.cluster.primary();
+    let replica = deployment.cluster.replicas_of(primary)[0];
+    deployment.cluster.nodes[replica].kill();
+    let address = deployment.cluster.address(replica);
+    let (_, port) = address.split_once(':').expect("a port");
+    eventually("nobody tells of the replica", async || {
+        let nodes = &deployment.cluster.nodes;
+        let mut running = nodes.iter().filter(|node| node.runs());
+        running.all(|node| {
+            let slots = node.command(&["CLUSTER", "SLOTS"]);
+            !format!("{slots:?}").contains(&format!("Number({port})"))
+        })
+    })
+    .await;
+    let update = deployment.function("update-flag", &[]).await;
+    let confirmations = |cluster: &Cluster| cluster.nodes[primary].calls("wait");
+    let answer = set_percentage(&update, "checkout", 1).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    assert_eq!(confirmations(&deployment.cluster), 0, "by nobody");
+    deployment.cluster.nodes[replica].restart();
+    deployment.cluster.wait().await;
+    let answer = set_percentage(&update, "checkout", 2).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    assert_eq!(confirmations(&deployment.cluster), 1);
 }

@@ -146,7 +146,8 @@ impl Guard {
             Permit::Normal => {
                 if let Some(shards) = &self.shards {
                     let known = self.home(slot);
-                    shards.look_in_time(known.as_ref(), probe).await;
+                    let is_last = is_last_word(command);
+                    shards.look_in_time(known.as_ref(), is_last, probe).await;
                 }
                 let deadline = started + remaining;
                 self.insist(command, slot, deadline, PAUSES.len(), trace)
@@ -444,14 +445,7 @@ impl Guard {
 
     /// An invalidation waits for a replica, unless there is known to be none.
     fn must_be_replicated(&self, command: &Command<'_>, node: &Node) -> bool {
-        let is_last_word = matches!(
-            command,
-            Command::Run {
-                script: Script::Unblock,
-                ..
-            }
-        );
-        let shards = self.shards.as_ref().filter(|_| is_last_word);
+        let shards = self.shards.as_ref().filter(|_| is_last_word(command));
         shards.is_some_and(|shards| shards.replicas_of(node) != Some(0))
     }
 
@@ -553,6 +547,17 @@ fn must_be_tried(command: &Command<'_>) -> bool {
         },
         Command::Revision { .. } | Command::Read { .. } | Command::Ping | Command::Slots => false,
     }
+}
+
+/// Whether it is what readers rely on after a commit.
+fn is_last_word(command: &Command<'_>) -> bool {
+    matches!(
+        command,
+        Command::Run {
+            script: Script::Unblock,
+            ..
+        }
+    )
 }
 
 fn no_slots() -> Failure {

@@ -26,6 +26,10 @@ const ASKED_AT_ONCE: usize = 3;
 /// anyone noticing, and a primary that is cut off from all others does not know that it has been
 /// replaced. A look costs a connection to another node, a few milliseconds.
 const PICTURE_LASTS: Duration = Duration::from_secs(60);
+/// The same of a picture in which the primary has no replicas. There may really be none; but they are
+/// missing as well when the primary has just taken over or has never been written to, and when it
+/// is cut off from them.
+const LONELY_PICTURE_LASTS: Duration = Duration::from_secs(5);
 
 /// The slot of a key. Our keys have no braces, which could name a part that counts alone: the names
 /// of environments cannot hold any.
@@ -150,13 +154,19 @@ impl Shards {
 
     /// Looks when it is time to, on behalf of a request that is about to ask `home`. Others are asked
     /// first: a primary that was cut off and replaced still takes itself for one. Only where a
-    /// redirection has just led to it, it is the one who knows best.
-    pub(super) async fn look_in_time(&self, home: Option<&Arc<Node>>, deadline: Instant) {
-        let is_hearsay = home.is_some_and(|home| self.replicas_of(home).is_none());
-        let lasts = if is_hearsay {
-            BETWEEN_LOOKS
-        } else {
-            PICTURE_LASTS
+    /// redirection has just led to it, it is the one who knows best. Who is about to rely on what the
+    /// replicas say does not take an old word for it that there are none.
+    pub(super) async fn look_in_time(
+        &self,
+        home: Option<&Arc<Node>>,
+        relies_on_replicas: bool,
+        deadline: Instant,
+    ) {
+        let (lasts, suspect) = match home.map(|home| self.replicas_of(home)) {
+            Some(None) => (BETWEEN_LOOKS, None),
+            Some(Some(0)) if relies_on_replicas => (BETWEEN_LOOKS, home),
+            Some(Some(0)) => (LONELY_PICTURE_LASTS, home),
+            Some(Some(_)) | None => (PICTURE_LASTS, home),
         };
         // Somebody is looking right now when it is held.
         let is_due = self
@@ -164,7 +174,6 @@ impl Shards {
             .try_lock()
             .is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= lasts));
         if is_due {
-            let suspect = home.filter(|_| !is_hearsay);
             self.look(suspect, deadline).await;
         }
     }
