@@ -240,10 +240,8 @@ impl Cluster {
         self.nodes[0].commands(&[&login, &["CLIENT", "KILL", "TYPE", "REPLICA"]]);
         crate::eventually("all replicas but one are back", async || {
             let follows = |node: &Redis| says(node, &["INFO", "replication"], "link_status:up");
-            let nodes = self.nodes.iter().enumerate().skip(1);
-            nodes
-                .into_iter()
-                .all(|(number, node)| follows(node) == (number != replica))
+            let mut nodes = self.nodes.iter().enumerate().skip(1);
+            nodes.all(|(number, node)| follows(node) == (number != replica))
         })
         .await;
     }

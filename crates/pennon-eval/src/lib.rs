@@ -24,5 +24,5 @@ pub use definition::{Definition, FractionalVersion, Settings};
 pub use evaluate::evaluate;
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
-pub use problem::Problem;
+pub use problem::{Problem, pointer_step};
 pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset};

@@ -40,8 +40,7 @@ impl Problems {
     pub(crate) fn inside<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.at.len();
         self.at.push('/');
-        self.at
-            .push_str(&step.replace('~', "~0").replace('/', "~1"));
+        self.at.push_str(&pointer_step(step));
         let result = work(self);
         self.at.truncate(length);
         result
@@ -86,4 +85,10 @@ impl Problems {
         }
         fields.clone()
     }
+}
+
+/// A field's name or an item's number as one step of a JSON pointer (RFC 6901, section 3).
+#[must_use]
+pub fn pointer_step(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }

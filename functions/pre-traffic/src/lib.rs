@@ -61,23 +61,14 @@ async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
     };
     let version = FunctionVersion::parse(arn)
         .ok_or("MIGRATE_FUNCTION_ARN is not the ARN of a function's version")?;
-    let deadline = Instant::now() + app.config.rollout.patience;
-    loop {
-        let why = match aws.invoke(&version, &json!({}), MIGRATION).await {
-            Ok(done) => {
-                let applied = &done["applied"];
-                tracing::info!(domain = "config", %applied, "the database is up to date");
-                return Ok(());
-            }
-            Err(Refusal::ForGood(why)) => return Err(format!("migrate: {why}")),
-            Err(Refusal::ForNow(why)) => format!("migrate: {why}"),
-        };
-        if Instant::now() + PAUSE > deadline {
-            return Err(why);
-        }
-        tracing::warn!(domain = "config", error = %why, "not migrated yet");
-        tokio::time::sleep(PAUSE).await;
-    }
+    let attempt = || async {
+        let done = aws.invoke(&version, &json!({}), MIGRATION).await?;
+        let applied = &done["applied"];
+        tracing::info!(domain = "config", %applied, "the database is up to date");
+        Ok(())
+    };
+    let outcome = insist(app, "not migrated yet", attempt).await;
+    outcome.map_err(|why| format!("migrate: {why}"))
 }
 
 async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
@@ -85,19 +76,34 @@ async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
     let version = arn
         .and_then(FunctionVersion::parse)
         .ok_or("HEALTH_FUNCTION_ARN is not the ARN of a function's version")?;
+    let attempt = || async {
+        let answer = aws.invoke(&version, &question(), QUESTION).await;
+        // Whatever is wrong with it may be better in a moment.
+        let judged = answer.map_err(|refusal| refusal.to_string());
+        judged
+            .and_then(|response| judge(&response))
+            .map_err(Refusal::ForNow)
+    };
+    insist(app, "not healthy yet", attempt).await
+}
+
+/// Tries until it succeeds, is refused for good, or patience is at its end.
+async fn insist<F: Future<Output = Result<(), Refusal>>>(
+    app: &App,
+    not_yet: &str,
+    attempt: impl Fn() -> F,
+) -> Result<(), String> {
     let deadline = Instant::now() + app.config.rollout.patience;
     loop {
-        let why = match aws.invoke(&version, &question(), QUESTION).await {
-            Ok(response) => match judge(&response) {
-                Ok(()) => return Ok(()),
-                Err(why) => why,
-            },
-            Err(refusal) => refusal.to_string(),
+        let why = match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(Refusal::ForGood(why)) => return Err(why),
+            Err(Refusal::ForNow(why)) => why,
         };
         if Instant::now() + PAUSE > deadline {
             return Err(why);
         }
-        tracing::warn!(domain = "config", error = %why, "not healthy yet");
+        tracing::warn!(domain = "config", error = %why, "{not_yet}");
         tokio::time::sleep(PAUSE).await;
     }
 }

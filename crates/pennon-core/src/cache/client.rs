@@ -308,17 +308,14 @@ impl Connections {
         }
         // A pipeline is written as one, so that nothing of another request comes between.
         let pipeline = Pipeline::from(client);
-        let said_before = match escort.before {
-            Before::Nothing => 0,
-            Before::ReadOnly => {
-                queue(&pipeline, "READONLY", Vec::new()).await?;
-                1
-            }
-            Before::Asking => {
-                queue(&pipeline, "ASKING", Vec::new()).await?;
-                1
-            }
+        let before = match escort.before {
+            Before::Nothing => None,
+            Before::ReadOnly => Some("READONLY"),
+            Before::Asking => Some("ASKING"),
         };
+        if let Some(word) = before {
+            queue(&pipeline, word, Vec::new()).await?;
+        }
         queue(&pipeline, name, words).await?;
         if !escort.wait {
             return reply_of(pipeline.last().await);
@@ -329,7 +326,8 @@ impl Connections {
         ];
         queue(&pipeline, "WAIT", wait).await?;
         let replies = pipeline.try_all::<Value>().await;
-        let replies = replies.into_iter().skip(said_before).map(reply_of);
+        let replies = replies.into_iter().skip(before.iter().len());
+        let replies = replies.map(reply_of);
         Ok(Reply::List(replies.collect::<Result<Vec<Reply>, _>>()?))
     }
 

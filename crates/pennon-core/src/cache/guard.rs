@@ -139,13 +139,13 @@ impl Guard {
         }
         let started = Instant::now();
         let slot = self.slot_of(command);
-        let home = self.home(slot).unwrap_or_else(|| self.door.clone());
-        let breaker = breaker_of(&home, command);
+        let known = self.home(slot);
+        let home = known.as_ref().unwrap_or(&self.door);
+        let breaker = breaker_of(home, command);
         let probe = started + remaining.min(PROBE_BUDGET);
         let (node, outcome) = match breaker.permit(started) {
             Permit::Normal => {
                 if let Some(shards) = &self.shards {
-                    let known = self.home(slot);
                     let is_last = is_last_word(command);
                     shards.look_in_time(known.as_ref(), is_last, probe).await;
                 }
@@ -153,9 +153,9 @@ impl Guard {
                 self.insist(command, slot, deadline, PAUSES.len(), trace)
                     .await
             }
-            Permit::Probe => self.probe(command, slot, &home, probe, trace).await,
+            Permit::Probe => self.probe(command, slot, home, probe, trace).await,
             Permit::Refused if must_be_tried(command) => {
-                self.probe(command, slot, &home, probe, trace).await
+                self.probe(command, slot, home, probe, trace).await
             }
             Permit::Refused => return None,
         };
@@ -167,13 +167,7 @@ impl Guard {
                 if breaker.succeeded() || of_node {
                     info!(domain = "config", node_id = %node.address(), "Redis answers again");
                 }
-                // Not who only answers while a slot is on its way there.
-                if self
-                    .home(slot)
-                    .is_some_and(|home| home.address() == node.address())
-                {
-                    self.answered(&node, slot);
-                }
+                self.answered(&node, slot);
                 Some(reply)
             }
             Err(failure) => {
@@ -471,7 +465,9 @@ impl Guard {
 
     /// Notices and tells, once, that a slot has a new primary.
     fn answered(&self, node: &Node, slot: u16) {
-        if self.shards.is_none() {
+        // Nor is it one who only answers while the slot is on its way there.
+        let home = self.home(slot);
+        if self.shards.is_none() || home.is_none_or(|home| home.address() != node.address()) {
             return;
         }
         let mut primaries = self

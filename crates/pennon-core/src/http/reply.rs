@@ -90,6 +90,12 @@ pub fn header_list(names: &[String]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
+fn unavailable(message: &str) -> Response {
+    let body = json!({ "error": "Service unavailable", "message": message });
+    let response = json(StatusCode::SERVICE_UNAVAILABLE, &body);
+    with_header(response, "retry-after", "1")
+}
+
 /// What an error looks like from outside. Texts of internal errors stay inside.
 pub(super) fn error_reply(error: &Error) -> Response {
     match error {
@@ -146,22 +152,8 @@ pub(super) fn error_reply(error: &Error) -> Response {
             &retry_after.to_string(),
         ),
         Error::RouteNotFound => json(StatusCode::NOT_FOUND, &json!({ "error": "Not found" })),
-        Error::Unavailable(_) => with_header(
-            json(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &json!({ "error": "Service unavailable", "message": "Try again in a moment" }),
-            ),
-            "retry-after",
-            "1",
-        ),
-        Error::FileOfNoUse(why) => with_header(
-            json(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &json!({ "error": "Service unavailable", "message": why }),
-            ),
-            "retry-after",
-            "1",
-        ),
+        Error::Unavailable(_) => unavailable("Try again in a moment"),
+        Error::FileOfNoUse(why) => unavailable(why),
         Error::TooLarge { most } => json(
             StatusCode::PAYLOAD_TOO_LARGE,
             &json!({

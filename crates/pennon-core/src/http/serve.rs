@@ -94,11 +94,7 @@ fn report(error: &Error, scope: &Scope) {
         Error::StateNotNamed => "precondition_required",
         Error::TooMany { .. } => "rate_limited",
         Error::RouteNotFound => "route_not_found",
-        Error::Unavailable(why) => {
-            tracing::error!(domain = "config", error = %why, "cannot answer");
-            "unavailable"
-        }
-        Error::FileOfNoUse(why) => {
+        Error::Unavailable(why) | Error::FileOfNoUse(why) => {
             tracing::error!(domain = "config", error = %why, "cannot answer");
             "unavailable"
         }

@@ -55,8 +55,8 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
     })
 }
 
-/// What a request gives for its key: `X-API-Key` if there is anything in it, else the token of `Authorization: Bearer`, whose word
-/// is one without case (RFC 9110, section 11.1).
+/// What a request gives for its key: `X-API-Key` if there is anything in it, else the token of
+/// `Authorization: Bearer`, whose word is one without case (RFC 9110, section 11.1).
 #[must_use]
 pub fn presented<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Option<&'a str> {
     let api_key = api_key.filter(|key| !key.trim().is_empty());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Flag, FlagKey, Settings, flagd};
+use pennon_eval::{Flag, FlagKey, Settings, flagd, pointer_step};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -222,6 +222,16 @@ async fn compare(
     })
 }
 
+/// Whether a flag is already what the file says.
+fn stays(before: Option<&FlagRecord>, flag: &Flag) -> bool {
+    before.is_some_and(|record| record.archived_at.is_none() && record.flag == *flag)
+}
+
+/// Whether a flag is in use, and the file does not hold it.
+fn goes(key: &FlagKey, record: &FlagRecord, file: &File) -> bool {
+    record.archived_at.is_none() && !file.flags.contains_key(key)
+}
+
 async fn difference(
     open: &mut Transaction,
     there: &FlagRecords,
@@ -230,9 +240,7 @@ async fn difference(
     let mut difference = Difference::default();
     for (key, flag) in &file.flags {
         let before = there.get(key);
-        let stays =
-            before.is_some_and(|record| record.archived_at.is_none() && record.flag == *flag);
-        if stays {
+        if stays(before, flag) {
             difference.unchanged += 1;
             continue;
         }
@@ -248,7 +256,7 @@ async fn difference(
         });
     }
     for (key, record) in there {
-        if record.archived_at.is_none() && !file.flags.contains_key(key) {
+        if goes(key, record, file) {
             difference.archived.push(FlagDifference {
                 key: key.clone(),
                 before: Some(state_of(record)),
@@ -278,7 +286,7 @@ fn must_keep_the_rules(there: &FlagRecords, file: &File) -> Result<(), Error> {
         if before.is_none()
             && let Err(why) = new_key(key.as_str())
         {
-            complaints.add(&format!("/flags/{}", escaped(key)), why);
+            complaints.add(&format!("/flags/{}", pointer_step(key.as_str())), why);
         }
         let description = (&flag.description, before.map(|flag| &flag.description));
         let salt = (&flag.salt, before.map(|flag| &flag.salt));
@@ -310,11 +318,7 @@ type Check = fn(&str) -> Result<(), &'static str>;
 
 /// Where in the file a field of a flag's metadata stands, as a JSON pointer.
 fn place_of(key: &FlagKey, field: &str) -> String {
-    format!("/flags/{}/metadata/{field}", escaped(key))
-}
-
-fn escaped(key: &FlagKey) -> String {
-    key.as_str().replace('~', "~0").replace('/', "~1")
+    format!("/flags/{}/metadata/{field}", pointer_step(key.as_str()))
 }
 
 /// Writes what is different, and tells of it.
@@ -324,16 +328,14 @@ async fn put(
     file: &File,
     admin: &Admin,
 ) -> Result<(), Error> {
-    let stays =
-        |record: &FlagRecord, flag: &Flag| record.archived_at.is_none() && record.flag == *flag;
     let live = file
         .flags
         .iter()
-        .filter(|(key, flag)| !there.get(*key).is_some_and(|record| stays(record, flag)))
+        .filter(|(key, flag)| !stays(there.get(*key), flag))
         .map(|(key, flag)| (key, flag.clone(), false));
     let gone = there
         .iter()
-        .filter(|(key, record)| record.archived_at.is_none() && !file.flags.contains_key(*key))
+        .filter(|(key, record)| goes(key, record, file))
         .map(|(key, record)| {
             let off = Flag {
                 enabled: false,

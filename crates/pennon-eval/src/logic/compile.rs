@@ -8,7 +8,7 @@ use super::expression::{Each, Expression, Order, Texts};
 use super::fractional::Fractional;
 use super::path::{Asked, Path, Scope};
 use super::run::Run;
-use crate::{Context, Settings};
+use crate::{Context, Settings, pointer_step};
 
 /// Why a rule does not compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Compiler<'_> {
         let mut at = String::new();
         for step in &self.place {
             at.push('/');
-            at.push_str(&step.replace('~', "~0").replace('/', "~1"));
+            at.push_str(&pointer_step(step));
         }
         Fault {
             at,

@@ -10,13 +10,13 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
   if done > now then return 1 end
 end
 local own = '__b:' .. ARGV[1]
-local marks = {own, tostring(now + tonumber(ARGV[2]))}
-local last = now + tonumber(ARGV[2])
--- It lay in a Redis that hung. Its writer has given up on it, and a mark would cost hits for nothing.
+local marks = {}
+local last = now
+-- If late, it lay in a Redis that hung. Its writer has given up on it, and a mark would cost hits for nothing.
 local late = now - tonumber(ARGV[3]) > tonumber(ARGV[4])
-if late then
-  marks = {}
-  last = now
+if not late then
+  last = now + tonumber(ARGV[2])
+  marks = {own, tostring(last)}
 end
 if redis.call('TYPE', key)['ok'] == 'hash' then
   local fields = redis.call('HGETALL', key)

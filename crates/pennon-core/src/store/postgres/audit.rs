@@ -5,13 +5,10 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, Transaction, count, damaged};
+use super::{AT_ONCE, PostgresStore, Transaction, count, damaged};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{Action, AuditEntry, AuditStep, Page, Paged};
-
-/// As many entries are written by one statement. Each has the time of one statement.
-const AT_ONCE: usize = 500;
 
 const COLUMNS: &str =
     "id, environment, flag_key, action, actor, at, before::text as before, after::text as after";

@@ -7,13 +7,10 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, Transaction, count, damaged};
+use super::{AT_ONCE, PostgresStore, Transaction, count, damaged};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
-
-/// As many flags are written by one statement. Each has the time of one statement.
-const AT_ONCE: usize = 500;
 
 /// Revisions are raised by triggers, for each of the two kinds of rows once.
 const PUT: &str = "

@@ -30,6 +30,9 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::secrets::Secrets;
 
+/// As many rows are written by one statement. Each statement has its own limit of time.
+const AT_ONCE: usize = 500;
+
 /// A parameter of a statement, and its type: statements are sent in one round trip, without asking the
 /// database first what it makes of them.
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
