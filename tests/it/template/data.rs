@@ -28,6 +28,8 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     }
     check_shapes(stack, problems);
     check_url(stack, problems);
+    check_replica_reads(stack, problems);
+    check_secrets(stack, problems);
     check_database(stack, problems);
 }
 
@@ -275,12 +277,39 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
         "DatabaseSecret",
         "does not say where the database is",
     );
+}
+
+/// Secrets are per stack: their names begin with its name, and their text is not in the template.
+fn check_secrets(stack: &Stack, problems: &mut Problems) {
     for (id, secret) in stack.of_type("AWS::SecretsManager::Secret") {
         let written = secret["SecretString"].is_string();
         problems.unless(!written, id, "a secret that stands in the template");
         let lists = list(&secret["Tags"]).is_empty();
         problems.unless(!lists, id, "no tags");
+        let own = text(&secret["Name"]["Fn::Sub"]).starts_with("${AWS::StackName}/");
+        problems.unless(own, id, "a name that does not begin with the stack's");
     }
+}
+
+/// Every function that is given a Redis spreads its reads over the replicas of a cluster, unless the
+/// operator chose otherwise.
+fn check_replica_reads(stack: &Stack, problems: &mut Problems) {
+    for function in stack.functions() {
+        let variables = &function.properties["Environment"]["Variables"];
+        let has_redis = variables["REDIS_SECRET_ARN"] != "";
+        let chosen = variables["REDIS_REPLICA_READS"] == reference("CacheReplicaReads");
+        problems.unless(
+            chosen || !has_redis,
+            &function.id,
+            "ignores CacheReplicaReads",
+        );
+    }
+    let default = &stack.parameters["CacheReplicaReads"]["Default"];
+    problems.unless(
+        default == "true",
+        "CacheReplicaReads",
+        "replicas have no part in reads by default",
+    );
 }
 
 planted! {
@@ -328,6 +357,18 @@ planted! {
         => "CacheUrlSecret: both-use-cluster: not rediss://:",
            "CacheUrlSecret: both-use-single: not rediss://:",
            "CacheUrlSecret: single: not rediss://:";
+    a_function_that_reads_only_the_primary_of_a_cluster:
+        [Mistake("ListFlagsFunction", "      Policies:", "      Environment: {Variables: {REDIS_REPLICA_READS: \"false\"}}\n      Policies:")]
+        => "ListFlagsFunction: ignores CacheReplicaReads";
+    replicas_without_reads_by_default:
+        [Mistake("CacheReplicaReads", "Default: \"true\"", "Default: \"false\"")]
+        => "CacheReplicaReads: replicas have no part in reads by default";
+    a_secret_that_two_stacks_would_share:
+        [Mistake("CacheUrlSecret", "Name: !Sub ${AWS::StackName}/redis-url", "Name: pennon/redis-url")]
+        => "CacheUrlSecret: a name that does not begin with the stack's";
+    a_database_secret_that_two_stacks_would_share:
+        [Mistake("DatabaseSecret", "Name: !Sub ${AWS::StackName}/database", "Name: !Sub ${Stage}/database")]
+        => "DatabaseSecret: a name that does not begin with the stack's";
     an_unencrypted_database:
         [Mistake("Database", "StorageEncrypted: true", "StorageEncrypted: false")]
         => "Database: not encrypted at rest";
@@ -349,6 +390,25 @@ planted! {
     a_database_secret_without_a_host:
         [Mistake("DatabaseSecretAttachment", "TargetId: !Ref Database", "TargetId: !Ref DatabaseSecret")]
         => "DatabaseSecret: does not say where the database is";
+}
+
+#[test]
+fn a_template_that_never_sets_replica_reads() {
+    let mistake = Mistake(
+        "Globals",
+        "        REDIS_REPLICA_READS: !Ref CacheReplicaReads\n",
+        "",
+    );
+    let found = super::problems(&mistake.plant(&super::read("template.yaml")));
+    for function in ["GetFlagFunction", "UpdateFlagFunction", "ReconcileFunction"] {
+        let wanted = format!("{function}: ignores CacheReplicaReads");
+        assert!(found.contains(&wanted), "{found:#?}");
+    }
+    let other: Vec<&String> = found
+        .iter()
+        .filter(|it| !it.ends_with(": ignores CacheReplicaReads"))
+        .collect();
+    assert!(other.is_empty(), "{other:#?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted};
 
 /// Fields of our log lines that a query may use. The last test sees them written.
-const LOG_FIELDS: [&str; 22] = [
+const LOG_FIELDS: [&str; 23] = [
     "Function",
     "Version",
     "breaker_open",
@@ -30,6 +30,7 @@ const LOG_FIELDS: [&str; 22] = [
     "flag_key",
     "level",
     "message",
+    "node_id",
     "path",
     "redis_connection_errors",
     "redis_retries",
@@ -53,6 +54,26 @@ const OF_READS: [&str; 5] = [
     "stale_answers",
 ];
 const OF_REDIS: [&str; 2] = ["active_connections", "redis_connection_errors"];
+
+/// What the dashboard shows of every cache node: a metric and its statistic. `ReplicationLag` exists for
+/// the nodes of a cluster only.
+const NODE_PANELS: [(&str, &str); 5] = [
+    ("DatabaseMemoryUsagePercentage", "Maximum"),
+    ("EngineCPUUtilization", "Average"),
+    ("HashBasedCmds", "Sum"),
+    // The status of a node: 1 for the primary, 0 for a replica, no value from a node that is down.
+    ("IsMaster", "Maximum"),
+    ("ReplicationLag", "Maximum"),
+];
+/// Saved queries about reads, and what each must compute.
+const READ_QUERIES: [(&str, &str); 3] = [
+    ("HitRateQuery", "avg(cache_hit) * 100 as hits"),
+    ("HitRateByNodeQuery", "by node_id"),
+    (
+        "CacheAvailabilityQuery",
+        "100 - avg(cache_unavailable) * 100 as available_percent",
+    ),
+];
 
 /// What somebody is told of: a metric, how it is compared, and under which caches.
 struct Promise(
@@ -372,7 +393,10 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
             format!("{title}: no region"),
         );
         for metric in list(&properties["metrics"]) {
-            if metric[0] == Metric::NAMESPACE {
+            if metric[0] == "AWS/ElastiCache" {
+                let panel = format!("{}, {}", text(&metric[1]), text(&properties["stat"]));
+                shown.insert((panel, text(&metric[3]).to_owned()));
+            } else if metric[0] == Metric::NAMESPACE {
                 let stat = metric[metric.as_array().map_or(0, Vec::len) - 1]["stat"].clone();
                 let stat = if stat.is_null() {
                     properties["stat"].clone()
@@ -420,6 +444,36 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
             let there = shown.contains(&(panel.to_owned(), function.id.clone()));
             let binary = &function.binary;
             problems.unless(there, id, format!("does not show {panel}, of {binary}"));
+        }
+    }
+    check_node_panels(stack, id, &shown, problems);
+}
+
+/// The dashboard shows the health of every cache node that exists.
+fn check_node_panels(
+    stack: &Stack,
+    id: &str,
+    shown: &BTreeSet<(String, String)>,
+    problems: &mut Problems,
+) {
+    let single = ["SingleCache-001"];
+    let cluster = [
+        "ClusterCache-0001-001",
+        "ClusterCache-0001-002",
+        "ClusterCache-0001-003",
+    ];
+    for (metric, statistic) in NODE_PANELS {
+        let mut nodes: Vec<&str> = Vec::new();
+        if !stack.get("SingleCache").is_null() && metric != "ReplicationLag" {
+            nodes.extend(single);
+        }
+        if !stack.get("ClusterCache").is_null() {
+            nodes.extend(cluster);
+        }
+        for node in nodes {
+            let panel = format!("{metric}, {statistic}");
+            let there = shown.contains(&(panel.clone(), node.to_owned()));
+            problems.unless(there, id, format!("does not show {panel}, of {node}"));
         }
     }
 }
@@ -493,6 +547,17 @@ fn check_queries(stack: &Stack, problems: &mut Problems) {
             let field = field.as_str();
             let known = LOG_FIELDS.contains(&field) || FOUND_FIELDS.contains(&field);
             problems.unless(known, id, format!("no line has the field {field}"));
+        }
+    }
+    for (id, computes) in READ_QUERIES {
+        let query = &stack.get(id)["Properties"];
+        let right = text(&query["QueryString"]).contains(computes);
+        problems.unless(right, id, format!("does not compute {computes}"));
+        for function in concerned(stack, "cache_hits") {
+            let group = &function.properties["LoggingConfig"]["LogGroup"];
+            let asks = list(&query["LogGroupNames"]).contains(group);
+            let binary = &function.binary;
+            problems.unless(asks, id, format!("does not ask {binary}"));
         }
     }
     let asked = &stack.get("RedisTroubleQuery")["Properties"]["LogGroupNames"];
@@ -624,11 +689,38 @@ planted! {
         => "Dashboard: a placeholder that stands for nothing";
     a_query_for_a_field_that_no_line_has:
         [Mistake("HitRateQuery", "avg(cache_hit)", "avg(cache_hits_total)")]
-        => "HitRateQuery: no line has the field cache_hits_total";
+        => "HitRateQuery: does not compute avg(cache_hit) * 100 as hits",
+           "HitRateQuery: no line has the field cache_hits_total";
     a_query_of_a_log_group_that_is_not_there:
         [Mistake("LatencyQuery", "!Ref UpdateFlagLogs", "!Ref UpdateLogs")]
         => "LatencyQuery: UpdateLogs is no log group";
     a_query_about_redis_that_leaves_out_who_tells_it_of_changes:
         [Mistake("RedisTroubleQuery", "!Ref ManageFlagsLogs, ", "")]
         => "RedisTroubleQuery: does not ask manage-flags";
+    a_dashboard_without_the_replication_lag_of_a_node:
+        [Mistake("Dashboard", "              [\"AWS/ElastiCache\", \"ReplicationLag\", \"CacheClusterId\", \"${Cluster}-0001-002\"],\n", "")]
+        => "Dashboard: does not show ReplicationLag, Maximum, of ClusterCache-0001-002";
+    a_dashboard_without_the_engine_cpu_of_a_node:
+        [Mistake("Dashboard", "              [\"AWS/ElastiCache\", \"EngineCPUUtilization\", \"CacheClusterId\", \"${Single}-001\"],\n", "")]
+        => "Dashboard: does not show EngineCPUUtilization, Average, of SingleCache-001";
+    a_dashboard_without_the_memory_of_a_node:
+        [Mistake("Dashboard", "              [\"AWS/ElastiCache\", \"DatabaseMemoryUsagePercentage\", \"CacheClusterId\", \"${Cluster}-0001-001\"],\n", "")]
+        => "Dashboard: does not show DatabaseMemoryUsagePercentage, Maximum, of ClusterCache-0001-001";
+    a_dashboard_without_the_status_of_a_node:
+        [Mistake("Dashboard", "              [\"AWS/ElastiCache\", \"IsMaster\", \"CacheClusterId\", \"${Single}-001\"],\n", "")]
+        => "Dashboard: does not show IsMaster, Maximum, of SingleCache-001";
+    a_dashboard_that_does_not_show_how_reads_are_spread:
+        [Mistake("Dashboard", "              [\"AWS/ElastiCache\", \"HashBasedCmds\", \"CacheClusterId\", \"${Cluster}-0001-002\"],\n", "")]
+        => "Dashboard: does not show HashBasedCmds, Sum, of ClusterCache-0001-002";
+    a_hit_rate_that_is_not_told_by_node:
+        [Mistake("HitRateByNodeQuery", "by node_id", "by Function")]
+        => "HitRateByNodeQuery: does not compute by node_id";
+    a_hit_rate_by_node_that_leaves_out_a_read:
+        [Mistake("HitRateByNodeQuery", ", !Ref EvaluateFlagsLogs", "")]
+        => "HitRateByNodeQuery: does not ask evaluate-flags";
+    no_query_for_the_availability_of_the_cache:
+        [Mistake("CacheAvailabilityQuery", super::GONE, "")]
+        => "CacheAvailabilityQuery: does not ask evaluate-flag", "CacheAvailabilityQuery: does not ask evaluate-flags",
+           "CacheAvailabilityQuery: does not ask get-flag", "CacheAvailabilityQuery: does not ask list-flags",
+           "CacheAvailabilityQuery: does not compute 100 - avg(cache_unavailable) * 100 as available_percent";
 }
