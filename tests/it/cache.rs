@@ -364,6 +364,54 @@ async fn a_large_payload_warns_and_works(on: Topology) {
     assert_eq!((answer.status, answer.source()), (200, "redis"));
 }
 
+/// The bytes of production's entry.
+fn entry_size(stack: &Stack) -> i32 {
+    let fields = stack.redis.fields();
+    let size: usize = fields
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    i32::try_from(size).expect("a size")
+}
+
+async fn only_an_entry_of_more_than_one_megabyte_logs_large_cache_payload(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "insert into feature_flags (flag_key, enabled, rollout_percentage, description)
+         select 'flag-' || n, true, 100, repeat('x', 1000) from generate_series(1, 800) as n",
+    )
+    .await
+    .expect("flags");
+    // Fills the entry anew, by an instance that knows nothing.
+    let fill = async || {
+        stack.redis.command(&["DEL", KEY]);
+        let list = stack.function("list-flags").await;
+        assert_eq!(list.call(&Event::list()).await.source(), "database");
+        list
+    };
+    let list = fill().await;
+    let room = 1_000_000 - entry_size(&stack);
+    assert!(room > 0, "{room}");
+    assert!(!list.has_logged("Large cache payload"), "{}", list.log());
+    let lengthen = "update feature_flags set description = description || repeat('x', $1)
+                    where flag_key = 'flag-1'";
+    sql.execute(lengthen, &[&room]).await.expect("an update");
+    let list = fill().await;
+    assert_eq!(entry_size(&stack), 1_000_000);
+    assert!(!list.has_logged("Large cache payload"), "{}", list.log());
+    sql.execute(lengthen, &[&1_i32]).await.expect("an update");
+    let list = fill().await;
+    assert_eq!(entry_size(&stack), 1_000_001);
+    assert!(list.has_logged("Large cache payload"), "{}", list.log());
+    let lines = list.lines();
+    let line = lines
+        .iter()
+        .find(|line| line["message"] == "Large cache payload")
+        .expect("a line");
+    assert_eq!(line["bytes"], 1_000_001, "{line}");
+}
+
 async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read(on: Topology) {
     let stack = Stack::start_on(on).await;
     let revision = stack.database.revision("production").await.to_string();
@@ -411,5 +459,6 @@ on_every_redis!(
     without_redis_every_read_is_compared_with_the_database,
     a_maximum_age_trades_freshness_for_the_round_trip,
     a_large_payload_warns_and_works,
+    only_an_entry_of_more_than_one_megabyte_logs_large_cache_payload,
     an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read,
 );

@@ -57,6 +57,7 @@ mod invalidation;
 mod keys;
 mod local_cluster;
 mod local_server;
+mod log_lines;
 mod manage_environments;
 mod manage_flags;
 mod migrations;

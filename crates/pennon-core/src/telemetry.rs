@@ -9,7 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::process_environment;
 use crate::counts::Counts;
@@ -43,9 +47,42 @@ pub fn start_logging(style: LogStyle) {
         .with_writer(std::io::stdout);
     // A second call finds a subscriber in place; the first one stays.
     let _already_started = match style {
-        LogStyle::Json => builder.json().flatten_event(true).try_init(),
+        LogStyle::Json => builder
+            .json()
+            .flatten_event(true)
+            .map_event_format(WithDomain)
+            .try_init(),
         LogStyle::Human => builder.without_time().compact().try_init(),
     };
+}
+
+/// Adds `"domain":"config"` to JSON lines of libraries, such as the Lambda runtime's about a failed
+/// event: saved queries and the operators' own begin with `filter domain = "config"`.
+struct WithDomain<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for WithDomain<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        if event.metadata().fields().field("domain").is_some() {
+            return self.0.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut line), event)?;
+        match line.strip_prefix('{') {
+            Some(rest) => write!(writer, "{{\"domain\":\"config\",{rest}"),
+            None => writer.write_str(&line),
+        }
+    }
 }
 
 /// Every metric, by its name in namespace `Pennon`.

@@ -1,0 +1,73 @@
+//! Log lines as saved queries need them, written by the real functions.
+
+use std::collections::BTreeSet;
+
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::lambda::Function;
+use pennon_tests::stack::Stack;
+use pennon_tests::wire::Mode;
+use serde_json::json;
+
+use crate::tidy;
+
+/// Functions that are invoked without a request.
+const INVOKED: [&str; 4] = ["count-evaluations", "migrate", "pre-traffic", "reconcile"];
+
+/// Settings that each cause a warning when a function starts.
+const BAD_SETTINGS: [(&str, &str); 5] = [
+    ("CACHE_TTL_SECONDS", "soon"),
+    ("JWT_ISSUER", "https://issuer.example"),
+    ("JWT_AUDIENCE", "app"),
+    ("JWT_CA_FILE", "/nowhere.pem"),
+    ("HEALTH_PATIENCE_MS", "0"),
+];
+
+/// Runs every event of a function once; an invocation may fail, and says so in the log.
+async fn run_events(function: &Function, name: &str) {
+    for (file, of, _) in REQUEST_FILES {
+        if of == name {
+            let _any_answer = function.invoke(Event::load(file).value()).await;
+        }
+    }
+    if INVOKED.contains(&name) {
+        let _any_answer = function.invoke(Event::load(name).value()).await;
+        // And an event that makes no sense.
+        let _error = function.invoke(&json!({"awslogs": {"data": "%%%"}})).await;
+    }
+}
+
+/// The stories' queries begin with `filter domain = "config"`: a line without it is in none of them.
+#[tokio::test]
+async fn every_line_of_every_function_has_the_domain_config() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    let mut seen = BTreeSet::new();
+    let mut lines = 0;
+    // `pre-traffic` asks once instead of for 35 s.
+    let quick = [("HEALTH_PATIENCE_MS", "0")];
+    let invalid_redis = [("REDIS_URL", "redis//nowhere"), quick[0]];
+    for name in tidy::functions() {
+        stack.redis.set(Mode::Open).await;
+        stack.database_wire.set(Mode::Open).await;
+        let healthy = stack.function_with(&name, &quick).await;
+        let misconfigured = stack.function_with(&name, &BAD_SETTINGS).await;
+        let without_redis = stack.function_with(&name, &invalid_redis).await;
+        run_events(&healthy, &name).await;
+        run_events(&misconfigured, &name).await;
+        run_events(&without_redis, &name).await;
+        stack.redis.set(Mode::Refuse).await;
+        stack.database_wire.set(Mode::Refuse).await;
+        let cut_off = stack.function_with(&name, &quick).await;
+        run_events(&cut_off, &name).await;
+        run_events(&healthy, &name).await;
+        for function in [&healthy, &misconfigured, &without_redis, &cut_off] {
+            for line in function.lines() {
+                assert_eq!(line["domain"], "config", "{name}: {line}");
+                lines += 1;
+                seen.insert(name.clone());
+            }
+        }
+    }
+    assert_eq!(seen, tidy::functions(), "a function wrote no line");
+    assert!(lines > 200, "{lines} lines");
+}
