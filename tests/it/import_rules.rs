@@ -37,13 +37,13 @@ async fn an_import_asks_of_texts_and_keys_what_creating_a_flag_asks() {
             ("description", "d".repeat(501)),
         ] {
             let field = format!("pennon.{name}");
-            let place = format!("/flags/a~1b/metadata/{field}");
-            for answer in both_ways(&api, &file("a/b", &json!({(field.as_str()): text}))).await {
+            let place = format!("/flags/a~0b/metadata/{field}");
+            for answer in both_ways(&api, &file("a~b", &json!({(field.as_str()): text}))).await {
                 assert_eq!(answer.status, 400, "{field} {answer:?} on {}", api.on);
                 let fields = answer.json()["details"]["fieldErrors"].clone();
                 assert!(fields[&place].is_array(), "{fields} on {}", api.on);
             }
-            let alone = json!({"key": "a/b", name: text});
+            let alone = json!({"key": "a~b", name: text});
             let answer = api.admin("POST", FLAGS, &alone).await;
             assert_eq!(answer.status, 400, "{alone}");
         }

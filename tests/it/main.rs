@@ -55,6 +55,7 @@ mod flags_file;
 mod import_rules;
 mod invalidation;
 mod keys;
+mod limits;
 mod local_cluster;
 mod local_server;
 mod log_lines;

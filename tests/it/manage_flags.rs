@@ -72,13 +72,13 @@ async fn a_flag_is_created_with_everything_and_read_with_everything() {
 #[tokio::test]
 async fn a_new_flag_is_off_and_its_key_is_free() {
     for api in Api::of_both_kinds().await {
-        let made = api.admin("POST", FLAGS, &json!({"key": "käse/😀 1"})).await;
+        let made = api.admin("POST", FLAGS, &json!({"key": "käse:😀 1"})).await;
         let flag = made.json();
         assert_eq!(
             (flag["enabled"].clone(), flag["rolloutPercentage"].clone()),
             (json!(false), json!(0))
         );
-        let twice = api.admin("POST", FLAGS, &json!({"key": "käse/😀 1"})).await;
+        let twice = api.admin("POST", FLAGS, &json!({"key": "käse:😀 1"})).await;
         assert_eq!(
             (twice.status, twice.json()["error"].clone()),
             (409, json!("CONFLICT"))

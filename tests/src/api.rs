@@ -39,12 +39,17 @@ impl Api {
 
     /// On a file, as it was written before there was anything but flags in it.
     pub async fn on_file() -> Self {
-        let folder = new_folder("api");
         let flags = json!({"production": {
             "checkout": {"enabled": true, "rolloutPercentage": 50},
             "search": {"enabled": true, "rolloutPercentage": 100},
             "export": {"enabled": false, "rolloutPercentage": 100},
         }});
+        Self::on_file_with(&flags).await
+    }
+
+    /// On a file with this content.
+    pub async fn on_file_with(flags: &Value) -> Self {
+        let folder = new_folder("api");
         std::fs::write(folder.join("flags.json"), flags.to_string()).expect("a file");
         Self {
             on: "a file",

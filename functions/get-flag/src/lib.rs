@@ -13,7 +13,7 @@ use pennon_core::http::{self, ETag, FlagState, Request, Response};
 /// [`Error::FlagNotFound`]; [`Error::Invalid`] for a key or an environment that cannot be one.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let environment = request.environment()?;
-    let key = request.flag_key()?;
+    let key = request.flag_key_in_path()?;
     let reading = app.service.read(&environment, request.scope()).await?;
     let Some(flag) = reading.snapshot.flags.get(&key) else {
         return Err(Error::FlagNotFound(key.to_string()));

@@ -25,7 +25,10 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 fn parse(body: &[u8]) -> Result<(FlagKey, Change), Error> {
     let mut fields = Fields::of(body)?;
     let key = fields.take("key", |value: &Value| {
-        service::new_key(value.as_str().ok_or("Expected a string")?)
+        let text = value
+            .as_str()
+            .ok_or_else(|| "Expected a string".to_owned())?;
+        service::new_key(text)
     });
     fields.must_have("key", key.as_ref());
     let change = http::take_change(&mut fields);

@@ -8,7 +8,7 @@ use pennon_core::http::{self, Request, Response};
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    let user = request.parameter("userId");
+    let user = request.item("userId")?;
     if user.is_empty() || user.contains('\0') {
         let complaint = "A user id is not empty and holds no NUL character";
         return Err(Error::invalid_field("userId", complaint));

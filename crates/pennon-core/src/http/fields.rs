@@ -66,10 +66,10 @@ impl Fields {
     }
 
     /// Takes a field in the form that it is read into, or complains in the reader's words.
-    pub fn take<T>(
+    pub fn take<T, Complaint: Into<String>>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&Value) -> Result<T, &'static str>,
+        read: impl FnOnce(&Value) -> Result<T, Complaint>,
     ) -> Option<T> {
         match read(&self.fields.shift_remove(name)?) {
             Ok(taken) => Some(taken),

@@ -23,6 +23,8 @@ const LARGEST_PAGE_SIZE: u32 = 1_000;
 /// What `If-Match` takes.
 const NO_TAG: &str = "Expected * or a quoted ETag such as \"123\", as GET /api/admin/flags/{flagKey} \
     and answers to changes have it; not a weak one, nor that of a public route";
+/// Stands in a path in the place of a name that the query has.
+const BY_QUERY: &str = "-";
 /// Far behind the end of every list, and small enough to be counted with.
 const LAST_PAGE: u32 = 1_000_000;
 
@@ -85,15 +87,55 @@ impl Request {
             .unwrap_or_default()
     }
 
-    /// The `{flagKey}` of the path.
+    /// The flag that an admin route is about: `?flagKey=`, else the `{flagKey}` of the path.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it cannot be a flag key, or when path and query name different ones.
+    pub fn flag_key(&self) -> Result<FlagKey, Error> {
+        self.parse_flag_key(self.item("flagKey")?)
+    }
+
+    /// The `{flagKey}` of the path, on a route that looks at no `?flagKey=`.
     ///
     /// # Errors
     /// [`Error::Invalid`] when it cannot be a flag key.
-    pub fn flag_key(&self) -> Result<FlagKey, Error> {
-        let key = FlagKey::parse(self.parameter("flagKey"))
+    pub fn flag_key_in_path(&self) -> Result<FlagKey, Error> {
+        self.parse_flag_key(self.parameter("flagKey"))
+    }
+
+    fn parse_flag_key(&self, text: &str) -> Result<FlagKey, Error> {
+        let key = FlagKey::parse(text)
             .map_err(|error| Error::invalid_field("flagKey", error.to_string()))?;
         self.scope.trace.flag_key(key.as_str());
         Ok(key)
+    }
+
+    /// What an admin route is about: the parameter of this name in the query, where the path has
+    /// [`BY_QUERY`] in its place, else what the path has. A `/` in a name arrives decoded, and then no
+    /// path leads to it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the query names several, or another than the path does: a change must
+    /// not depend on which of them counts.
+    pub fn item(&self, name: &str) -> Result<&str, Error> {
+        let in_path = self.parameter(name);
+        let in_query = self
+            .inner
+            .query_string_parameters_ref()
+            .and_then(|parameters| parameters.all(name))
+            .unwrap_or_default();
+        match in_query.as_slice() {
+            [] => Ok(in_path),
+            [named] if in_path == BY_QUERY || in_path == *named => Ok(named),
+            [named] => Err(Error::invalid_field(
+                name,
+                format!(
+                    "The path names '{in_path}' and the query '{named}'; with ?{name}= the path has \
+                     {BY_QUERY} in its place"
+                ),
+            )),
+            [_, _, ..] => Err(Error::invalid_field(name, "Must stand in the query once")),
+        }
     }
 
     /// The flag that an evaluation asks for: any text, since what cannot be a key is not found. Where

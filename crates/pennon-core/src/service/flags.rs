@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::change::{Changed, Expected, OVERRIDES, kept_in, state_of};
 use super::overrides::{must_have, must_not_be_too_many, override_in, override_state};
 use super::schedules::call_all_off;
-use super::update::{Change, definition_in, live};
+use super::update::{Change, definition_in, in_definition, live};
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
-use crate::error::{Complaints, Error};
+use crate::error::Error;
 use crate::store::{Action, AuditEntry, FlagRecord, Transaction};
 
 /// Which side of an audit entry a flag is put back to.
@@ -45,7 +45,7 @@ impl FlagService {
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let found = open.flag(key).await?;
-        let definition = definition_in(&mut open, wanted).await?;
+        let definition = definition_in(&mut open, wanted, None).await?;
         must_exist(&mut open, environment).await?;
         if let Some(there) = found {
             let state = if there.archived_at.is_some() {
@@ -335,16 +335,9 @@ async fn must_still_be_valid(open: &mut Transaction, definition: &Definition) ->
     let settings = open.settings().await?.settings;
     let text =
         serde_json::to_value(definition).map_err(|error| Error::Internal(error.to_string()))?;
-    match Definition::validate(&text, &settings) {
-        Ok(_) => Ok(()),
-        Err(problems) => {
-            let mut complaints = Complaints::default();
-            for found in problems {
-                complaints.add(&format!("definition{}", found.at), found.problem);
-            }
-            Err(Error::Invalid(complaints))
-        }
-    }
+    Definition::validate(&text, &settings)
+        .map(|_valid| ())
+        .map_err(in_definition)
 }
 
 /// Production is always there.

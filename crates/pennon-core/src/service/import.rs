@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, state_as, state_of};
 use super::flags::must_exist;
-use super::limits::{check_description, check_salt, new_key};
+use super::limits::{check_definition, check_description, check_salt, new_key};
 use super::schedules::call_all_off;
 use super::settings::json_of;
 use super::variants::must_stay_where_named;
@@ -287,6 +287,13 @@ fn must_keep_the_rules(there: &FlagRecords, file: &File) -> Result<(), Error> {
             && let Err(why) = new_key(key.as_str())
         {
             complaints.add(&format!("/flags/{}", pointer_step(key.as_str())), why);
+        }
+        if let Some(definition) = &flag.definition {
+            let known = before.and_then(|flag| flag.definition.as_ref());
+            for found in check_definition(definition, known) {
+                let place = format!("/flags/{}{}", pointer_step(key.as_str()), found.at);
+                complaints.add(&place, found.problem);
+            }
         }
         let description = (&flag.description, before.map(|flag| &flag.description));
         let salt = (&flag.salt, before.map(|flag| &flag.salt));

@@ -1,34 +1,133 @@
-//! What the key and the texts of a flag may be, whichever way they come: by a route of their own, or in
-//! a file. What is there from before these rules stays as it is.
+//! Limits of names, texts and sizes, for every way by which a flag is created or changed: the routes of
+//! single flags, imports, and files. Flags that exist from before a limit keep what they have.
 
-use pennon_eval::FlagKey;
+use pennon_eval::{Definition, FlagKey, Problem, pointer_step};
 
-/// The longest key of a new flag, in characters. PostgreSQL's index takes no more than 2700 bytes, and
-/// four bytes are the most that a character has.
+/// The longest key of a new flag, in characters. PostgreSQL's index takes at most 2700 bytes, and a
+/// character has at most four.
 const LONGEST_KEY: usize = 255;
+/// The longest name of a new variant, in characters. Evaluation counts have it in an index, beside the
+/// key of the flag.
+const LONGEST_VARIANT_NAME: usize = 255;
 /// The longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 500;
 /// The longest salt, in characters: it only has to differ from others.
 const LONGEST_SALT: usize = 100;
-/// What a path would mean something else by: the report of stale flags, and what clients resolve before
-/// they send it.
+/// Paths with another meaning: the report of stale flags, and the segments that HTTP clients resolve
+/// before they send a request.
 const OTHER_PATHS: [&str; 3] = ["stale", ".", ".."];
+/// API Gateway decodes a path before it looks for the route, so `/` ends a segment however it was
+/// written; `?` and `#` end the path, `%` is decoded twice by some clients, and `\` is `/` to browsers.
+const PATH_CHARACTERS: [char; 5] = ['/', '\\', '?', '#', '%'];
+/// The general categories Cf (format), Zl and Zp (line and paragraph separators) of Unicode 16.0, from
+/// `DerivedGeneralCategory.txt`: direction overrides, zero-width characters, tags. Two keys that differ
+/// in them only look the same.
+const INVISIBLE: [(char, char); 22] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{180e}', '\u{180e}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{2029}'),
+    ('\u{202a}', '\u{202e}'),
+    ('\u{2060}', '\u{2064}'),
+    ('\u{2066}', '\u{206f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{fff9}', '\u{fffb}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1343f}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0001}', '\u{e0001}'),
+    ('\u{e0020}', '\u{e007f}'),
+];
 
-/// Takes a text as the key of a flag that is not there yet.
+/// Takes a text as the key of a new flag.
 ///
 /// # Errors
-/// A sentence about what is wrong with it.
-pub fn new_key(text: &str) -> Result<FlagKey, &'static str> {
-    if !(1..=LONGEST_KEY).contains(&text.chars().count()) {
-        return Err("Must have 1 to 255 characters");
+/// The rule that it breaks.
+pub fn new_key(text: &str) -> Result<FlagKey, String> {
+    let length = text.chars().count();
+    if !(1..=LONGEST_KEY).contains(&length) {
+        return Err(format!(
+            "Must have 1 to {LONGEST_KEY} characters (got {length})"
+        ));
     }
-    if text.chars().any(char::is_control) {
-        return Err("Must not hold control characters");
+    no_control_characters(text)?;
+    if let Some(found) = text.chars().find(|character| is_invisible(*character)) {
+        return Err(format!(
+            "Must not contain format characters, such as zero-width characters and direction \
+             overrides (found {})",
+            code_point(found)
+        ));
+    }
+    // All white space of Unicode: in a list, none of it can be seen at the end of a key.
+    if text.trim() != text {
+        return Err("Must not begin or end with a space".to_owned());
+    }
+    if let Some(found) = text
+        .chars()
+        .find(|character| PATH_CHARACTERS.contains(character))
+    {
+        return Err(format!(
+            "Must not contain any of / \\ ? # % (found {found})"
+        ));
     }
     if OTHER_PATHS.contains(&text) {
-        return Err("Must not be stale, . or .., which mean something else in a path");
+        return Err("Must not be stale, . or .., which mean something else in a path".to_owned());
     }
-    FlagKey::parse(text).map_err(|_| "Must not be empty")
+    FlagKey::parse(text).map_err(|error| error.to_string())
+}
+
+/// What a definition must keep to beyond what flagd asks, with places in the definition. What it has in
+/// common with the definition that the flag has already is not looked at.
+#[must_use]
+pub fn check_definition(definition: &Definition, before: Option<&Definition>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for name in definition.variants.keys() {
+        let known = before.is_some_and(|before| before.variants.contains_key(name));
+        if !known && let Err(problem) = check_variant_name(name) {
+            let at = format!("/variants/{}", pointer_step(name));
+            problems.push(Problem { at, problem });
+        }
+    }
+    problems
+}
+
+fn check_variant_name(name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if !(1..=LONGEST_VARIANT_NAME).contains(&length) {
+        return Err(format!(
+            "The name of a variant must have 1 to {LONGEST_VARIANT_NAME} characters (got {length})"
+        ));
+    }
+    no_control_characters(name)
+}
+
+fn no_control_characters(text: &str) -> Result<(), String> {
+    match text.chars().find(|character| character.is_control()) {
+        Some(found) => Err(format!(
+            "Must not contain control characters (found {})",
+            code_point(found)
+        )),
+        None => Ok(()),
+    }
+}
+
+fn is_invisible(character: char) -> bool {
+    INVISIBLE
+        .iter()
+        .any(|(first, last)| (*first..=*last).contains(&character))
+}
+
+/// A character that may not be visible, by its number.
+fn code_point(character: char) -> String {
+    format!("U+{:04X}", u32::from(character))
 }
 
 /// Checks a description.
@@ -63,22 +162,95 @@ fn no_nul(text: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn definition(variants: &Value) -> Definition {
+        serde_json::from_value(json!({ "variants": variants })).expect("a definition")
+    }
 
     #[test]
     fn texts_are_measured_in_characters() {
         assert!(new_key(&"😀".repeat(255)).is_ok());
+        assert!(new_key(&"😀".repeat(256)).is_err());
         assert!(check_description(&"ä".repeat(500)).is_ok());
         assert!(check_salt(&"ä".repeat(100)).is_ok());
         assert!(check_description("").is_ok());
-        for bad in ["", &"k".repeat(256), "a\u{7f}", "\0", "stale", ".", ".."] {
-            assert!(new_key(bad).is_err(), "{bad:?}");
-        }
-        for good in ["Stale", "stale.", "...", " ", "a/b"] {
-            assert!(new_key(good).is_ok(), "{good:?}");
-        }
         for bad in ["", &"s".repeat(101), "a\0"] {
             assert!(check_salt(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_new_key_can_be_seen_and_stand_in_a_path() {
+        for (bad, rule) in [
+            ("", "1 to 255 characters (got 0)"),
+            ("\0", "control characters (found U+0000)"),
+            ("a\u{7f}", "control characters (found U+007F)"),
+            ("a\u{85}b", "control characters (found U+0085)"),
+            ("a\u{ad}b", "format characters"),
+            ("a\u{200b}b", "format characters"),
+            ("a\u{200d}", "format characters"),
+            ("\u{feff}a", "format characters"),
+            ("a\u{202e}b", "(found U+202E)"),
+            ("a\u{2066}b", "(found U+2066)"),
+            ("a\u{2028}b", "(found U+2028)"),
+            ("a\u{61c}b", "(found U+061C)"),
+            ("a\u{1343f}b", "(found U+1343F)"),
+            ("a\u{e0041}b", "(found U+E0041)"),
+            (" a", "begin or end with a space"),
+            ("a ", "begin or end with a space"),
+            (" ", "begin or end with a space"),
+            ("a\u{a0}", "begin or end with a space"),
+            ("\u{3000}a", "begin or end with a space"),
+            ("a/b", "(found /)"),
+            ("a\\b", "(found \\)"),
+            ("a?", "(found ?)"),
+            ("#a", "(found #)"),
+            ("a%2F", "(found %)"),
+            ("stale", "stale"),
+            (".", "stale"),
+            ("..", "stale"),
+        ] {
+            let said = new_key(bad).expect_err(bad);
+            assert!(said.contains(rule), "{bad:?}: {said}");
+        }
+        for good in [
+            "Stale",
+            "stale.",
+            "...",
+            "a b",
+            "käse:😀",
+            "❤\u{fe0f}",
+            "__rev",
+            "-",
+            "a+b&c=d",
+        ] {
+            assert!(new_key(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_variant_has_a_name_that_can_be_counted_and_an_old_one_stays() {
+        let long = "v".repeat(256);
+        for (bad, rule) in [
+            ("", "1 to 255 characters (got 0)"),
+            (long.as_str(), "1 to 255 characters (got 256)"),
+            ("a\0", "control characters (found U+0000)"),
+            ("a\nb", "control characters (found U+000A)"),
+        ] {
+            let one = definition(&json!({"good": 1, (bad): 2}));
+            let problems = check_definition(&one, None);
+            assert_eq!(problems.len(), 1, "{bad:?}");
+            assert_eq!(problems[0].at, format!("/variants/{bad}"));
+            assert!(problems[0].problem.contains(rule), "{problems:?}");
+            let other = definition(&json!({(bad): 3, "more": 4}));
+            assert_eq!(check_definition(&other, Some(&one)), []);
+        }
+        let slash = check_definition(&definition(&json!({"a/\n": 1})), None);
+        assert_eq!(slash[0].at, "/variants/a~1\n");
+        let fine = definition(&json!({("v".repeat(255)): 1, "a/b %\u{200b}": 2}));
+        assert_eq!(check_definition(&fine, None), []);
     }
 }

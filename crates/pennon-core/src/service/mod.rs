@@ -29,7 +29,7 @@ pub use change::{Changed, Expected};
 pub use flags::Side;
 pub use import::{Difference, FlagDifference, SettingsDifference};
 pub use keys::NewKey;
-pub use limits::{check_description, check_salt, new_key};
+pub use limits::{check_definition, check_description, check_salt, new_key};
 pub use overrides::{NewOverride, override_state};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;

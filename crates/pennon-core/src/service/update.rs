@@ -1,9 +1,10 @@
 //! Changing a flag that is there.
 
-use pennon_eval::{Definition, Flag, FlagKey, Rollout};
+use pennon_eval::{Definition, Flag, FlagKey, Problem, Rollout};
 use serde_json::Value;
 
 use super::change::{Changed, Expected, state_of};
+use super::limits::check_definition;
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -74,7 +75,8 @@ impl FlagService {
         // First the flag and then the settings, as everyone locks them; but what is wrong with the
         // request is said before what is missing.
         let found = open.flag(key).await?;
-        let definition = definition_in(&mut open, change).await?;
+        let known = found.as_ref().map(|record| &record.flag);
+        let definition = definition_in(&mut open, change, known).await?;
         let before = live(found, key)?;
         expected.check(before.revision)?;
         let mut flag = before.flag.clone();
@@ -99,24 +101,32 @@ pub(super) fn live(found: Option<FlagRecord>, key: &FlagKey) -> Result<FlagRecor
         .ok_or_else(|| Error::FlagNotFound(key.to_string()))
 }
 
-/// The definition of a change, checked against the settings of its environment.
+/// The definition of a change, checked against the settings of its environment and against the limits,
+/// but for what the flag already has.
 pub(super) async fn definition_in(
     open: &mut Transaction,
     change: &Change,
+    before: Option<&Flag>,
 ) -> Result<Option<Definition>, Error> {
     let Some(Some(text)) = &change.definition else {
         return Ok(None);
     };
     let settings = open.settings().await?.settings;
-    match Definition::validate(text, &settings) {
-        Ok(definition) => Ok(Some(definition)),
-        Err(problems) => {
-            let mut complaints = Complaints::default();
-            for found in problems {
-                let place = format!("definition{}", found.at);
-                complaints.add(&place, found.problem);
-            }
-            Err(Error::Invalid(complaints))
-        }
+    let definition = Definition::validate(text, &settings).map_err(in_definition)?;
+    let known = before.and_then(|flag| flag.definition.as_ref());
+    let problems = check_definition(&definition, known);
+    if problems.is_empty() {
+        Ok(Some(definition))
+    } else {
+        Err(in_definition(problems))
     }
+}
+
+/// Problems of a definition, as the complaints about the field that it is in.
+pub(super) fn in_definition(problems: Vec<Problem>) -> Error {
+    let mut complaints = Complaints::default();
+    for found in problems {
+        complaints.add(&format!("definition{}", found.at), found.problem);
+    }
+    Error::Invalid(complaints)
 }

@@ -1,0 +1,281 @@
+//! Limits of names and sizes: what a new flag must keep to, and that what exists from before a limit goes
+//! on working.
+
+use pennon_core::http::ENDPOINTS;
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use pennon_tests::event::Event;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const FLAGS: &str = "/api/admin/flags";
+const CHECKOUT: &str = "/api/admin/flags/checkout";
+const IMPORT: &str = "/api/admin/environments/production/import";
+const EXPORT: &str = "/api/admin/environments/production/export";
+
+/// What is wrong, by field.
+fn fields(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 400, "{answer:?}");
+    answer.json()["details"]["fieldErrors"].clone()
+}
+
+/// What an import says, and the same as a dry run.
+async fn import(api: &Api, file: &Value) -> [Answer; 2] {
+    let dry = format!("{IMPORT}?dryRun=true");
+    [
+        api.admin_if("*", "POST", &dry, file).await,
+        api.admin_if("*", "POST", IMPORT, file).await,
+    ]
+}
+
+/// A name as it stands in a query.
+fn encoded(name: &str) -> String {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// A JSON pointer to a flag of a file.
+fn place(key: &str) -> String {
+    format!("/flags/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_seen_or_reached_is_refused_by_every_way_with_its_rule() {
+    for api in Api::of_both_kinds().await {
+        for (key, rule) in [
+            (String::new(), "1 to 255 characters"),
+            ("k".repeat(256), "1 to 255 characters (got 256)"),
+            ("a\u{7}b".to_owned(), "control characters (found U+0007)"),
+            ("a\u{85}b".to_owned(), "control characters (found U+0085)"),
+            ("pay\u{202e}tuo".to_owned(), "(found U+202E)"),
+            ("check\u{200b}out".to_owned(), "(found U+200B)"),
+            ("check\u{ad}out".to_owned(), "(found U+00AD)"),
+            ("check\u{e0061}out".to_owned(), "(found U+E0061)"),
+            ("check\u{2028}out".to_owned(), "(found U+2028)"),
+            (" checkout".to_owned(), "begin or end with a space"),
+            ("checkout\u{a0}".to_owned(), "begin or end with a space"),
+            ("a/b".to_owned(), "any of / \\ ? # %"),
+            ("CORP\\a".to_owned(), "any of / \\ ? # %"),
+            ("a?b".to_owned(), "any of / \\ ? # %"),
+            ("a#b".to_owned(), "any of / \\ ? # %"),
+            ("a%2Fb".to_owned(), "any of / \\ ? # %"),
+        ] {
+            let answer = api.admin("POST", FLAGS, &json!({"key": key})).await;
+            let said = fields(&answer)["key"].to_string();
+            assert!(
+                said.contains(&rule.replace('\\', "\\\\")),
+                "{key:?} {said} on {}",
+                api.on
+            );
+            let flag = json!({"state": "ENABLED", "variants": {"a": 1}});
+            for answer in import(&api, &json!({"flags": {(key.as_str()): flag}})).await {
+                let said = fields(&answer)[place(&key)].to_string();
+                assert!(
+                    key.is_empty() || said.contains(&rule.replace('\\', "\\\\")),
+                    "{key:?} {answer:?} on {}",
+                    api.on
+                );
+            }
+        }
+        let export = api.read(EXPORT).await.json();
+        let flags = export["flags"].as_object().expect("flags");
+        assert_eq!(flags.len(), 3, "nothing was lost and nothing added");
+    }
+}
+
+#[tokio::test]
+async fn the_name_of_a_variant_is_short_and_has_no_control_characters() {
+    for api in Api::of_both_kinds().await {
+        for (name, rule) in [
+            ("v".repeat(256), "1 to 255 characters (got 256)"),
+            ("a\0".to_owned(), "control characters (found U+0000)"),
+            ("a\nb".to_owned(), "control characters (found U+000A)"),
+        ] {
+            let definition = json!({"variants": {"good": 1, (name.as_str()): 2}});
+            let at = format!("definition/variants/{name}");
+            let new = json!({"key": "limit", "definition": definition});
+            let created = api.admin("POST", FLAGS, &new).await;
+            let changed = json!({"definition": definition});
+            let changed = api.admin_if("*", "PATCH", CHECKOUT, &changed).await;
+            for answer in [created, changed] {
+                let said = fields(&answer)[&at].to_string();
+                assert!(said.contains(rule), "{name:?} {said} on {}", api.on);
+            }
+            let file = json!({"flags": {"limit": {
+                "state": "ENABLED", "variants": {"good": 1, (name.as_str()): 2},
+            }}});
+            for answer in import(&api, &file).await {
+                let said = fields(&answer)[format!("/flags/limit/variants/{name}")].to_string();
+                assert!(said.contains(rule), "{name:?} {answer:?} on {}", api.on);
+            }
+        }
+        let longest = json!({"key": "limit", "definition": {"variants": {("ä".repeat(255)): 1}}});
+        assert_eq!(api.admin("POST", FLAGS, &longest).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn a_variant_from_before_the_limit_stays_and_the_flag_can_be_changed() {
+    let api = Api::on_postgres().await;
+    let long = "v".repeat(300);
+    let definition = json!({"variants": {(long.as_str()): 1, "b": 2}, "defaultVariant": long});
+    api.stack()
+        .database
+        .add_typed_flag("old", &definition)
+        .await;
+    let url = format!("{FLAGS}/old");
+    let mut more = definition.clone();
+    more["variants"]["c"] = json!(3);
+    let body = json!({"definition": more});
+    let answer = api.admin_if("*", "PATCH", &url, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut file = api.read(EXPORT).await.json();
+    file["flags"]["old"]["state"] = json!("DISABLED");
+    for answer in import(&api, &file).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    more["variants"]["w".repeat(300)] = json!(4);
+    let body = json!({"definition": more});
+    let refused = api.admin_if("*", "PATCH", &url, &body).await;
+    assert_eq!(
+        fields(&refused).as_object().map(serde_json::Map::len),
+        Some(1)
+    );
+    // Another name cannot come in by way of a flag that is gone.
+    let revert = api.read(&format!("{url}/audit")).await.json();
+    let first = revert["entries"].as_array().and_then(|all| all.last());
+    let back = json!({"auditId": first.expect("an entry")["id"], "state": "before"});
+    let answer = api
+        .admin_if("*", "POST", &format!("{url}/revert"), &back)
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Both kinds of store with a flag under this key, on and at 10 %, from before there were limits.
+async fn with_old_flag(key: &str) -> [Api; 2] {
+    let on_postgres = Api::on_postgres().await;
+    on_postgres.stack().database.add_flag(key, true, 10).await;
+    let flags = json!({"production": {
+        "checkout": {"enabled": true, "rolloutPercentage": 50},
+        (key): {"enabled": true, "rolloutPercentage": 10},
+    }});
+    [on_postgres, Api::on_file_with(&flags).await]
+}
+
+#[tokio::test]
+async fn a_flag_from_before_the_limits_is_reached_by_its_key_in_the_query_on_every_route() {
+    for key in ["a/b", "a?b#c%2F", " \u{202e}x ", "..", "CORP\\alice"] {
+        for api in with_old_flag(key).await {
+            let query = format!("?flagKey={}", encoded(key));
+            let url = |rest: &str| format!("{FLAGS}/-{rest}{query}");
+            let on = format!("{key:?} on {}", api.on);
+            let read = api.read(&url("")).await;
+            assert_eq!(read.json()["key"], key, "{read:?} {on}");
+            assert_eq!(read.json()["rolloutPercentage"], 10);
+            for method in ["PATCH", "POST"] {
+                let body = json!({"rolloutPercentage": 20});
+                let answer = api.admin(method, &url(""), &body).await;
+                assert_eq!(answer.json()["rolloutPercentage"], 20, "{answer:?} {on}");
+            }
+            let user = json!({"userId": "CORP/alice", "overrideType": "include"});
+            let set = api.admin("POST", &url("/users"), &user).await;
+            assert_eq!(set.status, 201, "{set:?} {on}");
+            let list = api.read(&url("/users")).await.json();
+            assert_eq!(list["includes"][0]["userId"], "CORP/alice", "{on}");
+            let user = format!("{}&userId=CORP%2Falice", url("/users/-"));
+            let gone = api.admin("DELETE", &user, &Value::Null).await;
+            assert_eq!(gone.status, 204, "{gone:?} {on}");
+            let plan =
+                json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"enabled": false}});
+            let planned = api.admin("POST", &url("/schedule"), &plan).await;
+            assert_eq!(planned.json()["flagKey"], key, "{planned:?} {on}");
+            let plans = api.read(&url("/schedule")).await.json();
+            let id = plans[0]["id"].as_str().expect("an id").to_owned();
+            let cancelled = url(&format!("/schedule/{id}"));
+            let cancelled = api.admin("DELETE", &cancelled, &Value::Null).await;
+            assert_eq!(cancelled.json()["status"], "cancelled", "{on}");
+            assert_eq!(api.read(&url("/usage")).await.json()["key"], key, "{on}");
+
+            // It is in every export, and imports again with a change.
+            let mut file = api.read(EXPORT).await.json();
+            file["flags"][key]["state"] = json!("DISABLED");
+            for answer in import(&api, &file).await {
+                assert_eq!(answer.json()["changed"][0]["key"], key, "{answer:?} {on}");
+            }
+            let archived = api.admin_if("*", "DELETE", &url(""), &Value::Null).await;
+            assert_eq!(archived.status, 200, "{archived:?} {on}");
+            let restore = url("/restore");
+            let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
+            assert_eq!(restored.status, 200, "{restored:?} {on}");
+            api.admin_if("*", "DELETE", &url(""), &Value::Null).await;
+            let forever = format!("{}&permanently=true", url(""));
+            let gone = api.admin_if("*", "DELETE", &forever, &Value::Null).await;
+            assert_eq!(gone.status, 204, "{gone:?} {on}");
+            let audit = api.read(&url("/audit")).await.json();
+            assert_eq!(audit["entries"][0]["action"], "flag.delete", "{on}");
+
+            // What was deleted under this key comes back, and nothing else is created under it.
+            let back = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
+            let answer = api.admin_if("*", "POST", &url("/revert"), &back).await;
+            assert_eq!(answer.json()["key"], key, "{answer:?} {on}");
+            let again = api.admin("POST", FLAGS, &json!({"key": key})).await;
+            assert_eq!(again.status, 400, "{on}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_and_a_query_that_name_different_flags_are_refused_on_every_route() {
+    let stack = Stack::start().await;
+    let mut tried = 0;
+    for endpoint in ENDPOINTS {
+        if !endpoint.admin || !endpoint.path.contains("{flagKey}") {
+            continue;
+        }
+        tried += 1;
+        let function = stack.function(endpoint.function).await;
+        let path = |key: &str| {
+            endpoint
+                .path
+                .replace("{flagKey}", key)
+                .replace("{userId}", "u")
+                .replace("{id}", "i")
+        };
+        let call = async |key: &str, query: &str| {
+            let event = Event::admin(endpoint.method, &path(key), "{}").query(query);
+            function.call(&event.header("if-match", "*")).await
+        };
+        let on = format!("{} {}", endpoint.method, endpoint.path);
+        let said = fields(&call("checkout", "flagKey=search").await)["flagKey"].to_string();
+        for word in ["'checkout'", "'search'", "-"] {
+            assert!(said.contains(word), "{said} {on}");
+        }
+        for query in ["flagKey=", "flagKey=%00", "flagKey=a&flagKey=b"] {
+            assert!(
+                fields(&call("-", query).await)["flagKey"].is_array(),
+                "{on}"
+            );
+        }
+        // Named twice the same, it is named once; and a flag may be called `-`.
+        for (key, query) in [
+            ("nowhere", "flagKey=nowhere"),
+            ("-", "flagKey=-"),
+            ("-", ""),
+        ] {
+            let answer = call(key, query).await;
+            if answer.status == 400 {
+                assert_eq!(fields(&answer).get("flagKey"), None, "{on}");
+            } else {
+                assert_eq!(answer.status, 404, "{answer:?} {on}");
+            }
+        }
+    }
+    assert!(tried >= 14, "{tried}");
+}
+
+#[tokio::test]
+async fn the_public_route_of_a_flag_looks_at_its_path_only() {
+    let stack = Stack::start().await;
+    let get = stack.function("get-flag").await;
+    let event = Event::get("checkout").query("flagKey=search");
+    assert_eq!(get.call(&event).await.json()["key"], "checkout");
+}
