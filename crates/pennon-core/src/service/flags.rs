@@ -266,7 +266,6 @@ async fn revert_override(
     let before_state = before.as_ref().map(override_state);
     let Some(state) = side.of(entry) else {
         if before.is_some() {
-            must_not_be_too_many(open, key).await?;
             open.delete_override(key, user).await?;
             open.note(Some(key), Action::DeleteOverride, before_state, None)
                 .await?;

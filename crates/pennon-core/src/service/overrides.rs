@@ -14,8 +14,9 @@ use crate::error::Error;
 use crate::store::{Action, OverrideRecord, Transaction};
 use crate::timestamp::{parse, timestamp};
 
-/// As many changes may be made to the overrides of one flag in [`WINDOW`], on all instances together.
-/// Beyond it somebody is using overrides for what a rollout or a targeting rule is for.
+/// As many overrides of one flag may be added or changed in [`WINDOW`], on all instances together.
+/// Beyond it somebody is using overrides for what a rollout or a targeting rule is for. Removing one is
+/// never refused and does not count.
 const CHANGES: u32 = 100;
 /// See [`CHANGES`].
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -75,7 +76,7 @@ impl FlagService {
     /// Removes a user's override.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`], [`Error::NotFound`]; [`Error::TooMany`]; [`Error::Unavailable`].
+    /// [`Error::FlagNotFound`], [`Error::NotFound`]; [`Error::Unavailable`].
     pub async fn remove_override(
         &self,
         environment: &Environment,
@@ -89,7 +90,6 @@ impl FlagService {
         let Some(before) = open.find_override(key, user).await? else {
             return Err(Error::NotFound(format!("Override for user '{user}'")));
         };
-        must_not_be_too_many(&mut open, key).await?;
         open.delete_override(key, user).await?;
         let before = Some(override_state(&before));
         open.note(Some(key), Action::DeleteOverride, before, None)

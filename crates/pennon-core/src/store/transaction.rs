@@ -110,8 +110,8 @@ impl Transaction {
         ask!(self, open => open.delete_override(key, user))
     }
 
-    /// How long to wait until fewer than `limit` override changes of a flag lie within the window, as
-    /// the audit tells. Ask with the flag locked: then nobody else can add one meanwhile.
+    /// How long to wait until fewer than `limit` additions and changes of a flag's overrides lie within
+    /// the window, as the audit tells. Ask with the flag locked: then nobody else can add one meanwhile.
     pub async fn wait_for_override_change(
         &mut self,
         key: &FlagKey,

@@ -241,7 +241,7 @@ impl Transaction {
             .rev()
             .filter(|entry| {
                 entry.flag_key.as_deref() == Some(key.as_str())
-                    && ["override.set", "override.delete"].contains(&entry.action.as_str())
+                    && entry.action == Action::SetOverride.name()
             })
             .nth(nth);
         Ok(oldest.and_then(|entry| {

@@ -185,7 +185,7 @@ impl Transaction {
             select (extract(epoch from at - clock_timestamp()) + $5)::double precision as wait
             from pennon_audit
             where environment = $1 and flag_key = $2
-              and action in ('override.set', 'override.delete')
+              and action = 'override.set'
               and at > clock_timestamp() - make_interval(secs => $5)
             order by id desc
             limit 1 offset $3 - $4";
