@@ -204,8 +204,8 @@ async fn a_flag_is_put_back_to_any_earlier_state() {
     for api in Api::of_both_kinds().await {
         let definition = json!({"variants": {"a": 1.0}, "defaultVariant": "a"});
         for body in [
-            json!({"rolloutPercentage": 60}),
-            json!({"description": "typed", "definition": definition, "salt": "s"}),
+            json!({"rolloutPercentage": 60, "salt": "s"}),
+            json!({"description": "typed", "definition": definition}),
             json!({"definition": null, "salt": null, "enabled": false}),
         ] {
             assert_eq!(

@@ -279,3 +279,113 @@ async fn the_public_route_of_a_flag_looks_at_its_path_only() {
     let event = Event::get("checkout").query("flagKey=search");
     assert_eq!(get.call(&event).await.json()["key"], "checkout");
 }
+
+#[tokio::test]
+async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect() {
+    let definition = json!({"variants": {"a": 1, "b": 2}, "defaultVariant": "a"});
+    let at = "2099-01-01T00:00:00Z";
+    let theme = format!("{FLAGS}/theme");
+    let plans = format!("{theme}/schedule");
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let no_effect = |answer: &Answer, field: &str| {
+            let said = fields(answer)[field].to_string();
+            assert!(said.contains("no effect"), "{answer:?} on {on}");
+        };
+        let percentage = json!({"rolloutPercentage": 10});
+        let salt = json!({"salt": "pepper"});
+        for (name, extra) in [("rolloutPercentage", &percentage), ("salt", &salt)] {
+            let new = json!({"key": "theme", "definition": definition, (name): extra[name]});
+            no_effect(&api.admin("POST", FLAGS, &new).await, name);
+            let typed = json!({"definition": definition, (name): extra[name]});
+            no_effect(&api.admin_if("*", "PATCH", CHECKOUT, &typed).await, name);
+        }
+        let new = json!({"key": "theme", "definition": definition});
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201);
+        for method in ["PATCH", "POST"] {
+            no_effect(
+                &api.admin(method, &theme, &percentage).await,
+                "rolloutPercentage",
+            );
+            no_effect(&api.admin_if("*", method, &theme, &salt).await, "salt");
+        }
+        let plan = json!({"scheduledAt": at, "updates": {"enabled": true, "rolloutPercentage": 5}});
+        no_effect(&api.admin("POST", &plans, &plan).await, "updates");
+        assert_eq!(api.read(&plans).await.json(), json!([]), "on {on}");
+
+        // What has an effect goes on.
+        let plan = json!({"scheduledAt": at, "updates": {"enabled": true}});
+        assert_eq!(api.admin("POST", &plans, &plan).await.status, 201);
+        for body in [
+            json!({"enabled": true, "description": "why"}),
+            json!({"salt": null}),
+            json!({"definition": null, "rolloutPercentage": 10, "salt": "pepper"}),
+            json!({"rolloutPercentage": 11}),
+            // What it has from before stays, and counts again when the definition goes.
+            json!({"definition": definition}),
+            json!({"definition": null}),
+        ] {
+            let answer = api.admin_if("*", "PATCH", &theme, &body).await;
+            assert_eq!(answer.status, 200, "{body} {answer:?} on {on}");
+        }
+        let flag = api.read(&theme).await.json();
+        assert_eq!(
+            (flag["rolloutPercentage"].clone(), flag["salt"].clone()),
+            (json!(11), json!("pepper"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_flag_gets_no_definition_while_a_percentage_is_planned_for_it() {
+    let definition = json!({"variants": {"on": true, "off": false}, "defaultVariant": "on"});
+    for api in Api::of_both_kinds().await {
+        let typed = json!({"definition": definition});
+        assert_eq!(
+            api.admin_if("*", "PATCH", CHECKOUT, &typed).await.status,
+            200
+        );
+        let simple = json!({"definition": null});
+        assert_eq!(
+            api.admin_if("*", "PATCH", CHECKOUT, &simple).await.status,
+            200
+        );
+        let plan =
+            json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"rolloutPercentage": 5}});
+        let planned = api
+            .admin("POST", &format!("{CHECKOUT}/schedule"), &plan)
+            .await;
+        assert_eq!(planned.status, 201, "{planned:?}");
+        let id = planned.json()["id"].as_str().expect("an id").to_owned();
+
+        let mut file = api.read(EXPORT).await.json();
+        file["flags"]["checkout"] = json!({
+            "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",
+        });
+        let audit = api.read(&format!("{CHECKOUT}/audit")).await.json();
+        let entries = audit["entries"].as_array().expect("entries");
+        let made_typed = entries
+            .iter()
+            .find(|entry| !entry["after"]["definition"].is_null())
+            .expect("the entry of the definition");
+        let revert = json!({"auditId": made_typed["id"]});
+        let [dry, imported] = import(&api, &file).await;
+        for answer in [
+            api.admin_if("*", "PATCH", CHECKOUT, &typed).await,
+            api.admin_if("*", "POST", &format!("{CHECKOUT}/revert"), &revert)
+                .await,
+            dry,
+            imported,
+        ] {
+            assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+            let message = answer.json()["message"].to_string();
+            for word in ["checkout", &id, "rollout percentage"] {
+                assert!(message.contains(word), "{message} on {}", api.on);
+            }
+        }
+        let cancel = format!("{CHECKOUT}/schedule/{id}");
+        api.admin("DELETE", &cancel, &Value::Null).await;
+        let answer = api.admin_if("*", "PATCH", CHECKOUT, &typed).await;
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    }
+}

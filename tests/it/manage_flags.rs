@@ -28,8 +28,7 @@ async fn a_flag_is_created_with_everything_and_read_with_everything() {
             "targeting": {"if": [{"==": [{"var": "tier"}, "gold"]}, "large", "small"]},
         });
         let body = json!({
-            "key": "limit", "enabled": true, "rolloutPercentage": 1e1, "description": "How much",
-            "salt": "pepper", "definition": definition,
+            "key": "limit", "enabled": true, "description": "How much", "definition": definition,
         });
         let made = api.admin("POST", FLAGS, &body).await;
         assert_eq!(made.status, 201, "{made:?} on {}", api.on);
@@ -42,8 +41,8 @@ async fn a_flag_is_created_with_everything_and_read_with_everything() {
         assert_eq!(tag(&read), tag(&made));
         let flag = read.json();
         assert_eq!(flag["key"], "limit");
-        assert_eq!(flag["rolloutPercentage"], 10);
-        assert_eq!(flag["salt"], "pepper");
+        assert_eq!(flag["rolloutPercentage"], 0);
+        assert_eq!(flag["salt"], Value::Null);
         assert_eq!(flag["archivedAt"], Value::Null);
         assert_eq!(tag(&read), format!("\"{}\"", flag["revision"]));
         assert!(flag["createdAt"].is_string() && flag["updatedAt"].is_string());
@@ -56,6 +55,12 @@ async fn a_flag_is_created_with_everything_and_read_with_everything() {
         // Everyone sees it at once.
         let state = api.get("/api/config/flags/limit").await;
         assert_eq!(state.json()["enabled"], true);
+        let half = json!({"key": "half", "rolloutPercentage": 1e1, "salt": "pepper"});
+        let half = api.admin("POST", FLAGS, &half).await.json();
+        assert_eq!(
+            (half["rolloutPercentage"].clone(), half["salt"].clone()),
+            (json!(10), json!("pepper"))
+        );
         let held = api
             .client()
             .send(
@@ -327,10 +332,10 @@ async fn a_definition_is_set_replaced_and_taken_away_by_an_update() {
             api.read(CHECKOUT).await.json()["definition"]["variants"],
             json!({"a": 1, "b": 2})
         );
-        let simple = api
-            .admin("PATCH", CHECKOUT, &json!({"rolloutPercentage": 20}))
+        let off = api
+            .admin("PATCH", CHECKOUT, &json!({"enabled": false}))
             .await;
-        assert_eq!(simple.status, 200);
+        assert_eq!(off.status, 200);
         let kept = api.read(CHECKOUT).await.json();
         assert_eq!(kept["definition"]["defaultVariant"], "a", "on {}", api.on);
         api.admin_if("*", "PATCH", CHECKOUT, &json!({"definition": null}))

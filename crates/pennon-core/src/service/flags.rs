@@ -4,8 +4,9 @@ use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, OVERRIDES, kept_in, state_of};
+use super::limits::must_have_an_effect;
 use super::overrides::{must_have, must_not_be_too_many, override_in, override_state};
-use super::schedules::call_all_off;
+use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
 use super::update::{Change, definition_in, in_definition, live};
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
@@ -46,6 +47,9 @@ impl FlagService {
         let mut open = self.begin(environment, &admin.id).await?;
         let found = open.flag(key).await?;
         let definition = definition_in(&mut open, wanted, None).await?;
+        let mut flag = Flag::default();
+        wanted.apply(&mut flag, definition);
+        must_have_an_effect(wanted, &flag)?;
         must_exist(&mut open, environment).await?;
         if let Some(there) = found {
             let state = if there.archived_at.is_some() {
@@ -55,8 +59,6 @@ impl FlagService {
             };
             return Err(Error::Conflict(format!("There is a flag '{key}', {state}")));
         }
-        let mut flag = Flag::default();
-        wanted.apply(&mut flag, definition);
         let after = open.insert_flag(key, &flag).await?;
         open.note(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
             .await?;
@@ -211,7 +213,9 @@ async fn revert_whole(
     }
     if let Some(before) = &before {
         expected.check(before.revision)?;
-        must_stay_where_named(open, &[(key, &before.flag, &kept.flag)]).await?;
+        let step = [(key, &before.flag, &kept.flag)];
+        must_leave_no_plan_without_effect(open, &step).await?;
+        must_stay_where_named(open, &step).await?;
     } else {
         open.insert_flag(key, &kept.flag).await?;
     }

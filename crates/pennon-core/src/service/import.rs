@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::change::{Changed, Expected, state_as, state_of};
 use super::flags::must_exist;
 use super::limits::{check_definition, check_description, check_salt, new_key};
-use super::schedules::call_all_off;
+use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
 use super::settings::json_of;
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
@@ -212,6 +212,7 @@ async fn compare(
         .iter()
         .filter_map(|(key, flag)| Some((key, &there.get(key)?.flag, flag)))
         .collect();
+    must_leave_no_plan_without_effect(open, &steps).await?;
     must_stay_where_named(open, &steps).await?;
     let difference = difference(open, &there, file).await?;
     let revision = open.environment_revision().await?;

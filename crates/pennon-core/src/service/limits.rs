@@ -1,7 +1,10 @@
 //! Limits of names, texts and sizes, for every way by which a flag is created or changed: the routes of
 //! single flags, imports, and files. Flags that exist from before a limit keep what they have.
 
-use pennon_eval::{Definition, FlagKey, Problem, pointer_step};
+use pennon_eval::{Definition, Flag, FlagKey, Problem, pointer_step};
+
+use super::update::Change;
+use crate::error::{Complaints, Error};
 
 /// The longest key of a new flag, in characters. PostgreSQL's index takes at most 2700 bytes, and a
 /// character has at most four.
@@ -46,6 +49,10 @@ const INVISIBLE: [(char, char); 22] = [
     ('\u{e0001}', '\u{e0001}'),
     ('\u{e0020}', '\u{e007f}'),
 ];
+
+/// Why a typed flag takes neither a rollout percentage nor a salt.
+pub(super) const NO_EFFECT: &str =
+    "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
 
 /// Takes a text as the key of a new flag.
 ///
@@ -97,6 +104,28 @@ pub fn check_definition(definition: &Definition, before: Option<&Definition>) ->
         }
     }
     problems
+}
+
+/// Refuses what a change asks of a flag and what would have no effect: a definition decides by its
+/// targeting alone.
+///
+/// # Errors
+/// [`Error::Invalid`] with the fields.
+pub(super) fn must_have_an_effect(change: &Change, after: &Flag) -> Result<(), Error> {
+    let mut complaints = Complaints::default();
+    if after.definition.is_some() {
+        if change.rollout_percentage.is_some() {
+            complaints.add("rolloutPercentage", NO_EFFECT);
+        }
+        if matches!(change.salt, Some(Some(_))) {
+            complaints.add("salt", NO_EFFECT);
+        }
+    }
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(complaints))
+    }
 }
 
 fn check_variant_name(name: &str) -> Result<(), String> {

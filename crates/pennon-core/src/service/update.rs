@@ -4,7 +4,8 @@ use pennon_eval::{Definition, Flag, FlagKey, Problem, Rollout};
 use serde_json::Value;
 
 use super::change::{Changed, Expected, state_of};
-use super::limits::check_definition;
+use super::limits::{check_definition, must_have_an_effect};
+use super::schedules::must_leave_no_plan_without_effect;
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -60,8 +61,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a definition that is none, [`Error::FlagNotFound`], [`Error::Changed`];
-    /// [`Error::Conflict`] when an override names a variant that would be gone;
-    /// [`Error::Unavailable`] when the store does not answer.
+    /// [`Error::Conflict`] when an override names a variant that would be gone, or a schedule would have
+    /// no effect any more; [`Error::Unavailable`] when the store does not answer.
     pub async fn update(
         &self,
         environment: &Environment,
@@ -81,6 +82,8 @@ impl FlagService {
         expected.check(before.revision)?;
         let mut flag = before.flag.clone();
         change.apply(&mut flag, definition);
+        must_have_an_effect(change, &flag)?;
+        must_leave_no_plan_without_effect(&mut open, &[(key, &before.flag, &flag)]).await?;
         must_stay_where_named(&mut open, &[(key, &before.flag, &flag)]).await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));

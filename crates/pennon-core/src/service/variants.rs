@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::store::Transaction;
 
 /// As many are told of; the others come to light when these are mended.
-const MOST_TOLD: usize = 10;
+pub(super) const MOST_TOLD: usize = 10;
 
 /// One flag before and after a change.
 pub(super) type Step<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
