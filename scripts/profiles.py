@@ -11,6 +11,7 @@ Run by scripts/check-template with the Python of .tools/sam. An argument is a fo
 results in.
 """
 
+import collections
 import concurrent.futures
 import itertools
 import json
@@ -54,6 +55,11 @@ TOGETHER = {
 # a mapping likewise (W7001), a DependsOn that a reference says again (W3005), and defaults that
 # the Rules of the template keep from being used (W1030).
 KNOWN = ["W2001", "W7001", "W3005", "W1030"]
+# CloudFormation refuses a template that declares more than 500 resources, whether their conditions
+# hold or not. A route is one resource (a permission), a function with a canary about ten: the
+# headroom is for those who add some and must not find the limit in a deployment.
+ALLOWED_RESOURCES = 500
+HEADROOM = 50
 
 
 def profiles():
@@ -159,7 +165,7 @@ class Decided:
 
 
 def check(job):
-    """One profile: its name, and the linter's complaints."""
+    """One profile: its name, what it creates and declares, and the linter's complaints."""
     number, profile, folder = job
     region = profile["AWS::Region"]
     parameters = {name: value for name, value in profile.items() if name != "AWS::Region"}
@@ -177,7 +183,7 @@ def check(job):
         for it in lint_file(path, config)
     ]
     name = ", ".join(f"{key}={value or '(none)'}" for key, value in profile.items())
-    return name, len(whole["Resources"]), complaints
+    return name, len(whole["Resources"]), transformed["Resources"], complaints
 
 
 def main():
@@ -189,14 +195,26 @@ def main():
             results = list(pool.map(check, jobs))
     # One line for a complaint, with the first profile that it was met in.
     first_met = {}
-    for name, _, complaints in results:
+    for name, _, _, complaints in results:
         for complaint in complaints:
             first_met.setdefault(complaint, name)
     for complaint, name in first_met.items():
         print(f"{complaint}\n  with {name}")
-    sizes = [size for _, size, _ in results]
+    sizes = [size for _, size, _, _ in results]
     print(f"{len(results)} profiles of {min(sizes)} to {max(sizes)} resources transformed and linted")
-    return 1 if first_met else 0
+    name, _, declared, _ = max(results, key=lambda it: len(it[2]))
+    print(f"the transformed template declares {len(declared)} of {ALLOWED_RESOURCES} resources")
+    too_many = len(declared) > ALLOWED_RESOURCES - HEADROOM
+    if too_many:
+        kinds = collections.Counter(of["Type"] for of in declared.values())
+        print(
+            f"template.yaml: {len(declared)} resources leave fewer than {HEADROOM} of the"
+            f" {ALLOWED_RESOURCES} that CloudFormation allows in a template; move some into a nested"
+            f" stack or serve several routes by one.\n  with {name}"
+        )
+        for kind, count in kinds.most_common(5):
+            print(f"  {count:4} {kind}")
+    return 1 if first_met or too_many else 0
 
 
 if __name__ == "__main__":
