@@ -6,7 +6,7 @@ use std::path::Path;
 use super::yaml::parse;
 use super::{read, stack::text};
 
-const DOCUMENTS: [&str; 7] = [
+pub(super) const DOCUMENTS: [&str; 7] = [
     "docs/deployment/first-deploy.md",
     "docs/deployment/canary.md",
     "docs/deployment/redis-cluster-migration.md",
@@ -132,6 +132,8 @@ fn what_the_documents_name_exists() {
                     "Unit",
                     "Status",
                     "TagKey",
+                    "ResourceType",
+                    "Tags",
                     "Start",
                     "End",
                     "AdditionalVersionWeights",

@@ -5,6 +5,7 @@
 //! text of the template once, and exactly that problem must be found. What linters see (unknown
 //! properties, dangling references, cycles) is left to `scripts/check-template`.
 
+mod commands;
 mod cost;
 mod data;
 mod documents;

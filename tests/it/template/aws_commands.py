@@ -1,0 +1,76 @@
+"""Checks recorded calls of `aws` with the AWS CLI's own parser and models, and sends nothing.
+
+Argument: a file in which each call is the number of its arguments and the arguments, each ended by
+a NUL byte. Prints a line for each problem.
+
+Version 1 of the CLI is on PyPI; version 2, which the documents ask for, has a few commands more.
+"""
+
+import contextlib
+import io
+import os
+import sys
+
+for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    os.environ[name] = "x"
+os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = "/dev/null"
+
+from awscli import clidriver  # noqa: E402
+from botocore import validate  # noqa: E402
+from botocore.waiter import Waiter  # noqa: E402
+
+# Commands that only version 2 has.
+ONLY_IN_VERSION_2 = [("logs", "tail"), ("ec2-instance-connect", "ssh")]
+
+
+def checked(self, service, operation, parameters, parsed_globals):
+    """In the place of the call: are these the parameters of this operation?"""
+    client = self._session.create_client(service, region_name="us-east-1")
+    shape = client.meta.service_model.operation_model(operation).input_shape
+    if shape is not None:
+        report = validate.ParamValidator().validate(parameters, shape)
+        if report.has_errors():
+            print(report.generate_report(), file=sys.stderr)
+            return 252
+    return 0
+
+
+clidriver.CLIOperationCaller.invoke = checked
+Waiter.wait = lambda self, **parameters: None
+
+
+def calls(path):
+    with open(path, "rb") as file:
+        parts = file.read().decode().split("\0")[:-1]
+    while parts:
+        count = int(parts[0])
+        yield parts[1 : 1 + count]
+        parts = parts[1 + count :]
+
+
+def main():
+    driver = clidriver.create_clidriver()
+    for call in calls(sys.argv[1]):
+        if tuple(call[:2]) in ONLY_IN_VERSION_2:
+            continue
+        # A file that the command reads is not there.
+        call = ["x" if it.startswith("file://") else it for it in call]
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+                code = driver.main(call)
+        except SystemExit as exit:
+            code = exit.code
+        except ImportError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            code = f"{type(error).__name__}: {error}"
+        if code != 0:
+            # The end says what is wrong; before it come several lines about usage.
+            why = " ".join(said.getvalue().split())[-300:] or code
+            print(f"aws {' '.join(call)}: {why}")
+
+
+main()

@@ -1,0 +1,150 @@
+//! The AWS CLI accepts every command of the documents: known operations, options, queries and
+//! parameters.
+//!
+//! Each document is run by bash as it stands, with a program in the place of `aws` that writes down
+//! how it was called. What it was called with is then read by the AWS CLI itself, which sends nothing.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pennon_tests::process::new_folder;
+
+use super::documents::DOCUMENTS;
+use super::read;
+
+/// Writes each call down, its number of arguments first, and answers with one word.
+const AWS: &str = "#!/bin/bash\nprintf '%s\\0' \"$#\" \"$@\" >>\"$CALLS\"\necho x\n";
+/// What else the documents run does nothing here.
+const OTHERS: &str = "for name in curl k6 git pip sleep redis-cli scripts/tools scripts/deploy \
+    scripts/set-parameter; do eval \"$name() { :; }\"; done\n";
+const CHECK: &str = include_str!("aws_commands.py");
+
+/// The shell commands of a document: its blocks, and code spans that are whole `aws` commands.
+fn script(document: &str) -> String {
+    let mut script = OTHERS.to_owned();
+    for (number, part) in document.split("```").enumerate() {
+        if number % 2 == 1 {
+            script.push_str(part.strip_prefix("sh\n").unwrap_or_default());
+            continue;
+        }
+        let spans = part.split('`').skip(1).step_by(2);
+        for span in spans.filter(|it| it.starts_with("aws ")) {
+            script.push_str(&span.replace('\n', " "));
+            script.push('\n');
+        }
+    }
+    script
+}
+
+/// The `aws <service> <operation>` of a text.
+fn operations(script: &str) -> BTreeSet<(String, String)> {
+    let words: Vec<&str> = script
+        .split(|letter: char| letter.is_whitespace() || "\"$();|".contains(letter))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let named = words.windows(3).filter(|words| words[0] == "aws");
+    let named = named.filter(|words| !words[1].starts_with('-'));
+    named
+        .map(|words| (words[1].to_owned(), words[2].to_owned()))
+        .collect()
+}
+
+/// What is wrong with the `aws` commands of a document.
+fn complaints(document: &str) -> Vec<String> {
+    let folder = new_folder("commands");
+    let script = script(document);
+    let recorded = record(&folder, &script);
+    let mut found = Vec::new();
+    for (service, operation) in operations(&script) {
+        let ran = recorded
+            .iter()
+            .any(|call| call.first() == Some(&service) && call.get(1) == Some(&operation));
+        if !ran {
+            found.push(format!("aws {service} {operation}: was not run"));
+        }
+    }
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/python");
+    let checked = Command::new(python)
+        .args(["-c", CHECK])
+        .arg(folder.join("calls"))
+        .output()
+        .expect("awscli in .tools; `scripts/tools` installs it");
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    let problems = String::from_utf8_lossy(&checked.stdout).into_owned();
+    found.extend(problems.lines().map(str::to_owned));
+    let _already_gone = std::fs::remove_dir_all(&folder);
+    found
+}
+
+/// Runs a script and gives how `aws` was called.
+fn record(folder: &PathBuf, script: &str) -> Vec<Vec<String>> {
+    let programs = folder.join("bin");
+    std::fs::create_dir_all(&programs).expect("a folder");
+    let aws = programs.join("aws");
+    std::fs::write(&aws, AWS).expect("writes");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&aws, executable).expect("sets");
+    let calls = folder.join("calls");
+    std::fs::write(&calls, "").expect("writes");
+    std::fs::write(folder.join("script"), script).expect("writes");
+    let output = Command::new("bash")
+        .arg("script")
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", programs.display()))
+        .env("CALLS", &calls)
+        .output()
+        .expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("syntax error"), "{said}");
+    let text = std::fs::read_to_string(&calls).expect("reads");
+    let mut parts = text.split_terminator('\0');
+    let mut recorded = Vec::new();
+    while let Some(count) = parts.next() {
+        let count = count.parse().expect("a number of arguments");
+        recorded.push(parts.by_ref().take(count).map(str::to_owned).collect());
+    }
+    recorded
+}
+
+#[test]
+fn the_aws_cli_accepts_every_command_of_the_documents() {
+    for document in DOCUMENTS.into_iter().chain(["README.md"]) {
+        assert_eq!(complaints(&read(document)), [""; 0], "{document}");
+    }
+}
+
+#[test]
+fn a_command_that_the_aws_cli_rejects_is_found() {
+    for (command, problem) in [
+        ("aws elasticache describe-snapshot", "Invalid choice"),
+        (
+            "aws rds describe-db-instances --db-name x",
+            "Unknown options",
+        ),
+        (
+            "aws rds describe-db-instances --query 'a['",
+            "Bad value for --query",
+        ),
+        (
+            "aws logs start-query --query-string x",
+            "arguments are required",
+        ),
+        (
+            "aws ec2 describe-subnets --filters Name=vpc-id,Value=x",
+            "Unknown parameter",
+        ),
+        ("false && aws sts get-caller-identity", "was not run"),
+    ] {
+        let found = complaints(&format!("```sh\n{command}\n```"));
+        assert_eq!(found.len(), 1, "{command}: {found:?}");
+        assert!(found[0].contains(problem), "{command}: {found:?}");
+    }
+}
