@@ -167,15 +167,104 @@ async fn a_blip_is_retried_and_not_seen(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
-    for failures in [1, 2] {
+    for failures in [1, 2, 3] {
+        let before = stack.redis.commands().len();
         stack.redis.set(Mode::FailFirst(failures)).await;
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(answer.source(), "memory", "{failures} failures");
         assert_eq!(answer.header("x-cache-hit"), Some("true"));
         assert_eq!(get.last_request()["redis_retries"], failures);
+        assert!(get.has_logged(&format!("Redis retry attempt {failures}/3")));
+        // A connection that was cut is replaced at once. What is cut again just after that has to wait.
+        let gaps = gaps(&stack, before);
+        assert_eq!(gaps.len(), failures);
+        if let Some(second) = gaps.get(1) {
+            assert!(*second >= Duration::from_millis(200), "{gaps:?}");
+        }
+        if let Some(third) = gaps.get(2) {
+            assert!(*third >= Duration::from_millis(50), "{gaps:?}");
+        }
     }
-    assert!(get.has_logged("Redis retry attempt 1/3"));
-    assert!(get.has_logged("Redis retry attempt 2/3"));
+}
+
+/// The times between the attempts that have arrived at Redis since there were so many.
+fn gaps(stack: &Stack, before: usize) -> Vec<Duration> {
+    let attempts = &stack.redis.commands()[before..];
+    attempts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// Pauses are observed from outside, at the wire. Between the arrival of an attempt and that of the next
+/// one lies the whole pause, so a slow machine only makes a gap longer.
+async fn retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_left(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    for budget in [400, 500] {
+        let settings = [("CACHE_BUDGET_MS", budget.to_string())];
+        let settings = settings
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let get = stack.function_with("get-flag", &settings).await;
+        // A machine that is busy elsewhere uses up the budget: then the log has to say so, and the next
+        // outage may do.
+        eventually("a request makes all three retries", async || {
+            eventually("on the cache", async || {
+                get.call(&Event::get("checkout")).await.source() == "memory"
+            })
+            .await;
+            let before = stack.redis.commands().len();
+            let lines = get.lines().len();
+            let loading = b"-LOADING Redis is loading the dataset in memory\r\n";
+            stack.redis.set(Mode::Answer(loading.to_vec())).await;
+            let answer = get.call(&Event::get("checkout")).await;
+            let gaps = gaps(&stack, before);
+            stack.redis.set(Mode::Open).await;
+
+            assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+            let retries = get.last_request()["redis_retries"].clone();
+            assert_eq!(retries, gaps.len(), "{gaps:?}");
+            let least = [100, 200, 50].map(Duration::from_millis);
+            assert!(gaps.len() <= least.len(), "{gaps:?}");
+            for (gap, least) in gaps.iter().zip(least) {
+                assert!(*gap >= least, "{gaps:?}");
+            }
+            let lines = &get.lines()[lines..];
+            let told = |message: &str| lines.iter().find(|line| line["message"] == message);
+            for number in 1..=3 {
+                let attempt = told(&format!("Redis retry attempt {number}/3"));
+                assert_eq!(
+                    attempt.is_some(),
+                    number <= gaps.len(),
+                    "{number}: {gaps:?}"
+                );
+            }
+            let stopped = told("Redis retries stopped by the time budget");
+            assert_eq!(stopped.is_some(), gaps.len() < 3, "{lines:#?}");
+            if let Some(stopped) = stopped {
+                assert_eq!(stopped["retries"], gaps.len());
+                assert_eq!(stopped["retries_allowed"], 3);
+            }
+            gaps.len() == 3
+        })
+        .await;
+    }
+}
+
+async fn a_budget_without_room_for_a_pause_says_so_and_makes_no_retry(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let get = stack
+        .function_with("get-flag", &[("CACHE_BUDGET_MS", "90")])
+        .await;
+    eventually("on the cache", async || {
+        get.call(&Event::get("checkout")).await.source() == "memory"
+    })
+    .await;
+    let before = stack.redis.commands().len();
+    let busy = b"-LOADING Redis is loading the dataset in memory\r\n";
+    stack.redis.set(Mode::Answer(busy.to_vec())).await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+    assert_eq!(gaps(&stack, before), Vec::<Duration>::new());
+    assert!(get.has_logged("Redis retries stopped by the time budget"));
+    assert!(!get.log().contains("Redis retry attempt"), "{}", get.log());
 }
 
 async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest(on: Topology) {
@@ -344,4 +433,6 @@ on_every_redis!(
 on_readable_redis!(
     redis_faults_on_the_wire_never_become_errors,
     a_blip_is_retried_and_not_seen,
+    retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_left,
+    a_budget_without_room_for_a_pause_says_so_and_makes_no_retry,
 );

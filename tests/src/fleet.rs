@@ -2,6 +2,7 @@
 //! that holds whatever the shape.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use crate::certificates::Certificates;
 use crate::cluster::{Cluster, PASSWORD, Shape};
@@ -164,6 +165,13 @@ impl Fleet {
         for wire in &self.wires {
             wire.set(mode.clone()).await;
         }
+    }
+
+    /// When each command of the cache protocol arrived at any of the wires, in order.
+    pub fn commands(&self) -> Vec<Instant> {
+        let mut arrivals: Vec<Instant> = self.wires.iter().flat_map(Wire::commands).collect();
+        arrivals.sort();
+        arrivals
     }
 
     /// See [`Wire::abandon`].

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,6 +47,7 @@ pub struct Wire {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
     requests: Arc<AtomicUsize>,
+    commands: Arc<Mutex<Vec<Instant>>>,
     era: Arc<AtomicUsize>,
 }
 
@@ -83,12 +84,14 @@ impl Wire {
         let address = listener.local_addr().expect("an address");
         let (mode, watcher) = watch::channel(Mode::Open);
         let requests = Arc::new(AtomicUsize::new(0));
+        let commands = Arc::default();
         let era = Arc::new(AtomicUsize::new(0));
         let far_end = FarEnd {
             port,
             switch: mode.clone(),
             failures: Arc::new(Mutex::new(0)),
             requests: requests.clone(),
+            commands: Arc::clone(&commands),
             era: era.clone(),
             dice: Dice::new(u64::from(port)),
         };
@@ -97,6 +100,7 @@ impl Wire {
             address,
             mode,
             requests,
+            commands,
             era,
         }
     }
@@ -110,6 +114,12 @@ impl Wire {
     /// How many pieces of requests have come in so far.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// When each command of the cache protocol arrived, from the first one on. A command that is sent
+    /// again arrives again.
+    pub fn commands(&self) -> Vec<Instant> {
+        self.commands.lock().expect("not poisoned").clone()
     }
 
     /// Where to connect instead.
@@ -135,8 +145,17 @@ struct FarEnd {
     switch: watch::Sender<Mode>,
     failures: Arc<Mutex<usize>>,
     requests: Arc<AtomicUsize>,
+    commands: Arc<Mutex<Vec<Instant>>>,
     era: Arc<AtomicUsize>,
     dice: Dice,
+}
+
+impl FarEnd {
+    /// So many commands arrive right now.
+    fn note(&self, commands: usize) {
+        let mut arrivals = self.commands.lock().expect("not poisoned");
+        arrivals.extend(std::iter::repeat_n(Instant::now(), commands));
+    }
 }
 
 async fn listen(
@@ -202,6 +221,7 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
                 far_end.requests.fetch_add(1, Ordering::Relaxed);
                 let commands = count_commands(bytes);
                 if commands > 0 {
+                    far_end.note(commands);
                     if let Mode::Answer(answer) = &now {
                         if to_client.write_all(&answer.repeat(commands)).await.is_err() {
                             return;

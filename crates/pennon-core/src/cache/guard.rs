@@ -22,7 +22,8 @@ use crate::breaker::{Breaker, Permit};
 use crate::config::CacheConfig;
 use crate::telemetry::Trace;
 
-/// Pauses before a second, third and fourth attempt.
+/// Pauses before the first, second and third retry. Together they are longer than any budget, so the
+/// last one is cut to what the budget has left, see [`pause_before`].
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
@@ -30,6 +31,10 @@ const PAUSES: [Duration; 3] = [
 ];
 /// What is left of a budget must be worth an attempt.
 const LEAST_ATTEMPT: Duration = Duration::from_millis(5);
+/// What the last retry keeps of the budget for itself: enough to connect anew and for one round trip.
+const LAST_ATTEMPT: Duration = Duration::from_millis(20);
+/// A last retry so soon after the one before would find the same Redis, so it is not made.
+const SHORTEST_LAST_PAUSE: Duration = Duration::from_millis(50);
 /// A request that only finds out whether an outage is over pays no more than this for it.
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
 /// Redirections that one call follows. A failover takes one, a slot on the move two; more than a few
@@ -310,6 +315,8 @@ impl Guard {
         retries: usize,
         trace: &Trace,
     ) -> Outcome {
+        // After a failure without retries, a new connection still deserves one attempt.
+        let allowed = retries.max(1);
         let mut retried = 0;
         let mut redirected = 0;
         let mut detour = None;
@@ -356,16 +363,31 @@ impl Guard {
             let mended = self
                 .mend(&node, connections.as_ref(), &failure, slot, deadline)
                 .await;
-            // A new connection deserves a try even where no retry was granted.
-            if retried >= retries && !(mended && retried == 0) {
+            if retried >= allowed || (retries == 0 && !mended) {
                 return (node, Err(failure));
             }
             let pause = if mended {
-                Duration::ZERO
+                (left(deadline) >= LEAST_ATTEMPT).then_some(Duration::ZERO)
             } else {
-                PAUSES[retried.min(PAUSES.len() - 1)]
+                pause_before(retried, left(deadline))
             };
-            if left(deadline) < pause + LEAST_ATTEMPT {
+            let mut fits = pause.is_some();
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+                // An instance that was frozen or throttled meanwhile has nothing left.
+                fits = left(deadline) >= LEAST_ATTEMPT;
+            }
+            if !fits {
+                warn!(
+                    domain = "config",
+                    node_id = %node.address(),
+                    error.r#type = failure.kind(),
+                    error = %failure,
+                    retries = retried,
+                    retries_allowed = allowed,
+                    budget_left_ms = millis(left(deadline)),
+                    "Redis retries stopped by the time budget"
+                );
                 return (node, Err(failure));
             }
             retried += 1;
@@ -375,14 +397,8 @@ impl Guard {
                 node_id = %node.address(),
                 error.r#type = failure.kind(),
                 error = %failure,
-                "Redis retry attempt {retried}/{}",
-                PAUSES.len()
+                "Redis retry attempt {retried}/{allowed}"
             );
-            tokio::time::sleep(pause).await;
-            // An instance that was frozen or throttled meanwhile has nothing left.
-            if left(deadline) < LEAST_ATTEMPT {
-                return (node, Err(failure));
-            }
         }
     }
 
@@ -524,6 +540,18 @@ impl Guard {
     }
 }
 
+/// The pause before the retry with this number, counted from 0, or nothing when the retry does not fit
+/// into the rest of the budget. Only the last pause is cut: by then every other retry was made, and
+/// what is left of the budget is of no other use.
+fn pause_before(retry: usize, left: Duration) -> Option<Duration> {
+    let full = *PAUSES.get(retry)?;
+    if retry + 1 < PAUSES.len() {
+        return (left >= full + LEAST_ATTEMPT).then_some(full);
+    }
+    let pause = full.min(left.saturating_sub(LAST_ATTEMPT));
+    (pause >= SHORTEST_LAST_PAUSE).then_some(pause)
+}
+
 fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
     match command {
         Command::Revision { .. } | Command::Read { .. } | Command::Ping | Command::Slots => {
@@ -568,4 +596,51 @@ fn left(deadline: Instant) -> Duration {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn milliseconds(retry: usize, left: u64) -> Option<u128> {
+        pause_before(retry, Duration::from_millis(left)).map(|pause| pause.as_millis())
+    }
+
+    #[test]
+    fn the_first_two_pauses_are_kept_in_full_or_the_retry_is_not_made() {
+        for (retry, left, pause) in [
+            (0, 400, Some(100)),
+            (0, 105, Some(100)),
+            (0, 104, None),
+            (1, 300, Some(200)),
+            (1, 205, Some(200)),
+            (1, 204, None),
+        ] {
+            assert_eq!(
+                milliseconds(retry, left),
+                pause,
+                "retry {retry}, {left} ms left"
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_pause_is_cut_to_what_is_left_of_the_budget() {
+        for (left, pause) in [
+            (1_000, Some(400)),
+            (420, Some(400)),
+            (200, Some(180)),
+            (100, Some(80)),
+            (70, Some(50)),
+            (69, None),
+            (0, None),
+        ] {
+            assert_eq!(milliseconds(2, left), pause, "{left} ms left");
+        }
+    }
+
+    #[test]
+    fn there_is_no_fourth_retry() {
+        assert_eq!(milliseconds(3, 10_000), None);
+    }
 }
