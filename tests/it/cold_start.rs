@@ -221,6 +221,84 @@ async fn a_secrets_manager_that_denies_or_does_not_answer_leaves_an_instance_tha
 }
 
 #[tokio::test]
+async fn a_secret_that_answers_late_but_within_its_limits_is_waited_for() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let redis = manager.create("redis", &stack.redis_url()).await;
+    let database = manager.create("database", &stack.database_url()).await;
+    let (slow, endpoint) = manager.behind_a_wire();
+    // Headers and body may come apart, and each part is delayed: one attempt has 1.5 s.
+    slow.set(Mode::Delay(Duration::from_millis(500))).await;
+    let get = manager
+        .function(
+            "get-flag",
+            &[
+                ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &endpoint),
+                ("REDIS_SECRET_ARN", &redis),
+                ("DATABASE_SECRET_ARN", &database),
+            ],
+        )
+        .await;
+    assert!(get.has_logged("Redis connected"), "{}", get.log());
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
+}
+
+#[tokio::test]
+async fn a_secret_that_answers_too_late_is_given_up_and_read_in_a_later_request() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let redis = manager.create("redis", &stack.redis_url()).await;
+    let database = manager.create("database", &stack.database_url()).await;
+    for (name, arn, other) in [
+        (
+            "REDIS_SECRET_ARN",
+            &redis,
+            ("DATABASE_URL", stack.database_url()),
+        ),
+        (
+            "DATABASE_SECRET_ARN",
+            &database,
+            ("REDIS_URL", stack.redis_url()),
+        ),
+    ] {
+        let (slow, endpoint) = manager.behind_a_wire();
+        slow.set(Mode::Delay(Duration::from_secs(60))).await;
+        stack.redis.command(&["FLUSHALL"]);
+        let started = Instant::now();
+        let get = manager
+            .function(
+                "get-flag",
+                &[
+                    ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &endpoint),
+                    ("REDIS_SECRET_REFRESH_SECONDS", "30"),
+                    (name, arn),
+                    (other.0, &other.1),
+                ],
+            )
+            .await;
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(8), "{name}: {took:?}");
+        assert!(get.log().contains("cannot be reached"), "{}", get.log());
+        let answer = get.call(&Event::get("checkout")).await;
+        if name == "REDIS_SECRET_ARN" {
+            assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+        } else {
+            assert_eq!(answer.status, 503, "{answer:?}");
+        }
+        slow.set(Mode::Open).await;
+        pennon_tests::eventually("the secret is read", async || {
+            let answer = get.call(&Event::get("checkout")).await;
+            answer.status == 200 && answer.source() == "memory"
+        })
+        .await;
+        // Without Redis, memory answers what PostgreSQL has confirmed; with it, there is an entry.
+        assert!(stack.redis.has_entry(), "{name}: {}", get.log());
+        assert!(!get.log().contains("postgres://"), "no URL in the log");
+    }
+}
+
+#[tokio::test]
 async fn a_database_secret_that_comes_late_or_is_rotated_is_read_again() {
     // The user of the service needs a password; everyone else here is trusted.
     let server = Server::start(&[], |folder| {

@@ -13,10 +13,12 @@ use serde_json::{Value, json};
 use crate::eventually;
 use crate::lambda::Function;
 use crate::process::{Process, find_program, free_port, new_folder};
+use crate::wire::Wire;
 
 /// A Secrets Manager of one's own.
 pub struct SecretsManager {
     process: Process,
+    port: u16,
     endpoint: String,
     client: Client<HttpConnector, Full<Bytes>>,
     /// Calls of the test's own, which the log counts too.
@@ -45,6 +47,7 @@ impl SecretsManager {
         .await;
         Self {
             process,
+            port,
             endpoint: format!("http://127.0.0.1:{port}"),
             client: Client::builder(TokioExecutor::new()).build_http(),
             calls: AtomicUsize::new(0),
@@ -83,6 +86,13 @@ impl SecretsManager {
         serde_json::from_slice(&body.to_bytes()).expect("JSON")
     }
 
+    /// A wire that leads here, and the endpoint at its other end.
+    pub fn behind_a_wire(&self) -> (Wire, String) {
+        let wire = Wire::to(self.port);
+        let endpoint = format!("http://127.0.0.1:{}", wire.port());
+        (wire, endpoint)
+    }
+
     /// What leads a function here.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
@@ -99,7 +109,8 @@ impl SecretsManager {
         let own = self.environment();
         let own = own
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
         let environment: Vec<_> = own.chain(more.iter().copied()).collect();
         Function::start(name, &environment).await
     }
