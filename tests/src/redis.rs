@@ -71,13 +71,7 @@ impl Redis {
 
     /// Starts it (again) on the same port, and waits until it answers.
     pub fn restart(&mut self) {
-        let program = find_program(
-            "redis-server",
-            &["/usr/local/bin", "/opt/homebrew/bin", "/usr/sbin"],
-            "Install it with `apt-get install redis-server` or `brew install redis`, \
-             or run `scripts/test`, which does.",
-        );
-        let mut command = Command::new(program);
+        let mut command = Command::new(program());
         command
             .args(["--port", &self.port.to_string()])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -227,6 +221,19 @@ impl Redis {
     pub fn try_command(&self, words: &[&str]) -> Option<Resp> {
         ask(self.port, self.password.as_deref(), words)
     }
+}
+
+/// The server that is tested: `PENNON_REDIS_SERVER`, for instance a path to Valkey's, or `redis-server`.
+fn program() -> PathBuf {
+    if let Some(chosen) = std::env::var_os("PENNON_REDIS_SERVER") {
+        return PathBuf::from(chosen);
+    }
+    find_program(
+        "redis-server",
+        &["/usr/local/bin", "/opt/homebrew/bin", "/usr/sbin"],
+        "Install it with `apt-get install redis-server` or `brew install redis`, \
+         or run `scripts/test`, which does.",
+    )
 }
 
 fn ask(port: u16, password: Option<&str>, words: &[&str]) -> Option<Resp> {
