@@ -11,10 +11,11 @@
 //           evaluate-flag and evaluate-flags get no load, and the run says so
 // TOKEN     an admin's token: one caller more then changes a flag every second, so that
 //           invalidations happen under load
-// LATENCY   the 95th percentile in milliseconds above which the run fails; 100 by default, which
-//           includes the network
+// LATENCY   the average and the 95th percentile of reads, in milliseconds, above which the run fails; 50
+//           by default, which is what Pennon promises for 50 requests at once. The time on the network
+//           counts: from far away, add a round trip, such as `-e LATENCY=100`
 //
-// A run fails when one request in a thousand fails, or the percentile is higher. The limits of the
+// A run fails when one request in a thousand fails, or reads are slower. The limits of the
 // API itself (ThrottleRate) apply: 50 callers without a pause send more than 500 requests a second
 // when the network is short. `-e PAUSE=0.1` lets each wait a tenth of a second.
 
@@ -26,7 +27,7 @@ const base = __ENV.BASE || 'http://127.0.0.1:9000';
 const parallel = Number(__ENV.PARALLEL || 50);
 const duration = __ENV.DURATION || '30s';
 const pause = Number(__ENV.PAUSE || 0);
-const latency = Number(__ENV.LATENCY || 100);
+const latency = Number(__ENV.LATENCY || 50);
 const apiKey = __ENV.KEY || '';
 
 // What the cache answered, among the reads.
@@ -50,7 +51,7 @@ export const options = {
   thresholds: {
     checks: ['rate>0.999'],
     http_req_failed: ['rate<0.001'],
-    'http_req_duration{kind:read}': [`p(95)<${latency}`],
+    'http_req_duration{kind:read}': [`avg<${latency}`, `p(95)<${latency}`],
   },
   summaryTrendStats: ['avg', 'med', 'p(95)', 'p(99)', 'max'],
 };

@@ -1,21 +1,27 @@
 //! How long a cold start takes: from exec to the first request for work, and to the first response.
-//! Beside it, in the same run and taking turns, a function that does nothing.
+//! Beside it, in the same run and taking turns, a function that does nothing. Then ten cold starts at once.
+//! It fails when a start took longer than `pennon_tests::limits` allows.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench cold_start`
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use pennon_tests::binaries::binary;
 use pennon_tests::event::Event;
+use pennon_tests::figures::milliseconds;
 use pennon_tests::lambda::RuntimeApi;
+use pennon_tests::limits::{COLD_RESPONSE, COLD_START, Verdict};
 use pennon_tests::secrets::SecretsManager;
+use pennon_tests::side_by_side;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::BlackHole;
 
 const RUNS: usize = 20;
+/// Cold starts at the same moment, as after a burst of requests.
+const AT_ONCE: usize = 10;
 
 /// The two times of one start.
 struct Start {
@@ -44,13 +50,15 @@ async fn start(name: &str, environment: &[(String, String)]) -> Start {
     Start { asked, answered }
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
+/// The median and the longest, in milliseconds.
+fn summary(mut times: Vec<Duration>) -> (f64, f64) {
     times.sort();
-    times[times.len() / 2].as_secs_f64() * 1e3
+    let longest = times.last().copied().unwrap_or_default();
+    (milliseconds(times[times.len() / 2]), milliseconds(longest))
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() {
+async fn main() -> ExitCode {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let hole = BlackHole::dig();
@@ -95,19 +103,41 @@ async fn main() {
             }
         }
     }
-    println!("median of {RUNS} starts, taking turns, ms (and as a multiple of hello-world)");
     println!(
-        "{:36} {:>18} {:>20}",
+        "median and longest of {RUNS} starts, taking turns, ms (and the median as a multiple of hello-world)"
+    );
+    println!(
+        "{:36} {:>27} {:>27}",
         "", "first asks for work", "first response"
     );
+    let mut verdict = Verdict::default();
     let mut base = None;
-    for ((title, _, _), (asked, answered)) in scenarios.iter().zip(times) {
-        let (asked, answered) = (median(asked), median(answered));
+    for ((title, function, _), (asked, answered)) in scenarios.iter().zip(times) {
+        let ((asked, last_asked), (answered, last_answered)) = (summary(asked), summary(answered));
         let (base_asked, base_answered) = *base.get_or_insert((asked, answered));
         println!(
-            "{title:36} {asked:10.1} ({:4.1} x) {answered:12.1} ({:4.1} x)",
+            "{title:36} {asked:9.1} {last_asked:7.1} ({:5.1} x) {answered:9.1} {last_answered:7.1} ({:5.1} x)",
             asked / base_asked,
             answered / base_answered
         );
+        if *function != "hello-world" {
+            verdict.limit(COLD_START, last_asked, title);
+            verdict.limit(COLD_RESPONSE, last_answered, title);
+        }
     }
+    println!("{AT_ONCE} starts at once, the longest");
+    for (title, function, environment) in scenarios.iter().skip(1) {
+        let starts = side_by_side((0..AT_ONCE).map(|_| start(function, environment))).await;
+        let (asked, answered) = starts.iter().map(|one| (one.asked, one.answered)).unzip();
+        let ((_, last_asked), (_, last_answered)) = (summary(asked), summary(answered));
+        println!(
+            "{title:36} {:>9} {last_asked:7.1} {:>9} {:>9} {last_answered:7.1}",
+            "", "", ""
+        );
+        let title = format!("{AT_ONCE} at once: {title}");
+        verdict.limit(COLD_START, last_asked, &title);
+        verdict.limit(COLD_RESPONSE, last_answered, &title);
+    }
+    println!("{}", verdict.report());
+    verdict.exit_code()
 }

@@ -1,11 +1,13 @@
 //! What a read costs, by the number of flags, as a ratio to what Redis itself takes for the same
-//! question in the same run, and what an invalidation costs the database.
+//! question in the same run, what an invalidation costs the database, and how much memory an entry takes
+//! in Redis.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench cost`
+//! `cargo bench --profile driver -p pennon-tests --bench cost`; `COST_ONLY=memory` measures memory alone.
 
 #![expect(
     clippy::cast_precision_loss,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a benchmark"
 )]
@@ -17,7 +19,7 @@ use pennon_tests::event::Event;
 use pennon_tests::figures::Times;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
-use pennon_tests::redis::KEY;
+use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, database_loads};
 
@@ -25,6 +27,16 @@ const REQUESTS: usize = 4_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    let only = std::env::var("COST_ONLY").unwrap_or_default();
+    if only != "memory" {
+        reads().await;
+        invalidations().await;
+    }
+    memory().await;
+}
+
+/// What a read costs, by the number of flags.
+async fn reads() {
     println!(
         "{:>6} {:>12} {:>12} {:>12} {:>12} {:>16} {:>10}",
         "flags", "HGET alone", "HTTP alone", "one flag", "list", "(flag-HTTP)/HGET", "list/flag"
@@ -64,7 +76,10 @@ async fn main() {
             println!("one flag of 10,000 is {:.2} x one flag of 10", one / first);
         }
     }
+}
 
+/// What an invalidation costs the database.
+async fn invalidations() {
     let stack = Stack::start().await;
     let mut instances: Vec<Function> = Vec::new();
     for _ in 0..10 {
@@ -81,6 +96,54 @@ async fn main() {
         "database loads per invalidation, 10 instances asking at once: {:.2}",
         (loads() - before) as f64 / 50.0
     );
+}
+
+/// A switch with a description of 40 characters, as most flags are.
+const SWITCHES: &str = "
+    insert into feature_flags (flag_key, enabled, rollout_percentage, description)
+    select 'flag-' || n, true, n % 101, rpad('The new checkout for customers', 40, '.')
+    from generate_series(4, $1::int) as n";
+/// A flag with variants and a targeting rule, about 400 bytes of definition.
+const TYPED: &str = r#"
+    insert into feature_flags (flag_key, enabled, rollout_percentage, description, definition)
+    select 'flag-' || n, true, 0, rpad('The new checkout for customers', 40, '.'), json_build_object(
+        'variants', json_build_object('control', 'control', 'first', 'first', 'second', 'second'),
+        'defaultVariant', 'control',
+        'targeting', '{"if": [{"and": [{"ends_with": [{"var": "email"}, "@example.com"]},
+            {"in": [{"var": "country"}, ["DE", "AT", "CH"]]}]}, "first",
+            {"fractional": [["control", 50], ["second", 50]]}]}'::json)
+    from generate_series(4, $1::int) as n"#;
+
+/// What an entry takes in Redis, by the number of flags: `MEMORY USAGE <key> SAMPLES 0`, which counts
+/// every field.
+async fn memory() {
+    println!(
+        "{:>6} {:>24} {:>24}",
+        "flags", "switches", "with variants and a rule"
+    );
+    for flags in [100, 1_000, 10_000] {
+        print!("{flags:6}");
+        for insert in [SWITCHES, TYPED] {
+            let stack = Stack::start().await;
+            let inserted = stack.database.sql().execute(insert, &[&flags]).await;
+            inserted.expect("flags");
+            let list = stack.function("list-flags").await;
+            list.call(&Event::list()).await;
+            let usage = stack
+                .redis
+                .command(&["MEMORY", "USAGE", KEY, "SAMPLES", "0"]);
+            let Resp::Number(bytes) = usage else {
+                panic!("MEMORY USAGE answers with a number, not {usage:?}");
+            };
+            let bytes = bytes as f64;
+            print!(
+                " {:9.1} kB {:7.0} each",
+                bytes / 1e3,
+                bytes / f64::from(flags)
+            );
+        }
+        println!();
+    }
 }
 
 async fn median(local: &Local, path: &str) -> f64 {

@@ -2,9 +2,10 @@
 //! error or an old value, how long the cache is out of use, and what it costs that an invalidation
 //! waits for a replica.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench failover` ends with a minute of failovers and
-//! draws it into `docs/failover.svg`; `FAILOVER_MINUTES` makes that longer (10), 0 leaves it out.
-//! `FAILOVER_ONLY` names the one scenario to run.
+//! `cargo bench --profile driver -p pennon-tests --bench failover` ends with a minute of failovers, which
+//! it draws into `docs/failover.svg`, and another one with 100 requests in parallel; `FAILOVER_MINUTES`
+//! makes both longer (10), 0 leaves them out. `FAILOVER_ONLY` names the one scenario to run. It fails when
+//! something happened that must not, or a figure exceeds what `pennon_tests::limits` allows.
 
 #![expect(
     clippy::expect_used,
@@ -21,6 +22,7 @@ use pennon_tests::cluster::{Cluster, Deployment, Shape};
 use pennon_tests::eventually;
 use pennon_tests::figures::{Times, milliseconds};
 use pennon_tests::lambda::Function;
+use pennon_tests::limits::{FAILED_OPERATIONS, MEAN, OUTAGE, P95, Verdict};
 use pennon_tests::load::{Load, Reader, Record, Sample};
 use pennon_tests::plot::Plot;
 use pennon_tests::secrets::SecretsManager;
@@ -28,6 +30,11 @@ use pennon_tests::stack::Stack;
 
 const BETWEEN_READS: Duration = Duration::from_millis(8);
 const BETWEEN_CHANGES: Duration = Duration::from_millis(250);
+/// Requests in parallel, spread over the functions that read, and the time from one burst to the next.
+const PARALLEL: usize = 100;
+const BETWEEN_BURSTS: Duration = Duration::from_millis(200);
+/// With requests in parallel: a change every second, so that most bursts find the cache warm.
+const BETWEEN_CHANGES_IN_PARALLEL: Duration = Duration::from_secs(1);
 /// What a replica may add to the age of an answer.
 const LAG: Duration = Duration::from_millis(500);
 /// A node that says nothing for so long is taken for dead by the others.
@@ -119,53 +126,85 @@ async fn main() -> ExitCode {
         .and_then(|text| text.parse().ok())
         .unwrap_or(1.0);
     let is_wanted = |name: &str| only.is_empty() || name.eq_ignore_ascii_case(&only);
-    let mut is_good = true;
+    let mut verdict = Verdict::default();
     println!(
         "{:40} {:>8} {:>5} {:>6} {:>7} {:>11} {:>11} {:>8} {:>6}",
         "event", "requests", "5xx", "stale", "failed", "promoted s", "back s", "longest", "hits"
     );
     for scenario in Scenario::ALL {
         if is_wanted(&format!("{scenario:?}")) {
-            is_good &= run(scenario).await;
+            run(scenario, &mut verdict).await;
         }
     }
     if is_wanted("migration") {
-        is_good &= migrate().await;
+        migrate(&mut verdict).await;
     }
     if is_wanted("wait") {
         cost_of_waiting().await;
     }
-    if is_wanted("minutes") && minutes > 0.0 {
-        is_good &= long_run(Duration::from_secs_f64(minutes * 60.0)).await;
+    let length = Duration::from_secs_f64(minutes * 60.0);
+    for (name, kind) in [("minutes", Kind::OneByOne), ("parallel", Kind::Parallel)] {
+        if is_wanted(name) && minutes > 0.0 {
+            long_run(length, kind, &mut verdict).await;
+        }
     }
-    if is_good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    println!("{}", verdict.report());
+    verdict.exit_code()
+}
+
+/// How readers send their requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    OneByOne,
+    Parallel,
 }
 
 /// Two functions that read primaries, two that read replicas, one that writes.
-async fn start_load(deployment: &Deployment) -> Load {
-    let replicas = [("REDIS_REPLICA_READS", "true")];
+async fn start_load(deployment: &Deployment, kind: Kind) -> Load {
+    const READERS: usize = 4;
+    let each = PARALLEL / READERS;
+    let concurrency = each.to_string();
     let mut readers = Vec::new();
-    for number in 0..4 {
+    for number in 0..READERS {
         let reads_replicas = number % 2 == 1;
-        let more = if reads_replicas { &replicas[..] } else { &[] };
+        let mut more = Vec::new();
+        if reads_replicas {
+            more.push(("REDIS_REPLICA_READS", "true"));
+        }
+        if kind == Kind::Parallel {
+            more.push(("AWS_LAMBDA_MAX_CONCURRENCY", concurrency.as_str()));
+        }
         readers.push(Reader {
-            function: deployment.function("get-flag", more).await,
+            function: deployment.function("get-flag", &more).await,
             lag: if reads_replicas { LAG } else { Duration::ZERO },
         });
     }
     let writer = deployment.function("update-flag", &[]).await;
-    let load = Load::start(readers, writer, BETWEEN_READS, BETWEEN_CHANGES);
+    let load = match kind {
+        Kind::OneByOne => Load::start(readers, writer, BETWEEN_READS, BETWEEN_CHANGES),
+        Kind::Parallel => Load::start_bursts(
+            readers,
+            writer,
+            each,
+            BETWEEN_BURSTS,
+            BETWEEN_CHANGES_IN_PARALLEL,
+        ),
+    };
     tokio::time::sleep(Duration::from_secs(1)).await;
     load
 }
 
-async fn run(scenario: Scenario) -> bool {
+/// What holds whatever happens.
+fn check(title: &str, record: &Record, verdict: &mut Verdict) {
+    let (errors, stale) = (record.errors(), record.stale());
+    verdict.require(errors == 0, &format!("{title}: {errors} errors"));
+    verdict.require(stale == 0, &format!("{title}: {stale} old answers"));
+    verdict.limit(OUTAGE, milliseconds(record.longest()), title);
+}
+
+async fn run(scenario: Scenario, verdict: &mut Verdict) {
     let mut deployment = Deployment::on_cluster(scenario.shape()).await;
-    let load = start_load(&deployment).await;
+    let load = start_load(&deployment, Kind::OneByOne).await;
     let began = Instant::now();
     happen(scenario, &mut deployment.cluster).await;
     let promoted = (began.elapsed(), SystemTime::now());
@@ -173,8 +212,11 @@ async fn run(scenario: Scenario) -> bool {
     let record = load.finish().await;
     let failed = record.failed_cache_operations().len();
     report(scenario.title(), &record, Some(promoted));
-    let is_good = scenario.may_fail(failed, record.samples.len());
-    record.errors() == 0 && record.stale() == 0 && is_good
+    check(scenario.title(), &record, verdict);
+    verdict.require(
+        scenario.may_fail(failed, record.samples.len()),
+        &format!("{}: {failed} cache operations failed", scenario.title()),
+    );
 }
 
 /// Returns when the cluster itself is well again.
@@ -292,7 +334,7 @@ fn report(title: &str, record: &Record, promoted: Option<(Duration, SystemTime)>
 }
 
 /// From a single Redis to a cluster and back by nothing but the secret.
-async fn migrate() -> bool {
+async fn migrate(verdict: &mut Verdict) {
     let stack = Stack::start().await;
     let cluster = Cluster::start_and_wait(SIX_NODES).await;
     let manager = SecretsManager::start().await;
@@ -331,8 +373,17 @@ async fn migrate() -> bool {
         record.readers.len(),
         switches.iter().copied().fold(0.0, f64::max)
     );
+    let title = "migration";
+    check(title, &record, verdict);
     let failed = record.failed_cache_operations().len();
-    record.errors() + record.stale() + failed == 0 && !switches.is_empty()
+    verdict.require(
+        failed == 0,
+        &format!("{title}: {failed} cache operations failed"),
+    );
+    verdict.require(
+        !switches.is_empty(),
+        &format!("{title}: nobody switched to another Redis"),
+    );
 }
 
 /// How long each switch took, from asking for the secret to having the new Redis connected.
@@ -375,9 +426,9 @@ async fn cost_of_waiting() {
 }
 
 /// Graceful failovers, as those of a service window, and in the middle a primary that is killed.
-async fn long_run(length: Duration) -> bool {
+async fn long_run(length: Duration, kind: Kind, verdict: &mut Verdict) {
     let mut deployment = Deployment::on_cluster(SIX_NODES).await;
-    let load = start_load(&deployment).await;
+    let load = start_load(&deployment, kind).await;
     let began = Instant::now();
     let mut marks = Vec::new();
     let turns = 8;
@@ -401,23 +452,39 @@ async fn long_run(length: Duration) -> bool {
     tokio::time::sleep(length.saturating_sub(began.elapsed())).await;
     let length = began.elapsed();
     let record = load.finish().await;
+    let parallel = match kind {
+        Kind::OneByOne => String::new(),
+        Kind::Parallel => format!(", {PARALLEL} at once"),
+    };
     let title = format!(
-        "{:.0} s with {} failovers",
+        "{:.0} s with {} failovers{parallel}",
         length.as_secs_f64(),
         marks.len()
     );
     report(&title, &record, None);
     let failed = record.failed_cache_operations().len();
     let share = failed as f64 / record.samples.len() as f64;
+    let times = record.read_times();
     println!(
-        "{:40} {:.2} % of all cache operations failed",
+        "{:40} {:.2} % of all cache operations failed; reads: mean {:.1} ms, p50 {:.1} ms, p95 {:.1} ms",
         "",
-        100.0 * share
+        100.0 * share,
+        times.mean(),
+        times.percentile(50),
+        times.percentile(95)
     );
-    draw(&record, began, length, marks, share);
+    check(&title, &record, verdict);
     // The one outage takes seconds: a hundredth of ten minutes, and more of a shorter run.
-    let is_short = length < Duration::from_secs(600);
-    record.errors() == 0 && record.stale() == 0 && (is_short || share < 0.01)
+    if length >= Duration::from_secs(600) {
+        verdict.limit(FAILED_OPERATIONS, 100.0 * share, &title);
+    }
+    match kind {
+        Kind::OneByOne => draw(&record, began, length, marks, share),
+        Kind::Parallel => {
+            verdict.limit(MEAN, times.mean(), &title);
+            verdict.limit(P95, times.percentile(95), &title);
+        }
+    }
 }
 
 fn draw(

@@ -1,14 +1,21 @@
 //! 50 and 100 requests in flight against one process: all answered, how fast, over how many
-//! connections to Redis.
+//! connections to Redis. It fails when one was not answered with 200, or a figure exceeds what
+//! `pennon_tests::limits` allows.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench load`
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use pennon_tests::figures::Times;
+use pennon_tests::limits::{CONNECTIONS, MEAN, P95, Verdict};
 use pennon_tests::local::Local;
 use pennon_tests::stack::Stack;
 
@@ -17,7 +24,7 @@ const REQUESTS_EACH: usize = 200;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let stack = Stack::start().await;
-    let mut failures = 0;
+    let mut verdict = Verdict::default();
     println!("in flight  requests  mean ms  p95 ms  longest  not 200  connections to Redis");
     for pool in ["1", "10"] {
         let local = Local::start(&[
@@ -58,12 +65,13 @@ async fn main() -> ExitCode {
                 times.percentile(95),
                 times.longest()
             );
-            failures += bad + usize::from(connections > 10);
+            let of = format!("{in_flight} in flight, REDIS_POOL_SIZE={pool}");
+            verdict.require(bad == 0, &format!("{of}: {bad} answers were not 200"));
+            verdict.limit(MEAN, times.mean(), &of);
+            verdict.limit(P95, times.percentile(95), &of);
+            verdict.limit(CONNECTIONS, connections as f64, &of);
         }
     }
-    if failures == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    println!("{}", verdict.report());
+    verdict.exit_code()
 }

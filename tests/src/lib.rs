@@ -28,6 +28,7 @@ pub mod figures;
 pub mod fleet;
 pub mod issuer;
 pub mod lambda;
+pub mod limits;
 pub mod load;
 pub mod local;
 pub mod oracle;

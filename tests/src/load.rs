@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::event::Event;
+use crate::figures::Times;
 use crate::lambda::Function;
+use crate::side_by_side;
 
 /// The flag that is read and changed.
 pub const FLAG: &str = "checkout";
@@ -57,6 +59,23 @@ pub struct Record {
     pub writer: Function,
 }
 
+/// How a reader spreads its requests.
+#[derive(Debug, Clone, Copy)]
+enum Rhythm {
+    /// One request, a pause, and the next.
+    OneByOne {
+        /// The pause.
+        pause: Duration,
+    },
+    /// So many requests at the same moment, again and again. All readers of a load keep the same time.
+    Bursts {
+        /// How many at once.
+        size: usize,
+        /// From the beginning of one burst to that of the next. A burst that takes longer delays it.
+        every: Duration,
+    },
+}
+
 /// Values whose update was answered with `X-Cache-Invalidated: true`, and when.
 type Promises = Arc<Mutex<Vec<(Instant, u64)>>>;
 
@@ -68,13 +87,36 @@ impl Load {
         between_reads: Duration,
         between_changes: Duration,
     ) -> Self {
+        let pause = between_reads;
+        Self::run(readers, writer, Rhythm::OneByOne { pause }, between_changes)
+    }
+
+    /// Lets every reader send that many requests at once, `every` so often, all readers at the same
+    /// moment. A reader needs an instance that takes as many (`AWS_LAMBDA_MAX_CONCURRENCY`).
+    pub fn start_bursts(
+        readers: Vec<Reader>,
+        writer: Function,
+        size: usize,
+        every: Duration,
+        between_changes: Duration,
+    ) -> Self {
+        let rhythm = Rhythm::Bursts { size, every };
+        Self::run(readers, writer, rhythm, between_changes)
+    }
+
+    fn run(
+        readers: Vec<Reader>,
+        writer: Function,
+        rhythm: Rhythm,
+        between_changes: Duration,
+    ) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let promises = Promises::default();
         let readers = readers
             .into_iter()
             .map(|reader| {
                 let (over, promises) = (over.clone(), promises.clone());
-                tokio::spawn(read(reader, over, promises, between_reads))
+                tokio::spawn(read(reader, over, promises, rhythm))
             })
             .collect();
         let writer = tokio::spawn(write(writer, over.clone(), promises, between_changes));
@@ -123,6 +165,15 @@ impl Record {
         times.max().unwrap_or_default()
     }
 
+    /// How long each read took.
+    pub fn read_times(&self) -> Times {
+        let mut times = Times::default();
+        for read in self.samples.iter().filter(|one| one.told.is_none()) {
+            times.add(read.took);
+        }
+        times
+    }
+
     /// The lines of requests for which the cache could not be asked, or not be told of a change.
     pub fn failed_cache_operations(&self) -> Vec<Value> {
         let functions = self.readers.iter().chain([&self.writer]);
@@ -148,32 +199,51 @@ async fn read(
     reader: Reader,
     over: Arc<AtomicBool>,
     promises: Promises,
-    pause: Duration,
+    rhythm: Rhythm,
 ) -> (Function, Vec<Sample>) {
-    let event = Event::get(FLAG);
+    let (size, mut ticks) = match rhythm {
+        Rhythm::OneByOne { .. } => (1, None),
+        Rhythm::Bursts { size, every } => {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            (size, Some(ticks))
+        }
+    };
     let mut samples = Vec::new();
     while !over.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        let answer = reader.function.call(&event).await;
-        let promised = promised_before(&promises, began, reader.lag);
-        let seen = match answer.status {
-            200 => answer.json()["description"]
-                .as_str()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0),
-            _ => u64::MAX,
-        };
-        samples.push(Sample {
-            began,
-            took: began.elapsed(),
-            status: answer.status,
-            hit: answer.header("x-cache-hit") == Some("true"),
-            told: None,
-            stale: seen < promised,
-        });
-        tokio::time::sleep(pause).await;
+        if let Some(ticks) = &mut ticks {
+            ticks.tick().await;
+        }
+        let burst = (0..size).map(|_| read_once(&reader, &promises));
+        samples.extend(side_by_side(burst).await);
+        if let Rhythm::OneByOne { pause } = rhythm {
+            tokio::time::sleep(pause).await;
+        }
     }
     (reader.function, samples)
+}
+
+async fn read_once(reader: &Reader, promises: &Promises) -> Sample {
+    let event = Event::get(FLAG);
+    let began = Instant::now();
+    let answer = reader.function.call(&event).await;
+    let took = began.elapsed();
+    let promised = promised_before(promises, began, reader.lag);
+    let seen = match answer.status {
+        200 => answer.json()["description"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+        _ => u64::MAX,
+    };
+    Sample {
+        began,
+        took,
+        status: answer.status,
+        hit: answer.header("x-cache-hit") == Some("true"),
+        told: None,
+        stale: seen < promised,
+    }
 }
 
 /// The newest value that was promised so long before a request began.
