@@ -73,6 +73,7 @@ mod routes;
 mod schedules;
 mod secret_changes;
 mod snapshots;
+mod story_cases;
 mod template;
 mod tidy;
 mod tls;

@@ -1,0 +1,174 @@
+//! Test cases that the stories name and that no other file covers under their name. The table in
+//! `docs/reliability.md` says where each of their cases is tested.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::fleet::Topology;
+use pennon_tests::redis::{KEY, Resp};
+use pennon_tests::side_by_side;
+use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use pennon_tests::wire::Mode;
+
+async fn cold_start_with_an_empty_cache(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let get = stack.function("get-flag").await;
+    assert!(get.has_logged(on.success()));
+    assert_eq!(stack.redis.command(&["DBSIZE"]), Resp::Number(0));
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+    assert_eq!(answer.header("x-cache-hit"), Some("false"));
+    let line = get.last_request();
+    assert_eq!(line["cold_start"], 1, "{line}");
+    assert_eq!(line["cache_miss"], 1, "{line}");
+    assert_eq!(line["cache_unavailable"], 0, "{line}");
+    assert!(stack.redis.has_entry(), "the first request fills the cache");
+
+    let next = stack.function("get-flag").await;
+    let answer = next.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+    assert_eq!(database_loads(&next), 0);
+}
+
+async fn two_instances_filling_at_once(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let instances = [
+        stack.function("get-flag").await,
+        stack.function("get-flag").await,
+    ];
+    let update = stack.function("update-flag").await;
+    let event = Event::get("checkout");
+    for instance in &instances {
+        assert_eq!(percentage(&instance.call(&event).await), 50);
+    }
+    let loads = || instances.iter().map(database_loads).sum::<u64>();
+    let mut percent = 0;
+    // The second instance waits for the fill of the first for less time than the database takes now,
+    // and then loads as well. When it is slow itself it finds the fill of the first: try again.
+    eventually("both instances load at once", async || {
+        percent += 1;
+        set_percentage(&update, "checkout", percent).await;
+        let delay = Mode::Delay(Duration::from_millis(250));
+        stack.database_wire.set(delay).await;
+        let before = loads();
+        let calls = instances.iter().map(|instance| instance.call(&event));
+        for answer in side_by_side(calls).await {
+            assert_eq!(percentage(&answer), percent);
+        }
+        stack.database_wire.set(Mode::Open).await;
+        // Whoever filled, and in whichever order: the entry is whole and new, and it expires.
+        eventually("the entry is there", async || {
+            for instance in &instances {
+                assert_eq!(percentage(&instance.call(&event).await), percent);
+            }
+            stack.redis.has_entry()
+        })
+        .await;
+        let fields = stack.redis.fields();
+        let names: BTreeSet<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        let whole = ["__env", "__rev", "checkout", "export", "search"];
+        assert_eq!(names, BTreeSet::from(whole));
+        let revision = stack.database.revision("production").await.to_string();
+        assert!(fields.contains(&("__rev".to_owned(), revision)));
+        let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
+            panic!("PTTL answers with a number");
+        };
+        assert!(ttl > 0 && ttl <= 300_000, "{ttl}");
+        for instance in &instances {
+            let answer = instance.call(&event).await;
+            assert_eq!((percentage(&answer), answer.source()), (percent, "memory"));
+        }
+        loads() - before >= 2
+    })
+    .await;
+}
+
+async fn one_hundred_and_more_flags(on: Topology) {
+    for more in [100, 1_000] {
+        let stack = Stack::start_on(on).await;
+        let insert = format!(
+            "insert into feature_flags (flag_key, enabled, rollout_percentage)
+             select 'flag-' || n, true, n % 101 from generate_series(1, {more}) as n"
+        );
+        let sql = stack.database.sql();
+        sql.batch_execute(&insert).await.expect("flags");
+        let list = stack.function("list-flags").await;
+        let get = stack.function("get-flag").await;
+        let update = stack.function("update-flag").await;
+        let answer = list.call(&Event::list()).await;
+        let flags = answer.json();
+        assert_eq!((answer.status, answer.source()), (200, "database"));
+        assert_eq!(flags.as_object().map(serde_json::Map::len), Some(more + 3));
+        let fields = i64::try_from(more + 5).expect("a number");
+        assert_eq!(
+            stack.redis.command(&["HLEN", KEY]),
+            Resp::Number(fields),
+            "a field for each flag, its revision and what is common to all"
+        );
+        let last = format!("flag-{more}");
+        let expected = i64::try_from(more % 101).expect("a number");
+        let answer = get.call(&Event::get(&last)).await;
+        assert_eq!((percentage(&answer), answer.source()), (expected, "redis"));
+        assert_eq!(database_loads(&get), 0);
+
+        set_percentage(&update, &last, 7).await;
+        assert_eq!(percentage(&get.call(&Event::get(&last)).await), 7);
+        let answer = list.call(&Event::list()).await;
+        assert_eq!(
+            answer.json().as_object().map(serde_json::Map::len),
+            Some(more + 3)
+        );
+        let answer = list.call(&Event::list()).await;
+        assert_eq!(answer.source(), "memory");
+    }
+}
+
+/// Every Rust file of the tests.
+fn sources() -> String {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("it")];
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path: PathBuf = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(path).expect("text"));
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_the_reliability_document_names_exists() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reliability.md");
+    let document = std::fs::read_to_string(path).expect("text");
+    let sources = sources();
+    let is_name = |text: &&str| {
+        text.contains('_')
+            && text
+                .chars()
+                .all(|one| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '_')
+    };
+    let rows = document.lines().filter(|line| line.starts_with('|'));
+    let names: BTreeSet<&str> = rows
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .filter(is_name)
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    let missing: Vec<&&str> = names
+        .iter()
+        .filter(|name| !sources.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
+
+on_every_redis!(
+    cold_start_with_an_empty_cache,
+    two_instances_filling_at_once,
+    one_hundred_and_more_flags,
+);
