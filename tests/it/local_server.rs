@@ -108,7 +108,12 @@ async fn every_route_answers_with_and_without_its_prefix() {
         .send("DELETE", "/api/config/flags/dark-mode", &[], "")
         .await;
     assert_eq!(
-        (deleted.status, deleted.json()),
+        (deleted.status, deleted.header("allow")),
+        (405, Some("GET, HEAD, OPTIONS"))
+    );
+    let lost = local.get("/x/config/flags").await;
+    assert_eq!(
+        (lost.status, lost.json()),
         (404, json!({"error": "Not found"}))
     );
 }

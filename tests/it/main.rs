@@ -49,6 +49,7 @@ mod counting;
 mod deploy_command;
 #[cfg(target_os = "linux")]
 mod emulator;
+mod events;
 mod failover;
 mod faults;
 mod flags_file;

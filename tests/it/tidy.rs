@@ -179,7 +179,8 @@ fn every_main_is_the_same() {
             .replace(&format!("`{function}`"), "`NAME`")
             .replace(&format!("{name}::handle"), "NAME::handle")
             .replace("serve_events", "serve")
-            .replace("serve_calls", "serve");
+            .replace("serve_calls", "serve")
+            .replace("env!(\"CARGO_PKG_NAME\"), ", "");
         assert_eq!(
             same,
             "//! The Lambda function `NAME`; what it does is in `lib.rs`.\n\n\

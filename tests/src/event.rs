@@ -1,6 +1,6 @@
 //! API Gateway's events: the files in `events/`, and variations of them.
 
-use pennon_core::http::{Match, find};
+use pennon_core::http::{Match, Query, find};
 use serde_json::{Value, json};
 
 /// The API key in the files for evaluation. It opens what a test lets it open.
@@ -137,10 +137,7 @@ impl Event {
         let mut event = Self::load("update-flag");
         let decoded: serde_json::Map<String, Value> = parameters
             .into_iter()
-            .map(|(name, text)| {
-                let value = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
-                (name.to_owned(), json!(value))
-            })
+            .map(|(name, text)| (name.to_owned(), json!(text)))
             .collect();
         let route = format!("{method} {}", endpoint.path);
         event.0["pathParameters"] = json!(decoded);
@@ -151,6 +148,89 @@ impl Event {
         event.0["requestContext"]["http"]["method"] = json!(method);
         event.0["body"] = json!(body);
         event
+    }
+
+    /// Through a gateway that has chosen this route and hands the path over decoded: `base` is the stage
+    /// or the base path of a domain before it, and `parameters` are what it found in the braces.
+    pub fn by_route(method: &str, template: &str, base: &str, parameters: &[(&str, &str)]) -> Self {
+        let mut event = Self::load("update-flag");
+        let mut path = format!("{base}{template}");
+        for (name, value) in parameters {
+            path = path.replace(&format!("{{{name}}}"), value);
+        }
+        let route = format!("{method} {template}");
+        let found: serde_json::Map<String, Value> = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)))
+            .collect();
+        event.0["pathParameters"] = json!(found);
+        event.0["rawPath"] = json!(path);
+        event.0["routeKey"] = json!(route);
+        event.0["requestContext"]["routeKey"] = json!(route);
+        event.0["requestContext"]["http"]["path"] = json!(path);
+        event.0["requestContext"]["http"]["method"] = json!(method);
+        event.0["body"] = Value::Null;
+        event
+    }
+
+    /// The same request at a function URL, which has one route for everything and leaves the path as it
+    /// stands in the URL.
+    pub fn at_function_url(mut self, path: &str) -> Self {
+        for context in ["", "/requestContext"] {
+            let context = self.0.pointer_mut(context).expect("an object");
+            context["routeKey"] = json!("$default");
+        }
+        self.0["requestContext"]["domainName"] = json!("x.lambda-url.us-east-1.on.aws");
+        self.path(path, None)
+    }
+
+    /// Through a stage with a name, before the path of which this stands.
+    pub fn stage(mut self, name: &str, base: &str) -> Self {
+        let path = self.0["rawPath"].as_str().expect("a path");
+        self.0["rawPath"] = json!(format!("{base}{path}"));
+        self.0["requestContext"]["stage"] = json!(name);
+        self
+    }
+
+    /// The same request through a REST API (payload format 1.0).
+    pub fn by_rest_api(&self) -> Self {
+        let event = &self.0;
+        let context = &event["requestContext"];
+        let method = &context["http"]["method"];
+        let template = event["routeKey"]
+            .as_str()
+            .and_then(|key| key.split_once(' '));
+        let query = Query::parse(event["rawQueryString"].as_str().unwrap_or_default());
+        let (mut single, mut multi) = (serde_json::Map::new(), serde_json::Map::new());
+        for (name, value) in query.pairs() {
+            single.insert(name.clone(), json!(value));
+            let values = multi.entry(name.clone()).or_insert_with(|| json!([]));
+            values.as_array_mut().expect("a list").push(json!(value));
+        }
+        let authorizer = &context["authorizer"]["jwt"];
+        Self(json!({
+            "resource": template.map_or("/{proxy+}", |(_, path)| path),
+            "path": event["rawPath"],
+            "httpMethod": method,
+            "headers": event["headers"],
+            "multiValueHeaders": event["headers"].as_object().map(|headers| {
+                let headers = headers.iter();
+                headers
+                    .map(|(name, value)| (name.clone(), json!([value])))
+                    .collect::<serde_json::Map<_, _>>()
+            }),
+            "queryStringParameters": single,
+            "multiValueQueryStringParameters": multi,
+            "pathParameters": event["pathParameters"],
+            "requestContext": {
+                "stage": "prod",
+                "requestId": context["requestId"],
+                "httpMethod": method,
+                "authorizer": authorizer,
+            },
+            "body": event["body"],
+            "isBase64Encoded": event["isBase64Encoded"],
+        }))
     }
 
     /// With another path, and what the gateway found in the place of `{flagKey}`.
@@ -193,6 +273,11 @@ impl Event {
         let context = self.0["requestContext"].as_object_mut().expect("an object");
         context.remove("authorizer");
         self
+    }
+
+    /// To be changed in ways that no gateway would.
+    pub fn value_mut(&mut self) -> &mut Value {
+        &mut self.0
     }
 
     /// As JSON.

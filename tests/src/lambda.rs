@@ -95,6 +95,11 @@ impl RuntimeApi {
     /// Hands an event to the function and gives what it answers: its response, or its error;
     /// nothing when there is no answer within [`PATIENCE`].
     pub async fn invoke(&self, event: &Value) -> Option<Result<Value, Value>> {
+        self.invoke_text(&event.to_string()).await
+    }
+
+    /// The same for an event as text, which need not be JSON that anybody can read.
+    pub async fn invoke_text(&self, event: &str) -> Option<Result<Value, Value>> {
         let number = self.api.counter.fetch_add(1, Ordering::Relaxed);
         let id = format!("invocation-{number}");
         let (done, outcome) = oneshot::channel();
@@ -105,7 +110,7 @@ impl RuntimeApi {
             .insert(id.clone(), done);
         self.api
             .waiting
-            .send((id, event.to_string()))
+            .send((id, event.to_owned()))
             .expect("the API runs");
         let outcome = tokio::time::timeout(PATIENCE, outcome).await.ok()?;
         let parse = |text: &str| serde_json::from_str(text).expect("JSON");
@@ -158,6 +163,17 @@ impl Function {
             .invoke(event)
             .await
             .unwrap_or_else(|| panic!("no answer in time; log:\n{}", self.log()))
+    }
+
+    /// The same for an event as text.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn invoke_text(&self, event: &str) -> Result<Value, Value> {
+        self.runtime
+            .invoke_text(event)
+            .await
+            .unwrap_or_else(|| panic!("no answer in time to {event}; log:\n{}", self.log()))
     }
 
     /// Sends a request and gives the response as a client sees it.

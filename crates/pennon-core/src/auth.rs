@@ -3,10 +3,8 @@
 //! A function checks again what the gateway's authorizer has checked: a direct invocation and
 //! `sam local` come past the gateway, and an admin route without verified claims is closed.
 
-use std::collections::BTreeMap;
-
-use lambda_http::request::RequestContext;
 use pennon_eval::UserId;
+use serde_json::{Map, Value};
 
 use crate::config::AuthConfig;
 use crate::error::Error;
@@ -14,54 +12,64 @@ use crate::error::Error;
 /// Groups whose members are admins.
 const ADMIN_GROUPS: [&str; 2] = ["admin", "admins"];
 
+/// The token of `Authorization: Bearer …`. The word is one without case (RFC 9110, section 11.1).
+#[must_use]
+pub fn bearer_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Who has verified a token, which decides how claims are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verifier {
+    /// The JWT authorizer of an HTTP API.
+    HttpApi,
+    /// The authorizer of a REST API.
+    RestApi,
+    /// The local server, which makes the claims itself.
+    Local,
+}
+
 /// The claims of a token that somebody whom we trust has verified.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Claims(BTreeMap<String, String>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    values: Map<String, Value>,
+    verifier: Verifier,
+}
 
 impl Claims {
-    /// Claims that the local server vouches for.
+    /// The claims that whoever stands before this function has verified.
     #[must_use]
-    pub fn trusted(pairs: &[(&str, &str)]) -> Self {
-        let owned = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self(owned.collect())
+    pub fn verified(values: Map<String, Value>, verifier: Verifier) -> Self {
+        Self { values, verifier }
     }
 
-    /// The claims that API Gateway's JWT authorizer has verified, if it has.
+    /// The claims of the admin of the local server.
     #[must_use]
-    pub fn of(context: &RequestContext) -> Option<Self> {
-        match context {
-            RequestContext::ApiGatewayV2(context) => {
-                let claims = &context.authorizer.as_ref()?.jwt.as_ref()?.claims;
-                Some(Self(claims.clone().into_iter().collect()))
-            }
-            RequestContext::ApiGatewayV1(context) => {
-                let claims = context.authorizer.fields.get("claims")?.as_object()?;
-                let texts = claims.iter().map(|(name, value)| {
-                    let text = value
-                        .as_str()
-                        .map_or_else(|| value.to_string(), str::to_owned);
-                    (name.clone(), text)
-                });
-                Some(Self(texts.collect()))
-            }
-            _ => None,
+    pub fn of_local_admin(id: &str) -> Self {
+        Self {
+            values: Map::from_iter([("sub".to_owned(), id.into())]),
+            verifier: Verifier::Local,
         }
     }
 
     /// The user that the token is about.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
-        UserId::parse(self.0.get("sub")?.as_str())
+        UserId::parse(self.text("sub")?)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.values.get(name)?.as_str()
     }
 
     fn is_admin(&self, config: &AuthConfig) -> bool {
-        self.0.get(&config.admin_claim).is_some_and(|groups| {
-            members(groups)
-                .iter()
-                .any(|group| ADMIN_GROUPS.contains(&group.as_str()))
-        })
+        self.verifier == Verifier::Local
+            || self.text(&config.admin_claim).is_some_and(|groups| {
+                members(groups)
+                    .iter()
+                    .any(|group| ADMIN_GROUPS.contains(&group.as_str()))
+            })
     }
 }
 
@@ -117,8 +125,15 @@ mod tests {
         }
     }
 
+    fn claims(pairs: &[(&str, &str)]) -> Claims {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()));
+        Claims::verified(pairs.collect(), Verifier::HttpApi)
+    }
+
     fn verify(groups: &str) -> Result<Admin, Error> {
-        let claims = Claims::trusted(&[("sub", "u-1"), ("cognito:groups", groups)]);
+        let claims = claims(&[("sub", "u-1"), ("cognito:groups", groups)]);
         Admin::verify(Some(&claims), &config())
     }
 
@@ -153,7 +168,7 @@ mod tests {
     #[test]
     fn without_verified_claims_nobody_is_an_admin() {
         assert_eq!(Admin::verify(None, &config()), Err(Error::Unauthenticated));
-        let nameless = Claims::trusted(&[("cognito:groups", "admin")]);
+        let nameless = claims(&[("cognito:groups", "admin")]);
         assert_eq!(
             Admin::verify(Some(&nameless), &config()),
             Err(Error::Unauthenticated)
@@ -166,7 +181,7 @@ mod tests {
             admin_claim: "roles".to_owned(),
             ..config()
         };
-        let claims = Claims::trusted(&[("sub", "u-1"), ("roles", "[admin]")]);
+        let claims = claims(&[("sub", "u-1"), ("roles", "[admin]")]);
         assert!(Admin::verify(Some(&claims), &other).is_ok());
         assert_eq!(
             Admin::verify(Some(&claims), &config()),

@@ -41,9 +41,15 @@ pub enum Error {
         /// Whole seconds, at least one.
         retry_after: u64,
     },
-    /// No route has this path and method.
+    /// No route has this path.
     #[error("no such route")]
     RouteNotFound,
+    /// The path has routes, and none for this method.
+    #[error("the method is none of {allow}")]
+    MethodNotAllowed {
+        /// The methods that the path has, as the header `Allow` names them.
+        allow: String,
+    },
     /// Neither the cache nor the database answers, and nothing is known from before. Later may work.
     #[error("flags cannot be read or changed right now: {0}")]
     Unavailable(String),

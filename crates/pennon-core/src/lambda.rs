@@ -1,74 +1,71 @@
 //! Runs a handler on AWS Lambda.
 
+mod event;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
-use lambda_http::http::header::HOST;
-use lambda_http::request::LambdaRequest;
-use lambda_http::{Adapter, LambdaEvent, Service, lambda_runtime, service_fn};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use lambda_http::{LambdaEvent, lambda_runtime, service_fn};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{self, Request, Response};
-
-/// What cannot stand in the query of a URI: RFC 3986, section 3.4. A `%` stays, for what is encoded
-/// already.
-const NOT_IN_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+use event::Event;
 
 /// What `main` returns when the Lambda runtime itself cannot go on.
 pub use lambda_http::Error as RuntimeError;
 
-/// Answers API Gateway's requests with this handler: one at a time on classic Lambda, several where
-/// `AWS_LAMBDA_MAX_CONCURRENCY` says so.
+/// Answers requests of API Gateway, or of a function URL, with this handler of this function (its folder,
+/// package and binary): one at a time on classic Lambda, several where `AWS_LAMBDA_MAX_CONCURRENCY` says
+/// so.
 ///
 /// # Errors
 /// When the runtime API goes away, which ends the instance.
-pub async fn serve<H, F>(handle: H) -> Result<(), RuntimeError>
+pub async fn serve<H, F>(function: &'static str, handle: H) -> Result<(), RuntimeError>
 where
     H: Fn(Arc<App>, Request) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response, Error>> + Send + 'static,
 {
     let app = Arc::new(Box::pin(App::cold_start()).await);
-    let adapter = Adapter::from(service_fn(move |request: lambda_http::Request| {
+    let service = service_fn(move |event: LambdaEvent<Event>| {
         let (app, handle) = (app.clone(), handle.clone());
-        async move { Ok::<_, Infallible>(http::answer(app, handle, request).await) }
-    }));
-    let service = service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
-        tidy(&mut event.payload);
-        adapter.clone().call(event)
+        async move {
+            let incoming = event.payload.into_request(&event.context.request_id);
+            // Boxed: the types of all that is nested in here are too deep for the compiler.
+            let response = Box::pin(http::answer(app, function, handle, incoming)).await;
+            Ok::<_, Infallible>(Written::of(&response))
+        }
     });
     lambda_runtime::run_concurrent(service).await
 }
 
-/// Takes out of a request what `lambda_http` would panic on when it makes a URI of it: a host, a path
-/// or a query that is none. No route looks at the host.
-fn tidy(request: &mut LambdaRequest) {
-    match request {
-        LambdaRequest::ApiGatewayV2(request) => {
-            request.headers.remove(HOST);
-            request.request_context.domain_name = None;
-            tidy_path(&mut request.raw_path);
-            if let Some(query) = &mut request.raw_query_string {
-                *query = utf8_percent_encode(query, NOT_IN_A_QUERY).to_string();
-            }
-        }
-        LambdaRequest::ApiGatewayV1(request) => {
-            request.headers.remove(HOST);
-            request.request_context.domain_name = None;
-            tidy_path(&mut request.path);
-        }
-        _ => {}
-    }
+/// A response in the form that API Gateway takes from a function, in both of its formats.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    status_code: u16,
+    headers: serde_json::Map<String, Value>,
+    is_base64_encoded: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    body: String,
 }
 
-fn tidy_path(path: &mut Option<String>) {
-    if let Some(path) = path
-        && !path.starts_with('/')
-    {
-        path.insert(0, '/');
+impl Written {
+    /// Every body of ours is text, and no header of ours comes twice.
+    fn of(response: &Response) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = response.headers().iter();
+        Self {
+            status_code: response.status().as_u16(),
+            headers: headers
+                .map(|(name, value)| (name.to_string(), text(value.as_bytes()).into()))
+                .collect(),
+            is_base64_encoded: false,
+            body: text(response.body()),
+        }
     }
 }
 

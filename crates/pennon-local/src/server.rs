@@ -1,19 +1,17 @@
 //! HTTP on localhost: finds the route, does what API Gateway would do, and calls the handler.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, header};
-use lambda_http::RequestExt;
+use axum::http::{HeaderMap, Request, Response, header};
 use pennon_core::api_key::KeyText;
 use pennon_core::app::App;
-use pennon_core::auth::Claims;
+use pennon_core::auth::{self, Claims};
 use pennon_core::config::Secret;
 use pennon_core::error::Error;
-use pennon_core::http::{self, Match};
-use pennon_core::ofrep::{self, Place, VouchedKey};
+use pennon_core::http::{self, Incoming, Match, Query};
+use pennon_core::ofrep::{self, VouchedKey};
 use tokio::net::TcpListener;
 
 use crate::throttle::Throttle;
@@ -70,62 +68,48 @@ async fn dispatch(
     request: Request<axum::body::Body>,
 ) -> Response<axum::body::Body> {
     let (parts, body) = request.into_parts();
-    let method = parts.method.as_str().to_owned();
-    let path = parts.uri.path().to_owned();
-    let place = Place::of(&path);
-    let Ok(body) = axum::body::to_bytes(body, http::LARGEST_BODY).await else {
-        let request = Request::from_parts(parts, lambda_http::Body::Empty);
-        return whole(http::answer(local.app, too_large, request).await);
+    let mut incoming = Incoming {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: Query::parse(parts.uri.query().unwrap_or_default()),
+        claims: verify(&parts.headers, &local.gate.admin_token),
+        vouched_key: vouch(&parts.headers, &local.gate.api_key),
+        headers: parts.headers,
+        ..Incoming::default()
     };
-    if let (Some(place), Some(throttle)) = (&place, &local.gate.throttle)
-        && method == "POST"
+    let found = incoming.find();
+    let function = match &found {
+        Match::Found(endpoint, _) => endpoint.function,
+        Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => "not-found",
+    };
+    let app = local.app.clone();
+    let Ok(body) = axum::body::to_bytes(body, http::LARGEST_BODY).await else {
+        return whole(http::answer(app, function, too_large, incoming).await);
+    };
+    incoming.body = body.to_vec();
+    if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gate.throttle)
+        && endpoint.is_ofrep()
         && let Err(retry_after) = throttle.admit(Instant::now())
     {
-        return whole(ofrep::with_cors(ofrep::too_many(retry_after, place.key())));
+        let key = parameters.first().map(|(_, key)| key.as_str());
+        return whole(ofrep::with_cors(ofrep::too_many(retry_after, key)));
     }
-    let query = parts.uri.query().unwrap_or_default().to_owned();
-    let claims = verify(
-        parts.headers.get(header::AUTHORIZATION),
-        &local.gate.admin_token,
-    );
-    let vouched = vouch(&parts.headers, &local.gate.api_key);
-
-    let mut request = Request::from_parts(parts, lambda_http::Body::Binary(body.to_vec()));
-    if let Some(claims) = claims {
-        request.extensions_mut().insert(claims);
-    }
-    if let Some(vouched) = vouched {
-        request.extensions_mut().insert(vouched);
-    }
-    let found = http::find(&method, &path);
-    let mut parameters: HashMap<String, String> = HashMap::new();
-    if let Match::Found(_, found) = &found {
-        for (name, text) in found {
-            parameters.insert((*name).to_owned(), http::decoded(text));
+    let response = match function {
+        "list-flags" => http::answer(app, function, list_flags::handle, incoming).await,
+        "get-flag" => http::answer(app, function, get_flag::handle, incoming).await,
+        "update-flag" => http::answer(app, function, update_flag::handle, incoming).await,
+        "report-usage" => http::answer(app, function, report_usage::handle, incoming).await,
+        "manage-keys" => http::answer(app, function, manage_keys::handle, incoming).await,
+        "evaluate-flag" => http::answer(app, function, evaluate_flag::handle, incoming).await,
+        "evaluate-flags" => http::answer(app, function, evaluate_flags::handle, incoming).await,
+        "overrides" => http::answer(app, function, overrides::handle, incoming).await,
+        "schedules" => http::answer(app, function, schedules::handle, incoming).await,
+        "manage-flags" => http::answer(app, function, manage_flags::handle, incoming).await,
+        "manage-environments" => {
+            http::answer(app, function, manage_environments::handle, incoming).await
         }
-    }
-    let request = request
-        .with_path_parameters(parameters)
-        .with_query_string_parameters(query_parameters(&query));
-
-    let app = local.app.clone();
-    let response = match found {
-        Match::Found(endpoint, _) => match endpoint.function {
-            "list-flags" => http::answer(app, list_flags::handle, request).await,
-            "get-flag" => http::answer(app, get_flag::handle, request).await,
-            "update-flag" => http::answer(app, update_flag::handle, request).await,
-            "report-usage" => http::answer(app, report_usage::handle, request).await,
-            "manage-keys" => http::answer(app, manage_keys::handle, request).await,
-            "evaluate-flag" => http::answer(app, evaluate_flag::handle, request).await,
-            "evaluate-flags" => http::answer(app, evaluate_flags::handle, request).await,
-            "overrides" => http::answer(app, overrides::handle, request).await,
-            "schedules" => http::answer(app, schedules::handle, request).await,
-            "manage-flags" => http::answer(app, manage_flags::handle, request).await,
-            "manage-environments" => http::answer(app, manage_environments::handle, request).await,
-            "health" => http::answer(app, health::handle, request).await,
-            _ => http::answer(app, not_found::handle, request).await,
-        },
-        Match::UnknownAdmin | Match::Unknown => http::answer(app, not_found::handle, request).await,
+        "health" => http::answer(app, function, health::handle, incoming).await,
+        _ => http::answer(app, function, not_found::handle, incoming).await,
     };
     whole(response)
 }
@@ -142,10 +126,9 @@ fn whole(response: http::Response) -> Response<axum::body::Body> {
 
 /// The claims of the one token that there is. They are made here, after the comparison, the way
 /// API Gateway's authorizer makes them after checking a signature.
-fn verify(authorization: Option<&HeaderValue>, admin_token: &Secret) -> Option<Claims> {
-    let sent = authorization?.to_str().ok()?.strip_prefix("Bearer ")?;
-    (sent == admin_token.expose())
-        .then(|| Claims::trusted(&[("sub", "local-admin"), ("cognito:groups", "[admin]")]))
+fn verify(headers: &HeaderMap, admin_token: &Secret) -> Option<Claims> {
+    let sent = auth::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)?;
+    (sent == admin_token.expose()).then(|| Claims::of_local_admin("local-admin"))
 }
 
 /// This server's word for its own key, which no store knows.
@@ -153,15 +136,4 @@ fn vouch(headers: &HeaderMap, key: &KeyText) -> Option<VouchedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sent = ofrep::presented(text("x-api-key"), text("authorization"))?;
     (sent == key.expose()).then_some(VouchedKey(key.kind))
-}
-
-fn query_parameters(query: &str) -> HashMap<String, Vec<String>> {
-    let mut parameters: HashMap<String, Vec<String>> = HashMap::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        parameters
-            .entry(name.into_owned())
-            .or_default()
-            .push(value.into_owned());
-    }
-    parameters
 }

@@ -12,18 +12,19 @@ use serde_json::json;
 /// How long Redis and PostgreSQL have for an answer, both at once.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// Answers for the path that was asked: 200 always for `/health` and `/health/live`, 503 for
+/// Answers for the route that was asked: 200 always for `/health` and `/health/live`, 503 for
 /// `/health/ready` when the database does not answer. Without Redis the service is slower, not
 /// wrong, so Redis does not count there.
 ///
 /// # Errors
 /// None.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    if request.path().ends_with("/live") {
+    let route = request.route().map(|route| route.path);
+    if route == Some("/health/live") {
         return Ok(http::json(StatusCode::OK, &json!({ "status": "ok" })));
     }
     let (database, cache) = tokio::join!(database(&app), cache(&app));
-    let response = if request.path().ends_with("/ready") {
+    let response = if route == Some("/health/ready") {
         let checks = json!({ "database": database.word(), "cache": cache.word() });
         if database.is_well() {
             let body = json!({ "status": "ready", "checks": checks });

@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), pennon_core::lambda::RuntimeError> {
-    pennon_core::lambda::serve(manage_environments::handle).await
+    pennon_core::lambda::serve(env!("CARGO_PKG_NAME"), manage_environments::handle).await
 }

@@ -22,11 +22,13 @@ use serde_json::{Value, json};
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;
-    match request.method() {
-        "POST" => create(&app, &request, &admin, &environment).await,
-        "GET" => list(&app, &environment).await,
-        "DELETE" => revoke(&app, &request, &admin, &environment).await,
-        _ => Err(Error::RouteNotFound),
+    match request.route().map(|route| (route.method, route.path)) {
+        Some(("POST", "/api/admin/keys")) => create(&app, &request, &admin, &environment).await,
+        Some(("GET", "/api/admin/keys")) => list(&app, &environment).await,
+        Some(("DELETE", "/api/admin/keys/{keyId}")) => {
+            revoke(&app, &request, &admin, &environment).await
+        }
+        _ => Err(request.route_not_found()),
     }
 }
 

@@ -25,9 +25,10 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let _admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;
     let days = request.whole_number("days", DAYS, 1..=MOST_DAYS)?;
-    match request.parameter("flagKey") {
-        "" => stale(&app, &request, &environment, days).await,
-        _ => usage(&app, &request, &environment, days).await,
+    match request.route().map(|route| route.path) {
+        Some("/api/admin/flags/stale") => stale(&app, &request, &environment, days).await,
+        Some("/api/admin/flags/{flagKey}/usage") => usage(&app, &request, &environment, days).await,
+        _ => Err(request.route_not_found()),
     }
 }
 

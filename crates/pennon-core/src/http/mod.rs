@@ -4,6 +4,7 @@ mod body;
 mod etag;
 mod fields;
 mod flag_state;
+mod incoming;
 mod listing;
 mod reply;
 mod request;
@@ -16,14 +17,15 @@ pub use body::{parse_change, take_change};
 pub use etag::ETag;
 pub use fields::{Fields, not_json};
 pub use flag_state::FlagState;
+pub use incoming::{Incoming, Query};
 pub use listing::{audit_page, pagination};
 pub use reply::{
-    LARGEST_ANSWER, Response, beyond_lambda, header_list, json, moved, no_content, not_modified,
+    LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
     with_header,
 };
 pub use request::Request;
 pub(crate) use route::PREFIX;
-pub use route::{ENDPOINTS, Endpoint, Match, Parameters, decoded, find};
+pub use route::{ENDPOINTS, Endpoint, Match, Parameters, decoded, find, find_template};
 pub use serve::{LARGEST_BODY, answer};
 pub use settings::{fractional, parse_settings};
 

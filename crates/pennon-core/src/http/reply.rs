@@ -56,8 +56,7 @@ pub fn not_modified(tag: &ETag) -> Response {
 }
 
 /// 308: the same request, method and body included, at this path.
-#[must_use]
-pub fn moved(path: &str) -> Response {
+pub(super) fn moved(path: &str) -> Response {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     with_header(response, "location", path)
@@ -152,6 +151,17 @@ pub(super) fn error_reply(error: &Error) -> Response {
             &retry_after.to_string(),
         ),
         Error::RouteNotFound => json(StatusCode::NOT_FOUND, &json!({ "error": "Not found" })),
+        Error::MethodNotAllowed { allow } => with_header(
+            json(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &json!({
+                    "error": "Method not allowed",
+                    "message": format!("This path answers {allow}"),
+                }),
+            ),
+            "allow",
+            allow,
+        ),
         Error::Unavailable(_) => unavailable("Try again in a moment"),
         Error::FileOfNoUse(why) => unavailable(why),
         Error::TooLarge { most } => json(

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use lambda_http::{RequestExt, http::header};
+use lambda_http::http::header;
 use pennon_eval::{FlagKey, UserId};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
-use super::route::{self, Endpoint, Match};
+use super::incoming::Incoming;
+use super::route::{Endpoint, Match};
 use crate::app::App;
-use crate::auth::{Admin, Claims};
+use crate::auth::{self, Admin, Claims};
 use crate::config::AuthConfig;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
@@ -30,23 +32,17 @@ const LAST_PAGE: u32 = 1_000_000;
 
 /// A request to one of the routes.
 pub struct Request {
-    inner: lambda_http::Request,
-    claims: Option<Claims>,
+    incoming: Incoming,
+    found: Match,
     scope: Arc<Scope>,
 }
 
 impl Request {
-    pub(super) fn new(inner: lambda_http::Request, scope: Arc<Scope>) -> Self {
-        // The local server puts its own verdict beside the request; on Lambda only the gateway's
-        // authorizer speaks.
-        let claims = inner
-            .extensions()
-            .get::<Claims>()
-            .cloned()
-            .or_else(|| inner.request_context_ref().and_then(Claims::of));
+    pub(super) fn new(incoming: Incoming, scope: Arc<Scope>) -> Self {
+        let found = incoming.find();
         Self {
-            inner,
-            claims,
+            incoming,
+            found,
             scope,
         }
     }
@@ -57,34 +53,63 @@ impl Request {
         &self.scope
     }
 
-    /// `GET`, `POST`, …
-    #[must_use]
-    pub fn method(&self) -> &str {
-        self.inner.method().as_str()
-    }
-
-    /// The path as it was asked for, percent-encoded.
+    /// The path as the request has it. Which route that is, [`Request::route`] says: a stage or the
+    /// base path of a domain may stand before it.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.inner.uri().path()
+        &self.incoming.path
     }
 
-    /// The route that was asked for.
+    /// The route that was asked for. `HEAD` asks for that of `GET`.
     #[must_use]
     pub fn route(&self) -> Option<&'static Endpoint> {
-        match route::find(self.inner.method().as_str(), self.path()) {
+        match &self.found {
             Match::Found(endpoint, _) => Some(endpoint),
-            Match::UnknownAdmin | Match::Unknown => None,
+            Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => None,
         }
+    }
+
+    /// Where in OFREP the request leads, if there.
+    pub(super) fn place(&self) -> Option<Place> {
+        let (endpoint, parameters) = match &self.found {
+            Match::Found(endpoint, parameters)
+            | Match::OtherMethod {
+                endpoint,
+                parameters,
+                ..
+            } => (endpoint, parameters),
+            Match::UnknownAdmin => return None,
+            Match::Unknown => return Place::of(self.path()),
+        };
+        if !endpoint.is_ofrep() {
+            return None;
+        }
+        Some(match parameters.first() {
+            Some((_, key)) => Place::Single(key.clone()),
+            None if endpoint.parameter().is_empty() => Place::Bulk,
+            // A gateway that did not take the key out of the path.
+            None => Place::of(self.path()).unwrap_or(Place::Unknown),
+        })
+    }
+
+    /// What the request leads to, where that is more than a route.
+    pub(super) fn found(&self) -> &Match {
+        &self.found
+    }
+
+    /// The request before anything was found out about it.
+    pub(super) fn incoming(&self) -> &Incoming {
+        &self.incoming
     }
 
     /// What stands in the path in the place of this brace, decoded; empty when nothing does.
     #[must_use]
     pub fn parameter(&self, name: &str) -> &str {
-        let parameters = self.inner.path_parameters_ref();
-        parameters
-            .and_then(|parameters| parameters.first(name))
-            .unwrap_or_default()
+        let Match::Found(_, parameters) = &self.found else {
+            return "";
+        };
+        let mut named = parameters.iter().filter(|(found, _)| *found == name);
+        named.next().map_or("", |(_, text)| text)
     }
 
     /// The flag that an admin route is about: `?flagKey=`, else the `{flagKey}` of the path.
@@ -119,11 +144,7 @@ impl Request {
     /// not depend on which of them counts.
     pub fn item(&self, name: &str) -> Result<&str, Error> {
         let in_path = self.parameter(name);
-        let in_query = self
-            .inner
-            .query_string_parameters_ref()
-            .and_then(|parameters| parameters.all(name))
-            .unwrap_or_default();
+        let in_query: Vec<&str> = self.incoming.query.all(name).collect();
         match in_query.as_slice() {
             [] => Ok(in_path),
             [named] if in_path == BY_QUERY || in_path == *named => Ok(named),
@@ -138,15 +159,12 @@ impl Request {
         }
     }
 
-    /// The flag that an evaluation asks for: any text, since what cannot be a key is not found. Where
-    /// no gateway has taken it out of the path, it is taken out here.
+    /// The flag that an evaluation asks for: any text, since what cannot be a key is not found.
     #[must_use]
     pub fn asked_flag(&self) -> String {
-        match self.parameter("flagKey") {
-            "" => Place::of(self.path())
-                .and_then(|place| place.key().map(str::to_owned))
-                .unwrap_or_default(),
-            key => key.to_owned(),
+        match self.place() {
+            Some(Place::Single(key)) => key,
+            Some(Place::Bulk | Place::Unknown) | None => String::new(),
         }
     }
 
@@ -248,7 +266,7 @@ impl Request {
     /// `?userId=` where that is believed, else nobody. The issuer is asked for its keys when the
     /// first token comes.
     pub async fn user(&self, app: &App) -> Option<UserId> {
-        let mut user = self.claims.as_ref().and_then(Claims::user);
+        let mut user = self.incoming.claims.as_ref().and_then(Claims::user);
         if user.is_none()
             && let (Some(tokens), Some(token)) = (&app.tokens, self.bearer_token())
         {
@@ -265,14 +283,14 @@ impl Request {
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Forbidden`].
     pub fn admin(&self, config: &AuthConfig) -> Result<Admin, Error> {
-        Admin::verify(self.claims.as_ref(), config)
+        Admin::verify(self.incoming.claims.as_ref(), config)
     }
 
     /// Whether the caller says that it has the answer with this tag (`If-None-Match`).
     #[must_use]
     pub fn has(&self, tag: &ETag) -> bool {
-        self.inner
-            .headers()
+        self.incoming
+            .headers
             .get_all(header::IF_NONE_MATCH)
             .iter()
             .filter_map(|value| value.to_str().ok())
@@ -285,7 +303,7 @@ impl Request {
     /// [`Error::Invalid`] for what is neither `*` nor a list of tags of what admins change: it could
     /// never be met, and the caller would look for somebody else's change.
     pub fn expected(&self) -> Result<Expected, Error> {
-        let headers = self.inner.headers().get_all(header::IF_MATCH);
+        let headers = self.incoming.headers.get_all(header::IF_MATCH);
         let mut values = headers.iter().peekable();
         let Some(first) = values.peek() else {
             return Ok(Expected::Unsaid);
@@ -305,59 +323,114 @@ impl Request {
         .ok_or_else(|| Error::invalid_field("If-Match", NO_TAG))
     }
 
-    /// What to say about a path that no route has: where only admins may look, a caller without a
-    /// verified identity does not even learn that.
+    /// What to say to a request that this function does not answer: 405 where the path has other
+    /// methods, else 404. Where only admins may look, a caller without a verified identity learns
+    /// neither.
     #[must_use]
     pub fn route_not_found(&self) -> Error {
-        match route::find(self.inner.method().as_str(), self.path()) {
-            Match::UnknownAdmin if self.claims.is_none() => Error::Unauthenticated,
-            Match::UnknownAdmin | Match::Unknown | Match::Found(..) => Error::RouteNotFound,
+        let (admin, error) = match &self.found {
+            Match::Found(endpoint, _) => (endpoint.admin, Error::RouteNotFound),
+            Match::OtherMethod {
+                endpoint, allow, ..
+            } => {
+                let allow = allow.clone();
+                (endpoint.admin, Error::MethodNotAllowed { allow })
+            }
+            Match::UnknownAdmin => (true, Error::RouteNotFound),
+            Match::Unknown => (false, Error::RouteNotFound),
+        };
+        if admin && self.incoming.claims.is_none() {
+            Error::Unauthenticated
+        } else {
+            error
         }
     }
 
     /// The local server's word for the key of the request.
     pub(crate) fn vouched_key(&self) -> Option<VouchedKey> {
-        self.inner.extensions().get::<VouchedKey>().copied()
+        self.incoming.vouched_key
     }
 
     /// Where this request should go instead, when it asks for an evaluation by a path with empty
     /// segments, as a base URL with a slash at its end makes them.
-    #[must_use]
-    pub fn moved_to(&self) -> Option<String> {
+    pub(super) fn moved_to(&self) -> Option<String> {
         match Place::of(self.path())? {
             Place::Bulk | Place::Single(_) => {}
             Place::Unknown => return None,
         }
         let plain = Place::without_empty_segments(self.path())?;
-        Some(match self.inner.uri().query() {
-            Some(query) => format!("{plain}?{query}"),
-            None => plain,
+        let plain = encoded(&plain);
+        Some(match self.incoming.query.as_str() {
+            "" => plain,
+            query => format!("{plain}?{query}"),
         })
     }
 
     /// A header, if it is there and is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.inner.headers().get(name)?.to_str().ok()
+        self.incoming.headers.get(name)?.to_str().ok()
     }
 
     /// The body as bytes.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        self.inner.body().as_ref()
+        &self.incoming.body
     }
 
     fn bearer_token(&self) -> Option<&str> {
-        let value = self.inner.headers().get(header::AUTHORIZATION)?;
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        auth::bearer_token(self.header("authorization")?)
     }
 
     /// A parameter of the query, decoded.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.inner
-            .query_string_parameters_ref()
-            .and_then(|parameters| parameters.first(name))
+        self.incoming.query.first(name)
+    }
+}
+
+/// What cannot stand in the path of a URI: RFC 3986, section 3.3.
+const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// A path for a `Location`: what a gateway has decoded is encoded again, and what is encoded stays.
+fn encoded(path: &str) -> String {
+    let mut text = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        text.extend(utf8_percent_encode(before, NOT_IN_A_PATH));
+        let hexadecimal = after.bytes().take(2).filter(u8::is_ascii_hexdigit);
+        text.push_str(if hexadecimal.count() == 2 { "%" } else { "%25" });
+        rest = after;
+    }
+    text.extend(utf8_percent_encode(rest, NOT_IN_A_PATH));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoded_path_is_encoded_for_a_location_and_an_encoded_one_stays() {
+        for (path, expected) in [
+            ("/flags/a%2Fb", "/flags/a%2Fb"),
+            ("/flags/a b", "/flags/a%20b"),
+            ("/flags/100%", "/flags/100%25"),
+            ("/flags/ä?#\\\r\n", "/flags/%C3%A4%3F%23%5C%0D%0A"),
+        ] {
+            assert_eq!(encoded(path), expected);
+        }
     }
 }

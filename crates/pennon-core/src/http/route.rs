@@ -1,5 +1,7 @@
 //! Every route: the table that the local server serves, and that the template is checked against.
 
+use std::collections::BTreeMap;
+
 use crate::ofrep::Place;
 
 /// One route, and the function that answers it.
@@ -93,6 +95,8 @@ pub const ENDPOINTS: [Endpoint; 35] = [
 
 /// What the canonical path of a route begins with, or does not.
 pub(crate) const PREFIX: &str = "/api";
+/// What every path begins with where only admins may look, with the prefix.
+const ADMIN: &str = "/api/admin/";
 
 impl Endpoint {
     const fn public(method: &'static str, path: &'static str, function: &'static str) -> Self {
@@ -113,6 +117,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether this is one of OFREP's routes, which answer in that protocol's words.
+    #[must_use]
+    pub fn is_ofrep(&self) -> bool {
+        self.path.starts_with("/ofrep/")
+    }
+
     /// What the route calls the segment in braces.
     #[must_use]
     pub fn parameter(&self) -> &'static str {
@@ -126,6 +136,7 @@ impl Endpoint {
     pub fn other_path(&self) -> String {
         match self.path.strip_prefix(PREFIX) {
             Some(rest) => rest.to_owned(),
+            None if self.path == "/" => PREFIX.to_owned(),
             None => format!("{PREFIX}{}", self.path),
         }
     }
@@ -137,56 +148,126 @@ pub fn decoded(segment: &str) -> String {
     let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
     decoded.map_or_else(|_| segment.to_owned(), std::borrow::Cow::into_owned)
 }
-/// What stands in a path in the place of each brace, under the name in the brace and still
-/// percent-encoded.
+
+/// What stands in a path in the place of each brace, decoded, under the name in the brace.
 pub type Parameters = Vec<(&'static str, String)>;
 
-/// What a path leads to.
+/// What a request leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Match {
     /// A route, and what stands in the place of its braces.
     Found(&'static Endpoint, Parameters),
+    /// A path that has routes, none of them for this method.
+    OtherMethod {
+        /// One of these routes.
+        endpoint: &'static Endpoint,
+        /// What stands in the place of its braces.
+        parameters: Parameters,
+        /// The methods that the path has, as the header `Allow` names them.
+        allow: String,
+    },
     /// Nothing that exists, in a place where only admins may look.
     UnknownAdmin,
     /// Nothing that exists.
     Unknown,
 }
 
-/// Finds the route of a request.
+/// Finds the route of a request by its path, percent-encoded. `HEAD` leads where `GET` does.
 #[must_use]
 pub fn find(method: &str, path: &str) -> Match {
-    let canonical = if path.starts_with("/config/") || path.starts_with("/admin/") {
-        format!("{PREFIX}{path}")
-    } else if let Some(health) = path.strip_prefix("/api/health") {
-        format!("/health{health}")
-    } else {
-        Place::canonical(path).unwrap_or_else(|| path.to_owned())
-    };
-    // A path that is written out beats one with a brace in its place.
+    // A base URL with a slash at its end makes an empty segment before `ofrep`.
+    let path = Place::canonical(path).unwrap_or_else(|| path.to_owned());
+    let fitting = ENDPOINTS.iter().filter_map(|endpoint| {
+        let parameters = fits(endpoint.path, &path)
+            .or_else(|| fits_the_other(endpoint, &path))?
+            .into_iter()
+            .map(|(name, text)| (name, decoded(text)));
+        Some((endpoint, parameters.collect()))
+    });
+    choose(method, &fitting.collect::<Vec<_>>(), &path)
+}
+
+/// Finds the route of a request that the gateway has matched with this path of the template, and takes
+/// its parameters from the gateway too.
+#[must_use]
+pub fn find_template(method: &str, template: &str, given: &BTreeMap<String, String>) -> Match {
     let fitting = ENDPOINTS
         .iter()
-        .filter(|endpoint| endpoint.method == method)
-        .filter_map(|endpoint| Some((endpoint, fits(endpoint.path, &canonical)?)));
-    if let Some((endpoint, parameters)) = fitting.min_by_key(|(_, parameters)| parameters.len()) {
-        return Match::Found(endpoint, parameters);
+        .filter(|endpoint| endpoint.path == template || endpoint.other_path() == template);
+    let fitting = fitting.map(|endpoint| {
+        let names = endpoint.path.split('/').filter_map(brace);
+        let parameters = names.filter_map(|name| Some((name, given.get(name)?.clone())));
+        (endpoint, parameters.collect())
+    });
+    choose(method, &fitting.collect::<Vec<_>>(), template)
+}
+
+/// Chooses among the routes that have the path.
+fn choose(method: &str, fitting: &[(&'static Endpoint, Parameters)], path: &str) -> Match {
+    // A path that is written out beats one with a brace in its place.
+    let best = |(at, (_, parameters)): &(usize, &(&Endpoint, Parameters))| (parameters.len(), *at);
+    let method = if method == "HEAD" { "GET" } else { method };
+    let same_method = fitting.iter().enumerate();
+    let same_method = same_method.filter(|(_, (endpoint, _))| endpoint.method == method);
+    if let Some((_, (endpoint, parameters))) = same_method.min_by_key(best) {
+        return Match::Found(endpoint, parameters.clone());
     }
-    if canonical.starts_with("/api/admin/") {
+    if let Some((_, (endpoint, parameters))) = fitting.iter().enumerate().min_by_key(best) {
+        return Match::OtherMethod {
+            endpoint,
+            parameters: parameters.clone(),
+            allow: allow(fitting.iter().map(|(endpoint, _)| endpoint.method)),
+        };
+    }
+    if [ADMIN, &ADMIN[PREFIX.len()..]]
+        .iter()
+        .any(|start| path.starts_with(start))
+    {
         Match::UnknownAdmin
     } else {
         Match::Unknown
     }
 }
 
+/// The methods of a path: `HEAD` beside `GET`, and `OPTIONS`, which is answered everywhere.
+fn allow(methods: impl Iterator<Item = &'static str>) -> String {
+    let mut named: Vec<&str> = Vec::new();
+    for method in methods {
+        let with_head = if method == "GET" { Some("HEAD") } else { None };
+        for method in [Some(method), with_head].into_iter().flatten() {
+            if !named.contains(&method) {
+                named.push(method);
+            }
+        }
+    }
+    named.push("OPTIONS");
+    named.join(", ")
+}
+
+/// The same for the form of a route that its canonical path is not: with `/api`, or without it.
+fn fits_the_other<'a>(
+    endpoint: &'static Endpoint,
+    path: &'a str,
+) -> Option<Vec<(&'static str, &'a str)>> {
+    match endpoint.path.strip_prefix(PREFIX) {
+        Some(without) => fits(without, path),
+        None => match path.strip_prefix(PREFIX)? {
+            "" => fits(endpoint.path, "/"),
+            rest => fits(endpoint.path, rest),
+        },
+    }
+}
+
 /// What stands in the place of the braces, when the path has the template's form.
-fn fits(template: &'static str, path: &str) -> Option<Parameters> {
-    let mut parameters = Parameters::new();
+fn fits<'a>(template: &'static str, path: &'a str) -> Option<Vec<(&'static str, &'a str)>> {
+    let mut parameters = Vec::new();
     let mut wanted = template.split('/');
     let mut given = path.split('/');
     loop {
         match (wanted.next(), given.next()) {
             (None, None) => return Some(parameters),
             (Some(wanted), Some(given)) => match brace(wanted) {
-                Some(name) if !given.is_empty() => parameters.push((name, given.to_owned())),
+                Some(name) if !given.is_empty() => parameters.push((name, given)),
                 None if wanted == given => {}
                 Some(_) | None => return None,
             },
@@ -207,7 +288,14 @@ mod tests {
     fn function(method: &str, path: &str) -> Option<&'static str> {
         match find(method, path) {
             Match::Found(endpoint, _) => Some(endpoint.function),
-            Match::UnknownAdmin | Match::Unknown => None,
+            Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => None,
+        }
+    }
+
+    fn allowed(method: &str, path: &str) -> Option<String> {
+        match find(method, path) {
+            Match::OtherMethod { allow, .. } => Some(allow),
+            Match::Found(..) | Match::UnknownAdmin | Match::Unknown => None,
         }
     }
 
@@ -229,7 +317,7 @@ mod tests {
         }
         assert_eq!(
             find("GET", "/config/flags/a%2Fb"),
-            Match::Found(&ENDPOINTS[1], vec![("flagKey", "a%2Fb".to_owned())])
+            Match::Found(&ENDPOINTS[1], vec![("flagKey", "a/b".to_owned())])
         );
         let Match::Found(endpoint, parameters) = find("DELETE", "/admin/flags/a/users/u%201")
         else {
@@ -238,18 +326,77 @@ mod tests {
         assert_eq!(endpoint.function, "overrides");
         assert_eq!(
             parameters,
-            [("flagKey", "a".to_owned()), ("userId", "u%201".to_owned())]
+            [("flagKey", "a".to_owned()), ("userId", "u 1".to_owned())]
         );
+    }
+
+    #[test]
+    fn the_gateways_choice_is_taken_with_and_without_the_prefix_whatever_the_values() {
+        let given = BTreeMap::from([
+            ("flagKey".to_owned(), "a/b?c#d%2F".to_owned()),
+            ("proxy".to_owned(), "x".to_owned()),
+        ]);
+        for endpoint in &ENDPOINTS {
+            for path in [endpoint.path.to_owned(), endpoint.other_path()] {
+                let Match::Found(found, parameters) = find_template(endpoint.method, &path, &given)
+                else {
+                    panic!("{path}");
+                };
+                assert_eq!(found, endpoint);
+                let wanted = endpoint.path.contains("{flagKey}");
+                let wanted = wanted.then(|| ("flagKey", given["flagKey"].clone()));
+                assert_eq!(parameters, Vec::from_iter(wanted), "{path}");
+            }
+        }
+        for template in ["/", "/flags/{flagKey}", "/ofrep/{proxy}"] {
+            assert_eq!(find_template("GET", template, &given), Match::Unknown);
+        }
+    }
+
+    #[test]
+    fn head_leads_where_get_does() {
+        for path in ["/health", "/config/flags", "/api/admin/flags/stale"] {
+            assert_eq!(find("HEAD", path), find("GET", path), "{path}");
+        }
+        assert_eq!(function("HEAD", "/ofrep/v1/evaluate/flags"), None);
+    }
+
+    #[test]
+    fn a_path_with_other_methods_names_them() {
+        for (method, path, allow) in [
+            ("DELETE", "/api/config/flags/a", "GET, HEAD, OPTIONS"),
+            (
+                "PUT",
+                "/admin/flags/a",
+                "PATCH, POST, GET, HEAD, DELETE, OPTIONS",
+            ),
+            // Both paths are meant: the one that is written out, and that of a flag called `stale`.
+            (
+                "PUT",
+                "/admin/flags/stale",
+                "PATCH, POST, GET, HEAD, DELETE, OPTIONS",
+            ),
+            ("GET", "/ofrep/v1/evaluate/flags", "POST, OPTIONS"),
+            ("OPTIONS", "/health/live", "GET, HEAD, OPTIONS"),
+            ("get", "/health/live", "GET, HEAD, OPTIONS"),
+        ] {
+            assert_eq!(
+                allowed(method, path).as_deref(),
+                Some(allow),
+                "{method} {path}"
+            );
+        }
     }
 
     #[test]
     fn nothing_else_is_found() {
         for (method, path) in [
-            ("GET", "/"),
+            ("GET", ""),
             ("GET", "/api/config/flags/"),
             ("GET", "/api/config/flags/a/b"),
             ("GET", "/api/api/config/flags"),
-            ("DELETE", "/api/config/flags/a"),
+            ("GET", "/x/config/flags"),
+            ("POST", "/x/ofrep/v1/evaluate/flags"),
             ("GET", "/healthy"),
             ("GET", "/api/healthy"),
             ("GET", "/health/dead"),

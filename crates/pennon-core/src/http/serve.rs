@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use lambda_http::RequestExt;
-use lambda_http::request::RequestContext;
+use lambda_http::Body;
+use lambda_http::http::{Method, header};
 
-use super::reply::{Response, error_reply, with_header};
+use super::incoming::Incoming;
+use super::reply::{Response, error_reply, moved, with_header};
 use super::request::Request;
+use super::route::{ENDPOINTS, Endpoint, Match};
 use crate::app::App;
 use crate::error::Error;
 use crate::id::unique_id;
@@ -23,29 +25,28 @@ use crate::telemetry::RequestLine;
 /// bytes; this leaves room for them, and for a file of all the flags that an import takes.
 pub const LARGEST_BODY: usize = 4_000_000;
 
-/// Runs a handler and answers, whatever it does.
-pub async fn answer<H, F>(app: Arc<App>, handle: H, request: lambda_http::Request) -> Response
+/// Runs the handler of a function and answers, whatever it does. The handler gets the requests to the
+/// routes of its function; all others are answered here, the same by every function.
+pub async fn answer<H, F>(
+    app: Arc<App>,
+    function: &'static str,
+    handle: H,
+    incoming: Incoming,
+) -> Response
 where
     H: FnOnce(Arc<App>, Request) -> F,
     F: Future<Output = Result<Response, Error>>,
 {
     let scope = Arc::new(Scope::begin(app.config.cache.request_budget));
-    let method = request.method().to_string();
-    let path = request.uri().path().to_owned();
-    let request_id = request_id(&request);
-    let place = Place::of(&path);
-    let request = Request::new(request, scope.clone());
+    let method = incoming.method.clone();
+    let path = incoming.path.clone();
+    let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
+    let request = Request::new(incoming, scope.clone());
+    let place = request
+        .place()
+        .or_else(|| place_of_defect(&request, function));
 
-    let handled = if request.body().len() > LARGEST_BODY {
-        Err(Error::TooLarge { most: LARGEST_BODY })
-    } else if place.is_some() && method == "OPTIONS" {
-        Ok(ofrep::preflight())
-    } else {
-        AssertUnwindSafe(Box::pin(handle(app.clone(), request)))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))
-    };
+    let handled = respond(app.clone(), function, handle, request).await;
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
         match &place {
@@ -57,6 +58,11 @@ where
         Some(_) => ofrep::with_cors(response),
         None => response,
     };
+    let response = if method == Method::HEAD {
+        without_body(response)
+    } else {
+        response
+    };
 
     let facts = scope.trace.facts();
     let cache = app.service.cache();
@@ -65,7 +71,7 @@ where
         .tells_counts()
         .then(|| app.tally.due(Instant::now()));
     app.instance.write(&RequestLine {
-        method: &method,
+        method: method.as_str(),
         path: &path,
         status: response.status().as_u16(),
         request_id: &request_id,
@@ -78,6 +84,73 @@ where
         evaluations: evaluations.flatten(),
     });
     with_header(response, "x-request-id", &request_id)
+}
+
+/// The answer to a request, by the handler if the request is for one of its routes.
+async fn respond<H, F>(
+    app: Arc<App>,
+    function: &'static str,
+    handle: H,
+    request: Request,
+) -> Result<Response, Error>
+where
+    H: FnOnce(Arc<App>, Request) -> F,
+    F: Future<Output = Result<Response, Error>>,
+{
+    if let Some(defect) = &request.incoming().defect {
+        return Err(Error::invalid_form(defect));
+    }
+    if request.body().len() > LARGEST_BODY {
+        return Err(Error::TooLarge { most: LARGEST_BODY });
+    }
+    let ours = request
+        .route()
+        .is_some_and(|endpoint| endpoint.function == function);
+    if !ours {
+        return elsewhere(&request);
+    }
+    AssertUnwindSafe(Box::pin(handle(app, request)))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))
+}
+
+/// Where in OFREP a request led of which not even the path is known: the clients of a function that
+/// answers this protocol read nothing else.
+fn place_of_defect(request: &Request, function: &str) -> Option<Place> {
+    request.incoming().defect.as_ref()?;
+    let mut routes = ENDPOINTS
+        .iter()
+        .filter(|endpoint| endpoint.function == function);
+    let speaks_ofrep = routes.any(Endpoint::is_ofrep);
+    (speaks_ofrep && request.path().len() < 2).then_some(Place::Unknown)
+}
+
+/// The answer to a request that is for no route of this function.
+fn elsewhere(request: &Request) -> Result<Response, Error> {
+    let by_options = request.incoming().method == Method::OPTIONS;
+    match (request.found(), request.place()) {
+        (Match::OtherMethod { .. } | Match::Unknown, Some(_)) if by_options => {
+            Ok(ofrep::preflight())
+        }
+        (_, Some(Place::Bulk | Place::Single(_))) => match request.moved_to() {
+            Some(path) => Ok(moved(&path)),
+            None => Err(request.route_not_found()),
+        },
+        (_, Some(Place::Unknown) | None) => Err(request.route_not_found()),
+    }
+}
+
+/// The answer to `HEAD`: what `GET` is answered, and how long its body would be.
+fn without_body(mut response: Response) -> Response {
+    let length = response.body().len();
+    if length > 0 {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Body::Empty;
+    response
 }
 
 /// An error that the caller cannot mend is told in the log, once, here.
@@ -94,6 +167,7 @@ fn report(error: &Error, scope: &Scope) {
         Error::StateNotNamed => "precondition_required",
         Error::TooMany { .. } => "rate_limited",
         Error::RouteNotFound => "route_not_found",
+        Error::MethodNotAllowed { .. } => "method_not_allowed",
         Error::Unavailable(why) | Error::FileOfNoUse(why) => {
             tracing::error!(domain = "config", error = %why, "cannot answer");
             "unavailable"
@@ -105,19 +179,4 @@ fn report(error: &Error, scope: &Scope) {
         }
     };
     scope.trace.failed(kind);
-}
-
-/// The gateway's id of the request, or Lambda's, so that a caller and a log line can be matched.
-fn request_id(request: &lambda_http::Request) -> String {
-    let by_gateway = match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
-        Some(RequestContext::ApiGatewayV1(context)) => context.request_id.clone(),
-        Some(_) | None => None,
-    };
-    by_gateway
-        .or_else(|| {
-            let context = request.lambda_context_ref()?;
-            Some(context.request_id.clone())
-        })
-        .unwrap_or_else(unique_id)
 }

@@ -2,6 +2,7 @@
 
 use crate::api_key::KeyText;
 use crate::app::App;
+use crate::auth::bearer_token;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::Request;
@@ -60,10 +61,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
 #[must_use]
 pub fn presented<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Option<&'a str> {
     let api_key = api_key.filter(|key| !key.trim().is_empty());
-    api_key.or_else(|| {
-        let (scheme, token) = authorization?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    })
+    api_key.or_else(|| bearer_token(authorization?))
 }
 
 #[cfg(test)]

@@ -174,20 +174,18 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
         Error::FlagNotFound(key) => {
             Failure::of_evaluation(key, &EvaluationError::FlagNotFound).answer(Some(key))
         }
-        Error::RouteNotFound => match place {
-            Place::Bulk | Place::Single(_) => with_header(
-                general(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "Flags are evaluated by POST",
-                ),
-                "allow",
-                "POST, OPTIONS",
+        Error::RouteNotFound => general(
+            StatusCode::NOT_FOUND,
+            "There are /ofrep/v1/evaluate/flags and /ofrep/v1/evaluate/flags/{key}, and nothing else",
+        ),
+        Error::MethodNotAllowed { allow } => with_header(
+            general(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Flags are evaluated by POST",
             ),
-            Place::Unknown => general(
-                StatusCode::NOT_FOUND,
-                "There are /ofrep/v1/evaluate/flags and /ofrep/v1/evaluate/flags/{key}, and nothing else",
-            ),
-        },
+            "allow",
+            allow,
+        ),
         Error::Invalid(complaints) => general(StatusCode::BAD_REQUEST, &complaints.summary()),
         Error::TooMany { retry_after } => too_many(*retry_after, key),
         Error::NotFound(what) => general(StatusCode::NOT_FOUND, &format!("{what} not found")),

@@ -1,0 +1,485 @@
+//! Requests as gateways hand them over: decoded paths, base paths and stages, function URLs, REST APIs,
+//! and events that cannot be read.
+
+use std::collections::BTreeMap;
+
+use pennon_core::http::ENDPOINTS;
+use pennon_tests::answer::Answer;
+use pennon_tests::dice::Dice;
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::lambda::Function;
+use pennon_tests::stack::{Stack, percentage};
+use serde_json::{Value, json};
+
+/// Texts that a path cannot hold as they are, and a gateway hands over as they are.
+const STRANGE: [&str; 9] = [
+    "CORP\\alice",
+    "a#b",
+    "a b",
+    "100%",
+    "a?b=c",
+    "%2F",
+    "ä😀",
+    "..",
+    "a/b",
+];
+
+/// A function of each name, started when first asked for.
+struct Functions<'a> {
+    stack: &'a Stack,
+    running: BTreeMap<&'static str, Function>,
+}
+
+impl<'a> Functions<'a> {
+    fn of(stack: &'a Stack) -> Self {
+        Self {
+            stack,
+            running: BTreeMap::new(),
+        }
+    }
+
+    async fn call(&mut self, function: &'static str, event: &Event) -> Answer {
+        if !self.running.contains_key(function) {
+            let started = self.stack.function(function).await;
+            self.running.insert(function, started);
+        }
+        self.running[function].call(event).await
+    }
+}
+
+#[tokio::test]
+async fn every_route_is_served_behind_a_base_path_a_stage_and_its_prefix() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    let mut functions = Functions::of(&stack);
+    for base in ["/flags", "/prod", "/api/v1", "/ofrep", "/a/b/c"] {
+        stack.database.add_flag("new-checkout", true, 5).await;
+        for (file, function, status) in REQUEST_FILES {
+            let mut event = Event::load(file);
+            let path = event.value()["rawPath"]
+                .as_str()
+                .expect("a path")
+                .to_owned();
+            event.value_mut()["rawPath"] = json!(format!("{base}{path}"));
+            let answer = functions.call(function, &event).await;
+            // What exists after the first round.
+            let created = file.ends_with("-create") && answer.status == 409;
+            assert!(
+                answer.status == status || created,
+                "{file} behind {base}: {answer:?}"
+            );
+        }
+        stack
+            .database
+            .sql()
+            .batch_execute("delete from feature_flags where flag_key = 'new-checkout'")
+            .await
+            .expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn keys_and_users_are_what_the_gateway_found_whatever_characters_they_hold() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    let mut functions = Functions::of(&stack);
+    for (key, percent) in STRANGE.into_iter().zip(10..) {
+        stack.database.add_flag(key, true, percent).await;
+    }
+    for (key, percent) in STRANGE.into_iter().zip(10..) {
+        for base in ["", "/flags"] {
+            let at = |method: &str, template: &str| {
+                Event::by_route(method, template, base, &[("flagKey", key), ("userId", key)])
+            };
+            let answer = functions
+                .call("get-flag", &at("GET", "/api/config/flags/{flagKey}"))
+                .await;
+            assert_eq!(percentage(&answer), i64::from(percent), "{key}");
+            let answer = functions
+                .call("manage-flags", &at("GET", "/admin/flags/{flagKey}"))
+                .await;
+            assert_eq!((answer.status, &answer.json()["key"]), (200, &json!(key)));
+            let update = at("PATCH", "/api/admin/flags/{flagKey}").body("{}");
+            let answer = functions.call("update-flag", &update).await;
+            assert_eq!((answer.status, &answer.json()["key"]), (200, &json!(key)));
+            let users = "/api/admin/flags/{flagKey}/users";
+            let body = json!({"userId": key, "overrideType": "include"}).to_string();
+            let set = at("POST", users).body(&body);
+            assert_eq!(functions.call("overrides", &set).await.status, 201, "{key}");
+            let answer = functions.call("overrides", &at("GET", users)).await;
+            assert_eq!(answer.json()["includes"][0]["userId"], key);
+            let remove = at("DELETE", "/api/admin/flags/{flagKey}/users/{userId}");
+            let answer = functions.call("overrides", &remove).await;
+            assert_eq!(answer.status, 204, "{key}: {answer:?}");
+            let answer = functions.call("overrides", &at("GET", users)).await;
+            assert_eq!(answer.json()["includes"], json!([]), "{key}");
+            let schedule = at("GET", "/api/admin/flags/{flagKey}/schedule");
+            let answer = functions.call("schedules", &schedule).await;
+            assert_eq!((answer.status, answer.json()), (200, json!([])), "{key}");
+            for (function, rest) in [("manage-flags", "audit"), ("report-usage", "usage")] {
+                let event = at("GET", &format!("/api/admin/flags/{{flagKey}}/{rest}"));
+                assert_eq!(functions.call(function, &event).await.status, 200, "{key}");
+            }
+            let evaluate = at("POST", "/ofrep/v1/evaluate/flags/{flagKey}")
+                .api_key(EXAMPLE_KEY)
+                .body(r#"{"context": {"targetingKey": "u"}}"#);
+            let answer = functions.call("evaluate-flag", &evaluate).await;
+            assert_eq!((answer.status, &answer.json()["key"]), (200, &json!(key)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_flag("a b", true, 7).await;
+    let mut functions = Functions::of(&stack);
+    let context = r#"{"context": {"targetingKey": "user-8"}}"#;
+    let key = |event: Event| event.api_key(EXAMPLE_KEY).body(context);
+    for (function, method, template, path, expected) in [
+        (
+            "list-flags",
+            "GET",
+            "/api/config/flags",
+            "",
+            r#""checkout":true"#,
+        ),
+        (
+            "get-flag",
+            "GET",
+            "/config/flags/{flagKey}",
+            "/config/flags/a%20b",
+            r#""rolloutPercentage":7"#,
+        ),
+        (
+            "evaluate-flag",
+            "POST",
+            "/ofrep/v1/evaluate/flags/{flagKey}",
+            "/ofrep/v1/evaluate/flags/a%20b",
+            r#""key":"a b""#,
+        ),
+        (
+            "evaluate-flags",
+            "POST",
+            "/api/ofrep/v1/evaluate/flags",
+            "",
+            r#""key":"a b""#,
+        ),
+        ("health", "GET", "/health", "", r#""status":"healthy""#),
+        (
+            "health",
+            "GET",
+            "/api/health/live",
+            "",
+            r#"{"status":"ok"}"#,
+        ),
+        ("health", "GET", "/health/ready", "", r#""status":"ready""#),
+    ] {
+        let by_route = Event::by_route(method, template, "", &[("flagKey", "a b")]).anonymous();
+        let url = if path.is_empty() { template } else { path };
+        for event in [
+            key(by_route.clone()),
+            key(by_route.clone()).at_function_url(url),
+            key(by_route.clone()).by_rest_api(),
+            // The stage of a REST API that proxies everything does not stand in its path.
+            key(by_route.clone()).at_function_url(url).by_rest_api(),
+            key(by_route).at_function_url(url).stage("prod", "/prod"),
+        ] {
+            let answer = functions.call(function, &event).await;
+            assert_eq!(answer.status, 200, "{event:?}: {answer:?}");
+            assert!(answer.body.contains(expected), "{event:?}: {answer:?}");
+        }
+    }
+    let listed = functions
+        .call(
+            "list-flags",
+            &Event::list().query("environment=nowhere").by_rest_api(),
+        )
+        .await;
+    assert_eq!(listed.body, "{}", "the query is read as well");
+}
+
+#[tokio::test]
+async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
+    let stack = Stack::start().await;
+    let mut functions = Functions::of(&stack);
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.admin) {
+        let path = endpoint.path.replace("{flagKey}", "checkout");
+        for method in ["GET", "POST", "DELETE"] {
+            let lost = Event::load("not-found")
+                .path(&format!("/wrong{path}"), None)
+                .method(method);
+            let answer = functions.call("not-found", &lost).await;
+            assert_eq!(answer.status, 404, "{method} /wrong{path}: {answer:?}");
+        }
+    }
+    for (function, path) in [
+        ("get-flag", "/api/config/flags"),
+        ("list-flags", "/api/config/flags/checkout"),
+        ("evaluate-flag", "/ofrep/v1/evaluate/flags"),
+        ("health", "/live"),
+        ("health", "/anything/ready"),
+    ] {
+        let method = if function == "evaluate-flag" {
+            "POST"
+        } else {
+            "GET"
+        };
+        let event = Event::load("not-found").path(path, None).method(method);
+        let answer = functions.call(function, &event).await;
+        assert_eq!(answer.status, 404, "{function} {path}: {answer:?}");
+    }
+    // The function that changes flags is no way to delete one.
+    let event = Event::by_route(
+        "DELETE",
+        "/api/admin/flags/{flagKey}",
+        "",
+        &[("flagKey", "checkout")],
+    );
+    let event = event.body(r#"{"enabled": false}"#);
+    assert_eq!(functions.call("update-flag", &event).await.status, 404);
+}
+
+fn below(dice: &Dice, count: usize) -> usize {
+    dice.roll(u32::try_from(count).expect("few")) as usize
+}
+
+/// Changes one thing in an event, somewhere.
+fn mutate(value: &mut Value, dice: &Dice) {
+    let strange = || -> Value {
+        match dice.roll(16) {
+            0 => Value::Null,
+            1 => json!(true),
+            2 => json!(-1),
+            3 => json!(1e308),
+            4 => json!(u64::MAX),
+            5 => json!([]),
+            6 => json!({}),
+            7 => json!([[["deep"]]]),
+            8 => json!(""),
+            9 => json!("\0\r\n"),
+            10 => json!("€ \u{202e}😀"),
+            11 => json!("x".repeat(20_000)),
+            12 => json!("%zz%%00%ff"),
+            13 => json!("//?#[]@:\\"),
+            14 => json!({"a": {"b": [null, 1, "x"]}}),
+            _ => json!("GE T"),
+        }
+    };
+    match value {
+        Value::Object(fields) if !fields.is_empty() && dice.roll(6) > 0 => {
+            let at = below(dice, fields.len());
+            let name = fields.keys().nth(at).cloned().expect("a field");
+            match dice.roll(8) {
+                0 => drop(fields.shift_remove(&name)),
+                1 => {
+                    let moved = fields.shift_remove(&name).expect("a field");
+                    fields.insert(format!("{name}\u{7f}\n"), moved);
+                }
+                _ => mutate(&mut fields[&name], dice),
+            }
+        }
+        Value::Array(items) if !items.is_empty() && dice.roll(4) > 0 => {
+            let at = below(dice, items.len());
+            mutate(&mut items[at], dice);
+        }
+        other => *other = strange(),
+    }
+}
+
+#[tokio::test]
+async fn no_event_is_an_error_of_the_function() {
+    let seed =
+        std::env::var("PENNON_SEED").map_or(20_261_128, |seed| seed.parse().expect("a seed"));
+    println!("seed {seed}; PENNON_SEED=… tries another");
+    let dice = Dice::new(seed);
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_flag("new-checkout", true, 5).await;
+    for name in ["get-flag", "overrides", "evaluate-flags", "not-found"] {
+        let function = stack.function(name).await;
+        let files: Vec<_> = REQUEST_FILES.iter().filter(|file| file.1 == name).collect();
+        for round in 0..250 {
+            let (file, _, _) = files[below(&dice, files.len())];
+            let mut event = Event::load(file);
+            if dice.roll(3) == 0 {
+                event = event.by_rest_api();
+            }
+            for _ in 0..=dice.roll(3) {
+                mutate(event.value_mut(), &dice);
+            }
+            let answer = match function.invoke(event.value()).await {
+                Ok(response) => Answer::of_gateway(&response),
+                Err(error) => panic!("round {round} of {name}: {error} to {}", event.value()),
+            };
+            assert!(
+                (200..500).contains(&answer.status) || answer.status == 503,
+                "round {round} of {name}: {answer:?} to {}",
+                event.value()
+            );
+        }
+    }
+}
+
+/// What no gateway writes, as places in the event and what stands there.
+fn spoilt() -> Vec<Vec<(&'static str, Value)>> {
+    let base64 = |body: &str| vec![("/isBase64Encoded", json!(true)), ("/body", json!(body))];
+    let one = |place: &'static str, value: Value| vec![(place, value)];
+    let method = "/requestContext/http/method";
+    vec![
+        base64("{}{}"),
+        base64("e30"),
+        // Base64 of bytes that are no UTF-8.
+        base64("/////w=="),
+        one("/body", json!({"enabled": true})),
+        one("/isBase64Encoded", json!("true")),
+        one("/headers/accept", json!("a\r\nset-cookie: b")),
+        one("/headers/accept", json!("\0")),
+        one("/headers/accept", json!("\u{7f}")),
+        one("/headers/accept", json!(1)),
+        one("/headers", json!({"a b": "c"})),
+        one("/headers", json!({"": "c"})),
+        one("/headers", json!("accept: all")),
+        one(method, json!("GE T")),
+        one(method, json!("")),
+        one(method, json!("PATCH\0")),
+        one(method, json!(7)),
+        one("/requestContext/http", json!({})),
+        one("/requestContext", json!(null)),
+        one("/pathParameters", json!(["a"])),
+        one("/pathParameters/flagKey", json!(1)),
+        one("/rawQueryString", json!({})),
+        one("/rawPath", json!(1)),
+        one("/requestContext/routeKey", json!(["POST /"])),
+    ]
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_400_in_the_words_of_its_function() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    let update = stack.function("update-flag").await;
+    let evaluate = stack.function("evaluate-flag").await;
+    let context = json!({"targetingKey": "u"});
+    for (function, event, word) in [
+        (&update, Event::update("checkout", &json!({})), "error"),
+        (
+            &evaluate,
+            Event::evaluate("checkout", &context),
+            "errorDetails",
+        ),
+    ] {
+        let is_400 = |answer: &Answer, what: &str| {
+            assert_eq!(answer.status, 400, "{what}: {answer:?}");
+            assert_eq!(answer.header("content-type"), Some("application/json"));
+            assert!(answer.json()[word].is_string(), "{what}: {answer:?}");
+        };
+        for changes in spoilt() {
+            let mut bad = event.clone();
+            for (place, value) in &changes {
+                *bad.value_mut().pointer_mut(place).expect(place) = value.clone();
+            }
+            is_400(&function.call(&bad).await, &format!("{changes:?}"));
+        }
+        // What JSON allows and no text in memory can be, and what is no event for anybody.
+        let text = event.value().to_string();
+        let body = text.find("\"body\":\"").expect("a body") + 8;
+        for text in [
+            format!("{}\\ud800{}", &text[..body], &text[body..]),
+            text.replace("\"timeEpoch\":1795251600000", "\"timeEpoch\":1e999"),
+            text.replace("\"requestId\":\"", "\"requestId\":\"\\udfff"),
+            format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+            "null".to_owned(),
+            "[]".to_owned(),
+            "\"GET /\"".to_owned(),
+            "{}".to_owned(),
+            "{\"hello\":\"world\"}".to_owned(),
+            "{\"\\ud800\":1}".to_owned(),
+            text[..text.len() / 2].to_owned(),
+            String::new(),
+        ] {
+            let what: String = text.chars().take(60).collect();
+            match function.invoke_text(&text).await {
+                Ok(response) => is_400(&Answer::of_gateway(&response), &what),
+                Err(error) => panic!("{what}: {error}"),
+            }
+        }
+        assert_eq!(function.call(&event).await.status, 200, "and life goes on");
+    }
+}
+
+#[tokio::test]
+async fn head_is_answered_as_get_without_a_body() {
+    let stack = Stack::start().await;
+    let mut functions = Functions::of(&stack);
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.method == "GET") {
+        let parameters = [("flagKey", "checkout"), ("environment", "production")];
+        let at = |method: &str| Event::by_route(method, endpoint.path, "", &parameters);
+        let get = functions.call(endpoint.function, &at("GET")).await;
+        // The first answer about a flag comes from the database, the next from memory.
+        let again = functions.call(endpoint.function, &at("GET")).await;
+        let head = functions.call(endpoint.function, &at("HEAD")).await;
+        let path = endpoint.path;
+        assert_eq!((get.status, head.status), (200, 200), "{path}: {head:?}");
+        assert_eq!(head.body, "", "{path}");
+        let length = head.header("content-length").expect("a length");
+        assert_eq!(length, again.body.len().to_string(), "{path}");
+        for (name, value) in &again.headers {
+            assert_eq!(head.header(name), Some(value.as_str()), "{name} of {path}");
+        }
+        if let Some(tag) = get.header("etag") {
+            let named = |method: &str| at(method).header("if-none-match", tag);
+            let get = functions.call(endpoint.function, &named("GET")).await;
+            let head = functions.call(endpoint.function, &named("HEAD")).await;
+            assert_eq!(get.status, head.status, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_method_of_a_known_path_is_405_and_names_those_that_there_are() {
+    let stack = Stack::start().await;
+    let mut functions = Functions::of(&stack);
+    for (method, path, allow) in [
+        ("DELETE", "/api/config/flags/checkout", "GET, HEAD, OPTIONS"),
+        ("POST", "/config/flags", "GET, HEAD, OPTIONS"),
+        ("get", "/health", "GET, HEAD, OPTIONS"),
+        ("TRACE", "/api/health/ready", "GET, HEAD, OPTIONS"),
+        ("PUT", "/api/admin/flags", "GET, HEAD, POST, OPTIONS"),
+        (
+            "PUT",
+            "/admin/flags/checkout",
+            "PATCH, POST, GET, HEAD, DELETE, OPTIONS",
+        ),
+    ] {
+        let nobody = Event::load("not-found").path(path, None).method(method);
+        let answer = functions.call("not-found", &nobody).await;
+        if path.contains("/admin/") {
+            assert_eq!(answer.status, 401, "{method} {path}: {answer:?}");
+            assert_eq!(answer.header("allow"), None);
+        }
+        let answer = functions
+            .call("not-found", &nobody.user("u", "[users]"))
+            .await;
+        assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
+        assert_eq!(answer.header("allow"), Some(allow), "{path}");
+        assert_eq!(answer.json()["error"], "Method not allowed");
+    }
+    // Where the gateway has one route for all methods of a path, its function says so itself.
+    for (function, template) in [
+        ("get-flag", "/api/config/flags/{flagKey}"),
+        ("health", "/health"),
+        ("evaluate-flag", "/ofrep/v1/evaluate/flags/{flagKey}"),
+    ] {
+        let mut event = Event::by_route("ANY", template, "/flags", &[("flagKey", "checkout")]);
+        event = event.method("PUT").anonymous();
+        let answer = functions.call(function, &event).await;
+        assert_eq!(answer.status, 405, "{template}: {answer:?}");
+        assert!(
+            answer
+                .header("allow")
+                .is_some_and(|allow| allow.ends_with("OPTIONS"))
+        );
+    }
+}
