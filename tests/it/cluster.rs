@@ -9,7 +9,7 @@ use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::{KEY, Redis, Resp};
-use pennon_tests::stack::{percentage, set_percentage};
+use pennon_tests::stack::{Stack, percentage, set_percentage};
 
 const REPLICAS: &[(&str, &str)] = &[("REDIS_REPLICA_READS", "true")];
 
@@ -112,6 +112,26 @@ async fn without_that_setting_replicas_have_no_part_in_reads() {
     for replica in deployment.cluster.replicas_of(0) {
         assert_eq!(deployment.cluster.nodes[replica].calls("hget"), 0);
     }
+}
+
+/// The template sets it in every cache mode.
+#[tokio::test]
+async fn on_a_single_node_that_setting_has_no_effect() {
+    let stack = Stack::start().await;
+    let get = stack.function_with("get-flag", REPLICAS).await;
+    let update = stack.function_with("update-flag", REPLICAS).await;
+    get.call(&Event::get("checkout")).await;
+    for percent in 0..20 {
+        set_percentage(&update, "checkout", percent).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), percent, "seen at once");
+        let before = stack.redis.calls("hget");
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!((percentage(&answer), answer.source()), (percent, "memory"));
+        assert_eq!(stack.redis.calls("hget"), before + 1, "one round trip");
+    }
+    assert_eq!(failures(&get), 0);
+    assert_eq!(get.last_request()["active_connections"], 1);
 }
 
 #[tokio::test]
