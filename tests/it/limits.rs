@@ -5,6 +5,7 @@ use pennon_core::http::ENDPOINTS;
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
+use pennon_tests::local::API_KEY;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -388,4 +389,213 @@ async fn a_flag_gets_no_definition_while_a_percentage_is_planned_for_it() {
         let answer = api.admin_if("*", "PATCH", CHECKOUT, &typed).await;
         assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
     }
+}
+
+/// A flag whose one value takes so many bytes as JSON.
+fn sized(size: usize) -> Value {
+    json!({"variants": {"only": "x".repeat(size - 2)}, "defaultVariant": "only"})
+}
+
+/// The same in a file.
+fn sized_in_file(size: usize) -> Value {
+    let mut flag = sized(size);
+    flag["state"] = json!("ENABLED");
+    flag
+}
+
+/// What an OpenFeature SDK gets for all flags.
+async fn bulk(api: &Api) -> Answer {
+    let body = json!({"context": {"targetingKey": "alice"}}).to_string();
+    let path = "/ofrep/v1/evaluate/flags";
+    api.local().evaluate(path, API_KEY, &body).await
+}
+
+#[tokio::test]
+async fn server_only_is_true_or_false_and_nothing_that_hides_nothing() {
+    let settings = "/api/admin/environments/production/settings";
+    for api in Api::of_both_kinds().await {
+        let with = |value: &Value| json!({"variants": {"a": 1}, "metadata": {"serverOnly": value, "owner": "us"}});
+        for bad in [json!("true"), json!("yes"), json!(1), json!(0)] {
+            let new = json!({"key": "secret", "definition": with(&bad)});
+            let created = api.admin("POST", FLAGS, &new).await;
+            let change = json!({"definition": with(&bad)});
+            let changed = api.admin_if("*", "PATCH", CHECKOUT, &change).await;
+            let metadata = json!({"metadata": {"serverOnly": bad}});
+            let set = api.admin_if("*", "PUT", settings, &metadata).await;
+            let mut flag = with(&bad);
+            flag["state"] = json!("ENABLED");
+            let file = json!({"flags": {"secret": flag}});
+            let [dry, imported] = import(&api, &file).await;
+            let file = json!({"flags": {}, "metadata": {"serverOnly": bad}});
+            let [dry_set, imported_set] = import(&api, &file).await;
+            for (answer, place) in [
+                (created, "definition/metadata/serverOnly"),
+                (changed, "definition/metadata/serverOnly"),
+                (set, "/metadata/serverOnly"),
+                (dry, "/flags/secret/metadata/serverOnly"),
+                (imported, "/flags/secret/metadata/serverOnly"),
+                (dry_set, "/metadata/serverOnly"),
+                (imported_set, "/metadata/serverOnly"),
+            ] {
+                let said = fields(&answer)[place].to_string();
+                assert!(
+                    said.contains("true or false"),
+                    "{place} {answer:?} on {}",
+                    api.on
+                );
+            }
+        }
+        for good in [json!(true), json!(false)] {
+            let change = json!({"definition": with(&good)});
+            let answer = api.admin_if("*", "PATCH", CHECKOUT, &change).await;
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_variant_has_at_most_256_kb_and_a_larger_one_from_before_stays() {
+    for api in Api::of_both_kinds().await {
+        let most = json!({"key": "large", "definition": sized(256_000)});
+        assert_eq!(api.admin("POST", FLAGS, &most).await.status, 201);
+        let url = format!("{FLAGS}/large");
+        let new = json!({"key": "larger", "definition": sized(256_001)});
+        let created = api.admin("POST", FLAGS, &new).await;
+        let change = json!({"definition": sized(256_001)});
+        let changed = api.admin_if("*", "PATCH", &url, &change).await;
+        for answer in [created, changed] {
+            let said = fields(&answer)["definition/variants/only"].to_string();
+            for word in ["256000 bytes", "got 256001"] {
+                assert!(said.contains(word), "{said} on {}", api.on);
+            }
+        }
+        let file = json!({"flags": {"larger": sized_in_file(256_001)}});
+        for answer in import(&api, &file).await {
+            let said = fields(&answer)["/flags/larger/variants/only"].to_string();
+            assert!(said.contains("256000 bytes"), "{answer:?} on {}", api.on);
+        }
+    }
+    let api = Api::on_postgres().await;
+    let database = &api.stack().database;
+    database.add_typed_flag("old", &sized(300_000)).await;
+    let url = format!("{FLAGS}/old");
+    for (size, status) in [
+        (300_000, 200),
+        (299_000, 200),
+        (299_001, 400),
+        (1_000, 200),
+        (299_000, 400),
+    ] {
+        let mut definition = sized(size);
+        definition["variants"]["more"] = json!(format!("{size}"));
+        let change = json!({"definition": definition});
+        let answer = api.admin_if("*", "PATCH", &url, &change).await;
+        assert_eq!(answer.status, status, "{size} {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_change_makes_the_answer_with_all_flags_larger_than_lambda_can_give() {
+    let settings = "/api/admin/environments/production/settings";
+    let refused = |answer: &Answer, field: &str, names: &[&str], on: &str| {
+        let said = fields(answer)[field].to_string();
+        for word in names.iter().chain(&["5500000", "bytes"]) {
+            assert!(said.contains(word), "{word} in {said} on {on}");
+        }
+    };
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        // 21 × 250,000 bytes fit, a 22nd flag does not.
+        let key = |number: usize| format!("large-{number}");
+        for number in 0..21 {
+            let new = json!({"key": key(number), "enabled": true, "definition": sized(250_000)});
+            let answer = api.admin("POST", FLAGS, &new).await;
+            assert_eq!(answer.status, 201, "{number} {answer:?} on {on}");
+        }
+        let new = json!({"key": "one-more", "enabled": true, "definition": sized(250_000)});
+        let created = api.admin("POST", FLAGS, &new).await;
+        refused(&created, "definition", &["one-more", "250"], on);
+        assert_eq!(bulk(&api).await.status, 200, "on {on}");
+
+        // What takes no more room goes on; and small flags still fit.
+        let first = format!("{FLAGS}/large-0");
+        for (body, status) in [
+            (json!({"enabled": false}), 200),
+            (json!({"definition": sized(249_000)}), 200),
+            (json!({"definition": sized(100_000)}), 200),
+            (json!({"definition": sized(256_000)}), 200),
+        ] {
+            let answer = api.admin_if("*", "PATCH", &first, &body).await;
+            assert_eq!(answer.status, status, "on {on}");
+        }
+        let small = json!({"key": "small", "definition": {"variants": {"a": 1}}});
+        assert_eq!(api.admin("POST", FLAGS, &small).await.status, 201);
+
+        // Room that an archived flag gave free is not there when it wants to come back.
+        let archived = api.admin_if("*", "DELETE", &first, &Value::Null).await;
+        assert_eq!(archived.status, 200);
+        let audit = api.read(&format!("{first}/audit?pageSize=1")).await.json();
+        let undo = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201);
+        let restore = format!("{first}/restore");
+        let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
+        refused(&restored, "definition", &["large-0"], on);
+        let revert = format!("{first}/revert");
+        let reverted = api.admin_if("*", "POST", &revert, &undo).await;
+        refused(&reverted, "definition", &["large-0"], on);
+        let back = json!({"definition": sized(249_000)});
+        let other = format!("{FLAGS}/small");
+        let grown = api.admin_if("*", "PATCH", &other, &back).await;
+        refused(&grown, "definition", &["small", "249"], on);
+
+        // Every flag has the metadata of its environment.
+        let metadata = json!({"metadata": {"notice": "n".repeat(20_000)}});
+        let set = api.admin_if("*", "PUT", settings, &metadata).await;
+        refused(&set, "metadata", &[], on);
+
+        // Quotation marks take twice the room on their way that they take in a file.
+        let mut flags = serde_json::Map::new();
+        for number in 0..12 {
+            let mut flag = sized_in_file(10);
+            flag["variants"]["only"] = json!("\"".repeat(125_000));
+            flags.insert(key(number), flag);
+        }
+        let file = json!({ "flags": flags });
+        for answer in import(&api, &file).await {
+            refused(&answer, "/flags", &["the largest flag is 'large-"], on);
+        }
+        flags.remove("large-0");
+        flags.remove("large-1");
+        let [dry, done] = import(&api, &json!({ "flags": flags })).await;
+        assert_eq!((dry.status, done.status), (200, 200), "{done:?} on {on}");
+        assert_eq!(bulk(&api).await.status, 200, "on {on}");
+    }
+}
+
+#[tokio::test]
+async fn an_environment_that_is_too_large_from_before_can_be_changed_and_only_made_smaller() {
+    let api = Api::on_postgres().await;
+    let database = &api.stack().database;
+    for number in 0..9 {
+        let key = format!("large-{number}");
+        database.add_typed_flag(&key, &sized(700_000)).await;
+    }
+    assert_eq!(bulk(&api).await.status, 500);
+    let first = format!("{FLAGS}/large-0");
+    let same = json!({"enabled": false, "definition": sized(700_000)});
+    assert_eq!(api.admin_if("*", "PATCH", &first, &same).await.status, 200);
+    let new = api.admin("POST", FLAGS, &json!({"key": "new"})).await;
+    let said = fields(&new)["key"].to_string();
+    for word in ["'new'", "5500000", "production"] {
+        assert!(said.contains(word), "{said}");
+    }
+    let smaller = json!({"definition": sized(100)});
+    for number in 0..2 {
+        let url = format!("{FLAGS}/large-{number}");
+        let answer = api.admin_if("*", "PATCH", &url, &smaller).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(bulk(&api).await.status, 200);
+    let new = api.admin("POST", FLAGS, &json!({"key": "new"})).await;
+    assert_eq!(new.status, 201, "{new:?}");
 }

@@ -21,7 +21,7 @@ pub use incoming::{Incoming, Query};
 pub use listing::{audit_page, pagination};
 pub use reply::{
     LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
-    with_header,
+    wire_size, with_header,
 };
 pub use request::Request;
 pub(crate) use route::PREFIX;

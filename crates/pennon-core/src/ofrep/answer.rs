@@ -12,19 +12,19 @@ use crate::snapshot::KeyKind;
 use crate::timestamp::unix_seconds;
 
 /// The name in a flag's metadata that hides it from client keys.
-const SERVER_ONLY: &str = "serverOnly";
+pub(crate) const SERVER_ONLY: &str = "serverOnly";
 
 /// The value of a flag on the wire. Without a value the code's own default counts, which is never
 /// written as null.
 #[derive(Debug, Serialize)]
 pub struct Item<'a> {
-    key: &'a str,
+    pub(super) key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a Value>,
-    reason: Reason,
-    variant: &'a str,
+    pub(super) value: Option<&'a Value>,
+    pub(super) reason: Reason,
+    pub(super) variant: &'a str,
     #[serde(skip_serializing_if = "Map::is_empty")]
-    metadata: Map<String, Value>,
+    pub(super) metadata: Map<String, Value>,
 }
 
 /// One of the items of a bulk answer: a value, or why there is none.
@@ -153,7 +153,7 @@ fn is_server_only(flag: &Flag) -> bool {
 }
 
 /// What OFREP and the SDKs take for metadata: booleans, texts and numbers, and nothing nested.
-fn flat(metadata: &Map<String, Value>) -> Map<String, Value> {
+pub(super) fn flat(metadata: &Map<String, Value>) -> Map<String, Value> {
     let plain = metadata.iter().filter(|(_, value)| match value {
         Value::Bool(_) | Value::String(_) | Value::Number(_) => true,
         Value::Null | Value::Array(_) | Value::Object(_) => false,

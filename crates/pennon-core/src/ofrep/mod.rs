@@ -15,6 +15,7 @@ mod cors;
 mod failure;
 mod place;
 mod request;
+mod size;
 
 pub use answer::{Bulk, Item};
 pub use caller::{Caller, VouchedKey, admit, presented};
@@ -22,6 +23,8 @@ pub use cors::with_cors;
 pub use failure::{Code, Failure, too_many};
 pub use place::Place;
 pub use request::{Asked, LARGEST_BODY, parse};
+pub use size::{BulkSize, FlagSums};
 
+pub(crate) use answer::SERVER_ONLY;
 pub(crate) use cors::preflight;
 pub(crate) use failure::error_reply;

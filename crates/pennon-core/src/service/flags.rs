@@ -4,7 +4,7 @@ use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, OVERRIDES, kept_in, state_of};
-use super::limits::must_have_an_effect;
+use super::limits::{must_fit, must_have_an_effect};
 use super::overrides::{must_have, must_not_be_too_many, override_in, override_state};
 use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
 use super::update::{Change, definition_in, in_definition, live};
@@ -50,6 +50,9 @@ impl FlagService {
         let mut flag = Flag::default();
         wanted.apply(&mut flag, definition);
         must_have_an_effect(wanted, &flag)?;
+        if found.is_none() {
+            must_fit(&mut open, environment, (key, None, &flag)).await?;
+        }
         must_exist(&mut open, environment).await?;
         if let Some(there) = found {
             let state = if there.archived_at.is_some() {
@@ -109,6 +112,7 @@ impl FlagService {
         if let Some(definition) = &before.flag.definition {
             must_still_be_valid(&mut open, definition).await?;
         }
+        must_fit(&mut open, environment, (key, Some(&before), &before.flag)).await?;
         let after = open.write_flag(key, &before.flag, false).await?;
         note_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
         // Planned before archiving called plans off.
@@ -170,7 +174,7 @@ impl FlagService {
         let after = if entry.action.starts_with("override.") {
             revert_override(&mut open, key, &entry, side, expected).await?
         } else if entry.action.starts_with("flag.") {
-            revert_whole(&mut open, key, &entry, side, expected, admin).await?
+            revert_whole(&mut open, environment, key, &entry, side, expected, admin).await?
         } else {
             let what = &entry.action;
             return Err(Error::Conflict(format!(
@@ -195,6 +199,7 @@ impl FlagService {
 
 async fn revert_whole(
     open: &mut Transaction,
+    environment: &Environment,
     key: &FlagKey,
     entry: &AuditEntry,
     side: Side,
@@ -216,7 +221,11 @@ async fn revert_whole(
         let step = [(key, &before.flag, &kept.flag)];
         must_leave_no_plan_without_effect(open, &step).await?;
         must_stay_where_named(open, &step).await?;
-    } else {
+    }
+    if !kept.archived {
+        must_fit(open, environment, (key, before.as_ref(), &kept.flag)).await?;
+    }
+    if before.is_none() {
         open.insert_flag(key, &kept.flag).await?;
     }
     let after = open.write_flag(key, &kept.flag, kept.archived).await?;

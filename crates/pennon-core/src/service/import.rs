@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, state_as, state_of};
 use super::flags::must_exist;
-use super::limits::{check_definition, check_description, check_salt, new_key};
+use super::limits::{
+    check_definition, check_description, check_metadata, check_salt, must_fit_together, new_key,
+};
 use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
-use super::settings::json_of;
+use super::settings::{in_use, json_of};
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -156,6 +158,9 @@ fn understand(file: &Value) -> Result<File, Error> {
                     );
                 }
             }
+            if let Some(found) = check_metadata(&settings.metadata) {
+                complaints.add(&found.at, found.problem);
+            }
             let count = flags.len();
             if count > MOST_FLAGS {
                 let complaint =
@@ -214,7 +219,14 @@ async fn compare(
         .collect();
     must_leave_no_plan_without_effect(open, &steps).await?;
     must_stay_where_named(open, &steps).await?;
-    let difference = difference(open, &there, file).await?;
+    let settings = open.settings().await?.settings;
+    must_fit_together(
+        "/flags",
+        environment,
+        (in_use(&there), &settings),
+        (file.flags.iter(), &file.settings),
+    )?;
+    let difference = difference(&settings, &there, file)?;
     let revision = open.environment_revision().await?;
     Ok(Compared {
         there,
@@ -233,11 +245,7 @@ fn goes(key: &FlagKey, record: &FlagRecord, file: &File) -> bool {
     record.archived_at.is_none() && !file.flags.contains_key(key)
 }
 
-async fn difference(
-    open: &mut Transaction,
-    there: &FlagRecords,
-    file: &File,
-) -> Result<Difference, Error> {
+fn difference(settings: &Settings, there: &FlagRecords, file: &File) -> Result<Difference, Error> {
     let mut difference = Difference::default();
     for (key, flag) in &file.flags {
         let before = there.get(key);
@@ -265,10 +273,9 @@ async fn difference(
             });
         }
     }
-    let settings = open.settings().await?.settings;
-    if settings != file.settings {
+    if *settings != file.settings {
         difference.settings = Some(SettingsDifference {
-            before: json_of(&settings)?,
+            before: json_of(settings)?,
             after: json_of(&file.settings)?,
         });
     }

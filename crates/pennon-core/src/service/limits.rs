@@ -1,10 +1,14 @@
 //! Limits of names, texts and sizes, for every way by which a flag is created or changed: the routes of
 //! single flags, imports, and files. Flags that exist from before a limit keep what they have.
 
-use pennon_eval::{Definition, Flag, FlagKey, Problem, pointer_step};
+use pennon_eval::{Definition, Flag, FlagKey, Problem, Settings, pointer_step};
+use serde_json::{Map, Value};
 
 use super::update::Change;
+use crate::environment::Environment;
 use crate::error::{Complaints, Error};
+use crate::ofrep::{BulkSize, SERVER_ONLY};
+use crate::store::{FlagRecord, Transaction};
 
 /// The longest key of a new flag, in characters. PostgreSQL's index takes at most 2700 bytes, and a
 /// character has at most four.
@@ -16,6 +20,11 @@ const LONGEST_VARIANT_NAME: usize = 255;
 const LONGEST_DESCRIPTION: usize = 500;
 /// The longest salt, in characters: it only has to differ from others.
 const LONGEST_SALT: usize = 100;
+/// The largest new value of a variant as JSON, in bytes.
+const LARGEST_VARIANT: usize = 256_000;
+/// The largest answer with all flags of an environment that a change may lead to, in bytes on its way out
+/// of Lambda. The rest of what Lambda takes is left for what evaluations may say more in a later version.
+const LARGEST_BULK: usize = 5_500_000;
 /// Paths with another meaning: the report of stale flags, and the segments that HTTP clients resolve
 /// before they send a request.
 const OTHER_PATHS: [&str; 3] = ["stale", ".", ".."];
@@ -103,7 +112,40 @@ pub fn check_definition(definition: &Definition, before: Option<&Definition>) ->
             problems.push(Problem { at, problem });
         }
     }
+    for (name, value) in &definition.variants {
+        let size = json_size(value);
+        if size > LARGEST_VARIANT && size > known_variant(before, name).map_or(0, json_size) {
+            let at = format!("/variants/{}", pointer_step(name));
+            let problem = format!("Must have at most {LARGEST_VARIANT} bytes as JSON (got {size})");
+            problems.push(Problem { at, problem });
+        }
+    }
+    if before != Some(definition) {
+        problems.extend(check_metadata(&definition.metadata));
+    }
     problems
+}
+
+/// What the metadata of a flag or an environment must keep to beyond what flagd asks. `serverOnly` as a
+/// text hides nothing, whatever it says.
+#[must_use]
+pub(super) fn check_metadata(metadata: &Map<String, Value>) -> Option<Problem> {
+    if metadata.get(SERVER_ONLY)?.is_boolean() {
+        return None;
+    }
+    Some(Problem {
+        at: format!("/metadata/{SERVER_ONLY}"),
+        problem: "Must be true or false".to_owned(),
+    })
+}
+
+fn known_variant<'a>(before: Option<&'a Definition>, name: &str) -> Option<&'a Value> {
+    before?.variants.get(name)
+}
+
+/// The length of a value as JSON, in bytes.
+fn json_size(value: &Value) -> usize {
+    serde_json::to_string(value).map_or(0, |text| text.len())
 }
 
 /// Refuses what a change asks of a flag and what would have no effect: a definition decides by its
@@ -126,6 +168,88 @@ pub(super) fn must_have_an_effect(change: &Change, after: &Flag) -> Result<(), E
     } else {
         Err(Error::Invalid(complaints))
     }
+}
+
+/// Refuses a flag that makes the answer with all flags of its environment too large. A flag that takes no
+/// more of it than before is never refused.
+///
+/// The sums of the other flags follow from one statement; only where they leave room for doubt are the
+/// flags themselves measured.
+///
+/// # Errors
+/// [`Error::Invalid`] that names the flag, the size and the limit.
+pub(super) async fn must_fit(
+    open: &mut Transaction,
+    environment: &Environment,
+    (key, before, after): (&FlagKey, Option<&FlagRecord>, &Flag),
+) -> Result<(), Error> {
+    let before = before.filter(|record| record.archived_at.is_none());
+    if before.is_some_and(|record| record.flag.definition == after.definition) {
+        return Ok(());
+    }
+    let size = BulkSize::with(&open.settings().await?.settings);
+    let becomes = size.of_flag(key, after);
+    if before.is_some_and(|record| becomes <= size.of_flag(key, &record.flag)) {
+        return Ok(());
+    }
+    // Nobody adds to what is summed now until this is committed.
+    open.environment_revision().await?;
+    let others = open.sums_without(key).await?;
+    if size.at_most(others) + becomes <= LARGEST_BULK {
+        return Ok(());
+    }
+    let flags = open.flags_in_use().await?;
+    let others = flags.iter().filter(|(name, _)| *name != key);
+    let total = size.of_all(others.map(|(name, record)| (name, &record.flag))) + becomes;
+    if total <= LARGEST_BULK {
+        return Ok(());
+    }
+    let field = if after.definition.is_some() {
+        "definition"
+    } else {
+        "key"
+    };
+    Err(Error::invalid_field(
+        field,
+        format!(
+            "With '{key}', which takes up to {becomes} bytes, the answer with all flags of \
+             '{environment}' could have {total} bytes, more than {LARGEST_BULK}; make variants smaller, \
+             or archive flags"
+        ),
+    ))
+}
+
+/// Refuses flags and settings as a whole when they make the answer with all flags of an environment too
+/// large, and larger than before.
+///
+/// # Errors
+/// [`Error::Invalid`] about this field, that names the largest flag, the size and the limit.
+pub(super) fn must_fit_together<'a>(
+    field: &str,
+    environment: &Environment,
+    before: (impl Iterator<Item = (&'a FlagKey, &'a Flag)>, &Settings),
+    after: (
+        impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
+        &Settings,
+    ),
+) -> Result<(), Error> {
+    let (flags, settings) = after;
+    let size = BulkSize::with(settings);
+    let total = size.of_all(flags.clone());
+    if total <= LARGEST_BULK || total <= BulkSize::with(before.1).of_all(before.0) {
+        return Ok(());
+    }
+    let sizes = flags.map(|(key, flag)| (size.of_flag(key, flag), key));
+    let largest = sizes.max().map_or_else(String::new, |(bytes, key)| {
+        format!("; the largest flag is '{key}' with up to {bytes} bytes")
+    });
+    Err(Error::invalid_field(
+        field,
+        format!(
+            "The answer with all flags of '{environment}' could have {total} bytes, more than \
+             {LARGEST_BULK}{largest}"
+        ),
+    ))
 }
 
 fn check_variant_name(name: &str) -> Result<(), String> {
@@ -191,7 +315,7 @@ fn no_nul(text: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

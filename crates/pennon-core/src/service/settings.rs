@@ -1,16 +1,17 @@
 //! Environments: created, set, and made to be read anew by everyone.
 
-use pennon_eval::{Definition, FractionalVersion, Settings};
+use pennon_eval::{Definition, Flag, FlagKey, FractionalVersion, Settings};
 use serde_json::Value;
 
 use super::change::{Changed, Expected};
 use super::flags::must_exist;
 use super::import::must_make_sense;
+use super::limits::must_fit_together;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
-use crate::store::{Action, SettingsRecord, Transaction};
+use crate::store::{Action, FlagRecords, SettingsRecord};
 
 impl FlagService {
     /// Creates an environment.
@@ -66,7 +67,8 @@ impl FlagService {
         must_make_sense(settings)?;
         let mut open = self.begin(environment, &admin.id).await?;
         must_exist(&mut open, environment).await?;
-        must_suit_flags(&mut open, settings).await?;
+        let flags = open.flags().await?;
+        must_suit_flags(&flags, settings)?;
         let before = open.settings().await?;
         expected.check(before.revision)?;
         let settings = Settings {
@@ -74,6 +76,12 @@ impl FlagService {
             other: before.settings.other.clone(),
             ..settings.clone()
         };
+        must_fit_together(
+            "metadata",
+            environment,
+            (in_use(&flags), &before.settings),
+            (in_use(&flags), &settings),
+        )?;
         let after = open.write_settings(&settings).await?;
         open.note(
             None,
@@ -119,14 +127,10 @@ impl FlagService {
 }
 
 /// Every definition must still be one with these settings: an evaluator that a flag names cannot go.
-pub(super) async fn must_suit_flags(
-    open: &mut Transaction,
-    settings: &Settings,
-) -> Result<(), Error> {
+pub(super) fn must_suit_flags(flags: &FlagRecords, settings: &Settings) -> Result<(), Error> {
     let mut complaints = Complaints::default();
-    for (key, record) in open.flags().await? {
-        // An archived one is checked when it comes back.
-        let (Some(definition), None) = (&record.flag.definition, record.archived_at) else {
+    for (key, flag) in in_use(flags) {
+        let Some(definition) = &flag.definition else {
             continue;
         };
         if let Err(problems) = Definition::validate(&json_of(definition)?, settings) {
@@ -141,6 +145,14 @@ pub(super) async fn must_suit_flags(
     } else {
         Err(Error::Invalid(complaints))
     }
+}
+
+/// Flags that are not archived. Those that are, are checked when they come back.
+pub(super) fn in_use(flags: &FlagRecords) -> impl Iterator<Item = (&FlagKey, &Flag)> + Clone {
+    let in_use = flags
+        .iter()
+        .filter(|(_, record)| record.archived_at.is_none());
+    in_use.map(|(key, record)| (key, &record.flag))
 }
 
 pub(super) fn json_of(value: &impl serde::Serialize) -> Result<Value, Error> {

@@ -4,7 +4,7 @@ use pennon_eval::{Definition, Flag, FlagKey, Problem, Rollout};
 use serde_json::Value;
 
 use super::change::{Changed, Expected, state_of};
-use super::limits::{check_definition, must_have_an_effect};
+use super::limits::{check_definition, must_fit, must_have_an_effect};
 use super::schedules::must_leave_no_plan_without_effect;
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
@@ -60,7 +60,7 @@ impl FlagService {
     /// Changes a flag, tells the cache, and says whether it could be told.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a definition that is none, [`Error::FlagNotFound`], [`Error::Changed`];
+    /// [`Error::Invalid`] for a definition that is none or too large, [`Error::FlagNotFound`], [`Error::Changed`];
     /// [`Error::Conflict`] when an override names a variant that would be gone, or a schedule would have
     /// no effect any more; [`Error::Unavailable`] when the store does not answer.
     pub async fn update(
@@ -85,6 +85,7 @@ impl FlagService {
         must_have_an_effect(change, &flag)?;
         must_leave_no_plan_without_effect(&mut open, &[(key, &before.flag, &flag)]).await?;
         must_stay_where_named(&mut open, &[(key, &before.flag, &flag)]).await?;
+        must_fit(&mut open, environment, (key, Some(&before), &flag)).await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         open.note(Some(key), Action::UpdateFlag, Some(from), Some(to))

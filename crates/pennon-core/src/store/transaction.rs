@@ -14,6 +14,7 @@ use super::record::{
 };
 use super::{embedded, postgres};
 use crate::error::Error;
+use crate::ofrep::FlagSums;
 use crate::snapshot::{KeyKind, Revision};
 
 /// Changes that are made and not committed.
@@ -45,6 +46,16 @@ impl Transaction {
     /// Every flag, archived ones included. Nobody else changes them until the end.
     pub async fn flags(&mut self) -> Result<FlagRecords, Error> {
         ask!(self, open => open.flags())
+    }
+
+    /// Sums over the flags in use but this one. Ask with the environment locked: then they hold.
+    pub async fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
+        ask!(self, open => open.sums_without(key))
+    }
+
+    /// Every flag in use, as it is now. Others may change them, unless the environment is locked.
+    pub async fn flags_in_use(&mut self) -> Result<FlagRecords, Error> {
+        ask!(self, open => open.flags_in_use())
     }
 
     /// Adds a flag. [`Error::Conflict`] when there is one under this key.

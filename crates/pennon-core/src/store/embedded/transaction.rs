@@ -11,7 +11,9 @@ use super::EmbeddedStore;
 use super::contents::{Archived, Beside, Contents, OverrideNote, Times, digest_of};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::http::wire_size;
 use crate::id::unique_id;
+use crate::ofrep::FlagSums;
 use crate::snapshot::Revision;
 use crate::store::record::{
     Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, NewState, OverrideRecord,
@@ -64,6 +66,31 @@ impl Transaction {
 
     pub(in crate::store) fn flags(&mut self) -> Result<FlagRecords, Error> {
         Ok(self.contents.flags(self.environment.as_str()))
+    }
+
+    pub(in crate::store) fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
+        let mut sums = FlagSums::default();
+        let flags = self.contents.environments.get(self.environment.as_str());
+        for (name, flag) in flags.into_iter().flatten() {
+            if name == key {
+                continue;
+            }
+            sums.keys += name.as_str().len();
+            match &flag.definition {
+                Some(definition) => {
+                    sums.typed += 1;
+                    sums.definitions += wire_size(definition);
+                }
+                None => sums.simple += 1,
+            }
+        }
+        Ok(sums)
+    }
+
+    pub(in crate::store) fn flags_in_use(&mut self) -> Result<FlagRecords, Error> {
+        let mut flags = self.flags()?;
+        flags.retain(|_, record| record.archived_at.is_none());
+        Ok(flags)
     }
 
     pub(in crate::store) fn insert_flag(

@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use super::{AT_ONCE, PostgresStore, Transaction, count, damaged};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::ofrep::FlagSums;
 use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
 
 /// Revisions are raised by triggers, for each of the two kinds of rows once.
@@ -111,6 +112,47 @@ impl Transaction {
         let statement = format!(
             "select {COLUMNS} from feature_flags where environment = $1
              order by flag_key for no key update"
+        );
+        let rows = self
+            .rows(&statement, &[(&self.environment(), Type::TEXT)])
+            .await?;
+        let mut records = BTreeMap::new();
+        for row in &rows {
+            records.extend(keyed_record_of(row)?);
+        }
+        Ok(records)
+    }
+
+    pub(in crate::store) async fn sums_without(
+        &mut self,
+        key: &FlagKey,
+    ) -> Result<FlagSums, Error> {
+        let statement = "
+            select count(*) filter (where definition is null) as simple, count(definition) as typed,
+                   coalesce(sum(octet_length(flag_key)), 0) as keys,
+                   coalesce(sum(octet_length(definition::text)), 0) as definitions
+            from feature_flags
+            where environment = $1 and flag_key <> $2 and archived_at is null";
+        let parameters: [super::Parameter<'_>; 2] = [
+            (&self.environment(), Type::TEXT),
+            (&key.as_str(), Type::TEXT),
+        ];
+        let rows = self.rows(statement, &parameters).await?;
+        let sum = |column: &str| {
+            let sum = rows.first().map_or(0, |row| count(row, column));
+            usize::try_from(sum).unwrap_or(usize::MAX)
+        };
+        Ok(FlagSums {
+            simple: sum("simple"),
+            typed: sum("typed"),
+            keys: sum("keys"),
+            definitions: sum("definitions"),
+        })
+    }
+
+    pub(in crate::store) async fn flags_in_use(&mut self) -> Result<FlagRecords, Error> {
+        let statement = format!(
+            "select {COLUMNS} from feature_flags where environment = $1 and archived_at is null"
         );
         let rows = self
             .rows(&statement, &[(&self.environment(), Type::TEXT)])
