@@ -71,7 +71,7 @@ const READ_QUERIES: [(&str, &str); 3] = [
     ("HitRateByNodeQuery", "by node_id"),
     (
         "CacheAvailabilityQuery",
-        "100 - avg(cache_unavailable) * 100 as available_percent",
+        "(count(*) - sum(cache_unavailable)) * 100 / count(*) as available_percent",
     ),
 ];
 
@@ -722,5 +722,5 @@ planted! {
         [Mistake("CacheAvailabilityQuery", super::GONE, "")]
         => "CacheAvailabilityQuery: does not ask evaluate-flag", "CacheAvailabilityQuery: does not ask evaluate-flags",
            "CacheAvailabilityQuery: does not ask get-flag", "CacheAvailabilityQuery: does not ask list-flags",
-           "CacheAvailabilityQuery: does not compute 100 - avg(cache_unavailable) * 100 as available_percent";
+           "CacheAvailabilityQuery: does not compute (count(*) - sum(cache_unavailable)) * 100 / count(*) as available_percent";
 }
