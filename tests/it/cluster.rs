@@ -1,6 +1,7 @@
 //! What only a cluster does: finding it, replicas, slots on the move, and fred's defects in exactly
 //! this shape.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use pennon_tests::cluster::{Cluster, Deployment, Shape};
@@ -99,6 +100,13 @@ async fn reads_go_to_replicas_where_that_is_configured() {
             "replica {node} had {reads}"
         );
     }
+    // What the saved query for the hit rate by node groups by.
+    let named: BTreeSet<String> = get
+        .requests()
+        .iter()
+        .filter_map(|line| line["node_id"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(named.len(), 3, "{named:?}");
     assert_eq!(failures(&get), 0);
 }
 
