@@ -9,7 +9,10 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pennon_eval::{Context, EvaluationError, FractionalVersion, Problem, Reason, Ruleset, flagd};
+use pennon_eval::{
+    Context, EvaluationDefaults, EvaluationError, FractionalVersion, Problem, Reason, Ruleset,
+    flagd,
+};
 use pennon_tests::oracle::{Answer, By, Oracle};
 use pennon_tests::rules::{Author, Subject, smaller};
 use serde_json::{Map, Value, json};
@@ -283,7 +286,7 @@ fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Problem>> {
         Subject::FractionalV2 => FractionalVersion::V2,
         Subject::FractionalV3 | Subject::Operators => FractionalVersion::V3,
     };
-    Ok(Ruleset::compile(&flags, &settings))
+    Ok(Ruleset::compile(&flags, &settings, EvaluationDefaults::New))
 }
 
 fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Answer {

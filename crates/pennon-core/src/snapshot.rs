@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use pennon_eval::{Flag, FlagKey, Ruleset, Settings};
+use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
 
 /// Counts the changes of an environment. A later commit has a higher revision, always.
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub flags: BTreeMap<FlagKey, Flag>,
     /// What holds for every flag of the environment.
     pub settings: Settings,
+    /// What holds in the whole installation where the settings leave it open.
+    pub defaults: EvaluationDefaults,
     /// The API keys that are not revoked, under their hashes: SHA-256 of the whole key, in
     /// hexadecimal. To check a key takes no query, and a revoked one is gone like a changed flag.
     pub keys: BTreeMap<String, ApiKey>,
@@ -83,7 +85,7 @@ impl Snapshot {
     /// The flags, ready to be evaluated.
     #[must_use]
     pub fn rules(&self) -> &Ruleset {
-        let compile = || Ruleset::compile(&self.flags, &self.settings);
+        let compile = || Ruleset::compile(&self.flags, &self.settings, self.defaults);
         self.rules.0.get_or_init(compile)
     }
 
@@ -94,6 +96,7 @@ impl Snapshot {
             revision: Revision::NONE,
             flags: BTreeMap::new(),
             settings: Settings::default(),
+            defaults: EvaluationDefaults::Existing,
             keys: BTreeMap::new(),
             rules: Rules::default(),
         }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pennon_eval::{Context, Flag, FlagKey, Rollout, Ruleset, Settings};
+use pennon_eval::{Context, EvaluationDefaults, Flag, FlagKey, Rollout, Ruleset, Settings};
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_700_000_000;
@@ -62,11 +62,18 @@ fn typed(targeting: &Value) -> Flag {
     }
 }
 
-fn compile(flags: impl IntoIterator<Item = (String, Flag)>) -> Ruleset {
+fn compile(
+    flags: impl IntoIterator<Item = (String, Flag)>,
+    defaults: EvaluationDefaults,
+) -> Ruleset {
     let keyed = flags
         .into_iter()
         .map(|(key, flag)| (FlagKey::parse(key).expect("a key"), flag));
-    Ruleset::compile(&keyed.collect::<BTreeMap<_, _>>(), &Settings::default())
+    Ruleset::compile(
+        &keyed.collect::<BTreeMap<_, _>>(),
+        &Settings::default(),
+        defaults,
+    )
 }
 
 fn benches(criterion: &mut Criterion) {
@@ -85,7 +92,9 @@ fn benches(criterion: &mut Criterion) {
             typed(&json!({"fractional": [["on", 50], ["off", 50]]})),
         ),
     ];
-    let ruleset = compile(flags.map(|(key, flag)| (key.to_owned(), flag)));
+    let flags = flags.map(|(key, flag)| (key.to_owned(), flag));
+    let new = compile(flags.clone(), EvaluationDefaults::New);
+    let ruleset = compile(flags, EvaluationDefaults::Existing);
     let known = context();
 
     criterion.bench_function("simple, bucket known", |bencher| {
@@ -94,6 +103,10 @@ fn benches(criterion: &mut Criterion) {
     // A salt makes the bucket the flag's own, so it is hashed each time.
     criterion.bench_function("simple, hashing", |bencher| {
         bencher.iter(|| ruleset.evaluate(black_box("salted"), &known, NOW).is_ok());
+    });
+    // By flagd's hash each flag has an order of its own.
+    criterion.bench_function("simple, by fractional", |bencher| {
+        bencher.iter(|| new.evaluate(black_box("simple"), &known, NOW).is_ok());
     });
     criterion.bench_function("rule", |bencher| {
         bencher.iter(|| ruleset.evaluate(black_box("rule"), &known, NOW).is_ok());
@@ -106,11 +119,23 @@ fn benches(criterion: &mut Criterion) {
         });
     });
 
-    let hundred = |flag: fn() -> Flag| compile((0..100).map(|n| (format!("flag-{n:02}"), flag())));
+    let hundred = |flag: fn() -> Flag, defaults| {
+        compile((0..100).map(|n| (format!("flag-{n:02}"), flag())), defaults)
+    };
     let keys: Vec<String> = (0..100).map(|n| format!("flag-{n:02}")).collect();
     for (name, ruleset) in [
-        ("bulk of 100 simple flags", hundred(simple)),
-        ("bulk of 100 rules", hundred(|| typed(&rule()))),
+        (
+            "bulk of 100 simple flags",
+            hundred(simple, EvaluationDefaults::Existing),
+        ),
+        (
+            "bulk of 100 simple flags, by fractional",
+            hundred(simple, EvaluationDefaults::New),
+        ),
+        (
+            "bulk of 100 rules",
+            hundred(|| typed(&rule()), EvaluationDefaults::New),
+        ),
     ] {
         criterion.bench_function(name, |bencher| {
             // A caller of his own each time: his bucket is hashed once for all flags.

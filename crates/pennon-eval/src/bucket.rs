@@ -1,23 +1,62 @@
-//! Where a user stands among the hundred buckets of a rollout.
+//! In which order the users of a simple flag get it.
 
 use sha2::{Digest, Sha256};
 
-use crate::UserId;
+use crate::logic::place;
+use crate::{Bucketing, Context, EvaluationDefaults, Flag, FractionalVersion, Settings, UserId};
 
-/// The bucket of a user, 0 to 99: the first four bytes of SHA-256 over the id's UTF-8 bytes, read as
-/// a big-endian integer, modulo 100.
-///
-/// Nothing but the id goes in, neither the flag nor the environment, so the same users come first
-/// in every rollout. That is what the service Pennon replaces does, and changing it would move
-/// users between variants on the day of the switch.
-#[must_use]
-pub fn bucket(user: &UserId) -> u8 {
-    bucket_of("", user)
+/// The order of the users of one flag: each is in one of a hundred buckets, and gets the flag when the
+/// bucket is below the rollout percentage. So a higher percentage only ever adds users.
+#[derive(Debug, Clone)]
+pub(crate) enum UserOrder {
+    /// By SHA-256 over the user id, the same for every flag.
+    Sha256,
+    /// By SHA-256 over this salt and the user id.
+    SaltedSha256(String),
+    /// By flagd's hash of flag key and user id, or of this salt and the user id.
+    Fractional {
+        version: FractionalVersion,
+        salt: Option<String>,
+    },
 }
 
-/// The bucket of a user in a flag with a salt of its own: the salt goes into the hash before the id,
-/// so that other users come first than in other flags.
-pub(crate) fn bucket_of(salt: &str, user: &UserId) -> u8 {
+impl UserOrder {
+    pub(crate) fn of(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Self {
+        // An empty salt changes no hash, and is none.
+        let salt = flag.salt.clone().filter(|salt| !salt.is_empty());
+        match (settings.bucketing(defaults), salt) {
+            (Bucketing::Sha256, None) => Self::Sha256,
+            (Bucketing::Sha256, Some(salt)) => Self::SaltedSha256(salt),
+            (Bucketing::Fractional, salt) => Self::Fractional {
+                version: settings.fractional,
+                salt,
+            },
+        }
+    }
+
+    /// The bucket of the caller, who is this user, in the flag with this key: 0 to 99.
+    pub(crate) fn bucket(&self, key: &str, user: &UserId, context: &Context) -> u8 {
+        match self {
+            Self::Sha256 => context.bucket(user),
+            Self::SaltedSha256(salt) => sha256_bucket(salt, user),
+            Self::Fractional { version, salt } => {
+                let user = user.as_str();
+                match salt {
+                    None => place::by_flag_and_user(*version, key, user, 100),
+                    Some(salt) => place::by_text(*version, [salt, user], 100),
+                }
+            }
+        }
+    }
+}
+
+/// The first four bytes of SHA-256 over salt and user id in UTF-8, read as a big-endian integer, modulo
+/// 100.
+///
+/// Without a salt nothing but the id is hashed, neither the flag nor the environment, so the same users
+/// come first in every rollout. The service that Pennon replaces does that, and changing it would move
+/// users between variants on the day of the switch.
+pub(crate) fn sha256_bucket(salt: &str, user: &UserId) -> u8 {
     let hash = Sha256::new_with_prefix(salt.as_bytes());
     let digest = hash.chain_update(user.as_str().as_bytes()).finalize();
     let head = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
@@ -54,7 +93,7 @@ mod tests {
         ];
         for (id, expected) in recorded {
             let user = UserId::parse(id).expect("a non-empty id");
-            assert_eq!(bucket(&user), expected, "bucket of {id:?}");
+            assert_eq!(sha256_bucket("", &user), expected, "bucket of {id:?}");
         }
     }
 }

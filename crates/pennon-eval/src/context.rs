@@ -4,8 +4,9 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
+use crate::UserId;
+use crate::bucket::sha256_bucket;
 use crate::logic::bounds::{CONTEXT_NODES, DATA_DEPTH};
-use crate::{UserId, bucket};
 
 /// The field that names the caller.
 const TARGETING_KEY: &str = "targetingKey";
@@ -15,7 +16,7 @@ const TARGETING_KEY: &str = "targetingKey";
 pub struct Context {
     attributes: Map<String, Value>,
     user: Option<UserId>,
-    /// The caller's place in flags without a salt, once it was asked for: it is the same for all.
+    /// The caller's SHA-256 bucket in flags without a salt, once it was needed: it is the same for all.
     bucket: OnceLock<u8>,
 }
 
@@ -88,9 +89,9 @@ impl Context {
         &self.attributes
     }
 
-    /// The bucket of the caller, who is this user, in flags without a salt.
+    /// The SHA-256 bucket of the caller, who is this user, in flags without a salt.
     pub(crate) fn bucket(&self, user: &UserId) -> u8 {
-        *self.bucket.get_or_init(|| bucket(user))
+        *self.bucket.get_or_init(|| sha256_bucket("", user))
     }
 }
 

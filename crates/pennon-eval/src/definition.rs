@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::{Bucketing, EvaluationDefaults};
+
 /// Variants, and how one is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +33,13 @@ pub struct Settings {
     /// How `fractional` chooses.
     #[serde(default)]
     pub fractional: FractionalVersion,
+    /// What a caller without a targeting key gets from a partial rollout of a simple flag, on routes that
+    /// cannot say that the key is missing; without it, the installation's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous_rollout: Option<bool>,
+    /// What places the users of simple flags; without it, the installation's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucketing: Option<Bucketing>,
     /// For whoever reads evaluations.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
@@ -50,6 +59,22 @@ pub enum FractionalVersion {
     /// Any value, in its CBOR encoding.
     #[default]
     V3,
+}
+
+impl Settings {
+    /// What a caller without a targeting key gets from a partial rollout in an installation with these
+    /// defaults.
+    #[must_use]
+    pub fn anonymous_rollout(&self, defaults: EvaluationDefaults) -> bool {
+        self.anonymous_rollout
+            .unwrap_or(defaults.anonymous_rollout())
+    }
+
+    /// What places the users of simple flags in an installation with these defaults.
+    #[must_use]
+    pub fn bucketing(&self, defaults: EvaluationDefaults) -> Bucketing {
+        self.bucketing.unwrap_or(defaults.bucketing())
+    }
 }
 
 impl Definition {

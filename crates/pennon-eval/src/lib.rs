@@ -7,8 +7,8 @@
 mod bucket;
 mod clock;
 mod context;
+mod defaults;
 mod definition;
-mod evaluate;
 mod flag;
 pub mod flagd;
 mod key;
@@ -17,11 +17,9 @@ mod problem;
 mod ruleset;
 mod validate;
 
-pub use bucket::bucket;
-use bucket::bucket_of;
 pub use context::{Context, InvalidContext};
+pub use defaults::{Bucketing, EvaluationDefaults};
 pub use definition::{Definition, FractionalVersion, Settings};
-pub use evaluate::evaluate;
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
 pub use problem::{Problem, pointer_step};

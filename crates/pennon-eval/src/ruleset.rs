@@ -6,19 +6,22 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::bucket::UserOrder;
 use crate::clock;
 use crate::logic::{self, Choice, Rule};
-use crate::{Context, Definition, Flag, FlagKey, Override, Settings, bucket_of};
+use crate::{Context, Definition, EvaluationDefaults, Flag, FlagKey, Override, Settings};
 
 static TRUE: Value = Value::Bool(true);
 static FALSE: Value = Value::Bool(false);
 
 /// All flags of an environment, compiled: made once per state of the environment, and then asked for
 /// every caller.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ruleset {
     flags: HashMap<FlagKey, Compiled>,
     looks_at_time: bool,
+    /// What a caller without a targeting key gets from a partial rollout, as a switch.
+    anonymous_rollout: bool,
 }
 
 /// What a caller gets.
@@ -78,7 +81,7 @@ struct Compiled {
 #[derive(Debug, Clone)]
 enum Kind {
     /// Users in proportion.
-    Simple { percent: u8, salt: Option<String> },
+    Simple { percent: u8, order: UserOrder },
     /// Variants and a rule.
     Typed(Typed),
 }
@@ -95,9 +98,14 @@ struct Typed {
 
 impl Ruleset {
     /// Compiles the flags of an environment. A flag that does not compile answers its callers with
-    /// [`EvaluationError::Parse`]; the others are not concerned.
+    /// [`EvaluationError::Parse`]; the others are not concerned. The defaults are those of the
+    /// installation, for what the settings leave open.
     #[must_use]
-    pub fn compile(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings) -> Self {
+    pub fn compile(
+        flags: &BTreeMap<FlagKey, Flag>,
+        settings: &Settings,
+        defaults: EvaluationDefaults,
+    ) -> Self {
         let common = Arc::new(settings.metadata.clone());
         let definitions = flags.values().filter_map(|flag| flag.definition.as_ref());
         let mut rules = definitions.filter_map(|definition| definition.targeting.as_ref());
@@ -108,7 +116,7 @@ impl Ruleset {
                 None => (
                     Kind::Simple {
                         percent: flag.rollout_percentage.percent(),
-                        salt: flag.salt.clone(),
+                        order: UserOrder::of(flag, settings, defaults),
                     },
                     Arc::clone(&common),
                 ),
@@ -128,6 +136,7 @@ impl Ruleset {
         Self {
             flags: flags.collect(),
             looks_at_time,
+            anonymous_rollout: settings.anonymous_rollout(defaults),
         }
     }
 
@@ -153,8 +162,8 @@ impl Ruleset {
             .get_key_value(key)
             .ok_or(EvaluationError::FlagNotFound)?;
         let (value, variant, reason) = match &flag.kind {
-            Kind::Simple { percent, salt } => {
-                let (on, reason) = flag.simple(*percent, salt.as_deref(), context)?;
+            Kind::Simple { percent, order } => {
+                let (on, reason) = flag.simple(*percent, order, key.as_str(), context)?;
                 let (value, variant) = if on { (&TRUE, "on") } else { (&FALSE, "off") };
                 (Some(value), variant, reason)
             }
@@ -169,16 +178,16 @@ impl Ruleset {
     }
 
     /// Whether a flag is on for a caller, for those who know on and off only; nothing for a flag that
-    /// does not exist or has other values than these. A simple flag is on for a caller without a
-    /// targeting key while its rollout is above 0. A boolean flag that leaves the choice to the
-    /// caller's code, or that cannot be evaluated, is off.
+    /// does not exist or has other values than these. Whether a partial rollout of a simple flag is on for
+    /// a caller without a targeting key, the settings and the defaults of the installation say. A boolean
+    /// flag that leaves the choice to the caller's code, or that cannot be evaluated, is off.
     #[must_use]
     pub fn is_on(&self, key: &str, context: &Context, now: i64) -> Option<bool> {
         let (key, flag) = self.flags.get_key_value(key)?;
         match &flag.kind {
-            Kind::Simple { percent, salt } => {
-                let decided = flag.simple(*percent, salt.as_deref(), context);
-                Some(decided.map_or(true, |(on, _)| on))
+            Kind::Simple { percent, order } => {
+                let decided = flag.simple(*percent, order, key.as_str(), context);
+                Some(decided.map_or(self.anonymous_rollout, |(on, _)| on))
             }
             Kind::Typed(typed) if typed.is_boolean => {
                 let decided = flag.typed(typed, key.as_str(), context, now);
@@ -200,11 +209,18 @@ impl Compiled {
         self.overrides.get(context.user()?.as_str())
     }
 
-    /// The rules of [`evaluate`](crate::evaluate), and why. The one error is a missing key.
+    /// Whether a simple flag is on, and why. In this order:
+    ///
+    /// 1. a flag that is not enabled is off for everyone, included users too (a kill switch);
+    /// 2. an override decides for its user;
+    /// 3. 0 % is off and 100 % is on for everyone;
+    /// 4. a caller without a targeting key is the one error;
+    /// 5. everyone else is on when the bucket is below the percentage.
     fn simple(
         &self,
         percent: u8,
-        salt: Option<&str>,
+        order: &UserOrder,
+        key: &str,
         context: &Context,
     ) -> Result<(bool, Reason), EvaluationError> {
         if !self.enabled {
@@ -218,10 +234,7 @@ impl Compiled {
             100.. => Ok((true, Reason::Static)),
             percent => {
                 let user = context.user().ok_or(EvaluationError::TargetingKeyMissing)?;
-                let bucket = match salt {
-                    None => context.bucket(user),
-                    Some(salt) => bucket_of(salt, user),
-                };
+                let bucket = order.bucket(key, user, context);
                 Ok((bucket < percent, Reason::Split))
             }
         }
@@ -319,7 +332,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Rollout, UserId};
+    use crate::{Bucketing, FractionalVersion, Rollout, UserId};
 
     fn ruleset(definition: Value) -> Ruleset {
         let flag = Flag {
@@ -346,6 +359,7 @@ mod tests {
         Ruleset::compile(
             &[(FlagKey::parse("f").expect("a key"), flag)].into(),
             &settings,
+            EvaluationDefaults::Existing,
         )
     }
 
@@ -431,6 +445,17 @@ mod tests {
     }
 
     fn simple(percent: i64, salt: Option<&str>, definition: Option<Value>) -> Ruleset {
+        let (settings, defaults) = (Settings::default(), EvaluationDefaults::Existing);
+        compile(percent, salt, definition, &settings, defaults)
+    }
+
+    fn compile(
+        percent: i64,
+        salt: Option<&str>,
+        definition: Option<Value>,
+        settings: &Settings,
+        defaults: EvaluationDefaults,
+    ) -> Ruleset {
         let flag = Flag {
             enabled: true,
             rollout_percentage: Rollout::parse(percent).expect("in range"),
@@ -439,7 +464,7 @@ mod tests {
             ..Flag::default()
         };
         let flags = [(FlagKey::parse("f").expect("a key"), flag)].into();
-        Ruleset::compile(&flags, &Settings::default())
+        Ruleset::compile(&flags, settings, defaults)
     }
 
     #[test]
@@ -467,7 +492,8 @@ mod tests {
             ask(
                 &Ruleset::compile(
                     &[(FlagKey::parse("f").expect("a key"), Flag::default())].into(),
-                    &Settings::default()
+                    &Settings::default(),
+                    EvaluationDefaults::Existing
                 ),
                 ""
             ),
@@ -503,10 +529,140 @@ mod tests {
     }
 
     #[test]
+    fn the_recorded_users_get_what_the_service_being_replaced_gave_them() {
+        // Users on both sides of each edge: bucket 0, 4, 5, 24, 25, 49, 50, 99.
+        for (id, bucket) in [
+            ("user-18", 0),
+            ("user-20", 4),
+            ("user-37", 5),
+            ("user-113", 24),
+            ("user-76", 25),
+            ("user-8", 49),
+            ("user-51", 50),
+            ("user-118", 99),
+        ] {
+            let context = Context::of(UserId::parse(id).as_ref());
+            let is_on = |percent| simple(percent, None, None).is_on("f", &context, 0);
+            assert_eq!(is_on(bucket), Some(false), "{id}");
+            assert_eq!(is_on(bucket + 1), Some(true), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_settings_of_an_environment_override_the_defaults_of_the_installation() {
+        let nobody = Context::default();
+        let alice = Context::of(UserId::parse("alice").as_ref());
+        let with = |anonymous_rollout, bucketing| Settings {
+            anonymous_rollout,
+            bucketing,
+            ..Settings::default()
+        };
+        let (sha256, fractional) = (Bucketing::Sha256, Bucketing::Fractional);
+        for (settings, defaults, anonymous, bucketing) in [
+            (with(None, None), EvaluationDefaults::Existing, true, sha256),
+            (with(None, None), EvaluationDefaults::New, false, fractional),
+            (
+                with(Some(false), Some(fractional)),
+                EvaluationDefaults::Existing,
+                false,
+                fractional,
+            ),
+            (
+                with(Some(true), Some(sha256)),
+                EvaluationDefaults::New,
+                true,
+                sha256,
+            ),
+        ] {
+            let at = |percent| compile(percent, None, None, &settings, defaults);
+            for percent in [1, 50, 99] {
+                assert_eq!(at(percent).is_on("f", &nobody, 0), Some(anonymous));
+                assert_eq!(
+                    at(percent).evaluate("f", &nobody, 0),
+                    Err(EvaluationError::TargetingKeyMissing)
+                );
+            }
+            assert_eq!(at(0).is_on("f", &nobody, 0), Some(false));
+            assert_eq!(at(100).is_on("f", &nobody, 0), Some(true));
+            // Alice is in bucket 1 by SHA-256 and in 30 by flagd's hash of "f" and her id.
+            let first = match bucketing {
+                Bucketing::Sha256 => 2,
+                Bucketing::Fractional => 31,
+            };
+            assert_eq!(at(first - 1).is_on("f", &alice, 0), Some(false));
+            assert_eq!(at(first).is_on("f", &alice, 0), Some(true));
+        }
+    }
+
+    #[test]
+    fn a_rollout_by_fractional_is_the_rule_that_flagd_evaluates() {
+        for version in [FractionalVersion::V2, FractionalVersion::V3] {
+            let settings = Settings {
+                fractional: version,
+                ..Settings::default()
+            };
+            for salt in [None, Some("salt")] {
+                for percent in [1, 33, 50, 99] {
+                    let buckets = [json!(["on", percent]), json!(["off", 100 - percent])];
+                    let by = json!({"cat": [salt, {"var": "targetingKey"}]});
+                    let rule: Vec<_> = salt.map(|_| by).into_iter().chain(buckets).collect();
+                    let definition = json!({
+                        "variants": {"on": true, "off": false}, "defaultVariant": "off",
+                        "targeting": {"fractional": rule}
+                    });
+                    let defaults = EvaluationDefaults::New;
+                    let simple = compile(percent, salt, None, &settings, defaults);
+                    let typed = compile(0, None, Some(definition), &settings, defaults);
+                    for number in 0..500 {
+                        let id = format!("üser-{number}");
+                        let context = Context::of(UserId::parse(id).as_ref());
+                        assert_eq!(
+                            simple.is_on("f", &context, 0),
+                            typed.is_on("f", &context, 0),
+                            "{version:?} {salt:?} {percent} {number}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_flag_has_its_own_order_by_fractional_unless_flags_share_a_salt() {
+        let keys = ["one", "two"].map(|key| FlagKey::parse(key).expect("a key"));
+        let orders = |salt: Option<&str>| {
+            let flag = Flag {
+                enabled: true,
+                rollout_percentage: Rollout::parse(50).expect("in range"),
+                salt: salt.map(str::to_owned),
+                ..Flag::default()
+            };
+            let flags = keys.clone().map(|key| (key, flag.clone())).into();
+            let rules = Ruleset::compile(&flags, &Settings::default(), EvaluationDefaults::New);
+            ["one", "two"].map(|key| {
+                let is_in = |number: u32| {
+                    let user = UserId::parse(format!("user-{number}"));
+                    rules.is_on(key, &Context::of(user.as_ref()), 0)
+                };
+                (0..100).map(is_in).collect::<Vec<_>>()
+            })
+        };
+        let [one, two] = orders(None);
+        assert_ne!(one, two);
+        assert_eq!(orders(Some("")), [one, two], "an empty salt is none");
+        let [one, two] = orders(Some("salt"));
+        assert_eq!(one, two);
+    }
+
+    #[test]
     fn growing_a_rollout_only_ever_adds_users() {
-        for salt in [None, Some("salt")] {
+        let kinds = [EvaluationDefaults::Existing, EvaluationDefaults::New]
+            .into_iter()
+            .flat_map(|defaults| [(defaults, None), (defaults, Some("salt"))]);
+        for (defaults, salt) in kinds {
+            let settings = Settings::default();
             let steps: Vec<Ruleset> = (0..=100)
-                .map(|percent| simple(percent, salt, None))
+                .map(|percent| compile(percent, salt, None, &settings, defaults))
                 .collect();
             let mut at_half = 0;
             for number in 0..500 {

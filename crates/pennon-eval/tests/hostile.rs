@@ -5,8 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pennon_eval::{Context, Definition, Flag, FlagKey, FractionalVersion, Ruleset, Settings};
+use pennon_eval::{
+    Context, Definition, EvaluationDefaults, Flag, FlagKey, FractionalVersion, Ruleset, Settings,
+};
 use serde_json::{Map, Value, json};
+
+fn compile(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings) -> Ruleset {
+    Ruleset::compile(flags, settings, EvaluationDefaults::New)
+}
 
 /// Numbers that look random, from a seed (`SplitMix64`).
 struct Dice(u64);
@@ -174,7 +180,7 @@ fn no_rule_and_no_context_panics() {
         let targeting = rule(&mut dice, depth);
         let definition = json!({"variants": {"a": 1}, "targeting": targeting});
         let checked = Definition::validate(&definition, &settings);
-        let rules = Ruleset::compile(&flag(targeting.clone()), &settings);
+        let rules = compile(&flag(targeting.clone()), &settings);
         for _ in 0..3 {
             let mut attributes = Map::new();
             attributes.insert("list".to_owned(), data(&mut dice, 3));
@@ -205,7 +211,7 @@ fn a_rule_that_would_run_for_hours_is_stopped() {
         [{"var": "accumulator"}, {"var": "accumulator"}], 1]});
     let searched = json!({"map": [{"var": "list"}, {"in": [-1, numbers]}]});
     for rule in [doubled, merged, nested, searched] {
-        let rules = Ruleset::compile(&flag(rule.clone()), &Settings::default());
+        let rules = compile(&flag(rule.clone()), &Settings::default());
         let context = Context::parse(lists.clone()).expect("a context");
         let begun = Instant::now();
         let result = rules.evaluate("flag", &context, 0);
@@ -239,7 +245,7 @@ fn a_rule_that_refers_to_itself_does_not_compile() {
         let definition = json!({"variants": {"a": 1}, "targeting": rule});
         let problems = Definition::validate(&definition, &settings).expect_err("endless");
         assert_eq!(problems[0].at, "/targeting/!/$ref", "{problems:?}");
-        let rules = Ruleset::compile(&flag(rule), &settings);
+        let rules = compile(&flag(rule), &settings);
         let result = rules.evaluate("flag", &Context::default(), 0);
         assert!(matches!(
             result,
@@ -256,7 +262,7 @@ fn the_deepest_rule_that_compiles_runs_on_a_small_stack() {
     }
     let definition = json!({"variants": {"a": 1}, "targeting": rule});
     Definition::validate(&definition, &Settings::default()).expect("within the bounds");
-    let rules = Ruleset::compile(&flag(rule), &Settings::default());
+    let rules = compile(&flag(rule), &Settings::default());
     let small = std::thread::Builder::new().stack_size(512 * 1024);
     let run = move || rules.evaluate("flag", &Context::default(), 0).is_err();
     let thread = small.spawn(run).expect("a thread");

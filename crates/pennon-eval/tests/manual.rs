@@ -2,7 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test may stop")]
 
-use pennon_eval::{Context, Ruleset, flagd};
+use pennon_eval::{Context, EvaluationDefaults, Ruleset, flagd};
 use serde_json::{Value, json};
 
 const MANUAL: &str = include_str!("../../../docs/targeting.md");
@@ -19,7 +19,7 @@ fn parse(json: &str) -> Value {
 
 fn compile(file: &Value) -> Ruleset {
     let (flags, settings) = flagd::read(file).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Ruleset::compile(&flags, &settings)
+    Ruleset::compile(&flags, &settings, EvaluationDefaults::New)
 }
 
 #[test]

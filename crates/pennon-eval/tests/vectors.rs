@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use pennon_eval::{
-    Context, Definition, EvaluationError, Flag, FlagKey, FractionalVersion, Ruleset, Settings,
+    Context, Definition, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion,
+    Ruleset, Settings,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -47,7 +48,11 @@ fn answer(vector: &Vector, evaluators: &Map<String, Value>) -> Value {
         ..Settings::default()
     };
     let key = FlagKey::parse("flag").expect("a key");
-    let ruleset = Ruleset::compile(&BTreeMap::from([(key, flag)]), &settings);
+    let ruleset = Ruleset::compile(
+        &BTreeMap::from([(key, flag)]),
+        &settings,
+        EvaluationDefaults::New,
+    );
     let context = Context::parse(vector.context.clone()).expect("a context");
     match ruleset.evaluate("flag", &context, 1_800_000_000) {
         Ok(found) => {

@@ -21,7 +21,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Flag, FlagKey, Override, Settings};
+use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
@@ -38,6 +38,9 @@ const ESCAPED_FLAG: &str = "__f:";
 struct Common {
     #[serde(default)]
     settings: Settings,
+    /// Absent from entries of versions that knew one set of defaults only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    defaults: Option<EvaluationDefaults>,
     #[serde(default)]
     keys: BTreeMap<String, ApiKey>,
     /// Per flag and user, the variant that an override names.
@@ -57,6 +60,7 @@ pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<String>, serde_json::Err
     fields.push(snapshot.revision.to_string());
     let mut common = Common {
         settings: snapshot.settings.clone(),
+        defaults: Some(snapshot.defaults),
         keys: snapshot.keys.clone(),
         variants: BTreeMap::new(),
     };
@@ -116,6 +120,8 @@ pub(super) fn decode(fields: &[(String, String)]) -> Option<Snapshot> {
         revision: revision?,
         flags,
         settings: common.settings,
+        // Without them nobody can say what a caller without a key gets, so it is no entry.
+        defaults: common.defaults?,
         keys: common.keys,
         ..Snapshot::empty()
     })

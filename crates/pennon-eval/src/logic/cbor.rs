@@ -27,8 +27,16 @@ pub(super) fn list(items: usize, hash: &mut Murmur) {
 }
 
 pub(super) fn text(text: &str, hash: &mut Murmur) {
-    head(TEXT, text.len() as u64, hash);
-    hash.write(text.as_bytes());
+    text_in_parts(&[text], hash);
+}
+
+/// Feeds one text that is these parts joined.
+pub(super) fn text_in_parts(parts: &[&str], hash: &mut Murmur) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    head(TEXT, length as u64, hash);
+    for part in parts {
+        hash.write(part.as_bytes());
+    }
 }
 
 pub(super) fn value(value: &Val<'_>, hash: &mut Murmur, steps: &mut Steps) -> Result<(), Stop> {

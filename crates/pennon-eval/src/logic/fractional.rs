@@ -10,6 +10,7 @@ use super::expression::Expression;
 use super::murmur::Murmur;
 use super::number::Num;
 use super::path::{Asked, Scope};
+use super::place;
 use super::run::{Result, Run};
 use super::value::Val;
 use crate::FractionalVersion;
@@ -143,17 +144,7 @@ impl Fractional {
         let Some(user) = context.user() else {
             return false;
         };
-        match self.version {
-            FractionalVersion::V3 => {
-                cbor::list(2, hash);
-                cbor::text(flag, hash);
-                cbor::text(user.as_str(), hash);
-            }
-            FractionalVersion::V2 => {
-                hash.write(flag.as_bytes());
-                hash.write(user.as_str().as_bytes());
-            }
-        }
+        place::hash_flag_and_user(self.version, flag, user.as_str(), hash);
         true
     }
 }

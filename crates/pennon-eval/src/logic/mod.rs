@@ -15,6 +15,7 @@ mod lists;
 mod murmur;
 mod number;
 mod path;
+pub(crate) mod place;
 mod run;
 mod semver;
 mod shape;
