@@ -9,9 +9,10 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pennon_eval::flagd::{self, Mode};
 use pennon_eval::{
     Context, EvaluationDefaults, EvaluationError, FractionalVersion, Problem, Reason, Ruleset,
-    flagd,
+    Settings,
 };
 use pennon_tests::oracle::{Answer, By, Oracle};
 use pennon_tests::rules::{Author, Subject, smaller};
@@ -281,12 +282,16 @@ fn brief(answer: &Answer) -> String {
 
 /// The file as an import would read it.
 fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Problem>> {
-    let (flags, mut settings) = flagd::read(file)?;
-    settings.fractional = match subject {
+    let mut read = flagd::read(file, &Settings::default(), Mode::Replace)?;
+    read.settings.fractional = match subject {
         Subject::FractionalV2 => FractionalVersion::V2,
         Subject::FractionalV3 | Subject::Operators => FractionalVersion::V3,
     };
-    Ok(Ruleset::compile(&flags, &settings, EvaluationDefaults::New))
+    Ok(Ruleset::compile(
+        &read.flags,
+        &read.settings,
+        EvaluationDefaults::New,
+    ))
 }
 
 fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Answer {

@@ -52,6 +52,7 @@ mod emulator;
 mod events;
 mod failover;
 mod faults;
+mod flagd_files;
 mod flags_file;
 mod import_rules;
 mod invalidation;

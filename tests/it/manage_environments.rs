@@ -241,7 +241,8 @@ async fn an_import_that_is_wrong_anywhere_changes_nothing() {
                 json!({"flags": {"good": typed("x"), "bad": {"state": "ENABLED"}}}),
                 "/flags/bad",
             ),
-            (json!({"flags": []}), "/flags"),
+            (json!({"flags": "none"}), "/flags"),
+            (json!({"flags": [{"state": "ENABLED"}]}), "/flags/0/key"),
         ] {
             for url in [IMPORT.to_owned(), format!("{IMPORT}?dryRun=true")] {
                 let answer = api.admin_if("*", "POST", &url, &file).await;

@@ -92,6 +92,13 @@ impl Api {
         self.client().send(method, path, &[], body).await
     }
 
+    /// `POST` of a text by the admin, for any state.
+    pub async fn admin_text(&self, path: &str, body: &str) -> Answer {
+        let authorization = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [("authorization", authorization.as_str()), ("if-match", "*")];
+        self.local.send("POST", path, &headers, body).await
+    }
+
     /// A request by the admin that names the state it wants to change.
     pub async fn admin_if(&self, tag: &str, method: &str, path: &str, body: &Value) -> Answer {
         let headers = [("if-match", tag)];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::Definition;
 
@@ -31,6 +32,10 @@ pub struct Flag {
     /// Variants and targeting, when the flag is more than a switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Definition>,
+    /// Fields of a flagd file that mean nothing to Pennon, kept for the export. Evaluation never looks at
+    /// them, and an environment that was read for evaluation may lack them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub other: Map<String, Value>,
     /// Users who are decided by name, whatever their bucket.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, Override>,

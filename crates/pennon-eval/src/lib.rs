@@ -11,6 +11,7 @@ mod defaults;
 mod definition;
 mod flag;
 pub mod flagd;
+pub mod json;
 mod key;
 mod logic;
 mod problem;

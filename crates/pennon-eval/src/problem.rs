@@ -46,6 +46,20 @@ impl Problems {
         result
     }
 
+    /// Looks at the place of this JSON pointer.
+    pub(crate) fn at<T>(&mut self, below: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.at.len();
+        self.at.push_str(below);
+        let result = work(self);
+        self.at.truncate(length);
+        result
+    }
+
+    /// The JSON pointer to the place that is looked at.
+    pub(crate) fn pointer(&self) -> &str {
+        &self.at
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::logic::bounds::{DATA_DEPTH, RULE_JSON_DEPTH, RULE_NODES};
-use crate::logic::{check, compile};
+use crate::logic::{check, compile, lint};
 use crate::problem::{Problem, Problems};
 use crate::{Definition, FractionalVersion, Settings};
 
@@ -16,21 +16,42 @@ impl Definition {
     /// Everything that is wrong with it.
     pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::default();
-        let definition = Self::read(value, &[], settings, &mut problems);
+        let mut definition = Self::default();
+        if let Some(fields) = problems.object(value) {
+            definition = Self::read(fields, settings, &mut problems, |_, _, problems| {
+                problems.add("there is no such field");
+            });
+            if !fields.contains_key("variants") {
+                problems.add_at("/variants", "must be there");
+            }
+        }
         problems.or(definition)
     }
 
-    /// Takes JSON as a definition that stands among other fields.
+    /// Parts of the rule that cannot work, as far as its text alone proves it: a result that names no
+    /// variant, and a `fractional` whose weights place nobody. Nothing for a rule that does not compile.
+    #[must_use]
+    pub fn lint(&self, settings: &Settings) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        if let Some(rule) = self.rule()
+            && compile(rule, settings).is_ok()
+        {
+            problems.inside("targeting", |problems| {
+                lint::weights(rule, settings, problems);
+                lint::results(rule, &self.variants, settings, problems);
+            });
+        }
+        problems.or(()).err().unwrap_or_default()
+    }
+
+    /// Takes fields as those of a definition. All others go to `other`.
     pub(crate) fn read(
-        value: &Value,
-        others: &[&str],
+        fields: &Map<String, Value>,
         settings: &Settings,
         problems: &mut Problems,
+        mut other: impl FnMut(&str, &Value, &mut Problems),
     ) -> Self {
         let mut definition = Self::default();
-        let Some(fields) = problems.object(value) else {
-            return definition;
-        };
         for (name, value) in fields {
             problems.inside(name, |problems| match name.as_str() {
                 "variants" => definition.variants = variants(value, problems),
@@ -46,13 +67,11 @@ impl Definition {
                     definition.targeting = Some(value.clone());
                 }
                 "metadata" => definition.metadata = problems.flat(value),
-                other if others.contains(&other) => {}
-                _ => problems.add("there is no such field"),
+                name => other(name, value, problems),
             });
         }
-        if !fields.contains_key("variants") {
-            problems.add_at("/variants", "must be there");
-        } else if let Some(name) = &definition.default_variant
+        if fields.contains_key("variants")
+            && let Some(name) = &definition.default_variant
             && !name.is_empty()
             && !definition.variants.contains_key(name)
         {
@@ -80,7 +99,7 @@ impl Settings {
                     Some("v3") => settings.fractional = FractionalVersion::V3,
                     Some(_) | None => problems.add("must be \"v2\" or \"v3\""),
                 },
-                "metadata" => settings.metadata = problems.flat(value),
+                "metadata" => settings.metadata = set_metadata(value, problems),
                 "other" => settings.other = object(value, problems),
                 _ => problems.add("there is no such field"),
             });
@@ -92,8 +111,34 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Evaluators with a `fractional` whose weights place nobody, each with a JSON pointer into
+    /// `evaluators`. Nothing for an evaluator that does not compile.
+    #[must_use]
+    pub fn lint(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        for (name, evaluator) in &self.evaluators {
+            if compile(evaluator, self).is_ok() {
+                problems.inside(name, |problems| lint::weights(evaluator, self, problems));
+            }
+        }
+        problems.or(()).err().unwrap_or_default()
+    }
+}
+
 fn object(value: &Value, problems: &mut Problems) -> Map<String, Value> {
     problems.object(value).cloned().unwrap_or_default()
+}
+
+/// Takes an object as the metadata of a set of flags.
+pub(crate) fn set_metadata(value: &Value, problems: &mut Problems) -> Map<String, Value> {
+    let metadata = problems.flat(value);
+    for name in ["flagSetId", "version"] {
+        if metadata.get(name).is_some_and(|value| !value.is_string()) {
+            problems.inside(name, |problems| problems.add("must be a string"));
+        }
+    }
+    metadata
 }
 
 /// Checks that every evaluator is a rule.

@@ -2,7 +2,8 @@
 
 #![expect(clippy::panic, reason = "a test may stop")]
 
-use pennon_eval::{Context, EvaluationDefaults, Ruleset, flagd};
+use pennon_eval::flagd::{self, Mode};
+use pennon_eval::{Context, EvaluationDefaults, Ruleset, Settings};
 use serde_json::{Value, json};
 
 const MANUAL: &str = include_str!("../../../docs/targeting.md");
@@ -18,8 +19,9 @@ fn parse(json: &str) -> Value {
 }
 
 fn compile(file: &Value) -> Ruleset {
-    let (flags, settings) = flagd::read(file).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Ruleset::compile(&flags, &settings, EvaluationDefaults::New)
+    let read = flagd::read(file, &Settings::default(), Mode::Replace);
+    let read = read.unwrap_or_else(|problems| panic!("{problems:?}"));
+    Ruleset::compile(&read.flags, &read.settings, EvaluationDefaults::New)
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
+use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Request, Response};
 
 /// The tag of the answer is what `If-Match` of an import takes.
-pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
-    let (file, revision) = app.service.export(&environment).await?;
+    let (file, revision) = app.service.export(&environment, admin).await?;
     let response = http::json(StatusCode::OK, &file);
     if let Some(size) = http::beyond_lambda(&response) {
         let most = http::LARGEST_ANSWER;

@@ -5,20 +5,26 @@ use pennon_core::app::App;
 use pennon_core::auth::Admin;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
+use pennon_core::eval::flagd::Mode;
+use pennon_core::eval::json::{self, JsonError};
 use pennon_core::http::{self, ETag, Request, Response};
-use pennon_core::service::Difference;
+use pennon_core::service::{Difference, Import, in_file};
 use serde_json::{Value, json};
 
 /// With `?dryRun=true` it only says what would become different, and its tag is what `If-Match` takes
-/// to have exactly that done.
+/// to have exactly that done. With `?mode=merge` flags that the file does not hold stay.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let dry_run = request.switch("dryRun")?;
+    let mode = mode(request)?;
     let expected = request.expected()?;
-    let file: Value =
-        serde_json::from_slice(request.body()).map_err(|error| http::not_json(&error))?;
+    let file = json::parse(request.body()).map_err(|error| match error {
+        JsonError::Syntax(error) => http::not_json(&error),
+        JsonError::Duplicates(problems) => in_file(problems),
+    })?;
+    let import = Import { file: &file, mode };
     if dry_run {
-        let (difference, revision) = app.service.compare(&environment, &file, admin).await?;
+        let (difference, revision) = app.service.compare(&environment, import, admin).await?;
         let response = answer(&environment, true, difference);
         let tag = ETag::of_record(revision.0);
         return Ok(http::with_header(response, "etag", tag.as_str()));
@@ -26,10 +32,18 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     expected.must_be_said()?;
     let changed = app
         .service
-        .import(&environment, &file, &expected, admin, request.scope())
+        .import(&environment, import, &expected, admin, request.scope())
         .await?;
     let response = answer(&environment, false, changed.value);
     Ok(http::with_invalidation(response, changed.invalidated))
+}
+
+fn mode(request: &Request) -> Result<Mode, Error> {
+    match request.query("mode") {
+        None | Some("" | "replace") => Ok(Mode::Replace),
+        Some("merge") => Ok(Mode::Merge),
+        Some(_) => Err(Error::invalid_field("mode", "Expected replace or merge")),
+    }
 }
 
 /// An answer that would be more than Lambda can give, after everything was done, names flags only.
@@ -51,6 +65,11 @@ fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) 
 }
 
 fn body(environment: &Environment, dry_run: bool, difference: &Difference) -> Value {
+    let warnings: Vec<Value> = difference
+        .warnings
+        .iter()
+        .map(|found| json!({"pointer": found.at, "message": found.problem}))
+        .collect();
     json!({
         "environment": environment.as_str(),
         "dryRun": dry_run,
@@ -59,5 +78,7 @@ fn body(environment: &Environment, dry_run: bool, difference: &Difference) -> Va
         "archived": difference.archived,
         "unchanged": difference.unchanged,
         "settings": difference.settings,
+        "kept": difference.kept,
+        "warnings": warnings,
     })
 }

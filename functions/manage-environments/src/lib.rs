@@ -31,7 +31,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             settings::replace(&app, &request, &admin).await
         }
         Some(("GET", "/api/admin/environments/{environment}/export")) => {
-            export::handle(&app, &request).await
+            export::handle(&app, &request, &admin).await
         }
         Some(("POST", "/api/admin/environments/{environment}/import")) => {
             import::handle(&app, &request, &admin).await

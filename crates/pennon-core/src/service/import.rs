@@ -1,10 +1,9 @@
 //! A whole environment as a file for flagd, in and out.
 
-use std::collections::BTreeMap;
-
-use pennon_eval::{Flag, FlagKey, Settings, flagd, pointer_step};
+use pennon_eval::flagd::{self, File, Form, Mode};
+use pennon_eval::{Flag, FlagKey, Problem, Settings, pointer_step};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::change::{Changed, Expected, state_as, state_of};
 use super::flags::must_exist;
@@ -12,14 +11,14 @@ use super::limits::{
     check_definition, check_description, check_metadata, check_salt, must_fit_together, new_key,
 };
 use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
-use super::settings::{in_use, json_of};
+use super::settings::{broken_by, in_use, json_of};
 use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
-use crate::snapshot::{Revision, Snapshot};
-use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, Fresh, NewState, Transaction};
+use crate::snapshot::Revision;
+use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
 
 /// A file holds no more flags: they are written in one transaction, within the ten seconds that a
 /// function has. Few services have a tenth of them.
@@ -41,6 +40,10 @@ pub struct Difference {
     pub unchanged: usize,
     /// The settings, when they become others.
     pub settings: Option<SettingsDifference>,
+    /// JSON pointers to fields of the file that are kept for the export and mean nothing to Pennon.
+    pub kept: Vec<String>,
+    /// Parts of the file that are imported and cannot work, each with a JSON pointer.
+    pub warnings: Vec<Problem>,
 }
 
 /// One flag before and after.
@@ -65,10 +68,14 @@ pub struct SettingsDifference {
     pub after: Value,
 }
 
-/// A file, understood.
-struct File {
-    flags: BTreeMap<FlagKey, Flag>,
-    settings: Settings,
+/// A file to import, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Import<'a> {
+    /// The file, as JSON without duplicate keys.
+    pub file: &'a Value,
+    /// What happens to what the environment has and the file does not: with [`Mode::Replace`] flags are
+    /// archived, with [`Mode::Merge`] everything stays.
+    pub mode: Mode,
 }
 
 impl FlagService {
@@ -77,23 +84,20 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::NotFound`] without such an environment.
-    pub async fn export(&self, environment: &Environment) -> Result<(Value, Revision), Error> {
+    pub async fn export(
+        &self,
+        environment: &Environment,
+        admin: &Admin,
+    ) -> Result<(Value, Revision), Error> {
         self.must_be_known(environment).await?;
-        let snapshot = match self.store.snapshot(environment, None).await? {
-            Fresh::Changed(snapshot) => snapshot,
-            Fresh::Unchanged => Snapshot::empty(),
-        };
-        let Snapshot {
-            revision,
-            mut flags,
-            settings,
-            ..
-        } = snapshot;
-        // Overrides are names of people. They stay where they are: a file is passed around.
-        for flag in flags.values_mut() {
-            flag.overrides.clear();
-        }
-        Ok((flagd::write(&flags, &settings), revision))
+        // A snapshot is not enough: it lacks what evaluation does not need. Nothing is committed.
+        let mut open = self.begin(environment, &admin.id).await?;
+        let revision = open.environment_revision().await?;
+        let records = open.flags().await?;
+        let settings = open.settings().await?.settings;
+        let flags = in_use(&records).map(|(key, flag)| (key.clone(), flag.clone()));
+        let file = flagd::write(&flags.collect(), &settings, Form::Exchange);
+        Ok((file, revision.unwrap_or(Revision::NONE)))
     }
 
     /// What an import would make different, and at which revision.
@@ -103,17 +107,16 @@ impl FlagService {
     pub async fn compare(
         &self,
         environment: &Environment,
-        file: &Value,
+        import: Import<'_>,
         admin: &Admin,
     ) -> Result<(Difference, Revision), Error> {
-        let file = understand(file)?;
         let mut open = self.begin(environment, &admin.id).await?;
-        let compared = compare(&mut open, environment, &file).await?;
+        let compared = compare(&mut open, environment, import).await?;
         Ok((compared.difference, compared.revision))
     }
 
-    /// Makes an environment what a file says, all at once: flags that the file does not hold are
-    /// archived, archived ones that it holds come back. Overrides stay.
+    /// Makes an environment what a file says, all at once: archived flags that it holds come back, and
+    /// with [`Mode::Replace`] flags that it does not hold are archived. Overrides stay.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the places in the file; [`Error::NotFound`]; [`Error::Changed`] when the
@@ -121,20 +124,20 @@ impl FlagService {
     pub async fn import(
         &self,
         environment: &Environment,
-        file: &Value,
+        import: Import<'_>,
         expected: &Expected,
         admin: &Admin,
         scope: &Scope,
     ) -> Result<Changed<Difference>, Error> {
-        let file = understand(file)?;
         let mut open = self.begin(environment, &admin.id).await?;
         let Compared {
             there,
+            file,
             difference,
             revision,
-        } = compare(&mut open, environment, &file).await?;
+        } = compare(&mut open, environment, import).await?;
         expected.check(revision.0)?;
-        put(&mut open, &there, &file, admin).await?;
+        put(&mut open, &there, &file, import.mode, admin).await?;
         if let Some(SettingsDifference { before, after }) = &difference.settings {
             open.write_settings(&file.settings).await?;
             let (before, after) = (before.clone(), after.clone());
@@ -145,58 +148,53 @@ impl FlagService {
     }
 }
 
-/// Takes JSON as a file for flagd.
-fn understand(file: &Value) -> Result<File, Error> {
+/// Reads a file into an environment with these settings.
+fn understand(import: Import<'_>, current: &Settings) -> Result<File, Error> {
+    let file = flagd::read(import.file, current, import.mode).map_err(in_file)?;
     let mut complaints = Complaints::default();
-    match flagd::read(file) {
-        Ok((flags, settings)) => {
-            for (key, flag) in &flags {
-                if !flag.overrides.is_empty() {
-                    complaints.add(
-                        &place_of(key, "pennon.overrides"),
-                        "An import sets no overrides; they have their own route",
-                    );
-                }
-            }
-            if let Some(found) = check_metadata(&settings.metadata) {
-                complaints.add(&found.at, found.problem);
-            }
-            let count = flags.len();
-            if count > MOST_FLAGS {
-                let complaint =
-                    format!("A file holds at most {MOST_FLAGS} flags; here are {count}");
-                complaints.add("/flags", complaint);
-            }
-            if complaints.is_empty() {
-                return Ok(File { flags, settings });
-            }
-        }
-        Err(problems) => {
-            for found in problems {
-                if found.at.is_empty() {
-                    complaints.form.push(found.problem);
-                } else {
-                    complaints.add(&found.at, found.problem);
-                }
-            }
+    for (key, flag) in &file.flags {
+        if !flag.overrides.is_empty() {
+            complaints.add(
+                &format!("{}/overrides", file.pointer_to(key)),
+                "An import sets no overrides; they have their own route",
+            );
         }
     }
-    Err(Error::Invalid(complaints))
+    if let Some(found) = check_metadata(&file.settings.metadata)
+        && file.settings.metadata != current.metadata
+    {
+        complaints.add(&found.at, found.problem);
+    }
+    let count = file.flags.len();
+    if count > MOST_FLAGS {
+        let complaint = format!("A file holds at most {MOST_FLAGS} flags; here are {count}");
+        complaints.add("/flags", complaint);
+    }
+    if complaints.is_empty() {
+        Ok(file)
+    } else {
+        Err(Error::Invalid(complaints))
+    }
 }
 
-/// Settings that are none in a file are none at all.
-pub(super) fn must_make_sense(settings: &Settings) -> Result<(), Error> {
-    let file = json!({
-        "flags": {},
-        "$evaluators": settings.evaluators,
-        "metadata": settings.metadata,
-    });
-    understand(&file).map(|_understood| ())
+/// Problems of a file, as complaints with its JSON pointers.
+#[must_use]
+pub fn in_file(problems: Vec<Problem>) -> Error {
+    let mut complaints = Complaints::default();
+    for found in problems {
+        if found.at.is_empty() {
+            complaints.form.push(found.problem);
+        } else {
+            complaints.add(&found.at, found.problem);
+        }
+    }
+    Error::Invalid(complaints)
 }
 
 /// An environment beside a file.
 struct Compared {
     there: FlagRecords,
+    file: File,
     difference: Difference,
     revision: Revision,
 }
@@ -204,13 +202,16 @@ struct Compared {
 async fn compare(
     open: &mut Transaction,
     environment: &Environment,
-    file: &File,
+    import: Import<'_>,
 ) -> Result<Compared, Error> {
     // First the environment and then its flags, so that none comes into being meanwhile; but what is
     // wrong with the file is said before what is missing.
     let exists = must_exist(open, environment).await;
     let there = open.flags().await?;
-    must_keep_the_rules(&there, file)?;
+    let settings = open.settings().await?.settings;
+    let mut file = understand(import, &settings)?;
+    keep_what_no_file_says(&there, &mut file);
+    must_keep_the_rules(&there, &mut file, import.file)?;
     exists?;
     let steps: Vec<_> = file
         .flags
@@ -219,20 +220,63 @@ async fn compare(
         .collect();
     must_leave_no_plan_without_effect(open, &steps).await?;
     must_stay_where_named(open, &steps).await?;
-    let settings = open.settings().await?.settings;
+    let others: Vec<(&FlagKey, &Flag)> = match import.mode {
+        Mode::Replace => Vec::new(),
+        Mode::Merge => in_use(&there)
+            .filter(|(key, _)| !file.flags.contains_key(*key))
+            .collect(),
+    };
+    let broken = broken_by(others.iter().copied(), &settings, &file.settings)?;
+    if !broken.errors.is_empty() {
+        return Err(in_file(
+            broken.errors.into_iter().map(not_in_file).collect(),
+        ));
+    }
     must_fit_together(
         "/flags",
         environment,
         (in_use(&there), &settings),
-        (file.flags.iter(), &file.settings),
+        (
+            others.iter().copied().chain(file.flags.iter()),
+            &file.settings,
+        ),
     )?;
-    let difference = difference(&settings, &there, file)?;
+    let mut difference = difference(&settings, &there, &file, import.mode)?;
+    difference.kept.clone_from(&file.kept);
+    difference.warnings.clone_from(&file.warnings);
+    let warnings = broken.warnings.into_iter().map(not_in_file);
+    difference.warnings.extend(warnings);
+    difference.warnings.truncate(MOST_COMPLAINTS);
     let revision = open.environment_revision().await?;
     Ok(Compared {
         there,
+        file,
         difference,
         revision: revision.unwrap_or(Revision::NONE),
     })
+}
+
+/// A flag of the environment that the settings of the file break.
+fn not_in_file((key, found): (FlagKey, Problem)) -> Problem {
+    Problem {
+        at: format!("/flags/{}{}", pointer_step(key.as_str()), found.at),
+        problem: format!(
+            "{} (the file does not have this flag, but it changes what the flag refers to)",
+            found.problem
+        ),
+    }
+}
+
+/// A percentage that a typed flag has from before is in no file, since it has no effect.
+fn keep_what_no_file_says(there: &FlagRecords, file: &mut File) {
+    for (key, flag) in &mut file.flags {
+        if flag.definition.is_some()
+            && let Some(before) = there.get(key)
+            && before.flag.definition.is_some()
+        {
+            flag.rollout_percentage = before.flag.rollout_percentage;
+        }
+    }
 }
 
 /// Whether a flag is already what the file says.
@@ -240,12 +284,20 @@ fn stays(before: Option<&FlagRecord>, flag: &Flag) -> bool {
     before.is_some_and(|record| record.archived_at.is_none() && record.flag == *flag)
 }
 
-/// Whether a flag is in use, and the file does not hold it.
-fn goes(key: &FlagKey, record: &FlagRecord, file: &File) -> bool {
-    record.archived_at.is_none() && !file.flags.contains_key(key)
+/// Whether a flag is in use, and the import takes it out of use.
+fn goes(key: &FlagKey, record: &FlagRecord, file: &File, mode: Mode) -> bool {
+    match mode {
+        Mode::Replace => record.archived_at.is_none() && !file.flags.contains_key(key),
+        Mode::Merge => false,
+    }
 }
 
-fn difference(settings: &Settings, there: &FlagRecords, file: &File) -> Result<Difference, Error> {
+fn difference(
+    settings: &Settings,
+    there: &FlagRecords,
+    file: &File,
+    mode: Mode,
+) -> Result<Difference, Error> {
     let mut difference = Difference::default();
     for (key, flag) in &file.flags {
         let before = there.get(key);
@@ -265,7 +317,7 @@ fn difference(settings: &Settings, there: &FlagRecords, file: &File) -> Result<D
         });
     }
     for (key, record) in there {
-        if goes(key, record, file) {
+        if goes(key, record, file, mode) {
             difference.archived.push(FlagDifference {
                 key: key.clone(),
                 before: Some(state_of(record)),
@@ -283,45 +335,58 @@ fn difference(settings: &Settings, there: &FlagRecords, file: &File) -> Result<D
 }
 
 /// New flags and new texts must be such as their own routes take. What is there from before these rules
-/// may stay.
-fn must_keep_the_rules(there: &FlagRecords, file: &File) -> Result<(), Error> {
+/// may stay. A salt that has no effect is only worth a warning.
+fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
     let mut complaints = Complaints::default();
+    let mut warnings = Vec::new();
     for (key, flag) in &file.flags {
         if complaints.fields.len() >= MOST_COMPLAINTS {
             break;
         }
+        let place = file.pointer_to(key);
+        // A text may be a field of the flag, or in its metadata.
+        let place_of = |name: &str| {
+            let field = format!("{place}/{name}");
+            if source.pointer(&field).is_some() {
+                field
+            } else {
+                format!("{place}/metadata/pennon.{name}")
+            }
+        };
         let before = there.get(key).map(|record| &record.flag);
         if before.is_none()
             && let Err(why) = new_key(key.as_str())
         {
-            complaints.add(&format!("/flags/{}", pointer_step(key.as_str())), why);
+            complaints.add(&place, why);
         }
         if let Some(definition) = &flag.definition {
             let known = before.and_then(|flag| flag.definition.as_ref());
             for found in check_definition(definition, known) {
-                let place = format!("/flags/{}{}", pointer_step(key.as_str()), found.at);
-                complaints.add(&place, found.problem);
+                complaints.add(&format!("{place}{}", found.at), found.problem);
             }
         }
         let description = (&flag.description, before.map(|flag| &flag.description));
         let salt = (&flag.salt, before.map(|flag| &flag.salt));
-        for (field, (text, known), check) in [
-            (
-                "pennon.description",
-                description,
-                check_description as Check,
-            ),
-            ("pennon.salt", salt, check_salt),
+        for (name, (text, known), check) in [
+            ("description", description, check_description as Check),
+            ("salt", salt, check_salt),
         ] {
             if let Some(words) = text
                 && known != Some(text)
-                && let Err(why) = check(words)
             {
-                complaints.add(&place_of(key, field), why);
+                if let Err(why) = check(words) {
+                    complaints.add(&place_of(name), why);
+                } else if name == "salt" && flag.definition.is_some() {
+                    warnings.push(Problem {
+                        at: place_of(name),
+                        problem: "has no effect on a flag with variants".to_owned(),
+                    });
+                }
             }
         }
     }
     if complaints.is_empty() {
+        file.warnings.append(&mut warnings);
         Ok(())
     } else {
         Err(Error::Invalid(complaints))
@@ -331,16 +396,12 @@ fn must_keep_the_rules(there: &FlagRecords, file: &File) -> Result<(), Error> {
 /// Checks a text.
 type Check = fn(&str) -> Result<(), &'static str>;
 
-/// Where in the file a field of a flag's metadata stands, as a JSON pointer.
-fn place_of(key: &FlagKey, field: &str) -> String {
-    format!("/flags/{}/metadata/{field}", pointer_step(key.as_str()))
-}
-
 /// Writes what is different, and tells of it.
 async fn put(
     open: &mut Transaction,
     there: &FlagRecords,
     file: &File,
+    mode: Mode,
     admin: &Admin,
 ) -> Result<(), Error> {
     let live = file
@@ -350,7 +411,7 @@ async fn put(
         .map(|(key, flag)| (key, flag.clone(), false));
     let gone = there
         .iter()
-        .filter(|(key, record)| goes(key, record, file))
+        .filter(|(key, record)| goes(key, record, file, mode))
         .map(|(key, record)| {
             let off = Flag {
                 enabled: false,

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
 pub use flags::Side;
-pub use import::{Difference, FlagDifference, SettingsDifference};
+pub use import::{Difference, FlagDifference, Import, SettingsDifference, in_file};
 pub use keys::NewKey;
 pub use limits::{check_definition, check_description, check_salt, new_key};
 pub use overrides::{NewOverride, override_state};

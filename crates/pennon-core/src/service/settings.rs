@@ -1,12 +1,12 @@
 //! Environments: created, set, and made to be read anew by everyone.
 
-use pennon_eval::{Definition, Flag, FlagKey, FractionalVersion, Settings};
-use serde_json::Value;
+use pennon_eval::{Definition, Flag, FlagKey, FractionalVersion, Problem, Settings};
+use serde_json::{Value, json};
 
 use super::change::{Changed, Expected};
 use super::flags::must_exist;
-use super::import::must_make_sense;
-use super::limits::must_fit_together;
+use super::import::in_file;
+use super::limits::{check_metadata, must_fit_together};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -68,8 +68,8 @@ impl FlagService {
         let mut open = self.begin(environment, &admin.id).await?;
         must_exist(&mut open, environment).await?;
         let flags = open.flags().await?;
-        must_suit_flags(&flags, settings)?;
         let before = open.settings().await?;
+        must_break_nothing(&flags, &before.settings, settings)?;
         expected.check(before.revision)?;
         let settings = Settings {
             // Of the file that it was imported from; nobody sees it here.
@@ -126,25 +126,86 @@ impl FlagService {
     }
 }
 
-/// Every definition must still be one with these settings: an evaluator that a flag names cannot go.
-pub(super) fn must_suit_flags(flags: &FlagRecords, settings: &Settings) -> Result<(), Error> {
+/// Refuses settings that cannot be those of any environment.
+fn must_make_sense(settings: &Settings) -> Result<(), Error> {
+    let body = json!({"evaluators": settings.evaluators, "metadata": settings.metadata});
+    let mut problems = Settings::validate(&body).err().unwrap_or_default();
+    problems.extend(check_metadata(&settings.metadata));
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(in_file(problems))
+    }
+}
+
+/// Refuses settings that break a flag in use, or an evaluator that worked: every definition must still
+/// be one, since an evaluator that a flag names cannot go, and no rule may choose a variant that does
+/// not exist. What is broken already is not the fault of the change.
+fn must_break_nothing(
+    flags: &FlagRecords,
+    before: &Settings,
+    after: &Settings,
+) -> Result<(), Error> {
     let mut complaints = Complaints::default();
-    for (key, flag) in in_use(flags) {
-        let Some(definition) = &flag.definition else {
-            continue;
-        };
-        if let Err(problems) = Definition::validate(&json_of(definition)?, settings) {
-            for found in problems {
-                let place = format!("flags/{key}{}", found.at);
-                complaints.add(&place, found.problem);
-            }
+    let known = before.lint();
+    for found in after.lint() {
+        if !known.contains(&found) {
+            complaints.add(&format!("/evaluators{}", found.at), found.problem);
         }
+    }
+    let broken = broken_by(in_use(flags), before, after)?;
+    for (key, found) in broken.errors.into_iter().chain(broken.warnings) {
+        complaints.add(&format!("flags/{key}{}", found.at), found.problem);
     }
     if complaints.is_empty() {
         Ok(())
     } else {
         Err(Error::Invalid(complaints))
     }
+}
+
+/// Flags that other settings break, with places in each flag.
+#[derive(Debug, Default)]
+pub(super) struct Broken {
+    /// Definitions that are none any more.
+    pub(super) errors: Vec<(FlagKey, Problem)>,
+    /// Rules that cannot work any more.
+    pub(super) warnings: Vec<(FlagKey, Problem)>,
+}
+
+/// What a change of the settings breaks that was not broken before it.
+pub(super) fn broken_by<'a>(
+    flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
+    before: &Settings,
+    after: &Settings,
+) -> Result<Broken, Error> {
+    let mut broken = Broken::default();
+    if before.evaluators == after.evaluators && before.fractional == after.fractional {
+        return Ok(broken);
+    }
+    for (key, flag) in flags {
+        let Some(definition) = &flag.definition else {
+            continue;
+        };
+        let text = json_of(definition)?;
+        if let Err(problems) = Definition::validate(&text, after) {
+            let known = Definition::validate(&text, before)
+                .err()
+                .unwrap_or_default();
+            let new = problems.into_iter().filter(|found| !known.contains(found));
+            broken.errors.extend(new.map(|found| (key.clone(), found)));
+            continue;
+        }
+        let warnings = definition.lint(after);
+        if !warnings.is_empty() {
+            let known = definition.lint(before);
+            let new = warnings.into_iter().filter(|found| !known.contains(found));
+            broken
+                .warnings
+                .extend(new.map(|found| (key.clone(), found)));
+        }
+    }
+    Ok(broken)
 }
 
 /// Flags that are not archived. Those that are, are checked when they come back.

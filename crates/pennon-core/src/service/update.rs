@@ -118,7 +118,8 @@ pub(super) async fn definition_in(
     let settings = open.settings().await?.settings;
     let definition = Definition::validate(text, &settings).map_err(in_definition)?;
     let known = before.and_then(|flag| flag.definition.as_ref());
-    let problems = check_definition(&definition, known);
+    let mut problems = check_definition(&definition, known);
+    problems.extend(definition.lint(&settings));
     if problems.is_empty() {
         Ok(Some(definition))
     } else {

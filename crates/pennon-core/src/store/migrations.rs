@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 /// Every step, in order. A step that has run anywhere is never edited.
-const STEPS: [(i32, &str, &str); 4] = [
+const STEPS: [(i32, &str, &str); 5] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -19,6 +19,11 @@ const STEPS: [(i32, &str, &str); 4] = [
         include_str!("migrations/0003_management.sql"),
     ),
     (4, "counting", include_str!("migrations/0004_counting.sql")),
+    (
+        5,
+        "flag fields",
+        include_str!("migrations/0005_flag_fields.sql"),
+    ),
 ];
 
 /// Two migrations at once would trip over each other; this names the lock they queue at. The number

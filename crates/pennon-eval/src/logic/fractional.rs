@@ -16,7 +16,7 @@ use super::value::Val;
 use crate::FractionalVersion;
 
 /// Where flagd ends the sum of weights.
-const LARGEST_TOTAL: u64 = i32::MAX as u64;
+pub(super) const LARGEST_TOTAL: u64 = i32::MAX as u64;
 
 /// A compiled `fractional`.
 #[derive(Debug, Clone)]
@@ -269,7 +269,7 @@ fn pair<'a>(value: &Val<'a>, version: FractionalVersion) -> Option<(Val<'a>, u64
     clippy::cast_sign_loss,
     reason = "whole, not negative and below the largest total"
 )]
-fn weight(value: &Val<'_>, version: FractionalVersion) -> Option<u64> {
+pub(super) fn weight(value: &Val<'_>, version: FractionalVersion) -> Option<u64> {
     let Val::Number(number) = value else {
         return None;
     };

@@ -11,6 +11,7 @@ mod coerce;
 mod compile;
 mod expression;
 mod fractional;
+pub(crate) mod lint;
 mod lists;
 mod murmur;
 mod number;

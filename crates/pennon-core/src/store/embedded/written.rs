@@ -18,6 +18,7 @@ struct WrittenFlag {
     salt: Option<String>,
     definition: Option<WrittenDefinition>,
     overrides: BTreeMap<String, Override>,
+    other: Map<String, Value>,
 }
 
 /// What a flag is beyond a switch.
@@ -80,6 +81,7 @@ impl<'de> Visitor<'de> for FlagsOf<'_> {
                 salt: written.salt,
                 definition,
                 overrides: written.overrides,
+                other: written.other,
             };
             flags.insert(key, flag);
         }

@@ -16,24 +16,24 @@ use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
 /// Revisions are raised by triggers, for each of the two kinds of rows once.
 const PUT: &str = "
     insert into feature_flags as known
-      (flag_key, environment, enabled, rollout_percentage, description, salt, definition,
+      (flag_key, environment, enabled, rollout_percentage, description, salt, definition, other,
        archived_at, created_at, updated_at)
     select given.flag_key, $1, given.enabled, given.percentage, given.description, given.salt,
-           given.definition::json, case when given.archived then now() end,
+           given.definition::json, given.other::json, case when given.archived then now() end,
            now() at time zone 'utc', now() at time zone 'utc'
     from unnest($2::text[], $3::boolean[], $4::integer[], $5::text[], $6::text[], $7::text[],
-                $8::boolean[])
-      as given (flag_key, enabled, percentage, description, salt, definition, archived)
+                $8::text[], $9::boolean[])
+      as given (flag_key, enabled, percentage, description, salt, definition, other, archived)
     on conflict (flag_key, environment) do update
       set enabled = excluded.enabled, rollout_percentage = excluded.rollout_percentage,
           description = excluded.description, salt = excluded.salt,
-          definition = excluded.definition,
+          definition = excluded.definition, other = excluded.other,
           archived_at = case when excluded.archived_at is not null
                              then coalesce(known.archived_at, excluded.archived_at) end,
           updated_at = excluded.updated_at";
 
 const COLUMNS: &str = "flag_key, enabled, rollout_percentage, description, salt,
-    definition::text as definition, archived_at, revision, created_at, updated_at";
+    definition::text as definition, other::text as other, archived_at, revision, created_at, updated_at";
 
 impl PostgresStore {
     pub(in crate::store) async fn find_flag(
@@ -172,8 +172,8 @@ impl Transaction {
         let statement = format!(
             "insert into feature_flags
                (flag_key, environment, enabled, rollout_percentage, description, salt, definition,
-                created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $6, $7::json,
+                other, created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, $7::json, $8::json,
                      now() at time zone 'utc', now() at time zone 'utc')
              returning {COLUMNS}"
         );
@@ -199,8 +199,8 @@ impl Transaction {
         let statement = format!(
             "update feature_flags
              set enabled = $3, rollout_percentage = $4, description = $5, salt = $6,
-                 definition = $7::json,
-                 archived_at = case when $8 then coalesce(archived_at, now()) end,
+                 definition = $7::json, other = $8::json,
+                 archived_at = case when $9 then coalesce(archived_at, now()) end,
                  updated_at = now() at time zone 'utc'
              where flag_key = $1 and environment = $2
              returning {COLUMNS}"
@@ -221,8 +221,10 @@ impl Transaction {
     ) -> Result<(), Error> {
         for part in flags.chunks(AT_ONCE) {
             let mut definitions = Vec::with_capacity(part.len());
+            let mut others = Vec::with_capacity(part.len());
             for state in part {
                 definitions.push(definition_text(state.flag)?);
+                others.push(other_text(state.flag)?);
             }
             let flags: Vec<&Flag> = part.iter().map(|state| state.flag).collect();
             let keys: Vec<&str> = part.iter().map(|state| state.key.as_str()).collect();
@@ -237,7 +239,7 @@ impl Transaction {
                 .collect();
             let salts: Vec<Option<&str>> = flags.iter().map(|flag| flag.salt.as_deref()).collect();
             let archived: Vec<bool> = part.iter().map(|state| state.archived).collect();
-            let parameters: [super::Parameter<'_>; 8] = [
+            let parameters: [super::Parameter<'_>; 9] = [
                 (&self.environment(), Type::TEXT),
                 (&keys, Type::TEXT_ARRAY),
                 (&enabled, Type::BOOL_ARRAY),
@@ -245,6 +247,7 @@ impl Transaction {
                 (&descriptions, Type::TEXT_ARRAY),
                 (&salts, Type::TEXT_ARRAY),
                 (&definitions, Type::TEXT_ARRAY),
+                (&others, Type::TEXT_ARRAY),
                 (&archived, Type::BOOL_ARRAY),
             ];
             self.rows(PUT, &parameters).await?;
@@ -273,6 +276,7 @@ impl Transaction {
     ) -> Result<FlagRecord, Refused> {
         let percentage = i32::from(flag.rollout_percentage.percent());
         let definition = definition_text(flag).map_err(Refused::Otherwise)?;
+        let other = other_text(flag).map_err(Refused::Otherwise)?;
         let environment = self.environment();
         let key = key.as_str();
         let mut parameters: Vec<super::Parameter<'_>> = vec![
@@ -283,6 +287,7 @@ impl Transaction {
             (&flag.description, Type::TEXT),
             (&flag.salt, Type::TEXT),
             (&definition, Type::TEXT),
+            (&other, Type::TEXT),
         ];
         if let Some(archived) = &archived {
             parameters.push((archived, Type::BOOL));
@@ -300,6 +305,12 @@ fn definition_text(flag: &Flag) -> Result<Option<String>, Error> {
     text.transpose().map_err(|error| damaged(&error))
 }
 
+/// Fields that are kept for the export; nothing when there are none.
+fn other_text(flag: &Flag) -> Result<Option<String>, Error> {
+    let other = (!flag.other.is_empty()).then(|| serde_json::to_string(&flag.other));
+    other.transpose().map_err(|error| damaged(&error))
+}
+
 /// Why a statement did nothing.
 pub(super) enum Refused {
     /// The database says no, for this reason.
@@ -308,7 +319,7 @@ pub(super) enum Refused {
     Otherwise(Error),
 }
 
-/// A flag without its overrides.
+/// A flag without its overrides, and without what evaluation does not need.
 pub(super) fn flag_of(row: &Row) -> Result<Flag, Error> {
     let percentage: i32 = row.get("rollout_percentage");
     let rollout_percentage = Rollout::parse(i64::from(percentage))
@@ -324,13 +335,18 @@ pub(super) fn flag_of(row: &Row) -> Result<Flag, Error> {
         description: row.get("description"),
         salt: row.get("salt"),
         definition,
-        overrides: BTreeMap::new(),
+        ..Flag::default()
     })
 }
 
 fn record_of(row: &Row) -> Result<FlagRecord, Error> {
+    let other: Option<&str> = row.get("other");
+    let other = other.map(serde_json::from_str).transpose();
     Ok(FlagRecord {
-        flag: flag_of(row)?,
+        flag: Flag {
+            other: other.map_err(|error| damaged(&error))?.unwrap_or_default(),
+            ..flag_of(row)?
+        },
         archived_at: row.get("archived_at"),
         revision: row.get("revision"),
         created_at: row.get("created_at"),

@@ -1,0 +1,163 @@
+//! JSON in which no object holds a key twice.
+//!
+//! `serde_json` keeps the last of two equal keys and says nothing, so a flag that was pasted twice would
+//! lose one of its two definitions.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::problem::{Problem, Problems};
+
+/// Why a text was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// It is not JSON; the error has line and column.
+    #[error(transparent)]
+    Syntax(#[from] serde_json::Error),
+    /// Keys that an object holds twice, with a JSON pointer to each.
+    #[error("{} duplicate keys", .0.len())]
+    Duplicates(Vec<Problem>),
+}
+
+/// Reads JSON. Values, their order and the form of numbers are those of `serde_json`.
+///
+/// # Errors
+/// [`JsonError`]: the text is not JSON, or objects in it hold keys twice.
+pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
+    let mut duplicates = Problems::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = Node(&mut duplicates).deserialize(&mut reader)?;
+    reader.end()?;
+    duplicates.or(value).map_err(JsonError::Duplicates)
+}
+
+/// Reads one value and collects the duplicates in it.
+struct Node<'p>(&'p mut Problems);
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        loop {
+            let step = items.len().to_string();
+            let item = self
+                .0
+                .inside(&step, |problems| list.next_element_seed(Node(problems)))?;
+            match item {
+                Some(item) => items.push(item),
+                None => return Ok(Value::Array(items)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = self.0.inside(&name, |problems| {
+                if fields.contains_key(&name) {
+                    problems.add("this key occurs more than once in its object");
+                }
+                map.next_value_seed(Node(problems))
+            })?;
+            fields.insert(name, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_read_as_serde_json_reads_it() {
+        for text in [
+            r#"{"a": [1, -2, 3.5, 2.0, 1e3, 18446744073709551615, true, null, "ü\n\u0000"], "b": {}}"#,
+            "[]",
+            "\"a\"",
+            " 1 ",
+        ] {
+            let expected: Value = serde_json::from_str(text).expect("JSON");
+            let read = parse(text.as_bytes()).expect("JSON");
+            assert_eq!(read.to_string(), expected.to_string());
+        }
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        for bad in [
+            "",
+            "{",
+            "{} {}",
+            "[1,]",
+            "{\"a\": 1e999}",
+            "\u{feff}{}",
+            &deep,
+        ] {
+            assert!(
+                matches!(parse(bad.as_bytes()), Err(JsonError::Syntax(_))),
+                "{bad}"
+            );
+        }
+        assert!(parse(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn every_duplicate_key_is_reported_with_its_pointer() {
+        let text = r#"{"flags": {"a/b": {}, "a/b": {"variants": {"x": 1, "x": 1}}},
+            "list": [{}, {"y": 1, "\u0079": 2}], "flags": {}}"#;
+        let Err(JsonError::Duplicates(found)) = parse(text.as_bytes()) else {
+            panic!("duplicates");
+        };
+        let places: Vec<&str> = found.iter().map(|problem| problem.at.as_str()).collect();
+        assert_eq!(
+            places,
+            [
+                "/flags/a~1b",
+                "/flags/a~1b/variants/x",
+                "/list/1/y",
+                "/flags"
+            ]
+        );
+    }
+}

@@ -1,0 +1,737 @@
+//! Flagd files as people have them: what an import accepts, keeps, leaves alone and warns of.
+
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use pennon_tests::dice::Dice;
+use serde_json::{Map, Value, json};
+
+const FLAGS: &str = "/api/admin/flags";
+const SETTINGS: &str = "/api/admin/environments/production/settings";
+const IMPORT: &str = "/api/admin/environments/production/import";
+const EXPORT: &str = "/api/admin/environments/production/export";
+
+/// A flag of flagd with more fields.
+fn flag(more: &Value) -> Value {
+    let mut flag = json!({
+        "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
+    });
+    let fields = flag.as_object_mut().expect("an object");
+    fields.extend(more.as_object().cloned().expect("an object"));
+    flag
+}
+
+/// A flag whose rule is this.
+fn ruled(targeting: &Value) -> Value {
+    flag(&json!({ "targeting": targeting }))
+}
+
+/// Imports a file after a dry run, which must say the same.
+async fn import(api: &Api, query: &str, file: &Value) -> Value {
+    let dry = format!("{IMPORT}?dryRun=true&{query}");
+    let dry = api.admin("POST", &dry, file).await;
+    assert_eq!(dry.status, 200, "{dry:?} on {}", api.on);
+    let seen = dry.header("etag").expect("an ETag").to_owned();
+    let done = api
+        .admin_if(&seen, "POST", &format!("{IMPORT}?{query}"), file)
+        .await;
+    assert_eq!(done.status, 200, "{done:?} on {}", api.on);
+    let mut said = dry.json();
+    said["dryRun"] = json!(false);
+    assert_eq!(done.json(), said, "on {}", api.on);
+    said
+}
+
+/// The refusal of an import, and of its dry run.
+async fn refusals(api: &Api, query: &str, file: &str) -> [Answer; 2] {
+    let mut answers = Vec::new();
+    for path in [
+        format!("{IMPORT}?{query}"),
+        format!("{IMPORT}?dryRun=true&{query}"),
+    ] {
+        let answer = api.admin_text(&path, file).await;
+        assert_eq!(answer.status, 400, "{file} {answer:?} on {}", api.on);
+        answers.push(answer);
+    }
+    answers.try_into().expect("two")
+}
+
+fn keys(list: &Value) -> Vec<&str> {
+    let list = list.as_array().expect("a list");
+    list.iter()
+        .filter_map(|entry| entry["key"].as_str())
+        .collect()
+}
+
+fn pointers(list: &Value) -> Vec<&str> {
+    let list = list.as_array().expect("a list");
+    list.iter()
+        .filter_map(|entry| entry["pointer"].as_str())
+        .collect()
+}
+
+/// The field of a refusal that is complained about, with the complaint.
+fn complaints(answer: &Answer) -> Map<String, Value> {
+    let details = answer.json()["details"]["fieldErrors"].clone();
+    details.as_object().cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_description_and_unknown_fields_are_kept_and_exported() {
+    for api in Api::of_both_kinds().await {
+        let file = json!({
+            "$schema": "https://flagd.dev/schema/v0/flags.json",
+            "$comment": {"by": ["us"]},
+            "flags": {
+                "described": flag(&json!({"description": "Makes the cart slow"})),
+                "typed": flag(&json!({"owner": {"team": ["shop"], "cost": 2.0}, "key": "t", "tags": null})),
+                "odd": flag(&json!({"description": ["no", "text"]})),
+                "simple": {
+                    "state": "ENABLED",
+                    "variants": {"on": true, "off": false},
+                    "defaultVariant": "off",
+                    "targeting": {"fractional": [["on", 5], ["off", 95]]},
+                    "description": "For 5 %",
+                    "metadata": {"pennon.rolloutPercentage": 5},
+                    "owner": "us",
+                },
+            },
+        });
+        let said = import(&api, "", &file).await;
+        assert_eq!(
+            said["kept"],
+            json!([
+                "/$schema",
+                "/$comment",
+                "/flags/typed/owner",
+                "/flags/typed/key",
+                "/flags/typed/tags",
+                "/flags/odd/description",
+                "/flags/simple/owner"
+            ]),
+            "on {}",
+            api.on
+        );
+        assert_eq!(said["warnings"], json!([]));
+        assert_eq!(api.read(EXPORT).await.json(), file, "on {}", api.on);
+        let described = api.read(&format!("{FLAGS}/described")).await.json();
+        assert_eq!(described["description"], "Makes the cart slow");
+        let simple = api.read(&format!("{FLAGS}/simple")).await.json();
+        assert_eq!(
+            (&simple["rolloutPercentage"], &simple["definition"]),
+            (&json!(5), &Value::Null)
+        );
+
+        // A change through the API loses nothing of it, and nor do archiving and reverting.
+        for key in ["typed", "simple"] {
+            let path = format!("{FLAGS}/{key}");
+            let body = json!({"description": "Another"});
+            assert_eq!(api.admin("PATCH", &path, &body).await.status, 200);
+            assert_eq!(
+                api.admin_if("*", "DELETE", &path, &Value::Null)
+                    .await
+                    .status,
+                200
+            );
+            let restore = format!("{path}/restore");
+            assert_eq!(
+                api.admin_if("*", "POST", &restore, &Value::Null)
+                    .await
+                    .status,
+                200
+            );
+            let entries = api.read(&format!("{path}/audit")).await.json()["entries"].clone();
+            let entries = entries.as_array().cloned().expect("entries");
+            let imported = entries
+                .iter()
+                .find(|entry| entry["action"] == "flag.import");
+            let back = json!({"auditId": imported.expect("an import")["id"]});
+            let revert = format!("{path}/revert");
+            let reverted = api.admin_if("*", "POST", &revert, &back).await;
+            assert_eq!(reverted.status, 200, "{reverted:?} on {}", api.on);
+        }
+        assert_eq!(api.read(EXPORT).await.json(), file, "on {}", api.on);
+        let again = import(&api, "", &file).await;
+        assert_eq!(
+            (&again["unchanged"], &again["settings"]),
+            (&json!(4), &Value::Null)
+        );
+        // The definition that another client writes does not hold them.
+        let patch = json!({"definition": {"variants": {"on": true}}});
+        api.admin_if("*", "PATCH", &format!("{FLAGS}/typed"), &patch)
+            .await;
+        let exported = api.read(EXPORT).await.json();
+        assert_eq!(
+            exported["flags"]["typed"]["owner"],
+            file["flags"]["typed"]["owner"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn flags_may_be_an_array_of_objects_with_a_key() {
+    for api in Api::of_both_kinds().await {
+        let file = json!({"flags": [
+            flag(&json!({"key": "b", "owner": "us"})),
+            flag(&json!({"key": "a", "description": "First"})),
+        ]});
+        let said = import(&api, "", &file).await;
+        assert_eq!(keys(&said["created"]), ["a", "b"]);
+        assert_eq!(said["kept"], json!(["/flags/0/owner"]));
+        let expected = json!({"flags": {
+            "a": flag(&json!({"description": "First"})), "b": flag(&json!({"owner": "us"})),
+        }});
+        assert_eq!(api.read(EXPORT).await.json(), expected, "on {}", api.on);
+        for (more, place) in [
+            (
+                json!({"key": "a", "variants": {"on": 1, "off": true}}),
+                "/flags/0/variants/off",
+            ),
+            (
+                json!({"key": "a", "description": "d".repeat(501)}),
+                "/flags/0/description",
+            ),
+            (
+                json!({"key": "a", "metadata": {"pennon.salt": ""}}),
+                "/flags/0/metadata/pennon.salt",
+            ),
+            (
+                json!({"key": "a", "overrides": {"alice": "include"}}),
+                "/flags/0/overrides",
+            ),
+            (json!({"key": "x\ty"}), "/flags/0"),
+            (json!({"key": ""}), "/flags/0"),
+            (json!({}), "/flags/0/key"),
+        ] {
+            let file = json!({"flags": [flag(&more)]}).to_string();
+            for answer in refusals(&api, "", &file).await {
+                let found = complaints(&answer);
+                assert!(found.contains_key(place), "{more} {found:?} on {}", api.on);
+            }
+        }
+        let twice = json!({"flags": [flag(&json!({"key": "a"})), flag(&json!({"key": "a"}))]});
+        for answer in refusals(&api, "", &twice.to_string()).await {
+            assert!(
+                complaints(&answer).contains_key("/flags/1/key"),
+                "{answer:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_key_anywhere_in_a_file_is_an_error_with_its_pointer() {
+    for api in Api::of_both_kinds().await {
+        let before = api.read(EXPORT).await.body;
+        for (file, places) in [
+            (
+                r#"{"flags": {"a": {"state": "ENABLED", "variants": {"x": 1}}, "a": {"state": "DISABLED", "variants": {"x": 1}}}}"#,
+                &["/flags/a"][..],
+            ),
+            (
+                r#"{"flags": {"a": {"state": "ENABLED", "variants": {"x": 1, "\u0078": 2}}}}"#,
+                &["/flags/a/variants/x"],
+            ),
+            (
+                r#"{"flags": {"a": {"state": "ENABLED", "state": "DISABLED", "variants": {"x": 1}}}}"#,
+                &["/flags/a/state"],
+            ),
+            (
+                r#"{"flags": [{"key": "a", "key": "b", "state": "ENABLED", "variants": {"x": {"y": 1, "y": 1}}}]}"#,
+                &["/flags/0/key", "/flags/0/variants/x/y"],
+            ),
+            (
+                r#"{"flags": {}, "metadata": {"a": 1, "a": 1}, "flags": {}}"#,
+                &["/metadata/a", "/flags"],
+            ),
+            (
+                r#"{"flags": {}, "$evaluators": {"a/b": {}, "a/b": {}}}"#,
+                &["/$evaluators/a~1b"],
+            ),
+        ] {
+            for answer in refusals(&api, "", file).await {
+                let found = complaints(&answer);
+                let found: Vec<&str> = found.keys().map(String::as_str).collect();
+                let mut places = places.to_vec();
+                places.sort_unstable();
+                assert_eq!(found, places, "{file} on {}", api.on);
+            }
+        }
+        assert_eq!(api.read(EXPORT).await.body, before);
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
+    let colour = json!({"flags": {"colour": {
+        "state": "ENABLED",
+        "variants": {"red": "r", "blue": "b", "green": "g"},
+        "defaultVariant": "red",
+        "targeting": {"fractional": [["red", 50], ["blue", 25], ["green", 25]]},
+    }}});
+    for api in Api::of_both_kinds().await {
+        let staff = json!({"ends_with": [{"var": "email"}, "@example.com"]});
+        let settings = json!({
+            "fractional": "v2", "metadata": {"team": "shop"}, "evaluators": {"staff": staff},
+        });
+        assert_eq!(
+            api.admin_if("*", "PUT", SETTINGS, &settings).await.status,
+            200
+        );
+        let first = json!({"flags": {}, "$schema": "s", "metadata": {"team": "shop"}});
+        import(&api, "", &first).await;
+        let settings_now = async || {
+            let mut now = api.read(SETTINGS).await.json();
+            let fields = now.as_object_mut().expect("an object");
+            fields.retain(|name, _| {
+                ["fractional", "metadata", "evaluators"].contains(&name.as_str())
+            });
+            now
+        };
+        for mode in ["", "mode=merge"] {
+            let said = import(&api, mode, &colour).await;
+            assert_eq!(said["settings"], Value::Null, "on {}", api.on);
+            assert_eq!(settings_now().await, settings, "on {}", api.on);
+            assert_eq!(api.read(EXPORT).await.json()["$schema"], "s");
+        }
+        // A rule of the file may refer to an evaluator that stays.
+        let mut file = colour.clone();
+        file["flags"]["colour"]["targeting"] = json!({"if": [{"$ref": "staff"}, "red"]});
+        import(&api, "", &file).await;
+
+        file["metadata"] = json!({"version": "3"});
+        import(&api, "", &file).await;
+        let mut expected = settings.clone();
+        expected["metadata"] = json!({"version": "3"});
+        assert_eq!(settings_now().await, expected, "metadata without our field");
+
+        file["metadata"] = json!({"pennon.fractional": "v3"});
+        import(&api, "", &file).await;
+        expected["fractional"] = json!("v3");
+        assert_eq!(settings_now().await, expected, "nothing but our field");
+
+        file["metadata"] = json!({});
+        file["$evaluators"] = json!({"staff": {"==": [1, 1]}});
+        import(&api, "", &file).await;
+        expected["metadata"] = json!({});
+        expected["evaluators"] = file["$evaluators"].clone();
+        assert_eq!(settings_now().await, expected);
+
+        file["$evaluators"] = json!({});
+        for answer in refusals(&api, "", &file.to_string()).await {
+            let place = "/flags/colour/targeting/if/0/$ref";
+            assert!(complaints(&answer).contains_key(place), "{answer:?}");
+        }
+        file["environments"] = json!({"staging": {"flags": {}}});
+        for answer in refusals(&api, "", &file.to_string()).await {
+            assert!(
+                complaints(&answer).contains_key("/environments"),
+                "{answer:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_merge_adds_and_changes_and_archives_nothing() {
+    for api in Api::of_both_kinds().await {
+        let settings = json!({"metadata": {"team": "shop", "cost": 1}, "evaluators": {
+            "staff": {"ends_with": [{"var": "email"}, "@example.com"]},
+            "choice": {"if": [{"var": "x"}, "on", "off"]},
+        }});
+        assert_eq!(
+            api.admin_if("*", "PUT", SETTINGS, &settings).await.status,
+            200
+        );
+        let there = json!({"key": "there", "definition": {
+            "variants": {"on": 1, "off": 2}, "defaultVariant": "off", "targeting": {"$ref": "choice"},
+        }});
+        assert_eq!(api.admin("POST", FLAGS, &there).await.status, 201);
+        let before = api.read(EXPORT).await.json();
+        let file = json!({
+            "flags": {"new": ruled(&json!({"if": [{"$ref": "staff"}, "on"]})), "checkout": flag(&json!({}))},
+            "metadata": {"cost": 2},
+            "$evaluators": {"extra": {"==": [1, 1]}},
+        });
+        let said = import(&api, "mode=merge", &file).await;
+        assert_eq!(
+            (
+                keys(&said["created"]),
+                keys(&said["changed"]),
+                keys(&said["archived"])
+            ),
+            (vec!["new"], vec!["checkout"], vec![]),
+            "on {}",
+            api.on
+        );
+        let after = api.read(EXPORT).await.json();
+        for key in ["search", "export", "there"] {
+            assert_eq!(
+                after["flags"][key], before["flags"][key],
+                "{key} on {}",
+                api.on
+            );
+        }
+        assert_eq!(after["flags"].as_object().expect("flags").len(), 5);
+        assert_eq!(after["metadata"], json!({"team": "shop", "cost": 2}));
+        assert_eq!(
+            after["$evaluators"].as_object().expect("evaluators").len(),
+            3
+        );
+        let again = import(&api, "mode=merge", &file).await;
+        assert_eq!(
+            (&again["unchanged"], &again["settings"]),
+            (&json!(2), &Value::Null)
+        );
+
+        // What the file changes for flags that it does not have.
+        let named =
+            json!({"flags": {}, "$evaluators": {"choice": {"if": [{"var": "x"}, "on", "ghost"]}}});
+        let said = import(&api, "mode=merge", &named).await;
+        assert_eq!(
+            pointers(&said["warnings"]),
+            ["/flags/there/targeting/$ref"],
+            "{said}"
+        );
+        let broken = json!({"flags": {}, "$evaluators": {"choice": {"$ref": "gone"}}});
+        for answer in refusals(&api, "mode=merge", &broken.to_string()).await {
+            let found = complaints(&answer);
+            assert!(found.contains_key("/$evaluators/choice/$ref"), "{found:?}");
+        }
+        let archived = import(&api, "mode=replace", &json!({"flags": {}})).await;
+        assert_eq!(keys(&archived["archived"]).len(), 5);
+        for mode in ["mode=Merge", "mode=add"] {
+            for answer in refusals(&api, mode, "{\"flags\": {}}").await {
+                assert!(complaints(&answer).contains_key("mode"), "{answer:?}");
+            }
+        }
+    }
+}
+
+/// Rules that cannot work, and the place of each below `targeting`.
+fn wrong_rules() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({"if": [{"var": "x"}, "on", "ghost"]}), "/if/2"),
+        (json!({"if": [{"var": "x"}, true, null]}), "/if/1"),
+        (json!({"or": [{"var": "plan"}, "ghost"]}), "/or/1"),
+        (json!({"var": ["plan", "ghost"]}), "/var/1"),
+        (
+            json!({"fractional": [["on", 1], ["ghost", 1]]}),
+            "/fractional/1/0",
+        ),
+        (
+            json!({"fractional": [["on", 0], ["off", 0]]}),
+            "/fractional",
+        ),
+        (
+            json!({"fractional": [["on", 2_147_483_647], ["off", 1]]}),
+            "/fractional",
+        ),
+        (
+            json!({"if": [{"var": "x"}, {"fractional": [["on", 0]]}]}),
+            "/if/1/fractional",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_rule_that_cannot_work_is_refused_by_its_own_routes_and_a_warning_of_an_import() {
+    for api in Api::of_both_kinds().await {
+        let path = format!("{FLAGS}/rule");
+        let definition = |targeting: &Value| json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": targeting});
+        let good = json!({"if": [{"var": "x"}, "on", null]});
+        let new = json!({"key": "rule", "enabled": true, "definition": definition(&good)});
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201);
+        for (rule, place) in wrong_rules() {
+            let place = format!("definition/targeting{place}");
+            let new = json!({"key": "new", "definition": definition(&rule)});
+            let created = api.admin("POST", FLAGS, &new).await;
+            let change = json!({"definition": definition(&rule)});
+            let changed = api.admin_if("*", "PATCH", &path, &change).await;
+            for answer in [created, changed] {
+                assert_eq!(answer.status, 400, "{rule} {answer:?} on {}", api.on);
+                let found = complaints(&answer);
+                let found: Vec<&String> = found.keys().collect();
+                assert_eq!(found, [&place], "{rule} on {}", api.on);
+            }
+        }
+        let flags = wrong_rules()
+            .into_iter()
+            .enumerate()
+            .map(|(number, (rule, _))| (format!("rule{number}"), ruled(&rule)));
+        let flags: Map<String, Value> = flags.collect();
+        let file = json!({"flags": flags, "$evaluators": {"nobody": {"fractional": [["on", 0]]}}});
+        let said = import(&api, "", &file).await;
+        let mut expected = vec!["/$evaluators/nobody/fractional".to_owned()];
+        for (number, (_, place)) in wrong_rules().into_iter().enumerate() {
+            expected.push(format!("/flags/rule{number}/targeting{place}"));
+        }
+        assert_eq!(pointers(&said["warnings"]), expected, "on {}", api.on);
+        assert!(
+            said["warnings"][1]["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("'ghost'"))
+        );
+
+        // Such a flag can still be changed, taken out of use and back.
+        let path = format!("{FLAGS}/rule0");
+        let off = json!({"enabled": false, "description": "Broken"});
+        assert_eq!(api.admin("PATCH", &path, &off).await.status, 200);
+        assert_eq!(
+            api.admin_if("*", "DELETE", &path, &Value::Null)
+                .await
+                .status,
+            200
+        );
+        let restore = format!("{path}/restore");
+        let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
+        assert_eq!(restored.status, 200, "{restored:?} on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn evaluators_that_break_a_flag_are_refused_and_a_warning_of_an_import() {
+    for api in Api::of_both_kinds().await {
+        let with = |choice: &Value| json!({"evaluators": {"choice": choice}});
+        let good = json!({"if": [{"var": "x"}, "on", "off"]});
+        assert_eq!(
+            api.admin_if("*", "PUT", SETTINGS, &with(&good))
+                .await
+                .status,
+            200
+        );
+        let new = json!({"key": "rule", "definition": {
+            "variants": {"on": 1, "off": 2}, "targeting": {"if": [{"var": "y"}, {"$ref": "choice"}]},
+        }});
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201);
+        let ghost = json!({"if": [{"var": "x"}, "on", "ghost"]});
+        let nobody = json!({"fractional": [["on", 0]]});
+        let in_flag = "flags/rule/targeting/if/1/$ref";
+        for (evaluator, places) in [
+            (&ghost, &[in_flag][..]),
+            (&nobody, &["/evaluators/choice/fractional", in_flag]),
+        ] {
+            let answer = api.admin_if("*", "PUT", SETTINGS, &with(evaluator)).await;
+            assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
+            let found = complaints(&answer);
+            let found: Vec<&str> = found.keys().map(String::as_str).collect();
+            assert_eq!(found, places, "on {}", api.on);
+        }
+        let mut file = api.read(EXPORT).await.json();
+        file["$evaluators"]["choice"] = ghost.clone();
+        let said = import(&api, "", &file).await;
+        assert_eq!(
+            pointers(&said["warnings"]),
+            ["/flags/rule/targeting/if/1/$ref"],
+            "on {}",
+            api.on
+        );
+
+        // What is broken already does not stop other changes.
+        let mut settings = with(&ghost);
+        settings["metadata"] = json!({"team": "shop"});
+        settings["evaluators"]["other"] = json!({"==": [1, 1]});
+        let answer = api.admin_if("*", "PUT", SETTINGS, &settings).await;
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        // Nor may a new flag refer to it.
+        let new = json!({"key": "second", "definition": {"variants": {"on": 1}, "targeting": {"$ref": "choice"}}});
+        let answer = api.admin("POST", FLAGS, &new).await;
+        assert!(
+            complaints(&answer).contains_key("definition/targeting/$ref"),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_short_form_of_a_simple_flag_is_imported() {
+    for api in Api::of_both_kinds().await {
+        let file = json!({"flags": {"five": {
+            "state": "ENABLED", "rolloutPercentage": 5, "salt": "s", "description": "For 5 %",
+        }}});
+        import(&api, "", &file).await;
+        let five = api.read(&format!("{FLAGS}/five")).await.json();
+        assert_eq!(
+            (
+                &five["rolloutPercentage"],
+                &five["salt"],
+                &five["description"],
+                &five["definition"]
+            ),
+            (&json!(5), &json!("s"), &json!("For 5 %"), &Value::Null)
+        );
+        let exported = api.read(EXPORT).await.json();
+        assert!(
+            exported["flags"]["five"]["variants"].is_object(),
+            "plain flagd on {}",
+            api.on
+        );
+        for (more, place) in [
+            (
+                json!({"metadata": {"pennon.rolloutPercentage": 6}}),
+                "/metadata/pennon.rolloutPercentage",
+            ),
+            (json!({"rolloutPercentage": 101}), "/rolloutPercentage"),
+            (json!({"variants": {"on": true}}), "/rolloutPercentage"),
+            (json!({"salt": "s".repeat(101)}), "/salt"),
+        ] {
+            let mut file = file.clone();
+            let fields = file["flags"]["five"].as_object_mut().expect("a flag");
+            fields.extend(more.as_object().cloned().expect("an object"));
+            for answer in refusals(&api, "", &file.to_string()).await {
+                let place = format!("/flags/five{place}");
+                assert!(
+                    complaints(&answer).contains_key(&place),
+                    "{answer:?} on {}",
+                    api.on
+                );
+            }
+        }
+    }
+}
+
+/// Files of any content that an import accepts.
+struct Author(Dice);
+
+impl Author {
+    fn one_of<'a>(&self, all: &[&'a str]) -> &'a str {
+        all[self.0.roll(u32::try_from(all.len()).expect("few")) as usize]
+    }
+
+    fn maybe(&self, fields: &mut Value, name: &str, value: Value) {
+        if self.0.roll(2) == 0 {
+            fields[name] = value;
+        }
+    }
+
+    fn value(&self, depth: u32) -> Value {
+        match self.0.roll(if depth == 0 { 5 } else { 7 }) {
+            0 => Value::Null,
+            1 => json!(self.0.roll(2) == 0),
+            2 => json!(self.0.roll(1_000)),
+            3 => json!(f64::from(self.0.roll(100)) / 4.0),
+            4 => json!(self.one_of(&["", "text", "ünï \"quoted\" \\", "a/b~c", "\u{0}"])),
+            5 => (0..self.0.roll(3)).map(|_| self.value(depth - 1)).collect(),
+            _ => json!({"x": self.value(depth - 1), "": self.value(depth - 1)}),
+        }
+    }
+
+    fn rule(&self) -> Value {
+        match self.0.roll(5) {
+            0 => json!({"fractional": [["a", self.0.roll(3)], ["b", self.0.roll(3)]]}),
+            1 => json!({"if": [{"$ref": "staff"}, self.one_of(&["a", "b", "ghost"]), null]}),
+            2 => json!({"var": ["plan", self.one_of(&["a", "ghost"])]}),
+            3 => json!({}),
+            _ => json!({"or": [{"and": [{"var": "x"}, "a"]}, true]}),
+        }
+    }
+
+    fn flag(&self) -> Value {
+        let mut flag = json!({"state": self.one_of(&["ENABLED", "DISABLED"])});
+        if self.0.roll(3) == 0 {
+            flag["rolloutPercentage"] = json!(self.0.roll(101));
+            self.maybe(&mut flag, "salt", json!("salt"));
+        } else {
+            flag["variants"] = match self.0.roll(3) {
+                0 => json!({"b": 1, "a": 2.0}),
+                1 => json!({"a": {"deep": self.value(3)}, "b": {}}),
+                _ => json!({"a": "1", "b": ""}),
+            };
+            self.maybe(
+                &mut flag,
+                "defaultVariant",
+                json!(self.one_of(&["a", "b", ""])),
+            );
+            self.maybe(&mut flag, "targeting", self.rule());
+            self.maybe(
+                &mut flag,
+                "metadata",
+                json!({"owner": "us", "cost": 1.5, "pennon.new": true}),
+            );
+        }
+        self.maybe(
+            &mut flag,
+            "description",
+            json!(self.one_of(&["", "A text", "\"ä\""])),
+        );
+        self.maybe(&mut flag, "owner", self.value(3));
+        self.maybe(&mut flag, "$comment", self.value(2));
+        flag
+    }
+
+    fn file(&self) -> Value {
+        let staff = json!({"staff": {"ends_with": [{"var": "email"}, "@example.com"]}});
+        let keys = ["a", "ä ö", "~0", "x.y", "__rev", "a:b", "flags"];
+        let flags: Map<String, Value> = keys
+            .iter()
+            .filter(|_| self.0.roll(3) > 0)
+            .map(|key| ((*key).to_owned(), self.flag()))
+            .collect();
+        let mut file = json!({ "flags": flags, "$evaluators": staff });
+        if self.0.roll(3) == 0 {
+            let items = flags_as_array(&file);
+            file["flags"] = items;
+        }
+        self.maybe(
+            &mut file,
+            "$schema",
+            json!("https://flagd.dev/schema/v0/flags.json"),
+        );
+        self.maybe(&mut file, "x", self.value(3));
+        let version = self.one_of(&["v2", "v3"]);
+        self.maybe(
+            &mut file,
+            "metadata",
+            json!({"flagSetId": "us", "pennon.fractional": version}),
+        );
+        file
+    }
+}
+
+fn flags_as_array(file: &Value) -> Value {
+    let flags = file["flags"].as_object().cloned().expect("an object");
+    let items = flags.into_iter().map(|(key, mut flag)| {
+        flag["key"] = json!(key);
+        flag
+    });
+    items.collect()
+}
+
+#[tokio::test]
+async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
+    let seed = std::env::var("PENNON_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
+    println!("PENNON_SEED={seed}");
+    let author = Author(Dice::new(seed));
+    for api in Api::of_both_kinds().await {
+        for round in 0..12 {
+            let file = author.file();
+            let mode = author.one_of(&["", "mode=merge"]);
+            let told = import(&api, mode, &file).await;
+            let exported = api.read(EXPORT).await;
+            for mode in ["", "mode=merge"] {
+                let mut said = import(&api, mode, &exported.json()).await;
+                assert_eq!(
+                    (
+                        &said["created"],
+                        &said["changed"],
+                        &said["archived"],
+                        &said["settings"]
+                    ),
+                    (&json!([]), &json!([]), &json!([]), &Value::Null),
+                    "round {round} of seed {seed} on {}: {file} {told}",
+                    api.on
+                );
+                let count = exported.json()["flags"].as_object().map_or(0, Map::len);
+                assert_eq!(said["unchanged"].take(), json!(count));
+            }
+            let again = api.read(EXPORT).await;
+            assert_eq!(
+                again.body, exported.body,
+                "round {round} of seed {seed} on {}",
+                api.on
+            );
+        }
+    }
+}
