@@ -70,6 +70,7 @@ mod openapi;
 mod overrides;
 mod pre_traffic;
 mod preconditions;
+mod public_routes;
 mod requests;
 mod routes;
 mod schedules;

@@ -122,6 +122,7 @@ mod tests {
         AuthConfig {
             admin_claim: "cognito:groups".to_owned(),
             trust_user_id_parameter: false,
+            public_config: crate::config::PublicConfigRoutes::Open,
         }
     }
 

@@ -92,6 +92,17 @@ pub struct DatabaseConfig {
     pub operation_timeout: Duration,
 }
 
+/// Who may use `GET /api/config/flags` and `GET /api/config/flags/{flagKey}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublicConfigRoutes {
+    /// Anyone, as in the service that Pennon replaces.
+    Open,
+    /// Holders of an API key, which decides the environment.
+    Key,
+    /// Nobody: the routes do not exist.
+    Off,
+}
+
 /// Who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthConfig {
@@ -100,6 +111,9 @@ pub struct AuthConfig {
     /// `TRUST_USER_ID_PARAMETER=true`: public routes take the user from `?userId=`. For local use;
     /// on the internet anyone could ask as anyone.
     pub trust_user_id_parameter: bool,
+    /// `PUBLIC_CONFIG_ROUTES`: `open`, `key` or `off`. Any other value is `off`, so that a typing error
+    /// opens nothing.
+    pub public_config: PublicConfigRoutes,
 }
 
 /// Whose tokens say who asks, on routes where API Gateway checks none.
@@ -206,6 +220,7 @@ impl Config {
                     .text("ADMIN_CLAIM")
                     .unwrap_or_else(|| "cognito:groups".to_owned()),
                 trust_user_id_parameter: from.switch("TRUST_USER_ID_PARAMETER"),
+                public_config: from.public_config(),
             },
             tokens: from.tokens(),
             rollout: RolloutConfig {
@@ -318,6 +333,23 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         usize::try_from(self.number(name, default, 1..=most)).unwrap_or(1)
     }
 
+    fn public_config(&mut self) -> PublicConfigRoutes {
+        let text = self.text("PUBLIC_CONFIG_ROUTES");
+        match text.as_deref().map(str::trim) {
+            None | Some("open") => PublicConfigRoutes::Open,
+            Some("key") => PublicConfigRoutes::Key,
+            Some("off") => PublicConfigRoutes::Off,
+            Some(_) => {
+                self.complaints.push(Complaint(
+                    "PUBLIC_CONFIG_ROUTES must be open, key or off; until it is, /api/config/flags \
+                     is off"
+                        .to_owned(),
+                ));
+                PublicConfigRoutes::Off
+            }
+        }
+    }
+
     fn switch(&mut self, name: &str) -> bool {
         match self.text(name).as_deref().map(str::trim) {
             Some("true" | "1") => true,
@@ -357,6 +389,23 @@ mod tests {
         assert_eq!(config.cache.pool_size, 1);
         assert_eq!(config.cache.ttl, Duration::from_secs(300));
         assert!(!config.auth.trust_user_id_parameter);
+    }
+
+    #[test]
+    fn only_a_value_that_is_understood_opens_the_public_config_routes() {
+        for (text, routes, complaints) in [
+            ("", PublicConfigRoutes::Open, 0),
+            ("open", PublicConfigRoutes::Open, 0),
+            (" key ", PublicConfigRoutes::Key, 0),
+            ("off", PublicConfigRoutes::Off, 0),
+            ("Open", PublicConfigRoutes::Off, 1),
+            ("opne", PublicConfigRoutes::Off, 1),
+            ("true", PublicConfigRoutes::Off, 1),
+        ] {
+            let (config, found) = read(&[("PUBLIC_CONFIG_ROUTES", text)]);
+            assert_eq!(config.auth.public_config, routes, "{text}");
+            assert_eq!(found.len(), complaints, "{text}");
+        }
     }
 
     #[test]

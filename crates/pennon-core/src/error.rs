@@ -14,6 +14,12 @@ pub enum Error {
     /// Nobody has proven who they are.
     #[error("no verified identity")]
     Unauthenticated,
+    /// The request has no API key that opens anything.
+    #[error("no valid API key")]
+    NoKey,
+    /// The API key is valid, and the request names another environment than the key does.
+    #[error("the API key is for another environment")]
+    OtherEnvironment,
     /// The identity is proven, and is not an admin's.
     #[error("not an admin")]
     Forbidden,

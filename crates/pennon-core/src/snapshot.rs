@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Counts the changes of an environment. A later commit has a higher revision, always.
 ///
@@ -81,7 +82,26 @@ pub enum KeyKind {
     Client,
 }
 
+/// The name in a flag's metadata that hides it from everyone but admins and holders of a server key.
+pub(crate) const SERVER_ONLY: &str = "serverOnly";
+
 impl Snapshot {
+    /// Whether someone of this kind may know of a flag. A key for clients can be read by everyone who has
+    /// the client, so flags whose metadata says `"serverOnly": true` do not exist for its holders, nor for
+    /// callers without a key. A flag without the field has that of the metadata of its environment, as all
+    /// metadata.
+    #[must_use]
+    pub fn shows(&self, flag: &Flag, kind: KeyKind) -> bool {
+        let own = flag.definition.as_ref().map(|it| &it.metadata);
+        let is_server_only = own
+            .and_then(|metadata| metadata.get(SERVER_ONLY))
+            .or_else(|| self.settings.metadata.get(SERVER_ONLY));
+        match kind {
+            KeyKind::Server => true,
+            KeyKind::Client => is_server_only != Some(&Value::Bool(true)),
+        }
+    }
+
     /// The flags, ready to be evaluated.
     #[must_use]
     pub fn rules(&self) -> &Ruleset {

@@ -1,4 +1,5 @@
-//! `GET /api/config/flags/{flagKey}`: the state of one flag, the same for everyone.
+//! `GET /api/config/flags/{flagKey}`: the state of one flag, the same for
+//! everyone who may see it.
 
 use std::sync::Arc;
 
@@ -6,16 +7,23 @@ use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, FlagState, Request, Response};
+use pennon_core::ofrep::{self, Caller};
 
 /// Answers with the flag's raw state, not with an evaluation.
 ///
 /// # Errors
-/// [`Error::FlagNotFound`]; [`Error::Invalid`] for a key or an environment that cannot be one.
+/// Those of [`ofrep::admit_to_config`]; [`Error::FlagNotFound`], also for a flag that the caller may not
+/// see; [`Error::Invalid`] for a key that cannot be one.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let environment = request.environment()?;
+    let Caller { kind, reading, .. } = ofrep::admit_to_config(&app, &request).await?;
     let key = request.flag_key_in_path()?;
-    let reading = app.service.read(&environment, request.scope()).await?;
-    let Some(flag) = reading.snapshot.flags.get(&key) else {
+    let snapshot = &reading.snapshot;
+    // Before the ETag is compared: a 304 would say that there is such a flag.
+    let Some(flag) = snapshot
+        .flags
+        .get(&key)
+        .filter(|flag| snapshot.shows(flag, kind))
+    else {
         return Err(Error::FlagNotFound(key.to_string()));
     };
     let tag = ETag::of(reading.snapshot.revision);
@@ -25,5 +33,6 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         let response = http::json(StatusCode::OK, &FlagState::of(&key, flag));
         http::with_header(response, "etag", tag.as_str())
     };
+    let response = http::with_header(response, "vary", "Authorization, X-API-Key");
     Ok(http::with_cache_headers(response, &reading))
 }

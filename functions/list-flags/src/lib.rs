@@ -8,25 +8,33 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::eval::{Context, FlagKey};
 use pennon_core::http::{self, ETag, Request, Response};
+use pennon_core::ofrep::{self, Caller};
 
-/// Answers with an object of booleans under the flags' keys; flags with other values are left out. An
-/// environment that nobody has heard of has no flags.
+/// Answers with an object of booleans under the flags' keys; flags with other values, and those that the
+/// caller may not see, are left out. An unknown environment has no flags.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an environment that cannot be one.
+/// Those of [`ofrep::admit_to_config`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let environment = request.environment()?;
+    let Caller {
+        environment,
+        kind,
+        reading,
+    } = ofrep::admit_to_config(&app, &request).await?;
     let user = request.user(&app).await;
-    let reading = app.service.read(&environment, request.scope()).await?;
-    let tag = ETag::for_user(reading.snapshot.revision, user.as_ref());
-    let rules = reading.snapshot.rules();
+    let snapshot = &reading.snapshot;
+    let tag = ETag::for_user(snapshot.revision, kind, user.as_ref());
+    let rules = snapshot.rules();
     let response = if !rules.look_at_the_time() && request.has(&tag) {
         http::not_modified(&tag)
     } else {
         let (context, now) = (Context::of(user.as_ref()), http::unix_seconds());
-        let flags = reading.snapshot.flags.keys();
-        let values: BTreeMap<&FlagKey, bool> = flags
-            .filter_map(|key| Some((key, rules.is_on(key.as_str(), &context, now)?)))
+        let visible = snapshot
+            .flags
+            .iter()
+            .filter(|(_, flag)| snapshot.shows(flag, kind));
+        let values: BTreeMap<&FlagKey, bool> = visible
+            .filter_map(|(key, _)| Some((key, rules.is_on(key.as_str(), &context, now)?)))
             .collect();
         let variant = |on: bool| if on { "on" } else { "off" };
         let given = values.iter().map(|(key, on)| (key.as_str(), variant(*on)));
@@ -34,6 +42,6 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         let response = http::json(StatusCode::OK, &values);
         http::tagged(response, &tag, rules.look_at_the_time(), &request)
     };
-    let response = http::with_header(response, "vary", "Authorization");
+    let response = http::with_header(response, "vary", "Authorization, X-API-Key");
     Ok(http::with_cache_headers(response, &reading))
 }

@@ -39,6 +39,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         check_settings(stack, function, problems);
         check_secrets(stack, function, problems);
     }
+    check_public_config_routes(stack, problems);
     check_policies(stack, problems);
 }
 
@@ -155,6 +156,26 @@ fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
 }
 
 /// Whoever is told of a secret may read it, and whoever may read is told.
+/// Every function knows whether the two public config routes are open, `not-found` too: it answers for
+/// paths that nobody else does.
+fn check_public_config_routes(stack: &Stack, problems: &mut Problems) {
+    for function in stack.functions() {
+        let told = &function.properties["Environment"]["Variables"]["PUBLIC_CONFIG_ROUTES"];
+        problems.unless(
+            *told == reference("PublicConfigRoutes"),
+            &function.id,
+            "ignores PublicConfigRoutes",
+        );
+    }
+    let parameter = &stack.parameters["PublicConfigRoutes"];
+    for value in list(&parameter["AllowedValues"]) {
+        let found = |name: &str| (name == "PUBLIC_CONFIG_ROUTES").then(|| text(value).to_owned());
+        let (_, complaints) = Config::from_lookup(found);
+        let why = format!("{value} means nothing to the functions");
+        problems.unless(complaints.is_empty(), "PublicConfigRoutes", why);
+    }
+}
+
 fn check_secrets(stack: &Stack, function: &Function, problems: &mut Problems) {
     let told: BTreeSet<String> = environment(function)
         .into_iter()
@@ -252,6 +273,12 @@ planted! {
     a_function_that_publishes_no_version_when_a_parameter_changes:
         [Mistake("GetFlagFunction", "      AutoPublishCodeSha256: !Ref DeployRevision\n", "")]
         => "GetFlagFunction: AutoPublishCodeSha256 is null, not {\"Ref\":\"DeployRevision\"}";
+    a_function_that_cannot_be_closed:
+        [Mistake("NotFoundFunction", "Variables: {REDIS_SECRET_ARN", "Variables: {PUBLIC_CONFIG_ROUTES: open, REDIS_SECRET_ARN")]
+        => "NotFoundFunction: ignores PublicConfigRoutes";
+    a_choice_that_no_function_understands:
+        [Mistake("PublicConfigRoutes", "AllowedValues: [open, key, \"off\"]", "AllowedValues: [open, keys, \"off\"]")]
+        => "PublicConfigRoutes: \"keys\" means nothing to the functions";
     logs_that_are_kept_for_ever:
         [Mistake("ApiLogs", "      RetentionInDays: !Ref LogRetentionDays\n", "")]
         => "ApiLogs: keeps logs for ever";

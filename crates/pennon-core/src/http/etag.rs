@@ -22,14 +22,19 @@ impl ETag {
         Self(format!("\"{FORM}-{revision}\""))
     }
 
-    /// The tag of an answer for one caller. The id itself does not show.
+    /// The tag of an answer for one caller, who may see what keys of this kind may. The id itself does
+    /// not show.
     #[must_use]
-    pub fn for_user(revision: Revision, user: Option<&UserId>) -> Self {
-        let Some(user) = user else {
-            return Self::of(revision);
+    pub fn for_user(revision: Revision, kind: KeyKind, user: Option<&UserId>) -> Self {
+        let kind = match kind {
+            KeyKind::Server => "-s",
+            KeyKind::Client => "",
         };
-        let digest = Sha256::digest(user.as_str().as_bytes());
-        Self(format!("\"{FORM}-{revision}-{}\"", short(&digest)))
+        let user = match user {
+            Some(user) => format!("-{}", short(&Sha256::digest(user.as_str().as_bytes()))),
+            None => String::new(),
+        };
+        Self(format!("\"{FORM}-{revision}{kind}{user}\""))
     }
 
     /// The tag of an evaluation of all flags for one context, by a key of one kind.
@@ -102,10 +107,12 @@ mod tests {
     fn another_caller_or_revision_is_another_tag() {
         let user = |id: &str| UserId::parse(id);
         let tags = [
-            ETag::for_user(Revision(7), None),
-            ETag::for_user(Revision(7), user("a").as_ref()),
-            ETag::for_user(Revision(7), user("b").as_ref()),
-            ETag::for_user(Revision(8), user("a").as_ref()),
+            ETag::for_user(Revision(7), KeyKind::Client, None),
+            ETag::for_user(Revision(7), KeyKind::Server, None),
+            ETag::for_user(Revision(7), KeyKind::Client, user("a").as_ref()),
+            ETag::for_user(Revision(7), KeyKind::Server, user("a").as_ref()),
+            ETag::for_user(Revision(7), KeyKind::Client, user("b").as_ref()),
+            ETag::for_user(Revision(8), KeyKind::Client, user("a").as_ref()),
         ];
         for (at, one) in tags.iter().enumerate() {
             for other in &tags[at + 1..] {

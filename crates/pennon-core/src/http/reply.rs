@@ -129,6 +129,24 @@ pub(super) fn error_reply(error: &Error) -> Response {
             StatusCode::UNAUTHORIZED,
             &json!({ "error": "Unauthorized", "message": "A valid token is needed" }),
         ),
+        Error::NoKey => with_header(
+            json(
+                StatusCode::UNAUTHORIZED,
+                &json!({
+                    "error": "Unauthorized",
+                    "message": "An API key is needed, in X-API-Key or as a bearer token",
+                }),
+            ),
+            "www-authenticate",
+            "Bearer",
+        ),
+        Error::OtherEnvironment => json(
+            StatusCode::FORBIDDEN,
+            &json!({
+                "error": "Forbidden",
+                "message": "The API key is for another environment",
+            }),
+        ),
         Error::Forbidden => json(
             StatusCode::FORBIDDEN,
             &json!({ "error": "Forbidden", "message": "Only an admin may do this" }),

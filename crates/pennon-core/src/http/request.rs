@@ -11,7 +11,7 @@ use super::incoming::Incoming;
 use super::route::{Endpoint, Match};
 use crate::app::App;
 use crate::auth::{self, Admin, Claims};
-use crate::config::AuthConfig;
+use crate::config::{AuthConfig, PublicConfigRoutes};
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
 use crate::ofrep::{Place, VouchedKey};
@@ -38,8 +38,22 @@ pub struct Request {
 }
 
 impl Request {
-    pub(super) fn new(incoming: Incoming, scope: Arc<Scope>) -> Self {
-        let found = incoming.find();
+    pub(super) fn new(
+        incoming: Incoming,
+        scope: Arc<Scope>,
+        public_config: PublicConfigRoutes,
+    ) -> Self {
+        let found = match (incoming.find(), public_config) {
+            // Whatever the method: nothing tells these paths from those that no route has.
+            (
+                Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. },
+                PublicConfigRoutes::Off,
+            ) if endpoint.is_public_config() => Match::Unknown,
+            (
+                found,
+                PublicConfigRoutes::Off | PublicConfigRoutes::Key | PublicConfigRoutes::Open,
+            ) => found,
+        };
         Self {
             incoming,
             found,

@@ -123,6 +123,12 @@ impl Endpoint {
         self.path.starts_with("/ofrep/")
     }
 
+    /// Whether this is one of the two routes that the service before Pennon serves to anyone.
+    #[must_use]
+    pub fn is_public_config(&self) -> bool {
+        self.path.starts_with("/api/config/")
+    }
+
     /// What the route calls the segment in braces.
     #[must_use]
     pub fn parameter(&self) -> &'static str {

@@ -41,7 +41,7 @@ where
     let method = incoming.method.clone();
     let path = incoming.path.clone();
     let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
-    let request = Request::new(incoming, scope.clone());
+    let request = Request::new(incoming, scope.clone(), app.config.auth.public_config);
     let place = request
         .place()
         .or_else(|| place_of_defect(&request, function));
@@ -157,8 +157,8 @@ fn without_body(mut response: Response) -> Response {
 fn report(error: &Error, scope: &Scope) {
     let kind = match error {
         Error::Invalid(_) => "validation",
-        Error::Unauthenticated => "unauthenticated",
-        Error::Forbidden => "forbidden",
+        Error::Unauthenticated | Error::NoKey => "unauthenticated",
+        Error::Forbidden | Error::OtherEnvironment => "forbidden",
         Error::FlagNotFound(_) => "flag_not_found",
         Error::NotFound(_) => "not_found",
         Error::Conflict(_) => "conflict",

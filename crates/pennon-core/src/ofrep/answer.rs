@@ -1,18 +1,14 @@
 //! What a caller gets: the value of one flag, or of all that she may see.
 
 use lambda_http::http::StatusCode;
-use pennon_eval::{Context, Flag, Reason};
+use pennon_eval::{Context, Reason};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::caller::Caller;
 use super::failure::{Code, Failure, FailureItem};
 use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json};
-use crate::snapshot::KeyKind;
 use crate::timestamp::unix_seconds;
-
-/// The name in a flag's metadata that hides it from client keys.
-pub(crate) const SERVER_ONLY: &str = "serverOnly";
 
 /// The value of a flag on the wire. Without a value the code's own default counts, which is never
 /// written as null.
@@ -82,23 +78,14 @@ impl Bulk<'_> {
 }
 
 impl Caller {
-    /// Whether the caller may know of a flag. A key for clients can be read by everyone who has the
-    /// client, so flags whose metadata says `"serverOnly": true` do not exist for it.
-    #[must_use]
-    pub fn may_see(&self, flag: &Flag) -> bool {
-        match self.kind {
-            KeyKind::Server => true,
-            KeyKind::Client => !is_server_only(flag),
-        }
-    }
-
     /// One flag.
     ///
     /// # Errors
     /// Why it has no value.
     pub fn evaluate<'a>(&'a self, key: &'a str, context: &Context) -> Result<Item<'a>, Failure> {
-        let flags = &self.reading.snapshot.flags;
-        if !flags.get(key).is_some_and(|flag| self.may_see(flag)) {
+        let snapshot = &self.reading.snapshot;
+        let flag = snapshot.flags.get(key);
+        if !flag.is_some_and(|flag| snapshot.shows(flag, self.kind)) {
             return Err(Failure::new(
                 Code::FlagNotFound,
                 format!("Flag '{key}' not found"),
@@ -112,7 +99,10 @@ impl Caller {
     pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
         let now = unix_seconds();
         let snapshot = &self.reading.snapshot;
-        let visible = snapshot.flags.iter().filter(|(_, flag)| self.may_see(flag));
+        let visible = snapshot
+            .flags
+            .iter()
+            .filter(|(_, flag)| snapshot.shows(flag, self.kind));
         let flags = visible.map(|(key, _)| {
             let key = key.as_str();
             match self.item(key, context, now) {
@@ -132,7 +122,7 @@ impl Caller {
             .snapshot
             .rules()
             .evaluate(key, context, now)
-            .map_err(|error| Failure::of_evaluation(key, &error))?;
+            .map_err(|error| Failure::of_evaluation(key, &error, self.kind))?;
         Ok(Item {
             key,
             value: evaluation.value,
@@ -141,15 +131,6 @@ impl Caller {
             metadata: flat(evaluation.metadata),
         })
     }
-}
-
-/// Whether the metadata of a flag says that it is for servers.
-fn is_server_only(flag: &Flag) -> bool {
-    let metadata = flag
-        .definition
-        .as_ref()
-        .map(|definition| &definition.metadata);
-    metadata.and_then(|metadata| metadata.get(SERVER_ONLY)) == Some(&Value::Bool(true))
 }
 
 /// What OFREP and the SDKs take for metadata: booleans, texts and numbers, and nothing nested.

@@ -3,6 +3,7 @@
 use crate::api_key::KeyText;
 use crate::app::App;
 use crate::auth::bearer_token;
+use crate::config::PublicConfigRoutes;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::Request;
@@ -14,7 +15,7 @@ use crate::snapshot::KeyKind;
 pub struct Caller {
     /// The environment.
     pub environment: Environment,
-    /// Which flags the caller may see: see [`Caller::may_see`].
+    /// Which flags the caller may see: see [`Snapshot::shows`](crate::snapshot::Snapshot::shows).
     pub kind: KeyKind,
     /// The flags, and how they were come by.
     pub reading: Reading,
@@ -30,30 +31,58 @@ pub struct VouchedKey(pub KeyKind);
 /// revision.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] for no key or one that opens nothing, [`Error::Forbidden`] for a good key
+/// [`Error::NoKey`] for no key or one that opens nothing, [`Error::OtherEnvironment`] for a good key
 /// in a request that names another environment, [`Error::Unavailable`] as for every read.
 pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
     let key = presented(request.header("x-api-key"), request.header("authorization"))
         .and_then(KeyText::parse)
-        .ok_or(Error::Unauthenticated)?;
+        .ok_or(Error::NoKey)?;
     let reading = app.service.read(&key.environment, request.scope()).await?;
-    let kind = match request.vouched_key() {
-        Some(VouchedKey(kind)) => kind,
-        None => {
-            key.find_in(&reading.snapshot)
-                .ok_or(Error::Unauthenticated)?
-                .kind
-        }
-    };
+    let kind = kind_of(&key, request, &reading).ok_or(Error::NoKey)?;
     let named = request.named_environment()?;
     if named.is_some_and(|named| named != key.environment) {
-        return Err(Error::Forbidden);
+        return Err(Error::OtherEnvironment);
     }
     Ok(Caller {
         environment: key.environment,
         kind,
         reading,
     })
+}
+
+/// Lets a request to a public config route in, as `PUBLIC_CONFIG_ROUTES` says. Where the routes are open,
+/// a caller without a key sees what the holder of a client key does, and a server key for the environment
+/// shows the rest.
+///
+/// # Errors
+/// As [`admit`] where a key is needed; [`Error::Invalid`] for an environment that cannot be one;
+/// [`Error::RouteNotFound`] where the routes are off.
+pub async fn admit_to_config(app: &App, request: &Request) -> Result<Caller, Error> {
+    match app.config.auth.public_config {
+        PublicConfigRoutes::Open => {
+            let environment = request.environment()?;
+            let reading = app.service.read(&environment, request.scope()).await?;
+            let key = presented(request.header("x-api-key"), request.header("authorization"))
+                .and_then(KeyText::parse)
+                .filter(|key| key.environment == environment);
+            let kind = key.and_then(|key| kind_of(&key, request, &reading));
+            Ok(Caller {
+                environment,
+                kind: kind.unwrap_or(KeyKind::Client),
+                reading,
+            })
+        }
+        PublicConfigRoutes::Key => admit(app, request).await,
+        PublicConfigRoutes::Off => Err(Error::RouteNotFound),
+    }
+}
+
+/// The kind of a key, if it is one of the environment that was read.
+fn kind_of(key: &KeyText, request: &Request, reading: &Reading) -> Option<KeyKind> {
+    match request.vouched_key() {
+        Some(VouchedKey(kind)) => Some(kind),
+        None => Some(key.find_in(&reading.snapshot)?.kind),
+    }
 }
 
 /// What a request gives for its key: `X-API-Key` if there is anything in it, else the token of

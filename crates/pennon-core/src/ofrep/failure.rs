@@ -13,6 +13,7 @@ use super::place::Place;
 use super::request::LARGEST_BODY;
 use crate::error::Error;
 use crate::http::{Response, json, with_header};
+use crate::snapshot::KeyKind;
 
 /// OFREP's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -74,9 +75,14 @@ impl Failure {
         Self::general(StatusCode::PAYLOAD_TOO_LARGE, details)
     }
 
-    /// Why a flag has no value for this caller.
+    /// Why a flag has no value for this caller. Details go to servers only: they quote the rule, or what it
+    /// computed, and everyone can read a key for clients.
     #[must_use]
-    pub fn of_evaluation(key: &str, error: &EvaluationError) -> Self {
+    pub fn of_evaluation(key: &str, error: &EvaluationError, kind: KeyKind) -> Self {
+        let with_details = |text: String, details: &str| match kind {
+            KeyKind::Server => format!("{text}: {details}"),
+            KeyKind::Client => text,
+        };
         match error {
             EvaluationError::FlagNotFound => {
                 Self::new(Code::FlagNotFound, format!("Flag '{key}' not found"))
@@ -89,11 +95,14 @@ impl Failure {
             ),
             EvaluationError::Parse(why) => Self::new(
                 Code::ParseError,
-                format!("The definition of flag '{key}' cannot be used: {why}"),
+                with_details(
+                    format!("The definition of flag '{key}' cannot be used"),
+                    why,
+                ),
             ),
             EvaluationError::General(why) => Self::new(
                 Code::General,
-                format!("Flag '{key}' cannot be evaluated: {why}"),
+                with_details(format!("Flag '{key}' cannot be evaluated"), why),
             ),
         }
     }
@@ -159,7 +168,7 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
     let key = place.key();
     let general = |status: StatusCode, details: &str| Failure::general(status, details).answer(key);
     match error {
-        Error::Unauthenticated => with_header(
+        Error::Unauthenticated | Error::NoKey => with_header(
             general(
                 StatusCode::UNAUTHORIZED,
                 "An API key is needed, as a bearer token or in X-API-Key",
@@ -167,12 +176,13 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
             "www-authenticate",
             "Bearer",
         ),
-        Error::Forbidden => general(
+        Error::Forbidden | Error::OtherEnvironment => general(
             StatusCode::FORBIDDEN,
             "The API key is for another environment",
         ),
         Error::FlagNotFound(key) => {
-            Failure::of_evaluation(key, &EvaluationError::FlagNotFound).answer(Some(key))
+            Failure::of_evaluation(key, &EvaluationError::FlagNotFound, KeyKind::Client)
+                .answer(Some(key))
         }
         Error::RouteNotFound => general(
             StatusCode::NOT_FOUND,

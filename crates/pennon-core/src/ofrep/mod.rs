@@ -18,13 +18,12 @@ mod request;
 mod size;
 
 pub use answer::{Bulk, Item};
-pub use caller::{Caller, VouchedKey, admit, presented};
+pub use caller::{Caller, VouchedKey, admit, admit_to_config, presented};
 pub use cors::with_cors;
 pub use failure::{Code, Failure, too_many};
 pub use place::Place;
 pub use request::{Asked, LARGEST_BODY, parse};
 pub use size::{BulkSize, FlagSums};
 
-pub(crate) use answer::SERVER_ONLY;
 pub(crate) use cors::preflight;
 pub(crate) use failure::error_reply;

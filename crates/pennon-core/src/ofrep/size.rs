@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::answer::{Item, flat};
 use super::failure::Failure;
 use crate::http::wire_size;
+use crate::snapshot::KeyKind;
 
 /// `,"metadata":` and the comma after the flag.
 const METADATA_NAME: usize = 15;
@@ -75,8 +76,9 @@ impl BulkSize {
                 metadata: Map::new(),
             })
         };
-        let failure =
-            |error: &EvaluationError| wire_size(&Failure::of_evaluation(key, error).into_item(key));
+        let failure = |error: &EvaluationError| {
+            wire_size(&Failure::of_evaluation(key, error, KeyKind::Server).into_item(key))
+        };
         match &flag.definition {
             None => {
                 let off = item(&Value::Bool(false), "off");
@@ -135,7 +137,7 @@ mod tests {
     use crate::environment::Environment;
     use crate::ofrep::Caller;
     use crate::service::{Reading, Source};
-    use crate::snapshot::{KeyKind, Snapshot};
+    use crate::snapshot::Snapshot;
     use crate::telemetry::CacheOutcome;
 
     fn settings(metadata: &Value) -> Settings {

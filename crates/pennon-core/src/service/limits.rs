@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::update::Change;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
-use crate::ofrep::{BulkSize, SERVER_ONLY};
+use crate::ofrep::BulkSize;
+use crate::snapshot::SERVER_ONLY;
 use crate::store::{FlagRecord, Transaction};
 
 /// The longest key of a new flag, in characters. PostgreSQL's index takes at most 2700 bytes, and a

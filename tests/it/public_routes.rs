@@ -1,0 +1,419 @@
+//! The two routes under `/api/config` that the service before Pennon serves to anyone: who may use them, and
+//! which flags they show.
+
+use pennon_tests::answer::Answer;
+use pennon_tests::event::Event;
+use pennon_tests::issuer::{Issuer, SigningKey};
+use pennon_tests::local::{ADMIN_TOKEN, Local};
+use pennon_tests::process::new_folder;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const LIST: &str = "/api/config/flags";
+
+/// Every route in one process, with a flag for servers only, a flag for everyone and a key of each kind.
+struct Site {
+    on: &'static str,
+    local: Local,
+    _stack: Option<Stack>,
+    server: Key,
+    client: Key,
+}
+
+struct Key {
+    id: String,
+    text: String,
+}
+
+impl Site {
+    /// One on PostgreSQL and Redis, and one on a file.
+    async fn of_both_kinds(routes: &str) -> [Self; 2] {
+        let setting = ("PUBLIC_CONFIG_ROUTES", routes);
+        let stack = Stack::start().await;
+        let (redis, database) = (stack.redis_url(), stack.database_url());
+        let urls = [
+            ("REDIS_URL", redis.as_str()),
+            ("DATABASE_URL", database.as_str()),
+        ];
+        let on_postgres = Local::start(&[urls[0], urls[1], setting]).await;
+        let on_file = Local::start_in(new_folder("public"), &[setting]).await;
+        [
+            Self::with_flags("PostgreSQL", on_postgres, Some(stack)).await,
+            Self::with_flags("a file", on_file, None).await,
+        ]
+    }
+
+    async fn with_flags(on: &'static str, local: Local, stack: Option<Stack>) -> Self {
+        for (key, is_secret) in [("secret", true), ("shown", false)] {
+            let body = json!({"key": key, "enabled": true, "definition": {
+                "variants": {"on": true, "off": false}, "defaultVariant": "on",
+                "metadata": {"serverOnly": is_secret}
+            }});
+            let made = local
+                .admin("POST", "/api/admin/flags", &body.to_string())
+                .await;
+            assert_eq!(made.status, 201, "{on}: {made:?}");
+        }
+        let made = json!({"environment": "staging"}).to_string();
+        let made = local.admin("POST", "/api/admin/environments", &made).await;
+        assert!(matches!(made.status, 201 | 409), "{on}: {made:?}");
+        let [server, client] = [
+            new_key(&local, "server").await,
+            new_key(&local, "client").await,
+        ];
+        Self {
+            on,
+            local,
+            _stack: stack,
+            server,
+            client,
+        }
+    }
+
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.local.send(method, path, headers, "").await
+    }
+
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask("GET", path, headers).await
+    }
+}
+
+async fn new_key(local: &Local, kind: &str) -> Key {
+    let body = json!({"kind": kind, "name": "of a test"}).to_string();
+    let made = local.admin("POST", "/api/admin/keys", &body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let text = |name: &str| made.json()[name].as_str().expect("a text").to_owned();
+    Key {
+        id: text("id"),
+        text: text("key"),
+    }
+}
+
+fn names(answer: &Answer, flag: &str) -> bool {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    !answer.json()[flag].is_null()
+}
+
+#[tokio::test]
+async fn a_flag_for_servers_only_is_on_the_public_config_routes_for_server_keys_alone() {
+    for site in Site::of_both_kinds("open").await {
+        let on = site.on;
+        let (server, client) = (&site.server.text, &site.client.text);
+        let bearer = format!("Bearer {server}");
+        let other = format!("pennon_server_production_{}", "o".repeat(43));
+        for headers in [
+            &[][..],
+            &[("x-api-key", client.as_str())],
+            &[("x-api-key", "nonsense")],
+            &[("x-api-key", other.as_str())],
+        ] {
+            let list = site.get(LIST, headers).await;
+            assert!(!names(&list, "secret"), "{on}: {headers:?} {list:?}");
+            assert!(names(&list, "shown"), "{on}: {headers:?} {list:?}");
+            for tag in ["\"x\"", "*", list.header("etag").expect("a tag")] {
+                let headers = [headers, &[("if-none-match", tag)]].concat();
+                let hidden = site.get(&format!("{LIST}/secret"), &headers).await;
+                let unknown = site.get(&format!("{LIST}/nobody"), &headers).await;
+                assert_eq!(hidden.status, 404, "{on}: {hidden:?}");
+                assert_eq!(
+                    hidden.body.replace("secret", "nobody"),
+                    unknown.body,
+                    "{on}"
+                );
+                let named = |answer: &Answer| answer.headers.keys().cloned().collect::<Vec<_>>();
+                assert_eq!(named(&hidden), named(&unknown), "{on}");
+            }
+            let head = site.ask("HEAD", &format!("{LIST}/secret"), headers).await;
+            assert_eq!(head.status, 404, "{on}");
+        }
+        for header in [("x-api-key", server.as_str()), ("authorization", &bearer)] {
+            let list = site.get(LIST, &[header]).await;
+            assert!(names(&list, "secret"), "{on}: {list:?}");
+            assert_eq!(list.header("vary"), Some("Authorization, X-API-Key"));
+            let one = site.get(&format!("{LIST}/secret"), &[header]).await;
+            assert_eq!(one.json()["key"], "secret", "{on}");
+            // What a caller without the key holds is another answer.
+            let plain = site.get(LIST, &[]).await;
+            let tag = plain.header("etag").expect("a tag");
+            let with_both = site.get(LIST, &[header, ("if-none-match", tag)]).await;
+            assert_eq!(with_both.status, 200, "{on}");
+            let tag = list.header("etag").expect("a tag");
+            let again = site.get(LIST, &[header, ("if-none-match", tag)]).await;
+            assert_eq!(again.status, 304, "{on}");
+            let without = site.get(LIST, &[("if-none-match", tag)]).await;
+            assert_eq!(without.status, 200, "{on}");
+        }
+        // A key shows what it opens, and nothing of another environment.
+        let staging = site
+            .get(
+                "/api/config/flags/secret?environment=staging",
+                &[("x-api-key", server)],
+            )
+            .await;
+        assert_eq!(staging.status, 404, "{on}");
+        let admin = site.local.admin("GET", "/api/admin/flags/secret", "").await;
+        assert_eq!(admin.status, 200, "{on}");
+    }
+}
+
+#[tokio::test]
+async fn a_flag_without_the_field_has_that_of_its_environment() {
+    for site in Site::of_both_kinds("open").await {
+        let body = json!({"key": "plain", "enabled": true}).to_string();
+        site.local.admin("POST", "/api/admin/flags", &body).await;
+        let path = "/api/admin/environments/production/settings";
+        let headers = [
+            ("authorization", format!("Bearer {ADMIN_TOKEN}")),
+            ("if-match", "*".to_owned()),
+        ];
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let body = json!({"metadata": {"serverOnly": true}}).to_string();
+        let set = site.local.send("PUT", path, &headers, &body).await;
+        assert_eq!(set.status, 200, "{set:?}");
+        let list = site.get(LIST, &[]).await;
+        assert_eq!(list.json(), json!({"shown": true}), "{}", site.on);
+        let list = site.get(LIST, &[("x-api-key", &site.server.text)]).await;
+        assert!(names(&list, "plain") && names(&list, "secret"), "{list:?}");
+        let client = &site.client.text;
+        let context = r#"{"context": {"targetingKey": "a"}}"#;
+        let all = site
+            .local
+            .evaluate("/ofrep/v1/evaluate/flags", client, context)
+            .await;
+        assert!(!all.body.contains("plain"), "{all:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_key_the_routes_need_an_api_key_which_fixes_the_environment() {
+    for site in Site::of_both_kinds("key").await {
+        let on = site.on;
+        let (server, client) = (site.server.text.as_str(), site.client.text.as_str());
+        let one = format!("{LIST}/shown");
+        let unknown = format!("pennon_client_production_{}", "x".repeat(43));
+        let list = site.get(LIST, &[("x-api-key", client)]).await;
+        let tag = list.header("etag").expect("a tag").to_owned();
+        for path in [
+            LIST,
+            one.as_str(),
+            "/config/flags",
+            "/api/config/flags/nobody",
+        ] {
+            for method in ["GET", "HEAD"] {
+                for headers in [
+                    &[][..],
+                    &[("if-none-match", "*")],
+                    &[("if-none-match", tag.as_str())],
+                    &[("x-api-key", unknown.as_str()), ("if-none-match", "*")],
+                    &[("x-api-key", "nonsense")],
+                    &[("authorization", "Bearer nonsense")],
+                ] {
+                    let refused = site.ask(method, path, headers).await;
+                    assert_eq!(refused.status, 401, "{on}: {method} {path} {headers:?}");
+                    assert!(refused.header("etag").is_none(), "{on}: {refused:?}");
+                    if method == "GET" {
+                        assert_eq!(refused.json()["error"], "Unauthorized", "{on}");
+                    }
+                }
+            }
+        }
+        let bearer = format!("Bearer {client}");
+        for header in [("x-api-key", client), ("authorization", &bearer)] {
+            for environment in ["", "?environment=production", "?environment="] {
+                let list = site.get(&format!("{LIST}{environment}"), &[header]).await;
+                assert!(names(&list, "shown") && !names(&list, "secret"), "{on}");
+                let found = site.get(&format!("{one}{environment}"), &[header]).await;
+                assert_eq!(found.json()["key"], "shown", "{on}");
+            }
+            for path in [LIST, &one] {
+                let other = format!("{path}?environment=staging");
+                let refused = site.get(&other, &[header]).await;
+                assert_eq!(refused.status, 403, "{on}: {refused:?}");
+                let bad = format!("{path}?environment=no%20name");
+                assert_eq!(site.get(&bad, &[header]).await.status, 400, "{on}");
+                let tag = site.get(path, &[header]).await;
+                let tag = tag.header("etag").expect("a tag").to_owned();
+                let held = site.get(path, &[header, ("if-none-match", &tag)]).await;
+                assert_eq!(held.status, 304, "{on}");
+                let head = site.ask("HEAD", path, &[header]).await;
+                assert_eq!(
+                    (head.status, head.header("etag")),
+                    (200, Some(&*tag)),
+                    "{on}"
+                );
+                assert_eq!(head.body, "");
+            }
+            let hidden = site.get(&format!("{LIST}/secret"), &[header]).await;
+            assert_eq!(hidden.status, 404, "{on}");
+        }
+        let list = site.get(LIST, &[("x-api-key", server)]).await;
+        assert!(names(&list, "secret"), "{on}");
+        let found = site
+            .get(&format!("{LIST}/secret"), &[("x-api-key", server)])
+            .await;
+        assert_eq!(found.status, 200, "{on}");
+        // An admin's token names a user, and is no key.
+        let admin = site.local.admin("GET", LIST, "").await;
+        assert_eq!(admin.status, 401, "{on}");
+        let path = format!("/api/admin/keys/{}", site.client.id);
+        let revoked = site.local.admin("DELETE", &path, "").await;
+        assert!(matches!(revoked.status, 200 | 204), "{on}: {revoked:?}");
+        let headers = [("x-api-key", client), ("if-none-match", tag.as_str())];
+        assert_eq!(site.get(LIST, &headers).await.status, 401, "{on}");
+    }
+}
+
+#[tokio::test]
+async fn with_off_and_with_a_value_that_means_nothing_the_paths_are_unknown() {
+    for routes in ["off", "opne"] {
+        for site in Site::of_both_kinds(routes).await {
+            let key = [
+                ("x-api-key", site.server.text.as_str()),
+                ("if-none-match", "*"),
+            ];
+            for path in [LIST, "/config/flags", "/api/config/flags/shown"] {
+                for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
+                    for headers in [&[][..], &key] {
+                        let closed = site.ask(method, path, headers).await;
+                        let unknown = site.ask(method, "/api/nothing", headers).await;
+                        let place = format!("{routes} on {}: {method} {path}", site.on);
+                        assert_eq!(closed.status, unknown.status, "{place}");
+                        assert_eq!(closed.body, unknown.body, "{place}");
+                        let named = |answer: &Answer| {
+                            let headers = answer.headers.keys();
+                            headers.cloned().collect::<Vec<_>>()
+                        };
+                        assert_eq!(named(&closed), named(&unknown), "{place}");
+                    }
+                }
+                assert_eq!(site.get(path, &[]).await.status, 404);
+            }
+            let said = site.local.log().contains("PUBLIC_CONFIG_ROUTES must be");
+            assert_eq!(said, routes == "opne", "{}", site.local.log());
+        }
+    }
+}
+
+/// The same behind a gateway and at a function URL.
+#[tokio::test]
+async fn functions_answer_for_the_routes_as_the_setting_says() {
+    let stack = Stack::start().await;
+    let client = "pennon_client_production_".to_owned() + &"c".repeat(43);
+    stack.database.add_key(&client).await;
+    let at_url = |path: &str| Event::list().at_function_url(path);
+    for routes in ["open", "key", "off", "Key"] {
+        let setting = [("PUBLIC_CONFIG_ROUTES", routes)];
+        let list = stack.function_with("list-flags", &setting).await;
+        let get = stack.function_with("get-flag", &setting).await;
+        let rest = stack.function_with("not-found", &setting).await;
+        let (without, with) = match routes {
+            "open" => (200, 200),
+            "key" => (401, 200),
+            _ => (404, 404),
+        };
+        for (function, event) in [
+            (&list, Event::list()),
+            (&list, at_url("/api/config/flags")),
+            (&list, at_url("/config/flags").method("HEAD")),
+            (&get, Event::get("search")),
+            (&get, at_url("/api/config/flags/search")),
+        ] {
+            let answer = function.call(&event).await;
+            assert_eq!(answer.status, without, "{routes}: {event:?} {answer:?}");
+            let answer = function
+                .call(&event.clone().header("x-api-key", &client))
+                .await;
+            assert_eq!(answer.status, with, "{routes}: {event:?} {answer:?}");
+            if with == 404 {
+                assert!(
+                    answer
+                        .headers
+                        .keys()
+                        .all(|name| !name.starts_with("x-cache"))
+                );
+            }
+        }
+        // What the gateway has no route for.
+        let post = Event::load("not-found")
+            .method("POST")
+            .path("/api/config/flags", None);
+        let answer = rest.call(&post).await;
+        let expected = if with == 404 { 404 } else { 405 };
+        assert_eq!(answer.status, expected, "{routes}: {answer:?}");
+        let said = list.log().contains("PUBLIC_CONFIG_ROUTES must be");
+        assert_eq!(said, routes == "Key");
+    }
+}
+
+#[tokio::test]
+async fn a_bearer_token_names_the_user_beside_a_key_of_its_own_header() {
+    let stack = Stack::start().await;
+    let client = "pennon_client_production_".to_owned() + &"c".repeat(43);
+    stack.database.add_key(&client).await;
+    let key = SigningKey::p256();
+    let issuer = Issuer::start(&[key.public("k1")]).await;
+    let setting = [("PUBLIC_CONFIG_ROUTES", "key")];
+    let environment = [&issuer.environment()[..], &setting].concat();
+    let list = stack.function_with("list-flags", &environment).await;
+    // Bucket 99: not in the 50 % that get `checkout`.
+    let header = json!({"alg": key.algorithm(), "kid": "k1", "typ": "JWT"});
+    let token = key.sign(&header, &issuer.claims("user-118"));
+    let bearer = format!("Bearer {token}");
+    let event = Event::list().header("authorization", &bearer);
+    assert_eq!(list.call(&event).await.status, 401, "a token is no key");
+    let answer = list.call(&event.header("x-api-key", &client)).await;
+    assert_eq!(answer.json()["checkout"], false, "{answer:?}");
+    let answer = list.call(&Event::list().api_key(&client)).await;
+    assert_eq!(answer.json()["checkout"], true, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_hidden_flag_is_neither_given_nor_counted() {
+    let stack = Stack::start().await;
+    let hidden = json!({"variants": {"on": true}, "defaultVariant": "on",
+        "metadata": {"serverOnly": true}});
+    stack.database.add_typed_flag("hidden", &hidden).await;
+    let list = stack.function("list-flags").await;
+    let answer = list.call(&Event::list()).await;
+    assert_eq!(answer.json()["search"], true);
+    let line = list.last_request().to_string();
+    assert!(
+        line.contains("search") && !line.contains("hidden"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn errors_tell_a_client_key_nothing_of_the_rule() {
+    let stack = Stack::start().await;
+    let keys =
+        ["server", "client"].map(|kind| format!("pennon_{kind}_production_{}", "k".repeat(43)));
+    for key in &keys {
+        stack.database.add_key(key).await;
+    }
+    let rule = |rule: Value| json!({"variants": {"a": 1}, "targeting": rule});
+    let computed = rule(json!({"cat": ["hush-", {"var": "plan"}]}));
+    stack.database.add_typed_flag("computed", &computed).await;
+    let unreadable = rule(json!({"hush-hush": 1}));
+    stack
+        .database
+        .add_typed_flag("unreadable", &unreadable)
+        .await;
+    let one = stack.function("evaluate-flag").await;
+    let all = stack.function("evaluate-flags").await;
+    let context = json!({"targetingKey": "alice", "plan": "gold"});
+    for (flag, code) in [("computed", "GENERAL"), ("unreadable", "PARSE_ERROR")] {
+        let event = Event::evaluate(flag, &context);
+        for key in &keys {
+            let is_server = *key == keys[0];
+            let answer = one.call(&event.clone().api_key(key)).await;
+            assert_eq!(answer.json()["errorCode"], code, "{answer:?}");
+            assert_ne!(answer.json()["errorDetails"], "", "{answer:?}");
+            assert_eq!(answer.body.contains("hush"), is_server, "{answer:?}");
+            let bulk = all.call(&Event::evaluate_all(&context).api_key(key)).await;
+            assert!(bulk.body.contains(code), "{bulk:?}");
+            assert_eq!(bulk.body.contains("hush"), is_server, "{bulk:?}");
+        }
+    }
+}
