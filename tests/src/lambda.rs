@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::answer::Answer;
 use crate::binaries::binary;
 use crate::event::Event;
-use crate::process::{Process, new_folder};
+use crate::process::{Process, coverage, new_folder};
 use crate::{PATIENCE, eventually};
 
 /// A function binary that is running, as on one warm instance.
@@ -75,7 +75,7 @@ impl RuntimeApi {
 
     /// What Lambda puts into a function's environment.
     pub fn environment(&self, name: &str) -> Vec<(String, String)> {
-        [
+        let lambda = [
             ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
             ("AWS_LAMBDA_FUNCTION_NAME", name),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
@@ -83,8 +83,8 @@ impl RuntimeApi {
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_REGION", "us-east-1"),
         ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        lambda.into_iter().chain(coverage()).collect()
     }
 
     /// When the function first asked for work, which ends its cold start.

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use crate::answer::Answer;
 use crate::binaries::binary;
 use crate::eventually;
-use crate::process::{Process, free_port, new_folder};
+use crate::process::{Process, coverage, free_port, new_folder};
 
 /// The token of the admin.
 pub const ADMIN_TOKEN: &str = "local-test-token";
@@ -53,6 +53,7 @@ impl Local {
             .arg(format!("PENNON_ADMIN_TOKEN={ADMIN_TOKEN}"))
             .arg(format!("PENNON_API_KEY={API_KEY}"))
             .arg(format!("PENNON_FLAGS_FILE={}", flags.display()))
+            .args(coverage().map(|(name, value)| format!("{name}={value}")))
             .args(
                 environment
                     .iter()

@@ -117,6 +117,13 @@ fn remove_at_exit(folder: &Path) {
     std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
+/// Where a binary that is built to measure test coverage writes what it has run; nothing otherwise. All
+/// else of our environment is kept from the binaries under test.
+pub fn coverage() -> Option<(String, String)> {
+    let name = "LLVM_PROFILE_FILE";
+    std::env::var(name).ok().map(|file| (name.to_owned(), file))
+}
+
 /// A TCP port that is free right now, and that nobody else in this process is given. It lies below the
 /// ports that systems take for outgoing connections: one of those could be taken before a server that
 /// is being started has bound it.
