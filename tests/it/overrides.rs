@@ -420,3 +420,292 @@ async fn ten_thousand_overrides_cost_one_load_and_no_query_after_it() {
         println!("10,000 overrides, first {name}, then from memory: {took:?} ms");
     }
 }
+
+const MERGE: &str = "/api/admin/flags/checkout/users?mode=merge";
+const AUDIT: &str = "/api/admin/flags/checkout/audit";
+const REVERT: &str = "/api/admin/flags/checkout/revert";
+
+fn list(overrides: &[Value]) -> Value {
+    json!({ "overrides": overrides })
+}
+
+/// Everybody's override: user and kind, or variant.
+async fn state(api: &Api, url: &str) -> Vec<(String, String)> {
+    let page = api.read(&format!("{url}?pageSize=1000")).await.json();
+    let of = |kind: &str| {
+        let all = page[kind].as_array().expect("a list").clone();
+        all.into_iter().map(|one| {
+            let text = |name: &str| one[name].as_str().map(str::to_owned);
+            let what = text("variant").or_else(|| text("overrideType"));
+            (text("userId").expect("a user"), what.expect("a kind"))
+        })
+    };
+    let mut all: Vec<_> = of("includes").chain(of("excludes")).collect();
+    all.sort();
+    all
+}
+
+fn users(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(user, kind): &(&str, &str)| ((*user).to_owned(), (*kind).to_owned());
+    all.iter().map(owned).collect()
+}
+
+#[tokio::test]
+async fn overrides_are_replaced_or_merged_as_one_change() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        api.admin("POST", USERS, &include("alice")).await;
+        api.admin("POST", USERS, &include("bob")).await;
+        let read = api.read(USERS).await;
+        let tag = read.header("etag").expect("an ETag").to_owned();
+        let alice = read.json()["includes"]
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["userId"] == "alice").cloned())
+            .expect("alice");
+
+        let body = list(&[exclude("bob"), include("carol"), alice.clone()]);
+        let merged = api.admin_if(&tag, "PUT", MERGE, &body).await;
+        assert_eq!(merged.status, 200, "{merged:?} on {on}");
+        assert_eq!(
+            merged.json(),
+            json!({"created": 1, "changed": 1, "removed": 0, "unchanged": 1, "total": 3})
+        );
+        let expected = [
+            ("alice", "include"),
+            ("bob", "exclude"),
+            ("carol", "include"),
+        ];
+        assert_eq!(state(&api, USERS).await, users(&expected), "on {on}");
+        let now = api.read(USERS).await;
+        assert_eq!(now.header("etag"), merged.header("etag"), "on {on}");
+        assert!(
+            now.json()["includes"]
+                .as_array()
+                .expect("a list")
+                .contains(&alice),
+            "who stays the same stays the same"
+        );
+
+        // The state that was read is another one by now.
+        let late = api.admin_if(&tag, "PUT", USERS, &list(&[])).await;
+        assert_eq!(late.status, 412, "{late:?} on {on}");
+        let flag = api.read("/api/admin/flags/checkout").await;
+        let flag = flag.header("etag").expect("an ETag");
+        let other = api.admin_if(flag, "PUT", USERS, &list(&[])).await;
+        assert_eq!(other.status, 412, "that is the state of the flag");
+        let unsaid = api.admin("PUT", USERS, &list(&[])).await;
+        assert_eq!(unsaid.status, 428, "{unsaid:?} on {on}");
+
+        let body = list(&[include("dave"), exclude("bob")]);
+        let tag = now.header("etag").expect("an ETag");
+        let replaced = api.admin_if(tag, "PUT", USERS, &body).await;
+        assert_eq!(
+            replaced.json(),
+            json!({"created": 1, "changed": 0, "removed": 2, "unchanged": 1, "total": 2}),
+            "on {on}"
+        );
+        let expected = [("bob", "exclude"), ("dave", "include")];
+        assert_eq!(state(&api, USERS).await, users(&expected), "on {on}");
+        // It decides at once.
+        let value = api.get("/api/config/flags?userId=dave").await.json();
+        assert_eq!(value["checkout"], true);
+
+        // One entry each, with what is different.
+        let told = api.read(AUDIT).await.json();
+        assert_eq!(told["pagination"]["total"], 4, "{told} on {on}");
+        let entry = &told["entries"][0];
+        assert_eq!(entry["action"], "overrides.set");
+        let named = |side: &str| -> Vec<String> {
+            let all = entry[side]["overrides"].as_array().expect("a list");
+            let mut names: Vec<String> = all.iter().map(|one| one["userId"].to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(named("before"), ["\"alice\"", "\"carol\""]);
+        assert_eq!(named("after"), ["\"dave\""]);
+        let nothing = api.admin_if("*", "PUT", MERGE, &list(&[])).await;
+        assert_eq!(nothing.json()["total"], 2, "{nothing:?}");
+        let again = api.read(AUDIT).await.json();
+        assert_eq!(again["pagination"]["total"], 4, "nothing was done");
+
+        // And it is put back as one, both ways.
+        let undo = json!({"auditId": entry["id"], "state": "before"});
+        let undone = api.admin_if("*", "POST", REVERT, &undo).await;
+        assert_eq!(undone.status, 200, "{undone:?} on {on}");
+        let expected = [
+            ("alice", "include"),
+            ("bob", "exclude"),
+            ("carol", "include"),
+        ];
+        assert_eq!(state(&api, USERS).await, users(&expected), "on {on}");
+        let redo = json!({"auditId": entry["id"]});
+        assert_eq!(api.admin_if("*", "POST", REVERT, &redo).await.status, 200);
+        let expected = [("bob", "exclude"), ("dave", "include")];
+        assert_eq!(state(&api, USERS).await, users(&expected), "on {on}");
+
+        let gone = api.admin_if("*", "PUT", USERS, &list(&[])).await;
+        assert_eq!(gone.json()["removed"], 2);
+        let last = api.read(&format!("{AUDIT}?pageSize=1")).await.json();
+        assert_eq!(last["entries"][0]["action"], "overrides.delete");
+        assert_eq!(state(&api, USERS).await, [], "on {on}");
+    }
+}
+
+#[tokio::test]
+async fn every_mistake_in_a_list_of_overrides_is_named_with_its_place() {
+    for api in Api::of_both_kinds().await {
+        let flag = json!({"key": "theme", "definition": {"variants": {"red": 1, "blue": 2}}});
+        assert_eq!(
+            api.admin("POST", "/api/admin/flags", &flag).await.status,
+            201
+        );
+        let theme = "/api/admin/flags/theme/users";
+        let many: Vec<Value> = (0..10_001)
+            .map(|number| include(&format!("u-{number}")))
+            .collect();
+        let variant =
+            |name: &str| json!({"userId": "v", "overrideType": "include", "variant": name});
+        for (body, places) in [
+            (json!({}), vec!["overrides"]),
+            (json!({"overrides": {}}), vec!["overrides"]),
+            (json!({"overrides": [], "mode": "merge"}), vec!["mode"]),
+            (list(&many), vec!["overrides"]),
+            (list(&[json!("alice")]), vec!["overrides/0"]),
+            (
+                list(&[
+                    include("a"),
+                    include(""),
+                    exclude("b"),
+                    json!({"userId": "c"}),
+                ]),
+                vec!["overrides/1/userId", "overrides/3/overrideType"],
+            ),
+            (
+                list(&[include("a"), include(&"x".repeat(256))]),
+                vec!["overrides/1/userId"],
+            ),
+            (
+                list(&[include("a"), exclude("b"), exclude("a")]),
+                vec!["overrides/2/userId"],
+            ),
+            (
+                list(&[json!({"userId": "a", "overrideType": "include", "reson": "x"})]),
+                vec!["overrides/0/reson"],
+            ),
+            (
+                list(&[include("a"), variant("green")]),
+                vec!["overrides/1/variant"],
+            ),
+        ] {
+            let answer = api.admin_if("*", "PUT", theme, &body).await;
+            let found = fields(&answer);
+            for place in &places {
+                assert!(found[place].is_array(), "{place} {found} on {}", api.on);
+            }
+            assert_eq!(
+                found.as_object().map(serde_json::Map::len),
+                Some(places.len())
+            );
+        }
+        let bad: Vec<Value> = (0..200).map(|_| json!(1)).collect();
+        let found = fields(&api.admin_if("*", "PUT", theme, &list(&bad)).await);
+        assert_eq!(found.as_object().map(serde_json::Map::len), Some(50));
+        let mode = format!("{theme}?mode=add");
+        let found = fields(&api.admin_if("*", "PUT", &mode, &list(&[])).await);
+        assert!(found["mode"].is_array(), "{found}");
+        let nowhere = "/api/admin/flags/nowhere/users";
+        let answer = api.admin_if("*", "PUT", nowhere, &list(&[])).await;
+        assert_eq!(answer.status, 404);
+        assert_eq!(state(&api, theme).await, [], "nothing was set");
+        let fine = list(&[include("a"), variant("blue")]);
+        assert_eq!(api.admin_if("*", "PUT", theme, &fine).await.status, 200);
+        let expected = [("a", "include"), ("v", "blue")];
+        assert_eq!(state(&api, theme).await, users(&expected), "on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn setting_many_overrides_counts_once_and_removing_them_not_at_all() {
+    for api in Api::of_both_kinds().await {
+        for number in 0..99 {
+            let user = format!("user-{number}");
+            assert_eq!(api.admin("POST", USERS, &include(&user)).await.status, 201);
+        }
+        let some: Vec<Value> = (0..500)
+            .map(|number| exclude(&format!("user-{number}")))
+            .collect();
+        let put = api.admin_if("*", "PUT", USERS, &list(&some)).await;
+        assert_eq!(put.status, 200, "{put:?} on {}", api.on);
+        let full = api.admin("POST", USERS, &include("one-more")).await;
+        assert_eq!(full.status, 429, "on {}", api.on);
+        let put = api
+            .admin_if("*", "PUT", MERGE, &list(&[include("one-more")]))
+            .await;
+        assert_eq!(
+            (put.status, put.header("retry-after").is_some()),
+            (429, true)
+        );
+        let fewer = api.admin_if("*", "PUT", USERS, &list(&some[..10])).await;
+        assert_eq!(fewer.json()["removed"], 490, "{fewer:?} on {}", api.on);
+        let none = api.admin_if("*", "PUT", USERS, &list(&[])).await;
+        assert_eq!(none.json()["removed"], 10, "{none:?} on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_overrides_are_one_change_that_can_be_undone_and_listed() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let reason = "\"because\" ".repeat(15);
+        let all: Vec<Value> = (0..10_000)
+            .map(|number| {
+                json!({"userId": format!("user-{number}"), "overrideType": "include", "reason": reason})
+            })
+            .collect();
+        let put = api.admin_if("*", "PUT", USERS, &list(&all)).await;
+        assert_eq!(put.json()["created"], 10_000, "{put:?} on {on}");
+        assert_eq!(
+            put.header("x-cache-invalidated").is_some(),
+            on == "PostgreSQL"
+        );
+        let other: Vec<Value> = (0..10_000)
+            .map(|number| exclude(&format!("user-{number}")))
+            .collect();
+        let put = api.admin_if("*", "PUT", USERS, &list(&other)).await;
+        assert_eq!(put.json()["changed"], 10_000, "{put:?} on {on}");
+        let page = api.read(AUDIT).await;
+        assert!(page.body.len() < 5_900_000, "{} on {on}", page.body.len());
+        let told = page.json();
+        assert_eq!(told["pagination"]["total"], 2);
+        assert!(
+            told["entries"][0]["before"]["omittedBytes"].is_number(),
+            "on {on}"
+        );
+        let undo = json!({"auditId": told["entries"][0]["id"], "state": "before"});
+        assert_eq!(api.admin_if("*", "POST", REVERT, &undo).await.status, 200);
+        let page = api.read(&format!("{USERS}?pageSize=1")).await.json();
+        assert_eq!(page["pagination"]["total"], 10_000);
+        assert_eq!(page["includes"][0]["reason"], reason.as_str(), "on {on}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_overrides_is_seen_by_every_other_instance_at_once() {
+    let stack = Stack::start().await;
+    let overrides = stack.function("overrides").await;
+    let config = stack.function("list-flags").await;
+    let event = Event::list().user("user-51", "[]");
+    assert_eq!(config.call(&event).await.json()["checkout"], false);
+    let before = stack.database.revision("production").await;
+    let body = list(&[include("user-51"), exclude("user-8")]).to_string();
+    let put = Event::admin("PUT", USERS, &body).header("if-match", "*");
+    let answer = overrides.call(&put).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    assert_eq!(config.call(&event).await.json()["checkout"], true);
+    assert!(stack.database.revision("production").await > before);
+    let nobody = overrides.call(&put.clone().anonymous()).await;
+    assert_eq!(nobody.status, 401);
+    let user = overrides.call(&put.user("u-1", "[users]")).await;
+    assert_eq!(user.status, 403);
+}

@@ -9,7 +9,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
-pub const REQUEST_FILES: [(&str, &str, u16); 38] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 39] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("update-flag", "update-flag", 200),
@@ -25,6 +25,7 @@ pub const REQUEST_FILES: [(&str, &str, u16); 38] = [
     ("manage-keys-revoke", "manage-keys", 404),
     ("overrides", "overrides", 201),
     ("overrides-list", "overrides", 200),
+    ("overrides-put", "overrides", 200),
     ("overrides-remove", "overrides", 204),
     ("schedules", "schedules", 201),
     ("schedules-list", "schedules", 200),

@@ -1,6 +1,7 @@
-//! `/api/admin/flags/{flagKey}/users`: exceptions for single users.
+//! `/api/admin/flags/{flagKey}/users`: exceptions for single users, one by one or many at once.
 
 mod list;
+mod put;
 mod remove;
 mod set;
 
@@ -14,13 +15,16 @@ use pennon_core::http::{Request, Response};
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::FlagNotFound`], [`Error::TooMany`].
+/// [`Error::StateNotNamed`], [`Error::FlagNotFound`], [`Error::Changed`], [`Error::TooMany`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
         Some(("GET", "/api/admin/flags/{flagKey}/users")) => list::handle(&app, &request).await,
         Some(("POST", "/api/admin/flags/{flagKey}/users")) => {
             set::handle(&app, &request, &admin).await
+        }
+        Some(("PUT", "/api/admin/flags/{flagKey}/users")) => {
+            put::handle(&app, &request, &admin).await
         }
         Some(("DELETE", "/api/admin/flags/{flagKey}/users/{userId}")) => {
             remove::handle(&app, &request, &admin).await

@@ -4,17 +4,23 @@ use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::eval::Override;
-use pennon_core::http::{self, Request, Response};
+use pennon_core::http::{self, ETag, Request, Response};
 use pennon_core::service::override_state;
+use pennon_core::store::OverridePage;
 use serde_json::{Value, json};
 
-/// The page is cut over both kinds together and then sorted into them.
+/// The page is cut over both kinds together and then sorted into them. The tag is that of all overrides of
+/// the flag.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let page = request.page()?;
     let store = app.service.store();
-    let Some(found) = store.list_overrides(&environment, &key, page).await? else {
+    let Some(OverridePage {
+        overrides: found,
+        revision,
+    }) = store.list_overrides(&environment, &key, page).await?
+    else {
         return Err(Error::FlagNotFound(key.to_string()));
     };
     let mut includes: Vec<Value> = Vec::new();
@@ -30,5 +36,10 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         "excludes": excludes,
         "pagination": http::pagination(page, &found),
     });
-    Ok(http::json(StatusCode::OK, &body))
+    let response = http::json(StatusCode::OK, &body);
+    Ok(http::with_header(
+        response,
+        "etag",
+        ETag::of_record(revision).as_str(),
+    ))
 }

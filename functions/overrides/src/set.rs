@@ -30,6 +30,14 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 /// The override, and the names in the body that mean nothing.
 fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
     let mut fields = Fields::of(body)?;
+    let wanted = take_override(&mut fields);
+    let ignored = fields.rest().keys().cloned().collect();
+    fields.finish()?;
+    Ok((wanted, ignored))
+}
+
+/// Takes the fields of an override, and complains about what is wrong with them.
+pub(crate) fn take_override(fields: &mut Fields) -> NewOverride {
     let user_id = fields.text("userId", 1..=LONGEST_NAME);
     fields.must_have("userId", user_id.as_ref());
     let kind = fields.text("overrideType", 0..=LONGEST_NAME);
@@ -52,12 +60,9 @@ fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
             Override::Exclude
         }
     };
-    let ignored = fields.rest().keys().cloned().collect();
-    fields.finish()?;
-    let wanted = NewOverride {
+    NewOverride {
         user_id: user_id.unwrap_or_default(),
         kind,
         reason,
-    };
-    Ok((wanted, ignored))
+    }
 }

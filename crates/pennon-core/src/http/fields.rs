@@ -36,6 +36,15 @@ impl Fields {
         }
     }
 
+    /// Takes the fields of an object within a body.
+    #[must_use]
+    pub fn within(fields: Map<String, Value>) -> Self {
+        Self {
+            fields,
+            complaints: Complaints::default(),
+        }
+    }
+
     /// Takes a text whose number of characters lies in this range. Absent and `null` are nothing.
     pub fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
         match self.fields.shift_remove(name)? {

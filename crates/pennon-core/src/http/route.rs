@@ -18,7 +18,7 @@ pub struct Endpoint {
 }
 
 /// Every route.
-pub const ENDPOINTS: [Endpoint; 35] = [
+pub const ENDPOINTS: [Endpoint; 36] = [
     Endpoint::public("GET", "/api/config/flags", "list-flags"),
     Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag"),
     Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag"),
@@ -32,6 +32,7 @@ pub const ENDPOINTS: [Endpoint; 35] = [
     Endpoint::admin("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags"),
     Endpoint::admin("GET", "/api/admin/flags/{flagKey}/users", "overrides"),
     Endpoint::admin("POST", "/api/admin/flags/{flagKey}/users", "overrides"),
+    Endpoint::admin("PUT", "/api/admin/flags/{flagKey}/users", "overrides"),
     Endpoint::admin(
         "DELETE",
         "/api/admin/flags/{flagKey}/users/{userId}",

@@ -141,7 +141,8 @@ pub(super) struct Kept {
     pub(super) overrides: Vec<Value>,
 }
 
-/// Where they stand in the entry of a flag that goes, or comes back, with its overrides.
+/// Where they stand in an entry about several overrides: of a flag that goes or comes back with them, or
+/// of a change of many at once.
 pub(super) const OVERRIDES: &str = "overrides";
 
 fn report_untold(environment: &Environment, scope: &Scope) {

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, OVERRIDES, kept_in, state_of};
 use super::limits::{must_fit, must_have_an_effect};
-use super::overrides::{must_have, must_not_be_too_many, override_in, override_state};
+use super::overrides::{
+    must_have, must_not_be_too_many, override_in, override_state, put_back_at_once,
+};
 use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
 use super::update::{Change, definition_in, in_definition, live};
 use super::variants::must_stay_where_named;
@@ -13,7 +15,7 @@ use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{Action, AuditEntry, FlagRecord, Transaction};
+use crate::store::{Action, AuditEntry, FlagRecord, OverrideRecord, Transaction};
 
 /// Which side of an audit entry a flag is put back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +149,7 @@ impl FlagService {
         self.finish(open, environment, (), scope).await
     }
 
-    /// Puts a flag, or the one override that the entry is about, back to what it was then. A flag that
+    /// Puts a flag, or the overrides that the entry is about, back to what it was then. A flag that
     /// was deleted for good comes into being again: from the entry of its deletion with its overrides,
     /// from another one without. The overrides of a flag that is there stay as they are.
     ///
@@ -173,6 +175,12 @@ impl FlagService {
         let mut open = self.begin(environment, &admin.id).await?;
         let after = if entry.action.starts_with("override.") {
             revert_override(&mut open, key, &entry, side, expected).await?
+        } else if entry.action.starts_with("overrides.") {
+            let record = live(open.flag(key).await?, key)?;
+            expected.check(record.revision)?;
+            let sides = (side.of(&entry), side.other().of(&entry));
+            put_back_at_once(&mut open, key, &record.flag, sides).await?;
+            record
         } else if entry.action.starts_with("flag.") {
             revert_whole(&mut open, environment, key, &entry, side, expected, admin).await?
         } else {
@@ -250,13 +258,13 @@ async fn put_back(
     flag: &Flag,
     overrides: &[Value],
 ) -> Result<Value, Error> {
-    let mut back = Vec::with_capacity(overrides.len());
-    for wanted in overrides.iter().filter_map(override_in) {
-        if must_have(flag, &wanted.kind).is_ok() {
-            back.push(override_state(&open.put_override(key, &wanted).await?));
-        }
-    }
-    Ok(Value::Array(back))
+    let wanted: Vec<OverrideRecord> = overrides
+        .iter()
+        .filter_map(override_in)
+        .filter(|wanted| must_have(flag, &wanted.kind).is_ok())
+        .collect();
+    let back = open.put_overrides(key, &wanted).await?;
+    Ok(back.iter().map(override_state).collect())
 }
 
 async fn revert_override(
@@ -279,7 +287,7 @@ async fn revert_override(
     let before_state = before.as_ref().map(override_state);
     let Some(state) = side.of(entry) else {
         if before.is_some() {
-            open.delete_override(key, user).await?;
+            open.delete_overrides(key, &[user]).await?;
             open.note(Some(key), Action::DeleteOverride, before_state, None)
                 .await?;
         }
@@ -304,6 +312,13 @@ async fn revert_override(
 }
 
 impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Before => Self::After,
+            Self::After => Self::Before,
+        }
+    }
+
     fn of(self, entry: &AuditEntry) -> Option<&Value> {
         match self {
             Self::Before => entry.before.as_ref(),

@@ -30,7 +30,7 @@ pub use flags::Side;
 pub use import::{Difference, FlagDifference, Import, SettingsDifference, in_file};
 pub use keys::NewKey;
 pub use limits::{check_definition, check_description, check_salt, new_key};
-pub use overrides::{NewOverride, override_state};
+pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
 pub use update::Change;

@@ -21,8 +21,8 @@ pub use postgres::PostgresStore;
 pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use record::{
     Action, AuditEntry, AuditStep, DayCount, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord,
-    FlagRecords, KeyRecord, NewState, OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus,
-    SettingsRecord, Usage,
+    FlagRecords, KeyRecord, NewState, OverridePage, OverrideRecord, Page, Paged, ScheduleRecord,
+    ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 
@@ -112,13 +112,13 @@ impl Store {
         ask!(self, store => store.list_flags(environment, query))
     }
 
-    /// The overrides of a flag, newest first; `None` when there is no such flag in use.
+    /// The overrides of a flag; `None` when there is no such flag in use.
     pub async fn list_overrides(
         &self,
         environment: &Environment,
         key: &FlagKey,
         page: Page,
-    ) -> Result<Option<Paged<OverrideRecord>>, Error> {
+    ) -> Result<Option<OverridePage>, Error> {
         ask!(self, store => store.list_overrides(environment, key, page))
     }
 

@@ -40,6 +40,15 @@ pub struct OverrideRecord {
     pub created_at: Option<SystemTime>,
 }
 
+/// A page of a flag's overrides, and the state of all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverridePage {
+    /// Newest first.
+    pub overrides: Paged<OverrideRecord>,
+    /// Another number whenever an override is another; not a time, and in no order.
+    pub revision: i64,
+}
+
 /// The settings of an environment, and their own revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SettingsRecord {
@@ -221,6 +230,10 @@ pub enum Action {
     SetOverride,
     /// A user's override was removed.
     DeleteOverride,
+    /// Overrides of several users were set or replaced, and perhaps others removed, at once.
+    SetOverrides,
+    /// Overrides of several users were removed at once.
+    DeleteOverrides,
     /// A change was planned.
     CreateSchedule,
     /// A planned change was called off.
@@ -254,6 +267,8 @@ impl Action {
             Self::ScheduledUpdate => "flag.schedule",
             Self::SetOverride => "override.set",
             Self::DeleteOverride => "override.delete",
+            Self::SetOverrides => "overrides.set",
+            Self::DeleteOverrides => "overrides.delete",
             Self::CreateSchedule => "schedule.create",
             Self::CancelSchedule => "schedule.cancel",
             Self::FailSchedule => "schedule.fail",

@@ -106,19 +106,37 @@ impl Transaction {
         ask!(self, open => open.find_override(key, user))
     }
 
-    /// Sets an override of a flag that is there. When the user has one already, `created_at` stays what
-    /// it is; otherwise it is what is wanted, or now.
+    /// The revision of [`super::OverridePage`].
+    pub async fn overrides_revision(&mut self, key: &FlagKey) -> Result<i64, Error> {
+        ask!(self, open => open.overrides_revision(key))
+    }
+
+    /// Sets overrides of a flag that is there, one for each user, in one round trip. Where a user has one
+    /// already, `created_at` stays what it is; otherwise it is what is wanted, or now.
+    pub async fn put_overrides(
+        &mut self,
+        key: &FlagKey,
+        wanted: &[OverrideRecord],
+    ) -> Result<Vec<OverrideRecord>, Error> {
+        ask!(self, open => open.put_overrides(key, wanted))
+    }
+
+    /// The same for one.
     pub async fn put_override(
         &mut self,
         key: &FlagKey,
         wanted: &OverrideRecord,
     ) -> Result<OverrideRecord, Error> {
-        ask!(self, open => open.put_override(key, wanted))
+        let mut put = self
+            .put_overrides(key, std::slice::from_ref(wanted))
+            .await?;
+        put.pop()
+            .ok_or_else(|| Error::Internal("an override left no row".to_owned()))
     }
 
-    /// Removes an override.
-    pub async fn delete_override(&mut self, key: &FlagKey, user: &str) -> Result<(), Error> {
-        ask!(self, open => open.delete_override(key, user))
+    /// Removes the overrides of these users, in one round trip.
+    pub async fn delete_overrides(&mut self, key: &FlagKey, users: &[&str]) -> Result<(), Error> {
+        ask!(self, open => open.delete_overrides(key, users))
     }
 
     /// How long to wait until fewer than `limit` additions and changes of a flag's overrides lie within

@@ -155,6 +155,17 @@ impl Contents {
         records
     }
 
+    /// A number that follows from all overrides of a flag.
+    pub(super) fn overrides_revision(&self, environment: &str, key: &FlagKey) -> i64 {
+        let mut all = self.overrides(environment, key);
+        all.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+        let states: Vec<_> = all
+            .iter()
+            .map(|one| (&one.user_id, &one.kind, &one.reason))
+            .collect();
+        digest_of(&states)
+    }
+
     /// Everything that is known of an environment but its flags, to be changed.
     pub(super) fn beside(&mut self, environment: &str) -> &mut Beside {
         self.beside.entry(environment.to_owned()).or_default()

@@ -20,7 +20,7 @@ pub(super) use transaction::Transaction;
 
 use super::Fresh;
 use super::record::{
-    AuditEntry, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord, OverrideRecord, Page, Paged,
+    AuditEntry, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord, OverridePage, Page, Paged,
     ScheduleRecord, SettingsRecord,
 };
 use crate::environment::Environment;
@@ -195,7 +195,7 @@ impl EmbeddedStore {
         environment: &Environment,
         key: &FlagKey,
         page: Page,
-    ) -> Result<Option<Paged<OverrideRecord>>, Error> {
+    ) -> Result<Option<OverridePage>, Error> {
         let inner = self.current()?;
         let name = environment.as_str();
         let flag = inner.contents.flag(name, key);
@@ -204,7 +204,10 @@ impl EmbeddedStore {
         }
         let mut all = inner.contents.overrides(name, key);
         all.reverse();
-        Ok(Some(paged(all, page)))
+        Ok(Some(OverridePage {
+            overrides: paged(all, page),
+            revision: inner.contents.overrides_revision(name, key),
+        }))
     }
 
     pub(super) fn list_audit(

@@ -212,42 +212,55 @@ impl Transaction {
         Ok(all.into_iter().find(|record| record.user_id == user))
     }
 
-    pub(in crate::store) fn put_override(
-        &mut self,
-        key: &FlagKey,
-        wanted: &OverrideRecord,
-    ) -> Result<OverrideRecord, Error> {
-        let before = self.find_override(key, &wanted.user_id)?;
-        let flag = self.stored_flag(key)?;
-        let user = wanted.user_id.clone();
-        flag.overrides.insert(user.clone(), wanted.kind.clone());
-        let created_at = match before {
-            Some(before) => before.created_at,
-            None => wanted.created_at.or(Some(SystemTime::now())),
-        };
-        let note = OverrideNote {
-            reason: wanted.reason.clone(),
-            created_by: wanted.created_by.clone(),
-            created_at,
-        };
-        let beside = self.contents.beside(self.environment.as_str());
-        let notes = beside.overrides.entry(key.clone());
-        notes.or_default().insert(user, note);
-        Ok(OverrideRecord {
-            created_at,
-            ..wanted.clone()
-        })
+    pub(in crate::store) fn overrides_revision(&mut self, key: &FlagKey) -> Result<i64, Error> {
+        Ok(self
+            .contents
+            .overrides_revision(self.environment.as_str(), key))
     }
 
-    pub(in crate::store) fn delete_override(
+    pub(in crate::store) fn put_overrides(
         &mut self,
         key: &FlagKey,
-        user: &str,
+        wanted: &[OverrideRecord],
+    ) -> Result<Vec<OverrideRecord>, Error> {
+        let now = Some(SystemTime::now());
+        let mut put = Vec::with_capacity(wanted.len());
+        for one in wanted {
+            let user = one.user_id.clone();
+            let kind = one.kind.clone();
+            let was_there = self.stored_flag(key)?.overrides.insert(user.clone(), kind);
+            let beside = self.contents.beside(self.environment.as_str());
+            let notes = beside.overrides.entry(key.clone()).or_default();
+            let created_at = match was_there {
+                // Unknown for one that somebody wrote into the file.
+                Some(_) => notes.get(&user).and_then(|note| note.created_at),
+                None => one.created_at.or(now),
+            };
+            let note = OverrideNote {
+                reason: one.reason.clone(),
+                created_by: one.created_by.clone(),
+                created_at,
+            };
+            notes.insert(user, note);
+            put.push(OverrideRecord {
+                created_at,
+                ..one.clone()
+            });
+        }
+        Ok(put)
+    }
+
+    pub(in crate::store) fn delete_overrides(
+        &mut self,
+        key: &FlagKey,
+        users: &[&str],
     ) -> Result<(), Error> {
-        self.stored_flag(key)?.overrides.remove(user);
-        let beside = self.contents.beside(self.environment.as_str());
-        if let Some(notes) = beside.overrides.get_mut(key) {
-            notes.remove(user);
+        for user in users {
+            self.stored_flag(key)?.overrides.remove(*user);
+            let beside = self.contents.beside(self.environment.as_str());
+            if let Some(notes) = beside.overrides.get_mut(key) {
+                notes.remove(*user);
+            }
         }
         Ok(())
     }
@@ -263,12 +276,13 @@ impl Transaction {
         let nth = usize::try_from(limit)
             .unwrap_or(usize::MAX)
             .saturating_sub(1);
+        let counted = [Action::SetOverride, Action::SetOverrides].map(Action::name);
         let oldest = audit
             .iter()
             .rev()
             .filter(|entry| {
                 entry.flag_key.as_deref() == Some(key.as_str())
-                    && entry.action == Action::SetOverride.name()
+                    && counted.contains(&entry.action.as_str())
             })
             .nth(nth);
         Ok(oldest.and_then(|entry| {

@@ -1,6 +1,6 @@
 //! Exceptions for single users.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pennon_eval::{FlagKey, Override};
 use tokio_postgres::Row;
@@ -10,9 +10,14 @@ use super::snapshot::override_of;
 use super::{PostgresStore, Transaction, count};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{OverrideRecord, Page, Paged};
+use crate::store::{OverridePage, OverrideRecord, Page, Paged};
 
 const COLUMNS: &str = "user_id, override_type, variant, reason, created_by, created_at";
+/// A number that follows from all overrides of a flag, in whatever order they are read. 48 bits: readers
+/// of JSON keep every digit.
+const REVISION: &str = "mod(abs(coalesce(sum(hashtextextended(
+      json_build_array(user_id, override_type, variant, reason)::text, 0
+    )), 0)), 281474976710656)::bigint";
 /// The flag that a statement is about, by the parameters $1 and $2.
 const FLAG: &str = "(select id from feature_flags where flag_key = $1 and environment = $2)";
 
@@ -22,30 +27,32 @@ impl PostgresStore {
         environment: &Environment,
         key: &FlagKey,
         page: Page,
-    ) -> Result<Option<Paged<OverrideRecord>>, Error> {
+    ) -> Result<Option<OverridePage>, Error> {
         // One row without a user when the flag has none on this page, and no row without a flag.
-        let statement = "
-            select counted.total, page.*
+        let statement = format!(
+            "select counted.total, counted.revision, page.*
             from (
               select id from feature_flags
               where flag_key = $1 and environment = $2 and archived_at is null
             ) as flag
             cross join lateral (
-              select count(*) as total from feature_flag_user_overrides where flag_id = flag.id
+              select count(*) as total, {REVISION} as revision
+              from feature_flag_user_overrides where flag_id = flag.id
             ) as counted
             left join lateral (
               select id, user_id, override_type, variant, reason, created_by, created_at
               from feature_flag_user_overrides where flag_id = flag.id
               order by created_at desc nulls last, id limit $3 offset $4
             ) as page on true
-            order by page.created_at desc nulls last, page.id";
+            order by page.created_at desc nulls last, page.id"
+        );
         let parameters: [super::Parameter<'_>; 4] = [
             (&key.as_str(), Type::TEXT),
             (&environment.as_str(), Type::TEXT),
             (&i64::from(page.size), Type::INT8),
             (&page.offset(), Type::INT8),
         ];
-        let rows = self.rows(statement, &parameters).await?;
+        let rows = self.rows(&statement, &parameters).await?;
         let Some(first) = rows.first() else {
             return Ok(None);
         };
@@ -56,7 +63,10 @@ impl PostgresStore {
                 items.push(record_of(row)?);
             }
         }
-        Ok(Some(Paged { items, total }))
+        Ok(Some(OverridePage {
+            overrides: Paged { items, total },
+            revision: first.get("revision"),
+        }))
     }
 }
 
@@ -120,54 +130,78 @@ impl Transaction {
         rows.first().map(record_of).transpose()
     }
 
-    pub(in crate::store) async fn put_override(
+    pub(in crate::store) async fn overrides_revision(
         &mut self,
         key: &FlagKey,
-        wanted: &OverrideRecord,
-    ) -> Result<OverrideRecord, Error> {
+    ) -> Result<i64, Error> {
+        let statement = format!(
+            "select {REVISION} as revision from feature_flag_user_overrides where flag_id = {FLAG}"
+        );
+        let parameters: [super::Parameter<'_>; 2] = [
+            (&key.as_str(), Type::TEXT),
+            (&self.environment(), Type::TEXT),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        Ok(rows.first().map_or(0, |row| row.get("revision")))
+    }
+
+    pub(in crate::store) async fn put_overrides(
+        &mut self,
+        key: &FlagKey,
+        wanted: &[OverrideRecord],
+    ) -> Result<Vec<OverrideRecord>, Error> {
         let statement = format!(
             "insert into feature_flag_user_overrides as known
                (flag_id, user_id, override_type, variant, reason, created_by, created_at)
-             values ({FLAG}, $3, $4, $5, $6, $7, coalesce($8, now() at time zone 'utc'))
+             select {FLAG}, given.user_id, given.kind, given.variant, given.reason,
+                    given.created_by, coalesce(given.created_at, now() at time zone 'utc')
+             from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                         $8::timestamp[])
+               as given (user_id, kind, variant, reason, created_by, created_at)
              on conflict (flag_id, user_id) do update
                set override_type = excluded.override_type, variant = excluded.variant,
                    reason = excluded.reason, created_by = excluded.created_by
              returning {COLUMNS}"
         );
-        let (kind, variant) = match &wanted.kind {
-            Override::Include => ("include", None),
-            Override::Exclude => ("exclude", None),
-            Override::Variant(variant) => ("include", Some(variant)),
-        };
+        let users: Vec<&str> = wanted.iter().map(|one| one.user_id.as_str()).collect();
+        let (kinds, variants): (Vec<&str>, Vec<Option<&str>>) = wanted
+            .iter()
+            .map(|one| match &one.kind {
+                Override::Include => ("include", None),
+                Override::Exclude => ("exclude", None),
+                Override::Variant(variant) => ("include", Some(variant.as_str())),
+            })
+            .unzip();
+        let reasons: Vec<Option<&str>> = wanted.iter().map(|one| one.reason.as_deref()).collect();
+        let authors: Vec<Option<&str>> =
+            wanted.iter().map(|one| one.created_by.as_deref()).collect();
+        let times: Vec<Option<SystemTime>> = wanted.iter().map(|one| one.created_at).collect();
         let parameters: [super::Parameter<'_>; 8] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
-            (&wanted.user_id, Type::TEXT),
-            (&kind, Type::TEXT),
-            (&variant, Type::TEXT),
-            (&wanted.reason, Type::TEXT),
-            (&wanted.created_by, Type::TEXT),
-            (&wanted.created_at, Type::TIMESTAMP),
+            (&users, Type::TEXT_ARRAY),
+            (&kinds, Type::TEXT_ARRAY),
+            (&variants, Type::TEXT_ARRAY),
+            (&reasons, Type::TEXT_ARRAY),
+            (&authors, Type::TEXT_ARRAY),
+            (&times, Type::TIMESTAMP_ARRAY),
         ];
         let rows = self.rows(&statement, &parameters).await?;
-        match rows.first() {
-            Some(row) => record_of(row),
-            None => Err(Error::Internal("an override left no row".to_owned())),
-        }
+        rows.iter().map(record_of).collect()
     }
 
-    pub(in crate::store) async fn delete_override(
+    pub(in crate::store) async fn delete_overrides(
         &mut self,
         key: &FlagKey,
-        user: &str,
+        users: &[&str],
     ) -> Result<(), Error> {
         let statement = format!(
-            "delete from feature_flag_user_overrides where flag_id = {FLAG} and user_id = $3"
+            "delete from feature_flag_user_overrides where flag_id = {FLAG} and user_id = any($3)"
         );
         let parameters: [super::Parameter<'_>; 3] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
-            (&user, Type::TEXT),
+            (&users, Type::TEXT_ARRAY),
         ];
         self.rows(&statement, &parameters).await?;
         Ok(())
@@ -185,7 +219,7 @@ impl Transaction {
             select (extract(epoch from at - clock_timestamp()) + $5)::double precision as wait
             from pennon_audit
             where environment = $1 and flag_key = $2
-              and action = 'override.set'
+              and action in ('override.set', 'overrides.set')
               and at > clock_timestamp() - make_interval(secs => $5)
             order by id desc
             limit 1 offset $3 - $4";
