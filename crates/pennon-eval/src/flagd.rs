@@ -182,7 +182,11 @@ impl Reader {
                     let evaluators = given.cloned().unwrap_or_default();
                     put(&mut settings.evaluators, evaluators, mode);
                 }
-                "metadata" => read_file_metadata(value, settings, mode, problems),
+                "metadata" => {
+                    let mut keep =
+                        |problems: &Problems| keep(problems.pointer(), kept, more_kept);
+                    read_file_metadata(value, settings, mode, problems, &mut keep);
+                }
                 name if LOCAL_FIELDS.contains(&name) => problems.add(
                     "belongs to flags.json of the local server; a file for one environment has its flags \
                      at the top level",
@@ -276,10 +280,15 @@ fn put(into: &mut Map<String, Value>, given: Map<String, Value>, mode: Mode) {
 
 /// Reads the metadata of a file: settings of Pennon each by themselves, and the metadata of the
 /// environment, unless there is nothing but settings of Pennon.
-fn read_file_metadata(value: &Value, settings: &mut Settings, mode: Mode, problems: &mut Problems) {
+fn read_file_metadata(
+    value: &Value,
+    settings: &mut Settings,
+    mode: Mode,
+    problems: &mut Problems,
+    keep: &mut impl FnMut(&Problems),
+) {
     let mut metadata = validate::set_metadata(value, problems);
-    let says_nothing_else =
-        !metadata.is_empty() && metadata.keys().all(|name| name.starts_with(META_PREFIX));
+    let given = metadata.len();
     if let Some(version) = metadata.shift_remove(META_FRACTIONAL) {
         match version.as_str() {
             Some("v2") => settings.fractional = FractionalVersion::V2,
@@ -289,7 +298,12 @@ fn read_file_metadata(value: &Value, settings: &mut Settings, mode: Mode, proble
             }),
         }
     }
-    if !(says_nothing_else && metadata.is_empty()) {
+    for name in metadata.keys() {
+        if name.starts_with(META_PREFIX) {
+            problems.inside(name, |problems| keep(problems));
+        }
+    }
+    if !metadata.is_empty() || given == 0 {
         put(&mut settings.metadata, metadata, mode);
     }
 }
@@ -786,12 +800,14 @@ mod tests {
         file["flags"]["b"]["key"] = json!("another");
         file["flags"]["b"]["metadata"]["pennon.new"] = json!(true);
         file["flags"]["c"]["description"] = json!(["a", "list"]);
+        file["metadata"]["pennon.newer"] = json!(1);
         let read = read_new(&file).expect("a flagd file");
         assert_eq!(write(&read.flags, &read.settings, Form::Exchange), file);
         assert_eq!(
             read.kept,
             [
                 "/$schema",
+                "/metadata/pennon.newer",
                 "/$comment",
                 "/flags/a/owner",
                 "/flags/b/key",
@@ -808,7 +824,7 @@ mod tests {
         assert_eq!(read.kept.len(), 1_000);
         assert_eq!(
             places(&read.warnings),
-            [" 1006 more fields were kept than are listed"]
+            [" 1007 more fields were kept than are listed"]
         );
     }
 
