@@ -38,6 +38,7 @@ macro_rules! on_redis {
     };
 }
 
+mod admins;
 mod audit;
 mod cache;
 mod clients;

@@ -2,15 +2,31 @@
 //!
 //! A function checks again what the gateway's authorizer has checked: a direct invocation and
 //! `sam local` come past the gateway, and an admin route without verified claims is closed.
+//!
+//! Gateways write lists as text: an HTTP API makes `[site admin]` of one group of that name, and of the
+//! two groups `site` and `admin`. So groups are read as JSON from the token of the request, when that is
+//! the token whose claims the gateway has verified, and nobody becomes an admin by a text that can be
+//! read in two ways.
 
+mod payload;
+
+use lambda_http::http::HeaderMap;
+use lambda_http::http::header::AUTHORIZATION;
 use pennon_eval::UserId;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use crate::config::AuthConfig;
 use crate::error::Error;
+use payload::{NoPayload, Payload};
 
 /// Groups whose members are admins.
 const ADMIN_GROUPS: [&str; 2] = ["admin", "admins"];
+
+/// The claim in which Cognito lists groups. A group's name contains no space there.
+const COGNITO_GROUPS: &str = "cognito:groups";
+/// The longest `sub`, in characters: what the tables of audit and overrides hold as a user's id.
+const LONGEST_SUBJECT: usize = 255;
 
 /// The token of `Authorization: Bearer …`. The word is one without case (RFC 9110, section 11.1).
 #[must_use]
@@ -63,14 +79,147 @@ impl Claims {
         self.values.get(name)?.as_str()
     }
 
-    fn is_admin(&self, config: &AuthConfig) -> bool {
-        self.verifier == Verifier::Local
-            || self.text(&config.admin_claim).is_some_and(|groups| {
-                members(groups)
-                    .iter()
-                    .any(|group| ADMIN_GROUPS.contains(&group.as_str()))
-            })
+    /// The groups of the caller, in the claim that the settings name.
+    fn groups(&self, headers: &HeaderMap, config: &AuthConfig) -> Result<Vec<String>, Doubt> {
+        let claim = &config.admin_claim;
+        let Some(payload) = token_of(headers)? else {
+            return self.groups_without_token(claim);
+        };
+        for name in ["iss", "sub"] {
+            let verified = self.text(name).ok_or(Doubt::OtherToken(name))?;
+            if payload.get(name).and_then(Value::as_str) != Some(verified) {
+                return Err(Doubt::OtherToken(name));
+            }
+        }
+        let exp = self.text("exp").ok_or(Doubt::OtherToken("exp"))?;
+        if !self.is_expiry(exp, payload.get("exp")) {
+            return Err(Doubt::OtherToken("exp"));
+        }
+        let groups = names(payload.get(claim))?;
+        // The authorizer may read its token from elsewhere; then the claims tell of another one.
+        match self.text(claim) {
+            Some(written) if self.verifier == Verifier::HttpApi => {
+                let list = format!("[{}]", groups.join(" "));
+                let same = match payload.get(claim) {
+                    Some(Value::String(name)) => written == name,
+                    _ => written == list,
+                };
+                if same {
+                    Ok(groups)
+                } else {
+                    Err(Doubt::OtherGroups)
+                }
+            }
+            Some(_) | None => Ok(groups),
+        }
     }
+
+    /// Groups from the gateway's claims alone, where only one reading is possible.
+    fn groups_without_token(&self, claim: &str) -> Result<Vec<String>, Doubt> {
+        let Some(text) = self.text(claim) else {
+            return names(self.values.get(claim));
+        };
+        let Some(rest) = text.strip_prefix('[') else {
+            return Ok(vec![text.to_owned()]);
+        };
+        // A REST API writes no brackets: there they belong to a name.
+        let list = rest.strip_suffix(']').ok_or(Doubt::Brackets)?;
+        if claim != COGNITO_GROUPS || self.verifier != Verifier::HttpApi {
+            return Err(Doubt::Brackets);
+        }
+        match list.split(' ').map(str::to_owned).collect::<Vec<_>>() {
+            _ if list.is_empty() => Ok(Vec::new()),
+            names if names.iter().any(String::is_empty) => Err(Doubt::Brackets),
+            names => Ok(names),
+        }
+    }
+
+    /// Whether the gateway wrote this text for this `exp`: HTTP APIs write the number, REST APIs a date.
+    fn is_expiry(&self, written: &str, exp: Option<&Value>) -> bool {
+        let Some(seconds) = exp.and_then(whole_seconds) else {
+            return false;
+        };
+        written == seconds.to_string()
+            || (self.verifier == Verifier::RestApi && date(seconds).as_deref() == Some(written))
+    }
+}
+
+/// Why it is not known whether a caller is an admin. The text is for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Doubt {
+    #[error("the token names a claim twice")]
+    Twice,
+    #[error("{0} of the token in the request is not what the gateway has verified")]
+    OtherToken(&'static str),
+    #[error("the groups of the token in the request are not those that the gateway has verified")]
+    OtherGroups,
+    #[error("groups are neither a text nor a list of texts")]
+    NoNames,
+    #[error(
+        "the gateway wrote a list as text, and the request has no token to read it from; a name may \
+         hold spaces or brackets"
+    )]
+    Brackets,
+}
+
+/// The payload of the one token of the request, if there is one. A request with several is read like
+/// one with none: nobody can say which of them the gateway has verified.
+fn token_of(headers: &HeaderMap) -> Result<Option<Payload>, Doubt> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Ok(None);
+    };
+    let Ok(text) = value.to_str() else {
+        return Ok(None);
+    };
+    // Authorizers take a token without the word, too.
+    let token = bearer_token(text).unwrap_or_else(|| text.trim());
+    match Payload::parse(token) {
+        Ok(payload) => Ok(Some(payload)),
+        Err(NoPayload::NoToken) => Ok(None),
+        Err(NoPayload::Twice) => Err(Doubt::Twice),
+    }
+}
+
+/// The names in a claim as JSON: one, or a list.
+fn names(claim: Option<&Value>) -> Result<Vec<String>, Doubt> {
+    match claim {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(name)) => Ok(vec![name.clone()]),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned).ok_or(Doubt::NoNames))
+            .collect(),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => Err(Doubt::NoNames),
+    }
+}
+
+/// A number without a fraction, however it is written.
+fn whole_seconds(value: &Value) -> Option<i64> {
+    if let Some(seconds) = value.as_i64() {
+        return Some(seconds);
+    }
+    let seconds = value.as_f64()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole and within ±1e15 by the check before"
+    )]
+    let whole = (seconds.fract() == 0.0 && seconds.abs() < 1e15).then_some(seconds as i64);
+    whole
+}
+
+/// A time as the authorizer of a REST API writes it: `Thu Mar 12 07:57:31 UTC 2020`.
+fn date(seconds: i64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    let (hour, minute, second) = time.to_hms();
+    let (weekday, month) = (time.weekday().to_string(), time.month().to_string());
+    Some(format!(
+        "{} {} {:02} {hour:02}:{minute:02}:{second:02} UTC {}",
+        weekday.get(..3)?,
+        month.get(..3)?,
+        time.day(),
+        time.year()
+    ))
 }
 
 /// An identity that may change flags. Having one is the proof: there is no other way to get it.
@@ -81,112 +230,327 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Checks that the claims are an admin's.
+    /// Checks that the claims are an admin's, with the help of the token in the headers of the request.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without verified claims that name someone, [`Error::Forbidden`]
-    /// when that is no admin.
-    pub fn verify(claims: Option<&Claims>, config: &AuthConfig) -> Result<Self, Error> {
+    /// when that is no admin, or when nobody can say so; the log says why.
+    pub fn verify(
+        claims: Option<&Claims>,
+        headers: &HeaderMap,
+        config: &AuthConfig,
+    ) -> Result<Self, Error> {
         let claims = claims.ok_or(Error::Unauthenticated)?;
-        let user = claims.user().ok_or(Error::Unauthenticated)?;
-        if !claims.is_admin(config) {
-            return Err(Error::Forbidden);
+        let subject = claims.text("sub").ok_or(Error::Unauthenticated)?;
+        let length = subject.chars().count();
+        if subject.trim().is_empty()
+            || length > LONGEST_SUBJECT
+            || subject.contains(char::is_control)
+        {
+            tracing::warn!(
+                domain = "config",
+                length,
+                "the verified sub is blank, longer than 255 characters or holds a control character"
+            );
+            return Err(Error::Unauthenticated);
+        }
+        if claims.verifier != Verifier::Local {
+            let groups = claims.groups(headers, config).map_err(|doubt| {
+                tracing::warn!(
+                    domain = "config",
+                    claim = %config.admin_claim,
+                    reason = %doubt,
+                    "not taken for an admin"
+                );
+                Error::Forbidden
+            })?;
+            let admin = |group: &String| ADMIN_GROUPS.contains(&group.as_str());
+            if !groups.iter().any(admin) {
+                return Err(Error::Forbidden);
+            }
         }
         Ok(Self {
-            id: user.as_str().to_owned(),
+            id: subject.to_owned(),
         })
-    }
-}
-
-/// The members of a list claim. A claim reaches us as text: a JSON array; `[a b]`, which is how HTTP
-/// APIs write a list; or one bare word. Nothing else is split, so that no odd name of one group can
-/// be read as the name of another.
-fn members(text: &str) -> Vec<String> {
-    if let Ok(list) = serde_json::from_str::<Vec<String>>(text) {
-        return list;
-    }
-    match text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        Some(list) => list.split(' ').map(str::to_owned).collect(),
-        None => vec![text.to_owned()],
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
 
-    fn config() -> AuthConfig {
+    fn config(claim: &str) -> AuthConfig {
         AuthConfig {
-            admin_claim: "cognito:groups".to_owned(),
+            admin_claim: claim.to_owned(),
             trust_user_id_parameter: false,
             public_config: crate::config::PublicConfigRoutes::Open,
         }
     }
 
-    fn claims(pairs: &[(&str, &str)]) -> Claims {
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).into()));
-        Claims::verified(pairs.collect(), Verifier::HttpApi)
+    fn claims(values: &Value, verifier: Verifier) -> Claims {
+        Claims::verified(values.as_object().expect("an object").clone(), verifier)
     }
 
-    fn verify(groups: &str) -> Result<Admin, Error> {
-        let claims = claims(&[("sub", "u-1"), ("cognito:groups", groups)]);
-        Admin::verify(Some(&claims), &config())
+    fn headers(values: &[&str]) -> HeaderMap {
+        let values = values.iter();
+        let values = values.map(|value| (AUTHORIZATION, value.parse().expect("a header")));
+        values.collect()
+    }
+
+    /// A token with this payload, which may be no JSON.
+    fn token(payload: &str) -> String {
+        format!("Bearer e30.{}.sig", URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    /// By claims alone.
+    fn verify(claim: &str, groups: &str, verifier: Verifier) -> Result<Admin, Error> {
+        let claims = claims(&json!({"sub": "u-1", claim: groups}), verifier);
+        Admin::verify(Some(&claims), &HeaderMap::new(), &config(claim))
+    }
+
+    /// By claims and a token.
+    fn with_token(
+        groups: &str,
+        payload: &Value,
+        changed: &[(&str, Value)],
+    ) -> Result<Admin, Error> {
+        let mut values = json!({
+            "sub": "u-1", "iss": "https://issuer.example", "exp": "1790000000", "roles": groups,
+        });
+        let mut token_claims = json!({
+            "sub": "u-1", "iss": "https://issuer.example", "exp": 1_790_000_000, "roles": payload,
+        });
+        for (name, value) in changed {
+            match name.strip_prefix("token:") {
+                Some(name) => token_claims[name] = value.clone(),
+                None => values[*name] = value.clone(),
+            }
+        }
+        let headers = headers(&[&token(&token_claims.to_string())]);
+        let claims = claims(&values, Verifier::HttpApi);
+        Admin::verify(Some(&claims), &headers, &config("roles"))
     }
 
     #[test]
-    fn a_list_claim_is_read_in_every_form_it_comes_in() {
-        for groups in [
-            "admin",
-            "admins",
-            "[users admin]",
-            r#"["users","admin"]"#,
-            "[admin]",
-        ] {
-            assert!(verify(groups).is_ok(), "{groups}");
+    fn cognitos_groups_are_read_from_text_since_their_names_have_no_spaces() {
+        for groups in ["admin", "admins", "[users admin]", "[admin]"] {
+            assert!(
+                verify(COGNITO_GROUPS, groups, Verifier::HttpApi).is_ok(),
+                "{groups}"
+            );
         }
         for groups in [
             "",
             "[]",
+            "[",
             "administrator",
             "[not-admin users]",
             "Admin",
+            "admin ",
+            "[Admin]",
             "admin2",
             "x,admin",
+            "admin,x",
             "admin]",
+            "[admin",
             "[[admin]]",
+            "[[admin] x]",
             "[x,admin]",
+            "[ admin]",
+            "[x  admin]",
+            "[x\tadmin]",
             "super admin",
+            r#"["admin"]"#,
+            r#"["users","admin"]"#,
         ] {
-            assert_eq!(verify(groups), Err(Error::Forbidden), "{groups}");
+            assert_eq!(
+                verify(COGNITO_GROUPS, groups, Verifier::HttpApi),
+                Err(Error::Forbidden),
+                "{groups}"
+            );
         }
     }
 
     #[test]
-    fn without_verified_claims_nobody_is_an_admin() {
-        assert_eq!(Admin::verify(None, &config()), Err(Error::Unauthenticated));
-        let nameless = claims(&[("cognito:groups", "admin")]);
-        assert_eq!(
-            Admin::verify(Some(&nameless), &config()),
-            Err(Error::Unauthenticated)
-        );
+    fn without_a_token_another_claim_makes_an_admin_by_a_single_name_only() {
+        assert!(verify("roles", "admin", Verifier::HttpApi).is_ok());
+        assert!(verify("roles", "admin", Verifier::RestApi).is_ok());
+        for groups in ["[admin]", "[site admin]", "[admin users]", "site admin"] {
+            for verifier in [Verifier::HttpApi, Verifier::RestApi] {
+                let verified = verify("roles", groups, verifier);
+                assert_eq!(verified, Err(Error::Forbidden), "{groups}");
+            }
+        }
+        // REST APIs put commas between groups, which a name may hold as well; they write no brackets.
+        for groups in ["[admin]", "users,admin", "admin,users"] {
+            let verified = verify(COGNITO_GROUPS, groups, Verifier::RestApi);
+            assert_eq!(verified, Err(Error::Forbidden), "{groups}");
+        }
     }
 
     #[test]
-    fn the_claim_that_lists_groups_can_be_another() {
-        let other = AuthConfig {
-            admin_claim: "roles".to_owned(),
-            ..config()
-        };
-        let claims = claims(&[("sub", "u-1"), ("roles", "[admin]")]);
-        assert!(Admin::verify(Some(&claims), &other).is_ok());
-        assert_eq!(
-            Admin::verify(Some(&claims), &config()),
-            Err(Error::Forbidden)
+    fn groups_are_read_from_the_token_as_the_issuer_wrote_them() {
+        for (groups, payload) in [
+            ("[admin]", json!(["admin"])),
+            ("[site admin]", json!(["site", "admin"])),
+            ("admins", json!("admins")),
+        ] {
+            assert!(with_token(groups, &payload, &[]).is_ok(), "{payload}");
+        }
+        for (groups, payload) in [
+            ("[site admin]", json!(["site admin"])),
+            ("[admin]", json!("[admin]")),
+            ("site admin", json!("site admin")),
+            (r#"["admin"]"#, json!(r#"["admin"]"#)),
+            ("[[admin]]", json!([["admin"]])),
+            ("[admin [x]]", json!(["admin", ["x"]])),
+            ("[admin 5]", json!(["admin", 5])),
+            ("map[admin:true]", json!({"admin": true})),
+            ("true", json!(true)),
+            ("[]", json!([])),
+            ("", json!(null)),
+            // Not what the gateway says that it has verified.
+            ("[users]", json!(["admin"])),
+            ("[admin]", json!(["users"])),
+        ] {
+            assert_eq!(
+                with_token(groups, &payload, &[]),
+                Err(Error::Forbidden),
+                "{payload}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_whose_claims_are_not_those_that_were_verified_makes_nobody_an_admin() {
+        let admin = json!(["admin"]);
+        for changed in [
+            ("token:iss", json!("https://other.example")),
+            ("token:iss", json!(["https://issuer.example"])),
+            ("token:iss", json!(null)),
+            ("token:sub", json!("u-2")),
+            ("token:sub", json!(1)),
+            ("token:exp", json!(1_790_000_001)),
+            ("token:exp", json!(1_790_000_000.5)),
+            ("token:exp", json!("1790000000")),
+            ("token:exp", json!(null)),
+            ("iss", json!("https://other.example")),
+            ("iss", json!(null)),
+            ("exp", json!("1.79e9")),
+            ("exp", json!("01790000000")),
+            ("exp", json!("+1790000000")),
+            ("exp", json!("Mon Sep 21 14:13:20 UTC 2026")),
+            ("exp", json!(null)),
+            ("exp", json!(1_790_000_000)),
+        ] {
+            let verified = with_token("[admin]", &admin, std::slice::from_ref(&changed));
+            assert_eq!(verified, Err(Error::Forbidden), "{changed:?}");
+        }
+        let same = ("token:exp", json!(1.79e9));
+        assert!(with_token("[admin]", &admin, &[same]).is_ok());
+    }
+
+    #[test]
+    fn a_claim_named_twice_is_nobodys_word() {
+        let claims = claims(
+            &json!({"sub": "u-1", "iss": "i", "exp": "1", "roles": "admin"}),
+            Verifier::HttpApi,
         );
+        for payload in [
+            r#"{"sub":"u-1","iss":"i","exp":1,"roles":"users","roles":"admin"}"#,
+            r#"{"sub":"u-1","iss":"i","exp":1,"roles":"admin","\u0073ub":"u-1"}"#,
+        ] {
+            let headers = headers(&[&token(payload)]);
+            let verified = Admin::verify(Some(&claims), &headers, &config("roles"));
+            assert_eq!(verified, Err(Error::Forbidden), "{payload}");
+        }
+    }
+
+    #[test]
+    fn several_tokens_are_none_and_then_the_gateways_claims_decide() {
+        let payload = |groups: &str| {
+            token(&format!(
+                r#"{{"sub":"u-1","iss":"i","exp":1,"roles":["{groups}"]}}"#
+            ))
+        };
+        let (users, admin) = (payload("users"), payload("admin"));
+        for values in [
+            vec![users.as_str(), admin.as_str()],
+            vec![&format!("{users}, {admin}")],
+            vec![&format!("{users},{admin}")],
+            vec!["Basic dTpw"],
+            vec!["Bearer not-a-token"],
+            vec![],
+        ] {
+            let headers = headers(&values);
+            for (groups, is_admin) in [("admin", true), ("[admin]", false), ("[users]", false)] {
+                let claims = claims(
+                    &json!({"sub": "u-1", "iss": "i", "exp": "1", "roles": groups}),
+                    Verifier::HttpApi,
+                );
+                let verified = Admin::verify(Some(&claims), &headers, &config("roles"));
+                assert_eq!(verified.is_ok(), is_admin, "{values:?} {groups}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_dates_of_rest_apis_are_read_with_a_token() {
+        let payload = r#"{"sub":"u-1","iss":"i","exp":1583999851,"cognito:groups":["x","admin"]}"#;
+        for (exp, is_admin) in [
+            ("Thu Mar 12 07:57:31 UTC 2020", true),
+            ("1583999851", true),
+            ("Thu Mar 12 07:57:32 UTC 2020", false),
+            ("2020-03-12T07:57:31Z", false),
+        ] {
+            let values = json!({"sub": "u-1", "iss": "i", "exp": exp, "cognito:groups": "x,admin"});
+            let claims = claims(&values, Verifier::RestApi);
+            // REST APIs take a token without the word as well.
+            for header in [token(payload), token(payload).replace("Bearer ", "")] {
+                let headers = headers(&[&header]);
+                let verified = Admin::verify(Some(&claims), &headers, &config(COGNITO_GROUPS));
+                assert_eq!(verified.is_ok(), is_admin, "{exp}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_verified_claims_that_name_somebody_nobody_is_an_admin() {
+        let config = config(COGNITO_GROUPS);
+        let verify = |claims: Option<&Claims>| Admin::verify(claims, &HeaderMap::new(), &config);
+        assert_eq!(verify(None), Err(Error::Unauthenticated));
+        for subject in [
+            json!(null),
+            json!(""),
+            json!(" \t"),
+            json!("\u{a0}"),
+            json!("a\0b"),
+            json!("ä".repeat(256)),
+            json!(5),
+            json!(["a"]),
+        ] {
+            let values = json!({"sub": subject, "cognito:groups": "admin"});
+            let claims = claims(&values, Verifier::HttpApi);
+            assert_eq!(
+                verify(Some(&claims)),
+                Err(Error::Unauthenticated),
+                "{subject}"
+            );
+        }
+        let longest = json!({"sub": "ä".repeat(255), "cognito:groups": "admin"});
+        assert!(verify(Some(&claims(&longest, Verifier::HttpApi))).is_ok());
+    }
+
+    #[test]
+    fn the_word_before_a_token_has_no_case() {
+        for text in ["Bearer abc", "bearer abc", "BEARER  abc ", " Bearer abc"] {
+            assert_eq!(bearer_token(text), Some("abc"), "{text}");
+        }
+        for text in ["abc", "Basic abc", "Bearer", ""] {
+            assert_eq!(bearer_token(text), None, "{text}");
+        }
     }
 }

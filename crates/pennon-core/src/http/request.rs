@@ -1,6 +1,6 @@
 //! A request as handlers see it: what a route needs, checked where it is taken out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lambda_http::http::header;
 use pennon_eval::{FlagKey, UserId};
@@ -35,6 +35,7 @@ pub struct Request {
     incoming: Incoming,
     found: Match,
     scope: Arc<Scope>,
+    admin: OnceLock<Result<Admin, Error>>,
 }
 
 impl Request {
@@ -58,6 +59,7 @@ impl Request {
             incoming,
             found,
             scope,
+            admin: OnceLock::new(),
         }
     }
 
@@ -297,7 +299,13 @@ impl Request {
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Forbidden`].
     pub fn admin(&self, config: &AuthConfig) -> Result<Admin, Error> {
-        Admin::verify(self.incoming.claims.as_ref(), config)
+        let verify = || {
+            let Incoming {
+                claims, headers, ..
+            } = &self.incoming;
+            Admin::verify(claims.as_ref(), headers, config)
+        };
+        self.admin.get_or_init(verify).clone()
     }
 
     /// Whether the caller says that it has the answer with this tag (`If-None-Match`).

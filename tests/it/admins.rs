@@ -1,0 +1,192 @@
+//! Who is an admin: the groups that the gateway has verified, and no text that can be read in two ways.
+
+use pennon_tests::event::Event;
+use pennon_tests::issuer::encode;
+use pennon_tests::lambda::Function;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const ISSUER: &str = "https://issuer.example";
+const EXPIRY: u64 = 1_790_000_000;
+
+/// What an HTTP API hands over, for a token with these roles; `written` is how it writes them.
+fn claims(written: &str) -> Value {
+    json!({ "iss": ISSUER, "sub": "u-1", "exp": EXPIRY.to_string(), "roles": written })
+}
+
+fn payload(roles: &Value) -> Value {
+    json!({ "iss": ISSUER, "sub": "u-1", "exp": EXPIRY, "roles": roles })
+}
+
+fn token(payload: &Value) -> String {
+    format!("Bearer e30.{}.c2ln", encode(payload.to_string().as_bytes()))
+}
+
+/// A change of a flag with these claims, verified by the gateway, and the header that it was sent with.
+fn change(claims: &Value, authorization: Option<&str>) -> Event {
+    let mut event = Event::update("checkout", &json!({}));
+    event.value_mut()["requestContext"]["authorizer"]["jwt"]["claims"] = claims.clone();
+    match authorization {
+        Some(authorization) => event.header("Authorization", authorization),
+        None => event,
+    }
+}
+
+async fn by_roles(stack: &Stack) -> Function {
+    let claim = [("ADMIN_CLAIM", "roles")];
+    stack.function_with("update-flag", &claim).await
+}
+
+#[tokio::test]
+async fn a_group_whose_name_has_a_space_is_not_two_groups() {
+    let stack = Stack::start().await;
+    let update = by_roles(&stack).await;
+    let text = "[site admin]";
+    for (authorization, status, why) in [
+        (None, 403, Some("has no token to read it from")),
+        (Some(token(&payload(&json!(["site admin"])))), 403, None),
+        (Some(token(&payload(&json!(["site", "admin"])))), 200, None),
+        // Which of two tokens the gateway has verified, nobody can say.
+        (
+            Some(format!(
+                "{0},{0}",
+                token(&payload(&json!(["site", "admin"])))
+            )),
+            403,
+            Some("has no token to read it from"),
+        ),
+        (
+            Some(token(&payload(&json!(["admin"])))),
+            403,
+            Some("the groups of the token in the request are not those"),
+        ),
+        (
+            Some(token(&payload(&json!([["site", "admin"]])))),
+            403,
+            Some("neither a text nor a list of texts"),
+        ),
+    ] {
+        let logged = update.log().len();
+        let event = change(&claims(text), authorization.as_deref());
+        let answer = update.call(&event).await;
+        assert_eq!(answer.status, status, "{authorization:?}: {answer:?}");
+        let log = update.log();
+        let lines = &log[logged..];
+        assert_eq!(
+            lines.contains("not taken for an admin"),
+            why.is_some(),
+            "{lines}"
+        );
+        assert!(
+            why.is_none_or(|why| lines.contains(why)),
+            "{why:?} in {lines}"
+        );
+        assert!(!lines.contains("e30."), "the token in the log: {lines}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_name_and_cognitos_groups_need_no_token() {
+    let stack = Stack::start().await;
+    let roles = by_roles(&stack).await;
+    let cognito = stack.function("update-flag").await;
+    for (text, by_role, by_group) in [
+        ("admin", 200, 200),
+        ("admins", 200, 200),
+        ("[admin]", 403, 200),
+        ("[users admins]", 403, 200),
+        ("[[admin]]", 403, 403),
+        ("[\"admin\"]", 403, 403),
+        ("admin,users", 403, 403),
+        ("site admin", 403, 403),
+        ("[ admin]", 403, 403),
+        ("", 403, 403),
+    ] {
+        for (function, claim, status) in [
+            (&roles, "roles", by_role),
+            (&cognito, "cognito:groups", by_group),
+        ] {
+            let event = change(&json!({"sub": "u-1", claim: text}), None);
+            let answer = function.call(&event).await;
+            assert_eq!(answer.status, status, "{claim} {text}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_the_verified_one_makes_nobody_an_admin() {
+    let stack = Stack::start().await;
+    let update = by_roles(&stack).await;
+    let admin = payload(&json!(["admin"]));
+    let good = change(&claims("[admin]"), Some(&token(&admin)));
+    assert_eq!(update.call(&good).await.status, 200);
+    let lower = change(
+        &claims("[admin]"),
+        Some(&token(&admin).replace("Bearer", "bEARER")),
+    );
+    assert_eq!(update.call(&lower).await.status, 200);
+    for (name, value) in [
+        ("iss", json!("https://other.example")),
+        ("sub", json!("u-2")),
+        ("exp", json!(EXPIRY + 1)),
+        ("exp", json!(EXPIRY.to_string())),
+    ] {
+        let mut other = admin.clone();
+        other[name] = value;
+        let answer = update
+            .call(&change(&claims("[admin]"), Some(&token(&other))))
+            .await;
+        assert_eq!(answer.status, 403, "{other}");
+        assert_eq!(answer.json()["error"], "Forbidden");
+        let why = format!("{name} of the token in the request is not what the gateway");
+        assert!(update.log().contains(&why), "{}", update.log());
+    }
+    let twice = r#"{"iss":"https://issuer.example","sub":"u-1","exp":1790000000,"roles":[],"roles":["admin"]}"#;
+    let twice = format!("Bearer e30.{}.c2ln", encode(twice.as_bytes()));
+    let answer = update.call(&change(&claims("[admin]"), Some(&twice))).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_subject_that_names_nobody_is_no_identity() {
+    let stack = Stack::start().await;
+    let update = stack.function("update-flag").await;
+    for (subject, status) in [
+        (json!("ä".repeat(255)), 200),
+        (json!("ä".repeat(256)), 401),
+        (json!(""), 401),
+        (json!("  "), 401),
+        (json!("a\u{0}b"), 401),
+        (json!(7), 401),
+        (json!(null), 401),
+    ] {
+        let event = change(&json!({"sub": subject, "cognito:groups": "[admin]"}), None);
+        let answer = update.call(&event).await;
+        assert_eq!(answer.status, status, "{subject}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_claims_of_a_rest_api_are_read_as_rest_apis_write_them() {
+    let stack = Stack::start().await;
+    let update = stack.function("update-flag").await;
+    let groups = json!(["users", "admin"]);
+    let payload =
+        json!({ "iss": ISSUER, "sub": "u-1", "exp": 1_583_999_851, "cognito:groups": groups });
+    let claims = json!({
+        "iss": ISSUER, "sub": "u-1", "exp": "Thu Mar 12 07:57:31 UTC 2020",
+        "cognito:groups": "users,admin",
+    });
+    for (authorization, status) in [
+        (None, 403),
+        (Some(token(&payload)), 200),
+        (Some(token(&payload).replace("Bearer ", "")), 200),
+    ] {
+        let event = change(&claims, authorization.as_deref()).by_rest_api();
+        let answer = update.call(&event).await;
+        assert_eq!(answer.status, status, "{authorization:?}: {answer:?}");
+    }
+    let single = json!({"sub": "u-1", "cognito:groups": "admin"});
+    let answer = update.call(&change(&single, None).by_rest_api()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
