@@ -51,6 +51,7 @@ mod deploy_command;
 #[cfg(target_os = "linux")]
 mod emulator;
 mod events;
+mod existing_clients;
 mod failover;
 mod faults;
 mod flagd_files;

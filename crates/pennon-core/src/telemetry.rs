@@ -214,6 +214,8 @@ pub struct Facts {
     pub node_id: Option<String>,
     /// Names in the body that mean nothing to us.
     pub ignored_fields: Vec<String>,
+    /// The environment that was asked for does not exist.
+    pub unknown_environment: bool,
     /// Attempts at Redis that failed.
     pub connection_errors: u32,
     retries: u32,
@@ -225,6 +227,11 @@ impl Trace {
     /// The request read flags, and the cache took this part.
     pub fn cache(&self, outcome: CacheOutcome) {
         self.lock().cache = Some(outcome);
+    }
+
+    /// The environment that was asked for does not exist.
+    pub fn unknown_environment(&self) {
+        self.lock().unknown_environment = true;
     }
 
     /// The entry had been there and ran out.

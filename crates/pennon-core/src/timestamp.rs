@@ -27,24 +27,58 @@ pub fn unix_seconds() -> i64 {
         })
 }
 
-/// The time that a text names: ISO 8601 in UTC with `Z`, with seconds and up to nine decimals.
+/// The time that a text names: ISO 8601 with `Z` or an offset (`+02:00`, `+0200`), seconds optional, up
+/// to nine decimals.
 #[must_use]
 pub fn parse(text: &str) -> Option<SystemTime> {
-    let (date, clock) = text.strip_suffix('Z')?.split_once('T')?;
+    let (date, clock) = text.split_once('T')?;
+    let (clock, offset) = clock_and_offset(clock)?;
     let mut date = date.split('-');
     let year: i32 = digits(date.next()?, 4)?.try_into().ok()?;
     let month = Month::try_from(u8::try_from(digits(date.next()?, 2)?).ok()?).ok()?;
     let day = u8::try_from(digits(date.next()?, 2)?).ok()?;
-    let (clock, decimals) = clock.split_once('.').unwrap_or((clock, "0"));
+    let (clock, decimals) = match clock.split_once('.') {
+        Some((clock, decimals)) => (clock, Some(decimals)),
+        None => (clock, None),
+    };
     let mut clock = clock.split(':');
-    let mut next = || u8::try_from(digits(clock.next()?, 2)?).ok();
-    let time = Time::from_hms(next()?, next()?, next()?).ok()?;
+    let two_digits = |text: &str| u8::try_from(digits(text, 2)?).ok();
+    let (hour, minute) = (two_digits(clock.next()?)?, two_digits(clock.next()?)?);
+    let second = match (clock.next(), decimals) {
+        (Some(second), _) => two_digits(second)?,
+        (None, None) => 0,
+        // A fraction of a minute is none of a second.
+        (None, Some(_)) => return None,
+    };
+    let time = Time::from_hms(hour, minute, second).ok()?;
+    let decimals = decimals.unwrap_or("0");
     if date.next().is_some() || clock.next().is_some() || decimals.len() > 9 {
         return None;
     }
     let nanoseconds = digits(&format!("{decimals:0<9}"), 9)?;
     let whole = PrimitiveDateTime::new(Date::from_calendar_date(year, month, day).ok()?, time);
-    SystemTime::from(whole.assume_utc()).checked_add(Duration::from_nanos(nanoseconds.into()))
+    let utc = whole.assume_utc().checked_sub(offset)?;
+    SystemTime::from(utc).checked_add(Duration::from_nanos(nanoseconds.into()))
+}
+
+/// The clock of a text without its offset from UTC.
+fn clock_and_offset(text: &str) -> Option<(&str, time::Duration)> {
+    if let Some(clock) = text.strip_suffix('Z') {
+        return Some((clock, time::Duration::ZERO));
+    }
+    let at = text.find(['+', '-'])?;
+    let (clock, offset) = text.split_at(at);
+    let (sign, offset) = offset.split_at(1);
+    let (hours, minutes) = match offset.split_once(':') {
+        Some(parts) => parts,
+        None => offset.split_at_checked(2)?,
+    };
+    let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let offset = time::Duration::minutes(i64::from(hours * 60 + minutes));
+    Some((clock, if sign == "-" { -offset } else { offset }))
 }
 
 fn digits(text: &str, length: usize) -> Option<u32> {
@@ -115,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_and_nothing_else() {
+    fn times_with_z_or_an_offset_are_read_and_nothing_else() {
         let later = UNIX_EPOCH + Duration::from_millis(1_709_208_000_070);
         for text in [
             "2024-02-29T12:00:00.070Z",
@@ -124,17 +158,38 @@ mod tests {
         ] {
             assert_eq!(parse(text), Some(later), "{text}");
         }
-        assert!(parse("2024-02-29T12:00:00Z").is_some());
+        let noon = UNIX_EPOCH + Duration::from_secs(1_709_208_000);
+        for text in [
+            "2024-02-29T12:00:00Z",
+            "2024-02-29T12:00Z",
+            "2024-02-29T14:00:00+02:00",
+            "2024-02-29T14:00+02:00",
+            "2024-02-29T14:00:00.000+0200",
+            "2024-02-29T06:30-05:30",
+            "2024-03-01T11:59+23:59",
+            "2024-02-29T12:00:00-00:00",
+        ] {
+            assert_eq!(parse(text), Some(noon), "{text}");
+        }
         for text in [
             "",
             "Z",
             "2023-02-29T12:00:00Z",
             "2024-02-29T24:00:00Z",
             "2024-02-29T12:00:00",
-            "2024-02-29T12:00:00+00:00",
+            "2024-02-29T12:00:00+",
+            "2024-02-29T12:00:00+2:00",
+            "2024-02-29T12:00:00+02",
+            "2024-02-29T12:00:00+24:00",
+            "2024-02-29T12:00:00+02:60",
+            "2024-02-29T12:00:00+02:00Z",
+            "2024-02-29T12:00:00+ä2:0",
+            "2024-02-29T12+02:00",
+            "2024-02-29T12:00.5Z",
+            "2024-02-29T12:00:00 +02:00",
+            "2024-02-29",
             "2024-02-29 12:00:00Z",
             "2024-2-29T12:00:00Z",
-            "2024-02-29T12:00Z",
             "2024-02-29T12:00:00.Z5Z",
             "2024-02-29T12:00:00.0123456789Z",
             "+024-02-29T12:00:00Z",

@@ -44,7 +44,8 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
     let at = at.and_then(|text| {
         let at = timestamp::parse(&text);
         if at.is_none_or(|at| at <= SystemTime::now()) {
-            let complaint = "Expected a time in the future, ISO 8601 in UTC with Z";
+            let complaint = "Expected a time in the future, ISO 8601 with Z or an offset, such as \
+                 2027-01-01T09:00+02:00";
             fields.complaints.add("scheduledAt", complaint);
         }
         at

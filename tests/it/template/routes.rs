@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pennon_core::http::ENDPOINTS;
+use pennon_core::http::{ENDPOINTS, Endpoint};
 use pennon_tests::event::REQUEST_FILES;
 use serde_json::Value;
 
@@ -71,6 +71,20 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_api(stack, &routes, problems);
 }
 
+/// The methods and paths of the gateway that lead to a route. A public path has one for every method, so
+/// that its function answers `HEAD`, and 405, behind a base path too. With an authorizer that one would
+/// take a browser's preflight as well; so admin paths have one for each method.
+fn events_of(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
+    let methods: &[&str] = match (endpoint.admin, endpoint.method) {
+        (false, _) => &["ANY"],
+        (true, "GET") => &["GET", "HEAD"],
+        (true, _) => &[endpoint.method],
+    };
+    let paths = [endpoint.path.to_owned(), endpoint.other_path()];
+    let with_path = |path: String| methods.iter().map(move |method| (*method, path.clone()));
+    paths.into_iter().flat_map(with_path).collect()
+}
+
 fn check_routes(
     stack: &Stack,
     routes: &BTreeMap<(String, String), Route>,
@@ -80,8 +94,8 @@ fn check_routes(
     let exists = |name: &Value| authorizers.is_some_and(|all| all.contains_key(text(name)));
     let mut wanted = BTreeSet::new();
     for endpoint in &ENDPOINTS {
-        for path in [endpoint.path.to_owned(), endpoint.other_path()] {
-            let key = (endpoint.method.to_owned(), path);
+        for (method, path) in events_of(endpoint) {
+            let key = (method.to_owned(), path);
             let name = format!("{} {}", key.0, key.1);
             wanted.insert(key.clone());
             let Some(route) = routes.get(&key) else {
@@ -252,24 +266,33 @@ planted! {
         [Mistake("ListFlagsFunction", "            Path: /config/flags\n",
             "            Path: /config/flags\n            Auth: {Authorizer: AdminToken}\n"),
          Mistake("HttpApi", "      RouteSettings:\n",
-            "      RouteSettings:\n        \"GET /config/flags\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
-        => "GET /config/flags: turns callers without a token away";
+            "      RouteSettings:\n        \"ANY /config/flags\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
+        => "ANY /config/flags: turns callers without a token away";
     a_token_demanded_everywhere:
         [Mistake("HttpApi", "      Auth:\n", "      Auth:\n        DefaultAuthorizer: AdminToken\n")]
         => "HttpApi: turns every caller without a token away";
     a_route_that_leads_to_another_function:
         [Mistake("GetFlagFunction", "Path: /config/flags/{flagKey}", "Path: /config/flag/{flagKey}"),
          Mistake("HealthFunction", "      Events:\n",
-            "      Events:\n        Wrong:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /config/flags/{flagKey}\n"),
-         Mistake("GetFlagFunction", "        GetWithoutPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /config/flag/{flagKey}\n", "")]
-        => "GET /config/flags/{flagKey}: leads to health";
+            "      Events:\n        Wrong:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: ANY\n            Path: /config/flags/{flagKey}\n"),
+         Mistake("GetFlagFunction", "        GetWithoutPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: ANY\n            Path: /config/flag/{flagKey}\n", "")]
+        => "ANY /config/flags/{flagKey}: leads to health";
     a_route_without_its_other_form:
-        [Mistake("HealthFunction", "        ReadyWithPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /api/health/ready\n", "")]
-        => "GET /api/health/ready: no event leads there";
+        [Mistake("HealthFunction", "        ReadyWithPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: ANY\n            Path: /api/health/ready\n", "")]
+        => "ANY /api/health/ready: no event leads there";
     a_route_that_the_code_does_not_have:
         [Mistake("HealthFunction", "      Events:\n",
             "      Events:\n        Dead:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /health/dead\n")]
         => "GET /health/dead: a route that the code does not have";
+    an_admin_route_that_does_not_answer_head:
+        [Mistake("ReportUsageFunction", "            Method: HEAD\n            Path: /admin/flags/stale\n", "            Method: PUT\n            Path: /admin/flags/stale\n"),
+         Mistake("HttpApi", "\"HEAD /admin/flags/stale\"", "\"PUT /admin/flags/stale\"")]
+        => "HEAD /admin/flags/stale: no event leads there",
+            "PUT /admin/flags/stale: a route that the code does not have";
+    a_public_path_that_leaves_other_methods_to_the_fallback:
+        [Mistake("HealthFunction", "            Method: ANY\n            Path: /health/live\n", "            Method: GET\n            Path: /health/live\n")]
+        => "ANY /health/live: no event leads there",
+            "GET /health/live: a route that the code does not have";
     two_functions_that_answer_unknown_paths:
         [Mistake("HealthFunction", "      Events:\n",
             "      Events:\n        Rest:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n")]

@@ -48,7 +48,10 @@ pub fn take_change(fields: &mut Fields) -> Change {
             .and_then(|number| Rollout::parse(number).ok())
             .ok_or("Expected a whole number from 0 to 100")
     });
-    change.description = fields.take("description", |value| text(value, check_description));
+    change.description = fields.take("description", |value| match value {
+        Value::Null => Ok(None),
+        value => text(value, check_description).map(Some),
+    });
     change.salt = fields.take("salt", |value| match value {
         Value::Null => Ok(None),
         value => text(value, check_salt).map(Some),
@@ -111,7 +114,9 @@ mod tests {
             parse(r#"{"enabled":true,"rolloutPercentage":5,"description":""}"#).expect("good");
         assert_eq!(change.enabled, Some(true));
         assert_eq!(change.rollout_percentage, Rollout::parse(5).ok());
-        assert_eq!(change.description.as_deref(), Some(""));
+        assert_eq!(change.description, Some(Some(String::new())));
+        let (change, _) = parse(r#"{"description":null}"#).expect("good");
+        assert_eq!(change.description, Some(None));
         assert!(ignored.is_empty());
     }
 

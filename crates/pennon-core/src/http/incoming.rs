@@ -106,10 +106,17 @@ impl Incoming {
             return route::find_template(method, template, &self.path_parameters);
         }
         let found = route::find(method, &self.path);
-        let stage = format!("/{}/", self.stage);
-        match (&found, self.path.strip_prefix(&stage)) {
+        let behind_stage = self
+            .path
+            .strip_prefix('/')
+            .and_then(|rest| rest.strip_prefix(&self.stage));
+        match (&found, behind_stage) {
             (Match::Unknown | Match::UnknownAdmin, Some(rest)) if !self.stage.is_empty() => {
-                route::find(method, &format!("/{rest}"))
+                match rest {
+                    "" => route::find(method, "/"),
+                    rest if rest.starts_with('/') => route::find(method, rest),
+                    _ => found,
+                }
             }
             _ => found,
         }

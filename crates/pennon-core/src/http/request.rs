@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
 use super::incoming::Incoming;
-use super::route::{Endpoint, Match};
+use super::route::{Endpoint, Match, UnknownParameters};
 use crate::app::App;
 use crate::auth::{self, Admin, Claims};
 use crate::config::{AuthConfig, PublicConfigRoutes};
@@ -229,32 +229,31 @@ impl Request {
             .map_err(|error| Error::invalid_field("environment", error.to_string()))
     }
 
-    /// `?page=` and `?pageSize=`, or the first fifty.
+    /// `?page=` and `?pageSize=`, or the first fifty. A size that is no whole number in its range counts
+    /// as absent, as clients of the existing service know it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when one is no whole number in its range.
+    /// [`Error::Invalid`] when the page is no whole number in its range.
     pub fn page(&self) -> Result<Page, Error> {
-        let mut complaints = Complaints::default();
-        let mut number = |name: &str, default: u32, most: u32| match self.query(name) {
-            None | Some("") => default,
-            Some(text) => match text.parse() {
-                Ok(number) if (1..=most).contains(&number) => number,
-                Ok(_) | Err(_) => {
-                    let complaint = format!("Expected a whole number from 1 to {most}");
-                    complaints.add(name, complaint);
-                    default
-                }
-            },
+        let number = |text: &str, most: u32| {
+            let number = text.parse().ok();
+            number.filter(|number| (1..=most).contains(number))
         };
-        let page = Page {
-            number: number("page", 1, LAST_PAGE),
-            size: number("pageSize", DEFAULT_PAGE_SIZE, LARGEST_PAGE_SIZE),
+        let page = match self.query("page") {
+            None | Some("") => Some(1),
+            Some(text) => number(text, LAST_PAGE),
         };
-        if complaints.is_empty() {
-            Ok(page)
-        } else {
-            Err(Error::Invalid(complaints))
-        }
+        let page = page.ok_or_else(|| {
+            let complaint = format!("Expected a whole number from 1 to {LAST_PAGE}");
+            Error::invalid_field("page", complaint)
+        })?;
+        let size = self.query("pageSize");
+        Ok(Page {
+            number: page,
+            size: size
+                .and_then(|text| number(text, LARGEST_PAGE_SIZE))
+                .unwrap_or(DEFAULT_PAGE_SIZE),
+        })
     }
 
     /// A switch in the query: `true`, or `false` as when it is absent.
@@ -402,6 +401,67 @@ impl Request {
 
     fn bearer_token(&self) -> Option<&str> {
         auth::bearer_token(self.header("authorization")?)
+    }
+
+    /// The parameters of the query that the route does not know.
+    fn unknown_parameters(&self, endpoint: &Endpoint) -> Vec<String> {
+        let mut unknown: Vec<String> = Vec::new();
+        for (name, value) in self.incoming.query.pairs() {
+            let nothing = name.is_empty() && value.is_empty();
+            let known = endpoint.query.contains(&name.as_str());
+            if !nothing && !known && !unknown.contains(name) {
+                unknown.push(name.clone());
+            }
+        }
+        unknown
+    }
+
+    /// The parameters of the query that the route ignores.
+    pub(super) fn ignored_parameters(&self) -> Vec<String> {
+        match self.route() {
+            Some(endpoint) if endpoint.unknown_parameters == UnknownParameters::Ignored => {
+                self.unknown_parameters(endpoint)
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// Checks the query as a whole.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a parameter that the route does not know and does not ignore, or that
+    /// stands there twice with different values: nobody can say which of them is meant.
+    pub(super) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        if endpoint.unknown_parameters == UnknownParameters::Ignored {
+            return Ok(());
+        }
+        let mut complaints = Complaints::default();
+        let known = match endpoint.query {
+            [] => "this route has none".to_owned(),
+            known => format!("this route has {}", known.join(", ")),
+        };
+        for name in self.unknown_parameters(endpoint) {
+            complaints.add(&name, format!("Unknown parameter; {known}"));
+        }
+        let query = &self.incoming.query;
+        for name in endpoint.query {
+            let first = query.first(name);
+            if query.all(name).any(|value| Some(value) != first) {
+                complaints.add(name, "Stands in the query twice, with different values");
+            }
+        }
+        if complaints.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(complaints))
+        }
+    }
+
+    /// Whether this asks for flags in the form of the existing service, which has always answered for
+    /// environments that do not exist.
+    pub(super) fn is_for_public_flags(&self) -> bool {
+        self.route()
+            .is_some_and(|endpoint| !endpoint.admin && !endpoint.is_ofrep())
     }
 
     /// A parameter of the query, decoded.

@@ -15,83 +15,200 @@ pub struct Endpoint {
     pub function: &'static str,
     /// Only an admin may use it.
     pub admin: bool,
+    /// The parameters of its query.
+    pub query: &'static [&'static str],
+    /// What the route makes of a parameter that it does not know.
+    pub unknown_parameters: UnknownParameters,
 }
 
+/// What a route makes of a parameter of the query that it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownParameters {
+    /// Ignores it and names it in `X-Ignored-Parameters`: a route of the existing service, whose clients
+    /// may send anything.
+    Ignored,
+    /// Refuses the request: a typing error, as in `?dryrun=true`, must not be a silent one.
+    Refused,
+}
+
+/// What the routes of one flag take: the environment, and the key where no path leads to it.
+const FLAG: &[&str] = &["environment", "flagKey"];
+/// The same for lists.
+const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
+/// What a public route takes; `userId` is believed where the settings say so.
+const CALLER: &[&str] = &["environment", "userId"];
+
 /// Every route.
-pub const ENDPOINTS: [Endpoint; 36] = [
-    Endpoint::public("GET", "/api/config/flags", "list-flags"),
-    Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag"),
-    Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag"),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag"),
-    Endpoint::admin("GET", "/api/admin/flags", "manage-flags"),
-    Endpoint::admin("POST", "/api/admin/flags", "manage-flags"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}", "manage-flags"),
-    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}", "manage-flags"),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags"),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/users", "overrides"),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/users", "overrides"),
-    Endpoint::admin("PUT", "/api/admin/flags/{flagKey}/users", "overrides"),
+pub const ENDPOINTS: [Endpoint; 37] = [
+    Endpoint::public("GET", "/", "not-found", &["userId"]),
+    Endpoint::public("GET", "/api/config/flags", "list-flags", CALLER).existing(),
+    Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag", CALLER).existing(),
+    Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag", FLAG).existing(),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag", FLAG).existing(),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/flags",
+        "manage-flags",
+        &["environment", "search", "archived", "page", "pageSize"],
+    ),
+    Endpoint::admin("POST", "/api/admin/flags", "manage-flags", &["environment"]),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}", "manage-flags", FLAG),
+    Endpoint::admin(
+        "DELETE",
+        "/api/admin/flags/{flagKey}",
+        "manage-flags",
+        &["environment", "flagKey", "permanently"],
+    ),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/flags/{flagKey}/restore",
+        "manage-flags",
+        FLAG,
+    ),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/flags/{flagKey}/revert",
+        "manage-flags",
+        FLAG,
+    ),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/flags/{flagKey}/audit",
+        "manage-flags",
+        FLAG_LIST,
+    ),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/flags/{flagKey}/users",
+        "overrides",
+        FLAG_LIST,
+    )
+    .existing(),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/flags/{flagKey}/users",
+        "overrides",
+        FLAG,
+    )
+    .existing(),
+    Endpoint::admin(
+        "PUT",
+        "/api/admin/flags/{flagKey}/users",
+        "overrides",
+        &["environment", "flagKey", "mode"],
+    ),
     Endpoint::admin(
         "DELETE",
         "/api/admin/flags/{flagKey}/users/{userId}",
         "overrides",
-    ),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/schedule", "schedules"),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/schedule", "schedules"),
+        &["environment", "flagKey", "userId"],
+    )
+    .existing(),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/flags/{flagKey}/schedule",
+        "schedules",
+        FLAG,
+    )
+    .existing(),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/flags/{flagKey}/schedule",
+        "schedules",
+        FLAG,
+    )
+    .existing(),
     Endpoint::admin(
         "DELETE",
         "/api/admin/flags/{flagKey}/schedule/{id}",
         "schedules",
+        FLAG,
+    )
+    .existing(),
+    Endpoint::admin("GET", "/api/admin/environments", "manage-environments", &[]),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/environments",
+        "manage-environments",
+        &[],
     ),
-    Endpoint::admin("GET", "/api/admin/environments", "manage-environments"),
-    Endpoint::admin("POST", "/api/admin/environments", "manage-environments"),
     Endpoint::admin(
         "GET",
         "/api/admin/environments/{environment}/settings",
         "manage-environments",
+        &[],
     ),
     Endpoint::admin(
         "PUT",
         "/api/admin/environments/{environment}/settings",
         "manage-environments",
+        &[],
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/environments/{environment}/export",
         "manage-environments",
+        &[],
     ),
     Endpoint::admin(
         "POST",
         "/api/admin/environments/{environment}/import",
         "manage-environments",
+        &["dryRun"],
     ),
     Endpoint::admin(
         "POST",
         "/api/admin/environments/{environment}/purge",
         "manage-environments",
+        &[],
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/environments/{environment}/audit",
         "manage-environments",
+        &["page", "pageSize"],
     ),
-    Endpoint::admin("GET", "/api/admin/flags/stale", "report-usage"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/usage", "report-usage"),
-    Endpoint::admin("POST", "/api/admin/keys", "manage-keys"),
-    Endpoint::admin("GET", "/api/admin/keys", "manage-keys"),
-    Endpoint::admin("DELETE", "/api/admin/keys/{keyId}", "manage-keys"),
-    // Whoever has an API key.
-    Endpoint::public("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags"),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/flags/stale",
+        "report-usage",
+        &["environment", "days"],
+    ),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/flags/{flagKey}/usage",
+        "report-usage",
+        &["environment", "flagKey", "days"],
+    ),
+    Endpoint::admin("POST", "/api/admin/keys", "manage-keys", &["environment"]),
+    Endpoint::admin("GET", "/api/admin/keys", "manage-keys", &["environment"]),
+    Endpoint::admin(
+        "DELETE",
+        "/api/admin/keys/{keyId}",
+        "manage-keys",
+        &["environment"],
+    ),
+    // Whoever has an API key. Clients that are told of changes name in the query what they were told.
+    Endpoint::public(
+        "POST",
+        "/ofrep/v1/evaluate/flags",
+        "evaluate-flags",
+        &[
+            "environment",
+            "userId",
+            "flagConfigEtag",
+            "flagConfigLastModified",
+        ],
+    ),
     Endpoint::public(
         "POST",
         "/ofrep/v1/evaluate/flags/{flagKey}",
         "evaluate-flag",
+        CALLER,
     ),
-    Endpoint::public("GET", "/health", "health"),
-    Endpoint::public("GET", "/health/live", "health"),
-    Endpoint::public("GET", "/health/ready", "health"),
+    Endpoint::public("GET", "/health", "health", &["userId"]).existing(),
+    Endpoint::public("GET", "/health/live", "health", &["userId"]).existing(),
+    Endpoint::public("GET", "/health/ready", "health", &["userId"]).existing(),
 ];
 
 /// What the canonical path of a route begins with, or does not.
@@ -100,21 +217,39 @@ pub(crate) const PREFIX: &str = "/api";
 const ADMIN: &str = "/api/admin/";
 
 impl Endpoint {
-    const fn public(method: &'static str, path: &'static str, function: &'static str) -> Self {
+    const fn public(
+        method: &'static str,
+        path: &'static str,
+        function: &'static str,
+        query: &'static [&'static str],
+    ) -> Self {
         Self {
             method,
             path,
             function,
             admin: false,
+            query,
+            unknown_parameters: UnknownParameters::Refused,
         }
     }
 
-    const fn admin(method: &'static str, path: &'static str, function: &'static str) -> Self {
+    const fn admin(
+        method: &'static str,
+        path: &'static str,
+        function: &'static str,
+        query: &'static [&'static str],
+    ) -> Self {
         Self {
-            method,
-            path,
-            function,
             admin: true,
+            ..Self::public(method, path, function, query)
+        }
+    }
+
+    /// A route that the existing service has as well.
+    const fn existing(self) -> Self {
+        Self {
+            unknown_parameters: UnknownParameters::Ignored,
+            ..self
         }
     }
 
@@ -324,7 +459,7 @@ mod tests {
         }
         assert_eq!(
             find("GET", "/config/flags/a%2Fb"),
-            Match::Found(&ENDPOINTS[1], vec![("flagKey", "a/b".to_owned())])
+            Match::Found(&ENDPOINTS[2], vec![("flagKey", "a/b".to_owned())])
         );
         let Match::Found(endpoint, parameters) = find("DELETE", "/admin/flags/a/users/u%201")
         else {
@@ -355,7 +490,7 @@ mod tests {
                 assert_eq!(parameters, Vec::from_iter(wanted), "{path}");
             }
         }
-        for template in ["/", "/flags/{flagKey}", "/ofrep/{proxy}"] {
+        for template in ["/x", "/flags/{flagKey}", "/ofrep/{proxy}"] {
             assert_eq!(find_template("GET", template, &given), Match::Unknown);
         }
     }

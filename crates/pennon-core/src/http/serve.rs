@@ -11,7 +11,7 @@ use lambda_http::Body;
 use lambda_http::http::{Method, header};
 
 use super::incoming::Incoming;
-use super::reply::{Response, error_reply, moved, with_header};
+use super::reply::{Response, error_reply, header_list, moved, with_header};
 use super::request::Request;
 use super::route::{ENDPOINTS, Endpoint, Match};
 use crate::app::App;
@@ -46,6 +46,8 @@ where
         .place()
         .or_else(|| place_of_defect(&request, function));
 
+    let ignored = request.ignored_parameters();
+    let of_flags = request.is_for_public_flags();
     let handled = respond(app.clone(), function, handle, request).await;
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
@@ -58,13 +60,23 @@ where
         Some(_) => ofrep::with_cors(response),
         None => response,
     };
+    let response = if ignored.is_empty() {
+        response
+    } else {
+        with_header(response, "x-ignored-parameters", &header_list(&ignored))
+    };
+    let facts = scope.trace.facts();
+    let response = if of_flags && facts.unknown_environment {
+        with_header(response, "x-unknown-environment", "true")
+    } else {
+        response
+    };
     let response = if method == Method::HEAD {
         without_body(response)
     } else {
         response
     };
 
-    let facts = scope.trace.facts();
     let cache = app.service.cache();
     let evaluations = app
         .instance
@@ -103,12 +115,15 @@ where
     if request.body().len() > LARGEST_BODY {
         return Err(Error::TooLarge { most: LARGEST_BODY });
     }
-    let ours = request
-        .route()
-        .is_some_and(|endpoint| endpoint.function == function);
-    if !ours {
+    let ours = |endpoint: &&Endpoint| endpoint.function == function;
+    let Some(endpoint) = request.route().filter(ours) else {
         return elsewhere(&request);
+    };
+    if endpoint.admin {
+        // Who may not ask learns nothing of what is wrong with the question.
+        request.admin(&app.config.auth)?;
     }
+    request.check_parameters(endpoint)?;
     AssertUnwindSafe(Box::pin(handle(app, request)))
         .catch_unwind()
         .await
@@ -130,9 +145,8 @@ fn place_of_defect(request: &Request, function: &str) -> Option<Place> {
 fn elsewhere(request: &Request) -> Result<Response, Error> {
     let by_options = request.incoming().method == Method::OPTIONS;
     match (request.found(), request.place()) {
-        (Match::OtherMethod { .. } | Match::Unknown, Some(_)) if by_options => {
-            Ok(ofrep::preflight())
-        }
+        (Match::OtherMethod { allow, .. }, _) if by_options => Ok(ofrep::preflight(allow)),
+        (Match::Unknown, Some(_)) if by_options => Ok(ofrep::preflight("POST, OPTIONS")),
         (_, Some(Place::Bulk | Place::Single(_))) => match request.moved_to() {
             Some(path) => Ok(moved(&path)),
             None => Err(request.route_not_found()),

@@ -23,16 +23,28 @@ pub fn with_cors(response: Response) -> Response {
     )
 }
 
-/// The answer to a browser's question before the first request of a page.
-pub(crate) fn preflight() -> Response {
+/// The answer to a browser's question before the first request of a page. `allow` are the methods of
+/// the path; those that change flags by `PATCH`, `PUT` or `DELETE` stay out of a page's reach, as at the
+/// gateway.
+pub(crate) fn preflight(allow: &str) -> Response {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let response = with_header(response, "access-control-allow-methods", "POST, OPTIONS");
+    let for_pages = |method: &&str| ["GET", "HEAD", "POST", "OPTIONS"].contains(method);
+    let methods: Vec<&str> = allow.split(", ").filter(for_pages).collect();
+    let response = with_header(
+        response,
+        "access-control-allow-methods",
+        &methods.join(", "),
+    );
     let response = with_header(
         response,
         "access-control-allow-headers",
         "Authorization, Content-Type, If-None-Match, X-API-Key",
     );
-    let response = with_header(response, "allow", "POST, OPTIONS");
-    with_header(response, "access-control-max-age", REMEMBER_SECONDS)
+    let response = with_header(response, "allow", allow);
+    with_cors(with_header(
+        response,
+        "access-control-max-age",
+        REMEMBER_SECONDS,
+    ))
 }

@@ -50,6 +50,7 @@ impl FlagService {
     /// [`Error::Unavailable`] when neither cache nor store answers and nothing is held.
     pub async fn read(&self, environment: &Environment, scope: &Scope) -> Result<Reading, Error> {
         let Some(shelf) = self.shelf(environment, scope).await? else {
+            scope.trace.unknown_environment();
             return Ok(Reading {
                 snapshot: Arc::new(Snapshot::empty()),
                 source: Source::Memory,

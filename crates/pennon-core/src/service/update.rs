@@ -20,8 +20,8 @@ pub struct Change {
     pub enabled: Option<bool>,
     /// How many.
     pub rollout_percentage: Option<Rollout>,
-    /// What for.
-    pub description: Option<String>,
+    /// What for; `None` inside takes the description away.
+    pub description: Option<Option<String>>,
     /// What goes into the hash before a user's id; `Some(None)` for nothing.
     pub salt: Option<Option<String>>,
     /// Variants and targeting, still to be checked; `Some(None)` makes a plain switch of the flag.
@@ -45,7 +45,7 @@ impl Change {
             flag.rollout_percentage = rollout;
         }
         if let Some(description) = &self.description {
-            flag.description = Some(description.clone());
+            flag.description.clone_from(description);
         }
         if let Some(salt) = &self.salt {
             flag.salt.clone_from(salt);
