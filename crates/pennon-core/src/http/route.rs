@@ -154,7 +154,7 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         "POST",
         "/api/admin/environments/{environment}/import",
         "manage-environments",
-        &["dryRun"],
+        &["dryRun", "mode"],
     ),
     Endpoint::admin(
         "POST",
