@@ -355,10 +355,13 @@ fn choose(method: &str, fitting: &[(&'static Endpoint, Parameters)], path: &str)
         return Match::Found(endpoint, parameters.clone());
     }
     if let Some((_, (endpoint, parameters))) = fitting.iter().enumerate().min_by_key(best) {
+        let same_path = fitting
+            .iter()
+            .filter(|(other, _)| other.path == endpoint.path);
         return Match::OtherMethod {
             endpoint,
             parameters: parameters.clone(),
-            allow: allow(fitting.iter().map(|(endpoint, _)| endpoint.method)),
+            allow: allow(same_path.map(|(endpoint, _)| endpoint.method)),
         };
     }
     if [ADMIN, &ADMIN[PREFIX.len()..]]
@@ -512,12 +515,8 @@ mod tests {
                 "/admin/flags/a",
                 "PATCH, POST, GET, HEAD, DELETE, OPTIONS",
             ),
-            // Both paths are meant: the one that is written out, and that of a flag called `stale`.
-            (
-                "PUT",
-                "/admin/flags/stale",
-                "PATCH, POST, GET, HEAD, DELETE, OPTIONS",
-            ),
+            // The path that is written out, not that of a flag called `stale`.
+            ("PUT", "/admin/flags/stale", "GET, HEAD, OPTIONS"),
             ("GET", "/ofrep/v1/evaluate/flags", "POST, OPTIONS"),
             ("OPTIONS", "/health/live", "GET, HEAD, OPTIONS"),
             ("get", "/health/live", "GET, HEAD, OPTIONS"),
