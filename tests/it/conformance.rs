@@ -6,13 +6,13 @@
 
 #![expect(clippy::print_stdout, reason = "the seed is what repeats a run")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pennon_eval::flagd::{self, Mode};
 use pennon_eval::{
-    Context, EvaluationDefaults, EvaluationError, FractionalVersion, Problem, Reason, Ruleset,
-    Settings,
+    Context, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion, Problem,
+    Reason, Rollout, Ruleset, Settings,
 };
 use pennon_tests::oracle::{Answer, By, Oracle};
 use pennon_tests::rules::{Author, Subject, smaller};
@@ -452,4 +452,72 @@ fn fractional_v2_places_callers_as_the_javascript_engine_does() {
 #[test]
 fn fractional_v3_places_callers_as_the_python_engine_does() {
     compare(Subject::FractionalV3, 4);
+}
+
+/// A simple flag whose users are placed by `fractional` is exported as a rule, and flagd's engines give
+/// that to the same users. A caller without a key gets the default from them, and `false` here.
+fn rollouts_are_what_the_engine_computes(engine: &mut Oracle, version: FractionalVersion) {
+    let settings = Settings {
+        fractional: version,
+        ..Settings::default()
+    };
+    let mut flags = BTreeMap::new();
+    for salt in [None, Some(""), Some("pepper"), Some("a \"quoted\" 1")] {
+        for percent in [0, 1, 25, 50, 99, 100] {
+            let flag = Flag {
+                enabled: true,
+                rollout_percentage: Rollout::parse(percent).expect("in range"),
+                salt: salt.map(str::to_owned),
+                ..Flag::default()
+            };
+            let key = format!("at-{percent}-{}", salt.unwrap_or("none").len());
+            flags.insert(FlagKey::parse(key).expect("a key"), flag);
+        }
+    }
+    let file = flagd::write(&flags, &settings, flagd::Form::Exchange);
+    let ruleset = Ruleset::compile(&flags, &settings, EvaluationDefaults::New);
+    let mut contexts: Vec<Value> = (0..150)
+        .map(|number| json!({"targetingKey": format!("user-{number}")}))
+        .collect();
+    contexts.extend([
+        json!({"targetingKey": "0"}),
+        json!({"targetingKey": "false"}),
+        json!({"targetingKey": " "}),
+        json!({"targetingKey": ""}),
+        json!({}),
+        json!({"plan": "gold"}),
+    ]);
+    let cases: Vec<(&str, &Value)> = flags
+        .keys()
+        .flat_map(|key| contexts.iter().map(move |context| (key.as_str(), context)))
+        .collect();
+    let answers = engine.answers(By::Flagd, &file, cases.iter().copied());
+    let mut anonymous = 0;
+    for (answer, (key, value)) in answers.iter().zip(&cases) {
+        let context = Context::parse((*value).clone()).expect("a context");
+        let ours = ruleset.is_on(key, &context, 0);
+        assert_eq!(answer.error_code, None, "{key} with {value}");
+        let theirs = answer.value.as_ref().and_then(Value::as_bool);
+        assert_eq!(ours, theirs, "{key} with {value}, {version:?}");
+        if context.user().is_none() && !key.contains("-0-") && !key.contains("-100-") {
+            assert_eq!(answer.variant.as_deref(), Some("off"), "{key} with {value}");
+            assert_eq!(answer.reason, "DEFAULT", "{key} with {value}");
+            let strict = ruleset.evaluate(key, &context, 0);
+            assert_eq!(strict, Err(EvaluationError::TargetingKeyMissing));
+            anonymous += 1;
+        }
+    }
+    assert_eq!(anonymous, 4 * 4 * 3);
+}
+
+#[test]
+fn a_rollout_by_fractional_v2_is_what_the_javascript_engine_computes() {
+    let mut node = Oracle::node();
+    rollouts_are_what_the_engine_computes(&mut node, FractionalVersion::V2);
+}
+
+#[test]
+fn a_rollout_by_fractional_v3_is_what_the_python_engine_computes() {
+    let mut python = Oracle::python();
+    rollouts_are_what_the_engine_computes(&mut python, FractionalVersion::V3);
 }

@@ -50,6 +50,7 @@ mod counting;
 mod deploy_command;
 #[cfg(target_os = "linux")]
 mod emulator;
+mod evaluation_defaults;
 mod events;
 mod existing_clients;
 mod failover;

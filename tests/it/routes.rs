@@ -456,7 +456,10 @@ async fn every_event_file_is_answered_by_its_function() {
         assert_eq!(answer.status, status, "{file}: {answer:?}");
     }
     for (file, expected) in [
-        ("migrate", json!({"applied": 0})),
+        (
+            "migrate",
+            json!({"applied": 0, "evaluationDefaults": "existing"}),
+        ),
         (
             "reconcile",
             json!({"applied": 0, "environments": 2, "repaired": 0, "warmed": 2}),

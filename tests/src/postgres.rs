@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pennon_core::app::open_store;
 use pennon_core::config::Config;
+use pennon_core::eval::EvaluationDefaults;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
@@ -263,13 +264,14 @@ async fn shared() -> &'static Shared {
         .await
 }
 
-/// Brings a database to the newest version, with the code that does so in production.
+/// Brings a database to the newest version, with the code that does so in production. It answers as the
+/// service before Pennon, which most tests are about; `migrate` itself decides otherwise for a new one.
 pub async fn migrate(url: &str) {
     let found = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
     let (config, _) = Config::from_lookup(found);
     open_store(&config.database, &Arc::default())
         .await
-        .migrate()
+        .migrate(Some(EvaluationDefaults::Existing))
         .await
         .expect("migrates");
 }

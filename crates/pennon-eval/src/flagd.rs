@@ -31,6 +31,9 @@ const META_DESCRIPTION: &str = "pennon.description";
 const META_OVERRIDES: &str = "pennon.overrides";
 /// Metadata of the file: the version of `fractional`.
 const META_FRACTIONAL: &str = "pennon.fractional";
+/// Metadata of the file: settings that override the defaults of the installation.
+const META_ANONYMOUS: &str = "pennon.anonymousRollout";
+const META_BUCKETING: &str = "pennon.bucketing";
 const META_PREFIX: &str = "pennon.";
 
 /// Top-level fields of `flags.json`. The local server takes them out before it reads the rest here; in
@@ -298,6 +301,18 @@ fn read_file_metadata(
             }),
         }
     }
+    if let Some(anonymous) = metadata.shift_remove(META_ANONYMOUS) {
+        problems.inside(META_ANONYMOUS, |problems| {
+            let given = validate::anonymous_rollout(&anonymous, problems);
+            settings.anonymous_rollout = given.or(settings.anonymous_rollout);
+        });
+    }
+    if let Some(bucketing) = metadata.shift_remove(META_BUCKETING) {
+        problems.inside(META_BUCKETING, |problems| {
+            let given = validate::bucketing(&bucketing, problems);
+            settings.bucketing = given.or(settings.bucketing);
+        });
+    }
     for name in metadata.keys() {
         if name.starts_with(META_PREFIX) {
             problems.inside(name, |problems| keep(problems));
@@ -354,7 +369,11 @@ fn read_flag(
     flag.salt = agree(SALT, salt, own.salt, problems);
     if let Some(rollout) = rollout {
         flag.rollout_percentage = rollout;
-        if definition != Definition::default() && definition != simple(&flag) {
+        // Earlier versions wrote a flag with a salt like one without.
+        let is_simple = [flag.salt.as_deref(), None]
+            .into_iter()
+            .any(|salt| definition == simple(rollout, salt));
+        if definition != Definition::default() && !is_simple {
             let at = if in_metadata {
                 "/metadata/pennon.rolloutPercentage"
             } else {
@@ -449,9 +468,10 @@ fn read_text(value: &Value, problems: &mut Problems) -> Option<String> {
     text
 }
 
-/// What a simple flag is in flagd's terms: as many callers get `true`, placed by flagd's hash.
-fn simple(flag: &Flag) -> Definition {
-    let percent = flag.rollout_percentage.percent();
+/// What a simple flag is in flagd's terms: as many callers get `true`, placed by flagd's hash. They are
+/// the same as here where the environment has [`Bucketing::Fractional`](crate::Bucketing::Fractional).
+fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
+    let percent = rollout.percent();
     let is_on = percent == 100;
     Definition {
         variants: [("on", true), ("off", false)]
@@ -459,9 +479,19 @@ fn simple(flag: &Flag) -> Definition {
             .map(|(name, on)| (name.to_owned(), on.into()))
             .collect(),
         default_variant: Some(if is_on { "on" } else { "off" }.to_owned()),
-        targeting: (1..100)
-            .contains(&percent)
-            .then(|| json!({"fractional": [["on", percent], ["off", 100 - percent]]})),
+        targeting: (1..100).contains(&percent).then(|| {
+            let buckets = [json!(["on", percent]), json!(["off", 100 - percent])];
+            match salt.filter(|salt| !salt.is_empty()) {
+                None => json!({ "fractional": buckets }),
+                // Without the condition, flagd would place all callers without a key together.
+                Some(salt) => {
+                    let key = json!({"var": "targetingKey"});
+                    let by = json!({"cat": [salt, key]});
+                    let [on, off] = buckets;
+                    json!({"if": [key, {"fractional": [by, on, off]}, null]})
+                }
+            }
+        }),
         metadata: Map::new(),
     }
 }
@@ -479,6 +509,12 @@ pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -
             metadata.insert(META_FRACTIONAL.to_owned(), "v2".into());
         }
         FractionalVersion::V3 => {}
+    }
+    if let Some(anonymous) = settings.anonymous_rollout {
+        metadata.insert(META_ANONYMOUS.to_owned(), anonymous.into());
+    }
+    if let Some(bucketing) = settings.bucketing {
+        metadata.insert(META_BUCKETING.to_owned(), bucketing.name().into());
     }
     let mut file = settings.other.clone();
     file.insert("flags".to_owned(), Value::Object(flags));
@@ -499,7 +535,10 @@ fn write_flag(flag: &Flag, form: Form) -> Value {
     let percent = flag.rollout_percentage.percent();
     let definition = match (&flag.definition, form) {
         (Some(definition), _) => Some(Cow::Borrowed(definition)),
-        (None, Form::Exchange) => Some(Cow::Owned(simple(flag))),
+        (None, Form::Exchange) => {
+            let simple = simple(flag.rollout_percentage, flag.salt.as_deref());
+            Some(Cow::Owned(simple))
+        }
         (None, Form::Local) => None,
     };
     let salt = flag.salt.as_deref();
@@ -547,6 +586,7 @@ fn write_description(flag: &Flag, fields: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Bucketing;
 
     fn file() -> Value {
         json!({
@@ -624,6 +664,8 @@ mod tests {
         }
         let settings = Settings {
             fractional: FractionalVersion::V2,
+            anonymous_rollout: Some(false),
+            bucketing: Some(Bucketing::Fractional),
             other: [("$comment".to_owned(), json!([1, null]))]
                 .into_iter()
                 .collect(),
@@ -645,6 +687,52 @@ mod tests {
         let read = read_new(&local).expect("a local file");
         assert_eq!((read.flags, read.settings), (flags, settings));
         assert!(!exported.to_string().contains("alice"), "names of people");
+    }
+
+    #[test]
+    fn a_salted_flag_that_an_earlier_version_exported_is_still_a_simple_one() {
+        let flag = Flag {
+            enabled: true,
+            rollout_percentage: Rollout::parse(30).expect("in range"),
+            salt: Some("salt".to_owned()),
+            ..Flag::default()
+        };
+        let flags = BTreeMap::from([(key("a"), flag)]);
+        let mut exported = write(&flags, &Settings::default(), Form::Exchange);
+        let by = exported.pointer("/flags/a/targeting/if/1/fractional/0/cat/0");
+        assert_eq!(by, Some(&json!("salt")));
+        exported["flags"]["a"]["targeting"] = json!({"fractional": [["on", 30], ["off", 70]]});
+        assert_eq!(read_new(&exported).expect("an export").flags, flags);
+    }
+
+    #[test]
+    fn settings_for_rollouts_are_checked_and_stay_when_a_file_does_not_have_them() {
+        let current = Settings {
+            anonymous_rollout: Some(true),
+            bucketing: Some(Bucketing::Sha256),
+            ..Settings::default()
+        };
+        let file = |metadata: Value| json!({"flags": {}, "metadata": metadata});
+        let kept = read(&json!({"flags": {}}), &current, Mode::Replace).expect("a file");
+        assert_eq!(kept.settings, current);
+        let others =
+            file(json!({"pennon.anonymousRollout": false, "pennon.bucketing": "fractional"}));
+        let changed = read(&others, &current, Mode::Replace)
+            .expect("a file")
+            .settings;
+        assert_eq!(changed.anonymous_rollout, Some(false));
+        assert_eq!(changed.bucketing, Some(Bucketing::Fractional));
+        assert_eq!(changed.metadata, Map::new());
+        let bad = file(json!({"pennon.anonymousRollout": "no", "pennon.bucketing": "md5"}));
+        let problems = read(&bad, &current, Mode::Replace).expect_err("faults");
+        let places: Vec<&str> = problems.iter().map(|found| found.at.as_str()).collect();
+        assert_eq!(
+            places,
+            [
+                "/metadata/pennon.anonymousRollout",
+                "/metadata/pennon.bucketing"
+            ]
+        );
     }
 
     #[test]

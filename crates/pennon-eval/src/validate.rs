@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::logic::bounds::{DATA_DEPTH, RULE_JSON_DEPTH, RULE_NODES};
 use crate::logic::{check, compile, lint};
 use crate::problem::{Problem, Problems};
-use crate::{Definition, FractionalVersion, Settings};
+use crate::{Bucketing, Definition, FractionalVersion, Settings};
 
 impl Definition {
     /// Takes JSON as a definition: `variants`, `defaultVariant`, `targeting` and `metadata` as in a
@@ -82,8 +82,8 @@ impl Definition {
 }
 
 impl Settings {
-    /// Takes JSON as settings: `evaluators`, `fractional` (`"v2"` or `"v3"`), `metadata`, and the
-    /// `other` fields of the flagd file they came from.
+    /// Takes JSON as settings: `evaluators`, `fractional` (`"v2"` or `"v3"`), `anonymousRollout`,
+    /// `bucketing` (`"sha256"` or `"fractional"`), `metadata`, and the `other` fields of the flagd file they came from.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -99,6 +99,10 @@ impl Settings {
                     Some("v3") => settings.fractional = FractionalVersion::V3,
                     Some(_) | None => problems.add("must be \"v2\" or \"v3\""),
                 },
+                "anonymousRollout" => {
+                    settings.anonymous_rollout = anonymous_rollout(value, problems);
+                }
+                "bucketing" => settings.bucketing = bucketing(value, problems),
                 "metadata" => settings.metadata = set_metadata(value, problems),
                 "other" => settings.other = object(value, problems),
                 _ => problems.add("there is no such field"),
@@ -109,6 +113,24 @@ impl Settings {
         });
         problems.or(settings)
     }
+}
+
+/// Takes a boolean as the setting `anonymousRollout`.
+pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Problems) -> Option<bool> {
+    let anonymous = value.as_bool();
+    if anonymous.is_none() {
+        problems.add("must be true or false");
+    }
+    anonymous
+}
+
+/// Takes a name as the setting `bucketing`.
+pub(crate) fn bucketing(value: &Value, problems: &mut Problems) -> Option<Bucketing> {
+    let bucketing = value.as_str().and_then(Bucketing::named);
+    if bucketing.is_none() {
+        problems.add("must be \"sha256\" or \"fractional\"");
+    }
+    bucketing
 }
 
 impl Settings {

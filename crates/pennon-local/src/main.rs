@@ -98,9 +98,17 @@ async fn open_store(config: &Config, settings: &Settings) -> Result<Store, Strin
         }
         UrlSource::Plain(_) => {
             let store = app::open_store(&config.database, &Arc::default()).await;
-            let applied = store.migrate().await.map_err(|error| error.to_string())?;
-            if applied > 0 {
-                tracing::info!(applied, "database migrated");
+            let migrated = store
+                .migrate(None)
+                .await
+                .map_err(|error| error.to_string())?;
+            let defaults = migrated.defaults.name();
+            if migrated.applied > 0 {
+                tracing::info!(
+                    applied = migrated.applied,
+                    evaluation_defaults = defaults,
+                    "database migrated"
+                );
             }
             Ok(store)
         }

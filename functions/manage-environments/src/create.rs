@@ -14,6 +14,7 @@ use crate::settings;
 /// come from a system which chooses that way.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let (environment, fractional) = parse(request.body())?;
+    let defaults = app.service.store().evaluation_defaults().await?;
     let changed = app
         .service
         .create_environment(&environment, fractional, admin, request.scope())
@@ -22,6 +23,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
         StatusCode::CREATED,
         &environment,
         &changed,
+        defaults,
     ))
 }
 

@@ -6,17 +6,25 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, Response};
 use serde_json::{Value, json};
 
+use crate::settings;
+
 pub(crate) async fn handle(app: &App) -> Result<Response, Error> {
-    let found = app.service.store().list_environments().await?;
+    let store = app.service.store();
+    let defaults = store.evaluation_defaults().await?;
+    let found = store.list_environments().await?;
     let environments: Vec<Value> = found
         .iter()
         .map(|record| {
+            let own = &record.settings;
             json!({
                 "environment": record.environment.as_str(),
                 "revision": record.revision.0,
                 "flags": record.flags,
                 "archived": record.archived,
-                "fractional": record.fractional,
+                "fractional": own.fractional,
+                "anonymousRollout": own.anonymous_rollout(defaults),
+                "bucketing": own.bucketing(defaults),
+                "inherited": settings::inherited(own),
             })
         })
         .collect();

@@ -1,11 +1,12 @@
 //! `GET` and `PUT /api/admin/environments/{environment}/settings`: evaluators that flags share, how
-//! `fractional` chooses, metadata.
+//! `fractional` chooses, what partial rollouts answer, metadata.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::auth::Admin;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
+use pennon_core::eval::{EvaluationDefaults, Settings};
 use pennon_core::http::{self, ETag, Request, Response};
 use pennon_core::service::Changed;
 use pennon_core::store::SettingsRecord;
@@ -14,7 +15,8 @@ use serde_json::json;
 pub(crate) async fn read(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let record = app.service.settings(&environment).await?;
-    Ok(answer(StatusCode::OK, &environment, &record))
+    let defaults = app.service.store().evaluation_defaults().await?;
+    Ok(answer(StatusCode::OK, &environment, &record, defaults))
 }
 
 /// Replaces all of them: what is absent gets its default.
@@ -27,18 +29,40 @@ pub(crate) async fn replace(
     let settings = http::parse_settings(request.body())?;
     let expected = request.expected()?;
     expected.must_be_said()?;
+    // Before the change: after it, nothing may fail any more.
+    let defaults = app.service.store().evaluation_defaults().await?;
     let result = app
         .service
         .change_settings(&environment, &settings, &expected, admin, request.scope())
         .await?;
-    Ok(changed(StatusCode::OK, &environment, &result))
+    Ok(changed(StatusCode::OK, &environment, &result, defaults))
 }
 
-fn answer(status: StatusCode, environment: &Environment, record: &SettingsRecord) -> Response {
+/// The settings that the environment does not have of its own: their values are the installation's.
+pub(crate) fn inherited(settings: &Settings) -> Vec<&'static str> {
+    let own = [
+        ("anonymousRollout", settings.anonymous_rollout.is_some()),
+        ("bucketing", settings.bucketing.is_some()),
+    ];
+    own.into_iter()
+        .filter(|(_, is_own)| !is_own)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+fn answer(
+    status: StatusCode,
+    environment: &Environment,
+    record: &SettingsRecord,
+    defaults: EvaluationDefaults,
+) -> Response {
     let settings = &record.settings;
     let body = json!({
         "environment": environment.as_str(),
         "fractional": settings.fractional,
+        "anonymousRollout": settings.anonymous_rollout(defaults),
+        "bucketing": settings.bucketing(defaults),
+        "inherited": inherited(settings),
         "evaluators": settings.evaluators,
         "metadata": settings.metadata,
         "revision": record.revision,
@@ -51,7 +75,8 @@ pub(crate) fn changed(
     status: StatusCode,
     environment: &Environment,
     changed: &Changed<SettingsRecord>,
+    defaults: EvaluationDefaults,
 ) -> Response {
-    let response = answer(status, environment, &changed.value);
+    let response = answer(status, environment, &changed.value, defaults);
     http::with_invalidation(response, changed.invalidated)
 }

@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), pennon_core::lambda::RuntimeError> {
-    pennon_core::lambda::serve_events(migrate::handle).await
+    pennon_core::lambda::serve_calls(migrate::handle).await
 }

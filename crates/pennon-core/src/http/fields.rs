@@ -89,6 +89,18 @@ impl Fields {
         }
     }
 
+    /// The same for a field that may be `null`, which is nothing as well.
+    pub fn take_or_null<T, Complaint: Into<String>>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Value) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        if self.fields.get(name).is_some_and(Value::is_null) {
+            self.fields.shift_remove(name);
+        }
+        self.take(name, read)
+    }
+
     /// Takes any value. Absent and `null` are nothing.
     pub fn value(&mut self, name: &str) -> Option<Value> {
         self.fields

@@ -1,6 +1,6 @@
 //! The settings of an environment in a body.
 
-use pennon_eval::{FractionalVersion, Settings};
+use pennon_eval::{Bucketing, FractionalVersion, Settings};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
@@ -15,6 +15,13 @@ pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
     let settings = Settings {
         evaluators: object(&mut fields, "evaluators"),
         fractional: fractional(&mut fields),
+        anonymous_rollout: fields.take_or_null("anonymousRollout", |value| {
+            value.as_bool().ok_or("Expected true, false or null")
+        }),
+        bucketing: fields.take_or_null("bucketing", |value| {
+            let named = value.as_str().and_then(Bucketing::named);
+            named.ok_or("Expected sha256, fractional or null")
+        }),
         metadata: object(&mut fields, "metadata"),
         ..Settings::default()
     };

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use pennon_eval::EvaluationDefaults;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+
+use super::Migrated;
+use super::installation::{self, Undecided};
 
 /// Every step, in order. A step that has run anywhere is never edited.
 const STEPS: [(i32, &str, &str); 5] = [
@@ -37,29 +41,39 @@ const ATTEMPTS: u32 = 5;
 /// Between two attempts those who waited behind the step get their turn.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs the steps that have not run. Says how many those were.
+/// Decides which evaluation defaults the installation has, and runs the steps that have not run.
 ///
 /// # Errors
 /// What PostgreSQL says about the first step that fails. The steps before it stay.
-pub(super) async fn run(client: &Client) -> Result<usize, tokio_postgres::Error> {
+pub(super) async fn run(
+    client: &Client,
+    wanted: Option<EvaluationDefaults>,
+) -> Result<Migrated, Undecided> {
     let lock = format!("select pg_advisory_lock({LOCK})");
     let unlock = format!("select pg_advisory_unlock({LOCK})");
     client.batch_execute(&lock).await?;
-    let outcome = run_missing(client).await;
-    client.batch_execute(&unlock).await?;
-    outcome
+    let outcome = run_missing(client, wanted).await;
+    let unlocked = client.batch_execute(&unlock).await;
+    let migrated = outcome?;
+    unlocked?;
+    Ok(migrated)
 }
 
-async fn run_missing(client: &Client) -> Result<usize, tokio_postgres::Error> {
+async fn run_missing(
+    client: &Client,
+    wanted: Option<EvaluationDefaults>,
+) -> Result<Migrated, Undecided> {
     client
         .batch_execute(
-            "create table if not exists pennon_migrations (
+            "begin; create table if not exists pennon_migrations (
                step integer primary key,
                name text not null,
                applied_at timestamptz not null default now()
              )",
         )
         .await?;
+    let defaults = installation::decide(client, wanted).await?;
+    client.batch_execute("commit").await?;
     let mut applied = 0;
     for (step, name, sql) in STEPS {
         let known = client
@@ -74,7 +88,7 @@ async fn run_missing(client: &Client) -> Result<usize, tokio_postgres::Error> {
         run_step(client, step, &text).await?;
         applied += 1;
     }
-    Ok(applied)
+    Ok(Migrated { applied, defaults })
 }
 
 async fn run_step(client: &Client, step: i32, text: &str) -> Result<(), tokio_postgres::Error> {

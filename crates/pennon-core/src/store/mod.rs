@@ -4,6 +4,7 @@
 //! only keep and give back; what a change means is decided in `service`, once for both.
 
 mod embedded;
+mod installation;
 mod migrations;
 mod postgres;
 mod postgres_pool;
@@ -14,7 +15,7 @@ mod transaction;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use pennon_eval::FlagKey;
+use pennon_eval::{EvaluationDefaults, FlagKey};
 
 pub use embedded::EmbeddedStore;
 pub use postgres::PostgresStore;
@@ -56,6 +57,15 @@ pub enum Fresh {
     Changed(Snapshot),
 }
 
+/// What `migrate` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// How many steps had not run before.
+    pub applied: usize,
+    /// Which defaults the installation has.
+    pub defaults: EvaluationDefaults,
+}
+
 /// Asks whichever store there is. All questions fail alike where there is none.
 macro_rules! ask {
     ($store:expr, $kept:ident => $question:expr) => {
@@ -87,6 +97,11 @@ impl Store {
     /// The same with what admins want to know of each.
     pub async fn list_environments(&self) -> Result<Vec<EnvironmentRecord>, Error> {
         ask!(self, store => store.list_environments())
+    }
+
+    /// What the installation answers where the settings of an environment leave it open.
+    pub async fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
+        ask!(self, store => store.evaluation_defaults())
     }
 
     /// The settings of an environment; the defaults when nobody has set any.
@@ -220,12 +235,17 @@ impl Store {
         }
     }
 
-    /// Brings the tables to the newest version. Says how many steps that took. Fails with
-    /// [`Error::Internal`] when a step does.
-    pub async fn migrate(&self) -> Result<usize, Error> {
+    /// Brings the tables to the newest version, and decides which evaluation defaults the installation
+    /// has, once. Without `wanted`, tables that were there before have [`EvaluationDefaults::Existing`].
+    /// Fails with [`Error::InvalidState`] when others were decided and there are flags, with
+    /// [`Error::Internal`] when a step fails.
+    pub async fn migrate(&self, wanted: Option<EvaluationDefaults>) -> Result<Migrated, Error> {
         match self {
-            Self::Postgres(store) => store.migrate().await,
-            Self::Embedded(_) => Ok(0),
+            Self::Postgres(store) => store.migrate(wanted).await,
+            Self::Embedded(store) => Ok(Migrated {
+                applied: 0,
+                defaults: store.evaluation_defaults()?,
+            }),
             Self::Absent(why) => Err(Error::Unavailable(why.clone())),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use pennon_eval::{Flag, FlagKey, FractionalVersion, Override, Settings};
+use pennon_eval::{Flag, FlagKey, Override, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -69,8 +69,8 @@ pub struct EnvironmentRecord {
     pub flags: u64,
     /// Flags that are.
     pub archived: u64,
-    /// How `fractional` chooses.
-    pub fractional: FractionalVersion,
+    /// What holds for all of its flags.
+    pub settings: Settings,
 }
 
 /// An API key as admins see it.

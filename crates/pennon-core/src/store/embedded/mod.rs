@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pennon_eval::FlagKey;
+use pennon_eval::{EvaluationDefaults, FlagKey};
 
 pub(super) use transaction::Transaction;
 
@@ -151,11 +151,16 @@ impl EmbeddedStore {
                 revision,
                 flags: number(flags.map_or(0, BTreeMap::len)),
                 archived: number(beside.map_or(0, |beside| beside.archived.len())),
-                fractional: settings_in(&inner.contents, name).settings.fractional,
+                settings: settings_in(&inner.contents, name).settings,
                 environment,
             }
         });
         Ok(records.collect())
+    }
+
+    /// A file in this form is from before there was a choice.
+    pub(super) fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
+        self.current().map(|_usable| EvaluationDefaults::Existing)
     }
 
     pub(super) fn settings(&self, environment: &Environment) -> Result<SettingsRecord, Error> {

@@ -1,10 +1,10 @@
 //! Environments: which there are, and what holds for all flags of one.
 
-use pennon_eval::Settings;
+use pennon_eval::{EvaluationDefaults, Settings};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::snapshot::settings_of;
+use super::snapshot::{defaults_of, settings_of};
 use super::{PostgresStore, Transaction, count, damaged};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -57,10 +57,23 @@ impl PostgresStore {
                 revision: Revision(row.get("revision")),
                 flags: count(row, "flags"),
                 archived: count(row, "archived"),
-                fractional: settings_of(row.get("settings"))?.fractional,
+                settings: settings_of(row.get("settings"))?,
             });
         }
         Ok(records)
+    }
+
+    /// What the installation answers where settings leave it open; before `migrate` has decided, what it
+    /// has always answered.
+    pub(in crate::store) async fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
+        let exists = "select to_regclass('pennon_installation') is not null as decided";
+        let decided = self.rows(exists, &[]).await?;
+        if !decided.iter().any(|row| row.get("decided")) {
+            return Ok(EvaluationDefaults::Existing);
+        }
+        let stored = "select evaluation_defaults as defaults from pennon_installation";
+        let rows = self.rows(stored, &[]).await?;
+        defaults_of(rows.first().map(|row| row.get("defaults")))
     }
 
     pub(in crate::store) async fn settings(

@@ -17,13 +17,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
+use pennon_eval::EvaluationDefaults;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 pub(super) use transaction::Transaction;
 
-use super::migrations;
+use super::installation::Undecided;
 use super::postgres_pool::Connections;
+use super::{Migrated, migrations};
 use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
@@ -70,17 +72,25 @@ impl PostgresStore {
         self.in_time(begin).await
     }
 
-    pub(super) async fn migrate(&self) -> Result<usize, Error> {
+    pub(super) async fn migrate(
+        &self,
+        wanted: Option<EvaluationDefaults>,
+    ) -> Result<Migrated, Error> {
         let client = self.connections.get().await?;
         // A step may well take longer than a request.
         client
             .batch_execute("set statement_timeout = 0")
             .await
             .map_err(|error| unavailable(&error))?;
-        let outcome = migrations::run(&client).await;
+        let outcome = migrations::run(&client, wanted).await;
         // The connection goes, and its settings with it.
         drop(Object::take(client));
-        outcome.map_err(|error| Error::Internal(format!("migration failed: {}", chain(&error))))
+        outcome.map_err(|undecided| match undecided {
+            Undecided::Database(error) => {
+                Error::Internal(format!("migration failed: {}", chain(&error)))
+            }
+            others @ Undecided::Others(_) => Error::InvalidState(others.to_string()),
+        })
     }
 
     pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {

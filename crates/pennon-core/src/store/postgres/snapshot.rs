@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{FlagKey, Override, Settings};
+use pennon_eval::{EvaluationDefaults, FlagKey, Override, Settings};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -16,13 +16,18 @@ use crate::store::Fresh;
 
 /// One row for the environment, and one per flag unless the environment is unchanged. The whole is one
 /// statement and so one consistent read, and one round trip.
-const SNAPSHOT: &str = "
+macro_rules! snapshot {
+    ($defaults:literal) => {
+        concat!(
+            "
     with known as materialized (
       select coalesce(
         (select revision from pennon_environments where environment = $1::text), 0
       ) as revision
     )
-    select known.revision, common.settings::text as settings,
+    select known.revision, common.settings::text as settings, ",
+            $defaults,
+            " as defaults,
            live.ids, live.key_kinds, live.hashes,
            null as flag_key, null::boolean as enabled, null::integer as rollout_percentage,
            null as description, null as definition, null as salt,
@@ -35,7 +40,7 @@ const SNAPSHOT: &str = "
       from pennon_api_keys where environment = $1::text and revoked_at is null
     ) as live on known.revision is distinct from $2::bigint
     union all
-    select null, null, null, null, null,
+    select null, null, null, null, null, null,
            flag.flag_key, flag.enabled, flag.rollout_percentage,
            flag.description, flag.definition::text, flag.salt,
            named.users, named.kinds, named.variants
@@ -47,24 +52,32 @@ const SNAPSHOT: &str = "
       select array_agg(user_id) as users, array_agg(override_type) as kinds,
              array_agg(variant) as variants
       from feature_flag_user_overrides where flag_id = flag.id
-    ) as named on true";
+    ) as named on true"
+        )
+    };
+}
 
-/// The same on tables that still wait for the step `management`: a function is deployed before its
-/// tables are migrated, and must not stop to answer in between.
+const SNAPSHOT: &str = snapshot!("(select evaluation_defaults from pennon_installation)");
+
+/// The same on tables that `migrate` has not decided about yet: an earlier version has migrated them, and
+/// they keep its answers.
+const SNAPSHOT_BEFORE_INSTALLATION: &str = snapshot!("'existing'");
+
+/// The same on tables that still wait for the step `management`.
 const SNAPSHOT_BEFORE_MANAGEMENT: &str = "
     with known as materialized (
       select coalesce(
         (select revision from pennon_environments where environment = $1::text), 0
       ) as revision
     )
-    select known.revision, null as settings,
+    select known.revision, null as settings, 'existing' as defaults,
            null::text[] as ids, null::text[] as key_kinds, null::text[] as hashes,
            null as flag_key, null::boolean as enabled, null::integer as rollout_percentage,
            null as description, null as definition, null as salt,
            null::text[] as users, null::text[] as kinds, null::text[] as variants
     from known
     union all
-    select null, null, null, null, null,
+    select null, null, null, null, null, null,
            flag.flag_key, flag.enabled, flag.rollout_percentage, flag.description, null, null,
            named.users, named.kinds, null
     from known
@@ -94,14 +107,13 @@ impl PostgresStore {
         let name = environment.as_str();
         let parameters: [super::Parameter<'_>; 2] =
             [(&name, Type::TEXT), (&known_revision, Type::INT8)];
-        let rows = match client.query_typed(SNAPSHOT, &parameters).await {
-            Err(error) if is_before_management(&error) => {
-                client
-                    .query_typed(SNAPSHOT_BEFORE_MANAGEMENT, &parameters)
-                    .await
+        // A function is deployed before its tables are migrated, and must not stop to answer in between.
+        let mut rows = client.query_typed(SNAPSHOT, &parameters).await;
+        for older in [SNAPSHOT_BEFORE_INSTALLATION, SNAPSHOT_BEFORE_MANAGEMENT] {
+            if rows.as_ref().is_err_and(is_before_migration) {
+                rows = client.query_typed(older, &parameters).await;
             }
-            outcome => outcome,
-        };
+        }
         let rows = rows.map_err(|error| unavailable(&error))?;
         let mut snapshot = None;
         let mut flags = BTreeMap::new();
@@ -115,6 +127,7 @@ impl PostgresStore {
                     revision,
                     flags: BTreeMap::new(),
                     settings: settings_of(row.get("settings"))?,
+                    defaults: defaults_of(row.get("defaults"))?,
                     keys: keys_of(row),
                     ..Snapshot::empty()
                 });
@@ -139,6 +152,15 @@ pub(super) fn settings_of(text: Option<&str>) -> Result<Settings, Error> {
         Some(text) => serde_json::from_str(text).map_err(|error| damaged(&error)),
         None => Ok(Settings::default()),
     }
+}
+
+/// The defaults of the installation; those of every earlier version where nothing is stored.
+pub(super) fn defaults_of(name: Option<&str>) -> Result<EvaluationDefaults, Error> {
+    let Some(name) = name else {
+        return Ok(EvaluationDefaults::Existing);
+    };
+    EvaluationDefaults::named(name)
+        .ok_or_else(|| Error::Internal(format!("there are no evaluation defaults '{name}'")))
 }
 
 /// An override from its two columns.
@@ -184,7 +206,7 @@ fn overrides_of(row: &Row) -> Result<BTreeMap<String, Override>, Error> {
         .collect()
 }
 
-fn is_before_management(error: &tokio_postgres::Error) -> bool {
+fn is_before_migration(error: &tokio_postgres::Error) -> bool {
     error
         .code()
         .is_some_and(|code| [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(code))

@@ -1,0 +1,84 @@
+//! Which evaluation defaults an installation has: decided by the first `migrate`, and stored.
+
+use pennon_eval::EvaluationDefaults;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+
+/// The decision could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Undecided {
+    /// What PostgreSQL said.
+    #[error(transparent)]
+    Database(#[from] tokio_postgres::Error),
+    /// Others were decided, and flags depend on them.
+    #[error(
+        "the evaluation defaults of this installation are '{0}', and its flags depend on them; to \
+         evaluate an environment another way, set anonymousRollout and bucketing in its settings"
+    )]
+    Others(&'static str),
+}
+
+/// One row. A table that was there before has it added by the first `migrate` of a version that knows it.
+const TABLE: &str = "
+    create table if not exists pennon_installation (
+      only_row boolean primary key default true
+        constraint pennon_installation_one_row check (only_row),
+      evaluation_defaults text not null
+        constraint pennon_installation_defaults_check
+          check (evaluation_defaults in ('existing', 'new')),
+      decided_at timestamptz not null default now()
+    )";
+
+/// Tables of the service before Pennon, even empty ones, and steps that earlier versions have run make an
+/// existing installation: somebody may rely on its answers.
+const DECIDE: &str = "
+    insert into pennon_installation (evaluation_defaults)
+    select coalesce($1::text, case
+      when to_regclass('feature_flags') is not null
+        or to_regclass('feature_flag_user_overrides') is not null
+        or to_regclass('feature_flag_schedules') is not null
+        or exists (select from pennon_migrations)
+      then 'existing' else 'new' end)
+    on conflict do nothing";
+
+/// Decides which defaults the installation has, unless that was decided before, and returns them. Runs in
+/// the transaction that holds the lock of the migrations, before the first step makes the tables that
+/// this looks for. Others than those that were decided can be wanted only while there is no flag whose
+/// answers they would change.
+pub(super) async fn decide(
+    client: &Client,
+    wanted: Option<EvaluationDefaults>,
+) -> Result<EvaluationDefaults, Undecided> {
+    client.batch_execute(TABLE).await?;
+    let name = wanted.map(EvaluationDefaults::name);
+    client.query_typed(DECIDE, &[(&name, Type::TEXT)]).await?;
+    let stored = "select evaluation_defaults from pennon_installation";
+    let rows = client.query_typed(stored, &[]).await?;
+    let named = |row: &Row| EvaluationDefaults::named(row.get("evaluation_defaults"));
+    let decided = rows.first().and_then(named);
+    let decided = decided.unwrap_or(EvaluationDefaults::Existing);
+    match wanted {
+        Some(wanted) if wanted != decided => {
+            if has_flags(client).await? {
+                return Err(Undecided::Others(decided.name()));
+            }
+            let change = "update pennon_installation
+                set evaluation_defaults = $1::text, decided_at = now()";
+            client.query_typed(change, &[(&name, Type::TEXT)]).await?;
+            Ok(wanted)
+        }
+        Some(_) | None => Ok(decided),
+    }
+}
+
+async fn has_flags(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let exists = "select to_regclass('feature_flags') is not null as exists";
+    let rows = client.query_typed(exists, &[]).await?;
+    if !rows.iter().any(|row| row.get("exists")) {
+        return Ok(false);
+    }
+    let rows = client
+        .query_typed("select from feature_flags limit 1", &[])
+        .await?;
+    Ok(!rows.is_empty())
+}

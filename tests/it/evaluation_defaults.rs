@@ -1,0 +1,519 @@
+//! Who gets a partial rollout is decided once per installation, and an upgrade never changes it.
+
+use std::collections::BTreeMap;
+
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::local::Local;
+use pennon_tests::postgres::Database;
+use pennon_tests::process::new_folder;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const OLD_TABLES: &str = include_str!("old_tables.sql");
+
+/// What version 0.1 ran, and what the version before this one did.
+const STEPS: [&str; 4] = [
+    include_str!("../../crates/pennon-core/src/store/migrations/0001_tables.sql"),
+    include_str!("../../crates/pennon-core/src/store/migrations/0002_revisions.sql"),
+    include_str!("../../crates/pennon-core/src/store/migrations/0003_management.sql"),
+    include_str!("../../crates/pennon-core/src/store/migrations/0004_counting.sql"),
+];
+
+/// Users and their buckets, as recorded from the service before Pennon.
+const RECORDED: [(&str, i32); 20] = [
+    ("user-123", 35),
+    ("user-456", 15),
+    ("user-0", 73),
+    ("user-1", 52),
+    ("alice", 1),
+    ("Alice", 30),
+    ("bob", 12),
+    ("a", 10),
+    ("ä", 99),
+    ("😀", 88),
+    (" user-123", 17),
+    ("00000000-0000-4000-8000-000000000000", 96),
+    ("user-18", 0),
+    ("user-20", 4),
+    ("user-37", 5),
+    ("user-113", 24),
+    ("user-76", 25),
+    ("user-8", 49),
+    ("user-51", 50),
+    ("user-118", 99),
+];
+
+/// The rule of the service before Pennon, computed by PostgreSQL.
+const EXPECTED: &str = "
+    select ('x' || substr(encode(sha256(convert_to($1, 'utf8')), 'hex'), 1, 8))::bit(32)::bigint % 100";
+
+async fn run(database: &Database, sql: &str) {
+    let done = database.sql().batch_execute(sql).await;
+    done.unwrap_or_else(|error| panic!("{error}: {sql}"));
+}
+
+/// Runs the first steps as an earlier version did.
+async fn migrate_as_before(database: &Database, steps: usize) {
+    let text = STEPS[..steps].join(";\n");
+    let done: Vec<String> = (1..=steps).map(|step| format!("({step}, 'x')")).collect();
+    run(
+        database,
+        &format!(
+            "begin; {text};
+             create table pennon_migrations (
+               step integer primary key, name text not null,
+               applied_at timestamptz not null default now()
+             );
+             insert into pennon_migrations (step, name) values {};
+             commit",
+            done.join(", ")
+        ),
+    )
+    .await;
+}
+
+async fn migrate_with(database: &Database, event: &Value) -> Result<Value, Value> {
+    let function = Function::start("migrate", &[("DATABASE_URL", &database.url())]).await;
+    function.invoke(event).await
+}
+
+/// Migrates, and returns what was decided.
+async fn decided(database: &Database, event: &Value) -> Result<String, String> {
+    match migrate_with(database, event).await {
+        Ok(done) => Ok(done["evaluationDefaults"]
+            .as_str()
+            .expect("a text")
+            .to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn list(database: &Database) -> Function {
+    Function::start("list-flags", &[("DATABASE_URL", &database.url())]).await
+}
+
+/// What 300 users and an anonymous caller get of every flag.
+async fn answers(list: &Function) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for number in 0..300 {
+        let user = format!("user-{number}");
+        let answer = list.call(&Event::list().user(&user, "[]")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        all.insert(user, answer.json());
+    }
+    let anonymous = list.call(&Event::list().anonymous()).await;
+    all.insert(String::new(), anonymous.json());
+    all
+}
+
+#[tokio::test]
+async fn migrate_decides_by_what_it_finds_and_says_so() {
+    let ours = json!({});
+    for (name, prepare, expected) in [
+        ("nothing", "", "new"),
+        (
+            "tables of something else",
+            "create table customers (id int)",
+            "new",
+        ),
+        ("the old tables", OLD_TABLES, "existing"),
+        ("the old tables, empty", "EMPTY", "existing"),
+        (
+            "one of the old tables",
+            "create table feature_flag_schedules (id uuid primary key, flag_id uuid,
+               scheduled_at timestamptz not null, status text not null default 'pending',
+               updates jsonb not null, applied_at timestamptz, error_message text,
+               retry_count integer not null default 0, max_retries integer not null default 3,
+               next_retry_at timestamptz, last_error text, created_by text, cancelled_by text,
+               cancelled_at timestamptz, created_at timestamptz default now())",
+            "existing",
+        ),
+    ] {
+        let database = Database::create_empty().await;
+        match prepare {
+            "EMPTY" => {
+                run(&database, OLD_TABLES).await;
+                run(&database, "truncate feature_flags cascade").await;
+            }
+            sql => run(&database, sql).await,
+        }
+        assert_eq!(
+            decided(&database, &ours).await.as_deref(),
+            Ok(expected),
+            "{name}"
+        );
+        database.add_flag("a", true, 50).await;
+        assert_eq!(
+            decided(&database, &ours).await.as_deref(),
+            Ok(expected),
+            "again, {name}"
+        );
+        let anonymous = list(&database).await.call(&Event::list()).await;
+        assert_eq!(anonymous.json()["a"], expected == "existing", "{name}");
+    }
+    for steps in [2, 4] {
+        let database = Database::create_empty().await;
+        migrate_as_before(&database, steps).await;
+        assert_eq!(
+            decided(&database, &ours).await.as_deref(),
+            Ok("existing"),
+            "{steps} steps"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags() {
+    let (existing, new) = (
+        json!({"evaluationDefaults": "existing"}),
+        json!({"evaluationDefaults": "new"}),
+    );
+    let database = Database::create_empty().await;
+    assert_eq!(
+        decided(&database, &existing).await.as_deref(),
+        Ok("existing")
+    );
+    assert_eq!(
+        decided(&database, &json!({})).await.as_deref(),
+        Ok("existing"),
+        "it stays"
+    );
+    assert_eq!(
+        decided(&database, &new).await.as_deref(),
+        Ok("new"),
+        "no flag yet"
+    );
+    assert_eq!(
+        decided(&database, &json!({})).await.as_deref(),
+        Ok("new"),
+        "it stays"
+    );
+    database.add_flag("a", true, 50).await;
+    let refused = decided(&database, &existing)
+        .await
+        .expect_err("a flag depends on it");
+    assert!(
+        refused.contains("'new'") && refused.contains("anonymousRollout"),
+        "{refused}"
+    );
+    assert_eq!(
+        decided(&database, &new).await.as_deref(),
+        Ok("new"),
+        "the same is no change"
+    );
+    run(
+        &database,
+        "update feature_flags set archived_at = now(), enabled = false",
+    )
+    .await;
+    assert!(
+        decided(&database, &existing).await.is_err(),
+        "it may come back"
+    );
+
+    let database = Database::create_empty().await;
+    run(&database, OLD_TABLES).await;
+    assert_eq!(
+        decided(&database, &new).await.as_deref(),
+        Ok("new"),
+        "before the first step"
+    );
+    assert!(
+        decided(&database, &existing).await.is_err(),
+        "then it stays"
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_understood_decides_nothing() {
+    let database = Database::create_empty().await;
+    for event in [
+        json!({"evaluationDefaults": "old"}),
+        json!({"evaluationDefaults": true}),
+        json!({"evaluationDefaults": null}),
+        json!({"evaluationdefaults": "existing"}),
+        json!({"evaluationDefaults": "new", "more": 1}),
+        json!("existing"),
+        json!(["new"]),
+    ] {
+        let refused = decided(&database, &event).await.expect_err("a mistake");
+        assert!(
+            refused.contains("event") || refused.contains("must be"),
+            "{refused}"
+        );
+    }
+    let tables = "select count(*) from pg_class where relname like 'pennon%'";
+    let row = database.sql().query_one(tables, &[]).await.expect("a row");
+    assert_eq!(row.get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn migrations_at_the_same_time_decide_alike() {
+    let database = Database::create_empty().await;
+    let event = json!({});
+    let all = tokio::join!(
+        decided(&database, &event),
+        decided(&database, &event),
+        decided(&database, &event)
+    );
+    assert_eq!(
+        all,
+        (
+            Ok("new".to_owned()),
+            Ok("new".to_owned()),
+            Ok("new".to_owned())
+        )
+    );
+}
+
+#[tokio::test]
+async fn an_upgrade_changes_no_answer_of_three_hundred_users() {
+    const FLAGS: &str = "
+        insert into feature_flags (flag_key, enabled, rollout_percentage)
+        select 'at-' || percent, true, percent from unnest(array[0, 1, 13, 50, 87, 99, 100]) as percent";
+    for steps in [0, 2, 4] {
+        let database = Database::create_empty().await;
+        run(&database, OLD_TABLES).await;
+        run(&database, FLAGS).await;
+        if steps > 0 {
+            migrate_as_before(&database, steps).await;
+        }
+        if steps == 4 {
+            run(
+                &database,
+                "insert into feature_flags (flag_key, enabled, rollout_percentage, salt)
+                values ('salted', true, 50, 'pepper')",
+            )
+            .await;
+        }
+        let old = list(&database).await;
+        // Tables that no Pennon has migrated have no revisions to read by.
+        let before = if steps > 0 {
+            Some(answers(&old).await)
+        } else {
+            None
+        };
+        assert_eq!(
+            decided(&database, &json!({})).await.as_deref(),
+            Ok("existing")
+        );
+        let after = answers(&old).await;
+        let fresh = list(&database).await;
+        assert_eq!(answers(&fresh).await, after, "{steps}");
+        if let Some(before) = before {
+            assert_eq!(before, after, "{steps}");
+        }
+        for (user, flags) in &after {
+            if user.is_empty() {
+                assert_eq!(flags["at-1"], true);
+                assert_eq!(flags["at-0"], false);
+                continue;
+            }
+            let row = database
+                .sql()
+                .query_one(EXPECTED, &[user])
+                .await
+                .expect("a bucket");
+            let bucket: i64 = row.get(0);
+            for percent in [0, 1, 13, 50, 87, 99, 100] {
+                let got = flags[format!("at-{percent}")] == true;
+                assert_eq!(got, bucket < percent, "{user} at {percent}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn existing_defaults_give_the_recorded_users_what_they_had() {
+    let stack = Stack::start().await;
+    let mut file = serde_json::Map::new();
+    for (_, bucket) in RECORDED {
+        for percent in [bucket, bucket + 1] {
+            let key = format!("at-{percent}");
+            if file.contains_key(&key) {
+                continue;
+            }
+            stack.database.add_flag(&key, true, percent).await;
+            file.insert(key, json!({"enabled": true, "rolloutPercentage": percent}));
+        }
+    }
+    let folder = new_folder("recorded");
+    let file = json!({ "production": file }).to_string();
+    std::fs::write(folder.join("flags.json"), file).expect("a file");
+    let local = Local::start_in(folder, &[]).await;
+    let list = stack.function("list-flags").await;
+    let check = |answer: &Answer, user: &str, bucket: i32| {
+        let flags = answer.json();
+        assert_eq!(flags[format!("at-{bucket}")], false, "{user}");
+        assert_eq!(flags[format!("at-{}", bucket + 1)], true, "{user}");
+    };
+    for (user, bucket) in RECORDED {
+        let answer = list.call(&Event::list().user(user, "[]")).await;
+        check(&answer, user, bucket);
+        let set = percent_encoding::NON_ALPHANUMERIC;
+        let encoded = percent_encoding::utf8_percent_encode(user, set);
+        let path = format!("/api/config/flags?userId={encoded}");
+        check(&local.get(&path).await, user, bucket);
+    }
+    assert_eq!(list.call(&Event::list()).await.json()["at-1"], true);
+    assert_eq!(local.get("/api/config/flags").await.json()["at-1"], true);
+}
+
+#[tokio::test]
+async fn a_new_installation_gives_anonymous_callers_false_and_each_flag_its_own_order() {
+    let database = Database::create_empty().await;
+    assert_eq!(decided(&database, &json!({})).await.as_deref(), Ok("new"));
+    for (key, percent) in [("f", 30), ("g", 50), ("h", 50), ("full", 100), ("none", 0)] {
+        database.add_flag(key, true, percent).await;
+    }
+    let list = list(&database).await;
+    let anonymous = list.call(&Event::list()).await.json();
+    let expected = json!({"f": false, "g": false, "h": false, "full": true, "none": false});
+    assert_eq!(anonymous, expected);
+    // flagd's hash of "f" and "alice" is in bucket 30.
+    let alice = Event::list().user("alice", "[]");
+    assert_eq!(list.call(&alice).await.json()["f"], false);
+    run(
+        &database,
+        "update feature_flags set rollout_percentage = 31 where flag_key = 'f'",
+    )
+    .await;
+    assert_eq!(list.call(&alice).await.json()["f"], true);
+    let all = answers(&list).await;
+    let gets = |key: &str| {
+        all.values()
+            .map(|flags| flags[key] == true)
+            .collect::<Vec<_>>()
+    };
+    assert_ne!(gets("g"), gets("h"), "each flag has its own order");
+
+    let key = format!("pennon_server_production_{}", "k".repeat(43));
+    database.add_key(&key).await;
+    let url = database.url();
+    let evaluate = Function::start("evaluate-flag", &[("DATABASE_URL", &url)]).await;
+    let event = Event::evaluate("g", &json!({})).api_key(&key);
+    let answer = evaluate.call(&event).await;
+    assert_eq!(
+        answer.json()["errorCode"],
+        "TARGETING_KEY_MISSING",
+        "{answer:?}"
+    );
+}
+
+const SETTINGS: &str = "/api/admin/environments/production/settings";
+
+/// What a caller gets of `checkout`, which is on for 50 %.
+async fn checkout(api: &Api, user: &str) -> Value {
+    let path = format!("/api/config/flags?userId={user}");
+    api.get(&path).await.json()["checkout"].clone()
+}
+
+#[tokio::test]
+async fn settings_of_an_environment_override_the_defaults_and_are_shown() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let shown = |answer: &Answer| {
+            assert!(matches!(answer.status, 200 | 201), "{on}: {answer:?}");
+            let body = answer.json();
+            json!([
+                body["anonymousRollout"],
+                body["bucketing"],
+                body["inherited"]
+            ])
+        };
+        let inherited = json!([true, "sha256", ["anonymousRollout", "bucketing"]]);
+        assert_eq!(shown(&api.read(SETTINGS).await), inherited, "{on}");
+        assert_eq!(checkout(&api, "").await, true, "{on}");
+        // Bucket 49 by SHA-256.
+        let body = json!({"rolloutPercentage": 40});
+        api.admin("PATCH", "/api/admin/flags/checkout", &body).await;
+        let sha256 = checkout(&api, "user-8").await;
+        assert_eq!(sha256, false, "{on}");
+
+        for bad in [
+            json!({"anonymousRollout": "false"}),
+            json!({"bucketing": "md5"}),
+            json!({"bucketing": 1}),
+            json!({"inherited": []}),
+        ] {
+            let refused = api.admin_if("*", "PUT", SETTINGS, &bad).await;
+            assert_eq!(refused.status, 400, "{on}: {bad} {refused:?}");
+        }
+        let body = json!({"anonymousRollout": false});
+        let set = api.admin_if("*", "PUT", SETTINGS, &body).await;
+        assert_eq!(shown(&set), json!([false, "sha256", ["bucketing"]]), "{on}");
+        assert_eq!(checkout(&api, "").await, false, "{on}");
+        assert_eq!(checkout(&api, "user-8").await, sha256, "{on}");
+        let body = json!({"anonymousRollout": false, "bucketing": "fractional"});
+        let set = api.admin_if("*", "PUT", SETTINGS, &body).await;
+        let own = json!([false, "fractional", []]);
+        assert_eq!(shown(&set), own, "{on}");
+        assert_eq!(shown(&api.read(SETTINGS).await), own, "{on}");
+        let environments = api.read("/api/admin/environments").await.json();
+        let listed = &environments["environments"][0];
+        assert_eq!(
+            json!([
+                listed["anonymousRollout"],
+                listed["bucketing"],
+                listed["inherited"]
+            ]),
+            own,
+            "{on}"
+        );
+        let mut moved = 0;
+        for number in 0..40 {
+            let user = format!("user-{number}");
+            let got = checkout(&api, &user).await;
+            assert!(got.is_boolean(), "{on}");
+            moved += usize::from(got == true);
+        }
+        assert!((4..30).contains(&moved), "{on}: {moved} of 40 at 40 %");
+
+        // An export says what an environment has of its own, and an import takes it over.
+        let export = "/api/admin/environments/production/export";
+        let file = api.read(export).await.json();
+        assert_eq!(file["metadata"]["pennon.anonymousRollout"], false, "{on}");
+        assert_eq!(file["metadata"]["pennon.bucketing"], "fractional", "{on}");
+        let body = json!({"environment": "copy"});
+        let made = api.admin("POST", "/api/admin/environments", &body).await;
+        assert_eq!(shown(&made), inherited, "{on}");
+        let import = "/api/admin/environments/copy/import";
+        let done = api.admin_if("*", "POST", import, &file).await;
+        assert_eq!(done.status, 200, "{on}: {done:?}");
+        let copy = "/api/admin/environments/copy/settings";
+        assert_eq!(shown(&api.read(copy).await), own, "{on}");
+        let path = "/api/config/flags?environment=copy&userId=";
+        assert_eq!(api.get(path).await.json()["checkout"], false, "{on}");
+
+        let set = api
+            .admin_if("*", "PUT", SETTINGS, &json!({"bucketing": null}))
+            .await;
+        assert_eq!(shown(&set), inherited, "{on}");
+        assert_eq!(checkout(&api, "").await, true, "{on}");
+        assert_eq!(checkout(&api, "user-8").await, sha256, "{on}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_say_the_defaults_is_filled_anew() {
+    let stack = Stack::start().await;
+    let change = "update pennon_installation set evaluation_defaults = 'new'";
+    run(&stack.database, change).await;
+    let list = stack.function("list-flags").await;
+    assert_eq!(list.call(&Event::list()).await.json()["checkout"], false);
+    // As a version fills it that knows no defaults.
+    let fields = stack.redis.fields();
+    let entry = fields.iter().find(|(name, _)| name == "__env");
+    let (_, entry) = entry.expect("an entry");
+    let mut entry: Value = serde_json::from_str(entry).expect("JSON");
+    let defaults = entry.as_object_mut().expect("an object").remove("defaults");
+    assert_eq!(defaults, Some(json!("new")));
+    let key = "feature_flags:production";
+    let entry = entry.to_string();
+    stack.redis.command(&["HSET", key, "__env", &entry]);
+    let other = stack.function("list-flags").await;
+    assert_eq!(other.call(&Event::list()).await.json()["checkout"], false);
+}
