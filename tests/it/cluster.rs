@@ -84,13 +84,13 @@ async fn reads_go_to_replicas_where_that_is_configured() {
     // a round says nothing about how reads are spread, so another one follows.
     let mut rounds = 0;
     let reads = loop {
-        let before = deployment.cluster.calls("hget");
+        let before = deployment.cluster.calls("hmget");
         let seen = get.requests().len();
         for _ in 0..1_000 {
             let answer = get.call(&Event::get("checkout")).await;
             assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
         }
-        let after = deployment.cluster.calls("hget");
+        let after = deployment.cluster.calls("hmget");
         let late = get.requests()[seen..]
             .iter()
             .any(|line| line["redis_connection_errors"] != 0);
@@ -132,7 +132,7 @@ async fn without_that_setting_replicas_have_no_part_in_reads() {
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     }
     for replica in deployment.cluster.replicas_of(0) {
-        assert_eq!(deployment.cluster.nodes[replica].calls("hget"), 0);
+        assert_eq!(deployment.cluster.nodes[replica].calls("hmget"), 0);
     }
 }
 
@@ -147,10 +147,10 @@ async fn on_a_single_node_that_setting_has_no_effect() {
         set_percentage(&update, "checkout", percent).await;
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), percent, "seen at once");
-        let before = stack.redis.calls("hget");
+        let before = stack.redis.calls("hmget");
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!((percentage(&answer), answer.source()), (percent, "memory"));
-        assert_eq!(stack.redis.calls("hget"), before + 1, "one round trip");
+        assert_eq!(stack.redis.calls("hmget"), before + 1, "one round trip");
     }
     assert_eq!(failures(&get), 0);
     assert_eq!(get.last_request()["active_connections"], 1);
@@ -380,7 +380,7 @@ async fn a_replica_that_comes_later_is_used() {
     deployment.cluster.wait().await;
     deployment.cluster.fail_over_to(1);
     let deadline = Instant::now() + Duration::from_secs(20);
-    while deployment.cluster.nodes[2].calls("hget") == 0 {
+    while deployment.cluster.nodes[2].calls("hmget") == 0 {
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
         assert!(Instant::now() < deadline, "never used");
     }

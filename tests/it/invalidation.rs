@@ -6,12 +6,14 @@ use std::time::Duration;
 use pennon_core::cache::{Budget, Cache, Found, Lookup};
 use pennon_core::config::Config;
 use pennon_core::environment::Environment;
+use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::snapshot::{Revision, Snapshot};
 use pennon_core::telemetry::Trace;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::fleet::{Fleet, Topology};
+use pennon_tests::lambda::INSTALLATION;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::wire::Mode;
@@ -33,7 +35,9 @@ impl Instance {
             found.next().map(|(_, value)| value.clone())
         });
         let secrets = Arc::new(Secrets::default());
-        let cache = Cache::open(&config.cache, &secrets, Duration::from_secs(5)).await;
+        let installation = Arc::new(Installation::named(Some(INSTALLATION)));
+        let within = Duration::from_secs(5);
+        let cache = Cache::open(&config.cache, &secrets, &installation, within).await;
         Self {
             cache: cache.expect("it is configured"),
             environment: Environment::production(),

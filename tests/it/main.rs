@@ -58,6 +58,7 @@ mod faults;
 mod flagd_files;
 mod flags_file;
 mod import_rules;
+mod installations;
 mod invalidation;
 mod keys;
 mod limits;

@@ -69,7 +69,7 @@ async fn two_instances_filling_at_once(on: Topology) {
         .await;
         let fields = stack.redis.fields();
         let names: BTreeSet<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
-        let whole = ["__env", "__rev", "checkout", "export", "search"];
+        let whole = ["__env", "__inst", "__rev", "checkout", "export", "search"];
         assert_eq!(names, BTreeSet::from(whole));
         let revision = stack.database.revision("production").await.to_string();
         assert!(fields.contains(&("__rev".to_owned(), revision)));

@@ -43,6 +43,9 @@ struct Api {
     first_asked: OnceLock<Instant>,
 }
 
+/// The installation that functions and servers belong to, unless a test says otherwise.
+pub const INSTALLATION: &str = "tests";
+
 impl RuntimeApi {
     /// Starts to listen.
     pub async fn start() -> Self {
@@ -82,6 +85,8 @@ impl RuntimeApi {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_REGION", "us-east-1"),
+            // Functions of one test reach the same database by different wires.
+            ("INSTALLATION_ID", INSTALLATION),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         lambda.into_iter().chain(coverage()).collect()

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use crate::answer::Answer;
 use crate::binaries::binary;
 use crate::eventually;
+use crate::lambda::INSTALLATION;
 use crate::process::{Process, coverage, free_port, new_folder};
 
 /// The token of the admin.
@@ -54,6 +55,7 @@ impl Local {
             .arg(format!("PENNON_API_KEY={API_KEY}"))
             .arg(format!("PENNON_FLAGS_FILE={}", flags.display()))
             .args(coverage().map(|(name, value)| format!("{name}={value}")))
+            .arg(format!("INSTALLATION_ID={INSTALLATION}"))
             .args(
                 environment
                     .iter()

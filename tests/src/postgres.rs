@@ -269,7 +269,7 @@ async fn shared() -> &'static Shared {
 pub async fn migrate(url: &str) {
     let found = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
     let (config, _) = Config::from_lookup(found);
-    open_store(&config.database, &Arc::default())
+    open_store(&config.database, &Arc::default(), &Arc::default())
         .await
         .migrate(Some(EvaluationDefaults::Existing))
         .await

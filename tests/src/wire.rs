@@ -296,7 +296,7 @@ fn forge(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
 /// How many commands of the cache protocol begin in these bytes.
 fn count_commands(bytes: &[u8]) -> usize {
     let text = String::from_utf8_lossy(bytes);
-    text.matches("\r\nHGET\r\n").count() + text.matches("\r\nEVAL\r\n").count()
+    text.matches("\r\nHMGET\r\n").count() + text.matches("\r\nEVAL\r\n").count()
 }
 
 /// A port where every connection gets this text after its first bytes, or silence for "".

@@ -11,6 +11,7 @@ use crate::config::{
     CacheConfig, Complaint, Config, DatabaseConfig, UrlSource, process_environment,
 };
 use crate::counts::Tally;
+use crate::installation::Installation;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
@@ -78,9 +79,10 @@ impl App {
             version: name("AWS_LAMBDA_FUNCTION_VERSION"),
         };
         let secrets = Arc::new(Secrets::default());
+        let installation = Arc::new(Installation::named(config.installation.as_deref()));
         let (cache, store) = tokio::join!(
-            connect_cache(&config.cache, &secrets),
-            open_store(&config.database, &secrets)
+            connect_cache(&config.cache, &secrets, &installation),
+            open_store(&config.database, &secrets, &installation)
         );
         let service = FlagService::new(cache, store, &config);
         Self::new(config, service, instance)
@@ -93,15 +95,24 @@ impl App {
 }
 
 /// Redis, if it is configured.
-pub async fn connect_cache(config: &CacheConfig, secrets: &Arc<Secrets>) -> Option<Cache> {
-    Cache::open(config, secrets, FIRST_CONNECT).await
+pub async fn connect_cache(
+    config: &CacheConfig,
+    secrets: &Arc<Secrets>,
+    installation: &Arc<Installation>,
+) -> Option<Cache> {
+    Cache::open(config, secrets, installation, FIRST_CONNECT).await
 }
 
 /// PostgreSQL, connected when first needed, if there is to be one.
-pub async fn open_store(config: &DatabaseConfig, secrets: &Arc<Secrets>) -> Store {
+pub async fn open_store(
+    config: &DatabaseConfig,
+    secrets: &Arc<Secrets>,
+    installation: &Arc<Installation>,
+) -> Store {
     match config.url {
         UrlSource::Plain(_) | UrlSource::SecretArn(_) => {
-            Store::Postgres(Box::new(PostgresStore::open(config, secrets).await))
+            let store = PostgresStore::open(config, secrets, installation).await;
+            Store::Postgres(Box::new(store))
         }
         // No line here: a function that reads no flags needs none. Those that do say so.
         UrlSource::None => Store::Absent(

@@ -57,6 +57,9 @@ pub struct CacheConfig {
     /// `REDIS_REPLICA_READS=true`: in a cluster, replicas answer most reads. It spares the primary, and
     /// a change may be seen half a second late.
     pub replica_reads: bool,
+    /// `CACHE_KEY_PREFIX`, empty by default: what the keys of this installation begin with, where several
+    /// share a Redis. At most 64 of letters, digits and `-_:.`.
+    pub key_prefix: String,
     /// `REDIS_SECRET_REFRESH_SECONDS`: how often an instance in use looks whether the secret names
     /// another Redis.
     pub secret_refresh: Duration,
@@ -79,11 +82,25 @@ impl CacheConfig {
     }
 }
 
+/// Where PostgreSQL is, as far as the document in the secret does not say: the secret of a master user
+/// that RDS manages holds a user name and a password only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DatabaseAddress {
+    /// `DATABASE_HOST`.
+    pub host: Option<String>,
+    /// `DATABASE_PORT`, 5432 by default.
+    pub port: Option<u16>,
+    /// `DATABASE_NAME`, `postgres` by default.
+    pub name: Option<String>,
+}
+
 /// How PostgreSQL is reached and how much time it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseConfig {
     /// `DATABASE_SECRET_ARN`, else `DATABASE_URL`.
     pub url: UrlSource,
+    /// What a secret without a host leaves to settings.
+    pub elsewhere: DatabaseAddress,
     /// `DATABASE_POOL_SIZE`, 1 to 10.
     pub pool_size: usize,
     /// `DATABASE_CONNECT_TIMEOUT_MS`: one connection, TLS and authentication included.
@@ -156,6 +173,9 @@ pub struct Config {
     /// `SNAPSHOT_MAX_AGE_MS`: how long an instance may answer from its snapshot without asking
     /// whether it is still current. 0, the default, asks every time.
     pub snapshot_max_age: Duration,
+    /// `INSTALLATION_ID`: what tells this installation from others that use the same Redis. Without it,
+    /// the address and the name of the database do.
+    pub installation: Option<String>,
     /// `STAGE`: which deployment this is (`production`, `staging`), for people who read /health.
     pub stage: String,
 }
@@ -199,6 +219,7 @@ impl Config {
                 ca_file: from.text("REDIS_CA_FILE"),
                 pool_size: from.size("REDIS_POOL_SIZE", 1, 10),
                 replica_reads: from.switch("REDIS_REPLICA_READS"),
+                key_prefix: from.key_prefix("CACHE_KEY_PREFIX"),
                 secret_refresh: Duration::from_secs(from.number(
                     "REDIS_SECRET_REFRESH_SECONDS",
                     300,
@@ -211,6 +232,11 @@ impl Config {
             },
             database: DatabaseConfig {
                 url: from.url("DATABASE_SECRET_ARN", "DATABASE_URL"),
+                elsewhere: DatabaseAddress {
+                    host: from.text("DATABASE_HOST"),
+                    port: from.port("DATABASE_PORT"),
+                    name: from.text("DATABASE_NAME"),
+                },
                 pool_size: from.size("DATABASE_POOL_SIZE", 2, 10),
                 connect_timeout: from.millis("DATABASE_CONNECT_TIMEOUT_MS", 1_000, 1..=10_000),
                 operation_timeout: from.millis("DATABASE_TIMEOUT_MS", 2_000, 1..=20_000),
@@ -229,6 +255,7 @@ impl Config {
                 patience: from.millis("HEALTH_PATIENCE_MS", 35_000, 0..=35_000),
             },
             snapshot_max_age: from.millis("SNAPSHOT_MAX_AGE_MS", 0, 0..=3_600_000),
+            installation: from.text("INSTALLATION_ID"),
             stage: from
                 .text("STAGE")
                 .unwrap_or_else(|| "production".to_owned()),
@@ -348,6 +375,31 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 PublicConfigRoutes::Off
             }
         }
+    }
+
+    fn port(&mut self, name: &str) -> Option<u16> {
+        let text = self.text(name)?;
+        let port = text.trim().parse().ok().filter(|port| *port != 0);
+        if port.is_none() {
+            self.complaints.push(Complaint(format!(
+                "{name} must be a port from 1 to 65535; ignoring it"
+            )));
+        }
+        port
+    }
+
+    /// A brace would move the key to another slot of a cluster; every other character is refused so
+    /// that the keys stay readable.
+    fn key_prefix(&mut self, name: &str) -> String {
+        let text = self.text(name).unwrap_or_default();
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:.".contains(&byte);
+        if text.len() <= 64 && text.bytes().all(allowed) {
+            return text;
+        }
+        self.complaints.push(Complaint(format!(
+            "{name} must be at most 64 letters, digits, '-', '_', ':' or '.'; using no prefix"
+        )));
+        String::new()
     }
 
     fn switch(&mut self, name: &str) -> bool {
@@ -486,6 +538,34 @@ mod tests {
             assert_eq!(complaints.len(), 1, "{wrong:?}");
         }
         assert_eq!(read(&[("JWT_AUDIENCE", "a")]).0.tokens, None);
+    }
+
+    #[test]
+    fn a_key_prefix_cannot_move_a_key_to_another_slot() {
+        for good in ["", "staging:", "a-b_c.d:", &"x".repeat(64)] {
+            let (config, complaints) = read(&[("CACHE_KEY_PREFIX", good)]);
+            assert_eq!(config.cache.key_prefix, good);
+            assert_eq!(complaints, []);
+        }
+        for bad in ["{tag}", "a b", "ä", "a\n", &"x".repeat(65)] {
+            let (config, complaints) = read(&[("CACHE_KEY_PREFIX", bad)]);
+            assert_eq!(config.cache.key_prefix, "", "{bad}");
+            assert_eq!(complaints.len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_a_number_or_ignored() {
+        for (text, port) in [
+            ("5433", Some(5433)),
+            ("0", None),
+            ("65536", None),
+            ("x", None),
+        ] {
+            let (config, complaints) = read(&[("DATABASE_PORT", text)]);
+            assert_eq!(config.database.elsewhere.port, port, "{text}");
+            assert_eq!(complaints.is_empty(), port.is_some(), "{text}");
+        }
     }
 
     #[test]

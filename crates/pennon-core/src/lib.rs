@@ -22,6 +22,7 @@ pub mod hex;
 pub mod http;
 mod https;
 mod id;
+pub mod installation;
 pub mod lambda;
 pub mod ofrep;
 pub mod secrets;

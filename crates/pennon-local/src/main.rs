@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use pennon_core::app::{self, App, connect_cache};
 use pennon_core::config::{Complaint, Config, UrlSource};
 use pennon_core::http;
+use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Store};
@@ -63,8 +64,9 @@ async fn run() -> Result<(), String> {
                 settings.listen
             )
         })?;
-    let store = open_store(&config, &settings).await?;
-    let cache = connect_cache(&config.cache, &Arc::new(Secrets::default())).await;
+    let installation = Arc::new(Installation::named(config.installation.as_deref()));
+    let store = open_store(&config, &settings, &installation).await?;
+    let cache = connect_cache(&config.cache, &Arc::new(Secrets::default()), &installation).await;
     if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
         return Err("REDIS_URL is set but of no use; see above".to_owned());
     }
@@ -90,14 +92,21 @@ async fn run() -> Result<(), String> {
     Ok(())
 }
 
-async fn open_store(config: &Config, settings: &Settings) -> Result<Store, String> {
+async fn open_store(
+    config: &Config,
+    settings: &Settings,
+    installation: &Arc<Installation>,
+) -> Result<Store, String> {
     match &config.database.url {
         UrlSource::None => {
             let store = EmbeddedStore::open(&settings.flags_file, SAMPLE_FLAGS)?;
+            let file = std::fs::canonicalize(&settings.flags_file);
+            let file = file.map_err(|error| error.to_string())?;
+            installation.derive(&file.display().to_string());
             Ok(Store::Embedded(store))
         }
         UrlSource::Plain(_) => {
-            let store = app::open_store(&config.database, &Arc::default()).await;
+            let store = app::open_store(&config.database, &Arc::default(), installation).await;
             let migrated = store
                 .migrate(None)
                 .await

@@ -29,6 +29,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_shapes(stack, problems);
     check_url(stack, problems);
     check_replica_reads(stack, problems);
+    check_installation(stack, problems);
     check_secrets(stack, problems);
     check_database(stack, problems);
 }
@@ -291,6 +292,21 @@ fn check_secrets(stack: &Stack, problems: &mut Problems) {
     }
 }
 
+/// Every function that is given a Redis knows whose entries it may use, before it connects to anything.
+fn check_installation(stack: &Stack, problems: &mut Problems) {
+    for function in stack.functions() {
+        let variables = &function.properties["Environment"]["Variables"];
+        let has_redis = variables["REDIS_SECRET_ARN"] != "";
+        let named = variables["INSTALLATION_ID"] == reference("AWS::StackId")
+            && variables["CACHE_KEY_PREFIX"] == reference("CacheKeyPrefix");
+        problems.unless(
+            named || !has_redis,
+            &function.id,
+            "does not know whose entries it may use",
+        );
+    }
+}
+
 /// Every function that is given a Redis spreads its reads over the replicas of a cluster, unless the
 /// operator chose otherwise.
 fn check_replica_reads(stack: &Stack, problems: &mut Problems) {
@@ -360,6 +376,9 @@ planted! {
     a_function_that_reads_only_the_primary_of_a_cluster:
         [Mistake("ListFlagsFunction", "      Policies:", "      Environment: {Variables: {REDIS_REPLICA_READS: \"false\"}}\n      Policies:")]
         => "ListFlagsFunction: ignores CacheReplicaReads";
+    a_function_that_takes_itself_for_another_installation:
+        [Mistake("ListFlagsFunction", "      Policies:", "      Environment: {Variables: {INSTALLATION_ID: other}}\n      Policies:")]
+        => "ListFlagsFunction: does not know whose entries it may use";
     replicas_without_reads_by_default:
         [Mistake("CacheReplicaReads", "Default: \"true\"", "Default: \"false\"")]
         => "CacheReplicaReads: replicas have no part in reads by default";

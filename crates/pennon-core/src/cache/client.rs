@@ -25,7 +25,7 @@ use crate::tls;
 /// Something to ask of Redis.
 #[derive(Debug)]
 pub(super) enum Command<'a> {
-    /// The revision of the entry at this key.
+    /// The revision of the entry at this key, and the installation that has filled it: a list of two.
     Revision { key: &'a str },
     /// Everything at this key, or a lease to fill it. Every attempt asks for a lease of its own: one
     /// that is delayed on the wire and arrives late must not renew the lease of another. All
@@ -60,7 +60,14 @@ impl Command<'_> {
     /// Its words as Redis reads them.
     fn words(&self) -> (&'static str, Vec<Value>) {
         match self {
-            Self::Revision { key } => ("HGET", vec![(*key).into(), entry::REVISION.into()]),
+            Self::Revision { key } => (
+                "HMGET",
+                vec![
+                    (*key).into(),
+                    entry::REVISION.into(),
+                    entry::INSTALLATION.into(),
+                ],
+            ),
             Self::Read {
                 key,
                 reader,

@@ -6,7 +6,8 @@
 //! | field | value |
 //! |---|---|
 //! | `__rev` | the revision of the flags |
-//! | `__env` | what holds for all flags (settings, keys), as JSON; with it and `__rev` the hash is an entry |
+//! | `__inst` | the installation that has filled it; see [`Installation`](crate::installation::Installation) |
+//! | `__env` | what holds for all flags (settings, keys), as JSON; with these three the hash is an entry |
 //! | `__l:<lease>` | a reader may fill until then (Redis' clock, ms) |
 //! | `__head` | somebody is filling; others wait until then (ms) |
 //! | `__d:<writer>` | that writer is done; its mark is not to be set again until then (ms) |
@@ -29,6 +30,8 @@ use crate::snapshot::{ApiKey, Revision, Snapshot};
 
 /// The field that holds the revision.
 pub(super) const REVISION: &str = "__rev";
+/// The field that holds the id of the installation.
+pub(super) const INSTALLATION: &str = "__inst";
 const COMMON: &str = "__env";
 const RESERVED: &str = "__";
 const ESCAPED_FLAG: &str = "__f:";
@@ -49,15 +52,29 @@ struct Common {
 }
 
 /// The key of an environment's hash.
-pub(super) fn key(environment: &Environment) -> String {
-    format!("feature_flags:{environment}")
+pub(super) fn key(prefix: &str, environment: &Environment) -> String {
+    format!("{prefix}feature_flags:{environment}")
+}
+
+/// Why the fields of an entry are of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// A part of them was damaged, so none can be trusted.
+    Corrupt,
+    /// They are the flags of another installation.
+    OtherInstallation,
 }
 
 /// All fields of a snapshot, the revision first, as field, value, field, value, ….
-pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<String>, serde_json::Error> {
-    let mut fields = Vec::with_capacity(4 + 2 * snapshot.flags.len());
+pub(super) fn encode(
+    snapshot: &Snapshot,
+    installation: &str,
+) -> Result<Vec<String>, serde_json::Error> {
+    let mut fields = Vec::with_capacity(6 + 2 * snapshot.flags.len());
     fields.push(REVISION.to_owned());
     fields.push(snapshot.revision.to_string());
+    fields.push(INSTALLATION.to_owned());
+    fields.push(installation.to_owned());
     let mut common = Common {
         settings: snapshot.settings.clone(),
         defaults: Some(snapshot.defaults),
@@ -86,9 +103,23 @@ pub(super) fn encode(snapshot: &Snapshot) -> Result<Vec<String>, serde_json::Err
     Ok(fields)
 }
 
-/// The snapshot that these fields hold, or `None` when they make no sense: a part of them was
-/// damaged, so none can be trusted.
-pub(super) fn decode(fields: &[(String, String)]) -> Option<Snapshot> {
+/// The snapshot that these fields hold.
+///
+/// # Errors
+/// [`Unusable`]. Whose entry it is counts first: what another installation writes may have another form.
+pub(super) fn decode(
+    fields: &[(String, String)],
+    installation: &str,
+) -> Result<Snapshot, Unusable> {
+    let filled_by = fields.iter().find(|(field, _)| field == INSTALLATION);
+    match filled_by {
+        Some((_, id)) if id == installation => snapshot_in(fields).ok_or(Unusable::Corrupt),
+        Some(_) => Err(Unusable::OtherInstallation),
+        None => Err(Unusable::Corrupt),
+    }
+}
+
+fn snapshot_in(fields: &[(String, String)]) -> Option<Snapshot> {
     let mut revision = None;
     let mut common: Option<Common> = None;
     let mut flags = BTreeMap::new();
@@ -157,6 +188,8 @@ fn with_plain_overrides(flag: &Flag) -> Flag {
 mod tests {
     use super::*;
 
+    const OURS: &str = "ours";
+
     fn pairs(flat: &[String]) -> Vec<(String, String)> {
         flat.chunks(2)
             .map(|pair| (pair[0].clone(), pair[1].clone()))
@@ -182,21 +215,40 @@ mod tests {
             &["__rev", "__env", "__l:x", "__b:x", "__head", "__f:a", "a"],
         ] {
             let snapshot = snapshot(keys);
-            let fields = encode(&snapshot).expect("encodes");
-            assert_eq!(decode(&pairs(&fields)), Some(snapshot));
+            let fields = encode(&snapshot, OURS).expect("encodes");
+            assert_eq!(decode(&pairs(&fields), OURS), Ok(snapshot));
         }
     }
 
     #[test]
     fn a_damaged_entry_is_no_entry() {
-        let good = encode(&snapshot(&["a"])).expect("encodes");
-        for (at, damage) in [(1, "x"), (1, ""), (3, "{"), (3, "null"), (2, "")] {
+        let good = encode(&snapshot(&["a"]), OURS).expect("encodes");
+        for (at, damage) in [(1, "x"), (1, ""), (5, "{"), (5, "null"), (4, "")] {
             let mut fields = good.clone();
             damage.clone_into(&mut fields[at]);
-            assert_eq!(decode(&pairs(&fields)), None, "{damage:?} at {at}");
+            let found = decode(&pairs(&fields), OURS);
+            assert_eq!(found, Err(Unusable::Corrupt), "{damage:?} at {at}");
         }
-        assert_eq!(decode(&pairs(&good[2..])), None, "without a revision");
-        assert_eq!(decode(&pairs(&good[..4])), None, "as version 0.1 fills");
+        let without = |from: usize, to: usize| {
+            let fields = [&good[..from], &good[to..]].concat();
+            decode(&pairs(&fields), OURS)
+        };
+        assert_eq!(without(0, 2), Err(Unusable::Corrupt), "without a revision");
+        assert_eq!(
+            without(2, 4),
+            Err(Unusable::Corrupt),
+            "as version 0.1 fills"
+        );
+        assert_eq!(without(6, 8), Err(Unusable::Corrupt), "without __env");
+    }
+
+    #[test]
+    fn an_entry_of_another_installation_is_told_from_a_damaged_one() {
+        let mut fields = encode(&snapshot(&["a"]), "theirs").expect("encodes");
+        let decoded = |fields: &[String]| decode(&pairs(fields), OURS);
+        assert_eq!(decoded(&fields), Err(Unusable::OtherInstallation));
+        "{".clone_into(&mut fields[5]);
+        assert_eq!(decoded(&fields), Err(Unusable::OtherInstallation));
     }
 
     #[test]
@@ -214,8 +266,8 @@ mod tests {
             ("alice".to_owned(), Override::Variant("blue".to_owned())),
             ("bob".to_owned(), Override::Exclude),
         ]);
-        let fields = encode(&full).expect("encodes");
-        assert_eq!(decode(&pairs(&fields)), Some(full));
+        let fields = encode(&full, OURS).expect("encodes");
+        assert_eq!(decode(&pairs(&fields), OURS), Ok(full));
         let at = fields
             .iter()
             .position(|text| text == "theme")
@@ -225,6 +277,8 @@ mod tests {
 
     #[test]
     fn the_key_is_the_one_the_stories_name() {
-        assert_eq!(key(&Environment::production()), "feature_flags:production");
+        let production = Environment::production();
+        assert_eq!(key("", &production), "feature_flags:production");
+        assert_eq!(key("b:", &production), "b:feature_flags:production");
     }
 }

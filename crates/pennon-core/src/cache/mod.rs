@@ -31,6 +31,7 @@ pub use budget::Budget;
 pub use url::{InvalidRedisUrl, RedisUrl};
 
 use client::{Command, Reply, Script};
+use entry::Unusable;
 use guard::Guard;
 use link::Source;
 use replicas::Replicas;
@@ -38,6 +39,7 @@ use replicas::Replicas;
 use crate::config::{CacheConfig, UrlSource};
 use crate::environment::Environment;
 use crate::id::unique_id;
+use crate::installation::Installation;
 use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::Trace;
@@ -78,7 +80,8 @@ pub enum Found {
     Lease(Lease),
     /// No entry, and somebody else is loading. Ask again soon.
     Busy,
-    /// No entry, and a commit is under way or Redis is full. Load, do not fill.
+    /// No entry, and a commit is under way or Redis is full; or an entry of another installation. Load,
+    /// do not fill.
     NoFill,
     /// An entry that makes no sense. It has been dropped. Load, do not fill.
     Damaged,
@@ -115,6 +118,8 @@ pub struct Cache {
     replicas: Replicas,
     reads_replicas: bool,
     ttl: Duration,
+    key_prefix: String,
+    installation: Arc<Installation>,
 }
 
 impl Cache {
@@ -123,19 +128,22 @@ impl Cache {
     pub async fn open(
         config: &CacheConfig,
         secrets: &Arc<Secrets>,
+        installation: &Arc<Installation>,
         within: Duration,
     ) -> Option<Self> {
         match config.url {
             UrlSource::None => return None,
             UrlSource::Plain(_) | UrlSource::SecretArn(_) => {}
         }
-        let usual_key = entry::key(&Environment::production());
+        let usual_key = entry::key(&config.key_prefix, &Environment::production());
         let source = Source::open(config.clone(), secrets.clone(), usual_key, within).await;
         Some(Self {
             source,
             replicas: Replicas::default(),
             reads_replicas: config.replica_reads,
             ttl: config.ttl,
+            key_prefix: config.key_prefix.clone(),
+            installation: installation.clone(),
         })
     }
 
@@ -152,10 +160,11 @@ impl Cache {
             && let Some(known) = self.replicas.must_know(environment, Instant::now())
             && let Some(link) = self.source.current()
         {
-            let key = entry::key(environment);
+            let key = self.key(environment);
             let command = Command::Revision { key: &key };
             let reply = link.read.ask_replica(&command, budget, trace).await;
-            if let Some(Lookup::Hit(revision)) = reply.map(revision_of)
+            let found = reply.map(|reply| self.revision_in(reply, environment));
+            if let Some(Lookup::Hit(revision)) = found
                 && revision >= known
             {
                 return Lookup::Hit(revision);
@@ -181,13 +190,13 @@ impl Cache {
         budget: &Budget,
         trace: &Trace,
     ) -> Lookup<Revision> {
-        let key = entry::key(environment);
+        let key = self.key(environment);
         let asked = Instant::now();
         let command = Command::Revision { key: &key };
         let Some(reply) = self.ask(&command, budget, trace).await else {
             return Lookup::Unavailable;
         };
-        let found = revision_of(reply);
+        let found = self.revision_in(reply, environment);
         match found {
             Lookup::Hit(revision) => self.replicas.primary_said(environment, revision, asked),
             Lookup::Miss | Lookup::Unavailable => self.replicas.primary_has_none(environment),
@@ -197,7 +206,7 @@ impl Cache {
 
     /// A whole entry, or the right to fill it.
     pub async fn read(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Found {
-        let key = entry::key(environment);
+        let key = self.key(environment);
         let command = Command::Read {
             key: &key,
             reader: &unique_id(),
@@ -212,9 +221,22 @@ impl Cache {
         };
         match parts.as_slice() {
             [Reply::Text(kind), Reply::Number(ttl), Reply::List(fields)] if kind == "entry" => {
-                if let Some(snapshot) = pairs(fields).and_then(|fields| entry::decode(&fields)) {
-                    let ttl = Duration::from_millis(u64::try_from(*ttl).unwrap_or(0));
-                    return Found::Entry(Box::new(snapshot), ttl);
+                let Some(installation) = self.installation_id() else {
+                    return Found::NoFill;
+                };
+                let fields = pairs(fields).ok_or(Unusable::Corrupt);
+                match fields.and_then(|fields| entry::decode(&fields, installation)) {
+                    Ok(snapshot) => {
+                        let ttl = Duration::from_millis(u64::try_from(*ttl).unwrap_or(0));
+                        return Found::Entry(Box::new(snapshot), ttl);
+                    }
+                    // It stays: two installations that drop each other's entries would both load for
+                    // every read.
+                    Err(Unusable::OtherInstallation) => {
+                        self.report_other_installation(environment);
+                        return Found::NoFill;
+                    }
+                    Err(Unusable::Corrupt) => {}
                 }
                 tracing::warn!(
                     domain = "config",
@@ -244,7 +266,10 @@ impl Cache {
         budget: &Budget,
         trace: &Trace,
     ) -> bool {
-        let Ok(fields) = entry::encode(snapshot) else {
+        let Some(Ok(fields)) = self
+            .installation_id()
+            .map(|installation| entry::encode(snapshot, installation))
+        else {
             return false;
         };
         let size: usize = fields.iter().map(String::len).sum();
@@ -260,7 +285,7 @@ impl Cache {
         arguments.push(lease.id);
         arguments.push(self.ttl.as_millis().to_string());
         arguments.extend(fields);
-        let key = entry::key(environment);
+        let key = self.key(environment);
         let asked = Instant::now();
         let reply = self
             .run(Script::Fill, &key, &arguments, budget, trace)
@@ -328,7 +353,7 @@ impl Cache {
         budget: &Budget,
         trace: &Trace,
     ) -> bool {
-        let key = entry::key(environment);
+        let key = self.key(environment);
         let told = self
             .run(Script::Discard, &key, &[wrong.to_string()], budget, trace)
             .await
@@ -390,6 +415,58 @@ impl Cache {
         self.source.current().is_none_or(|link| link.read.is_open())
     }
 
+    fn key(&self, environment: &Environment) -> String {
+        entry::key(&self.key_prefix, environment)
+    }
+
+    /// The id of this installation. Without one, nobody can tell whose flags an entry holds, and none
+    /// is believed or filled.
+    fn installation_id(&self) -> Option<&str> {
+        let id = self.installation.id();
+        if id.is_none() && self.installation.is_first_report() {
+            tracing::error!(
+                domain = "config",
+                error.r#type = "unknown_installation",
+                "Redis is not used, since neither INSTALLATION_ID nor the address of the database is \
+                 known; set INSTALLATION_ID to the same text in every function"
+            );
+        }
+        id
+    }
+
+    /// The revision of an entry of this installation. The revision alone would not do: databases that
+    /// were restored from one backup have the same revisions.
+    fn revision_in(&self, reply: Reply, environment: &Environment) -> Lookup<Revision> {
+        let Reply::List(parts) = reply else {
+            return Lookup::Miss;
+        };
+        let [Reply::Text(revision), Reply::Text(filled_by)] = parts.as_slice() else {
+            return Lookup::Miss;
+        };
+        let Some(installation) = self.installation_id() else {
+            return Lookup::Miss;
+        };
+        if filled_by != installation {
+            self.report_other_installation(environment);
+            return Lookup::Miss;
+        }
+        revision
+            .parse()
+            .map_or(Lookup::Miss, |revision| Lookup::Hit(Revision(revision)))
+    }
+
+    fn report_other_installation(&self, environment: &Environment) {
+        if self.installation.is_first_report() {
+            tracing::error!(
+                domain = "config",
+                error.r#type = "other_installation",
+                environment = environment.as_str(),
+                "another installation keeps its flags in this Redis under the same keys; they are not \
+                 used. Give each installation a CACHE_KEY_PREFIX of its own"
+            );
+        }
+    }
+
     async fn ask(&self, command: &Command<'_>, budget: &Budget, trace: &Trace) -> Option<Reply> {
         let link = self.source.current()?;
         link.read.ask(command, budget, trace).await
@@ -424,7 +501,7 @@ impl Cache {
         let Some(link) = self.source.current() else {
             return false;
         };
-        let key = entry::key(environment);
+        let key = self.key(environment);
         let command = Command::Run {
             script,
             key: &key,
@@ -464,17 +541,6 @@ impl Cache {
         let told = futures_util::future::join_all(guards.map(tell)).await;
         budget.spend(began.elapsed());
         told.iter().all(|told| *told)
-    }
-}
-
-fn revision_of(reply: Reply) -> Lookup<Revision> {
-    match reply {
-        Reply::Text(text) => text
-            .parse()
-            .map_or(Lookup::Miss, |revision| Lookup::Hit(Revision(revision))),
-        Reply::Nothing | Reply::WrongType | Reply::Nonsense | Reply::Number(_) | Reply::List(_) => {
-            Lookup::Miss
-        }
     }
 }
 

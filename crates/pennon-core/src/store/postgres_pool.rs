@@ -17,6 +17,7 @@ use super::postgres::unavailable;
 use super::postgres_url::{DatabaseUrl, TlsMode};
 use crate::config::{DatabaseConfig, UrlSource};
 use crate::error::Error;
+use crate::installation::Installation;
 use crate::secrets::Secrets;
 use crate::tls;
 
@@ -36,6 +37,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Connections {
     config: DatabaseConfig,
     secrets: Arc<Secrets>,
+    installation: Arc<Installation>,
     state: Mutex<State>,
     /// Held while the secret is asked for.
     asking: tokio::sync::Mutex<()>,
@@ -51,14 +53,19 @@ struct State {
 impl Connections {
     /// Finds out where the database is. Nothing is connected: an instance with a warm cache never
     /// needs to. A URL that cannot be had or understood is a log line.
-    pub(super) async fn find(config: &DatabaseConfig, secrets: &Arc<Secrets>) -> Self {
-        let pool = find_pool(config, secrets).await;
+    pub(super) async fn find(
+        config: &DatabaseConfig,
+        secrets: &Arc<Secrets>,
+        installation: &Arc<Installation>,
+    ) -> Self {
+        let pool = find_pool(config, secrets, installation).await;
         if let Err(why) = &pool {
             tracing::error!(domain = "config", error = %why, "the database cannot be had");
         }
         Self {
             config: config.clone(),
             secrets: secrets.clone(),
+            installation: installation.clone(),
             state: Mutex::new(State {
                 pool,
                 asked: Instant::now(),
@@ -110,7 +117,7 @@ impl Connections {
             // Noted first: a request that gives up on the answer has asked all the same.
             state.asked = Instant::now();
         }
-        match find_pool(&self.config, &self.secrets).await {
+        match find_pool(&self.config, &self.secrets, &self.installation).await {
             Ok(pool) => {
                 tracing::info!(domain = "config", "the database's secret was read again");
                 self.lock().pool = Ok(pool.clone());
@@ -146,13 +153,18 @@ fn is_wrong_password(failure: &PoolError) -> bool {
     })
 }
 
-async fn find_pool(config: &DatabaseConfig, secrets: &Secrets) -> Result<Pool, String> {
+async fn find_pool(
+    config: &DatabaseConfig,
+    secrets: &Secrets,
+    installation: &Installation,
+) -> Result<Pool, String> {
     let Some(url) = secrets.resolve(&config.url).await? else {
         // No log line comes of this: a function that reads no flags needs no database.
         return Err("set DATABASE_URL or DATABASE_SECRET_ARN".to_owned());
     };
-    let url = DatabaseUrl::parse(url.expose())
+    let url = DatabaseUrl::parse(url.expose(), &config.elsewhere)
         .map_err(|invalid| format!("Invalid DATABASE_URL: {invalid}"))?;
+    installation.derive(&url.address());
     build(&url, config)
 }
 

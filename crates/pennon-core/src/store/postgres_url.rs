@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+
+use crate::config::DatabaseAddress;
 
 /// Where PostgreSQL is, and how its certificate is checked.
 #[derive(Debug, Clone)]
@@ -32,33 +35,38 @@ pub struct InvalidDatabaseUrl(&'static str);
 struct RdsSecret {
     username: String,
     password: String,
-    host: String,
-    #[serde(default = "default_port")]
-    port: u16,
-    #[serde(default = "default_database")]
-    dbname: String,
+    host: Option<String>,
+    port: Option<Port>,
+    dbname: Option<String>,
 }
 
-fn default_port() -> u16 {
-    5432
+/// A port as people and tools write it: as a number, or as the same number in quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Port {
+    Number(u16),
+    Text(String),
 }
 
-fn default_database() -> String {
-    "postgres".to_owned()
-}
+const DEFAULT_PORT: u16 = 5432;
+/// The database that every PostgreSQL has.
+const DEFAULT_NAME: &str = "postgres";
 
 impl DatabaseUrl {
-    /// Parses `postgres://…`, or the JSON document of an RDS secret.
+    /// Parses `postgres://…`, or the JSON document of an RDS secret. What the document leaves out is
+    /// found elsewhere.
+    ///
+    /// Every part of the URL may be percent-encoded, and a `+` is a plus.
     ///
     /// `sslmode=disable` is the only way to an unprotected connection; every other mode, and none,
     /// means `verify-full`. `sslrootcert` names a PEM file with the authorities.
     ///
     /// # Errors
     /// [`InvalidDatabaseUrl`] with the part that is wrong.
-    pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+    pub fn parse(text: &str, elsewhere: &DatabaseAddress) -> Result<Self, InvalidDatabaseUrl> {
         let text = text.trim();
         if text.starts_with('{') {
-            return Self::from_rds_secret(text);
+            return Self::from_rds_secret(text, elsewhere);
         }
         let mut url =
             url::Url::parse(text).map_err(|_| InvalidDatabaseUrl("it is not a URL at all"))?;
@@ -66,21 +74,38 @@ impl DatabaseUrl {
             return Err(InvalidDatabaseUrl("the scheme is not postgres"));
         }
         let mut ca_file = None;
-        let mut disabled = false;
+        let mut mode = None;
+        // Taken apart here and not by the rules of web forms, for which a `+` is a space. What is not
+        // ours goes on as it was written.
         let mut others = Vec::new();
-        for (name, value) in url.query_pairs() {
-            match (name.as_ref(), value.as_ref()) {
-                ("sslmode", "disable") => disabled = true,
-                ("sslmode", "prefer" | "require" | "verify-ca" | "verify-full") => {}
-                ("sslmode", _) => return Err(InvalidDatabaseUrl("sslmode is unknown")),
-                ("sslrootcert", path) => ca_file = Some(path.to_owned()),
-                (name, value) => others.push((name.to_owned(), value.to_owned())),
+        let query = url.query().unwrap_or_default().to_owned();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            let known = match name.as_str() {
+                "sslmode" => &mut mode,
+                "sslrootcert" => &mut ca_file,
+                _ => {
+                    others.push(pair);
+                    continue;
+                }
+            };
+            if known
+                .replace(value.clone())
+                .is_some_and(|other| other != value)
+            {
+                return Err(InvalidDatabaseUrl(
+                    "sslmode or sslrootcert is there twice, with different values",
+                ));
             }
         }
-        url.set_query(None);
-        if !others.is_empty() {
-            url.query_pairs_mut().extend_pairs(others);
-        }
+        let disabled = match mode.as_deref() {
+            Some("disable") => true,
+            None | Some("prefer" | "require" | "verify-ca" | "verify-full") => false,
+            Some(_) => return Err(InvalidDatabaseUrl("sslmode is unknown")),
+        };
+        let others = others.join("&");
+        url.set_query((!others.is_empty()).then_some(others.as_str()));
         let config: Config = url
             .as_str()
             .parse()
@@ -99,28 +124,81 @@ impl DatabaseUrl {
         Ok(Self { config, tls })
     }
 
-    fn from_rds_secret(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+    fn from_rds_secret(
+        text: &str,
+        elsewhere: &DatabaseAddress,
+    ) -> Result<Self, InvalidDatabaseUrl> {
         let secret: RdsSecret = serde_json::from_str(text).map_err(|_| {
-            InvalidDatabaseUrl("the JSON document has no username, password and host")
+            InvalidDatabaseUrl(
+                "the JSON document has no username and password, or its port is no port",
+            )
         })?;
+        let host = secret.host.as_ref().filter(|host| !host.trim().is_empty());
+        let host = host.or(elsewhere.host.as_ref()).ok_or(InvalidDatabaseUrl(
+            "the JSON document has no host; set DATABASE_HOST to the address of the database",
+        ))?;
+        let port = match secret.port {
+            Some(Port::Number(port)) => Some(port),
+            Some(Port::Text(text)) => {
+                let port = text.trim().parse();
+                Some(port.map_err(|_| {
+                    InvalidDatabaseUrl("the port of the JSON document is not a number up to 65535")
+                })?)
+            }
+            None => elsewhere.port,
+        };
+        let name = secret.dbname.filter(|name| !name.is_empty());
+        let name = name.as_ref().or(elsewhere.name.as_ref());
         let mut config = Config::new();
         config
-            .host(&secret.host)
-            .port(secret.port)
+            .host(host.trim())
+            .port(port.unwrap_or(DEFAULT_PORT))
             .user(&secret.username)
             .password(&secret.password)
-            .dbname(&secret.dbname);
+            .dbname(name.map_or(DEFAULT_NAME, String::as_str));
         Ok(Self {
             config,
             tls: TlsMode::VerifyFull(None),
         })
     }
+
+    /// Where the database is: hosts, ports and the name of the database, without user and password.
+    /// The same database has the same address however its URL is written.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let ports = self.config.get_ports();
+        let hosts = self.config.get_hosts().iter().enumerate();
+        let hosts: Vec<String> = hosts
+            .map(|(at, host)| {
+                let port = ports.get(at).or(ports.first()).copied();
+                let host = match host {
+                    Host::Tcp(name) => name.trim_end_matches('.').to_ascii_lowercase(),
+                    Host::Unix(path) => path.display().to_string(),
+                };
+                format!("{host}:{}", port.unwrap_or(DEFAULT_PORT))
+            })
+            .collect();
+        // PostgreSQL's own default for the name is that of the user.
+        let name = self.config.get_dbname().or(self.config.get_user());
+        format!("{}/{}", hosts.join(","), name.unwrap_or(DEFAULT_NAME))
+    }
+}
+
+/// One name or value of the query.
+fn decode(text: &str) -> Result<String, InvalidDatabaseUrl> {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| InvalidDatabaseUrl("a parameter is not UTF-8 once decoded"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_postgres::config::Host;
+
+    fn parse(text: &str) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
+        DatabaseUrl::parse(text, &DatabaseAddress::default())
+    }
 
     #[test]
     fn certificates_are_checked_unless_the_url_says_disable() {
@@ -137,15 +215,14 @@ mod tests {
             ),
         ];
         for (parameters, expected) in table {
-            let url = DatabaseUrl::parse(&format!("postgres://u:p@db/x{parameters}"))
-                .expect("a good URL");
+            let url = parse(&format!("postgres://u:p@db/x{parameters}")).expect("a good URL");
             assert_eq!(url.tls, expected, "{parameters}");
         }
     }
 
     #[test]
     fn parts_are_decoded_and_other_parameters_survive() {
-        let url = DatabaseUrl::parse(
+        let url = parse(
             "postgresql://us%40er:p%2Fw%3A@db.example:5433/flags?sslmode=disable&application_name=x",
         )
         .expect("a good URL");
@@ -158,13 +235,105 @@ mod tests {
 
     #[test]
     fn the_document_of_an_rds_secret_is_understood() {
-        let url = DatabaseUrl::parse(
+        let url = parse(
             r#"{"engine":"postgres","username":"u","password":"p@/:","host":"db.example","port":5432,"dbname":"flags"}"#,
         )
         .expect("a good document");
         assert_eq!(url.config.get_hosts(), [Host::Tcp("db.example".to_owned())]);
         assert_eq!(url.config.get_password(), Some(&b"p@/:"[..]));
         assert_eq!(url.tls, TlsMode::VerifyFull(None));
+    }
+
+    #[test]
+    fn a_port_may_be_written_as_text_and_what_is_missing_comes_from_settings() {
+        let elsewhere = DatabaseAddress {
+            host: Some("setting.example".to_owned()),
+            port: Some(6000),
+            name: Some("setting".to_owned()),
+        };
+        for (document, address) in [
+            (
+                r#"{"username":"u","password":"p","host":"db.example","port":"5433","dbname":"flags"}"#,
+                "db.example:5433/flags",
+            ),
+            (
+                r#"{"username":"u","password":"p","host":"","dbname":""}"#,
+                "setting.example:6000/setting",
+            ),
+            (
+                r#"{"username":"u","password":"p"}"#,
+                "setting.example:6000/setting",
+            ),
+            (
+                r#"{"username":"u","password":"p","host":"DB","port":5432}"#,
+                "db:5432/setting",
+            ),
+        ] {
+            let url = DatabaseUrl::parse(document, &elsewhere).expect(document);
+            assert_eq!(url.address(), address);
+        }
+        let error = parse(r#"{"username":"u","password":"p"}"#).expect_err("no host");
+        assert!(error.to_string().contains("DATABASE_HOST"), "{error}");
+        for port in ["\"x\"", "\"65536\"", "65536", "-1", "true"] {
+            let document = format!(r#"{{"username":"u","password":"p","host":"h","port":{port}}}"#);
+            let error = parse(&document).expect_err(port);
+            assert!(error.to_string().contains("port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_plus_stays_a_plus_and_an_encoded_space_becomes_a_space() {
+        let url = parse(
+            "postgres://a+b%20c:p+w%20d@db/my+flags%20x?application_name=My%20App+1\
+             &options=-c%20search_path%3Dpublic",
+        )
+        .expect("a good URL");
+        let config = &url.config;
+        assert_eq!(config.get_user(), Some("a+b c"));
+        assert_eq!(config.get_password(), Some(&b"p+w d"[..]));
+        assert_eq!(config.get_dbname(), Some("my+flags x"));
+        assert_eq!(config.get_application_name(), Some("My App+1"));
+        assert_eq!(config.get_options(), Some("-c search_path=public"));
+        let url = parse("postgres://u:p@db/x?sslrootcert=/a+b%20c.pem").expect("a good URL");
+        assert_eq!(url.tls, TlsMode::VerifyFull(Some("/a+b c.pem".to_owned())));
+    }
+
+    #[test]
+    fn settings_of_tls_that_contradict_each_other_are_refused() {
+        for query in [
+            "sslmode=disable&sslmode=verify-full",
+            "sslmode=require&sslmode=disable",
+            "ssl%6dode=require&sslmode=disable",
+            "sslmode=require&sslmode=verify-full",
+            "sslrootcert=/a&sslrootcert=/b",
+            "sslmode=",
+        ] {
+            assert!(
+                parse(&format!("postgres://u:p@db/x?{query}")).is_err(),
+                "{query}"
+            );
+        }
+        let twice = parse("postgres://u:p@db/x?sslmode=disable&sslmode=disable");
+        assert_eq!(twice.expect("no contradiction").tls, TlsMode::Disable);
+    }
+
+    #[test]
+    fn the_same_database_has_the_same_address() {
+        for text in [
+            "postgres://u:p@DB.example/flags",
+            "postgresql://other:secret@db.example.:5432/flags?sslmode=disable",
+            "postgres://u:p@db.example:5432/fl%61gs?application_name=x",
+            r#"{"username":"u","password":"p","host":"Db.Example","dbname":"flags"}"#,
+        ] {
+            let url = parse(text).expect(text);
+            assert_eq!(url.address(), "db.example:5432/flags", "{text}");
+        }
+        for text in [
+            "postgres://u:p@db.example:5433/flags",
+            "postgres://u:p@db.example/other",
+        ] {
+            assert_ne!(parse(text).expect(text).address(), "db.example:5432/flags");
+        }
     }
 
     #[test]
@@ -179,14 +348,14 @@ mod tests {
             "postgres://u:hunter2@db/x?nonsense=1",
             r#"{"password":"hunter2"}"#,
         ] {
-            let error = DatabaseUrl::parse(text).expect_err(text);
+            let error = parse(text).expect_err(text);
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 
     #[test]
     fn a_password_is_not_printed() {
-        let url = DatabaseUrl::parse("postgres://u:hunter2@db/x").expect("a good URL");
+        let url = parse("postgres://u:hunter2@db/x").expect("a good URL");
         assert!(!format!("{url:?}").contains("hunter2"));
     }
 }

@@ -6,10 +6,10 @@
 local key = KEYS[1]
 local kind = redis.call('TYPE', key)['ok']
 if kind == 'hash' and redis.call('HEXISTS', key, '__rev') == 1 then
-  if redis.call('HEXISTS', key, '__env') == 1 then
+  if redis.call('HEXISTS', key, '__env') == 1 and redis.call('HEXISTS', key, '__inst') == 1 then
     return {'entry', redis.call('PTTL', key), redis.call('HGETALL', key)}
   end
-  -- Version 0.1 has filled it and has left out what it does not know of.
+  -- An older version has filled it and has left out what it does not know of.
   redis.pcall('DEL', key)
   kind = 'none'
 end

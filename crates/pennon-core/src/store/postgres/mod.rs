@@ -30,6 +30,7 @@ use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::installation::Installation;
 use crate::secrets::Secrets;
 
 /// As many rows are written by one statement. Each statement has its own limit of time.
@@ -48,9 +49,13 @@ pub struct PostgresStore {
 
 impl PostgresStore {
     /// Finds out where the database is, and connects when it is first needed.
-    pub async fn open(config: &DatabaseConfig, secrets: &Arc<Secrets>) -> Self {
+    pub async fn open(
+        config: &DatabaseConfig,
+        secrets: &Arc<Secrets>,
+        installation: &Arc<Installation>,
+    ) -> Self {
         Self {
-            connections: Connections::find(config, secrets).await,
+            connections: Connections::find(config, secrets, installation).await,
             operation_timeout: config.operation_timeout,
             reads: Breaker::default(),
         }

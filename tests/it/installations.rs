@@ -1,0 +1,135 @@
+//! Several installations on one Redis: each gets its own flags, whatever the other does.
+
+use pennon_tests::event::Event;
+use pennon_tests::fleet::Topology;
+use pennon_tests::lambda::Function;
+use pennon_tests::postgres::Database;
+use pennon_tests::stack::{Stack, percentage, set_percentage};
+
+/// A second database with a flag of the same key and another percentage, at the same revision: as when
+/// both were restored from one backup.
+async fn twin(stack: &Stack) -> Database {
+    let other = Database::create().await;
+    other.add_flag("checkout", true, 7).await;
+    let revision = stack.database.revision("production").await + 1_000_000;
+    let statement = format!(
+        "update pennon_environments set revision = {revision} where environment = 'production'"
+    );
+    for database in [&stack.database, &other] {
+        let sql = database.sql();
+        sql.batch_execute(&statement).await.expect("a revision");
+    }
+    other
+}
+
+async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let other = twin(&stack).await;
+    let url = other.url();
+    let theirs = [
+        ("INSTALLATION_ID", "theirs"),
+        ("DATABASE_URL", url.as_str()),
+    ];
+    let ours = stack.function("get-flag").await;
+    let event = Event::get("checkout");
+
+    assert_eq!(percentage(&ours.call(&event).await), 50);
+    assert_eq!(ours.call(&event).await.source(), "memory");
+    // A new instance and a warm one: the entry in Redis has the revision that both databases have.
+    let get = stack.function_with("get-flag", &theirs).await;
+    for _ in 0..2 {
+        let answer = get.call(&event).await;
+        assert_eq!(percentage(&answer), 7);
+        assert_eq!(answer.header("x-cache-hit"), Some("false"));
+    }
+    let reports = get.lines().into_iter().filter(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.contains("CACHE_KEY_PREFIX")
+    });
+    assert_eq!(reports.count(), 1, "logged once: {}", get.log());
+
+    let update = stack.function_with("update-flag", &theirs).await;
+    let reconcile = stack.function_with("reconcile", &theirs).await;
+    for percent in [8, 9, 10] {
+        set_percentage(&update, "checkout", percent).await;
+        // Ours fills again, at a revision that the other installation has seen.
+        assert_eq!(percentage(&ours.call(&event).await), 50);
+        assert_eq!(percentage(&get.call(&event).await), percent);
+        reconcile
+            .invoke(&serde_json::json!({}))
+            .await
+            .expect("runs");
+        assert_eq!(percentage(&ours.call(&event).await), 50);
+        assert_eq!(percentage(&get.call(&event).await), percent);
+    }
+}
+
+async fn a_key_prefix_gives_each_installation_entries_of_its_own(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let other = twin(&stack).await;
+    let url = other.url();
+    let theirs = [
+        ("INSTALLATION_ID", "theirs"),
+        ("DATABASE_URL", url.as_str()),
+        ("CACHE_KEY_PREFIX", "theirs:"),
+    ];
+    let event = Event::get("checkout");
+    for (environment, percent) in [(&[][..], 50), (&theirs[..], 7)] {
+        let first = stack.function_with("get-flag", environment).await;
+        assert_eq!(first.call(&event).await.source(), "database");
+        let second = stack.function_with("get-flag", environment).await;
+        let answer = second.call(&event).await;
+        assert_eq!((percentage(&answer), answer.source()), (percent, "redis"));
+    }
+    // A change of one does not touch the entry of the other.
+    let update = stack.function_with("update-flag", &theirs).await;
+    set_percentage(&update, "checkout", 8).await;
+    let ours = stack.function("get-flag").await;
+    assert_eq!(ours.call(&event).await.source(), "redis");
+}
+
+async fn without_a_setting_the_address_of_the_database_tells_installations_apart(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let other = twin(&stack).await;
+    let (plain, url) = (stack.database.url(), other.url());
+    // The same database, written in another way.
+    let spelled = plain.replace("pennon@127.0.0.1", "%70ennon@127.0.0.1");
+    assert_ne!(spelled, plain);
+    let event = Event::get("checkout");
+    let start = async |url: &str| {
+        let environment = [("INSTALLATION_ID", ""), ("DATABASE_URL", url)];
+        stack.function_with("get-flag", &environment).await
+    };
+    assert_eq!(start(&plain).await.call(&event).await.source(), "database");
+    let same = start(&spelled).await.call(&event).await;
+    assert_eq!((percentage(&same), same.source()), (50, "redis"));
+    let different = start(&url).await.call(&event).await;
+    assert_eq!(
+        (percentage(&different), different.source()),
+        (7, "database")
+    );
+}
+
+async fn an_instance_that_does_not_know_its_installation_believes_no_entry(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let event = Event::get("checkout");
+    stack.function("get-flag").await.call(&event).await;
+    assert!(stack.redis.has_entry());
+    let environment = [("INSTALLATION_ID", ""), ("DATABASE_URL", "no URL")];
+    let lost: Function = stack.function_with("get-flag", &environment).await;
+    let answer = lost.call(&event).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(lost.log().contains("INSTALLATION_ID"), "{}", lost.log());
+    // With its name it may serve what is in Redis, while the database cannot be had.
+    let named = stack
+        .function_with("get-flag", &[("DATABASE_URL", "no URL")])
+        .await;
+    assert_eq!(percentage(&named.call(&event).await), 50);
+}
+
+on_readable_redis!(
+    two_installations_on_one_redis_never_serve_each_others_flags,
+    a_key_prefix_gives_each_installation_entries_of_its_own,
+    without_a_setting_the_address_of_the_database_tells_installations_apart,
+    an_instance_that_does_not_know_its_installation_believes_no_entry,
+);
