@@ -361,7 +361,7 @@ async fn a_large_payload_warns_and_works(on: Topology) {
         Some(10_003)
     );
     assert!(list.has_logged("Large cache payload"));
-    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_005));
+    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_006));
     let other = stack.function("get-flag").await;
     let answer = other.call(&Event::get("flag-9999")).await;
     assert_eq!((answer.status, answer.source()), (200, "redis"));

@@ -199,6 +199,7 @@ impl Search<'_> {
     async fn load_and_fill(&self, cache: &Cache, lease: Lease) -> Result<Reading, Error> {
         let reading = self.ask_store().await?.without_cache(CacheOutcome::Miss);
         if reading.source != Source::Stale {
+            let sent = Instant::now();
             let filled = cache
                 .fill(
                     self.environment,
@@ -209,7 +210,7 @@ impl Search<'_> {
                 )
                 .await;
             if filled {
-                self.shelf.entry_lives_for(cache.ttl());
+                self.shelf.filled(cache.ttl(), sent);
             }
         }
         Ok(reading)

@@ -94,7 +94,8 @@ impl Shelf {
         self.hold(Held {
             snapshot: snapshot.clone(),
             as_of: began,
-            entry_until: Some(Instant::now() + lives_for),
+            // From before Redis was asked, so that this never ends after the entry.
+            entry_until: Some(began + lives_for),
         });
         Reading {
             snapshot,
@@ -118,9 +119,10 @@ impl Shelf {
         }
     }
 
-    pub(super) fn entry_lives_for(&self, ttl: Duration) {
+    /// The entry was filled with what is held, no earlier than at that time.
+    pub(super) fn filled(&self, ttl: Duration, sent: Instant) {
         if let Some(held) = &mut *self.lock_held() {
-            held.entry_until = Some(Instant::now() + ttl);
+            held.entry_until = Some(sent + ttl);
         }
     }
 
