@@ -5,6 +5,7 @@ use std::time::Duration;
 use pennon_eval::EvaluationDefaults;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::Migrated;
 use super::installation::{self, Undecided};
@@ -41,31 +42,53 @@ const ATTEMPTS: u32 = 5;
 /// Between two attempts those who waited behind the step get their turn.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// A runner that stops between two statements of a step keeps the lock no longer than this.
+const ABANDONED_AFTER: Duration = Duration::from_secs(30);
+
 /// Decides which evaluation defaults the installation has, and runs the steps that have not run.
 ///
+/// Each step is one transaction that holds the lock. Behind PgBouncer or RDS Proxy in transaction mode the
+/// next transaction may run on another server connection, so a lock or a setting of the session would stay
+/// behind on a connection that belongs to somebody else.
+///
 /// # Errors
-/// What PostgreSQL says about the first step that fails. The steps before it stay.
+/// The error of PostgreSQL for the first step that fails. The steps before it stay.
 pub(super) async fn run(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
 ) -> Result<Migrated, Undecided> {
-    let lock = format!("select pg_advisory_lock({LOCK})");
-    let unlock = format!("select pg_advisory_unlock({LOCK})");
-    client.batch_execute(&lock).await?;
-    let outcome = run_missing(client, wanted).await;
-    let unlocked = client.batch_execute(&unlock).await;
-    let migrated = outcome?;
-    unlocked?;
-    Ok(migrated)
+    let defaults = prepare(client, wanted).await?;
+    let mut applied = 0;
+    for step in STEPS {
+        if run_step(client, step).await? {
+            applied += 1;
+        }
+    }
+    Ok(Migrated { applied, defaults })
 }
 
-async fn run_missing(
+/// Begins a transaction that holds the lock. Its end releases the lock, whatever ends it.
+async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> {
+    // A step may take longer than a statement of a request.
+    let begin = format!(
+        "begin;
+         set local statement_timeout = 0;
+         set local idle_in_transaction_session_timeout = {};
+         select pg_advisory_xact_lock({LOCK});",
+        ABANDONED_AFTER.as_millis()
+    );
+    client.batch_execute(&begin).await
+}
+
+/// The first transaction of every run: what has to be there before the first step.
+async fn prepare(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
-) -> Result<Migrated, Undecided> {
+) -> Result<EvaluationDefaults, Undecided> {
+    begin(client).await?;
     client
         .batch_execute(
-            "begin; create table if not exists pennon_migrations (
+            "create table if not exists pennon_migrations (
                step integer primary key,
                name text not null,
                applied_at timestamptz not null default now()
@@ -74,41 +97,30 @@ async fn run_missing(
         .await?;
     let defaults = installation::decide(client, wanted).await?;
     client.batch_execute("commit").await?;
-    let mut applied = 0;
-    for (step, name, sql) in STEPS {
-        let known = client
-            .query_opt("select 1 from pennon_migrations where step = $1", &[&step])
-            .await?;
-        if known.is_some() {
-            continue;
-        }
-        let text = format!(
-            "begin;\n{sql}\ninsert into pennon_migrations (step, name) values ({step}, '{name}');\ncommit;"
-        );
-        run_step(client, step, &text).await?;
-        applied += 1;
-    }
-    Ok(Migrated { applied, defaults })
+    Ok(defaults)
 }
 
-async fn run_step(client: &Client, step: i32, text: &str) -> Result<(), tokio_postgres::Error> {
+/// Runs a step unless it has run, and returns whether it did.
+async fn run_step(client: &Client, step: (i32, &str, &str)) -> Result<bool, tokio_postgres::Error> {
     let mut attempt = 1;
     loop {
-        let Err(error) = client.batch_execute(text).await else {
-            return Ok(());
+        let error = match try_step(client, step).await {
+            Ok(applied) => return Ok(applied),
+            Err(error) => error,
         };
-        client.batch_execute("rollback").await?;
         let in_the_way = [
             SqlState::LOCK_NOT_AVAILABLE,
             SqlState::T_R_DEADLOCK_DETECTED,
         ];
         let passes = error.code().is_some_and(|code| in_the_way.contains(code));
         if !passes || attempt == ATTEMPTS {
+            // The caller closes the connection, which ends the transaction.
             return Err(error);
         }
+        client.batch_execute("rollback").await?;
         tracing::warn!(
             domain = "config",
-            step,
+            step = step.0,
             attempt,
             error = %error,
             "a transaction is in the way of a migration; trying again"
@@ -116,4 +128,24 @@ async fn run_step(client: &Client, step: i32, text: &str) -> Result<(), tokio_po
         attempt += 1;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn try_step(
+    client: &Client,
+    (step, name, sql): (i32, &str, &str),
+) -> Result<bool, tokio_postgres::Error> {
+    begin(client).await?;
+    let known = client
+        .query_typed(
+            "select 1 from pennon_migrations where step = $1",
+            &[(&step, Type::INT4)],
+        )
+        .await?;
+    if known.is_empty() {
+        let text =
+            format!("{sql}\ninsert into pennon_migrations (step, name) values ({step}, '{name}');");
+        client.batch_execute(&text).await?;
+    }
+    client.batch_execute("commit").await?;
+    Ok(known.is_empty())
 }

@@ -1,5 +1,10 @@
 //! Connections to PostgreSQL: opened when first needed, checked after an idle spell, and opened with
 //! what the secret says now when its password was rotated or it could not be had before.
+//!
+//! A connection is opened without settings of its own. Behind PgBouncer or RDS Proxy in transaction mode
+//! each transaction may run on another server connection, so a setting of the session would be lost, or
+//! reach another client of the pooler; PgBouncer also refuses most settings in the startup message.
+//! Limits are set by each transaction, see `postgres`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +17,6 @@ use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::COMMIT_WITHIN;
 use super::postgres::unavailable;
 use super::postgres_url::{DatabaseUrl, TlsMode};
 use crate::config::{DatabaseConfig, UrlSource};
@@ -142,9 +146,7 @@ impl Connections {
 /// Whether the database wants another password, or another user, than the secret said.
 fn is_wrong_password(failure: &PoolError) -> bool {
     let code = match failure {
-        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-            error.code()
-        }
+        PoolError::Backend(error) => error.code(),
         _ => None,
     };
     code.is_some_and(|code| {
@@ -192,12 +194,6 @@ fn build(url: &DatabaseUrl, config: &DatabaseConfig) -> Result<Pool, String> {
             Manager::from_config(connect, tls, recycling)
         }
     };
-    let settings = format!(
-        "set timezone = 'UTC'; set statement_timeout = {}; \
-         set idle_in_transaction_session_timeout = {}",
-        config.operation_timeout.as_millis(),
-        COMMIT_WITHIN.as_millis()
-    );
     Pool::builder(manager)
         .max_size(config.pool_size)
         .runtime(Runtime::Tokio1)
@@ -206,15 +202,6 @@ fn build(url: &DatabaseUrl, config: &DatabaseConfig) -> Result<Pool, String> {
             create: Some(config.connect_timeout),
             recycle: Some(CHECK_WITHIN),
         })
-        .post_create(Hook::async_fn(move |client, _metrics| {
-            let settings = settings.clone();
-            Box::pin(async move {
-                client
-                    .batch_execute(&settings)
-                    .await
-                    .map_err(HookError::Backend)
-            })
-        }))
         .pre_recycle(Hook::async_fn(|client, metrics| {
             let idle = metrics.last_used();
             Box::pin(async move {

@@ -70,10 +70,11 @@ impl PostgresStore {
         key: &FlagKey,
         days: u32,
     ) -> Result<Vec<DayCount>, Error> {
-        // Days are those of UTC, as the connection's time zone is.
+        // Days are those of UTC, whatever time zone and date style the session has.
         let statement = "
-            select day::text as day, variant, count from pennon_evaluation_counts
-            where environment = $1 and flag_key = $2 and day > current_date - $3
+            select to_char(day, 'YYYY-MM-DD') as day, variant, count from pennon_evaluation_counts
+            where environment = $1 and flag_key = $2
+              and day > (now() at time zone 'utc')::date - $3
             order by pennon_evaluation_counts.day desc, variant";
         let days = i32::try_from(days).unwrap_or(i32::MAX);
         let parameters: [super::Parameter<'_>; 3] = [

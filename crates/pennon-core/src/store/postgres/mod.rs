@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
+use futures_util::future::join3;
 use pennon_eval::EvaluationDefaults;
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 pub(super) use transaction::Transaction;
 
@@ -82,13 +83,8 @@ impl PostgresStore {
         wanted: Option<EvaluationDefaults>,
     ) -> Result<Migrated, Error> {
         let client = self.connections.get().await?;
-        // A step may well take longer than a request.
-        client
-            .batch_execute("set statement_timeout = 0")
-            .await
-            .map_err(|error| unavailable(&error))?;
         let outcome = migrations::run(&client, wanted).await;
-        // The connection goes, and its settings with it.
+        // A step that failed has left its transaction open; closing the connection ends it.
         drop(Object::take(client));
         outcome.map_err(|undecided| match undecided {
             Undecided::Database(error) => {
@@ -119,12 +115,38 @@ impl PostgresStore {
     async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         self.guarded(async {
             let client = self.connections.get().await?;
-            client
-                .query_typed(statement, parameters)
+            self.query(&client, statement, parameters)
                 .await
                 .map_err(|error| unavailable(&error))
         })
         .await
+    }
+
+    /// Runs one statement in a transaction of its own, which limits its time on the server too: a
+    /// statement whose client has given up would otherwise go on, and keep its connection. The limit
+    /// belongs to the transaction, so it holds behind a pooler and reaches nobody else there.
+    async fn query(
+        &self,
+        client: &Client,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let begin = format!(
+            "begin; set local statement_timeout = {}",
+            self.operation_timeout.as_millis()
+        );
+        // All three are sent before the first is answered: one round trip. `join3` polls them in this
+        // order, and a message is sent by the first poll.
+        let (begun, rows, committed) = join3(
+            client.batch_execute(&begin),
+            client.query_typed(statement, parameters),
+            client.batch_execute("commit"),
+        )
+        .await;
+        begun?;
+        let rows = rows?;
+        committed?;
+        Ok(rows)
     }
 
     /// A read, past the breaker and in time.

@@ -108,10 +108,10 @@ impl PostgresStore {
         let parameters: [super::Parameter<'_>; 2] =
             [(&name, Type::TEXT), (&known_revision, Type::INT8)];
         // A function is deployed before its tables are migrated, and must not stop to answer in between.
-        let mut rows = client.query_typed(SNAPSHOT, &parameters).await;
+        let mut rows = self.query(&client, SNAPSHOT, &parameters).await;
         for older in [SNAPSHOT_BEFORE_INSTALLATION, SNAPSHOT_BEFORE_MANAGEMENT] {
             if rows.as_ref().is_err_and(is_before_migration) {
-                rows = client.query_typed(older, &parameters).await;
+                rows = self.query(&client, older, &parameters).await;
             }
         }
         let rows = rows.map_err(|error| unavailable(&error))?;

@@ -9,6 +9,7 @@ use super::flags::Refused;
 use super::{Parameter, unavailable};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::store::COMMIT_WITHIN;
 
 /// An open transaction. Unless it has been committed, its connection does not go back to the pool:
 /// dropped, it is closed, and the database takes everything back.
@@ -33,7 +34,16 @@ impl Transaction {
             actor: actor.to_owned(),
             within,
         };
-        let begun = open.client()?.batch_execute("begin").await;
+        // Limits of this transaction alone: a pooler hands the connection to somebody else after it. The
+        // second one ends a transaction whose commit does not come; see `COMMIT_WITHIN`.
+        let begin = format!(
+            "begin;
+             set local statement_timeout = {};
+             set local idle_in_transaction_session_timeout = {}",
+            within.as_millis(),
+            COMMIT_WITHIN.as_millis()
+        );
+        let begun = open.client()?.batch_execute(&begin).await;
         begun.map_err(|error| unavailable(&error))?;
         Ok(open)
     }
