@@ -72,6 +72,7 @@ mod ofrep;
 mod one_shard;
 mod openapi;
 mod overrides;
+mod poolers;
 mod pre_traffic;
 mod preconditions;
 mod public_routes;

@@ -33,6 +33,7 @@ pub mod load;
 pub mod local;
 pub mod oracle;
 pub mod plot;
+pub mod pooler;
 pub mod postgres;
 pub mod process;
 pub mod redis;

@@ -322,7 +322,7 @@ pub fn hand_over(folder: &Path) {
 }
 
 /// A command that runs as the owner of the server.
-fn run_as_owner(program: &Path) -> Command {
+pub fn run_as_owner(program: &Path) -> Command {
     let Some(owner) = owner() else {
         return Command::new(program);
     };

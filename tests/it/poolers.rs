@@ -1,0 +1,126 @@
+//! Behind `PgBouncer` in transaction mode: everything works, and nothing stays behind on a connection
+//! that belongs to somebody else a moment later.
+
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::pooler::Pooler;
+use pennon_tests::postgres::{Database, connect};
+use pennon_tests::stack::{percentage, set_percentage};
+use serde_json::{Value, json};
+
+async fn migrate(url: &str) -> Result<Value, Value> {
+    let function = Function::start("migrate", &[("DATABASE_URL", url)]).await;
+    function.invoke(&json!({})).await
+}
+
+/// What the next client of the pool finds on the connection that it is given.
+async fn left_behind(url: &str) -> Vec<String> {
+    let client = connect(url).await.expect("connects");
+    let mut found = Vec::new();
+    for setting in [
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+    ] {
+        let rows = client.simple_query(&format!("show {setting}")).await;
+        let is_default = rows.expect("a setting").iter().any(|row| match row {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some("0"),
+            _ => false,
+        });
+        if !is_default {
+            found.push(setting.to_owned());
+        }
+    }
+    let locks = client
+        .simple_query("select 1 from pg_locks where locktype = 'advisory'")
+        .await
+        .expect("locks");
+    if locks
+        .iter()
+        .any(|row| matches!(row, tokio_postgres::SimpleQueryMessage::Row(_)))
+    {
+        found.push("an advisory lock".to_owned());
+    }
+    found
+}
+
+#[tokio::test]
+async fn migrations_run_behind_a_pooler_twice_and_at_once_and_leave_nothing_behind() {
+    let database = Database::create_empty().await;
+    let pooler = Pooler::start(&database).await;
+    let url = database.url_by(pooler.port());
+    let (one, other) = tokio::join!(migrate(&url), migrate(&url));
+    let applied = |outcome: &Result<Value, Value>| {
+        let answer = outcome.as_ref().expect("migrates");
+        answer["applied"].as_u64().expect("a number")
+    };
+    assert!(applied(&one) + applied(&other) >= 5, "{one:?} {other:?}");
+    assert_eq!(applied(&migrate(&url).await), 0, "again");
+    assert_eq!(left_behind(&url).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn reads_and_changes_work_behind_a_pooler_and_leave_nothing_behind() {
+    let database = Database::create().await;
+    database.add_flag("checkout", true, 50).await;
+    let pooler = Pooler::start(&database).await;
+    let url = database.url_by(pooler.port());
+    let environment = [("DATABASE_URL", url.as_str())];
+    let get = Function::start("get-flag", &environment).await;
+    let update = Function::start("update-flag", &environment).await;
+    let other = Function::start("get-flag", &environment).await;
+    for percent in [1, 2, 3] {
+        set_percentage(&update, "checkout", percent).await;
+        for reader in [&get, &other] {
+            assert_eq!(
+                percentage(&reader.call(&Event::get("checkout")).await),
+                percent
+            );
+        }
+        assert_eq!(left_behind(&url).await, Vec::<String>::new());
+    }
+    // A change that is refused ends its transaction, too.
+    let refused = update.call(&Event::update("missing", &json!({}))).await;
+    assert_eq!(refused.status, 404);
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
+    assert_eq!(left_behind(&url).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_migration_that_is_killed_keeps_no_lock() {
+    let database = Database::create_empty().await;
+    let pooler = Pooler::start(&database).await;
+    for url in [database.url_by(pooler.port()), database.url()] {
+        let statement = "drop schema public cascade; create schema public;
+             create table feature_flags (id uuid); begin; lock table feature_flags";
+        database
+            .sql()
+            .batch_execute(statement)
+            .await
+            .expect("a lock");
+        let mut function = Function::start("migrate", &[("DATABASE_URL", &url)]).await;
+        {
+            let event = json!({});
+            let waits = function.invoke(&event);
+            let blocked = eventually("the migration waits for the table", async || {
+                let waiting = database
+                    .sql()
+                    .query("select 1 from pg_locks where not granted", &[])
+                    .await
+                    .expect("locks");
+                !waiting.is_empty()
+            });
+            tokio::select! {
+                outcome = waits => panic!("it does not wait: {outcome:?}"),
+                () = blocked => {}
+            }
+        }
+        function.kill();
+        let statement = "rollback; drop schema public cascade; create schema public";
+        database.sql().batch_execute(statement).await.expect("free");
+        let again = migrate(&url).await.expect("migrates");
+        assert!(again["applied"].as_u64() >= Some(5), "{again}");
+        assert_eq!(left_behind(&url).await, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,65 @@
+//! `PgBouncer` in transaction mode, before a database of a test.
+
+use crate::PATIENCE;
+use crate::postgres::{Database, connect, hand_over, run_as_owner};
+use crate::process::{Process, find_program, free_port, new_folder};
+
+const ADVICE: &str = "Install it with `apt-get install pgbouncer` or `brew install pgbouncer`, or run \
+                      `scripts/test`, which does.";
+
+/// A pooler that is running. All its clients share one connection to the database, so whatever one of
+/// them leaves behind there reaches the others.
+pub struct Pooler {
+    process: Process,
+    port: u16,
+    folder: std::path::PathBuf,
+}
+
+impl Pooler {
+    /// Starts one before the server of this database.
+    pub async fn start(database: &Database) -> Self {
+        let folder = new_folder("pgbouncer");
+        let port = free_port();
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=pennon\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+             default_pool_size = 1\nmax_client_conn = 100\nquery_wait_timeout = 60\n",
+            database.port()
+        );
+        let file = folder.join("pgbouncer.ini");
+        std::fs::write(&file, settings).expect("a settings file");
+        hand_over(&folder);
+        let folders = ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"];
+        let program = find_program("pgbouncer", &folders, ADVICE);
+        let mut command = run_as_owner(&program);
+        command.arg(&file);
+        let pooler = Self {
+            process: Process::start(&command, &folder.join("log"), None),
+            port,
+            folder,
+        };
+        let url = database.url_by(port);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while connect(&url).await.is_err() {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "pgbouncer does not answer: {}",
+                pooler.process.log()
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        pooler
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        self.process.kill();
+        let _already_gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
