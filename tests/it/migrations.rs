@@ -119,6 +119,7 @@ async fn an_empty_database_gets_the_tables_of_the_contract() {
             "salt text",
             "archived_at timestamp with time zone",
             "revision bigint not null",
+            "other json",
         ]
     );
     assert_eq!(

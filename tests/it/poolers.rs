@@ -33,7 +33,10 @@ async fn left_behind(url: &str) -> Vec<String> {
         }
     }
     let locks = client
-        .simple_query("select 1 from pg_locks where locktype = 'advisory'")
+        .simple_query(
+            "select 1 from pg_locks where locktype = 'advisory' and database =
+               (select oid from pg_database where datname = current_database())",
+        )
         .await
         .expect("locks");
     if locks
