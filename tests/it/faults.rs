@@ -1,15 +1,17 @@
 //! Each failure of Redis on each route: 200, the right body, in bounded time. And of the database.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use pennon_core::http::ENDPOINTS;
 use pennon_tests::answer::Answer;
-use pennon_tests::event::Event;
+use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::fleet::{Fleet, Topology};
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::Redis;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::{eventually, wire::Mode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What a request may take in the worst case with the settings below. Not a measurement: a request
 /// that waits for a server that hangs takes for ever.
@@ -40,16 +42,134 @@ impl Routes {
         assert_eq!(percentage(&single), percent, "{when}");
         let list = self.list.call(&Event::list().user("user-18", "[]")).await;
         assert_eq!(list.status, 200, "{when}: {list:?}");
-        assert_eq!(
-            list.json(),
-            json!({"checkout": percent > 0, "export": false, "search": true}),
-            "{when}: user-18 has bucket 0"
-        );
+        let flags = list.json();
+        for (key, on) in [
+            ("checkout", percent > 0),
+            ("export", false),
+            ("search", true),
+        ] {
+            assert_eq!(flags[key], on, "{key}, {when}: user-18 has bucket 0");
+        }
         assert!(
             started.elapsed() < BOUNDED,
             "{when}: {:?}",
             started.elapsed()
         );
+    }
+}
+
+/// A function of every name in the table of routes, all on the same wires.
+struct EveryRoute {
+    functions: BTreeMap<&'static str, Function>,
+    rounds: u32,
+}
+
+impl EveryRoute {
+    async fn start(stack: &Stack) -> Self {
+        stack.database.add_key(EXAMPLE_KEY).await;
+        let mut functions = BTreeMap::new();
+        for endpoint in &ENDPOINTS {
+            if !functions.contains_key(endpoint.function) {
+                functions.insert(endpoint.function, stack.function(endpoint.function).await);
+            }
+        }
+        Self {
+            functions,
+            rounds: 0,
+        }
+    }
+
+    /// Asks every route once, in the order of the table, and expects what it answers when nothing
+    /// fails: a flag of this round is created, archived, restored; a key is made and revoked.
+    async fn is_right(&mut self, when: &str) {
+        self.rounds += 1;
+        let flag = format!("made-{}", self.rounds);
+        let environment = format!("made-{}", self.rounds);
+        let mut made = String::new();
+        for endpoint in &ENDPOINTS {
+            let (method, path) = (endpoint.method, endpoint.path);
+            let (body, expected) = request(method, path, &flag, &environment);
+            // What is archived and restored is the flag of this round; all else is about one that stays.
+            let key = match (method, path) {
+                ("GET" | "DELETE", "/api/admin/flags/{flagKey}")
+                | (_, "/api/admin/flags/{flagKey}/restore" | "/api/admin/flags/{flagKey}/revert") => {
+                    flag.as_str()
+                }
+                _ => "search",
+            };
+            let parameters = [
+                ("flagKey", key),
+                ("userId", "alice"),
+                ("id", made.as_str()),
+                ("keyId", made.as_str()),
+                ("environment", environment.as_str()),
+            ];
+            let event = Event::by_route(method, path, "", &parameters)
+                .body(&body.to_string())
+                .header("if-match", "*");
+            let event = if endpoint.is_ofrep() {
+                event.anonymous().api_key(EXAMPLE_KEY)
+            } else {
+                event
+            };
+            let started = Instant::now();
+            let answer = self.functions[endpoint.function].call(&event).await;
+            let what = format!("{method} {path}, {when}");
+            assert_eq!(answer.status, expected, "{what}: {answer:?}");
+            assert!(
+                started.elapsed() < BOUNDED,
+                "{what}: {:?}",
+                started.elapsed()
+            );
+            match path {
+                "/ofrep/v1/evaluate/flags/{flagKey}" => assert_eq!(answer.json()["value"], true),
+                "/ofrep/v1/evaluate/flags" => {
+                    let search = json!({"key": "search", "value": true, "reason": "STATIC", "variant": "on"});
+                    let flags = answer.json()["flags"].clone();
+                    let flags = flags.as_array().expect("flags");
+                    assert!(flags.contains(&search), "{what}: {flags:?}");
+                }
+                _ if method == "POST"
+                    && (path.ends_with("/schedule") || path.ends_with("/keys")) =>
+                {
+                    let id = answer.json()["id"].clone();
+                    id.as_str().expect("an id").clone_into(&mut made);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The body that a route takes, and the status of its answer.
+fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u16) {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    match (method, path) {
+        ("POST", "/api/admin/flags") => (json!({"key": flag, "enabled": true}), 201),
+        ("POST", "/api/admin/environments") => (json!({"environment": environment}), 201),
+        ("POST", "/api/admin/keys") => (json!({"kind": "client", "name": "a test"}), 201),
+        ("DELETE", "/api/admin/flags/{flagKey}" | "/api/admin/flags/{flagKey}/schedule/{id}") => {
+            (Value::Null, 200)
+        }
+        ("DELETE", _) => (Value::Null, 204),
+        ("PUT", _) if last == "users" => (
+            json!({"overrides": [{"userId": "alice", "overrideType": "include"}]}),
+            200,
+        ),
+        ("POST", _) if path.starts_with("/ofrep/") => {
+            (json!({"context": {"targetingKey": "alice"}}), 200)
+        }
+        ("POST", _) if last == "users" => {
+            (json!({"userId": "alice", "overrideType": "include"}), 201)
+        }
+        ("POST", _) if last == "schedule" => {
+            let body = json!({"scheduledAt": "2099-01-01T00:00Z", "updates": {"enabled": true}});
+            (body, 201)
+        }
+        ("POST", _) if last == "revert" => (json!({"auditId": i64::MAX}), 404),
+        ("POST", _) if last == "import" => (json!({"flags": {}}), 200),
+        ("GET" | "POST" | "PATCH" | "PUT", _) => (json!({}), 200),
+        other => panic!("no request for {other:?}"),
     }
 }
 
@@ -79,12 +199,14 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
     ];
     let stack = Stack::start_on(on).await;
     let routes = Routes::start(&stack).await;
+    let mut every_route = EveryRoute::start(&stack).await;
     let mut percent = 0;
     let mut next = || {
         percent += 1;
         percent
     };
     routes.are_right(next(), "before anything fails").await;
+    every_route.is_right("before anything fails").await;
     for (name, fault) in faults {
         stack.redis.set(fault).await;
         for round in ["first", "second", "third"] {
@@ -92,6 +214,7 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
                 .are_right(next(), &format!("{name}, {round} request"))
                 .await;
         }
+        every_route.is_right(name).await;
         stack.redis.set(Mode::Open).await;
         // The update that Redis was not told of may be cached still: nobody has reconciled. Those
         // who noticed the outage ask the database.
