@@ -1,14 +1,22 @@
 //! A file of flags that somebody edits by hand, with the mistakes that people make.
 
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pennon_tests::binaries::binary;
 use pennon_tests::eventually;
-use pennon_tests::local::Local;
-use pennon_tests::process::new_folder;
-use serde_json::json;
+use pennon_tests::local::{HttpClient, Local};
+use pennon_tests::process::{free_port, new_folder};
+use pennon_tests::stack::percentage;
+use serde_json::{Value, json};
+
+const MINE: &str = "/api/admin/flags/mine";
 
 fn good() -> String {
-    json!({"production": {"mine": {"enabled": true, "rolloutPercentage": 5}}}).to_string()
+    json!({"flags": {"mine": {"state": "ENABLED", "rolloutPercentage": 5}}}).to_string()
 }
 
 /// A server whose file was good when it started.
@@ -19,54 +27,210 @@ async fn server() -> (Local, PathBuf) {
     (Local::start_in(folder, &[]).await, path)
 }
 
+fn read_json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).expect("a file");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("a file").permissions().mode() & 0o777
+}
+
+/// The names in a folder, but for the log of the server.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name != "log")
+        .collect();
+    names.sort();
+    names
+}
+
+/// Starts another server on a file and waits until it has given up.
+fn try_to_start(flags: &Path) -> Output {
+    Command::new(binary("pennon-local"))
+        .env_clear()
+        .env("PENNON_LISTEN", format!("127.0.0.1:{}", free_port()))
+        .env("PENNON_FLAGS_FILE", flags)
+        .output()
+        .expect("it runs")
+}
+
+fn said(output: &Output) -> String {
+    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A text, and words of the message about it.
+type Mistake = (String, &'static [&'static str]);
+
+fn flag(fields: &str) -> String {
+    format!("{{\"flags\": {{\n\"mine\": {{{fields}}}}}}}")
+}
+
+fn typed(fields: &str) -> String {
+    flag(&format!(
+        r#""state": "ENABLED", "variants": {{"a": 1, "b": 2}}, {fields}"#
+    ))
+}
+
+fn named(key: &str) -> String {
+    format!(
+        "{{\"flags\": {{\n{}: {{\"state\": \"ENABLED\", \"rolloutPercentage\": 5}}}}}}",
+        json!(key)
+    )
+}
+
+fn mistakes_in_flags() -> Vec<Mistake> {
+    let long = "x".repeat(501);
+    vec![
+        (
+            flag(r#""state": "ENABLED", "rollout": 5"#),
+            &["/flags/mine"],
+        ),
+        (
+            flag(r#""state": "on", "rolloutPercentage": 5"#),
+            &["/flags/mine/state"],
+        ),
+        (flag(r#""rolloutPercentage": 5"#), &["/flags/mine/state"]),
+        (
+            flag(r#""state": "ENABLED", "variants": {}"#),
+            &["/flags/mine/variants"],
+        ),
+        (
+            flag(r#""state": "ENABLED", "rolloutPercentage": 101"#),
+            &["/flags/mine/rolloutPercentage", "0 to 100"],
+        ),
+        (
+            flag(&format!(
+                r#""state": "ENABLED", "rolloutPercentage": 1, "description": "{long}""#
+            )),
+            &["/flags/mine", "500 characters"],
+        ),
+        (
+            flag(r#""state": "ENABLED", "rolloutPercentage": 1, "salt": """#),
+            &["/flags/mine/salt", "1 to 100 characters"],
+        ),
+        (
+            flag(r#""state": "ENABLED", "rolloutPercentage": 1, "overrides": {"alice": "on"}"#),
+            &["/flags/mine/overrides"],
+        ),
+        (
+            flag(
+                r#""state": "ENABLED", "rolloutPercentage": 1, "overrides": {"al": {"variant": "a"}}"#,
+            ),
+            &["/flags/mine/overrides/al", "no variant 'a'"],
+        ),
+        (
+            typed(r#""defaultVariant": "c""#),
+            &["/flags/mine/defaultVariant", "'c'"],
+        ),
+        (
+            typed(r#""targeting": {"iff": [true, "a", "b"]}"#),
+            &["/flags/mine/targeting/iff", "operator"],
+        ),
+        (
+            typed(r#""overrides": {"alice": {"variant": "c"}}"#),
+            &["no variant 'c'"],
+        ),
+        (
+            typed(r#""metadata": {"pennon.salt": "s"}"#),
+            &["salt has no effect"],
+        ),
+        (
+            "{\"flags\": {\n\"mine\": {\"state\": \"ENABLED\", \"variants\": {\"a\\u0000\": 1}}}}"
+                .to_owned(),
+            &["/flags/mine/variants", "control characters"],
+        ),
+    ]
+}
+
+fn mistakes_around_flags() -> Vec<Mistake> {
+    vec![
+        (named("a/b"), &["/flags/a~1b", "(found /)"]),
+        (named(" mine"), &["/flags/ mine", "space"]),
+        (named("mi\u{202e}ne"), &["format characters"]),
+        (named("stale"), &["/flags/stale"]),
+        (named(&"k".repeat(256)), &["1 to 255 characters"]),
+        (named(""), &["not empty"]),
+        (
+            "{\"flags\": {\n\"mine\": {}, \"mine\": {}}}".to_owned(),
+            &["/flags/mine: "],
+        ),
+        ("{\n\"flags\": {}, \"flags\": {}}".to_owned(), &["/flags: "]),
+        (
+            flag(r#""state": "ENABLED", "variants": {"a": {"b": 1, "b": 2}}"#),
+            &["/flags/mine/variants/a/b: "],
+        ),
+        (
+            "{\"flags\": {},\n\"environments\": {\"pro duction\": {\"flags\": {}}}}".to_owned(),
+            &["/environments/pro duction", "20 letters"],
+        ),
+        (
+            "{\"flags\": {},\n\"environments\": {\"production\": {\"flags\": {}}}}".to_owned(),
+            &["/environments/production", "top level"],
+        ),
+        (
+            "{\"flags\": {},\n\"environments\": []}".to_owned(),
+            &["/environments", "object"],
+        ),
+        (
+            "{\"flags\": {},\n\"environments\": {\"a\": {\"flags\": {\"b\": {\"state\": 1}}}}}"
+                .to_owned(),
+            &["/environments/a/flags/b/state"],
+        ),
+        (
+            "{\"flags\": {},\n\"evaluationDefaults\": \"old\"}".to_owned(),
+            &["/evaluationDefaults", "existing"],
+        ),
+        (
+            "{\"flags\": {\n\"mine\": oops".to_owned(),
+            &["expected value"],
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn what_would_be_lost_or_misunderstood_is_refused_and_stays_in_the_file() {
     let (local, path) = server().await;
-    for (text, words) in [
-        (
-            r#"{"production": {"mine": {"enabled": true, "rollout": 5}}}"#,
-            &["'mine'", "'production'", "rollout", "line 1"][..],
-        ),
-        (
-            r#"{"production": {"mine": {"variants": {}}}}"#,
-            &["'mine'", "variants"],
-        ),
-        (
-            "{\"production\": {\n\"mine\": {\"definition\": {\"variants\": {}}}}}",
-            &["'mine'", "must have a variant", "line 2"],
-        ),
-        (
-            r#"{"production": {"mine": {"definition": {"variants": {"a": 1}, "default": "a"}}}}"#,
-            &["'mine'", "default"],
-        ),
-        (
-            r#"{"production": {"mine": {"rolloutPercentage": 101}}}"#,
-            &["'mine'", "0 to 100"],
-        ),
-        (r#"{"pro duction": {}}"#, &["'pro duction'", "environment"]),
-        (
-            r#"{"production": {"": {}}}"#,
-            &["'production'", "flag key is not empty"],
-        ),
-    ] {
-        std::fs::write(&path, text).expect("writes");
-        let answer = local.patch("/api/admin/flags/mine", "{}").await;
+    assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);
+    let mistakes = mistakes_in_flags().into_iter();
+    for (text, words) in mistakes.chain(mistakes_around_flags()) {
+        std::fs::write(&path, &text).expect("writes");
+        let answer = local.patch(MINE, "{}").await;
         assert_eq!(answer.status, 503, "{text} {answer:?}");
-        let message = answer.json()["message"].to_string();
-        for word in words.iter().chain(&["flags.json", "line"]) {
+        let message = answer.json()["message"].as_str().expect("text").to_owned();
+        for word in words.iter().chain(&["flags.json", "line 2"]) {
             assert!(message.contains(word), "{word} in {message}");
         }
         let kept = std::fs::read_to_string(&path).expect("a file");
         assert_eq!(kept, text, "and nothing is written");
         assert!(local.log().contains(words[0]), "{}", local.log());
+        let known = local.get("/api/config/flags/mine").await;
+        assert_eq!(percentage(&known), 5, "what was good before counts");
     }
+    for (text, word) in [
+        ("[]", "object"),
+        ("", "EOF"),
+        (r#"{"flag": {}}"#, "/flags"),
+        (r#"{"production": {"mine": {"enabled": true}}}"#, "start"),
+    ] {
+        std::fs::write(&path, text).expect("writes");
+        let answer = local.patch(MINE, "{}").await;
+        assert_eq!(answer.status, 503, "{text}");
+        assert!(answer.body.contains(word), "{word} in {}", answer.body);
+    }
+    std::fs::write(&path, good()).expect("writes");
+    assert_eq!(local.patch(MINE, "{}").await.status, 200);
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_no_healthy_store() {
     let (local, path) = server().await;
     assert_eq!(local.get("/health/ready").await.status, 200);
-    std::fs::write(&path, "{ \"production\": { oops").expect("writes");
+    std::fs::write(&path, "{ \"flags\": { oops").expect("writes");
     let health = local.get("/health").await;
     assert_eq!(health.status, 200);
     let body = health.json();
@@ -87,4 +251,525 @@ async fn a_file_that_cannot_be_read_is_no_healthy_store() {
         local.get("/health/ready").await.status == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_mistake_at_the_start_is_told_and_nothing_is_written() {
+    let folder = new_folder("flags");
+    let path = folder.join("flags.json");
+    for (text, words) in [
+        (
+            "{\"flags\": {\n\"a/b\": {\"state\": \"ENABLED\", \"rolloutPercentage\": 5}}}",
+            ["line 2", "/flags/a~1b"],
+        ),
+        (
+            "{\"flags\": {\n\"a\": {}, \"a\": {}}}",
+            ["line 2", "/flags/a: "],
+        ),
+        (
+            "{\"production\": {\n\"mine\": {\"enabled\": true, \"rollout\": 5}}}",
+            ["line 2", "'mine' of 'production'"],
+        ),
+        (
+            "{\"production\": {\n\"mine\": {\"definition\": {\"variants\": {\"a\": []}}}}}",
+            ["/flags/mine/variants/a", "must be a boolean"],
+        ),
+    ] {
+        std::fs::write(&path, text).expect("writes");
+        let output = try_to_start(&path);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        for word in words.iter().chain(&["flags.json"]) {
+            assert!(said(&output).contains(word), "{word} in {}", said(&output));
+        }
+        assert_eq!(std::fs::read_to_string(&path).expect("a file"), text);
+        assert!(!folder.join("flags.json.bak").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_file_does_not_start_whatever_path_leads_to_it() {
+    let (mut local, path) = server().await;
+    let links = new_folder("links");
+    symlink(&path, links.join("a.json")).expect("a link");
+    symlink("a.json", links.join("b.json")).expect("a link");
+    symlink(local.folder(), links.join("folder")).expect("a link");
+    let paths = [
+        path.clone(),
+        links.join("a.json"),
+        links.join("b.json"),
+        links.join("folder/flags.json"),
+        links.join("./folder/./flags.json"),
+    ];
+    for other in &paths {
+        let output = try_to_start(other);
+        assert_eq!(output.status.code(), Some(1), "{}", other.display());
+        let said = said(&output);
+        assert!(said.contains("another Pennon server"), "{said}");
+        assert!(said.contains("flags.json"), "{said}");
+        assert!(said.contains("(process "), "{said}");
+    }
+    // A write replaces the file, but not the lock.
+    assert_eq!(
+        local.patch(MINE, r#"{"rolloutPercentage":6}"#).await.status,
+        200
+    );
+    assert_eq!(try_to_start(&path).status.code(), Some(1));
+    // A process that is gone holds no lock, however it went.
+    local.restart().await;
+    assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 6);
+}
+
+#[tokio::test]
+async fn a_write_keeps_links_mode_and_owner_and_leaves_no_other_file() {
+    let folder = new_folder("flags");
+    std::fs::create_dir(folder.join("real")).expect("a folder");
+    let target = folder.join("real/mine.json");
+    std::fs::write(&target, good()).expect("writes");
+    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).expect("a mode");
+    // Only root may give a file away.
+    let _not_root = chown(&target, Some(12_345), Some(23_456));
+    let before = target.metadata().expect("a file");
+    symlink("real/mine.json", folder.join("flags.json")).expect("a link");
+    let mut local = Local::start_in(folder.clone(), &[]).await;
+    for percent in [6, 7] {
+        let body = json!({"rolloutPercentage": percent}).to_string();
+        assert_eq!(local.patch(MINE, &body).await.status, 200);
+        let link = folder
+            .join("flags.json")
+            .symlink_metadata()
+            .expect("a link");
+        assert!(link.is_symlink());
+        assert_eq!(
+            read_json(&target)["flags"]["mine"]["rolloutPercentage"],
+            percent
+        );
+        let after = target.metadata().expect("a file");
+        assert_eq!(after.mode(), before.mode());
+        assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+        assert_eq!(
+            names(&folder.join("real")),
+            ["mine.json", "mine.json.lock", "mine.json.state"]
+        );
+        assert_eq!(names(&folder), ["flags.json", "real"]);
+    }
+    assert_eq!(mode(&folder.join("real/mine.json.state")), 0o600);
+    // A link that leads elsewhere from now on is not followed in silence.
+    std::fs::write(folder.join("other.json"), good()).expect("writes");
+    std::fs::remove_file(folder.join("flags.json")).expect("removes");
+    symlink("other.json", folder.join("flags.json")).expect("a link");
+    let answer = local.patch(MINE, "{}").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("other.json"), "{}", answer.body);
+    local.restart().await;
+    assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);
+}
+
+/// An editor that takes no care: it reads the file, and replaces it a moment later.
+fn add_by_hand(path: &Path, number: u32) -> bool {
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return false;
+    };
+    let mut file: Value = serde_json::from_str(&text).expect("a write is never half a file");
+    file["flags"][format!("hand-{number}")] = json!({"state": "ENABLED", "rolloutPercentage": 1});
+    let new = path.with_file_name("edited");
+    std::fs::write(&new, file.to_string()).expect("writes");
+    std::fs::rename(new, path).expect("renames");
+    true
+}
+
+#[tokio::test]
+async fn no_edit_by_hand_is_lost_to_a_change_that_is_written_at_the_same_moment() {
+    let (local, path) = server().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (client, stop) = (local.clone_client(), stop.clone());
+        writers.spawn(async move {
+            let authorization = format!("Bearer {}", pennon_tests::local::ADMIN_TOKEN);
+            let headers = [("authorization", authorization.as_str())];
+            let mut percent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                percent = (percent + 1) % 100;
+                let body = json!({"rolloutPercentage": percent}).to_string();
+                let answer = client.send("PATCH", MINE, &headers, &body).await;
+                match answer.status {
+                    200 => {}
+                    503 => assert!(answer.body.contains("edited"), "{}", answer.body),
+                    status => panic!("{status} {}", answer.body),
+                }
+            }
+        });
+    }
+    let edited = path.clone();
+    let numbers = tokio::task::spawn_blocking(move || {
+        (0..300)
+            .filter(|number| add_by_hand(&edited, *number))
+            .collect::<Vec<u32>>()
+    });
+    let numbers = numbers.await.expect("no panic");
+    stop.store(true, Ordering::Relaxed);
+    while let Some(done) = writers.join_next().await {
+        done.expect("no panic");
+    }
+    let folder = local.folder();
+    let mut kept: Vec<Value> = names(folder)
+        .iter()
+        .filter(|name| name.starts_with("flags.json.conflict"))
+        .map(|name| read_json(&folder.join(name)))
+        .collect();
+    let conflicts = kept.len();
+    kept.push(read_json(&path));
+    let log = local.log();
+    assert_eq!(log.matches("the edit is kept beside it").count(), conflicts);
+    assert!(numbers.len() > 250);
+    for number in numbers {
+        let key = format!("hand-{number}");
+        assert!(
+            kept.iter().any(|file| file["flags"].get(&key).is_some()),
+            "{key} is in none of {} files",
+            kept.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_in_the_middle_of_writes_has_kept_what_it_has_acknowledged() {
+    let (mut local, path) = server().await;
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    for round in 1..=8_u64 {
+        // One without connections to the process before.
+        let client = HttpClient::of(local.base().to_owned());
+        let seen = acknowledged.clone();
+        let writer = tokio::spawn(async move {
+            let authorization = format!("Bearer {}", pennon_tests::local::ADMIN_TOKEN);
+            let headers = [("authorization", authorization.as_str())];
+            let mut number = seen.load(Ordering::Relaxed);
+            loop {
+                number += 1;
+                let body = json!({"description": number.to_string()}).to_string();
+                let request = client.try_send("PATCH", MINE, &headers, &body);
+                match request.await {
+                    Some(answer) if answer.status == 200 => seen.store(number, Ordering::Relaxed),
+                    Some(answer) => panic!("{answer:?}"),
+                    None => break,
+                }
+            }
+        });
+        let wanted = acknowledged.load(Ordering::Relaxed) + 5 + round;
+        eventually("some changes are made", async || {
+            acknowledged.load(Ordering::Relaxed) >= wanted
+        })
+        .await;
+        local.kill();
+        writer.await.expect("no panic");
+        local.restart().await;
+        let known = acknowledged.load(Ordering::Relaxed);
+        let flag = local.admin("GET", MINE, "").await.json();
+        let there: u64 = flag["description"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .expect("a number");
+        // The last change may have been made without an answer.
+        assert!(
+            there == known || there == known + 1,
+            "{there} after {known}"
+        );
+        acknowledged.store(there, Ordering::Relaxed);
+        let audit = local
+            .admin("GET", "/api/admin/flags/mine/audit", "")
+            .await
+            .json();
+        assert_eq!(
+            audit["pagination"]["total"], there,
+            "each change is in the audit once"
+        );
+        let newest = &audit["entries"][0]["after"]["description"];
+        assert_eq!(newest, &flag["description"], "both files tell the same");
+        let left = names(local.folder());
+        assert_eq!(left, ["flags.json", "flags.json.lock", "flags.json.state"]);
+        assert!(read_json(&path).is_object());
+    }
+}
+
+#[tokio::test]
+async fn what_the_service_keeps_survives_a_restart_and_is_nobody_elses_to_read() {
+    let (mut local, path) = server().await;
+    let made = local
+        .admin(
+            "POST",
+            "/api/admin/keys",
+            r#"{"kind": "server", "name": "shop"}"#,
+        )
+        .await;
+    let key = made.json()["key"].as_str().expect("a key").to_owned();
+    let user = json!({"userId": "bob", "overrideType": "include", "reason": "tries it out"});
+    let url = "/api/admin/flags/mine/users";
+    assert_eq!(
+        local.admin("POST", url, &user.to_string()).await.status,
+        201
+    );
+    let plan = json!({"scheduledAt": "2100-01-01T00:00:00Z", "updates": {"enabled": false}});
+    let schedule = "/api/admin/flags/mine/schedule";
+    assert_eq!(
+        local
+            .admin("POST", schedule, &plan.to_string())
+            .await
+            .status,
+        201
+    );
+    let gone = json!({"key": "gone", "enabled": true, "definition": {"variants": {"a": 1}}});
+    assert_eq!(
+        local
+            .admin("POST", "/api/admin/flags", &gone.to_string())
+            .await
+            .status,
+        201
+    );
+    let headers = [
+        (
+            "authorization",
+            &*format!("Bearer {}", pennon_tests::local::ADMIN_TOKEN),
+        ),
+        ("if-match", "*"),
+    ];
+    let archived = local
+        .send("DELETE", "/api/admin/flags/gone", &headers, "")
+        .await;
+    assert_eq!(archived.status, 200, "{archived:?}");
+    let context = r#"{"context": {"targetingKey": "bob"}}"#;
+    let evaluate = "/ofrep/v1/evaluate/flags/mine";
+    assert_eq!(local.evaluate(evaluate, &key, context).await.status, 200);
+    let usage = "/api/admin/flags/mine/usage";
+    eventually("the evaluation is counted", async || {
+        local
+            .admin("GET", usage, "")
+            .await
+            .body
+            .contains("\"count\":1")
+    })
+    .await;
+    let questions = [
+        "/api/admin/keys",
+        url,
+        schedule,
+        usage,
+        "/api/admin/flags?archived=true",
+        "/api/admin/environments/production/audit",
+        MINE,
+    ];
+    let mut before = Vec::new();
+    for question in questions {
+        before.push(local.admin("GET", question, "").await.json());
+    }
+    local.restart().await;
+    for (question, before) in questions.iter().zip(before) {
+        let after = local.admin("GET", question, "").await.json();
+        assert_eq!(after, before, "{question}");
+    }
+    assert_eq!(
+        local.evaluate(evaluate, &key, context).await.json()["value"],
+        true
+    );
+    let state = path.with_file_name("flags.json.state");
+    assert_eq!(mode(&state), 0o600);
+    let text = std::fs::read_to_string(&path).expect("a file");
+    for word in ["gone", "2100", "tries it out", "shop"] {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+    assert!(text.contains("bob"));
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    local.restart().await;
+    assert_eq!(mode(&state), 0o600);
+}
+
+/// A state file with so many lines of audit.
+fn state_with(entries: u32) -> String {
+    let mut text = json!({"format": 1, "about": "a test"}).to_string();
+    for id in 1..=entries {
+        let state = json!({"enabled": true, "rolloutPercentage": id % 100, "description": null});
+        let entry = json!({"id": id, "environment": "production", "flagKey": "mine",
+            "action": "flag.update", "actor": "me", "at": "2026-01-01T00:00:00.000Z",
+            "before": state, "after": state});
+        text.push('\n');
+        text.push_str(&json!({"records": [{"audit": entry}]}).to_string());
+    }
+    text.push('\n');
+    text
+}
+
+/// What a process has read and written so far, in bytes.
+fn transferred(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let number = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    };
+    Some(number("rchar:")? + number("wchar:")?)
+}
+
+#[tokio::test]
+async fn a_long_audit_is_kept_whole_and_makes_no_write_dearer() {
+    let mut costs = Vec::new();
+    for entries in [10, 10_000] {
+        let folder = new_folder("flags");
+        std::fs::write(folder.join("flags.json"), good()).expect("writes");
+        std::fs::write(folder.join("flags.json.state"), state_with(entries)).expect("writes");
+        let local = Local::start_in(folder, &[]).await;
+        let audit = "/api/admin/flags/mine/audit?pageSize=1";
+        let total = local.admin("GET", audit, "").await.json()["pagination"]["total"].clone();
+        assert_eq!(total, entries);
+        let before = transferred(local.pid());
+        for percent in 10..30 {
+            let body = json!({"rolloutPercentage": percent}).to_string();
+            assert_eq!(local.patch(MINE, &body).await.status, 200);
+        }
+        let after = transferred(local.pid());
+        let answer = local.admin("GET", audit, "").await.json();
+        assert_eq!(answer["pagination"]["total"], entries + 20);
+        assert_eq!(answer["entries"][0]["id"], entries + 20);
+        // Where there is no /proc, nothing is measured.
+        costs.extend(before.zip(after).map(|(before, after)| after - before));
+    }
+    if let [few, many] = costs[..] {
+        assert!(many * 2 <= few * 3, "{many} bytes instead of {few}");
+        assert!(few > 1_000, "{few} bytes is too little to be true");
+    }
+}
+
+/// A file of version 0.1 with everything that it could hold.
+fn old_file() -> Value {
+    let hash = "0".repeat(64);
+    json!({
+        "production": {
+            "half": {"enabled": true, "rolloutPercentage": 50, "description": "Half",
+                "overrides": {"alice": "include", "bob": "exclude"}},
+            "salted": {"enabled": true, "rolloutPercentage": 50, "salt": "s"},
+            "off": {"enabled": false, "rolloutPercentage": 100, "description": null},
+            "bare": {},
+            "a/b ": {"enabled": true, "rolloutPercentage": 100, "description": "x".repeat(600)},
+            "typed": {"enabled": true, "rolloutPercentage": 7, "salt": "kept", "definition": {
+                "variants": {"red": "#c00", "blue": "#00c"}, "defaultVariant": "red",
+                "targeting": {"if": [{"$ref": "gold"}, "blue"]}, "metadata": {"team": "shop"}},
+                "overrides": {"carol": {"variant": "blue"}}},
+        },
+        "staging": {"half": {"enabled": true, "rolloutPercentage": 100}},
+        "empty": {},
+        "$pennon": {
+            "production": {
+                "settings": {"evaluators": {"gold": {"==": [{"var": "tier"}, "gold"]}},
+                    "fractional": "v2", "metadata": {"owner": "us"}},
+                "keys": {(&hash): {"id": "k1", "kind": "client", "name": "page",
+                    "createdAt": "2026-01-01T00:00:00.000Z"}},
+                "archived": {"gone": {"archivedAt": "2026-02-01T00:00:00.000Z",
+                    "flag": {"enabled": false, "rolloutPercentage": 3}}},
+                "times": {"half": {"createdAt": "2026-01-02T00:00:00.000Z", "updatedAt": null}},
+                "overrides": {"half": {"alice": {"reason": "tries it out", "createdBy": "me",
+                    "createdAt": "2026-01-03T00:00:00.000Z"}}},
+                "schedules": [{"id": "s1", "flagKey": "half", "status": "pending",
+                    "scheduledAt": "2100-01-01T00:00:00.000Z", "updates": {"enabled": false}}],
+                "audit": [{"id": 4, "environment": "production", "flagKey": "half",
+                    "action": "flag.update", "actor": "me", "at": "2026-01-04T00:00:00.000Z",
+                    "before": null, "after": {"enabled": true, "rolloutPercentage": 50}}],
+            },
+            "staging": {"audit": [{"id": 3, "environment": "staging", "flagKey": null,
+                "action": "environment.create", "actor": "me", "at": "2026-01-01T00:00:00.000Z",
+                "before": null, "after": null}]},
+        },
+    })
+}
+
+#[tokio::test]
+async fn an_old_file_is_converted_once_and_everyone_gets_what_they_got() {
+    let old = old_file();
+    let folder = new_folder("old");
+    let (path, backup) = (folder.join("flags.json"), folder.join("flags.json.bak"));
+    let text = serde_json::to_string_pretty(&old).expect("JSON");
+    std::fs::write(&path, &text).expect("writes");
+    std::fs::write(&backup, "an older backup").expect("writes");
+    let mut local = Local::start_in(folder.clone(), &[]).await;
+    let second = folder.join("flags.json.bak.2");
+    assert_eq!(std::fs::read_to_string(&second).expect("a file"), text);
+    assert_eq!(
+        std::fs::read_to_string(&backup).expect("a file"),
+        "an older backup"
+    );
+    let file = read_json(&path);
+    assert_eq!(file["evaluationDefaults"], "existing");
+    assert_eq!(
+        file["flags"]["half"]["overrides"],
+        json!({"alice": "include", "bob": "exclude"})
+    );
+    assert_eq!(
+        file["environments"]["staging"]["flags"]["half"]["rolloutPercentage"],
+        100
+    );
+    assert_eq!(file["environments"]["empty"], json!({"flags": {}}));
+    let names_of_all = names(&folder);
+    for _ in 0..2 {
+        // user-8 has bucket 49, in the order that all flags without a salt share.
+        for (question, key, value) in [
+            ("?userId=alice", "half", true),
+            ("?userId=bob", "half", false),
+            ("?userId=user-8", "half", true),
+            ("", "half", true),
+            ("", "a/b ", true),
+            ("", "off", false),
+            ("", "bare", false),
+            ("?environment=staging", "half", true),
+        ] {
+            let flags = local
+                .get(&format!("/api/config/flags{question}"))
+                .await
+                .json();
+            assert_eq!(flags[key], value, "{key} {question}");
+        }
+        for (context, value) in [
+            (json!({"targetingKey": "dave"}), "#c00"),
+            (json!({"targetingKey": "dave", "tier": "gold"}), "#00c"),
+            (json!({"targetingKey": "carol"}), "#00c"),
+        ] {
+            let body = json!({"context": context}).to_string();
+            let path = "/ofrep/v1/evaluate/flags/typed";
+            let answer = local
+                .evaluate(path, pennon_tests::local::API_KEY, &body)
+                .await;
+            assert_eq!(answer.json()["value"], value, "{context} {answer:?}");
+        }
+        let read = async |path: &str| local.admin("GET", path, "").await.json();
+        let typed = read("/api/admin/flags/typed").await;
+        assert_eq!(
+            (&typed["rolloutPercentage"], &typed["salt"]),
+            (&json!(7), &json!("kept"))
+        );
+        let half = read("/api/admin/flags/half").await;
+        assert_eq!(half["createdAt"], "2026-01-02T00:00:00.000Z");
+        let users = read("/api/admin/flags/half/users").await;
+        assert_eq!(users["includes"][0]["reason"], "tries it out");
+        assert_eq!(read("/api/admin/flags/half/schedule").await[0]["id"], "s1");
+        assert_eq!(
+            read("/api/admin/flags?archived=true").await["flags"][0]["key"],
+            "gone"
+        );
+        assert_eq!(read("/api/admin/keys").await["keys"][0]["id"], "k1");
+        let settings = read("/api/admin/environments/production/settings").await;
+        assert_eq!(settings["fractional"], "v2");
+        assert_eq!(settings["metadata"], json!({"owner": "us"}));
+        let audit = read("/api/admin/flags/half/audit").await;
+        assert_eq!(audit["entries"][0]["id"], 4);
+        local.restart().await;
+        assert_eq!(names(&folder), names_of_all, "converted once");
+    }
+    // What is from before today's rules keeps working, and can be changed.
+    let url = "/api/admin/flags/half";
+    assert_eq!(
+        local.patch(url, r#"{"rolloutPercentage":51}"#).await.status,
+        200
+    );
+    local.restart().await;
+    assert_eq!(local.get("/api/config/flags").await.json()["a/b "], true);
+    let audit = local
+        .admin("GET", "/api/admin/flags/half/audit", "")
+        .await
+        .json();
+    assert_eq!(audit["entries"][0]["id"], 5);
 }

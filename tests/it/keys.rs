@@ -225,8 +225,10 @@ async fn the_local_server_makes_keys_as_well_and_keeps_them_in_its_file() {
         local.evaluate(path, &key, context).await.json()["value"],
         true
     );
-    let file = std::fs::read_to_string(local.folder().join("flags.json")).expect("a file");
-    assert!(!file.contains(&key));
+    for name in ["flags.json", "flags.json.state"] {
+        let file = std::fs::read_to_string(local.folder().join(name)).expect("a file");
+        assert!(!file.contains(&key), "{name}");
+    }
     let id = made.json()["id"].as_str().expect("an id").to_owned();
     let gone = local
         .admin("DELETE", &format!("/api/admin/keys/{id}"), "")

@@ -24,6 +24,7 @@ pub const API_KEY: &str = crate::event::EXAMPLE_KEY;
 
 /// A local server that is running.
 pub struct Local {
+    command: Command,
     process: Process,
     client: HttpClient,
     folder: PathBuf,
@@ -64,14 +65,47 @@ impl Local {
             .arg(binary("pennon-local"));
         let local = Self {
             process: Process::start(&command, &folder.join("log"), None),
+            command,
             client: HttpClient::of(format!("http://{address}")),
             folder,
         };
+        local.wait().await;
+        local
+    }
+
+    /// The same in a folder, without a token and a key: the server chooses them.
+    pub async fn start_bare_in(folder: PathBuf, environment: &[(&str, &str)]) -> Self {
+        // An empty value counts as unset.
+        let mut all = vec![("PENNON_ADMIN_TOKEN", ""), ("PENNON_API_KEY", "")];
+        all.extend_from_slice(environment);
+        Self::start_in(folder, &all).await
+    }
+
+    /// Ends the process at once, wherever it is, and starts it again on the same files. What it has
+    /// written before is no longer in the log.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.process = Process::start(&self.command, &self.folder.join("log"), None);
+        self.wait().await;
+    }
+
+    /// Ends the process at once, wherever it is.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    async fn wait(&self) {
+        let address = self.base().trim_start_matches("http://").to_owned();
         eventually("the local server answers", async || {
-            tokio::net::TcpStream::connect(&address).await.is_ok()
+            let connected = tokio::net::TcpStream::connect(&address).await.is_ok();
+            connected && self.log().contains("Pennon ")
         })
         .await;
-        local
     }
 
     /// A client that a task can take along.
@@ -161,6 +195,18 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
+        let answer = self.try_send(method, path, headers, body).await;
+        answer.expect("a response")
+    }
+
+    /// Any request to a server that may be killed meanwhile: then there is no answer.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Option<Answer> {
         let mut request = hyper::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -170,18 +216,18 @@ impl HttpClient {
         let request = request
             .body(Full::from(body.to_owned()))
             .expect("a request");
-        let response = self.client.request(request).await.expect("a response");
+        let response = self.client.request(request).await.ok()?;
         let status = response.status().as_u16();
         let mut seen = BTreeMap::new();
         for (name, value) in response.headers() {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
             seen.insert(name.as_str().to_owned(), value);
         }
-        let body = response.into_body().collect().await.expect("a body");
-        Answer {
+        let body = response.into_body().collect().await.ok()?;
+        Some(Answer {
             status,
             headers: seen,
             body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-        }
+        })
     }
 }

@@ -57,6 +57,11 @@ impl Process {
         }
     }
 
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// SIGSTOP: the process is there and does nothing, as a frozen instance or a hung server.
     pub fn freeze(&self) {
         self.signal("-STOP");

@@ -190,6 +190,12 @@ pub fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The arguments of this process, without its name.
+#[must_use]
+pub fn process_arguments() -> Vec<std::ffi::OsString> {
+    std::env::args_os().skip(1).collect()
+}
+
 /// Whether what comes from this address can be believed: https, or this machine itself.
 #[must_use]
 pub fn is_trustworthy_address(url: &str) -> bool {

@@ -213,7 +213,7 @@ impl Inner {
 }
 
 /// The day of a time, in UTC.
-fn day(time: SystemTime) -> String {
+pub(crate) fn day(time: SystemTime) -> String {
     let date = time::OffsetDateTime::from(time).date();
     format!(
         "{:04}-{:02}-{:02}",

@@ -1,24 +1,16 @@
-//! How often which variant was given, for as long as the process runs. A laptop needs no longer memory,
-//! and a file that is written with every evaluation would be of little use to whoever edits it.
+//! How often which variant was given.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pennon_eval::FlagKey;
 
-use super::EmbeddedStore;
-use crate::counts::Counts;
+use super::state::Record;
+use super::{EmbeddedStore, Inner};
+use crate::counts::{Counts, day};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{DayCount, Usage};
-
-/// What was counted since the process started.
-#[derive(Debug, Default)]
-pub(super) struct Counted {
-    counts: Counts,
-    /// By environment and flag.
-    last: BTreeMap<(String, String), SystemTime>,
-}
 
 impl EmbeddedStore {
     /// Nobody hands over a batch twice here.
@@ -28,13 +20,20 @@ impl EmbeddedStore {
         counts: &Counts,
         until: SystemTime,
     ) -> Result<bool, Error> {
-        let counted = &mut self.current()?.counted;
-        for one in counts.iter() {
-            let counts = &mut counted.counts;
-            counts.add(one.environment, one.day, one.flag, one.variant, one.count);
-            let place = (one.environment.to_owned(), one.flag.to_owned());
-            counted.last.insert(place, until);
-        }
+        let mut inner = self.current()?;
+        let record = Record::Counts {
+            counts: counts.clone(),
+            until,
+        };
+        let Inner {
+            journal,
+            data,
+            history,
+            ..
+        } = &mut *inner;
+        journal
+            .append_counts(record, &data.state, history)
+            .map_err(Error::FileOfNoUse)?;
         Ok(true)
     }
 
@@ -42,14 +41,16 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        _days: u32,
+        days: u32,
     ) -> Result<Vec<DayCount>, Error> {
         let inner = self.current()?;
-        let of_flag = inner
-            .counted
-            .counts
-            .iter()
-            .filter(|one| one.environment == environment.as_str() && one.flag == key.as_str());
+        let before = Duration::from_secs(u64::from(days.saturating_sub(1)) * 24 * 60 * 60);
+        let first = SystemTime::now().checked_sub(before).map(day);
+        let of_flag = inner.history.counts.iter().filter(|one| {
+            one.environment == environment.as_str()
+                && one.flag == key.as_str()
+                && first.as_deref().is_none_or(|first| one.day >= first)
+        });
         let mut counts: Vec<DayCount> = of_flag
             .map(|one| DayCount {
                 day: one.day.to_owned(),
@@ -67,7 +68,7 @@ impl EmbeddedStore {
     ) -> Result<BTreeMap<FlagKey, Usage>, Error> {
         let inner = self.current()?;
         let mut flags: BTreeMap<FlagKey, Usage> = BTreeMap::new();
-        for one in inner.counted.counts.iter() {
+        for one in inner.history.counts.iter() {
             let Ok(key) = FlagKey::parse(one.flag) else {
                 continue;
             };
@@ -75,7 +76,7 @@ impl EmbeddedStore {
                 let place = (one.environment.to_owned(), one.flag.to_owned());
                 let usage = flags.entry(key).or_default();
                 usage.evaluations = usage.evaluations.saturating_add(one.count);
-                usage.last_evaluated_at = inner.counted.last.get(&place).copied();
+                usage.last_evaluated_at = inner.history.last_evaluated.get(&place).copied();
             }
         }
         Ok(flags)

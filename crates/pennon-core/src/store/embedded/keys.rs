@@ -1,7 +1,8 @@
-//! API keys in the file: their hashes, and what admins know of them.
+//! API keys in the state file: their hashes, and what admins know of them.
 
 use std::time::SystemTime;
 
+use super::state::Record;
 use super::{EmbeddedStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -15,10 +16,10 @@ impl EmbeddedStore {
         environment: &Environment,
     ) -> Result<Vec<KeyRecord>, Error> {
         let inner = self.current()?;
-        let beside = inner.contents.beside.get(environment.as_str());
-        let mut keys: Vec<KeyRecord> = beside
+        let aside = inner.data.state.of(environment.as_str());
+        let mut keys: Vec<KeyRecord> = aside
             .into_iter()
-            .flat_map(|beside| beside.keys.values().cloned())
+            .flat_map(|aside| aside.keys.values().cloned())
             .collect();
         keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
         Ok(keys)
@@ -31,7 +32,9 @@ impl EmbeddedStore {
 )]
 impl Transaction {
     pub(in crate::store) fn keys(&mut self) -> Result<Vec<KeyRecord>, Error> {
-        Ok(self.beside().keys.values().cloned().collect())
+        let aside = self.state().of(self.environment());
+        let keys = aside.into_iter().flat_map(|aside| aside.keys.values());
+        Ok(keys.cloned().collect())
     }
 
     pub(in crate::store) fn insert_key(
@@ -48,16 +51,29 @@ impl Transaction {
             created_by: Some(self.actor().to_owned()),
             revoked_at: None,
         };
-        self.beside().keys.insert(hash.to_owned(), record.clone());
+        self.put_key(hash.to_owned(), record.clone());
         Ok(record)
     }
 
     pub(in crate::store) fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
-        let mut keys = self.beside().keys.values_mut();
-        let key = keys
-            .find(|key| key.id == id && key.revoked_at.is_none())
-            .ok_or_else(|| Error::NotFound("Key".to_owned()))?;
+        let aside = self.state().of(self.environment());
+        let mut keys = aside.into_iter().flat_map(|aside| &aside.keys);
+        let found = keys.find(|(_, key)| key.id == id && key.revoked_at.is_none());
+        let Some((hash, key)) = found else {
+            return Err(Error::NotFound("Key".to_owned()));
+        };
+        let (hash, mut key) = (hash.clone(), key.clone());
         key.revoked_at = Some(SystemTime::now());
-        Ok(key.clone())
+        self.put_key(hash, key.clone());
+        Ok(key)
+    }
+
+    fn put_key(&mut self, hash: String, key: KeyRecord) {
+        let environment = self.environment().to_owned();
+        self.step(Record::Key {
+            environment,
+            hash,
+            key,
+        });
     }
 }

@@ -1,16 +1,23 @@
 //! Flags in a file that a person can read and edit, for local use and for tests.
 //!
-//! The file is read again whenever it has changed on disk, so an edit shows on the next request. It
-//! is written whole, beside itself first, so a crash leaves the old file or the new one.
+//! `flags.json` holds what a person writes: flags and settings, in flagd's form. What the service keeps
+//! beside is in `flags.json.state`. The file is read again whenever it has changed on disk, so an edit
+//! shows on the next request; a change through the API replaces it whole, so a crash leaves the old file
+//! or the new one, and never one without the state that belongs to it.
 
-mod contents;
 mod counts;
+mod data;
+mod disk;
+mod flags_file;
+mod journal;
 mod keys;
+mod line;
+mod old_form;
+mod state;
 mod transaction;
-mod written;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,10 +33,14 @@ use super::record::{
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot};
-use contents::Contents;
-use counts::Counted;
+use data::Data;
+use disk::{Files, Stamp};
+use flags_file::{Contents, not_right};
+use journal::Journal;
+use old_form::OldForm;
+use state::{History, Record, State};
 
-/// A store in memory, kept in a file.
+/// A store in memory, kept in files.
 #[derive(Clone)]
 pub struct EmbeddedStore {
     inner: Arc<Mutex<Inner>>,
@@ -38,42 +49,45 @@ pub struct EmbeddedStore {
 }
 
 struct Inner {
-    path: PathBuf,
-    contents: Contents,
+    files: Files,
+    data: Data,
+    history: History,
+    journal: Journal,
     /// Raised whenever the contents change, for all environments at once.
     revision: Revision,
-    /// What the file looked like when it was last read or written.
-    seen: Option<Stamp>,
-    counted: Counted,
-}
-
-/// Enough of a file's metadata to notice an edit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    length: u64,
+    /// What the file looked like when it was last read or written, and the digest of its text.
+    seen: Option<(Stamp, String)>,
+    /// Keeps other processes away.
+    _lock: File,
 }
 
 impl EmbeddedStore {
-    /// Opens a file, or creates it with these contents.
+    /// Opens a file, or creates it with this text. A file in the form of earlier versions is converted.
     ///
     /// # Errors
-    /// A sentence that names the file and what is wrong with it.
-    pub fn open(path: impl Into<PathBuf>, initial: &str) -> Result<Self, String> {
-        let path = path.into();
+    /// A sentence that names the file and what is wrong with it, or the process that uses it.
+    pub fn open(path: impl AsRef<Path>, initial: &str) -> Result<Self, String> {
+        let files = Files::find(path.as_ref())?;
+        let lock = files.lock()?;
+        if !files.flags().exists() {
+            Contents::parse(initial, &State::default(), files.flags())?;
+            files.create(initial)?;
+        }
+        let (journal, state, history) = Journal::open(&files)?;
         let mut inner = Inner {
-            contents: Contents::default(),
+            files,
+            data: Data {
+                contents: Contents::default(),
+                state,
+            },
+            history,
+            journal,
             revision: Revision::NONE,
             seen: None,
-            counted: Counted::default(),
-            path,
+            _lock: lock,
         };
-        if inner.path.exists() {
-            inner.reload()?;
-        } else {
-            inner.contents = parse(initial, &inner.path)?;
-            inner.write()?;
-        }
+        inner.convert()?;
+        inner.reload()?;
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
             writing: Arc::default(),
@@ -104,20 +118,16 @@ impl EmbeddedStore {
         let name = environment.as_str();
         let mut snapshot = Snapshot {
             revision: inner.revision,
-            flags: inner
-                .contents
-                .environments
-                .get(name)
-                .cloned()
-                .unwrap_or_default(),
+            defaults: inner.data.contents.defaults,
             ..Snapshot::empty()
         };
-        if let Some(beside) = inner.contents.beside.get(name) {
-            snapshot.settings = beside.settings.clone();
-            let live = beside
-                .keys
-                .iter()
-                .filter(|(_, key)| key.revoked_at.is_none());
+        if let Some(set) = inner.data.contents.environments.get(name) {
+            snapshot.flags.clone_from(&set.flags);
+            snapshot.settings.clone_from(&set.settings);
+        }
+        if let Some(aside) = inner.data.state.of(name) {
+            let keys = aside.keys.iter();
+            let live = keys.filter(|(_, key)| key.revoked_at.is_none());
             snapshot.keys = live
                 .map(|(hash, key)| {
                     let id = key.id.clone();
@@ -131,40 +141,37 @@ impl EmbeddedStore {
 
     pub(super) fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
         let inner = self.current()?;
-        let names = inner
-            .contents
-            .environments
-            .keys()
-            .filter_map(|name| Environment::parse(name).ok());
+        let names = inner.data.contents.environments.keys();
+        let names = names.filter_map(|name| Environment::parse(name).ok());
         Ok(names.map(|name| (name, inner.revision)).collect())
     }
 
     pub(super) fn list_environments(&self) -> Result<Vec<EnvironmentRecord>, Error> {
         let environments = self.environments()?;
         let inner = self.current()?;
+        let data = &inner.data;
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let records = environments.into_iter().map(|(environment, revision)| {
             let name = environment.as_str();
-            let flags = inner.contents.environments.get(name);
-            let beside = inner.contents.beside.get(name);
+            let set = data.contents.environments.get(name);
+            let aside = data.state.of(name);
             EnvironmentRecord {
                 revision,
-                flags: number(flags.map_or(0, BTreeMap::len)),
-                archived: number(beside.map_or(0, |beside| beside.archived.len())),
-                settings: settings_in(&inner.contents, name).settings,
+                flags: number(set.map_or(0, |set| set.flags.len())),
+                archived: number(aside.map_or(0, |aside| aside.archived.len())),
+                settings: data.settings(name).settings,
                 environment,
             }
         });
         Ok(records.collect())
     }
 
-    /// A file in this form is from before there was a choice.
     pub(super) fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
-        self.current().map(|_usable| EvaluationDefaults::Existing)
+        Ok(self.current()?.data.contents.defaults)
     }
 
     pub(super) fn settings(&self, environment: &Environment) -> Result<SettingsRecord, Error> {
-        Ok(settings_in(&self.current()?.contents, environment.as_str()))
+        Ok(self.current()?.data.settings(environment.as_str()))
     }
 
     pub(super) fn find_flag(
@@ -172,7 +179,7 @@ impl EmbeddedStore {
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<FlagRecord>, Error> {
-        Ok(self.current()?.contents.flag(environment.as_str(), key))
+        Ok(self.current()?.data.flag(environment.as_str(), key))
     }
 
     pub(super) fn list_flags(
@@ -181,7 +188,7 @@ impl EmbeddedStore {
         query: &FlagQuery,
     ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
         let wanted = query.search.to_lowercase();
-        let all = self.current()?.contents.flags(environment.as_str());
+        let all = self.current()?.data.flags(environment.as_str());
         let fits = |key: &FlagKey, record: &FlagRecord| {
             let description = record.flag.description.as_deref().unwrap_or_default();
             record.archived_at.is_some() == query.archived
@@ -203,15 +210,14 @@ impl EmbeddedStore {
     ) -> Result<Option<OverridePage>, Error> {
         let inner = self.current()?;
         let name = environment.as_str();
-        let flag = inner.contents.flag(name, key);
-        if flag.is_none_or(|flag| flag.archived_at.is_some()) {
+        if inner.data.contents.flag(name, key).is_none() {
             return Ok(None);
         }
-        let mut all = inner.contents.overrides(name, key);
+        let mut all = inner.data.overrides(name, key);
         all.reverse();
         Ok(Some(OverridePage {
             overrides: paged(all, page),
-            revision: inner.contents.overrides_revision(name, key),
+            revision: inner.data.overrides_revision(name, key),
         }))
     }
 
@@ -222,14 +228,16 @@ impl EmbeddedStore {
         page: Page,
     ) -> Result<Paged<AuditEntry>, Error> {
         let inner = self.current()?;
-        let beside = inner.contents.beside.get(environment.as_str());
-        let about = |entry: &&AuditEntry| {
-            key.is_none_or(|key| entry.flag_key.as_deref() == Some(key.as_str()))
+        let is_about = |entry: &&AuditEntry| {
+            entry.environment == environment.as_str()
+                && key.is_none_or(|key| entry.flag_key.as_deref() == Some(key.as_str()))
         };
-        let audit = beside.into_iter().flat_map(|beside| &beside.audit);
-        let mut chosen: Vec<AuditEntry> = audit.filter(about).cloned().collect();
-        chosen.reverse();
-        Ok(paged(chosen, page))
+        let chosen: Vec<&AuditEntry> = inner.history.audit.iter().rev().filter(is_about).collect();
+        let Paged { items, total } = paged(chosen, page);
+        Ok(Paged {
+            items: items.into_iter().cloned().collect(),
+            total,
+        })
     }
 
     pub(super) fn find_audit(
@@ -239,10 +247,12 @@ impl EmbeddedStore {
         id: i64,
     ) -> Result<Option<AuditEntry>, Error> {
         let inner = self.current()?;
-        let beside = inner.contents.beside.get(environment.as_str());
-        let mut audit = beside.into_iter().flat_map(|beside| &beside.audit);
-        let found =
-            audit.find(|entry| entry.id == id && entry.flag_key.as_deref() == Some(key.as_str()));
+        let mut audit = inner.history.audit.iter();
+        let found = audit.find(|entry| {
+            entry.id == id
+                && entry.environment == environment.as_str()
+                && entry.flag_key.as_deref() == Some(key.as_str())
+        });
         Ok(found.cloned())
     }
 
@@ -253,14 +263,13 @@ impl EmbeddedStore {
     ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
         let inner = self.current()?;
         let name = environment.as_str();
-        let flag = inner.contents.flag(name, key);
-        if flag.is_none_or(|flag| flag.archived_at.is_some()) {
+        if inner.data.contents.flag(name, key).is_none() {
             return Ok(None);
         }
-        let beside = inner.contents.beside.get(name);
-        let mut records: Vec<ScheduleRecord> = beside
+        let aside = inner.data.state.of(name);
+        let mut records: Vec<ScheduleRecord> = aside
             .into_iter()
-            .flat_map(|beside| &beside.schedules)
+            .flat_map(|aside| aside.schedules.values())
             .filter(|schedule| schedule.flag_key == *key)
             .cloned()
             .collect();
@@ -271,16 +280,23 @@ impl EmbeddedStore {
     pub(super) fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
         let inner = self.current()?;
         let now = SystemTime::now();
-        let due = inner.contents.beside.iter().flat_map(|(name, beside)| {
-            let due = beside.schedules.iter().filter(|it| it.is_due(now));
-            due.filter_map(|schedule| {
-                Some(DueSchedule {
-                    environment: Environment::parse(name).ok()?,
+        let mut due: Vec<(SystemTime, DueSchedule)> = Vec::new();
+        for (name, aside) in inner.data.state.iter() {
+            let Ok(environment) = Environment::parse(name) else {
+                continue;
+            };
+            let schedules = aside.schedules.values().filter(|it| it.is_due(now));
+            due.extend(schedules.map(|schedule| {
+                let found = DueSchedule {
+                    environment: environment.clone(),
                     key: schedule.flag_key.clone(),
                     id: schedule.id.clone(),
-                })
-            })
-        });
+                };
+                (schedule.scheduled_at, found)
+            }));
+        }
+        due.sort_by_key(|(at, _)| *at);
+        let due = due.into_iter().map(|(_, found)| found);
         Ok(due
             .take(usize::try_from(most).unwrap_or(usize::MAX))
             .collect())
@@ -290,7 +306,8 @@ impl EmbeddedStore {
     /// editor is in the middle of it, leaves the last good state in place.
     fn current(&self) -> Result<MutexGuard<'_, Inner>, Error> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if stamp(&inner.path) != inner.seen {
+        let is_unchanged = |(stamp, _): &(Stamp, String)| inner.files.is_unchanged(stamp);
+        if !inner.seen.as_ref().is_some_and(is_unchanged) {
             inner.reload().map_err(Error::FileOfNoUse)?;
         }
         Ok(inner)
@@ -304,38 +321,89 @@ fn paged<T>(all: Vec<T>, page: Page) -> Paged<T> {
     }
 }
 
-fn settings_in(contents: &Contents, environment: &str) -> SettingsRecord {
-    let beside = contents.beside.get(environment);
-    let settings = beside.map(|beside| beside.settings.clone());
-    let settings = settings.unwrap_or_default();
-    SettingsRecord {
-        revision: transaction::settings_revision(&settings),
-        settings,
-    }
-}
-
 impl Inner {
+    /// Reads the file, unless it is the text that was read before.
     fn reload(&mut self) -> Result<(), String> {
-        let seen = stamp(&self.path);
-        let text = std::fs::read_to_string(&self.path)
-            .map_err(|error| format!("cannot read {}: {error}", self.path.display()))?;
-        self.contents = parse(&text, &self.path)?;
-        self.seen = seen;
+        let read = self.files.read()?;
+        let digest = disk::digest(read.text.as_bytes());
+        if let Some((stamp, seen)) = &mut self.seen
+            && *seen == digest
+        {
+            *stamp = read.stamp;
+            return Ok(());
+        }
+        self.data.contents = Contents::parse(&read.text, &self.data.state, self.files.flags())?;
+        self.seen = Some((read.stamp, digest));
         self.raise_revision();
         Ok(())
     }
 
-    fn write(&mut self) -> Result<(), String> {
+    /// Gives a file of an earlier version its new form, and keeps what it was beside it.
+    fn convert(&mut self) -> Result<(), String> {
+        let read = self.files.read()?;
+        let path = self.files.flags().to_owned();
+        let file = pennon_eval::json::parse(read.text.as_bytes());
+        let is_old = file.is_ok_and(|file| old_form::is_old(&file));
+        if !is_old {
+            return Ok(());
+        }
         let explain = |error: &dyn std::fmt::Display| {
-            format!("cannot write {}: {error}", self.path.display())
+            not_right(
+                &path,
+                &format!(
+                    "it is no flagd file, nor can it be converted from the form before: {error}"
+                ),
+            )
         };
-        let mut text =
-            serde_json::to_string_pretty(&self.contents).map_err(|error| explain(&error))?;
-        text.push('\n');
-        let beside = self.path.with_extension("json.new");
-        std::fs::write(&beside, text).map_err(|error| explain(&error))?;
-        std::fs::rename(&beside, &self.path).map_err(|error| explain(&error))?;
-        self.seen = stamp(&self.path);
+        let old = OldForm::parse(&read.text).map_err(|error| explain(&error))?;
+        let (contents, records) = old.convert();
+        let text = contents.to_text().map_err(|error| explain(&error))?;
+        let mut state = self.data.state.clone();
+        for record in &records {
+            state.apply(record);
+        }
+        // Nobody may get another answer because of the conversion.
+        let again = Contents::parse(&text, &state, &path).map_err(|error| explain(&error))?;
+        if again != contents {
+            return Err(explain(
+                &"it says something that the new form has no place for",
+            ));
+        }
+        let kept = self.files.back_up(&read.text)?;
+        self.commit(
+            Data { contents, state },
+            records,
+            &disk::digest(read.text.as_bytes()),
+        )?;
+        tracing::info!(
+            file = %path.display(),
+            kept = %kept.display(),
+            "the file was converted; its old form is kept"
+        );
+        Ok(())
+    }
+
+    /// Writes a change: both files, or neither. `flags.json` is only touched when it says something new.
+    fn commit(&mut self, data: Data, records: Vec<Record>, replaces: &str) -> Result<(), String> {
+        if data.contents == self.data.contents {
+            if !records.is_empty() {
+                self.journal.append(&records)?;
+            }
+        } else {
+            let explain = |error| disk::cannot("write", self.files.flags(), &error);
+            let text = data.contents.to_text().map_err(explain)?;
+            let replaced = self.journal.append_and_replace(&records, &text, replaces)?;
+            if let Some(kept) = replaced {
+                journal::report_conflict(self.files.flags(), &kept);
+            }
+            // Its stamp is unknown until it is read again, since somebody may have written since.
+            let digest = disk::digest(text.as_bytes());
+            self.seen = self.files.stamp().map(|stamp| (stamp, digest));
+        }
+        self.data = data;
+        for record in records {
+            self.history.apply(record);
+        }
         self.raise_revision();
         Ok(())
     }
@@ -350,17 +418,4 @@ impl Inner {
             });
         self.revision = Revision(now.max(self.revision.0 + 1));
     }
-}
-
-fn parse(text: &str, path: &Path) -> Result<Contents, String> {
-    serde_json::from_str(text)
-        .map_err(|error| format!("{} is not as it should be: {error}", path.display()))
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Stamp {
-        modified: metadata.modified().ok()?,
-        length: metadata.len(),
-    })
 }

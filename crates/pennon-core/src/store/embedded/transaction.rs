@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use pennon_eval::{Flag, FlagKey, Override, Settings};
+use pennon_eval::{Flag, FlagKey, Override, Rollout, Settings};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
 use super::EmbeddedStore;
-use super::contents::{Archived, Beside, Contents, OverrideNote, Times, digest_of};
+use super::data::Data;
+use super::flags_file::broken_rules;
+use super::state::{Archived, FlagNote, OverrideNote, Record, State};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::wire_size;
@@ -20,17 +22,18 @@ use crate::store::record::{
     ScheduleRecord, ScheduleStatus, SettingsRecord,
 };
 
-/// The file keeps this many lines of audit per environment; it is read and written whole.
-const LONGEST_AUDIT: usize = 1_000;
 /// How often a schedule is tried again; the default of the column in the database.
 const MAX_RETRIES: i32 = 3;
 
-/// A copy of the contents, and the right to be the only one who changes them.
+/// A copy of what can be changed, and the right to be the only one who changes it.
 pub struct Transaction {
     store: EmbeddedStore,
     environment: Environment,
     actor: String,
-    contents: Contents,
+    data: Data,
+    /// The steps that have been made on the state.
+    records: Vec<Record>,
+    next_audit_id: i64,
     based_on: Revision,
     _alone: OwnedMutexGuard<()>,
 }
@@ -44,7 +47,9 @@ impl EmbeddedStore {
         let alone = self.writing.clone().lock_owned().await;
         let inner = self.current()?;
         Ok(Transaction {
-            contents: inner.contents.clone(),
+            data: inner.data.clone(),
+            records: Vec::new(),
+            next_audit_id: inner.history.next_id(),
             based_on: inner.revision,
             store: self.clone(),
             environment: environment.clone(),
@@ -61,17 +66,18 @@ impl EmbeddedStore {
 )]
 impl Transaction {
     pub(in crate::store) fn flag(&mut self, key: &FlagKey) -> Result<Option<FlagRecord>, Error> {
-        Ok(self.contents.flag(self.environment.as_str(), key))
+        Ok(self.data.flag(self.environment.as_str(), key))
     }
 
     pub(in crate::store) fn flags(&mut self) -> Result<FlagRecords, Error> {
-        Ok(self.contents.flags(self.environment.as_str()))
+        Ok(self.data.flags(self.environment.as_str()))
     }
 
     pub(in crate::store) fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
         let mut sums = FlagSums::default();
-        let flags = self.contents.environments.get(self.environment.as_str());
-        for (name, flag) in flags.into_iter().flatten() {
+        let contents = &self.data.contents;
+        let set = contents.environments.get(self.environment.as_str());
+        for (name, flag) in set.into_iter().flat_map(|set| &set.flags) {
             if name == key {
                 continue;
             }
@@ -98,18 +104,14 @@ impl Transaction {
         key: &FlagKey,
         flag: &Flag,
     ) -> Result<FlagRecord, Error> {
-        let name = self.environment.as_str();
-        if self.contents.flag(name, key).is_some() {
+        if self.data.flag(self.environment.as_str(), key).is_some() {
             return Err(Error::Conflict(format!("There is a flag '{key}' already")));
         }
-        let now = Some(SystemTime::now());
-        let times = Times {
-            created_at: now,
-            updated_at: now,
+        let note = FlagNote {
+            created_at: Some(SystemTime::now()),
+            ..FlagNote::default()
         };
-        self.contents.beside(name).times.insert(key.clone(), times);
-        let flags = self.contents.environments.entry(name.to_owned());
-        flags.or_default().insert(key.clone(), flag.clone());
+        self.put_in_use(key, flag.clone(), &note);
         self.must_find(key)
     }
 
@@ -120,8 +122,8 @@ impl Transaction {
         archived: bool,
     ) -> Result<FlagRecord, Error> {
         let before = self.must_find(key)?;
-        let name = self.environment.as_str();
-        let overrides = self.contents.overrides(name, key);
+        let environment = self.environment.to_string();
+        let overrides = self.data.overrides(&environment, key);
         let flag = Flag {
             overrides: overrides
                 .into_iter()
@@ -129,21 +131,26 @@ impl Transaction {
                 .collect(),
             ..flag.clone()
         };
-        let live = self.contents.environments.entry(name.to_owned());
-        let live = live.or_default();
-        live.remove(key);
-        if !archived {
-            live.insert(key.clone(), flag.clone());
-        }
-        let beside = self.contents.beside(name);
-        beside.archived.remove(key);
+        let was_archived = self.data.state.archived(&environment, key).is_some();
         if archived {
+            self.data.contents.of(&environment).flags.remove(key);
             let archived_at = before.archived_at.or(Some(SystemTime::now()));
-            let archived = Archived { archived_at, flag };
-            beside.archived.insert(key.clone(), archived);
+            self.step(Record::Archived {
+                environment,
+                key: key.clone(),
+                archived: Some(Box::new(Archived { archived_at, flag })),
+            });
+            return self.must_find(key);
         }
-        let times = beside.times.entry(key.clone()).or_default();
-        times.updated_at = Some(SystemTime::now());
+        if was_archived {
+            self.step(Record::Archived {
+                environment: environment.clone(),
+                key: key.clone(),
+                archived: None,
+            });
+        }
+        let note = self.data.state.note(&environment, key).cloned();
+        self.put_in_use(key, flag, &note.unwrap_or_default());
         self.must_find(key)
     }
 
@@ -154,7 +161,7 @@ impl Transaction {
                 flag,
                 archived,
             } = *state;
-            if self.contents.flag(self.environment.as_str(), key).is_none() {
+            if self.data.flag(self.environment.as_str(), key).is_none() {
                 self.insert_flag(key, flag)?;
             }
             self.write_flag(key, flag, archived)?;
@@ -163,17 +170,12 @@ impl Transaction {
     }
 
     pub(in crate::store) fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
-        let name = self.environment.as_str();
-        if let Some(flags) = self.contents.environments.get_mut(name) {
-            flags.remove(key);
+        let environment = self.environment.to_string();
+        if let Some(set) = self.data.contents.environments.get_mut(&environment) {
+            set.flags.remove(key);
         }
-        let beside = self.contents.beside(name);
-        beside.archived.remove(key);
-        beside.times.remove(key);
-        beside.overrides.remove(key);
-        beside
-            .schedules
-            .retain(|schedule| schedule.flag_key != *key);
+        let key = key.clone();
+        self.step(Record::Deleted { environment, key });
         Ok(())
     }
 
@@ -181,7 +183,7 @@ impl Transaction {
         &mut self,
         key: &FlagKey,
     ) -> Result<Vec<OverrideRecord>, Error> {
-        Ok(self.contents.overrides(self.environment.as_str(), key))
+        Ok(self.data.overrides(self.environment.as_str(), key))
     }
 
     pub(in crate::store) fn named_variants(
@@ -191,7 +193,7 @@ impl Transaction {
         let mut named = Vec::new();
         for key in keys {
             let mut users: BTreeMap<String, u64> = BTreeMap::new();
-            for record in self.contents.overrides(self.environment.as_str(), key) {
+            for record in self.data.overrides(self.environment.as_str(), key) {
                 match record.kind {
                     Override::Variant(variant) => *users.entry(variant).or_default() += 1,
                     Override::Include | Override::Exclude => {}
@@ -208,14 +210,12 @@ impl Transaction {
         key: &FlagKey,
         user: &str,
     ) -> Result<Option<OverrideRecord>, Error> {
-        let all = self.contents.overrides(self.environment.as_str(), key);
+        let all = self.data.overrides(self.environment.as_str(), key);
         Ok(all.into_iter().find(|record| record.user_id == user))
     }
 
     pub(in crate::store) fn overrides_revision(&mut self, key: &FlagKey) -> Result<i64, Error> {
-        Ok(self
-            .contents
-            .overrides_revision(self.environment.as_str(), key))
+        Ok(self.data.overrides_revision(self.environment.as_str(), key))
     }
 
     pub(in crate::store) fn put_overrides(
@@ -224,24 +224,32 @@ impl Transaction {
         wanted: &[OverrideRecord],
     ) -> Result<Vec<OverrideRecord>, Error> {
         let now = Some(SystemTime::now());
+        let mut before: BTreeMap<String, Option<SystemTime>> = self
+            .data
+            .overrides(self.environment.as_str(), key)
+            .into_iter()
+            .map(|record| (record.user_id, record.created_at))
+            .collect();
+        self.change_overrides(key, |overrides| {
+            for one in wanted {
+                overrides.insert(one.user_id.clone(), one.kind.clone());
+            }
+        })?;
         let mut put = Vec::with_capacity(wanted.len());
         for one in wanted {
-            let user = one.user_id.clone();
-            let kind = one.kind.clone();
-            let was_there = self.stored_flag(key)?.overrides.insert(user.clone(), kind);
-            let beside = self.contents.beside(self.environment.as_str());
-            let notes = beside.overrides.entry(key.clone()).or_default();
-            let created_at = match was_there {
-                // Unknown for one that somebody wrote into the file.
-                Some(_) => notes.get(&user).and_then(|note| note.created_at),
-                None => one.created_at.or(now),
-            };
-            let note = OverrideNote {
-                reason: one.reason.clone(),
-                created_by: one.created_by.clone(),
-                created_at,
-            };
-            notes.insert(user, note);
+            // Unknown for one that somebody wrote into the file.
+            let known = before.remove(&one.user_id);
+            let created_at = known.unwrap_or(one.created_at.or(now));
+            self.step(Record::Override {
+                environment: self.environment.to_string(),
+                key: key.clone(),
+                user: one.user_id.clone(),
+                note: Some(OverrideNote {
+                    reason: one.reason.clone(),
+                    created_by: one.created_by.clone(),
+                    created_at,
+                }),
+            });
             put.push(OverrideRecord {
                 created_at,
                 ..one.clone()
@@ -255,12 +263,18 @@ impl Transaction {
         key: &FlagKey,
         users: &[&str],
     ) -> Result<(), Error> {
-        for user in users {
-            self.stored_flag(key)?.overrides.remove(*user);
-            let beside = self.contents.beside(self.environment.as_str());
-            if let Some(notes) = beside.overrides.get_mut(key) {
-                notes.remove(*user);
+        self.change_overrides(key, |overrides| {
+            for user in users {
+                overrides.remove(*user);
             }
+        })?;
+        for user in users {
+            self.step(Record::Override {
+                environment: self.environment.to_string(),
+                key: key.clone(),
+                user: (*user).to_owned(),
+                note: None,
+            });
         }
         Ok(())
     }
@@ -272,16 +286,17 @@ impl Transaction {
         window: Duration,
     ) -> Result<Option<Duration>, Error> {
         let now = SystemTime::now();
-        let audit = &self.contents.beside(self.environment.as_str()).audit;
         let nth = usize::try_from(limit)
             .unwrap_or(usize::MAX)
             .saturating_sub(1);
         let counted = [Action::SetOverride, Action::SetOverrides].map(Action::name);
-        let oldest = audit
-            .iter()
-            .rev()
+        let inner = self.store.current()?;
+        let newest_first = inner.history.audit.iter().rev();
+        let oldest = newest_first
+            .take_while(|entry| now.duration_since(entry.at).unwrap_or_default() < window)
             .filter(|entry| {
-                entry.flag_key.as_deref() == Some(key.as_str())
+                entry.environment == self.environment.as_str()
+                    && entry.flag_key.as_deref() == Some(key.as_str())
                     && counted.contains(&entry.action.as_str())
             })
             .nth(nth);
@@ -292,27 +307,21 @@ impl Transaction {
     }
 
     pub(in crate::store) fn settings(&mut self) -> Result<SettingsRecord, Error> {
-        Ok(super::settings_in(
-            &self.contents,
-            self.environment.as_str(),
-        ))
+        Ok(self.data.settings(self.environment.as_str()))
     }
 
     pub(in crate::store) fn write_settings(
         &mut self,
         settings: &Settings,
     ) -> Result<SettingsRecord, Error> {
-        let name = self.environment.as_str();
-        self.contents.beside(name).settings = settings.clone();
-        // So that the environment is there, and can be seen in the file, without a flag.
-        let flags = self.contents.environments.entry(name.to_owned());
-        flags.or_default();
+        let set = self.data.contents.of(self.environment.as_str());
+        set.settings.clone_from(settings);
         self.settings()
     }
 
     pub(in crate::store) fn environment_revision(&mut self) -> Result<Option<Revision>, Error> {
         let name = self.environment.as_str();
-        let known = self.contents.environments.contains_key(name);
+        let known = self.data.contents.environments.contains_key(name);
         Ok(known.then_some(self.based_on))
     }
 
@@ -344,8 +353,7 @@ impl Transaction {
             next_retry_at: None,
             last_error: None,
         };
-        let beside = self.contents.beside(self.environment.as_str());
-        beside.schedules.push(schedule.clone());
+        self.write_schedule(&schedule)?;
         Ok(schedule)
     }
 
@@ -354,21 +362,18 @@ impl Transaction {
         key: &FlagKey,
         id: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        let schedules = &self.contents.beside(self.environment.as_str()).schedules;
-        let found = schedules
-            .iter()
-            .find(|schedule| schedule.id == id && schedule.flag_key == *key);
-        Ok(found.cloned())
+        let aside = self.data.state.of(self.environment.as_str());
+        let found = aside.and_then(|aside| aside.schedules.get(id));
+        Ok(found.filter(|schedule| schedule.flag_key == *key).cloned())
     }
 
     pub(in crate::store) fn schedules(
         &mut self,
         keys: &[&FlagKey],
     ) -> Result<Vec<ScheduleRecord>, Error> {
-        let schedules = &self.contents.beside(self.environment.as_str()).schedules;
-        let of_these = schedules
-            .iter()
-            .filter(|schedule| keys.contains(&&schedule.flag_key));
+        let aside = self.data.state.of(self.environment.as_str());
+        let schedules = aside.into_iter().flat_map(|aside| aside.schedules.values());
+        let of_these = schedules.filter(|schedule| keys.contains(&&schedule.flag_key));
         Ok(of_these.cloned().collect())
     }
 
@@ -384,10 +389,10 @@ impl Transaction {
         &mut self,
         schedule: &ScheduleRecord,
     ) -> Result<(), Error> {
-        let schedules = &mut self.contents.beside(self.environment.as_str()).schedules;
-        if let Some(known) = schedules.iter_mut().find(|known| known.id == schedule.id) {
-            known.clone_from(schedule);
-        }
+        self.step(Record::Schedule {
+            environment: self.environment.to_string(),
+            schedule: Box::new(schedule.clone()),
+        });
         Ok(())
     }
 
@@ -398,15 +403,8 @@ impl Transaction {
         before: Option<Value>,
         after: Option<Value>,
     ) -> Result<(), Error> {
-        let newest = self
-            .contents
-            .beside
-            .values()
-            .flat_map(|beside| &beside.audit)
-            .map(|entry| entry.id)
-            .max();
         let entry = AuditEntry {
-            id: newest.unwrap_or(0) + 1,
+            id: self.next_audit_id,
             environment: self.environment.to_string(),
             flag_key: key.map(ToString::to_string),
             action: action.name().to_owned(),
@@ -415,11 +413,8 @@ impl Transaction {
             before,
             after,
         };
-        let audit = &mut self.contents.beside(self.environment.as_str()).audit;
-        audit.push(entry);
-        if audit.len() > LONGEST_AUDIT {
-            audit.remove(0);
-        }
+        self.next_audit_id += 1;
+        self.step(Record::Audit(entry));
         Ok(())
     }
 
@@ -434,61 +429,125 @@ impl Transaction {
         Ok(())
     }
 
-    pub(in crate::store) fn commit(self) -> Result<(), Error> {
-        let mut inner = self.store.current()?;
+    pub(in crate::store) fn commit(mut self) -> Result<(), Error> {
+        let store = self.store.clone();
+        let mut inner = store.current()?;
         if inner.revision != self.based_on {
-            return Err(Error::Unavailable(
-                "somebody has edited the file meanwhile".to_owned(),
-            ));
+            return Err(Error::FileOfNoUse(format!(
+                "{} was edited while the change was being made, which was therefore not made; try \
+                 again",
+                inner.files.flags().display()
+            )));
         }
-        let before = std::mem::replace(&mut inner.contents, self.contents);
-        if let Err(error) = inner.write() {
-            // What is not in the file has not happened.
-            inner.contents = before;
-            return Err(Error::FileOfNoUse(error));
-        }
-        Ok(())
+        self.exempt(&inner.data);
+        let seen = inner.seen.as_ref();
+        let digest = seen.map(|(_, digest)| digest.clone()).unwrap_or_default();
+        inner
+            .commit(self.data, self.records, &digest)
+            .map_err(Error::FileOfNoUse)
     }
 
     pub(super) fn actor(&self) -> &str {
         &self.actor
     }
 
-    /// What the service keeps of the environment beside its flags.
-    pub(super) fn beside(&mut self) -> &mut Beside {
-        self.contents.beside(self.environment.as_str())
+    pub(super) fn environment(&self) -> &str {
+        self.environment.as_str()
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.data.state
+    }
+
+    /// Makes a step on the state.
+    pub(super) fn step(&mut self, record: Record) {
+        self.data.state.apply(&record);
+        self.records.push(record);
+    }
+
+    /// Puts a flag into the file.
+    fn put_in_use(&mut self, key: &FlagKey, flag: Flag, note: &FlagNote) {
+        let environment = self.environment.to_string();
+        let is_typed = flag.definition.is_some();
+        let note = FlagNote {
+            updated_at: Some(SystemTime::now()),
+            rollout_percentage: if is_typed {
+                flag.rollout_percentage
+            } else {
+                Rollout::default()
+            },
+            salt: flag.salt.clone().filter(|_| is_typed),
+            ..note.clone()
+        };
+        let flags = &mut self.data.contents.of(&environment).flags;
+        flags.insert(key.clone(), flag);
+        let key = key.clone();
+        self.step(Record::Flag {
+            environment,
+            key,
+            note,
+        });
+    }
+
+    /// Marks flags that are from before today's rules, and have come back from the audit or from the
+    /// archive: what the API lets through must not be a mistake when the file is read again.
+    fn exempt(&mut self, before: &Data) {
+        let name = self.environment.as_str();
+        let Some(set) = self.data.contents.environments.get(name) else {
+            return;
+        };
+        let broken: Vec<FlagKey> = set
+            .flags
+            .iter()
+            .filter(|(key, flag)| before.contents.flag(name, key) != Some(*flag))
+            .filter(|(key, flag)| !broken_rules(key, flag).is_empty())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in broken {
+            let environment = self.environment.to_string();
+            let note = self.data.state.note(&environment, &key).cloned();
+            let note = note.unwrap_or_default();
+            if !note.exempt {
+                let note = FlagNote {
+                    exempt: true,
+                    ..note
+                };
+                self.step(Record::Flag {
+                    environment,
+                    key,
+                    note,
+                });
+            }
+        }
     }
 
     fn must_find(&self, key: &FlagKey) -> Result<FlagRecord, Error> {
-        self.contents
+        self.data
             .flag(self.environment.as_str(), key)
             .ok_or_else(|| Error::FlagNotFound(key.to_string()))
     }
 
-    /// The flag with its overrides, wherever it stands.
-    fn stored_flag(&mut self, key: &FlagKey) -> Result<&mut Flag, Error> {
-        let name = self.environment.as_str();
-        let live = self
-            .contents
-            .environments
-            .get_mut(name)
-            .and_then(|flags| flags.get_mut(key));
-        if let Some(flag) = live {
-            return Ok(flag);
+    /// Changes the overrides of a flag, wherever it stands.
+    fn change_overrides(
+        &mut self,
+        key: &FlagKey,
+        change: impl FnOnce(&mut BTreeMap<String, Override>),
+    ) -> Result<(), Error> {
+        let environment = self.environment.to_string();
+        if let Some(flag) = self.data.contents.flag_mut(&environment, key) {
+            change(&mut flag.overrides);
+            return Ok(());
         }
-        let beside = self.contents.beside.get_mut(name);
-        beside
-            .and_then(|beside| beside.archived.get_mut(key))
-            .map(|archived| &mut archived.flag)
-            .ok_or_else(|| Error::FlagNotFound(key.to_string()))
-    }
-}
-
-/// A revision of settings where nobody counts.
-pub(super) fn settings_revision(settings: &Settings) -> i64 {
-    if *settings == Settings::default() {
-        0
-    } else {
-        digest_of(settings)
+        let Some(archived) = self.data.state.archived(&environment, key) else {
+            return Err(Error::FlagNotFound(key.to_string()));
+        };
+        let mut archived = archived.clone();
+        change(&mut archived.flag.overrides);
+        self.step(Record::Archived {
+            environment,
+            key: key.clone(),
+            archived: Some(Box::new(archived)),
+        });
+        Ok(())
     }
 }

@@ -1,0 +1,115 @@
+//! Flags as the service sees them: what `flags.json` says, and what the state knows of them.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use pennon_eval::{Flag, FlagKey};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::flags_file::Contents;
+use super::state::State;
+use crate::store::record::{FlagRecord, OverrideRecord, SettingsRecord};
+
+/// Both files, but for what only grows. A transaction changes a copy.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Data {
+    pub(super) contents: Contents,
+    pub(super) state: State,
+}
+
+impl Data {
+    /// The flag under this key with its overrides, in use or not.
+    fn stored(&self, environment: &str, key: &FlagKey) -> Option<&Flag> {
+        let archived = || self.state.archived(environment, key);
+        let in_use = self.contents.flag(environment, key);
+        in_use.or_else(|| archived().map(|archived| &archived.flag))
+    }
+
+    pub(super) fn flag(&self, environment: &str, key: &FlagKey) -> Option<FlagRecord> {
+        let mut flag = self.stored(environment, key)?.clone();
+        flag.overrides.clear();
+        let is_archived = self.contents.flag(environment, key).is_none();
+        let archived = self.state.archived(environment, key);
+        let note = self.state.note(environment, key);
+        Some(FlagRecord {
+            revision: digest_of(&(&flag, is_archived)),
+            flag,
+            archived_at: archived
+                .filter(|_| is_archived)
+                .map(|archived| archived.archived_at.unwrap_or(SystemTime::UNIX_EPOCH)),
+            created_at: note.and_then(|note| note.created_at),
+            updated_at: note.and_then(|note| note.updated_at),
+        })
+    }
+
+    /// Every flag's record, archived ones included.
+    pub(super) fn flags(&self, environment: &str) -> BTreeMap<FlagKey, FlagRecord> {
+        let in_use = self.contents.environments.get(environment);
+        let archived = self.state.of(environment).map(|aside| &aside.archived);
+        let keys = in_use
+            .into_iter()
+            .flat_map(|set| set.flags.keys())
+            .chain(archived.into_iter().flat_map(BTreeMap::keys));
+        keys.filter_map(|key| Some((key.clone(), self.flag(environment, key)?)))
+            .collect()
+    }
+
+    /// The overrides of a flag, archived or not, oldest first.
+    pub(super) fn overrides(&self, environment: &str, key: &FlagKey) -> Vec<OverrideRecord> {
+        let aside = self.state.of(environment);
+        let notes = aside.and_then(|aside| aside.overrides.get(key));
+        let flag = self.stored(environment, key);
+        let users = flag.into_iter().flat_map(|flag| &flag.overrides);
+        let mut records: Vec<OverrideRecord> = users
+            .map(|(user, kind)| {
+                let note = notes.and_then(|notes| notes.get(user)).cloned();
+                let note = note.unwrap_or_default();
+                OverrideRecord {
+                    user_id: user.clone(),
+                    kind: kind.clone(),
+                    reason: note.reason,
+                    created_by: note.created_by,
+                    created_at: note.created_at,
+                }
+            })
+            .collect();
+        records.sort_by_key(|record| record.created_at);
+        records
+    }
+
+    /// A number that follows from all overrides of a flag.
+    pub(super) fn overrides_revision(&self, environment: &str, key: &FlagKey) -> i64 {
+        let mut all = self.overrides(environment, key);
+        all.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+        let states: Vec<_> = all
+            .iter()
+            .map(|one| (&one.user_id, &one.kind, &one.reason))
+            .collect();
+        digest_of(&states)
+    }
+
+    pub(super) fn settings(&self, environment: &str) -> SettingsRecord {
+        let set = self.contents.environments.get(environment);
+        let settings = set.map(|set| set.settings.clone()).unwrap_or_default();
+        SettingsRecord {
+            // Of settings that nobody has changed it is 0.
+            revision: if settings == pennon_eval::Settings::default() {
+                0
+            } else {
+                digest_of(&settings)
+            },
+            settings,
+        }
+    }
+}
+
+/// A number that another content has another of: what stands in for a revision where people edit the
+/// file by hand and count nothing. It stays below 2^48, so that every reader keeps every digit.
+fn digest_of(content: &impl Serialize) -> i64 {
+    let text = serde_json::to_vec(content).unwrap_or_default();
+    let digest = Sha256::digest(&text);
+    digest[..6]
+        .iter()
+        .fold(0, |number, byte| (number << 8) | i64::from(*byte))
+}

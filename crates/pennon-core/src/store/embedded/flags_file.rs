@@ -1,0 +1,300 @@
+//! `flags.json`: a flagd file, with production at its top level and the other environments under
+//! `environments`. What it may say beyond flagd's schema is in docs/local.md.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pennon_eval::flagd::{self, Form, Mode};
+use pennon_eval::json::{self, JsonError};
+use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Problem, Settings, pointer_step};
+use serde_json::{Map, Value};
+
+use super::line::line_of;
+use super::old_form::is_old;
+use super::state::State;
+use crate::environment::Environment;
+use crate::service::{check_definition, check_description, check_salt, new_key};
+
+/// The fields that flagd's files do not have: the environments but production, and how questions are
+/// answered that a flag leaves open.
+const ENVIRONMENTS: &str = "environments";
+const DEFAULTS: &str = "evaluationDefaults";
+/// Of a flag: users who are decided by name.
+const OVERRIDES: &str = "overrides";
+/// The longest user id in an override, in characters.
+const LONGEST_USER: usize = 255;
+/// As many mistakes are told; whoever mends them sees the others.
+const MOST_TOLD: usize = 10;
+
+/// What `flags.json` says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Contents {
+    pub(super) defaults: EvaluationDefaults,
+    /// Production is always among them.
+    pub(super) environments: BTreeMap<String, FlagSet>,
+}
+
+/// The flags in use of an environment, and what holds for all of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct FlagSet {
+    pub(super) flags: BTreeMap<FlagKey, Flag>,
+    pub(super) settings: Settings,
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self {
+            // A file that does not say is a new one.
+            defaults: EvaluationDefaults::New,
+            environments: [(Environment::production().to_string(), FlagSet::default())].into(),
+        }
+    }
+}
+
+impl Contents {
+    /// The flag in use under this key.
+    pub(super) fn flag(&self, environment: &str, key: &FlagKey) -> Option<&Flag> {
+        self.environments.get(environment)?.flags.get(key)
+    }
+
+    pub(super) fn flag_mut(&mut self, environment: &str, key: &FlagKey) -> Option<&mut Flag> {
+        self.environments.get_mut(environment)?.flags.get_mut(key)
+    }
+
+    /// An environment, which thereby exists.
+    pub(super) fn of(&mut self, environment: &str) -> &mut FlagSet {
+        self.environments.entry(environment.to_owned()).or_default()
+    }
+
+    /// Reads the text of a file. What the state knows of its flags beside is added.
+    ///
+    /// # Errors
+    /// A sentence that names the file and every mistake with its place.
+    pub(super) fn parse(text: &str, state: &State, path: &Path) -> Result<Self, String> {
+        let value = match json::parse(text.as_bytes()) {
+            Ok(value) => value,
+            Err(JsonError::Syntax(error)) => return Err(not_right(path, &error)),
+            Err(JsonError::Duplicates(twice)) => return Err(told(&twice, text, path)),
+        };
+        Self::of_value(&value, state).map_err(|mistakes| told(&mistakes, text, path))
+    }
+
+    fn of_value(value: &Value, state: &State) -> Result<Self, Vec<Problem>> {
+        let mut contents = Self::default();
+        let mut mistakes = Vec::new();
+        let Some(fields) = value.as_object() else {
+            return Err(vec![problem("", "must be an object")]);
+        };
+        if is_old(value) {
+            let why = "has the form of earlier versions, without /flags at the top; it is converted \
+                       when the server starts";
+            return Err(vec![problem("", why)]);
+        }
+        let mut production = fields.clone();
+        if let Some(value) = production.shift_remove(DEFAULTS) {
+            match value.as_str().and_then(EvaluationDefaults::named) {
+                Some(defaults) => contents.defaults = defaults,
+                None => mistakes.push(problem(
+                    &format!("/{DEFAULTS}"),
+                    "must be \"existing\" or \"new\"",
+                )),
+            }
+        }
+        let others = production.shift_remove(ENVIRONMENTS);
+        let name = Environment::production();
+        contents.add(
+            name.as_str(),
+            &Value::Object(production),
+            "",
+            state,
+            &mut mistakes,
+        );
+        match &others {
+            None => {}
+            Some(Value::Object(others)) => {
+                for (name, value) in others {
+                    let place = format!("/{ENVIRONMENTS}/{}", pointer_step(name));
+                    match Environment::parse(name) {
+                        Err(error) => mistakes.push(problem(&place, error.to_string())),
+                        Ok(environment) if environment == Environment::production() => {
+                            let why = "the flags of production stand at the top level of the file";
+                            mistakes.push(problem(&place, why));
+                        }
+                        Ok(_) => contents.add(name, value, &place, state, &mut mistakes),
+                    }
+                }
+            }
+            Some(_) => mistakes.push(problem(&format!("/{ENVIRONMENTS}"), "must be an object")),
+        }
+        if mistakes.is_empty() {
+            Ok(contents)
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        value: &Value,
+        place: &str,
+        state: &State,
+        mistakes: &mut Vec<Problem>,
+    ) {
+        let inside = |found: Problem| Problem {
+            at: format!("{place}{}", found.at),
+            ..found
+        };
+        let mut file = match flagd::read(value, &Settings::default(), Mode::Replace) {
+            Ok(file) => file,
+            Err(found) => return mistakes.extend(found.into_iter().map(inside)),
+        };
+        for found in file.warnings.drain(..).map(inside) {
+            tracing::warn!(at = found.at, "in flags.json: {}", found.problem);
+        }
+        for at in file.kept.drain(..) {
+            tracing::warn!(
+                at = format!("{place}{at}"),
+                "in flags.json: kept and not understood"
+            );
+        }
+        let mut flags = std::mem::take(&mut file.flags);
+        for (key, flag) in &mut flags {
+            let at = format!("{place}{}", file.pointer_to(key));
+            let note = state.note(name, key).cloned().unwrap_or_default();
+            if !note.exempt {
+                mistakes.extend(broken_rules(key, flag).into_iter().map(|found| Problem {
+                    at: format!("{at}{}", found.at),
+                    ..found
+                }));
+            }
+            if flag.definition.is_some() {
+                if flag.salt.is_some() {
+                    let why = "has no effect on a flag with variants";
+                    mistakes.push(problem(&format!("{at}/metadata/pennon.salt"), why));
+                }
+                flag.rollout_percentage = note.rollout_percentage;
+                flag.salt = note.salt;
+            }
+        }
+        let settings = file.settings;
+        let set = FlagSet { flags, settings };
+        self.environments.insert(name.to_owned(), set);
+    }
+
+    /// The text of a file that says this.
+    pub(super) fn to_text(&self) -> Result<String, serde_json::Error> {
+        let mut file = Map::new();
+        match self.defaults {
+            EvaluationDefaults::Existing => {
+                file.insert(DEFAULTS.to_owned(), self.defaults.name().into());
+            }
+            EvaluationDefaults::New => {}
+        }
+        let mut others = Map::new();
+        let production = Environment::production();
+        for (name, set) in &self.environments {
+            let fields = set.to_fields();
+            if name == production.as_str() {
+                // `$schema` belongs to the top, where editors look for it.
+                let defaults = std::mem::replace(&mut file, fields);
+                file.extend(defaults);
+            } else {
+                others.insert(name.clone(), Value::Object(fields));
+            }
+        }
+        if !others.is_empty() {
+            file.insert(ENVIRONMENTS.to_owned(), Value::Object(others));
+        }
+        let mut text = serde_json::to_string_pretty(&file)?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
+impl FlagSet {
+    fn to_fields(&self) -> Map<String, Value> {
+        let mut flags = self.flags.clone();
+        for flag in flags.values_mut().filter(|flag| flag.definition.is_some()) {
+            // It has no effect there, and is in the state.
+            flag.salt = None;
+        }
+        match flagd::write(&flags, &self.settings, Form::Local) {
+            Value::Object(fields) => fields,
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Map::new(),
+        }
+    }
+}
+
+/// What the routes of the API would refuse of a new flag, with places in the flag.
+pub(super) fn broken_rules(key: &FlagKey, flag: &Flag) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if let Err(why) = new_key(key.as_str()) {
+        found.push(problem("", format!("the key: {why}")));
+    }
+    if let Some(text) = &flag.description
+        && let Err(why) = check_description(text)
+    {
+        found.push(problem("/description", why));
+    }
+    if let Some(text) = &flag.salt
+        && let Err(why) = check_salt(text)
+    {
+        found.push(problem("/salt", why));
+    }
+    if let Some(definition) = &flag.definition {
+        found.extend(check_definition(definition, None));
+    }
+    for (user, kind) in &flag.overrides {
+        let place = format!("/{OVERRIDES}/{}", pointer_step(user));
+        if !(1..=LONGEST_USER).contains(&user.chars().count()) || user.contains('\0') {
+            let why = format!("a user id has 1 to {LONGEST_USER} characters, and no NUL");
+            found.push(problem(&place, why));
+        }
+        match kind {
+            Override::Include | Override::Exclude => {}
+            Override::Variant(variant) => {
+                let definition = flag.definition.as_ref();
+                if definition.is_none_or(|known| !known.variants.contains_key(variant)) {
+                    found.push(problem(&place, format!("there is no variant '{variant}'")));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn problem(at: &str, problem: impl Into<String>) -> Problem {
+    Problem {
+        at: at.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+/// A sentence about a file that cannot be taken as it is.
+pub(super) fn not_right(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("{} is not as it should be: {error}", path.display())
+}
+
+/// The same about its mistakes, each with its line.
+fn told(mistakes: &[Problem], text: &str, path: &Path) -> String {
+    let tell = |found: &Problem| {
+        let line = line_of(text, &found.at);
+        let line = line.map_or(String::new(), |line| format!("line {line}, "));
+        let place = if found.at.is_empty() {
+            "the file"
+        } else {
+            &found.at
+        };
+        format!("{line}{place}: {}", found.problem)
+    };
+    let mut all: Vec<String> = mistakes.iter().take(MOST_TOLD).map(tell).collect();
+    if mistakes.len() > MOST_TOLD {
+        all.push(format!("and {} more", mistakes.len() - MOST_TOLD));
+    }
+    not_right(path, &all.join("; "))
+}

@@ -1,0 +1,278 @@
+//! `flags.json.state`: a line of JSON for every change, appended, so that a change costs what it is and
+//! not what was before it.
+//!
+//! A change of `flags.json` and the line that tells of it belong together, and a process may end between
+//! the two. So the line is written first and names the file that is about to take the place of
+//! `flags.json`. While that file is still there, the replacement has not happened, and at the next start
+//! neither has the line.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::{self, Files, cannot, digest_of_file};
+use super::state::{History, Record, State};
+
+/// The version of the form of the state file.
+const FORMAT: u32 = 1;
+/// So many records that say nothing any more are worth writing the file anew.
+const MOST_SUPERSEDED: usize = 10_000;
+
+/// The first line.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    about: String,
+}
+
+/// A change.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<Replacement>,
+    records: Vec<Record>,
+}
+
+/// A new `flags.json` that belongs to a change.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replacement {
+    /// The name of the file that holds it until it takes the place of `flags.json`.
+    temporary: String,
+    /// The digest of the `flags.json` that it was made from.
+    replaces: String,
+    /// Its own digest.
+    written: String,
+}
+
+/// The state file, and how much of it is good.
+#[derive(Debug)]
+pub(super) struct Journal {
+    files: Files,
+    length: u64,
+    /// How many records the file holds that a file written anew would not.
+    superseded: usize,
+}
+
+impl Journal {
+    /// Reads the state, and brings a change to its end at which a process has died.
+    ///
+    /// # Errors
+    /// A sentence that names the file and the line.
+    pub(super) fn open(files: &Files) -> Result<(Self, State, History), String> {
+        let path = files.state();
+        let mut journal = Self {
+            files: files.clone(),
+            length: 0,
+            superseded: 0,
+        };
+        let (mut state, mut history) = (State::default(), History::default());
+        if path.symlink_metadata().is_err() {
+            journal.rewrite(&state, &history)?;
+        }
+        let content = std::fs::read(&path).map_err(|error| cannot("read", &path, &error))?;
+        disk::keep_private(&path).map_err(|error| cannot("protect", &path, &error))?;
+        journal.length = 0;
+        let mut records = 0;
+        let mut lines = content.split_inclusive(|byte| *byte == b'\n').enumerate();
+        while let Some((number, bytes)) = lines.next() {
+            // What was not written to its end has not happened.
+            if !bytes.ends_with(b"\n") {
+                break;
+            }
+            let explain = |error: &dyn std::fmt::Display| unreadable(&path, number, error);
+            if number == 0 {
+                let header: Header =
+                    serde_json::from_slice(bytes).map_err(|error| explain(&error))?;
+                if header.format != FORMAT {
+                    let format = header.format;
+                    return Err(explain(&format!(
+                        "it has format {format}; this version of Pennon knows {FORMAT}"
+                    )));
+                }
+            } else {
+                let line: Line = serde_json::from_slice(bytes).map_err(|error| explain(&error))?;
+                let is_last = lines
+                    .clone()
+                    .next()
+                    .is_none_or(|(_, rest)| !rest.ends_with(b"\n"));
+                if let (Some(replacement), true) = (&line.file, is_last)
+                    && !replacement.has_happened(files)
+                {
+                    break;
+                }
+                records += line.records.len();
+                for record in line.records {
+                    state.apply(&record);
+                    history.apply(record);
+                }
+            }
+            journal.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        }
+        files.remove_temporaries();
+        if journal.length < u64::try_from(content.len()).unwrap_or(u64::MAX) {
+            tracing::warn!(
+                file = %path.display(),
+                "the server ended in the middle of a change; the change was not made"
+            );
+            disk::cut(&path, journal.length).map_err(|error| cannot("repair", &path, &error))?;
+        }
+        if journal.length == 0 {
+            // Not even the first line was written.
+            journal.rewrite(&state, &history)?;
+        }
+        journal.superseded = records.saturating_sub(history.records(&state).len());
+        if journal.superseded > MOST_SUPERSEDED {
+            journal.rewrite(&state, &history)?;
+        }
+        Ok((journal, state, history))
+    }
+
+    /// Appends a change that leaves `flags.json` as it is.
+    ///
+    /// # Errors
+    /// A sentence that names the file; then nothing was appended.
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<(), String> {
+        self.append_line(None, records, true)
+    }
+
+    /// Appends what was counted. The end of a second that a power cut takes along is no loss.
+    ///
+    /// # Errors
+    /// A sentence that names the file; then nothing was appended.
+    pub(super) fn append_counts(
+        &mut self,
+        record: Record,
+        state: &State,
+        history: &mut History,
+    ) -> Result<(), String> {
+        let records = [record];
+        self.append_line(None, &records, false)?;
+        for record in records {
+            history.apply(record);
+        }
+        self.superseded += 1;
+        if self.superseded > MOST_SUPERSEDED {
+            self.rewrite(state, history)?;
+        }
+        Ok(())
+    }
+
+    /// Appends a change, and gives `flags.json` this new text, which replaces the one with the digest
+    /// `replaces`. When that is not what was there, its new path is in the answer.
+    ///
+    /// # Errors
+    /// A sentence that names the file; then nothing has changed.
+    pub(super) fn append_and_replace(
+        &mut self,
+        records: &[Record],
+        text: &str,
+        replaces: &str,
+    ) -> Result<Option<std::path::PathBuf>, String> {
+        let temporary = self.files.write_temporary(text)?;
+        let before = self.length;
+        let name = temporary.file_name().unwrap_or_default();
+        let replacement = Replacement {
+            temporary: name.to_string_lossy().into_owned(),
+            replaces: replaces.to_owned(),
+            written: disk::digest(text.as_bytes()),
+        };
+        let done = self
+            .append_line(Some(replacement), records, true)
+            .and_then(|()| self.files.replace(&temporary, replaces));
+        if done.is_err() {
+            // A line that cannot be cut off is written over by the next one. Until then its file stays:
+            // without it, the line would count.
+            self.length = before;
+            if disk::cut(&self.files.state(), before).is_ok() {
+                let _next_start = std::fs::remove_file(&temporary);
+            }
+        }
+        done
+    }
+
+    fn append_line(
+        &mut self,
+        file: Option<Replacement>,
+        records: &[Record],
+        lasting: bool,
+    ) -> Result<(), String> {
+        let path = self.files.state();
+        let line = Line {
+            file,
+            records: records.to_vec(),
+        };
+        let mut text =
+            serde_json::to_string(&line).map_err(|error| cannot("write", &path, &error))?;
+        text.push('\n');
+        disk::append(&path, self.length, &text, lasting)
+            .map_err(|error| cannot("write", &path, &error))?;
+        self.length += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    /// Writes the file anew, without what has been superseded.
+    fn rewrite(&mut self, state: &State, history: &History) -> Result<(), String> {
+        let path = self.files.state();
+        let explain = |error: serde_json::Error| cannot("write", &path, &error);
+        let name = self.files.flags().file_name().unwrap_or_default();
+        let header = Header {
+            format: FORMAT,
+            about: format!(
+                "What Pennon keeps beside {}: audit, schedules, API keys' hashes, archived flags, \
+                 counts. Only the server writes here",
+                name.to_string_lossy()
+            ),
+        };
+        let mut text = serde_json::to_string(&header).map_err(explain)?;
+        text.push('\n');
+        for record in history.records(state) {
+            let line = Line {
+                file: None,
+                records: vec![record],
+            };
+            text.push_str(&serde_json::to_string(&line).map_err(explain)?);
+            text.push('\n');
+        }
+        self.files.write_state(&text)?;
+        self.length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.superseded = 0;
+        Ok(())
+    }
+}
+
+impl Replacement {
+    /// Whether the new file has taken the place of `flags.json`; then what it has replaced is done
+    /// away with, or kept when it was another file than it should have been.
+    fn has_happened(&self, files: &Files) -> bool {
+        let Some(temporary) = files.temporary(&self.temporary) else {
+            return true;
+        };
+        if digest_of_file(&temporary).as_deref() == Some(&self.written) {
+            return false;
+        }
+        if let Some(kept) = files.settle(&temporary, &self.replaces) {
+            report_conflict(files.flags(), &kept);
+        }
+        true
+    }
+}
+
+/// Tells that an edit by hand was replaced, and where it is now.
+pub(super) fn report_conflict(flags: &Path, kept: &Path) {
+    tracing::error!(
+        file = %flags.display(),
+        kept = %kept.display(),
+        "the file was edited at the moment at which a change was written; the edit is kept beside it"
+    );
+}
+
+fn unreadable(path: &Path, number: usize, error: &dyn std::fmt::Display) -> String {
+    format!(
+        "{}, line {}, cannot be read: {error}; put the file right, or move it away to begin without \
+         audit, schedules and API keys",
+        path.display(),
+        number + 1
+    )
+}
