@@ -137,7 +137,7 @@ fn mistakes_in_flags() -> Vec<Mistake> {
         ),
         (
             typed(r#""metadata": {"pennon.salt": "s"}"#),
-            &["salt has no effect"],
+            &["pennon.salt: has no effect"],
         ),
         (
             "{\"flags\": {\n\"mine\": {\"state\": \"ENABLED\", \"variants\": {\"a\\u0000\": 1}}}}"

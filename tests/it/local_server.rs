@@ -1,10 +1,15 @@
 //! The local server: what a newcomer meets first.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use pennon_tests::binaries::binary;
 use pennon_tests::eventually;
 use pennon_tests::local::Local;
 use pennon_tests::process::new_folder;
 use pennon_tests::stack::{Stack, percentage};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn it_starts_with_sample_flags_in_a_file_and_says_what_to_try() {
@@ -43,7 +48,7 @@ async fn a_flag_is_turned_up_and_down_and_the_file_keeps_it() {
     );
     let text = std::fs::read_to_string(local.folder().join("flags.json")).expect("a file");
     let file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(file["production"]["new-checkout"]["rolloutPercentage"], 0);
+    assert_eq!(file["flags"]["new-checkout"]["rolloutPercentage"], 0);
 }
 
 #[tokio::test]
@@ -53,7 +58,7 @@ async fn an_edit_of_the_file_shows_and_a_mistake_in_it_loses_nothing() {
     let write = |percent: u32| {
         std::fs::write(
             &path,
-            json!({"production": {"mine": {"enabled": true, "rolloutPercentage": percent}}})
+            json!({"flags": {"mine": {"state": "ENABLED", "rolloutPercentage": percent}}})
                 .to_string(),
         )
         .expect("writes");
@@ -66,7 +71,7 @@ async fn an_edit_of_the_file_shows_and_a_mistake_in_it_loses_nothing() {
         percentage(&local.get("/api/config/flags/mine").await) == 66
     })
     .await;
-    std::fs::write(&path, "{ \"production\": { oops").expect("writes");
+    std::fs::write(&path, "{ \"flags\": { oops").expect("writes");
     let answer = local.get("/api/config/flags/mine").await;
     assert_eq!((percentage(&answer), answer.source()), (66, "stale"));
     let answer = local.patch("/api/admin/flags/mine", "{}").await;
@@ -193,4 +198,197 @@ async fn with_urls_it_migrates_the_database_and_uses_the_cache() {
         health["services"],
         json!({"database": "healthy", "cache": "healthy"})
     );
+}
+
+/// The lines of the first screen that set the token and the key in a shell.
+fn exports(local: &Local) -> Vec<String> {
+    let log = local.log();
+    let lines = log.lines().map(str::trim);
+    let exports = lines.filter(|line| line.starts_with("export PENNON_"));
+    exports.map(str::to_owned).collect()
+}
+
+/// What a command prints in a shell in which only these lines were run before.
+fn run_in_shell(exports: &[String], command: &str) -> String {
+    let script = format!("{}\n{command}", exports.join("\n"));
+    let path = std::env::var("PATH").expect("a PATH");
+    let output = Command::new("sh")
+        .args(["-euc", &script])
+        .env_clear()
+        .env("PATH", path)
+        .output()
+        .expect("sh runs");
+    assert!(output.status.success(), "{command}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn read_from_root(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace");
+    std::fs::read_to_string(root.join(name)).expect("text")
+}
+
+/// Every command of the README's consoles that starts with `curl`, and what it prints.
+fn commands_of_readme() -> Vec<(String, String)> {
+    let readme = read_from_root("README.md");
+    let blocks = readme.split("```console\n").skip(1);
+    let mut commands = Vec::new();
+    for block in blocks {
+        let block = block.split("```").next().expect("a block");
+        for part in block.split("$ ").filter(|part| part.starts_with("curl")) {
+            let mut lines = part.lines();
+            let mut command = String::new();
+            for line in lines.by_ref() {
+                command.push_str(line);
+                command.push('\n');
+                if !line.ends_with('\\') {
+                    break;
+                }
+            }
+            commands.push((command, lines.collect::<Vec<_>>().join("\n")));
+        }
+    }
+    commands
+}
+
+/// Hides what differs from run to run.
+fn masked(value: &Value) -> Value {
+    const DIFFER: [&str; 7] = [
+        "id",
+        "createdAt",
+        "updatedAt",
+        "archivedAt",
+        "timestamp",
+        "revision",
+        "version",
+    ];
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| {
+                let differs = DIFFER.contains(&name.as_str()) && !value.is_null();
+                let value = if differs { json!("...") } else { masked(value) };
+                (name.clone(), value)
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        other => other.clone(),
+    }
+}
+
+#[tokio::test]
+async fn every_command_of_the_readme_works_after_the_two_lines_that_the_server_prints() {
+    let local = Local::start_bare_in(new_folder("readme"), &[]).await;
+    let exports = exports(&local);
+    assert_eq!(exports.len(), 2, "{}", local.log());
+    let commands = commands_of_readme();
+    assert!(commands.len() > 10, "{commands:?}");
+    for (command, printed) in commands {
+        let here = command.replace("http://127.0.0.1:9000", local.base());
+        assert_ne!(here, command, "{command}");
+        let answer = run_in_shell(&exports, &here.replace("curl", "curl -s"));
+        let read = |text: &str| -> Value {
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {command}{text}"))
+        };
+        assert_eq!(masked(&read(&answer)), masked(&read(&printed)), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_and_the_key_survive_a_restart_on_both_kinds_of_store() {
+    let empty = pennon_tests::postgres::Database::create_empty().await;
+    for environment in [&[][..], &[("DATABASE_URL", &*empty.url())]] {
+        let mut local = Local::start_bare_in(new_folder("restart"), environment).await;
+        let before = exports(&local);
+        assert_eq!(before.len(), 2);
+        local.restart().await;
+        assert_eq!(exports(&local), before);
+        let secrets = local.folder().join("flags.json.secrets");
+        let mode = secrets.metadata().expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let check = format!(
+            "curl -sf {}/api/admin/flags -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\"",
+            local.base()
+        );
+        run_in_shell(&before, &check);
+        let sourced = [format!(". {}", secrets.display())];
+        run_in_shell(&sourced, &check);
+    }
+}
+
+#[tokio::test]
+async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
+    let empty = pennon_tests::postgres::Database::create_empty().await;
+    let environment = [("DATABASE_URL", &*empty.url())];
+    let mut local = Local::start_bare_in(new_folder("empty"), &environment).await;
+    let log = local.log();
+    let commands: Vec<&str> = log.split("\n    curl ").skip(1).collect();
+    assert!(log.contains("There are no flags yet"), "{log}");
+    for command in &commands {
+        let command = command.split("\n  ").next().expect("a command");
+        let mut whole = String::from("curl -sf ");
+        // The command goes on after a backslash.
+        let start = log.find(command).expect("there");
+        for line in log[start..].lines() {
+            whole.push_str(line);
+            whole.push('\n');
+            if !line.ends_with('\\') {
+                break;
+            }
+        }
+        run_in_shell(&exports(&local), &whole);
+    }
+    let flag = local.get("/api/config/flags/new-checkout").await;
+    assert_eq!(percentage(&flag), 50, "created, and turned up");
+    local.restart().await;
+    assert!(
+        !local.log().contains("There are no flags yet"),
+        "{}",
+        local.log()
+    );
+}
+
+#[test]
+fn the_command_line_is_read() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(binary("pennon-local"))
+            .args(arguments)
+            .env_clear()
+            .output()
+            .expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, help, nothing) = run(&["--help"]);
+    assert_eq!((code, nothing.as_str()), (Some(0), ""));
+    let settings = read_from_root("crates/pennon-local/src/settings.rs");
+    for name in settings
+        .split('"')
+        .filter(|word| word.starts_with("PENNON_"))
+    {
+        if name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        {
+            assert!(help.contains(name), "{name} in {help}");
+        }
+    }
+    assert_eq!(run(&["-h"]).1, help);
+    let (code, version, nothing) = run(&["--version"]);
+    assert_eq!((code, nothing.as_str()), (Some(0), ""));
+    assert_eq!(
+        version,
+        format!("pennon-local {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    for wrong in [&["--hlep"][..], &["serve"], &["--help", "--port"], &[""]] {
+        let (code, nothing, said) = run(wrong);
+        assert_eq!((code, nothing.as_str()), (Some(2), ""), "{wrong:?}");
+        assert!(said.contains("--help"), "{said}");
+        assert!(said.contains("unknown argument"), "{said}");
+    }
 }

@@ -4,24 +4,30 @@
 //! Without further ado flags live in `flags.json`. With `DATABASE_URL` they live in PostgreSQL (which
 //! is migrated first), with `REDIS_URL` there is a cache before them.
 
+mod arguments;
+mod credentials;
 mod server;
 mod settings;
 mod throttle;
 mod welcome;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pennon_core::app::{self, App, connect_cache};
-use pennon_core::config::{Complaint, Config, UrlSource};
+use pennon_core::config::{Complaint, Config, UrlSource, process_arguments};
+use pennon_core::environment::Environment;
 use pennon_core::http;
 use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
-use pennon_core::store::{EmbeddedStore, Store};
+use pennon_core::store::{EmbeddedStore, Fresh, Store};
 use pennon_core::telemetry::{Instance, LogStyle, start_logging};
 
+use arguments::Command;
+use credentials::Credentials;
 use server::Gate;
 use settings::Settings;
 use throttle::Throttle;
@@ -36,6 +42,19 @@ const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    let printed = match arguments::parse(&process_arguments()) {
+        Ok(Command::Help) => Some(arguments::HELP),
+        Ok(Command::Version) => Some(arguments::VERSION),
+        Ok(Command::Serve) => None,
+        Err(why) => {
+            let _unread = writeln!(std::io::stderr(), "{why}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(text) = printed {
+        let _unread = std::io::stdout().write_all(text.as_bytes());
+        return ExitCode::SUCCESS;
+    }
     start_logging(LogStyle::Human);
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,7 +66,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), String> {
-    let settings = Settings::from_process()?;
+    let mut settings = Settings::from_process()?;
     let (mut config, complaints) = Config::from_process();
     for Complaint(text) in complaints {
         tracing::warn!("{text}");
@@ -71,7 +90,9 @@ async fn run() -> Result<(), String> {
         return Err("REDIS_URL is set but of no use; see above".to_owned());
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    welcome::greet(address, &settings, &config);
+    let credentials = Credentials::open(&mut settings)?;
+    let has_flags = has_flags(&store).await;
+    welcome::greet(address, &settings, &credentials, &config, has_flags);
 
     let instance = Instance {
         style: LogStyle::Human,
@@ -83,13 +104,21 @@ async fn run() -> Result<(), String> {
     tokio::spawn(run_schedules(app.clone()));
     tokio::spawn(count_regularly(app.clone()));
     let gate = Gate {
-        admin_token: settings.admin_token,
-        api_key: settings.api_key,
+        admin_token: credentials.admin_token,
+        api_key: credentials.api_key,
         throttle: settings.evaluations_per_second.map(Throttle::new),
     };
     server::serve(listener, app.clone(), gate).await?;
     count(&app).await;
     Ok(())
+}
+
+/// Whether there is a flag to try the commands of the first screen on.
+async fn has_flags(store: &Store) -> bool {
+    match store.snapshot(&Environment::production(), None).await {
+        Ok(Fresh::Changed(snapshot)) => !snapshot.flags.is_empty(),
+        Ok(Fresh::Unchanged) | Err(_) => true,
+    }
 }
 
 async fn open_store(

@@ -5,10 +5,17 @@ use std::net::SocketAddr;
 
 use pennon_core::config::{Config, UrlSource};
 
+use crate::credentials::Credentials;
 use crate::settings::Settings;
 
-/// Says where Pennon is, what it runs on, and what to try.
-pub(crate) fn greet(address: SocketAddr, settings: &Settings, config: &Config) {
+/// Says where Pennon is, what it runs on, and what to try. The commands are those of the README.
+pub(crate) fn greet(
+    address: SocketAddr,
+    settings: &Settings,
+    credentials: &Credentials,
+    config: &Config,
+    has_flags: bool,
+) {
     let store = match &config.database.url {
         UrlSource::None => format!("{} (edit it while Pennon runs)", settings.flags_file),
         UrlSource::Plain(_) | UrlSource::SecretArn(_) => "PostgreSQL".to_owned(),
@@ -18,40 +25,50 @@ pub(crate) fn greet(address: SocketAddr, settings: &Settings, config: &Config) {
     } else {
         "none (REDIS_URL is not set)"
     };
-    let token = if settings.token_is_chosen {
-        settings.admin_token.expose()
-    } else {
-        "$PENNON_ADMIN_TOKEN"
-    };
-    let key = if settings.key_is_chosen {
-        settings.api_key.expose()
-    } else {
-        "$PENNON_API_KEY"
-    };
     let base = format!("http://{address}");
-    let text = format!(
+    let mut text = vec![format!(
         "
   Pennon {version} on {base}
   flags: {store}
   cache: {cache}
 
-  Which flags are on?
+",
+        version = env!("CARGO_PKG_VERSION"),
+    )];
+    if !credentials.exports.is_empty() {
+        let why = "  For the commands below and those of the README, in another shell:\n";
+        text.push(why.to_owned());
+        for line in &credentials.exports {
+            text.push(format!("    {line}\n"));
+        }
+        text.push("\n".to_owned());
+    }
+    if !has_flags {
+        text.push(format!(
+            "  There are no flags yet. Create the first one:
+    curl -X POST {base}/api/admin/flags \\
+      -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" \\
+      -d '{{\"key\": \"new-checkout\", \"enabled\": true, \"rolloutPercentage\": 5}}'
+"
+        ));
+    }
+    text.push(format!(
+        "  Which flags are on?
     curl {base}/api/config/flags
     curl '{base}/api/config/flags?userId=alice'
   What is a flag's state?
     curl {base}/api/config/flags/new-checkout
   Turn it up.
     curl -X PATCH {base}/api/admin/flags/new-checkout \\
-      -H \"Authorization: Bearer {token}\" -d '{{\"rolloutPercentage\": 50}}'
+      -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" -d '{{\"rolloutPercentage\": 50}}'
   What does an OpenFeature SDK get? (docs/openfeature.md says how to connect one)
     curl -X POST {base}/ofrep/v1/evaluate/flags/new-checkout \\
-      -H \"Authorization: Bearer {key}\" -d '{{\"context\": {{\"targetingKey\": \"alice\"}}}}'
-  Are Redis and PostgreSQL well?
+      -H \"Authorization: Bearer $PENNON_API_KEY\" -d '{{\"context\": {{\"targetingKey\": \"alice\"}}}}'
+  Check Redis and PostgreSQL health.
     curl {base}/health
 
-",
-        version = env!("CARGO_PKG_VERSION"),
-    );
+"
+    ));
     // Nobody is there to read it, which is no reason to stop.
-    let _unread = std::io::stdout().write_all(text.as_bytes());
+    let _unread = std::io::stdout().write_all(text.concat().as_bytes());
 }

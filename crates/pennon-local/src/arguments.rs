@@ -1,0 +1,86 @@
+//! The command line. The server is configured by environment variables, so there is little to say.
+
+use std::ffi::OsString;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// The server.
+    Serve,
+    /// A text about the program.
+    Help,
+    /// The version of the program.
+    Version,
+}
+
+/// Reads the arguments after the program's name.
+///
+/// # Errors
+/// A sentence about the first argument that means nothing.
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
+    let mut command = Command::Serve;
+    for argument in arguments {
+        command = match argument.to_str() {
+            Some("--help" | "-h") => Command::Help,
+            Some("--version" | "-V") if command == Command::Serve => Command::Version,
+            Some("--version" | "-V") => command,
+            Some(_) | None => {
+                let argument = argument.to_string_lossy();
+                return Err(format!(
+                    "unknown argument '{argument}'; --help says what pennon-local takes"
+                ));
+            }
+        };
+    }
+    Ok(command)
+}
+
+/// What `--version` prints.
+pub(crate) const VERSION: &str = concat!("pennon-local ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = concat!(
+    "pennon-local ",
+    env!("CARGO_PKG_VERSION"),
+    "\nServes every route of Pennon on this machine.
+
+Usage: pennon-local [--help | --version]
+
+  -h, --help     print this text
+  -V, --version  print the version
+
+Settings are environment variables:
+
+  PENNON_LISTEN                  address and port (127.0.0.1:9000)
+  PENNON_FLAGS_FILE              where flags live without a database (flags.json)
+  PENNON_ADMIN_TOKEN             the admin's bearer token (chosen once, kept in flags.json.secrets)
+  PENNON_API_KEY                 the API key of an OpenFeature SDK (chosen and kept in the same way)
+  PENNON_EVALUATIONS_PER_SECOND  OpenFeature requests beyond it are answered 429 (no limit)
+  DATABASE_URL                   flags live in this PostgreSQL instead of a file
+  REDIS_URL                      flags are cached in this Redis
+
+The README lists all others.
+"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Command, String> {
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        parse(&arguments)
+    }
+
+    #[test]
+    fn an_unknown_argument_is_an_error_wherever_it_stands() {
+        assert_eq!(parsed(&[]), Ok(Command::Serve));
+        assert_eq!(parsed(&["-h"]), Ok(Command::Help));
+        assert_eq!(parsed(&["--version", "--help"]), Ok(Command::Help));
+        assert_eq!(parsed(&["--help", "-V"]), Ok(Command::Help));
+        assert_eq!(parsed(&["-V"]), Ok(Command::Version));
+        for wrong in [&["--hlep"][..], &["--help", "x"], &["x", "--help"], &[""]] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The admin token and the API key of this server. Those that nobody has named are chosen once and kept
+//! in a file, so that they survive a restart.
+
+use std::fs::{OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use pennon_core::api_key::KeyText;
+use pennon_core::config::Secret;
+use pennon_core::environment::Environment;
+use pennon_core::http::unique_id;
+use pennon_core::snapshot::KeyKind;
+
+use crate::settings::Settings;
+
+const TOKEN: &str = "PENNON_ADMIN_TOKEN";
+const KEY: &str = "PENNON_API_KEY";
+const ABOUT: &str = "# Chosen by the local server of Pennon, and good for it only. It reads this file at every start;\n\
+                     # without the file it chooses anew. `. FILE` sets both in a shell.\n";
+
+/// What callers of this server send.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    /// The admin's bearer token.
+    pub(crate) admin_token: Secret,
+    /// What an OpenFeature SDK sends. No store knows it; keys that admins create are good as well.
+    pub(crate) api_key: KeyText,
+    /// The lines that set in a shell what the server has chosen itself. What was given to it is no
+    /// secret to whoever has started it, and is not told.
+    pub(crate) exports: Vec<String>,
+}
+
+/// What the file holds.
+#[derive(Default)]
+struct Kept {
+    token: Option<String>,
+    key: Option<KeyText>,
+}
+
+impl Credentials {
+    /// Takes what was given; the rest from the file beside the flags file, which it may create.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub(crate) fn open(settings: &mut Settings) -> Result<Self, String> {
+        let mut kept = Kept::default();
+        let given = (settings.admin_token.take(), settings.api_key.take());
+        if given.0.is_none() || given.1.is_none() {
+            let path = path_beside(Path::new(&settings.flags_file));
+            kept = read(&path)?;
+            if kept.token.is_none() || kept.key.is_none() {
+                kept = choose(&path, kept)?;
+            }
+        }
+        let mut exports = Vec::new();
+        let admin_token = match (given.0, kept.token) {
+            (Some(given), _) => given,
+            (None, token) => {
+                let token = token.unwrap_or_default();
+                exports.push(format!("export {TOKEN}={token}"));
+                Secret::new(token)
+            }
+        };
+        let api_key = match (given.1, kept.key) {
+            (Some(given), _) => given,
+            (None, Some(key)) => {
+                exports.push(format!("export {KEY}={}", key.expose()));
+                key
+            }
+            (None, None) => return Err(format!("there is no {KEY}")),
+        };
+        Ok(Self {
+            admin_token,
+            api_key,
+            exports,
+        })
+    }
+}
+
+/// Beside the flags file itself, from whichever path it was opened; also where flags live in PostgreSQL.
+fn path_beside(flags: &Path) -> PathBuf {
+    let flags = flags.canonicalize().unwrap_or_else(|_| flags.to_owned());
+    let mut path = flags.into_os_string();
+    path.push(".secrets");
+    PathBuf::from(path)
+}
+
+fn read(path: &Path) -> Result<Kept, String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Kept::default()),
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+    };
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))
+        .map_err(|error| format!("cannot protect {}: {error}", path.display()))?;
+    let mut kept = Kept::default();
+    for (number, line) in text.lines().enumerate() {
+        // No part of the line is told: it is secret.
+        let wrong = |what: &str| {
+            let place = format!("{}, line {}", path.display(), number + 1);
+            format!("{place}: {what}; correct it, or delete the file and new ones are chosen")
+        };
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let assignment = line.strip_prefix("export ").unwrap_or(line);
+        match assignment.split_once('=') {
+            Some((TOKEN, token)) if is_plain(token) => kept.token = Some(token.to_owned()),
+            Some((TOKEN, _)) => {
+                return Err(wrong(&format!(
+                    "{TOKEN} must be letters, digits, '-' or '_'"
+                )));
+            }
+            Some((KEY, key)) => {
+                let key = KeyText::parse(key).ok_or_else(|| wrong(&format!("{KEY} is no key")))?;
+                kept.key = Some(key);
+            }
+            Some(_) | None => {
+                return Err(wrong(&format!("it sets neither {TOKEN} nor {KEY}")));
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// A text that a shell takes as it stands.
+fn is_plain(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !text.is_empty() && text.bytes().all(plain)
+}
+
+/// Chooses what is missing and writes the file. When another server has written it meanwhile, its choice
+/// counts.
+fn choose(path: &Path, kept: Kept) -> Result<Kept, String> {
+    let explain =
+        |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
+    let token = kept.token.unwrap_or(random_token()?);
+    let key = match kept.key {
+        Some(key) => key,
+        None => KeyText::generate(KeyKind::Server, &Environment::production())
+            .map_err(|error| error.to_string())?,
+    };
+    let text = format!(
+        "{ABOUT}export {TOKEN}={token}\nexport {KEY}={}\n",
+        key.expose()
+    );
+    let exists = path.exists();
+    let temporary = path.with_extension(format!("secrets.new-{}", unique_id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| {
+            if exists {
+                std::fs::rename(&temporary, path)
+            } else {
+                // Unlike a renamed file, a link never takes the place of another one.
+                std::fs::hard_link(&temporary, path)
+            }
+        });
+    let _renamed = std::fs::remove_file(&temporary);
+    match written {
+        Ok(()) => Ok(Kept {
+            token: Some(token),
+            key: Some(key),
+        }),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(path),
+        Err(error) => Err(explain(&error)),
+    }
+}
+
+/// 128 random bits.
+fn random_token() -> Result<String, String> {
+    let mut bytes = [0_u8; 16];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| "the operating system gives no random numbers".to_owned())?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("pennon-secrets-{name}-{}", unique_id()));
+        std::fs::create_dir(&path).expect("a folder");
+        path
+    }
+
+    fn settings(folder: &Path) -> Settings {
+        Settings {
+            listen: String::new(),
+            admin_token: None,
+            api_key: None,
+            evaluations_per_second: None,
+            flags_file: folder.join("flags.json").display().to_string(),
+        }
+    }
+
+    #[test]
+    fn what_was_chosen_once_is_read_again_and_only_its_owner_can() {
+        let folder = folder("chosen");
+        let first = Credentials::open(&mut settings(&folder)).expect("chosen");
+        let path = folder.join("flags.json.secrets");
+        let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("changed");
+        let second = Credentials::open(&mut settings(&folder)).expect("read");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(first.admin_token, second.admin_token);
+        assert_eq!(first.exports, second.exports);
+        assert_eq!(first.exports.len(), 2);
+        let files = std::fs::read_dir(&folder).expect("a folder").count();
+        assert_eq!(files, 1, "no temporary file stays");
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn what_is_given_is_not_told_and_a_missing_line_is_added() {
+        let folder = folder("given");
+        let path = folder.join("flags.json.secrets");
+        std::fs::write(&path, "export PENNON_ADMIN_TOKEN=mine\n").expect("written");
+        let read = Credentials::open(&mut settings(&folder)).expect("read");
+        assert_eq!(read.admin_token.expose(), "mine");
+        let text = std::fs::read_to_string(&path).expect("text");
+        assert!(text.contains("export PENNON_ADMIN_TOKEN=mine\nexport PENNON_API_KEY=pennon_"));
+        let mut given = Settings {
+            admin_token: Some(Secret::new("other")),
+            ..settings(&folder)
+        };
+        let read = Credentials::open(&mut given).expect("read");
+        assert_eq!(read.admin_token.expose(), "other");
+        assert_eq!(read.exports.len(), 1);
+        assert!(read.exports[0].starts_with("export PENNON_API_KEY="));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn a_line_that_is_wrong_is_named_and_not_repeated() {
+        let folder = folder("wrong");
+        for line in [
+            "export PENNON_ADMIN_TOKEN=se cret",
+            "PENNON_API_KEY=secret",
+            "OTHER=secret",
+            "secret",
+        ] {
+            let path = folder.join("flags.json.secrets");
+            std::fs::write(path, format!("# comment\n{line}\n")).expect("written");
+            let why = Credentials::open(&mut settings(&folder)).expect_err("wrong");
+            assert!(why.contains("flags.json.secrets, line 2"), "{why}");
+            assert!(!why.contains("cret\""), "{why}");
+            assert!(
+                !why.contains("secret;") && !why.contains("=secret"),
+                "{why}"
+            );
+        }
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+}
