@@ -102,11 +102,11 @@ async fn one_hundred_and_more_flags(on: Topology) {
         let flags = answer.json();
         assert_eq!((answer.status, answer.source()), (200, "database"));
         assert_eq!(flags.as_object().map(serde_json::Map::len), Some(more + 3));
-        let fields = i64::try_from(more + 5).expect("a number");
+        let fields = i64::try_from(more + 6).expect("a number");
         assert_eq!(
             stack.redis.command(&["HLEN", KEY]),
             Resp::Number(fields),
-            "a field for each flag, its revision and what is common to all"
+            "a field for each flag, its revision, its installation and what is common to all"
         );
         let last = format!("flag-{more}");
         let expected = i64::try_from(more % 101).expect("a number");
