@@ -87,3 +87,4 @@ mod tidy;
 mod tls;
 mod tokens;
 mod undoing;
+mod unreadable_rows;

@@ -462,7 +462,7 @@ async fn every_event_file_is_answered_by_its_function() {
         ),
         (
             "reconcile",
-            json!({"applied": 0, "environments": 2, "repaired": 0, "warmed": 2}),
+            json!({"applied": 0, "environments": 2, "repaired": 0, "warmed": 0}),
         ),
         (
             "count-evaluations",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Ruleset, Settings};
+use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,6 +40,8 @@ pub struct Snapshot {
     /// The API keys that are not revoked, under their hashes: SHA-256 of the whole key, in
     /// hexadecimal. To check a key takes no query, and a revoked one is gone like a changed flag.
     pub keys: BTreeMap<String, ApiKey>,
+    /// The ids of API keys whose row makes no sense; they open nothing.
+    pub unreadable_keys: Vec<String>,
     /// The flags, compiled by the first who evaluates.
     pub rules: Rules,
 }
@@ -85,7 +87,55 @@ pub enum KeyKind {
 /// The name in a flag's metadata that hides it from everyone but admins and holders of a server key.
 pub(crate) const SERVER_ONLY: &str = "serverOnly";
 
+/// Something that is stored and cannot be read, so that whatever depends on it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnreadableItem<'a> {
+    /// `flag`, `override`, `settings` or `key`.
+    pub kind: &'static str,
+    /// The key of the flag, or of the flag that the override is of; the id of the API key. Never a user.
+    pub name: &'a str,
+    /// What is wrong with it.
+    pub reason: &'a str,
+}
+
 impl Snapshot {
+    /// All that is stored of the environment and cannot be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<UnreadableItem<'_>> {
+        let mut items = Vec::new();
+        if let Some(settings) = &self.settings.unreadable {
+            items.push(UnreadableItem {
+                kind: "settings",
+                name: "",
+                reason: &settings.reason,
+            });
+        }
+        for (key, flag) in &self.flags {
+            let definition = flag.definition.as_ref();
+            if let Some(unreadable) = definition.and_then(|it| it.unreadable.as_ref()) {
+                items.push(UnreadableItem {
+                    kind: "flag",
+                    name: key.as_str(),
+                    reason: &unreadable.reason,
+                });
+            }
+            let unreadable = |kind: &Override| *kind == Override::Unreadable;
+            if flag.overrides.values().any(unreadable) {
+                items.push(UnreadableItem {
+                    kind: "override",
+                    name: key.as_str(),
+                    reason: "its type is neither include nor exclude",
+                });
+            }
+        }
+        items.extend(self.unreadable_keys.iter().map(|id| UnreadableItem {
+            kind: "key",
+            name: id,
+            reason: "its kind or its hash makes no sense",
+        }));
+        items
+    }
+
     /// Whether someone of this kind may know of a flag. A key for clients can be read by everyone who has
     /// the client, so flags whose metadata says `"serverOnly": true` do not exist for its holders, nor for
     /// callers without a key. A flag without the field has that of the metadata of its environment, as all
@@ -118,6 +168,7 @@ impl Snapshot {
             settings: Settings::default(),
             defaults: EvaluationDefaults::Existing,
             keys: BTreeMap::new(),
+            unreadable_keys: Vec::new(),
             rules: Rules::default(),
         }
     }

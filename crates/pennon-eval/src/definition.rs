@@ -21,6 +21,19 @@ pub struct Definition {
     /// For whoever reads evaluations.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
+    /// Set instead of all other fields when what is stored is no definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<Unreadable>,
+}
+
+/// JSON in a store that is not what it should be. It is kept as it is until somebody replaces it, and
+/// only what depends on it fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// What is wrong with it.
+    pub reason: String,
+    /// The JSON.
+    pub text: String,
 }
 
 /// What holds for every flag of an environment.
@@ -47,6 +60,9 @@ pub struct Settings {
     /// `$schema`: kept for the export.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub other: Map<String, Value>,
+    /// Set instead of all other fields when what is stored are no settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<Unreadable>,
 }
 
 /// What `fractional` hashes to place callers. Two environments that differ in it place the same callers
@@ -61,7 +77,40 @@ pub enum FractionalVersion {
     V3,
 }
 
+/// Reads a stored JSON object; every field of it may be absent.
+fn read_stored<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
+    let read = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    } else {
+        Err("it is not a JSON object".to_owned())
+    };
+    read.map_err(|reason| Unreadable {
+        reason,
+        text: text.to_owned(),
+    })
+}
+
 impl Settings {
+    /// Takes JSON from a store as settings. What is none is kept, see [`Self::unreadable`].
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        read_stored(text).unwrap_or_else(|unreadable| Self {
+            unreadable: Some(unreadable),
+            ..Self::default()
+        })
+    }
+
+    /// The JSON that a store keeps.
+    ///
+    /// # Errors
+    /// When a value cannot be written as JSON.
+    pub fn to_stored(&self) -> Result<String, serde_json::Error> {
+        match &self.unreadable {
+            Some(unreadable) => Ok(unreadable.text.clone()),
+            None => serde_json::to_string(self),
+        }
+    }
+
     /// What a caller without a targeting key gets from a partial rollout in an installation with these
     /// defaults.
     #[must_use]
@@ -78,6 +127,40 @@ impl Settings {
 }
 
 impl Definition {
+    /// Takes JSON from a store as a definition. What is none is kept, see [`Self::unreadable`].
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        read_stored(text).unwrap_or_else(|unreadable| Self {
+            unreadable: Some(unreadable),
+            ..Self::default()
+        })
+    }
+
+    /// The JSON that a store keeps.
+    ///
+    /// # Errors
+    /// When a value cannot be written as JSON.
+    pub fn to_stored(&self) -> Result<String, serde_json::Error> {
+        match &self.unreadable {
+            Some(unreadable) => Ok(unreadable.text.clone()),
+            None => serde_json::to_string(self),
+        }
+    }
+
+    /// Whether the rule gives another result with other settings.
+    pub(crate) fn depends_on_settings(&self) -> bool {
+        fn names(value: &Value) -> bool {
+            match value {
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+                Value::Array(items) => items.iter().any(names),
+                Value::Object(fields) => fields.iter().any(|(name, value)| {
+                    ["$ref", "fractional"].contains(&name.as_str()) || names(value)
+                }),
+            }
+        }
+        self.rule().is_some_and(names)
+    }
+
     /// The rule; none when it is absent or empty.
     pub(crate) fn rule(&self) -> Option<&Value> {
         let rule = self.targeting.as_ref();

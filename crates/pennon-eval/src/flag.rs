@@ -51,6 +51,8 @@ pub enum Override {
     Exclude,
     /// The user gets this variant.
     Variant(String),
+    /// What is stored is none of these: the user's evaluation fails.
+    Unreadable,
 }
 
 impl Override {
@@ -59,7 +61,7 @@ impl Override {
     pub(crate) fn is_in(&self) -> bool {
         match self {
             Self::Include | Self::Variant(_) => true,
-            Self::Exclude => false,
+            Self::Exclude | Self::Unreadable => false,
         }
     }
 }

@@ -493,14 +493,20 @@ fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
             }
         }),
         metadata: Map::new(),
+        unreadable: None,
     }
 }
 
-/// Writes an environment as a flagd file.
+/// Writes an environment as a flagd file. A flag whose definition could not be read has no place in one
+/// and is left out.
 #[must_use]
 pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -> Value {
     let flags: Map<String, Value> = flags
         .iter()
+        .filter(|(_, flag)| {
+            let definition = flag.definition.as_ref();
+            definition.is_none_or(|definition| definition.unreadable.is_none())
+        })
         .map(|(key, flag)| (key.to_string(), write_flag(flag, form)))
         .collect();
     let mut metadata = settings.metadata.clone();

@@ -20,7 +20,7 @@ mod validate;
 
 pub use context::{Context, InvalidContext};
 pub use defaults::{Bucketing, EvaluationDefaults};
-pub use definition::{Definition, FractionalVersion, Settings};
+pub use definition::{Definition, FractionalVersion, Settings, Unreadable};
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
 pub use problem::{Problem, pointer_step};

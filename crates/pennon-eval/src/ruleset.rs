@@ -75,6 +75,8 @@ struct Compiled {
     enabled: bool,
     overrides: BTreeMap<String, Override>,
     metadata: Arc<Map<String, Value>>,
+    /// Why the flag has no value for anybody while it is enabled.
+    unreadable: Option<String>,
     kind: Kind,
 }
 
@@ -129,6 +131,7 @@ impl Ruleset {
                 enabled: flag.enabled,
                 overrides: flag.overrides.clone(),
                 metadata,
+                unreadable: unreadable(flag, settings),
                 kind,
             };
             (key.clone(), compiled)
@@ -187,7 +190,15 @@ impl Ruleset {
         match &flag.kind {
             Kind::Simple { percent, order } => {
                 let decided = flag.simple(*percent, order, key.as_str(), context);
-                Some(decided.map_or(self.anonymous_rollout, |(on, _)| on))
+                Some(match decided {
+                    Ok((on, _)) => on,
+                    Err(EvaluationError::TargetingKeyMissing) => self.anonymous_rollout,
+                    Err(
+                        EvaluationError::FlagNotFound
+                        | EvaluationError::Parse(_)
+                        | EvaluationError::General(_),
+                    ) => false,
+                })
             }
             Kind::Typed(typed) if typed.is_boolean => {
                 let decided = flag.typed(typed, key.as_str(), context, now);
@@ -209,6 +220,19 @@ impl Compiled {
         self.overrides.get(context.user()?.as_str())
     }
 
+    /// Fails where what the answer depends on could not be read.
+    fn must_be_readable(&self, context: &Context) -> Result<(), EvaluationError> {
+        if let Some(reason) = &self.unreadable {
+            return Err(EvaluationError::Parse(reason.clone()));
+        }
+        match self.overridden(context) {
+            Some(Override::Unreadable) => Err(EvaluationError::Parse(
+                "the override of this user is unreadable".to_owned(),
+            )),
+            Some(Override::Include | Override::Exclude | Override::Variant(_)) | None => Ok(()),
+        }
+    }
+
     /// Whether a simple flag is on, and why. In this order:
     ///
     /// 1. a flag that is not enabled is off for everyone, included users too (a kill switch);
@@ -226,6 +250,7 @@ impl Compiled {
         if !self.enabled {
             return Ok((false, Reason::Disabled));
         }
+        self.must_be_readable(context)?;
         if let Some(by_name) = self.overridden(context) {
             return Ok((by_name.is_in(), Reason::TargetingMatch));
         }
@@ -250,8 +275,9 @@ impl Compiled {
         if !self.enabled {
             return Ok((None, "", Reason::Disabled));
         }
+        self.must_be_readable(context)?;
         match self.overridden(context) {
-            Some(Override::Include | Override::Exclude) => {
+            Some(Override::Include | Override::Exclude | Override::Unreadable) => {
                 return typed.default(Reason::TargetingMatch);
             }
             Some(Override::Variant(variant)) => {
@@ -280,7 +306,8 @@ impl Typed {
                 .map_err(|fault| format!("{} at /targeting{}", fault.why, fault.at))
         });
         Self {
-            is_boolean: definition.variants.values().all(Value::is_boolean),
+            is_boolean: definition.unreadable.is_none()
+                && definition.variants.values().all(Value::is_boolean),
             variants: variants
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
@@ -306,6 +333,29 @@ impl Typed {
             None => Err(EvaluationError::General(no_variant(name))),
         }
     }
+}
+
+/// Why a flag can have no value, whoever asks.
+fn unreadable(flag: &Flag, settings: &Settings) -> Option<String> {
+    if let Some(definition) = &flag.definition
+        && let Some(unreadable) = &definition.unreadable
+    {
+        return Some(format!(
+            "the definition is unreadable: {}",
+            unreadable.reason
+        ));
+    }
+    let unreadable = settings.unreadable.as_ref()?;
+    let depends = match &flag.definition {
+        None => (1..100).contains(&flag.rollout_percentage.percent()),
+        Some(definition) => definition.depends_on_settings(),
+    };
+    depends.then(|| {
+        format!(
+            "the settings of the environment are unreadable: {}",
+            unreadable.reason
+        )
+    })
 }
 
 fn no_variant(name: &str) -> String {

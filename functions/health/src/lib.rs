@@ -34,14 +34,23 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             http::json(StatusCode::SERVICE_UNAVAILABLE, &body)
         }
     } else {
-        let well = database.is_well() && cache.is_well();
-        let body = json!({
+        let unreadable = if database.is_well() {
+            let counted = app.service.unreadable_rows(request.scope()).await;
+            counted.unwrap_or_default()
+        } else {
+            0
+        };
+        let well = database.is_well() && cache.is_well() && unreadable == 0;
+        let mut body = json!({
             "status": if well { "healthy" } else { "degraded" },
             "version": env!("CARGO_PKG_VERSION"),
             "environment": app.config.stage,
             "timestamp": http::timestamp(std::time::SystemTime::now()),
             "services": { "database": database.word(), "cache": cache.word() },
         });
+        if unreadable > 0 {
+            body["unreadableRows"] = json!(unreadable);
+        }
         http::json(StatusCode::OK, &body)
     };
     Ok(http::with_header(response, "cache-control", "no-store"))

@@ -10,18 +10,27 @@ use serde_json::{Value, json};
 /// The body.
 pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
     let flag = &record.flag;
-    json!({
+    let unreadable = flag
+        .definition
+        .as_ref()
+        .and_then(|it| it.unreadable.as_ref());
+    let mut body = json!({
         "key": key,
         "enabled": flag.enabled,
         "rolloutPercentage": flag.rollout_percentage.percent(),
         "description": flag.description,
         "salt": flag.salt,
-        "definition": flag.definition,
+        "definition": flag.definition.as_ref().filter(|_| unreadable.is_none()),
         "archivedAt": record.archived_at.map(http::timestamp),
         "revision": record.revision,
         "createdAt": record.created_at.map(http::timestamp),
         "updatedAt": record.updated_at.map(http::timestamp),
-    })
+    });
+    // What is stored, for whoever repairs it: by a PATCH of the definition.
+    if let Some(unreadable) = unreadable {
+        body["broken"] = json!({ "reason": unreadable.reason, "definition": unreadable.text });
+    }
+    body
 }
 
 /// The answer, with the revision as its tag.

@@ -86,13 +86,17 @@ async fn revoke(
 
 /// A key as admins see it, which is never the key itself.
 fn shown(record: &KeyRecord, environment: &Environment) -> Value {
-    json!({
+    let mut key = json!({
         "id": record.id,
-        "kind": kind_name(record.kind),
+        "kind": if record.unreadable { "unreadable" } else { kind_name(record.kind) },
         "environment": environment.as_str(),
         "name": record.name,
         "createdAt": record.created_at.map(timestamp),
         "createdBy": record.created_by,
         "revokedAt": record.revoked_at.map(timestamp),
-    })
+    });
+    if record.unreadable {
+        key["broken"] = json!("its kind or its hash makes no sense; it opens nothing");
+    }
+    key
 }

@@ -28,7 +28,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     for record in &found.items {
         match record.kind {
             Override::Include | Override::Variant(_) => includes.push(override_state(record)),
-            Override::Exclude => excludes.push(override_state(record)),
+            Override::Exclude | Override::Unreadable => excludes.push(override_state(record)),
         }
     }
     let body = json!({

@@ -49,6 +49,11 @@ struct Common {
     /// Per flag and user, the variant that an override names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     variants: BTreeMap<String, BTreeMap<String, String>>,
+    /// Per flag, the users whose override cannot be read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    unreadable_overrides: BTreeMap<String, Vec<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unreadable_keys: Vec<String>,
 }
 
 /// The key of an environment's hash.
@@ -80,16 +85,24 @@ pub(super) fn encode(
         defaults: Some(snapshot.defaults),
         keys: snapshot.keys.clone(),
         variants: BTreeMap::new(),
+        unreadable_overrides: BTreeMap::new(),
+        unreadable_keys: snapshot.unreadable_keys.clone(),
     };
     for (key, flag) in &snapshot.flags {
-        let text = match variants(flag) {
-            Some(variants) => {
-                let plain = with_plain_overrides(flag);
-                common.variants.insert(key.to_string(), variants);
-                serde_json::to_string(&plain)?
-            }
-            None => serde_json::to_string(flag)?,
+        let (variants, unreadable) = (variants(flag), unreadable(flag));
+        let text = if variants.is_none() && unreadable.is_empty() {
+            serde_json::to_string(flag)?
+        } else {
+            serde_json::to_string(&with_plain_overrides(flag))?
         };
+        if let Some(variants) = variants {
+            common.variants.insert(key.to_string(), variants);
+        }
+        if !unreadable.is_empty() {
+            common
+                .unreadable_overrides
+                .insert(key.to_string(), unreadable);
+        }
         let key = key.as_str();
         fields.push(if key.starts_with(RESERVED) {
             format!("{ESCAPED_FLAG}{key}")
@@ -147,6 +160,12 @@ fn snapshot_in(fields: &[(String, String)]) -> Option<Snapshot> {
             flag.overrides.insert(user, Override::Variant(variant));
         }
     }
+    for (key, users) in common.unreadable_overrides {
+        let flag = flags.get_mut(key.as_str())?;
+        for user in users {
+            flag.overrides.insert(user, Override::Unreadable);
+        }
+    }
     Some(Snapshot {
         revision: revision?,
         flags,
@@ -154,6 +173,7 @@ fn snapshot_in(fields: &[(String, String)]) -> Option<Snapshot> {
         // Without them nobody can say what a caller without a key gets, so it is no entry.
         defaults: common.defaults?,
         keys: common.keys,
+        unreadable_keys: common.unreadable_keys,
         ..Snapshot::empty()
     })
 }
@@ -166,10 +186,19 @@ fn variants(flag: &Flag) -> Option<BTreeMap<String, String>> {
             Override::Variant(variant) => {
                 variants.insert(user.clone(), variant.clone());
             }
-            Override::Include | Override::Exclude => {}
+            Override::Include | Override::Exclude | Override::Unreadable => {}
         }
     }
     (!variants.is_empty()).then_some(variants)
+}
+
+/// The users of a flag whose override cannot be read.
+fn unreadable(flag: &Flag) -> Vec<String> {
+    let users = flag.overrides.iter();
+    users
+        .filter(|(_, kind)| **kind == Override::Unreadable)
+        .map(|(user, _)| user.clone())
+        .collect()
 }
 
 /// The same flag with every override in a form that version 0.1 can read.
@@ -178,6 +207,7 @@ fn with_plain_overrides(flag: &Flag) -> Flag {
     for kind in plain.overrides.values_mut() {
         match kind {
             Override::Variant(_) => *kind = Override::Include,
+            Override::Unreadable => *kind = Override::Exclude,
             Override::Include | Override::Exclude => {}
         }
     }

@@ -48,6 +48,19 @@ impl FlagService {
         Ok(self.known().get(environment).cloned())
     }
 
+    /// How much of what is stored cannot be read, over all environments.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when neither cache nor store answers.
+    pub async fn unreadable_rows(&self, scope: &Scope) -> Result<usize, Error> {
+        let mut count = 0;
+        for (environment, _) in self.store.environments().await? {
+            let reading = self.read(&environment, scope).await?;
+            count += reading.snapshot.unreadable().len();
+        }
+        Ok(count)
+    }
+
     fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<Shelf>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

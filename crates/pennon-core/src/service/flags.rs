@@ -359,6 +359,10 @@ async fn must_be(
 
 /// A definition from the past may name an evaluator that is gone.
 async fn must_still_be_valid(open: &mut Transaction, definition: &Definition) -> Result<(), Error> {
+    // What could not be read before comes back as it was, to be repaired.
+    if definition.unreadable.is_some() {
+        return Ok(());
+    }
     let settings = open.settings().await?.settings;
     let text =
         serde_json::to_value(definition).map_err(|error| Error::Internal(error.to_string()))?;

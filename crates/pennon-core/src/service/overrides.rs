@@ -292,6 +292,7 @@ pub fn override_state(record: &OverrideRecord) -> Value {
         "overrideType": match record.kind {
             Override::Include | Override::Variant(_) => "include",
             Override::Exclude => "exclude",
+            Override::Unreadable => "unreadable",
         },
         "reason": record.reason,
         "createdBy": record.created_by,
@@ -299,6 +300,9 @@ pub fn override_state(record: &OverrideRecord) -> Value {
     });
     if let Override::Variant(variant) = &record.kind {
         state["variant"] = json!(variant);
+    }
+    if record.kind == Override::Unreadable {
+        state["broken"] = json!("its type is neither include nor exclude");
     }
     state
 }
@@ -311,6 +315,7 @@ pub(super) fn override_in(state: &Value) -> Option<OverrideRecord> {
         kind: match (text("variant"), state["overrideType"].as_str()) {
             (Some(variant), _) => Override::Variant(variant),
             (None, Some("include")) => Override::Include,
+            (None, Some("unreadable")) => Override::Unreadable,
             (None, _) => Override::Exclude,
         },
         reason: text("reason"),
@@ -328,6 +333,9 @@ pub(super) fn must_have(flag: &Flag, kind: &Override) -> Result<(), Error> {
         {
             Ok(())
         }
+        (Override::Unreadable, _) => Err(Error::Conflict(
+            "The override of that time could not be read; set it to include or exclude".to_owned(),
+        )),
         (Override::Variant(_), _) => Err(Error::invalid_field("variant", NO_SUCH_VARIANT)),
     }
 }

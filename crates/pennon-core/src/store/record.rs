@@ -81,6 +81,9 @@ pub struct KeyRecord {
     pub id: String,
     /// Who uses it.
     pub kind: KeyKind,
+    /// Its row makes no sense, so that it opens nothing.
+    #[serde(default, skip_serializing)]
+    pub unreadable: bool,
     /// What for.
     pub name: String,
     /// When it came into being.

@@ -257,6 +257,9 @@ pub(super) fn broken_rules(key: &FlagKey, flag: &Flag) -> Vec<Problem> {
         }
         match kind {
             Override::Include | Override::Exclude => {}
+            Override::Unreadable => {
+                found.push(problem(&place, "must be include, exclude or a variant"));
+            }
             Override::Variant(variant) => {
                 let definition = flag.definition.as_ref();
                 if definition.is_none_or(|known| !known.variants.contains_key(variant)) {

@@ -46,6 +46,7 @@ impl Transaction {
         let record = KeyRecord {
             id: unique_id(),
             kind,
+            unreadable: false,
             name: name.to_owned(),
             created_at: Some(SystemTime::now()),
             created_by: Some(self.actor().to_owned()),

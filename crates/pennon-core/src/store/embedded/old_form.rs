@@ -255,6 +255,7 @@ impl<'de> Visitor<'de> for FlagsOf<'_> {
                 default_variant: definition.default_variant,
                 targeting: definition.targeting,
                 metadata: definition.metadata,
+                unreadable: None,
             });
             if definition
                 .as_ref()

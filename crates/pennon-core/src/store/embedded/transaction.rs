@@ -196,7 +196,7 @@ impl Transaction {
             for record in self.data.overrides(self.environment.as_str(), key) {
                 match record.kind {
                     Override::Variant(variant) => *users.entry(variant).or_default() += 1,
-                    Override::Include | Override::Exclude => {}
+                    Override::Include | Override::Exclude | Override::Unreadable => {}
                 }
             }
             let of_flag = users.into_iter();

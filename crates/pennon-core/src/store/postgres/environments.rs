@@ -57,7 +57,7 @@ impl PostgresStore {
                 revision: Revision(row.get("revision")),
                 flags: count(row, "flags"),
                 archived: count(row, "archived"),
-                settings: settings_of(row.get("settings"))?,
+                settings: settings_of(row.get("settings")),
             });
         }
         Ok(records)
@@ -83,7 +83,7 @@ impl PostgresStore {
         let rows = self
             .rows(SETTINGS, &[(&environment.as_str(), Type::TEXT)])
             .await?;
-        record_of(rows.first())
+        Ok(record_of(rows.first()))
     }
 }
 
@@ -93,14 +93,14 @@ impl Transaction {
         let rows = self
             .rows(&statement, &[(&self.environment(), Type::TEXT)])
             .await?;
-        record_of(rows.first())
+        Ok(record_of(rows.first()))
     }
 
     pub(in crate::store) async fn write_settings(
         &mut self,
         settings: &Settings,
     ) -> Result<SettingsRecord, Error> {
-        let text = serde_json::to_string(settings).map_err(|error| damaged(&error))?;
+        let text = settings.to_stored().map_err(|error| damaged(&error))?;
         let rows = self
             .rows(
                 "insert into pennon_environment_settings (environment, settings)
@@ -111,7 +111,7 @@ impl Transaction {
                 &[(&self.environment(), Type::TEXT), (&text, Type::TEXT)],
             )
             .await?;
-        record_of(rows.first())
+        Ok(record_of(rows.first()))
     }
 
     pub(in crate::store) async fn environment_revision(
@@ -139,12 +139,12 @@ impl Transaction {
     }
 }
 
-fn record_of(row: Option<&Row>) -> Result<SettingsRecord, Error> {
+fn record_of(row: Option<&Row>) -> SettingsRecord {
     match row {
-        Some(row) => Ok(SettingsRecord {
-            settings: settings_of(row.get("settings"))?,
+        Some(row) => SettingsRecord {
+            settings: settings_of(row.get("settings")),
             revision: row.get("revision"),
-        }),
-        None => Ok(SettingsRecord::default()),
+        },
+        None => SettingsRecord::default(),
     }
 }

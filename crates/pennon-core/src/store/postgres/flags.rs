@@ -48,7 +48,7 @@ impl PostgresStore {
             (&environment.as_str(), Type::TEXT),
         ];
         let rows = self.rows(&statement, &parameters).await?;
-        rows.first().map(record_of).transpose()
+        Ok(rows.first().map(record_of))
     }
 
     pub(in crate::store) async fn list_flags(
@@ -80,7 +80,7 @@ impl PostgresStore {
         let rows = self.rows(&statement, &parameters).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in &rows {
-            items.extend(keyed_record_of(row)?);
+            items.extend(keyed_record_of(row));
         }
         let total = rows.first().map_or(0, |row| count(row, "total"));
         Ok(Paged { items, total })
@@ -105,7 +105,7 @@ impl Transaction {
                 ],
             )
             .await?;
-        rows.first().map(record_of).transpose()
+        Ok(rows.first().map(record_of))
     }
 
     pub(in crate::store) async fn flags(&mut self) -> Result<FlagRecords, Error> {
@@ -118,7 +118,7 @@ impl Transaction {
             .await?;
         let mut records = BTreeMap::new();
         for row in &rows {
-            records.extend(keyed_record_of(row)?);
+            records.extend(keyed_record_of(row));
         }
         Ok(records)
     }
@@ -159,7 +159,7 @@ impl Transaction {
             .await?;
         let mut records = BTreeMap::new();
         for row in &rows {
-            records.extend(keyed_record_of(row)?);
+            records.extend(keyed_record_of(row));
         }
         Ok(records)
     }
@@ -296,12 +296,12 @@ impl Transaction {
         let row = rows.first().ok_or_else(|| {
             Refused::Otherwise(Error::Internal("a flag was gone while locked".to_owned()))
         })?;
-        record_of(row).map_err(Refused::Otherwise)
+        Ok(record_of(row))
     }
 }
 
 fn definition_text(flag: &Flag) -> Result<Option<String>, Error> {
-    let text = flag.definition.as_ref().map(serde_json::to_string);
+    let text = flag.definition.as_ref().map(Definition::to_stored);
     text.transpose().map_err(|error| damaged(&error))
 }
 
@@ -320,45 +320,42 @@ pub(super) enum Refused {
 }
 
 /// A flag without its overrides, and without what evaluation does not need.
-pub(super) fn flag_of(row: &Row) -> Result<Flag, Error> {
+///
+/// A percentage outside of its range, which only a table without its constraint can hold, counts as the
+/// nearest one, as evaluation takes it.
+pub(super) fn flag_of(row: &Row) -> Flag {
     let percentage: i32 = row.get("rollout_percentage");
-    let rollout_percentage = Rollout::parse(i64::from(percentage))
-        .map_err(|error| Error::Internal(error.to_string()))?;
-    let definition: Option<Definition> = row
-        .get::<_, Option<&str>>("definition")
-        .map(serde_json::from_str)
-        .transpose()
-        .map_err(|error| damaged(&error))?;
-    Ok(Flag {
+    let definition: Option<&str> = row.get("definition");
+    Flag {
         enabled: row.get("enabled"),
-        rollout_percentage,
+        rollout_percentage: Rollout::parse(i64::from(percentage.clamp(0, 100))).unwrap_or_default(),
         description: row.get("description"),
         salt: row.get("salt"),
-        definition,
+        definition: definition.map(Definition::from_stored),
         ..Flag::default()
-    })
+    }
 }
 
-fn record_of(row: &Row) -> Result<FlagRecord, Error> {
+fn record_of(row: &Row) -> FlagRecord {
     let other: Option<&str> = row.get("other");
-    let other = other.map(serde_json::from_str).transpose();
-    Ok(FlagRecord {
+    FlagRecord {
         flag: Flag {
-            other: other.map_err(|error| damaged(&error))?.unwrap_or_default(),
-            ..flag_of(row)?
+            // Of no use but in an export: fields that are none are left out there.
+            other: other
+                .and_then(|text| serde_json::from_str(text).ok())
+                .unwrap_or_default(),
+            ..flag_of(row)
         },
         archived_at: row.get("archived_at"),
         revision: row.get("revision"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
-    })
+    }
 }
 
 /// Nothing for the row of an empty page, and for a key that no request can name.
-fn keyed_record_of(row: &Row) -> Result<Option<(FlagKey, FlagRecord)>, Error> {
+fn keyed_record_of(row: &Row) -> Option<(FlagKey, FlagRecord)> {
     let text: Option<String> = row.get("flag_key");
-    match text.and_then(|text| FlagKey::parse(text).ok()) {
-        Some(key) => Ok(Some((key, record_of(row)?))),
-        None => Ok(None),
-    }
+    let key = FlagKey::parse(text?).ok()?;
+    Some((key, record_of(row)))
 }

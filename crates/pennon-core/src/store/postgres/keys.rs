@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::snapshot::is_sound;
 use super::{PostgresStore, Transaction};
 use crate::api_key::{kind_name, kind_named};
 use crate::environment::Environment;
@@ -10,7 +11,7 @@ use crate::error::Error;
 use crate::snapshot::KeyKind;
 use crate::store::KeyRecord;
 
-const COLUMNS: &str = "id::text as id, kind, name, created_at, created_by, revoked_at";
+const COLUMNS: &str = "id::text as id, kind, name, hash, created_at, created_by, revoked_at";
 
 impl PostgresStore {
     pub(in crate::store) async fn list_keys(
@@ -24,7 +25,7 @@ impl PostgresStore {
         let rows = self
             .rows(&statement, &[(&environment.as_str(), Type::TEXT)])
             .await?;
-        rows.iter().map(record_of).collect()
+        Ok(rows.iter().map(record_of).collect())
     }
 }
 
@@ -36,7 +37,7 @@ impl Transaction {
         let rows = self
             .rows(&statement, &[(&self.environment(), Type::TEXT)])
             .await?;
-        rows.iter().map(record_of).collect()
+        Ok(rows.iter().map(record_of).collect())
     }
 
     pub(in crate::store) async fn insert_key(
@@ -79,20 +80,20 @@ impl Transaction {
 
 fn one(rows: &[Row]) -> Result<KeyRecord, Error> {
     match rows.first() {
-        Some(row) => record_of(row),
+        Some(row) => Ok(record_of(row)),
         None => Err(Error::NotFound("Key".to_owned())),
     }
 }
 
-fn record_of(row: &Row) -> Result<KeyRecord, Error> {
-    let kind = kind_named(row.get("kind"))
-        .ok_or_else(|| Error::Internal("a key of an unknown kind".to_owned()))?;
-    Ok(KeyRecord {
+fn record_of(row: &Row) -> KeyRecord {
+    let kind: &str = row.get("kind");
+    KeyRecord {
         id: row.get("id"),
-        kind,
+        unreadable: !is_sound(kind, row.get("hash")),
+        kind: kind_named(kind).unwrap_or(KeyKind::Client),
         name: row.get("name"),
         created_at: row.get("created_at"),
         created_by: row.get("created_by"),
         revoked_at: row.get("revoked_at"),
-    })
+    }
 }

@@ -12,8 +12,9 @@ mod schedules;
 mod snapshot;
 mod transaction;
 
+use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
@@ -46,6 +47,8 @@ pub struct PostgresStore {
     connections: Connections,
     operation_timeout: Duration,
     reads: Breaker,
+    /// Unreadable rows that the log has told of.
+    reported: Mutex<HashSet<String>>,
 }
 
 impl PostgresStore {
@@ -59,6 +62,7 @@ impl PostgresStore {
             connections: Connections::find(config, secrets, installation).await,
             operation_timeout: config.operation_timeout,
             reads: Breaker::default(),
+            reported: Mutex::default(),
         }
     }
 

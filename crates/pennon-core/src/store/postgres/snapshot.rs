@@ -1,6 +1,7 @@
 //! All that an answer depends on, in one consistent read.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use pennon_eval::{EvaluationDefaults, FlagKey, Override, Settings};
 use tokio_postgres::Row;
@@ -8,11 +9,16 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::flags::flag_of;
-use super::{PostgresStore, damaged, unavailable};
+use super::{PostgresStore, unavailable};
+use crate::api_key::kind_named;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::snapshot::{ApiKey, KeyKind, Revision, Snapshot};
+use crate::snapshot::{ApiKey, Revision, Snapshot};
 use crate::store::Fresh;
+
+/// An instance remembers so many unreadable rows, and logs no more: a table that is damaged as a whole
+/// must not fill the log.
+const MOST_REPORTED: usize = 1_000;
 
 /// One row for the environment, and one per flag unless the environment is unchanged. The whole is one
 /// statement and so one consistent read, and one round trip.
@@ -126,32 +132,54 @@ impl PostgresStore {
                 snapshot = Some(Snapshot {
                     revision,
                     flags: BTreeMap::new(),
-                    settings: settings_of(row.get("settings"))?,
+                    settings: settings_of(row.get("settings")),
                     defaults: defaults_of(row.get("defaults"))?,
                     keys: keys_of(row),
+                    unreadable_keys: unreadable_keys_of(row),
                     ..Snapshot::empty()
                 });
             }
             // A row with an empty key can be made by SQL only, and no request can ask for it.
             let text: Option<String> = row.get("flag_key");
             if let Some(key) = text.and_then(|text| FlagKey::parse(text).ok()) {
-                let mut flag = flag_of(row)?;
-                flag.overrides = overrides_of(row)?;
+                let mut flag = flag_of(row);
+                flag.overrides = overrides_of(row);
                 flags.insert(key, flag);
             }
         }
         let snapshot =
             snapshot.ok_or_else(|| Error::Internal("the snapshot has no revision".to_owned()))?;
-        Ok(Fresh::Changed(Snapshot { flags, ..snapshot }))
+        let snapshot = Snapshot { flags, ..snapshot };
+        self.report_unreadable(environment, &snapshot);
+        Ok(Fresh::Changed(snapshot))
+    }
+}
+
+impl PostgresStore {
+    /// Logs what of an environment cannot be read, each once in the life of the instance.
+    fn report_unreadable(&self, environment: &Environment, snapshot: &Snapshot) {
+        for item in snapshot.unreadable() {
+            let name = format!("{environment} {} {}", item.kind, item.name);
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            if reported.len() < MOST_REPORTED && reported.insert(name) {
+                tracing::error!(
+                    domain = "config",
+                    error.r#type = "unreadable_row",
+                    environment = environment.as_str(),
+                    kind = item.kind,
+                    name = item.name,
+                    error = item.reason,
+                    "an unreadable row in the database: only what depends on it fails; \
+                     replace or delete it by the admin API"
+                );
+            }
+        }
     }
 }
 
 /// The settings as they stand in the database; the defaults where nothing stands there.
-pub(super) fn settings_of(text: Option<&str>) -> Result<Settings, Error> {
-    match text {
-        Some(text) => serde_json::from_str(text).map_err(|error| damaged(&error)),
-        None => Ok(Settings::default()),
-    }
+pub(super) fn settings_of(text: Option<&str>) -> Settings {
+    text.map(Settings::from_stored).unwrap_or_default()
 }
 
 /// The defaults of the installation; those of every earlier version where nothing is stored.
@@ -164,13 +192,14 @@ pub(super) fn defaults_of(name: Option<&str>) -> Result<EvaluationDefaults, Erro
 }
 
 /// An override from its two columns.
-pub(super) fn override_of(kind: &str, variant: Option<String>) -> Result<Override, Error> {
+pub(super) fn override_of(kind: &str, variant: Option<String>) -> Override {
     match (kind, variant) {
-        ("include", Some(variant)) => Ok(Override::Variant(variant)),
-        ("include", None) => Ok(Override::Include),
+        ("include", Some(variant)) => Override::Variant(variant),
+        ("include", None) => Override::Include,
         // The old service may have turned an include into an exclude and left the variant.
-        ("exclude", _) => Ok(Override::Exclude),
-        _ => Err(Error::Internal("an override of an unknown type".to_owned())),
+        ("exclude", _) => Override::Exclude,
+        // Only a table without its constraint holds other words.
+        _ => Override::Unreadable,
     }
 }
 
@@ -181,19 +210,33 @@ fn keys_of(row: &Row) -> BTreeMap<String, ApiKey> {
             .into_iter()
     };
     let keys = column("ids").zip(column("key_kinds")).zip(column("hashes"));
-    keys.map(|((id, kind), hash)| {
-        // The column holds one of two words; what is not plainly a server's gets the lesser rights.
-        let kind = if kind == "server" {
-            KeyKind::Server
-        } else {
-            KeyKind::Client
-        };
-        (hash, ApiKey { id, kind })
+    // A key of a kind that nobody knows opens nothing.
+    keys.filter_map(|((id, kind), hash)| {
+        let kind = kind_named(&kind)?;
+        Some((hash, ApiKey { id, kind }))
     })
     .collect()
 }
 
-fn overrides_of(row: &Row) -> Result<BTreeMap<String, Override>, Error> {
+/// The ids of the keys that open nothing because their row makes no sense.
+fn unreadable_keys_of(row: &Row) -> Vec<String> {
+    let column = |name: &str| row.get::<_, Option<Vec<String>>>(name).unwrap_or_default();
+    let keys = column("ids")
+        .into_iter()
+        .zip(column("key_kinds"))
+        .zip(column("hashes"));
+    keys.filter(|((_, kind), hash)| !is_sound(kind, hash))
+        .map(|((id, _), _)| id)
+        .collect()
+}
+
+/// Whether a key has a kind and a hash that can be compared.
+pub(super) fn is_sound(kind: &str, hash: &str) -> bool {
+    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    kind_named(kind).is_some() && hash.len() == 64 && hash.bytes().all(hexadecimal)
+}
+
+fn overrides_of(row: &Row) -> BTreeMap<String, Override> {
     let users: Option<Vec<String>> = row.get("users");
     let kinds: Option<Vec<&str>> = row.get("kinds");
     let variants: Option<Vec<Option<String>>> = row.get("variants");
@@ -202,7 +245,7 @@ fn overrides_of(row: &Row) -> Result<BTreeMap<String, Override>, Error> {
         .into_iter()
         .flatten()
         .zip(kinds.into_iter().flatten())
-        .map(|(user, kind)| Ok((user, override_of(kind, variants.next().flatten())?)))
+        .map(|(user, kind)| (user, override_of(kind, variants.next().flatten())))
         .collect()
 }
 
