@@ -152,7 +152,7 @@ impl Request {
     }
 
     /// What an admin route is about: the parameter of this name in the query, where the path has
-    /// [`BY_QUERY`] in its place, else what the path has. A `/` in a name arrives decoded, and then no
+    /// `-` in its place, else what the path has. A `/` in a name arrives decoded, and then no
     /// path leads to it.
     ///
     /// # Errors

@@ -136,7 +136,7 @@ pub struct OverridesPut {
 
 impl FlagService {
     /// Sets the overrides of a flag for many users, each named once, as one change with one entry in the
-    /// audit. It counts as one of [`CHANGES`], unless it only removes.
+    /// audit. It counts as one of the hundred changes of an hour, unless it only removes.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Invalid`] for variants that the flag does not have, with the
