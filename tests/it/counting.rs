@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
@@ -249,6 +250,118 @@ async fn what_is_no_batch_is_an_error_and_a_strange_line_is_passed_over() {
         count.invoke(&event).await.is_err(),
         "so that Lambda tries again"
     );
+}
+
+#[tokio::test]
+async fn a_count_that_the_database_refuses_is_lost_alone() {
+    let stack = stack().await;
+    let count = stack.function("count-evaluations").await;
+    // Text that does not compress, longer than a row of an index may be.
+    let random: String = (0..9_000_u32)
+        .map(|place| {
+            let bits = place.wrapping_mul(2_654_435_761).rotate_left(place % 31);
+            char::from_u32(0x4e00 + (bits ^ (place * place)) % 20_000).expect("a character")
+        })
+        .collect();
+    let sent = json!({"evaluations": {
+        "production": {
+            "2026-11-21": {
+                "a": {"on": 1, "a\u{0}": 2, "off": 4},
+                "b": {"on": 8, (random.clone()): 16},
+                "nul\u{0}": {"on": 32},
+                "most": {"on": 9_223_372_036_854_775_807_u64},
+            },
+            "2026-11-22": {"a": {"on": 64}},
+            "yesterday-or-so": {"a": {"on": 128}},
+        },
+        "staging\u{0}": {"2026-11-21": {"a": {"on": 256}}},
+    }});
+    let event = |id: &str, message: &Value| {
+        let line = json!({"id": id, "timestamp": 1, "message": message.to_string()});
+        packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": [line]}))
+    };
+    let first = event("1", &sent);
+    let outcome = count.invoke(&first).await.expect("counted");
+    assert_eq!(outcome["lost"], 2 + 16 + 32 + 128 + 256, "{outcome}");
+    let again = count.invoke(&first).await.expect("counted");
+    assert_eq!(again["again"], true, "{again}");
+    // One more of what has reached the largest number, and one of another.
+    let full = json!({"evaluations": {"production": {"2026-11-21": {
+        "a": {"on": 512}, "most": {"on": 1},
+    }}}});
+    let outcome = count.invoke(&event("2", &full)).await.expect("counted");
+    assert_eq!(
+        (&outcome["evaluations"], &outcome["lost"]),
+        (&json!(512), &json!(1))
+    );
+    let rows = stack
+        .database
+        .sql()
+        .query(
+            "select flag_key, variant, day::text, count from pennon_evaluation_counts
+             where flag_key <> 'most' order by 1, 2, 3",
+            &[],
+        )
+        .await
+        .expect("rows");
+    let rows: Vec<(String, String, String, i64)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)))
+        .collect();
+    let row = |flag: &str, variant: &str, day: &str, count| {
+        (flag.to_owned(), variant.to_owned(), day.to_owned(), count)
+    };
+    assert_eq!(
+        rows,
+        [
+            row("a", "off", "2026-11-21", 4),
+            row("a", "on", "2026-11-21", 513),
+            row("a", "on", "2026-11-22", 64),
+            row("b", "on", "2026-11-21", 8),
+        ]
+    );
+    let named = "the database refuses a count; these evaluations are not counted";
+    let lines = count.lines();
+    let lost: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["message"] == named)
+        .collect();
+    assert_eq!(lost.len(), 6, "one for each");
+    assert!(lost.iter().all(|line| line.to_string().len() < 1_000));
+}
+
+#[tokio::test]
+async fn evaluations_of_a_variant_with_a_strange_name_take_no_others_along() {
+    let api = Api::on_postgres().await;
+    let stack = api.stack();
+    let definition = json!({
+        "variants": {"a\u{0}": true, "b": false}, "defaultVariant": "a\u{0}",
+    });
+    stack.database.add_typed_flag("strange", &definition).await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    let body = r#"{"context":{"targetingKey":"alice"}}"#;
+    for key in ["strange", "search"] {
+        let path = format!("/ofrep/v1/evaluate/flags/{key}");
+        let answer = api.local().evaluate(&path, API_KEY, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    eventually("the other evaluation is counted", async || {
+        let usage = api.read("/api/admin/flags/search/usage").await;
+        assert_eq!(usage.status, 200, "the breaker stays closed: {usage:?}");
+        usage.json()["evaluations"] == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_text_that_the_database_refuses_is_the_callers_error_and_no_outage() {
+    let api = Api::on_postgres().await;
+    for _ in 0..3 {
+        let refused = api.read("/api/admin/flags?search=a%00b").await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+        let listed = api.read("/api/admin/flags").await;
+        assert_eq!(listed.status, 200, "the breaker stays closed: {listed:?}");
+    }
 }
 
 fn stale_keys(answer: &Answer) -> Vec<(String, Value)> {

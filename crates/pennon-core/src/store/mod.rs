@@ -21,9 +21,9 @@ pub use embedded::EmbeddedStore;
 pub use postgres::PostgresStore;
 pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use record::{
-    Action, AuditEntry, AuditStep, DayCount, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord,
-    FlagRecords, KeyRecord, NewState, OverridePage, OverrideRecord, Page, Paged, ScheduleRecord,
-    ScheduleStatus, SettingsRecord, Usage,
+    Action, AuditEntry, AuditStep, CountedBatch, DayCount, DueSchedule, EnvironmentRecord,
+    FlagQuery, FlagRecord, FlagRecords, KeyRecord, NewState, OverridePage, OverrideRecord, Page,
+    Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 
@@ -162,14 +162,14 @@ impl Store {
         ask!(self, store => store.list_keys(environment))
     }
 
-    /// Adds evaluations that happened until then. A batch that was added before adds nothing, and the
-    /// answer is no.
+    /// Adds evaluations that happened until then. A batch that was added before adds nothing. A count
+    /// that the store refuses is lost, the others are not.
     pub async fn count(
         &self,
         batch: &str,
         counts: &Counts,
         until: SystemTime,
-    ) -> Result<bool, Error> {
+    ) -> Result<CountedBatch, Error> {
         ask!(self, store => store.count(batch, counts, until))
     }
 

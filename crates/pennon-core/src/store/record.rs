@@ -106,6 +106,15 @@ pub struct Usage {
     pub evaluations: u64,
 }
 
+/// What became of a batch of counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedBatch {
+    /// Whether the batch was added. One that was added before adds nothing.
+    pub is_new: bool,
+    /// Evaluations whose counts the store refuses, for instance because of a name that it cannot keep.
+    pub lost: u64,
+}
+
 /// How often a variant of a flag was given on one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayCount {

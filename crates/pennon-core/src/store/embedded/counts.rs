@@ -10,7 +10,7 @@ use super::{EmbeddedStore, Inner};
 use crate::counts::{Counts, day};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{DayCount, Usage};
+use crate::store::{CountedBatch, DayCount, Usage};
 
 impl EmbeddedStore {
     /// Nobody hands over a batch twice here.
@@ -19,7 +19,7 @@ impl EmbeddedStore {
         _batch: &str,
         counts: &Counts,
         until: SystemTime,
-    ) -> Result<bool, Error> {
+    ) -> Result<CountedBatch, Error> {
         let mut inner = self.current()?;
         let record = Record::Counts {
             counts: counts.clone(),
@@ -34,7 +34,10 @@ impl EmbeddedStore {
         journal
             .append_counts(record, &data.state, history)
             .map_err(Error::FileOfNoUse)?;
-        Ok(true)
+        Ok(CountedBatch {
+            is_new: true,
+            lost: 0,
+        })
     }
 
     pub(in crate::store) fn day_counts(

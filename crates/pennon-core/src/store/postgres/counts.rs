@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use pennon_eval::FlagKey;
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, count};
-use crate::counts::Counts;
+use super::{PostgresStore, Transaction, count};
+use crate::counts::{Count, Counts};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{DayCount, Usage};
+use crate::store::{CountedBatch, DayCount, Usage};
 
 /// Remembers the batch and adds its counts, both or neither. A batch that is known adds nothing.
 /// Whoever hands over a batch again does so within hours, so a day is long enough to remember it.
@@ -33,35 +33,126 @@ const COUNT: &str = "
     )
     select count(*) as fresh from fresh";
 
+/// Adds counts of a batch that the same transaction has remembered.
+const ADD: &str = "
+    insert into pennon_evaluation_counts as known
+      (environment, flag_key, variant, day, count, last_at)
+    select given.environment, given.flag_key, given.variant, given.day::date, given.count, $6
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+      as given (environment, flag_key, variant, day, count)
+    order by 1, 2, 3, 4
+    on conflict (environment, flag_key, variant, day) do update
+      set count = known.count + excluded.count,
+          last_at = greatest(known.last_at, excluded.last_at)";
+
+/// So many of the entries that are lost are named in the log.
+const NAMED: usize = 5;
+
+/// Counts, as one array per column.
+struct Columns<'a> {
+    environments: Vec<&'a str>,
+    flags: Vec<&'a str>,
+    variants: Vec<&'a str>,
+    days: Vec<&'a str>,
+    numbers: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(counts: &[Count<'a>]) -> Self {
+        let number = |one: &Count<'_>| i64::try_from(one.count).unwrap_or(i64::MAX);
+        Self {
+            environments: counts.iter().map(|one| one.environment).collect(),
+            flags: counts.iter().map(|one| one.flag).collect(),
+            variants: counts.iter().map(|one| one.variant).collect(),
+            days: counts.iter().map(|one| one.day).collect(),
+            numbers: counts.iter().map(number).collect(),
+        }
+    }
+
+    fn parameters(&self) -> [super::Parameter<'_>; 5] {
+        [
+            (&self.environments, Type::TEXT_ARRAY),
+            (&self.flags, Type::TEXT_ARRAY),
+            (&self.variants, Type::TEXT_ARRAY),
+            (&self.days, Type::TEXT_ARRAY),
+            (&self.numbers, Type::INT8_ARRAY),
+        ]
+    }
+}
+
 impl PostgresStore {
     pub(in crate::store) async fn count(
         &self,
         batch: &str,
         counts: &Counts,
         until: SystemTime,
-    ) -> Result<bool, Error> {
-        let texts = |choose: fn(&crate::counts::Count<'_>) -> String| -> Vec<String> {
-            counts.iter().map(|one| choose(&one)).collect()
-        };
-        let environments = texts(|one| one.environment.to_owned());
-        let flags = texts(|one| one.flag.to_owned());
-        let variants = texts(|one| one.variant.to_owned());
-        let days = texts(|one| one.day.to_owned());
-        let numbers: Vec<i64> = counts
+    ) -> Result<CountedBatch, Error> {
+        let entries: Vec<Count<'_>> = counts.iter().collect();
+        let columns = Columns::of(&entries);
+        let mut parameters: Vec<super::Parameter<'_>> = vec![(&batch, Type::TEXT)];
+        parameters.extend(columns.parameters());
+        parameters.push((&until, Type::TIMESTAMPTZ));
+        match self.rows(COUNT, &parameters).await {
+            Ok(rows) => Ok(CountedBatch {
+                is_new: rows.first().is_some_and(|row| count(row, "fresh") > 0),
+                lost: 0,
+            }),
+            Err(failure @ Error::Unavailable(_)) => Err(failure),
+            Err(_refused) => self.count_in_parts(batch, &entries, until).await,
+        }
+    }
+
+    /// Counts what can be counted when the database has refused the whole: a part that is refused is
+    /// halved until a single entry remains, and only that is lost. What is refused depends on the
+    /// database (its encoding, its page size, what was counted before), so it is asked.
+    async fn count_in_parts(
+        &self,
+        batch: &str,
+        entries: &[Count<'_>],
+        until: SystemTime,
+    ) -> Result<CountedBatch, Error> {
+        // Counts name their environments themselves, and no audit is written.
+        let mut transaction = self.begin(&Environment::production(), "").await?;
+        let fresh = transaction
+            .rows(
+                "insert into pennon_counted_batches (id) values ($1)
+                 on conflict do nothing returning id",
+                &[(&batch, Type::TEXT)],
+            )
+            .await?;
+        if fresh.is_empty() {
+            transaction.commit().await?;
+            return Ok(CountedBatch {
+                is_new: false,
+                lost: 0,
+            });
+        }
+        let mut lost: Vec<&Count<'_>> = Vec::new();
+        // The first part is the last: rows are touched in the order of their keys here, too.
+        let mut parts = vec![entries];
+        while let Some(part) = parts.pop() {
+            match transaction.add_counts(part, until).await {
+                Ok(()) => {}
+                Err(failure @ Error::Unavailable(_)) => return Err(failure),
+                Err(refused) => {
+                    let (first, rest) = part.split_at(part.len() / 2);
+                    match (first, rest) {
+                        ([], [one]) => {
+                            if lost.len() < NAMED {
+                                report_lost(one, &refused);
+                            }
+                            lost.push(one);
+                        }
+                        (first, rest) => parts.extend([rest, first]),
+                    }
+                }
+            }
+        }
+        transaction.commit().await?;
+        let lost = lost
             .iter()
-            .map(|one| i64::try_from(one.count).unwrap_or(i64::MAX))
-            .collect();
-        let parameters: [super::Parameter<'_>; 7] = [
-            (&batch, Type::TEXT),
-            (&environments, Type::TEXT_ARRAY),
-            (&flags, Type::TEXT_ARRAY),
-            (&variants, Type::TEXT_ARRAY),
-            (&days, Type::TEXT_ARRAY),
-            (&numbers, Type::INT8_ARRAY),
-            (&until, Type::TIMESTAMPTZ),
-        ];
-        let rows = self.rows(COUNT, &parameters).await?;
-        Ok(rows.first().is_some_and(|row| count(row, "fresh") > 0))
+            .fold(0_u64, |sum, one| sum.saturating_add(one.count));
+        Ok(CountedBatch { is_new: true, lost })
     }
 
     pub(in crate::store) async fn day_counts(
@@ -111,4 +202,34 @@ impl PostgresStore {
         });
         Ok(usage.collect())
     }
+}
+
+impl Transaction {
+    /// Adds counts. When they are refused the transaction is as before, and can go on.
+    async fn add_counts(&mut self, counts: &[Count<'_>], until: SystemTime) -> Result<(), Error> {
+        let columns = Columns::of(counts);
+        let mut parameters = columns.parameters().to_vec();
+        parameters.push((&until, Type::TIMESTAMPTZ));
+        self.rows("savepoint part", &[]).await?;
+        let added = self.rows(ADD, &parameters).await;
+        if added.is_err() {
+            self.rows("rollback to savepoint part", &[]).await?;
+        }
+        self.rows("release savepoint part", &[]).await?;
+        added.map(|_no_rows| ())
+    }
+}
+
+/// Names come from callers' files and may be long or hold any character.
+fn report_lost(lost: &Count<'_>, refused: &Error) {
+    let short = |name: &str| name.chars().take(64).collect::<String>();
+    tracing::warn!(
+        domain = "config",
+        environment = ?short(lost.environment),
+        flag = ?short(lost.flag),
+        variant = ?short(lost.variant),
+        evaluations = lost.count,
+        error = ?refused,
+        "the database refuses a count; these evaluations are not counted"
+    );
 }

@@ -5,6 +5,7 @@
 mod audit;
 mod counts;
 mod environments;
+mod failure;
 mod flags;
 mod keys;
 mod overrides;
@@ -24,6 +25,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 pub(super) use transaction::Transaction;
+
+use failure::Failure;
 
 use super::installation::Undecided;
 use super::postgres_pool::Connections;
@@ -121,7 +124,7 @@ impl PostgresStore {
             let client = self.connections.get().await?;
             self.query(&client, statement, parameters)
                 .await
-                .map_err(|error| unavailable(&error))
+                .map_err(|error| Failure::of(&error))
         })
         .await
     }
@@ -154,7 +157,7 @@ impl PostgresStore {
     }
 
     /// A read, past the breaker and in time.
-    async fn guarded<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn guarded<T>(&self, read: impl Future<Output = Result<T, Failure>>) -> Result<T, Error> {
         if self.reads.permit(Instant::now()) == Permit::Refused {
             return Err(Error::Unavailable(
                 "the database did not answer a moment ago".to_owned(),
@@ -162,25 +165,27 @@ impl PostgresStore {
         }
         let outcome = self.in_time(read).await;
         match &outcome {
-            Err(Error::Unavailable(_)) => self.reads.failed(Instant::now()),
+            Err(failure) if failure.is_outage => self.reads.failed(Instant::now()),
             Ok(_) | Err(_) => {
                 self.reads.succeeded();
             }
         }
-        outcome
+        outcome.map_err(|failure| failure.error)
     }
 
     /// Gives up when the client waits longer than the database should take. A connection that is
     /// given up on is not used again: dropping the future drops it in the middle of a query, and
     /// the check before its next use would wait behind that query.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn in_time<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         match tokio::time::timeout(self.operation_timeout, work).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
                 self.connections.forget_idle();
-                Err(Error::Unavailable(
-                    "the database did not answer in time".to_owned(),
-                ))
+                let why = "the database did not answer in time".to_owned();
+                Err(Error::Unavailable(why).into())
             }
         }
     }

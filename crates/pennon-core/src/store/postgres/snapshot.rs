@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::flags::flag_of;
-use super::{PostgresStore, unavailable};
+use super::{Failure, PostgresStore};
 use crate::api_key::kind_named;
 use crate::environment::Environment;
 use crate::error::Error;
@@ -107,7 +107,7 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         known: Option<Revision>,
-    ) -> Result<Fresh, Error> {
+    ) -> Result<Fresh, Failure> {
         let client = self.connections.get().await?;
         let known_revision = known.map(|revision| revision.0);
         let name = environment.as_str();
@@ -120,7 +120,7 @@ impl PostgresStore {
                 rows = self.query(&client, older, &parameters).await;
             }
         }
-        let rows = rows.map_err(|error| unavailable(&error))?;
+        let rows = rows.map_err(|error| Failure::of_snapshot(&error))?;
         let mut snapshot = None;
         let mut flags = BTreeMap::new();
         for row in &rows {

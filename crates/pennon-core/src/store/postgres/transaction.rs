@@ -6,7 +6,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
 use super::flags::Refused;
-use super::{Parameter, unavailable};
+use super::{Failure, Parameter};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::COMMIT_WITHIN;
@@ -44,7 +44,7 @@ impl Transaction {
             COMMIT_WITHIN.as_millis()
         );
         let begun = open.client()?.batch_execute(&begin).await;
-        begun.map_err(|error| unavailable(&error))?;
+        begun.map_err(|error| Failure::of(&error).error)?;
         Ok(open)
     }
 
@@ -56,7 +56,7 @@ impl Transaction {
                 drop(self.client.take());
                 Ok(())
             }
-            Ok(Err(error)) => Err(unavailable(&error)),
+            Ok(Err(error)) => Err(Failure::of(&error).error),
             Err(_elapsed) => Err(Error::Unavailable(
                 "the database did not confirm the commit in time".to_owned(),
             )),
@@ -107,7 +107,7 @@ impl Transaction {
                 Some(code) if code.code().starts_with("23") => {
                     Err(Refused::ByDatabase(code.clone()))
                 }
-                Some(_) | None => Err(Refused::Otherwise(unavailable(&error))),
+                Some(_) | None => Err(Refused::Otherwise(Failure::of(&error).error)),
             },
             Err(_elapsed) => Err(Refused::Otherwise(Error::Unavailable(
                 "the database did not answer in time".to_owned(),
