@@ -186,8 +186,10 @@ impl PostgresStore {
         &self,
         environment: &Environment,
     ) -> Result<BTreeMap<FlagKey, Usage>, Error> {
+        // One flag whose counts overflow must not hide those of all others.
         let statement = "
-            select flag_key, max(last_at) as last_at, sum(count)::bigint as count
+            select flag_key, max(last_at) as last_at,
+                   least(sum(count), 9223372036854775807)::bigint as count
             from pennon_evaluation_counts where environment = $1 group by flag_key";
         let rows = self
             .rows(statement, &[(&environment.as_str(), Type::TEXT)])
