@@ -127,3 +127,86 @@ async fn a_migration_that_is_killed_keeps_no_lock() {
         assert_eq!(left_behind(&url).await, Vec::<String>::new());
     }
 }
+
+/// How many connections of functions to this database are in such a state. Asked on a connection of its
+/// own: within one transaction PostgreSQL shows the same activity again and again.
+async fn sessions(database: &Database, state: &str) -> i64 {
+    let query = format!(
+        "select count(*) from pg_stat_activity
+         where datname = current_database() and application_name = 'pennon' and {state}"
+    );
+    let client = connect(&database.url()).await.expect("connects");
+    let row = client.query_one(&query, &[]).await;
+    row.expect("a count").get(0)
+}
+
+#[tokio::test]
+async fn a_read_that_its_function_has_given_up_ends_in_the_database() {
+    let database = Database::create().await;
+    database.add_flag("checkout", true, 50).await;
+    let pooler = Pooler::start(&database).await;
+    for url in [database.url_by(pooler.port()), database.url()] {
+        let get = Function::start("get-flag", &[("DATABASE_URL", &url)]).await;
+        let statement = "begin; lock table feature_flags in access exclusive mode";
+        database.sql().batch_execute(statement).await.expect("lock");
+        let failed = get.call(&Event::get("checkout")).await;
+        assert_eq!(failed.status, 503, "{failed:?}");
+        // The table is still locked: only the limit of the read itself can end it.
+        eventually("nothing waits for the table", async || {
+            sessions(&database, "wait_event_type = 'Lock'").await == 0
+        })
+        .await;
+        database
+            .sql()
+            .batch_execute("rollback")
+            .await
+            .expect("free");
+        eventually("the function reads again", async || {
+            get.call(&Event::get("checkout")).await.status == 200
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_stops_before_its_commit_is_ended_by_the_database() {
+    let database = Database::create().await;
+    database.add_flag("checkout", true, 50).await;
+    let pooler = Pooler::start(&database).await;
+    for url in [database.url_by(pooler.port()), database.url()] {
+        let update = Function::start("update-flag", &[("DATABASE_URL", &url)]).await;
+        let statement = "begin; select 1 from feature_flags for update";
+        database.sql().batch_execute(statement).await.expect("lock");
+        let change = Event::update("checkout", &json!({"rolloutPercentage": 70}));
+        let stopped = async {
+            eventually("the change waits for the flag", async || {
+                sessions(&database, "wait_event_type = 'Lock'").await > 0
+            })
+            .await;
+            update.process().freeze();
+            database
+                .sql()
+                .batch_execute("rollback")
+                .await
+                .expect("free");
+            let open = "state like 'idle in transaction%'";
+            eventually("the transaction is open and idle", async || {
+                sessions(&database, open).await > 0
+            })
+            .await;
+            eventually("the database has ended it", async || {
+                sessions(&database, open).await == 0
+            })
+            .await;
+            update.process().thaw();
+        };
+        let (answer, ()) = tokio::join!(update.call(&change), stopped);
+        assert!(answer.status >= 500, "{answer:?}");
+        let row = database
+            .sql()
+            .query_one("select rollout_percentage from feature_flags", &[])
+            .await
+            .expect("a flag");
+        assert_eq!(row.get::<_, i32>(0), 50, "nothing was committed");
+    }
+}

@@ -43,6 +43,10 @@ async fn an_unreadable_definition_fails_its_flag_alone_and_can_be_repaired() {
             assert_eq!(answer.status, 200, "{text}: {answer:?}");
             let expected = json!({"checkout": true, "export": false, "search": true});
             assert_eq!(answer.json(), expected, "{text}");
+            let line = list.last_request();
+            assert_eq!(line["unreadable_rows"], 1, "{text}: {line}");
+            let told = &line["_aws"]["CloudWatchMetrics"][0]["Metrics"];
+            assert!(told.to_string().contains("unreadable_rows"), "{told}");
         }
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
         let failed = evaluate.call(&evaluation("bad", "alice")).await;
@@ -90,6 +94,9 @@ async fn an_unreadable_definition_fails_its_flag_alone_and_can_be_repaired() {
         assert_eq!((given.status, &given.json()["value"]), (200, &json!(true)));
         let healthy = health.call(&Event::load("health")).await.json();
         assert_eq!(healthy["status"], "healthy", "{healthy}");
+        list.call(&Event::list()).await;
+        let line = list.last_request();
+        assert_eq!(line["unreadable_rows"], Value::Null, "no metric: {line}");
     }
     let reports = list.lines().into_iter().filter(|line| {
         let message = line["message"].as_str().unwrap_or_default();

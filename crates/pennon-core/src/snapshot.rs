@@ -46,10 +46,13 @@ pub struct Snapshot {
     pub rules: Rules,
 }
 
-/// Rules that are compiled once, when first asked for. They follow from flags and settings, so they make
-/// no difference between snapshots, and a copy compiles for itself.
+/// What is computed once, when first asked for: the compiled rules, and how much cannot be read. It follows
+/// from the rest of a snapshot, so it makes no difference between snapshots, and a copy computes its own.
 #[derive(Debug, Default)]
-pub struct Rules(OnceLock<Ruleset>);
+pub struct Rules {
+    ruleset: OnceLock<Ruleset>,
+    unreadable: OnceLock<usize>,
+}
 
 impl Clone for Rules {
     fn clone(&self) -> Self {
@@ -136,6 +139,13 @@ impl Snapshot {
         items
     }
 
+    /// How many of them there are, counted once: every request reports it.
+    #[must_use]
+    pub fn unreadable_count(&self) -> usize {
+        let count = || self.unreadable().len();
+        *self.rules.unreadable.get_or_init(count)
+    }
+
     /// Whether someone of this kind may know of a flag. A key for clients can be read by everyone who has
     /// the client, so flags whose metadata says `"serverOnly": true` do not exist for its holders, nor for
     /// callers without a key. A flag without the field has that of the metadata of its environment, as all
@@ -156,7 +166,7 @@ impl Snapshot {
     #[must_use]
     pub fn rules(&self) -> &Ruleset {
         let compile = || Ruleset::compile(&self.flags, &self.settings, self.defaults);
-        self.rules.0.get_or_init(compile)
+        self.rules.ruleset.get_or_init(compile)
     }
 
     /// An environment without flags.

@@ -110,6 +110,9 @@ pub enum Metric {
     StaleAnswers,
     /// Fills that came too late: the entry had been invalidated meanwhile.
     FillsRefused,
+    /// Flags, overrides, settings and API keys of the environment that cannot be read. Written while there
+    /// are any, so that it costs nothing otherwise.
+    UnreadableRows,
     /// From the request's arrival at the handler to its answer.
     ResponseLatency,
     /// Answers with a status of 500 or more.
@@ -118,7 +121,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, for whoever checks a template or a dashboard.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CacheHitRate,
         Self::CacheHits,
         Self::CacheMisses,
@@ -130,6 +133,7 @@ impl Metric {
         Self::DatabaseLoads,
         Self::StaleAnswers,
         Self::FillsRefused,
+        Self::UnreadableRows,
         Self::ResponseLatency,
         Self::ServerErrors,
     ];
@@ -152,6 +156,7 @@ impl Metric {
             Self::DatabaseLoads => "database_loads",
             Self::StaleAnswers => "stale_answers",
             Self::FillsRefused => "fills_refused",
+            Self::UnreadableRows => "unreadable_rows",
             Self::ResponseLatency => "response_latency",
             Self::ServerErrors => "server_errors",
         }
@@ -173,6 +178,7 @@ impl Metric {
             | Self::DatabaseLoads
             | Self::StaleAnswers
             | Self::FillsRefused
+            | Self::UnreadableRows
             | Self::ServerErrors => "Count",
         }
     }
@@ -221,6 +227,7 @@ pub struct Facts {
     retries: u32,
     database_loads: u32,
     fills_refused: u32,
+    unreadable_rows: usize,
 }
 
 impl Trace {
@@ -247,6 +254,12 @@ impl Trace {
     /// The answer is from before.
     pub fn stale(&self) {
         self.lock().stale = true;
+    }
+
+    /// So many items of the environment that was read cannot be read. Of several environments, the most.
+    pub fn unreadable_rows(&self, count: usize) {
+        let mut facts = self.lock();
+        facts.unreadable_rows = facts.unreadable_rows.max(count);
     }
 
     /// The flag that the request is about.
@@ -466,6 +479,9 @@ fn metrics(line: &RequestLine<'_>, milliseconds: f64) -> Vec<(Metric, Value)> {
         metrics.push((Metric::CacheMisses, count(CacheOutcome::Miss)));
         metrics.push((Metric::CacheUnavailable, count(CacheOutcome::Unavailable)));
     }
+    if facts.unreadable_rows > 0 {
+        metrics.push((Metric::UnreadableRows, json!(facts.unreadable_rows)));
+    }
     metrics
 }
 
@@ -537,6 +553,7 @@ mod tests {
     fn every_metric_of_the_directive_is_a_field_of_the_line() {
         let trace = Trace::default();
         trace.cache(CacheOutcome::Hit);
+        trace.unreadable_rows(1);
         let facts = trace.facts();
         let document = instance().json(&line(&facts));
         let directive = &document["_aws"]["CloudWatchMetrics"][0];

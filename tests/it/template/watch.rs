@@ -46,12 +46,13 @@ const FOUND_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "
 /// other plans what `reconcile` does.
 const ASK_NOTHING: [&str; 2] = ["health", "schedules"];
 /// Metrics about reads, and metrics about Redis.
-const OF_READS: [&str; 5] = [
+const OF_READS: [&str; 6] = [
     "cache_hit_rate",
     "cache_hits",
     "cache_misses",
     "response_latency",
     "stale_answers",
+    "unreadable_rows",
 ];
 const OF_REDIS: [&str; 2] = ["active_connections", "redis_connection_errors"];
 
@@ -94,6 +95,7 @@ enum Cache {
 }
 
 /// Name, metric, statistic, comparison, threshold.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn promises() -> Vec<Promise> {
     use Cache::{Always, Any, Cluster, Single};
     let above = "GreaterThanThreshold";
@@ -183,6 +185,14 @@ fn promises() -> Vec<Promise> {
             "stale answers",
             "stale_answers",
             "Sum",
+            above,
+            json!(0),
+            Always,
+        ),
+        Promise(
+            "unreadable rows",
+            "unreadable_rows",
+            "Maximum",
             above,
             json!(0),
             Always,
@@ -632,6 +642,9 @@ planted! {
     an_alarm_with_two_results:
         [Mistake("StaleAnswersAlarm", "          ReturnData: false\n", "")]
         => "StaleAnswersAlarm: not one result";
+    a_read_that_tells_nobody_of_unreadable_rows:
+        [Mistake("UnreadableRowsAlarm", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref GetFlagFunction}]", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref ListFlagsFunction}]")]
+        => "UnreadableRowsAlarm: unreadable_rows without get-flag";
     an_alarm_that_nobody_hears:
         [Mistake("ApiErrorsAlarm", "      AlarmActions: [!Ref AlarmTopic]\n", "")]
         => "ApiErrorsAlarm: nobody hears of it";

@@ -56,7 +56,7 @@ impl FlagService {
         let mut count = 0;
         for (environment, _) in self.store.environments().await? {
             let reading = self.read(&environment, scope).await?;
-            count += reading.snapshot.unreadable().len();
+            count += reading.snapshot.unreadable_count();
         }
         Ok(count)
     }

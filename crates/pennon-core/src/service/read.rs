@@ -59,6 +59,9 @@ impl FlagService {
         };
         let reading = self.read_shelf(&shelf, environment, scope).await?;
         scope.trace.cache(reading.cache);
+        scope
+            .trace
+            .unreadable_rows(reading.snapshot.unreadable_count());
         if reading.source == Source::Stale {
             scope.trace.stale();
             warn!(
