@@ -149,31 +149,35 @@ async fn a_commit_that_fails_leaves_neither_a_change_nor_an_entry() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;
     let overrides = stack.function("overrides").await;
-    // Everything works until the very commit.
     let sql = stack.database.sql();
-    sql.batch_execute(
-        "create function refuse() returns trigger language plpgsql as
-           $$ begin raise exception 'not today'; end $$;
-         create constraint trigger refuse after insert on pennon_audit
-           deferrable initially deferred for each row execute function refuse()",
-    )
-    .await
-    .expect("a trigger");
-    let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
-    assert_eq!(update.call(&event).await.status, 503);
-    let body = json!({"userId": "alice", "overrideType": "include"}).to_string();
-    let event = Event::admin("POST", "/api/admin/flags/checkout/users", &body);
-    assert_eq!(overrides.call(&event).await.status, 503);
-    assert_eq!(audit_rows(&stack).await, 0);
-    let row = sql
-        .query_one(
-            "select rollout_percentage, (select count(*) from feature_flag_user_overrides)
-             from feature_flags where flag_key = 'checkout'",
-            &[],
-        )
+    // Everything works until the very commit. Who is told that the disk is full may try again; what a
+    // trigger refuses, it will refuse again.
+    for (code, status) in [("53100", 503), ("P0001", 500)] {
+        sql.batch_execute(&format!(
+            "create or replace function refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'not today' using errcode = '{code}'; end $$;
+             drop trigger if exists refuse on pennon_audit;
+             create constraint trigger refuse after insert on pennon_audit
+               deferrable initially deferred for each row execute function refuse()",
+        ))
         .await
-        .expect("a row");
-    assert_eq!((row.get::<_, i32>(0), row.get::<_, i64>(1)), (50, 0));
+        .expect("a trigger");
+        let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
+        assert_eq!(update.call(&event).await.status, status, "{code}");
+        let body = json!({"userId": "alice", "overrideType": "include"}).to_string();
+        let event = Event::admin("POST", "/api/admin/flags/checkout/users", &body);
+        assert_eq!(overrides.call(&event).await.status, status, "{code}");
+        assert_eq!(audit_rows(&stack).await, 0, "{code}");
+        let row = sql
+            .query_one(
+                "select rollout_percentage, (select count(*) from feature_flag_user_overrides)
+                 from feature_flags where flag_key = 'checkout'",
+                &[],
+            )
+            .await
+            .expect("a row");
+        assert_eq!((row.get::<_, i32>(0), row.get::<_, i64>(1)), (50, 0));
+    }
 
     sql.batch_execute("drop trigger refuse on pennon_audit")
         .await
