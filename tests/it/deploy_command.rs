@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pennon_tests::process::new_folder;
+use pennon_tests::PATIENCE;
+use pennon_tests::process::{new_folder, output_within};
 
 /// Writes its arguments down, and the samconfig.toml that it was given.
 const SAM: &str = r#"#!/bin/sh
@@ -68,15 +69,15 @@ impl Desk {
         if !self.folder.join("samconfig.toml").exists() {
             std::fs::write(self.folder.join("samconfig.toml"), samconfig()).expect("writes");
         }
-        Command::new("bash")
+        let mut command = Command::new("bash");
+        command
             .arg(scripts.join(name))
             .args(arguments)
             .env_clear()
             .env("PATH", format!("{}:/usr/bin:/bin", self.folder.display()))
             .env("CALLS", self.folder.join("calls"))
-            .envs(variables.iter().copied())
-            .output()
-            .expect("bash runs")
+            .envs(variables.iter().copied());
+        output_within(&mut command, 3 * PATIENCE)
     }
 
     fn calls(&self) -> String {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pennon_tests::binaries::binary;
-use pennon_tests::eventually;
 use pennon_tests::local::{HttpClient, Local};
-use pennon_tests::process::{free_port, new_folder};
+use pennon_tests::process::{free_port, new_folder, output_within};
 use pennon_tests::stack::percentage;
+use pennon_tests::{PATIENCE, eventually};
 use serde_json::{Value, json};
 
 const MINE: &str = "/api/admin/flags/mine";
@@ -50,12 +50,12 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// Starts another server on a file and waits until it has given up.
 fn try_to_start(flags: &Path) -> Output {
-    Command::new(binary("pennon-local"))
+    let mut command = Command::new(binary("pennon-local"));
+    command
         .env_clear()
         .env("PENNON_LISTEN", format!("127.0.0.1:{}", free_port()))
-        .env("PENNON_FLAGS_FILE", flags)
-        .output()
-        .expect("it runs")
+        .env("PENNON_FLAGS_FILE", flags);
+    output_within(&mut command, PATIENCE)
 }
 
 fn said(output: &Output) -> String {

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use pennon_tests::PATIENCE;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::Database;
+use pennon_tests::process::output_within;
 use pennon_tests::stack::percentage;
 use serde_json::json;
 
@@ -23,10 +25,11 @@ impl Started {
 
     fn run(&self, command: &str) -> Output {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/redis-cluster");
-        Command::new(script)
-            .args([command, &self.first.to_string()])
-            .output()
-            .expect("it runs")
+        let mut started = Command::new(script);
+        output_within(
+            started.args([command, &self.first.to_string()]),
+            3 * PATIENCE,
+        )
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use pennon_tests::binaries::binary;
-use pennon_tests::eventually;
 use pennon_tests::local::Local;
-use pennon_tests::process::new_folder;
+use pennon_tests::process::{new_folder, output_within};
 use pennon_tests::stack::{Stack, percentage};
+use pennon_tests::{PATIENCE, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -212,12 +212,9 @@ fn exports(local: &Local) -> Vec<String> {
 fn run_in_shell(exports: &[String], command: &str) -> String {
     let script = format!("{}\n{command}", exports.join("\n"));
     let path = std::env::var("PATH").expect("a PATH");
-    let output = Command::new("sh")
-        .args(["-euc", &script])
-        .env_clear()
-        .env("PATH", path)
-        .output()
-        .expect("sh runs");
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", &script]).env_clear().env("PATH", path);
+    let output = output_within(&mut shell, PATIENCE);
     assert!(output.status.success(), "{command}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -352,11 +349,8 @@ async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
 #[test]
 fn the_command_line_is_read() {
     let run = |arguments: &[&str]| {
-        let output = Command::new(binary("pennon-local"))
-            .args(arguments)
-            .env_clear()
-            .output()
-            .expect("it runs");
+        let mut command = Command::new(binary("pennon-local"));
+        let output = output_within(command.args(arguments).env_clear(), PATIENCE);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (
             output.status.code(),

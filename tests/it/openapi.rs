@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pennon_core::http::ENDPOINTS;
+use pennon_tests::PATIENCE;
 use pennon_tests::clients::tools;
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
+use pennon_tests::process::output_within;
 use serde_json::Value;
 
 /// Fixed, so that a failure can be had again; another one may be tried by `PENNON_SEED`.
@@ -20,11 +22,9 @@ fn document() -> PathBuf {
 fn parsed() -> Value {
     let program =
         "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
-    let output = Command::new(tools().join("schemathesis/bin/python"))
-        .args(["-c", program])
-        .arg(document())
-        .output()
-        .expect("Python of .tools/schemathesis; `scripts/tools` installs it");
+    // `scripts/tools` installs it.
+    let mut python = Command::new(tools().join("schemathesis/bin/python"));
+    let output = output_within(python.args(["-c", program]).arg(document()), 3 * PATIENCE);
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }

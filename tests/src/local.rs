@@ -12,9 +12,9 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::answer::Answer;
 use crate::binaries::binary;
-use crate::eventually;
 use crate::lambda::INSTALLATION;
 use crate::process::{Process, coverage, free_port, new_folder};
+use crate::{PATIENCE, eventually};
 
 /// The token of the admin.
 pub const ADMIN_TOKEN: &str = "local-test-token";
@@ -200,6 +200,9 @@ impl HttpClient {
     }
 
     /// Any request to a server that may be killed meanwhile: then there is no answer.
+    ///
+    /// # Panics
+    /// When the server lives and does not answer.
     pub async fn try_send(
         &self,
         method: &str,
@@ -216,7 +219,11 @@ impl HttpClient {
         let request = request
             .body(Full::from(body.to_owned()))
             .expect("a request");
-        let response = self.client.request(request).await.ok()?;
+        let request = self.client.request(request);
+        let response = tokio::time::timeout(3 * PATIENCE, request)
+            .await
+            .unwrap_or_else(|_elapsed| panic!("no answer in time to {method} {path}"))
+            .ok()?;
         let status = response.status().as_u16();
         let mut seen = BTreeMap::new();
         for (name, value) in response.headers() {

@@ -153,6 +153,9 @@ impl Database {
             .await
             .expect("a database");
         let client = connect(&url(shared.port, &name)).await.expect("connects");
+        // A statement that waits for a lock for ever fails its test.
+        let limit = format!("set statement_timeout = '{}s'", 3 * PATIENCE.as_secs());
+        client.batch_execute(&limit).await.expect("a limit");
         Self {
             name,
             port: shared.port,

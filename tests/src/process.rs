@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Runs `"$@"`, tells its pid, and when its own standard input ends (the test process is gone, or
 /// dropped us) kills it and removes what it wrote.
@@ -127,6 +128,30 @@ fn remove_at_exit(folder: &Path) {
 pub fn coverage() -> Option<(String, String)> {
     let name = "LLVM_PROFILE_FILE";
     std::env::var(name).ok().map(|file| (name.to_owned(), file))
+}
+
+/// Runs a command to its end and gives what it has written.
+///
+/// # Panics
+/// When it does not start, or not end in time: then it is killed.
+pub fn output_within(command: &mut Command, within: Duration) -> Output {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let pid = child.id().to_string();
+    let ending = std::thread::spawn(move || child.wait_with_output());
+    let deadline = Instant::now() + within;
+    while !ending.is_finished() {
+        if Instant::now() > deadline {
+            let _gone = Command::new("kill").args(["-KILL", &pid]).status();
+            panic!("{command:?} has not ended within {within:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ending.join().expect("no panic").expect("its output")
 }
 
 /// A TCP port that is free right now, and that nobody else in this process is given. It lies below the

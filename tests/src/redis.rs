@@ -208,6 +208,8 @@ impl Redis {
     /// Runs commands one after the other on one connection, and gives the last answer.
     pub fn commands(&self, all: &[&[&str]]) -> Resp {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        let limit = Some(Duration::from_secs(5));
+        stream.set_read_timeout(limit).expect("a limit");
         let mut answer = Resp::Nothing;
         let mut reader = BufReader::new(&stream);
         for words in all {

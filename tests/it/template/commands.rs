@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use pennon_tests::process::new_folder;
+use pennon_tests::PATIENCE;
+use pennon_tests::process::{new_folder, output_within};
 
 use super::documents::DOCUMENTS;
 use super::read;
@@ -66,11 +67,12 @@ fn complaints(document: &str) -> Vec<String> {
         }
     }
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/python");
-    let checked = Command::new(python)
-        .args(["-c", CHECK])
-        .arg(folder.join("calls"))
-        .output()
-        .expect("awscli in .tools; `scripts/tools` installs it");
+    // `scripts/tools` installs it.
+    let mut check = Command::new(python);
+    let checked = output_within(
+        check.args(["-c", CHECK]).arg(folder.join("calls")),
+        9 * PATIENCE,
+    );
     assert!(
         checked.status.success(),
         "{}",
@@ -93,15 +95,13 @@ fn record(folder: &PathBuf, script: &str) -> Vec<Vec<String>> {
     let calls = folder.join("calls");
     std::fs::write(&calls, "").expect("writes");
     std::fs::write(folder.join("script"), script).expect("writes");
-    let output = Command::new("bash")
-        .arg("script")
+    let mut bash = Command::new("bash");
+    bash.arg("script")
         .current_dir(folder)
-        .stdin(Stdio::null())
         .env_clear()
         .env("PATH", format!("{}:/usr/bin:/bin", programs.display()))
-        .env("CALLS", &calls)
-        .output()
-        .expect("bash runs");
+        .env("CALLS", &calls);
+    let output = output_within(&mut bash, 3 * PATIENCE);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!said.contains("syntax error"), "{said}");
     let text = std::fs::read_to_string(&calls).expect("reads");
