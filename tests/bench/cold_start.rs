@@ -59,7 +59,7 @@ fn summary(mut times: Vec<Duration>) -> (f64, f64) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let stack = Stack::start().await;
+    let stack = Stack::start().await.with_default_limits();
     let manager = SecretsManager::start().await;
     let hole = BlackHole::dig();
     let redis = stack.redis.direct_url();

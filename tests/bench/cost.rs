@@ -80,7 +80,7 @@ async fn reads() {
 
 /// What an invalidation costs the database.
 async fn invalidations() {
-    let stack = Stack::start().await;
+    let stack = Stack::start().await.with_default_limits();
     let mut instances: Vec<Function> = Vec::new();
     for _ in 0..10 {
         instances.push(stack.function("get-flag").await);
@@ -124,7 +124,7 @@ async fn memory() {
     for flags in [100, 1_000, 10_000] {
         print!("{flags:6}");
         for insert in [SWITCHES, TYPED] {
-            let stack = Stack::start().await;
+            let stack = Stack::start().await.with_default_limits();
             let inserted = stack.database.sql().execute(insert, &[&flags]).await;
             inserted.expect("flags");
             let list = stack.function("list-flags").await;

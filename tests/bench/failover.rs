@@ -335,7 +335,7 @@ fn report(title: &str, record: &Record, promoted: Option<(Duration, SystemTime)>
 
 /// From a single Redis to a cluster and back by nothing but the secret.
 async fn migrate(verdict: &mut Verdict) {
-    let stack = Stack::start().await;
+    let stack = Stack::start().await.with_default_limits();
     let cluster = Cluster::start_and_wait(SIX_NODES).await;
     let manager = SecretsManager::start().await;
     let (single, clustered) = (stack.redis.direct_url(), cluster.url());

@@ -7,9 +7,9 @@ use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::KEY;
-use pennon_tests::side_by_side;
-use pennon_tests::stack::{Stack, database_loads, percentage};
+use pennon_tests::stack::{Stack, database_loads, percentage, was_quick};
 use pennon_tests::wire::Mode;
+use pennon_tests::{eventually, side_by_side};
 
 async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
     let stack = Stack::start_on(on).await;
@@ -19,34 +19,46 @@ async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     environment.push(("REDIS_POOL_SIZE", "50"));
-    // On a busy machine a command may take longer than 100 ms. Its pool is then replaced, and the old one
-    // keeps its connections until its last command has ended; this is about a pool that works.
-    environment.push(("CACHE_OPERATION_TIMEOUT_MS", "500"));
-    environment.push(("CACHE_BUDGET_MS", "500"));
-    let local = Local::start(&environment).await;
-    for in_flight in [50, 100] {
-        let mut most = 0;
-        for _ in 0..5 {
-            let mut requests = tokio::task::JoinSet::new();
-            for _ in 0..in_flight {
-                let client = local.clone_client();
-                requests.spawn(async move {
-                    for _ in 0..5 {
-                        let answer = client.get("/api/config/flags/checkout").await;
-                        assert_eq!(percentage(&answer), 50);
-                    }
-                });
-            }
-            while !requests.is_empty() {
-                most = most.max(stack.redis.count_clients().await);
-                let _done = requests.try_join_next().map(|done| done.expect("no panic"));
-            }
+    // On a busy machine a command may take longer than its limit. Its pool is then replaced, and the old
+    // one keeps its connections until its last command has ended; this is about a pool that works.
+    eventually("no pool is replaced", async || {
+        let local = Local::start(&environment).await;
+        let most = [
+            most_connections(&stack, &local, 50).await,
+            most_connections(&stack, &local, 100).await,
+        ];
+        if local.log().contains("Redis connected anew") {
+            return false;
         }
-        assert!(most <= 10, "{most} connections for {in_flight} in flight");
+        assert!(most.iter().all(|most| *most <= 10), "{most:?} connections");
         if !on.is_cluster() {
-            assert_eq!(most, 10, "the pool is a pool");
+            assert_eq!(most, [10, 10], "the pool is a pool");
+        }
+        true
+    })
+    .await;
+}
+
+/// The most connections to Redis that a server has while so many requests are in flight.
+async fn most_connections(stack: &Stack, local: &Local, in_flight: usize) -> usize {
+    let mut most = 0;
+    for _ in 0..5 {
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..in_flight {
+            let client = local.clone_client();
+            requests.spawn(async move {
+                for _ in 0..5 {
+                    let answer = client.get("/api/config/flags/checkout").await;
+                    assert_eq!(percentage(&answer), 50);
+                }
+            });
+        }
+        while !requests.is_empty() {
+            most = most.max(stack.redis.count_clients().await);
+            let _done = requests.try_join_next().map(|done| done.expect("no panic"));
         }
     }
+    most
 }
 
 async fn a_concurrent_function_shares_one_load_among_its_requests(on: Topology) {
@@ -55,12 +67,21 @@ async fn a_concurrent_function_shares_one_load_among_its_requests(on: Topology) 
         .function_with("get-flag", &[("AWS_LAMBDA_MAX_CONCURRENCY", "32")])
         .await;
     let event = Event::get("checkout");
-    let calls: Vec<_> = (0..32).map(|_| get.call(&event)).collect();
-    for answer in side_by_side(calls).await {
-        assert_eq!(percentage(&answer), 50);
-    }
-    let loads = database_loads(&get);
-    assert!(loads <= 2, "{loads} loads for 32 requests at once");
+    eventually("32 requests that are all quick", async || {
+        stack.redis.command(&["DEL", KEY]);
+        let before = database_loads(&get);
+        let calls: Vec<_> = (0..32).map(|_| get.call(&event)).collect();
+        for answer in side_by_side(calls).await {
+            assert_eq!(percentage(&answer), 50);
+        }
+        let loads = database_loads(&get) - before;
+        if !was_quick(&get, 32) {
+            return false;
+        }
+        assert_eq!(loads, 1, "for 32 requests at once");
+        true
+    })
+    .await;
 }
 
 async fn a_cold_environment_costs_the_database_one_load_however_many_instances_ask(on: Topology) {
@@ -70,7 +91,8 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
         instances.push(stack.function("get-flag").await);
     }
     let event = Event::get("checkout");
-    for round in 0..3 {
+    let mut quick_rounds = 0;
+    eventually("three rounds in which all are quick", async || {
         stack.redis.command(&["DEL", KEY]);
         let before: u64 = instances.iter().map(database_loads).sum();
         let calls: Vec<_> = instances
@@ -81,12 +103,17 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
             assert_eq!(percentage(&answer), 50);
         }
         let loads: u64 = instances.iter().map(database_loads).sum::<u64>() - before;
-        assert!(loads <= 2, "round {round}: {loads} loads for ten instances");
-    }
+        if instances.iter().all(|instance| was_quick(instance, 1)) {
+            assert_eq!(loads, 1, "for ten instances");
+            quick_rounds += 1;
+        }
+        quick_rounds == 3
+    })
+    .await;
 }
 
 async fn with_both_gone_only_the_request_that_probes_waits_for_the_database(on: Topology) {
-    let stack = Stack::start_on(on).await;
+    let stack = Stack::start_on(on).await.with_default_limits();
     let get = stack
         .function_with(
             "get-flag",
@@ -106,7 +133,7 @@ async fn with_both_gone_only_the_request_that_probes_waits_for_the_database(on: 
         let times = lines.iter().filter_map(|line| line["duration"].as_f64());
         times.filter(|&duration| duration > 1_500.0).count()
     };
-    pennon_tests::eventually("a probe among many", async || {
+    eventually("a probe among many", async || {
         // Long enough that not every turn falls into the pause after a probe.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let before = get.requests().len();

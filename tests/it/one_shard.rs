@@ -62,18 +62,27 @@ async fn a_primary_on_its_own_is_left_by_writers_at_once_and_by_readers_within_a
     assert_eq!(role[0], Resp::Text("master".to_owned()), "it knows nothing");
     // Its replicas have left it, so it cannot confirm an invalidation, and is left: by the next change,
     // or by this one where it takes too long to say so.
-    let answer = set_percentage(&writer, "checkout", 11).await;
-    let confirmed = answer.header("x-cache-invalidated") == Some("true");
-    let who = &writer.last_request()["node_id"];
-    assert_eq!(confirmed, *who == cluster.address(1), "confirmed by {who}");
-    // In the next line the reader may fill the old primary with it.
-    assert_eq!(percentage(&reader.call(&Event::get("checkout")).await), 11);
-    let answer = set_percentage(&writer, "checkout", 12).await;
-    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
-    assert_eq!(writer.last_request()["node_id"], cluster.address(1));
+    let mut percent = 10;
+    eventually("a change that the new primary confirms", async || {
+        percent += 1;
+        let answer = set_percentage(&writer, "checkout", percent).await;
+        let confirmed = answer.header("x-cache-invalidated") == Some("true");
+        let line = writer.last_request();
+        let by_the_new_one = line["node_id"] == cluster.address(1);
+        // The others have 100 ms to say who is the primary. Where a busy machine keeps all of them from
+        // answering, the old one is believed.
+        let took = line["duration"].as_f64().expect("a time");
+        assert!(!confirmed || by_the_new_one || took >= 100.0, "{line}");
+        // The reader may fill the old primary with this one.
+        if !(confirmed && by_the_new_one) {
+            reader.call(&Event::get("checkout")).await;
+        }
+        confirmed && by_the_new_one
+    })
+    .await;
     // A reader asks the others once a minute.
     let changed = Instant::now();
-    while percentage(&reader.call(&Event::get("checkout")).await) != 12 {
+    while percentage(&reader.call(&Event::get("checkout")).await) != percent {
         assert!(changed.elapsed() < Duration::from_secs(75), "still there");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -386,7 +386,7 @@ async fn another_caller_has_another_etag() {
 
 #[tokio::test]
 async fn health_tells_what_answers_and_stays_200_when_something_does_not() {
-    let mut stack = Stack::start().await;
+    let mut stack = Stack::start().await.with_default_limits();
     let health = stack.function_with("health", &[("STAGE", "staging")]).await;
     let well = health.call(&Event::load("health")).await;
     assert_eq!(well.status, 200);
@@ -423,7 +423,7 @@ async fn health_tells_what_answers_and_stays_200_when_something_does_not() {
 
 #[tokio::test]
 async fn readiness_is_the_databases_and_liveness_is_the_processes() {
-    let mut stack = Stack::start().await;
+    let mut stack = Stack::start().await.with_default_limits();
     let health = stack.function("health").await;
     let ready = Event::load("health-ready");
     let answer = health.call(&ready).await;

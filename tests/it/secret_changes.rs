@@ -10,7 +10,9 @@ use pennon_tests::lambda::Function;
 use pennon_tests::load::{Load, Reader};
 use pennon_tests::redis::Redis;
 use pennon_tests::secrets::SecretsManager;
-use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::stack::{
+    GENEROUS_FOR_CACHE, GENEROUS_FOR_DATABASE, Stack, percentage, set_percentage,
+};
 use serde_json::json;
 
 /// Instances look every second instead of every five minutes.
@@ -22,6 +24,12 @@ async fn function(manager: &SecretsManager, name: &str, arn: &str, database: &st
         ("DATABASE_URL", database),
         REFRESH,
     ];
+    let environment = [
+        &environment[..],
+        &GENEROUS_FOR_CACHE,
+        &GENEROUS_FOR_DATABASE,
+    ]
+    .concat();
     manager.function(name, &environment).await
 }
 

@@ -15,8 +15,7 @@ use pennon_tests::wire::Mode;
 
 async fn cold_start_with_an_empty_cache(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let get = stack.function("get-flag").await;
-    assert!(get.has_logged(on.success()));
+    let get = stack.connected_function("get-flag", on).await;
     assert_eq!(stack.redis.command(&["DBSIZE"]), Resp::Number(0));
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "database"));
@@ -102,6 +101,16 @@ async fn one_hundred_and_more_flags(on: Topology) {
         let flags = answer.json();
         assert_eq!((answer.status, answer.source()), (200, "database"));
         assert_eq!(flags.as_object().map(serde_json::Map::len), Some(more + 3));
+        // On a busy machine, encoding them may leave too little of the budget for the fill. The next
+        // request fills then.
+        eventually("the entry is there", async || {
+            let filled = stack.redis.has_entry();
+            if !filled {
+                list.call(&Event::list()).await;
+            }
+            filled
+        })
+        .await;
         let fields = i64::try_from(more + 6).expect("a number");
         assert_eq!(
             stack.redis.command(&["HLEN", KEY]),

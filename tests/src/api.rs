@@ -133,6 +133,10 @@ impl Admin {
 }
 
 async fn instance(stack: &Stack) -> Local {
-    let (redis, database) = (stack.redis_url(), stack.database_url());
-    Local::start(&[("REDIS_URL", &redis), ("DATABASE_URL", &database)]).await
+    let environment = stack.environment();
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    Local::start(&environment).await
 }

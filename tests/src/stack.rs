@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::answer::Answer;
 use crate::event::Event;
+use crate::eventually;
 use crate::fleet::{Fleet, Topology};
 use crate::lambda::Function;
 use crate::postgres::Database;
@@ -17,11 +18,27 @@ pub struct Stack {
     pub database: Database,
     /// The wire to it.
     pub database_wire: Wire,
+    limits: Vec<(&'static str, &'static str)>,
 }
+
+/// The most time for Redis that functions accept. With the default, a busy machine may make a Redis that
+/// works answer too late; the function then retries, asks the database or does not fill, as it should.
+/// Most tests are not about that.
+pub const GENEROUS_FOR_CACHE: [(&str, &str); 3] = [
+    ("CACHE_CONNECT_TIMEOUT_MS", "2000"),
+    ("CACHE_OPERATION_TIMEOUT_MS", "500"),
+    ("CACHE_BUDGET_MS", "500"),
+];
+
+/// The same for PostgreSQL, which answers 503 when it is too late. Less than [`crate::PATIENCE`].
+pub const GENEROUS_FOR_DATABASE: [(&str, &str); 2] = [
+    ("DATABASE_CONNECT_TIMEOUT_MS", "10000"),
+    ("DATABASE_TIMEOUT_MS", "15000"),
+];
 
 impl Stack {
     /// A deployment with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and
-    /// a single Redis.
+    /// a single Redis. Its functions have generous limits of time.
     pub async fn start() -> Self {
         Self::start_on(Topology::Single).await
     }
@@ -41,7 +58,21 @@ impl Stack {
             database_wire: Wire::to(database.port()),
             redis,
             database,
+            limits: [&GENEROUS_FOR_CACHE[..], &GENEROUS_FOR_DATABASE].concat(),
         }
+    }
+
+    /// The same with the limits of time that functions have by default: for benchmarks, and for tests of
+    /// what happens when something does not answer.
+    pub fn with_default_limits(mut self) -> Self {
+        self.limits.clear();
+        self
+    }
+
+    /// The same for Redis only: for tests in which PostgreSQL has to answer in its place.
+    pub fn with_default_cache_limits(mut self) -> Self {
+        self.limits = GENEROUS_FOR_DATABASE.to_vec();
+        self
     }
 
     /// Starts a function that reaches both by their wires.
@@ -60,10 +91,32 @@ impl Stack {
         Function::start(name, &environment).await
     }
 
-    /// What a function needs to reach both by their wires.
+    /// Starts functions until one has connected to Redis in its cold start, and gives that one. On a busy
+    /// machine the time for that may run out; the log says so, and a later request connects.
+    pub async fn connected_function(&self, name: &str, on: Topology) -> Function {
+        let mut connected = None;
+        eventually("a cold start that connects", async || {
+            let function = self.function(name).await;
+            let ran_out = function.has_logged(on.failure());
+            assert_ne!(
+                ran_out,
+                function.has_logged(on.success()),
+                "{}",
+                function.log()
+            );
+            connected = Some(function);
+            !ran_out
+        })
+        .await;
+        connected.expect("a function")
+    }
+
+    /// What a function needs to reach both by their wires, and its limits.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.redis.environment();
         environment.push(("DATABASE_URL".to_owned(), self.database_url()));
+        let limits = self.limits.iter();
+        environment.extend(limits.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         environment
     }
 
@@ -94,6 +147,32 @@ pub async fn set_percentage(update: &Function, key: &str, percentage: i64) -> An
     answer
 }
 
+/// Sets percentages, from this one upwards, until Redis has confirmed one, and gives that one. A replica
+/// that a busy machine keeps from confirming within 50 ms, or a node that it makes too late, is no reason
+/// for an error: the answer says `false`, and promises nothing.
+pub async fn set_confirmed_percentage(update: &Function, key: &str, first: i64) -> i64 {
+    let mut last = first - 1;
+    eventually("Redis confirms a change", async || {
+        last += 1;
+        let lines = update.lines().len();
+        let answer = set_percentage(update, key, last).await;
+        let confirmed = answer.header("x-cache-invalidated") == Some("true");
+        let lines = &update.lines()[lines..];
+        let reason = lines.iter().any(|line| {
+            line["message"] == "no replica has confirmed an invalidation"
+                || line["redis_connection_errors"] != 0
+                    && line["redis_connection_errors"] != Value::Null
+        });
+        assert!(
+            confirmed || reason,
+            "not confirmed for no reason: {lines:#?}"
+        );
+        confirmed
+    })
+    .await;
+    last
+}
+
 /// How often a function has asked the database for a snapshot.
 pub fn database_loads(function: &Function) -> u64 {
     function
@@ -101,4 +180,16 @@ pub fn database_loads(function: &Function) -> u64 {
         .iter()
         .filter_map(|line| line.get("database_loads").and_then(Value::as_u64))
         .sum()
+}
+
+/// Whether the last requests of a function, that many, came nowhere near the limits after which it stops
+/// waiting for Redis, or for the instance that fills it. Only of such requests is it certain who asks
+/// what: on a busy machine, a reader that has waited long enough rightly loads by itself.
+pub fn was_quick(function: &Function, requests: usize) -> bool {
+    let lines = function.requests();
+    let lines = &lines[lines.len() - requests..];
+    lines.iter().all(|line| {
+        let took = line["duration"].as_f64().expect("a time");
+        took < 100.0 && line["cache_unavailable"] == 0 && line["redis_connection_errors"] == 0
+    })
 }

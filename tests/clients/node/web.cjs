@@ -8,12 +8,20 @@ const { OFREPWebProvider } = require('@openfeature/ofrep-web-provider');
 const job = JSON.parse(process.argv[2]);
 const exchanges = [];
 
-// What a browser does for the client, and a record of it.
-async function recordingFetch(request, options) {
+let last = Promise.resolve();
+
+// What a browser does for the client, and a record of it. One request at a time: the client polls by a
+// timer, and on a slow machine the answer to an older request would come after that to a newer one.
+function recordingFetch(request, options) {
   const tag = request.headers.get('if-none-match');
-  const response = await fetch(request, options);
-  exchanges.push({ status: response.status, sent: tag, etag: response.headers.get('etag') });
-  return response;
+  const exchange = last.then(async () => {
+    const response = await fetch(request, options);
+    const body = response.status === 304 ? null : await response.text();
+    exchanges.push({ status: response.status, sent: tag, etag: response.headers.get('etag') });
+    return new Response(body, { status: response.status, headers: response.headers });
+  });
+  last = exchange.catch(() => {});
+  return exchange;
 }
 
 function held(client) {
