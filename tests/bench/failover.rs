@@ -521,6 +521,8 @@ fn draw(
         length,
         line,
         marks,
+        most: 100.0,
+        unit: " %",
     };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/failover.svg");
     std::fs::write(&path, plot.svg()).expect("it can be written");

@@ -53,6 +53,18 @@ pub const OUTAGE: Limit = Limit {
     most: 500.0,
     promise: "the longest request while Redis or PostgreSQL works",
 };
+/// From the return of a Redis until every instance uses it again.
+pub const RECOVERY: Limit = Limit {
+    name: "LIMIT_RECOVERY_MS",
+    most: 5_000.0,
+    promise: "every instance uses a Redis that is back",
+};
+/// From the last answer until no connection to PostgreSQL is left.
+pub const LEFT_CONNECTIONS: Limit = Limit {
+    name: "LIMIT_LEFT_CONNECTIONS_MS",
+    most: 1_000.0,
+    promise: "no connection to PostgreSQL is left after the last answer",
+};
 /// Cache operations that fail in ten minutes of load with failovers, of a hundred.
 pub const FAILED_OPERATIONS: Limit = Limit {
     name: "LIMIT_FAILED_PERCENT",

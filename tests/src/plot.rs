@@ -20,6 +20,10 @@ pub struct Plot {
     pub line: Vec<(Duration, f64)>,
     /// What happened, and when.
     pub marks: Vec<(Duration, String)>,
+    /// What a share of 1 is on the axis.
+    pub most: f64,
+    /// What stands behind the numbers of the axis.
+    pub unit: &'static str,
 }
 
 impl Plot {
@@ -48,9 +52,11 @@ impl Plot {
             writeln!(
                 svg,
                 "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>",
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{:.0}{}</text>",
                 LEFT - 6.0,
-                y + 4.0
+                y + 4.0,
+                self.most * f64::from(percent) / 100.0,
+                self.unit
             )?;
         }
         for eighth in 0..=8_u32 {

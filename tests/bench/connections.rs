@@ -1,0 +1,299 @@
+//! Sixty warm instances on a PostgreSQL that takes forty connections: Redis is killed under load and comes
+//! back, and ten more instances start while it is gone. It fails when a warm instance answered with an
+//! error, a cold one with anything but 200 or 503 with `Retry-After`, when the cache was not used again in
+//! time, or when a connection was left behind.
+//!
+//! `cargo bench --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` sets the length
+//! of a phase (10), `CONNECTIONS_PAUSE_MS` how long an instance pauses between two requests (50).
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use pennon_tests::answer::Answer;
+use pennon_tests::event::Event;
+use pennon_tests::figures::{Times, milliseconds};
+use pennon_tests::fleet::{Fleet, Topology};
+use pennon_tests::lambda::Function;
+use pennon_tests::limits::{LEFT_CONNECTIONS, RECOVERY, Verdict};
+use pennon_tests::plot::Plot;
+use pennon_tests::postgres::{Server, connect, migrate};
+use pennon_tests::{eventually, side_by_side};
+use tokio_postgres::Client;
+
+const WARM: usize = 60;
+const COLD: usize = 10;
+/// What PostgreSQL is told; it keeps three of these for superusers, which functions are not.
+const CONNECTIONS: u32 = 40;
+const DATABASE: &str = "flags";
+
+/// One answer.
+struct Sample {
+    at: Duration,
+    took: Duration,
+    status: u16,
+    retry_after: bool,
+    stale: bool,
+    hit: bool,
+}
+
+/// What happens at which time, for all that runs side by side.
+struct Clock {
+    began: Instant,
+    length: Duration,
+    killed: Cell<Duration>,
+    back: Cell<Duration>,
+    is_over: Cell<bool>,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let length = Duration::from_secs(setting("CONNECTIONS_SECONDS", 10));
+    let pause = Duration::from_millis(setting("CONNECTIONS_PAUSE_MS", 50));
+    let server = Server::start(&[&format!("max_connections={CONNECTIONS}")], |_| {}).await;
+    let admin = prepare(&server).await;
+    let mut redis = Fleet::start(Topology::Single).await;
+    let mut environment = redis.environment();
+    let url = server.url(DATABASE).replace("//pennon@", "//functions@");
+    environment.push(("DATABASE_URL".to_owned(), url));
+    let warm = start(&environment, WARM).await;
+    for instance in &warm {
+        let answer = instance.call(&Event::get("checkout")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    let clock = Clock {
+        began: Instant::now(),
+        length,
+        killed: Cell::default(),
+        back: Cell::default(),
+        is_over: Cell::new(false),
+    };
+    let connections = RefCell::new(Vec::new());
+    let load = side_by_side(warm.iter().map(|instance| ask(instance, &clock, pause)));
+    let phases = async {
+        tokio::time::sleep(length).await;
+        redis.kill();
+        clock.killed.set(clock.began.elapsed());
+        // They start while the warm ones are at the limit.
+        let cold = async {
+            let cold = start(&environment, COLD).await;
+            let mut samples = Vec::new();
+            for of_one in side_by_side(cold.iter().map(|instance| first(instance, &clock))).await {
+                samples.push(of_one);
+            }
+            samples
+        };
+        let (cold, ()) = tokio::join!(cold, tokio::time::sleep(length));
+        redis.restart().await;
+        clock.back.set(clock.began.elapsed());
+        tokio::time::sleep(length).await;
+        clock.is_over.set(true);
+        cold
+    };
+    let (samples, cold, ()) = tokio::join!(load, phases, watch(&admin, &clock, &connections));
+    let samples: Vec<Sample> = samples.into_iter().flatten().collect();
+    for instance in &warm {
+        instance.process().freeze();
+    }
+    let ended = Instant::now();
+    eventually("no connection is left", async || count(&admin).await == 0).await;
+    let closed = ended.elapsed();
+    report(&clock, &samples, &cold, &connections.borrow(), closed)
+}
+
+/// A database with a flag, and a login for functions that is no superuser.
+async fn prepare(server: &Server) -> Client {
+    let admin = connect(&server.url("postgres")).await.expect("connects");
+    admin
+        .batch_execute(&format!("create database {DATABASE}"))
+        .await
+        .expect("a database");
+    migrate(&server.url(DATABASE)).await;
+    let flags = connect(&server.url(DATABASE)).await.expect("connects");
+    flags
+        .batch_execute(
+            "create role functions login;
+             grant all on all tables in schema public to functions;
+             insert into feature_flags (flag_key, enabled, rollout_percentage)
+             values ('checkout', true, 50)",
+        )
+        .await
+        .expect("a login and a flag");
+    admin
+}
+
+/// Starts instances, ten at a time.
+async fn start(environment: &[(String, String)], count: usize) -> Vec<Function> {
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let mut instances = Vec::new();
+    while instances.len() < count {
+        let some = (0..10).map(|_| Function::start("get-flag", &environment));
+        instances.extend(side_by_side(some).await);
+    }
+    instances
+}
+
+async fn call(instance: &Function, clock: &Clock) -> Sample {
+    let asked = Instant::now();
+    let answer: Answer = instance.call(&Event::get("checkout")).await;
+    Sample {
+        at: asked.duration_since(clock.began),
+        took: asked.elapsed(),
+        status: answer.status,
+        retry_after: answer.header("retry-after").is_some(),
+        stale: answer.source() == "stale",
+        hit: answer.header("x-cache-hit") == Some("true"),
+    }
+}
+
+async fn ask(instance: &Function, clock: &Clock, pause: Duration) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    while !clock.is_over.get() {
+        samples.push(call(instance, clock).await);
+        tokio::time::sleep(pause).await;
+    }
+    samples
+}
+
+/// The first request of an instance, which knows nothing.
+async fn first(instance: &Function, clock: &Clock) -> Sample {
+    call(instance, clock).await
+}
+
+async fn count(admin: &Client) -> i64 {
+    let query = "select count(*) from pg_stat_activity where usename = 'functions'";
+    admin.query_one(query, &[]).await.expect("a count").get(0)
+}
+
+async fn watch(admin: &Client, clock: &Clock, connections: &RefCell<Vec<(Duration, i64)>>) {
+    while !clock.is_over.get() {
+        let now = count(admin).await;
+        connections.borrow_mut().push((clock.began.elapsed(), now));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn report(
+    clock: &Clock,
+    samples: &[Sample],
+    cold: &[Sample],
+    connections: &[(Duration, i64)],
+    closed: Duration,
+) -> ExitCode {
+    let mut verdict = Verdict::default();
+    let (killed, back) = (clock.killed.get(), clock.back.get());
+    println!(
+        "{WARM} warm instances, {COLD} cold ones, {CONNECTIONS} connections\n\
+         {:16} {:>8} {:>8} {:>8} {:>9} {:>6} {:>6} {:>6} {:>12}",
+        "phase",
+        "requests",
+        "p50 ms",
+        "p95 ms",
+        "longest",
+        "hits",
+        "stale",
+        "failed",
+        "connections"
+    );
+    let end = back + clock.length * 2;
+    for (title, from, to) in [
+        ("all is well", Duration::ZERO, killed),
+        ("Redis killed", killed, back),
+        ("Redis is back", back, end),
+    ] {
+        let mut times = Times::default();
+        let during: Vec<&Sample> = samples
+            .iter()
+            .filter(|sample| sample.at >= from && sample.at < to)
+            .collect();
+        for sample in &during {
+            times.add(sample.took);
+        }
+        let share = |of: usize| 100.0 * of as f64 / during.len().max(1) as f64;
+        let failed = during.iter().filter(|sample| sample.status != 200).count();
+        let most = connections
+            .iter()
+            .filter(|(at, _)| *at >= from && *at < to)
+            .map(|(_, count)| *count)
+            .max();
+        println!(
+            "{title:16} {:8} {:8.1} {:8.1} {:9.1} {:5.1}% {:5.1}% {failed:6} {:12}",
+            times.count(),
+            times.percentile(50),
+            times.percentile(95),
+            times.longest(),
+            share(during.iter().filter(|sample| sample.hit).count()),
+            share(during.iter().filter(|sample| sample.stale).count()),
+            most.unwrap_or_default(),
+        );
+        verdict.require(
+            failed == 0,
+            &format!("{title}: {failed} answers of warm instances were not 200"),
+        );
+    }
+
+    let served = cold.iter().filter(|sample| sample.status == 200).count();
+    let refused = cold
+        .iter()
+        .filter(|sample| sample.status == 503 && sample.retry_after);
+    let refused = refused.count();
+    let longest = cold.iter().map(|sample| sample.took).max();
+    println!(
+        "cold while Redis is gone: {served} answered with 200, {refused} with 503 and Retry-After; \
+         the longest after {:.0} ms",
+        milliseconds(longest.unwrap_or_default())
+    );
+    verdict.require(
+        served + refused == COLD,
+        "a cold instance answered something else",
+    );
+
+    // An instance is on the cache again from its first hit on that nothing interrupts.
+    let without = samples
+        .iter()
+        .filter(|sample| sample.at >= back && !sample.hit);
+    let last = without.map(|sample| sample.at + sample.took).max();
+    let recovery = milliseconds(last.unwrap_or(back).saturating_sub(back));
+    println!("on the cache again: every instance after {recovery:.0} ms");
+    verdict.limit(RECOVERY, recovery, "Redis is back");
+    let gone = milliseconds(closed);
+    println!("no connection is left {gone:.0} ms after the last answer");
+    verdict.limit(LEFT_CONNECTIONS, gone, "after the load");
+
+    let most = f64::from(CONNECTIONS);
+    let plot = Plot {
+        title: format!("Connections to a PostgreSQL that takes {CONNECTIONS}, by {WARM} instances"),
+        length: connections.last().map_or(end, |(at, _)| *at),
+        line: connections
+            .iter()
+            .map(|(at, count)| (*at, *count as f64 / most))
+            .collect(),
+        marks: vec![
+            (killed, "Redis killed".to_owned()),
+            (back, "Redis back".to_owned()),
+        ],
+        most,
+        unit: "",
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/connections.svg");
+    std::fs::write(&path, plot.svg()).expect("a file");
+    println!("{}", verdict.report());
+    verdict.exit_code()
+}
