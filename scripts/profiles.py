@@ -49,6 +49,7 @@ TOGETHER = {
         "JwtAudience": "client-1,client-2",
         "AlarmEmail": "operator@example.com",
         "ReservedConcurrency": "20",
+        "AdminConcurrency": "3",
     },
 }
 # Of a transformed template these are no news: a parameter that the transform has used up (W2001),

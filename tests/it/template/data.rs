@@ -265,6 +265,24 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
     let parameters = stack.get(target(&database["DBParameterGroupName"]));
     let forced = parameters["Properties"]["Parameters"]["rds.force_ssl"] == "1";
     problems.unless(forced, "Database", "connections without TLS");
+    for name in [
+        "log_parameter_max_length",
+        "log_parameter_max_length_on_error",
+    ] {
+        let hidden = parameters["Properties"]["Parameters"][name] == "0";
+        problems.unless(
+            hidden,
+            "Database",
+            format!("{name} puts values of users into its log"),
+        );
+    }
+    let limit = &parameters["Properties"]["Parameters"]["max_connections"];
+    let by_class = json!({ "Fn::FindInMap": ["DatabaseClasses", reference("DatabaseInstanceClass"), "Connections"] });
+    problems.unless(
+        *limit == by_class,
+        "Database",
+        "another number of connections than its class is planned for",
+    );
     let password = text(&database["MasterUserPassword"]["Fn::Sub"]);
     let secret = password == "{{resolve:secretsmanager:${DatabaseSecret}:SecretString:password}}";
     problems.unless(secret, "Database", "a password that is not in its secret");
@@ -400,6 +418,15 @@ planted! {
     a_database_that_takes_connections_without_tls:
         [Mistake("DatabaseParameters", "rds.force_ssl: \"1\"", "rds.force_ssl: \"0\"")]
         => "Database: connections without TLS";
+    a_database_that_logs_the_values_of_slow_statements:
+        [Mistake("DatabaseParameters", "log_parameter_max_length: \"0\"", "log_parameter_max_length: \"-1\"")]
+        => "Database: log_parameter_max_length puts values of users into its log";
+    a_database_that_logs_the_values_of_failed_statements:
+        [Mistake("DatabaseParameters", "        log_parameter_max_length_on_error: \"0\"\n", "")]
+        => "Database: log_parameter_max_length_on_error puts values of users into its log";
+    a_database_with_another_limit_than_its_class_is_planned_for:
+        [Mistake("DatabaseParameters", "        max_connections: !FindInMap [DatabaseClasses, !Ref DatabaseInstanceClass, Connections]\n", "")]
+        => "Database: another number of connections than its class is planned for";
     a_database_whose_logs_have_no_group_yet:
         [Mistake("Database", "DependsOn: [DatabaseLogs, DatabaseUpgradeLogs]", "DependsOn: [DatabaseLogs]")]
         => "Database: creates the group of its upgrade logs";

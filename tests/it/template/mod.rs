@@ -6,6 +6,7 @@
 //! properties, dangling references, cycles) is left to `scripts/check-template`.
 
 mod commands;
+mod concurrency;
 mod cost;
 mod data;
 mod documents;
@@ -61,6 +62,7 @@ fn problems(text: &str) -> Vec<String> {
         watch::check(&stack, &mut problems);
         cost::check(&stack, &mut problems);
     }
+    concurrency::check(&template, &mut problems);
     problems.0.into_iter().collect()
 }
 
