@@ -47,6 +47,7 @@ mod cold_start;
 mod concurrency;
 mod conformance;
 mod counting;
+mod database_connections;
 mod deploy_command;
 #[cfg(target_os = "linux")]
 mod emulator;

@@ -58,7 +58,6 @@ fn every_vendor_has_one_home() {
     let homes = [
         ("fred::", "crates/pennon-core/src/cache/client.rs"),
         ("tokio_postgres", "crates/pennon-core/src/store/"),
-        ("deadpool", "crates/pennon-core/src/store/"),
         ("aws_sdk", "crates/pennon-core/src/secrets.rs"),
         ("aws_sigv4", "crates/pennon-core/src/aws.rs"),
         ("hyper_", "crates/pennon-core/src/https.rs"),

@@ -92,6 +92,8 @@ async fn an_unreadable_definition_fails_its_flag_alone_and_can_be_repaired() {
         assert_eq!(repaired.status, 200, "{repaired:?}");
         let given = evaluate.call(&evaluation("bad", "alice")).await;
         assert_eq!((given.status, &given.json()["value"]), (200, &json!(true)));
+        // An instance looks again ten seconds later; another one at once.
+        let health = stack.function("health").await;
         let healthy = health.call(&Event::load("health")).await.json();
         assert_eq!(healthy["status"], "healthy", "{healthy}");
         list.call(&Event::list()).await;

@@ -178,6 +178,12 @@ impl Database {
         self.port
     }
 
+    /// Its name on the server, which no other database of this run has: for roles, which belong to the
+    /// server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A connection, to look into it and to change it behind the service's back.
     pub fn sql(&self) -> &Client {
         &self.client

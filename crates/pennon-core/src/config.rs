@@ -101,8 +101,12 @@ pub struct DatabaseConfig {
     pub url: UrlSource,
     /// What a secret without a host leaves to settings.
     pub elsewhere: DatabaseAddress,
-    /// `DATABASE_POOL_SIZE`, 1 to 10.
+    /// `DATABASE_POOL_SIZE`, 1 to 10: the most connections at once. 1 on Lambda, where an instance serves
+    /// one request at a time; 4 elsewhere.
     pub pool_size: usize,
+    /// Whether connections stay open between requests: not on Lambda, where nobody could use those of a
+    /// frozen instance.
+    pub keep_connections: bool,
     /// `DATABASE_CONNECT_TIMEOUT_MS`: one connection, TLS and authentication included.
     pub connect_timeout: Duration,
     /// `DATABASE_TIMEOUT_MS`: one read or one change, as PostgreSQL and as the client count it.
@@ -218,6 +222,7 @@ impl Config {
             complaints: Vec::new(),
         };
         let (cache_url, cluster) = from.cache_url();
+        let on_lambda = from.text("AWS_LAMBDA_RUNTIME_API").is_some();
         let config = Self {
             cache: CacheConfig {
                 url: cache_url,
@@ -243,7 +248,8 @@ impl Config {
                     port: from.port("DATABASE_PORT"),
                     name: from.text("DATABASE_NAME"),
                 },
-                pool_size: from.size("DATABASE_POOL_SIZE", 2, 10),
+                pool_size: from.size("DATABASE_POOL_SIZE", if on_lambda { 1 } else { 4 }, 10),
+                keep_connections: !on_lambda,
                 connect_timeout: from.millis("DATABASE_CONNECT_TIMEOUT_MS", 1_000, 1..=10_000),
                 operation_timeout: from.millis("DATABASE_TIMEOUT_MS", 2_000, 1..=20_000),
             },

@@ -96,7 +96,8 @@ where
         let (app, handle) = (app.clone(), handle.clone());
         async move {
             // Boxed: the types of all that is nested in here are too deep for the compiler.
-            let outcome = Box::pin(handle(app, event.payload)).await;
+            let outcome = Box::pin(handle(app.clone(), event.payload)).await;
+            app.service.store().end_of_request().await;
             if let Err(error) = &outcome {
                 tracing::error!(domain = "config", error = %error, "the event failed");
             }

@@ -5,7 +5,7 @@
 //! and [`store`]; [`http`] turns requests into questions and answers into responses; [`lambda`] runs
 //! a handler on AWS Lambda. What a flag means is decided in `pennon-eval`.
 //!
-//! One home per vendor: fred is used in [`cache`] only, tokio-postgres and deadpool in [`store`]
+//! One home per vendor: fred is used in [`cache`] only, tokio-postgres in [`store`]
 //! only, the AWS SDK in [`secrets`] and [`aws`] only, the process environment in [`config`] only.
 
 pub mod api_key;

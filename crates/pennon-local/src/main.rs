@@ -23,7 +23,7 @@ use pennon_core::http;
 use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
-use pennon_core::store::{EmbeddedStore, Fresh, Store};
+use pennon_core::store::{EmbeddedStore, Fresh, Store, Waiting};
 use pennon_core::telemetry::{Instance, LogStyle, start_logging};
 
 use arguments::Command;
@@ -115,7 +115,9 @@ async fn run() -> Result<(), String> {
 
 /// Whether there is a flag to try the commands of the first screen on.
 async fn has_flags(store: &Store) -> bool {
-    match store.snapshot(&Environment::production(), None).await {
+    let production = Environment::production();
+    let read = store.snapshot(&production, None, Waiting::UntilTimeout);
+    match read.await {
         Ok(Fresh::Changed(snapshot)) => !snapshot.flags.is_empty(),
         Ok(Fresh::Unchanged) | Err(_) => true,
     }

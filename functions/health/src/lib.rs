@@ -1,4 +1,5 @@
-//! `GET /health`, `/health/live` and `/health/ready`: whether Redis and PostgreSQL answer right now.
+//! `GET /health`, `/health/live` and `/health/ready`: whether Redis answers right now, and whether
+//! PostgreSQL did within the last ten seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     if route == Some("/health/live") {
         return Ok(http::json(StatusCode::OK, &json!({ "status": "ok" })));
     }
-    let (database, cache) = tokio::join!(database(&app), cache(&app));
+    let check = app.service.check_database(request.scope(), WITHIN);
+    let (check, cache) = tokio::join!(check, cache(&app));
+    let database = judge("database", check.failure.map_or(Ok(()), Err));
     let response = if route == Some("/health/ready") {
         let checks = json!({ "database": database.word(), "cache": cache.word() });
         if database.is_well() {
@@ -34,12 +37,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             http::json(StatusCode::SERVICE_UNAVAILABLE, &body)
         }
     } else {
-        let unreadable = if database.is_well() {
-            let counted = app.service.unreadable_rows(request.scope()).await;
-            counted.unwrap_or_default()
-        } else {
-            0
-        };
+        let unreadable = check.unreadable_rows;
         let well = database.is_well() && cache.is_well() && unreadable == 0;
         let mut body = json!({
             "status": if well { "healthy" } else { "degraded" },
@@ -79,10 +77,6 @@ impl Check {
             Self::Disabled => "disabled",
         }
     }
-}
-
-async fn database(app: &App) -> Check {
-    judge("database", app.service.store().ping(WITHIN).await)
 }
 
 async fn cache(app: &App) -> Check {

@@ -49,6 +49,7 @@ where
     let ignored = request.ignored_parameters();
     let of_flags = request.is_for_public_flags();
     let handled = respond(app.clone(), function, handle, request).await;
+    app.service.store().end_of_request().await;
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
         match &place {

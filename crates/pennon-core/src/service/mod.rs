@@ -8,6 +8,7 @@
 mod change;
 mod environments;
 mod flags;
+mod health;
 mod import;
 mod keys;
 mod limits;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
 pub use flags::Side;
+pub use health::DatabaseCheck;
 pub use import::{Difference, FlagDifference, Import, SettingsDifference, in_file};
 pub use keys::NewKey;
 pub use limits::{check_definition, check_description, check_salt, new_key};
@@ -99,6 +101,7 @@ pub struct FlagService {
     known: Mutex<HashMap<Environment, Arc<Shelf>>>,
     /// Held while the store is asked which environments there are; when it last was.
     listing: tokio::sync::Mutex<Option<Instant>>,
+    last_check: health::LastCheck,
 }
 
 impl FlagService {
@@ -112,6 +115,7 @@ impl FlagService {
             max_age: config.snapshot_max_age,
             known: Mutex::new(HashMap::from([production])),
             listing: tokio::sync::Mutex::new(None),
+            last_check: health::LastCheck::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{Revision, Snapshot};
-use crate::store::Fresh;
+use crate::store::{Fresh, Waiting};
 use crate::telemetry::CacheOutcome;
 
 /// How long to wait before asking again whether another reader has filled: first, and at most.
@@ -159,9 +159,9 @@ impl Search<'_> {
     async fn run(&self, task: Task) -> Result<Reading, Error> {
         match (task, &self.service.cache) {
             // Without Redis, memory is the cache and the database says whether it is current.
-            (_, None) => self.ask_store().await,
+            (_, None) => self.ask_store(Waiting::UntilTimeout).await,
             (Task::AskStore, Some(_)) => {
-                let reading = self.ask_store().await?;
+                let reading = self.ask_store(Waiting::UntilTimeout).await?;
                 Ok(reading.without_cache(CacheOutcome::Unavailable))
             }
             (Task::Verify(found, outages), Some(cache)) => self.verify(cache, found, outages).await,
@@ -196,11 +196,17 @@ impl Search<'_> {
                 Found::Busy | Found::NoFill | Found::Damaged => break CacheOutcome::Miss,
             }
         };
-        Ok(self.ask_store().await?.without_cache(outcome))
+        Ok(self
+            .ask_store(Waiting::UntilTimeout)
+            .await?
+            .without_cache(outcome))
     }
 
     async fn load_and_fill(&self, cache: &Cache, lease: Lease) -> Result<Reading, Error> {
-        let reading = self.ask_store().await?.without_cache(CacheOutcome::Miss);
+        let reading = self
+            .ask_store(Waiting::UntilTimeout)
+            .await?
+            .without_cache(CacheOutcome::Miss);
         if reading.source != Source::Stale {
             let sent = Instant::now();
             let filled = cache
@@ -227,7 +233,7 @@ impl Search<'_> {
         found: Revision,
         outages: Option<u64>,
     ) -> Result<Reading, Error> {
-        match self.ask_store().await {
+        match self.ask_store(Waiting::Never).await {
             Ok(reading) if reading.source != Source::Stale => {
                 let right = reading.snapshot.revision == found;
                 let settled = right || self.discard(cache, found).await;
@@ -257,12 +263,18 @@ impl Search<'_> {
     }
 
     /// Asks the store, sending along which revision is held: an environment that has not changed
-    /// costs one number.
-    async fn ask_store(&self) -> Result<Reading, Error> {
+    /// costs one number. What is held is a better answer than to wait for a database that takes no
+    /// connection.
+    async fn ask_store(&self, without_snapshot: Waiting) -> Result<Reading, Error> {
         let held = self.shelf.held();
+        let waiting = match &held {
+            Some(_) => Waiting::Never,
+            None => without_snapshot,
+        };
         let known = held.as_ref().map(|held| held.snapshot.revision);
         self.scope.trace.database_load();
-        let answer = self.service.store.snapshot(self.environment, known).await;
+        let store = &self.service.store;
+        let answer = store.snapshot(self.environment, known, waiting).await;
         match (answer, held) {
             (Ok(Fresh::Unchanged), Some(held)) => {
                 self.shelf.confirm(held.snapshot.revision, self.began);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{FlagService, Scope};
 use crate::cache::Lookup;
 use crate::error::Error;
-use crate::store::Fresh;
+use crate::store::{Fresh, Waiting};
 
 /// What reconciling did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +42,10 @@ impl FlagService {
                 Lookup::Hit(revision) if revision == current => continue,
                 Lookup::Hit(revision) => {
                     // The listing may be older than the entry by now: ask again before dropping it.
-                    let current = self.store.snapshot(&environment, Some(revision)).await?;
+                    let current = self
+                        .store
+                        .snapshot(&environment, Some(revision), Waiting::UntilTimeout)
+                        .await?;
                     if current == Fresh::Unchanged {
                         continue;
                     }

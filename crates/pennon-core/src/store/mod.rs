@@ -57,6 +57,15 @@ pub enum Fresh {
     Changed(Snapshot),
 }
 
+/// Whether a read waits for a database that takes no connection at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// Until its time limit, `DATABASE_TIMEOUT_MS`: the caller has no other answer.
+    UntilTimeout,
+    /// Not at all: the caller has an answer, if an older one.
+    Never,
+}
+
 /// What `migrate` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migrated {
@@ -85,8 +94,13 @@ impl Store {
         &self,
         environment: &Environment,
         known: Option<Revision>,
+        waiting: Waiting,
     ) -> Result<Fresh, Error> {
-        ask!(self, store => store.snapshot(environment, known))
+        match self {
+            Self::Postgres(store) => store.snapshot(environment, known, waiting).await,
+            Self::Embedded(store) => store.snapshot(environment, known),
+            Self::Absent(why) => Err(Error::Unavailable(why.clone())),
+        }
     }
 
     /// Every environment that there is, by name, with its revision.
@@ -222,6 +236,16 @@ impl Store {
                 Ok(Transaction::Embedded(begun))
             }
             Self::Absent(why) => Err(Error::Unavailable(why.clone())),
+        }
+    }
+
+    /// To be called before a request is answered, whatever became of it: on Lambda the instance may be
+    /// frozen right after, and a connection that is still open then counts against the limit of the
+    /// database. Closes those that nobody uses, unless the process keeps them.
+    pub async fn end_of_request(&self) {
+        match self {
+            Self::Postgres(store) => store.end_of_request().await,
+            Self::Embedded(_) | Self::Absent(_) => {}
         }
     }
 

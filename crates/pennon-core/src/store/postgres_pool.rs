@@ -1,22 +1,30 @@
-//! Connections to PostgreSQL: opened when first needed, checked after an idle spell, and opened with
-//! what the secret says now when its password was rotated or it could not be had before.
+//! Connections to PostgreSQL: opened when first needed, used again within a request, and closed before it
+//! is answered. They are opened with what the secret says now when its password was rotated, or the
+//! secret could not be read before.
+//!
+//! Lambda freezes an instance between requests. A connection that stays open then belongs to nobody and
+//! still counts against the limit of the server: a hundred instances that each needed the database once
+//! would keep everybody else out. A server that runs all the time keeps its connections instead.
 //!
 //! A connection is opened without settings of its own. Behind PgBouncer or RDS Proxy in transaction mode
 //! each transaction may run on another server connection, so a setting of the session would be lost, or
 //! reach another client of the pooler; PgBouncer also refuses most settings in the startup message.
 //! Limits are set by each transaction, see `postgres`.
 
+use std::io::ErrorKind;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
-    Timeouts,
-};
-use tokio_postgres::NoTls;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::Waiting;
 use super::postgres::unavailable;
 use super::postgres_url::{DatabaseUrl, TlsMode};
 use crate::config::{DatabaseConfig, UrlSource};
@@ -27,105 +35,268 @@ use crate::tls;
 
 /// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them.
 const RDS_AUTHORITIES: &[u8] = include_bytes!("../../certs/rds.pem");
-/// A connection that has idled longer is asked whether it lives before it is used: instances are
-/// frozen between requests, and what lies in between forgets connections. Under load, where the
-/// question would cost most, connections idle for less.
+/// A connection that has idled longer is asked whether it lives before it is used: what lies in between
+/// forgets connections. Under load, where the question would cost most, connections idle for less.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// An answer to `SELECT 1` takes one round trip; after this long there is nobody there.
 const CHECK_WITHIN: Duration = Duration::from_millis(150);
-/// A secret that did not help is not asked for again before. A rotation is over in seconds, and an
-/// instance that asks more often only adds to the account's quota of calls.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Saying goodbye is one write to a socket. A connection that takes longer is cut off.
+const CLOSE_WITHIN: Duration = Duration::from_millis(100);
+/// A secret that did not help is not read again before. A rotation is over in seconds, and an instance
+/// that reads more often only adds to the account's quota of calls.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The pauses between attempts to connect to a server that has no connection left: the first and the
+/// longest. Even an attempt that is refused costs the server a process.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Where connections come from.
 pub(super) struct Connections {
     config: DatabaseConfig,
     secrets: Arc<Secrets>,
     installation: Arc<Installation>,
+    pool: Arc<Pool>,
+    /// Held while the secret is read.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// What all connections of an instance have in common.
+struct Pool {
     state: Mutex<State>,
-    /// Held while the secret is asked for.
-    asking: tokio::sync::Mutex<()>,
+    /// One permit per request that uses the database. Others wait for their turn.
+    turns: Arc<Semaphore>,
+    /// One permit per socket, as many as turns. A socket keeps its permit until it is closed, so there are
+    /// never more than that, not even while one secret replaces another.
+    sockets: Arc<Semaphore>,
 }
 
 struct State {
-    /// The pool, or why there is none.
-    pool: Result<Pool, String>,
-    /// When the secret was last asked for.
-    asked: Instant,
+    /// Where the server is, or why that is not known.
+    server: Result<Arc<Server>, String>,
+    /// When the secret was last read.
+    read: Instant,
+    /// Connections that nobody uses at the moment, each to the server above.
+    idle: Vec<Open>,
+}
+
+/// Where to connect, and how.
+struct Server {
+    config: tokio_postgres::Config,
+    /// `None` for a connection in the clear.
+    tls: Option<MakeRustlsConnect>,
+}
+
+/// An open connection.
+struct Open {
+    client: Client,
+    socket: Socket,
+    server: Arc<Server>,
+    last_used: Instant,
+}
+
+/// The task that drives a connection. Dropped, it closes the socket.
+struct Socket(JoinHandle<()>);
+
+/// A connection in use. Dropped, it is closed; [`give_back`](Self::give_back) keeps it.
+pub(super) struct Connection {
+    open: Open,
+    pool: Arc<Pool>,
+    turn: OwnedSemaphorePermit,
+}
+
+/// Why there is no connection.
+enum Refused {
+    /// The server takes none at the moment: it has no connection left, starts, or fails over.
+    ForNow(Error),
+    /// The next attempt would end the same way.
+    ForGood(Error),
+}
+
+/// The same for one attempt with one login.
+enum Failed {
+    /// The server wants another password, or another user, than the secret said.
+    Login(Error),
+    Other(Refused),
 }
 
 impl Connections {
     /// Finds out where the database is. Nothing is connected: an instance with a warm cache never
-    /// needs to. A URL that cannot be had or understood is a log line.
+    /// needs to. A URL that cannot be read or understood is a log line.
     pub(super) async fn find(
         config: &DatabaseConfig,
         secrets: &Arc<Secrets>,
         installation: &Arc<Installation>,
     ) -> Self {
-        let pool = find_pool(config, secrets, installation).await;
-        if let Err(why) = &pool {
+        let server = find_server(config, secrets, installation).await;
+        if let Err(why) = &server {
             tracing::error!(domain = "config", error = %why, "the database cannot be had");
         }
         Self {
             config: config.clone(),
             secrets: secrets.clone(),
             installation: installation.clone(),
-            state: Mutex::new(State {
-                pool,
-                asked: Instant::now(),
+            pool: Arc::new(Pool {
+                state: Mutex::new(State {
+                    server,
+                    read: Instant::now(),
+                    idle: Vec::new(),
+                }),
+                turns: Arc::new(Semaphore::new(config.pool_size)),
+                sockets: Arc::new(Semaphore::new(config.pool_size)),
             }),
-            asking: tokio::sync::Mutex::new(()),
+            reading: tokio::sync::Mutex::new(()),
         }
     }
 
     /// A connection that works as far as anyone can tell.
-    pub(super) async fn get(&self) -> Result<Object, Error> {
-        let why = match self.current() {
-            Ok(pool) => match pool.get().await {
-                Ok(connection) => return Ok(connection),
-                Err(refused) if is_wrong_password(&refused) => unavailable(&refused),
-                Err(failure) => return Err(unavailable(&failure)),
+    ///
+    /// With [`Waiting::UntilTimeout`] it tries again while the server takes no connection, for nine tenths of
+    /// the time that an operation has: the caller, who limits that, gets the server's reason.
+    pub(super) async fn get(&self, waiting: Waiting) -> Result<Connection, Error> {
+        let turn = self.pool.turns.clone().acquire_owned().await;
+        let turn = turn.map_err(|closed| Error::Internal(closed.to_string()))?;
+        let last_attempt = Instant::now() + self.config.operation_timeout * 9 / 10;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Connecting is rare, and its future is ten times as large as those of all that may need it.
+            let opening: BoxFuture<'_, Result<Open, Refused>> = Box::pin(self.open());
+            let error = match opening.await {
+                Ok(open) => {
+                    return Ok(Connection {
+                        open,
+                        pool: self.pool.clone(),
+                        turn,
+                    });
+                }
+                Err(Refused::ForNow(error))
+                    if waiting == Waiting::UntilTimeout
+                        && Instant::now() + pause < last_attempt =>
+                {
+                    error
+                }
+                Err(Refused::ForNow(error) | Refused::ForGood(error)) => return Err(error),
+            };
+            if pause == FIRST_PAUSE {
+                tracing::warn!(domain = "config", error = %error, "the request waits for a connection to the database");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Closes the connections that nobody uses, and waits until that is done: the instance may be frozen
+    /// right after. Keeps them where the process goes on.
+    pub(super) async fn end_of_request(&self) {
+        if self.config.keep_connections {
+            return;
+        }
+        let idle = std::mem::take(&mut self.pool.lock().idle);
+        for open in idle {
+            open.close().await;
+        }
+        // Connections that were dropped in the middle of something are closed by their tasks, which run now.
+        tokio::task::yield_now().await;
+    }
+
+    /// An idle connection or a new one, by a secret that was read again when the server refuses the login.
+    async fn open(&self) -> Result<Open, Refused> {
+        if let Some(open) = self.idle().await {
+            return Ok(open);
+        }
+        let why = match self.pool.server() {
+            Ok(server) => match self.connect(&server).await {
+                Ok(open) => return Ok(open),
+                Err(Failed::Login(error)) => Refused::ForGood(error),
+                Err(Failed::Other(refused)) => return Err(refused),
             },
-            Err(why) => Error::Unavailable(why),
+            Err(why) => Refused::ForGood(Error::Unavailable(why)),
         };
-        match self.ask_again().await {
-            Some(pool) => pool.get().await.map_err(|failure| unavailable(&failure)),
-            None => Err(why),
+        let Some(server) = self.read_again().await else {
+            return Err(why);
+        };
+        self.connect(&server).await.map_err(|failed| match failed {
+            Failed::Login(error) => Refused::ForGood(error),
+            Failed::Other(refused) => refused,
+        })
+    }
+
+    /// An idle connection that still works.
+    async fn idle(&self) -> Option<Open> {
+        loop {
+            let open = self.pool.lock().idle.pop()?;
+            if open.client.is_closed() {
+                continue;
+            }
+            if open.last_used.elapsed() < IDLE_LIMIT {
+                return Some(open);
+            }
+            let check = open.client.batch_execute("select 1");
+            if matches!(tokio::time::timeout(CHECK_WITHIN, check).await, Ok(Ok(()))) {
+                return Some(open);
+            }
         }
     }
 
-    /// Drops the connections that nobody uses.
-    pub(super) fn forget_idle(&self) {
-        if let Ok(pool) = self.current() {
-            pool.retain(|_, _| false);
+    async fn connect(&self, server: &Arc<Server>) -> Result<Open, Failed> {
+        let permit = self.pool.sockets.clone().acquire_owned().await;
+        let permit = permit.map_err(|closed| {
+            Failed::Other(Refused::ForGood(Error::Internal(closed.to_string())))
+        })?;
+        let connecting = async {
+            let config = &server.config;
+            let (client, socket) = match &server.tls {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    (client, Socket::open(connection, permit))
+                }
+                Some(tls) => {
+                    let (client, connection) = config.connect(tls.clone()).await?;
+                    (client, Socket::open(connection, permit))
+                }
+            };
+            Ok(Open {
+                client,
+                socket,
+                server: server.clone(),
+                last_used: Instant::now(),
+            })
+        };
+        match tokio::time::timeout(self.config.connect_timeout, connecting).await {
+            Ok(Ok(open)) => Ok(open),
+            Ok(Err(error)) => Err(Failed::of(&error)),
+            Err(_elapsed) => Err(Failed::Other(Refused::ForNow(Error::Unavailable(
+                "database: no connection in time".to_owned(),
+            )))),
         }
     }
 
-    /// A pool by what the secret says now, if there is a secret and it may be asked again.
-    async fn ask_again(&self) -> Option<Pool> {
+    /// Where the server is by what the secret says now, if there is a secret and it may be read again.
+    async fn read_again(&self) -> Option<Arc<Server>> {
         match &self.config.url {
             UrlSource::SecretArn(_) => {}
             UrlSource::Plain(_) | UrlSource::None => return None,
         }
         let waited_from = Instant::now();
-        let _asking = self.asking.lock().await;
+        let _reading = self.reading.lock().await;
         {
-            let mut state = self.lock();
-            if state.asked > waited_from {
-                // Somebody else has asked while this one waited.
-                return state.pool.as_ref().ok().cloned();
+            let mut state = self.pool.lock();
+            if state.read > waited_from {
+                // Another request has read it while this one waited.
+                return state.server.as_ref().ok().cloned();
             }
-            if state.asked.elapsed() < ASK_AGAIN_AFTER {
+            if state.read.elapsed() < READ_AGAIN_AFTER {
                 return None;
             }
-            // Noted first: a request that gives up on the answer has asked all the same.
-            state.asked = Instant::now();
+            // Noted first: a request that gives up on the answer has read it all the same.
+            state.read = Instant::now();
         }
-        match find_pool(&self.config, &self.secrets, &self.installation).await {
-            Ok(pool) => {
+        match find_server(&self.config, &self.secrets, &self.installation).await {
+            Ok(server) => {
                 tracing::info!(domain = "config", "the database's secret was read again");
-                self.lock().pool = Ok(pool.clone());
-                Some(pool)
+                let mut state = self.pool.lock();
+                state.server = Ok(server.clone());
+                state.idle.clear();
+                Some(server)
             }
             Err(why) => {
                 tracing::error!(domain = "config", error = %why, "the database cannot be had");
@@ -133,9 +304,11 @@ impl Connections {
             }
         }
     }
+}
 
-    fn current(&self) -> Result<Pool, String> {
-        self.lock().pool.clone()
+impl Pool {
+    fn server(&self) -> Result<Arc<Server>, String> {
+        self.lock().server.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -143,23 +316,136 @@ impl Connections {
     }
 }
 
-/// Whether the database wants another password, or another user, than the secret said.
-fn is_wrong_password(failure: &PoolError) -> bool {
-    let code = match failure {
-        PoolError::Backend(error) => error.code(),
-        _ => None,
-    };
-    code.is_some_and(|code| {
-        *code == SqlState::INVALID_PASSWORD
-            || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
-    })
+impl Connection {
+    /// Keeps the connection for the next use, in this request or, where connections are kept, in another.
+    /// Nothing may be under way on it.
+    pub(super) fn give_back(self) {
+        let Self {
+            mut open,
+            pool,
+            turn,
+        } = self;
+        open.last_used = Instant::now();
+        {
+            let mut state = pool.lock();
+            let server = state.server.as_ref();
+            let is_current = server.is_ok_and(|server| Arc::ptr_eq(server, &open.server));
+            if is_current && !open.client.is_closed() {
+                state.idle.push(open);
+            }
+        }
+        // The next request finds the connection.
+        drop(turn);
+    }
 }
 
-async fn find_pool(
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.open.client
+    }
+}
+
+impl Open {
+    /// Tells the server that the connection ends, and waits until the socket is closed.
+    async fn close(self) {
+        let Self {
+            client, mut socket, ..
+        } = self;
+        // The task says goodbye when there is no client any more.
+        drop(client);
+        if tokio::time::timeout(CLOSE_WITHIN, &mut socket.0)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                domain = "config",
+                "a connection to the database was cut off"
+            );
+        }
+    }
+}
+
+impl Socket {
+    /// Drives a connection until it ends. The permit ends with the socket.
+    fn open<S, T>(
+        connection: tokio_postgres::Connection<S, T>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(domain = "config", error = %error, "a connection to the database ended");
+            }
+            drop(permit);
+        }))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Failed {
+    fn of(error: &tokio_postgres::Error) -> Self {
+        let answer = unavailable(error);
+        match error.code() {
+            Some(code) if is_about_login(code) => Self::Login(answer),
+            Some(code) if takes_none_now(code) => Self::Other(Refused::ForNow(answer)),
+            None if is_lost(error) => Self::Other(Refused::ForNow(answer)),
+            Some(_) | None => Self::Other(Refused::ForGood(answer)),
+        }
+    }
+}
+
+/// Whether the server wants another password, or another user.
+fn is_about_login(code: &SqlState) -> bool {
+    [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    ]
+    .contains(code)
+}
+
+/// Whether the server, or a pooler before it, takes no connection at the moment: too many of them (class
+/// 53), it starts or shuts down (class 57), the server behind the pooler is away (class 08).
+fn takes_none_now(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
+    ["08", "53", "57"].contains(&class)
+}
+
+/// Whether nobody listened, or the connection was lost before it stood: a server that starts again or
+/// fails over does that.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let kind = cause
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
+    error.is_closed()
+        || matches!(
+            kind,
+            Some(
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+                    | ErrorKind::TimedOut
+            )
+        )
+}
+
+async fn find_server(
     config: &DatabaseConfig,
     secrets: &Secrets,
     installation: &Installation,
-) -> Result<Pool, String> {
+) -> Result<Arc<Server>, String> {
     let Some(url) = secrets.resolve(&config.url).await? else {
         // No log line comes of this: a function that reads no flags needs no database.
         return Err("set DATABASE_URL or DATABASE_SECRET_ARN".to_owned());
@@ -167,54 +453,32 @@ async fn find_pool(
     let url = DatabaseUrl::parse(url.expose(), &config.elsewhere)
         .map_err(|invalid| format!("Invalid DATABASE_URL: {invalid}"))?;
     installation.derive(&url.address());
-    build(&url, config)
+    Server::new(&url, config).map(Arc::new)
 }
 
-fn build(url: &DatabaseUrl, config: &DatabaseConfig) -> Result<Pool, String> {
-    let mut connect = url.config.clone();
-    connect
-        .connect_timeout(config.connect_timeout)
-        .tcp_user_timeout(config.operation_timeout);
-    if connect.get_application_name().is_none() {
-        connect.application_name("pennon");
-    }
-    let recycling = ManagerConfig {
-        // Checked by the hook below, and only after an idle spell.
-        recycling_method: RecyclingMethod::Fast,
-    };
-    let manager = match &url.tls {
-        TlsMode::Disable => Manager::from_config(connect, NoTls, recycling),
-        TlsMode::VerifyFull(ca_file) => {
-            connect.ssl_mode(tokio_postgres::config::SslMode::Require);
-            let authorities = match ca_file {
-                Some(path) => tls::Authorities::File(path),
-                None => tls::Authorities::Pem(RDS_AUTHORITIES),
-            };
-            let tls = MakeRustlsConnect::new(tls::client_config(&authorities)?);
-            Manager::from_config(connect, tls, recycling)
+impl Server {
+    fn new(url: &DatabaseUrl, config: &DatabaseConfig) -> Result<Self, String> {
+        let mut connect = url.config.clone();
+        connect
+            .connect_timeout(config.connect_timeout)
+            .tcp_user_timeout(config.operation_timeout);
+        if connect.get_application_name().is_none() {
+            connect.application_name("pennon");
         }
-    };
-    Pool::builder(manager)
-        .max_size(config.pool_size)
-        .runtime(Runtime::Tokio1)
-        .timeouts(Timeouts {
-            wait: Some(config.operation_timeout),
-            create: Some(config.connect_timeout),
-            recycle: Some(CHECK_WITHIN),
+        let tls = match &url.tls {
+            TlsMode::Disable => None,
+            TlsMode::VerifyFull(ca_file) => {
+                connect.ssl_mode(tokio_postgres::config::SslMode::Require);
+                let authorities = match ca_file {
+                    Some(path) => tls::Authorities::File(path),
+                    None => tls::Authorities::Pem(RDS_AUTHORITIES),
+                };
+                Some(MakeRustlsConnect::new(tls::client_config(&authorities)?))
+            }
+        };
+        Ok(Self {
+            config: connect,
+            tls,
         })
-        .pre_recycle(Hook::async_fn(|client, metrics| {
-            let idle = metrics.last_used();
-            Box::pin(async move {
-                if idle < IDLE_LIMIT {
-                    return Ok(());
-                }
-                // deadpool's own limit for recycling does not include this hook.
-                tokio::time::timeout(CHECK_WITHIN, client.batch_execute("select 1"))
-                    .await
-                    .map_err(|_elapsed| HookError::message("no answer in time"))?
-                    .map_err(HookError::Backend)
-            })
-        }))
-        .build()
-        .map_err(|error| error.to_string())
+    }
 }

@@ -1,4 +1,4 @@
-//! Flags in PostgreSQL: the only home of tokio-postgres and deadpool, with `migrations`,
+//! Flags in PostgreSQL: the only home of tokio-postgres, with `migrations`,
 //! `postgres_pool` and `postgres_url` beside it. Here is how long anything may take; the questions are
 //! in a file per noun.
 
@@ -18,7 +18,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Object;
 use futures_util::future::join3;
 use pennon_eval::EvaluationDefaults;
 use tokio_postgres::types::{ToSql, Type};
@@ -30,7 +29,7 @@ use failure::Failure;
 
 use super::installation::Undecided;
 use super::postgres_pool::Connections;
-use super::{Migrated, migrations};
+use super::{Migrated, Waiting, migrations};
 use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
@@ -69,6 +68,11 @@ impl PostgresStore {
         }
     }
 
+    /// Closes the connections that nobody uses, unless the process keeps them.
+    pub(super) async fn end_of_request(&self) {
+        self.connections.end_of_request().await;
+    }
+
     pub(super) fn is_failing(&self) -> bool {
         self.reads.is_open()
     }
@@ -79,7 +83,7 @@ impl PostgresStore {
         actor: &str,
     ) -> Result<Transaction, Error> {
         let begin = async {
-            let client = self.connections.get().await?;
+            let client = self.connections.get(Waiting::UntilTimeout).await?;
             Transaction::begin(client, environment, actor, self.operation_timeout).await
         };
         self.in_time(begin).await
@@ -89,10 +93,11 @@ impl PostgresStore {
         &self,
         wanted: Option<EvaluationDefaults>,
     ) -> Result<Migrated, Error> {
-        let client = self.connections.get().await?;
+        let connect = self.connections.get(Waiting::UntilTimeout);
+        let client = self.in_time(connect).await?;
         let outcome = migrations::run(&client, wanted).await;
         // A step that failed has left its transaction open; closing the connection ends it.
-        drop(Object::take(client));
+        drop(client);
         outcome.map_err(|undecided| match undecided {
             Undecided::Database(error) => {
                 Error::Internal(format!("migration failed: {}", chain(&error)))
@@ -103,15 +108,14 @@ impl PostgresStore {
 
     pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {
         let ping = async {
-            let client = match self.connections.get().await {
+            let client = match self.connections.get(Waiting::Never).await {
                 Ok(client) => client,
                 Err(Error::Unavailable(why)) => return Err(why),
                 Err(other) => return Err(other.to_string()),
             };
-            client
-                .batch_execute("select 1")
-                .await
-                .map_err(|error| chain(&error))
+            let answer = client.batch_execute("select 1").await;
+            client.give_back();
+            answer.map_err(|error| chain(&error))
         };
         tokio::time::timeout(within, ping)
             .await
@@ -121,10 +125,10 @@ impl PostgresStore {
     /// The rows that a question leads to, past the breaker and in time.
     async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         self.guarded(async {
-            let client = self.connections.get().await?;
-            self.query(&client, statement, parameters)
-                .await
-                .map_err(|error| Failure::of(&error))
+            let client = self.connections.get(Waiting::UntilTimeout).await?;
+            let rows = self.query(&client, statement, parameters).await;
+            client.give_back();
+            rows.map_err(|error| Failure::of(&error))
         })
         .await
     }
@@ -173,9 +177,8 @@ impl PostgresStore {
         outcome.map_err(|failure| failure.error)
     }
 
-    /// Gives up when the client waits longer than the database should take. A connection that is
-    /// given up on is not used again: dropping the future drops it in the middle of a query, and
-    /// the check before its next use would wait behind that query.
+    /// Gives up when the client waits longer than the database should take. Dropping the future drops its
+    /// connection in the middle of a query, which closes it.
     async fn in_time<T, E: From<Error>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -183,7 +186,6 @@ impl PostgresStore {
         match tokio::time::timeout(self.operation_timeout, work).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
-                self.connections.forget_idle();
                 let why = "the database did not answer in time".to_owned();
                 Err(Error::Unavailable(why).into())
             }

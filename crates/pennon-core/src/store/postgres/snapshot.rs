@@ -14,7 +14,7 @@ use crate::api_key::kind_named;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot};
-use crate::store::Fresh;
+use crate::store::{Fresh, Waiting};
 
 /// An instance remembers so many unreadable rows, and logs no more: a table that is damaged as a whole
 /// must not fill the log.
@@ -99,16 +99,18 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         known: Option<Revision>,
+        waiting: Waiting,
     ) -> Result<Fresh, Error> {
-        self.guarded(self.load(environment, known)).await
+        self.guarded(self.load(environment, known, waiting)).await
     }
 
     async fn load(
         &self,
         environment: &Environment,
         known: Option<Revision>,
+        waiting: Waiting,
     ) -> Result<Fresh, Failure> {
-        let client = self.connections.get().await?;
+        let client = self.connections.get(waiting).await?;
         let known_revision = known.map(|revision| revision.0);
         let name = environment.as_str();
         let parameters: [super::Parameter<'_>; 2] =
@@ -120,6 +122,7 @@ impl PostgresStore {
                 rows = self.query(&client, older, &parameters).await;
             }
         }
+        client.give_back();
         let rows = rows.map_err(|error| Failure::of_snapshot(&error))?;
         let mut snapshot = None;
         let mut flags = BTreeMap::new();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
 use super::flags::Refused;
@@ -10,12 +9,13 @@ use super::{Failure, Parameter};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::COMMIT_WITHIN;
+use crate::store::postgres_pool::Connection;
 
-/// An open transaction. Unless it has been committed, its connection does not go back to the pool:
-/// dropped, it is closed, and the database takes everything back.
+/// An open transaction. Unless it has been committed, its connection is closed when it is dropped, and the
+/// database rolls everything back.
 pub struct Transaction {
     /// `None` once it is committed.
-    client: Option<Box<Object>>,
+    client: Option<Box<Connection>>,
     environment: Environment,
     actor: String,
     within: Duration,
@@ -23,7 +23,7 @@ pub struct Transaction {
 
 impl Transaction {
     pub(super) async fn begin(
-        client: Object,
+        client: Connection,
         environment: &Environment,
         actor: &str,
         within: Duration,
@@ -52,8 +52,9 @@ impl Transaction {
         let commit = self.client()?.batch_execute("commit");
         match tokio::time::timeout(self.within, commit).await {
             Ok(Ok(())) => {
-                // Back to the pool.
-                drop(self.client.take());
+                if let Some(client) = self.client.take() {
+                    client.give_back();
+                }
                 Ok(())
             }
             Ok(Err(error)) => Err(Failure::of(&error).error),
@@ -63,7 +64,7 @@ impl Transaction {
         }
     }
 
-    fn client(&self) -> Result<&Object, Error> {
+    fn client(&self) -> Result<&Connection, Error> {
         let client = self.client.as_deref();
         client.ok_or_else(|| Error::Internal("a transaction was used after its end".to_owned()))
     }
@@ -112,14 +113,6 @@ impl Transaction {
             Err(_elapsed) => Err(Refused::Otherwise(Error::Unavailable(
                 "the database did not answer in time".to_owned(),
             ))),
-        }
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            drop(Object::take(*client));
         }
     }
 }

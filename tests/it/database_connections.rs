@@ -1,0 +1,265 @@
+//! How many connections to PostgreSQL instances use, and what they do when there are no more.
+
+use std::time::{Duration, Instant};
+
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::postgres::{Database, connect};
+use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::wire::Mode;
+use pennon_tests::{eventually, side_by_side};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+/// Connections of functions to this database. Asked on a connection of its own, which `watch` gives:
+/// within one transaction PostgreSQL shows the same activity again and again.
+async fn connections(watch: &Client) -> i64 {
+    let query = "select count(*) from pg_stat_activity
+        where datname = current_database() and application_name = 'pennon'";
+    watch.query_one(query, &[]).await.expect("a count").get(0)
+}
+
+async fn watch(database: &Database) -> Client {
+    connect(&database.url()).await.expect("connects")
+}
+
+async fn none_is_left(watch: &Client, after: &str) {
+    eventually(
+        &format!("no connection is left after {after}"),
+        async || connections(watch).await == 0,
+    )
+    .await;
+}
+
+async fn instances(stack: &Stack, name: &str, count: usize) -> Vec<Function> {
+    let mut instances = Vec::new();
+    for _ in 0..count {
+        instances.push(stack.function(name).await);
+    }
+    instances
+}
+
+/// Frozen instances cannot close anything, so what is left when the answers are there stays.
+fn freeze(instances: &[Function]) {
+    for instance in instances {
+        instance.process().freeze();
+    }
+}
+
+#[tokio::test]
+async fn requests_leave_no_connection_behind_in_frozen_instances() {
+    let stack = Stack::start().await;
+    let watch = watch(&stack.database).await;
+    for (function, event) in [
+        ("get-flag", Event::get("checkout").query("environment=zz")),
+        ("list-flags", Event::list().query("environment=zz")),
+        ("get-flag", Event::get("checkout")),
+        ("health", Event::load("health")),
+        ("health", Event::load("health-ready")),
+        ("manage-flags", Event::admin("GET", "/api/admin/flags", "")),
+        (
+            "update-flag",
+            Event::update("checkout", &serde_json::json!({"rolloutPercentage": 7})),
+        ),
+        // Refused in the middle of a transaction.
+        (
+            "update-flag",
+            Event::update("missing", &serde_json::json!({"rolloutPercentage": 7})),
+        ),
+    ] {
+        let instances = instances(&stack, function, 5).await;
+        for instance in &instances {
+            let answer = instance.call(&event).await;
+            assert!(answer.status < 500, "{answer:?}");
+        }
+        freeze(&instances);
+        none_is_left(&watch, function).await;
+    }
+}
+
+#[tokio::test]
+async fn events_leave_no_connection_behind_in_frozen_instances() {
+    let stack = Stack::start().await;
+    let watch = watch(&stack.database).await;
+    for name in ["reconcile", "migrate", "count-evaluations"] {
+        let instances = instances(&stack, name, 2).await;
+        for instance in &instances {
+            instance
+                .invoke(Event::load(name).value())
+                .await
+                .expect("an outcome");
+        }
+        freeze(&instances);
+        none_is_left(&watch, name).await;
+    }
+}
+
+#[tokio::test]
+async fn without_redis_there_are_never_more_connections_than_instances() {
+    const INSTANCES: usize = 8;
+    let mut stack = Stack::start().await;
+    let readers = instances(&stack, "get-flag", INSTANCES).await;
+    let event = Event::get("checkout");
+    for reader in &readers {
+        assert_eq!(percentage(&reader.call(&event).await), 50);
+    }
+    stack.redis.kill();
+    let watch = watch(&stack.database).await;
+    let load = side_by_side(readers.iter().map(async |reader| {
+        for _ in 0..25 {
+            assert_eq!(percentage(&reader.call(&event).await), 50);
+        }
+    }));
+    let mut most = 0;
+    {
+        let mut load = std::pin::pin!(load);
+        loop {
+            tokio::select! {
+                _ = &mut load => break,
+                now = connections(&watch) => most = most.max(now),
+            }
+        }
+    }
+    freeze(&readers);
+    assert!((1..=8).contains(&most), "{most} for {INSTANCES} instances");
+    none_is_left(&watch, "the load").await;
+}
+
+#[tokio::test]
+async fn one_instance_with_many_requests_at_once_uses_one_connection() {
+    let stack = Stack::start().await;
+    stack.redis.set(Mode::Refuse).await;
+    let get = stack
+        .function_with("get-flag", &[("AWS_LAMBDA_MAX_CONCURRENCY", "16")])
+        .await;
+    let watch = watch(&stack.database).await;
+    let (known, unknown) = (
+        Event::get("checkout"),
+        Event::get("checkout").query("environment=zz"),
+    );
+    let calls = (0..16).map(|number| get.call(if number % 2 == 0 { &known } else { &unknown }));
+    let calls = side_by_side(calls);
+    let mut most = 0;
+    let answers = {
+        let mut calls = std::pin::pin!(calls);
+        loop {
+            tokio::select! {
+                answers = &mut calls => break answers,
+                now = connections(&watch) => most = most.max(now),
+            }
+        }
+    };
+    assert!(answers.iter().all(|answer| answer.status < 500));
+    assert!(most <= 1, "{most} connections");
+    none_is_left(&watch, "many requests").await;
+}
+
+/// A login that may have so many connections at once, and its URL.
+async fn login_with_limit(stack: &Stack, limit: u32) -> String {
+    let name = format!("limited_{}", stack.database.name());
+    stack
+        .database
+        .sql()
+        .batch_execute(&format!(
+            "create role {name} login connection limit {limit};
+             grant all on all tables in schema public to {name}"
+        ))
+        .await
+        .expect("a login");
+    stack
+        .database_url()
+        .replace("//pennon@", &format!("//{name}@"))
+}
+
+/// The server counts a connection that was closed until its process has ended.
+async fn take_the_only_connection(url: &str) -> Client {
+    let mut taken = None;
+    eventually("the only connection is free", async || {
+        taken = connect(url).await.ok();
+        taken.is_some()
+    })
+    .await;
+    taken.expect("a connection")
+}
+
+#[tokio::test]
+async fn at_the_connection_limit_a_warm_instance_answers_what_it_knows() {
+    let stack = Stack::start().await;
+    let url = login_with_limit(&stack, 1).await;
+    let of_limited = [("DATABASE_URL", url.as_str())];
+    let get = stack.function_with("get-flag", &of_limited).await;
+    let event = Event::get("checkout");
+    assert_eq!(percentage(&get.call(&event).await), 50);
+    stack.redis.set(Mode::Refuse).await;
+    let taken = take_the_only_connection(&url).await;
+    for _ in 0..3 {
+        let answer = get.call(&event).await;
+        assert_eq!(percentage(&answer), 50);
+        assert_eq!(answer.source(), "stale");
+    }
+    drop(taken);
+    set_percentage(&stack.function("update-flag").await, "checkout", 7).await;
+    eventually("the database answers again", async || {
+        percentage(&get.call(&event).await) == 7
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn at_the_connection_limit_a_cold_instance_waits_and_then_answers_503() {
+    let stack = Stack::start().await;
+    stack.redis.set(Mode::Refuse).await;
+    let url = login_with_limit(&stack, 1).await;
+    let taken = take_the_only_connection(&url).await;
+    let of_limited = [
+        ("DATABASE_URL", url.as_str()),
+        ("DATABASE_TIMEOUT_MS", "1000"),
+    ];
+    let get = stack.function_with("get-flag", &of_limited).await;
+    let event = Event::get("checkout");
+    let began = Instant::now();
+    let answer = get.call(&event).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(began.elapsed() >= Duration::from_millis(500), "it waits");
+    // One that is still waiting when a connection is free gets it.
+    let cold = stack
+        .function_with(
+            "get-flag",
+            &[
+                ("DATABASE_URL", url.as_str()),
+                ("DATABASE_TIMEOUT_MS", "10000"),
+            ],
+        )
+        .await;
+    let free = async {
+        eventually("it has been refused", async || {
+            cold.log().contains("waits for a connection")
+        })
+        .await;
+        drop(taken);
+    };
+    let (answer, ()) = tokio::join!(cold.call(&event), free);
+    assert_eq!(percentage(&answer), 50);
+}
+
+#[tokio::test]
+async fn health_asks_the_database_once_in_ten_seconds() {
+    let stack = Stack::start().await;
+    let health = stack.function("health").await;
+    let body = health.call(&Event::load("health")).await.json();
+    assert_eq!(body["status"], "healthy");
+    let asked = stack.database_wire.requests();
+    for name in ["health", "health-ready", "health"] {
+        let answer = health.call(&Event::load(name)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(stack.database_wire.requests(), asked);
+    stack.database_wire.set(Mode::Refuse).await;
+    eventually("the outage is seen", async || {
+        health.call(&Event::load("health-ready")).await.status == 503
+    })
+    .await;
+    let waited: Vec<Value> = health.requests();
+    assert!(waited.len() > 4);
+}
