@@ -1,6 +1,7 @@
 //! HTTP on both sides of a handler: requests in, responses out, and what every route has in common.
 
 mod body;
+mod cors;
 mod etag;
 mod fields;
 mod flag_state;
@@ -14,6 +15,7 @@ mod settings;
 
 pub use crate::timestamp::{timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
+pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, not_json};
 pub use flag_state::FlagState;

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use lambda_http::Body;
 use lambda_http::http::{Method, header};
 
+use super::cors::Cors;
 use super::incoming::Incoming;
 use super::reply::{Response, error_reply, header_list, moved, with_header};
 use super::request::Request;
@@ -42,13 +43,18 @@ where
     let path = incoming.path.clone();
     let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
     let request = Request::new(incoming, scope.clone(), app.config.auth.public_config);
+    let cors = Cors::of(
+        &app.config.cors,
+        request.found(),
+        &request.incoming().headers,
+    );
     let place = request
         .place()
         .or_else(|| place_of_defect(&request, function));
 
     let ignored = request.ignored_parameters();
     let of_flags = request.is_for_public_flags();
-    let handled = respond(app.clone(), function, handle, request).await;
+    let handled = respond(app.clone(), function, handle, request, &cors).await;
     app.service.store().end_of_request().await;
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
@@ -57,10 +63,7 @@ where
             None => error_reply(&error),
         }
     });
-    let response = match place {
-        Some(_) => ofrep::with_cors(response),
-        None => response,
-    };
+    let response = cors.expose(response);
     let response = if ignored.is_empty() {
         response
     } else {
@@ -105,6 +108,7 @@ async fn respond<H, F>(
     function: &'static str,
     handle: H,
     request: Request,
+    cors: &Cors,
 ) -> Result<Response, Error>
 where
     H: FnOnce(Arc<App>, Request) -> F,
@@ -118,7 +122,7 @@ where
     }
     let ours = |endpoint: &&Endpoint| endpoint.function == function;
     let Some(endpoint) = request.route().filter(ours) else {
-        return elsewhere(&request);
+        return elsewhere(&request, cors);
     };
     if endpoint.admin {
         // Who may not ask learns nothing of what is wrong with the question.
@@ -143,11 +147,11 @@ fn place_of_defect(request: &Request, function: &str) -> Option<Place> {
 }
 
 /// The answer to a request that is for no route of this function.
-fn elsewhere(request: &Request) -> Result<Response, Error> {
+fn elsewhere(request: &Request, cors: &Cors) -> Result<Response, Error> {
     let by_options = request.incoming().method == Method::OPTIONS;
     match (request.found(), request.place()) {
-        (Match::OtherMethod { allow, .. }, _) if by_options => Ok(ofrep::preflight(allow)),
-        (Match::Unknown, Some(_)) if by_options => Ok(ofrep::preflight("POST, OPTIONS")),
+        (Match::OtherMethod { allow, .. }, _) if by_options => Ok(cors.preflight(allow)),
+        (Match::Unknown, Some(_)) if by_options => Ok(cors.preflight("POST, OPTIONS")),
         (_, Some(Place::Bulk | Place::Single(_))) => match request.moved_to() {
             Some(path) => Ok(moved(&path)),
             None => Err(request.route_not_found()),
