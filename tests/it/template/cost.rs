@@ -27,6 +27,8 @@ const UNTAGGABLE: [&str; 19] = [
     "AWS::Serverless::Function", // takes those of Globals, which are checked
     "AWS::Serverless::HttpApi",  // takes a map, which is checked
     "AWS::Cognito::UserPool",    // takes UserPoolTags, which are checked
+    "AWS::Cognito::UserPoolDomain",
+    "AWS::Cognito::ManagedLoginBranding",
 ];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
