@@ -7,7 +7,7 @@ use super::stack::{Profile, Stack, list, reference, text};
 use super::{AFTER, GONE, Mistake, Problems, planted, read};
 
 /// Types that take no tags. A type that is new here has to be decided about.
-const UNTAGGABLE: [&str; 19] = [
+const UNTAGGABLE: [&str; 21] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
     "AWS::CloudWatch::Dashboard",
     "AWS::CodeDeploy::DeploymentConfig",
