@@ -20,6 +20,7 @@ use pennon_core::config::process_environment;
 
 use callback::Callback;
 use issuer::{Issuer, Refused};
+use options::Purpose;
 pub(crate) use options::{HELP, Options};
 use session::{Session, SessionFile};
 
@@ -35,7 +36,7 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
     let session = file
         .read()
         .filter(|session| session.is_of(&options.issuer, &options.client_id));
-    if options.logout {
+    if options.purpose == Purpose::Logout {
         let revoked = match &session {
             Some(session) => Issuer::discover(&options).await?.revoke(session).await,
             None => Ok(()),
@@ -46,13 +47,15 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
         return Ok(None);
     }
     if let Some(session) = &session
-        && !options.fresh
+        && options.purpose != Purpose::SignIn
         && session.is_valid_for(LEAST_LEFT)
     {
         return Ok(Some(session.export(options.token)));
     }
     let issuer = Issuer::discover(&options).await?;
-    if let Some(session) = session.filter(|it| it.can_be_refreshed() && !options.fresh) {
+    if let Some(session) =
+        session.filter(|it| it.can_be_refreshed() && options.purpose != Purpose::SignIn)
+    {
         match issuer.refresh(&session).await {
             Ok(session) => {
                 // Written before it is used: the refresh token before it may be good for nothing now.
@@ -66,7 +69,7 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
             Err(Refused::Failed(why)) => return Err(why),
         }
     }
-    if options.refresh_only {
+    if options.purpose == Purpose::Refresh {
         return Err("there is no session to refresh; sign in without --refresh".to_owned());
     }
     let session = sign_in(&issuer, &options).await?;

@@ -19,6 +19,19 @@ pub(crate) enum TokenKind {
     Id,
 }
 
+/// What to do with the session that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Use it, refresh it, or sign in anew, whatever is the first that works.
+    Token,
+    /// Sign in anew, whatever is kept.
+    SignIn,
+    /// Use it or refresh it, and never ask the user.
+    Refresh,
+    /// End it.
+    Logout,
+}
+
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -38,12 +51,8 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     /// Open a browser.
     pub(crate) open_browser: bool,
-    /// Sign in anew, whatever is kept.
-    pub(crate) fresh: bool,
-    /// Never ask the user.
-    pub(crate) refresh_only: bool,
-    /// End the session.
-    pub(crate) logout: bool,
+    /// What to do.
+    pub(crate) purpose: Purpose,
 }
 
 impl Options {
@@ -61,10 +70,9 @@ impl Options {
             ports: PORTS.to_vec(),
             timeout: TIMEOUT,
             open_browser: true,
-            fresh: false,
-            refresh_only: false,
-            logout: false,
+            purpose: Purpose::Token,
         };
+        let mut purposes = Vec::new();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let argument = argument.to_string_lossy();
@@ -87,9 +95,9 @@ impl Options {
                     options.timeout = Duration::from_secs(seconds.into());
                 }
                 "--no-browser" => options.open_browser = false,
-                "--new" => options.fresh = true,
-                "--refresh" => options.refresh_only = true,
-                "--logout" => options.logout = true,
+                "--new" => purposes.push(Purpose::SignIn),
+                "--refresh" => purposes.push(Purpose::Refresh),
+                "--logout" => purposes.push(Purpose::Logout),
                 _ => {
                     return Err(format!(
                         "unknown argument '{argument}'; login --help says what it takes"
@@ -97,8 +105,10 @@ impl Options {
                 }
             }
         }
-        if options.fresh && options.refresh_only {
-            return Err("--new and --refresh exclude each other".to_owned());
+        match purposes.as_slice() {
+            [] => {}
+            [only] => options.purpose = *only,
+            [_, _, ..] => return Err("--new, --refresh and --logout exclude each other".to_owned()),
         }
         if options.client_id.is_empty() {
             return Err(
@@ -201,7 +211,8 @@ mod tests {
             (format!("{good} --port 70000"), "--port"),
             (format!("{good} --timeout -1"), "--timeout"),
             (format!("{good} --timeout 3601"), "--timeout"),
-            (format!("{good} --new --refresh"), "--refresh"),
+            (format!("{good} --new --refresh"), "exclude"),
+            (format!("{good} --logout --logout"), "exclude"),
             (format!("{good} --password x"), "--password"),
             (format!("{good} --client-id --new"), "--client-id"),
         ] {
