@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 const FIELD: &str = "evaluationDefaults";
 
 /// Runs the migrations that have not run and answers how many those were, and which evaluation defaults
-/// the installation has. `{"evaluationDefaults": "existing" | "new"}` decides these explicitly.
+/// the installation has. `{"evaluationDefaults": "existing" | "new"}` decides these explicitly, and
+/// replaces a stored decision that has become unreadable.
 ///
 /// # Errors
 /// When the event has another form; when other defaults were decided and there are flags; when the
@@ -26,6 +27,15 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
         evaluation_defaults = defaults,
         "database migrated"
     );
+    if migrated.defaults == EvaluationDefaults::Unreadable {
+        tracing::error!(
+            domain = "config",
+            error.r#type = "unreadable_row",
+            "the row of pennon_installation is unreadable, and partial rollouts that depend on it fail; \
+             invoke migrate with {{\"evaluationDefaults\": \"existing\"}} or \"new\", whichever the \
+             installation had"
+        );
+    }
     Ok(json!({ "applied": applied, FIELD: defaults }))
 }
 
