@@ -51,6 +51,7 @@ mod counting;
 mod database_connections;
 mod deploy_command;
 #[cfg(target_os = "linux")]
+mod duplicate_keys;
 mod emulator;
 mod evaluation_defaults;
 mod events;
@@ -63,6 +64,7 @@ mod import_rules;
 mod installations;
 mod invalidation;
 mod keys;
+mod large_answers;
 mod limits;
 mod local_cluster;
 mod local_server;
