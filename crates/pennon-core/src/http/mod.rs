@@ -20,7 +20,7 @@ pub use etag::ETag;
 pub use fields::{Fields, not_json};
 pub use flag_state::FlagState;
 pub use incoming::{Incoming, Query};
-pub use listing::{audit_page, pagination};
+pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, pagination};
 pub use reply::{
     LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
     wire_size, with_header,

@@ -9,10 +9,13 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use lambda_http::Body;
 use lambda_http::http::{Method, header};
+use serde_json::json;
 
 use super::cors::Cors;
 use super::incoming::Incoming;
-use super::reply::{Response, error_reply, header_list, moved, with_header};
+use super::reply::{
+    LARGEST_ANSWER, Response, beyond_lambda, error_reply, header_list, json, moved, with_header,
+};
 use super::request::Request;
 use super::route::{ENDPOINTS, Endpoint, Match};
 use crate::app::App;
@@ -133,6 +136,28 @@ where
         .catch_unwind()
         .await
         .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))
+        .and_then(|response| within_lambda(response, endpoint))
+}
+
+/// The last resort for an answer that Lambda would not take, which would count as an error of the function.
+/// Lists and large values are made smaller where they are written; what is left are rows that no route of
+/// ours has written.
+fn within_lambda(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
+    let Some(size) = beyond_lambda(&response) else {
+        return Ok(response);
+    };
+    if endpoint.method == "GET" {
+        return Err(Error::Conflict(format!(
+            "The answer would have {size} bytes, more than the {LARGEST_ANSWER} that fit; ask for less, \
+             such as a page with a smaller pageSize"
+        )));
+    }
+    // It is done, and an error would say that it is not.
+    let mut short = json(response.status(), &json!({ "omittedBytes": size }));
+    for (name, value) in response.headers() {
+        short.headers_mut().insert(name.clone(), value.clone());
+    }
+    Ok(short)
 }
 
 /// Where in OFREP a request led of which not even the path is known: the clients of a function that
