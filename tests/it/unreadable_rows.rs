@@ -373,6 +373,8 @@ async fn unreadable_defaults_fail_only_flags_that_depend_on_them() {
         );
         stack.redis.command(&["DEL", pennon_tests::redis::KEY]);
         assert_eq!(code("checkout").await, (200, Value::Null), "{damage}");
+        // An instance looks again ten seconds later; another one at once.
+        let health = stack.function("health").await;
         let healthy = health.call(&Event::load("health")).await.json();
         assert_eq!(healthy["status"], "healthy", "{damage} {healthy}");
     }
