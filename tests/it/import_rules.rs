@@ -215,12 +215,11 @@ async fn what_is_wrong_with_a_request_is_said_also_while_the_store_does_not_answ
         file
     };
     for api in Api::of_both_kinds().await {
-        match &api.stack {
-            Some(stack) => stack.database_wire.set(Mode::Refuse).await,
-            None => {
-                let path = api.local().folder().join("flags.json");
-                std::fs::write(path, "{ oops").expect("writes");
-            }
+        if let Some(stack) = &api.stack {
+            stack.database_wire.set(Mode::Refuse).await;
+        } else {
+            let path = api.local().folder().join("flags.json");
+            std::fs::write(path, "{ oops").expect("writes");
         }
         let definition = json!({"variants": {"on": true}, "targeting": rule});
         for (body, status) in [
