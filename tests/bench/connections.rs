@@ -4,7 +4,9 @@
 //! time, or when a connection was left behind.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` sets the length
-//! of a phase (10), `CONNECTIONS_PAUSE_MS` how long an instance pauses between two requests (50).
+//! of a phase (10), `CONNECTIONS_PAUSE_MS` how long an instance pauses between two requests (200), and
+//! `CONNECTIONS_DELAY_MS` how late PostgreSQL answers (100): connections are held for as long as on a
+//! database that has too much to do, without keeping this machine, on which all of it runs, busy.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -26,6 +28,7 @@ use pennon_tests::lambda::Function;
 use pennon_tests::limits::{LEFT_CONNECTIONS, RECOVERY, Verdict};
 use pennon_tests::plot::Plot;
 use pennon_tests::postgres::{Server, connect, migrate};
+use pennon_tests::wire::{Mode, Wire};
 use pennon_tests::{eventually, side_by_side};
 use tokio_postgres::Client;
 
@@ -62,18 +65,25 @@ fn setting(name: &str, default: u64) -> u64 {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let length = Duration::from_secs(setting("CONNECTIONS_SECONDS", 10));
-    let pause = Duration::from_millis(setting("CONNECTIONS_PAUSE_MS", 50));
+    let pause = Duration::from_millis(setting("CONNECTIONS_PAUSE_MS", 200));
     let server = Server::start(&[&format!("max_connections={CONNECTIONS}")], |_| {}).await;
     let admin = prepare(&server).await;
     let mut redis = Fleet::start(Topology::Single).await;
     let mut environment = redis.environment();
+    let wire = Wire::to(server.port());
     let url = server.url(DATABASE).replace("//pennon@", "//functions@");
+    let url = url.replace(
+        &format!(":{}/", server.port()),
+        &format!(":{}/", wire.port()),
+    );
     environment.push(("DATABASE_URL".to_owned(), url));
     let warm = start(&environment, WARM).await;
     for instance in &warm {
         let answer = instance.call(&Event::get("checkout")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
+    let delay = Duration::from_millis(setting("CONNECTIONS_DELAY_MS", 100));
+    wire.set(Mode::Delay(delay)).await;
 
     let clock = Clock {
         began: Instant::now(),
