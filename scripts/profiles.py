@@ -33,6 +33,8 @@ CHOICES = {
     "CacheMode": ["none", "single", "both-use-single", "both-use-cluster", "cluster"],
     "EgressMode": ["ipv6", "endpoint", "nat"],
     "DatabaseMode": ["rds", "external"],
+    "DatabaseRoles": ["one", "moving", "separate"],
+    "DatabaseProxy": ["true", "false"],
     "Rollout": ["canary", "all-at-once"],
     "CacheEngine": ["valkey", "redis"],
     "Stage": ["dev", "production"],

@@ -23,6 +23,7 @@ const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
 case $* in
   *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
+  *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
   *describe-stacks*) [ "${INSTANCES:-}" != "no stack" ] ;;
   lambda*) for last; do :; done; printf '%s' "$ANSWER" >"$last" ;;
@@ -108,16 +109,16 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = desk.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 6, "{calls}");
-    assert_eq!(lines[2], "sam build");
-    assert!(lines[3].starts_with("sam deploy --config-file "), "{calls}");
+    assert_eq!(lines.len(), 7, "{calls}");
+    assert_eq!(lines[3], "sam build");
+    assert!(lines[4].starts_with("sam deploy --config-file "), "{calls}");
     let options = "--config-env production --no-confirm-changeset";
-    assert!(lines[3].ends_with(options), "{calls}");
+    assert!(lines[4].ends_with(options), "{calls}");
     let migrate =
         "aws lambda invoke --region us-east-1 --function-name pennon-production-migrate:live";
-    assert!(lines[4].starts_with(migrate), "{calls}");
+    assert!(lines[5].starts_with(migrate), "{calls}");
     assert!(
-        lines[5].starts_with("aws cloudformation describe-stacks"),
+        lines[6].starts_with("aws cloudformation describe-stacks"),
         "{calls}"
     );
 
@@ -158,6 +159,35 @@ fn a_canary_that_the_account_has_no_instances_for_is_not_begun() {
 }
 
 #[test]
+fn a_stack_with_one_login_is_not_given_roles_in_one_step() {
+    let moving = "MonthlyBudgetUsd = \"200\"\nDatabaseRoles = \"moving\"\n";
+    for (before, chosen, begins) in [
+        // An earlier version, which has no such parameter.
+        ("", None, false),
+        ("one", None, false),
+        ("", Some(moving), true),
+        ("one", Some(moving), true),
+        ("moving", None, true),
+        ("separate", None, true),
+    ] {
+        let desk = Desk::complete();
+        let last = "MonthlyBudgetUsd = \"200\"\n";
+        let config = samconfig().replace(last, chosen.unwrap_or(last));
+        std::fs::write(desk.folder.join("samconfig.toml"), config).expect("writes");
+        let variables = [("ANSWER", r#"{"applied":2}"#), ("ROLES", before)];
+        let done = desk.run(&["production"], &variables);
+        let begun = desk.calls().contains("sam build");
+        assert_eq!(begun, begins, "{before} {chosen:?}: {}", text(&done.stderr));
+        let said = text(&done.stderr);
+        assert_eq!(
+            said.contains("DatabaseRoles = \"moving\""),
+            !begins,
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_migration_that_fails_fails_the_deployment() {
     let desk = Desk::complete();
     let answer = [("ANSWER", r#"{"errorMessage":"no database"}"#)];
@@ -175,7 +205,6 @@ fn a_dry_run_calls_nothing_and_tells_what_it_would() {
     assert_eq!(desk.calls(), "");
     let told = text(&told.stdout);
     for line in [
-        "+ cargo fetch --locked",
         "+ sam build",
         "+ sam deploy --config-file",
         "pennon-staging-migrate:live",
@@ -283,72 +312,4 @@ fn a_parameter_that_needs_a_new_version_is_left_to_a_deployment() {
             .success()
     );
     assert_eq!(desk.calls(), "");
-}
-
-/// Writes its arguments down; the stack's outputs are in `$ISSUER` and `$CLIENT`.
-const LOGIN_AWS: &str = r#"#!/bin/sh
-echo "aws $*" >>"$CALLS"
-case $* in
-  *TokenIssuer*) printf '%s\n' "${ISSUER:-None}" ;;
-  *UserPoolClientId*) printf '%s\n' "${CLIENT:-None}" ;;
-esac
-"#;
-const LOGIN_CARGO: &str = r#"#!/bin/sh
-echo "cargo $*" >>"$CALLS"
-echo export PENNON_ADMIN_TOKEN=x
-"#;
-
-#[test]
-fn a_login_asks_the_stack_for_its_issuer_and_its_client() {
-    let issuer = ("ISSUER", "https://cognito-idp.us-east-1.amazonaws.com/p");
-    let client = ("CLIENT", "client-1");
-    let desk = Desk::with(&[("aws", LOGIN_AWS), ("cargo", LOGIN_CARGO)]);
-    let done = desk.run_script("login", &["staging", "--no-browser"], &[issuer, client]);
-    assert!(done.status.success(), "{}", text(&done.stderr));
-    assert_eq!(text(&done.stdout), "export PENNON_ADMIN_TOKEN=x\n");
-    let calls = desk.calls();
-    let lines: Vec<&str> = calls.lines().collect();
-    let stack = "aws cloudformation describe-stacks --region us-east-1 --stack-name pennon-staging";
-    assert!(lines[0].starts_with(stack), "{calls}");
-    let (cargo, options) = lines[2].split_once(" -- ").expect("options");
-    assert!(cargo.starts_with("cargo run --locked --quiet "), "{calls}");
-    let wanted = format!(
-        "login --name staging --issuer {} --client-id client-1 --no-browser",
-        issuer.1
-    );
-    assert_eq!(options, wanted);
-
-    // Of an issuer that is not the stack's, only its name is known.
-    let own = desk.run_script("login", &["dev", "--client-id", "mine"], &[issuer]);
-    assert!(own.status.success(), "{}", text(&own.stderr));
-    let last = desk.calls().lines().last().unwrap_or_default().to_owned();
-    assert!(
-        last.ends_with(&format!("--issuer {} --client-id mine", issuer.1)),
-        "{last}"
-    );
-
-    for (arguments, why) in [
-        (
-            &["production"][..],
-            "deploy this version of the template first",
-        ),
-        (&["nowhere"], "usage"),
-        (&["--help"], "usage"),
-        (&[], "usage"),
-    ] {
-        let refused = desk.run_script("login", arguments, &[]);
-        assert!(!refused.status.success(), "{arguments:?}");
-        assert!(refused.stdout.is_empty(), "{arguments:?}");
-        assert!(
-            text(&refused.stderr).contains(why),
-            "{}",
-            text(&refused.stderr)
-        );
-    }
-    let bare = Desk::with(&[("aws", LOGIN_AWS)]);
-    let refused = bare.run_script("login", &["staging"], &[issuer, client]);
-    assert!(
-        text(&refused.stderr).contains("needed to sign in: cargo"),
-        "{refused:?}"
-    );
 }

@@ -7,7 +7,7 @@ use super::stack::{Profile, Stack, list, reference, text};
 use super::{AFTER, GONE, Mistake, Problems, planted, read};
 
 /// Types that take no tags. A type that is new here has to be decided about.
-const UNTAGGABLE: [&str; 21] = [
+const UNTAGGABLE: [&str; 20] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
     "AWS::CloudWatch::Dashboard",
     "AWS::CodeDeploy::DeploymentConfig",
@@ -21,14 +21,13 @@ const UNTAGGABLE: [&str; 21] = [
     "AWS::EC2::VPCGatewayAttachment",
     "AWS::IAM::ManagedPolicy",
     "AWS::Logs::QueryDefinition",
+    "AWS::RDS::DBProxyTargetGroup",
     "AWS::SNS::Subscription",
     "AWS::SNS::TopicPolicy",
     "AWS::SecretsManager::SecretTargetAttachment",
     "AWS::Serverless::Function", // takes those of Globals, which are checked
     "AWS::Serverless::HttpApi",  // takes a map, which is checked
     "AWS::Cognito::UserPool",    // takes UserPoolTags, which are checked
-    "AWS::Cognito::UserPoolDomain",
-    "AWS::Cognito::ManagedLoginBranding",
 ];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {

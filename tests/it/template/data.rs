@@ -211,18 +211,33 @@ fn check_url(stack: &Stack, problems: &mut Problems) {
 
 fn check_database(stack: &Stack, problems: &mut Problems) {
     let created = stack.has("DatabaseMode", "rds");
+    let one = if created {
+        "DatabaseSecretAttachment"
+    } else {
+        "ExternalDatabaseSecretArn"
+    };
     for function in stack.functions() {
-        let value = target(&function.properties["Environment"]["Variables"]["DATABASE_SECRET_ARN"])
-            .to_owned();
-        let wanted = if created {
-            "DatabaseSecretAttachment"
-        } else {
-            "ExternalDatabaseSecretArn"
+        let variables = &function.properties["Environment"]["Variables"];
+        let wanted = match (role_of(&function.binary), stack.profile["DatabaseRoles"]) {
+            (None, _) => "",
+            (Some("owner"), _) | (Some(_), "one") => one,
+            (Some("write"), _) => "DatabaseWriteSecret",
+            (Some("count"), _) => "DatabaseCountSecret",
+            (Some(_), _) => "DatabaseReadSecret",
         };
+        let value = target(&variables["DATABASE_SECRET_ARN"]).to_owned();
         problems.unless(
-            value.is_empty() || value == wanted,
+            value == wanted,
             &function.id,
-            format!("its database is {value}"),
+            format!("its login of the database is that of {value:?}"),
+        );
+        let moves = stack.has("DatabaseRoles", "moving")
+            && ![None, Some("owner")].contains(&role_of(&function.binary));
+        let fallback = target(&variables["DATABASE_FALLBACK_SECRET_ARN"]).to_owned();
+        problems.unless(
+            fallback == if moves { one } else { "" },
+            &function.id,
+            format!("falls back to {fallback:?}"),
         );
     }
     let resource = stack.get("Database");
@@ -296,6 +311,25 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
         "DatabaseSecret",
         "does not say where the database is",
     );
+}
+
+/// The role of a function in the database, by what it executes. `tests/it/database_roles.rs` shows that
+/// each works with it.
+fn role_of(binary: &str) -> Option<&'static str> {
+    match binary {
+        "get-flag" | "list-flags" | "evaluate-flag" | "evaluate-flags" | "health"
+        | "report-usage" => Some("read"),
+        "update-flag"
+        | "overrides"
+        | "schedules"
+        | "manage-flags"
+        | "manage-environments"
+        | "manage-keys"
+        | "reconcile" => Some("write"),
+        "count-evaluations" => Some("count"),
+        "migrate" => Some("owner"),
+        _ => None,
+    }
 }
 
 /// Secrets are per stack: their names begin with its name, and their text is not in the template.
@@ -427,6 +461,9 @@ planted! {
     a_database_with_another_limit_than_its_class_is_planned_for:
         [Mistake("DatabaseParameters", "        max_connections: !FindInMap [DatabaseClasses, !Ref DatabaseInstanceClass, Connections]\n", "")]
         => "Database: another number of connections than its class is planned for";
+    a_reader_with_the_login_that_writes:
+        [Mistake("GetFlagFunction", "      Policies: [!Ref ReadSecretsPolicy]", "      Environment: {Variables: {DATABASE_SECRET_ARN: !If [UseRoles, !Ref DatabaseWriteSecret, !If [CreateDatabase, !Ref DatabaseSecretAttachment, !Ref ExternalDatabaseSecretArn]]}}\n      Policies: [!Ref WriteSecretsPolicy]")]
+        => "GetFlagFunction: its login of the database is that of \"DatabaseWriteSecret\"";
     a_database_whose_logs_have_no_group_yet:
         [Mistake("Database", "DependsOn: [DatabaseLogs, DatabaseUpgradeLogs]", "DependsOn: [DatabaseLogs]")]
         => "Database: creates the group of its upgrade logs";

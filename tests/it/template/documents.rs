@@ -131,7 +131,6 @@ fn what_the_documents_name_exists() {
                     "Type",
                     "Unit",
                     "Status",
-                    "Enabled",
                     "TagKey",
                     "ResourceType",
                     "Tags",

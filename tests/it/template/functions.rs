@@ -38,6 +38,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         check_logs(stack, functions, function, problems);
         check_settings(stack, function, problems);
         check_secrets(stack, function, problems);
+        check_writes(stack, function, problems);
     }
     check_public_config_routes(stack, problems);
     check_policies(stack, problems);
@@ -201,6 +202,32 @@ fn check_secrets(stack: &Stack, function: &Function, problems: &mut Problems) {
     );
 }
 
+/// `migrate` writes the secrets of the roles that it creates, and nobody else writes any.
+fn check_writes(stack: &Stack, function: &Function, problems: &mut Problems) {
+    let mut may: Vec<&str> = Vec::new();
+    for statement in statements(stack, function) {
+        let writes = list_or_one(&statement["Action"])
+            .any(|action| text(action).starts_with("secretsmanager:Put"));
+        if writes {
+            may.extend(list_or_one(&statement["Resource"]).map(target));
+        }
+    }
+    let wanted: &[&str] = if function.binary == "migrate" && !stack.has("DatabaseRoles", "one") {
+        &[
+            "DatabaseReadSecret",
+            "DatabaseWriteSecret",
+            "DatabaseCountSecret",
+        ]
+    } else {
+        &[]
+    };
+    problems.unless(
+        may == wanted,
+        &function.id,
+        format!("may write the secrets {may:?}"),
+    );
+}
+
 /// What a function may do: its own statements, and those of policies in this template.
 pub(super) fn statements<'a>(stack: &'a Stack, function: &'a Function) -> Vec<&'a Value> {
     let mut statements = Vec::new();
@@ -289,14 +316,18 @@ planted! {
         [Mistake("GetFlagFunction", "      Policies:", "      Environment: {Variables: {CACHE_TTL: \"9\"}}\n      Policies:")]
         => "GetFlagFunction: CACHE_TTL is a variable that nothing reads";
     a_parameter_that_allows_what_the_code_does_not:
-        [Mistake("MigrateFunction", "REDIS_SECRET_ARN: \"\"", "REDIS_SECRET_ARN: \"\", CACHE_TTL_SECONDS: \"0\"")]
+        [Mistake("MigrateFunction", "REDIS_SECRET_ARN: \"\"", "REDIS_SECRET_ARN: \"\"\n          CACHE_TTL_SECONDS: \"0\"")]
         => "MigrateFunction: CACHE_TTL_SECONDS=0 is outside 1 to 86400; using 1";
     a_secret_in_a_variable:
-        [Mistake("MigrateFunction", "REDIS_SECRET_ARN: \"\"", "REDIS_SECRET_ARN: \"\", REDIS_URL: \"{{resolve:secretsmanager:x}}\"")]
+        [Mistake("MigrateFunction", "REDIS_SECRET_ARN: \"\"", "REDIS_SECRET_ARN: \"\"\n          REDIS_URL: \"{{resolve:secretsmanager:x}}\"")]
         => "MigrateFunction: REDIS_URL holds a secret";
     a_function_that_may_do_everything_in_a_service:
         [Mistake("PreTrafficFunction", "Action: lambda:InvokeFunction", "Action: lambda:*")]
         => "PreTrafficFunction: may do \"lambda:*\"", "PreTrafficFunction: may not invoke health", "PreTrafficFunction: may not invoke migrate";
+    a_function_that_may_write_the_secrets_of_others:
+        [Mistake("MigrateFunction", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret]", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret, !Ref CacheUrlSecret]")]
+        => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]",
+           "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\"]";
     a_function_that_may_do_it_to_everything:
         [Mistake("PreTrafficFunction", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
         => "PreTrafficFunction: may do it to everything";

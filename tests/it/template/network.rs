@@ -60,7 +60,10 @@ fn check_groups(stack: &Stack, problems: &mut Problems) {
         problems.unless(nowhere, id, "egress to the world");
     }
     for (id, rule) in stack.of_type("AWS::EC2::SecurityGroupIngress") {
-        let named = target(&rule["SourceSecurityGroupId"]) == "FunctionSecurityGroup";
+        // The proxy shares the group of the database.
+        let by_proxy =
+            id == "DatabaseFromDatabaseProxy" && rule["SourceSecurityGroupId"] == rule["GroupId"];
+        let named = target(&rule["SourceSecurityGroupId"]) == "FunctionSecurityGroup" || by_proxy;
         problems.unless(named, id, "open to others than the functions");
         check_port(id, rule, problems);
     }
@@ -172,6 +175,12 @@ fn check_places(stack: &Stack, problems: &mut Problems) {
             );
         }
     }
+    for (id, proxy) in stack.of_type("AWS::RDS::DBProxy") {
+        let inside = proxy["VpcSubnetIds"] == private
+            && proxy["VpcSecurityGroupIds"] == json!([reference("DatabaseSecurityGroup")])
+            && proxy["RequireTLS"] == true;
+        problems.unless(inside, id, "not in the private subnets, or without TLS");
+    }
     for function in stack.functions() {
         let place = &function.properties["VpcConfig"];
         let variables = &function.properties["Environment"]["Variables"];
@@ -242,6 +251,9 @@ fn check_way_out(stack: &Stack, problems: &mut Problems) {
 }
 
 planted! {
+    a_proxy_that_takes_connections_without_tls:
+        [Mistake("DatabaseProxyServer", "RequireTLS: true", "RequireTLS: false")]
+        => "DatabaseProxyServer: not in the private subnets, or without TLS";
     a_world_open_security_group:
         [Mistake("CacheFromFunctions", "SourceSecurityGroupId: !Ref FunctionSecurityGroup", "CidrIp: 0.0.0.0/0"),
          Mistake("CacheFromFunctions", AFTER, CACHE_FROM_FUNCTIONS)]

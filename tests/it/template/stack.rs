@@ -15,6 +15,16 @@ const CACHE_MODES: [&str; 5] = [
     "both-use-cluster",
     "cluster",
 ];
+const DATABASE_ROLES: [&str; 3] = ["one", "moving", "separate"];
+/// Found by search, so that every two values of two parameters meet: an index of the roles, and whether there
+/// is a proxy, by cache and way out.
+const ROLES_AND_PROXY: [[(usize, bool); 3]; 5] = [
+    [(0, false), (2, true), (1, true)],
+    [(2, true), (1, true), (0, false)],
+    [(1, false), (0, true), (2, false)],
+    [(1, true), (2, false), (0, true)],
+    [(1, true), (0, true), (2, false)],
+];
 const EGRESS_MODES: [&str; 3] = ["ipv6", "endpoint", "nat"];
 
 /// Fifteen choices, in which every two values of two parameters meet: a mistake that takes more
@@ -30,6 +40,15 @@ pub(super) fn profiles() -> Vec<Profile> {
             profiles.push(BTreeMap::from([
                 ("CacheMode", cache),
                 ("EgressMode", egress),
+                ("DatabaseRoles", DATABASE_ROLES[ROLES_AND_PROXY[c][e].0]),
+                (
+                    "DatabaseProxy",
+                    if ROLES_AND_PROXY[c][e].1 {
+                        "true"
+                    } else {
+                        "false"
+                    },
+                ),
                 ("DatabaseMode", if external { "external" } else { "rds" }),
                 ("Rollout", if canary { "canary" } else { "all-at-once" }),
                 (
