@@ -41,7 +41,6 @@ fn build() -> PathBuf {
         .args([
             "build",
             "--quiet",
-            "--locked",
             "--workspace",
             "--bins",
             "--profile",

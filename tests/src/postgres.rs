@@ -280,7 +280,7 @@ pub async fn migrate(url: &str) {
     let (config, _) = Config::from_lookup(found);
     open_store(&config.database, &Arc::default(), &Arc::default())
         .await
-        .migrate(Some(EvaluationDefaults::Existing))
+        .migrate(Some(EvaluationDefaults::Existing), false)
         .await
         .expect("migrates");
 }

@@ -63,6 +63,23 @@ impl SecretsManager {
             .to_owned()
     }
 
+    /// Creates a secret without a value, as a template does, and gives its ARN.
+    pub async fn create_empty(&self, name: &str) -> String {
+        let answer = self.send("CreateSecret", &json!({ "Name": name })).await;
+        answer["ARN"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no ARN in {answer}"))
+            .to_owned()
+    }
+
+    /// The value of a secret.
+    pub async fn value(&self, arn: &str) -> Option<String> {
+        let answer = self
+            .send("GetSecretValue", &json!({ "SecretId": arn }))
+            .await;
+        answer["SecretString"].as_str().map(str::to_owned)
+    }
+
     /// Gives a secret, by its ARN, another value.
     pub async fn change(&self, arn: &str, text: &str) {
         let answer = self.ask("PutSecretValue", "SecretId", arn, text).await;
@@ -70,8 +87,13 @@ impl SecretsManager {
     }
 
     async fn ask(&self, action: &str, name: &str, value: &str, text: &str) -> Value {
-        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let number = self.calls.load(Ordering::Relaxed);
         let body = json!({ name: value, "SecretString": text, "ClientRequestToken": format!("{number:032}") });
+        self.send(action, &body).await
+    }
+
+    async fn send(&self, action: &str, body: &Value) -> Value {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let request = hyper::Request::post(&self.endpoint)
             .header("content-type", "application/x-amz-json-1.1")
             .header("x-amz-target", format!("secretsmanager.{action}"))

@@ -4,14 +4,7 @@
 //! lookup function, so that a test passes a map. A setting that cannot be read is a [`Complaint`]
 //! and keeps its default: a typo in one variable must not take the service down.
 
-mod address;
-mod origins;
-
 use std::time::Duration;
-
-pub use address::{parse_endpoint, parse_issuer};
-pub use origins::{CorsConfig, Origins};
-use origins::{parse_admin_origin, parse_origin};
 
 /// A text that must not be seen: its `Debug` and `Display` hide it.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,11 +94,33 @@ pub struct DatabaseAddress {
     pub name: Option<String>,
 }
 
+/// The secrets of the roles that `migrate` creates in the database; no other function reads these settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolesConfig {
+    /// `DATABASE_READ_SECRET_ARN`: the secret of functions that only read.
+    pub read_secret: Option<String>,
+    /// `DATABASE_WRITE_SECRET_ARN`: the secret of functions that change flags.
+    pub write_secret: Option<String>,
+    /// `DATABASE_COUNT_SECRET_ARN`: the secret of the function that adds up evaluations.
+    pub count_secret: Option<String>,
+    /// `DATABASE_ROLE_HOST`: the host that these secrets name, a proxy before the database. Without it, the
+    /// host that `migrate` itself uses.
+    pub host: Option<String>,
+    /// `DATABASE_IDLE_SESSION_SECONDS`: after so long the server closes an idle connection of these roles. 0
+    /// for never, which is right behind a pooler: it keeps idle connections on purpose.
+    pub idle_session: Duration,
+}
+
 /// How PostgreSQL is reached and how much time it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseConfig {
     /// `DATABASE_SECRET_ARN`, else `DATABASE_URL`.
     pub url: UrlSource,
+    /// `DATABASE_FALLBACK_SECRET_ARN`: the secret to use as long as the one above has no value, or names a
+    /// login that the database refuses. For the time in which an installation with one login gets roles.
+    pub fallback_secret: Option<String>,
+    /// What `migrate` knows of roles.
+    pub roles: RolesConfig,
     /// What a secret without a host leaves to settings.
     pub elsewhere: DatabaseAddress,
     /// `DATABASE_POOL_SIZE`, 1 to 10: the most connections at once. 1 on Lambda, where an instance serves
@@ -177,8 +192,6 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Identity.
     pub auth: AuthConfig,
-    /// Which web pages may read answers.
-    pub cors: CorsConfig,
     /// Tokens of callers; without it, a caller of a public route is anonymous.
     pub tokens: Option<TokenConfig>,
     /// The check before a rollout.
@@ -207,6 +220,13 @@ pub fn process_environment(name: &str) -> Option<String> {
 #[must_use]
 pub fn process_arguments() -> Vec<std::ffi::OsString> {
     std::env::args_os().skip(1).collect()
+}
+
+/// Whether what comes from this address can be believed: https, or this machine itself.
+#[must_use]
+pub fn is_trustworthy_address(url: &str) -> bool {
+    let local = ["http://127.0.0.1:", "http://[::1]:", "http://localhost:"];
+    url.starts_with("https://") || local.iter().any(|start| url.starts_with(start))
 }
 
 impl Config {
@@ -245,6 +265,18 @@ impl Config {
             },
             database: DatabaseConfig {
                 url: from.url("DATABASE_SECRET_ARN", "DATABASE_URL"),
+                fallback_secret: from.text("DATABASE_FALLBACK_SECRET_ARN"),
+                roles: RolesConfig {
+                    read_secret: from.text("DATABASE_READ_SECRET_ARN"),
+                    write_secret: from.text("DATABASE_WRITE_SECRET_ARN"),
+                    count_secret: from.text("DATABASE_COUNT_SECRET_ARN"),
+                    host: from.text("DATABASE_ROLE_HOST"),
+                    idle_session: Duration::from_secs(from.number(
+                        "DATABASE_IDLE_SESSION_SECONDS",
+                        60,
+                        0..=86_400,
+                    )),
+                },
                 elsewhere: DatabaseAddress {
                     host: from.text("DATABASE_HOST"),
                     port: from.port("DATABASE_PORT"),
@@ -262,7 +294,6 @@ impl Config {
                 trust_user_id_parameter: from.switch("TRUST_USER_ID_PARAMETER"),
                 public_config: from.public_config(),
             },
-            cors: from.cors(),
             tokens: from.tokens(),
             rollout: RolloutConfig {
                 migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
@@ -320,10 +351,10 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             .filter(|audience| !audience.is_empty())
             .map(str::to_owned)
             .collect();
-        let mistake = if let Err(why) = parse_issuer(&issuer) {
-            format!("JWT_ISSUER is not the address of an issuer: {why}")
+        let mistake = if !is_trustworthy_address(&issuer) {
+            "JWT_ISSUER is not an https:// URL"
         } else if audiences.is_empty() {
-            "JWT_ISSUER needs JWT_AUDIENCE".to_owned()
+            "JWT_ISSUER needs JWT_AUDIENCE"
         } else {
             let ca_file = self.text("JWT_CA_FILE");
             return Some(TokenConfig {
@@ -336,35 +367,6 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             "{mistake}; callers of public routes are anonymous"
         )));
         None
-    }
-
-    fn cors(&mut self) -> CorsConfig {
-        let public = match self.text("CORS_ORIGINS").as_deref().map(str::trim) {
-            None | Some("*") => Origins::Any,
-            Some(_) => Origins::Named(self.origins("CORS_ORIGINS", parse_origin)),
-        };
-        let admin = self.origins("ADMIN_CORS_ORIGINS", parse_admin_origin);
-        CorsConfig { public, admin }
-    }
-
-    /// The origins of a list that can be used. Others are left out, so that a typing error opens nothing.
-    fn origins(&mut self, name: &str, parse: fn(&str) -> Result<String, String>) -> Vec<String> {
-        let text = self.text(name).unwrap_or_default();
-        let mut origins = Vec::new();
-        for one in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
-            let parsed = match (one, name) {
-                ("*", "CORS_ORIGINS") => Err("* stands alone".to_owned()),
-                ("*", _) => Err("admin routes are never open to every page".to_owned()),
-                (one, _) => parse(one),
-            };
-            match parsed {
-                Ok(origin) => origins.push(origin),
-                Err(why) => self.complaints.push(Complaint(format!(
-                    "{name}: {one:?} is not an origin: {why}; pages there cannot read answers"
-                ))),
-            }
-        }
-        origins
     }
 
     fn number(&mut self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {

@@ -11,6 +11,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::SdkError;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -53,6 +54,52 @@ impl Secrets {
                 fetch.await.map(Some)
             }
         }
+    }
+
+    /// The value of a secret. `None` when it has none yet: the template creates the secrets of database
+    /// roles, and `migrate` writes them.
+    ///
+    /// # Errors
+    /// As for [`resolve`](Self::resolve).
+    pub async fn current(&self, arn: &str) -> Result<Option<Secret>, String> {
+        let reading: BoxFuture<'_, Result<Option<Secret>, String>> = Box::pin(async {
+            let client = self.client.get_or_init(connect).await;
+            let answer = client.get_secret_value().secret_id(arn).send().await;
+            match answer {
+                Ok(value) => Ok(value.secret_string().map(Secret::new)),
+                Err(error) => {
+                    let service = error.as_service_error();
+                    if service.is_some_and(GetSecretValueError::is_resource_not_found_exception) {
+                        Ok(None)
+                    } else {
+                        Err(explain(arn, &error))
+                    }
+                }
+            }
+        });
+        reading.await
+    }
+
+    /// Gives a secret this value.
+    ///
+    /// # Errors
+    /// A sentence for the log that says what to do. It holds the secret's ARN and not its value.
+    pub async fn put(&self, arn: &str, value: &Secret) -> Result<(), String> {
+        let writing: BoxFuture<'_, Result<(), String>> = Box::pin(async {
+            let client = self.client.get_or_init(connect).await;
+            let request = client.put_secret_value().secret_id(arn);
+            let answer = request.secret_string(value.expose()).send().await;
+            answer.map_err(|error| match error.as_service_error() {
+                Some(service) => format!(
+                    "secret {arn} cannot be written: {}; it has to exist, and the function's role needs \
+                     secretsmanager:PutSecretValue on it",
+                    service.meta().code().unwrap_or("unknown")
+                ),
+                None => format!("Secrets Manager cannot be reached for {arn}: {error}"),
+            })?;
+            Ok(())
+        });
+        writing.await
     }
 
     async fn fetch(&self, arn: &str) -> Result<Secret, String> {
@@ -110,10 +157,7 @@ fn trust(region: Option<&str>) -> Result<TlsContext, impl std::fmt::Display> {
 }
 
 /// What went wrong and what to do about it. The SDK's texts hold no secret values.
-fn explain<R>(
-    arn: &str,
-    error: &SdkError<aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError, R>,
-) -> String {
+fn explain<R>(arn: &str, error: &SdkError<GetSecretValueError, R>) -> String {
     let Some(service) = error.as_service_error() else {
         return format!(
             "Secrets Manager cannot be reached for {arn}; \
@@ -123,7 +167,10 @@ fn explain<R>(
     let code = service.meta().code().unwrap_or("unknown");
     match code {
         "ResourceNotFoundException" => {
-            format!("secret {arn} does not exist; check the ARN and the region")
+            format!(
+                "secret {arn} does not exist or has no value; check the ARN and the region, and run \
+                 `migrate`, which writes the secrets of database roles"
+            )
         }
         "AccessDeniedException" => format!(
             "reading secret {arn} is denied; \

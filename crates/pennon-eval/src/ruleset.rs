@@ -20,8 +20,7 @@ static FALSE: Value = Value::Bool(false);
 pub struct Ruleset {
     flags: HashMap<FlagKey, Compiled>,
     looks_at_time: bool,
-    /// What a caller without a targeting key gets from a partial rollout, as a switch. `false` when that
-    /// cannot be read, as for every flag that fails.
+    /// What a caller without a targeting key gets from a partial rollout, as a switch.
     anonymous_rollout: bool,
 }
 
@@ -132,7 +131,7 @@ impl Ruleset {
                 enabled: flag.enabled,
                 overrides: flag.overrides.clone(),
                 metadata,
-                unreadable: unreadable(flag, settings, defaults),
+                unreadable: unreadable(flag, settings),
                 kind,
             };
             (key.clone(), compiled)
@@ -140,7 +139,7 @@ impl Ruleset {
         Self {
             flags: flags.collect(),
             looks_at_time,
-            anonymous_rollout: settings.anonymous_rollout(defaults).unwrap_or(false),
+            anonymous_rollout: settings.anonymous_rollout(defaults),
         }
     }
 
@@ -337,7 +336,7 @@ impl Typed {
 }
 
 /// Why a flag can have no value, whoever asks.
-fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Option<String> {
+fn unreadable(flag: &Flag, settings: &Settings) -> Option<String> {
     if let Some(definition) = &flag.definition
         && let Some(unreadable) = &definition.unreadable
     {
@@ -346,22 +345,17 @@ fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) ->
             unreadable.reason
         ));
     }
-    let is_partial =
-        flag.definition.is_none() && (1..100).contains(&flag.rollout_percentage.percent());
-    if let Some(unreadable) = &settings.unreadable
-        && (is_partial
-            || flag
-                .definition
-                .as_ref()
-                .is_some_and(Definition::depends_on_settings))
-    {
-        return Some(format!(
+    let unreadable = settings.unreadable.as_ref()?;
+    let depends = match &flag.definition {
+        None => (1..100).contains(&flag.rollout_percentage.percent()),
+        Some(definition) => definition.depends_on_settings(),
+    };
+    depends.then(|| {
+        format!(
             "the settings of the environment are unreadable: {}",
             unreadable.reason
-        ));
-    }
-    (is_partial && settings.bucketing(defaults).is_none())
-        .then(|| "the evaluation defaults of the installation are unreadable".to_owned())
+        )
+    })
 }
 
 fn no_variant(name: &str) -> String {

@@ -1,25 +1,36 @@
-//! Brings the database to the newest version, and decides once how the installation evaluates partial
-//! rollouts. Invoked by the deploy command, or by hand; no route leads here.
+//! Brings the database to the newest version, decides once how the installation evaluates partial
+//! rollouts, and keeps the roles of functions in the database. Invoked by the deploy command, or by hand; no route leads here.
 
 use std::sync::Arc;
 
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::eval::EvaluationDefaults;
+use pennon_core::store::RolesState;
 use serde_json::{Value, json};
 
-const FIELD: &str = "evaluationDefaults";
+const DEFAULTS: &str = "evaluationDefaults";
+const ROTATE: &str = "rotateDatabaseRoles";
+
+/// What an event asks for.
+#[derive(Debug, Default, Clone, Copy)]
+struct Wanted {
+    defaults: Option<EvaluationDefaults>,
+    rotate: bool,
+}
 
 /// Runs the migrations that have not run and answers how many those were, and which evaluation defaults
-/// the installation has. `{"evaluationDefaults": "existing" | "new"}` decides these explicitly, and
-/// replaces a stored decision that has become unreadable.
+/// the installation has. `{"evaluationDefaults": "existing" | "new"}` decides these explicitly. Where secrets
+/// of roles are configured, `databaseRoles` is `ready`, or `waiting` for an administrator to run `sql`;
+/// `{"rotateDatabaseRoles": true}` gives all of them new passwords.
 ///
 /// # Errors
 /// When the event has another form; when other defaults were decided and there are flags; when the
 /// database cannot be reached; when a step fails: the steps before it stay.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let wanted = wanted(&event).map_err(|why| Error::InvalidState(why.to_owned()))?;
-    let migrated = app.service.store().migrate(wanted).await?;
+    let store = app.service.store();
+    let migrated = store.migrate(wanted.defaults, wanted.rotate).await?;
     let (applied, defaults) = (migrated.applied, migrated.defaults.name());
     tracing::info!(
         domain = "config",
@@ -27,35 +38,57 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
         evaluation_defaults = defaults,
         "database migrated"
     );
-    if migrated.defaults == EvaluationDefaults::Unreadable {
-        tracing::error!(
-            domain = "config",
-            error.r#type = "unreadable_row",
-            "the row of pennon_installation is unreadable, and partial rollouts that depend on it fail; \
-             invoke migrate with {{\"evaluationDefaults\": \"existing\"}} or \"new\", whichever the \
-             installation had"
-        );
+    let mut answer = json!({ "applied": applied, DEFAULTS: defaults });
+    match migrated.roles {
+        RolesState::OneLogin => {}
+        RolesState::Ready { written } => {
+            tracing::info!(
+                domain = "config",
+                written,
+                "secrets of database roles written"
+            );
+            answer["databaseRoles"] = json!("ready");
+            answer["secretsWritten"] = json!(written);
+        }
+        RolesState::ByHand { sql } => {
+            // The statements hold verifiers of passwords, which belong into no log either.
+            tracing::warn!(
+                domain = "config",
+                "this login may not create roles; an administrator has to run the statements in the \
+                 answer, and functions use one login until then"
+            );
+            answer["databaseRoles"] = json!("waiting");
+            answer["sql"] = json!(sql);
+        }
     }
-    Ok(json!({ "applied": applied, FIELD: defaults }))
+    Ok(answer)
 }
 
-/// What an event asks for. A misspelt field must not let `migrate` decide by itself: it decides once.
-fn wanted(event: &Value) -> Result<Option<EvaluationDefaults>, &'static str> {
+/// Reads an event. A misspelt field must not let `migrate` decide by itself: it decides once.
+fn wanted(event: &Value) -> Result<Wanted, &'static str> {
     let fields = match event {
-        Value::Null => return Ok(None),
+        Value::Null => return Ok(Wanted::default()),
         Value::Object(fields) => fields,
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             return Err("the event must be a JSON object");
         }
     };
-    if fields.keys().any(|name| name != FIELD) {
-        return Err("the event has a field that is not evaluationDefaults");
+    let mut wanted = Wanted::default();
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            (DEFAULTS, value) => {
+                let named = value.as_str().and_then(EvaluationDefaults::named);
+                wanted.defaults =
+                    Some(named.ok_or("evaluationDefaults must be \"existing\" or \"new\"")?);
+            }
+            (ROTATE, Value::Bool(rotate)) => wanted.rotate = *rotate,
+            (ROTATE, _) => return Err("rotateDatabaseRoles must be true or false"),
+            _ => {
+                return Err(
+                    "the event has a field that is neither evaluationDefaults nor rotateDatabaseRoles",
+                );
+            }
+        }
     }
-    let Some(named) = fields.get(FIELD) else {
-        return Ok(None);
-    };
-    match named.as_str().and_then(EvaluationDefaults::named) {
-        Some(defaults) => Ok(Some(defaults)),
-        None => Err("evaluationDefaults must be \"existing\" or \"new\""),
-    }
+    Ok(wanted)
 }

@@ -53,16 +53,12 @@ impl FlagService {
     /// # Errors
     /// [`Error::Unavailable`] when neither cache nor store answers.
     pub async fn unreadable_rows(&self, scope: &Scope) -> Result<usize, Error> {
-        let (mut count, mut installation) = (0, 0);
+        let mut count = 0;
         for (environment, _) in self.store.environments().await? {
             let reading = self.read(&environment, scope).await?;
-            let snapshot = &reading.snapshot;
-            // All environments share the row of the installation.
-            let shared = usize::from(snapshot.has_unreadable_defaults());
-            count += snapshot.unreadable_count().saturating_sub(shared);
-            installation = installation.max(shared);
+            count += reading.snapshot.unreadable_count();
         }
-        Ok(count + installation)
+        Ok(count)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<Shelf>>> {

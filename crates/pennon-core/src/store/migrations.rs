@@ -7,7 +7,6 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::Migrated;
 use super::installation::{self, Undecided};
 
 /// Every step, in order. A step that has run anywhere is never edited.
@@ -45,7 +44,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A runner that stops between two statements of a step keeps the lock no longer than this.
 const ABANDONED_AFTER: Duration = Duration::from_secs(30);
 
-/// Decides which evaluation defaults the installation has, and runs the steps that have not run.
+/// Decides which evaluation defaults the installation has, and runs the steps that have not run. Returns
+/// how many those were, and the defaults.
 ///
 /// Each step is one transaction that holds the lock. Behind PgBouncer or RDS Proxy in transaction mode the
 /// next transaction may run on another server connection, so a lock or a setting of the session would stay
@@ -56,7 +56,7 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(30);
 pub(super) async fn run(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
-) -> Result<Migrated, Undecided> {
+) -> Result<(usize, EvaluationDefaults), Undecided> {
     let defaults = prepare(client, wanted).await?;
     let mut applied = 0;
     for step in STEPS {
@@ -64,11 +64,11 @@ pub(super) async fn run(
             applied += 1;
         }
     }
-    Ok(Migrated { applied, defaults })
+    Ok((applied, defaults))
 }
 
 /// Begins a transaction that holds the lock. Its end releases the lock, whatever ends it.
-async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> {
     // A step may take longer than a statement of a request.
     let begin = format!(
         "begin;

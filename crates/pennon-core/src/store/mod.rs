@@ -10,6 +10,7 @@ mod postgres;
 mod postgres_pool;
 mod postgres_url;
 mod record;
+mod roles;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use record::{
     FlagQuery, FlagRecord, FlagRecords, KeyRecord, NewState, OverridePage, OverrideRecord, Page,
     Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
+pub use roles::RolesState;
 pub use transaction::Transaction;
 
 use crate::counts::Counts;
@@ -67,13 +69,14 @@ pub enum Waiting {
 }
 
 /// What `migrate` did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
     /// How many steps had not run before.
     pub applied: usize,
-    /// Which defaults the installation has. [`EvaluationDefaults::Unreadable`] when a row that was decided
-    /// before cannot be read and nobody has said what it was.
+    /// Which defaults the installation has.
     pub defaults: EvaluationDefaults,
+    /// Which logins functions have.
+    pub roles: RolesState,
 }
 
 /// Asks whichever store there is. All questions fail alike where there is none.
@@ -260,26 +263,22 @@ impl Store {
         }
     }
 
-    /// Whether callers may read why it does not answer: of a file on their own machine, with the place of a
-    /// mistake in it. What a database says stays in the log.
-    #[must_use]
-    pub fn may_tell_why(&self) -> bool {
-        match self {
-            Self::Embedded(_) => true,
-            Self::Postgres(_) | Self::Absent(_) => false,
-        }
-    }
-
     /// Brings the tables to the newest version, and decides which evaluation defaults the installation
     /// has, once. Without `wanted`, tables that were there before have [`EvaluationDefaults::Existing`].
     /// Fails with [`Error::InvalidState`] when others were decided and there are flags, with
-    /// [`Error::Internal`] when a step fails.
-    pub async fn migrate(&self, wanted: Option<EvaluationDefaults>) -> Result<Migrated, Error> {
+    /// [`Error::Internal`] when a step fails. Then it creates the roles whose secrets are configured, and
+    /// with `rotate` gives all of them new passwords.
+    pub async fn migrate(
+        &self,
+        wanted: Option<EvaluationDefaults>,
+        rotate: bool,
+    ) -> Result<Migrated, Error> {
         match self {
-            Self::Postgres(store) => store.migrate(wanted).await,
+            Self::Postgres(store) => store.migrate(wanted, rotate).await,
             Self::Embedded(store) => Ok(Migrated {
                 applied: 0,
                 defaults: store.evaluation_defaults()?,
+                roles: RolesState::OneLogin,
             }),
             Self::Absent(why) => Err(Error::Unavailable(why.clone())),
         }

@@ -73,6 +73,8 @@ struct Pool {
 struct State {
     /// Where the server is, or why that is not known.
     server: Result<Arc<Server>, String>,
+    /// The server with the login to use while the one above is not known, once that is needed.
+    fallback: Option<Arc<Server>>,
     /// When the secret was last read.
     read: Instant,
     /// Connections that nobody uses at the moment, each to the server above.
@@ -138,6 +140,7 @@ impl Connections {
             pool: Arc::new(Pool {
                 state: Mutex::new(State {
                     server,
+                    fallback: None,
                     read: Instant::now(),
                     idle: Vec::new(),
                 }),
@@ -211,13 +214,50 @@ impl Connections {
             },
             Err(why) => Refused::ForGood(Error::Unavailable(why)),
         };
-        let Some(server) = self.read_again().await else {
-            return Err(why);
+        let why = match self.read_again().await {
+            None => why,
+            Some(server) => match self.connect(&server).await {
+                Ok(open) => return Ok(open),
+                // Another run of `migrate` may be about to change the login.
+                Err(Failed::Login(error)) => Refused::ForNow(error),
+                Err(Failed::Other(refused)) => return Err(refused),
+            },
         };
-        self.connect(&server).await.map_err(|failed| match failed {
-            Failed::Login(error) => Refused::ForGood(error),
-            Failed::Other(refused) => refused,
-        })
+        match self.fallback().await {
+            None => Err(why),
+            Some(server) => self.connect(&server).await.map_err(Failed::into_refused),
+        }
+    }
+
+    /// The server with the login of the fallback, which is used as long as the secret names none that works.
+    async fn fallback(&self) -> Option<Arc<Server>> {
+        let arn = self.config.fallback_secret.as_ref()?;
+        {
+            let mut state = self.pool.lock();
+            // Not to be tried by every request: each would cost the server a process.
+            state.server = Err("the login that the secret names is refused".to_owned());
+            if let Some(known) = &state.fallback {
+                return Some(known.clone());
+            }
+        }
+        let config = DatabaseConfig {
+            url: UrlSource::SecretArn(arn.clone()),
+            ..self.config.clone()
+        };
+        match find_server(&config, &self.secrets, &self.installation).await {
+            Ok(server) => {
+                tracing::warn!(
+                    domain = "config",
+                    "the database's role has no login yet; using DATABASE_FALLBACK_SECRET_ARN"
+                );
+                self.pool.lock().fallback = Some(server.clone());
+                Some(server)
+            }
+            Err(why) => {
+                tracing::error!(domain = "config", error = %why, "the database cannot be had");
+                None
+            }
+        }
     }
 
     /// An idle connection that still works.
@@ -295,6 +335,7 @@ impl Connections {
                 tracing::info!(domain = "config", "the database's secret was read again");
                 let mut state = self.pool.lock();
                 state.server = Ok(server.clone());
+                state.fallback = None;
                 state.idle.clear();
                 Some(server)
             }
@@ -328,8 +369,8 @@ impl Connection {
         open.last_used = Instant::now();
         {
             let mut state = pool.lock();
-            let server = state.server.as_ref();
-            let is_current = server.is_ok_and(|server| Arc::ptr_eq(server, &open.server));
+            let current = state.server.as_ref().ok().or(state.fallback.as_ref());
+            let is_current = current.is_some_and(|server| Arc::ptr_eq(server, &open.server));
             if is_current && !open.client.is_closed() {
                 state.idle.push(open);
             }
@@ -393,6 +434,13 @@ impl Drop for Socket {
 }
 
 impl Failed {
+    fn into_refused(self) -> Refused {
+        match self {
+            Self::Login(error) => Refused::ForGood(error),
+            Self::Other(refused) => refused,
+        }
+    }
+
     fn of(error: &tokio_postgres::Error) -> Self {
         let answer = unavailable(error);
         match error.code() {

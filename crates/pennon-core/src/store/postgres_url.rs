@@ -162,6 +162,49 @@ impl DatabaseUrl {
         })
     }
 
+    /// The same document or URL for another login. Where the database is called by the name of its user, or
+    /// its address stands in settings, the result names it, so that both lead to the same place. `host`
+    /// replaces the host, for a proxy before the database.
+    ///
+    /// # Errors
+    /// [`InvalidDatabaseUrl`] with the part that is wrong.
+    pub fn with_login(
+        text: &str,
+        elsewhere: &DatabaseAddress,
+        host: Option<&str>,
+        (user, password): (&str, &str),
+    ) -> Result<String, InvalidDatabaseUrl> {
+        let parsed = Self::parse(text, elsewhere)?.config;
+        let name = parsed.get_dbname().or(parsed.get_user());
+        let name = name.unwrap_or(DEFAULT_NAME);
+        let text = text.trim();
+        if text.starts_with('{') {
+            let own = parsed.get_hosts().iter().find_map(|host| match host {
+                Host::Tcp(name) => Some(name.as_str()),
+                Host::Unix(_) => None,
+            });
+            let port = parsed.get_ports().first();
+            let document = serde_json::json!({
+                "engine": "postgres",
+                "username": user,
+                "password": password,
+                "host": host.or(own),
+                "port": port.copied().unwrap_or(DEFAULT_PORT),
+                "dbname": name,
+            });
+            return Ok(document.to_string());
+        }
+        let invalid = InvalidDatabaseUrl("a part of it is not understood");
+        let mut url = url::Url::parse(text).map_err(|_| invalid.clone())?;
+        let changed = url
+            .set_username(user)
+            .and_then(|()| url.set_password(Some(password)))
+            .and_then(|()| host.map_or(Ok(()), |host| url.set_host(Some(host)).map_err(|_| ())));
+        changed.map_err(|()| invalid)?;
+        url.set_path(name);
+        Ok(url.into())
+    }
+
     /// Where the database is: hosts, ports and the name of the database, without user and password.
     /// The same database has the same address however its URL is written.
     #[must_use]
@@ -357,5 +400,33 @@ mod tests {
     fn a_password_is_not_printed() {
         let url = parse("postgres://u:hunter2@db/x").expect("a good URL");
         assert!(!format!("{url:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn another_login_leads_to_the_same_place() {
+        let elsewhere = DatabaseAddress {
+            host: Some("db.example".to_owned()),
+            port: Some(5433),
+            name: Some("flags".to_owned()),
+        };
+        for text in [
+            "postgres://u%40:p%2Fw@db.example:5433/fl%20ags?sslmode=disable&options=-c%20x%3Dy",
+            "postgres://u:p@db.example:5433",
+            r#"{"username":"u","password":"p"}"#,
+            r#"{"username":"u","password":"p","host":"h","port":"7","dbname":"d"}"#,
+        ] {
+            let login = ("r_a", "secret");
+            let other = DatabaseUrl::with_login(text, &elsewhere, None, login).expect("a document");
+            let before = DatabaseUrl::parse(text, &elsewhere).expect("good");
+            let after = DatabaseUrl::parse(&other, &DatabaseAddress::default()).expect("good");
+            assert_eq!(after.address(), before.address(), "{text}");
+            assert_eq!(after.tls, before.tls);
+            assert_eq!(after.config.get_options(), before.config.get_options());
+            assert_eq!(after.config.get_user(), Some("r_a"));
+            assert_eq!(after.config.get_password(), Some(&b"secret"[..]));
+            let proxied = DatabaseUrl::with_login(text, &elsewhere, Some("proxy"), login);
+            let proxied = DatabaseUrl::parse(&proxied.expect("good"), &elsewhere).expect("good");
+            assert_eq!(proxied.config.get_hosts(), [Host::Tcp("proxy".to_owned())]);
+        }
     }
 }

@@ -86,14 +86,12 @@ fn one(rows: &[Row]) -> Result<KeyRecord, Error> {
 }
 
 fn record_of(row: &Row) -> KeyRecord {
-    // Only a table without its constraints holds NULL.
-    let text = |column: &str| row.get::<_, Option<&str>>(column).unwrap_or_default();
-    let kind = text("kind");
+    let kind: &str = row.get("kind");
     KeyRecord {
         id: row.get("id"),
-        unreadable: !is_sound(kind, text("hash")),
+        unreadable: !is_sound(kind, row.get("hash")),
         kind: kind_named(kind).unwrap_or(KeyKind::Client),
-        name: text("name").to_owned(),
+        name: row.get("name"),
         created_at: row.get("created_at"),
         created_by: row.get("created_by"),
         revoked_at: row.get("revoked_at"),

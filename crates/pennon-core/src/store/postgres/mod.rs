@@ -13,7 +13,7 @@ mod schedules;
 mod snapshot;
 mod transaction;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use failure::Failure;
 
 use super::installation::Undecided;
 use super::postgres_pool::Connections;
-use super::{Migrated, Waiting, migrations};
+use super::{Migrated, Waiting, migrations, roles};
 use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
@@ -42,15 +42,17 @@ const AT_ONCE: usize = 500;
 
 /// A parameter of a statement, and its type: statements are sent in one round trip, without asking the
 /// database first what it makes of them.
-type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Flags in a PostgreSQL database.
 pub struct PostgresStore {
     connections: Connections,
+    config: DatabaseConfig,
+    secrets: Arc<Secrets>,
     operation_timeout: Duration,
     reads: Breaker,
-    /// Per environment, the unreadable rows that the log has told of.
-    reported: Mutex<HashMap<Environment, HashSet<u64>>>,
+    /// Unreadable rows that the log has told of.
+    reported: Mutex<HashSet<String>>,
 }
 
 impl PostgresStore {
@@ -62,6 +64,8 @@ impl PostgresStore {
     ) -> Self {
         Self {
             connections: Connections::find(config, secrets, installation).await,
+            config: config.clone(),
+            secrets: secrets.clone(),
             operation_timeout: config.operation_timeout,
             reads: Breaker::default(),
             reported: Mutex::default(),
@@ -92,17 +96,23 @@ impl PostgresStore {
     pub(super) async fn migrate(
         &self,
         wanted: Option<EvaluationDefaults>,
+        rotate: bool,
     ) -> Result<Migrated, Error> {
         let connect = self.connections.get(Waiting::UntilTimeout);
         let client = self.in_time(connect).await?;
         let outcome = migrations::run(&client, wanted).await;
-        // A step that failed has left its transaction open; closing the connection ends it.
-        drop(client);
-        outcome.map_err(|undecided| match undecided {
+        // Whatever fails leaves a transaction open; the connection is closed at the end, which ends it.
+        let (applied, defaults) = outcome.map_err(|undecided| match undecided {
             Undecided::Database(error) => {
                 Error::Internal(format!("migration failed: {}", chain(&error)))
             }
             others @ Undecided::Others(_) => Error::InvalidState(others.to_string()),
+        })?;
+        let roles = roles::ensure(&client, &self.secrets, &self.config, rotate).await?;
+        Ok(Migrated {
+            applied,
+            defaults,
+            roles,
         })
     }
 
@@ -208,7 +218,7 @@ pub(super) fn unavailable(error: &dyn std::error::Error) -> Error {
 }
 
 /// An error with its causes. PostgreSQL's own texts name tables and hosts, never a password.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -18,8 +18,6 @@ const COLUMNS: &str = "user_id, override_type, variant, reason, created_by, crea
 const REVISION: &str = "mod(abs(coalesce(sum(hashtextextended(
       json_build_array(user_id, override_type, variant, reason)::text, 0
     )), 0)), 281474976710656)::bigint";
-/// An override of nobody, which only a table without its constraint can hold, is none.
-const OF_SOMEBODY: &str = "user_id is not null";
 /// The flag that a statement is about, by the parameters $1 and $2.
 const FLAG: &str = "(select id from feature_flags where flag_key = $1 and environment = $2)";
 
@@ -39,11 +37,11 @@ impl PostgresStore {
             ) as flag
             cross join lateral (
               select count(*) as total, {REVISION} as revision
-              from feature_flag_user_overrides where flag_id = flag.id and {OF_SOMEBODY}
+              from feature_flag_user_overrides where flag_id = flag.id
             ) as counted
             left join lateral (
               select id, user_id, override_type, variant, reason, created_by, created_at
-              from feature_flag_user_overrides where flag_id = flag.id and {OF_SOMEBODY}
+              from feature_flag_user_overrides where flag_id = flag.id
               order by created_at desc nulls last, id limit $3 offset $4
             ) as page on true
             order by page.created_at desc nulls last, page.id"
@@ -78,8 +76,7 @@ impl Transaction {
         key: &FlagKey,
     ) -> Result<Vec<OverrideRecord>, Error> {
         let statement = format!(
-            "select {COLUMNS} from feature_flag_user_overrides
-             where flag_id = {FLAG} and {OF_SOMEBODY}
+            "select {COLUMNS} from feature_flag_user_overrides where flag_id = {FLAG}
              order by created_at, id"
         );
         let parameters: [super::Parameter<'_>; 2] = [
@@ -138,8 +135,7 @@ impl Transaction {
         key: &FlagKey,
     ) -> Result<i64, Error> {
         let statement = format!(
-            "select {REVISION} as revision from feature_flag_user_overrides
-             where flag_id = {FLAG} and {OF_SOMEBODY}"
+            "select {REVISION} as revision from feature_flag_user_overrides where flag_id = {FLAG}"
         );
         let parameters: [super::Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
@@ -242,10 +238,9 @@ impl Transaction {
 }
 
 fn record_of(row: &Row) -> OverrideRecord {
-    let kind: Option<&str> = row.get("override_type");
     OverrideRecord {
         user_id: row.get("user_id"),
-        kind: override_of(kind.unwrap_or_default(), row.get("variant")),
+        kind: override_of(row.get("override_type"), row.get("variant")),
         reason: row.get("reason"),
         created_by: row.get("created_by"),
         created_at: row.get("created_at"),

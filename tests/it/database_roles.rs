@@ -1,0 +1,588 @@
+//! Functions log in to PostgreSQL with the role that they need, and `migrate` makes these roles.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::pooler::Pooler;
+use pennon_tests::postgres::{Database, Server, connect};
+use pennon_tests::secrets::SecretsManager;
+use pennon_tests::side_by_side;
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::tidy;
+
+const OLD_TABLES: &str = include_str!("old_tables.sql");
+const ROLES: [&str; 3] = ["read", "write", "count"];
+const OWNER_PASSWORD: &str = "owner-password";
+
+/// Which role each function has; the others have no database, and `migrate` has its owner.
+const FUNCTIONS: [(&str, &str); 15] = [
+    ("get-flag", "read"),
+    ("list-flags", "read"),
+    ("evaluate-flag", "read"),
+    ("evaluate-flags", "read"),
+    ("health", "read"),
+    ("report-usage", "read"),
+    ("update-flag", "write"),
+    ("overrides", "write"),
+    ("schedules", "write"),
+    ("manage-flags", "write"),
+    ("manage-environments", "write"),
+    ("manage-keys", "write"),
+    ("reconcile", "write"),
+    ("count-evaluations", "count"),
+    ("migrate", "owner"),
+];
+
+/// A PostgreSQL that asks for passwords and logs every statement, a login that owns the database `flags`
+/// and is no superuser, and the secrets that a stack has before the first `migrate`.
+struct Installation {
+    server: Server,
+    manager: SecretsManager,
+    owner: String,
+    roles: Vec<String>,
+}
+
+impl Installation {
+    async fn start(rights: &str) -> Self {
+        let settings = ["log_statement=all", "log_line_prefix=%u: "];
+        let server = Server::start(&settings, |folder| {
+            let rules = "host all pennon all trust\nhost all all all scram-sha-256\n";
+            std::fs::write(folder.join("data/pg_hba.conf"), rules).expect("writes");
+        })
+        .await;
+        let admin = connect(&server.url("postgres")).await.expect("connects");
+        for statement in [
+            format!("create role owner login {rights}"),
+            // The server logs a statement as a whole, before it runs it.
+            "set log_statement = none".to_owned(),
+            format!("alter role owner password '{OWNER_PASSWORD}'"),
+            "create database flags owner owner".to_owned(),
+        ] {
+            admin.batch_execute(&statement).await.expect("set up");
+        }
+        let manager = SecretsManager::start().await;
+        let url = url_of(&server, &format!("owner:{OWNER_PASSWORD}"));
+        let owner = manager.create("database", &url).await;
+        let mut roles = Vec::new();
+        for role in ROLES {
+            roles.push(manager.create_empty(&format!("database-{role}")).await);
+        }
+        Self {
+            server,
+            manager,
+            owner,
+            roles,
+        }
+    }
+
+    async fn sql(&self) -> Client {
+        connect(&self.server.url("flags")).await.expect("connects")
+    }
+
+    fn arn(&self, role: &str) -> &str {
+        let at = ROLES.iter().position(|name| *name == role);
+        at.map_or(&self.owner, |at| &self.roles[at])
+    }
+
+    async fn start_migrate(&self, more: &[(&str, &str)]) -> Function {
+        let mut environment = vec![
+            ("DATABASE_SECRET_ARN", self.owner.as_str()),
+            ("DATABASE_READ_SECRET_ARN", self.arn("read")),
+            ("DATABASE_WRITE_SECRET_ARN", self.arn("write")),
+            ("DATABASE_COUNT_SECRET_ARN", self.arn("count")),
+        ];
+        environment.extend(more);
+        self.manager.function("migrate", &environment).await
+    }
+
+    async fn migrate_with(&self, event: Value) -> Value {
+        let migrate = self.start_migrate(&[]).await;
+        let answer = migrate.invoke(&event).await;
+        answer.unwrap_or_else(|error| panic!("{error}; {}", migrate.log()))
+    }
+
+    async fn migrate(&self) -> Value {
+        self.migrate_with(json!({})).await
+    }
+
+    /// A function with the secret of its role.
+    async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
+        let role = FUNCTIONS.iter().find(|(function, _)| *function == name);
+        let (_, role) = role.expect("a function with a database");
+        let mut environment = vec![("DATABASE_SECRET_ARN", self.arn(role))];
+        environment.extend(more);
+        self.manager.function(name, &environment).await
+    }
+
+    /// A connection as this role.
+    async fn connect_as(&self, role: &str) -> Client {
+        let url = self.manager.value(self.arn(role)).await.expect("a value");
+        connect(&url).await.expect("the login works")
+    }
+
+    /// What no log may hold.
+    async fn passwords(&self) -> Vec<String> {
+        let mut passwords = vec![OWNER_PASSWORD.to_owned()];
+        for role in ROLES {
+            let url = self.manager.value(self.arn(role)).await.expect("a value");
+            passwords.push(password_of(&url));
+        }
+        passwords
+    }
+
+    /// As if the secrets had been written a while ago.
+    async fn let_a_minute_pass(&self) {
+        let pass = "update pennon_role_secrets set written_at = written_at - interval '1 minute'";
+        self.sql().await.batch_execute(pass).await.expect("later");
+    }
+}
+
+fn url_of(server: &Server, login: &str) -> String {
+    let url = server.url("flags");
+    url.replace("//pennon@", &format!("//{login}@"))
+}
+
+fn password_of(url: &str) -> String {
+    let login = url
+        .split("//")
+        .nth(1)
+        .and_then(|rest| rest.split('@').next());
+    let password = login.and_then(|login| login.split(':').nth(1));
+    password.expect("a password").to_owned()
+}
+
+fn user_of(url: &str) -> String {
+    let rest = url.split("//").nth(1).expect("a URL");
+    rest.split(':').next().expect("a user").to_owned()
+}
+
+#[tokio::test]
+async fn migrate_makes_the_roles_once_and_leaves_no_password_in_any_log() {
+    let installation = Installation::start("createrole").await;
+    let first = installation.start_migrate(&[]).await;
+    let answer = first.invoke(&json!({})).await.expect("migrates");
+    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+    assert_eq!(answer["secretsWritten"], 3, "{answer}");
+    let passwords = installation.passwords().await;
+    let again = installation.migrate().await;
+    assert_eq!(again["secretsWritten"], 0, "{again}");
+    assert_eq!(installation.passwords().await, passwords);
+
+    for role in ROLES {
+        let user = installation.connect_as(role).await;
+        let row = user.query_one("select current_user::text", &[]).await;
+        let name: String = row.expect("a row").get(0);
+        assert_eq!(name, format!("pennon_flags_{role}_a"));
+    }
+    let server_log = installation.server.process().log();
+    assert!(
+        server_log.contains("SCRAM-SHA-256$4096:"),
+        "verifiers were sent"
+    );
+    for password in passwords {
+        assert!(
+            !server_log.contains(&password),
+            "a password in the server's log"
+        );
+        assert!(!first.log().contains(&password), "a password in our log");
+        assert!(!answer.to_string().contains(&password));
+    }
+}
+
+#[tokio::test]
+async fn runs_of_migrate_at_the_same_time_agree_on_the_secrets() {
+    let installation = Installation::start("createrole").await;
+    let runs = side_by_side((0..4).map(|_| installation.start_migrate(&[]))).await;
+    let answers = side_by_side(runs.iter().map(async |run| run.invoke(&json!({})).await)).await;
+    let written: u64 = answers
+        .iter()
+        .map(|answer| {
+            let answer = answer.as_ref().expect("migrates");
+            answer["secretsWritten"].as_u64().expect("a number")
+        })
+        .sum();
+    assert_eq!(written, 3, "{answers:?}");
+    for role in ROLES {
+        installation.connect_as(role).await;
+    }
+}
+
+/// Statements, and the roles that may run them.
+const RIGHTS: [(&str, &[&str]); 24] = [
+    ("select from feature_flags", &["read", "write"]),
+    (
+        "select from feature_flag_user_overrides",
+        &["read", "write"],
+    ),
+    ("select from pennon_environments", &["read", "write"]),
+    (
+        "select from pennon_environment_settings",
+        &["read", "write"],
+    ),
+    ("select from pennon_api_keys", &["read", "write"]),
+    ("select from pennon_installation", &["read", "write"]),
+    ("select from pennon_evaluation_counts", &["read", "count"]),
+    ("select from feature_flag_schedules", &["write"]),
+    ("select from pennon_audit", &["write"]),
+    ("select from pennon_counted_batches", &["count"]),
+    ("select from pennon_role_secrets", &[]),
+    ("select from pennon_migrations", &[]),
+    (
+        "insert into feature_flags (flag_key) values ('new')",
+        &["write"],
+    ),
+    ("update feature_flags set enabled = true", &["write"]),
+    ("delete from feature_flags", &["write"]),
+    ("truncate feature_flags", &[]),
+    ("drop table feature_flags", &[]),
+    (
+        "update pennon_installation set evaluation_defaults = 'new'",
+        &[],
+    ),
+    (
+        "insert into pennon_audit (environment, action, actor) values ('production', 'x', 'x')",
+        &["write"],
+    ),
+    ("update pennon_audit set actor = 'somebody else'", &[]),
+    ("delete from pennon_audit", &[]),
+    ("truncate pennon_audit", &[]),
+    (
+        "insert into pennon_counted_batches (id) values ('x')",
+        &["count"],
+    ),
+    ("create role more", &[]),
+];
+
+#[tokio::test]
+async fn each_role_may_do_what_its_functions_do_and_no_more() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let mut wrong = Vec::new();
+    for role in ROLES {
+        let user = installation.connect_as(role).await;
+        for (statement, allowed) in RIGHTS {
+            user.batch_execute("begin").await.expect("begins");
+            let done = user.batch_execute(statement).await;
+            user.batch_execute("rollback").await.expect("ends");
+            let denied = done.as_ref().err().and_then(|error| error.code());
+            let expected = if allowed.contains(&role) {
+                None
+            } else {
+                Some("42501")
+            };
+            if denied.map(SqlState::code) != expected {
+                wrong.push(format!("{role}: {statement}: {done:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Rights that somebody has added, or taken away, are put right by the next run.
+    let sql = installation.sql().await;
+    sql.batch_execute(
+        "grant delete on pennon_audit to pennon_flags_write;
+         revoke select on feature_flags from pennon_flags_read",
+    )
+    .await
+    .expect("changes");
+    installation.migrate().await;
+    let rights = "select has_table_privilege('pennon_flags_write', 'pennon_audit', 'delete'),
+        has_table_privilege('pennon_flags_read', 'feature_flags', 'select')";
+    let row = sql.query_one(rights, &[]).await.expect("rights");
+    assert_eq!((row.get(0), row.get(1)), (false, true));
+}
+
+#[tokio::test]
+async fn every_function_works_with_the_role_that_it_has() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let with_database: BTreeSet<String> = FUNCTIONS.map(|(name, _)| name.to_owned()).into();
+    let mut all = tidy::functions();
+    all.retain(|name| name != "not-found" && name != "pre-traffic");
+    assert_eq!(with_database, all);
+    let sql = installation.sql().await;
+    sql.batch_execute(&format!(
+        "insert into feature_flags (flag_key, enabled, rollout_percentage) values
+           ('new-checkout', true, 50), ('checkout', true, 50), ('banner', true, 100);
+         insert into pennon_api_keys (environment, kind, name, hash, created_by) values
+           ('production', 'server', 'of a test', encode(sha256(convert_to('{EXAMPLE_KEY}', 'utf8')), 'hex'), 'test')"
+    ))
+    .await
+    .expect("flags and a key");
+    let mut asked = 0;
+    for (name, role) in FUNCTIONS {
+        if role == "owner" {
+            continue;
+        }
+        let function = installation.function(name, &[]).await;
+        for (file, of, _) in REQUEST_FILES {
+            if of == name {
+                let answer = function.call(&Event::load(file)).await;
+                assert!(
+                    answer.status < 500,
+                    "{file}: {answer:?}; {}",
+                    function.log()
+                );
+                asked += 1;
+            }
+        }
+        if ["reconcile", "count-evaluations"].contains(&name) {
+            let outcome = function.invoke(Event::load(name).value()).await;
+            outcome.unwrap_or_else(|error| panic!("{name}: {error}; {}", function.log()));
+            asked += 1;
+        }
+        let log = function.log();
+        assert!(!log.contains("permission denied"), "{name}: {log}");
+    }
+    assert!(asked > 30, "{asked}");
+}
+
+#[tokio::test]
+async fn the_service_before_pennon_keeps_its_login_its_tables_and_its_rights() {
+    let installation = Installation::start("createrole").await;
+    let sql = installation.sql().await;
+    // Its tables belong to the login that migrates later; another one has rights on them only.
+    sql.batch_execute(&format!(
+        "set role owner; {OLD_TABLES}; reset role;
+         create role reporting login;
+         grant select, insert, update, delete on all tables in schema public to reporting"
+    ))
+    .await
+    .expect("old tables");
+    installation.migrate().await;
+    let owners = "select count(*) from pg_tables where tablename like 'feature\\_flag%' and tableowner = 'owner'";
+    let row = sql.query_one(owners, &[]).await.expect("owners");
+    assert_eq!(row.get::<_, i64>(0), 3);
+    for role in ["owner", "reporting"] {
+        let statements = [
+            "insert into feature_flags (flag_key, enabled) values ('theirs', true)",
+            "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
+             select id, 'carol', 'include' from feature_flags where flag_key = 'theirs'",
+            "update feature_flags set rollout_percentage = 7 where flag_key = 'theirs'",
+            "delete from feature_flags where flag_key = 'theirs'",
+        ];
+        for statement in statements {
+            let statement = format!("set role {role}; {statement}; reset role");
+            let done = sql.batch_execute(&statement).await;
+            done.unwrap_or_else(|error| panic!("{role}: {statement}: {error:?}"));
+        }
+    }
+    sql.batch_execute(
+        "set role owner; alter table feature_flags add column theirs text; reset role",
+    )
+    .await
+    .expect("they may still change their table");
+    let get = installation.function("get-flag", &[]).await;
+    assert_eq!(get.call(&Event::get("old-rollout")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_rotation_while_functions_run_fails_no_request() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let sql = installation.sql().await;
+    sql.batch_execute("insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50)")
+        .await
+        .expect("a flag");
+    let get = installation.function("get-flag", &[]).await;
+    let update = installation.function("update-flag", &[]).await;
+    let over = std::cell::Cell::new(false);
+    let load = async {
+        let mut requests = 0;
+        while !over.get() {
+            requests += 1;
+            let read = get.call(&Event::get("checkout")).await;
+            assert_eq!(read.status, 200, "{read:?} {}", get.log());
+            assert_ne!(read.source(), "stale", "{}", get.log());
+            let body = json!({ "rolloutPercentage": requests % 100 });
+            let changed = update.call(&Event::update("checkout", &body)).await;
+            assert_eq!(changed.status, 200, "{changed:?} {}", update.log());
+        }
+        requests
+    };
+    let rotations = async {
+        let event = json!({"rotateDatabaseRoles": true});
+        for rotation in 1..=4 {
+            installation.let_a_minute_pass().await;
+            let before = installation.passwords().await;
+            let rotated = installation.migrate_with(event.clone()).await;
+            assert_eq!(rotated["secretsWritten"], 3, "{rotated}");
+            assert_ne!(installation.passwords().await, before);
+            let url = installation.manager.value(installation.arn("read")).await;
+            let expected = if rotation % 2 == 1 { "b" } else { "a" };
+            assert_eq!(
+                user_of(&url.expect("a value")),
+                format!("pennon_flags_read_{expected}")
+            );
+            // One that starts now, and the ones that run.
+            let cold = installation.function("get-flag", &[]).await;
+            assert_eq!(cold.call(&Event::get("checkout")).await.status, 200);
+            // The secret is read again at most every five seconds.
+            tokio::time::sleep(Duration::from_secs(6)).await;
+        }
+        over.set(true);
+    };
+    let (requests, ()) = tokio::join!(load, rotations);
+    assert!(requests > 10);
+    // Twice within seconds would take the login away from those who have just read the first.
+    let again = installation
+        .migrate_with(json!({"rotateDatabaseRoles": true}))
+        .await;
+    assert_eq!(again["secretsWritten"], 0, "{again}");
+}
+
+#[tokio::test]
+async fn without_the_right_to_create_roles_migrate_says_what_to_run_and_one_login_goes_on() {
+    let installation = Installation::start("").await;
+    let answer = installation.migrate().await;
+    assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
+    let sql = installation.sql().await;
+    sql.batch_execute("insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50)")
+        .await
+        .expect("a flag");
+    let fallback = [("DATABASE_FALLBACK_SECRET_ARN", installation.owner.as_str())];
+    let get = installation.function("get-flag", &fallback).await;
+    for _ in 0..3 {
+        assert_eq!(
+            get.call(&Event::get("checkout")).await.status,
+            200,
+            "{}",
+            get.log()
+        );
+    }
+    // The statements stay the same until they were run, but for the salt of the verifiers.
+    let statements = installation.migrate().await["sql"]
+        .as_str()
+        .expect("SQL")
+        .to_owned();
+    for password in installation.passwords().await {
+        assert!(!statements.contains(&password), "{statements}");
+        assert!(!get.log().contains(&password));
+    }
+    sql.batch_execute(&statements)
+        .await
+        .expect("an administrator runs them");
+    let answer = installation.migrate().await;
+    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+    assert_eq!(answer["secretsWritten"], 0, "{answer}");
+    eventually("the running function uses its role", async || {
+        assert_eq!(get.call(&Event::get("checkout")).await.status, 200);
+        installation
+            .server
+            .process()
+            .log()
+            .contains("pennon_flags_read_a: LOG:")
+    })
+    .await;
+    // A rotation needs an administrator as well, since migrate may not change these logins.
+    installation.let_a_minute_pass().await;
+    let answer = installation
+        .migrate_with(json!({"rotateDatabaseRoles": true}))
+        .await;
+    assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
+}
+
+#[tokio::test]
+async fn a_function_whose_role_has_no_login_yet_says_so_and_finds_it_later() {
+    let installation = Installation::start("createrole").await;
+    let get = installation.function("get-flag", &[]).await;
+    let early = get.call(&Event::get("checkout")).await;
+    assert_eq!(
+        (early.status, early.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert!(get.log().contains("run `migrate`"), "{}", get.log());
+    installation.migrate().await;
+    eventually("it reads the secret again", async || {
+        get.call(&Event::get("checkout")).await.status == 404
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_that_was_lost_or_is_from_another_server_is_written_again() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let read = installation.arn("read");
+    for text in [
+        "nonsense",
+        "postgres://pennon_flags_read_a:other@127.0.0.1/flags?sslmode=disable",
+    ] {
+        installation.manager.change(read, text).await;
+        installation.let_a_minute_pass().await;
+        let answer = installation.migrate().await;
+        assert_eq!(answer["secretsWritten"], 1, "{answer}");
+        installation.connect_as("read").await;
+    }
+    // The database was restored on a server that has no such roles.
+    let sql = installation.sql().await;
+    sql.batch_execute("drop owned by pennon_flags_count; drop role pennon_flags_count_a; drop role pennon_flags_count")
+        .await
+        .expect("gone");
+    let answer = installation.migrate().await;
+    assert_eq!(answer["secretsWritten"], 1, "{answer}");
+    installation.connect_as("count").await;
+}
+
+#[tokio::test]
+async fn the_server_ends_idle_sessions_of_the_roles_unless_a_pooler_keeps_them() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let idle_timeout = async |role: &str| {
+        let user = installation.connect_as(role).await;
+        let row = user.query_one("show idle_session_timeout", &[]).await;
+        row.expect("a setting").get::<_, String>(0)
+    };
+    for role in ROLES {
+        assert_eq!(idle_timeout(role).await, "1min", "{role}");
+    }
+    for (seconds, expected) in [("0", "0"), ("1", "1s")] {
+        let migrate = installation
+            .start_migrate(&[("DATABASE_IDLE_SESSION_SECONDS", seconds)])
+            .await;
+        migrate.invoke(&json!({})).await.expect("migrates");
+        assert_eq!(idle_timeout("read").await, expected);
+    }
+    let user = installation.connect_as("read").await;
+    eventually("the server has closed it", async || user.is_closed()).await;
+    let owner = "select count(*) from pg_db_role_setting join pg_roles on oid = setrole where rolname = 'owner'";
+    let row = installation.sql().await.query_one(owner, &[]).await;
+    assert_eq!(
+        row.expect("settings").get::<_, i64>(0),
+        0,
+        "the owner's login is as before"
+    );
+}
+
+#[tokio::test]
+async fn roles_are_made_behind_a_pooler_too() {
+    let database = Database::create_empty().await;
+    let pooler = Pooler::start(&database).await;
+    let manager = SecretsManager::start().await;
+    let owner = manager
+        .create("database", &database.url_by(pooler.port()))
+        .await;
+    let read = manager.create_empty("read").await;
+    let environment = [
+        ("DATABASE_SECRET_ARN", owner.as_str()),
+        ("DATABASE_READ_SECRET_ARN", &read),
+        ("DATABASE_IDLE_SESSION_SECONDS", "0"),
+    ];
+    let runs = side_by_side((0..2).map(|_| manager.function("migrate", &environment))).await;
+    for answer in side_by_side(runs.iter().map(async |run| run.invoke(&json!({})).await)).await {
+        assert_eq!(answer.expect("migrates")["databaseRoles"], "ready");
+    }
+    let role = format!("pennon_{}_read_a", database.name());
+    let url = manager.value(&read).await.expect("a value");
+    assert_eq!(user_of(&url), role);
+    let client = connect(&database.url()).await.expect("connects");
+    client
+        .batch_execute(&format!("set role {role}; select from feature_flags"))
+        .await
+        .expect("the role may read");
+}
