@@ -205,6 +205,7 @@ fn a_dry_run_calls_nothing_and_tells_what_it_would() {
     assert_eq!(desk.calls(), "");
     let told = text(&told.stdout);
     for line in [
+        "+ cargo fetch --locked",
         "+ sam build",
         "+ sam deploy --config-file",
         "pennon-staging-migrate:live",
@@ -312,4 +313,72 @@ fn a_parameter_that_needs_a_new_version_is_left_to_a_deployment() {
             .success()
     );
     assert_eq!(desk.calls(), "");
+}
+
+/// Writes its arguments down; the stack's outputs are in `$ISSUER` and `$CLIENT`.
+const LOGIN_AWS: &str = r#"#!/bin/sh
+echo "aws $*" >>"$CALLS"
+case $* in
+  *TokenIssuer*) printf '%s\n' "${ISSUER:-None}" ;;
+  *UserPoolClientId*) printf '%s\n' "${CLIENT:-None}" ;;
+esac
+"#;
+const LOGIN_CARGO: &str = r#"#!/bin/sh
+echo "cargo $*" >>"$CALLS"
+echo export PENNON_ADMIN_TOKEN=x
+"#;
+
+#[test]
+fn a_login_asks_the_stack_for_its_issuer_and_its_client() {
+    let issuer = ("ISSUER", "https://cognito-idp.us-east-1.amazonaws.com/p");
+    let client = ("CLIENT", "client-1");
+    let desk = Desk::with(&[("aws", LOGIN_AWS), ("cargo", LOGIN_CARGO)]);
+    let done = desk.run_script("login", &["staging", "--no-browser"], &[issuer, client]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(text(&done.stdout), "export PENNON_ADMIN_TOKEN=x\n");
+    let calls = desk.calls();
+    let lines: Vec<&str> = calls.lines().collect();
+    let stack = "aws cloudformation describe-stacks --region us-east-1 --stack-name pennon-staging";
+    assert!(lines[0].starts_with(stack), "{calls}");
+    let (cargo, options) = lines[2].split_once(" -- ").expect("options");
+    assert!(cargo.starts_with("cargo run --locked --quiet "), "{calls}");
+    let wanted = format!(
+        "login --name staging --issuer {} --client-id client-1 --no-browser",
+        issuer.1
+    );
+    assert_eq!(options, wanted);
+
+    // Of an issuer that is not the stack's, only its name is known.
+    let own = desk.run_script("login", &["dev", "--client-id", "mine"], &[issuer]);
+    assert!(own.status.success(), "{}", text(&own.stderr));
+    let last = desk.calls().lines().last().unwrap_or_default().to_owned();
+    assert!(
+        last.ends_with(&format!("--issuer {} --client-id mine", issuer.1)),
+        "{last}"
+    );
+
+    for (arguments, why) in [
+        (
+            &["production"][..],
+            "deploy this version of the template first",
+        ),
+        (&["nowhere"], "usage"),
+        (&["--help"], "usage"),
+        (&[], "usage"),
+    ] {
+        let refused = desk.run_script("login", arguments, &[]);
+        assert!(!refused.status.success(), "{arguments:?}");
+        assert!(refused.stdout.is_empty(), "{arguments:?}");
+        assert!(
+            text(&refused.stderr).contains(why),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
+    let bare = Desk::with(&[("aws", LOGIN_AWS)]);
+    let refused = bare.run_script("login", &["staging"], &[issuer, client]);
+    assert!(
+        text(&refused.stderr).contains("needed to sign in: cargo"),
+        "{refused:?}"
+    );
 }

@@ -173,6 +173,31 @@ fn mistakes_around_flags() -> Vec<Mistake> {
             &["/environments/production", "top level"],
         ),
         (
+            "{\"flags\": {},\n\"metadata\": {\"serverOnly\": \"yes\"}}".to_owned(),
+            &["/metadata/serverOnly", "true or false"],
+        ),
+        (
+            "{\"flags\": {},\n\"environments\": {\"a\": {\"flags\": {}, \"metadata\": {\"serverOnly\": 1}}}}"
+                .to_owned(),
+            &["/environments/a/metadata/serverOnly", "true or false"],
+        ),
+        (
+            flag(r#""state": "ENABLED", "variants": {"a": 1}, "metadata": {"serverOnly": null}"#),
+            &["/flags/mine/metadata/serverOnly"],
+        ),
+        (large(), &["/flags: ", "5500000", "'large-"]),
+        (
+            format!(
+                "{{\"flags\": {{}},\n\"environments\": {{\"a\": {}}}}}",
+                large().replace('\n', "")
+            ),
+            &["/environments/a/flags: ", "5500000"],
+        ),
+        (
+            format!("{{\n\"flags\": {{\"v\": {}}}}}", variant(&"x".repeat(256_000))),
+            &["/flags/v/variants/a", "256000"],
+        ),
+        (
             "{\"flags\": {},\n\"environments\": []}".to_owned(),
             &["/environments", "object"],
         ),
@@ -190,6 +215,80 @@ fn mistakes_around_flags() -> Vec<Mistake> {
             &["expected value"],
         ),
     ]
+}
+
+fn variant(text: &str) -> String {
+    json!({"state": "ENABLED", "variants": {"a": text}, "defaultVariant": "a"}).to_string()
+}
+
+/// Flags that one answer cannot hold together.
+fn large() -> String {
+    let flags: Vec<String> = (0..23)
+        .map(|number| format!("\"large-{number}\": {}", variant(&"x".repeat(250_000))))
+        .collect();
+    format!("{{\n\"flags\": {{{}}}}}", flags.join(", "))
+}
+
+#[tokio::test]
+async fn a_flag_for_which_a_percentage_is_planned_gets_no_variants_by_hand() {
+    let (local, path) = server().await;
+    let body = r#"{"scheduledAt": "2099-01-01T00:00Z", "updates": {"rolloutPercentage": 7}}"#;
+    let url = format!("{MINE}/schedule");
+    let planned = local.admin("POST", &url, body).await;
+    assert_eq!(planned.status, 201, "{planned:?}");
+    std::fs::write(&path, typed(r#""defaultVariant": "a""#)).expect("writes");
+    let answer = local.patch(MINE, "{}").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let id = planned.json()["id"].as_str().expect("an id").to_owned();
+    for word in [&*id, "line 2, /flags/mine/variants", "no effect"] {
+        assert!(
+            answer.body.to_lowercase().contains(word),
+            "{word} in {}",
+            answer.body
+        );
+    }
+    let health = local.get("/health").await.json();
+    assert!(health["message"].to_string().contains(&id), "{health}");
+    std::fs::write(&path, good()).expect("writes");
+    let cancelled = local.admin("DELETE", &format!("{url}/{id}"), "").await;
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    std::fs::write(&path, typed(r#""defaultVariant": "a""#)).expect("writes");
+    assert_eq!(local.get("/health").await.json()["status"], "healthy");
+}
+
+#[tokio::test]
+async fn an_old_file_that_breaks_a_bound_of_today_is_converted_and_may_not_grow() {
+    let flag = |text: String| json!({"enabled": true, "definition": {"variants": {"a": text}, "defaultVariant": "a"}});
+    let flags: serde_json::Map<String, Value> = (0..23)
+        .map(|number| (format!("large-{number}"), flag("x".repeat(250_000))))
+        .collect();
+    let old = json!({
+        "production": flags,
+        "$pennon": {"production": {"settings": {"metadata": {"serverOnly": "no"}}}},
+    });
+    let folder = new_folder("large");
+    let path = folder.join("flags.json");
+    std::fs::write(&path, old.to_string()).expect("writes");
+    let mut local = Local::start_in(folder, &[]).await;
+    for _ in 0..2 {
+        assert_eq!(local.get("/health").await.json()["status"], "healthy");
+        local.restart().await;
+    }
+    let mut file = read_json(&path);
+    file["flags"]["large-0"]["description"] = json!("edited");
+    std::fs::write(&path, file.to_string()).expect("writes");
+    assert_eq!(
+        local.get("/health").await.json()["status"],
+        "healthy",
+        "it is no larger"
+    );
+    file["flags"]["more"] = json!({"state": "ENABLED", "rolloutPercentage": 5});
+    std::fs::write(&path, file.to_string()).expect("writes");
+    let health = local.get("/health").await.json();
+    assert!(
+        health["message"].to_string().contains("5500000"),
+        "{health}"
+    );
 }
 
 #[tokio::test]
@@ -236,6 +335,11 @@ async fn a_file_that_cannot_be_read_is_no_healthy_store() {
     let body = health.json();
     assert_eq!(body["status"], "degraded");
     assert_eq!(body["services"]["database"], "unhealthy");
+    let why = body["message"].as_str().expect("why");
+    assert!(
+        why.contains("flags.json") && why.contains("line 1"),
+        "{why}"
+    );
     let ready = local.get("/health/ready").await;
     assert_eq!(
         (ready.status, ready.json()["status"].as_str()),
@@ -244,6 +348,9 @@ async fn a_file_that_cannot_be_read_is_no_healthy_store() {
     let list = local.admin("GET", "/api/admin/flags", "").await;
     assert_eq!(list.status, 503);
     assert!(list.body.contains("flags.json"), "{}", list.body);
+    // Readers get what the file said before, also those who have not asked before.
+    let read = local.get("/api/config/flags/mine").await;
+    assert_eq!((read.status, percentage(&read)), (200, 5), "{read:?}");
     std::fs::remove_file(&path).expect("removes");
     assert_eq!(local.get("/health/ready").await.status, 503);
     std::fs::write(&path, good()).expect("writes");

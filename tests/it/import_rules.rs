@@ -2,6 +2,7 @@
 
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
+use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
 const FLAGS: &str = "/api/admin/flags";
@@ -203,4 +204,56 @@ async fn an_answer_that_lambda_could_not_give_is_not_tried() {
     let said = done.json();
     assert_eq!(said["changed"], json!([{"key": "large-0"}]));
     assert_eq!(said["archived"].as_array().map(Vec::len), Some(3));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_said_also_while_the_store_does_not_answer() {
+    let rule = json!({"if": [{"$ref": "ours"}, "on"]});
+    let with_targeting = |targeting: &Value| {
+        let mut file = file("new", &json!({}));
+        file["flags"]["new"]["targeting"] = targeting.clone();
+        file
+    };
+    for api in Api::of_both_kinds().await {
+        if let Some(stack) = &api.stack {
+            stack.database_wire.set(Mode::Refuse).await;
+        } else {
+            let path = api.local().folder().join("flags.json");
+            std::fs::write(path, "{ oops").expect("writes");
+        }
+        let definition = json!({"variants": {"on": true}, "targeting": rule});
+        for (body, status) in [
+            (json!({"flags": 1}), 400),
+            (
+                json!({"flags": {"new": {"state": "on", "variants": {"a": 1}}}}),
+                400,
+            ),
+            (with_targeting(&json!({"iff": [true, "on"]})), 400),
+            (file("new", &json!({"pennon.overrides": 1})), 400),
+            // Which evaluators there are, only the store knows.
+            (with_targeting(&rule), 503),
+            (file("new", &json!({})), 503),
+        ] {
+            for answer in both_ways(&api, &body).await {
+                assert_eq!(answer.status, status, "{body} {answer:?} on {}", api.on);
+            }
+            let merge = format!("{IMPORT}?mode=merge");
+            let answer = api.admin_if("*", "POST", &merge, &body).await;
+            assert_eq!(answer.status, status, "{body} {answer:?} on {}", api.on);
+        }
+        let mut broken = definition.clone();
+        broken["defaultVariant"] = json!("gone");
+        for (definition, status) in [(&broken, 400), (&definition, 503)] {
+            let new = json!({"key": "new", "definition": definition});
+            let created = api.admin("POST", FLAGS, &new).await;
+            let url = format!("{FLAGS}/checkout");
+            let change = json!({"definition": definition});
+            let changed = api.admin_if("*", "PATCH", &url, &change).await;
+            for answer in [created, changed] {
+                assert_eq!(answer.status, status, "{answer:?} on {}", api.on);
+            }
+        }
+        let exported = api.read(EXPORT).await;
+        assert_eq!(exported.status, 503, "{exported:?} on {}", api.on);
+    }
 }

@@ -314,14 +314,11 @@ async fn the_token_and_the_key_survive_a_restart_on_both_kinds_of_store() {
     }
 }
 
-#[tokio::test]
-async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
-    let empty = pennon_tests::postgres::Database::create_empty().await;
-    let environment = [("DATABASE_URL", &*empty.url())];
-    let mut local = Local::start_bare_in(new_folder("empty"), &environment).await;
+/// Runs every command that the server has printed, each of which must succeed.
+fn run_commands_of_first_screen(local: &Local) {
     let log = local.log();
     let commands: Vec<&str> = log.split("\n    curl ").skip(1).collect();
-    assert!(log.contains("There are no flags yet"), "{log}");
+    assert!(commands.len() >= 5, "{log}");
     for command in &commands {
         let command = command.split("\n  ").next().expect("a command");
         let mut whole = String::from("curl -sf ");
@@ -334,8 +331,39 @@ async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
                 break;
             }
         }
-        run_in_shell(&exports(&local), &whole);
+        run_in_shell(&exports(local), &whole);
     }
+}
+
+#[tokio::test]
+async fn the_commands_of_the_first_screen_work_whoever_may_use_the_public_routes() {
+    for routes in ["open", "key", "off"] {
+        let environment = [("PUBLIC_CONFIG_ROUTES", routes)];
+        let local = Local::start_bare_in(new_folder("routes"), &environment).await;
+        run_commands_of_first_screen(&local);
+        let public = local.get("/api/config/flags").await.status;
+        let expected = if routes == "open" {
+            200
+        } else if routes == "key" {
+            401
+        } else {
+            404
+        };
+        assert_eq!(public, expected, "{routes}");
+    }
+}
+
+#[tokio::test]
+async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
+    let empty = pennon_tests::postgres::Database::create_empty().await;
+    let environment = [("DATABASE_URL", &*empty.url())];
+    let mut local = Local::start_bare_in(new_folder("empty"), &environment).await;
+    assert!(
+        local.log().contains("There are no flags yet"),
+        "{}",
+        local.log()
+    );
+    run_commands_of_first_screen(&local);
     let flag = local.get("/api/config/flags/new-checkout").await;
     assert_eq!(percentage(&flag), 50, "created, and turned up");
     local.restart().await;

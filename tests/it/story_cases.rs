@@ -153,9 +153,21 @@ fn sources() -> String {
 }
 
 #[test]
-fn every_test_that_the_reliability_document_names_exists() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reliability.md");
-    let document = std::fs::read_to_string(path).expect("text");
+fn every_test_that_a_document_names_exists() {
+    let reliability = read("reliability.md");
+    let rows = reliability.lines().filter(|line| line.starts_with('|'));
+    must_exist(&rows.collect::<Vec<_>>());
+    let model = read("threat-model.md");
+    must_exist(&model.lines().collect::<Vec<_>>());
+}
+
+fn read(document: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    std::fs::read_to_string(folder.join(document)).expect("text")
+}
+
+/// Checks that there is a test of every name that stands in these lines as code.
+fn must_exist(lines: &[&str]) {
     let sources = sources();
     let is_name = |text: &&str| {
         text.contains('_')
@@ -163,8 +175,8 @@ fn every_test_that_the_reliability_document_names_exists() {
                 .chars()
                 .all(|one| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '_')
     };
-    let rows = document.lines().filter(|line| line.starts_with('|'));
-    let names: BTreeSet<&str> = rows
+    let names: BTreeSet<&str> = lines
+        .iter()
         .flat_map(|row| row.split('`').skip(1).step_by(2))
         .filter(is_name)
         .collect();

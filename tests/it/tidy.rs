@@ -227,3 +227,81 @@ fn files_stay_short_enough_to_read() {
         assert!(lines <= 600, "{path} has {lines} lines");
     }
 }
+
+/// Without `--locked`, cargo resolves a `Cargo.lock` that is out of date anew, to versions that nobody has looked
+/// at.
+#[test]
+fn scripts_build_what_the_lock_file_says() {
+    let mut scripts = vec![".ci/run".to_owned()];
+    let folder = std::fs::read_dir(root().join("scripts")).expect("a folder");
+    for file in folder {
+        let path = file.expect("a file").path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if path.extension().is_none() {
+            scripts.push(format!("scripts/{}", name.expect("text")));
+        }
+    }
+    let mut calls = 0;
+    for script in scripts {
+        for line in read(&script).lines().map(str::trim) {
+            let line = line.trim_start_matches("run ").trim_start_matches("exec ");
+            let line = line
+                .strip_prefix("RUSTDOCFLAGS=\"-D warnings\" ")
+                .unwrap_or(line);
+            if line.starts_with("cargo ") && !line.starts_with("cargo fmt") {
+                calls += 1;
+                assert!(line.contains("--locked"), "{script}: {line}");
+            }
+        }
+    }
+    assert!(calls >= 7, "{calls}");
+}
+
+/// Every Python package that is installed has its version and the hashes of its files, so that nothing else
+/// can come in its place.
+#[test]
+fn python_packages_are_pinned_with_hashes() {
+    let tools = read("scripts/tools");
+    assert!(tools.contains("--require-hashes"));
+    assert_eq!(tools.matches("pip install").count(), 1, "scripts/tools");
+    let mut files = vec!["tests/clients/python/requirements".to_owned()];
+    let folder = std::fs::read_dir(root().join("scripts")).expect("a folder");
+    for file in folder {
+        let path = file.expect("a file").path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        if path.extension().is_some_and(|it| it == "in") {
+            files.push(format!("scripts/{}", stem.expect("text")));
+        }
+    }
+    assert!(files.len() > 10);
+    for file in files {
+        let locked = read(format!("{file}.txt"));
+        let wanted = read(format!("{file}.in"));
+        for line in wanted.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['=', '[']).next().expect("a name");
+            let version = line.rsplit("==").next().expect("a version");
+            let pinned = |entry: &str| {
+                let entry = entry.split([' ', ';']).next().unwrap_or_default();
+                entry.split(['=', '[']).next() == Some(name)
+                    && entry.ends_with(&format!("=={version}"))
+            };
+            assert!(locked.lines().any(pinned), "{line} is not in {file}.txt");
+        }
+        // An entry is a line without indentation, and the lines of its hashes follow.
+        let mut unpinned = None;
+        for line in locked
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+        {
+            if line.starts_with(' ') {
+                assert!(line.contains("--hash=sha256:"), "{file}: {line}");
+                unpinned = None;
+            } else {
+                assert_eq!(unpinned, None, "{file}: no hash");
+                assert!(line.contains("=="), "{file}: {line}");
+                unpinned = Some(line);
+            }
+        }
+        assert_eq!(unpinned, None, "{file}: no hash");
+    }
+}

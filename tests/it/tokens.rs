@@ -78,6 +78,49 @@ async fn a_token_signed_with_rsa_or_p256_names_the_caller() {
     }
 }
 
+/// Tokens of the same issuer, for the same audience and by the same key, that name no caller, or name their key in
+/// a way that fits only half.
+fn for_other_purposes(known: &Known) -> Vec<(&'static str, String)> {
+    vec![
+        (
+            "a longer key id",
+            known.token(|it, _| it["kid"] = json!("k1k1")),
+        ),
+        (
+            "a path for a key id",
+            known.token(|it, _| it["kid"] = json!("../k1")),
+        ),
+        (
+            "a list of key ids",
+            known.token(|it, _| it["kid"] = json!(["k1"])),
+        ),
+        (
+            "a logout token",
+            known.token(|it, _| it["typ"] = json!("logout+jwt")),
+        ),
+        (
+            "a proof of possession",
+            known.token(|it, _| it["typ"] = json!("dpop+jwt")),
+        ),
+        (
+            "a type that is no text",
+            known.token(|it, _| it["typ"] = json!(1)),
+        ),
+        (
+            "a refresh token",
+            known.token(|_, it| it["token_use"] = json!("refresh")),
+        ),
+        (
+            "a use that is no text",
+            known.token(|_, it| it["token_use"] = json!(["access"])),
+        ),
+        (
+            "a client id for an audience of another issuer's kind",
+            known.token(|_, it| it["aud"] = json!({ "client": AUDIENCE })),
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
     let known = Known::start(SigningKey::rsa()).await;
@@ -151,7 +194,7 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
         ("other words", "not.a.token".to_owned()),
         ("too few parts", "a.b".to_owned()),
     ];
-    for (what, token) in wrong {
+    for (what, token) in wrong.into_iter().chain(for_other_purposes(&known)) {
         assert!(!is_known(&list, &token).await, "{what}: {token}");
     }
     assert!(list.has_logged("token refused, the caller is anonymous"));
@@ -207,9 +250,14 @@ async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_c
         known.token(|_, it| it["exp"] = json!(now() - 15)),
         known.token(|_, it| it["nbf"] = json!(now() + 15)),
         known.token(|_, it| it["aud"] = json!(["other", AUDIENCE])),
+        known.token(|it, _| it["typ"] = json!("at+JWT")),
+        known.token(|it, _| it["typ"] = json!("application/at+jwt")),
+        known.token(|it, _| drop(it.as_object_mut().map(|it| it.remove("typ")))),
+        known.token(|_, it| it["token_use"] = json!("id")),
         known.token(|_, it| {
             drop(it.as_object_mut().map(|it| it.remove("aud")));
             it["client_id"] = json!(AUDIENCE);
+            it["token_use"] = json!("access");
         }),
     ] {
         assert!(is_known(&list, &token).await, "{}", list.log());
@@ -262,6 +310,8 @@ async fn an_issuer_that_is_out_of_order_costs_one_bounded_wait_and_no_request() 
         Broken::PlainHttp,
         Broken::Nonsense,
         Broken::Endless,
+        Broken::TooManyKeys,
+        Broken::Moved,
     ] {
         known.issuer.set_broken(Some(broken));
         let list = known.list().await;
@@ -289,6 +339,106 @@ async fn an_issuer_that_is_out_of_order_costs_one_bounded_wait_and_no_request() 
     let list = known.stack.function_with("list-flags", &environment).await;
     let token = known.token(|_, it| it["iss"] = json!("http://127.0.0.1:1"));
     assert!(!is_known(&list, &token).await, "nobody listens");
+}
+
+#[tokio::test]
+async fn an_issuer_leads_only_to_addresses_that_can_be_believed() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let name = known.issuer.name().to_owned();
+    let port = name.rsplit(':').next().expect("a port").to_owned();
+    for (address, good) in [
+        (format!("{name}/other-keys"), true),
+        (format!("http://localhost:{port}/keys"), true),
+        // Each leads to the same keys for whoever reads only the beginning, or drops what looks odd.
+        (format!("http://user@127.0.0.1:{port}/keys"), false),
+        (format!("http://user:password@127.0.0.1:{port}/keys"), false),
+        (format!("http://@127.0.0.1:{port}/keys"), false),
+        (format!("{name}/keys#fragment"), false),
+        (format!("{name}/keys#"), false),
+        (format!("{name}\\keys"), false),
+        (format!("{name}/ke\nys"), false),
+        (format!(" {name}/keys"), false),
+        ("http://127.0.0.1:1@issuer.example/keys".to_owned(), false),
+        ("http://localhost.issuer.example/keys".to_owned(), false),
+        ("/keys".to_owned(), false),
+        (String::new(), false),
+    ] {
+        known.issuer.describe("jwks_uri", json!(address));
+        let list = known.list().await;
+        let found = is_known(&list, &known.good()).await;
+        assert_eq!(found, good, "{address}: {}", list.log());
+        if !good {
+            assert!(
+                list.has_logged("the issuer's keys cannot be had"),
+                "{address}"
+            );
+            assert!(list.log().contains("jwks_uri"), "{}", list.log());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_only_looks_like_this_machine_is_not_asked() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let port = known
+        .issuer
+        .name()
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .to_owned();
+    for (issuer, why) in [
+        (
+            "http://127.0.0.1:1@issuer.example".to_owned(),
+            "user information",
+        ),
+        (format!("http://user@127.0.0.1:{port}"), "user information"),
+        (format!("http://127.0.0.1:{port}#"), "fragment"),
+        (format!("http://127.0.0.1:{port}?x"), "query"),
+        (format!("http://127.0.0.1:{port} "), "characters"),
+        ("http://localhost.issuer.example".to_owned(), "https://"),
+    ] {
+        let environment = [("JWT_ISSUER", issuer.as_str()), ("JWT_AUDIENCE", AUDIENCE)];
+        let list = known.stack.function_with("list-flags", &environment).await;
+        let token = known.token(|_, it| it["iss"] = json!(issuer));
+        assert!(!is_known(&list, &token).await, "{issuer}");
+        let log = list.log();
+        assert!(
+            log.contains("JWT_ISSUER is not the address of an issuer"),
+            "{issuer}: {log}"
+        );
+        assert!(log.contains(why), "{issuer}: {log}");
+    }
+    assert_eq!(known.issuer.fetches(), 0);
+}
+
+/// Ids are unique among keys of one kind only (RFC 7517); keys for other purposes sign no tokens.
+#[tokio::test]
+async fn of_keys_with_one_id_the_one_that_signs_counts() {
+    let known = Known::start(SigningKey::rsa()).await;
+    let other = SigningKey::p256();
+    known
+        .issuer
+        .set_keys(&[other.public("k1"), known.key.public("k1")]);
+    let list = known.list().await;
+    assert!(is_known(&list, &known.good()).await, "{}", list.log());
+    let header = json!({ "alg": "ES256", "kid": "k1" });
+    let second = other.sign(&header, &known.issuer.claims(USER));
+    assert!(is_known(&list, &second).await, "{}", list.log());
+
+    for (name, value) in [
+        ("use", json!("enc")),
+        ("key_ops", json!(["encrypt"])),
+        ("alg", json!("RS512")),
+        ("kty", json!("oct")),
+        ("kid", json!("k".repeat(257))),
+    ] {
+        let mut key = known.key.public("k1");
+        key[name] = value.clone();
+        known.issuer.set_keys(&[key]);
+        let list = known.list().await;
+        assert!(!is_known(&list, &known.good()).await, "{name}: {value}");
+    }
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ fn build() -> PathBuf {
         .args([
             "build",
             "--quiet",
+            "--locked",
             "--workspace",
             "--bins",
             "--profile",

@@ -1,5 +1,5 @@
 //! An OpenID Connect issuer: real keys, tokens signed with them, and a server that tells the public
-//! halves.
+//! halves, and signs users in ([`sign_in`](crate::sign_in)).
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,16 +8,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use pennon_core::http::Query;
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::process::find_program;
+use crate::sign_in::SignIn;
 
 /// Whom the tokens are for, unless a test says otherwise.
 pub const AUDIENCE: &str = "client-1";
@@ -114,6 +117,8 @@ struct Shared {
     keys: Mutex<Value>,
     fetches: AtomicUsize,
     broken: Mutex<Option<Broken>>,
+    description: Mutex<Map<String, Value>>,
+    sign_in: Mutex<SignIn>,
 }
 
 /// What can be wrong with an issuer.
@@ -131,6 +136,10 @@ pub enum Broken {
     Nonsense,
     /// It sends more than anybody should read.
     Endless,
+    /// It has more keys than anybody has.
+    TooManyKeys,
+    /// Its keys have moved elsewhere on the same server.
+    Moved,
 }
 
 impl Issuer {
@@ -146,10 +155,16 @@ impl Issuer {
             keys: Mutex::new(json!({ "keys": keys })),
             fetches: AtomicUsize::new(0),
             broken: Mutex::new(None),
+            description: Mutex::default(),
+            sign_in: Mutex::new(SignIn::at(&address)),
         });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(about))
             .route("/keys", get(keys_of))
+            .route("/other-keys", get(good_keys))
+            .route("/authorize", get(authorize))
+            .route("/token", post(token))
+            .route("/revoke", post(revoke))
             .with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }
@@ -168,6 +183,17 @@ impl Issuer {
     /// Behaves like this from now on.
     pub fn set_broken(&self, broken: Option<Broken>) {
         *self.shared.broken.lock().expect("not poisoned") = broken;
+    }
+
+    /// Says this of itself from now on, beside or instead of the truth.
+    pub fn describe(&self, name: &str, value: Value) {
+        let mut description = self.shared.description.lock().expect("not poisoned");
+        description.insert(name.to_owned(), value);
+    }
+
+    /// How it signs users in.
+    pub fn sign_in<T>(&self, use_it: impl FnOnce(&mut SignIn) -> T) -> T {
+        use_it(&mut self.shared.sign_in.lock().expect("not poisoned"))
     }
 
     /// How often its keys were asked for.
@@ -204,20 +230,66 @@ async fn about(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     let mut about =
         json!({ "issuer": shared.address, "jwks_uri": format!("{}/keys", shared.address) });
     match broken {
-        None | Some(Broken::Endless) => {}
+        None | Some(Broken::Endless | Broken::TooManyKeys | Broken::Moved) => {}
         Some(Broken::Failing) => return (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
         Some(Broken::Silent) => std::future::pending().await,
         Some(Broken::SomebodyElse) => about["issuer"] = json!("https://issuer.example"),
         Some(Broken::PlainHttp) => about["jwks_uri"] = json!("http://issuer.example/keys"),
         Some(Broken::Nonsense) => return (StatusCode::OK, "<html>".to_owned()),
     }
+    for (name, endpoint) in [
+        ("authorization_endpoint", "authorize"),
+        ("token_endpoint", "token"),
+        ("revocation_endpoint", "revoke"),
+    ] {
+        about[name] = json!(format!("{}/{endpoint}", shared.address));
+    }
+    for (name, value) in shared.description.lock().expect("not poisoned").iter() {
+        about[name.as_str()] = value.clone();
+    }
     (StatusCode::OK, about.to_string())
 }
 
-async fn keys_of(State(shared): State<Arc<Shared>>) -> String {
-    let keys = shared.keys.lock().expect("not poisoned").to_string();
-    if *shared.broken.lock().expect("not poisoned") == Some(Broken::Endless) {
-        return format!("{}{keys}", " ".repeat(1_000_000));
+async fn keys_of(State(shared): State<Arc<Shared>>) -> Response {
+    let keys = shared.keys.lock().expect("not poisoned").clone();
+    let broken = *shared.broken.lock().expect("not poisoned");
+    if broken == Some(Broken::Moved) {
+        let elsewhere = [(header::LOCATION, "/other-keys")];
+        return (StatusCode::FOUND, elsewhere).into_response();
     }
-    keys
+    if broken == Some(Broken::Endless) {
+        return format!("{}{keys}", " ".repeat(1_000_000)).into_response();
+    }
+    if broken == Some(Broken::TooManyKeys) {
+        let one = &keys["keys"][0];
+        let many: Vec<&Value> = std::iter::repeat_n(one, 101).collect();
+        return json!({ "keys": many }).to_string().into_response();
+    }
+    keys.to_string().into_response()
+}
+
+async fn good_keys(State(shared): State<Arc<Shared>>) -> String {
+    shared.keys.lock().expect("not poisoned").to_string()
+}
+
+async fn authorize(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let mut sign_in = shared.sign_in.lock().expect("not poisoned");
+    match sign_in.authorize(&query) {
+        Ok(location) => (StatusCode::FOUND, [(header::LOCATION, location)]).into_response(),
+        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+    }
+}
+
+async fn token(State(shared): State<Arc<Shared>>, body: String) -> Response {
+    let mut sign_in = shared.sign_in.lock().expect("not poisoned");
+    let (status, body) = sign_in.token(&Query::parse(&body));
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (status, json, body.to_string()).into_response()
+}
+
+async fn revoke(State(shared): State<Arc<Shared>>, body: String) -> StatusCode {
+    let mut sign_in = shared.sign_in.lock().expect("not poisoned");
+    sign_in.revoke(&Query::parse(&body));
+    StatusCode::OK
 }

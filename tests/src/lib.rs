@@ -19,6 +19,7 @@ pub mod answer;
 pub mod api;
 pub mod aws;
 pub mod binaries;
+pub mod browser;
 pub mod certificates;
 pub mod clients;
 pub mod cluster;
@@ -39,6 +40,7 @@ pub mod process;
 pub mod redis;
 pub mod rules;
 pub mod secrets;
+pub mod sign_in;
 pub mod stack;
 pub mod wire;
 

@@ -4,7 +4,14 @@
 //! lookup function, so that a test passes a map. A setting that cannot be read is a [`Complaint`]
 //! and keeps its default: a typo in one variable must not take the service down.
 
+mod address;
+mod origins;
+
 use std::time::Duration;
+
+pub use address::{parse_endpoint, parse_issuer};
+pub use origins::{CorsConfig, Origins};
+use origins::{parse_admin_origin, parse_origin};
 
 /// A text that must not be seen: its `Debug` and `Display` hide it.
 #[derive(Clone, PartialEq, Eq)]
@@ -192,6 +199,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Identity.
     pub auth: AuthConfig,
+    /// Which web pages may read answers.
+    pub cors: CorsConfig,
     /// Tokens of callers; without it, a caller of a public route is anonymous.
     pub tokens: Option<TokenConfig>,
     /// The check before a rollout.
@@ -220,13 +229,6 @@ pub fn process_environment(name: &str) -> Option<String> {
 #[must_use]
 pub fn process_arguments() -> Vec<std::ffi::OsString> {
     std::env::args_os().skip(1).collect()
-}
-
-/// Whether what comes from this address can be believed: https, or this machine itself.
-#[must_use]
-pub fn is_trustworthy_address(url: &str) -> bool {
-    let local = ["http://127.0.0.1:", "http://[::1]:", "http://localhost:"];
-    url.starts_with("https://") || local.iter().any(|start| url.starts_with(start))
 }
 
 impl Config {
@@ -294,6 +296,7 @@ impl Config {
                 trust_user_id_parameter: from.switch("TRUST_USER_ID_PARAMETER"),
                 public_config: from.public_config(),
             },
+            cors: from.cors(),
             tokens: from.tokens(),
             rollout: RolloutConfig {
                 migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
@@ -351,10 +354,10 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             .filter(|audience| !audience.is_empty())
             .map(str::to_owned)
             .collect();
-        let mistake = if !is_trustworthy_address(&issuer) {
-            "JWT_ISSUER is not an https:// URL"
+        let mistake = if let Err(why) = parse_issuer(&issuer) {
+            format!("JWT_ISSUER is not the address of an issuer: {why}")
         } else if audiences.is_empty() {
-            "JWT_ISSUER needs JWT_AUDIENCE"
+            "JWT_ISSUER needs JWT_AUDIENCE".to_owned()
         } else {
             let ca_file = self.text("JWT_CA_FILE");
             return Some(TokenConfig {
@@ -367,6 +370,35 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             "{mistake}; callers of public routes are anonymous"
         )));
         None
+    }
+
+    fn cors(&mut self) -> CorsConfig {
+        let public = match self.text("CORS_ORIGINS").as_deref().map(str::trim) {
+            None | Some("*") => Origins::Any,
+            Some(_) => Origins::Named(self.origins("CORS_ORIGINS", parse_origin)),
+        };
+        let admin = self.origins("ADMIN_CORS_ORIGINS", parse_admin_origin);
+        CorsConfig { public, admin }
+    }
+
+    /// The origins of a list that can be used. Others are left out, so that a typing error opens nothing.
+    fn origins(&mut self, name: &str, parse: fn(&str) -> Result<String, String>) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        let mut origins = Vec::new();
+        for one in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+            let parsed = match (one, name) {
+                ("*", "CORS_ORIGINS") => Err("* stands alone".to_owned()),
+                ("*", _) => Err("admin routes are never open to every page".to_owned()),
+                (one, _) => parse(one),
+            };
+            match parsed {
+                Ok(origin) => origins.push(origin),
+                Err(why) => self.complaints.push(Complaint(format!(
+                    "{name}: {one:?} is not an origin: {why}; pages there cannot read answers"
+                ))),
+            }
+        }
+        origins
     }
 
     fn number(&mut self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {

@@ -10,6 +10,8 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use url::form_urlencoded;
 
 use crate::tls::{self, Authorities};
 
@@ -17,7 +19,7 @@ use crate::tls::{self, Authorities};
 const LARGEST_ANSWER: usize = 256 * 1024;
 
 /// A client that checks certificates and follows no redirects.
-pub(crate) struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 /// What came back.
 pub(crate) struct Answer {
@@ -42,6 +44,55 @@ impl Https {
             .pool_max_idle_per_host(0)
             .build(connector);
         Ok(Self(client))
+    }
+
+    /// A client that trusts the authorities of a PEM file, or the public ones.
+    ///
+    /// # Errors
+    /// A sentence for the log when the file cannot be used.
+    pub fn trusting(ca_file: Option<&str>) -> Result<Self, String> {
+        Self::new(&ca_file.map_or(Authorities::Public, Authorities::File))
+    }
+
+    /// Reads a JSON document.
+    ///
+    /// # Errors
+    /// A sentence for the log, with the address: no answer in time, another status than a success (a redirect
+    /// as well), or no JSON.
+    pub async fn get_json(&self, url: &str, within: Duration) -> Result<Value, String> {
+        let told = |why: String| format!("{url}: {why}");
+        let request = Request::get(url)
+            .header("accept", "application/json")
+            .body(Full::<Bytes>::default())
+            .map_err(|error| told(error.to_string()))?;
+        let answer = self.send(request, within).await.map_err(told)?;
+        if !answer.status.is_success() {
+            return Err(told(answer.status.to_string()));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| told(error.to_string()))
+    }
+
+    /// Sends a form. Gives the status and the JSON of the answer, `null` where it is none.
+    ///
+    /// # Errors
+    /// A sentence for the log, with the address and nothing of the form.
+    pub async fn post_form(
+        &self,
+        url: &str,
+        fields: &[(&str, &str)],
+        within: Duration,
+    ) -> Result<(u16, Value), String> {
+        let told = |why: String| format!("{url}: {why}");
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields);
+        let request = Request::post(url)
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Full::<Bytes>::from(form.finish()))
+            .map_err(|error| told(error.to_string()))?;
+        let answer = self.send(request, within).await.map_err(told)?;
+        let body = serde_json::from_slice(&answer.body).unwrap_or_default();
+        Ok((answer.status.as_u16(), body))
     }
 
     /// Sends a request and reads the answer, whatever its status, within a time.

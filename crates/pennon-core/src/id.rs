@@ -1,5 +1,8 @@
 //! Random numbers, and ids that nobody else has.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use crate::error::Error;
 
 /// Fills a buffer with bytes that nobody can guess.
@@ -12,6 +15,16 @@ pub(crate) fn random_bytes(bytes: &mut [u8]) -> Result<(), Error> {
         .secure_random
         .fill(bytes)
         .map_err(|_| Error::Internal("the operating system gives no random numbers".to_owned()))
+}
+
+/// 256 random bits as 43 characters that a URL takes as they stand.
+///
+/// # Errors
+/// [`Error::Internal`] when the operating system gives no random numbers.
+pub fn unguessable_text() -> Result<String, Error> {
+    let mut bytes = [0_u8; 32];
+    random_bytes(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// 128 random bits as 32 hexadecimal digits.

@@ -93,12 +93,14 @@ pub(crate) const SERVER_ONLY: &str = "serverOnly";
 /// Something that is stored and cannot be read, so that whatever depends on it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnreadableItem<'a> {
-    /// `flag`, `override`, `settings` or `key`.
+    /// `flag`, `override`, `settings`, `key` or `installation`.
     pub kind: &'static str,
     /// The key of the flag, or of the flag that the override is of; the id of the API key. Never a user.
     pub name: &'a str,
     /// What is wrong with it.
     pub reason: &'a str,
+    /// What is stored, as far as it is no secret and no name of a user: another text is another mistake.
+    pub stored: &'a str,
 }
 
 impl Snapshot {
@@ -106,11 +108,20 @@ impl Snapshot {
     #[must_use]
     pub fn unreadable(&self) -> Vec<UnreadableItem<'_>> {
         let mut items = Vec::new();
+        if self.has_unreadable_defaults() {
+            items.push(UnreadableItem {
+                kind: "installation",
+                name: "",
+                reason: "evaluation_defaults of pennon_installation is neither existing nor new",
+                stored: "",
+            });
+        }
         if let Some(settings) = &self.settings.unreadable {
             items.push(UnreadableItem {
                 kind: "settings",
                 name: "",
                 reason: &settings.reason,
+                stored: &settings.text,
             });
         }
         for (key, flag) in &self.flags {
@@ -120,6 +131,7 @@ impl Snapshot {
                     kind: "flag",
                     name: key.as_str(),
                     reason: &unreadable.reason,
+                    stored: &unreadable.text,
                 });
             }
             let unreadable = |kind: &Override| *kind == Override::Unreadable;
@@ -128,6 +140,7 @@ impl Snapshot {
                     kind: "override",
                     name: key.as_str(),
                     reason: "its type is neither include nor exclude",
+                    stored: "",
                 });
             }
         }
@@ -135,8 +148,15 @@ impl Snapshot {
             kind: "key",
             name: id,
             reason: "its kind or its hash makes no sense",
+            stored: "",
         }));
         items
+    }
+
+    /// Whether the row of the installation, which all environments share, cannot be read.
+    #[must_use]
+    pub fn has_unreadable_defaults(&self) -> bool {
+        self.defaults == EvaluationDefaults::Unreadable
     }
 
     /// How many of them there are, counted once: every request reports it.

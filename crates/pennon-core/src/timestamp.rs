@@ -4,10 +4,28 @@ use std::time::{Duration, SystemTime};
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-/// A time as text, always with three decimals.
+/// The milliseconds since 1970 of the first moment of the year 0 and of the last one of the year 9999: all
+/// that a text with four digits for the year can say.
+const FIRST: i128 = -62_167_219_200_000;
+/// See [`FIRST`].
+const LAST: i128 = 253_402_300_799_999;
+
+/// A time as text, always with three decimals. PostgreSQL keeps `infinity` and years of more than four
+/// digits, which become the nearest time that such a text can say.
 #[must_use]
 pub fn timestamp(time: SystemTime) -> String {
-    let time = OffsetDateTime::from(time);
+    let signed = |since: Duration| i128::try_from(since.as_millis()).unwrap_or(i128::MAX);
+    let milliseconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => signed(since),
+        // The millisecond that the time lies in, which begins before it.
+        Err(before) => {
+            let before = before.duration();
+            -signed(before) - i128::from(before.subsec_nanos() % 1_000_000 != 0)
+        }
+    };
+    let nanoseconds = milliseconds.clamp(FIRST, LAST) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (hour, minute, second, milli) = time.to_hms_milli();
     format!(
         "{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
@@ -146,6 +164,25 @@ mod tests {
         assert_eq!(timestamp(UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
         let later = UNIX_EPOCH + Duration::from_millis(1_709_208_000_070);
         assert_eq!(timestamp(later), "2024-02-29T12:00:00.070Z");
+        let before = UNIX_EPOCH - Duration::from_micros(1_500);
+        assert_eq!(timestamp(before), "1969-12-31T23:59:59.998Z");
+    }
+
+    #[test]
+    fn a_time_beyond_four_digits_of_a_year_is_the_nearest_one() {
+        let years = |years: u64| Duration::from_secs(years * 31_557_600);
+        assert_eq!(
+            timestamp(UNIX_EPOCH + years(290_000)),
+            "9999-12-31T23:59:59.999Z"
+        );
+        assert_eq!(
+            timestamp(UNIX_EPOCH - years(290_000)),
+            "0000-01-01T00:00:00.000Z"
+        );
+        assert_eq!(
+            timestamp(UNIX_EPOCH + years(8_100)),
+            "9999-12-31T23:59:59.999Z"
+        );
     }
 
     #[test]

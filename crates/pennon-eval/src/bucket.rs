@@ -25,9 +25,10 @@ impl UserOrder {
         // An empty salt changes no hash, and is none.
         let salt = flag.salt.clone().filter(|salt| !salt.is_empty());
         match (settings.bucketing(defaults), salt) {
-            (Bucketing::Sha256, None) => Self::Sha256,
-            (Bucketing::Sha256, Some(salt)) => Self::SaltedSha256(salt),
-            (Bucketing::Fractional, salt) => Self::Fractional {
+            // Without a bucketing the flag fails before anyone is placed.
+            (Some(Bucketing::Sha256) | None, None) => Self::Sha256,
+            (Some(Bucketing::Sha256) | None, Some(salt)) => Self::SaltedSha256(salt),
+            (Some(Bucketing::Fractional), salt) => Self::Fractional {
                 version: settings.fractional,
                 salt,
             },

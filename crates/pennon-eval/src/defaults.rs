@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Which answers an installation gives for partial rollouts where the settings of an environment leave it
 /// open. It is decided once per installation and stored, so that an upgrade never changes who gets a flag.
 ///
-/// Serialised as `existing` or `new`.
+/// Serialised by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluationDefaults {
@@ -14,6 +14,9 @@ pub enum EvaluationDefaults {
     Existing,
     /// A caller without a targeting key gets `false`, and [`Bucketing::Fractional`].
     New,
+    /// What is stored is neither of them. Flags whose answer depends on it fail, so that nobody gets
+    /// another answer than the installation has given so far.
+    Unreadable,
 }
 
 /// What places the users of a simple flag in an order; the first of them get `true`.
@@ -28,7 +31,7 @@ pub enum Bucketing {
 }
 
 impl EvaluationDefaults {
-    /// The defaults of this name, `existing` or `new`.
+    /// The defaults of this name, `existing` or `new`. Nobody can choose [`Self::Unreadable`].
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [Self::Existing, Self::New]
@@ -36,31 +39,34 @@ impl EvaluationDefaults {
             .find(|defaults| defaults.name() == name)
     }
 
-    /// `existing` or `new`.
+    /// `existing`, `new` or `unreadable`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Existing => "existing",
             Self::New => "new",
+            Self::Unreadable => "unreadable",
         }
     }
 
     /// What a caller without a targeting key gets from a partial rollout, on routes that cannot say that
-    /// the key is missing.
+    /// the key is missing. `None` when that cannot be read.
     #[must_use]
-    pub const fn anonymous_rollout(self) -> bool {
+    pub const fn anonymous_rollout(self) -> Option<bool> {
         match self {
-            Self::Existing => true,
-            Self::New => false,
+            Self::Existing => Some(true),
+            Self::New => Some(false),
+            Self::Unreadable => None,
         }
     }
 
-    /// What places the users of a simple flag.
+    /// What places the users of a simple flag. `None` when that cannot be read.
     #[must_use]
-    pub const fn bucketing(self) -> Bucketing {
+    pub const fn bucketing(self) -> Option<Bucketing> {
         match self {
-            Self::Existing => Bucketing::Sha256,
-            Self::New => Bucketing::Fractional,
+            Self::Existing => Some(Bucketing::Sha256),
+            Self::New => Some(Bucketing::Fractional),
+            Self::Unreadable => None,
         }
     }
 }

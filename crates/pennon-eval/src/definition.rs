@@ -112,17 +112,17 @@ impl Settings {
     }
 
     /// What a caller without a targeting key gets from a partial rollout in an installation with these
-    /// defaults.
+    /// defaults. `None` when it depends on defaults that cannot be read.
     #[must_use]
-    pub fn anonymous_rollout(&self, defaults: EvaluationDefaults) -> bool {
-        self.anonymous_rollout
-            .unwrap_or(defaults.anonymous_rollout())
+    pub fn anonymous_rollout(&self, defaults: EvaluationDefaults) -> Option<bool> {
+        self.anonymous_rollout.or(defaults.anonymous_rollout())
     }
 
-    /// What places the users of simple flags in an installation with these defaults.
+    /// What places the users of simple flags in an installation with these defaults. `None` when it
+    /// depends on defaults that cannot be read.
     #[must_use]
-    pub fn bucketing(&self, defaults: EvaluationDefaults) -> Bucketing {
-        self.bucketing.unwrap_or(defaults.bucketing())
+    pub fn bucketing(&self, defaults: EvaluationDefaults) -> Option<Bucketing> {
+        self.bucketing.or(defaults.bucketing())
     }
 }
 

@@ -6,14 +6,19 @@
 //! ones. A file may also give a simple flag in a short form, which flagd does not read: without
 //! `variants`, and with `rolloutPercentage`.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::problem::{Problem, Problems, pointer_step};
 use crate::{Definition, Flag, FlagKey, FractionalVersion, Override, Rollout, Settings, validate};
+
+pub use write::write;
+
+use write::simple;
 
 /// Fields of a flag: some of flagd's, and those of the short form of a simple flag.
 const STATE: &str = "state";
@@ -39,6 +44,10 @@ const META_PREFIX: &str = "pennon.";
 /// Top-level fields of `flags.json`. The local server takes them out before it reads the rest here; in
 /// any other file they would be kept and then mean something in `flags.json`.
 const LOCAL_FIELDS: [&str; 2] = ["environments", "evaluationDefaults"];
+
+/// Top-level field of an export: what the environment has and no file can hold, because it cannot be read.
+/// `flags` lists keys, `settings` is true when the settings are missing. An import leaves both as they are.
+const UNREADABLE: &str = "pennon.unreadable";
 
 /// More than anyone would read, and a bound on the answer to a hostile file.
 const MOST_KEPT: usize = 1_000;
@@ -77,6 +86,8 @@ pub struct File {
     /// Parts that can be kept and cannot work: a rule that chooses a variant which does not exist, a
     /// `fractional` that places nobody.
     pub warnings: Vec<Problem>,
+    /// Flags that were unreadable when the file was exported, and that it does not hold for this reason.
+    pub unreadable: BTreeSet<FlagKey>,
     /// Where flags are that have no pointer of their own: those of an array.
     items: BTreeMap<FlagKey, usize>,
 }
@@ -107,16 +118,22 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Pr
         settings: current.clone(),
         kept: Vec::new(),
         warnings: Vec::new(),
+        unreadable: BTreeSet::new(),
         items: BTreeMap::new(),
     };
+    let mut left_out = Vec::new();
     if let Some(fields) = reader.problems.object(file) {
         let given = reader.settings(fields, &mut read.settings, mode);
         match fields.get("flags") {
             Some(flags) => reader.flags(flags, &mut read),
             None => reader.problems.add_at("/flags", "must be there"),
         }
+        if let Some(listed) = fields.get(UNREADABLE) {
+            left_out = reader.unreadable(listed, &mut read);
+        }
         if reader.problems.is_empty() {
-            read.warnings = warnings(&read, given);
+            read.warnings = left_out;
+            read.warnings.append(&mut warnings(&read, given));
         }
     }
     if reader.more_kept > 0 {
@@ -179,7 +196,7 @@ impl Reader {
         let mut given = None;
         for (name, value) in fields {
             problems.inside(name, |problems| match name.as_str() {
-                "flags" => {}
+                "flags" | UNREADABLE => {}
                 "$evaluators" => {
                     given = problems.object(value);
                     let evaluators = given.cloned().unwrap_or_default();
@@ -204,6 +221,48 @@ impl Reader {
             validate::evaluators(settings, problems);
         });
         given
+    }
+
+    /// Reads what an export could not hold, and answers with a warning for each part that the file still
+    /// lacks.
+    fn unreadable(&mut self, listed: &Value, read: &mut File) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        self.problems.inside(UNREADABLE, |problems| {
+            for (name, value) in problems.object(listed).into_iter().flatten() {
+                problems.inside(name, |problems| match (name.as_str(), value) {
+                    ("settings", Value::Bool(false)) => {}
+                    ("settings", Value::Bool(true)) => warnings.push(Problem {
+                        at: problems.pointer().to_owned(),
+                        problem: "the settings were unreadable when this file was exported, so it does \
+                                  not hold them"
+                            .to_owned(),
+                    }),
+                    ("flags", Value::Array(keys)) => {
+                        for (index, key) in keys.iter().enumerate() {
+                            problems.inside(&index.to_string(), |problems| {
+                                let key = key.as_str().and_then(|text| FlagKey::parse(text).ok());
+                                let Some(key) = key else {
+                                    return problems.add("must be the key of a flag");
+                                };
+                                if read.flags.contains_key(&key) {
+                                    return;
+                                }
+                                warnings.push(Problem {
+                                    at: problems.pointer().to_owned(),
+                                    problem: format!(
+                                        "the flag '{key}' was unreadable when this file was exported, so \
+                                         it does not hold the flag; an import leaves the flag as it is"
+                                    ),
+                                });
+                                read.unreadable.insert(key);
+                            });
+                        }
+                    }
+                    _ => problems.add("must be flags, a list of keys, or settings, true or false"),
+                });
+            }
+        });
+        warnings
     }
 
     fn flags(&mut self, flags: &Value, read: &mut File) {
@@ -468,129 +527,10 @@ fn read_text(value: &Value, problems: &mut Problems) -> Option<String> {
     text
 }
 
-/// What a simple flag is in flagd's terms: as many callers get `true`, placed by flagd's hash. They are
-/// the same as here where the environment has [`Bucketing::Fractional`](crate::Bucketing::Fractional).
-fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
-    let percent = rollout.percent();
-    let is_on = percent == 100;
-    Definition {
-        variants: [("on", true), ("off", false)]
-            .into_iter()
-            .map(|(name, on)| (name.to_owned(), on.into()))
-            .collect(),
-        default_variant: Some(if is_on { "on" } else { "off" }.to_owned()),
-        targeting: (1..100).contains(&percent).then(|| {
-            let buckets = [json!(["on", percent]), json!(["off", 100 - percent])];
-            match salt.filter(|salt| !salt.is_empty()) {
-                None => json!({ "fractional": buckets }),
-                // Without the condition, flagd would place all callers without a key together.
-                Some(salt) => {
-                    let key = json!({"var": "targetingKey"});
-                    let by = json!({"cat": [salt, key]});
-                    let [on, off] = buckets;
-                    json!({"if": [key, {"fractional": [by, on, off]}, null]})
-                }
-            }
-        }),
-        metadata: Map::new(),
-        unreadable: None,
-    }
-}
-
-/// Writes an environment as a flagd file. A flag whose definition could not be read has no place in one
-/// and is left out.
-#[must_use]
-pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -> Value {
-    let flags: Map<String, Value> = flags
-        .iter()
-        .filter(|(_, flag)| {
-            let definition = flag.definition.as_ref();
-            definition.is_none_or(|definition| definition.unreadable.is_none())
-        })
-        .map(|(key, flag)| (key.to_string(), write_flag(flag, form)))
-        .collect();
-    let mut metadata = settings.metadata.clone();
-    match settings.fractional {
-        FractionalVersion::V2 => {
-            metadata.insert(META_FRACTIONAL.to_owned(), "v2".into());
-        }
-        FractionalVersion::V3 => {}
-    }
-    if let Some(anonymous) = settings.anonymous_rollout {
-        metadata.insert(META_ANONYMOUS.to_owned(), anonymous.into());
-    }
-    if let Some(bucketing) = settings.bucketing {
-        metadata.insert(META_BUCKETING.to_owned(), bucketing.name().into());
-    }
-    let mut file = settings.other.clone();
-    file.insert("flags".to_owned(), Value::Object(flags));
-    if !settings.evaluators.is_empty() {
-        let evaluators = settings.evaluators.clone();
-        file.insert("$evaluators".to_owned(), Value::Object(evaluators));
-    }
-    if !metadata.is_empty() {
-        file.insert("metadata".to_owned(), Value::Object(metadata));
-    }
-    Value::Object(file)
-}
-
-fn write_flag(flag: &Flag, form: Form) -> Value {
-    let mut fields = Map::new();
-    let state = if flag.enabled { "ENABLED" } else { "DISABLED" };
-    fields.insert(STATE.to_owned(), state.into());
-    let percent = flag.rollout_percentage.percent();
-    let definition = match (&flag.definition, form) {
-        (Some(definition), _) => Some(Cow::Borrowed(definition)),
-        (None, Form::Exchange) => {
-            let simple = simple(flag.rollout_percentage, flag.salt.as_deref());
-            Some(Cow::Owned(simple))
-        }
-        (None, Form::Local) => None,
-    };
-    let salt = flag.salt.as_deref();
-    match definition {
-        None => {
-            fields.insert(ROLLOUT.to_owned(), percent.into());
-            fields.extend(salt.map(|salt| (SALT.to_owned(), salt.into())));
-            write_description(flag, &mut fields);
-        }
-        Some(definition) => {
-            let variants = definition.variants.clone();
-            fields.insert("variants".to_owned(), Value::Object(variants));
-            if let Some(name) = &definition.default_variant {
-                fields.insert("defaultVariant".to_owned(), name.as_str().into());
-            }
-            if let Some(targeting) = &definition.targeting {
-                fields.insert("targeting".to_owned(), targeting.clone());
-            }
-            write_description(flag, &mut fields);
-            let mut metadata = definition.metadata.clone();
-            if flag.definition.is_none() {
-                metadata.insert(META_ROLLOUT.to_owned(), percent.into());
-            }
-            metadata.extend(salt.map(|salt| (META_SALT.to_owned(), salt.into())));
-            if !metadata.is_empty() {
-                fields.insert("metadata".to_owned(), Value::Object(metadata));
-            }
-        }
-    }
-    for (name, value) in &flag.other {
-        fields.entry(name).or_insert_with(|| value.clone());
-    }
-    if form == Form::Local && !flag.overrides.is_empty() {
-        fields.insert(OVERRIDES.to_owned(), json!(flag.overrides));
-    }
-    Value::Object(fields)
-}
-
-fn write_description(flag: &Flag, fields: &mut Map<String, Value>) {
-    if let Some(text) = &flag.description {
-        fields.insert(DESCRIPTION.to_owned(), text.as_str().into());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::Bucketing;
 

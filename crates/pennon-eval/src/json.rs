@@ -26,11 +26,24 @@ pub enum JsonError {
 /// # Errors
 /// [`JsonError`]: the text is not JSON, or objects in it hold keys twice.
 pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
+    let (value, duplicates) = read(text)?;
+    if duplicates.is_empty() {
+        Ok(value)
+    } else {
+        Err(JsonError::Duplicates(duplicates))
+    }
+}
+
+/// Reads JSON, of equal keys the last, and which keys objects hold twice, with a JSON pointer to each.
+///
+/// # Errors
+/// When the text is not JSON.
+pub fn read(text: &[u8]) -> Result<(Value, Vec<Problem>), serde_json::Error> {
     let mut duplicates = Problems::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Node(&mut duplicates).deserialize(&mut reader)?;
     reader.end()?;
-    duplicates.or(value).map_err(JsonError::Duplicates)
+    Ok((value, duplicates.or(()).err().unwrap_or_default()))
 }
 
 /// Reads one value and collects the duplicates in it.
@@ -159,5 +172,8 @@ mod tests {
                 "/flags"
             ]
         );
+        let (last, twice) = read(br#"{"a": 1, "b": {"c": 1, "c": 2}, "a": 3}"#).expect("JSON");
+        assert_eq!(last.to_string(), r#"{"a":3,"b":{"c":2}}"#);
+        assert_eq!(twice.len(), 2);
     }
 }

@@ -20,7 +20,8 @@ static FALSE: Value = Value::Bool(false);
 pub struct Ruleset {
     flags: HashMap<FlagKey, Compiled>,
     looks_at_time: bool,
-    /// What a caller without a targeting key gets from a partial rollout, as a switch.
+    /// What a caller without a targeting key gets from a partial rollout, as a switch. `false` when that
+    /// cannot be read, as for every flag that fails.
     anonymous_rollout: bool,
 }
 
@@ -131,7 +132,7 @@ impl Ruleset {
                 enabled: flag.enabled,
                 overrides: flag.overrides.clone(),
                 metadata,
-                unreadable: unreadable(flag, settings),
+                unreadable: unreadable(flag, settings, defaults),
                 kind,
             };
             (key.clone(), compiled)
@@ -139,7 +140,7 @@ impl Ruleset {
         Self {
             flags: flags.collect(),
             looks_at_time,
-            anonymous_rollout: settings.anonymous_rollout(defaults),
+            anonymous_rollout: settings.anonymous_rollout(defaults).unwrap_or(false),
         }
     }
 
@@ -336,7 +337,7 @@ impl Typed {
 }
 
 /// Why a flag can have no value, whoever asks.
-fn unreadable(flag: &Flag, settings: &Settings) -> Option<String> {
+fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Option<String> {
     if let Some(definition) = &flag.definition
         && let Some(unreadable) = &definition.unreadable
     {
@@ -345,17 +346,22 @@ fn unreadable(flag: &Flag, settings: &Settings) -> Option<String> {
             unreadable.reason
         ));
     }
-    let unreadable = settings.unreadable.as_ref()?;
-    let depends = match &flag.definition {
-        None => (1..100).contains(&flag.rollout_percentage.percent()),
-        Some(definition) => definition.depends_on_settings(),
-    };
-    depends.then(|| {
-        format!(
+    let is_partial =
+        flag.definition.is_none() && (1..100).contains(&flag.rollout_percentage.percent());
+    if let Some(unreadable) = &settings.unreadable
+        && (is_partial
+            || flag
+                .definition
+                .as_ref()
+                .is_some_and(Definition::depends_on_settings))
+    {
+        return Some(format!(
             "the settings of the environment are unreadable: {}",
             unreadable.reason
-        )
-    })
+        ));
+    }
+    (is_partial && settings.bucketing(defaults).is_none())
+        .then(|| "the evaluation defaults of the installation are unreadable".to_owned())
 }
 
 fn no_variant(name: &str) -> String {

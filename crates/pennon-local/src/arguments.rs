@@ -2,13 +2,17 @@
 
 use std::ffi::OsString;
 
+use crate::login;
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// The server.
     Serve,
+    /// A token from an issuer.
+    Login(Box<login::Options>),
     /// A text about the program.
-    Help,
+    Help(&'static str),
     /// The version of the program.
     Version,
 }
@@ -18,10 +22,18 @@ pub(crate) enum Command {
 /// # Errors
 /// A sentence about the first argument that means nothing.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "login"
+    {
+        return Ok(match login::Options::parse(rest)? {
+            Some(options) => Command::Login(Box::new(options)),
+            None => Command::Help(login::HELP),
+        });
+    }
     let mut command = Command::Serve;
     for argument in arguments {
         command = match argument.to_str() {
-            Some("--help" | "-h") => Command::Help,
+            Some("--help" | "-h") => Command::Help(HELP),
             Some("--version" | "-V") if command == Command::Serve => Command::Version,
             Some("--version" | "-V") => command,
             Some(_) | None => {
@@ -45,6 +57,7 @@ pub(crate) const HELP: &str = concat!(
     "\nServes every route of Pennon on this machine.
 
 Usage: pennon-local [--help | --version]
+       pennon-local login --help
 
   -h, --help     print this text
   -V, --version  print the version
@@ -75,9 +88,11 @@ mod tests {
     #[test]
     fn an_unknown_argument_is_an_error_wherever_it_stands() {
         assert_eq!(parsed(&[]), Ok(Command::Serve));
-        assert_eq!(parsed(&["-h"]), Ok(Command::Help));
-        assert_eq!(parsed(&["--version", "--help"]), Ok(Command::Help));
-        assert_eq!(parsed(&["--help", "-V"]), Ok(Command::Help));
+        assert_eq!(parsed(&["-h"]), Ok(Command::Help(HELP)));
+        assert_eq!(parsed(&["login", "-h"]), Ok(Command::Help(login::HELP)));
+        assert!(parsed(&["login"]).is_err());
+        assert_eq!(parsed(&["--version", "--help"]), Ok(Command::Help(HELP)));
+        assert_eq!(parsed(&["--help", "-V"]), Ok(Command::Help(HELP)));
         assert_eq!(parsed(&["-V"]), Ok(Command::Version));
         for wrong in [&["--hlep"][..], &["--help", "x"], &["x", "--help"], &[""]] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod credentials;
+mod login;
 mod server;
 mod settings;
 mod throttle;
@@ -43,7 +44,8 @@ const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let printed = match arguments::parse(&process_arguments()) {
-        Ok(Command::Help) => Some(arguments::HELP),
+        Ok(Command::Login(options)) => return sign_in(*options).await,
+        Ok(Command::Help(text)) => Some(text),
         Ok(Command::Version) => Some(arguments::VERSION),
         Ok(Command::Serve) => None,
         Err(why) => {
@@ -60,6 +62,20 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             tracing::error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn sign_in(options: login::Options) -> ExitCode {
+    match login::run(options).await {
+        Ok(line) => {
+            let line = line.map_or_else(String::new, |line| format!("{line}\n"));
+            let _unread = std::io::stdout().write_all(line.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            let _unread = writeln!(std::io::stderr(), "{why}");
             ExitCode::FAILURE
         }
     }

@@ -10,7 +10,7 @@ use pennon_core::app::App;
 use pennon_core::auth::{self, Claims};
 use pennon_core::config::Secret;
 use pennon_core::error::Error;
-use pennon_core::http::{self, Incoming, Match, Query};
+use pennon_core::http::{self, Cors, Incoming, Match, Query};
 use pennon_core::ofrep::{self, VouchedKey};
 use tokio::net::TcpListener;
 
@@ -82,13 +82,9 @@ async fn dispatch(
         Match::Found(endpoint, _) => endpoint.function,
         Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => "not-found",
     };
-    let by_page = incoming.headers.contains_key(header::ORIGIN);
     let app = local.app.clone();
     let Ok(body) = axum::body::to_bytes(body, http::LARGEST_BODY).await else {
-        return whole(
-            http::answer(app, function, too_large, incoming).await,
-            by_page,
-        );
+        return whole(http::answer(app, function, too_large, incoming).await);
     };
     incoming.body = body.to_vec();
     if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gate.throttle)
@@ -96,7 +92,8 @@ async fn dispatch(
         && let Err(retry_after) = throttle.admit(Instant::now())
     {
         let key = parameters.first().map(|(_, key)| key.as_str());
-        return whole(ofrep::too_many(retry_after, key), true);
+        let cors = Cors::of(&local.app.config.cors, &found, &incoming.headers);
+        return whole(cors.expose(ofrep::too_many(retry_after, key)));
     }
     let response = match function {
         "list-flags" => http::answer(app, function, list_flags::handle, incoming).await,
@@ -115,7 +112,7 @@ async fn dispatch(
         "health" => http::answer(app, function, health::handle, incoming).await,
         _ => http::answer(app, function, not_found::handle, incoming).await,
     };
-    whole(response, by_page)
+    whole(response)
 }
 
 /// 413: what was sent was not even read.
@@ -124,13 +121,8 @@ async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Resp
     Err(Error::TooLarge { most })
 }
 
-/// The whole response. To pages of other origins it says what the gateway says on AWS.
-fn whole(response: http::Response, by_page: bool) -> Response<axum::body::Body> {
-    let response = if by_page {
-        ofrep::with_cors(response)
-    } else {
-        response
-    };
+/// The whole response.
+fn whole(response: http::Response) -> Response<axum::body::Body> {
     response.map(|body| axum::body::Body::from(body.to_vec()))
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use pennon_core::config::{Config, UrlSource};
+use pennon_core::config::{Config, PublicConfigRoutes, UrlSource};
 
 use crate::credentials::Credentials;
 use crate::settings::Settings;
@@ -52,13 +52,9 @@ pub(crate) fn greet(
 "
         ));
     }
+    text.push(read_commands(&base, config.auth.public_config));
     text.push(format!(
-        "  Which flags are on?
-    curl {base}/api/config/flags
-    curl '{base}/api/config/flags?userId=alice'
-  What is a flag's state?
-    curl {base}/api/config/flags/new-checkout
-  Turn it up.
+        "  Turn it up.
     curl -X PATCH {base}/api/admin/flags/new-checkout \\
       -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" -d '{{\"rolloutPercentage\": 50}}'
   What does an OpenFeature SDK get? (docs/openfeature.md says how to connect one)
@@ -71,4 +67,30 @@ pub(crate) fn greet(
     ));
     // Nobody is there to read it, which is no reason to stop.
     let _unread = std::io::stdout().write_all(text.concat().as_bytes());
+}
+
+/// How to read flags: by the two public routes where they can be used, otherwise by the others.
+fn read_commands(base: &str, routes: PublicConfigRoutes) -> String {
+    let key = match routes {
+        PublicConfigRoutes::Open => "",
+        PublicConfigRoutes::Key => " -H \"X-API-Key: $PENNON_API_KEY\"",
+        PublicConfigRoutes::Off => {
+            return format!(
+                "  Which flags are on? (PUBLIC_CONFIG_ROUTES is off: there are no public routes)
+    curl -X POST {base}/ofrep/v1/evaluate/flags \\
+      -H \"X-API-Key: $PENNON_API_KEY\" -d '{{\"context\": {{\"targetingKey\": \"alice\"}}}}'
+  What is a flag's state?
+    curl {base}/api/admin/flags/new-checkout -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\"
+"
+            );
+        }
+    };
+    format!(
+        "  Which flags are on?
+    curl {base}/api/config/flags{key}
+    curl '{base}/api/config/flags?userId=alice'{key}
+  What is a flag's state?
+    curl {base}/api/config/flags/new-checkout{key}
+"
+    )
 }

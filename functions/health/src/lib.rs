@@ -27,6 +27,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let check = app.service.check_database(request.scope(), WITHIN);
     let (check, cache) = tokio::join!(check, cache(&app));
     let database = judge("database", check.failure.map_or(Ok(()), Err));
+    let may_tell_why = app.service.store().may_tell_why();
     let response = if route == Some("/health/ready") {
         let checks = json!({ "database": database.word(), "cache": cache.word() });
         if database.is_well() {
@@ -49,6 +50,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         if unreadable > 0 {
             body["unreadableRows"] = json!(unreadable);
         }
+        if let (Check::Failed(why), true) = (&database, may_tell_why) {
+            body["message"] = json!(why);
+        }
         http::json(StatusCode::OK, &body)
     };
     Ok(http::with_header(response, "cache-control", "no-store"))
@@ -57,7 +61,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
 /// How one of the services does.
 enum Check {
     Well,
-    Failed,
+    /// It does not answer, and why.
+    Failed(String),
     /// It is not configured, which is a legal way to run.
     Disabled,
 }
@@ -66,14 +71,14 @@ impl Check {
     fn is_well(&self) -> bool {
         match self {
             Self::Well | Self::Disabled => true,
-            Self::Failed => false,
+            Self::Failed(_) => false,
         }
     }
 
     fn word(&self) -> &'static str {
         match self {
             Self::Well => "healthy",
-            Self::Failed => "unhealthy",
+            Self::Failed(_) => "unhealthy",
             Self::Disabled => "disabled",
         }
     }
@@ -83,7 +88,9 @@ async fn cache(app: &App) -> Check {
     match app.service.cache() {
         Some(cache) => judge("cache", cache.ping(WITHIN).await),
         // A URL that could not be had or understood is a failure; none at all is not.
-        None if app.config.cache.is_configured() => Check::Failed,
+        None if app.config.cache.is_configured() => {
+            Check::Failed("its address could not be read".to_owned())
+        }
         None => Check::Disabled,
     }
 }
@@ -93,7 +100,7 @@ fn judge(service: &str, outcome: Result<(), String>) -> Check {
         Ok(()) => Check::Well,
         Err(why) => {
             tracing::warn!(domain = "config", service, error = %why, "health check failed");
-            Check::Failed
+            Check::Failed(why)
         }
     }
 }

@@ -46,7 +46,8 @@ fn mode(request: &Request) -> Result<Mode, Error> {
     }
 }
 
-/// An answer that would be more than Lambda can give, after everything was done, names flags only.
+/// An answer that would be more than Lambda can give, after everything was done, names flags only, and when
+/// even that is too much, only some of them.
 fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) -> Response {
     let whole = http::json(StatusCode::OK, &body(environment, dry_run, &difference));
     if http::beyond_lambda(&whole).is_none() {
@@ -61,7 +62,34 @@ fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) 
     for flag in [created, changed, archived].into_iter().flatten() {
         (flag.before, flag.after) = (None, None);
     }
-    http::json(StatusCode::OK, &body(environment, dry_run, &difference))
+    let mut omitted = 0;
+    loop {
+        let mut body = body(environment, dry_run, &difference);
+        if omitted > 0 {
+            body["omitted"] = json!(omitted);
+        }
+        let answer = http::json(StatusCode::OK, &body);
+        let before = omitted;
+        if http::beyond_lambda(&answer).is_some() {
+            omitted += halve(&mut difference);
+        }
+        if omitted == before {
+            return answer;
+        }
+    }
+}
+
+/// Leaves out half of what a difference lists, and answers with how much that was.
+fn halve(difference: &mut Difference) -> usize {
+    fn half<T>(list: &mut Vec<T>) -> usize {
+        let before = list.len();
+        list.truncate(before / 2);
+        before - list.len()
+    }
+    half(&mut difference.created)
+        + half(&mut difference.changed)
+        + half(&mut difference.archived)
+        + half(&mut difference.kept)
 }
 
 fn body(environment: &Environment, dry_run: bool, difference: &Difference) -> Value {

@@ -16,7 +16,7 @@ pub(crate) async fn handle(app: &App) -> Result<Response, Error> {
         .iter()
         .map(|record| {
             let own = &record.settings;
-            json!({
+            let mut environment = json!({
                 "environment": record.environment.as_str(),
                 "revision": record.revision.0,
                 "flags": record.flags,
@@ -25,7 +25,11 @@ pub(crate) async fn handle(app: &App) -> Result<Response, Error> {
                 "anonymousRollout": own.anonymous_rollout(defaults),
                 "bucketing": own.bucketing(defaults),
                 "inherited": settings::inherited(own),
-            })
+            });
+            if let Some(unreadable) = &own.unreadable {
+                environment["broken"] = json!({ "reason": unreadable.reason });
+            }
+            environment
         })
         .collect();
     let body = json!({ "environments": environments });

@@ -57,7 +57,7 @@ fn answer(
     defaults: EvaluationDefaults,
 ) -> Response {
     let settings = &record.settings;
-    let body = json!({
+    let mut body = json!({
         "environment": environment.as_str(),
         "fractional": settings.fractional,
         "anonymousRollout": settings.anonymous_rollout(defaults),
@@ -67,6 +67,10 @@ fn answer(
         "metadata": settings.metadata,
         "revision": record.revision,
     });
+    // What is stored, for whoever repairs it: by a PUT of all settings.
+    if let Some(unreadable) = &settings.unreadable {
+        body["broken"] = json!({ "reason": unreadable.reason, "settings": unreadable.text });
+    }
     let response = http::json(status, &body);
     http::with_header(response, "etag", ETag::of_record(record.revision).as_str())
 }

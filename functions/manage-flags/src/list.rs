@@ -28,11 +28,13 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         page,
     };
     let found = app.service.store().list_flags(&environment, &query).await?;
-    let flags: Vec<Value> = found
+    let mut flags: Vec<Value> = found
         .items
         .iter()
         .map(|(key, record)| view::definition(key, record))
         .collect();
+    // A smaller page, or the flag by itself, shows what is left out.
+    http::leave_out_what_is_large(&mut flags, &["definition", "broken"]);
     let body = json!({ "flags": flags, "pagination": http::pagination(page, &found) });
     Ok(http::json(StatusCode::OK, &body))
 }

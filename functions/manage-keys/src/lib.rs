@@ -24,7 +24,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let environment = request.environment()?;
     match request.route().map(|route| (route.method, route.path)) {
         Some(("POST", "/api/admin/keys")) => create(&app, &request, &admin, &environment).await,
-        Some(("GET", "/api/admin/keys")) => list(&app, &environment).await,
+        Some(("GET", "/api/admin/keys")) => list(&app, &request, &environment).await,
         Some(("DELETE", "/api/admin/keys/{keyId}")) => {
             revoke(&app, &request, &admin, &environment).await
         }
@@ -58,10 +58,13 @@ async fn create(
     Ok(http::with_invalidation(response, changed.invalidated))
 }
 
-async fn list(app: &App, environment: &Environment) -> Result<Response, Error> {
+/// All keys, or a page of them where the query names one.
+async fn list(app: &App, request: &Request, environment: &Environment) -> Result<Response, Error> {
+    let page = request.page_if_any()?;
     let keys = app.service.store().list_keys(environment).await?;
     let keys: Vec<Value> = keys.iter().map(|key| shown(key, environment)).collect();
-    Ok(http::json(StatusCode::OK, &json!({ "keys": keys })))
+    let body = http::listed("keys", keys, page);
+    Ok(http::json(StatusCode::OK, &body))
 }
 
 async fn revoke(

@@ -20,8 +20,9 @@ struct Wanted {
 }
 
 /// Runs the migrations that have not run and answers how many those were, and which evaluation defaults
-/// the installation has. `{"evaluationDefaults": "existing" | "new"}` decides these explicitly. Where secrets
-/// of roles are configured, `databaseRoles` is `ready`, or `waiting` for an administrator to run `sql`;
+/// the installation has. `{"evaluationDefaults": "existing" | "new"}` decides these explicitly, and
+/// replaces a stored decision that has become unreadable. Where secrets of roles are configured,
+/// `databaseRoles` is `ready`, or `waiting` for an administrator to run `sql`;
 /// `{"rotateDatabaseRoles": true}` gives all of them new passwords.
 ///
 /// # Errors
@@ -38,6 +39,15 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
         evaluation_defaults = defaults,
         "database migrated"
     );
+    if migrated.defaults == EvaluationDefaults::Unreadable {
+        tracing::error!(
+            domain = "config",
+            error.r#type = "unreadable_row",
+            "the row of pennon_installation is unreadable, and partial rollouts that depend on it fail; \
+             invoke migrate with {{\"evaluationDefaults\": \"existing\"}} or \"new\", whichever the \
+             installation had"
+        );
+    }
     let mut answer = json!({ "applied": applied, DEFAULTS: defaults });
     match migrated.roles {
         RolesState::OneLogin => {}

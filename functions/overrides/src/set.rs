@@ -29,7 +29,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 
 /// The override, and the names in the body that mean nothing.
 fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::of_existing_client(body, &["variant"])?;
     let wanted = take_override(&mut fields);
     let ignored = fields.rest().keys().cloned().collect();
     fields.finish()?;

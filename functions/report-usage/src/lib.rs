@@ -38,10 +38,13 @@ async fn stale(
     environment: &Environment,
     days: u32,
 ) -> Result<Response, Error> {
+    let page = request.page_if_any()?;
     let scope = request.scope();
     let flags = app.service.stale_flags(environment, days, scope).await?;
     let flags: Vec<Value> = flags.iter().map(shown).collect();
-    let body = json!({ "environment": environment.as_str(), "days": days, "flags": flags });
+    let mut body = http::listed("flags", flags, page);
+    body["environment"] = json!(environment.as_str());
+    body["days"] = json!(days);
     Ok(http::json(StatusCode::OK, &body))
 }
 

@@ -38,7 +38,7 @@ struct Plan {
 
 /// Takes `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
 fn parse(body: &[u8]) -> Result<Plan, Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::of_existing_client(body, &[])?;
     let at = fields.text("scheduledAt", 0..=64);
     fields.must_have("scheduledAt", at.as_ref());
     let at = at.and_then(|text| {
@@ -51,13 +51,13 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
         at
     });
     let updates = fields.take("updates", |value| match value {
-        Value::Object(_) => Ok(value.to_string()),
+        Value::Object(updates) => Ok(updates.clone()),
         _ => Err("Expected an object"),
     });
     let mut ignored: Vec<String> = fields.rest().keys().cloned().collect();
     let mut wanted = serde_json::Map::new();
     if let Some(updates) = updates {
-        let mut inner = Fields::of(updates.as_bytes())?;
+        let mut inner = Fields::within(updates);
         let change = http::take_change(&mut inner);
         // What a flag has, but no schedule can change.
         let others = [

@@ -24,6 +24,9 @@ pub(crate) fn schedule(record: &ScheduleRecord) -> Value {
             body[name] = json!(value);
         }
     }
+    if let Some(reason) = &record.unreadable {
+        body["broken"] = json!({ "reason": reason });
+    }
     body["createdAt"] = json!(record.created_at.map(http::timestamp));
     body
 }

@@ -7,7 +7,7 @@ use super::stack::{Profile, Stack, list, reference, text};
 use super::{AFTER, GONE, Mistake, Problems, planted, read};
 
 /// Types that take no tags. A type that is new here has to be decided about.
-const UNTAGGABLE: [&str; 20] = [
+const UNTAGGABLE: [&str; 22] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
     "AWS::CloudWatch::Dashboard",
     "AWS::CodeDeploy::DeploymentConfig",
@@ -28,6 +28,8 @@ const UNTAGGABLE: [&str; 20] = [
     "AWS::Serverless::Function", // takes those of Globals, which are checked
     "AWS::Serverless::HttpApi",  // takes a map, which is checked
     "AWS::Cognito::UserPool",    // takes UserPoolTags, which are checked
+    "AWS::Cognito::UserPoolDomain",
+    "AWS::Cognito::ManagedLoginBranding",
 ];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {

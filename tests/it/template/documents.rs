@@ -131,6 +131,7 @@ fn what_the_documents_name_exists() {
                     "Type",
                     "Unit",
                     "Status",
+                    "Enabled",
                     "TagKey",
                     "ResourceType",
                     "Tags",

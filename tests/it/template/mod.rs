@@ -11,6 +11,7 @@ mod cost;
 mod data;
 mod documents;
 mod functions;
+mod identity;
 mod network;
 mod rollout;
 mod routes;
@@ -59,6 +60,7 @@ fn problems(text: &str) -> Vec<String> {
         rollout::check(&stack, &mut problems);
         network::check(&stack, &mut problems);
         data::check(&stack, &mut problems);
+        identity::check(&stack, &mut problems);
         watch::check(&stack, &mut problems);
         cost::check(&stack, &mut problems);
     }

@@ -13,6 +13,9 @@ use super::{Mistake, Problems, planted, read};
 const FALLBACK: &str = "not-found";
 /// Functions that somebody invokes: people, and `CodeDeploy`. All others have a route or a schedule.
 const INVOKED: [&str; 2] = ["migrate", "pre-traffic"];
+/// Where a browser's preflight of an admin path leads: to the fallback, without a token. Public paths take
+/// every method anyway.
+const PREFLIGHTS: [&str; 2] = ["/api/admin/{proxy+}", "/admin/{proxy+}"];
 
 /// One event of the template: which function it leads to, and who may.
 struct Route {
@@ -112,6 +115,17 @@ fn check_routes(
             }
         }
     }
+    for path in PREFLIGHTS {
+        let key = ("OPTIONS".to_owned(), path.to_owned());
+        let route = routes.get(&key);
+        let answered = route.is_some_and(|it| it.binary == FALLBACK && it.authorizer.is_null());
+        problems.unless(
+            answered,
+            &format!("OPTIONS {path}"),
+            "no preflight without a token",
+        );
+        wanted.insert(key);
+    }
     for (method, path) in routes.keys().filter(|key| !wanted.contains(*key)) {
         problems.add(
             &format!("{method} {path}"),
@@ -130,6 +144,22 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
         "HttpApi",
         "no throttling",
     );
+    problems.unless(
+        api["CorsConfiguration"].is_null(),
+        "HttpApi",
+        "what it says to browsers holds for admin routes too, and replaces what functions say",
+    );
+    for function in stack.functions() {
+        for (name, parameter) in [
+            ("CORS_ORIGINS", "CorsOrigins"),
+            ("ADMIN_CORS_ORIGINS", "AdminCorsOrigins"),
+        ] {
+            let told =
+                function.properties["Environment"]["Variables"][name] == reference(parameter);
+            problems.unless(told, &function.id, format!("{name} is not {parameter}"));
+        }
+    }
+    check_origins(stack, problems);
     let logged = !api["AccessLogSettings"]["DestinationArn"].is_null();
     problems.unless(logged, "HttpApi", "no access log");
     let settings = api["RouteSettings"].as_object();
@@ -198,6 +228,25 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
     }
 }
 
+/// Who may use admin routes from a page has to be named, and nothing stands for everybody.
+fn check_origins(stack: &Stack, problems: &mut Problems) {
+    let admin = &stack.parameters["AdminCorsOrigins"];
+    problems.unless(
+        admin["Default"] == "",
+        "AdminCorsOrigins",
+        "open by default",
+    );
+    let pattern = text(&admin["AllowedPattern"]);
+    let star = pattern.is_empty() || pattern.contains("\\*") || pattern.contains(".*");
+    problems.unless(!star, "AdminCorsOrigins", "takes * for an origin");
+    let public = &stack.parameters["CorsOrigins"];
+    problems.unless(
+        public["Default"] == "*",
+        "CorsOrigins",
+        "closed to pages by default",
+    );
+}
+
 /// A request line of pennon.http fits this route.
 fn is_request_for(line: &str, method: &str, path: &str) -> bool {
     let Some(asked) = line
@@ -256,6 +305,23 @@ fn every_event_file_is_for_a_route_of_its_function() {
 }
 
 planted! {
+    an_api_that_answers_browsers_for_all_routes:
+        [Mistake("HttpApi", "      DefaultRouteSettings:\n",
+            "      CorsConfiguration: {AllowOrigins: [\"*\"]}\n      DefaultRouteSettings:\n")]
+        => "HttpApi: what it says to browsers holds for admin routes too, and replaces what functions say";
+    a_preflight_that_asks_for_a_token:
+        [Mistake("NotFoundFunction", "            Path: /api/admin/{proxy+}\n",
+            "            Path: /api/admin/{proxy+}\n            Auth: {Authorizer: AdminToken}\n"),
+         Mistake("HttpApi", "      RouteSettings:\n",
+            "      RouteSettings:\n        \"OPTIONS /api/admin/{proxy+}\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
+        => "OPTIONS /api/admin/{proxy+}: no preflight without a token";
+    a_preflight_that_nothing_answers_behind_a_base_path:
+        [Mistake("NotFoundFunction", "            Path: /admin/{proxy+}\n", "            Path: /admins/{proxy+}\n")]
+        => "OPTIONS /admin/{proxy+}: no preflight without a token",
+            "OPTIONS /admins/{proxy+}: a route that the code does not have";
+    every_page_may_be_named_for_admin_routes:
+        [Mistake("AdminCorsOrigins", "AllowedPattern: \"(", "AllowedPattern: \"(\\\\*|")]
+        => "AdminCorsOrigins: takes * for an origin";
     an_open_admin_route:
         [Mistake("UpdateFlagFunction", "            Auth: {Authorizer: AdminToken}\n", "")]
         => "PATCH /api/admin/flags/{flagKey}: open to everybody";

@@ -13,7 +13,7 @@ use crate::service::{Change, check_description, check_salt};
 /// [`Error::Invalid`] with everything that is wrong: text that is no JSON object, a field of the
 /// wrong type or out of range, a body of nothing but unknown fields.
 pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::of_existing_client(body, &["salt", "definition"])?;
     let given = fields.count();
     let change = take_change(&mut fields);
     let ignored: Vec<String> = fields.rest().keys().cloned().collect();

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use pennon_eval::json::{self, JsonError};
+use pennon_eval::{Problem, pointer_step};
 use serde_json::{Map, Value};
 
 use crate::error::{Complaints, Error};
@@ -10,6 +12,16 @@ use crate::error::{Complaints, Error};
 #[must_use]
 pub fn not_json(error: &serde_json::Error) -> Error {
     Error::invalid_form(format!("The body is not valid JSON: {error}"))
+}
+
+/// Keys that occur twice, as complaints about their places.
+fn twice<'a>(duplicates: impl Iterator<Item = &'a Problem>) -> Error {
+    let mut complaints = Complaints::default();
+    for found in duplicates {
+        let place = found.at.strip_prefix('/').unwrap_or(&found.at);
+        complaints.add(place, found.problem.as_str());
+    }
+    Error::Invalid(complaints)
 }
 
 /// A JSON object, and what has been wrong with it so far.
@@ -24,15 +36,51 @@ impl Fields {
     /// Takes a body as a JSON object.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is none.
+    /// [`Error::Invalid`] when it is none, or when an object in it holds a key twice: nobody can say which
+    /// of the two is meant.
     pub fn of(body: &[u8]) -> Result<Self, Error> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self {
-                fields,
-                complaints: Complaints::default(),
-            }),
-            Ok(_) => Err(Error::invalid_form("Expected a JSON object")),
-            Err(error) => Err(not_json(&error)),
+        match json::parse(body) {
+            Ok(value) => Self::of_value(value),
+            Err(JsonError::Syntax(error)) => Err(not_json(&error)),
+            Err(JsonError::Duplicates(duplicates)) => Err(twice(duplicates.iter())),
+        }
+    }
+
+    /// The same on a route of the existing service, which takes the last of two equal keys, as its clients
+    /// may rely on. `newer` are the fields that these clients do not know: in them a key that occurs twice
+    /// is refused, and so is one of them that occurs twice.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as above.
+    pub fn of_existing_client(body: &[u8], newer: &[&str]) -> Result<Self, Error> {
+        let (value, duplicates) = json::read(body).map_err(|error| not_json(&error))?;
+        let is_in = |at: &str, name: &str| {
+            let rest = at.strip_prefix('/').and_then(|at| at.strip_prefix(name));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let refused: Vec<&Problem> = duplicates
+            .iter()
+            .filter(|found| {
+                newer
+                    .iter()
+                    .any(|name| is_in(&found.at, &pointer_step(name)))
+            })
+            .collect();
+        if refused.is_empty() {
+            Self::of_value(value)
+        } else {
+            Err(twice(refused.into_iter()))
+        }
+    }
+
+    fn of_value(value: Value) -> Result<Self, Error> {
+        match value {
+            Value::Object(fields) => Ok(Self::within(fields)),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Err(Error::invalid_form("Expected a JSON object")),
         }
     }
 
@@ -144,6 +192,22 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_occurs_twice_is_refused_with_its_place() {
+        let body = br#"{"a": 1, "b": [{"c/d": 1, "c/d": 2}], "a": 3}"#;
+        let Err(Error::Invalid(complaints)) = Fields::of(body) else {
+            panic!("complaints");
+        };
+        let names: Vec<&str> = complaints.fields.keys().map(String::as_str).collect();
+        assert_eq!(names, ["a", "b/0/c~1d"]);
+        let mut fields = Fields::of_existing_client(body, &["c", "bb"]).expect("the last counts");
+        assert_eq!(fields.value("a"), Some(3.into()));
+        for newer in ["a", "b"] {
+            let refused = Fields::of_existing_client(body, &[newer]);
+            assert!(matches!(refused, Err(Error::Invalid(_))), "{newer}");
+        }
+    }
 
     #[test]
     fn every_mistake_is_reported_and_nothing_else() {

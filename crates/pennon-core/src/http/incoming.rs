@@ -24,6 +24,9 @@ pub struct Incoming {
     /// The path of the route that the gateway has chosen, as the template has it. None where nothing
     /// has chosen one: at the local server, at a function URL, behind `$default`.
     pub route: Option<String>,
+    /// The path behind the base path of a domain, decoded, where the gateway has chosen a route for all
+    /// paths that begin alike (`/api/admin/{proxy+}`).
+    pub routed_path: Option<String>,
     /// What the gateway has found in the place of the braces of [`Incoming::route`], decoded.
     pub path_parameters: BTreeMap<String, String>,
     /// The query.
@@ -104,6 +107,9 @@ impl Incoming {
         let method = self.method.as_str();
         if let Some(template) = &self.route {
             return route::find_template(method, template, &self.path_parameters);
+        }
+        if let Some(path) = &self.routed_path {
+            return route::find(method, path);
         }
         let found = route::find(method, &self.path);
         let behind_stage = self

@@ -1,6 +1,7 @@
 //! HTTP on both sides of a handler: requests in, responses out, and what every route has in common.
 
 mod body;
+mod cors;
 mod etag;
 mod fields;
 mod flag_state;
@@ -14,11 +15,12 @@ mod settings;
 
 pub use crate::timestamp::{timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
+pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, not_json};
 pub use flag_state::FlagState;
 pub use incoming::{Incoming, Query};
-pub use listing::{audit_page, pagination};
+pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, pagination};
 pub use reply::{
     LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
     wire_size, with_header,

@@ -256,6 +256,18 @@ impl Request {
         })
     }
 
+    /// The page that the query names; none when it names neither `page` nor `pageSize`, and the whole list is
+    /// meant.
+    ///
+    /// # Errors
+    /// Those of [`Self::page`].
+    pub fn page_if_any(&self) -> Result<Option<Page>, Error> {
+        let is_named = ["page", "pageSize"]
+            .into_iter()
+            .any(|name| self.query(name).is_some());
+        is_named.then(|| self.page()).transpose()
+    }
+
     /// A switch in the query: `true`, or `false` as when it is absent.
     ///
     /// # Errors

@@ -172,7 +172,7 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         "GET",
         "/api/admin/flags/stale",
         "report-usage",
-        &["environment", "days"],
+        &["environment", "days", "page", "pageSize"],
     ),
     Endpoint::admin(
         "GET",
@@ -181,7 +181,12 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         &["environment", "flagKey", "days"],
     ),
     Endpoint::admin("POST", "/api/admin/keys", "manage-keys", &["environment"]),
-    Endpoint::admin("GET", "/api/admin/keys", "manage-keys", &["environment"]),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/keys",
+        "manage-keys",
+        &["environment", "page", "pageSize"],
+    ),
     Endpoint::admin(
         "DELETE",
         "/api/admin/keys/{keyId}",

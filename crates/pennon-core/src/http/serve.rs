@@ -9,9 +9,13 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use lambda_http::Body;
 use lambda_http::http::{Method, header};
+use serde_json::json;
 
+use super::cors::Cors;
 use super::incoming::Incoming;
-use super::reply::{Response, error_reply, header_list, moved, with_header};
+use super::reply::{
+    LARGEST_ANSWER, Response, beyond_lambda, error_reply, header_list, json, moved, with_header,
+};
 use super::request::Request;
 use super::route::{ENDPOINTS, Endpoint, Match};
 use crate::app::App;
@@ -42,13 +46,18 @@ where
     let path = incoming.path.clone();
     let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
     let request = Request::new(incoming, scope.clone(), app.config.auth.public_config);
+    let cors = Cors::of(
+        &app.config.cors,
+        request.found(),
+        &request.incoming().headers,
+    );
     let place = request
         .place()
         .or_else(|| place_of_defect(&request, function));
 
     let ignored = request.ignored_parameters();
     let of_flags = request.is_for_public_flags();
-    let handled = respond(app.clone(), function, handle, request).await;
+    let handled = respond(app.clone(), function, handle, request, &cors).await;
     app.service.store().end_of_request().await;
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
@@ -57,10 +66,7 @@ where
             None => error_reply(&error),
         }
     });
-    let response = match place {
-        Some(_) => ofrep::with_cors(response),
-        None => response,
-    };
+    let response = cors.expose(response);
     let response = if ignored.is_empty() {
         response
     } else {
@@ -105,6 +111,7 @@ async fn respond<H, F>(
     function: &'static str,
     handle: H,
     request: Request,
+    cors: &Cors,
 ) -> Result<Response, Error>
 where
     H: FnOnce(Arc<App>, Request) -> F,
@@ -118,7 +125,7 @@ where
     }
     let ours = |endpoint: &&Endpoint| endpoint.function == function;
     let Some(endpoint) = request.route().filter(ours) else {
-        return elsewhere(&request);
+        return elsewhere(&request, cors);
     };
     if endpoint.admin {
         // Who may not ask learns nothing of what is wrong with the question.
@@ -129,6 +136,28 @@ where
         .catch_unwind()
         .await
         .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))
+        .and_then(|response| within_lambda(response, endpoint))
+}
+
+/// The last resort for an answer that Lambda would not take, which would count as an error of the function.
+/// Lists and large values are made smaller where they are written; what is left are rows that no route of
+/// ours has written.
+fn within_lambda(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
+    let Some(size) = beyond_lambda(&response) else {
+        return Ok(response);
+    };
+    if endpoint.method == "GET" {
+        return Err(Error::Conflict(format!(
+            "The answer would have {size} bytes, more than the {LARGEST_ANSWER} that fit; ask for less, \
+             such as a page with a smaller pageSize"
+        )));
+    }
+    // It is done, and an error would say that it is not.
+    let mut short = json(response.status(), &json!({ "omittedBytes": size }));
+    for (name, value) in response.headers() {
+        short.headers_mut().insert(name.clone(), value.clone());
+    }
+    Ok(short)
 }
 
 /// Where in OFREP a request led of which not even the path is known: the clients of a function that
@@ -143,11 +172,11 @@ fn place_of_defect(request: &Request, function: &str) -> Option<Place> {
 }
 
 /// The answer to a request that is for no route of this function.
-fn elsewhere(request: &Request) -> Result<Response, Error> {
+fn elsewhere(request: &Request, cors: &Cors) -> Result<Response, Error> {
     let by_options = request.incoming().method == Method::OPTIONS;
     match (request.found(), request.place()) {
-        (Match::OtherMethod { allow, .. }, _) if by_options => Ok(ofrep::preflight(allow)),
-        (Match::Unknown, Some(_)) if by_options => Ok(ofrep::preflight("POST, OPTIONS")),
+        (Match::OtherMethod { allow, .. }, _) if by_options => Ok(cors.preflight(allow)),
+        (Match::Unknown, Some(_)) if by_options => Ok(cors.preflight("POST, OPTIONS")),
         (_, Some(Place::Bulk | Place::Single(_))) => match request.moved_to() {
             Some(path) => Ok(moved(&path)),
             None => Err(request.route_not_found()),

@@ -105,7 +105,9 @@ fn read(parts: &Parts<'_>) -> Incoming {
             Some(Value::String(key)) => key.clone(),
             Some(_) => reader.spoilt("requestContext.routeKey is not a text"),
         };
-        incoming.route = key.split_once(' ').and_then(|(_, path)| chosen(path));
+        let template = key.split_once(' ').map_or("", |(_, path)| path);
+        incoming.route = chosen(template);
+        incoming.routed_path = behind_base_path(template, &incoming.path_parameters);
         incoming.method = reader.method(http.get("method"));
         incoming.claims = claims(&context, &["jwt", "claims"], Verifier::HttpApi);
         incoming.headers = reader.headers(parts.headers, None);
@@ -117,6 +119,7 @@ fn read(parts: &Parts<'_>) -> Incoming {
         incoming.path = reader.take("path", parts.path);
         let resource: String = reader.take("resource", parts.resource);
         incoming.route = chosen(&resource);
+        incoming.routed_path = behind_base_path(&resource, &incoming.path_parameters);
         let method: Value = reader.take("httpMethod", parts.http_method);
         incoming.method = reader.method(Some(&method));
         // HTTP APIs write format 1.0 with its number, REST APIs without.
@@ -147,6 +150,14 @@ fn read(parts: &Parts<'_>) -> Incoming {
 /// The path of a route that the gateway has chosen; nothing for a route that takes every path.
 fn chosen(path: &str) -> Option<String> {
     (path.starts_with('/') && !path.ends_with("+}")).then(|| path.to_owned())
+}
+
+/// The path of a request to a route for all paths that begin alike, such as `/api/admin/{proxy+}`. A route
+/// that takes every path says nothing of where a base path ends.
+fn behind_base_path(template: &str, parameters: &BTreeMap<String, String>) -> Option<String> {
+    let (start, name) = template.strip_suffix("+}")?.split_once('{')?;
+    let rest = parameters.get(name)?;
+    (start.len() > 1).then(|| format!("{start}{rest}"))
 }
 
 /// The stage, where it may stand before the path.

@@ -3,15 +3,13 @@
 //!
 //! Two routes: one flag, and all flags that the caller may see. What they have in common is here: who
 //! may ask (`caller`), for whom (`request`), what an answer and a failure look like (`answer`,
-//! `failure`), and which paths are OFREP's, whose every answer has an OFREP body and headers for
-//! browsers (`place`, `cors`).
+//! `failure`), and which paths are OFREP's, whose every answer has an OFREP body (`place`).
 //!
 //! Where the published clients and the specification differ, the answer is one that all of them
 //! understand; docs/openfeature.md tells what each makes of it.
 
 mod answer;
 mod caller;
-mod cors;
 mod failure;
 mod place;
 mod request;
@@ -19,11 +17,9 @@ mod size;
 
 pub use answer::{Bulk, Item};
 pub use caller::{Caller, VouchedKey, admit, admit_to_config, presented};
-pub use cors::with_cors;
 pub use failure::{Code, Failure, too_many};
 pub use place::Place;
 pub use request::{Asked, LARGEST_BODY, parse};
 pub use size::{BulkSize, FlagSums};
 
-pub(crate) use cors::preflight;
 pub(crate) use failure::error_reply;

@@ -1,6 +1,6 @@
 //! For whom flags are asked: the body of both routes.
 
-use pennon_eval::Context;
+use pennon_eval::{Context, json};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -23,8 +23,9 @@ pub struct Asked {
 /// Reads `{"context": {…}}`.
 ///
 /// # Errors
-/// A failure of status 413 for a body above [`LARGEST_BODY`]; `PARSE_ERROR` for text that is no JSON, `INVALID_CONTEXT` for a body or a context that is missing
-/// or no object, or a targeting key that is no text.
+/// A failure of status 413 for a body above [`LARGEST_BODY`]; `PARSE_ERROR` for text that is no JSON,
+/// `INVALID_CONTEXT` for a body or a context that is missing or no object, a targeting key that is no text,
+/// and a key that occurs twice in an object: nobody can say for which of the two values to evaluate.
 pub fn parse(body: &[u8]) -> Result<Asked, Failure> {
     if body.len() > LARGEST_BODY {
         return Err(Failure::too_large());
@@ -32,8 +33,11 @@ pub fn parse(body: &[u8]) -> Result<Asked, Failure> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(invalid("The body is empty; send {\"context\": {…}}"));
     }
-    let body: Value = serde_json::from_slice(body)
+    let (body, duplicates) = json::read(body)
         .map_err(|error| Failure::new(Code::ParseError, format!("The body is no JSON: {error}")))?;
+    if let Some(first) = duplicates.first() {
+        return Err(invalid(format!("{}: {}", first.at, first.problem)));
+    }
     let Value::Object(mut body) = body else {
         return Err(invalid("The body is no object"));
     };
@@ -126,6 +130,8 @@ mod tests {
             "\"x\"",
             "{\"targetingKey\":1}",
             "{\"targetingKey\":{}}",
+            "{\"targetingKey\":\"a\",\"targetingKey\":\"b\"}",
+            "{\"a\":[{\"b\":1,\"b\":1}]}",
         ] {
             let body = format!("{{\"context\":{context}}}");
             assert_eq!(code(&body), Code::InvalidContext, "{body}");

@@ -1,6 +1,6 @@
 //! What every change has in common: a transaction, and the cache told before and after its commit.
 
-use pennon_eval::Flag;
+use pennon_eval::{Flag, Settings};
 use serde_json::{Value, json};
 use tracing::error;
 
@@ -54,6 +54,39 @@ impl Expected {
             Self::Any | Self::OneOf(_) => Ok(()),
         }
     }
+}
+
+/// What to answer when a change cannot be made because the store does not answer: what is wrong with the
+/// request, if that can be told without the store. The same request would fail later as well.
+pub(super) fn or_mistake(error: Error, check: impl FnOnce() -> Result<(), Error>) -> Error {
+    let is_outage = matches!(error, Error::Unavailable(_) | Error::FileOfNoUse(_));
+    match is_outage.then(check) {
+        Some(Err(mistake)) => mistake,
+        Some(Ok(())) | None => error,
+    }
+}
+
+/// Settings in which a rule, or a file of rules, finds every evaluator that it refers to: for what can be
+/// told of it without the settings of its environment.
+pub(super) fn settings_for(rules: &Value) -> Settings {
+    fn collect(value: &Value, settings: &mut Settings) {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            Value::Array(items) => items.iter().for_each(|item| collect(item, settings)),
+            Value::Object(fields) => {
+                if let Some(Value::String(name)) = fields.get("$ref")
+                    && !name.is_empty()
+                {
+                    let anything = json!({ "var": "anything" });
+                    settings.evaluators.insert(name.clone(), anything);
+                }
+                fields.values().for_each(|value| collect(value, settings));
+            }
+        }
+    }
+    let mut settings = Settings::default();
+    collect(rules, &mut settings);
+    settings
 }
 
 impl FlagService {

@@ -53,12 +53,16 @@ impl FlagService {
     /// # Errors
     /// [`Error::Unavailable`] when neither cache nor store answers.
     pub async fn unreadable_rows(&self, scope: &Scope) -> Result<usize, Error> {
-        let mut count = 0;
+        let (mut count, mut installation) = (0, 0);
         for (environment, _) in self.store.environments().await? {
             let reading = self.read(&environment, scope).await?;
-            count += reading.snapshot.unreadable_count();
+            let snapshot = &reading.snapshot;
+            // All environments share the row of the installation.
+            let shared = usize::from(snapshot.has_unreadable_defaults());
+            count += snapshot.unreadable_count().saturating_sub(shared);
+            installation = installation.max(shared);
         }
-        Ok(count)
+        Ok(count + installation)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<Shelf>>> {

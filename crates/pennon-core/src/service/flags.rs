@@ -3,7 +3,7 @@
 use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
-use super::change::{Changed, Expected, OVERRIDES, kept_in, state_of};
+use super::change::{Changed, Expected, OVERRIDES, kept_in, or_mistake, state_of};
 use super::limits::{must_fit, must_have_an_effect};
 use super::overrides::{
     must_have, must_not_be_too_many, override_in, override_state, put_back_at_once,
@@ -46,7 +46,8 @@ impl FlagService {
         admin: &Admin,
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
+        let begun = self.begin(environment, &admin.id).await;
+        let mut open = begun.map_err(|error| or_mistake(error, || wanted.check_alone()))?;
         let found = open.flag(key).await?;
         let definition = definition_in(&mut open, wanted, None).await?;
         let mut flag = Flag::default();
@@ -172,6 +173,9 @@ impl FlagService {
         let Some(entry) = entry else {
             return Err(Error::NotFound(format!("Audit entry {id} of '{key}'")));
         };
+        if let Some(why) = &entry.unreadable {
+            return Err(Error::Conflict(format!("Entry {id} is unreadable: {why}")));
+        }
         let mut open = self.begin(environment, &admin.id).await?;
         let after = if entry.action.starts_with("override.") {
             revert_override(&mut open, key, &entry, side, expected).await?

@@ -5,11 +5,9 @@ use pennon_eval::{Flag, FlagKey, Problem, Settings, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::change::{Changed, Expected, state_as, state_of};
+use super::change::{Changed, Expected, or_mistake, settings_for, state_as, state_of};
 use super::flags::must_exist;
-use super::limits::{
-    check_definition, check_description, check_metadata, check_salt, must_fit_together, new_key,
-};
+use super::limits::{check_flag, check_metadata, must_fit_together};
 use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
 use super::settings::{broken_by, in_use, json_of};
 use super::variants::must_stay_where_named;
@@ -110,8 +108,7 @@ impl FlagService {
         import: Import<'_>,
         admin: &Admin,
     ) -> Result<(Difference, Revision), Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        let compared = compare(&mut open, environment, import).await?;
+        let (_open, compared) = self.begin_import(environment, import, admin).await?;
         Ok((compared.difference, compared.revision))
     }
 
@@ -129,13 +126,13 @@ impl FlagService {
         admin: &Admin,
         scope: &Scope,
     ) -> Result<Changed<Difference>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
+        let (mut open, compared) = self.begin_import(environment, import, admin).await?;
         let Compared {
             there,
             file,
             difference,
             revision,
-        } = compare(&mut open, environment, import).await?;
+        } = compared;
         expected.check(revision.0)?;
         put(&mut open, &there, &file, import.mode, admin).await?;
         if let Some(SettingsDifference { before, after }) = &difference.settings {
@@ -148,8 +145,41 @@ impl FlagService {
     }
 }
 
+impl FlagService {
+    /// Begins a change, and compares. Also while the store does not answer, what is wrong with the file is
+    /// said first.
+    async fn begin_import(
+        &self,
+        environment: &Environment,
+        import: Import<'_>,
+        admin: &Admin,
+    ) -> Result<(Transaction, Compared), Error> {
+        let begun = async {
+            let mut open = self.begin(environment, &admin.id).await?;
+            let compared = compare(&mut open, environment, import).await?;
+            Ok::<_, Error>((open, compared))
+        };
+        begun.await.map_err(|error| {
+            or_mistake(error, || {
+                read_file(import, &settings_for(import.file)).map(|_valid| ())
+            })
+        })
+    }
+}
+
 /// Reads a file into an environment with these settings.
 fn understand(import: Import<'_>, current: &Settings) -> Result<File, Error> {
+    let file = read_file(import, current)?;
+    if let Some(found) = check_metadata(&file.settings.metadata)
+        && file.settings.metadata != current.metadata
+    {
+        return Err(in_file(vec![found]));
+    }
+    Ok(file)
+}
+
+/// The same, but for what depends on what the environment has had before.
+fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = flagd::read(import.file, current, import.mode).map_err(in_file)?;
     let mut complaints = Complaints::default();
     for (key, flag) in &file.flags {
@@ -159,11 +189,6 @@ fn understand(import: Import<'_>, current: &Settings) -> Result<File, Error> {
                 "An import sets no overrides; they have their own route",
             );
         }
-    }
-    if let Some(found) = check_metadata(&file.settings.metadata)
-        && file.settings.metadata != current.metadata
-    {
-        complaints.add(&found.at, found.problem);
     }
     let count = file.flags.len();
     if count > MOST_FLAGS {
@@ -213,6 +238,15 @@ async fn compare(
     keep_what_no_file_says(&there, &mut file);
     must_keep_the_rules(&there, &mut file, import.file)?;
     exists?;
+    if let Some(unreadable) = &settings.unreadable
+        && file.settings != settings
+    {
+        return Err(Error::Conflict(format!(
+            "The settings of '{environment}' are unreadable ({}), so those of the file cannot be added to \
+             them; replace the settings first",
+            unreadable.reason
+        )));
+    }
     let steps: Vec<_> = file
         .flags
         .iter()
@@ -221,7 +255,9 @@ async fn compare(
     must_leave_no_plan_without_effect(open, &steps).await?;
     must_stay_where_named(open, &steps).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
-        Mode::Replace => Vec::new(),
+        Mode::Replace => in_use(&there)
+            .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))
+            .collect(),
         Mode::Merge => in_use(&there)
             .filter(|(key, _)| !file.flags.contains_key(*key))
             .collect(),
@@ -284,10 +320,15 @@ fn stays(before: Option<&FlagRecord>, flag: &Flag) -> bool {
     before.is_some_and(|record| record.archived_at.is_none() && record.flag == *flag)
 }
 
-/// Whether a flag is in use, and the import takes it out of use.
+/// Whether a flag is in use, and the import takes it out of use. An export could not hold a flag that was
+/// unreadable, and importing it must not take that flag for one that was removed.
 fn goes(key: &FlagKey, record: &FlagRecord, file: &File, mode: Mode) -> bool {
     match mode {
-        Mode::Replace => record.archived_at.is_none() && !file.flags.contains_key(key),
+        Mode::Replace => {
+            record.archived_at.is_none()
+                && !file.flags.contains_key(key)
+                && !file.unreadable.contains(key)
+        }
         Mode::Merge => false,
     }
 }
@@ -354,35 +395,22 @@ fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> 
             }
         };
         let before = there.get(key).map(|record| &record.flag);
-        if before.is_none()
-            && let Err(why) = new_key(key.as_str())
+        for found in check_flag(key, flag, before) {
+            let at = match found.at.as_str() {
+                "/description" => place_of("description"),
+                "/salt" => place_of("salt"),
+                at => format!("{place}{at}"),
+            };
+            complaints.add(&at, found.problem);
+        }
+        if flag.definition.is_some()
+            && flag.salt.is_some()
+            && before.is_none_or(|before| before.salt != flag.salt)
         {
-            complaints.add(&place, why);
-        }
-        if let Some(definition) = &flag.definition {
-            let known = before.and_then(|flag| flag.definition.as_ref());
-            for found in check_definition(definition, known) {
-                complaints.add(&format!("{place}{}", found.at), found.problem);
-            }
-        }
-        let description = (&flag.description, before.map(|flag| &flag.description));
-        let salt = (&flag.salt, before.map(|flag| &flag.salt));
-        for (name, (text, known), check) in [
-            ("description", description, check_description as Check),
-            ("salt", salt, check_salt),
-        ] {
-            if let Some(words) = text
-                && known != Some(text)
-            {
-                if let Err(why) = check(words) {
-                    complaints.add(&place_of(name), why);
-                } else if name == "salt" && flag.definition.is_some() {
-                    warnings.push(Problem {
-                        at: place_of(name),
-                        problem: "has no effect on a flag with variants".to_owned(),
-                    });
-                }
-            }
+            warnings.push(Problem {
+                at: place_of("salt"),
+                problem: "has no effect on a flag with variants".to_owned(),
+            });
         }
     }
     if complaints.is_empty() {
@@ -392,9 +420,6 @@ fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> 
         Err(Error::Invalid(complaints))
     }
 }
-
-/// Checks a text.
-type Check = fn(&str) -> Result<(), &'static str>;
 
 /// Writes what is different, and tells of it.
 async fn put(

@@ -61,7 +61,7 @@ const INVISIBLE: [(char, char); 22] = [
 ];
 
 /// Why a typed flag takes neither a rollout percentage nor a salt.
-pub(super) const NO_EFFECT: &str =
+pub(crate) const NO_EFFECT: &str =
     "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
 
 /// Takes a text as the key of a new flag.
@@ -101,10 +101,51 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
     FlagKey::parse(text).map_err(|error| error.to_string())
 }
 
+/// What a flag must keep to, by whichever way it comes: a file that is imported or that somebody edits by
+/// hand. Places are JSON pointers into the flag; the place of its key is empty. What it has in common with
+/// the flag `before` is not looked at.
+#[must_use]
+pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Problem> {
+    let at = |at: &str, problem: String| Problem {
+        at: at.to_owned(),
+        problem,
+    };
+    let mut problems = Vec::new();
+    if before.is_none()
+        && let Err(why) = new_key(key.as_str())
+    {
+        problems.push(at("", why));
+    }
+    if let Some(definition) = &flag.definition {
+        let known = before.and_then(|flag| flag.definition.as_ref());
+        problems.extend(check_definition(definition, known));
+    }
+    let description = (&flag.description, before.map(|flag| &flag.description));
+    let salt = (&flag.salt, before.map(|flag| &flag.salt));
+    for (place, (text, known), check) in [
+        ("/description", description, check_description as Check),
+        ("/salt", salt, check_salt),
+    ] {
+        if let Some(words) = text
+            && known != Some(text)
+            && let Err(why) = check(words)
+        {
+            problems.push(at(place, why.to_owned()));
+        }
+    }
+    problems
+}
+
+/// Checks a text.
+type Check = fn(&str) -> Result<(), &'static str>;
+
 /// What a definition must keep to beyond what flagd asks, with places in the definition. What it has in
 /// common with the definition that the flag has already is not looked at.
 #[must_use]
-pub fn check_definition(definition: &Definition, before: Option<&Definition>) -> Vec<Problem> {
+pub(super) fn check_definition(
+    definition: &Definition,
+    before: Option<&Definition>,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     for name in definition.variants.keys() {
         let known = before.is_some_and(|before| before.variants.contains_key(name));
@@ -130,7 +171,7 @@ pub fn check_definition(definition: &Definition, before: Option<&Definition>) ->
 /// What the metadata of a flag or an environment must keep to beyond what flagd asks. `serverOnly` as a
 /// text hides nothing, whatever it says.
 #[must_use]
-pub(super) fn check_metadata(metadata: &Map<String, Value>) -> Option<Problem> {
+pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Option<Problem> {
     if metadata.get(SERVER_ONLY)?.is_boolean() {
         return None;
     }
@@ -235,22 +276,36 @@ pub(super) fn must_fit_together<'a>(
     ),
 ) -> Result<(), Error> {
     let (flags, settings) = after;
+    match too_large(environment.as_str(), flags, settings, 0) {
+        Some((total, why)) if total > BulkSize::with(before.1).of_all(before.0) => {
+            Err(Error::invalid_field(field, why))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// How large the answer with all flags of an environment could become when that is too large, and a
+/// sentence about it. An environment that had `known` bytes before the limit existed may keep them.
+pub(crate) fn too_large<'a>(
+    environment: &str,
+    flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
+    settings: &Settings,
+    known: usize,
+) -> Option<(usize, String)> {
     let size = BulkSize::with(settings);
     let total = size.of_all(flags.clone());
-    if total <= LARGEST_BULK || total <= BulkSize::with(before.1).of_all(before.0) {
-        return Ok(());
+    if total <= LARGEST_BULK.max(known) {
+        return None;
     }
     let sizes = flags.map(|(key, flag)| (size.of_flag(key, flag), key));
     let largest = sizes.max().map_or_else(String::new, |(bytes, key)| {
         format!("; the largest flag is '{key}' with up to {bytes} bytes")
     });
-    Err(Error::invalid_field(
-        field,
-        format!(
-            "The answer with all flags of '{environment}' could have {total} bytes, more than \
-             {LARGEST_BULK}{largest}"
-        ),
-    ))
+    let why = format!(
+        "The answer with all flags of '{environment}' could have {total} bytes, more than \
+         {LARGEST_BULK}{largest}"
+    );
+    Some((total, why))
 }
 
 fn check_variant_name(name: &str) -> Result<(), String> {

@@ -31,10 +31,12 @@ pub use flags::Side;
 pub use health::DatabaseCheck;
 pub use import::{Difference, FlagDifference, Import, SettingsDifference, in_file};
 pub use keys::NewKey;
-pub use limits::{check_definition, check_description, check_salt, new_key};
+pub(crate) use limits::{NO_EFFECT, check_flag, check_metadata, too_large};
+pub use limits::{check_description, check_salt, new_key};
 pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
+pub(crate) use schedules::plans_a_percentage;
 pub use update::Change;
 pub use usage::{FlagUsage, Stale, StaleFlag};
 

@@ -145,6 +145,11 @@ impl FlagService {
         let Some(schedule) = still_due(&mut open, due).await? else {
             return Ok(false);
         };
+        if let Some(why) = &schedule.unreadable {
+            return Err(Failure::ForGood(format!(
+                "the schedule is unreadable: {why}"
+            )));
+        }
         let late = SystemTime::now().duration_since(schedule.scheduled_at);
         if late.unwrap_or_default() > TOO_LATE {
             let why = "it was not made within a day of its time";
@@ -154,6 +159,10 @@ impl FlagService {
         let Ok(before) = live(found, key) else {
             return Err(Failure::ForGood("the flag is archived".to_owned()));
         };
+        if before.flag.definition.is_some() && change.rollout_percentage.is_some() {
+            let why = "the flag has a definition, on which a rollout percentage has no effect";
+            return Err(Failure::ForGood(why.to_owned()));
+        }
         let mut flag = before.flag.clone();
         change.apply(&mut flag, None);
         let after = open.write_flag(key, &flag, false).await?;
@@ -203,7 +212,7 @@ impl FlagService {
         let Some(before) = still_due(&mut open, due).await? else {
             return Ok(());
         };
-        let tried = before.retry_count + 1;
+        let tried = before.retry_count.saturating_add(1);
         let is_last = for_good || tried > before.max_retries;
         let wait =
             FIRST_RETRY * 2_u32.saturating_pow(u32::try_from(before.retry_count).unwrap_or(0));
@@ -285,7 +294,8 @@ pub(super) async fn must_leave_no_plan_without_effect(
     )))
 }
 
-fn plans_a_percentage(updates: &Value) -> bool {
+/// Whether a plan changes the rollout percentage, as its `updates` say.
+pub(crate) fn plans_a_percentage(updates: &Value) -> bool {
     updates.get("rolloutPercentage").is_some()
 }
 

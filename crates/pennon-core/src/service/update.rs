@@ -3,7 +3,7 @@
 use pennon_eval::{Definition, Flag, FlagKey, Problem, Rollout};
 use serde_json::Value;
 
-use super::change::{Changed, Expected, state_of};
+use super::change::{Changed, Expected, or_mistake, settings_for, state_of};
 use super::limits::{check_definition, must_fit, must_have_an_effect};
 use super::schedules::must_leave_no_plan_without_effect;
 use super::variants::must_stay_where_named;
@@ -34,6 +34,19 @@ impl Change {
     #[must_use]
     pub fn is_typed(&self) -> bool {
         self.salt.is_some() || self.definition.is_some()
+    }
+
+    /// Checks what can be checked without the flag and its environment.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a definition that is none in any environment.
+    pub(super) fn check_alone(&self) -> Result<(), Error> {
+        match &self.definition {
+            None | Some(None) => Ok(()),
+            Some(Some(text)) => Definition::validate(text, &settings_for(text))
+                .map(|_valid| ())
+                .map_err(in_definition),
+        }
     }
 
     /// Makes the change. The definition is the one of this change, checked.
@@ -72,7 +85,8 @@ impl FlagService {
         admin: &Admin,
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
+        let begun = self.begin(environment, &admin.id).await;
+        let mut open = begun.map_err(|error| or_mistake(error, || change.check_alone()))?;
         // First the flag and then the settings, as everyone locks them; but what is wrong with the
         // request is said before what is missing.
         let found = open.flag(key).await?;

@@ -56,6 +56,10 @@ fn loses_a_variant(before: &Flag, after: &Flag) -> bool {
         return false;
     };
     let after = after.definition.as_ref();
+    // Overrides may name variants of a definition that cannot be read.
+    if before.unreadable.is_some() && after.is_none_or(|after| after.unreadable.is_none()) {
+        return true;
+    }
     before
         .variants
         .keys()

@@ -45,18 +45,29 @@ const DECIDE: &str = "
 /// the transaction that holds the lock of the migrations, before the first step makes the tables that
 /// this looks for. Others than those that were decided can be wanted only while there is no flag whose
 /// answers they would change.
+///
+/// A row that was decided and cannot be read any more, or is gone, is not decided about again unless
+/// somebody says what it was: nobody may get another answer by a guess.
 pub(super) async fn decide(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
 ) -> Result<EvaluationDefaults, Undecided> {
+    let was_there = exists(client, "pennon_installation").await?;
     client.batch_execute(TABLE).await?;
     let name = wanted.map(EvaluationDefaults::name);
-    client.query_typed(DECIDE, &[(&name, Type::TEXT)]).await?;
-    let stored = "select evaluation_defaults from pennon_installation";
+    if !was_there {
+        client.query_typed(DECIDE, &[(&name, Type::TEXT)]).await?;
+    }
+    let stored = "select string_agg(distinct evaluation_defaults, ', ') as name
+        from pennon_installation";
     let rows = client.query_typed(stored, &[]).await?;
-    let named = |row: &Row| EvaluationDefaults::named(row.get("evaluation_defaults"));
-    let decided = rows.first().and_then(named);
-    let decided = decided.unwrap_or(EvaluationDefaults::Existing);
+    let named = |row: &Row| EvaluationDefaults::named(row.get::<_, Option<&str>>("name")?);
+    let Some(decided) = rows.first().and_then(named) else {
+        if let Some(wanted) = wanted {
+            replace(client, wanted).await?;
+        }
+        return Ok(wanted.unwrap_or(EvaluationDefaults::Unreadable));
+    };
     match wanted {
         Some(wanted) if wanted != decided => {
             if has_flags(client).await? {
@@ -71,10 +82,33 @@ pub(super) async fn decide(
     }
 }
 
+/// Puts one readable row in the place of whatever is there, and has every environment read anew.
+async fn replace(client: &Client, wanted: EvaluationDefaults) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute("delete from pennon_installation")
+        .await?;
+    let insert = "insert into pennon_installation (evaluation_defaults) values ($1::text)";
+    client
+        .query_typed(insert, &[(&wanted.name(), Type::TEXT)])
+        .await?;
+    if exists(client, "pennon_environments").await? {
+        let raise = "update pennon_environments
+            set revision = greatest(
+                  revision + 1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint),
+                changed_at = now()";
+        client.batch_execute(raise).await?;
+    }
+    Ok(())
+}
+
+async fn exists(client: &Client, table: &str) -> Result<bool, tokio_postgres::Error> {
+    let exists = "select to_regclass($1::text) is not null as exists";
+    let rows = client.query_typed(exists, &[(&table, Type::TEXT)]).await?;
+    Ok(rows.iter().any(|row| row.get("exists")))
+}
+
 async fn has_flags(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    let exists = "select to_regclass('feature_flags') is not null as exists";
-    let rows = client.query_typed(exists, &[]).await?;
-    if !rows.iter().any(|row| row.get("exists")) {
+    if !exists(client, "feature_flags").await? {
         return Ok(false);
     }
     let rows = client

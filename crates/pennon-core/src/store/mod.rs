@@ -73,7 +73,8 @@ pub enum Waiting {
 pub struct Migrated {
     /// How many steps had not run before.
     pub applied: usize,
-    /// Which defaults the installation has.
+    /// Which defaults the installation has. [`EvaluationDefaults::Unreadable`] when a row that was decided
+    /// before cannot be read and nobody has said what it was.
     pub defaults: EvaluationDefaults,
     /// Which logins functions have.
     pub roles: RolesState,
@@ -260,6 +261,16 @@ impl Store {
             Self::Postgres(store) => store.is_failing(),
             Self::Embedded(_) => false,
             Self::Absent(_) => true,
+        }
+    }
+
+    /// Whether callers may read why it does not answer: of a file on their own machine, with the place of a
+    /// mistake in it. What a database says stays in the log.
+    #[must_use]
+    pub fn may_tell_why(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::Postgres(_) | Self::Absent(_) => false,
         }
     }
 

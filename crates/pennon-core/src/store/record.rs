@@ -153,6 +153,9 @@ pub struct ScheduleRecord {
     /// The admin who called it off.
     #[serde(default)]
     pub cancelled_by: Option<String>,
+    /// What is wrong with what is stored. Then the change cannot be made, only cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
     /// When that was.
     #[serde(default, with = "crate::timestamp::optional")]
     pub cancelled_at: Option<SystemTime>,
@@ -185,14 +188,18 @@ pub enum ScheduleStatus {
     Failed,
     /// It was called off.
     Cancelled,
+    /// What is stored is none of these.
+    #[serde(other)]
+    Unreadable,
 }
 
 impl ScheduleRecord {
-    /// Whether it may still be made. The service before Pennon calls one failed that it will try again.
+    /// Whether it may still be made, and so can be cancelled. The service before Pennon calls one failed
+    /// that it will try again.
     #[must_use]
     pub fn is_open(&self) -> bool {
         match self.status {
-            ScheduleStatus::Pending => true,
+            ScheduleStatus::Pending | ScheduleStatus::Unreadable => true,
             ScheduleStatus::Failed => {
                 self.next_retry_at.is_some() && self.retry_count < self.max_retries
             }
@@ -204,7 +211,10 @@ impl ScheduleRecord {
     #[must_use]
     pub fn is_due(&self, now: SystemTime) -> bool {
         let from = self.next_retry_at.unwrap_or(self.scheduled_at);
-        self.is_open() && self.scheduled_at <= now && from <= now
+        self.is_open()
+            && self.status != ScheduleStatus::Unreadable
+            && self.scheduled_at <= now
+            && from <= now
     }
 }
 
@@ -314,6 +324,9 @@ pub struct AuditEntry {
     pub before: Option<Value>,
     /// What is there since.
     pub after: Option<Value>,
+    /// What is wrong with a state that is stored, and therefore missing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// A flag as it is to be from now on.
@@ -355,7 +368,8 @@ impl Page {
     }
 
     /// This part of a list.
-    pub(super) fn cut<T>(self, all: Vec<T>) -> Vec<T> {
+    #[must_use]
+    pub fn cut<T>(self, all: Vec<T>) -> Vec<T> {
         let offset = usize::try_from(self.offset()).unwrap_or(usize::MAX);
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         all.into_iter().skip(offset).take(size).collect()

@@ -9,7 +9,7 @@ use super::keys::{Algorithm, Key, decode};
 use crate::config::TokenConfig;
 
 /// How far the issuer's clock may be from ours.
-const SKEW: Duration = Duration::from_secs(30);
+pub const SKEW: Duration = Duration::from_secs(30);
 /// No header of a request that API Gateway lets through is longer.
 const LONGEST: usize = 10_240;
 
@@ -22,6 +22,10 @@ pub(super) enum Refusal {
     Algorithm,
     #[error("it demands an extension (crit) that is not understood")]
     Extension,
+    #[error("a token for another purpose (typ); JWT and at+jwt are accepted")]
+    Type,
+    #[error("a token for another purpose (token_use); access and id are accepted")]
+    Use,
     #[error("from another issuer")]
     Issuer,
     #[error("for another audience")]
@@ -66,6 +70,10 @@ impl<'a> Unverified<'a> {
         if header.get("crit").is_some() {
             return Err(Refusal::Extension);
         }
+        // A logout token, say, has the same issuer, audience and key as one that names a caller.
+        if header.get("typ").is_some_and(|typ| !names_callers(typ)) {
+            return Err(Refusal::Type);
+        }
         Ok(Self {
             algorithm,
             key_id: header["kid"]
@@ -83,6 +91,11 @@ impl<'a> Unverified<'a> {
         &self.key_id
     }
 
+    /// What it says of itself.
+    pub(super) fn into_claims(self) -> Value {
+        self.claims
+    }
+
     /// Whether it would be good now, from whom and for whom we want, if its signature is right.
     pub(super) fn check_claims(
         &self,
@@ -91,6 +104,11 @@ impl<'a> Unverified<'a> {
     ) -> Result<(), Refusal> {
         if self.claims["iss"].as_str() != Some(&config.issuer) {
             return Err(Refusal::Issuer);
+        }
+        if let Some(purpose) = self.claims.get("token_use")
+            && !matches!(purpose.as_str(), Some("access" | "id"))
+        {
+            return Err(Refusal::Use);
         }
         if !self.is_for(&config.audiences) {
             return Err(Refusal::Audience);
@@ -138,4 +156,15 @@ impl<'a> Unverified<'a> {
             .and_then(UserId::parse)
             .ok_or(Refusal::Nobody)
     }
+}
+
+/// Whether the `typ` of a header is one of tokens that name callers (RFC 7519, RFC 9068), in any case and
+/// with or without `application/` before it.
+fn names_callers(typ: &Value) -> bool {
+    let Some(name) = typ.as_str() else {
+        return false;
+    };
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_prefix("application/").unwrap_or(&name);
+    matches!(name, "jwt" | "at+jwt")
 }

@@ -64,14 +64,35 @@ impl Key {
     }
 }
 
+/// The most keys of a set. Issuers have two to ten; every token is compared with the ids of all.
+pub(super) const MOST_KEYS: usize = 100;
+/// The longest id of a key. Longer ones are left out with their keys.
+const LONGEST_ID: usize = 256;
+
 /// The keys of a set that can be used. Others are left out: a set may hold keys for other purposes.
-pub(super) fn parse(set: &Value) -> Vec<Key> {
-    let keys = set["keys"].as_array();
-    keys.into_iter().flatten().filter_map(key).collect()
+///
+/// # Errors
+/// A sentence for the log when the set is too large to be one.
+pub(super) fn parse(set: &Value) -> Result<Vec<Key>, String> {
+    let keys = set["keys"].as_array().map_or(&[][..], Vec::as_slice);
+    if keys.len() > MOST_KEYS {
+        return Err(format!(
+            "a set of {} keys; at most {MOST_KEYS} are read",
+            keys.len()
+        ));
+    }
+    Ok(keys.iter().filter_map(key).collect())
 }
 
 fn key(found: &Value) -> Option<Key> {
     if found.get("use").is_some_and(|purpose| purpose != "sig") {
+        return None;
+    }
+    let verifies = |operations: &Value| {
+        let operations = operations.as_array();
+        operations.is_some_and(|it| it.iter().any(|one| one == "verify"))
+    };
+    if found.get("key_ops").is_some_and(|it| !verifies(it)) {
         return None;
     }
     let bytes = |name: &str| decode(found[name].as_str()?);
@@ -82,6 +103,9 @@ fn key(found: &Value) -> Option<Key> {
         }
         "EC" if found["crv"] == "P-256" => {
             let (x, y) = (bytes("x")?, bytes("y")?);
+            if x.len() != 32 || y.len() != 32 {
+                return None;
+            }
             // 4: both coordinates follow, 32 bytes each.
             let point = [&[4], x.as_slice(), y.as_slice()].concat();
             (Algorithm::Es256, Material::P256 { point })
@@ -94,8 +118,11 @@ fn key(found: &Value) -> Option<Key> {
     if named.is_some_and(|named| named != Some(algorithm)) {
         return None;
     }
-    let id = found["kid"].as_str()?.to_owned();
-    Some(Key { id, material })
+    let id = found["kid"].as_str()?;
+    (id.len() <= LONGEST_ID).then(|| Key {
+        id: id.to_owned(),
+        material,
+    })
 }
 
 /// Base64url without padding (RFC 7515), strictly.

@@ -11,9 +11,10 @@ use serde_json::{Map, Value};
 
 use super::line::line_of;
 use super::old_form::is_old;
-use super::state::State;
+use super::state::{EnvironmentNote, State};
 use crate::environment::Environment;
-use crate::service::{check_definition, check_description, check_salt, new_key};
+use crate::service::{NO_EFFECT, check_flag, check_metadata, plans_a_percentage, too_large};
+use crate::store::record::ScheduleRecord;
 
 /// The fields that flagd's files do not have: the environments but production, and how questions are
 /// answered that a flag leaves open.
@@ -159,11 +160,14 @@ impl Contents {
             );
         }
         let mut flags = std::mem::take(&mut file.flags);
+        let aside = state.of(name);
         for (key, flag) in &mut flags {
             let at = format!("{place}{}", file.pointer_to(key));
             let note = state.note(name, key).cloned().unwrap_or_default();
             if !note.exempt {
-                mistakes.extend(broken_rules(key, flag).into_iter().map(|found| Problem {
+                let schedules = aside.into_iter().flat_map(|aside| aside.schedules.values());
+                let found = broken_rules(key, flag, schedules);
+                mistakes.extend(found.into_iter().map(|found| Problem {
                     at: format!("{at}{}", found.at),
                     ..found
                 }));
@@ -179,6 +183,9 @@ impl Contents {
         }
         let settings = file.settings;
         let set = FlagSet { flags, settings };
+        let known = aside.map(|aside| aside.note.clone()).unwrap_or_default();
+        let inside = set.broken_rules(name, &known).into_iter().map(inside);
+        mistakes.extend(inside);
         self.environments.insert(name.to_owned(), set);
     }
 
@@ -189,7 +196,8 @@ impl Contents {
             EvaluationDefaults::Existing => {
                 file.insert(DEFAULTS.to_owned(), self.defaults.name().into());
             }
-            EvaluationDefaults::New => {}
+            // A file that says something else is not read at all.
+            EvaluationDefaults::New | EvaluationDefaults::Unreadable => {}
         }
         let mut others = Map::new();
         let production = Environment::production();
@@ -213,6 +221,29 @@ impl Contents {
 }
 
 impl FlagSet {
+    /// What the routes of the API would refuse of the flags and settings as a whole, with places in the
+    /// environment. What is known from before a rule may stay.
+    fn broken_rules(&self, name: &str, known: &EnvironmentNote) -> Vec<Problem> {
+        let mut found = Vec::new();
+        if !known.exempt {
+            found.extend(check_metadata(&self.settings.metadata));
+        }
+        if let Some((_, why)) = too_large(name, self.flags.iter(), &self.settings, known.bulk_size)
+        {
+            found.push(problem("/flags", why));
+        }
+        found
+    }
+
+    /// What it has from before today's rules, when it is taken over from an earlier version.
+    pub(super) fn note(&self, name: &str) -> EnvironmentNote {
+        let size = too_large(name, self.flags.iter(), &self.settings, 0);
+        EnvironmentNote {
+            bulk_size: size.map_or(0, |(total, _)| total),
+            exempt: check_metadata(&self.settings.metadata).is_some(),
+        }
+    }
+
     fn to_fields(&self) -> Map<String, Value> {
         let mut flags = self.flags.clone();
         for flag in flags.values_mut().filter(|flag| flag.definition.is_some()) {
@@ -230,24 +261,27 @@ impl FlagSet {
     }
 }
 
-/// What the routes of the API would refuse of a new flag, with places in the flag.
-pub(super) fn broken_rules(key: &FlagKey, flag: &Flag) -> Vec<Problem> {
-    let mut found = Vec::new();
-    if let Err(why) = new_key(key.as_str()) {
-        found.push(problem("", format!("the key: {why}")));
+/// What the routes of the API would refuse of a new flag, with places in the flag: of the flag itself, of
+/// its overrides, and because of what is planned for it.
+pub(super) fn broken_rules<'a>(
+    key: &FlagKey,
+    flag: &Flag,
+    schedules: impl Iterator<Item = &'a ScheduleRecord>,
+) -> Vec<Problem> {
+    let mut found = check_flag(key, flag, None);
+    for about_key in found.iter_mut().filter(|found| found.at.is_empty()) {
+        about_key.problem = format!("the key: {}", about_key.problem);
     }
-    if let Some(text) = &flag.description
-        && let Err(why) = check_description(text)
-    {
-        found.push(problem("/description", why));
-    }
-    if let Some(text) = &flag.salt
-        && let Err(why) = check_salt(text)
-    {
-        found.push(problem("/salt", why));
-    }
-    if let Some(definition) = &flag.definition {
-        found.extend(check_definition(definition, None));
+    if flag.definition.is_some() {
+        let planned = schedules.filter(|schedule| {
+            schedule.flag_key == *key && schedule.is_open() && plans_a_percentage(&schedule.updates)
+        });
+        found.extend(planned.map(|schedule| {
+            let id = &schedule.id;
+            let why =
+                format!("schedule '{id}' plans a rollout percentage. {NO_EFFECT}; cancel it first");
+            problem("/variants", why)
+        }));
     }
     for (user, kind) in &flag.overrides {
         let place = format!("/{OVERRIDES}/{}", pointer_step(user));

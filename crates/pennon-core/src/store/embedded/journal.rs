@@ -276,3 +276,150 @@ fn unreadable(path: &Path, number: usize, error: &dyn std::fmt::Display) -> Stri
         number + 1
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::id::unique_id;
+
+    /// A new folder with this `flags.json`.
+    fn files(flags: &str) -> Files {
+        let folder = std::env::temp_dir().join(format!("pennon-journal-{}", unique_id()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let path = folder.join("flags.json");
+        std::fs::write(&path, flags).expect("a file");
+        Files::find(&path).expect("a path")
+    }
+
+    fn audit(id: i64) -> Record {
+        let entry = json!({"audit": {"id": id, "environment": "production", "flagKey": null,
+            "action": "environment.purge", "actor": "me", "at": "2026-01-01T00:00:00.000Z",
+            "before": null, "after": null}});
+        serde_json::from_value(entry).expect("a record")
+    }
+
+    /// The ids of the entries that the next start finds.
+    fn found(files: &Files) -> Vec<i64> {
+        let (_journal, _state, history) = Journal::open(files).expect("opens");
+        history.audit.iter().map(|entry| entry.id).collect()
+    }
+
+    fn text(files: &Files) -> String {
+        std::fs::read_to_string(files.flags()).expect("a file")
+    }
+
+    /// What is in the folder beside the two files.
+    fn rest(files: &Files) -> Vec<String> {
+        let folder = files.flags().parent().expect("a folder");
+        let names = std::fs::read_dir(folder).expect("a folder").map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            name.to_string_lossy().into_owned()
+        });
+        let known = ["flags.json", "flags.json.state"];
+        let mut rest: Vec<String> = names.filter(|name| !known.contains(&&**name)).collect();
+        rest.sort();
+        rest
+    }
+
+    fn remove(files: &Files) {
+        std::fs::remove_dir_all(files.flags().parent().expect("a folder")).expect("removed");
+    }
+
+    #[test]
+    fn a_process_that_ends_at_any_byte_leaves_the_changes_that_were_written_whole() {
+        let files = files("{}");
+        let (mut journal, _, _) = Journal::open(&files).expect("opens");
+        let header = journal.length;
+        let mut ends = vec![header];
+        for id in 1..=3 {
+            journal.append(&[audit(id)]).expect("appends");
+            ends.push(journal.length);
+        }
+        let whole = std::fs::read(files.state()).expect("a file");
+        for length in 0..=whole.len() {
+            std::fs::write(files.state(), &whole[..length]).expect("writes");
+            let changes = ends.iter().filter(|end| **end <= length as u64).count();
+            let expected: Vec<i64> = (1..i64::try_from(changes).expect("few")).collect();
+            assert_eq!(found(&files), expected, "{length} bytes");
+            // What comes next is appended to what was found.
+            let (mut journal, _, _) = Journal::open(&files).expect("opens");
+            journal.append(&[audit(9)]).expect("appends");
+            assert_eq!(found(&files).last(), Some(&9), "{length} bytes");
+        }
+        remove(&files);
+    }
+
+    #[test]
+    fn a_change_whose_file_has_not_taken_its_place_has_not_happened() {
+        let files = files("old");
+        let (mut journal, _, _) = Journal::open(&files).expect("opens");
+        journal.append(&[audit(1)]).expect("appends");
+        let temporary = files.write_temporary("new").expect("writes");
+        let name = temporary.file_name().expect("a name").to_string_lossy();
+        let replacement = || Replacement {
+            temporary: name.clone().into_owned(),
+            replaces: disk::digest(b"old"),
+            written: disk::digest(b"new"),
+        };
+        journal
+            .append_line(Some(replacement()), &[audit(2)], true)
+            .expect("appends");
+        // Here the process ends.
+        assert_eq!(found(&files), [1]);
+        assert_eq!((text(&files).as_str(), rest(&files)), ("old", vec![]));
+
+        // The same, but the process ends after the replacement.
+        let (mut journal, _, _) = Journal::open(&files).expect("opens");
+        std::fs::write(&temporary, "new").expect("writes");
+        journal
+            .append_line(Some(replacement()), &[audit(2)], true)
+            .expect("appends");
+        files
+            .replace(&temporary, &disk::digest(b"old"))
+            .expect("replaces");
+        assert_eq!(found(&files), [1, 2]);
+        assert_eq!((text(&files).as_str(), rest(&files)), ("new", vec![]));
+        remove(&files);
+    }
+
+    #[test]
+    fn an_edit_at_the_moment_of_a_change_is_kept() {
+        let files = files("old");
+        let (mut journal, _, _) = Journal::open(&files).expect("opens");
+        std::fs::write(files.flags(), "edited").expect("writes");
+        let kept = journal
+            .append_and_replace(&[audit(1)], "new", &disk::digest(b"old"))
+            .expect("replaces")
+            .expect("the edit");
+        assert_eq!(std::fs::read_to_string(kept).expect("a file"), "edited");
+        assert_eq!((text(&files).as_str(), found(&files)), ("new", vec![1]));
+        remove(&files);
+    }
+
+    #[test]
+    fn a_line_that_is_damaged_is_named_and_nothing_is_lost() {
+        let files = files("{}");
+        let (mut journal, _, _) = Journal::open(&files).expect("opens");
+        for id in 1..=2 {
+            journal.append(&[audit(id)]).expect("appends");
+        }
+        let whole = std::fs::read_to_string(files.state()).expect("a file");
+        for (damage, line) in [
+            ("\"format\"", 1),
+            ("{\"records\":[{\"audit\":{\"id\":1,", 2),
+        ] {
+            let damaged = whole.replacen(damage, "?", 1);
+            assert_ne!(damaged, whole);
+            std::fs::write(files.state(), &damaged).expect("writes");
+            let why = Journal::open(&files).expect_err("damaged");
+            assert!(why.contains(&format!("line {line}")), "{why}");
+            assert_eq!(
+                std::fs::read_to_string(files.state()).expect("a file"),
+                damaged
+            );
+        }
+        remove(&files);
+    }
+}

@@ -107,10 +107,17 @@ impl EmbeddedStore {
         environment: &Environment,
         known: Option<Revision>,
     ) -> Result<Fresh, Error> {
-        // For readers it is a store like any other that does not answer: what they know is good enough.
         let inner = match self.current() {
             Ok(inner) => inner,
-            Err(error) => return Err(Error::Unavailable(error.to_string())),
+            // After a mistake in the file readers get what it said before: a reader who has that already is
+            // answered as by any store that does not answer, and another one gets it from here.
+            Err(error) => {
+                let inner = self.last_good();
+                if known == Some(inner.revision) {
+                    return Err(Error::Unavailable(error.to_string()));
+                }
+                inner
+            }
         };
         if known == Some(inner.revision) {
             return Ok(Fresh::Unchanged);
@@ -139,8 +146,16 @@ impl EmbeddedStore {
         Ok(Fresh::Changed(snapshot))
     }
 
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the same question as to a database, which can fail"
+    )]
     pub(super) fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
-        let inner = self.current()?;
+        // Readers need them, also after a mistake in the file.
+        let inner = match self.current() {
+            Ok(inner) => inner,
+            Err(_) => self.last_good(),
+        };
         let names = inner.data.contents.environments.keys();
         let names = names.filter_map(|name| Environment::parse(name).ok());
         Ok(names.map(|name| (name, inner.revision)).collect())
@@ -302,10 +317,15 @@ impl EmbeddedStore {
             .collect())
     }
 
+    /// The state as the file had it when it was last good.
+    fn last_good(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The state as the file has it. A file that cannot be read right now, perhaps because an
     /// editor is in the middle of it, leaves the last good state in place.
     fn current(&self) -> Result<MutexGuard<'_, Inner>, Error> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.last_good();
         let is_unchanged = |(stamp, _): &(Stamp, String)| inner.files.is_unchanged(stamp);
         if !inner.seen.as_ref().is_some_and(is_unchanged) {
             inner.reload().map_err(Error::FileOfNoUse)?;

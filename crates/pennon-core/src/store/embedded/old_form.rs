@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::flags_file::{Contents, FlagSet, broken_rules};
-use super::state::{Archived, FlagNote, OverrideNote, Record};
+use super::state::{Archived, EnvironmentNote, FlagNote, OverrideNote, Record};
 use crate::environment::Environment;
 use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
 
@@ -99,7 +99,7 @@ impl OldForm {
                     note.rollout_percentage = flag.rollout_percentage;
                     note.salt.clone_from(&flag.salt);
                 }
-                note.exempt = !broken_rules(key, flag).is_empty();
+                note.exempt = !broken_rules(key, flag, beside.schedules.iter()).is_empty();
                 if note.exempt {
                     tracing::warn!(
                         environment,
@@ -118,11 +118,21 @@ impl OldForm {
             }
             let settings = std::mem::take(&mut beside.settings);
             let set = FlagSet { flags, settings };
+            let note = set.note(&environment);
+            if note != EnvironmentNote::default() {
+                let environment = environment.clone();
+                records.push(Record::Environment { environment, note });
+            }
             contents.environments.insert(environment, set);
         }
         for (name, beside) in beside {
             if beside.settings != Settings::default() {
-                contents.of(&name).settings = beside.settings;
+                let set = contents.of(&name);
+                set.settings = beside.settings;
+                let (environment, note) = (name.clone(), set.note(&name));
+                if note != EnvironmentNote::default() {
+                    records.push(Record::Environment { environment, note });
+                }
             }
             let environment = || name.clone();
             records.extend(

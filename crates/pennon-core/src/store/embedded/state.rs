@@ -43,6 +43,11 @@ pub(super) enum Record {
         hash: String,
         key: KeyRecord,
     },
+    /// What an environment has from before today's rules.
+    Environment {
+        environment: String,
+        note: EnvironmentNote,
+    },
     /// A schedule, as it is from now on.
     Schedule {
         environment: String,
@@ -89,6 +94,18 @@ pub(super) struct FlagNote {
     pub(super) exempt: bool,
 }
 
+/// What an environment has from before today's rules, which hold for everything else in it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct EnvironmentNote {
+    /// How large the answer with all of its flags could become, in bytes, where that is too large.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) bulk_size: usize,
+    /// Its metadata breaks a rule.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) exempt: bool,
+}
+
 /// A flag out of use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -119,6 +136,7 @@ pub(super) struct State {
 /// What is known of an environment beside its flags.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Aside {
+    pub(super) note: EnvironmentNote,
     pub(super) flags: BTreeMap<FlagKey, FlagNote>,
     pub(super) archived: BTreeMap<FlagKey, Archived>,
     pub(super) overrides: BTreeMap<FlagKey, BTreeMap<String, OverrideNote>>,
@@ -217,6 +235,9 @@ impl State {
                 let keys = &mut self.aside(environment).keys;
                 keys.insert(hash.clone(), key.clone());
             }
+            Record::Environment { environment, note } => {
+                self.aside(environment).note = note.clone();
+            }
             Record::Schedule {
                 environment,
                 schedule,
@@ -236,6 +257,12 @@ impl State {
         let mut records = Vec::new();
         for (name, aside) in &self.environments {
             let environment = || name.clone();
+            if aside.note != EnvironmentNote::default() {
+                records.push(Record::Environment {
+                    environment: environment(),
+                    note: aside.note.clone(),
+                });
+            }
             records.extend(aside.flags.iter().map(|(key, note)| Record::Flag {
                 environment: environment(),
                 key: key.clone(),
@@ -298,6 +325,7 @@ impl History {
             | Record::Deleted { .. }
             | Record::Override { .. }
             | Record::Key { .. }
+            | Record::Environment { .. }
             | Record::Schedule { .. } => {}
         }
     }
@@ -343,6 +371,7 @@ mod tests {
                 "createdAt": "2026-01-01T00:00:00.000Z", "rolloutPercentage": 5, "salt": "s",
                 "exempt": true}}},
             {"flag": {"environment": "staging", "key": "gone", "note": {}}},
+            {"environment": {"environment": "staging", "note": {"bulkSize": 9, "exempt": true}}},
             {"archived": {"environment": "staging", "key": "old", "archived": {
                 "archivedAt": null, "flag": {"enabled": false, "rolloutPercentage": 7}}}},
             {"override": {"environment": "production", "key": "a", "user": "bob", "note": {

@@ -346,6 +346,7 @@ impl Transaction {
             error_message: None,
             created_by: Some(self.actor.clone()),
             cancelled_by: None,
+            unreadable: None,
             cancelled_at: None,
             created_at: Some(SystemTime::now()),
             retry_count: 0,
@@ -412,6 +413,7 @@ impl Transaction {
             at: SystemTime::now(),
             before,
             after,
+            unreadable: None,
         };
         self.next_audit_id += 1;
         self.step(Record::Audit(entry));
@@ -496,11 +498,13 @@ impl Transaction {
         let Some(set) = self.data.contents.environments.get(name) else {
             return;
         };
+        let aside = self.data.state.of(name).into_iter();
+        let schedules = aside.flat_map(|aside| aside.schedules.values());
         let broken: Vec<FlagKey> = set
             .flags
             .iter()
             .filter(|(key, flag)| before.contents.flag(name, key) != Some(*flag))
-            .filter(|(key, flag)| !broken_rules(key, flag).is_empty())
+            .filter(|(key, flag)| !broken_rules(key, flag, schedules.clone()).is_empty())
             .map(|(key, _)| key.clone())
             .collect();
         for key in broken {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{AT_ONCE, PostgresStore, Transaction, count, damaged};
+use super::{AT_ONCE, PostgresStore, Transaction, count};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{Action, AuditEntry, AuditStep, Page, Paged};
@@ -40,7 +40,7 @@ impl PostgresStore {
         let mut items = Vec::with_capacity(rows.len());
         for row in &rows {
             if row.get::<_, Option<i64>>("id").is_some() {
-                items.push(entry_of(row)?);
+                items.push(entry_of(row));
             }
         }
         let total = rows.first().map_or(0, |row| count(row, "total"));
@@ -63,7 +63,7 @@ impl PostgresStore {
             (&key.as_str(), Type::TEXT),
         ];
         let rows = self.rows(&statement, &parameters).await?;
-        rows.first().map(entry_of).transpose()
+        Ok(rows.first().map(entry_of))
     }
 }
 
@@ -128,21 +128,29 @@ impl Transaction {
     }
 }
 
-fn entry_of(row: &Row) -> Result<AuditEntry, Error> {
-    let value = |column: &str| -> Result<Option<Value>, Error> {
-        row.get::<_, Option<&str>>(column)
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|error| damaged(&error))
+/// An entry as it is stored. A state that cannot be read is missing in it, and the entry says why.
+fn entry_of(row: &Row) -> AuditEntry {
+    let mut wrong = Vec::new();
+    let mut state = |column: &str| {
+        let text: Option<&str> = row.get(column);
+        match serde_json::from_str(text?) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                wrong.push(format!("the state {column} cannot be read: {error}"));
+                None
+            }
+        }
     };
-    Ok(AuditEntry {
+    let (before, after) = (state("before"), state("after"));
+    AuditEntry {
         id: row.get("id"),
         environment: row.get("environment"),
         flag_key: row.get("flag_key"),
         action: row.get("action"),
         actor: row.get("actor"),
         at: row.get("at"),
-        before: value("before")?,
-        after: value("after")?,
-    })
+        before,
+        after,
+        unreadable: (!wrong.is_empty()).then(|| wrong.join("; ")),
+    }
 }

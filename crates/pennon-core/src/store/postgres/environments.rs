@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::snapshot::Revision;
 use crate::store::{EnvironmentRecord, SettingsRecord};
 
-const SETTINGS: &str = "select settings::text as settings, revision
+const SETTINGS: &str = "select coalesce(settings::text, 'null') as settings, revision
     from pennon_environment_settings where environment = $1";
 
 impl PostgresStore {
@@ -36,10 +36,13 @@ impl PostgresStore {
         &self,
     ) -> Result<Vec<EnvironmentRecord>, Error> {
         let statement = "
-            select known.environment, known.revision, common.settings::text as settings,
+            select known.environment, known.revision,
+                   case when common.environment is not null
+                        then coalesce(common.settings::text, 'null') end as settings,
                    counted.flags, counted.archived
             from pennon_environments as known
-            left join pennon_environment_settings as common using (environment)
+            left join pennon_environment_settings as common
+              on common.environment = known.environment
             left join lateral (
               select count(*) filter (where archived_at is null) as flags,
                      count(*) filter (where archived_at is not null) as archived
@@ -71,9 +74,12 @@ impl PostgresStore {
         if !decided.iter().any(|row| row.get("decided")) {
             return Ok(EvaluationDefaults::Existing);
         }
-        let stored = "select evaluation_defaults as defaults from pennon_installation";
+        let stored = "select string_agg(distinct evaluation_defaults, ', ') as defaults
+            from pennon_installation";
         let rows = self.rows(stored, &[]).await?;
-        defaults_of(rows.first().map(|row| row.get("defaults")))
+        Ok(defaults_of(
+            rows.first().and_then(|row| row.get("defaults")),
+        ))
     }
 
     pub(in crate::store) async fn settings(

@@ -321,13 +321,13 @@ pub(super) enum Refused {
 
 /// A flag without its overrides, and without what evaluation does not need.
 ///
-/// A percentage outside of its range, which only a table without its constraint can hold, counts as the
-/// nearest one, as evaluation takes it.
+/// What only tables without their constraints can hold counts as the service before Pennon takes it: a
+/// percentage above 100 as 100, one below 0 or NULL as 0, and NULL for `enabled` as off.
 pub(super) fn flag_of(row: &Row) -> Flag {
-    let percentage: i32 = row.get("rollout_percentage");
+    let percentage = row.get::<_, Option<i32>>("rollout_percentage").unwrap_or(0);
     let definition: Option<&str> = row.get("definition");
     Flag {
-        enabled: row.get("enabled"),
+        enabled: row.get::<_, Option<bool>>("enabled").unwrap_or(false),
         rollout_percentage: Rollout::parse(i64::from(percentage.clamp(0, 100))).unwrap_or_default(),
         description: row.get("description"),
         salt: row.get("salt"),

@@ -86,12 +86,14 @@ fn one(rows: &[Row]) -> Result<KeyRecord, Error> {
 }
 
 fn record_of(row: &Row) -> KeyRecord {
-    let kind: &str = row.get("kind");
+    // Only a table without its constraints holds NULL.
+    let text = |column: &str| row.get::<_, Option<&str>>(column).unwrap_or_default();
+    let kind = text("kind");
     KeyRecord {
         id: row.get("id"),
-        unreadable: !is_sound(kind, row.get("hash")),
+        unreadable: !is_sound(kind, text("hash")),
         kind: kind_named(kind).unwrap_or(KeyKind::Client),
-        name: row.get("name"),
+        name: text("name").to_owned(),
         created_at: row.get("created_at"),
         created_by: row.get("created_by"),
         revoked_at: row.get("revoked_at"),

@@ -13,7 +13,7 @@ mod schedules;
 mod snapshot;
 mod transaction;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -51,8 +51,8 @@ pub struct PostgresStore {
     secrets: Arc<Secrets>,
     operation_timeout: Duration,
     reads: Breaker,
-    /// Unreadable rows that the log has told of.
-    reported: Mutex<HashSet<String>>,
+    /// Per environment, the unreadable rows that the log has told of.
+    reported: Mutex<HashMap<Environment, HashSet<u64>>>,
 }
 
 impl PostgresStore {

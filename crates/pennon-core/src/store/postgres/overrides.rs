@@ -18,6 +18,8 @@ const COLUMNS: &str = "user_id, override_type, variant, reason, created_by, crea
 const REVISION: &str = "mod(abs(coalesce(sum(hashtextextended(
       json_build_array(user_id, override_type, variant, reason)::text, 0
     )), 0)), 281474976710656)::bigint";
+/// An override of nobody, which only a table without its constraint can hold, is none.
+const OF_SOMEBODY: &str = "user_id is not null";
 /// The flag that a statement is about, by the parameters $1 and $2.
 const FLAG: &str = "(select id from feature_flags where flag_key = $1 and environment = $2)";
 
@@ -37,11 +39,11 @@ impl PostgresStore {
             ) as flag
             cross join lateral (
               select count(*) as total, {REVISION} as revision
-              from feature_flag_user_overrides where flag_id = flag.id
+              from feature_flag_user_overrides where flag_id = flag.id and {OF_SOMEBODY}
             ) as counted
             left join lateral (
               select id, user_id, override_type, variant, reason, created_by, created_at
-              from feature_flag_user_overrides where flag_id = flag.id
+              from feature_flag_user_overrides where flag_id = flag.id and {OF_SOMEBODY}
               order by created_at desc nulls last, id limit $3 offset $4
             ) as page on true
             order by page.created_at desc nulls last, page.id"
@@ -76,7 +78,8 @@ impl Transaction {
         key: &FlagKey,
     ) -> Result<Vec<OverrideRecord>, Error> {
         let statement = format!(
-            "select {COLUMNS} from feature_flag_user_overrides where flag_id = {FLAG}
+            "select {COLUMNS} from feature_flag_user_overrides
+             where flag_id = {FLAG} and {OF_SOMEBODY}
              order by created_at, id"
         );
         let parameters: [super::Parameter<'_>; 2] = [
@@ -135,7 +138,8 @@ impl Transaction {
         key: &FlagKey,
     ) -> Result<i64, Error> {
         let statement = format!(
-            "select {REVISION} as revision from feature_flag_user_overrides where flag_id = {FLAG}"
+            "select {REVISION} as revision from feature_flag_user_overrides
+             where flag_id = {FLAG} and {OF_SOMEBODY}"
         );
         let parameters: [super::Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
@@ -238,9 +242,10 @@ impl Transaction {
 }
 
 fn record_of(row: &Row) -> OverrideRecord {
+    let kind: Option<&str> = row.get("override_type");
     OverrideRecord {
         user_id: row.get("user_id"),
-        kind: override_of(row.get("override_type"), row.get("variant")),
+        kind: override_of(kind.unwrap_or_default(), row.get("variant")),
         reason: row.get("reason"),
         created_by: row.get("created_by"),
         created_at: row.get("created_at"),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, Transaction, damaged};
+use super::{PostgresStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{DueSchedule, ScheduleRecord, ScheduleStatus};
@@ -39,13 +39,7 @@ impl PostgresStore {
         if rows.is_empty() {
             return Ok(None);
         }
-        let mut records = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if row.get::<_, Option<&str>>("id").is_some() {
-                records.push(record_of(row)?);
-            }
-        }
-        Ok(Some(records))
+        Ok(Some(rows.iter().filter_map(record_of).collect()))
     }
 
     pub(in crate::store) async fn due_schedules(
@@ -102,10 +96,8 @@ impl Transaction {
             (&self.actor(), Type::TEXT),
         ];
         let rows = self.rows(&statement, &parameters).await?;
-        match rows.first() {
-            Some(row) => record_of(row),
-            None => Err(Error::FlagNotFound(key.to_string())),
-        }
+        let record = rows.first().and_then(record_of);
+        record.ok_or_else(|| Error::FlagNotFound(key.to_string()))
     }
 
     pub(in crate::store) async fn schedule(
@@ -141,7 +133,7 @@ impl Transaction {
         let parameters: [super::Parameter<'_>; 2] =
             [(&self.environment(), Type::TEXT), (&keys, Type::TEXT_ARRAY)];
         let rows = self.rows(&statement, &parameters).await?;
-        rows.iter().map(record_of).collect()
+        Ok(rows.iter().filter_map(record_of).collect())
     }
 
     async fn locked_schedule(
@@ -163,7 +155,7 @@ impl Transaction {
             (&id, Type::TEXT),
         ];
         let rows = self.rows(&statement, &parameters).await?;
-        rows.first().map(record_of).transpose()
+        Ok(rows.first().and_then(record_of))
     }
 
     pub(in crate::store) async fn write_schedule(
@@ -173,7 +165,8 @@ impl Transaction {
         let status = match schedule.status {
             ScheduleStatus::Pending => "pending",
             ScheduleStatus::Applied => "applied",
-            ScheduleStatus::Failed => "failed",
+            // The second is never written: a schedule is read with it, and becomes another one.
+            ScheduleStatus::Failed | ScheduleStatus::Unreadable => "failed",
             ScheduleStatus::Cancelled => "cancelled",
         };
         let parameters: [super::Parameter<'_>; 9] = [
@@ -200,33 +193,48 @@ impl Transaction {
     }
 }
 
-fn record_of(row: &Row) -> Result<ScheduleRecord, Error> {
-    let key: &str = row.get("flag_key");
-    let status = match row.get("status") {
+/// A schedule as it is stored. What is wrong with it is told by the schedule itself, so that it harms no
+/// other. Nothing for the row of a flag without schedules.
+fn record_of(row: &Row) -> Option<ScheduleRecord> {
+    let id: Option<String> = row.get("id");
+    let mut wrong = Vec::new();
+    let status: Option<&str> = row.get("status");
+    let status = match status.unwrap_or_default() {
         "pending" => ScheduleStatus::Pending,
         "applied" => ScheduleStatus::Applied,
         "failed" => ScheduleStatus::Failed,
         "cancelled" => ScheduleStatus::Cancelled,
-        _ => {
-            return Err(Error::Internal(
-                "a schedule of an unknown status".to_owned(),
-            ));
+        other => {
+            wrong.push(format!("there is no status '{other}'"));
+            ScheduleStatus::Unreadable
         }
     };
-    Ok(ScheduleRecord {
-        id: row.get("id"),
-        flag_key: FlagKey::parse(key).map_err(|error| damaged(&error))?,
-        scheduled_at: row.get("scheduled_at"),
+    let scheduled_at: Option<SystemTime> = row.get("scheduled_at");
+    if scheduled_at.is_none() {
+        wrong.push("it has no time".to_owned());
+    }
+    // Any JSON is stored there, such as a number that no reader of ours can hold.
+    let updates: Option<&str> = row.get("updates");
+    let updates = serde_json::from_str(updates.unwrap_or_default()).unwrap_or_else(|error| {
+        wrong.push(format!("its updates cannot be read: {error}"));
+        Value::Null
+    });
+    let number = |column: &str| row.get::<_, Option<i32>>(column).unwrap_or(0);
+    Some(ScheduleRecord {
+        id: id?,
+        flag_key: FlagKey::parse(row.get::<_, &str>("flag_key")).ok()?,
+        scheduled_at: scheduled_at.unwrap_or(SystemTime::UNIX_EPOCH),
         status,
-        updates: serde_json::from_str(row.get("updates")).map_err(|error| damaged(&error))?,
+        updates,
         applied_at: row.get("applied_at"),
         error_message: row.get("error_message"),
         created_by: row.get("created_by"),
         cancelled_by: row.get("cancelled_by"),
+        unreadable: (!wrong.is_empty()).then(|| wrong.join("; ")),
         cancelled_at: row.get("cancelled_at"),
         created_at: row.get("created_at"),
-        retry_count: row.get("retry_count"),
-        max_retries: row.get("max_retries"),
+        retry_count: number("retry_count"),
+        max_retries: number("max_retries"),
         next_retry_at: row.get("next_retry_at"),
         last_error: row.get("last_error"),
     })

@@ -1,6 +1,7 @@
 //! All that an answer depends on, in one consistent read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::PoisonError;
 
 use pennon_eval::{EvaluationDefaults, FlagKey, Override, Settings};
@@ -13,12 +14,12 @@ use super::{Failure, PostgresStore};
 use crate::api_key::kind_named;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::snapshot::{ApiKey, Revision, Snapshot};
+use crate::snapshot::{ApiKey, Revision, Snapshot, UnreadableItem};
 use crate::store::{Fresh, Waiting};
 
-/// An instance remembers so many unreadable rows, and logs no more: a table that is damaged as a whole
-/// must not fill the log.
-const MOST_REPORTED: usize = 1_000;
+/// So many unreadable rows of one read have a log line each; the others are counted in one more line. A
+/// table that is damaged as a whole must not fill the log.
+const MOST_REPORTED: usize = 20;
 
 /// One row for the environment, and one per flag unless the environment is unchanged. The whole is one
 /// statement and so one consistent read, and one round trip.
@@ -31,7 +32,9 @@ macro_rules! snapshot {
         (select revision from pennon_environments where environment = $1::text), 0
       ) as revision
     )
-    select known.revision, common.settings::text as settings, ",
+    select known.revision,
+           case when common.environment is not null then coalesce(common.settings::text, 'null') end
+             as settings, ",
             $defaults,
             " as defaults,
            live.ids, live.key_kinds, live.hashes,
@@ -63,7 +66,9 @@ macro_rules! snapshot {
     };
 }
 
-const SNAPSHOT: &str = snapshot!("(select evaluation_defaults from pennon_installation)");
+const SNAPSHOT: &str = snapshot!(
+    "(select coalesce(string_agg(distinct evaluation_defaults, ', '), '') from pennon_installation)"
+);
 
 /// The same on tables that `migrate` has not decided about yet: an earlier version has migrated them, and
 /// they keep its answers.
@@ -136,7 +141,7 @@ impl PostgresStore {
                     revision,
                     flags: BTreeMap::new(),
                     settings: settings_of(row.get("settings")),
-                    defaults: defaults_of(row.get("defaults"))?,
+                    defaults: defaults_of(row.get("defaults")),
                     keys: keys_of(row),
                     unreadable_keys: unreadable_keys_of(row),
                     ..Snapshot::empty()
@@ -159,25 +164,56 @@ impl PostgresStore {
 }
 
 impl PostgresStore {
-    /// Logs what of an environment cannot be read, each once in the life of the instance.
+    /// Logs what of an environment cannot be read: a row once for as long as it stays as it is, and again
+    /// when it breaks in another way or after it was repaired.
     fn report_unreadable(&self, environment: &Environment, snapshot: &Snapshot) {
-        for item in snapshot.unreadable() {
-            let name = format!("{environment} {} {}", item.kind, item.name);
-            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-            if reported.len() < MOST_REPORTED && reported.insert(name) {
-                tracing::error!(
-                    domain = "config",
-                    error.r#type = "unreadable_row",
-                    environment = environment.as_str(),
-                    kind = item.kind,
-                    name = item.name,
-                    error = item.reason,
-                    "an unreadable row in the database: only what depends on it fails; \
-                     replace or delete it by the admin API"
-                );
+        let items = snapshot.unreadable();
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if items.is_empty() {
+            reported.remove(environment);
+            return;
+        }
+        let known = reported.remove(environment).unwrap_or_default();
+        let mut current = HashSet::with_capacity(items.len());
+        let mut new = Vec::new();
+        for item in items {
+            let id = id_of(&item);
+            current.insert(id);
+            if !known.contains(&id) {
+                new.push(item);
             }
         }
+        reported.insert(environment.clone(), current);
+        drop(reported);
+        for item in new.iter().take(MOST_REPORTED) {
+            tracing::error!(
+                domain = "config",
+                error.r#type = "unreadable_row",
+                environment = environment.as_str(),
+                kind = item.kind,
+                name = item.name,
+                error = item.reason,
+                "an unreadable row in the database: only what depends on it fails; \
+                 replace or delete it by the admin API"
+            );
+        }
+        if new.len() > MOST_REPORTED {
+            tracing::error!(
+                domain = "config",
+                error.r#type = "unreadable_row",
+                environment = environment.as_str(),
+                more = new.len() - MOST_REPORTED,
+                "more unreadable rows in the database than are logged one by one"
+            );
+        }
     }
+}
+
+/// Tells one unreadable state of a row from another, and from other rows.
+fn id_of(item: &UnreadableItem<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (item.kind, item.name, item.reason, item.stored).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The settings as they stand in the database; the defaults where nothing stands there.
@@ -185,13 +221,11 @@ pub(super) fn settings_of(text: Option<&str>) -> Settings {
     text.map(Settings::from_stored).unwrap_or_default()
 }
 
-/// The defaults of the installation; those of every earlier version where nothing is stored.
-pub(super) fn defaults_of(name: Option<&str>) -> Result<EvaluationDefaults, Error> {
-    let Some(name) = name else {
-        return Ok(EvaluationDefaults::Existing);
-    };
-    EvaluationDefaults::named(name)
-        .ok_or_else(|| Error::Internal(format!("there are no evaluation defaults '{name}'")))
+/// The defaults of the installation, as they are stored. `migrate` creates the table and its row together,
+/// so a row that is missing is a mistake like a name that is unknown.
+pub(super) fn defaults_of(stored: Option<&str>) -> EvaluationDefaults {
+    let known = stored.and_then(EvaluationDefaults::named);
+    known.unwrap_or(EvaluationDefaults::Unreadable)
 }
 
 /// An override from its two columns.
@@ -207,29 +241,39 @@ pub(super) fn override_of(kind: &str, variant: Option<String>) -> Override {
 }
 
 fn keys_of(row: &Row) -> BTreeMap<String, ApiKey> {
+    // A key of a kind that nobody knows opens nothing.
+    stored_keys(row)
+        .into_iter()
+        .filter_map(|(id, kind, hash)| {
+            let kind = kind_named(&kind)?;
+            Some((hash, ApiKey { id, kind }))
+        })
+        .collect()
+}
+
+/// Id, kind and hash of each key. What is NULL there, which only a table without its constraints can hold,
+/// is no kind and no hash.
+fn stored_keys(row: &Row) -> Vec<(String, String, String)> {
     let column = |name: &str| {
-        row.get::<_, Option<Vec<String>>>(name)
+        let column: Option<Vec<Option<String>>> = row.get(name);
+        column
             .unwrap_or_default()
             .into_iter()
+            .map(Option::unwrap_or_default)
     };
-    let keys = column("ids").zip(column("key_kinds")).zip(column("hashes"));
-    // A key of a kind that nobody knows opens nothing.
-    keys.filter_map(|((id, kind), hash)| {
-        let kind = kind_named(&kind)?;
-        Some((hash, ApiKey { id, kind }))
-    })
-    .collect()
+    column("ids")
+        .zip(column("key_kinds"))
+        .zip(column("hashes"))
+        .map(|((id, kind), hash)| (id, kind, hash))
+        .collect()
 }
 
 /// The ids of the keys that open nothing because their row makes no sense.
 fn unreadable_keys_of(row: &Row) -> Vec<String> {
-    let column = |name: &str| row.get::<_, Option<Vec<String>>>(name).unwrap_or_default();
-    let keys = column("ids")
+    stored_keys(row)
         .into_iter()
-        .zip(column("key_kinds"))
-        .zip(column("hashes"));
-    keys.filter(|((_, kind), hash)| !is_sound(kind, hash))
-        .map(|((id, _), _)| id)
+        .filter(|(_, kind, hash)| !is_sound(kind, hash))
+        .map(|(id, _, _)| id)
         .collect()
 }
 
@@ -240,15 +284,19 @@ pub(super) fn is_sound(kind: &str, hash: &str) -> bool {
 }
 
 fn overrides_of(row: &Row) -> BTreeMap<String, Override> {
-    let users: Option<Vec<String>> = row.get("users");
-    let kinds: Option<Vec<&str>> = row.get("kinds");
+    let users: Option<Vec<Option<String>>> = row.get("users");
+    let kinds: Option<Vec<Option<&str>>> = row.get("kinds");
     let variants: Option<Vec<Option<String>>> = row.get("variants");
     let mut variants = variants.unwrap_or_default().into_iter();
     users
         .into_iter()
         .flatten()
         .zip(kinds.into_iter().flatten())
-        .map(|(user, kind)| (user, override_of(kind, variants.next().flatten())))
+        .filter_map(|(user, kind)| {
+            let variant = variants.next().flatten();
+            // Without a user it is nobody's.
+            Some((user?, override_of(kind.unwrap_or_default(), variant)))
+        })
         .collect()
 }
 

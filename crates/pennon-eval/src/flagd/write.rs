@@ -1,0 +1,140 @@
+//! An environment as a flagd file.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    DESCRIPTION, Form, META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_ROLLOUT, META_SALT,
+    OVERRIDES, ROLLOUT, SALT, STATE, UNREADABLE,
+};
+use crate::{Definition, Flag, FlagKey, FractionalVersion, Rollout, Settings};
+
+/// What a simple flag is in flagd's terms: as many callers get `true`, placed by flagd's hash. They are
+/// the same as here where the environment has [`Bucketing::Fractional`](crate::Bucketing::Fractional).
+pub(super) fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
+    let percent = rollout.percent();
+    let is_on = percent == 100;
+    Definition {
+        variants: [("on", true), ("off", false)]
+            .into_iter()
+            .map(|(name, on)| (name.to_owned(), on.into()))
+            .collect(),
+        default_variant: Some(if is_on { "on" } else { "off" }.to_owned()),
+        targeting: (1..100).contains(&percent).then(|| {
+            let buckets = [json!(["on", percent]), json!(["off", 100 - percent])];
+            match salt.filter(|salt| !salt.is_empty()) {
+                None => json!({ "fractional": buckets }),
+                // Without the condition, flagd would place all callers without a key together.
+                Some(salt) => {
+                    let key = json!({"var": "targetingKey"});
+                    let by = json!({"cat": [salt, key]});
+                    let [on, off] = buckets;
+                    json!({"if": [key, {"fractional": [by, on, off]}, null]})
+                }
+            }
+        }),
+        metadata: Map::new(),
+        unreadable: None,
+    }
+}
+
+/// Writes an environment as a flagd file. A flag whose definition could not be read has no place in one:
+/// it is left out, and the field `pennon.unreadable` lists it.
+#[must_use]
+pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -> Value {
+    let is_unreadable = |flag: &Flag| {
+        let definition = flag.definition.as_ref();
+        definition.is_some_and(|definition| definition.unreadable.is_some())
+    };
+    let (unreadable, readable): (Vec<_>, Vec<_>) =
+        flags.iter().partition(|(_, flag)| is_unreadable(flag));
+    let flags: Map<String, Value> = readable
+        .into_iter()
+        .map(|(key, flag)| (key.to_string(), write_flag(flag, form)))
+        .collect();
+    let mut metadata = settings.metadata.clone();
+    match settings.fractional {
+        FractionalVersion::V2 => {
+            metadata.insert(META_FRACTIONAL.to_owned(), "v2".into());
+        }
+        FractionalVersion::V3 => {}
+    }
+    if let Some(anonymous) = settings.anonymous_rollout {
+        metadata.insert(META_ANONYMOUS.to_owned(), anonymous.into());
+    }
+    if let Some(bucketing) = settings.bucketing {
+        metadata.insert(META_BUCKETING.to_owned(), bucketing.name().into());
+    }
+    let mut file = settings.other.clone();
+    file.insert("flags".to_owned(), Value::Object(flags));
+    if !settings.evaluators.is_empty() {
+        let evaluators = settings.evaluators.clone();
+        file.insert("$evaluators".to_owned(), Value::Object(evaluators));
+    }
+    if !metadata.is_empty() {
+        file.insert("metadata".to_owned(), Value::Object(metadata));
+    }
+    if !unreadable.is_empty() || settings.unreadable.is_some() {
+        let keys: Vec<&FlagKey> = unreadable.into_iter().map(|(key, _)| key).collect();
+        let left_out = json!({ "flags": keys, "settings": settings.unreadable.is_some() });
+        file.insert(UNREADABLE.to_owned(), left_out);
+    }
+    Value::Object(file)
+}
+
+fn write_flag(flag: &Flag, form: Form) -> Value {
+    let mut fields = Map::new();
+    let state = if flag.enabled { "ENABLED" } else { "DISABLED" };
+    fields.insert(STATE.to_owned(), state.into());
+    let percent = flag.rollout_percentage.percent();
+    let definition = match (&flag.definition, form) {
+        (Some(definition), _) => Some(Cow::Borrowed(definition)),
+        (None, Form::Exchange) => {
+            let simple = simple(flag.rollout_percentage, flag.salt.as_deref());
+            Some(Cow::Owned(simple))
+        }
+        (None, Form::Local) => None,
+    };
+    let salt = flag.salt.as_deref();
+    match definition {
+        None => {
+            fields.insert(ROLLOUT.to_owned(), percent.into());
+            fields.extend(salt.map(|salt| (SALT.to_owned(), salt.into())));
+            write_description(flag, &mut fields);
+        }
+        Some(definition) => {
+            let variants = definition.variants.clone();
+            fields.insert("variants".to_owned(), Value::Object(variants));
+            if let Some(name) = &definition.default_variant {
+                fields.insert("defaultVariant".to_owned(), name.as_str().into());
+            }
+            if let Some(targeting) = &definition.targeting {
+                fields.insert("targeting".to_owned(), targeting.clone());
+            }
+            write_description(flag, &mut fields);
+            let mut metadata = definition.metadata.clone();
+            if flag.definition.is_none() {
+                metadata.insert(META_ROLLOUT.to_owned(), percent.into());
+            }
+            metadata.extend(salt.map(|salt| (META_SALT.to_owned(), salt.into())));
+            if !metadata.is_empty() {
+                fields.insert("metadata".to_owned(), Value::Object(metadata));
+            }
+        }
+    }
+    for (name, value) in &flag.other {
+        fields.entry(name).or_insert_with(|| value.clone());
+    }
+    if form == Form::Local && !flag.overrides.is_empty() {
+        fields.insert(OVERRIDES.to_owned(), json!(flag.overrides));
+    }
+    Value::Object(fields)
+}
+
+fn write_description(flag: &Flag, fields: &mut Map<String, Value>) {
+    if let Some(text) = &flag.description {
+        fields.insert(DESCRIPTION.to_owned(), text.as_str().into());
+    }
+}

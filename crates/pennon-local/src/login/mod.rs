@@ -1,0 +1,114 @@
+//! `pennon-local login`: a token for admin routes, from an OpenID Connect issuer.
+//!
+//! The authorization code flow with PKCE (RFC 7636, RFC 8252): the user signs in at the issuer, in a browser,
+//! so that this program sees no password and a second factor works. The issuer sends the browser back to a
+//! port of this machine with a code, which is worth nothing without the verifier that only this process knows.
+//!
+//! What the issuer gives is kept in a file that only its owner can read. The next call uses the token that is
+//! still valid, or the refresh token, before it asks the user again.
+
+mod callback;
+mod issuer;
+mod options;
+mod session;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pennon_core::config::process_environment;
+
+use callback::Callback;
+use issuer::{Issuer, Refused};
+use options::Purpose;
+pub(crate) use options::{HELP, Options};
+use session::{Session, SessionFile};
+
+/// A token that is valid for a shorter time is not worth using.
+const LEAST_LEFT: Duration = Duration::from_secs(60);
+
+/// Gets a token and returns the line that sets it in a shell; nothing after a logout.
+///
+/// # Errors
+/// A sentence for the user.
+pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
+    let file = SessionFile::open(&options.name)?;
+    let session = file
+        .read()
+        .filter(|session| session.is_of(&options.issuer, &options.client_id));
+    if options.purpose == Purpose::Logout {
+        let revoked = match &session {
+            Some(session) => Issuer::discover(&options).await?.revoke(session).await,
+            None => Ok(()),
+        };
+        file.remove()?;
+        revoked?;
+        tell("signed out");
+        return Ok(None);
+    }
+    if let Some(session) = &session
+        && options.purpose != Purpose::SignIn
+        && session.is_valid_for(LEAST_LEFT)
+    {
+        return Ok(Some(session.export(options.token)));
+    }
+    let issuer = Issuer::discover(&options).await?;
+    if let Some(session) =
+        session.filter(|it| it.can_be_refreshed() && options.purpose != Purpose::SignIn)
+    {
+        match issuer.refresh(&session).await {
+            Ok(session) => {
+                // Written before it is used: the refresh token before it may be good for nothing now.
+                file.write(&session)?;
+                return Ok(Some(session.export(options.token)));
+            }
+            Err(Refused::Over(why)) => {
+                file.remove()?;
+                tell(&format!("the session has ended ({why})"));
+            }
+            Err(Refused::Failed(why)) => return Err(why),
+        }
+    }
+    if options.purpose == Purpose::Refresh {
+        return Err("there is no session to refresh; sign in without --refresh".to_owned());
+    }
+    let session = sign_in(&issuer, &options).await?;
+    file.write(&session)?;
+    Ok(Some(session.export(options.token)))
+}
+
+async fn sign_in(issuer: &Issuer, options: &Options) -> Result<Session, String> {
+    let callback = Callback::listen(&options.ports).await?;
+    let attempt = issuer.begin(callback.address())?;
+    tell(&format!("Sign in at\n\n  {}\n", attempt.url));
+    if options.open_browser {
+        open(attempt.url.as_str());
+    }
+    let code = callback
+        .wait(&attempt.state, issuer.name(), options.timeout)
+        .await?;
+    issuer.exchange(&attempt, &code).await
+}
+
+/// Opens the browser, if there is a way. The address was printed, so a failure needs no word.
+fn open(url: &str) {
+    let has = |name: &str| process_environment(name).is_some_and(|value| !value.is_empty());
+    let program = if cfg!(target_os = "macos") {
+        "open"
+    } else if has("DISPLAY") || has("WAYLAND_DISPLAY") {
+        "xdg-open"
+    } else {
+        return;
+    };
+    let _not_there = Command::new(program)
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+}
+
+/// Tells the user something: what goes to the standard output is for the shell.
+fn tell(text: &str) {
+    let _unread = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,169 @@
+//! What the issuer gave, and the file that keeps it.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pennon_core::config::{Secret, process_environment};
+use pennon_core::http::unique_id;
+use serde_json::{Value, json};
+
+use super::options::TokenKind;
+use super::tell;
+
+/// What the issuer gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) issuer: String,
+    pub(super) client_id: String,
+    /// Who has signed in.
+    pub(super) subject: String,
+    pub(super) access_token: Secret,
+    pub(super) id_token: Secret,
+    pub(super) refresh_token: Option<Secret>,
+    /// Until when the tokens but the refresh token are valid, in seconds since 1970.
+    pub(super) expires_at: u64,
+}
+
+impl Session {
+    pub(super) fn is_of(&self, issuer: &str, client_id: &str) -> bool {
+        self.issuer == issuer && self.client_id == client_id
+    }
+
+    pub(super) fn is_valid_for(&self, time: Duration) -> bool {
+        self.expires_at > seconds_now() + time.as_secs()
+    }
+
+    pub(super) fn can_be_refreshed(&self) -> bool {
+        self.refresh_token.is_some()
+    }
+
+    /// The line that sets the token in a shell. The characters of a token need no quotes.
+    pub(super) fn export(&self, kind: TokenKind) -> String {
+        let token = match kind {
+            TokenKind::Access => &self.access_token,
+            TokenKind::Id => &self.id_token,
+        };
+        format!("export PENNON_ADMIN_TOKEN={}", token.expose())
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "issuer": self.issuer,
+            "clientId": self.client_id,
+            "subject": self.subject,
+            "accessToken": self.access_token.expose(),
+            "idToken": self.id_token.expose(),
+            "refreshToken": self.refresh_token.as_ref().map(Secret::expose),
+            "expiresAt": self.expires_at,
+        })
+    }
+
+    fn of_json(value: &Value) -> Option<Self> {
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let token = |name: &str| text(name).filter(|it| is_token(it)).map(Secret::new);
+        Some(Self {
+            issuer: text("issuer")?,
+            client_id: text("clientId")?,
+            subject: text("subject")?,
+            access_token: token("accessToken")?,
+            id_token: token("idToken")?,
+            refresh_token: token("refreshToken"),
+            expires_at: value["expiresAt"].as_u64()?,
+        })
+    }
+}
+
+/// Whether a text has the form of a bearer token (RFC 6750), which a shell takes as it stands.
+pub(super) fn is_token(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    !text.is_empty() && text.len() <= 16_384 && text.bytes().all(plain)
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// The file of one session. While this exists no other process uses the session: a refresh token that two
+/// use ends the session for both.
+pub(super) struct SessionFile {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl SessionFile {
+    /// Finds the folder, which it may create, and waits for other processes.
+    pub(super) fn open(name: &str) -> Result<Self, String> {
+        let variable =
+            |name: &str| process_environment(name).filter(|value| value.starts_with('/'));
+        let folder = variable("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".config")))
+            .ok_or("neither XDG_CONFIG_HOME nor HOME names a folder to keep the session in")?
+            .join("pennon");
+        let failed = |error: &std::io::Error| format!("cannot use {}: {error}", folder.display());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| failed(&error))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(folder.join(format!("{name}.lock")))
+            .map_err(|error| failed(&error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                tell("another login with this name is under way; waiting for it");
+                lock.lock().map_err(|error| failed(&error))?;
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        Ok(Self {
+            path: folder.join(format!("{name}.json")),
+            _lock: lock,
+        })
+    }
+
+    /// What is kept. A file that cannot be read counts as none: the user signs in again.
+    pub(super) fn read(&self) -> Option<Session> {
+        let text = std::fs::read(&self.path).ok()?;
+        Session::of_json(&serde_json::from_slice(&text).ok()?)
+    }
+
+    /// Keeps a session, readable by its owner only.
+    pub(super) fn write(&self, session: &Session) -> Result<(), String> {
+        let temporary = self.path.with_extension(format!("new-{}", unique_id()));
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .and_then(|mut file| {
+                file.write_all(session.to_json().to_string().as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| std::fs::rename(&temporary, &self.path));
+        written.map_err(|error| {
+            let _not_there = std::fs::remove_file(&temporary);
+            format!("cannot write {}: {error}", self.path.display())
+        })
+    }
+
+    /// Forgets the session.
+    pub(super) fn remove(&self) -> Result<(), String> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(format!("cannot remove {}: {error}", self.path.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! JSON bodies in which an object has a key twice: nobody can say which of the two is meant.
+
+use std::collections::BTreeSet;
+
+use pennon_core::http::ENDPOINTS;
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use pennon_tests::local::{ADMIN_TOKEN, API_KEY};
+use serde_json::{Value, json};
+
+/// Sends a text as the admin, or to OFREP with the key of the server.
+async fn send(api: &Api, method: &str, path: &str, body: &str) -> Answer {
+    let token = if path.starts_with("/ofrep") {
+        API_KEY
+    } else {
+        ADMIN_TOKEN
+    };
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str()), ("if-match", "*")];
+    api.local().send(method, path, &headers, body).await
+}
+
+/// Method, route, body, and the place of the key.
+const REFUSED: [(&str, &str, &str, &str); 20] = [
+    (
+        "POST",
+        "/api/admin/flags",
+        r#"{"key":"one","key":"two"}"#,
+        "key",
+    ),
+    (
+        "POST",
+        "/api/admin/flags",
+        r#"{"key":"one","enabled":true,"enabled":true}"#,
+        "enabled",
+    ),
+    (
+        "POST",
+        "/api/admin/flags",
+        r#"{"key":"one","k\u0065y":"two"}"#,
+        "key",
+    ),
+    (
+        "POST",
+        "/api/admin/flags",
+        r#"{"key":"one","definition":{"variants":{"a":{"b":[{"c":1,"c":1}]}}}}"#,
+        "definition/variants/a/b/0/c",
+    ),
+    (
+        "PATCH",
+        "/api/admin/flags/{flagKey}",
+        r#"{"salt":"a","salt":"b"}"#,
+        "salt",
+    ),
+    (
+        "PATCH",
+        "/api/admin/flags/{flagKey}",
+        r#"{"definition":{"variants":{"a":1,"a":2}}}"#,
+        "definition/variants/a",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}",
+        r#"{"definition":null,"definition":{"variants":{"a":1}}}"#,
+        "definition",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}",
+        r#"{"definition":{"variants":{"a":1},"targeting":{"if":[true,"a"],"if":[true,"b"]}}}"#,
+        "definition/targeting/if",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/users",
+        r#"{"userId":"al","overrideType":"include","variant":"a","variant":"b"}"#,
+        "variant",
+    ),
+    (
+        "PUT",
+        "/api/admin/flags/{flagKey}/users",
+        r#"{"overrides":[{"userId":"al","userId":"bo","overrideType":"include"}]}"#,
+        "overrides/0/userId",
+    ),
+    (
+        "PUT",
+        "/api/admin/flags/{flagKey}/users",
+        r#"{"overrides":[],"overrides":[]}"#,
+        "overrides",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/revert",
+        r#"{"auditId":1,"auditId":2}"#,
+        "auditId",
+    ),
+    (
+        "POST",
+        "/api/admin/environments",
+        r#"{"environment":"a","environment":"b"}"#,
+        "environment",
+    ),
+    (
+        "PUT",
+        "/api/admin/environments/{environment}/settings",
+        r#"{"evaluators":{"ours":{"==":[1,1]},"ours":{"==":[1,2]}}}"#,
+        "evaluators/ours",
+    ),
+    (
+        "PUT",
+        "/api/admin/environments/{environment}/settings",
+        r#"{"metadata":{"a/b":1,"a/b":2}}"#,
+        "metadata/a~1b",
+    ),
+    (
+        "POST",
+        "/api/admin/environments/{environment}/import",
+        r#"{"flags":{},"flags":{}}"#,
+        "/flags",
+    ),
+    (
+        "POST",
+        "/api/admin/keys",
+        r#"{"kind":"client","kind":"server","name":"n"}"#,
+        "kind",
+    ),
+    (
+        "POST",
+        "/ofrep/v1/evaluate/flags",
+        r#"{"context":{"targetingKey":"alice","targetingKey":"bob"}}"#,
+        "/context/targetingKey",
+    ),
+    (
+        "POST",
+        "/ofrep/v1/evaluate/flags/{flagKey}",
+        r#"{"context":{"tier":{"a":1,"a":2}}}"#,
+        "/context/tier/a",
+    ),
+    (
+        "POST",
+        "/ofrep/v1/evaluate/flags/{flagKey}",
+        r#"{"context":{},"context":{}}"#,
+        "/context",
+    ),
+];
+
+#[tokio::test]
+async fn every_route_with_a_body_refuses_a_key_that_occurs_twice_and_says_where() {
+    for api in Api::of_both_kinds().await {
+        let before = api
+            .read("/api/admin/environments/production/export")
+            .await
+            .body;
+        for (method, route, body, place) in REFUSED {
+            let path = route
+                .replace("{flagKey}", "checkout")
+                .replace("{environment}", "production");
+            let answer = send(&api, method, &path, body).await;
+            assert_eq!(
+                answer.status, 400,
+                "{method} {route} {body} {answer:?} on {}",
+                api.on
+            );
+            let said = if route.starts_with("/ofrep") {
+                assert_eq!(answer.json()["errorCode"], "INVALID_CONTEXT", "{answer:?}");
+                let details = answer.json()["errorDetails"].clone();
+                assert!(
+                    details.to_string().contains(&format!("{place}:")),
+                    "{details}"
+                );
+                details.to_string()
+            } else {
+                answer.json()["details"]["fieldErrors"][place].to_string()
+            };
+            assert!(
+                said.contains("more than once"),
+                "{place} in {answer:?} on {}",
+                api.on
+            );
+        }
+        let after = api
+            .read("/api/admin/environments/production/export")
+            .await
+            .body;
+        assert_eq!(before, after, "nothing was changed on {}", api.on);
+        assert_eq!(
+            api.read("/api/admin/keys").await.json(),
+            json!({"keys": []})
+        );
+    }
+}
+
+#[test]
+fn no_route_with_a_body_is_left_out() {
+    let known: BTreeSet<(&str, &str)> = REFUSED
+        .iter()
+        .map(|(method, route, _, _)| (*method, *route))
+        .chain([
+            // All of its fields are those of the existing service; see below.
+            ("POST", "/api/admin/flags/{flagKey}/schedule"),
+            // They take no body.
+            ("POST", "/api/admin/flags/{flagKey}/restore"),
+            ("POST", "/api/admin/environments/{environment}/purge"),
+        ])
+        .collect();
+    for route in &ENDPOINTS {
+        if ["POST", "PUT", "PATCH"].contains(&route.method) {
+            assert!(known.contains(&(route.method, route.path)), "{route:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_clients_of_the_existing_service_send_twice_counts_as_the_last() {
+    for api in Api::of_both_kinds().await {
+        let url = "/api/admin/flags/checkout";
+        for method in ["PATCH", "POST"] {
+            for (body, field, expected) in [
+                (
+                    r#"{"enabled":true,"enabled":false}"#,
+                    "enabled",
+                    json!(false),
+                ),
+                (
+                    r#"{"rolloutPercentage":5,"rolloutPercentage":7}"#,
+                    "rolloutPercentage",
+                    json!(7),
+                ),
+                (
+                    r#"{"description":"a","description":"b"}"#,
+                    "description",
+                    json!("b"),
+                ),
+                // Ignored as before, and named.
+                (
+                    r#"{"enabled":true,"owner":{"a":1,"a":2}}"#,
+                    "enabled",
+                    json!(true),
+                ),
+            ] {
+                let answer = send(&api, method, url, body).await;
+                assert_eq!(answer.status, 200, "{body} {answer:?} on {}", api.on);
+                assert_eq!(answer.json()[field], expected, "{body} on {}", api.on);
+            }
+        }
+        let users = format!("{url}/users");
+        let body =
+            r#"{"userId":"al","userId":"bo","overrideType":"exclude","overrideType":"include"}"#;
+        let set = send(&api, "POST", &users, body).await;
+        assert_eq!(set.status, 201, "{set:?} on {}", api.on);
+        let one = set.json();
+        assert_eq!(
+            (&one["userId"], &one["overrideType"]),
+            (&json!("bo"), &json!("include"))
+        );
+        let body = r#"{"scheduledAt":"2098-01-01T00:00Z","scheduledAt":"2099-01-01T00:00Z",
+            "updates":{"enabled":true,"enabled":false}}"#;
+        let plan = send(&api, "POST", &format!("{url}/schedule"), body).await;
+        assert_eq!(plan.status, 201, "{plan:?} on {}", api.on);
+        assert_eq!(plan.json()["scheduledAt"], "2099-01-01T00:00:00.000Z");
+        assert_eq!(plan.json()["updates"], json!({"enabled": false}));
+        let gone = api
+            .admin("DELETE", &format!("{users}/bo"), &Value::Null)
+            .await;
+        assert_eq!(gone.status, 204);
+    }
+}

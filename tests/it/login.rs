@@ -1,0 +1,404 @@
+//! `pennon-local login`, which `scripts/login` calls: a token for admin routes from an issuer, by a browser.
+//! The test is the browser.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use pennon_tests::answer::Answer;
+use pennon_tests::binaries::binary;
+use pennon_tests::eventually;
+use pennon_tests::issuer::{AUDIENCE, Issuer, SigningKey};
+use pennon_tests::local::HttpClient;
+use pennon_tests::process::new_folder;
+use pennon_tests::sign_in::Manner;
+use serde_json::{Value, json};
+
+/// A machine on which somebody signs in, and the issuer.
+struct Desk {
+    folder: PathBuf,
+    issuer: Issuer,
+}
+
+/// A login that is under way.
+struct Login {
+    process: Child,
+    errors: PathBuf,
+}
+
+struct Outcome {
+    success: bool,
+    output: String,
+    errors: String,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let key = Arc::new(SigningKey::p256());
+        let issuer = Issuer::start(&[key.public("k1")]).await;
+        issuer.sign_in(|it| it.set_key(key, "k1"));
+        Self {
+            folder: new_folder("login"),
+            issuer,
+        }
+    }
+
+    fn start(&self, more: &[&str]) -> Login {
+        let errors = self.folder.join(format!("errors-{}", more.join("")));
+        let written = std::fs::File::create(&errors).expect("a file");
+        let process = Command::new(binary("pennon-local"))
+            .env_clear()
+            .env("HOME", &self.folder)
+            .args([
+                "login",
+                "--issuer",
+                self.issuer.name(),
+                "--client-id",
+                AUDIENCE,
+            ])
+            .args(["--no-browser", "--port", "0"])
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(written)
+            .spawn()
+            .expect("it starts");
+        Login { process, errors }
+    }
+
+    /// Signs in like a user, if the program asks for it.
+    async fn sign_in(&self, more: &[&str]) -> Outcome {
+        let mut login = self.start(more);
+        if let Some(url) = login.asks().await {
+            visit(&go(&url).await).await;
+        }
+        login.ends().await
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join(".config/pennon/default.json")
+    }
+
+    fn kept(&self) -> Value {
+        let text = std::fs::read(self.file()).expect("a file");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _already_gone = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Login {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+
+    /// The address at which it asks the user to sign in; nothing when it ends without.
+    async fn asks(&mut self) -> Option<String> {
+        let mut url = None;
+        eventually("it asks or ends", async || {
+            let said = self.said();
+            // A line without its end is not written yet.
+            let lines = said.split_inclusive('\n');
+            let mut lines = lines.filter(|line| line.ends_with('\n')).map(str::trim);
+            let line = lines.find(|it| it.starts_with("http") && it.contains("/authorize?"));
+            url = line.map(str::to_owned);
+            url.is_some() || self.process.try_wait().expect("a process").is_some()
+        })
+        .await;
+        url
+    }
+
+    async fn ends(&mut self) -> Outcome {
+        let mut status = None;
+        eventually("it ends", async || {
+            status = self.process.try_wait().expect("a process");
+            status.is_some()
+        })
+        .await;
+        let mut output = String::new();
+        let mut pipe = self.process.stdout.take().expect("piped");
+        pipe.read_to_string(&mut output).expect("text");
+        Outcome {
+            success: status.is_some_and(|it| it.success()),
+            output,
+            errors: self.said(),
+        }
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// Asks for a page. `path` is a whole address.
+async fn go(url: &str) -> Answer {
+    let (base, path) = split(url);
+    HttpClient::of(base).get(&path).await
+}
+
+fn split(url: &str) -> (String, String) {
+    let rest = url.strip_prefix("http://").expect("http");
+    let at = rest.find('/').expect("a path");
+    (format!("http://{}", &rest[..at]), rest[at..].to_owned())
+}
+
+/// Follows the issuer's redirect back to the program.
+async fn visit(answer: &Answer) -> Answer {
+    assert_eq!(answer.status, 302, "{answer:?}");
+    go(answer.header("location").expect("a location")).await
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().expect("there").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
+    let desk = Desk::new().await;
+    let first = desk.sign_in(&[]).await;
+    assert!(first.success, "{}", first.errors);
+    assert_eq!(first.output, "export PENNON_ADMIN_TOKEN=access-2\n");
+    assert_eq!(
+        (mode(&desk.file()), desk.kept()["subject"].as_str()),
+        (0o600, Some("admin-1"))
+    );
+    assert_eq!(mode(desk.file().parent().expect("a folder")), 0o700);
+    assert!(!first.errors.contains("access-2"), "{}", first.errors);
+
+    // What is valid is used, and nobody is asked.
+    let again = desk.sign_in(&["--refresh"]).await;
+    assert_eq!((again.success, again.output), (true, first.output));
+    let asked = desk.issuer.sign_in(|it| it.grants.clone());
+    assert_eq!(asked, ["authorization_code"]);
+    let id = desk.sign_in(&["--token", "id"]).await;
+    assert!(
+        id.output.starts_with("export PENNON_ADMIN_TOKEN=ey"),
+        "{}",
+        id.output
+    );
+
+    // What ends within a minute is refreshed, and each refresh token is used once.
+    desk.issuer.sign_in(|it| it.seconds = 59);
+    assert!(desk.sign_in(&["--new"]).await.success);
+    let mut before = desk.kept()["refreshToken"].clone();
+    for _ in 0..3 {
+        let refreshed = desk.sign_in(&["--refresh"]).await;
+        assert!(refreshed.success, "{}", refreshed.errors);
+        let kept = desk.kept();
+        assert_ne!(kept["refreshToken"], before);
+        let token = kept["accessToken"].as_str().expect("text");
+        assert_eq!(
+            refreshed.output,
+            format!("export PENNON_ADMIN_TOKEN={token}\n")
+        );
+        before = kept["refreshToken"].clone();
+        assert_eq!(mode(&desk.file()), 0o600);
+    }
+    // An issuer that is down ends no session.
+    desk.issuer.sign_in(|it| it.manner = Manner::Failing);
+    let failed = desk.sign_in(&["--refresh"]).await;
+    assert!(
+        !failed.success && failed.output.is_empty(),
+        "{}",
+        failed.errors
+    );
+    assert!(failed.errors.contains("500"), "{}", failed.errors);
+    assert_eq!(desk.kept()["refreshToken"], before);
+    // Tokens of somebody else are not taken.
+    desk.issuer.sign_in(|it| it.manner = Manner::SomebodyElse);
+    let other = desk.sign_in(&["--refresh"]).await;
+    assert!(
+        !other.success && other.output.is_empty(),
+        "{}",
+        other.errors
+    );
+    desk.issuer.sign_in(|it| it.manner = Manner::Good);
+    assert!(desk.sign_in(&[]).await.success);
+
+    // A session that the issuer has ended is said to be over; without --refresh the user signs in anew.
+    desk.issuer
+        .sign_in(pennon_tests::sign_in::SignIn::end_sessions);
+    let over = desk.sign_in(&["--refresh"]).await;
+    assert!(!over.success && over.output.is_empty());
+    assert!(over.errors.contains("invalid_grant"), "{}", over.errors);
+    assert!(!desk.file().exists());
+    assert!(desk.sign_in(&[]).await.success);
+
+    let token = desk.kept()["refreshToken"]
+        .as_str()
+        .expect("text")
+        .to_owned();
+    let ended = desk.sign_in(&["--logout"]).await;
+    assert_eq!(
+        (ended.success, ended.output.as_str()),
+        (true, ""),
+        "{}",
+        ended.errors
+    );
+    assert_eq!(desk.issuer.sign_in(|it| it.revoked.clone()), [token]);
+    assert!(!desk.file().exists());
+    let none = desk.sign_in(&["--refresh"]).await;
+    assert!(
+        !none.success && none.errors.contains("no session"),
+        "{}",
+        none.errors
+    );
+}
+
+#[tokio::test]
+async fn every_way_in_which_a_sign_in_can_go_wrong_gives_no_token_and_keeps_nothing() {
+    let desk = Desk::new().await;
+    for (manner, why) in [
+        (Manner::Denied, "access_denied not today?[31m?"),
+        (Manner::OldCode, "invalid_grant"),
+        (Manner::OtherIssuer, "another issuer"),
+        (Manner::OtherNonce, "nonce"),
+        (Manner::OtherAudience, "audience"),
+        (Manner::OtherKey, "signature"),
+        (Manner::NoIdToken, "id token"),
+        (Manner::Shell, "access token"),
+        (Manner::Failing, "500"),
+    ] {
+        desk.issuer.sign_in(|it| it.manner = manner);
+        let outcome = desk.sign_in(&[]).await;
+        assert!(!outcome.success, "{manner:?}");
+        assert_eq!(outcome.output, "", "{manner:?}");
+        assert!(
+            outcome.errors.contains(why),
+            "{manner:?}: {}",
+            outcome.errors
+        );
+        assert!(!desk.file().exists(), "{manner:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_belong_to_the_sign_in_is_refused_and_does_not_end_it() {
+    let desk = Desk::new().await;
+    let mut login = desk.start(&[]);
+    let url = login.asks().await.expect("an address");
+    for manner in [Manner::OtherState, Manner::NoState] {
+        desk.issuer.sign_in(|it| it.manner = manner);
+        let refused = visit(&go(&url).await).await;
+        assert_eq!(refused.status, 400, "{manner:?}: {refused:?}");
+    }
+    desk.issuer.sign_in(|it| it.manner = Manner::Good);
+    let back = go(&url).await;
+    let location = back.header("location").expect("a location").to_owned();
+    let (base, path) = split(&location);
+    let program = HttpClient::of(base);
+    let named = [("host", "login.example:80")];
+    let twice = format!("{path}&state=x");
+    for (method, path, headers, status) in [
+        ("GET", path.as_str(), &named[..], 400),
+        ("GET", "/callback", &[], 400),
+        ("GET", &twice, &[], 400),
+        ("POST", &path, &[], 404),
+        ("GET", "/", &[], 404),
+    ] {
+        let refused = program.send(method, path, headers, "").await;
+        assert_eq!(refused.status, status, "{method} {path}: {refused:?}");
+    }
+    assert!(
+        desk.issuer.sign_in(|it| it.grants.is_empty()),
+        "no code was used"
+    );
+    let page = program.get(&path).await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    let outcome = login.ends().await;
+    assert!(outcome.success, "{}", outcome.errors);
+}
+
+#[tokio::test]
+async fn nobody_who_signs_in_is_waited_for_until_the_time_is_up() {
+    let desk = Desk::new().await;
+    let mut login = desk.start(&["--timeout", "1"]);
+    let url = login.asks().await.expect("an address");
+    let outcome = login.ends().await;
+    assert!(!outcome.success && outcome.output.is_empty());
+    assert!(outcome.errors.contains("within 1 s"), "{}", outcome.errors);
+    // The port is closed.
+    let back = go(&url).await;
+    let (base, path) = split(back.header("location").expect("a location"));
+    let late = HttpClient::of(base).try_send("GET", &path, &[], "").await;
+    assert!(late.is_none());
+}
+
+#[tokio::test]
+async fn two_logins_at_once_use_a_refresh_token_once() {
+    let desk = Desk::new().await;
+    desk.issuer.sign_in(|it| it.seconds = 59);
+    assert!(desk.sign_in(&[]).await.success);
+    desk.issuer.sign_in(|it| it.seconds = 900);
+    let mut both = [
+        desk.start(&["--refresh"]),
+        desk.start(&["--refresh", "--token", "access"]),
+    ];
+    let mut tokens = Vec::new();
+    for login in &mut both {
+        let outcome = login.ends().await;
+        assert!(outcome.success, "{}", outcome.errors);
+        tokens.push(outcome.output);
+    }
+    assert_eq!(tokens[0], tokens[1]);
+    let refreshed = desk
+        .issuer
+        .sign_in(|it| it.grants.iter().filter(|it| *it == "refresh_token").count());
+    assert_eq!(refreshed, 1);
+}
+
+#[tokio::test]
+async fn an_issuer_that_leads_elsewhere_is_not_followed() {
+    let desk = Desk::new().await;
+    for (name, address) in [
+        ("token_endpoint", "http://issuer.example/token"),
+        (
+            "authorization_endpoint",
+            "http://127.0.0.1:1@issuer.example/authorize",
+        ),
+        ("authorization_endpoint", "file:///etc/passwd"),
+        ("authorization_endpoint", "javascript:alert(1)"),
+        ("issuer", "https://issuer.example"),
+    ] {
+        let desk = Desk::new().await;
+        desk.issuer.describe(name, json!(address));
+        let outcome = desk.sign_in(&[]).await;
+        assert!(
+            !outcome.success && outcome.output.is_empty(),
+            "{name}: {}",
+            outcome.errors
+        );
+        let said = outcome.errors.contains(name) || outcome.errors.contains("calls itself");
+        assert!(said, "{name}: {}", outcome.errors);
+    }
+    // What is kept for another client is not used.
+    assert!(desk.sign_in(&[]).await.success);
+    let other = Command::new(binary("pennon-local"))
+        .env_clear()
+        .env("HOME", &desk.folder)
+        .args([
+            "login",
+            "--issuer",
+            desk.issuer.name(),
+            "--client-id",
+            "client-2",
+            "--refresh",
+        ])
+        .output()
+        .expect("it runs");
+    assert!(
+        !other.status.success() && other.stdout.is_empty(),
+        "{other:?}"
+    );
+}

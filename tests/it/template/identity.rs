@@ -1,0 +1,221 @@
+//! Who may change flags: a user pool that stays when the stack is updated, a second factor, short tokens,
+//! and no program that sees a password.
+
+use serde_json::{Value, json};
+
+use super::stack::{Stack, list, reference, target, text};
+use super::{Mistake, Problems, parse, planted, read};
+
+/// Where `scripts/login` listens; `pennon-local login --help` names the same.
+pub(crate) const CALLBACKS: [&str; 3] = [
+    "http://127.0.0.1:41817/callback",
+    "http://127.0.0.1:41818/callback",
+    "http://127.0.0.1:41819/callback",
+];
+
+pub(super) fn check(stack: &Stack, problems: &mut Problems) {
+    let wanted = stack.has("JwtIssuer", "");
+    for id in [
+        "UserPool",
+        "UserPoolClient",
+        "UserPoolDomain",
+        "UserPoolBranding",
+        "UserPoolAdmins",
+    ] {
+        let exists = !stack.get(id).is_null();
+        problems.unless(
+            exists == wanted,
+            id,
+            format!("wanted {wanted}, there {exists}"),
+        );
+    }
+    if wanted {
+        check_pool(stack.get("UserPool"), problems);
+        check_client(&stack.get("UserPoolClient")["Properties"], problems);
+        check_pages(stack, problems);
+    }
+}
+
+fn check_pool(resource: &Value, problems: &mut Problems) {
+    let pool = &resource["Properties"];
+    // CloudFormation replaces a pool, and its users are gone, when one of these changes.
+    let stays = pool["UsernameAttributes"] == json!(["email"])
+        && ["AliasAttributes", "UsernameConfiguration", "Schema"]
+            .iter()
+            .all(|name| pool[*name].is_null());
+    problems.unless(
+        stays,
+        "UserPool",
+        "an update replaces it, and its users are gone",
+    );
+    problems.unless(
+        resource["UpdateReplacePolicy"] == "Retain",
+        "UserPool",
+        "a replaced pool is deleted",
+    );
+    // The profiles leave AdminMfa at its default.
+    problems.unless(
+        pool["MfaConfiguration"] == "ON",
+        "UserPool",
+        "a password is enough",
+    );
+    problems.unless(
+        pool["EnabledMfas"] == json!(["SOFTWARE_TOKEN_MFA"]),
+        "UserPool",
+        "no second factor, or one that text messages carry",
+    );
+    problems.unless(
+        pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] == true,
+        "UserPool",
+        "anybody may sign up",
+    );
+    problems.unless(
+        pool["UserPoolTier"] == "ESSENTIALS",
+        "UserPool",
+        "no tier with rotation and managed login",
+    );
+}
+
+fn check_client(client: &Value, problems: &mut Problems) {
+    let about = "UserPoolClient";
+    let flows = list(&client["ExplicitAuthFlows"]);
+    // Left out, Cognito chooses, ALLOW_REFRESH_TOKEN_AUTH among others, which excludes rotation.
+    problems.unless(!flows.is_empty(), about, "flows that Cognito chooses");
+    for flow in flows.iter().map(text) {
+        let password = flow.contains("PASSWORD");
+        problems.unless(
+            !password,
+            about,
+            format!("{flow}: a program sees the password"),
+        );
+        let unrotated = flow == "ALLOW_REFRESH_TOKEN_AUTH";
+        problems.unless(!unrotated, about, format!("{flow}: excludes rotation"));
+    }
+    let public = client["GenerateSecret"] == false
+        && client["AllowedOAuthFlowsUserPoolClient"] == true
+        && client["AllowedOAuthFlows"] == json!(["code"])
+        && client["AllowedOAuthScopes"] == json!(["openid"])
+        && client["SupportedIdentityProviders"] == json!(["COGNITO"]);
+    problems.unless(public, about, "not a public client for the code flow");
+    problems.unless(
+        client["CallbackURLs"] == json!(CALLBACKS),
+        about,
+        "scripts/login listens elsewhere",
+    );
+    let units = &client["TokenValidityUnits"];
+    for (name, unit, most) in [
+        ("AccessTokenValidity", "AccessToken", 15),
+        ("IdTokenValidity", "IdToken", 15),
+        ("RefreshTokenValidity", "RefreshToken", 12 * 60),
+    ] {
+        let scale = match text(&units[unit]) {
+            "minutes" => 1,
+            "hours" => 60,
+            _ => 24 * 60,
+        };
+        let minutes = client[name].as_i64().map(|number| number * scale);
+        let short = minutes.is_some_and(|minutes| minutes <= most);
+        problems.unless(short, about, format!("{name}: more than {most} minutes"));
+    }
+    let rotation = &client["RefreshTokenRotation"];
+    let rotates = rotation["Feature"] == "ENABLED"
+        && rotation["RetryGracePeriodSeconds"]
+            .as_i64()
+            .is_some_and(|it| it <= 10)
+        && client["EnableTokenRevocation"] == true;
+    problems.unless(
+        rotates,
+        about,
+        "a refresh token may be used again and again",
+    );
+}
+
+fn check_pages(stack: &Stack, problems: &mut Problems) {
+    let domain = &stack.get("UserPoolDomain")["Properties"];
+    let named =
+        domain["Domain"]["Fn::Sub"][0] == "pennon-${Id}" && domain["ManagedLoginVersion"] == 2;
+    let of_pool = domain["UserPoolId"] == reference("UserPool");
+    problems.unless(
+        named && of_pool,
+        "UserPoolDomain",
+        "no pages where admins sign in",
+    );
+    let branding = &stack.get("UserPoolBranding")["Properties"];
+    let opens = target(&branding["ClientId"]) == "UserPoolClient"
+        && target(&branding["UserPoolId"]) == "UserPool"
+        && branding["UseCognitoProvidedValues"] == true;
+    problems.unless(
+        opens,
+        "UserPoolBranding",
+        "the pages of the client do not open",
+    );
+}
+
+#[test]
+fn a_second_factor_is_required_unless_a_parameter_says_otherwise() {
+    let template = parse(&read("template.yaml"));
+    let parameter = &template["Parameters"]["AdminMfa"];
+    assert_eq!(parameter["Default"], "required");
+    assert_eq!(parameter["AllowedValues"], json!(["required", "optional"]));
+    let configured = &template["Resources"]["UserPool"]["Properties"]["MfaConfiguration"];
+    assert_eq!(
+        *configured,
+        json!({ "Fn::If": ["RequireMfa", "ON", "OPTIONAL"] })
+    );
+    // Of the stages that samconfig.toml describes, only dev relaxes it.
+    let stages = read("samconfig.toml");
+    assert_eq!(stages.matches("AdminMfa").count(), 1);
+    let dev = stages
+        .split("[dev.deploy.parameters.parameter_overrides]")
+        .nth(1);
+    let dev = dev.and_then(|rest| rest.split("\n[").next()).expect("dev");
+    assert!(dev.contains("AdminMfa = \"optional\""), "{dev}");
+}
+
+planted! {
+    a_pool_that_is_replaced:
+        [Mistake("UserPool", "UsernameAttributes: [email]", "UsernameAttributes: [email, phone_number]")]
+        => "UserPool: an update replaces it, and its users are gone";
+    a_pool_whose_users_go_with_its_replacement:
+        [Mistake("UserPool", "UpdateReplacePolicy: Retain", "UpdateReplacePolicy: Delete")]
+        => "UserPool: a replaced pool is deleted";
+    a_password_alone:
+        [Mistake("UserPool", "!If [RequireMfa, \"ON\", OPTIONAL]", "OPTIONAL")]
+        => "UserPool: a password is enough";
+    a_pool_that_anybody_may_join:
+        [Mistake("UserPool", "AllowAdminCreateUserOnly: true", "AllowAdminCreateUserOnly: false")]
+        => "UserPool: anybody may sign up";
+    a_tier_without_rotation:
+        [Mistake("UserPool", "UserPoolTier: ESSENTIALS", "UserPoolTier: LITE")]
+        => "UserPool: no tier with rotation and managed login";
+    a_program_that_sees_passwords:
+        [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_USER_SRP_AUTH, ALLOW_ADMIN_USER_PASSWORD_AUTH]")]
+        => "UserPoolClient: ALLOW_ADMIN_USER_PASSWORD_AUTH: a program sees the password";
+    flows_that_exclude_rotation:
+        [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_REFRESH_TOKEN_AUTH]")]
+        => "UserPoolClient: ALLOW_REFRESH_TOKEN_AUTH: excludes rotation";
+    access_for_an_hour:
+        [Mistake("UserPoolClient", "AccessTokenValidity: 15", "AccessTokenValidity: 60")]
+        => "UserPoolClient: AccessTokenValidity: more than 15 minutes";
+    ids_for_a_day:
+        [Mistake("UserPoolClient", "IdToken: minutes", "IdToken: hours")]
+        => "UserPoolClient: IdTokenValidity: more than 15 minutes";
+    refresh_for_a_month:
+        [Mistake("UserPoolClient", "RefreshToken: hours", "RefreshToken: days")]
+        => "UserPoolClient: RefreshTokenValidity: more than 720 minutes";
+    refresh_tokens_that_stay:
+        [Mistake("UserPoolClient", "{Feature: ENABLED,", "{Feature: DISABLED,")]
+        => "UserPoolClient: a refresh token may be used again and again";
+    a_client_with_a_secret:
+        [Mistake("UserPoolClient", "GenerateSecret: false", "GenerateSecret: true")]
+        => "UserPoolClient: not a public client for the code flow";
+    tokens_in_the_address_of_a_page:
+        [Mistake("UserPoolClient", "AllowedOAuthFlows: [code]", "AllowedOAuthFlows: [implicit]")]
+        => "UserPoolClient: not a public client for the code flow";
+    a_callback_that_nobody_listens_to:
+        [Mistake("UserPoolClient", ":41819/callback", ":41820/callback")]
+        => "UserPoolClient: scripts/login listens elsewhere";
+    pages_that_do_not_open:
+        [Mistake("UserPoolBranding", "UseCognitoProvidedValues: true", "UseCognitoProvidedValues: false")]
+        => "UserPoolBranding: the pages of the client do not open";
+}
