@@ -362,9 +362,17 @@ async fn a_large_payload_warns_and_works(on: Topology) {
     );
     assert!(list.has_logged("Large cache payload"));
     assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_006));
-    let other = stack.function("get-flag").await;
-    let answer = other.call(&Event::get("flag-9999")).await;
-    assert_eq!((answer.status, answer.source()), (200, "redis"));
+    // It moves within the budget of half a second, unless the machine is busy.
+    eventually("an instance that reads it in time", async || {
+        let other = stack.function("get-flag").await;
+        let answer = other.call(&Event::get("flag-9999")).await;
+        assert_eq!(answer.status, 200);
+        let line = other.last_request();
+        let found = answer.source() == "redis";
+        assert!(found || line["cache_unavailable"] == 1, "{line}");
+        found
+    })
+    .await;
 }
 
 /// The bytes of production's entry.

@@ -13,7 +13,8 @@ use pennon_tests::wire::{BlackHole, Mode};
 
 async fn a_cold_start_connects_to_redis_before_the_first_request(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let get = stack.connected_function("get-flag", on).await;
+    let get = stack.function("get-flag").await;
+    assert!(get.has_logged(on.success()));
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     assert_eq!(get.last_request()["cold_start"], 1);
     get.call(&Event::get("checkout")).await;

@@ -15,7 +15,8 @@ use pennon_tests::wire::Mode;
 
 async fn cold_start_with_an_empty_cache(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let get = stack.connected_function("get-flag", on).await;
+    let get = stack.function("get-flag").await;
+    assert!(get.has_logged(on.success()));
     assert_eq!(stack.redis.command(&["DBSIZE"]), Resp::Number(0));
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "database"));

@@ -167,6 +167,19 @@ impl Fleet {
         }
     }
 
+    /// What a function logs when it cannot ask it.
+    pub fn failure(&self) -> &'static str {
+        match &self.nodes {
+            Nodes::Single(_) => Topology::Single.failure(),
+            Nodes::Cluster(_) => Topology::Cluster.failure(),
+        }
+    }
+
+    /// Whether clients can reach it.
+    pub fn is_reachable(&self) -> bool {
+        self.wires.iter().all(Wire::is_open) && self.servers().iter().all(Redis::runs)
+    }
+
     /// When each command of the cache protocol arrived at any of the wires, in order.
     pub fn commands(&self) -> Vec<Instant> {
         let mut arrivals: Vec<Instant> = self.wires.iter().flat_map(Wire::commands).collect();

@@ -127,6 +127,11 @@ impl Wire {
         self.address.port()
     }
 
+    /// Whether everything passes.
+    pub fn is_open(&self) -> bool {
+        *self.mode.borrow() == Mode::Open
+    }
+
     /// Behaves like this from now on, and does so when this returns.
     pub async fn set(&self, mode: Mode) {
         self.mode.send_replace(mode.clone());
