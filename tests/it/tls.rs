@@ -6,10 +6,22 @@ use pennon_tests::certificates::Certificates;
 use pennon_tests::event::Event;
 use pennon_tests::fleet::Fleet;
 use pennon_tests::lambda::Function;
-use pennon_tests::postgres::{Server, connect, hand_over, migrate};
+use pennon_tests::postgres::{Database, Server, connect, hand_over, migrate};
 use pennon_tests::process::free_port;
 use pennon_tests::redis::Redis;
-use pennon_tests::stack::{Stack, percentage};
+use pennon_tests::stack::{GENEROUS_FOR_CACHE, Stack, percentage};
+
+/// What a URL may say about TLS; nothing, and words that have no meaning, included.
+const MODES: [Option<&str>; 8] = [
+    None,
+    Some("disable"),
+    Some("allow"),
+    Some("prefer"),
+    Some("require"),
+    Some("verify-ca"),
+    Some("verify-full"),
+    Some("DISABLE"),
+];
 
 /// The status of a read by an instance with this database.
 async fn status_with(database_url: &str) -> u16 {
@@ -20,7 +32,7 @@ async fn status_with(database_url: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn postgresql_is_believed_only_with_a_certificate_for_its_name_from_a_trusted_authority() {
+async fn postgresql_is_believed_only_with_a_certificate_of_its_name_in_every_sslmode_but_disable() {
     let ours = Certificates::create();
     let others = Certificates::create();
     let settings = [
@@ -46,42 +58,54 @@ async fn postgresql_is_believed_only_with_a_certificate_for_its_name_from_a_trus
         .batch_execute("insert into feature_flags (flag_key, enabled) values ('checkout', true)")
         .await
         .expect("a flag");
-    let base = plain.replace("?sslmode=disable", "");
-    let with = |authorities: &Certificates, mode: &str| {
-        format!(
-            "{base}?sslmode={mode}&sslrootcert={}",
-            authorities.file("ca.pem")
-        )
-    };
-    assert_eq!(status_with(&with(&ours, "verify-full")).await, 200);
-    assert_eq!(status_with(&with(&ours, "require")).await, 200);
-    for (url, why) in [
-        (with(&others, "verify-full"), "another authority"),
-        (
-            with(&others, "require"),
-            "another authority, and a weaker word",
-        ),
-        (base.clone(), "not one of Amazon's"),
-        (format!("{base}?sslmode=prefer"), "prefer is no way around"),
-        (
-            with(&ours, "verify-full").replace("127.0.0.1", "localhost"),
-            "another name",
-        ),
-        (
-            format!("{base}?sslrootcert=/no/such/file"),
-            "no authorities",
-        ),
-    ] {
-        assert_eq!(status_with(&url).await, 503, "{why}: {url}");
+    let clear = Database::create().await;
+    clear.add_flag("checkout", true, 50).await;
+    let missing = "/no/such/file".to_owned();
+    let authorities = [
+        ("ours", Some(ours.file("ca.pem"))),
+        ("others", Some(others.file("ca.pem"))),
+        ("none", None),
+        ("missing", Some(missing)),
+    ];
+    let mut connected = Vec::new();
+    for (server, base) in [("TLS", plain), ("clear", clear.url())] {
+        let base = base.replace("?sslmode=disable", "");
+        for mode in MODES {
+            for (whose, file) in &authorities {
+                let mode = mode.map(|mode| format!("sslmode={mode}"));
+                let file = file.as_ref().map(|file| format!("sslrootcert={file}"));
+                let query: Vec<String> = mode.into_iter().chain(file).collect();
+                let query = query.join("&");
+                if status_with(&format!("{base}?{query}")).await == 200 {
+                    let mode = query.split('&').next().filter(|one| one.contains("mode"));
+                    connected.push(format!("{server} {} {whose}", mode.unwrap_or("-")));
+                }
+            }
+        }
+        // A name that is not in the certificate.
+        let file = ours.file("ca.pem");
+        let other_name = base.replace("127.0.0.1", "localhost");
+        let url = format!("{other_name}?sslmode=verify-full&sslrootcert={file}");
+        assert_eq!(status_with(&url).await, 503, "{server}");
     }
-}
-
-#[tokio::test]
-async fn a_postgresql_without_tls_is_not_talked_to_in_the_clear() {
-    let stack = Stack::start().await;
-    let url = stack.database.url().replace("?sslmode=disable", "");
-    assert_eq!(status_with(&url).await, 503);
-    assert_eq!(status_with(&stack.database.url()).await, 200);
+    let mut expected = Vec::new();
+    for mode in ["-", "prefer", "require", "verify-ca", "verify-full"] {
+        let mode = if mode == "-" {
+            mode.to_owned()
+        } else {
+            format!("sslmode={mode}")
+        };
+        expected.push(format!("TLS {mode} ours"));
+    }
+    // Who asks for it in so many words is not protected, whatever else stands there.
+    for server in ["TLS", "clear"] {
+        for (whose, _) in &authorities {
+            expected.push(format!("{server} sslmode=disable {whose}"));
+        }
+    }
+    connected.sort();
+    expected.sort();
+    assert_eq!(connected, expected);
 }
 
 #[tokio::test]
@@ -106,14 +130,27 @@ async fn redis_is_believed_only_with_a_certificate_for_its_name_from_a_trusted_a
     let stack = Stack::start_with(Fleet::of(redis)).await;
     let database = stack.database.url();
     let (our_file, other_file) = (ours.file("ca.pem"), others.file("ca.pem"));
-    for (host, authorities, source) in [
-        ("127.0.0.1", Some(&our_file), "memory"),
-        ("127.0.0.1", Some(&other_file), "database"),
-        ("127.0.0.1", None, "database"),
-        ("localhost", Some(&our_file), "database"),
+    let clear = stack.redis.port();
+    for (scheme, host, port, authorities, source) in [
+        ("rediss", "127.0.0.1", port, Some(&our_file), "memory"),
+        ("rediss", "127.0.0.1", port, Some(&other_file), "database"),
+        ("rediss", "127.0.0.1", port, None, "database"),
+        ("rediss", "localhost", port, Some(&our_file), "database"),
+        (
+            "rediss-cluster",
+            "127.0.0.1",
+            port,
+            Some(&other_file),
+            "database",
+        ),
+        // Neither side falls back to the other's form.
+        ("rediss", "127.0.0.1", clear, Some(&our_file), "database"),
+        ("redis", "127.0.0.1", port, Some(&our_file), "database"),
+        ("redis", "127.0.0.1", clear, None, "memory"),
     ] {
-        let url = format!("rediss://:secret@{host}:{port}");
+        let url = format!("{scheme}://:secret@{host}:{port}");
         let mut environment = vec![("REDIS_URL", url.as_str()), ("DATABASE_URL", &database)];
+        environment.extend(GENEROUS_FOR_CACHE);
         if let Some(file) = authorities {
             environment.push(("REDIS_CA_FILE", file));
         }
