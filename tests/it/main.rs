@@ -41,6 +41,7 @@ macro_rules! on_redis {
 mod admins;
 mod audit;
 mod cache;
+mod canaries;
 mod clients;
 mod cluster;
 mod cold_start;
