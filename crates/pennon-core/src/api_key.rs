@@ -214,3 +214,54 @@ mod tests {
         assert_eq!(base64url(&[0xff, 0xef]), "_-8");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, text};
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_a_key_only_if_its_parts_make_the_same_text() {
+        let random = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN-_0";
+        let examples = [
+            format!("pennon_server_production_{random}"),
+            format!("pennon_client_a_b-c__{random}"),
+            format!("pennon_client_server_{}", "_".repeat(RANDOM_LENGTH)),
+        ];
+        let words = &[
+            "_",
+            "__",
+            "-",
+            "pennon_",
+            "server",
+            "client",
+            "production",
+            "é",
+            "\0",
+            " ",
+            "\n",
+            "%5F",
+            "A",
+        ];
+        for_all(&text(examples, words), |text| {
+            let Some(key) = KeyText::parse(&text) else {
+                return;
+            };
+            let start = format!("pennon_{}_{}_", kind_name(key.kind), key.environment);
+            let random = text.strip_prefix(&start).expect("its own parts");
+            assert_eq!(random.len(), RANDOM_LENGTH);
+            assert!(
+                random
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            );
+            assert_eq!(key.expose(), text);
+            assert_eq!(key.hash().len(), 64);
+            assert!(
+                !format!("{key:?}").contains(random),
+                "a key that is printed"
+            );
+        });
+    }
+}

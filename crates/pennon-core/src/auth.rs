@@ -554,3 +554,107 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use pennon_fuzz::{for_all, json, text};
+    use serde_json::json;
+
+    use super::*;
+
+    fn config(claim: &str) -> AuthConfig {
+        AuthConfig {
+            admin_claim: claim.to_owned(),
+            trust_user_id_parameter: false,
+            public_config: crate::config::PublicConfigRoutes::Open,
+        }
+    }
+
+    fn is_admin(name: &str) -> bool {
+        ["admin", "admins"].contains(&name)
+    }
+
+    /// Without a token, a text makes an admin only where no other reading of it is possible.
+    #[test]
+    fn no_text_of_a_claim_is_taken_for_a_group_that_it_may_not_mean() {
+        let examples = [
+            "admin",
+            "[admin]",
+            "[users admin]",
+            "[site admin]",
+            "admins",
+            "users",
+            "[]",
+        ];
+        let words = &[
+            "admin", "admins", "[", "]", " ", ",", "\"", "[admin]", "\u{a0}", "\t", "Admin", "\0",
+        ];
+        for_all(&text(examples, words), |written| {
+            for claim in [COGNITO_GROUPS, "roles"] {
+                for verifier in [Verifier::HttpApi, Verifier::RestApi] {
+                    let values = json!({"sub": "u-1", claim: written});
+                    let values = values.as_object().expect("an object").clone();
+                    let claims = Claims::verified(values, verifier);
+                    let config = config(claim);
+                    let found = Admin::verify(Some(&claims), &HeaderMap::new(), &config);
+                    let list = written
+                        .strip_prefix('[')
+                        .and_then(|rest| rest.strip_suffix(']'));
+                    let in_list = list.is_some_and(|list| list.split(' ').any(is_admin));
+                    let by_list =
+                        claim == COGNITO_GROUPS && verifier == Verifier::HttpApi && in_list;
+                    assert!(
+                        found.is_err() || is_admin(&written) || by_list,
+                        "{claim} {verifier:?}"
+                    );
+                    assert!(found.is_ok() || !is_admin(&written), "{claim} {verifier:?}");
+                }
+            }
+        });
+    }
+
+    /// With the token, only what it names counts, and only if it is the one that the gateway has verified.
+    #[test]
+    fn nobody_is_an_admin_whose_token_does_not_name_the_group() {
+        let examples = [
+            json!([{"sub": "u-1", "iss": "i", "exp": "1790000000", "roles": "[users admin]"},
+                {"sub": "u-1", "iss": "i", "exp": 1_790_000_000, "roles": ["users", "admin"]}]),
+            json!([{"sub": "u-1", "iss": "i", "exp": "1790000000", "roles": "[site admin]"},
+                {"sub": "u-1", "iss": "i", "exp": 1_790_000_000, "roles": ["site admin"]}]),
+            json!([{"sub": "u-1", "iss": "i", "exp": "1790000000", "roles": "admin"},
+                {"sub": "u-1", "iss": "i", "exp": 1.79e9, "roles": "admin"}]),
+        ];
+        for_all(&json(examples), |pair| {
+            let (Some(values), payload) = (pair[0].as_object(), &pair[1]) else {
+                return;
+            };
+            let token = format!(
+                "Bearer e30.{}.c2ln",
+                URL_SAFE_NO_PAD.encode(payload.to_string())
+            );
+            let Ok(value) = token.parse() else {
+                return;
+            };
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+            let claims = Claims::verified(values.clone(), Verifier::HttpApi);
+            let Ok(admin) = Admin::verify(Some(&claims), &headers, &config("roles")) else {
+                return;
+            };
+            assert_eq!(values["sub"], admin.id.as_str());
+            let named = |claim: &Value| match claim {
+                Value::String(name) => is_admin(name),
+                Value::Array(names) => names.iter().filter_map(Value::as_str).any(is_admin),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+            };
+            // A payload that is no object is no token; then the claim is one name.
+            assert!(named(&payload["roles"]) || (!payload.is_object() && named(&values["roles"])));
+            if payload.is_object() {
+                for name in ["sub", "iss"] {
+                    assert_eq!(payload[name], values[name]);
+                }
+            }
+        });
+    }
+}

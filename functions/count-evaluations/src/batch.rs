@@ -103,3 +103,85 @@ impl Batch {
         Ok(batch)
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use pennon_fuzz::{bytes, for_all, json};
+    use serde_json::json;
+
+    use super::*;
+
+    fn packed(text: &[u8]) -> Vec<u8> {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+        packer.write_all(text).expect("packs");
+        packer.finish().expect("packs")
+    }
+
+    fn event(bytes: &[u8]) -> Value {
+        json!({"awslogs": {"data": STANDARD.encode(bytes)}})
+    }
+
+    fn example() -> Value {
+        let line = |count: u64| {
+            let evaluations =
+                json!({"production": {"2026-11-21": {"checkout": {"on": count, "": 1}}}});
+            json!({"evaluations": evaluations, "status": 200})
+        };
+        json!({"messageType": "DATA_MESSAGE", "logGroup": "g", "logEvents": [
+            {"id": "1", "timestamp": 1_790_000_000_000_u64, "message": line(3)},
+            {"id": "2", "timestamp": 1, "message": line(u64::MAX)},
+            {"id": "3", "timestamp": 2, "message": "START RequestId"},
+        ]})
+    }
+
+    /// Messages are JSON in a text; the example has them as JSON, so that edits reach into them.
+    fn with_texts(mut data: Value) -> Value {
+        let events = data.get_mut("logEvents").and_then(Value::as_array_mut);
+        for event in events.into_iter().flatten() {
+            if let Some(message) = event
+                .get_mut("message")
+                .filter(|message| !message.is_string())
+            {
+                *message = message.to_string().into();
+            }
+        }
+        data
+    }
+
+    #[test]
+    fn a_batch_counts_what_its_lines_say_and_is_the_same_when_it_comes_again() {
+        for_all(&json([example()]), |data| {
+            let data = with_texts(data).to_string();
+            let event = event(&packed(data.as_bytes()));
+            let Ok(batch) = Batch::read(&event) else {
+                return;
+            };
+            let again = Batch::read(&event).expect("the same batch");
+            assert_eq!((&again.id, &again.counts), (&batch.id, &batch.counts));
+            assert!(batch.counts.is_empty() || batch.lines > 0);
+            assert!(batch.counts.is_empty() || batch.id.len() == 64);
+            let names: usize = batch
+                .counts
+                .iter()
+                .map(|one| one.flag.len() + one.variant.len())
+                .sum();
+            assert!(names <= data.len() * 2, "names from nowhere");
+        });
+    }
+
+    #[test]
+    fn every_packed_text_is_a_batch_or_an_error() {
+        let examples = [packed(example().to_string().as_bytes()), packed(b"{}")];
+        for_all(&bytes(examples, &["\u{1f}", "\0", "A", "\u{8}"]), |bytes| {
+            if let Err(why) = Batch::read(&event(&bytes)) {
+                assert!(why.starts_with("awslogs.data"), "{why}");
+            }
+        });
+        let bomb = packed(&vec![b' '; 200 * 1024 * 1024]);
+        assert!(Batch::read(&event(&bomb)).is_err());
+    }
+}

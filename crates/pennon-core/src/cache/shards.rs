@@ -344,3 +344,78 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, json};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cache::RedisUrl;
+    use crate::config::Config;
+
+    /// Replies are lists, numbers and texts, as JSON is.
+    fn reply(value: &Value) -> Reply {
+        match value {
+            Value::Null => Reply::Nothing,
+            Value::Bool(true) => Reply::WrongType,
+            Value::Bool(false) => Reply::Nonsense,
+            Value::Number(number) => number.as_i64().map_or(Reply::Nonsense, Reply::Number),
+            Value::String(text) => Reply::Text(text.clone()),
+            Value::Array(items) => Reply::List(items.iter().map(reply).collect()),
+            Value::Object(fields) => Reply::List(fields.values().map(reply).collect()),
+        }
+    }
+
+    #[test]
+    fn every_reply_gives_a_picture_in_which_each_node_has_an_address() {
+        let login = Arc::new(Login {
+            url: RedisUrl::parse("redis-cluster://door.example:7000").expect("a URL"),
+            config: Config::from_lookup(|_| None).0.cache,
+        });
+        let door = Arc::new(Node::new(Address::new("door.example", 7000), login.clone()));
+        let examples = [
+            json!([
+                [
+                    0,
+                    5460,
+                    ["10.0.0.1", 6379, "id-1", []],
+                    ["10.0.0.4", 6379, "id-4", ["hostname", "a"]]
+                ],
+                [5461, 10922, ["", 6380, "id-2"], [null, 6381, "id-5"]],
+                [10923, 16383, ["::1", 6379, "id-3"]],
+            ]),
+            json!([[
+                0,
+                16383,
+                ["?", 6379, "id"],
+                ["node.example", 0, "id"],
+                ["b", 65535, "id"]
+            ]]),
+            json!([]),
+        ];
+        for_all(&json(examples), |value| {
+            let shards = Shards::new(door.clone(), login.clone(), 16_114);
+            let map = shards.read(&reply(&value), door.address());
+            let ranges = match &value {
+                Value::Array(items) => items.len(),
+                Value::Object(fields) => fields.len(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+            };
+            assert!(map.len() <= ranges);
+            *shards.lock() = Arc::new(map);
+            for node in shards.nodes() {
+                assert!(!node.address().host().is_empty(), "{value}");
+                // The same address is the same node, however often it is named.
+                assert!(Arc::ptr_eq(&node, &shards.node(node.address())));
+            }
+            let to = Address::new("moved.example", 1);
+            for slot in [0, 16_114, SLOTS - 1] {
+                shards.serving(slot);
+                shards.moved(slot, &to);
+                let now = shards.serving(slot).expect("a node that was named");
+                assert_eq!(*now.primary.address(), to);
+            }
+        });
+    }
+}

@@ -183,3 +183,46 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, text};
+
+    use super::*;
+
+    #[test]
+    fn a_url_says_itself_whether_it_is_encrypted_and_no_error_repeats_it() {
+        let examples = [
+            "redis://127.0.0.1:6379",
+            "rediss://:hunter2@cache.example:6380/3",
+            "redis-cluster://user:hunter2@[::1]:7000",
+            "rediss-cluster://us%40er:hunter2@cache.example",
+        ];
+        let words = &[
+            "redis", "rediss", "-cluster", "://", ":", "@", "/", "[", "]", "%", "%00", "%FF", "?",
+            "#", "\\", "\t", "ä", "hunter2", "65536",
+        ];
+        for_all(&text(examples, words), |text| {
+            match RedisUrl::parse(&text) {
+                Ok(url) => {
+                    // URLs are read without the tabs and line ends in them.
+                    let text = text.replace(['\t', '\n', '\r'], "");
+                    let scheme = text
+                        .trim()
+                        .split(':')
+                        .next()
+                        .unwrap_or_default()
+                        .to_ascii_lowercase();
+                    assert_eq!(url.tls, scheme.starts_with("rediss"), "{scheme}");
+                    assert_eq!(url.cluster, scheme.ends_with("-cluster"), "{scheme}");
+                    assert!(!url.host.is_empty());
+                    assert!(url.username.is_none() || url.password.is_some());
+                    assert!(!url.cluster || url.database == 0);
+                    let shown = format!("{:?}", url.password);
+                    assert!(!shown.contains("hunter2"), "{shown}");
+                }
+                Err(error) => assert!(!error.to_string().contains("hunter2"), "{error}"),
+            }
+        });
+    }
+}

@@ -528,3 +528,135 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use std::time::Duration;
+
+    use lambda_http::http::{HeaderMap, HeaderValue, Method};
+    use pennon_fuzz::{for_all, text};
+
+    use super::*;
+    use crate::http::Query;
+    use crate::snapshot::Revision;
+
+    fn request(incoming: Incoming) -> Request {
+        let scope = Arc::new(Scope::begin(Duration::from_millis(400)));
+        Request::new(incoming, scope, PublicConfigRoutes::Open)
+    }
+
+    #[test]
+    fn if_match_is_any_state_or_a_list_of_numbers_or_refused() {
+        let examples = [
+            "\"1\"",
+            "\"1\", \"-2\"",
+            "*",
+            "\"9223372036854775807\",\"7\"",
+            "W/\"1\"",
+        ];
+        let words = &[
+            "\"", ",", "*", "W/", " ", "\t", "-", "+", "0", "\"5\"", ",,", "ä", "1e3",
+        ];
+        for_all(&text(examples, words), |value| {
+            let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else {
+                return;
+            };
+            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let headers = HeaderMap::from_iter([(header::IF_MATCH, value)]);
+            let incoming = Incoming {
+                headers,
+                ..Incoming::default()
+            };
+            match request(incoming).expected() {
+                Ok(Expected::Any) => assert_eq!(text.trim(), "*"),
+                Ok(Expected::OneOf(revisions)) => {
+                    assert_eq!(revisions.len(), text.split(',').count());
+                    for (revision, tag) in revisions.iter().zip(text.split(',')) {
+                        let quoted = tag.trim();
+                        assert!(quoted.starts_with('"') && quoted.ends_with('"'), "{text}");
+                        assert_eq!(quoted.trim_matches('"').parse(), Ok(*revision));
+                    }
+                }
+                Ok(Expected::Unsaid) => panic!("there is a header"),
+                Err(error) => assert!(matches!(error, Error::Invalid(_))),
+            }
+            // As If-None-Match, the same text names a tag only if the tag is part of it, or any.
+            let tag = ETag::of(Revision(7));
+            if tag.is_named_by(&text) {
+                assert!(text.contains(tag.as_str()) || text.contains('*'), "{text}");
+            }
+        });
+    }
+
+    #[test]
+    fn every_path_and_query_lead_to_a_route_or_an_error() {
+        let examples = [
+            "PATCH /api/admin/flags/checkout?environment=production",
+            "GET /prod/api/admin/flags/-/users/-?flagKey=a%2Fb&userId=CORP%5Calice&page=2&pageSize=9",
+            "POST /ofrep//v1/evaluate/flags/a%20b",
+            "GET /api/config/flags/100%25?environment=&x=1&x=2",
+        ];
+        let words = &[
+            "/",
+            "//",
+            "?",
+            "&",
+            "=",
+            "%",
+            "%2F",
+            "%00",
+            "%FF",
+            "..",
+            "-",
+            "flagKey=",
+            "environment=",
+            "page=",
+            "pageSize=",
+            "permanently=",
+            "true",
+            " ",
+            "#",
+            "ä",
+            "\u{202e}",
+            "{flagKey}",
+            "GET ",
+            "\\",
+        ];
+        for_all(&text(examples, words), |text| {
+            let (method, rest) = text.split_once(' ').unwrap_or(("GET", &text));
+            let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+            let incoming = Incoming {
+                method: Method::from_bytes(method.as_bytes()).unwrap_or_default(),
+                path: format!("/{}", path.trim_start_matches('/')),
+                stage: "prod".to_owned(),
+                query: Query::parse(query),
+                ..Incoming::default()
+            };
+            let request = request(incoming);
+            if let Ok(key) = request.flag_key() {
+                assert!(!key.as_str().is_empty() && !key.as_str().contains('\0'));
+            }
+            if let Ok(environment) = request.environment() {
+                assert!((1..=20).contains(&environment.as_str().len()));
+            }
+            if let Ok(page) = request.page() {
+                assert!((1..=LAST_PAGE).contains(&page.number));
+                assert!((1..=LARGEST_PAGE_SIZE).contains(&page.size));
+            }
+            let _any = (
+                request.item("userId"),
+                request.switch("permanently"),
+                request.place(),
+            );
+            let _flag = request.asked_flag();
+            let _error = request.route_not_found();
+            if let Some(location) = request.moved_to() {
+                assert!(
+                    location.starts_with('/') && !location.starts_with("//"),
+                    "{location}"
+                );
+                HeaderValue::from_str(&location).expect("a header can hold it");
+            }
+        });
+    }
+}

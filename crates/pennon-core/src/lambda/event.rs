@@ -286,3 +286,83 @@ impl Reader {
             .unwrap_or_else(|_| self.spoilt("The body of the event is not the base64 that it says"))
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, json, text};
+
+    use super::*;
+
+    const HTTP_API: &str = include_str!("../../../../events/update-flag.json");
+    const SECRET: &str = "do-not-repeat";
+
+    /// A request of an HTTP API, the same at a function URL, and one of a REST API.
+    fn examples() -> [Value; 3] {
+        let mut http: Value = serde_json::from_str(HTTP_API).expect("JSON");
+        http["headers"]["authorization"] = format!("Bearer {SECRET}").into();
+        let mut url = http.clone();
+        url["requestContext"]["routeKey"] = "$default".into();
+        url["isBase64Encoded"] = true.into();
+        url["body"] = STANDARD.encode("{}").into();
+        let rest = serde_json::json!({
+            "resource": "/api/admin/flags/{flagKey}", "path": "/api/admin/flags/a%20b",
+            "httpMethod": "PATCH", "headers": {"X-API-Key": SECRET},
+            "multiValueHeaders": {"Accept": ["a", "b"], "X-API-Key": [SECRET]},
+            "queryStringParameters": {"environment": "staging", "a": null},
+            "multiValueQueryStringParameters": {"environment": ["production", "staging"]},
+            "pathParameters": {"flagKey": "a b"}, "body": "{\"enabled\":true}",
+            "requestContext": {"stage": "prod", "requestId": "r-1",
+                "authorizer": {"claims": {"sub": "u-1", "cognito:groups": "admin"}}},
+        });
+        [http, url, rest]
+    }
+
+    fn check(text: &str) {
+        // Lambda hands over JSON, of whatever kind.
+        let Ok(event) = serde_json::from_str::<Event>(text) else {
+            return;
+        };
+        let incoming = event.into_request("invocation");
+        assert!(incoming.request_id.is_some());
+        assert!(incoming.path.starts_with('/') || incoming.defect.is_some());
+        let _route = incoming.find();
+        if let Some(defect) = &incoming.defect {
+            assert!(!defect.contains(SECRET), "{defect}");
+            return;
+        }
+        // Half a surrogate pair in a part that nobody looks at is no defect.
+        let Ok(whole) = serde_json::from_str::<Value>(text) else {
+            return;
+        };
+        let encoded = whole["isBase64Encoded"] == true;
+        let body = whole["body"].as_str().unwrap_or_default();
+        assert!(encoded || incoming.body == body.as_bytes(), "{text}");
+        let claims = whole["requestContext"].get("authorizer").is_some();
+        assert!(claims || incoming.claims.is_none(), "claims from nowhere");
+    }
+
+    #[test]
+    fn every_event_is_a_request_or_says_what_is_wrong_without_its_secrets() {
+        for_all(&json(examples()), |event| check(&event.to_string()));
+    }
+
+    #[test]
+    fn every_text_of_an_event_is_survived() {
+        let texts = examples().map(|event| event.to_string());
+        let words = &[
+            "\"",
+            "\\u0000",
+            "\\ud800",
+            "null",
+            "{",
+            "}",
+            "[]",
+            ",",
+            ":",
+            "\"headers\":",
+            "%2F",
+            "1e9",
+        ];
+        for_all(&text(texts, words), |event| check(&event));
+    }
+}

@@ -172,3 +172,83 @@ mod tests {
         );
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{bytes, for_all, json};
+    use serde_json::json;
+
+    use super::*;
+
+    fn examples() -> [Value; 3] {
+        [
+            json!({"context": {"targetingKey": "alice", "plan": "pro", "age": 41, "ratio": 0.1}}),
+            json!({"context": {"list": [1, -2, 3.5, null, true], "deep": {"a": {"b": ["c"]}}}, "x": 1}),
+            json!({"context": {}}),
+        ]
+    }
+
+    /// The same value with the fields of every object the other way round.
+    fn turned(value: &Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let fields = fields.iter().rev();
+                Value::Object(
+                    fields
+                        .map(|(name, value)| (name.clone(), turned(value)))
+                        .collect(),
+                )
+            }
+            Value::Array(items) => items.iter().map(turned).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        }
+    }
+
+    #[test]
+    fn a_context_has_one_digest_however_it_is_written_and_another_than_its_neighbour() {
+        for_all(&json(examples()), |body| {
+            let Ok(asked) = parse(body.to_string().as_bytes()) else {
+                return;
+            };
+            let pretty = serde_json::to_vec_pretty(&turned(&body)).expect("JSON");
+            if pretty.len() <= LARGEST_BODY {
+                let again = parse(&pretty).expect("the same context");
+                assert_eq!(again.digest, asked.digest);
+            }
+            let mut other = body.clone();
+            other["context"]["one more"] = json!(1);
+            if other["context"] != body["context"]
+                && let Ok(other) = parse(other.to_string().as_bytes())
+            {
+                assert_ne!(other.digest, asked.digest);
+            }
+        });
+    }
+
+    #[test]
+    fn every_body_is_a_context_or_a_failure() {
+        let texts = examples().map(|body| body.to_string());
+        let words = &[
+            "{",
+            "}",
+            "[",
+            "\"",
+            "\"context\":",
+            "\\u0000",
+            "\\ud800",
+            "1e999",
+            "-0",
+            ",",
+            " ",
+            "\u{feff}",
+        ];
+        for_all(&bytes(texts, words), |body| {
+            if let Err(failure) = parse(&body) {
+                assert!(matches!(
+                    failure.code,
+                    Code::ParseError | Code::InvalidContext | Code::General
+                ));
+            }
+        });
+    }
+}

@@ -430,3 +430,65 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, text};
+
+    use super::*;
+
+    #[test]
+    fn certificates_are_checked_unless_disable_is_there_and_no_error_repeats_a_password() {
+        let examples = [
+            "postgres://u:hunter2@db.example:5432/flags?sslmode=verify-full&sslrootcert=/ca.pem",
+            "postgresql://us%40er:hunter2@db/x?sslmode=disable&application_name=a%20b",
+            "postgres://u:hunter2@[::1]/x?options=-c%20search_path%3Da&connect_timeout=5",
+            r#"{"username":"u","password":"hunter2","host":"db.example","port":"5432","dbname":"x"}"#,
+        ];
+        let words = &[
+            "sslmode=",
+            "disable",
+            "require",
+            "verify-full",
+            "&",
+            "?",
+            "=",
+            "%",
+            "%64",
+            "%00",
+            "%FF",
+            ":",
+            "@",
+            "/",
+            ",",
+            "host=",
+            "{",
+            "}",
+            "\"",
+            "\"port\":",
+            "null",
+            "-1",
+            "hunter2",
+            "hostaddr=",
+            "\\",
+        ];
+        for_all(&text(examples, words), |text| {
+            match DatabaseUrl::parse(&text, &DatabaseAddress::default()) {
+                Ok(url) => {
+                    let decoded = percent_encoding::percent_decode_str(&text).decode_utf8_lossy();
+                    let disabled = decoded.contains("sslmode=disable");
+                    assert!(disabled || url.tls != TlsMode::Disable, "{:?}", url.tls);
+                    assert!(!url.config.get_hosts().is_empty());
+                    assert!(url.config.get_user().is_some());
+                    assert!(!url.address().is_empty());
+                    // An edit may have put the word elsewhere.
+                    let is_password = text.matches("hunter2").count() == 1
+                        && url.config.get_password() == Some(b"hunter2");
+                    let shown = format!("{url:?}");
+                    assert!(!is_password || !shown.contains("hunter2"), "{shown}");
+                }
+                Err(error) => assert!(!error.to_string().contains("hunter2"), "{error}"),
+            }
+        });
+    }
+}

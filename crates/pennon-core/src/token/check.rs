@@ -168,3 +168,123 @@ fn names_callers(typ: &Value) -> bool {
     let name = name.strip_prefix("application/").unwrap_or(&name);
     matches!(name, "jwt" | "at+jwt")
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, json, text};
+    use serde_json::json;
+
+    use super::*;
+    use crate::token::keys;
+
+    /// Signed once, by keys that nobody has kept: of P-256 and of RSA with 2048 bits.
+    const TOKENS: [&str; 2] = [
+        include_str!("fuzz/es256.txt"),
+        include_str!("fuzz/rs256.txt"),
+    ];
+    const KEYS: &str = include_str!("fuzz/jwks.json");
+
+    fn key_set() -> Value {
+        serde_json::from_str(KEYS).expect("JSON")
+    }
+
+    fn ours() -> Vec<Key> {
+        keys::parse(&key_set()).expect("keys")
+    }
+
+    fn config() -> TokenConfig {
+        TokenConfig {
+            issuer: "https://issuer.example/".to_owned(),
+            audiences: vec!["app".to_owned()],
+            ca_file: None,
+        }
+    }
+
+    /// Who is named by a token that is good for these keys.
+    fn user(token: &str, keys: &[Key]) -> Option<UserId> {
+        let unverified = Unverified::parse(token).ok()?;
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        unverified.check_claims(&config(), now).ok()?;
+        let key = keys.iter().find(|key| key.id == unverified.key_id())?;
+        unverified.verify(key).ok()
+    }
+
+    #[test]
+    fn no_token_but_the_one_that_was_signed_names_anyone() {
+        let keys = ours();
+        for token in TOKENS {
+            assert!(user(token, &keys).is_some(), "{token}");
+        }
+        let words = &[
+            ".",
+            "..",
+            "=",
+            "-",
+            "_",
+            "+",
+            "/",
+            "e30",
+            "e30.e30.",
+            "eyJhbGciOiJub25lIn0",
+            "%",
+            " ",
+        ];
+        for_all(&text(TOKENS, words), |token| {
+            let known = TOKENS.contains(&token.as_str());
+            assert_eq!(user(&token, &keys).is_some(), known);
+        });
+    }
+
+    /// Texts that are not signed, so that claims of every kind are looked at.
+    #[test]
+    fn claims_of_every_kind_are_refused_or_name_our_issuer_and_audience() {
+        let examples = [
+            json!([{"alg": "ES256", "kid": "e1"}, {"iss": "https://issuer.example/", "aud": "app",
+                "sub": "alice", "exp": 1_800_000_000, "nbf": 0, "iat": 1.5}]),
+            json!([{"alg": "RS256", "kid": "r1"}, {"iss": "https://issuer.example/",
+                "aud": ["other", "app"], "exp": 1e12, "client_id": "app"}]),
+        ];
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for_all(&json(examples), |parts| {
+            let part = |at: usize| {
+                use base64::Engine;
+                base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(parts[at].to_string())
+            };
+            let token = format!("{}.{}.AAAA", part(0), part(1));
+            let Ok(unverified) = Unverified::parse(&token) else {
+                return;
+            };
+            if unverified.check_claims(&config(), now).is_ok() {
+                let claims = &parts[1];
+                assert_eq!(claims["iss"], "https://issuer.example/");
+                let audience = claims
+                    .get("aud")
+                    .unwrap_or(&claims["client_id"])
+                    .to_string();
+                assert!(audience.contains("\"app\""), "{audience}");
+                assert!(claims["exp"].as_f64() > Some(1_699_999_000.0), "{claims}");
+            }
+            for key in ours() {
+                assert!(unverified.verify(&key).is_err(), "nobody has signed it");
+            }
+        });
+    }
+
+    #[test]
+    fn every_key_set_is_read_and_only_our_keys_verify_our_tokens() {
+        for_all(&json([key_set()]), |set| {
+            let Ok(found) = keys::parse(&set) else {
+                return;
+            };
+            let listed = set["keys"].as_array().map_or(0, Vec::len);
+            assert!(found.len() <= listed);
+            for token in TOKENS {
+                let unverified = Unverified::parse(token).expect("a token");
+                for key in &found {
+                    let verified = unverified.verify(key).is_ok();
+                    assert!(!verified || ours().iter().any(|ours| ours.same_as(key)));
+                }
+            }
+        });
+    }
+}

@@ -69,6 +69,14 @@ pub(super) const MOST_KEYS: usize = 100;
 /// The longest id of a key. Longer ones are left out with their keys.
 const LONGEST_ID: usize = 256;
 
+#[cfg(test)]
+impl Key {
+    /// Whether it is the same key, whatever its name.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        self.material == other.material
+    }
+}
+
 /// The keys of a set that can be used. Others are left out: a set may hold keys for other purposes.
 ///
 /// # Errors

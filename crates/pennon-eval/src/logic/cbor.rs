@@ -175,3 +175,83 @@ fn head(kind: u8, argument: u64, hash: &mut Murmur) {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, json};
+    use serde_json::json;
+
+    use super::*;
+
+    /// The same value for another encoder: whole floats as whole numbers, fields in the order of their
+    /// encodings.
+    fn canonical(value: &Value) -> ciborium::Value {
+        match value {
+            Value::Null => ciborium::Value::Null,
+            Value::Bool(bool) => ciborium::Value::Bool(*bool),
+            Value::String(text) => ciborium::Value::Text(text.clone()),
+            Value::Array(items) => ciborium::Value::Array(items.iter().map(canonical).collect()),
+            Value::Object(fields) => {
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_by_key(|(name, _)| (name.len(), name.as_bytes()));
+                let fields = fields.into_iter();
+                let pair = |(name, value): (&String, &Value)| {
+                    (ciborium::Value::Text(name.clone()), canonical(value))
+                };
+                ciborium::Value::Map(fields.map(pair).collect())
+            }
+            Value::Number(number) => {
+                if let Some(number) = number.as_i64() {
+                    return ciborium::Value::Integer(number.into());
+                }
+                if let Some(number) = number.as_u64() {
+                    return ciborium::Value::Integer(number.into());
+                }
+                let float = number.as_f64().expect("a number");
+                // From -2^63 to 2^64, exactly.
+                let range = -9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0;
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "whole and within the range"
+                )]
+                let whole =
+                    (float.fract() == 0.0 && range.contains(&float)).then_some(float as i128);
+                let whole = whole.and_then(|whole| ciborium::value::Integer::try_from(whole).ok());
+                whole.map_or(ciborium::Value::Float(float), ciborium::Value::Integer)
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_encoded_as_another_encoder_does() {
+        let examples = [
+            json!({"targetingKey": "alice", "age": 41, "ratio": 0.1, "big": 1e300, "half": 1.5}),
+            json!([
+                0,
+                23,
+                24,
+                255,
+                256,
+                65_535,
+                65_536,
+                4_294_967_296_u64,
+                -1,
+                -24,
+                -25,
+                -257
+            ]),
+            json!({"bb": 1, "a": [true, false, null], "": {"ü": "ä😀"}, "aaa": -0.0, "f": 3.4e38}),
+        ];
+        for_all(&json(examples), |input| {
+            let mut ours = Murmur::default();
+            if value(&Val::of(&input), &mut ours, &mut Steps::new()).is_err() {
+                return;
+            }
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&canonical(&input), &mut bytes).expect("encodes");
+            let mut theirs = Murmur::default();
+            theirs.write(&bytes);
+            assert_eq!(ours.finish(), theirs.finish(), "{input}");
+        });
+    }
+}

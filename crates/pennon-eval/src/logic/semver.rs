@@ -222,3 +222,75 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, text};
+
+    use super::*;
+
+    #[test]
+    fn versions_are_in_one_order_and_it_is_that_of_the_crate_semver() {
+        let examples = [
+            "1.2.3 1.2.3-alpha.1+build.7",
+            "v1 1.0.0",
+            "0.0.1-rc.1 0.0.1-rc.10",
+            "9007199254740991.0.0 1.10",
+            "1.0.0-alpha.beta 1.0.0-1",
+        ];
+        let words = &[
+            ".",
+            "-",
+            "+",
+            "v",
+            "V",
+            "=",
+            "0",
+            "00",
+            "1",
+            "10",
+            " ",
+            "alpha",
+            "rc",
+            "9007199254740992",
+            "ä",
+            "\t",
+        ];
+        for_all(&text(examples, words), |pair| {
+            let (a, b) = pair.split_once(' ').unwrap_or((&pair, "1.0.0"));
+            let (Some(one), Some(other)) = (Version::parse(a), Version::parse(b)) else {
+                return;
+            };
+            let order = one.compare(&other);
+            assert_eq!(other.compare(&one), order.reverse());
+            assert!(one.compare(&one).is_eq());
+            for (relation, holds) in [
+                (Relation::Equal, order.is_eq()),
+                (Relation::NotEqual, order.is_ne()),
+                (Relation::Below, order.is_lt()),
+                (Relation::AtMost, order.is_le()),
+                (Relation::Above, order.is_gt()),
+                (Relation::AtLeast, order.is_ge()),
+            ] {
+                assert_eq!(relation.holds(&one, &other), holds, "{relation:?}");
+            }
+            if let (Ok(a), Ok(b)) = (semver::Version::parse(a), semver::Version::parse(b)) {
+                assert_eq!(a.cmp_precedence(&b), order, "{a} {b}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_the_crate_semver_takes_is_a_version_unless_javascript_cannot_hold_its_numbers() {
+        let examples = ["1.2.3-alpha.1+build.7", "0.0.0", "10.20.30-x.7.z.92"];
+        let words = &[".", "-", "+", "0", "1", "a", "-a", "+b", "9007199254740992"];
+        for_all(&text(examples, words), |text| {
+            if let Ok(version) = semver::Version::parse(&text) {
+                let numbers = [version.major, version.minor, version.patch];
+                let small = numbers.iter().all(|number| *number < 1 << 53);
+                let taken = Version::parse(&text).is_some();
+                assert_eq!(taken, small && text.len() <= LONGEST, "{text}");
+            }
+        });
+    }
+}
