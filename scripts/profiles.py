@@ -37,6 +37,7 @@ CHOICES = {
     "DatabaseProxy": ["true", "false"],
     "Rollout": ["canary", "all-at-once"],
     "CacheEngine": ["valkey", "redis"],
+    "CacheAccess": ["token", "prepare", "switch", "moved", "users"],
     "Stage": ["dev", "production"],
     "JwtIssuer": ["", "https://issuer.example"],
     "AWS::Region": ["us-east-1", "eu-west-1"],

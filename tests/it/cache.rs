@@ -8,6 +8,9 @@ use pennon_tests::wire::Mode;
 use pennon_tests::{eventually, lambda::Function};
 use serde_json::json;
 
+/// The key of the list of environments.
+const LIST: &str = "feature_flags:.environments";
+
 fn time_to_live(stack: &Stack) -> i64 {
     match stack.redis.command(&["PTTL", KEY]) {
         Resp::Number(milliseconds) => milliseconds,
@@ -27,11 +30,13 @@ async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topo
     let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["__env", "__inst", "__rev", "checkout", "export", "search"]
+        [
+            "__env", "__exp", "__inst", "__mac", "__rev", "__sum", "checkout", "export", "search"
+        ]
     );
     let revision = stack.database.revision("production").await.to_string();
-    assert_eq!(fields[2].1, revision);
-    let checkout: serde_json::Value = serde_json::from_str(&fields[3].1).expect("JSON");
+    assert_eq!(fields[4].1, revision);
+    let checkout: serde_json::Value = serde_json::from_str(&fields[6].1).expect("JSON");
     assert_eq!(checkout["enabled"], true);
     assert_eq!(checkout["rolloutPercentage"], 50);
 
@@ -130,16 +135,96 @@ async fn made_up_environments_create_no_key_and_no_query_each(on: Topology) {
         let event = Event::list().query(&format!("environment=made-up-{number}"));
         assert_eq!(list.call(&event).await.body, "{}");
     }
-    assert_eq!(
-        stack.redis.command(&["KEYS", "*"]),
-        Resp::List(vec![Resp::Text(KEY.to_owned())])
-    );
+    let Resp::List(keys) = stack.redis.command(&["KEYS", "*"]) else {
+        panic!("a list");
+    };
+    let known = [KEY, LIST].map(|key| Resp::Text(key.to_owned()));
+    assert!(keys.iter().all(|key| known.contains(key)), "{keys:?}");
     assert_eq!(database_loads(&list), 1, "the one for production");
     let requests = stack.database_wire.requests() - before;
     assert!(
         requests < 50,
         "{requests} requests to the database for 200 names"
     );
+}
+
+async fn a_made_up_environment_costs_an_instance_no_database_connection(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let event = Event::list().query("environment=zz");
+    let first = stack.function("list-flags").await;
+    let answer = first.call(&event).await;
+    assert_eq!(answer.header("x-unknown-environment"), Some("true"));
+    let nowhere = "postgres://u:p@127.0.0.1:1/x?sslmode=disable";
+    for _ in 0..3 {
+        let other = stack
+            .function_with("list-flags", &[("DATABASE_URL", nowhere)])
+            .await;
+        for name in ["zz", "yy"] {
+            let event = Event::list().query(&format!("environment={name}"));
+            let answer = other.call(&event).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+            assert_eq!(answer.header("x-unknown-environment"), Some("true"));
+        }
+    }
+}
+
+async fn an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance(
+    on: Topology,
+) {
+    let stack = Stack::start_on(on).await;
+    let event = Event::list().query("environment=brand-new");
+    let manage = stack.function("manage-environments").await;
+    let readers = [
+        stack.function("list-flags").await,
+        stack.function("list-flags").await,
+    ];
+    for reader in &readers {
+        let answer = reader.call(&event).await;
+        assert_eq!(answer.header("x-unknown-environment"), Some("true"));
+    }
+    let body = json!({"environment": "brand-new"}).to_string();
+    let create = Event::admin("POST", "/api/admin/environments", &body);
+    let answer = manage.call(&create).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    for reader in &readers {
+        let answer = reader.call(&event).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+        assert_eq!(answer.header("x-unknown-environment"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_forged_list_of_environments_is_not_believed() {
+    let stack = Stack::start().await;
+    let first = stack.function("list-flags").await;
+    let unknown = Event::list().query("environment=zz");
+    first.call(&unknown).await;
+    let fields = |key: &str| match stack.redis.command(&["HGETALL", key]) {
+        Resp::List(parts) => parts,
+        other => panic!("{other:?}"),
+    };
+    let whole = fields(LIST);
+    for forged in [r#"["production","zz"]"#, "[]", "{}"] {
+        stack.redis.command(&["HSET", LIST, "__env", forged]);
+        let list = stack.function("list-flags").await;
+        let answer = list.call(&unknown).await;
+        assert_eq!(answer.header("x-unknown-environment"), Some("true"));
+        assert!(
+            list.lines()
+                .iter()
+                .any(|line| line["error.type"] == "forged_entry"),
+            "{}",
+            list.log()
+        );
+        assert_eq!(fields(LIST).len(), whole.len(), "filled again");
+        assert!(!fields(LIST).contains(&Resp::Text(forged.to_owned())));
+    }
+    // The list in the place of an environment's entry is no entry.
+    stack.redis.command(&["COPY", LIST, KEY]);
+    let list = stack.function("list-flags").await;
+    let answer = list.call(&Event::list()).await;
+    assert_eq!(answer.json()["search"], true);
 }
 
 async fn an_environment_that_comes_into_being_is_seen(on: Topology) {
@@ -361,7 +446,7 @@ async fn a_large_payload_warns_and_works(on: Topology) {
         Some(10_003)
     );
     assert!(list.has_logged("Large cache payload"));
-    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_006));
+    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_009));
     // It moves within the budget of half a second, unless the machine is busy.
     eventually("an instance that reads it in time", async || {
         let other = stack.function("get-flag").await;
@@ -458,6 +543,8 @@ on_every_redis!(
     the_cost_of_a_warm_read_is_one_command_whatever_the_number_of_flags,
     an_environment_without_flags_is_an_entry_too,
     made_up_environments_create_no_key_and_no_query_each,
+    a_made_up_environment_costs_an_instance_no_database_connection,
+    an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance,
     an_environment_that_comes_into_being_is_seen,
     an_entry_expires_and_is_filled_again,
     no_key_is_ever_without_a_lifetime,

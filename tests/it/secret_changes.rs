@@ -206,3 +206,82 @@ async fn reconciling_leaves_a_redis_that_is_gone_for_the_one_that_the_secret_nam
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let (old, new) = ("o".repeat(64), "n".repeat(64));
+    let arn = manager.create("cache-mac", &old).await;
+    let (redis, database) = (stack.redis_url(), stack.database_url());
+    let environment = [
+        ("CACHE_MAC_SECRET_ARN", arn.as_str()),
+        ("REDIS_URL", &redis),
+        ("DATABASE_URL", &database),
+        REFRESH,
+    ];
+    let readers = [
+        manager.function("get-flag", &environment).await,
+        manager.function("get-flag", &environment).await,
+    ];
+    let update = manager.function("update-flag", &environment).await;
+    let mut percent = 0;
+    for text in [format!("{old} {new}"), format!("{new} {old}"), new] {
+        manager.change(&arn, &text).await;
+        let changed = Instant::now();
+        // While instances look at different times.
+        while changed.elapsed() < Duration::from_millis(2_500) {
+            percent = percent % 90 + 1;
+            set_percentage(&update, "checkout", percent).await;
+            for reader in &readers {
+                assert_eq!(
+                    percentage(&reader.call(&Event::get("checkout")).await),
+                    percent
+                );
+            }
+        }
+    }
+    for reader in &readers {
+        let log = reader.log();
+        assert_eq!(log.matches("another key for cache entries").count(), 3);
+        assert!(!log.contains("forged_entry"), "{log}");
+        assert!(!log.contains(&old) && !log.contains("nnnn"));
+        let sources = reader.call(&Event::get("checkout")).await;
+        assert_eq!(sources.source(), "memory");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_replaced_in_one_step_is_found_by_the_first_who_meets_it() {
+    let stack = Stack::start().await;
+    let manager = SecretsManager::start().await;
+    let arn = manager.create("cache-mac", &"o".repeat(64)).await;
+    let (redis, database) = (stack.redis_url(), stack.database_url());
+    // In need every second, otherwise twice a minute.
+    let environment = [
+        ("CACHE_MAC_SECRET_ARN", arn.as_str()),
+        ("REDIS_URL", &redis),
+        ("DATABASE_URL", &database),
+        ("REDIS_SECRET_REFRESH_SECONDS", "30"),
+    ];
+    let old = manager.function("get-flag", &environment).await;
+    old.call(&Event::get("checkout")).await;
+    manager.change(&arn, &"n".repeat(64)).await;
+    let new = manager.function("get-flag", &environment).await;
+    eventually("both have the new key", async || {
+        for function in [&old, &new] {
+            let answer = function.call(&Event::get("checkout")).await;
+            assert_eq!(percentage(&answer), 50);
+        }
+        old.has_logged("there is another key for cache entries, using it from now on")
+    })
+    .await;
+    let fresh = manager.function("get-flag", &environment).await;
+    eventually("one entry for all", async || {
+        for function in [&old, &new] {
+            function.call(&Event::get("checkout")).await;
+        }
+        fresh.call(&Event::get("checkout")).await.source() == "memory"
+    })
+    .await;
+}

@@ -46,6 +46,9 @@ struct Api {
 /// The installation that functions and servers belong to, unless a test says otherwise.
 pub const INSTALLATION: &str = "tests";
 
+/// The key that authenticates what functions and servers put into Redis, unless a test says otherwise.
+pub const MAC_KEY: &str = "a-key-for-tests-of-sixty-four-characters-0123456789-0123456789ab";
+
 impl RuntimeApi {
     /// Starts to listen.
     pub async fn start() -> Self {
@@ -87,6 +90,7 @@ impl RuntimeApi {
             ("AWS_REGION", "us-east-1"),
             // Functions of one test reach the same database by different wires.
             ("INSTALLATION_ID", INSTALLATION),
+            ("CACHE_MAC_KEY", MAC_KEY),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         lambda.into_iter().chain(coverage()).collect()

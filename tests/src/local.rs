@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::answer::Answer;
 use crate::binaries::binary;
-use crate::lambda::INSTALLATION;
+use crate::lambda::{INSTALLATION, MAC_KEY};
 use crate::process::{Process, coverage, free_port, new_folder};
 use crate::{PATIENCE, eventually};
 
@@ -57,6 +57,7 @@ impl Local {
             .arg(format!("PENNON_FLAGS_FILE={}", flags.display()))
             .args(coverage().map(|(name, value)| format!("{name}={value}")))
             .arg(format!("INSTALLATION_ID={INSTALLATION}"))
+            .arg(format!("CACHE_MAC_KEY={MAC_KEY}"))
             .args(
                 environment
                     .iter()

@@ -55,6 +55,9 @@ pub struct CacheConfig {
     pub url: UrlSource,
     /// The URL came under a cluster name, so that `redis://` means a cluster too.
     pub cluster: bool,
+    /// `CACHE_MAC_SECRET_ARN`, else `CACHE_MAC_KEY`: the key that authenticates entries, so that nobody who
+    /// can write to Redis can forge one. Without it no entry is read or filled.
+    pub mac_key: UrlSource,
     /// `REDIS_CA_FILE`: a PEM file with the authorities of a `rediss://` server. Without it the
     /// public ones count, which is right for ElastiCache.
     pub ca_file: Option<String>,
@@ -68,7 +71,7 @@ pub struct CacheConfig {
     /// share a Redis. At most 64 of letters, digits and `-_:.`.
     pub key_prefix: String,
     /// `REDIS_SECRET_REFRESH_SECONDS`: how often an instance in use looks whether the secret names
-    /// another Redis.
+    /// another Redis, and whether there is another key for entries.
     pub secret_refresh: Duration,
     /// `CACHE_TTL_SECONDS`, how long an entry lives. 300 is what the service being replaced used.
     pub ttl: Duration,
@@ -251,6 +254,7 @@ impl Config {
             cache: CacheConfig {
                 url: cache_url,
                 cluster,
+                mac_key: from.url("CACHE_MAC_SECRET_ARN", "CACHE_MAC_KEY"),
                 ca_file: from.text("REDIS_CA_FILE"),
                 pool_size: from.size("REDIS_POOL_SIZE", 1, 10),
                 replica_reads: from.switch("REDIS_REPLICA_READS"),
@@ -650,6 +654,7 @@ mod tests {
     fn a_secret_is_not_printed() {
         let (config, _) = read(&[
             ("REDIS_URL", "redis://:hunter2@cache"),
+            ("CACHE_MAC_KEY", "hunter2"),
             ("DATABASE_URL", "postgres://u:hunter2@db/x"),
         ]);
         assert!(!format!("{config:?}").contains("hunter2"));

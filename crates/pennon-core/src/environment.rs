@@ -20,6 +20,11 @@ impl Environment {
         Self("production".to_owned())
     }
 
+    /// The place of the list of all environments in the cache. No request can name it.
+    pub(crate) fn listing() -> Self {
+        Self(".environments".to_owned())
+    }
+
     /// Takes a text as the name of an environment.
     ///
     /// # Errors
@@ -57,6 +62,7 @@ mod tests {
         for bad in [
             "",
             "123456789012345678901",
+            ".environments",
             "a b",
             "a:b",
             "a\0",

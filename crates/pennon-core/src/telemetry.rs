@@ -113,6 +113,8 @@ pub enum Metric {
     /// Flags, overrides, settings and API keys of the environment that cannot be read. Written while there
     /// are any, so that it costs nothing otherwise.
     UnreadableRows,
+    /// Cache entries that were not authentic, and were dropped. Written while there are any.
+    ForgedEntries,
     /// From the request's arrival at the handler to its answer.
     ResponseLatency,
     /// Answers with a status of 500 or more.
@@ -121,7 +123,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, for whoever checks a template or a dashboard.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CacheHitRate,
         Self::CacheHits,
         Self::CacheMisses,
@@ -134,6 +136,7 @@ impl Metric {
         Self::StaleAnswers,
         Self::FillsRefused,
         Self::UnreadableRows,
+        Self::ForgedEntries,
         Self::ResponseLatency,
         Self::ServerErrors,
     ];
@@ -157,6 +160,7 @@ impl Metric {
             Self::StaleAnswers => "stale_answers",
             Self::FillsRefused => "fills_refused",
             Self::UnreadableRows => "unreadable_rows",
+            Self::ForgedEntries => "forged_entries",
             Self::ResponseLatency => "response_latency",
             Self::ServerErrors => "server_errors",
         }
@@ -179,6 +183,7 @@ impl Metric {
             | Self::StaleAnswers
             | Self::FillsRefused
             | Self::UnreadableRows
+            | Self::ForgedEntries
             | Self::ServerErrors => "Count",
         }
     }
@@ -224,6 +229,8 @@ pub struct Facts {
     pub unknown_environment: bool,
     /// Attempts at Redis that failed.
     pub connection_errors: u32,
+    /// Cache entries that were not authentic.
+    pub forged_entries: u32,
     retries: u32,
     database_loads: u32,
     fills_refused: u32,
@@ -308,6 +315,11 @@ impl Trace {
         self.lock().fills_refused += 1;
     }
 
+    /// A cache entry was not authentic, and was dropped.
+    pub fn forged_entry(&self) {
+        self.lock().forged_entries += 1;
+    }
+
     /// All of it.
     #[must_use]
     pub fn facts(&self) -> Facts {
@@ -375,6 +387,27 @@ impl Instance {
         };
         // A log that cannot be written must not fail the request it tells of.
         let _unwritten = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    /// Writes one metric of what no request did, such as a scheduled run.
+    pub fn write_metric(&self, metric: Metric, value: u32) {
+        let mut line = json!({
+            "level": "INFO",
+            "message": format!("{}: {value}", metric.name()),
+            "domain": "config",
+            "Function": self.function,
+            "_aws": {
+                "Timestamp": unix_millis(),
+                "CloudWatchMetrics": [{
+                    "Namespace": Metric::NAMESPACE,
+                    "Dimensions": [["Function"]],
+                    "Metrics": [{ "Name": metric.name(), "Unit": metric.unit() }],
+                }],
+            },
+        });
+        line[metric.name()] = json!(value);
+        // A log that cannot be written must not fail what it tells of.
+        let _unwritten = writeln!(std::io::stdout().lock(), "{line}");
     }
 
     fn json(&self, line: &RequestLine<'_>) -> Value {
@@ -482,6 +515,9 @@ fn metrics(line: &RequestLine<'_>, milliseconds: f64) -> Vec<(Metric, Value)> {
     if facts.unreadable_rows > 0 {
         metrics.push((Metric::UnreadableRows, json!(facts.unreadable_rows)));
     }
+    if facts.forged_entries > 0 {
+        metrics.push((Metric::ForgedEntries, json!(facts.forged_entries)));
+    }
     metrics
 }
 
@@ -554,6 +590,7 @@ mod tests {
         let trace = Trace::default();
         trace.cache(CacheOutcome::Hit);
         trace.unreadable_rows(1);
+        trace.forged_entry();
         let facts = trace.facts();
         let document = instance().json(&line(&facts));
         let directive = &document["_aws"]["CloudWatchMetrics"][0];

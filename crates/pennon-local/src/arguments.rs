@@ -71,6 +71,7 @@ Settings are environment variables:
   PENNON_EVALUATIONS_PER_SECOND  OpenFeature requests beyond it are answered 429 (no limit)
   DATABASE_URL                   flags live in this PostgreSQL instead of a file
   REDIS_URL                      flags are cached in this Redis
+  CACHE_MAC_KEY                  the key of cache entries (chosen and kept like PENNON_ADMIN_TOKEN)
 
 The README lists all others.
 "

@@ -1,5 +1,5 @@
-//! The admin token and the API key of this server. Those that nobody has named are chosen once and kept
-//! in a file, so that they survive a restart.
+//! The admin token and the API key of this server, and the key that authenticates its cache entries. Those
+//! that nobody has named are chosen once and kept in a file, so that they survive a restart.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
@@ -16,8 +16,9 @@ use crate::settings::Settings;
 
 const TOKEN: &str = "PENNON_ADMIN_TOKEN";
 const KEY: &str = "PENNON_API_KEY";
+const MAC_KEY: &str = "CACHE_MAC_KEY";
 const ABOUT: &str = "# Chosen by the local server of Pennon, and good for it only. It reads this file at every start;\n\
-                     # without the file it chooses anew. `. FILE` sets both in a shell.\n";
+                     # without the file it chooses anew. `. FILE` sets them in a shell.\n";
 
 /// What callers of this server send.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Credentials {
     pub(crate) admin_token: Secret,
     /// What an OpenFeature SDK sends. No store knows it; keys that admins create are good as well.
     pub(crate) api_key: KeyText,
+    /// The key for cache entries, where there is a Redis and no other was given.
+    pub(crate) mac_key: Option<Secret>,
     /// The lines that set in a shell what the server has chosen itself. What was given to it is no
     /// secret to whoever has started it, and is not told.
     pub(crate) exports: Vec<String>,
@@ -36,6 +39,7 @@ pub(crate) struct Credentials {
 struct Kept {
     token: Option<String>,
     key: Option<KeyText>,
+    mac_key: Option<String>,
 }
 
 impl Credentials {
@@ -43,14 +47,17 @@ impl Credentials {
     ///
     /// # Errors
     /// A sentence that names the file.
-    pub(crate) fn open(settings: &mut Settings) -> Result<Self, String> {
+    pub(crate) fn open(settings: &mut Settings, needs_mac_key: bool) -> Result<Self, String> {
         let mut kept = Kept::default();
         let given = (settings.admin_token.take(), settings.api_key.take());
-        if given.0.is_none() || given.1.is_none() {
+        if given.0.is_none() || given.1.is_none() || needs_mac_key {
             let path = path_beside(Path::new(&settings.flags_file));
             kept = read(&path)?;
-            if kept.token.is_none() || kept.key.is_none() {
-                kept = choose(&path, kept)?;
+            let is_whole = kept.token.is_some()
+                && kept.key.is_some()
+                && (kept.mac_key.is_some() || !needs_mac_key);
+            if !is_whole {
+                kept = choose(&path, kept, needs_mac_key)?;
             }
         }
         let mut exports = Vec::new();
@@ -73,6 +80,7 @@ impl Credentials {
         Ok(Self {
             admin_token,
             api_key,
+            mac_key: kept.mac_key.filter(|_| needs_mac_key).map(Secret::new),
             exports,
         })
     }
@@ -113,12 +121,22 @@ fn read(path: &Path) -> Result<Kept, String> {
                     "{TOKEN} must be letters, digits, '-' or '_'"
                 )));
             }
+            Some((MAC_KEY, key)) if is_plain(key) && key.len() >= 32 => {
+                kept.mac_key = Some(key.to_owned());
+            }
+            Some((MAC_KEY, _)) => {
+                return Err(wrong(&format!(
+                    "{MAC_KEY} must be 32 or more letters, digits, '-' or '_'"
+                )));
+            }
             Some((KEY, key)) => {
                 let key = KeyText::parse(key).ok_or_else(|| wrong(&format!("{KEY} is no key")))?;
                 kept.key = Some(key);
             }
             Some(_) | None => {
-                return Err(wrong(&format!("it sets neither {TOKEN} nor {KEY}")));
+                return Err(wrong(&format!(
+                    "it sets none of {TOKEN}, {KEY} and {MAC_KEY}"
+                )));
             }
         }
     }
@@ -133,7 +151,7 @@ fn is_plain(text: &str) -> bool {
 
 /// Chooses what is missing and writes the file. When another server has written it meanwhile, its choice
 /// counts.
-fn choose(path: &Path, kept: Kept) -> Result<Kept, String> {
+fn choose(path: &Path, kept: Kept, needs_mac_key: bool) -> Result<Kept, String> {
     let explain =
         |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
     let token = kept.token.unwrap_or(random_token()?);
@@ -142,10 +160,17 @@ fn choose(path: &Path, kept: Kept) -> Result<Kept, String> {
         None => KeyText::generate(KeyKind::Server, &Environment::production())
             .map_err(|error| error.to_string())?,
     };
-    let text = format!(
+    let mac_key = match kept.mac_key {
+        None if needs_mac_key => Some(random_token()? + &random_token()?),
+        kept => kept,
+    };
+    let mut text = format!(
         "{ABOUT}export {TOKEN}={token}\nexport {KEY}={}\n",
         key.expose()
     );
+    if let Some(key) = &mac_key {
+        text = format!("{text}export {MAC_KEY}={key}\n");
+    }
     let exists = path.exists();
     let temporary = path.with_extension(format!("secrets.new-{}", unique_id()));
     let written = OpenOptions::new()
@@ -167,6 +192,7 @@ fn choose(path: &Path, kept: Kept) -> Result<Kept, String> {
         Ok(()) => Ok(Kept {
             token: Some(token),
             key: Some(key),
+            mac_key,
         }),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => read(path),
         Err(error) => Err(explain(&error)),
@@ -206,12 +232,12 @@ mod tests {
     #[test]
     fn what_was_chosen_once_is_read_again_and_only_its_owner_can() {
         let folder = folder("chosen");
-        let first = Credentials::open(&mut settings(&folder)).expect("chosen");
+        let first = Credentials::open(&mut settings(&folder), false).expect("chosen");
         let path = folder.join("flags.json.secrets");
         let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("changed");
-        let second = Credentials::open(&mut settings(&folder)).expect("read");
+        let second = Credentials::open(&mut settings(&folder), false).expect("read");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(first.admin_token, second.admin_token);
         assert_eq!(first.exports, second.exports);
@@ -226,7 +252,7 @@ mod tests {
         let folder = folder("given");
         let path = folder.join("flags.json.secrets");
         std::fs::write(&path, "export PENNON_ADMIN_TOKEN=mine\n").expect("written");
-        let read = Credentials::open(&mut settings(&folder)).expect("read");
+        let read = Credentials::open(&mut settings(&folder), false).expect("read");
         assert_eq!(read.admin_token.expose(), "mine");
         let text = std::fs::read_to_string(&path).expect("text");
         assert!(text.contains("export PENNON_ADMIN_TOKEN=mine\nexport PENNON_API_KEY=pennon_"));
@@ -234,10 +260,32 @@ mod tests {
             admin_token: Some(Secret::new("other")),
             ..settings(&folder)
         };
-        let read = Credentials::open(&mut given).expect("read");
+        let read = Credentials::open(&mut given, false).expect("read");
         assert_eq!(read.admin_token.expose(), "other");
         assert_eq!(read.exports.len(), 1);
         assert!(read.exports[0].starts_with("export PENNON_API_KEY="));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn a_key_for_cache_entries_is_chosen_once_and_only_where_there_is_a_cache() {
+        let folder = folder("cache");
+        let first = Credentials::open(&mut settings(&folder), false).expect("chosen");
+        assert_eq!(first.mac_key, None);
+        let chosen = Credentials::open(&mut settings(&folder), true).expect("chosen");
+        let key = chosen.mac_key.expect("a key");
+        assert_eq!(key.expose().len(), 64);
+        assert_eq!(chosen.admin_token, first.admin_token);
+        let again = Credentials::open(&mut settings(&folder), true).expect("read");
+        assert_eq!(again.mac_key, Some(key.clone()));
+        assert!(
+            again
+                .exports
+                .iter()
+                .all(|line| !line.contains(key.expose()))
+        );
+        let without = Credentials::open(&mut settings(&folder), false).expect("read");
+        assert_eq!((without.mac_key, without.exports), (None, first.exports));
         std::fs::remove_dir_all(folder).expect("removed");
     }
 
@@ -247,12 +295,13 @@ mod tests {
         for line in [
             "export PENNON_ADMIN_TOKEN=se cret",
             "PENNON_API_KEY=secret",
+            "CACHE_MAC_KEY=secret",
             "OTHER=secret",
             "secret",
         ] {
             let path = folder.join("flags.json.secrets");
             std::fs::write(path, format!("# comment\n{line}\n")).expect("written");
-            let why = Credentials::open(&mut settings(&folder)).expect_err("wrong");
+            let why = Credentials::open(&mut settings(&folder), false).expect_err("wrong");
             assert!(why.contains("flags.json.secrets, line 2"), "{why}");
             assert!(!why.contains("cret\""), "{why}");
             assert!(

@@ -101,12 +101,16 @@ async fn run() -> Result<(), String> {
         })?;
     let installation = Arc::new(Installation::named(config.installation.as_deref()));
     let store = open_store(&config, &settings, &installation).await?;
+    let needs_mac_key = config.cache.is_configured() && config.cache.mac_key == UrlSource::None;
+    let credentials = Credentials::open(&mut settings, needs_mac_key)?;
+    if let Some(key) = &credentials.mac_key {
+        config.cache.mac_key = UrlSource::Plain(key.clone());
+    }
     let cache = connect_cache(&config.cache, &Arc::new(Secrets::default()), &installation).await;
     if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
         return Err("REDIS_URL is set but of no use; see above".to_owned());
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let credentials = Credentials::open(&mut settings)?;
     let has_flags = has_flags(&store).await;
     welcome::greet(address, &settings, &credentials, &config, has_flags);
 

@@ -1,10 +1,11 @@
 //! Makes the changes whose time has come; then compares the cache with the database, drops entries that
-//! are older and fills what is missing. Runs every minute: it is what bounds a lost invalidation.
+//! are different and fills what is missing. Runs every minute: it is what bounds a lost invalidation.
 
 use std::sync::Arc;
 
 use pennon_core::app::App;
 use pennon_core::error::Error;
+use pennon_core::telemetry::Metric;
 use serde_json::{Value, json};
 
 /// Makes scheduled changes, reconciles every environment, and says what that took.
@@ -29,6 +30,10 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         unreachable = done.unreachable,
         "cache reconciled"
     );
+    if done.forged > 0 {
+        app.instance
+            .write_metric(Metric::ForgedEntries, done.forged);
+    }
     if done.unreachable > 0 {
         return Err(Error::Unavailable(format!(
             "Redis could not be asked about {} of {} environments",

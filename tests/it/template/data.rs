@@ -31,6 +31,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_replica_reads(stack, problems);
     check_installation(stack, problems);
     check_secrets(stack, problems);
+    check_mac_key(stack, problems);
     check_database(stack, problems);
 }
 
@@ -359,6 +360,29 @@ fn check_installation(stack: &Stack, problems: &mut Problems) {
     }
 }
 
+/// Every function that is given a Redis can authenticate its entries, with a key that is made up by Secrets
+/// Manager and stands in no other resource.
+fn check_mac_key(stack: &Stack, problems: &mut Problems) {
+    for function in stack.functions() {
+        let variables = &function.properties["Environment"]["Variables"];
+        let has_redis = !target(&variables["REDIS_SECRET_ARN"]).is_empty();
+        let has_key = variables["CACHE_MAC_SECRET_ARN"] == reference("CacheMacSecret");
+        problems.unless(
+            has_key == has_redis,
+            &function.id,
+            "a cache and no key for its entries, or the other way round",
+        );
+    }
+    let secret = &stack.get("CacheMacSecret")["Properties"];
+    let length = &secret["GenerateSecretString"]["PasswordLength"];
+    let long = length.as_u64() >= Some(64);
+    problems.unless(
+        long || secret.is_null(),
+        "CacheMacSecret",
+        "a key that can be guessed",
+    );
+}
+
 /// Every function that is given a Redis spreads its reads over the replicas of a cluster, unless the
 /// operator chose otherwise.
 fn check_replica_reads(stack: &Stack, problems: &mut Problems) {
@@ -388,7 +412,7 @@ planted! {
         [Mistake("ClusterCache", "      TransitEncryptionEnabled: true\n", "")]
         => "ClusterCache: not encrypted on the way";
     a_cache_without_a_password:
-        [Mistake("ClusterCache", "      AuthToken: !Sub \"{{resolve:secretsmanager:${CacheTokenSecret}:SecretString}}\"\n", "")]
+        [Mistake("ClusterCache", "        - !Sub \"{{resolve:secretsmanager:${CacheTokenSecret}:SecretString}}\"\n", "        - !Ref AWS::NoValue\n")]
         => "ClusterCache: no password";
     a_snapshot_at_noon:
         [Mistake("ClusterCache", "SnapshotWindow: 02:00-04:00", "SnapshotWindow: 12:00-14:00")]
@@ -434,6 +458,9 @@ planted! {
     replicas_without_reads_by_default:
         [Mistake("CacheReplicaReads", "Default: \"true\"", "Default: \"false\"")]
         => "CacheReplicaReads: replicas have no part in reads by default";
+    a_key_that_is_too_short:
+        [Mistake("CacheMacSecret", "PasswordLength: 64", "PasswordLength: 16")]
+        => "CacheMacSecret: a key that can be guessed";
     a_secret_that_two_stacks_would_share:
         [Mistake("CacheUrlSecret", "Name: !Sub ${AWS::StackName}/redis-url", "Name: pennon/redis-url")]
         => "CacheUrlSecret: a name that does not begin with the stack's";
@@ -473,6 +500,22 @@ planted! {
     a_database_secret_without_a_host:
         [Mistake("DatabaseSecretAttachment", "TargetId: !Ref Database", "TargetId: !Ref DatabaseSecret")]
         => "DatabaseSecret: does not say where the database is";
+}
+
+#[test]
+fn a_function_that_cannot_authenticate_entries() {
+    let mistake = Mistake(
+        "ListFlagsFunction",
+        "      Policies:",
+        "      Environment: {Variables: {CACHE_MAC_SECRET_ARN: \"\"}}\n      Policies:",
+    );
+    let found = super::problems(&mistake.plant(&super::read("template.yaml")));
+    let wanted = "ListFlagsFunction: a cache and no key for its entries, or the other way round";
+    assert!(found.contains(&wanted.to_owned()), "{found:#?}");
+    let other = |it: &&String| {
+        *it != wanted && !it.starts_with("ListFlagsFunction: is told of the secrets")
+    };
+    assert_eq!(found.iter().filter(other).count(), 0, "{found:#?}");
 }
 
 #[test]

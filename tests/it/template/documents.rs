@@ -6,7 +6,8 @@ use std::path::Path;
 use super::yaml::parse;
 use super::{read, stack::text};
 
-pub(super) const DOCUMENTS: [&str; 7] = [
+pub(super) const DOCUMENTS: [&str; 8] = [
+    "docs/deployment/cache-users.md",
     "docs/deployment/first-deploy.md",
     "docs/deployment/canary.md",
     "docs/deployment/redis-cluster-migration.md",

@@ -16,6 +16,7 @@ mod network;
 mod rollout;
 mod routes;
 mod stack;
+mod users;
 mod watch;
 mod yaml;
 

@@ -46,10 +46,11 @@ const FOUND_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "
 /// other plans what `reconcile` does.
 const ASK_NOTHING: [&str; 2] = ["health", "schedules"];
 /// Metrics about reads, and metrics about Redis.
-const OF_READS: [&str; 6] = [
+const OF_READS: [&str; 7] = [
     "cache_hit_rate",
     "cache_hits",
     "cache_misses",
+    "forged_entries",
     "response_latency",
     "stale_answers",
     "unreadable_rows",
@@ -196,6 +197,14 @@ fn promises() -> Vec<Promise> {
             above,
             json!(0),
             Always,
+        ),
+        Promise(
+            "forged entries",
+            "forged_entries",
+            "Sum",
+            above,
+            json!(0),
+            Any,
         ),
     ]
 }
@@ -645,6 +654,9 @@ planted! {
     a_read_that_tells_nobody_of_unreadable_rows:
         [Mistake("UnreadableRowsAlarm", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref GetFlagFunction}]", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref ListFlagsFunction}]")]
         => "UnreadableRowsAlarm: unreadable_rows without get-flag";
+    a_read_that_tells_nobody_of_forged_entries:
+        [Mistake("CacheForgedEntriesAlarm", "MetricName: forged_entries,\n            Dimensions: [{Name: Function, Value: !Ref GetFlagFunction}]", "MetricName: forged_entries,\n            Dimensions: [{Name: Function, Value: !Ref ListFlagsFunction}]")]
+        => "CacheForgedEntriesAlarm: forged_entries without get-flag";
     an_alarm_that_nobody_hears:
         [Mistake("ApiErrorsAlarm", "      AlarmActions: [!Ref AlarmTopic]\n", "")]
         => "ApiErrorsAlarm: nobody hears of it";

@@ -25,8 +25,8 @@ use crate::tls;
 /// Something to ask of Redis.
 #[derive(Debug)]
 pub(super) enum Command<'a> {
-    /// The revision of the entry at this key, and the installation that has filled it: a list of two.
-    Revision { key: &'a str },
+    /// The header of the entry at this key: a list of [`entry::HEADER`]'s values.
+    Header { key: &'a str },
     /// Everything at this key, or a lease to fill it. Every attempt asks for a lease of its own: one
     /// that is delayed on the wire and arrives late must not renew the lease of another. All
     /// attempts of one reader share its head start, which a lost reply must not keep from it.
@@ -52,7 +52,7 @@ impl Command<'_> {
     /// The key that it touches.
     pub(super) fn key(&self) -> Option<&str> {
         match self {
-            Self::Revision { key } | Self::Read { key, .. } | Self::Run { key, .. } => Some(key),
+            Self::Header { key } | Self::Read { key, .. } | Self::Run { key, .. } => Some(key),
             Self::Ping | Self::Slots => None,
         }
     }
@@ -60,14 +60,11 @@ impl Command<'_> {
     /// Its words as Redis reads them.
     fn words(&self) -> (&'static str, Vec<Value>) {
         match self {
-            Self::Revision { key } => (
-                "HMGET",
-                vec![
-                    (*key).into(),
-                    entry::REVISION.into(),
-                    entry::INSTALLATION.into(),
-                ],
-            ),
+            Self::Header { key } => {
+                let mut words: Vec<Value> = vec![(*key).into()];
+                words.extend(entry::HEADER.map(Value::from));
+                ("HMGET", words)
+            }
             Self::Read {
                 key,
                 reader,

@@ -447,7 +447,7 @@ impl Guard {
                 script: Script::Fill,
                 ..
             } => self.login.config.request_budget,
-            Command::Revision { .. } | Command::Ping | Command::Slots | Command::Run { .. } => {
+            Command::Header { .. } | Command::Ping | Command::Slots | Command::Run { .. } => {
                 self.login.config.operation_timeout
             }
         }
@@ -554,7 +554,7 @@ fn pause_before(retry: usize, left: Duration) -> Option<Duration> {
 
 fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
     match command {
-        Command::Revision { .. } | Command::Read { .. } | Command::Ping | Command::Slots => {
+        Command::Header { .. } | Command::Read { .. } | Command::Ping | Command::Slots => {
             &node.reads
         }
         Command::Run { .. } => &node.writes,
@@ -569,7 +569,7 @@ fn must_be_tried(command: &Command<'_>) -> bool {
             Script::Block | Script::Unblock => true,
             Script::Fill | Script::Discard => false,
         },
-        Command::Revision { .. } | Command::Read { .. } | Command::Ping | Command::Slots => false,
+        Command::Header { .. } | Command::Read { .. } | Command::Ping | Command::Slots => false,
     }
 }
 

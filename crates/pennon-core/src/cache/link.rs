@@ -9,8 +9,8 @@
 //! the new one. That no reader misses a change meanwhile is up to the text of the secret: it may hold
 //! several URLs, of which the first is read and all are told of changes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use super::budget::Budget;
 use super::guard::Guard;
+use super::mac::MacKeys;
 use super::url::{InvalidRedisUrl, RedisUrl};
 use crate::config::{CacheConfig, Secret, UrlSource};
 use crate::secrets::Secrets;
@@ -66,6 +67,10 @@ pub(super) struct Source {
     usual_key: String,
     within: Duration,
     current: Mutex<Option<Arc<Link>>>,
+    keys: Mutex<Option<Arc<MacKeys>>>,
+    has_reported_no_keys: AtomicBool,
+    /// An entry was found that none of the keys has signed. There may be another key by now.
+    suspects_keys: AtomicBool,
     /// Outages that links of the past had counted, and one for each time that the link changed.
     outages_before: AtomicU64,
     reading: tokio::sync::Mutex<Reading>,
@@ -92,6 +97,9 @@ impl Source {
             usual_key,
             within,
             current: Mutex::new(None),
+            keys: Mutex::new(None),
+            has_reported_no_keys: AtomicBool::new(false),
+            suspects_keys: AtomicBool::new(false),
             outages_before: AtomicU64::new(0),
             reading: tokio::sync::Mutex::new(Reading {
                 began: Instant::now(),
@@ -107,6 +115,16 @@ impl Source {
         self.lock().clone()
     }
 
+    /// The keys that authenticate entries, if they could ever be had.
+    pub(super) fn keys(&self) -> Option<Arc<MacKeys>> {
+        self.lock_keys().clone()
+    }
+
+    /// An entry was found that none of the keys has signed: they are read again soon.
+    pub(super) fn suspect_keys(&self) {
+        self.suspects_keys.store(true, Ordering::Relaxed);
+    }
+
     /// Rises whenever an invalidation may have been lost, whichever Redis that was.
     pub(super) fn outages(&self) -> u64 {
         let of_link = self.current().map_or(0, |link| link.read.outages());
@@ -115,7 +133,8 @@ impl Source {
 
     /// Reads the secret again if it is time.
     pub(super) async fn renew(self: &Arc<Self>, budget: &Budget) {
-        if !matches!(self.config.url, UrlSource::SecretArn(_)) {
+        let is_secret = |source: &UrlSource| matches!(source, UrlSource::SecretArn(_));
+        if !is_secret(&self.config.url) && !is_secret(&self.config.mac_key) {
             return;
         }
         // Somebody else sees to it when it is held.
@@ -136,6 +155,7 @@ impl Source {
             return;
         }
         reading.began = began;
+        self.suspects_keys.store(false, Ordering::Relaxed);
         let source = self.clone();
         let mut task = tokio::spawn(async move { source.read().await });
         let patience = PATIENCE.min(budget.remaining() / 2);
@@ -147,10 +167,49 @@ impl Source {
 
     fn is_in_need(&self) -> bool {
         self.current().is_none_or(|link| link.read.is_open())
+            || (self.keys().is_none() && self.config.mac_key != UrlSource::None)
+            || self.suspects_keys.load(Ordering::Relaxed)
     }
 
-    /// Reads the URL; connects and switches when it is another one.
+    /// Reads the URL and the keys; connects and switches when it is another URL.
     async fn read(&self) {
+        tokio::join!(self.read_keys(), self.read_url());
+    }
+
+    async fn read_keys(&self) {
+        let keys = match self.secrets.resolve(&self.config.mac_key).await {
+            Ok(Some(text)) if self.keys().is_some_and(|keys| keys.are(&text)) => return,
+            Ok(Some(text)) => MacKeys::parse(text),
+            Ok(None) => Err("there is no key for cache entries".to_owned()),
+            Err(why) => Err(why),
+        };
+        match (keys, self.keys()) {
+            (Ok(keys), known) => {
+                *self.lock_keys() = Some(Arc::new(keys));
+                if known.is_some() {
+                    info!(
+                        domain = "config",
+                        "there is another key for cache entries, using it from now on"
+                    );
+                }
+            }
+            (Err(why), Some(_)) => {
+                warn!(domain = "config", error = %why, "staying with the key for cache entries that is known");
+            }
+            (Err(why), None) if !self.has_reported_no_keys.swap(true, Ordering::Relaxed) => {
+                error!(
+                    domain = "config",
+                    error.r#type = "no_cache_mac_key",
+                    error = %why,
+                    "the cache is not read or filled, since its entries cannot be authenticated; set \
+                     CACHE_MAC_KEY or CACHE_MAC_SECRET_ARN to the same key in every function"
+                );
+            }
+            (Err(_reported), None) => {}
+        }
+    }
+
+    async fn read_url(&self) {
         let began = Instant::now();
         let text = match self.secrets.resolve(&self.config.url).await {
             Ok(Some(text)) => text,
@@ -200,7 +259,11 @@ impl Source {
         *self.lock() = Some(Arc::new(link));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Link>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_keys(&self) -> MutexGuard<'_, Option<Arc<MacKeys>>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

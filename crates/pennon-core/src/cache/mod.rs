@@ -4,6 +4,9 @@
 //! request to change something with yes or no, so that no failure of Redis can become a failure of
 //! a request.
 //!
+//! Beside them there is one with the names of all environments, by the same protocol, so that a made-up
+//! name costs the database nothing.
+//!
 //! The protocol, in five scripts on one key each (legal in a cluster):
 //!
 //! * A reader that finds no entry takes a **lease** before it reads the database, and may fill only
@@ -14,11 +17,13 @@
 //!   runs out later than the commit can be delayed: readers go to the database until then.
 
 mod address;
+mod authentic;
 mod budget;
 mod client;
 mod entry;
 mod guard;
 mod link;
+mod mac;
 mod node;
 mod replicas;
 mod shards;
@@ -27,11 +32,13 @@ mod url;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use authentic::Seen;
 pub use budget::Budget;
 pub use url::{InvalidRedisUrl, RedisUrl};
 
+use authentic::{in_milliseconds, now};
 use client::{Command, Reply, Script};
-use entry::Unusable;
+use entry::{Header, Signer, Unusable};
 use guard::Guard;
 use link::Source;
 use replicas::Replicas;
@@ -56,6 +63,10 @@ pub const MARK: Duration = Duration::from_secs(15);
 /// its writer has long given up. Clocks that differ by more cost writers their marks, and readers
 /// nothing else: the answer says then whether Redis was told.
 const MARK_LATE: Duration = Duration::from_secs(2);
+/// How long the list of environments lives. Who creates an environment by the API drops it, so this is
+/// how long an environment that came into being by SQL, or by the service before us, may stay unseen; and
+/// names that nobody knows cost the database one query in this time, however many instances there are.
+const LIST_TTL: Duration = Duration::from_secs(10);
 /// Above this size an entry costs noticeably more to move.
 const LARGE_PAYLOAD: usize = 1_000_000;
 const _: () = assert!(crate::store::COMMIT_WITHIN.as_millis() * 2 < MARK.as_millis());
@@ -73,9 +84,9 @@ pub enum Lookup<T> {
 
 /// What a reader finds when it wants a whole entry.
 #[derive(Debug)]
-pub enum Found {
-    /// An entry, and how long it will live.
-    Entry(Box<Snapshot>, Duration),
+pub enum Found<T = Snapshot> {
+    /// An authentic entry.
+    Entry(Box<T>, Seen),
     /// No entry. Load, then fill with this lease.
     Lease(Lease),
     /// No entry, and somebody else is loading. Ask again soon.
@@ -83,7 +94,7 @@ pub enum Found {
     /// No entry, and a commit is under way or Redis is full; or an entry of another installation. Load,
     /// do not fill.
     NoFill,
-    /// An entry that makes no sense. It has been dropped. Load, do not fill.
+    /// An entry that is forged, expired or makes no sense. It has been dropped. Ask again.
     Damaged,
     /// Redis cannot be asked.
     Unavailable,
@@ -111,6 +122,9 @@ impl Mark {
         self.acknowledged
     }
 }
+
+/// Reads what fields hold, if it is authentic at that time.
+type Decode<T> = fn(&[(String, String)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
 
 /// One Redis, single node or cluster.
 pub struct Cache {
@@ -154,20 +168,20 @@ impl Cache {
         environment: &Environment,
         budget: &Budget,
         trace: &Trace,
-    ) -> Lookup<Revision> {
+    ) -> Lookup<Seen> {
         self.source.renew(budget).await;
         if self.reads_replicas
             && let Some(known) = self.replicas.must_know(environment, Instant::now())
             && let Some(link) = self.source.current()
         {
             let key = self.key(environment);
-            let command = Command::Revision { key: &key };
+            let command = Command::Header { key: &key };
             let reply = link.read.ask_replica(&command, budget, trace).await;
-            let found = reply.map(|reply| self.revision_in(reply, environment));
-            if let Some(Lookup::Hit(revision)) = found
-                && revision >= known
+            let found = reply.map(|reply| self.header_in(reply, environment));
+            if let Some(Lookup::Hit(seen)) = found
+                && seen.revision >= known
             {
-                return Lookup::Hit(revision);
+                return Lookup::Hit(seen);
             }
         }
         self.ask_primary(environment, budget, trace).await
@@ -179,7 +193,7 @@ impl Cache {
         environment: &Environment,
         budget: &Budget,
         trace: &Trace,
-    ) -> Lookup<Revision> {
+    ) -> Lookup<Seen> {
         self.source.renew(budget).await;
         self.ask_primary(environment, budget, trace).await
     }
@@ -189,16 +203,21 @@ impl Cache {
         environment: &Environment,
         budget: &Budget,
         trace: &Trace,
-    ) -> Lookup<Revision> {
+    ) -> Lookup<Seen> {
+        if self.source.keys().is_none() {
+            return Lookup::Unavailable;
+        }
         let key = self.key(environment);
         let asked = Instant::now();
-        let command = Command::Revision { key: &key };
+        let command = Command::Header { key: &key };
         let Some(reply) = self.ask(&command, budget, trace).await else {
             return Lookup::Unavailable;
         };
-        let found = self.revision_in(reply, environment);
-        match found {
-            Lookup::Hit(revision) => self.replicas.primary_said(environment, revision, asked),
+        let found = self.header_in(reply, environment);
+        match &found {
+            Lookup::Hit(seen) => self
+                .replicas
+                .primary_said(environment, seen.revision, asked),
             Lookup::Miss | Lookup::Unavailable => self.replicas.primary_has_none(environment),
         }
         found
@@ -206,6 +225,27 @@ impl Cache {
 
     /// A whole entry, or the right to fill it.
     pub async fn read(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Found {
+        // In a box: with all that it awaits, its type is too deep for those around it.
+        Box::pin(self.fetch(environment, budget, trace, entry::decode)).await
+    }
+
+    /// The list of all environments, or the right to fill it.
+    pub async fn read_list(&self, budget: &Budget, trace: &Trace) -> Found<Vec<Environment>> {
+        self.source.renew(budget).await;
+        let listing = Environment::listing();
+        Box::pin(self.fetch(&listing, budget, trace, entry::decode_names)).await
+    }
+
+    async fn fetch<T>(
+        &self,
+        environment: &Environment,
+        budget: &Budget,
+        trace: &Trace,
+        decode: Decode<T>,
+    ) -> Found<T> {
+        let Some(keys) = self.source.keys() else {
+            return Found::Unavailable;
+        };
         let key = self.key(environment);
         let command = Command::Read {
             key: &key,
@@ -224,28 +264,27 @@ impl Cache {
                 let Some(installation) = self.installation_id() else {
                     return Found::NoFill;
                 };
+                let signer = Signer {
+                    keys: &keys,
+                    installation,
+                    place: environment.as_str(),
+                };
                 let fields = pairs(fields).ok_or(Unusable::Corrupt);
-                match fields.and_then(|fields| entry::decode(&fields, installation)) {
-                    Ok(snapshot) => {
-                        let ttl = Duration::from_millis(u64::try_from(*ttl).unwrap_or(0));
-                        return Found::Entry(Box::new(snapshot), ttl);
+                let decoded = fields.and_then(|fields| decode(&fields, &signer, now()));
+                let why = match decoded {
+                    Ok((content, header)) => {
+                        return Found::Entry(Box::new(content), self.seen(&header));
                     }
                     // It stays: two installations that drop each other's entries would both load for
-                    // every read.
-                    Err(Unusable::OtherInstallation) => {
+                    // every read. Every entry of ours has a lifetime; without one, nobody of ours wrote it.
+                    Err(Unusable::OtherInstallation) if *ttl >= 0 => {
                         self.report_other_installation(environment);
                         return Found::NoFill;
                     }
-                    Err(Unusable::Corrupt) => {}
-                }
-                tracing::warn!(
-                    domain = "config",
-                    error.r#type = "damaged_entry",
-                    "the cache entry of {environment} makes no sense; dropping it"
-                );
-                let arguments = [unique_id(), "0".to_owned()];
-                self.run(Script::Unblock, &key, &arguments, budget, trace)
-                    .await;
+                    Err(why) => why,
+                };
+                self.report_unusable(why, environment, trace);
+                self.drop_entry(&key, "", budget, trace).await;
                 Found::Damaged
             }
             [Reply::Text(kind), Reply::Text(id)] if kind == "lease" => {
@@ -266,10 +305,51 @@ impl Cache {
         budget: &Budget,
         trace: &Trace,
     ) -> bool {
-        let Some(Ok(fields)) = self
-            .installation_id()
-            .map(|installation| entry::encode(snapshot, installation))
-        else {
+        let asked = Instant::now();
+        let encode = |signer: &Signer<'_>, expires| entry::encode(snapshot, signer, expires);
+        let filled = self
+            .put(environment, lease, self.ttl, encode, budget, trace)
+            .await;
+        if filled {
+            self.replicas
+                .primary_said(environment, snapshot.revision, asked);
+        }
+        filled
+    }
+
+    /// Puts the list of all environments in, if the lease still stands. Says whether it did.
+    pub async fn fill_list(
+        &self,
+        lease: Lease,
+        names: &[Environment],
+        budget: &Budget,
+        trace: &Trace,
+    ) -> bool {
+        let encode = |signer: &Signer<'_>, expires| entry::encode_names(names, signer, expires);
+        let ttl = LIST_TTL.min(self.ttl);
+        self.put(&Environment::listing(), lease, ttl, encode, budget, trace)
+            .await
+    }
+
+    async fn put(
+        &self,
+        environment: &Environment,
+        lease: Lease,
+        ttl: Duration,
+        encode: impl FnOnce(&Signer<'_>, u64) -> Result<Vec<String>, serde_json::Error>,
+        budget: &Budget,
+        trace: &Trace,
+    ) -> bool {
+        let (Some(keys), Some(installation)) = (self.source.keys(), self.installation_id()) else {
+            return false;
+        };
+        let signer = Signer {
+            keys: &keys,
+            installation,
+            place: environment.as_str(),
+        };
+        let expires = now().saturating_add(in_milliseconds(ttl));
+        let Ok(fields) = encode(&signer, expires) else {
             return false;
         };
         let size: usize = fields.iter().map(String::len).sum();
@@ -283,22 +363,23 @@ impl Cache {
         }
         let mut arguments = Vec::with_capacity(2 + fields.len());
         arguments.push(lease.id);
-        arguments.push(self.ttl.as_millis().to_string());
+        arguments.push(ttl.as_millis().to_string());
         arguments.extend(fields);
         let key = self.key(environment);
-        let asked = Instant::now();
         let reply = self
             .run(Script::Fill, &key, &arguments, budget, trace)
             .await;
-        let filled = reply == Some(Reply::Number(1));
-        if filled {
-            self.replicas
-                .primary_said(environment, snapshot.revision, asked);
-        }
         if reply == Some(Reply::Number(0)) {
             trace.fill_refused();
         }
-        filled
+        reply == Some(Reply::Number(1))
+    }
+
+    /// Drops the list of all environments. Says whether Redis was told.
+    pub async fn discard_list(&self, budget: &Budget, trace: &Trace) -> bool {
+        let revision = entry::LIST_REVISION;
+        self.discard(&Environment::listing(), revision, budget, trace)
+            .await
     }
 
     /// Before a commit: drops the entry and keeps everyone from filling until [`Cache::unblock`].
@@ -355,11 +436,18 @@ impl Cache {
     ) -> bool {
         let key = self.key(environment);
         let told = self
-            .run(Script::Discard, &key, &[wrong.to_string()], budget, trace)
-            .await
-            .is_some();
+            .drop_entry(&key, &wrong.to_string(), budget, trace)
+            .await;
         self.replicas.changed(environment, Instant::now());
         told
+    }
+
+    /// Drops the entry at a key if it has that revision, or any where none is given.
+    async fn drop_entry(&self, key: &str, revision: &str, budget: &Budget, trace: &Trace) -> bool {
+        let arguments = [revision.to_owned(), MARK.as_millis().to_string()];
+        self.run(Script::Discard, key, &arguments, budget, trace)
+            .await
+            .is_some()
     }
 
     /// Whether the URL could be had and understood.
@@ -389,6 +477,9 @@ impl Cache {
     pub async fn ping(&self, within: Duration) -> Result<(), String> {
         self.source.renew(&Budget::new(within)).await;
         match self.source.current() {
+            Some(_) if self.source.keys().is_none() => {
+                Err("there is no key to authenticate entries with".to_owned())
+            }
             Some(link) => link.read.ping(within).await,
             None => Err("there is no Redis URL, or it makes no sense".to_owned()),
         }
@@ -417,54 +508,6 @@ impl Cache {
 
     fn key(&self, environment: &Environment) -> String {
         entry::key(&self.key_prefix, environment)
-    }
-
-    /// The id of this installation. Without one, nobody can tell whose flags an entry holds, and none
-    /// is believed or filled.
-    fn installation_id(&self) -> Option<&str> {
-        let id = self.installation.id();
-        if id.is_none() && self.installation.is_first_report() {
-            tracing::error!(
-                domain = "config",
-                error.r#type = "unknown_installation",
-                "Redis is not used, since neither INSTALLATION_ID nor the address of the database is \
-                 known; set INSTALLATION_ID to the same text in every function"
-            );
-        }
-        id
-    }
-
-    /// The revision of an entry of this installation. The revision alone would not do: databases that
-    /// were restored from one backup have the same revisions.
-    fn revision_in(&self, reply: Reply, environment: &Environment) -> Lookup<Revision> {
-        let Reply::List(parts) = reply else {
-            return Lookup::Miss;
-        };
-        let [Reply::Text(revision), Reply::Text(filled_by)] = parts.as_slice() else {
-            return Lookup::Miss;
-        };
-        let Some(installation) = self.installation_id() else {
-            return Lookup::Miss;
-        };
-        if filled_by != installation {
-            self.report_other_installation(environment);
-            return Lookup::Miss;
-        }
-        revision
-            .parse()
-            .map_or(Lookup::Miss, |revision| Lookup::Hit(Revision(revision)))
-    }
-
-    fn report_other_installation(&self, environment: &Environment) {
-        if self.installation.is_first_report() {
-            tracing::error!(
-                domain = "config",
-                error.r#type = "other_installation",
-                environment = environment.as_str(),
-                "another installation keeps its flags in this Redis under the same keys; they are not \
-                 used. Give each installation a CACHE_KEY_PREFIX of its own"
-            );
-        }
     }
 
     async fn ask(&self, command: &Command<'_>, budget: &Budget, trace: &Trace) -> Option<Reply> {

@@ -106,29 +106,41 @@ impl FlagService {
         environment: &Environment,
         scope: &Scope,
     ) -> Result<Option<bool>, Error> {
+        self.commit_in(open, &[environment], scope).await
+    }
+
+    /// The same for what changes several places of the cache; the first is the environment itself.
+    pub(super) async fn commit_in(
+        &self,
+        open: Transaction,
+        places: &[&Environment],
+        scope: &Scope,
+    ) -> Result<Option<bool>, Error> {
         let Some(cache) = &self.cache else {
             open.commit().await?;
             return Ok(None);
         };
         let first_half = scope.budget.half();
-        let mark = cache.block(environment, &first_half, &scope.trace).await;
+        let mut marks = Vec::with_capacity(places.len());
+        for place in places {
+            marks.push(cache.block(place, &first_half, &scope.trace).await);
+        }
         scope.budget.give_back(&first_half);
-        if let Err(error) = open.commit().await {
-            // The outcome is unknown. A mark that is set stays, and runs out after the commit can no
-            // longer happen; without one, what may be wrong by now is dropped.
-            if !mark.is_set() {
-                cache
-                    .unblock(environment, mark, &scope.budget, &scope.trace)
+        let committed = open.commit().await;
+        let mut told = true;
+        for (place, mark) in places.iter().zip(marks) {
+            // After an error the outcome is unknown. A mark that is set stays, and runs out after the
+            // commit can no longer happen; without one, what may be wrong by now is dropped.
+            if committed.is_ok() || !mark.is_set() {
+                told &= cache
+                    .unblock(place, mark, &scope.budget, &scope.trace)
                     .await;
             }
-            return Err(error);
         }
-        let told = cache
-            .unblock(environment, mark, &scope.budget, &scope.trace)
-            .await;
+        committed?;
         scope.trace.invalidated(told);
         if !told {
-            report_untold(environment, scope);
+            report_untold(places, scope);
         }
         Ok(Some(told))
     }
@@ -178,11 +190,11 @@ pub(super) struct Kept {
 /// of a change of many at once.
 pub(super) const OVERRIDES: &str = "overrides";
 
-fn report_untold(environment: &Environment, scope: &Scope) {
+fn report_untold(places: &[&Environment], scope: &Scope) {
     error!(
         domain = "config",
         cache_invalidated = 0,
-        environment = environment.as_str(),
+        environment = places.first().map_or("", |place| place.as_str()),
         flag_key = scope.trace.facts().flag_key.unwrap_or_default(),
         "the change is committed but Redis could not be told; \
          other instances may serve the old value until it is reconciled or expires"

@@ -6,17 +6,28 @@ use std::time::{Duration, Instant};
 
 use super::shelf::Shelf;
 use super::{FlagService, Scope};
-use crate::cache::Lookup;
+use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
 
-/// Names that nobody knows may make us look into the store once per this time, not once per name. An
-/// environment that comes into being is seen by every instance after that long.
+/// Without Redis, names that nobody knows may make us look into the store once per this time, not once per
+/// name. An environment that comes into being is seen by every instance after that long.
 const BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
+/// How long to wait for another reader that loads the list, and between two looks.
+const PATIENCE: Duration = Duration::from_millis(170);
+const WAIT: Duration = Duration::from_millis(16);
+
+/// What Redis says about which environments exist.
+enum Listed {
+    Names(Vec<Environment>),
+    /// It has no list. Load it, then fill with this lease.
+    Lease(Lease),
+    Unknown,
+}
 
 impl FlagService {
     /// The shelf of an environment that exists. A name that nobody knows gets none, so that made-up
-    /// names cost neither memory nor a query each.
+    /// names cost no memory; and a command to Redis each, but no query.
     pub(super) async fn shelf(
         &self,
         environment: &Environment,
@@ -25,27 +36,74 @@ impl FlagService {
         if let Some(shelf) = self.known().get(environment) {
             return Ok(Some(shelf.clone()));
         }
-        // Only environments that exist have an entry.
+        let lease = match &self.cache {
+            None => None,
+            Some(cache) => match self.listed_in_cache(cache, scope).await {
+                Listed::Names(names) => {
+                    self.learn(names);
+                    return Ok(self.known().get(environment).cloned());
+                }
+                Listed::Lease(lease) => Some((cache, lease)),
+                Listed::Unknown => None,
+            },
+        };
+        // Only environments that exist have an entry; so one may be served while the store is gone.
         if let Some(cache) = &self.cache {
             let found = cache
                 .revision(environment, &scope.budget, &scope.trace)
                 .await;
             if matches!(found, Lookup::Hit(_)) {
-                return Ok(Some(
-                    self.known().entry(environment.clone()).or_default().clone(),
-                ));
+                self.learn([environment.clone()]);
             }
         }
         let mut listed = self.listing.lock().await;
-        if listed.is_none_or(|at| at.elapsed() >= BETWEEN_LISTINGS) {
-            let environments = self.store.environments().await?;
-            *listed = Some(Instant::now());
-            let mut known = self.known();
-            for (name, _revision) in environments {
-                known.entry(name).or_default();
+        let is_due = listed.is_none_or(|at| at.elapsed() >= BETWEEN_LISTINGS);
+        // What is filled must have been read after the lease was given.
+        if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
+            match self.store.environments().await {
+                Ok(environments) => {
+                    *listed = Some(Instant::now());
+                    let names: Vec<Environment> =
+                        environments.into_iter().map(|(name, _)| name).collect();
+                    if let Some((cache, lease)) = lease {
+                        cache
+                            .fill_list(lease, &names, &scope.budget, &scope.trace)
+                            .await;
+                    }
+                    self.learn(names);
+                }
+                Err(error) if !self.known().contains_key(environment) => return Err(error),
+                Err(_) => {}
             }
         }
         Ok(self.known().get(environment).cloned())
+    }
+
+    /// The list of environments in Redis. While somebody else loads it, waits a moment.
+    async fn listed_in_cache(&self, cache: &Cache, scope: &Scope) -> Listed {
+        let patience = Instant::now() + PATIENCE;
+        let mut has_repaired = false;
+        loop {
+            match cache.read_list(&scope.budget, &scope.trace).await {
+                Found::Entry(names, _) => return Listed::Names(*names),
+                Found::Lease(lease) => return Listed::Lease(lease),
+                Found::Damaged if !has_repaired => has_repaired = true,
+                Found::Busy if Instant::now() + WAIT < patience => {
+                    tokio::time::sleep(WAIT).await;
+                    scope.budget.spend(WAIT);
+                }
+                Found::Busy | Found::Damaged | Found::NoFill | Found::Unavailable => {
+                    return Listed::Unknown;
+                }
+            }
+        }
+    }
+
+    fn learn(&self, names: impl IntoIterator<Item = Environment>) {
+        let mut known = self.known();
+        for name in names {
+            known.entry(name).or_default();
+        }
     }
 
     /// How much of what is stored cannot be read, over all environments.
@@ -65,7 +123,7 @@ impl FlagService {
         Ok(count + installation)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<Shelf>>> {
+    pub(super) fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<Shelf>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::shelf::{Errand, Held, Shelf};
+use super::shelf::{Began, Errand, Held, Shelf};
 use super::{FlagService, Reading, Scope, Source};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
@@ -20,6 +20,15 @@ const LONGEST_WAIT: Duration = Duration::from_millis(32);
 /// How long all waiting for another reader may take. A little more than a filler's head start: when
 /// it has died, one of those who wait is the next to get a lease.
 const PATIENCE: Duration = Duration::from_millis(170);
+
+/// How long the word of Redis counts that nothing has changed. It is authentic, but may be from before a
+/// change: somebody who can write to Redis can put back what was there. An entry that was filled longer
+/// ago than this says nothing unless PostgreSQL has confirmed its revision meanwhile. With the usual
+/// lifetime of 300 s no entry gets that old, and this costs nothing.
+const BELIEVED_FOR: Duration = Duration::from_secs(300);
+/// How often a read fetches an entry again after it has dropped one that was forged or damaged: once, to
+/// replace it. Somebody who forges all the time must not keep a request busy.
+const REPAIRS: u32 = 1;
 
 /// What a read has to do once Redis was asked for the revision.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +48,7 @@ struct Search<'a> {
     shelf: &'a Shelf,
     environment: &'a Environment,
     scope: &'a Scope,
-    began: Instant,
+    began: Began,
 }
 
 impl FlagService {
@@ -107,16 +116,21 @@ impl FlagService {
                     }
                     // There was an outage, in which an invalidation may have been lost.
                     (Lookup::Hit(found), _) if shelf.distrusts(outages) => {
-                        Task::Verify(found, Some(outages))
+                        Task::Verify(found.revision, Some(outages))
                     }
-                    (Lookup::Hit(found), Some(held)) if found == held.snapshot.revision => {
-                        shelf.confirm(found, asked);
-                        return Ok(held.reading());
+                    (Lookup::Hit(found), Some(held))
+                        if found.revision == held.snapshot.revision =>
+                    {
+                        if found.age < BELIEVED_FOR || held.was_confirmed_within(BELIEVED_FOR) {
+                            shelf.confirm(found.revision, asked);
+                            return Ok(held.reading());
+                        }
+                        Task::Verify(found.revision, None)
                     }
                     // Redis is behind what this instance has seen: a replica lags, or a restart
-                    // brought back an old entry.
-                    (Lookup::Hit(found), Some(held)) if found < held.snapshot.revision => {
-                        Task::Verify(found, None)
+                    // or somebody else brought back an old entry.
+                    (Lookup::Hit(found), Some(held)) if found.revision < held.snapshot.revision => {
+                        Task::Verify(found.revision, None)
                     }
                     (Lookup::Hit(_), _) => Task::FetchOrFill,
                 }
@@ -138,7 +152,7 @@ impl FlagService {
         {
             return errand.outcome.clone();
         }
-        let began = Instant::now();
+        let began = Began::now();
         let search = Search {
             service: self,
             shelf,
@@ -148,7 +162,7 @@ impl FlagService {
         };
         let outcome = search.run(task).await;
         *last = Some(Errand {
-            began,
+            began: began.at,
             outcome: outcome.clone(),
         });
         outcome
@@ -173,20 +187,25 @@ impl Search<'_> {
     async fn fetch_or_fill(&self, cache: &Cache) -> Result<Reading, Error> {
         let patience = Instant::now() + PATIENCE;
         let mut wait = FIRST_WAIT;
+        let mut repairs = 0;
         let outcome = loop {
             match self.entry(cache).await {
                 Found::Entry(snapshot, _) if self.shelf.is_ahead_of(snapshot.revision) => {
                     return self.verify(cache, snapshot.revision, None).await;
                 }
-                Found::Entry(snapshot, lives_for) => {
+                Found::Entry(snapshot, seen) => {
+                    let found = snapshot.revision;
                     let outages = cache.outages();
                     if self.shelf.distrusts(outages) {
-                        let found = snapshot.revision;
                         return self.verify(cache, found, Some(outages)).await;
                     }
-                    return Ok(self.shelf.hold_entry(*snapshot, lives_for, self.began));
+                    return match self.shelf.hold_entry(*snapshot, &seen, self.began) {
+                        Some(reading) if seen.age < BELIEVED_FOR => Ok(reading),
+                        Some(_) | None => self.verify(cache, found, None).await,
+                    };
                 }
                 Found::Lease(lease) => return self.load_and_fill(cache, lease).await,
+                Found::Damaged if repairs < REPAIRS => repairs += 1,
                 Found::Busy if Instant::now() + wait < patience => {
                     tokio::time::sleep(wait).await;
                     self.scope.budget.spend(wait);
@@ -203,10 +222,10 @@ impl Search<'_> {
     }
 
     async fn load_and_fill(&self, cache: &Cache, lease: Lease) -> Result<Reading, Error> {
-        let reading = self
-            .ask_store(Waiting::UntilTimeout)
-            .await?
-            .without_cache(CacheOutcome::Miss);
+        // "Unchanged" would not do for what came out of Redis: it would go back there unchecked.
+        let known = self.shelf.held().filter(|held| held.is_from_store);
+        let reading = self.ask_store_about(known, Waiting::UntilTimeout).await?;
+        let reading = reading.without_cache(CacheOutcome::Miss);
         if reading.source != Source::Stale {
             let sent = Instant::now();
             let filled = cache
@@ -248,10 +267,15 @@ impl Search<'_> {
             }
             Ok(stale) if stale.snapshot.revision >= found => Ok(stale),
             verdict @ (Ok(_) | Err(Error::Unavailable(_))) => match self.entry(cache).await {
-                Found::Entry(snapshot, lives_for) => Ok(Reading {
-                    source: Source::Stale,
-                    ..self.shelf.hold_entry(*snapshot, lives_for, self.began)
-                }),
+                Found::Entry(snapshot, seen) => {
+                    match self.shelf.hold_entry(*snapshot, &seen, self.began) {
+                        Some(reading) => Ok(Reading {
+                            source: Source::Stale,
+                            ..reading
+                        }),
+                        None => verdict,
+                    }
+                }
                 Found::Lease(_)
                 | Found::Busy
                 | Found::NoFill
@@ -266,28 +290,41 @@ impl Search<'_> {
     /// costs one number. What is held is a better answer than to wait for a database that takes no
     /// connection.
     async fn ask_store(&self, without_snapshot: Waiting) -> Result<Reading, Error> {
-        let held = self.shelf.held();
-        let waiting = match &held {
+        self.ask_store_about(self.shelf.held(), without_snapshot)
+            .await
+    }
+
+    /// The same about what is given. Without it, everything is loaded.
+    async fn ask_store_about(
+        &self,
+        known: Option<Held>,
+        without_snapshot: Waiting,
+    ) -> Result<Reading, Error> {
+        let waiting = match self.shelf.held() {
             Some(_) => Waiting::Never,
             None => without_snapshot,
         };
-        let known = held.as_ref().map(|held| held.snapshot.revision);
         self.scope.trace.database_load();
+        let revision = known.as_ref().map(|known| known.snapshot.revision);
         let store = &self.service.store;
-        let answer = store.snapshot(self.environment, known, waiting).await;
-        match (answer, held) {
-            (Ok(Fresh::Unchanged), Some(held)) => {
-                self.shelf.confirm(held.snapshot.revision, self.began);
-                Ok(held.reading())
+        let answer = store.snapshot(self.environment, revision, waiting).await;
+        match (answer, known) {
+            (Ok(Fresh::Unchanged), Some(known)) => {
+                self.shelf
+                    .confirm_by_store(known.snapshot.revision, self.began);
+                Ok(known.reading())
             }
             (Ok(Fresh::Unchanged), None) => Err(Error::Internal(
                 "the store says that nothing has changed, to one who knows nothing".to_owned(),
             )),
             (Ok(Fresh::Changed(snapshot)), _) => Ok(self.shelf.hold_loaded(snapshot, self.began)),
-            (Err(failure @ Error::Unavailable(_)), Some(held)) => {
-                warn!(domain = "config", error = %failure, "the database does not answer");
-                Ok(held.stale())
-            }
+            (Err(failure @ Error::Unavailable(_)), _) => match self.shelf.held() {
+                Some(held) => {
+                    warn!(domain = "config", error = %failure, "the database does not answer");
+                    Ok(held.stale())
+                }
+                None => Err(failure),
+            },
             (Err(failure), _) => Err(failure),
         }
     }

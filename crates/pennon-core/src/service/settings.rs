@@ -39,7 +39,14 @@ impl FlagService {
         let state = json_of(&after.settings)?;
         open.note(None, Action::CreateEnvironment, None, Some(state))
             .await?;
-        self.finish(open, environment, after, scope).await
+        let listing = Environment::listing();
+        let invalidated = self
+            .commit_in(open, &[environment, &listing], scope)
+            .await?;
+        Ok(Changed {
+            value: after,
+            invalidated,
+        })
     }
 
     /// The settings of an environment that there is.

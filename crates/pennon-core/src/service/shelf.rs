@@ -1,9 +1,10 @@
 //! What an instance knows of one environment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Reading, Source};
+use crate::cache::Seen;
 use crate::error::Error;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::CacheOutcome;
@@ -23,8 +24,30 @@ pub(super) struct Shelf {
 pub(super) struct Held {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) as_of: Instant,
+    /// Whether this instance has loaded it from the store. An entry of Redis is never put back into
+    /// Redis: what a fill holds comes from the store.
+    pub(super) is_from_store: bool,
+    /// When the store itself last said that it is current. By the clock of the machine: the one that only
+    /// counts forward may stand still while Lambda freezes an instance.
+    store_said: Option<SystemTime>,
     /// When the entry in Redis runs out, as far as known.
     entry_until: Option<Instant>,
+}
+
+/// When something began, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Began {
+    pub(super) at: Instant,
+    pub(super) time: SystemTime,
+}
+
+impl Began {
+    pub(super) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            time: SystemTime::now(),
+        }
+    }
 }
 
 /// What finding out led to. Whoever arrived before it began may share it.
@@ -53,6 +76,13 @@ impl Held {
         }
     }
 
+    /// Whether the store has said within this time that it is current.
+    pub(super) fn was_confirmed_within(&self, time: Duration) -> bool {
+        let since = self.store_said.map(|at| at.elapsed());
+        // A clock that was set back tells nothing.
+        since.is_some_and(|since| since.is_ok_and(|since| since < time))
+    }
+
     pub(super) fn entry_has_run_out(&self) -> bool {
         self.entry_until
             .is_some_and(|until| until <= Instant::now())
@@ -68,12 +98,15 @@ impl Shelf {
         *self.lock_held() = Some(held);
     }
 
-    /// Keeps what was just loaded from the store.
-    pub(super) fn hold_loaded(&self, snapshot: Snapshot, began: Instant) -> Reading {
+    /// Keeps what was just loaded from the store, even when that is older than what is held: a store that
+    /// was restored from a backup has gone back.
+    pub(super) fn hold_loaded(&self, snapshot: Snapshot, began: Began) -> Reading {
         let snapshot = Arc::new(snapshot);
         self.hold(Held {
             snapshot: snapshot.clone(),
-            as_of: began,
+            as_of: began.at,
+            is_from_store: true,
+            store_said: Some(began.time),
             entry_until: None,
         });
         Reading {
@@ -83,25 +116,35 @@ impl Shelf {
         }
     }
 
-    /// Keeps what was just fetched from Redis.
+    /// Keeps what was just fetched from Redis, unless something newer is held. `None` then: an instance
+    /// never goes back on the word of Redis.
     pub(super) fn hold_entry(
         &self,
         snapshot: Snapshot,
-        lives_for: Duration,
-        began: Instant,
-    ) -> Reading {
+        seen: &Seen,
+        began: Began,
+    ) -> Option<Reading> {
         let snapshot = Arc::new(snapshot);
-        self.hold(Held {
+        let mut held = self.lock_held();
+        if held
+            .as_ref()
+            .is_some_and(|held| held.snapshot.revision > snapshot.revision)
+        {
+            return None;
+        }
+        *held = Some(Held {
             snapshot: snapshot.clone(),
-            as_of: began,
+            as_of: began.at,
+            is_from_store: false,
+            store_said: None,
             // From before Redis was asked, so that this never ends after the entry.
-            entry_until: Some(began + lives_for),
+            entry_until: Some(began.at + seen.lives_for),
         });
-        Reading {
+        Some(Reading {
             snapshot,
             source: Source::Redis,
             cache: CacheOutcome::Hit,
-        }
+        })
     }
 
     pub(super) fn is_ahead_of(&self, revision: Revision) -> bool {
@@ -110,12 +153,22 @@ impl Shelf {
             .is_some_and(|held| held.snapshot.revision > revision)
     }
 
-    /// What is held was current at that time.
+    /// What is held was current at that time, as Redis says.
     pub(super) fn confirm(&self, revision: Revision, at: Instant) {
         if let Some(held) = &mut *self.lock_held()
             && held.snapshot.revision == revision
         {
             held.as_of = held.as_of.max(at);
+        }
+    }
+
+    /// The same, as the store says.
+    pub(super) fn confirm_by_store(&self, revision: Revision, began: Began) {
+        self.confirm(revision, began.at);
+        if let Some(held) = &mut *self.lock_held()
+            && held.snapshot.revision == revision
+        {
+            held.store_said = Some(began.time);
         }
     }
 

@@ -15,7 +15,8 @@ for i = 1, #fields, 2 do
     done[#done + 1] = fields[i + 1]
   end
 end
-redis.call('DEL', key)
+-- Deletes: the user that reads and fills may not DEL, which is for those who invalidate.
+redis.call('PEXPIRE', key, 0)
 -- Lua's stack limits unpack to some 8,000 values.
 for first = 3, #ARGV, 4000 do
   redis.call('HSET', key, unpack(ARGV, first, math.min(first + 3999, #ARGV)))

@@ -1,7 +1,7 @@
 -- Everything an entry holds; or, when there is none, the right to fill it.
 -- KEYS[1] the environment's hash. ARGV: lease id, lease ms, head start of a filler ms, reader id.
 -- A reader whose reply was lost asks again under another lease id and the same reader id: its own head
--- start does not keep it out.
+-- start does not keep it out. PEXPIRE with 0 deletes: the user that reads may not DEL.
 -- Answers {'entry', ttl ms, {field, value, ...}}, {'lease', id}, {'busy'}, {'blocked'} or {'full'}.
 local key = KEYS[1]
 local kind = redis.call('TYPE', key)['ok']
@@ -10,7 +10,7 @@ if kind == 'hash' and redis.call('HEXISTS', key, '__rev') == 1 then
     return {'entry', redis.call('PTTL', key), redis.call('HGETALL', key)}
   end
   -- An older version has filled it and has left out what it does not know of.
-  redis.pcall('DEL', key)
+  redis.pcall('PEXPIRE', key, 0)
   kind = 'none'
 end
 
@@ -22,7 +22,9 @@ if kind == 'hash' then
   for i = 1, #fields, 2 do
     local name = fields[i]
     local deadline, owner = string.match(fields[i + 1], '^(%d+) ?(.*)$')
-    if (tonumber(deadline) or 0) <= now then
+    deadline = tonumber(deadline) or 0
+    -- Nothing of ours stands for longer than 15 s. A later deadline is somebody else's, who wants no one to fill.
+    if deadline <= now or deadline - now > 60000 then
       redis.pcall('HDEL', key, name)
     elseif string.sub(name, 1, 4) == '__b:' then
       return {'blocked'}
@@ -36,7 +38,7 @@ if kind == 'hash' then
   end
 elseif kind ~= 'none' then
   -- The string that the service before us kept here, or some other stranger.
-  redis.pcall('DEL', key)
+  redis.pcall('PEXPIRE', key, 0)
 end
 -- More leases than this in a few seconds means that fills do not succeed; stop collecting them.
 if standing >= 64 then return {'busy'} end

@@ -1,0 +1,495 @@
+//! Redis is not trusted: somebody who can write to it changes no answer for longer than an entry lives.
+
+use std::time::Duration;
+
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::fleet::Topology;
+use pennon_tests::lambda::Function;
+use pennon_tests::redis::{KEY, Resp};
+use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use serde_json::{Value, json};
+
+type Fields = Vec<(String, String)>;
+
+/// These tests say which command comes when; on a busy machine none may come too late.
+const LIMITS: [(&str, &str); 3] = [
+    ("CACHE_CONNECT_TIMEOUT_MS", "2000"),
+    ("CACHE_OPERATION_TIMEOUT_MS", "500"),
+    ("CACHE_BUDGET_MS", "500"),
+];
+
+async fn function(stack: &Stack, name: &str) -> Function {
+    function_with(stack, name, &[]).await
+}
+
+async fn function_with(stack: &Stack, name: &str, more: &[(&str, &str)]) -> Function {
+    stack.function_with(name, &[more, &LIMITS].concat()).await
+}
+
+/// Writes these fields over an entry, as an attacker does.
+fn forge(stack: &Stack, fields: &[(&str, &str)]) {
+    for (field, value) in fields {
+        stack.redis.command(&["HSET", KEY, field, value]);
+    }
+}
+
+/// Puts a recorded entry back, without a lifetime.
+fn replay(stack: &Stack, key: &str, fields: &Fields) {
+    stack.redis.command(&["DEL", key]);
+    let mut words = vec!["HSET", key];
+    words.extend(
+        fields
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value.as_str()]),
+    );
+    stack.redis.command(&words);
+}
+
+/// The flag `checkout` as an entry holds it, at another percentage.
+fn forged_flag(stack: &Stack) -> String {
+    let fields = stack.redis.fields();
+    let (_, flag) = fields
+        .iter()
+        .find(|(name, _)| name == "checkout")
+        .expect("the flag");
+    let mut flag: Value = serde_json::from_str(flag).expect("JSON");
+    flag["rolloutPercentage"] = json!(99);
+    flag.to_string()
+}
+
+async fn checkout(function: &Function) -> i64 {
+    percentage(&function.call(&Event::get("checkout")).await)
+}
+
+/// A new instance that has filled the cache, or has read what is there.
+async fn cold(stack: &Stack) -> Function {
+    let get = function(stack, "get-flag").await;
+    checkout(&get).await;
+    get
+}
+
+/// Whether a function has reported a forged entry, in a line for people and in the metric.
+fn has_reported(function: &Function) -> bool {
+    let told = function
+        .lines()
+        .iter()
+        .any(|line| line["error.type"] == "forged_entry" && line["level"] == "ERROR");
+    let counted = function
+        .requests()
+        .iter()
+        .any(|line| line["forged_entries"].as_u64() > Some(0));
+    assert_eq!(told, counted, "{}", function.log());
+    told
+}
+
+async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let warm = cold(&stack).await;
+    let forged = forged_flag(&stack);
+    forge(&stack, &[("checkout", &forged)]);
+    let fresh = function(&stack, "get-flag").await;
+    let answer = fresh.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+    assert!(has_reported(&fresh), "{}", fresh.log());
+    assert!(
+        !stack
+            .redis
+            .fields()
+            .contains(&("checkout".to_owned(), forged))
+    );
+    // The request that found it has replaced it.
+    let next = function(&stack, "get-flag").await;
+    let answer = next.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+    assert_eq!(database_loads(&next), 0);
+    assert!(!has_reported(&next));
+    assert_eq!(checkout(&warm).await, 50);
+}
+
+async fn a_forged_entry_does_not_survive_a_flush_or_a_reconciliation(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    cold(&stack).await;
+    let forged = forged_flag(&stack);
+    forge(&stack, &[("checkout", &forged)]);
+    let reader = function(&stack, "get-flag").await;
+    checkout(&reader).await;
+    forge(&stack, &[("checkout", &forged)]);
+    let reconcile = function(&stack, "reconcile").await;
+    reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert!(
+        !stack
+            .redis
+            .fields()
+            .contains(&("checkout".to_owned(), forged))
+    );
+    stack.redis.command(&["FLUSHALL"]);
+    for function in [&reader, &function(&stack, "get-flag").await] {
+        assert_eq!(checkout(function).await, 50);
+    }
+}
+
+async fn reconciling_compares_what_an_entry_holds(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let reconcile = function(&stack, "reconcile").await;
+    let run = async || reconcile.invoke(&json!({})).await.expect("reconciles");
+    run().await;
+    assert_eq!(run().await["repaired"], 0);
+    let forged = forged_flag(&stack);
+    forge(&stack, &[("checkout", &forged)]);
+    let done = run().await;
+    assert_eq!((&done["repaired"], &done["warmed"]), (&json!(1), &json!(1)));
+    let lines = reconcile.lines();
+    let told = lines
+        .iter()
+        .any(|line| line["error.type"] == "forged_entry");
+    let counted = lines.iter().any(|line| line["forged_entries"] == 1);
+    assert!(told && counted, "{}", reconcile.log());
+    assert_eq!(run().await["repaired"], 0);
+    assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
+}
+
+async fn a_forged_api_key_opens_nothing(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    cold(&stack).await;
+    let key = "pennon_server_production_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let hash = stack
+        .database
+        .sql()
+        .query_one(
+            "select encode(sha256(convert_to($1, 'utf8')), 'hex')",
+            &[&key],
+        )
+        .await
+        .expect("a hash");
+    let hash: String = hash.get(0);
+    let fields = stack.redis.fields();
+    let (_, common) = fields
+        .iter()
+        .find(|(name, _)| name == "__env")
+        .expect("common fields");
+    let mut common: Value = serde_json::from_str(common).expect("JSON");
+    common["keys"][hash] = json!({"id": "forged", "kind": "server"});
+    forge(&stack, &[("__env", &common.to_string())]);
+    let evaluate = function(&stack, "evaluate-flag").await;
+    let event = Event::evaluate("search", &json!({"targetingKey": "alice"})).api_key(key);
+    for _ in 0..3 {
+        assert_eq!(evaluate.call(&event).await.status, 401);
+    }
+    assert!(has_reported(&evaluate));
+}
+
+async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    cold(&stack).await;
+    let entry = stack.redis.fields();
+    let mut forgeries: Vec<(String, Fields)> = Vec::new();
+    for (at, (name, _)) in entry.iter().enumerate() {
+        // An entry of somebody else is left alone: see `installations`.
+        if name == "__inst" {
+            continue;
+        }
+        let mut changed = entry.clone();
+        // The last digit of a number, a hash or a document.
+        let value = &mut changed[at].1;
+        let last = value.pop().expect("a value");
+        value.push(if last == '0' { '1' } else { '0' });
+        forgeries.push((format!("{name} changed"), changed));
+        let mut removed = entry.clone();
+        removed.remove(at);
+        forgeries.push((format!("{name} removed"), removed));
+    }
+    let added = ("export2".to_owned(), r#"{"enabled":true}"#.to_owned());
+    forgeries.push(("added".to_owned(), [entry.clone(), vec![added]].concat()));
+    for (what, fields) in forgeries {
+        let warm = cold(&stack).await;
+        replay(&stack, KEY, &fields);
+        let fresh = function(&stack, "get-flag").await;
+        let answer = fresh.call(&Event::get("checkout")).await;
+        assert_eq!(
+            (percentage(&answer), answer.source()),
+            (50, "database"),
+            "{what}"
+        );
+        let other = fresh.call(&Event::get("export2")).await;
+        assert_eq!(other.status, 404, "{what}");
+        assert_eq!(checkout(&warm).await, 50, "{what}");
+        let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
+            panic!("a number");
+        };
+        assert!(ttl > 0, "{what}: replaced, with a lifetime ({ttl})");
+    }
+}
+
+async fn fields_of_two_entries_make_no_entry(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let reader = cold(&stack).await;
+    let old = stack.redis.fields();
+    let update = function(&stack, "update-flag").await;
+    set_percentage(&update, "checkout", 7).await;
+    assert_eq!(checkout(&reader).await, 7);
+    let new = stack.redis.fields();
+    for (name, value) in &old {
+        if new.contains(&(name.clone(), value.clone())) {
+            continue;
+        }
+        replay(&stack, KEY, &new);
+        forge(&stack, &[(name, value)]);
+        let fresh = function(&stack, "get-flag").await;
+        let answer = fresh.call(&Event::get("checkout")).await;
+        assert_eq!(
+            (percentage(&answer), answer.source()),
+            (7, "database"),
+            "{name}"
+        );
+        assert_eq!(checkout(&reader).await, 7, "{name}");
+    }
+}
+
+async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let update = function(&stack, "update-flag").await;
+    let warm = cold(&stack).await;
+    for revision in [
+        "9007199254740992",
+        "9223372036854775807",
+        "-1",
+        "0",
+        "1e300",
+    ] {
+        let fresh = function(&stack, "get-flag").await;
+        forge(&stack, &[("__rev", revision)]);
+        for function in [&warm, &fresh] {
+            assert_eq!(checkout(function).await, 50, "{revision}");
+        }
+        let old = stack.redis.fields();
+        for percent in [8, 50] {
+            let answer = set_percentage(&update, "checkout", percent).await;
+            assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+            for function in [&warm, &fresh] {
+                assert_eq!(checkout(function).await, percent, "{revision}");
+                let again = function.call(&Event::get("checkout")).await;
+                assert_eq!(again.source(), "memory", "{revision}");
+            }
+            // What was before the change, as if it were newer than everything.
+            let unaware = function(&stack, "get-flag").await;
+            for function in [&warm, &fresh, &unaware] {
+                replay(&stack, KEY, &old);
+                forge(&stack, &[("__rev", revision)]);
+                assert_eq!(checkout(function).await, percent, "{revision}");
+            }
+        }
+    }
+}
+
+async fn a_replayed_entry_ends_at_its_expiry(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let short = [("CACHE_TTL_SECONDS", "3")];
+    let warm = function_with(&stack, "get-flag", &short).await;
+    assert_eq!(checkout(&warm).await, 50);
+    let old = stack.redis.fields();
+    let update = function_with(&stack, "update-flag", &short).await;
+    set_percentage(&update, "checkout", 7).await;
+    assert_eq!(checkout(&warm).await, 7);
+    replay(&stack, KEY, &old);
+    // An instance never goes back, and takes the old entry out.
+    assert_eq!(checkout(&warm).await, 7);
+    let fresh = function_with(&stack, "get-flag", &short).await;
+    eventually("the old entry ends", async || {
+        // Put back as often as somebody takes it out, and never with a lifetime.
+        replay(&stack, KEY, &old);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        checkout(&fresh).await == 7
+    })
+    .await;
+    for _ in 0..5 {
+        replay(&stack, KEY, &old);
+        assert_eq!(checkout(&fresh).await, 7);
+        assert_eq!(checkout(&warm).await, 7);
+        let unaware = function_with(&stack, "get-flag", &short).await;
+        assert_eq!(checkout(&unaware).await, 7);
+    }
+}
+
+async fn a_frozen_revision_is_believed_only_for_as_long_as_an_entry_lives(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let short = [("CACHE_TTL_SECONDS", "3")];
+    let get = function_with(&stack, "get-flag", &short).await;
+    assert_eq!(checkout(&get).await, 50);
+    let old = stack.redis.fields();
+    let update = function_with(&stack, "update-flag", &short).await;
+    set_percentage(&update, "checkout", 7).await;
+    eventually("the frozen entry is seen through", async || {
+        replay(&stack, KEY, &old);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        checkout(&get).await == 7
+    })
+    .await;
+    // Only what a warm instance asks for.
+    set_percentage(&update, "checkout", 8).await;
+    let header = old
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("__") && name != "__env")
+        .collect();
+    eventually("the frozen revision is seen through", async || {
+        replay(&stack, KEY, &header);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        checkout(&get).await == 8
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_entry_of_another_environment_or_installation_is_not_believed() {
+    let stack = Stack::start().await;
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "insert into feature_flags (flag_key, enabled, rollout_percentage, environment)
+         values ('checkout', true, 20, 'staging')",
+    )
+    .await
+    .expect("a flag");
+    let staging = Event::get("checkout").query("environment=staging");
+    let key = "feature_flags:staging";
+    let get = cold(&stack).await;
+    assert_eq!(percentage(&get.call(&staging).await), 20);
+    let production = stack.redis.fields();
+    // At the revision that staging has, and at its own.
+    let Resp::Text(revision) = stack.redis.command(&["HGET", key, "__rev"]) else {
+        panic!("a revision");
+    };
+    for forged in [None, Some(revision.as_str())] {
+        replay(&stack, key, &production);
+        if let Some(revision) = forged {
+            stack.redis.command(&["HSET", key, "__rev", revision]);
+        }
+        let fresh = function(&stack, "get-flag").await;
+        assert_eq!(percentage(&fresh.call(&staging).await), 20);
+        assert_eq!(percentage(&get.call(&staging).await), 20);
+    }
+
+    let ours = production
+        .iter()
+        .find(|(name, _)| name == "__inst")
+        .expect("an installation");
+    stack.redis.command(&["DEL", KEY]);
+    let other = pennon_tests::postgres::Database::create().await;
+    other.add_flag("checkout", true, 3).await;
+    let url = other.url();
+    let theirs = [("INSTALLATION_ID", "theirs"), ("DATABASE_URL", &url)];
+    let get = function_with(&stack, "get-flag", &theirs).await;
+    assert_eq!(checkout(&get).await, 3);
+    forge(&stack, &[("__inst", &ours.1)]);
+    assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
+}
+
+async fn an_entry_that_is_not_signed_is_a_miss(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let warm = cold(&stack).await;
+    // As a version without signatures fills it.
+    let mut fields = stack.redis.fields();
+    let known = ["__rev", "__inst", "__env"];
+    fields.retain(|(name, _)| !name.starts_with("__") || known.contains(&name.as_str()));
+    let forged = forged_flag(&stack);
+    replay(&stack, KEY, &fields);
+    forge(&stack, &[("checkout", &forged)]);
+    let fresh = function(&stack, "get-flag").await;
+    let answer = fresh.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+    assert_eq!(checkout(&warm).await, 50);
+    let next = function(&stack, "get-flag").await;
+    let answer = next.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+}
+
+async fn a_forged_mark_or_lease_does_not_keep_the_cache_empty(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let late = "99999999999999";
+    let mut many = vec!["HSET".to_owned(), KEY.to_owned()];
+    for number in 0..100 {
+        many.extend([format!("__l:{number}"), late.to_owned()]);
+    }
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for command in [
+        &["HSET", KEY, "__b:somebody", late][..],
+        &["HSET", KEY, "__head", "99999999999999 somebody"],
+        &many,
+    ] {
+        stack.redis.command(&["DEL", KEY]);
+        stack.redis.command(command);
+        let first = function(&stack, "get-flag").await;
+        assert_eq!(checkout(&first).await, 50);
+        let second = function(&stack, "get-flag").await;
+        let answer = second.call(&Event::get("checkout")).await;
+        assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+        let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
+            panic!("a number");
+        };
+        assert!(ttl > 0, "a lifetime, {ttl}");
+    }
+}
+
+async fn without_a_key_redis_is_neither_read_nor_filled_and_still_told_of_changes(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    for key in ["", "too-short"] {
+        let environment = [("CACHE_MAC_KEY", key)];
+        let get = function_with(&stack, "get-flag", &environment).await;
+        let update = function_with(&stack, "update-flag", &environment).await;
+        let other = function(&stack, "get-flag").await;
+        for percent in [20, 30] {
+            let answer = set_percentage(&update, "checkout", percent).await;
+            assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+            assert_eq!(checkout(&get).await, percent);
+            assert!(!stack.redis.has_entry());
+            assert_eq!(checkout(&other).await, percent, "told of the change");
+        }
+        let reports = get.lines();
+        let reports = reports
+            .iter()
+            .filter(|line| line["error.type"] == "no_cache_mac_key");
+        assert_eq!(reports.count(), 1, "{}", get.log());
+        assert!(!get.log().contains("too-short"));
+        let health = function_with(&stack, "health", &environment).await;
+        let answer = health.call(&Event::load("health")).await;
+        assert_eq!(answer.json()["services"]["cache"], "unhealthy");
+    }
+}
+
+async fn instances_with_different_keys_never_serve_each_others_entries(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let (old, new) = ("o".repeat(32), "n".repeat(32));
+    let both = format!("{old} {new}");
+    let start =
+        async |key: &str| function_with(&stack, "get-flag", &[("CACHE_MAC_KEY", key)]).await;
+    let first = start(&old).await;
+    assert_eq!(checkout(&first).await, 50);
+    // Who knows both keys believes entries by either.
+    let answer = start(&both).await.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+    let other = start(&new).await;
+    let answer = other.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+    let answer = start(&both).await.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+    let answer = first.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+    for function in [&first, &other] {
+        assert!(!function.log().contains(&old) && !function.log().contains(&new));
+    }
+}
+
+on_every_redis!(
+    a_forged_entry_is_a_miss_that_is_reported_and_repaired,
+    a_forged_entry_does_not_survive_a_flush_or_a_reconciliation,
+    reconciling_compares_what_an_entry_holds,
+    a_forged_api_key_opens_nothing,
+    no_field_of_an_entry_can_be_changed_or_removed_or_added,
+    fields_of_two_entries_make_no_entry,
+    an_absurd_revision_does_not_win_over_the_database,
+    a_replayed_entry_ends_at_its_expiry,
+    a_frozen_revision_is_believed_only_for_as_long_as_an_entry_lives,
+    an_entry_that_is_not_signed_is_a_miss,
+    a_forged_mark_or_lease_does_not_keep_the_cache_empty,
+    without_a_key_redis_is_neither_read_nor_filled_and_still_told_of_changes,
+    instances_with_different_keys_never_serve_each_others_entries,
+);

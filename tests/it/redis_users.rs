@@ -1,0 +1,227 @@
+//! The users of the caches: what the template grants is enough for every function, and nothing more.
+
+use pennon_tests::cluster::{Cluster, Shape};
+use pennon_tests::event::Event;
+use pennon_tests::lambda::Function;
+use pennon_tests::redis::{KEY, Redis, Resp};
+use pennon_tests::stack::{Stack, percentage, set_percentage};
+use serde_json::{Value, json};
+
+const LIST: &str = "feature_flags:.environments";
+
+/// What the template grants a user, as rules of `ACL SETUSER`.
+fn rules(user: &str) -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml");
+    let template = crate::template::parse(&std::fs::read_to_string(path).expect("the template"));
+    let access = &template["Resources"][user]["Properties"]["AccessString"]["Fn::Sub"];
+    let access = access.as_str().expect("an access string");
+    let access = access.replace("${CacheKeyPrefix}", "");
+    access.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Creates both users on a server, each with its name as password.
+fn create_users(redis: &Redis) {
+    for (name, user) in [("reader", "CacheReaderUser"), ("writer", "CacheWriterUser")] {
+        let password = format!(">{name}");
+        let mut words = vec![
+            "ACL".to_owned(),
+            "SETUSER".to_owned(),
+            name.to_owned(),
+            password,
+        ];
+        words.extend(rules(user));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        assert_eq!(redis.command(&words), Resp::Text("OK".to_owned()));
+    }
+}
+
+/// What was refused to whom, as the server has logged it.
+fn refused(redis: &Redis) -> String {
+    match redis.command(&["ACL", "LOG"]) {
+        Resp::List(lines) if lines.is_empty() => String::new(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn login(url: &str, name: &str) -> String {
+    url.replace("://", &format!("://{name}:{name}@"))
+}
+
+/// Has every function do what it does with its own user, from an empty cache on.
+async fn use_everything(url: &str, database: &str, fresh: &str) {
+    let (reader, writer) = (login(url, "reader"), login(url, "writer"));
+    let start = async |name: &str, url: &str| {
+        let environment = [
+            ("REDIS_URL", url),
+            ("DATABASE_URL", database),
+            ("REDIS_REPLICA_READS", "true"),
+        ];
+        Function::start(name, &environment).await
+    };
+    let get = start("get-flag", &reader).await;
+    let update = start("update-flag", &writer).await;
+    for percent in [10, 11] {
+        let answer = set_percentage(&update, "checkout", percent).await;
+        assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(
+            (percentage(&answer), answer.source()),
+            (percent, "database")
+        );
+        assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
+    }
+    let list = start("list-flags", &reader).await;
+    assert_eq!(list.call(&Event::list()).await.source(), "redis");
+    for _ in 0..2 {
+        let unknown = Event::list().query("environment=zz");
+        let answer = list.call(&unknown).await;
+        assert_eq!(answer.header("x-unknown-environment"), Some("true"));
+    }
+    let health = start("health", &reader).await;
+    let answer = health.call(&Event::load("health")).await;
+    assert_eq!(answer.json()["services"]["cache"], "healthy", "{answer:?}");
+
+    let keys = start("manage-keys", &writer).await;
+    let body = json!({"kind": "server", "name": "test"}).to_string();
+    let made = keys.call(&Event::load("manage-keys").body(&body)).await;
+    assert_eq!(made.header("x-cache-invalidated"), Some("true"));
+    let made = made.json();
+    let key = made["key"].as_str().expect("a key");
+    let context = json!({"targetingKey": "alice"});
+    for (name, event) in [
+        ("evaluate-flag", Event::evaluate("search", &context)),
+        ("evaluate-flags", Event::evaluate_all(&context)),
+    ] {
+        let function = start(name, &reader).await;
+        assert_eq!(
+            function.call(&event.api_key(key)).await.status,
+            200,
+            "{name}"
+        );
+    }
+    let environments = start("manage-environments", &writer).await;
+    let body = json!({"environment": fresh}).to_string();
+    let create = Event::admin("POST", "/api/admin/environments", &body);
+    let answer = environments.call(&create).await;
+    assert_eq!(
+        answer.header("x-cache-invalidated"),
+        Some("true"),
+        "{answer:?}"
+    );
+    let reconcile = start("reconcile", &writer).await;
+    let done: Value = reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(done["repaired"], 0, "{done}");
+}
+
+#[tokio::test]
+async fn every_function_works_with_its_user_on_a_single_redis() {
+    let stack = Stack::start().await;
+    let redis = Redis::start();
+    create_users(&redis);
+    use_everything(&redis.url(), &stack.database_url(), "fresh").await;
+    assert_eq!(refused(&redis), "");
+    // A reader drops what somebody else has written, and fills it again.
+    for (key, field) in [(KEY, "checkout"), (LIST, "__env")] {
+        redis.command(&["HSET", key, field, "{}"]);
+    }
+    redis.command(&["SET", "feature_flags:fresh", "{}"]);
+    let environment = [
+        ("REDIS_URL", login(&redis.url(), "reader")),
+        ("DATABASE_URL", stack.database_url()),
+    ];
+    let environment = environment
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let list = Function::start("list-flags", &environment).await;
+    for query in [
+        "environment=zz",
+        "environment=fresh",
+        "environment=production",
+    ] {
+        list.call(&Event::list().query(query)).await;
+    }
+    assert_eq!(refused(&redis), "");
+    assert!(redis.has_entry());
+    let other = Function::start("list-flags", &environment).await;
+    for query in ["environment=fresh", "environment=production"] {
+        let answer = other.call(&Event::list().query(query)).await;
+        assert_eq!(answer.source(), "redis", "{query}");
+    }
+}
+
+#[tokio::test]
+async fn every_function_works_with_its_user_on_a_cluster() {
+    let stack = Stack::start().await;
+    for (shape, fresh) in [(Shape::ONE_SHARD, "one"), (Shape::SIX_NODES, "six")] {
+        let cluster = Cluster::start_and_wait(shape).await;
+        for node in &cluster.nodes {
+            create_users(node);
+        }
+        use_everything(&cluster.url(), &stack.database_url(), fresh).await;
+        for node in &cluster.nodes {
+            assert_eq!(refused(node), "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_users_may_do_nothing_else() {
+    let stack = Stack::start().await;
+    let redis = Redis::start();
+    create_users(&redis);
+    redis.command(&["HSET", KEY, "a", "1"]);
+    redis.command(&["HSET", "others", "a", "1"]);
+    let as_user = |name: &str, words: &[&str]| redis.commands(&[&["AUTH", name, name], words]);
+    let forbidden: [&[&str]; 15] = [
+        &["FLUSHALL"],
+        &["FLUSHDB"],
+        &["CONFIG", "GET", "*"],
+        &["CONFIG", "SET", "maxmemory", "1"],
+        &["KEYS", "*"],
+        &["SCAN", "0"],
+        &["ACL", "LIST"],
+        &["SHUTDOWN"],
+        &["SCRIPT", "FLUSH"],
+        &["FUNCTION", "LIST"],
+        &["CLUSTER", "RESET"],
+        &["REPLICAOF", "NO", "ONE"],
+        &["SET", KEY, "x"],
+        &["HGETALL", "others"],
+        &["EVAL", "return redis.call('DEL', KEYS[1])", "1", "others"],
+    ];
+    for name in ["reader", "writer"] {
+        for words in forbidden {
+            let answer = as_user(name, words);
+            let refused = matches!(&answer, Resp::Error(text) if text.contains("NOPERM") || text.contains("No permissions") || text.contains("no permissions"));
+            assert!(refused, "{name}: {words:?}: {answer:?}");
+        }
+    }
+    for words in [
+        &["DEL", KEY][..],
+        &["UNLINK", KEY],
+        &["WAIT", "0", "1"],
+        &["EVAL", "return redis.call('DEL', KEYS[1])", "1", KEY],
+    ] {
+        let answer = as_user("reader", words);
+        assert!(
+            matches!(answer, Resp::Error(_)),
+            "reader: {words:?}: {answer:?}"
+        );
+    }
+    assert_eq!(as_user("writer", &["DEL", KEY]), Resp::Number(1));
+    assert_eq!(
+        redis.command(&["HGET", "others", "a"]),
+        Resp::Text("1".to_owned())
+    );
+    // A function that changes flags with the login of one that reads them says that it told nobody.
+    let environment = [
+        ("REDIS_URL", login(&redis.url(), "reader")),
+        ("DATABASE_URL", stack.database_url()),
+    ];
+    let environment = environment
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let update = Function::start("update-flag", &environment).await;
+    let answer = set_percentage(&update, "checkout", 3).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
+}

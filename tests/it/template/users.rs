@@ -1,0 +1,137 @@
+//! The users of the caches: who logs in as whom, and that an existing cache is never replaced on the way.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::functions::{list_or_one, statements};
+use super::stack::{Profile, Stack, reference, target};
+use super::yaml::parse;
+
+const ACCESS: [&str; 5] = ["token", "prepare", "switch", "moved", "users"];
+/// Functions that invalidate the cache.
+const WRITERS: [&str; 7] = [
+    "manage-environments",
+    "manage-flags",
+    "manage-keys",
+    "overrides",
+    "reconcile",
+    "schedules",
+    "update-flag",
+];
+
+fn stack(template: &Value, access: &'static str, cache: &'static str) -> Stack {
+    let profile = Profile::from([
+        ("CacheAccess", access),
+        ("CacheMode", cache),
+        ("AWS::Region", "us-east-1"),
+    ]);
+    Stack::of(template, profile)
+}
+
+fn readable(stack: &Stack, function: &super::stack::Function) -> BTreeSet<String> {
+    let mut readable = BTreeSet::new();
+    for statement in statements(stack, function) {
+        if list_or_one(&statement["Action"]).any(|action| action == "secretsmanager:GetSecretValue")
+        {
+            readable.extend(list_or_one(&statement["Resource"]).map(|it| target(it).to_owned()));
+        }
+    }
+    readable
+}
+
+#[test]
+fn the_way_from_a_token_to_users_leaves_a_cache_as_it_was_created() {
+    let template = parse(&super::read("template.yaml"));
+    for mode in ["single", "both-use-single", "both-use-cluster", "cluster"] {
+        let groups = |access| {
+            let stack = stack(&template, access, mode);
+            let groups = stack.of_type("AWS::ElastiCache::ReplicationGroup");
+            let groups: Vec<(String, Value)> = groups
+                .map(|(id, group)| (id.to_owned(), group.clone()))
+                .collect();
+            groups
+        };
+        let token = groups("token");
+        for access in ["prepare", "switch", "moved"] {
+            assert_eq!(groups(access), token, "{mode}, {access}");
+        }
+        for (id, group) in &token {
+            assert!(group["AuthToken"].is_object(), "{mode}: {id}");
+            assert!(group["UserGroupIds"].is_null(), "{mode}: {id}");
+        }
+        for (id, group) in groups("users") {
+            assert!(group["AuthToken"].is_null(), "{mode}: {id}");
+            assert_eq!(group["UserGroupIds"], json!([reference("CacheUsers")]));
+        }
+    }
+}
+
+#[test]
+fn every_function_reads_the_login_of_its_own_user_only() {
+    let template = parse(&super::read("template.yaml"));
+    for access in ACCESS {
+        for mode in ["none", "single", "cluster"] {
+            let stack = stack(&template, access, mode);
+            for function in stack.functions() {
+                let binary = function.binary.as_str();
+                let told = &function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"];
+                let may_read = readable(&stack, function);
+                let what = format!("{access}, {mode}, {binary}: {told}, {may_read:?}");
+                if *told == "" {
+                    assert!(!may_read.iter().any(|id| id.starts_with("Cache")), "{what}");
+                    continue;
+                }
+                assert_ne!(mode, "none", "{what}");
+                let own = match access {
+                    "token" | "prepare" => "CacheUrlSecret",
+                    _ if WRITERS.contains(&binary) => "CacheWriterUrlSecret",
+                    _ => "CacheReaderUrlSecret",
+                };
+                assert_eq!(*told, reference(own), "{what}");
+                let mut wanted = BTreeSet::from([own, "CacheMacSecret"]);
+                // Versions that are being replaced log in with the token.
+                if access == "switch" {
+                    wanted.insert("CacheUrlSecret");
+                }
+                let cache = may_read.iter().map(String::as_str);
+                let cache: BTreeSet<&str> = cache.filter(|id| id.starts_with("Cache")).collect();
+                assert_eq!(cache, wanted, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_users_of_the_caches_differ_in_del_and_wait_only() {
+    let template = parse(&super::read("template.yaml"));
+    let stack = stack(&template, "switch", "cluster");
+    let rules = |id: &str| {
+        let access = &stack.get(id)["Properties"]["AccessString"]["Fn::Sub"];
+        let access = access.as_str().expect("an access string");
+        let rules: BTreeSet<String> = access.split_whitespace().map(str::to_owned).collect();
+        rules
+    };
+    let (reader, writer) = (rules("CacheReaderUser"), rules("CacheWriterUser"));
+    let more: Vec<&String> = writer.difference(&reader).collect();
+    assert_eq!(more, ["+del", "+wait"]);
+    assert!(reader.is_subset(&writer));
+    assert_eq!(
+        rules("CacheDefaultUser"),
+        writer,
+        "while the token is in use"
+    );
+    for rules in [&reader, &writer] {
+        assert!(rules.contains("-@all") && rules.contains("resetchannels"));
+        assert!(rules.contains("~${CacheKeyPrefix}feature_flags:*"));
+        let keys = rules.iter().filter(|rule| rule.starts_with(['~', '%']));
+        assert_eq!(keys.count(), 1, "{rules:?}");
+        let categories = rules.iter().filter(|rule| rule.starts_with("+@"));
+        assert_eq!(categories.count(), 0, "{rules:?}");
+    }
+    for access in ["moved", "users"] {
+        let stack = self::stack(&template, access, "cluster");
+        let off = &stack.get("CacheDefaultUser")["Properties"]["AccessString"];
+        assert_eq!(*off, "off resetchannels -@all", "{access}");
+    }
+}
