@@ -219,7 +219,7 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
     };
     for function in stack.functions() {
         let variables = &function.properties["Environment"]["Variables"];
-        let wanted = match (role_of(&function.binary), stack.profile["DatabaseRoles"]) {
+        let wanted = match (role_of(&function.id), stack.profile["DatabaseRoles"]) {
             (None, _) => "",
             (Some("owner"), _) | (Some(_), "one") => one,
             (Some("write"), _) => "DatabaseWriteSecret",
@@ -233,7 +233,7 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
             format!("its login of the database is that of {value:?}"),
         );
         let moves = stack.has("DatabaseRoles", "moving")
-            && ![None, Some("owner")].contains(&role_of(&function.binary));
+            && ![None, Some("owner")].contains(&role_of(&function.id));
         let fallback = target(&variables["DATABASE_FALLBACK_SECRET_ARN"]).to_owned();
         problems.unless(
             fallback == if moves { one } else { "" },
@@ -316,19 +316,23 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
 
 /// The role of a function in the database, by what it executes. `tests/it/database_roles.rs` shows that
 /// each works with it.
-fn role_of(binary: &str) -> Option<&'static str> {
-    match binary {
-        "get-flag" | "list-flags" | "evaluate-flag" | "evaluate-flags" | "health"
-        | "report-usage" => Some("read"),
-        "update-flag"
-        | "overrides"
-        | "schedules"
-        | "manage-flags"
-        | "manage-environments"
-        | "manage-keys"
-        | "reconcile" => Some("write"),
-        "count-evaluations" => Some("count"),
-        "migrate" => Some("owner"),
+fn role_of(id: &str) -> Option<&'static str> {
+    match id {
+        "GetFlagFunction"
+        | "ListFlagsFunction"
+        | "EvaluateFlagFunction"
+        | "EvaluateFlagsFunction"
+        | "HealthFunction"
+        | "ReportUsageFunction" => Some("read"),
+        "UpdateFlagFunction"
+        | "OverridesFunction"
+        | "SchedulesFunction"
+        | "ManageFlagsFunction"
+        | "ManageEnvironmentsFunction"
+        | "ManageKeysFunction"
+        | "ReconcileFunction" => Some("write"),
+        "CountEvaluationsFunction" => Some("count"),
+        "MigrateFunction" => Some("owner"),
         _ => None,
     }
 }

@@ -212,7 +212,8 @@ fn check_writes(stack: &Stack, function: &Function, problems: &mut Problems) {
             may.extend(list_or_one(&statement["Resource"]).map(target));
         }
     }
-    let wanted: &[&str] = if function.binary == "migrate" && !stack.has("DatabaseRoles", "one") {
+    let wanted: &[&str] = if function.id == "MigrateFunction" && !stack.has("DatabaseRoles", "one")
+    {
         &[
             "DatabaseReadSecret",
             "DatabaseWriteSecret",
@@ -326,8 +327,7 @@ planted! {
         => "PreTrafficFunction: may do \"lambda:*\"", "PreTrafficFunction: may not invoke health", "PreTrafficFunction: may not invoke migrate";
     a_function_that_may_write_the_secrets_of_others:
         [Mistake("MigrateFunction", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret]", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret, !Ref CacheUrlSecret]")]
-        => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]",
-           "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\"]";
+        => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]";
     a_function_that_may_do_it_to_everything:
         [Mistake("PreTrafficFunction", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
         => "PreTrafficFunction: may do it to everything";
