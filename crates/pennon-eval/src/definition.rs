@@ -94,10 +94,17 @@ impl Settings {
     /// Takes JSON from a store as settings. What is none is kept, see [`Self::unreadable`].
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
-        read_stored(text).unwrap_or_else(|unreadable| Self {
-            unreadable: Some(unreadable),
-            ..Self::default()
-        })
+        match read_stored(text) {
+            // A field of this name in the store is one that means nothing.
+            Ok(settings) => Self {
+                unreadable: None,
+                ..settings
+            },
+            Err(unreadable) => Self {
+                unreadable: Some(unreadable),
+                ..Self::default()
+            },
+        }
     }
 
     /// The JSON that a store keeps.
@@ -130,10 +137,17 @@ impl Definition {
     /// Takes JSON from a store as a definition. What is none is kept, see [`Self::unreadable`].
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
-        read_stored(text).unwrap_or_else(|unreadable| Self {
-            unreadable: Some(unreadable),
-            ..Self::default()
-        })
+        match read_stored(text) {
+            // A field of this name in the store is one that means nothing.
+            Ok(definition) => Self {
+                unreadable: None,
+                ..definition
+            },
+            Err(unreadable) => Self {
+                unreadable: Some(unreadable),
+                ..Self::default()
+            },
+        }
     }
 
     /// The JSON that a store keeps.
@@ -169,5 +183,29 @@ impl Definition {
             Value::Object(fields) => !fields.is_empty(),
             Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_cannot_say_of_itself_that_it_is_unreadable() {
+        let mark = r#""unreadable": {"reason": "r", "text": "no JSON"}"#;
+        let definition = Definition::from_stored(&format!(r#"{{"variants": {{"a": 1}}, {mark}}}"#));
+        assert_eq!(definition.unreadable, None);
+        assert!(definition.variants.contains_key("a"));
+        let settings = Settings::from_stored(&format!(r#"{{"fractional": "v2", {mark}}}"#));
+        assert_eq!(settings.unreadable, None);
+        assert_eq!(settings.fractional, FractionalVersion::V2);
+        for text in ["null", "[]", "", "{", r#"{"variants": 1}"#] {
+            let stored = Definition::from_stored(text);
+            assert_eq!(
+                stored.unreadable.as_ref().map(|it| it.text.as_str()),
+                Some(text)
+            );
+            assert_eq!(stored.to_stored().ok().as_deref(), Some(text));
+        }
     }
 }
