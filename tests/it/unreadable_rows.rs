@@ -686,8 +686,32 @@ async fn rows_that_no_constraint_holds_give_what_the_existing_service_gave() {
             "{key}"
         );
     }
+    sql(
+        api.stack(),
+        "insert into pennon_evaluation_counts (environment, flag_key, variant, day, count, last_at)
+           values ('production', 'above', 'on', 'infinity', 1, 'infinity'),
+                  ('production', 'above', 'other', current_date, -1, '-infinity')",
+    )
+    .await;
+    let usage = api.read("/api/admin/flags/above/usage").await;
+    assert_eq!(usage.status, 200, "{usage:?}");
     assert_eq!(api.read("/api/admin/flags/stale").await.status, 200);
     assert_eq!(api.get("/health").await.json()["status"], "healthy");
+}
+
+#[tokio::test]
+async fn a_row_cannot_say_of_itself_that_it_is_unreadable() {
+    let api = with_bad_flag().await;
+    break_bad(
+        &api,
+        r#"{"variants": {"a": 1}, "unreadable": {"reason": "r", "text": "no JSON"}}"#,
+    )
+    .await;
+    let url = "/api/admin/flags/bad";
+    let read = api.read(url).await.json();
+    assert_eq!(read["broken"], Value::Null, "{read}");
+    let changed = api.admin("PATCH", url, &json!({"enabled": true})).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
 }
 
 fn percentage_of(answer: &Answer) -> i64 {

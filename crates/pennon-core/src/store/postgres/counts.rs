@@ -165,7 +165,7 @@ impl PostgresStore {
         let statement = "
             select to_char(day, 'YYYY-MM-DD') as day, variant, count from pennon_evaluation_counts
             where environment = $1 and flag_key = $2
-              and day > (now() at time zone 'utc')::date - $3
+              and day > (now() at time zone 'utc')::date - $3 and isfinite(day)
             order by pennon_evaluation_counts.day desc, variant";
         let days = i32::try_from(days).unwrap_or(i32::MAX);
         let parameters: [super::Parameter<'_>; 3] = [
