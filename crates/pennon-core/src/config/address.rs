@@ -44,6 +44,10 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     if text.bytes().any(odd) {
         return Err("it has characters that no URL has");
     }
+    if authority(text).is_empty() {
+        // The parser would take the first step of the path for the host.
+        return Err("it has no host");
+    }
     let url = Url::parse(text).map_err(|_| "it is not a URL")?;
     if !matches!(url.scheme(), "https" | "http") {
         return Err("it is not an https:// URL");
