@@ -186,6 +186,13 @@ def check(job):
         f"{'/'.join(map(str, it.path or []))}: {it.rule.id} {it.message[:160]}"
         for it in lint_file(path, config)
     ]
+    # What SAM attaches to a role that it makes. With it, Lambda brings back log groups that were deleted.
+    complaints += [
+        f"Resources/{id}: may create log groups"
+        for id, it in whole["Resources"].items()
+        if it["Type"] in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
+        and any(text in json.dumps(it) for text in ("logs:CreateLogGroup", "service-role/AWSLambda"))
+    ]
     name = ", ".join(f"{key}={value or '(none)'}" for key, value in profile.items())
     return name, len(whole["Resources"]), transformed["Resources"], complaints
 

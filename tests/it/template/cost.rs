@@ -258,7 +258,7 @@ planted! {
         [Mistake("FlowLogRole", "      Tags: [{Key: Feature, Value: FeatureFlags}, {Key: Stage, Value: !Ref Stage}]\n", "")]
         => "FlowLogRole: missing tags";
     a_function_with_tags_of_its_own:
-        [Mistake("GetFlagFunction", "      Policies:", "      PropagateTags: false\n      Policies:")]
+        [Mistake("GetFlagFunction", "      Role:", "      PropagateTags: false\n      Role:")]
         => "GetFlagFunction: missing tags";
     a_cluster_counted_as_a_single_node:
         [Mistake("ClusterCache", "Value: ElastiCache-Cluster", "Value: ElastiCache")]

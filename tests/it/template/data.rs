@@ -454,10 +454,10 @@ planted! {
            "CacheUrlSecret: both-use-single: not rediss://:",
            "CacheUrlSecret: single: not rediss://:";
     a_function_that_reads_only_the_primary_of_a_cluster:
-        [Mistake("ListFlagsFunction", "      Policies:", "      Environment: {Variables: {REDIS_REPLICA_READS: \"false\"}}\n      Policies:")]
+        [Mistake("ListFlagsFunction", "      Role:", "      Environment: {Variables: {REDIS_REPLICA_READS: \"false\"}}\n      Role:")]
         => "ListFlagsFunction: ignores CacheReplicaReads";
     a_function_that_takes_itself_for_another_installation:
-        [Mistake("ListFlagsFunction", "      Policies:", "      Environment: {Variables: {INSTALLATION_ID: other}}\n      Policies:")]
+        [Mistake("ListFlagsFunction", "      Role:", "      Environment: {Variables: {INSTALLATION_ID: other}}\n      Role:")]
         => "ListFlagsFunction: does not know whose entries it may use";
     replicas_without_reads_by_default:
         [Mistake("CacheReplicaReads", "Default: \"true\"", "Default: \"false\"")]

@@ -229,13 +229,23 @@ fn check_writes(stack: &Stack, function: &Function, problems: &mut Problems) {
     );
 }
 
-/// What a function may do: its own statements, and those of policies in this template.
+/// What a function may do: the statements of its role that allow something, those of policies in this
+/// template included.
 pub(super) fn statements<'a>(stack: &'a Stack, function: &'a Function) -> Vec<&'a Value> {
-    let mut statements = Vec::new();
-    for policy in list(&function.properties["Policies"]) {
-        let shared = &stack.get(target(policy))["Properties"]["PolicyDocument"]["Statement"];
-        statements.extend(list(&policy["Statement"]).iter().chain(list(shared)));
+    role_statements(stack, target(&function.properties["Role"]))
+}
+
+fn role_statements<'a>(stack: &'a Stack, role: &str) -> Vec<&'a Value> {
+    let properties = &stack.get(role)["Properties"];
+    let mut statements: Vec<&Value> = Vec::new();
+    for policy in list(&properties["Policies"]) {
+        statements.extend(list(&policy["PolicyDocument"]["Statement"]));
     }
+    for policy in list(&properties["ManagedPolicyArns"]) {
+        let shared = &stack.get(target(policy))["Properties"]["PolicyDocument"]["Statement"];
+        statements.extend(list(shared));
+    }
+    statements.retain(|statement| statement["Effect"] != "Deny");
     statements
 }
 
@@ -244,43 +254,72 @@ pub(super) fn list_or_one(value: &Value) -> impl Iterator<Item = &Value> {
     list(value).iter().chain(one)
 }
 
-/// Least privilege: no wildcard where an action or a resource is granted, and no policy of others.
+/// What Lambda needs for the network interfaces of a function. EC2 takes no resource but `*` for these.
+fn is_network_interface(action: &Value) -> bool {
+    [
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    ]
+    .contains(&text(action))
+}
+
+/// Least privilege: no wildcard where an action or a resource is granted, and no policy of others. No role may
+/// create log groups: with that right, late lines bring back a group that was deleted with its stack, and the next
+/// stack of that name cannot create it.
 fn check_policies(stack: &Stack, problems: &mut Problems) {
-    let mut granted: Vec<(String, &Value)> = Vec::new();
-    let functions = stack.functions();
-    for function in functions {
-        problems.unless(
-            function.properties["Role"].is_null(),
-            &function.id,
-            "no role of its own",
-        );
-        for policy in list(&function.properties["Policies"]) {
-            let ours = stack.get(target(policy))["Type"] == "AWS::IAM::ManagedPolicy"
-                || policy["Statement"].is_array();
-            problems.unless(
-                ours,
-                &function.id,
-                format!("a policy from elsewhere: {policy}"),
-            );
-        }
-        for statement in statements(stack, function) {
-            granted.push((function.id.clone(), statement));
-        }
+    for function in stack.functions() {
+        let role = target(&function.properties["Role"]);
+        let ours = stack.get(role)["Type"] == "AWS::IAM::Role";
+        problems.unless(ours, &function.id, "no role of this template");
+        let connected = function.properties["VpcConfig"].is_null()
+            || statements(stack, function)
+                .iter()
+                .any(|it| list_or_one(&it["Action"]).any(|it| it == "ec2:CreateNetworkInterface"));
+        problems.unless(connected, &function.id, "cannot be connected to its VPC");
+        let group = target(&function.properties["LoggingConfig"]["LogGroup"]);
+        let own = json!({ "Fn::GetAtt": [group, "Arn"] });
+        let writes = statements(stack, function).iter().any(|it| {
+            list_or_one(&it["Action"]).any(|it| it == "logs:PutLogEvents")
+                && list_or_one(&it["Resource"]).any(|it| *it == own)
+        });
+        problems.unless(writes, &function.id, "may not write to its log group");
     }
     for (id, properties) in stack.of_type("AWS::IAM::Role") {
-        for policy in list(&properties["Policies"]) {
-            let statements = list(&policy["PolicyDocument"]["Statement"]);
-            granted.extend(statements.iter().map(|it| (id.to_owned(), it)));
+        for policy in list(&properties["ManagedPolicyArns"]) {
+            let ours = stack.get(target(policy))["Type"] == "AWS::IAM::ManagedPolicy";
+            problems.unless(ours, id, format!("a policy from elsewhere: {policy}"));
+        }
+        for statement in role_statements(stack, id) {
+            for action in list_or_one(&statement["Action"]) {
+                let wide = text(action).contains('*');
+                problems.unless(!wide, id, format!("may do {action}"));
+                let creates = action == "logs:CreateLogGroup";
+                problems.unless(!creates, id, "brings back a log group that was deleted");
+            }
+            let interfaces = list_or_one(&statement["Action"]).all(is_network_interface);
+            for resource in list_or_one(&statement["Resource"]) {
+                let narrow = resource != "*" || interfaces;
+                problems.unless(narrow, id, "may do it to everything");
+            }
         }
     }
-    for (id, statement) in granted {
-        for action in list_or_one(&statement["Action"]) {
-            let wide = text(action).contains('*');
-            problems.unless(!wide, &id, format!("may do {action}"));
-        }
-        for resource in list_or_one(&statement["Resource"]) {
-            problems.unless(resource != "*", &id, "may do it to everything");
-        }
+    // Lambda needs these rights, and the code of a function does not.
+    for (id, properties) in stack.of_type("AWS::IAM::ManagedPolicy") {
+        let statements = list(&properties["PolicyDocument"]["Statement"]);
+        let all_of = |effect: &str| -> BTreeSet<&str> {
+            let statements = statements.iter().filter(|it| it["Effect"] == effect);
+            let actions = statements.flat_map(|it| list_or_one(&it["Action"]));
+            actions
+                .filter(|it| is_network_interface(it))
+                .map(text)
+                .collect()
+        };
+        let denied = all_of("Allow") == all_of("Deny");
+        problems.unless(denied, id, "code may use the rights that Lambda needs");
     }
 }
 
@@ -314,7 +353,7 @@ planted! {
         [Mistake("HealthLogs", "-health", "-heath")]
         => "HealthLogs: not named after its function";
     a_variable_that_nothing_reads:
-        [Mistake("GetFlagFunction", "      Policies:", "      Environment: {Variables: {CACHE_TTL: \"9\"}}\n      Policies:")]
+        [Mistake("GetFlagFunction", "      Role:", "      Environment: {Variables: {CACHE_TTL: \"9\"}}\n      Role:")]
         => "GetFlagFunction: CACHE_TTL is a variable that nothing reads";
     a_parameter_that_allows_what_the_code_does_not:
         [Mistake("MigrateFunction", "REDIS_SECRET_ARN: \"\"", "REDIS_SECRET_ARN: \"\"\n          CACHE_TTL_SECONDS: \"0\"")]
@@ -323,26 +362,46 @@ planted! {
         [Mistake("MigrateFunction", "REDIS_SECRET_ARN: \"\"", "REDIS_SECRET_ARN: \"\"\n          REDIS_URL: \"{{resolve:secretsmanager:x}}\"")]
         => "MigrateFunction: REDIS_URL holds a secret";
     a_function_that_may_do_everything_in_a_service:
-        [Mistake("PreTrafficFunction", "Action: lambda:InvokeFunction", "Action: lambda:*")]
-        => "PreTrafficFunction: may do \"lambda:*\"", "PreTrafficFunction: may not invoke health", "PreTrafficFunction: may not invoke migrate";
+        [Mistake("PreTrafficRole", "Action: lambda:InvokeFunction", "Action: lambda:*")]
+        => "PreTrafficFunction: may not invoke health", "PreTrafficFunction: may not invoke migrate", "PreTrafficRole: may do \"lambda:*\"";
     a_function_that_may_write_the_secrets_of_others:
-        [Mistake("MigrateFunction", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret]", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret, !Ref CacheUrlSecret]")]
-        => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]";
+        [Mistake("MigrateRole", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret]", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret, !Ref CacheUrlSecret]")]
+        => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]",
+           "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\"]";;
     a_function_that_may_do_it_to_everything:
-        [Mistake("PreTrafficFunction", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
-        => "PreTrafficFunction: may do it to everything";
+        [Mistake("PreTrafficRole", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
+        => "PreTrafficRole: may do it to everything";
     a_function_with_a_policy_from_elsewhere:
-        [Mistake("HealthFunction", "Policies: [!Ref ReadSecretsPolicy]", "Policies: [!Ref ReadSecretsPolicy, AmazonRDSFullAccess]")]
-        => "HealthFunction: a policy from elsewhere: \"AmazonRDSFullAccess\"";
+        [Mistake("MigrateRole", "ManagedPolicyArns: [", "ManagedPolicyArns: [arn:aws:iam::aws:policy/AmazonRDSFullAccess, ")]
+        => "MigrateRole: a policy from elsewhere: \"arn:aws:iam::aws:policy/AmazonRDSFullAccess\"";
+    a_role_that_brings_back_a_log_group_that_was_deleted:
+        [Mistake("CountRole", "[logs:CreateLogStream,", "[logs:CreateLogGroup, logs:CreateLogStream,")]
+        => "CountRole: brings back a log group that was deleted";
+    a_flow_log_that_brings_back_its_group:
+        [Mistake("FlowLogRole", "[logs:CreateLogStream,", "[logs:CreateLogGroup, logs:CreateLogStream,")]
+        => "FlowLogRole: brings back a log group that was deleted";
+    a_function_that_logs_into_the_void:
+        [Mistake("CountRole", "!GetAtt CountEvaluationsLogs.Arn", "!GetAtt MigrateLogs.Arn")]
+        => "CountEvaluationsFunction: may not write to its log group";
+    a_function_with_the_role_that_sam_makes:
+        [Mistake("NotFoundFunction", "      Role: !GetAtt NotFoundRole.Arn\n", "")]
+        => "NotFoundFunction: may not write to its log group", "NotFoundFunction: no role of this template";
+    a_function_that_lambda_cannot_connect:
+        [Mistake("MigrateRole", "      ManagedPolicyArns: [!Ref NetworkInterfacesPolicy]\n", "")]
+        => "MigrateFunction: cannot be connected to its VPC";
+    code_that_may_create_network_interfaces:
+        [Mistake("NetworkInterfacesPolicy", "Effect: Deny", "Effect: Allow")]
+        => "NetworkInterfacesPolicy: code may use the rights that Lambda needs";
 }
 
 #[test]
 fn a_function_that_may_read_secrets_it_is_not_told_of() {
     let template = super::read("template.yaml");
+    let template = Mistake("NotFoundFunction", "NotFoundRole", "ReadRole").plant(&template);
     let template = Mistake(
-        "NotFoundFunction",
-        "      Environment:\n",
-        "      Policies: [!Ref ReadSecretsPolicy]\n      Environment:\n",
+        "ReadRole",
+        "!GetAtt HealthLogs.Arn",
+        "!GetAtt HealthLogs.Arn, !GetAtt NotFoundLogs.Arn",
     )
     .plant(&template);
     let found = super::problems(&template);
