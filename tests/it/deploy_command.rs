@@ -139,7 +139,7 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
 fn a_canary_that_the_account_has_no_instances_for_is_not_begun() {
     for (stage, instances, begins) in [
         ("production", "10", false),
-        ("production", "50", true),
+        ("production", "40", true),
         // The first deployment has no canary, and neither has this stage.
         ("production", "no stack", true),
         ("dev", "10", true),

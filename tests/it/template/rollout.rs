@@ -1,14 +1,23 @@
 //! A new version proves itself: 5 % of the calls for an hour, a check before the first of them, and
 //! alarms that watch this version and take it back.
 
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
 
 use super::functions::{list_or_one, statements};
 use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
-/// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing.
+/// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing. The functions for admins
+/// have none either, since 5 % of the calls of an hour would be none.
 const AT_ONCE: [&str; 2] = ["migrate", "pre-traffic"];
+/// How many functions CloudFormation may create or change at once: each step is one request for each of them, and
+/// Lambda takes 15 such requests a second from an account.
+const AT_A_TIME: usize = 10;
+/// How many permissions (one for each route) may be created at once. Two seconds of that rate: CloudFormation repeats
+/// what Lambda turns away.
+const PERMISSIONS_AT_A_TIME: usize = 30;
 /// The functions that answer most calls, so that rates mean something.
 pub(super) const RATED: [&str; 4] = ["evaluate-flag", "evaluate-flags", "get-flag", "list-flags"];
 
@@ -24,7 +33,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let preference = &function.properties["DeploymentPreference"];
         if preference["Enabled"] == false {
-            let may = AT_ONCE.contains(&function.binary.as_str());
+            let may = AT_ONCE.contains(&function.binary.as_str()) || is_for_admins(function);
             problems.unless(may, &function.id, "goes live without a deployment");
             continue;
         }
@@ -47,7 +56,93 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         if canary {
             check_hook(stack, &function.id, target(hook), problems);
         }
-        check_alarms(stack, function, problems);
+        if canary {
+            check_alarms(stack, function, problems);
+        }
+    }
+    for (id, alarm) in stack.of_type("AWS::CloudWatch::Alarm") {
+        let of_a_version = alarm["AlarmName"].to_string().contains(".Version.Version}");
+        problems.unless(
+            canary || !of_a_version,
+            id,
+            "watches a rollout without a canary",
+        );
+    }
+    check_waves(stack, problems);
+}
+
+/// Whether only admins can call it.
+fn is_for_admins(function: &Function) -> bool {
+    let mut events = function.properties["Events"]
+        .as_object()
+        .into_iter()
+        .flatten();
+    let for_admins = |event: &Value| event["Properties"]["Auth"]["Authorizer"] == "AdminToken";
+    function.properties["Events"].is_object() && events.all(|(_, event)| for_admins(event))
+}
+
+/// What must have the new version before this resource gets it: functions, by the aliases that SAM names.
+fn waits_for<'a>(stack: &'a Stack, id: &str) -> Vec<&'a str> {
+    let names = list_or_one(&stack.get(id)["DependsOn"]).map(text);
+    names
+        .filter_map(|name| name.strip_suffix("Aliaslive"))
+        .collect()
+}
+
+/// In which wave a function gets its new version, the first one being 0.
+fn wave(stack: &Stack, id: &str) -> usize {
+    let before = waits_for(stack, id).into_iter();
+    before.map(|it| wave(stack, it) + 1).max().unwrap_or(0)
+}
+
+/// Functions are created and changed in waves that Lambda's control plane takes, and what changes flags comes after
+/// what reads them.
+fn check_waves(stack: &Stack, problems: &mut Problems) {
+    let mut waves: BTreeMap<usize, Vec<&Function>> = BTreeMap::new();
+    for function in stack.functions() {
+        waves
+            .entry(wave(stack, &function.id))
+            .or_default()
+            .push(function);
+    }
+    for (number, functions) in &waves {
+        let count = functions.len();
+        let what = format!("{count} functions at once");
+        problems.unless(count <= AT_A_TIME, &format!("wave {number}"), what);
+        let events = functions
+            .iter()
+            .map(|it| it.properties["Events"].as_object().map_or(0, Map::len));
+        let permissions: usize = events.sum();
+        let what = format!("{permissions} permissions at once");
+        problems.unless(
+            permissions <= PERMISSIONS_AT_A_TIME,
+            &format!("wave {number}"),
+            what,
+        );
+    }
+    let after = |id: &str| {
+        let mut found = BTreeSet::new();
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            for before in waits_for(stack, id) {
+                if found.insert(before) {
+                    open.push(before);
+                }
+            }
+        }
+        found
+    };
+    let readers = stack
+        .functions()
+        .iter()
+        .filter(|it| RATED.contains(&it.binary.as_str()));
+    let readers: Vec<&str> = readers.map(|it| it.id.as_str()).collect();
+    for function in stack.functions().iter().filter(|it| is_for_admins(it)) {
+        let before = after(&function.id);
+        for reader in &readers {
+            let what = format!("gets its new version before {reader}");
+            problems.unless(before.contains(reader), &function.id, what);
+        }
     }
 }
 
@@ -344,9 +439,22 @@ planted! {
         [Mistake("GetFlagCanaryLatencyAlarm", "Stat: p95", "Stat: p50")]
         => "GetFlagFunction: no alarm for a version that took more than 100 ms";
     a_canary_whose_5xx_nobody_counts:
-        [Mistake("UpdateFlagFunction", "[!Ref UpdateFlagCanaryCrashesAlarm, !Ref UpdateFlagCanaryServerErrorsAlarm]", "[!Ref UpdateFlagCanaryCrashesAlarm]")]
-        => "UpdateFlagCanaryServerErrorsAlarm: nobody hears when it is over",
-            "UpdateFlagFunction: no alarm for a version that answered 5xx three times";
+        [Mistake("NotFoundFunction", ", !Ref NotFoundCanaryServerErrorsAlarm]", "]")]
+        => "NotFoundCanaryServerErrorsAlarm: nobody hears when it is over",
+            "NotFoundFunction: no alarm for a version that answered 5xx three times";
+    an_alarm_of_a_canary_that_is_not_there:
+        [Mistake("HealthCanaryCrashesAlarm", "    Condition: UseCanary\n", "")]
+        => "HealthCanaryCrashesAlarm: nobody hears when it is over",
+            "HealthCanaryCrashesAlarm: watches a rollout without a canary";
+    an_admin_function_with_the_new_version_before_the_readers:
+        [Mistake("UpdateFlagFunction", "EvaluateFlagFunctionAliaslive", "HealthFunctionAliaslive")]
+        => "UpdateFlagFunction: gets its new version before EvaluateFlagFunction";
+    more_permissions_at_once_than_lambda_takes:
+        [Mistake("ManageEnvironmentsFunction", "DependsOn: [ManageFlagsFunctionAliaslive]", "DependsOn: [ManageKeysFunctionAliaslive]")]
+        => "wave 3: 44 permissions at once";
+    more_functions_at_once_than_lambda_takes:
+        [Mistake("PreTrafficFunction", AFTER, ONE_MORE)]
+        => "wave 0: 11 functions at once";
 }
 
 #[test]
@@ -356,8 +464,8 @@ fn a_deployment_without_alarms_or_without_its_check() {
         (
             Mistake(
                 "HealthFunction",
-                "        Alarms: [!Ref HealthCanaryCrashesAlarm, !Ref HealthCanaryServerErrorsAlarm]\n",
-                "        Alarms: []\n",
+                "[!Ref HealthCanaryCrashesAlarm, !Ref HealthCanaryServerErrorsAlarm]",
+                "[]",
             ),
             "HealthFunction: a deployment without alarms, or with more than ten",
         ),

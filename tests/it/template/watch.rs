@@ -266,6 +266,18 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
         let counted = used.contains(id_of_metric);
         problems.unless(counted, id, format!("{id_of_metric} counts for nothing"));
     }
+    // CloudWatch may evaluate a period before its data are there; FILL then decides for it, and an alarm that needs
+    // every period of those that it looks at sticks to its state.
+    let fills = queries
+        .iter()
+        .any(|it| text(&it["Expression"]).contains("FILL("));
+    let periods = alarm["EvaluationPeriods"].as_u64().unwrap_or(0);
+    let needed = alarm["DatapointsToAlarm"].as_u64().unwrap_or(periods);
+    problems.unless(
+        !fills || needed < periods,
+        id,
+        "FILL decides for the newest period",
+    );
     // CloudWatch takes no more.
     problems.unless(retrieved.len() <= 10, id, "more than ten metrics");
     let returned = queries
@@ -669,6 +681,12 @@ planted! {
     a_reconciliation_that_stops_unheard:
         [Mistake("ReconcileAlarm", "TreatMissingData: breaching", "TreatMissingData: notBreaching")]
         => "ReconcileAlarm: silent when nothing runs";
+    an_alarm_that_sticks_to_its_state:
+        [Mistake("ConnectionErrorsAlarm", "DatapointsToAlarm: 1", "DatapointsToAlarm: 3")]
+        => "ConnectionErrorsAlarm: FILL decides for the newest period";
+    a_canary_alarm_that_sticks_to_its_state:
+        [Mistake("GetFlagCanaryErrorRateAlarm", "      DatapointsToAlarm: 1\n", "")]
+        => "GetFlagCanaryErrorRateAlarm: FILL decides for the newest period";
     a_lag_in_milliseconds:
         [Mistake("ClusterCacheLagAlarm", "Threshold: 0.5", "Threshold: 500")]
         => "alarms: none for replication lag > 0.5 s";
