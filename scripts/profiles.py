@@ -4,7 +4,7 @@ Linters do not transform, and `sam validate` knows one set of parameters: neithe
 that refers to one which another choice has left out. So each profile below is transformed with
 SAM's own translator, its conditions are decided, and cfn-lint looks at the result: cycles,
 undefined references, unknown properties. In the profiles every two values of two parameters meet;
-that is 15 runs instead of 480, and a mistake that needs three parameters would have to name three
+that is 15 runs or so instead of 1,920, and a mistake that needs three parameters would have to name three
 in one condition.
 
 Run by scripts/check-template with the Python of .tools/sam. An argument is a folder to keep the
@@ -39,6 +39,8 @@ CHOICES = {
     "CacheEngine": ["valkey", "redis"],
     "CacheAccess": ["token", "prepare", "switch", "moved", "users"],
     "Stage": ["dev", "production"],
+    "ZoneB": ["", "us-east-1b"],
+    "ZoneC": ["", "none"],
     "JwtIssuer": ["", "https://issuer.example"],
     "AWS::Region": ["us-east-1", "eu-west-1"],
 }

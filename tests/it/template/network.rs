@@ -9,6 +9,15 @@ use super::stack::{Stack, list, only, reference, target, text};
 use super::{AFTER, GONE, Mistake, Problems, planted};
 
 const PRIVATE: [&str; 3] = ["PrivateSubnetA", "PrivateSubnetB", "PrivateSubnetC"];
+
+/// The private subnets of a stack: one for each of its zones.
+pub(super) fn private(stack: &Stack) -> &'static [&'static str] {
+    if stack.has("ZoneC", "none") {
+        &PRIVATE[..2]
+    } else {
+        &PRIVATE
+    }
+}
 /// An egress rule that leads nowhere: without one, EC2 adds one that leads everywhere.
 const NOWHERE: &str = "127.0.0.1/32";
 
@@ -124,7 +133,7 @@ fn check_port(id: &str, rule: &Value, problems: &mut Problems) {
     problems.unless(one && !rule["FromPort"].is_null(), id, "more than one port");
 }
 
-/// Three private subnets in three zones; one public one for a NAT gateway, if that is the way out.
+/// A private subnet in each of two or three zones, which can be chosen; one public one for a NAT gateway, if that is the way out.
 fn check_subnets(stack: &Stack, problems: &mut Problems) {
     let public_tables: BTreeSet<&str> = stack
         .of_type("AWS::EC2::Route")
@@ -150,16 +159,24 @@ fn check_subnets(stack: &Stack, problems: &mut Problems) {
             problems.unless(for_nat, id, "a subnet that nobody needs");
         }
     }
+    let wanted = private(stack).len();
     problems.unless(
-        zones.len() == 3,
+        zones.len() == wanted,
         "Vpc",
-        "not three private subnets in three zones",
+        format!("not {wanted} private subnets in {wanted} zones"),
     );
+    for id in private(stack) {
+        let zone = format!("Zone{}", id.trim_start_matches("PrivateSubnet"));
+        let subnet = &stack.get(id)["Properties"];
+        let chosen = subnet["AvailabilityZone"] == reference(&zone);
+        let named = !matches!(stack.value(&zone), "" | "none");
+        problems.unless(chosen == named, id, format!("not in {zone}"));
+    }
 }
 
 /// Whatever holds data is in the private subnets, and so is whoever reads it.
 fn check_places(stack: &Stack, problems: &mut Problems) {
-    let private: Vec<Value> = PRIVATE.iter().map(|id| reference(id)).collect();
+    let private: Vec<Value> = private(stack).iter().map(|id| reference(id)).collect();
     let private = Value::Array(private);
     let groups = [
         "AWS::ElastiCache::SubnetGroup",
@@ -289,12 +306,27 @@ planted! {
         => "PrivateSubnetC: hands out public addresses";
     two_subnets_in_one_zone:
         [Mistake("PrivateSubnetC", "!Select [2, !GetAZs", "!Select [1, !GetAZs")]
-        => "Vpc: not three private subnets in three zones";
+        => "Vpc: not 3 private subnets in 3 zones";
+    a_third_zone_where_there_are_two:
+        [Mistake("PrivateSubnetC", "    Condition: ThreeZones\n", ""), Mistake("PrivateRoutesC", "    Condition: ThreeZones\n", "")]
+        => "Vpc: not 2 private subnets in 2 zones";
+    a_function_that_needs_a_third_zone:
+        [Mistake("GetFlagFunction", "!If [ThreeZones, !Ref PrivateSubnetC, !Ref AWS::NoValue]", "!Ref PrivateSubnetC")]
+        => "GetFlagFunction: not where cache and database are";
+    a_database_that_needs_a_third_zone:
+        [Mistake("DatabaseSubnets", "!If [ThreeZones, !Ref PrivateSubnetC, !Ref AWS::NoValue]", "!Ref PrivateSubnetC")]
+        => "DatabaseSubnets: not in the private subnets";
+    an_endpoint_that_needs_a_third_zone:
+        [Mistake("SecretsEndpoint", "!If [ThreeZones, !Ref PrivateSubnetC, !Ref AWS::NoValue]", "!Ref PrivateSubnetC")]
+        => "SecretsEndpoint: not in the private subnets";
+    a_zone_that_nobody_can_choose:
+        [Mistake("PrivateSubnetB", "!If [ChooseZoneB, !Ref ZoneB, !Select [1, !GetAZs \"\"]]", "!Select [1, !GetAZs \"\"]")]
+        => "PrivateSubnetB: not in ZoneB";
     a_nat_subnet_without_a_nat:
         [Mistake("NatSubnet", "    Condition: UseNat\n", ""), Mistake("NatSubnetRoutes", "    Condition: UseNat\n", "")]
         => "NatSubnet: a subnet that nobody needs";
     a_cache_in_the_public_subnet:
-        [Mistake("CacheSubnets", "!Ref PrivateSubnetC]", "!Ref NatSubnet]")]
+        [Mistake("CacheSubnets", "!Ref PrivateSubnetB", "!Ref NatSubnet")]
         => "CacheSubnets: not in the private subnets";
     a_function_outside_the_vpc:
         [Mistake("GetFlagFunction", "SecurityGroupIds: [!Ref FunctionSecurityGroup]", "SecurityGroupIds: [!Ref CacheSecurityGroup]")]

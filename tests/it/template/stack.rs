@@ -37,6 +37,8 @@ pub(super) fn profiles() -> Vec<Profile> {
             let canary = (e == 0) != (c % 2 == 1);
             let foreign = (e == 2) != (c / 2 % 2 == 1);
             let elsewhere = (e == 1) != [1, 4].contains(&c);
+            let two_zones = (e == 0) != (c == 3);
+            let zones_chosen = (e == 2) != (c == 1);
             profiles.push(BTreeMap::from([
                 ("CacheMode", cache),
                 ("EgressMode", egress),
@@ -59,6 +61,8 @@ pub(super) fn profiles() -> Vec<Profile> {
                         ""
                     },
                 ),
+                ("ZoneB", if zones_chosen { "eu-west-1b" } else { "" }),
+                ("ZoneC", if two_zones { "none" } else { "" }),
                 (
                     "AWS::Region",
                     if elsewhere { "eu-west-1" } else { "us-east-1" },
@@ -123,7 +127,13 @@ impl Stack {
 
     /// Whether a parameter has this value.
     pub(super) fn has(&self, parameter: &str, value: &str) -> bool {
-        self.profile[parameter] == value
+        self.value(parameter) == value
+    }
+
+    /// What was chosen for a parameter, or its default.
+    pub(super) fn value(&self, parameter: &str) -> &str {
+        let default = || text(&self.parameters[parameter]["Default"]);
+        self.profile.get(parameter).copied().unwrap_or_else(default)
     }
 
     pub(super) fn get(&self, id: &str) -> &Value {
