@@ -9,6 +9,7 @@ use super::{AFTER, GONE, Mistake, Problems, planted, read};
 /// Types that take no tags. A type that is new here has to be decided about.
 const UNTAGGABLE: [&str; 22] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
+    "AWS::CloudFormation::WaitConditionHandle",
     "AWS::CloudWatch::Dashboard",
     "AWS::CodeDeploy::DeploymentConfig",
     "AWS::Cognito::UserPoolClient",

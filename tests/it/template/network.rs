@@ -26,6 +26,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_subnets(stack, problems);
     check_places(stack, problems);
     check_way_out(stack, problems);
+    check_order(stack, problems);
     for (id, properties) in stack.of_type("AWS::EC2::VPC") {
         let watched = stack.of_type("AWS::EC2::FlowLog").any(|(_, log)| {
             log["ResourceId"] == reference(id)
@@ -229,6 +230,38 @@ fn check_places(stack: &Stack, problems: &mut Problems) {
     }
 }
 
+/// A function gets its new version when the ways that it needs are there: a change of `EgressMode`, `DatabaseMode` or
+/// `CacheMode` brings both. Functions of later waves wait for those of the first.
+fn check_order(stack: &Stack, problems: &mut Problems) {
+    let functions = "FunctionSecurityGroup";
+    let rules = stack.all().filter(|(_, resource)| {
+        let properties = &resource["Properties"];
+        let ends = ["GroupId", "SourceSecurityGroupId"];
+        text(&resource["Type"]).starts_with("AWS::EC2::SecurityGroup")
+            && ends
+                .iter()
+                .any(|end| target(&properties[*end]) == functions)
+    });
+    let ways = rules.chain(stack.all().filter(|(_, resource)| {
+        resource["Type"] == "AWS::EC2::VPCEndpoint"
+            || (resource["Type"] == "AWS::EC2::Route"
+                && target(&resource["Properties"]["RouteTableId"]) == "PrivateRoutes")
+    }));
+    let ways: Vec<&str> = ways.map(|(id, _)| id).collect();
+    let ready = stack.get("NetworkReady")["Metadata"].to_string();
+    for way in &ways {
+        let waits = ready.contains(&reference(way).to_string());
+        problems.unless(waits, "NetworkReady", format!("does not wait for {way}"));
+    }
+    for function in stack.functions() {
+        let waits_for = &stack.get(&function.id)["DependsOn"];
+        let later = list_or_one(waits_for).any(|it| text(it).ends_with("Aliaslive"));
+        let ready = list_or_one(waits_for).any(|it| it == "NetworkReady");
+        let fine = later || ready || function.properties["VpcConfig"].is_null();
+        problems.unless(fine, &function.id, "does not wait for its network");
+    }
+}
+
 /// Exactly one way out to Secrets Manager.
 fn check_way_out(stack: &Stack, problems: &mut Problems) {
     let from_private = |attribute: &str| {
@@ -349,6 +382,15 @@ planted! {
     a_flow_log_that_cannot_find_its_group:
         [Mistake("FlowLogRole", "logs:DescribeLogGroups", "logs:DescribeLogStreams")]
         => "FlowLog: its role may not logs:DescribeLogGroups";
+    a_function_that_is_there_before_its_network:
+        [Mistake("GetFlagFunction", "    DependsOn: NetworkReady\n", "")]
+        => "GetFlagFunction: does not wait for its network";
+    functions_that_are_there_before_the_way_out:
+        [Mistake("NetworkReady", "!Ref NatRoute, ", "")]
+        => "NetworkReady: does not wait for NatRoute";
+    functions_that_are_there_before_the_way_to_their_database:
+        [Mistake("NetworkReady", "[!Ref FunctionsToExternalDatabase]", "[]")]
+        => "NetworkReady: does not wait for FunctionsToExternalDatabase";
     a_database_on_the_internet:
         [Mistake("Database", "PubliclyAccessible: false", "PubliclyAccessible: true")]
         => "Database: reachable from the internet";

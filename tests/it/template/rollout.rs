@@ -401,10 +401,10 @@ planted! {
         [Mistake("PreTrafficFunction", "!Ref MigrateFunction.Version", "!GetAtt MigrateFunction.Arn")]
         => "PreTrafficFunction: does not run the migrations of the release";
     a_hook_that_may_not_invoke_health:
-        [Mistake("PreTrafficFunction", "${HealthFunction.Arn}:*", "${HealthFunction.Arn}")]
+        [Mistake("PreTrafficRole", "${HealthFunction.Arn}:*", "${HealthFunction.Arn}")]
         => "PreTrafficFunction: may not invoke health";
     a_hook_that_may_not_report:
-        [Mistake("PreTrafficFunction", "codedeploy:PutLifecycleEventHookExecutionStatus", "codedeploy:GetDeployment")]
+        [Mistake("PreTrafficRole", "codedeploy:PutLifecycleEventHookExecutionStatus", "codedeploy:GetDeployment")]
         => "PreTrafficFunction: may not report to CodeDeploy";
     a_hook_that_waits_for_itself:
         [Mistake("PreTrafficFunction", "      DeploymentPreference: {Enabled: false}\n", "")]
@@ -453,8 +453,13 @@ planted! {
         [Mistake("ManageEnvironmentsFunction", "DependsOn: [ManageFlagsFunctionAliaslive]", "DependsOn: [ManageKeysFunctionAliaslive]")]
         => "wave 3: 44 permissions at once";
     more_functions_at_once_than_lambda_takes:
-        [Mistake("PreTrafficFunction", AFTER, ONE_MORE)]
-        => "wave 0: 11 functions at once";
+        [Mistake("UpdateFlagFunction", "    DependsOn: [GetFlagFunctionAliaslive, ListFlagsFunctionAliaslive, EvaluateFlagFunctionAliaslive,\n      EvaluateFlagsFunctionAliaslive]\n", "")]
+        => "UpdateFlagFunction: does not wait for its network",
+           "UpdateFlagFunction: gets its new version before EvaluateFlagFunction",
+           "UpdateFlagFunction: gets its new version before EvaluateFlagsFunction",
+           "UpdateFlagFunction: gets its new version before GetFlagFunction",
+           "UpdateFlagFunction: gets its new version before ListFlagsFunction",
+           "wave 0: 11 functions at once";
 }
 
 #[test]
