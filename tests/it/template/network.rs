@@ -307,11 +307,11 @@ planted! {
     a_world_open_security_group:
         [Mistake("CacheFromFunctions", "SourceSecurityGroupId: !Ref FunctionSecurityGroup", "CidrIp: 0.0.0.0/0"),
          Mistake("CacheFromFunctions", AFTER, CACHE_FROM_FUNCTIONS)]
-        => "CacheFromFunctions: open to others than the functions";
+        => "CacheFromFunctions: open to others than the functions", "NetworkReady: does not wait for CacheFromFunctionsToo";
     a_cache_open_to_the_whole_vpc:
         [Mistake("CacheFromFunctions", "SourceSecurityGroupId: !Ref FunctionSecurityGroup", "CidrIp: !Ref VpcCidr"),
          Mistake("CacheFromFunctions", AFTER, CACHE_FROM_FUNCTIONS)]
-        => "CacheFromFunctions: open to others than the functions";
+        => "CacheFromFunctions: open to others than the functions", "NetworkReady: does not wait for CacheFromFunctionsToo";
     an_inline_ingress_rule:
         [Mistake("DatabaseSecurityGroup", "      VpcId: !Ref Vpc\n",
             "      VpcId: !Ref Vpc\n      SecurityGroupIngress: [{IpProtocol: tcp, FromPort: 5432, ToPort: 5432, CidrIp: 0.0.0.0/0}]\n")]
@@ -369,7 +369,7 @@ planted! {
         => "HealthFunction: has no IPv6 address";
     two_ways_out:
         [Mistake("NatRoute", "    Condition: UseNat\n", "")]
-        => "PrivateRoutes: nat: wanted false, there true";
+        => "NetworkReady: does not wait for NatRoute", "PrivateRoutes: nat: wanted false, there true";
     no_way_out:
         [Mistake("Ipv6Route", GONE, "")]
         => "PrivateRoutes: ipv6: wanted true, there false";
