@@ -1,5 +1,5 @@
 //! `scripts/deploy` and `scripts/set-parameter`, with programs in the place of `sam`, `aws` and `cargo-lambda` that write down
-//! how they were called: there is no AWS to deploy to.
+//! how they were called: there is no AWS to deploy to. `scripts/prune-versions` runs with the real AWS CLI against moto.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use pennon_tests::PATIENCE;
 use pennon_tests::process::{new_folder, output_within};
+use pennon_tests::secrets::SecretsManager;
 
 /// Writes its arguments down, and the samconfig.toml that it was given.
 const SAM: &str = r#"#!/bin/sh
@@ -18,14 +19,17 @@ done
 "#;
 
 /// Writes its arguments down. Into the file that is named last goes what `migrate` would answer; a
-/// stack has three parameters; an account has so many instances, or no stack yet.
+/// stack has three parameters; an account has so many instances, or no stack yet; and what an earlier stack has left.
 const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
 case $* in
   *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
   *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
-  *describe-stacks*) [ "${INSTANCES:-}" != "no stack" ] ;;
+  *describe-stacks*StackStatus*) [ "${INSTANCES:-}" != "no stack" ] && echo "${STATUS:-UPDATE_COMPLETE}" ;;
+  *describe-log-groups*"prefix /aws/lambda/pennon-production-"*) echo "${LEFT:-}" ;;
+  *list-secrets*) echo "${SECRETS:-}" ;;
+  *export-credentials*) echo "${CREDENTIALS:-}" ;;
   lambda*) for last; do :; done; printf '%s' "$ANSWER" >"$last" ;;
 esac
 "#;
@@ -66,7 +70,11 @@ impl Desk {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let scripts = self.folder.join("scripts");
         std::fs::create_dir_all(&scripts).expect("a folder");
-        std::fs::copy(root.join("scripts").join(name), scripts.join(name)).expect("copies");
+        for name in [name, "prune-versions"] {
+            std::fs::copy(root.join("scripts").join(name), scripts.join(name)).expect("copies");
+        }
+        let template = self.folder.join("template.yaml");
+        std::fs::copy(root.join("template.yaml"), template).expect("copies");
         if !self.folder.join("samconfig.toml").exists() {
             std::fs::write(self.folder.join("samconfig.toml"), samconfig()).expect("writes");
         }
@@ -109,18 +117,21 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = desk.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 7, "{calls}");
-    assert_eq!(lines[3], "sam build");
-    assert!(lines[4].starts_with("sam deploy --config-file "), "{calls}");
+    assert_eq!(lines.len(), 9, "{calls}");
+    assert_eq!(lines[4], "sam build");
+    assert!(lines[5].starts_with("sam deploy --config-file "), "{calls}");
     let options = "--config-env production --no-confirm-changeset";
-    assert!(lines[4].ends_with(options), "{calls}");
+    assert!(lines[5].ends_with(options), "{calls}");
     let migrate =
         "aws lambda invoke --region us-east-1 --function-name pennon-production-migrate:live";
-    assert!(lines[5].starts_with(migrate), "{calls}");
+    assert!(lines[6].starts_with(migrate), "{calls}");
     assert!(
-        lines[6].starts_with("aws cloudformation describe-stacks"),
+        lines[7].starts_with("aws cloudformation describe-stacks"),
         "{calls}"
     );
+    let prunes =
+        "aws cloudformation list-stack-resources --region us-east-1 --stack-name pennon-production";
+    assert!(lines[8].starts_with(prunes), "{calls}");
 
     // The same settings but for the revision: ten digits, as the template allows.
     let config = std::fs::read_to_string(desk.folder.join("calls.config")).expect("a file");
@@ -184,6 +195,151 @@ fn a_stack_with_one_login_is_not_given_roles_in_one_step() {
             !begins,
             "{said}"
         );
+    }
+}
+
+#[test]
+fn a_stack_whose_creation_failed_is_not_updated() {
+    for (status, begins) in [
+        ("ROLLBACK_COMPLETE", false),
+        ("ROLLBACK_FAILED", false),
+        ("DELETE_FAILED", false),
+        ("UPDATE_ROLLBACK_COMPLETE", true),
+    ] {
+        let desk = Desk::complete();
+        let done = desk.run(
+            &["dev"],
+            &[("ANSWER", r#"{"applied":2}"#), ("STATUS", status)],
+        );
+        assert_eq!(desk.calls().contains("sam build"), begins, "{status}");
+        let said = text(&done.stderr);
+        assert_eq!(said.contains("can only be deleted"), !begins, "{said}");
+    }
+}
+
+#[test]
+fn a_first_deployment_stops_before_what_an_earlier_stack_has_left() {
+    let longer_name = "/aws/lambda/pennon-production-2-get-flag";
+    for (groups, secrets, begins) in [
+        ("", "", true),
+        (longer_name, "", true),
+        ("/aws/lambda/pennon-production-get-flag", "", false),
+        ("", "pennon-production/redis-url", false),
+    ] {
+        let desk = Desk::complete();
+        let variables = [
+            ("ANSWER", r#"{"applied":2}"#),
+            ("INSTANCES", "no stack"),
+            ("LEFT", groups),
+            ("SECRETS", secrets),
+        ];
+        let done = desk.run(&["production"], &variables);
+        let said = text(&done.stderr);
+        assert_eq!(desk.calls().contains("sam build"), begins, "{said}");
+        for name in [groups, secrets] {
+            let told =
+                said.contains(&format!("-name {name}")) || said.contains(&format!("-id {name}"));
+            assert_eq!(
+                told && !name.is_empty(),
+                !begins && !name.is_empty(),
+                "{name}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn credentials_that_end_too_early_are_a_warning() {
+    for (end, warns) in [
+        ("2020-01-01T00:00:00Z", true),
+        ("2999-01-01T00:00:00+00:00", false),
+        ("soon", false),
+    ] {
+        let desk = Desk::complete();
+        let credentials = format!(r#"{{"Version": 1, "Expiration": "{end}"}}"#);
+        let variables = [
+            ("ANSWER", r#"{"applied":2}"#),
+            ("CREDENTIALS", credentials.as_str()),
+        ];
+        let done = desk.run(&["production"], &variables);
+        let said = text(&done.stderr);
+        assert!(done.status.success(), "{said}");
+        assert_eq!(said.contains("your credentials end"), warns, "{said}");
+    }
+}
+
+/// A function with eight versions in a stack.
+const STACK_WITH_VERSIONS: &str = r#"set -e
+aws cloudformation create-stack --stack-name pennon-dev --template-body '{"Resources": {
+  "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]}}},
+  "Get": {"Type": "AWS::Lambda::Function", "Properties": {"FunctionName": "pennon-dev-get-flag",
+    "Handler": "bootstrap", "Runtime": "provided.al2023", "Role": {"Fn::GetAtt": ["Role", "Arn"]},
+    "Code": {"ZipFile": "x"}}}}}'
+for number in 1 2 3 4 5 6 7 8; do
+  aws lambda update-function-configuration --function-name pennon-dev-get-flag --description "$number"
+  aws lambda publish-version --function-name pennon-dev-get-flag
+done
+"#;
+
+#[tokio::test]
+async fn old_versions_are_deleted_and_those_in_use_are_kept() {
+    let moto = SecretsManager::start().await;
+    let mut variables = moto.environment();
+    // For every service, not for secrets alone.
+    variables.push(("AWS_ENDPOINT_URL".to_owned(), variables[0].1.clone()));
+    variables.push(("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()));
+    let desk = Desk::with(&[]);
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/aws");
+    std::os::unix::fs::symlink(tools, desk.folder.join("aws")).expect("links");
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let with_aws = |script: &str| {
+        let done = Command::new("bash")
+            .args(["-c", script])
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", desk.folder.display()))
+            .envs(variables.iter().copied())
+            .output();
+        let done = done.expect("bash runs");
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    let versions = || {
+        let list = "aws lambda list-versions-by-function --function-name pennon-dev-get-flag \
+                    --query 'Versions[].Version' --output text";
+        with_aws(list).trim().replace('\t', " ")
+    };
+    with_aws(STACK_WITH_VERSIONS);
+    // Without an alias, nothing says which version is used.
+    let refused = desk.run_script("prune-versions", &["dev", "3"], &variables);
+    assert!(!refused.status.success());
+    assert!(
+        text(&refused.stderr).contains("no alias"),
+        "{}",
+        text(&refused.stderr)
+    );
+    assert_eq!(versions(), "$LATEST 1 2 3 4 5 6 7 8");
+
+    let alias = "aws lambda create-alias --function-name pennon-dev-get-flag --name live --function-version 2 \
+                 --routing-config '{\"AdditionalVersionWeights\": {\"4\": 0.05}}'";
+    with_aws(alias);
+    let dry = [variables.as_slice(), &[("DRY_RUN", "1")]].concat();
+    let told = desk.run_script("prune-versions", &["dev", "3"], &dry);
+    assert!(
+        text(&told.stdout).contains("- pennon-dev-get-flag:5\n"),
+        "{}",
+        text(&told.stdout)
+    );
+    assert_eq!(versions(), "$LATEST 1 2 3 4 5 6 7 8");
+    let done = desk.run_script("prune-versions", &["dev", "3"], &variables);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(versions(), "$LATEST 2 4 6 7 8");
+    for arguments in [&["dev", "0"][..], &["nowhere"], &["dev", "-1"]] {
+        let refused = desk.run_script("prune-versions", arguments, &variables);
+        assert!(!refused.status.success(), "{arguments:?}");
     }
 }
 
