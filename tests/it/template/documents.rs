@@ -1,16 +1,21 @@
 //! The documents about deploying and operating name what exists, and every alarm is explained.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 use super::yaml::parse;
 use super::{read, stack::text};
 
-pub(super) const DOCUMENTS: [&str; 8] = [
+pub(super) const DOCUMENTS: [&str; 9] = [
     "docs/deployment/cache-users.md",
     "docs/deployment/first-deploy.md",
     "docs/deployment/canary.md",
     "docs/deployment/redis-cluster-migration.md",
+    "docs/deployment/parameter-changes.md",
     "docs/infrastructure/security-groups.md",
     "docs/infrastructure/cost-monitoring.md",
     "docs/infrastructure/backup-and-restore.md",
@@ -178,4 +183,92 @@ fn what_the_documents_name_exists() {
             }
         }
     }
+}
+
+/// What a change of a parameter does to resources, as the schemas of CloudFormation say.
+const PARAMETER_CHANGES: &str = include_str!("parameter_changes.py");
+
+fn parameter_changes(template: &str) -> Value {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut python = Command::new(root.join(".tools/sam/bin/python"))
+        .args(["-c", PARAMETER_CHANGES])
+        .current_dir(&root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("aws-sam-cli in .tools; `scripts/tools` installs it");
+    let mut input = python.stdin.take().expect("piped");
+    input.write_all(template.as_bytes()).expect("writes");
+    drop(input);
+    let output = python.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What the table of dangerous parameters leaves out.
+fn left_out(template: &str, document: &str) -> Vec<String> {
+    let rows: Vec<&str> = document
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let mut found = Vec::new();
+    let changes = parameter_changes(template);
+    for (parameter, change) in changes.as_object().expect("an object") {
+        let name = format!("`{parameter}`");
+        let names_it = |row: &&&str| {
+            row.split('|')
+                .nth(1)
+                .is_some_and(|cell| cell.contains(&name))
+        };
+        let Some(row) = rows.iter().find(names_it) else {
+            found.push(format!("{parameter} is not in the table"));
+            continue;
+        };
+        for replaced in change["replaced"].as_array().into_iter().flatten() {
+            if !row.contains(&format!("`{}`", text(replaced))) {
+                found.push(format!("{parameter} replaces {}", text(replaced)));
+            }
+        }
+        if !change["exists"].is_null() && !row.contains("deleted") {
+            found.push(format!("{parameter} creates and deletes resources"));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_parameter_that_replaces_or_deletes_something_is_in_the_table_of_dangerous_ones() {
+    let template = read("template.yaml");
+    let document = read("docs/deployment/parameter-changes.md");
+    assert_eq!(left_out(&template, &document), [""; 0]);
+    let parameters = &parse(&template)["Parameters"];
+    for row in document.lines().filter(|line| line.starts_with("| `")) {
+        let first = row.split('|').nth(1).expect("a cell");
+        for name in first.split('`').skip(1).step_by(2) {
+            assert!(!parameters[name].is_null(), "no parameter {name}");
+        }
+    }
+
+    let without = document.replace("| `VpcCidr` |", "| `Stage` |");
+    assert_eq!(
+        left_out(&template, &without),
+        ["VpcCidr is not in the table"]
+    );
+    // A parameter that begins to decide about a property that cannot be changed.
+    let planted = template.replace(
+        "      DBName: pennon\n",
+        "      DBName: !Ref CacheKeyPrefix\n",
+    );
+    assert_eq!(
+        left_out(&planted, &document),
+        ["CacheKeyPrefix replaces Database"]
+    );
+    let planted = template.replace(
+        "  DatabaseStorageAlarm:\n    Type: AWS::CloudWatch::Alarm\n    Condition: CreateDatabase\n",
+        "  DatabaseStorageAlarm:\n    Type: AWS::CloudWatch::Alarm\n    Condition: LimitConcurrency\n",
+    );
+    let wanted = ["ReservedConcurrency creates and deletes resources"];
+    assert_eq!(left_out(&planted, &document), wanted);
 }
