@@ -141,6 +141,35 @@ impl Metric {
         Self::ServerErrors,
     ];
 
+    /// Those that the alarms of a canary look at: written for each version of a function as well, which makes each of
+    /// them a second metric on the bill.
+    pub const BY_VERSION: [Self; 3] = [
+        Self::CacheHitRate,
+        Self::ResponseLatency,
+        Self::ServerErrors,
+    ];
+
+    /// Whether CloudWatch is told of this value. A metric costs 0.30 USD a month in each function that writes it, so
+    /// one that counts what seldom happens is left out while there is nothing to count: sums and maxima stay the same.
+    /// An average needs its zeros.
+    fn is_told(self, value: &Value) -> bool {
+        match self {
+            Self::CacheHitRate | Self::ResponseLatency => true,
+            Self::CacheHits
+            | Self::CacheMisses
+            | Self::CacheUnavailable
+            | Self::RedisConnectionErrors
+            | Self::RedisRetries
+            | Self::BreakerOpen
+            | Self::ActiveConnections
+            | Self::DatabaseLoads
+            | Self::StaleAnswers
+            | Self::FillsRefused
+            | Self::UnreadableRows
+            | Self::ServerErrors => value.as_u64() != Some(0),
+        }
+    }
+
     /// Where CloudWatch files them.
     pub const NAMESPACE: &'static str = "Pennon";
 
@@ -468,19 +497,26 @@ impl Instance {
             put("evaluations", json!(counts));
         }
         let mut definitions = Vec::new();
+        let mut by_version = Vec::new();
         for (metric, value) in metrics(line, milliseconds) {
-            definitions.push(json!({ "Name": metric.name(), "Unit": metric.unit() }));
+            if metric.is_told(&value) {
+                let definition = json!({ "Name": metric.name(), "Unit": metric.unit() });
+                if Metric::BY_VERSION.contains(&metric) {
+                    by_version.push(definition.clone());
+                }
+                definitions.push(definition);
+            }
             put(metric.name(), value);
         }
+        let directive = |dimensions: &[&str], metrics: Vec<Value>| json!({ "Namespace": Metric::NAMESPACE, "Dimensions": [dimensions], "Metrics": metrics });
         put(
             "_aws",
             json!({
                 "Timestamp": unix_millis(),
-                "CloudWatchMetrics": [{
-                    "Namespace": Metric::NAMESPACE,
-                    "Dimensions": [["Function"], ["Function", "Version"]],
-                    "Metrics": definitions,
-                }],
+                "CloudWatchMetrics": [
+                    directive(&["Function"], definitions),
+                    directive(&["Function", "Version"], by_version),
+                ],
             }),
         );
         Value::Object(fields)
@@ -585,31 +621,92 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_metric_of_the_directive_is_a_field_of_the_line() {
-        let trace = Trace::default();
-        trace.cache(CacheOutcome::Hit);
-        trace.unreadable_rows(1);
-        trace.forged_entry();
-        let facts = trace.facts();
-        let document = instance().json(&line(&facts));
-        let directive = &document["_aws"]["CloudWatchMetrics"][0];
-        assert_eq!(directive["Namespace"], "Pennon");
-        let mut named: Vec<&str> = Vec::new();
-        for definition in directive["Metrics"].as_array().expect("a list") {
-            let name = definition["Name"].as_str().expect("a name");
-            assert!(document[name].is_number(), "{name}");
-            named.push(name);
-        }
-        for metric in Metric::ALL {
-            assert!(named.contains(&metric.name()), "{metric:?} is emitted");
-        }
-        for set in directive["Dimensions"].as_array().expect("a list") {
-            for dimension in set.as_array().expect("a list") {
-                let name = dimension.as_str().expect("a name");
-                assert!(document[name].is_string(), "{name}");
+    /// The dimensions and the names of the metrics of a line.
+    fn told(document: &Value) -> Vec<(Vec<String>, String)> {
+        let texts = |values: &Value| -> Vec<String> {
+            let values = values.as_array().expect("a list").iter();
+            values
+                .map(|it| it.as_str().expect("a text").to_owned())
+                .collect()
+        };
+        let mut found = Vec::new();
+        for directive in document["_aws"]["CloudWatchMetrics"]
+            .as_array()
+            .expect("a list")
+        {
+            assert_eq!(directive["Namespace"], "Pennon");
+            for definition in directive["Metrics"].as_array().expect("a list") {
+                let name = definition["Name"].as_str().expect("a name");
+                assert!(document[name].is_number(), "{name}");
+                for set in directive["Dimensions"].as_array().expect("a list") {
+                    for dimension in texts(set) {
+                        assert!(document[&dimension].is_string(), "{dimension}");
+                    }
+                    found.push((texts(set), name.to_owned()));
+                }
             }
         }
+        found
+    }
+
+    #[test]
+    fn every_metric_is_told_by_function_and_those_of_a_canary_by_version() {
+        let mut found = Vec::new();
+        for outcome in [
+            CacheOutcome::Hit,
+            CacheOutcome::Miss,
+            CacheOutcome::Unavailable,
+        ] {
+            let trace = Trace::default();
+            trace.cache(outcome);
+            trace.unreadable_rows(1);
+            trace.forged_entry();
+            trace.connection_error();
+            trace.retried();
+            trace.database_load();
+            trace.fill_refused();
+            trace.stale();
+            let facts = trace.facts();
+            let line = RequestLine {
+                status: 503,
+                breaker_open: true,
+                ..line(&facts)
+            };
+            found.extend(told(&instance().json(&line)));
+        }
+        for metric in Metric::ALL {
+            let is_told = |dimensions: &[&str]| {
+                found
+                    .iter()
+                    .any(|(of, name)| of == dimensions && name == metric.name())
+            };
+            assert!(is_told(&["Function"]), "{metric:?}");
+            let by_version = Metric::BY_VERSION.contains(&metric);
+            assert_eq!(is_told(&["Function", "Version"]), by_version, "{metric:?}");
+        }
+    }
+
+    #[test]
+    fn a_read_that_nothing_happened_to_costs_few_metrics() {
+        let trace = Trace::default();
+        trace.cache(CacheOutcome::Hit);
+        let facts = trace.facts();
+        let line = RequestLine {
+            connections: 0,
+            ..line(&facts)
+        };
+        let document = instance().json(&line);
+        let names: Vec<String> = told(&document).into_iter().map(|(_, name)| name).collect();
+        let wanted = [
+            "response_latency",
+            "cache_hit_rate",
+            "cache_hits",
+            "response_latency",
+            "cache_hit_rate",
+        ];
+        assert_eq!(names, wanted);
+        // What is not told as a metric can be searched for all the same.
+        assert_eq!(document["redis_connection_errors"], 0);
     }
 
     #[test]

@@ -331,7 +331,11 @@ fn check_metric(stack: &Stack, id: &str, metric: &Value, problems: &mut Problems
         .iter()
         .map(|it| text(&it["Name"]))
         .collect();
-    let written = ["Function", "Version"].starts_with(&dimensions) && !dimensions.is_empty();
+    let by_version = Metric::BY_VERSION
+        .iter()
+        .any(|metric| metric.name() == name);
+    let written =
+        dimensions == ["Function"] || (by_version && dimensions == ["Function", "Version"]);
     problems.unless(
         written,
         id,
@@ -449,7 +453,8 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
                 shown.insert((format!("{name} by version"), function));
                 let exists = Metric::ALL.iter().any(|metric| metric.name() == name);
                 problems.unless(exists, id, format!("no code writes the metric {name}"));
-                let by_version = expression.starts_with("SEARCH('{Pennon,Function,Version} ");
+                let by_version = expression.starts_with("SEARCH('{Pennon,Function,Version} ")
+                    && (!exists || Metric::BY_VERSION.iter().any(|it| it.name() == name));
                 problems.unless(by_version, id, format!("{name} is not told by version"));
             }
         }
@@ -641,6 +646,10 @@ planted! {
     a_metric_under_a_dimension_that_it_does_not_have:
         [Mistake("StaleAnswersAlarm", "{Name: Function, Value", "{Name: FunctionName, Value")]
         => "StaleAnswersAlarm: stale_answers is not written under [\"FunctionName\"]";
+    a_metric_by_version_that_is_not_written_by_version:
+        [Mistake("HealthCanaryServerErrorsAlarm", "MetricName: server_errors", "MetricName: stale_answers")]
+        => "HealthCanaryServerErrorsAlarm: stale_answers is not written under [\"Function\", \"Version\"]",
+           "HealthFunction: no alarm for a version that answered 5xx three times";
     an_expression_about_nothing:
         [Mistake("StaleAnswersAlarm", "FILL(list, 0)", "FILL(lists, 0)")]
         => "StaleAnswersAlarm: list counts for nothing",
