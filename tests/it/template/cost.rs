@@ -1,5 +1,9 @@
 //! What it costs is seen: budgets, the billing alarm, and tags on everything that takes them.
 
+use std::collections::BTreeMap;
+
+use pennon_tests::event::Event;
+use pennon_tests::stack::Stack as Servers;
 use serde_json::{Value, json};
 
 use super::rollout::{metrics, samconfig};
@@ -194,12 +198,109 @@ fn sum(cell: &str) -> f64 {
     }
 }
 
+/// The prices of the document, by their names.
+fn prices(document: &str) -> BTreeMap<&str, f64> {
+    let (_, section) = document.split_once("\n## Prices\n").expect("prices");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        Some((cells.next()?, cells.next()?.parse().ok()?))
+    });
+    rows.collect()
+}
+
+/// How many metrics of ours an ordinary read writes: each under each set of dimensions.
+async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
+    let function = servers.function_with("get-flag", more).await;
+    for _ in 0..2 {
+        function.call(&Event::get("checkout")).await;
+    }
+    let line = function.last_request();
+    let directives = list(&line["_aws"]["CloudWatchMetrics"]).iter();
+    let count = |directive: &Value| {
+        list(&directive["Dimensions"]).len() * list(&directive["Metrics"]).len()
+    };
+    directives.map(count).sum()
+}
+
+/// The table by load: from the fixed sums above, the prices, and what a function writes for a read.
+#[tokio::test]
+#[expect(clippy::similar_names, reason = "as in the columns of the table")]
+async fn what_a_month_costs_by_load_is_computed_and_a_small_dev_stack_is_cheap() {
+    const READERS: f64 = 4.0;
+    const MINUTES: f64 = 43_800.0;
+    let document = read("docs/infrastructure/cost-monitoring.md");
+    let prices = prices(&document);
+    let price = |name: &str| {
+        *prices
+            .get(name)
+            .unwrap_or_else(|| panic!("no price for {name}: {prices:?}"))
+    };
+    let servers = Servers::start().await;
+    let with_cache = metrics_of_a_read(&servers, &[]).await;
+    let without = metrics_of_a_read(&servers, &[("REDIS_URL", "")]).await;
+    let mut wrong = Vec::new();
+    for (load, requests, instances) in [
+        ("idle", 0.0, 1.0),
+        ("small", 100_000.0, 1.0),
+        ("100 requests/s", 262_800_000.0, 12.0),
+    ] {
+        for (stage, metrics) in [("dev", without), ("production", with_cache)] {
+            let row = document
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{stage}` |")));
+            let fixed = row.and_then(|row| row.split("**").nth(1)?.parse().ok());
+            let fixed: f64 = fixed.expect("a fixed sum");
+            let metrics = if requests > 0.0 {
+                f64::from(u32::try_from(metrics).expect("few"))
+            } else {
+                0.0
+            };
+            // At most three batches of log lines a second.
+            let batches = f64::min(requests, 3.0 * 60.0 * MINUTES);
+            let seconds = requests * 0.010 + MINUTES * 0.1 + batches * 0.05;
+            let million = 1e6;
+            let columns = [
+                fixed,
+                READERS * metrics * price("metric of our own"),
+                requests / million * price("HTTP API"),
+                (requests + MINUTES + batches) / million * price("calls of Lambda")
+                    + 0.5 * seconds * price("time of Lambda on arm64"),
+                // A line of ours, one of the access log, and flow logs, in kB; then GB.
+                ((requests * (0.8 + 0.35 + 0.004) + MINUTES) / million + 0.1)
+                    * price("log lines, our own and delivered ones"),
+                MINUTES / million * price("EventBridge Scheduler")
+                    + requests / million * price("data out to the internet")
+                    + instances * 2.0 * MINUTES / 5.0 / 10_000.0
+                        * price("calls of Secrets Manager"),
+            ];
+            let columns = columns.map(|it| (it * 100.0).round() / 100.0);
+            let cells: Vec<String> = columns.iter().map(|it| format!("{it:.2}")).collect();
+            let total: f64 = columns.iter().sum();
+            let wanted = format!(
+                "| {load} | `{stage}` | {} | **{total:.2}** |",
+                cells.join(" | ")
+            );
+            if !document.lines().any(|line| line == wanted) {
+                wrong.push(wanted);
+            }
+            // What the project promises of a stack whose reads are called in every hour.
+            assert!(
+                load != "small" || stage != "dev" || total <= 30.0,
+                "{total}"
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "the table must say: {wrong:#?}");
+}
+
 /// How many of what has a price there are, and the sum of a month.
 #[test]
 fn what_the_table_of_costs_counts_is_in_the_template_and_within_the_budget() {
     let template = super::yaml::parse(&read("template.yaml"));
     let document = read("docs/infrastructure/cost-monitoring.md");
     let chosen = samconfig();
+    let prices = prices(&document);
     let mut rows = 0;
     for line in document.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
@@ -239,6 +340,13 @@ fn what_the_table_of_costs_counts_is_in_the_template_and_within_the_budget() {
         let watched = watched.map(|(_, alarm)| metrics(alarm).len()).sum();
         assert_eq!(alarms.trim(), count(watched, "0.10"), "{name}");
         let parts = [cache, database, way_out, secrets, alarms];
+        for cell in parts {
+            let figure = cell.rsplit('×').next().unwrap_or_default().trim();
+            let listed = figure.parse().map_or(true, |figure: f64| {
+                figure == 0.0 || prices.values().any(|price| (price - figure).abs() < 0.001)
+            });
+            assert!(listed, "{name}: {figure} is not among the prices");
+        }
         let fixed: f64 = parts.iter().map(|cell| sum(cell)).sum();
         assert_eq!(total.trim(), format!("**{fixed:.2}**"), "{name}");
         // Somebody is told at 80 %: not every month.

@@ -81,6 +81,11 @@ fn check_logs(stack: &Stack, all: &[Function], function: &Function, problems: &m
         &function.id,
         "logs that are not JSON",
     );
+    problems.unless(
+        logging["SystemLogLevel"] == "WARN",
+        &function.id,
+        "pays for two lines of Lambda for every call",
+    );
     let sharing = all
         .iter()
         .filter(|other| target(&other.properties["LoggingConfig"]["LogGroup"]) == group);
@@ -349,6 +354,9 @@ planted! {
     logs_that_are_kept_for_ever:
         [Mistake("ApiLogs", "      RetentionInDays: !Ref LogRetentionDays\n", "")]
         => "ApiLogs: keeps logs for ever";
+    lines_of_lambda_for_every_call:
+        [Mistake("HealthFunction", "LoggingConfig: {LogGroup: !Ref HealthLogs}", "LoggingConfig: {LogGroup: !Ref HealthLogs, SystemLogLevel: INFO}")]
+        => "HealthFunction: pays for two lines of Lambda for every call";
     a_log_group_that_lambda_would_not_choose:
         [Mistake("HealthLogs", "-health", "-heath")]
         => "HealthLogs: not named after its function";
