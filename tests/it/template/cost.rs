@@ -11,7 +11,7 @@ use super::stack::{Profile, Stack, list, reference, text};
 use super::{AFTER, GONE, Mistake, Problems, planted, read};
 
 /// Types that take no tags. A type that is new here has to be decided about.
-const UNTAGGABLE: [&str; 22] = [
+const UNTAGGABLE: [&str; 23] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
     "AWS::CloudFormation::WaitConditionHandle",
     "AWS::CloudWatch::Dashboard",
