@@ -374,8 +374,7 @@ planted! {
         => "PreTrafficFunction: may not invoke health", "PreTrafficFunction: may not invoke migrate", "PreTrafficRole: may do \"lambda:*\"";
     a_function_that_may_write_the_secrets_of_others:
         [Mistake("MigrateRole", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret]", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret, !Ref CacheUrlSecret]")]
-        => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]",
-           "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\"]";;
+        => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]";
     a_function_that_may_do_it_to_everything:
         [Mistake("PreTrafficRole", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
         => "PreTrafficRole: may do it to everything";
