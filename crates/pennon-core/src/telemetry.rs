@@ -166,6 +166,7 @@ impl Metric {
             | Self::StaleAnswers
             | Self::FillsRefused
             | Self::UnreadableRows
+            | Self::ForgedEntries
             | Self::ServerErrors => value.as_u64() != Some(0),
         }
     }
