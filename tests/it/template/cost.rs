@@ -225,7 +225,6 @@ async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
 
 /// The table by load: from the fixed sums above, the prices, and what a function writes for a read.
 #[tokio::test]
-#[expect(clippy::similar_names, reason = "as in the columns of the table")]
 async fn what_a_month_costs_by_load_is_computed_and_a_small_dev_stack_is_cheap() {
     const READERS: f64 = 4.0;
     const MINUTES: f64 = 43_800.0;

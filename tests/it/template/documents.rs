@@ -185,7 +185,7 @@ fn what_the_documents_name_exists() {
     }
 }
 
-/// What a change of a parameter does to resources, as the schemas of CloudFormation say.
+/// What a change of a parameter does to resources, as the schemas of `CloudFormation` say.
 const PARAMETER_CHANGES: &str = include_str!("parameter_changes.py");
 
 fn parameter_changes(template: &str) -> Value {

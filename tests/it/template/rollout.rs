@@ -12,10 +12,10 @@ use super::{Mistake, Problems, planted, read};
 /// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing. The functions for admins
 /// have none either, since 5 % of the calls of an hour would be none.
 const AT_ONCE: [&str; 2] = ["migrate", "pre-traffic"];
-/// How many functions CloudFormation may create or change at once: each step is one request for each of them, and
+/// How many functions `CloudFormation` may create or change at once: each step is one request for each of them, and
 /// Lambda takes 15 such requests a second from an account.
 const AT_A_TIME: usize = 10;
-/// How many permissions (one for each route) may be created at once. Two seconds of that rate: CloudFormation repeats
+/// How many permissions (one for each route) may be created at once. Two seconds of that rate: `CloudFormation` repeats
 /// what Lambda turns away.
 const PERMISSIONS_AT_A_TIME: usize = 30;
 /// The functions that answer most calls, so that rates mean something.
