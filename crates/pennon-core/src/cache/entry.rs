@@ -595,3 +595,87 @@ mod tests {
         assert_eq!(key("b:", &production), "b:feature_flags:production");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, json};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::Secret;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn keys() -> MacKeys {
+        MacKeys::parse(Secret::new("k".repeat(32))).expect("keys")
+    }
+
+    fn signer(keys: &MacKeys) -> Signer<'_> {
+        Signer {
+            keys,
+            installation: "ours",
+            place: "production",
+        }
+    }
+
+    /// Fields as an entry has them, with everything that a flag and an environment can have.
+    fn fields() -> Value {
+        let flag = json!({"enabled": true, "rolloutPercentage": 5, "description": "d", "salt": "s",
+            "overrides": {"alice": "include", "bob": "exclude"},
+            "definition": {"variants": {"a": 1, "b": 2.0}, "defaultVariant": "a",
+                "targeting": {"if": [{"var": "plan"}, "a", null]}, "metadata": {"serverOnly": true}}});
+        let common = json!({"settings": {"evaluators": {"eu": {"==": [1, 1]}}}, "defaults": "new",
+            "keys": {"ab": {"id": "k-1", "kind": "client"}},
+            "variants": {"theme": {"carol": "b"}}, "unreadable_overrides": {"theme": ["dave"]},
+            "unreadable_keys": ["k-2"]});
+        json!([["theme", flag], ["__f:__rev", {}], ["a b", {"enabled": false}], ["__env", common]])
+    }
+
+    /// Values are JSON in a text; the examples have them as JSON, so that edits reach into them.
+    fn pairs(value: &Value) -> Vec<(String, String)> {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let items = value.as_array().map_or(&[][..], Vec::as_slice);
+        let pairs = items.iter().filter_map(Value::as_array);
+        pairs
+            .filter_map(|pair| Some((text(pair.first()?), text(pair.get(1)?))))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_read_of_fields_is_the_same_when_it_is_written_and_read_again() {
+        let keys = keys();
+        for_all(&json([fields()]), |value| {
+            let Some(snapshot) = snapshot_in(&pairs(&value), Revision(7)) else {
+                return;
+            };
+            let written = encode(&snapshot, &signer(&keys), NOW + 1_000).expect("encodes");
+            let written: Vec<(String, String)> = written
+                .chunks(2)
+                .map(|pair| (pair[0].clone(), pair[1].clone()))
+                .collect();
+            let (again, _) = decode(&written, &signer(&keys), NOW).expect("an entry");
+            assert_eq!(again, snapshot);
+        });
+    }
+
+    #[test]
+    fn an_edited_entry_is_refused_or_holds_what_was_signed() {
+        let keys = keys();
+        let snapshot = snapshot_in(&pairs(&fields()), Revision(7)).expect("a snapshot");
+        let signed = encode(&snapshot, &signer(&keys), NOW + 1_000).expect("encodes");
+        let signed: Value = signed
+            .chunks(2)
+            .map(|pair| json!([pair[0], pair[1]]))
+            .collect();
+        assert!(decode(&pairs(&signed), &signer(&keys), NOW).is_ok());
+        for_all(&json([signed]), |value| {
+            if let Ok((found, header)) = decode(&pairs(&value), &signer(&keys), NOW) {
+                assert_eq!(found, snapshot);
+                assert_eq!(header.revision, Revision(7));
+            }
+        });
+    }
+}

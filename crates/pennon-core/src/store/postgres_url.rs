@@ -442,6 +442,7 @@ mod fuzz {
         let examples = [
             "postgres://u:hunter2@db.example:5432/flags?sslmode=verify-full&sslrootcert=/ca.pem",
             "postgresql://us%40er:hunter2@db/x?sslmode=disable&application_name=a%20b",
+            "postgres://u:hunter2@db/x?sslmode=",
             "postgres://u:hunter2@[::1]/x?options=-c%20search_path%3Da&connect_timeout=5",
             r#"{"username":"u","password":"hunter2","host":"db.example","port":"5432","dbname":"x"}"#,
         ];

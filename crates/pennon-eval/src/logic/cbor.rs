@@ -225,6 +225,14 @@ mod fuzz {
     #[test]
     fn values_are_encoded_as_another_encoder_does() {
         let examples = [
+            // The least and the largest number below the normal ones of half precision, and neighbours.
+            json!([
+                2f64.powi(-24),
+                1023.0 * 2f64.powi(-24),
+                2f64.powi(-14),
+                2f64.powi(-25),
+                65504.5
+            ]),
             json!({"targetingKey": "alice", "age": 41, "ratio": 0.1, "big": 1e300, "half": 1.5}),
             json!([
                 0,
