@@ -147,7 +147,8 @@ async fn a_secret_that_is_missing_is_a_log_line_that_says_what_to_do() {
         .await;
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     assert!(
-        get.log().contains("does not exist; check the ARN"),
+        get.log()
+            .contains("does not exist or has no value; check the ARN"),
         "{}",
         get.log()
     );

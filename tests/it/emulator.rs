@@ -8,6 +8,7 @@ use pennon_tests::aws::ControlPlane;
 use pennon_tests::binaries::binary;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::eventually;
+use pennon_tests::lambda::MAC_KEY;
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::{Process, free_port, new_folder};
 use pennon_tests::stack::Stack;
@@ -78,6 +79,7 @@ async fn invoke(
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
         .env("AWS_REGION", "us-east-1")
         .env("REDIS_URL", stack.redis.url())
+        .env("CACHE_MAC_KEY", MAC_KEY)
         .env("DATABASE_URL", stack.database.url())
         .envs(more.iter().copied());
     let folder = new_folder("emulator");
