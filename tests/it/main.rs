@@ -40,6 +40,7 @@ macro_rules! on_redis {
 
 mod admins;
 mod audit;
+mod bounded_cost;
 mod cache;
 mod canaries;
 mod clients;

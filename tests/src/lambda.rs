@@ -134,9 +134,21 @@ impl Function {
     /// Starts a function with these variables and nothing else in its environment, and waits until
     /// it asks for work: its cold start is over then.
     pub async fn start(name: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new("env"), name, environment).await
+    }
+
+    /// The same with so many bytes of memory, and not one more: the system refuses it.
+    pub async fn start_within(bytes: u64, name: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        let kilobytes = (bytes / 1024).to_string();
+        command.args(["-c", "ulimit -v \"$0\" && exec env \"$@\"", &kilobytes]);
+        Self::start_by(command, name, environment).await
+    }
+
+    /// By a command that takes the arguments of `env`.
+    async fn start_by(mut command: Command, name: &str, environment: &[(&str, &str)]) -> Self {
         let runtime = RuntimeApi::start().await;
         let folder = new_folder(name);
-        let mut command = Command::new("env");
         command
             .arg("-i")
             .args(
@@ -194,6 +206,19 @@ impl Function {
             Ok(response) => Answer::of_gateway(&response),
             Err(error) => panic!("the invocation failed: {error}; log:\n{}", self.log()),
         }
+    }
+
+    /// The most memory that the function has had so far, in bytes. Linux only.
+    ///
+    /// # Panics
+    /// When the function has ended.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.pid());
+        let status = std::fs::read_to_string(&path).expect("the function runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.parse().ok());
+        kilobytes.expect("a number") * 1024
     }
 
     /// The process, to freeze and thaw.

@@ -65,6 +65,18 @@ pub const LEFT_CONNECTIONS: Limit = Limit {
     most: 1_000.0,
     promise: "no connection to PostgreSQL is left after the last answer",
 };
+/// The memory that a function has had at most, whatever its flags are, of the 512 MB that it has.
+pub const MEMORY: Limit = Limit {
+    name: "LIMIT_MEMORY_MB",
+    most: 420.0,
+    promise: "megabytes that a function has taken at most",
+};
+/// A read of flags that are within the bounds, whatever they are.
+pub const DEAREST_READ: Limit = Limit {
+    name: "LIMIT_DEAREST_READ_MS",
+    most: 250.0,
+    promise: "the average read of flags that may be written",
+};
 /// Cache operations that fail in ten minutes of load with failovers, of a hundred.
 pub const FAILED_OPERATIONS: Limit = Limit {
     name: "LIMIT_FAILED_PERCENT",

@@ -85,6 +85,11 @@ impl Context {
         self.user.as_ref()
     }
 
+    /// Whether nothing is known of the caller.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.attributes.is_empty() && self.user.is_none()
+    }
+
     pub(crate) fn attributes(&self) -> &Map<String, Value> {
         &self.attributes
     }

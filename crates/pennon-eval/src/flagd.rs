@@ -6,6 +6,7 @@
 //! ones. A file may also give a simple flag in a short form, which flagd does not read: without
 //! `variants`, and with `rolloutPercentage`.
 
+mod warnings;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::logic::evaluators::Evaluators;
 use crate::problem::{Problem, Problems, pointer_step};
 use crate::{Definition, Flag, FlagKey, FractionalVersion, Override, Rollout, Settings, validate};
 
@@ -124,8 +126,13 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Pr
     let mut left_out = Vec::new();
     if let Some(fields) = reader.problems.object(file) {
         let given = reader.settings(fields, &mut read.settings, mode);
+        let settings = read.settings.clone();
+        let evaluators = Evaluators::of(&settings);
+        reader.problems.inside("$evaluators", |problems| {
+            validate::evaluators(&evaluators, problems);
+        });
         match fields.get("flags") {
-            Some(flags) => reader.flags(flags, &mut read),
+            Some(flags) => reader.flags(flags, &evaluators, &mut read),
             None => reader.problems.add_at("/flags", "must be there"),
         }
         if let Some(listed) = fields.get(UNREADABLE) {
@@ -133,7 +140,8 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Pr
         }
         if reader.problems.is_empty() {
             read.warnings = left_out;
-            read.warnings.append(&mut warnings(&read, given));
+            read.warnings
+                .append(&mut warnings::of(&read, given, &evaluators));
         }
     }
     if reader.more_kept > 0 {
@@ -143,35 +151,6 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Pr
     }
     read.kept = reader.kept;
     reader.problems.or(read)
-}
-
-/// Parts that cannot work, with their places in the file. Of the evaluators only those that the file
-/// itself gives.
-fn warnings(read: &File, evaluators: Option<&Map<String, Value>>) -> Vec<Problem> {
-    let at = |place: String, found: Problem| Problem {
-        at: format!("{place}{}", found.at),
-        ..found
-    };
-    let evaluators = Settings {
-        evaluators: evaluators.cloned().unwrap_or_default(),
-        ..read.settings.clone()
-    };
-    let mut warnings: Vec<Problem> = evaluators
-        .lint()
-        .into_iter()
-        .map(|found| at("/$evaluators".to_owned(), found))
-        .collect();
-    for (key, flag) in &read.flags {
-        if let Some(definition) = &flag.definition {
-            let found = definition.lint(&read.settings);
-            warnings.extend(
-                found
-                    .into_iter()
-                    .map(|found| at(read.pointer_to(key), found)),
-            );
-        }
-    }
-    warnings
 }
 
 struct Reader {
@@ -217,9 +196,6 @@ impl Reader {
                 }
             });
         }
-        problems.inside("$evaluators", |problems| {
-            validate::evaluators(settings, problems);
-        });
         given
     }
 
@@ -265,19 +241,21 @@ impl Reader {
         warnings
     }
 
-    fn flags(&mut self, flags: &Value, read: &mut File) {
+    fn flags(&mut self, flags: &Value, evaluators: &Evaluators<'_>, read: &mut File) {
         match flags {
             Value::Object(flags) => {
                 for (name, flag) in flags {
                     let at = format!("/flags/{}", pointer_step(name));
-                    self.flag(&at, name, flag, None, read);
+                    self.flag(&at, name, flag, (None, evaluators), read);
                 }
             }
             Value::Array(flags) => {
                 for (index, flag) in flags.iter().enumerate() {
                     let at = format!("/flags/{index}");
                     match flag.get(KEY).map(Value::as_str) {
-                        Some(Some(name)) => self.flag(&at, name, flag, Some(index), read),
+                        Some(Some(name)) => {
+                            self.flag(&at, name, flag, (Some(index), evaluators), read);
+                        }
                         None if !flag.is_object() => {
                             self.problems.add_at(&at, "must be an object");
                         }
@@ -296,7 +274,14 @@ impl Reader {
         }
     }
 
-    fn flag(&mut self, at: &str, name: &str, value: &Value, item: Option<usize>, read: &mut File) {
+    fn flag(
+        &mut self,
+        at: &str,
+        name: &str,
+        value: &Value,
+        (item, evaluators): (Option<usize>, &Evaluators<'_>),
+        read: &mut File,
+    ) {
         let Self {
             problems,
             kept,
@@ -315,7 +300,7 @@ impl Reader {
             }
             let mut keep = |problems: &Problems| keep(problems.pointer(), kept, more_kept);
             let is_item = item.is_some();
-            let flag = read_flag(value, is_item, &read.settings, problems, &mut keep);
+            let flag = read_flag(value, is_item, evaluators, problems, &mut keep);
             read.flags.insert(key, flag);
         });
     }
@@ -385,7 +370,7 @@ fn read_file_metadata(
 fn read_flag(
     value: &Value,
     is_item: bool,
-    settings: &Settings,
+    evaluators: &Evaluators<'_>,
     problems: &mut Problems,
     keep: &mut impl FnMut(&Problems),
 ) -> Flag {
@@ -396,8 +381,11 @@ fn read_flag(
     let mut rollout = None;
     let mut salt = None;
     let mut definition =
-        Definition::read(fields, settings, problems, |name, value, problems| {
-            match (name, value) {
+        Definition::read(
+            fields,
+            evaluators,
+            problems,
+            |name, value, problems| match (name, value) {
                 (KEY, _) if is_item => {}
                 (STATE, _) | (DESCRIPTION, Value::Null) => {}
                 (DESCRIPTION, Value::String(text)) => flag.description = Some(text.clone()),
@@ -411,8 +399,8 @@ fn read_flag(
                     flag.other.insert(name.to_owned(), value.clone());
                     keep(problems);
                 }
-            }
-        });
+            },
+        );
     match fields.get(STATE).and_then(Value::as_str) {
         Some("ENABLED") => flag.enabled = true,
         Some("DISABLED") => {}

@@ -46,6 +46,33 @@ pub fn read(text: &[u8]) -> Result<(Value, Vec<Problem>), serde_json::Error> {
     Ok((value, duplicates.or(()).err().unwrap_or_default()))
 }
 
+/// How many values a text has that is JSON, before it is read: each takes many times its length in memory.
+/// Of other texts it is any number.
+#[must_use]
+pub fn count_values(text: &[u8]) -> usize {
+    let mut values = 1;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            // Before every value but the first of its list or object stands a comma.
+            b',' | b'[' | b'{' => values += 1,
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    values
+}
+
 /// Reads one value and collects the duplicates in it.
 struct Node<'p>(&'p mut Problems);
 
@@ -153,6 +180,23 @@ mod tests {
             );
         }
         assert!(parse(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn values_are_counted_without_reading_them() {
+        for (text, count) in [
+            ("1", 1),
+            (r#""a,[{\",[" "#, 1),
+            ("[1,2,3]", 4),
+            (r#"{"a":1,"b":{"c":[]}}"#, 5),
+            (r#"{"a,b":"c\\","d":[{},{}]}"#, 6),
+            ("[", 2),
+            ("\"", 1),
+        ] {
+            let counted = count_values(text.as_bytes());
+            // An empty list or object counts one more.
+            assert!((count..=count + 2).contains(&counted), "{text} {counted}");
+        }
     }
 
     #[test]

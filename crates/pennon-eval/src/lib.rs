@@ -16,6 +16,7 @@ mod key;
 mod logic;
 mod problem;
 mod ruleset;
+mod size;
 mod validate;
 
 pub use context::{Context, InvalidContext};
@@ -23,5 +24,7 @@ pub use defaults::{Bucketing, EvaluationDefaults};
 pub use definition::{Definition, FractionalVersion, Settings, Unreadable};
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
+pub use logic::evaluators::Evaluators;
 pub use problem::{Problem, pointer_step};
-pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset};
+pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset, Work};
+pub use size::{COSTLY, EVALUATION_STEPS, REQUEST_STEPS};

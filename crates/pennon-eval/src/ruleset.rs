@@ -1,15 +1,20 @@
 //! All flags of an environment, ready to be evaluated.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::bucket::UserOrder;
 use crate::clock;
-use crate::logic::{self, Choice, Rule};
+use crate::logic::bounds::{BYTES_PER_STEP, REQUEST_STEPS};
+use crate::logic::evaluators::Evaluators;
+use crate::logic::{self, Choice, Rule, Stop};
 use crate::{Context, Definition, EvaluationDefaults, Flag, FlagKey, Override, Settings};
+
+/// How many steps it is to hash an id that every flag may hash: one of 256 bytes.
+const SHORT_ID: u64 = 16;
 
 static TRUE: Value = Value::Bool(true);
 static FALSE: Value = Value::Bool(false);
@@ -23,6 +28,41 @@ pub struct Ruleset {
     /// What a caller without a targeting key gets from a partial rollout, as a switch. `false` when that
     /// cannot be read, as for every flag that fails.
     anonymous_rollout: bool,
+}
+
+/// The work that one request may still have done by evaluations. A request for many flags shares one.
+///
+/// What a rule takes for a caller of whom nothing but the id is known is never refused: it is checked when
+/// flags are written. Of the rest, such as walking a long list in the context for each of thousands of
+/// flags, a request may have so much.
+#[derive(Debug)]
+pub struct Work {
+    steps: u64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            steps: REQUEST_STEPS,
+        }
+    }
+}
+
+impl Work {
+    /// For a caller of whom only an id is known.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self { steps: u64::MAX }
+    }
+
+    /// Takes what was done beyond what an evaluation may always have.
+    fn take(&mut self, done: u64, always: u64) -> Result<(), EvaluationError> {
+        let beyond = done.saturating_sub(always);
+        let left = self.steps.checked_sub(beyond);
+        self.steps = left.unwrap_or(0);
+        left.map(|_left| ())
+            .ok_or_else(|| EvaluationError::General(Stop::RequestTooMuchWork.to_string()))
+    }
 }
 
 /// What a caller gets.
@@ -79,6 +119,9 @@ struct Compiled {
     /// Why the flag has no value for anybody while it is enabled.
     unreadable: Option<String>,
     kind: Kind,
+    /// Whether it is on for a caller of whom nothing is known, once one has asked: it is the same for all
+    /// of them, and on public routes most callers are such.
+    for_nobody: OnceLock<Option<bool>>,
 }
 
 #[derive(Debug, Clone)]
@@ -109,6 +152,7 @@ impl Ruleset {
         settings: &Settings,
         defaults: EvaluationDefaults,
     ) -> Self {
+        let evaluators = Evaluators::of(settings);
         let common = Arc::new(settings.metadata.clone());
         let definitions = flags.values().filter_map(|flag| flag.definition.as_ref());
         let mut rules = definitions.filter_map(|definition| definition.targeting.as_ref());
@@ -124,7 +168,7 @@ impl Ruleset {
                     Arc::clone(&common),
                 ),
                 Some(definition) => (
-                    Kind::Typed(Typed::compile(definition, settings)),
+                    Kind::Typed(Typed::compile(definition, &evaluators)),
                     merge(&common, &definition.metadata),
                 ),
             };
@@ -134,6 +178,7 @@ impl Ruleset {
                 metadata,
                 unreadable: unreadable(flag, settings, defaults),
                 kind,
+                for_nobody: OnceLock::new(),
             };
             (key.clone(), compiled)
         });
@@ -142,6 +187,20 @@ impl Ruleset {
             looks_at_time,
             anonymous_rollout: settings.anonymous_rollout(defaults).unwrap_or(false),
         }
+    }
+
+    /// How many steps it takes at most to evaluate all flags, for a caller of whom nothing but the id is
+    /// known.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        let costs = self.flags.values().map(Compiled::cost);
+        costs.fold(0, u64::saturating_add)
+    }
+
+    /// How many steps it takes at most to evaluate a flag, for such a caller.
+    #[must_use]
+    pub fn cost_of(&self, key: &str) -> u64 {
+        self.flags.get(key).map_or(0, Compiled::cost)
     }
 
     /// Whether a rule may look at the time: then the same flags and the same caller may get another
@@ -161,17 +220,32 @@ impl Ruleset {
         context: &Context,
         now: i64,
     ) -> Result<Evaluation<'_>, EvaluationError> {
+        self.evaluate_within(key, context, now, &mut Work::default())
+    }
+
+    /// The same for one of several flags that a request asks for.
+    ///
+    /// # Errors
+    /// [`EvaluationError`], when there is no value; [`EvaluationError::General`] when the request has done
+    /// too much work.
+    pub fn evaluate_within(
+        &self,
+        key: &str,
+        context: &Context,
+        now: i64,
+        work: &mut Work,
+    ) -> Result<Evaluation<'_>, EvaluationError> {
         let (key, flag) = self
             .flags
             .get_key_value(key)
             .ok_or(EvaluationError::FlagNotFound)?;
         let (value, variant, reason) = match &flag.kind {
             Kind::Simple { percent, order } => {
-                let (on, reason) = flag.simple(*percent, order, key.as_str(), context)?;
+                let (on, reason) = flag.simple(*percent, order, key.as_str(), context, work)?;
                 let (value, variant) = if on { (&TRUE, "on") } else { (&FALSE, "off") };
                 (Some(value), variant, reason)
             }
-            Kind::Typed(typed) => flag.typed(typed, key.as_str(), context, now)?,
+            Kind::Typed(typed) => flag.typed(typed, key.as_str(), context, now, work)?,
         };
         Ok(Evaluation {
             value,
@@ -188,9 +262,19 @@ impl Ruleset {
     #[must_use]
     pub fn is_on(&self, key: &str, context: &Context, now: i64) -> Option<bool> {
         let (key, flag) = self.flags.get_key_value(key)?;
+        if context.is_empty() && !self.looks_at_time {
+            let decide = || self.decide(key, flag, context, now);
+            return *flag.for_nobody.get_or_init(decide);
+        }
+        self.decide(key, flag, context, now)
+    }
+
+    fn decide(&self, key: &FlagKey, flag: &Compiled, context: &Context, now: i64) -> Option<bool> {
+        // Nothing but the id of the caller is known to those who ask so.
+        let work = &mut Work::unlimited();
         match &flag.kind {
             Kind::Simple { percent, order } => {
-                let decided = flag.simple(*percent, order, key.as_str(), context);
+                let decided = flag.simple(*percent, order, key.as_str(), context, work);
                 Some(match decided {
                     Ok((on, _)) => on,
                     Err(EvaluationError::TargetingKeyMissing) => self.anonymous_rollout,
@@ -202,7 +286,7 @@ impl Ruleset {
                 })
             }
             Kind::Typed(typed) if typed.is_boolean => {
-                let decided = flag.typed(typed, key.as_str(), context, now);
+                let decided = flag.typed(typed, key.as_str(), context, now, work);
                 Some(matches!(decided, Ok((Some(Value::Bool(true)), _, _))))
             }
             Kind::Typed(_) => None,
@@ -214,6 +298,16 @@ impl Ruleset {
 type Decision<'a> = (Option<&'a Value>, &'a str, Reason);
 
 impl Compiled {
+    fn cost(&self) -> u64 {
+        match &self.kind {
+            Kind::Typed(Typed {
+                rule: Some(Ok(rule)),
+                ..
+            }) => rule.cost + 1,
+            Kind::Typed(_) | Kind::Simple { .. } => 1,
+        }
+    }
+
     fn overridden(&self, context: &Context) -> Option<&Override> {
         if self.overrides.is_empty() {
             return None;
@@ -247,6 +341,7 @@ impl Compiled {
         order: &UserOrder,
         key: &str,
         context: &Context,
+        work: &mut Work,
     ) -> Result<(bool, Reason), EvaluationError> {
         if !self.enabled {
             return Ok((false, Reason::Disabled));
@@ -260,6 +355,8 @@ impl Compiled {
             100.. => Ok((true, Reason::Static)),
             percent => {
                 let user = context.user().ok_or(EvaluationError::TargetingKeyMissing)?;
+                // The id is hashed, and of most callers it is short.
+                work.take((user.as_str().len() / BYTES_PER_STEP) as u64, SHORT_ID)?;
                 let bucket = order.bucket(key, user, context);
                 Ok((bucket < percent, Reason::Split))
             }
@@ -272,6 +369,7 @@ impl Compiled {
         key: &'a str,
         context: &Context,
         now: i64,
+        work: &mut Work,
     ) -> Result<Decision<'a>, EvaluationError> {
         if !self.enabled {
             return Ok((None, "", Reason::Disabled));
@@ -291,7 +389,9 @@ impl Compiled {
             Some(Ok(rule)) => rule,
             Some(Err(why)) => return Err(EvaluationError::Parse(why.clone())),
         };
-        match rule.choose(key, context, now) {
+        let (choice, done) = rule.choose(key, context, now, rule.cost.saturating_add(work.steps));
+        work.take(done, rule.cost)?;
+        match choice {
             Ok(Choice::None) => typed.default(Reason::Default),
             Ok(Choice::Named(name)) => typed.variant(&name, Reason::TargetingMatch),
             Err(stop) => Err(EvaluationError::General(stop.to_string())),
@@ -300,10 +400,10 @@ impl Compiled {
 }
 
 impl Typed {
-    fn compile(definition: &Definition, settings: &Settings) -> Self {
+    fn compile(definition: &Definition, evaluators: &Evaluators<'_>) -> Self {
         let variants = definition.variants.iter();
         let rule = definition.rule().map(|rule| {
-            logic::compile(rule, settings)
+            logic::compile(rule, evaluators)
                 .map_err(|fault| format!("{} at /targeting{}", fault.why, fault.at))
         });
         Self {
@@ -364,10 +464,16 @@ fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) ->
         .then(|| "the evaluation defaults of the installation are unreadable".to_owned())
 }
 
+/// Why a flag has no value for a caller whose variant does not exist. A name may come from the context, and
+/// be of any length: it takes 128 bytes at most, as they are in JSON.
 fn no_variant(name: &str) -> String {
-    // A name may come from the context, and be of any length.
-    const SHOWN: usize = 64;
-    let shown: String = name.chars().take(SHOWN).collect();
+    const SHOWN: usize = 32;
+    let plain = |character: char| match character {
+        '"' | '\\' => '?',
+        character if character.is_control() => '?',
+        character => character,
+    };
+    let shown: String = name.chars().take(SHOWN).map(plain).collect();
     format!("there is no variant '{shown}'")
 }
 

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::logic::bounds::{DATA_DEPTH, RULE_JSON_DEPTH, RULE_NODES};
+use crate::logic::evaluators::Evaluators;
 use crate::logic::{check, compile, lint};
 use crate::problem::{Problem, Problems};
 use crate::{Bucketing, Definition, FractionalVersion, Settings};
@@ -15,10 +16,18 @@ impl Definition {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Problem>> {
+        Self::validate_with(value, &Evaluators::of(settings))
+    }
+
+    /// The same with evaluators that many definitions refer to, each compiled once.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn validate_with(value: &Value, evaluators: &Evaluators<'_>) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::default();
         let mut definition = Self::default();
         if let Some(fields) = problems.object(value) {
-            definition = Self::read(fields, settings, &mut problems, |_, _, problems| {
+            definition = Self::read(fields, evaluators, &mut problems, |_, _, problems| {
                 problems.add("there is no such field");
             });
             if !fields.contains_key("variants") {
@@ -32,13 +41,19 @@ impl Definition {
     /// variant, and a `fractional` whose weights place nobody. Nothing for a rule that does not compile.
     #[must_use]
     pub fn lint(&self, settings: &Settings) -> Vec<Problem> {
+        self.lint_with(&Evaluators::of(settings))
+    }
+
+    /// The same with evaluators that many definitions refer to, each compiled once.
+    #[must_use]
+    pub fn lint_with(&self, evaluators: &Evaluators<'_>) -> Vec<Problem> {
         let mut problems = Problems::default();
         if let Some(rule) = self.rule()
-            && compile(rule, settings).is_ok()
+            && compile(rule, evaluators).is_ok()
         {
             problems.inside("targeting", |problems| {
-                lint::weights(rule, settings, problems);
-                lint::results(rule, &self.variants, settings, problems);
+                lint::weights(rule, evaluators, problems);
+                lint::results(rule, &self.variants, evaluators, problems);
             });
         }
         problems.or(()).err().unwrap_or_default()
@@ -47,7 +62,7 @@ impl Definition {
     /// Takes fields as those of a definition. All others go to `other`.
     pub(crate) fn read(
         fields: &Map<String, Value>,
-        settings: &Settings,
+        evaluators: &Evaluators<'_>,
         problems: &mut Problems,
         mut other: impl FnMut(&str, &Value, &mut Problems),
     ) -> Self {
@@ -63,7 +78,7 @@ impl Definition {
                     }
                 },
                 "targeting" => {
-                    rule(value, settings, problems);
+                    rule(value, evaluators, problems);
                     definition.targeting = Some(value.clone());
                 }
                 "metadata" => definition.metadata = problems.flat(value),
@@ -109,7 +124,7 @@ impl Settings {
             });
         }
         problems.inside("evaluators", |problems| {
-            evaluators(&settings, problems);
+            evaluators(&Evaluators::of(&settings), problems);
         });
         problems.or(settings)
     }
@@ -139,9 +154,12 @@ impl Settings {
     #[must_use]
     pub fn lint(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
+        let evaluators = Evaluators::of(self);
         for (name, evaluator) in &self.evaluators {
-            if compile(evaluator, self).is_ok() {
-                problems.inside(name, |problems| lint::weights(evaluator, self, problems));
+            if compile(evaluator, &evaluators).is_ok() {
+                problems.inside(name, |problems| {
+                    lint::weights(evaluator, &evaluators, problems);
+                });
             }
         }
         problems.or(()).err().unwrap_or_default()
@@ -164,18 +182,18 @@ pub(crate) fn set_metadata(value: &Value, problems: &mut Problems) -> Map<String
 }
 
 /// Checks that every evaluator is a rule.
-pub(crate) fn evaluators(settings: &Settings, problems: &mut Problems) {
-    for (name, evaluator) in &settings.evaluators {
+pub(crate) fn evaluators(evaluators: &Evaluators<'_>, problems: &mut Problems) {
+    for (name, evaluator) in &evaluators.settings.evaluators {
         problems.inside(name, |problems| {
             if name.is_empty() {
                 problems.add("a name is not empty");
             }
-            rule(evaluator, settings, problems);
+            rule(evaluator, evaluators, problems);
         });
     }
 }
 
-fn rule(value: &Value, settings: &Settings, problems: &mut Problems) {
+fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Problems) {
     if !is_within(value, RULE_JSON_DEPTH) {
         problems.add(format!("nested deeper than {RULE_JSON_DEPTH} levels"));
         return;
@@ -184,7 +202,7 @@ fn rule(value: &Value, settings: &Settings, problems: &mut Problems) {
     check(value, &mut shape);
     // What the shape cannot say: references, and operators inside of lists.
     if shape.is_empty()
-        && let Err(fault) = compile(value, settings)
+        && let Err(fault) = compile(value, evaluators)
     {
         shape.add_at(&fault.at, fault.why);
     }

@@ -18,6 +18,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let dry_run = request.switch("dryRun")?;
     let mode = mode(request)?;
     let expected = request.expected()?;
+    http::must_have_few_values(request.body())?;
     let file = json::parse(request.body()).map_err(|error| match error {
         JsonError::Syntax(error) => http::not_json(&error),
         JsonError::Duplicates(problems) => in_file(problems),

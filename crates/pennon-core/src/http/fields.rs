@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use pennon_eval::json::{self, JsonError};
+use pennon_eval::json::{self, JsonError, count_values};
 use pennon_eval::{Problem, pointer_step};
 use serde_json::{Map, Value};
 
@@ -24,6 +24,23 @@ fn twice<'a>(duplicates: impl Iterator<Item = &'a Problem>) -> Error {
     Error::Invalid(complaints)
 }
 
+/// More values than this a body does not have, since each takes up to a hundred times its length in memory:
+/// as many as an environment may have, and what a file has beside them.
+const MOST_VALUES: usize = 600_000;
+
+/// Refuses a body that would take too much memory to be read.
+///
+/// # Errors
+/// [`Error::Invalid`] with the number of its values.
+pub fn must_have_few_values(body: &[u8]) -> Result<(), Error> {
+    match count_values(body) {
+        0..=MOST_VALUES => Ok(()),
+        values => Err(Error::invalid_form(format!(
+            "The body has {values} JSON values, more than {MOST_VALUES}"
+        ))),
+    }
+}
+
 /// A JSON object, and what has been wrong with it so far.
 #[derive(Debug)]
 pub struct Fields {
@@ -39,6 +56,7 @@ impl Fields {
     /// [`Error::Invalid`] when it is none, or when an object in it holds a key twice: nobody can say which
     /// of the two is meant.
     pub fn of(body: &[u8]) -> Result<Self, Error> {
+        must_have_few_values(body)?;
         match json::parse(body) {
             Ok(value) => Self::of_value(value),
             Err(JsonError::Syntax(error)) => Err(not_json(&error)),
@@ -53,6 +71,7 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] as above.
     pub fn of_existing_client(body: &[u8], newer: &[&str]) -> Result<Self, Error> {
+        must_have_few_values(body)?;
         let (value, duplicates) = json::read(body).map_err(|error| not_json(&error))?;
         let is_in = |at: &str, name: &str| {
             let rest = at.strip_prefix('/').and_then(|at| at.strip_prefix(name));

@@ -17,7 +17,7 @@ pub use crate::timestamp::{timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
 pub use cors::Cors;
 pub use etag::ETag;
-pub use fields::{Fields, not_json};
+pub use fields::{Fields, must_have_few_values, not_json};
 pub use flag_state::FlagState;
 pub use incoming::{Incoming, Query};
 pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, pagination};

@@ -1,7 +1,7 @@
 //! What a caller gets: the value of one flag, or of all that she may see.
 
 use lambda_http::http::StatusCode;
-use pennon_eval::{Context, Reason};
+use pennon_eval::{Context, Reason, Work};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -91,13 +91,14 @@ impl Caller {
                 format!("Flag '{key}' not found"),
             ));
         }
-        self.item(key, context, unix_seconds())
+        self.item(key, context, unix_seconds(), &mut Work::default())
     }
 
     /// All flags that the caller may see, by key.
     #[must_use]
     pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
         let now = unix_seconds();
+        let mut work = Work::default();
         let snapshot = &self.reading.snapshot;
         let visible = snapshot
             .flags
@@ -105,7 +106,7 @@ impl Caller {
             .filter(|(_, flag)| snapshot.shows(flag, self.kind));
         let flags = visible.map(|(key, _)| {
             let key = key.as_str();
-            match self.item(key, context, now) {
+            match self.item(key, context, now, &mut work) {
                 Ok(item) => Entry::Value(item),
                 Err(failure) => Entry::Failure(failure.into_item(key)),
             }
@@ -116,12 +117,18 @@ impl Caller {
         }
     }
 
-    fn item<'a>(&'a self, key: &'a str, context: &Context, now: i64) -> Result<Item<'a>, Failure> {
+    fn item<'a>(
+        &'a self,
+        key: &'a str,
+        context: &Context,
+        now: i64,
+        work: &mut Work,
+    ) -> Result<Item<'a>, Failure> {
         let evaluation = self
             .reading
             .snapshot
             .rules()
-            .evaluate(key, context, now)
+            .evaluate_within(key, context, now, work)
             .map_err(|error| Failure::of_evaluation(key, &error, self.kind))?;
         Ok(Item {
             key,

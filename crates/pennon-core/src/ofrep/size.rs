@@ -18,7 +18,9 @@ const METADATA_NAME: usize = 15;
 /// a definition, which may fail in more words.
 const SIMPLE_FRAME: usize = 250;
 /// See [`SIMPLE_FRAME`].
-const TYPED_FRAME: usize = 750;
+const TYPED_FRAME: usize = 350;
+/// The most bytes of a reason why a rule has no value for a caller.
+const LONGEST_REASON: usize = 160;
 /// A key stands in a flag's answer twice at most, and a control character in it as `\\u0000`.
 const KEY_FACTOR: usize = 2 * 7;
 /// A quotation mark is the only kind of character that takes twice the place.
@@ -35,6 +37,10 @@ pub struct FlagSums {
     pub keys: usize,
     /// Bytes of all definitions, as JSON.
     pub definitions: usize,
+    /// Values in all definitions, at most.
+    pub values: usize,
+    /// Flags whose rule may take more steps than its length tells.
+    pub costly: usize,
 }
 
 /// Sizes in an environment with certain settings, in bytes on the way out of Lambda.
@@ -88,8 +94,8 @@ impl BulkSize {
             Some(definition) => {
                 let variants = definition.variants.iter();
                 let values = variants.map(|(name, value)| item(value, name)).max();
-                // The longest: the name of a variant that there is not, out of the context.
-                let failed = EvaluationError::General("\0".repeat(80));
+                // The longest: that there is no variant of a name out of the context.
+                let failed = EvaluationError::General("x".repeat(LONGEST_REASON));
                 values.unwrap_or(0).max(failure(&failed)) + self.metadata_of(definition)
             }
         }
@@ -172,6 +178,7 @@ mod tests {
                 .count(),
             keys: flags.keys().map(|key| key.as_str().len()).sum(),
             definitions: flags.values().map(text).sum(),
+            ..FlagSums::default()
         }
     }
 

@@ -269,7 +269,7 @@ async fn compare(
         ));
     }
     must_fit_together(
-        "/flags",
+        ("/flags", "/flags"),
         environment,
         (in_use(&there), &settings),
         (

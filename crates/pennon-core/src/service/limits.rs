@@ -1,13 +1,18 @@
 //! Limits of names, texts and sizes, for every way by which a flag is created or changed: the routes of
 //! single flags, imports, and files. Flags that exist from before a limit keep what they have.
 
-use pennon_eval::{Definition, Flag, FlagKey, Problem, Settings, pointer_step};
+use std::collections::BTreeMap;
+
+use pennon_eval::{
+    Definition, EVALUATION_STEPS, Evaluators, Flag, FlagKey, Problem, REQUEST_STEPS, Settings,
+    pointer_step,
+};
 use serde_json::{Map, Value};
 
 use super::update::Change;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
-use crate::ofrep::BulkSize;
+use crate::ofrep::{BulkSize, FlagSums};
 use crate::snapshot::SERVER_ONLY;
 use crate::store::{FlagRecord, Transaction};
 
@@ -26,6 +31,11 @@ const LARGEST_VARIANT: usize = 256_000;
 /// The largest answer with all flags of an environment that a change may lead to, in bytes on its way out
 /// of Lambda. The rest of what Lambda takes is left for what evaluations may say more in a later version.
 const LARGEST_BULK: usize = 5_500_000;
+/// How many values the flags in use of an environment and its settings may have, see [`Flag::size`]. An
+/// instance keeps two or three forms of each, and those of the revision before while it reads another one.
+const MOST_VALUES: usize = 500_000;
+/// Of flags that take too much together, so many are named.
+const MOST_LARGEST: usize = 10;
 /// Paths with another meaning: the report of stale flags, and the segments that HTTP clients resolve
 /// before they send a request.
 const OTHER_PATHS: [&str; 3] = ["stale", ".", ".."];
@@ -212,14 +222,145 @@ pub(super) fn must_have_an_effect(change: &Change, after: &Flag) -> Result<(), E
     }
 }
 
-/// Refuses a flag that makes the answer with all flags of its environment too large. A flag that takes no
-/// more of it than before is never refused.
+/// What all flags in use of an environment take together, or one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    /// Bytes of the answer with all flags.
+    Bytes,
+    /// Values that an instance keeps in memory.
+    Values,
+    /// Steps of evaluating all flags, for a caller of whom nothing but the id is known.
+    Steps,
+}
+
+impl Measure {
+    const ALL: [Self; 3] = [Self::Bytes, Self::Values, Self::Steps];
+
+    fn most(self) -> usize {
+        match self {
+            Self::Bytes => LARGEST_BULK,
+            Self::Values => MOST_VALUES,
+            Self::Steps => usize::try_from(REQUEST_STEPS).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Why it is too much.
+    fn complaint(self, environment: &str, total: usize, largest: &str) -> String {
+        let most = self.most();
+        match self {
+            Self::Bytes => format!(
+                "The answer with all flags of '{environment}' could have {total} bytes, more than {most}; \
+                 make variants smaller, or archive flags. Most bytes take {largest}"
+            ),
+            Self::Values => format!(
+                "The flags of '{environment}' and its settings would have {total} values, more than {most}; \
+                 make definitions smaller, or archive flags. Most values take {largest}"
+            ),
+            Self::Steps => format!(
+                "To evaluate all flags of '{environment}' would take up to {total} steps, more than {most}; \
+                 make rules simpler, or archive flags. Most steps take {largest}"
+            ),
+        }
+    }
+}
+
+/// Measures flags in an environment with certain settings.
+struct Scale<'s> {
+    bulk: BulkSize,
+    settings: &'s Settings,
+    evaluators: Evaluators<'s>,
+}
+
+impl<'s> Scale<'s> {
+    fn with(settings: &'s Settings) -> Self {
+        Self {
+            bulk: BulkSize::with(settings),
+            settings,
+            evaluators: Evaluators::of(settings),
+        }
+    }
+
+    fn of_flag(&self, measure: Measure, key: &FlagKey, flag: &Flag) -> usize {
+        match measure {
+            Measure::Bytes => self.bulk.of_flag(key, flag),
+            Measure::Values => flag.size(),
+            Measure::Steps => usize::try_from(flag.cost(&self.evaluators)).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// What is there beside the flags.
+    fn around(&self, measure: Measure) -> usize {
+        match measure {
+            Measure::Bytes => self.bulk.around(),
+            Measure::Values => self.settings.size(),
+            Measure::Steps => 0,
+        }
+    }
+
+    fn of_all<'a>(
+        &self,
+        measure: Measure,
+        flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
+    ) -> usize {
+        let sizes = flags.map(|(key, flag)| self.of_flag(measure, key, flag));
+        sizes.fold(self.around(measure), usize::saturating_add)
+    }
+
+    /// What flags take of which only sums are known. It is never less than [`Self::of_all`].
+    fn at_most(&self, measure: Measure, sums: FlagSums) -> usize {
+        match measure {
+            Measure::Bytes => self.bulk.at_most(sums),
+            // Texts count by their length as well, see `Flag::size`.
+            Measure::Values => {
+                self.settings.size()
+                    + sums.simple
+                    + sums.typed
+                    + sums.values
+                    + sums.definitions / 64
+            }
+            // An operator is a step or two, and its operands may have to be converted.
+            Measure::Steps => {
+                let costly = usize::try_from(EVALUATION_STEPS).unwrap_or(usize::MAX);
+                sums.costly.saturating_mul(costly)
+                    + sums.simple
+                    + sums.typed
+                    + sums.values.saturating_mul(10)
+                    + sums.definitions / 4
+            }
+        }
+    }
+
+    /// The flags that take the most, in words.
+    fn largest<'a>(
+        &self,
+        measure: Measure,
+        flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
+    ) -> String {
+        let mut sizes: Vec<(usize, &FlagKey)> = flags
+            .map(|(key, flag)| (self.of_flag(measure, key, flag), key))
+            .collect();
+        // Equal ones by their keys.
+        sizes.sort_by(|(a, key_a), (b, key_b)| b.cmp(a).then_with(|| key_a.cmp(key_b)));
+        let told = sizes.iter().take(MOST_LARGEST);
+        let told: Vec<String> = told
+            .map(|(size, key)| format!("'{key}' ({size})"))
+            .collect();
+        match sizes.len().saturating_sub(told.len()) {
+            0 => told.join(", "),
+            more => format!("{} and {more} other flags", told.join(", ")),
+        }
+    }
+}
+
+/// Refuses a flag with which all flags of its environment together take too much: of the answer with all
+/// of them, of the memory of an instance, or of the work of a request. A flag that takes no more than
+/// before is never refused.
 ///
 /// The sums of the other flags follow from one statement; only where they leave room for doubt are the
 /// flags themselves measured.
 ///
 /// # Errors
-/// [`Error::Invalid`] that names the flag, the size and the limit.
+/// [`Error::Invalid`] that names the flag, those that take the most, the size and the limit.
 pub(super) async fn must_fit(
     open: &mut Transaction,
     environment: &Environment,
@@ -229,58 +370,77 @@ pub(super) async fn must_fit(
     if before.is_some_and(|record| record.flag.definition == after.definition) {
         return Ok(());
     }
-    let size = BulkSize::with(&open.settings().await?.settings);
-    let becomes = size.of_flag(key, after);
-    if before.is_some_and(|record| becomes <= size.of_flag(key, &record.flag)) {
+    let settings = open.settings().await?.settings;
+    let scale = Scale::with(&settings);
+    let grown: Vec<(Measure, usize)> = Measure::ALL
+        .into_iter()
+        .map(|measure| (measure, scale.of_flag(measure, key, after)))
+        .filter(|(measure, becomes)| {
+            let was = before.map(|record| scale.of_flag(*measure, key, &record.flag));
+            was.is_none_or(|was| *becomes > was)
+        })
+        .collect();
+    if grown.is_empty() {
         return Ok(());
     }
     // Nobody adds to what is summed now until this is committed.
     open.environment_revision().await?;
     let others = open.sums_without(key).await?;
-    if size.at_most(others) + becomes <= LARGEST_BULK {
+    let doubtful: Vec<(Measure, usize)> = grown
+        .into_iter()
+        .filter(|(measure, becomes)| {
+            scale.at_most(*measure, others).saturating_add(*becomes) > measure.most()
+        })
+        .collect();
+    if doubtful.is_empty() {
         return Ok(());
     }
     let flags = open.flags_in_use().await?;
-    let others = flags.iter().filter(|(name, _)| *name != key);
-    let total = size.of_all(others.map(|(name, record)| (name, &record.flag))) + becomes;
-    if total <= LARGEST_BULK {
-        return Ok(());
-    }
+    let all = || {
+        let others = flags.iter().filter(|(name, _)| *name != key);
+        let others = others.map(|(name, record)| (name, &record.flag));
+        others.chain([(key, after)])
+    };
     let field = if after.definition.is_some() {
         "definition"
     } else {
         "key"
     };
-    Err(Error::invalid_field(
-        field,
-        format!(
-            "With '{key}', which takes up to {becomes} bytes, the answer with all flags of \
-             '{environment}' could have {total} bytes, more than {LARGEST_BULK}; make variants smaller, \
-             or archive flags"
-        ),
-    ))
+    for (measure, becomes) in doubtful {
+        let total = scale.of_all(measure, all());
+        if total > measure.most() {
+            let largest = scale.largest(measure, all());
+            let complaint = measure.complaint(environment.as_str(), total, &largest);
+            let with = format!("With '{key}', which takes up to {becomes}: {complaint}");
+            return Err(Error::invalid_field(field, with));
+        }
+    }
+    Ok(())
 }
 
-/// Refuses flags and settings as a whole when they make the answer with all flags of an environment too
-/// large, and larger than before.
+/// Refuses flags and settings as a whole when together they take too much, and more than before.
 ///
 /// # Errors
-/// [`Error::Invalid`] about this field, that names the largest flag, the size and the limit.
+/// [`Error::Invalid`] about the first of these fields, for the size of the answer, or about the second one;
+/// it names the flags that take the most, the size and the limit.
 pub(super) fn must_fit_together<'a>(
-    field: &str,
+    (field_of_bytes, field): (&str, &str),
     environment: &Environment,
-    before: (impl Iterator<Item = (&'a FlagKey, &'a Flag)>, &Settings),
+    before: (
+        impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
+        &Settings,
+    ),
     after: (
         impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
         &Settings,
     ),
 ) -> Result<(), Error> {
-    let (flags, settings) = after;
-    match too_large(environment.as_str(), flags, settings, 0) {
-        Some((total, why)) if total > BulkSize::with(before.1).of_all(before.0) => {
-            Err(Error::invalid_field(field, why))
+    match too_much(&Measure::ALL, environment.as_str(), Some(before), after) {
+        None => Ok(()),
+        Some((Measure::Bytes, complaint)) => Err(Error::invalid_field(field_of_bytes, complaint)),
+        Some((Measure::Values | Measure::Steps, complaint)) => {
+            Err(Error::invalid_field(field, complaint))
         }
-        Some(_) | None => Ok(()),
     }
 }
 
@@ -292,20 +452,52 @@ pub(crate) fn too_large<'a>(
     settings: &Settings,
     known: usize,
 ) -> Option<(usize, String)> {
-    let size = BulkSize::with(settings);
-    let total = size.of_all(flags.clone());
-    if total <= LARGEST_BULK.max(known) {
-        return None;
-    }
-    let sizes = flags.map(|(key, flag)| (size.of_flag(key, flag), key));
-    let largest = sizes.max().map_or_else(String::new, |(bytes, key)| {
-        format!("; the largest flag is '{key}' with up to {bytes} bytes")
-    });
-    let why = format!(
-        "The answer with all flags of '{environment}' could have {total} bytes, more than \
-         {LARGEST_BULK}{largest}"
-    );
-    Some((total, why))
+    let (scale, measure) = (Scale::with(settings), Measure::Bytes);
+    let total = scale.of_all(measure, flags.clone());
+    (total > measure.most().max(known)).then(|| {
+        let largest = scale.largest(measure, flags);
+        (total, measure.complaint(environment, total, &largest))
+    })
+}
+
+/// Why flags and settings of an environment take too much memory or work, when together they do, and more
+/// than before.
+pub(crate) fn check_together(
+    environment: &str,
+    before: Option<(&BTreeMap<FlagKey, Flag>, &Settings)>,
+    after: (&BTreeMap<FlagKey, Flag>, &Settings),
+) -> Option<String> {
+    let before = before.map(|(flags, settings)| (flags.iter(), settings));
+    let measures = &[Measure::Values, Measure::Steps];
+    let found = too_much(measures, environment, before, (after.0.iter(), after.1));
+    found.map(|(_, complaint)| complaint)
+}
+
+fn too_much<'a>(
+    measures: &[Measure],
+    environment: &str,
+    before: Option<(
+        impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
+        &Settings,
+    )>,
+    (flags, settings): (
+        impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
+        &Settings,
+    ),
+) -> Option<(Measure, String)> {
+    let scale = Scale::with(settings);
+    let before = before.map(|(flags, settings)| (flags, Scale::with(settings)));
+    measures.iter().copied().find_map(|measure| {
+        let total = scale.of_all(measure, flags.clone());
+        let was = || {
+            let before = before.as_ref();
+            before.map_or(0, |(flags, scale)| scale.of_all(measure, flags.clone()))
+        };
+        (total > measure.most() && total > was()).then(|| {
+            let largest = scale.largest(measure, flags.clone());
+            (measure, measure.complaint(environment, total, &largest))
+        })
+    })
 }
 
 fn check_variant_name(name: &str) -> Result<(), String> {

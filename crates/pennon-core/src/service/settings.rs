@@ -1,6 +1,6 @@
 //! Environments: created, set, and made to be read anew by everyone.
 
-use pennon_eval::{Definition, Flag, FlagKey, FractionalVersion, Problem, Settings};
+use pennon_eval::{Definition, Evaluators, Flag, FlagKey, FractionalVersion, Problem, Settings};
 use serde_json::{Value, json};
 
 use super::change::{Changed, Expected};
@@ -84,7 +84,7 @@ impl FlagService {
             ..settings.clone()
         };
         must_fit_together(
-            "metadata",
+            ("metadata", "evaluators"),
             environment,
             (in_use(&flags), &before.settings),
             (in_use(&flags), &settings),
@@ -190,22 +190,24 @@ pub(super) fn broken_by<'a>(
     if before.evaluators == after.evaluators && before.fractional == after.fractional {
         return Ok(broken);
     }
+    let before = &Evaluators::of(before);
+    let after = &Evaluators::of(after);
     for (key, flag) in flags {
         let Some(definition) = &flag.definition else {
             continue;
         };
         let text = json_of(definition)?;
-        if let Err(problems) = Definition::validate(&text, after) {
-            let known = Definition::validate(&text, before)
+        if let Err(problems) = Definition::validate_with(&text, after) {
+            let known = Definition::validate_with(&text, before)
                 .err()
                 .unwrap_or_default();
             let new = problems.into_iter().filter(|found| !known.contains(found));
             broken.errors.extend(new.map(|found| (key.clone(), found)));
             continue;
         }
-        let warnings = definition.lint(after);
+        let warnings = definition.lint_with(after);
         if !warnings.is_empty() {
-            let known = definition.lint(before);
+            let known = definition.lint_with(before);
             let new = warnings.into_iter().filter(|found| !known.contains(found));
             broken
                 .warnings

@@ -22,10 +22,22 @@ pub(crate) const CONTEXT_NODES: usize = 10_000;
 
 /// How many steps one evaluation may take: a step is an operator that is run, an item that is looked
 /// at or sixteen bytes of text. All of them take about two milliseconds.
-pub(super) const STEPS: u32 = 100_000;
+pub(crate) const STEPS: u32 = 100_000;
 
 /// How many bytes of text count as a step.
-pub(super) const BYTES_PER_STEP: usize = 16;
+pub(crate) const BYTES_PER_STEP: usize = 16;
+
+/// How many steps a request may take beyond those that its rules take for a caller of whom nothing but the
+/// id is known: for walking the lists and comparing the texts of its context. About 70 milliseconds.
+pub(crate) const REQUEST_STEPS: u64 = 5_000_000;
+
+/// How large constants may become, all of an environment together, that are computed from constants which
+/// rules share. Beyond it such an operation is run for each caller, as if its operands were not constant.
+pub(super) const FOLDED_VALUES: usize = 200_000;
+
+/// How many values are looked at for parts that cannot work, in one file or change. A rule that refers to
+/// others is looked at with them, each time that it does.
+pub(super) const LINT_VALUES: usize = 5_000_000;
 
 #[cfg(test)]
 mod tests {

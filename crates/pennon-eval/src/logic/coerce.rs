@@ -17,7 +17,10 @@ pub(super) fn number(value: &Val<'_>, steps: &mut Steps) -> Result<Num, Stop> {
         Val::Null => Num::Int(0),
         Val::Bool(bool) => Num::Int((*bool).into()),
         Val::Number(number) => *number,
-        Val::Text(text) => Num::parse(text),
+        Val::Text(text) => {
+            steps.bytes_beside(text.len())?;
+            Num::parse(text)
+        }
         Val::List(_) => Num::parse(&text(value, steps)?),
         Val::Object(_) | Val::Frame(_) => Num::NAN,
     })
@@ -29,7 +32,10 @@ pub(super) fn operand(value: &Val<'_>, steps: &mut Steps) -> Result<Num, Stop> {
         Val::Null => Num::Int(0),
         Val::Bool(bool) => Num::Int((*bool).into()),
         Val::Number(number) => *number,
-        Val::Text(text) => Num::parse_prefix(text),
+        Val::Text(text) => {
+            steps.bytes_beside(text.len())?;
+            Num::parse_prefix(text)
+        }
         Val::List(_) => Num::parse_prefix(&text(value, steps)?),
         Val::Object(_) | Val::Frame(_) => Num::NAN,
     })
@@ -73,12 +79,12 @@ pub(super) fn write(value: &Val<'_>, to: &mut String, steps: &mut Steps) -> Resu
 
 /// `===`, and what `in` asks of every item: the same type and the same content; of lists and objects,
 /// that they are one and the same.
-pub(super) fn same(a: &Val<'_>, b: &Val<'_>) -> bool {
-    match (a, b) {
+pub(super) fn same(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool, Stop> {
+    Ok(match (a, b) {
         (Val::Null, Val::Null) => true,
         (Val::Bool(a), Val::Bool(b)) => a == b,
         (Val::Number(a), Val::Number(b)) => a.equals(*b),
-        (Val::Text(a), Val::Text(b)) => **a == **b,
+        (Val::Text(a), Val::Text(b)) => return same_text(a, b, steps),
         (Val::List(List::Borrowed(a)), Val::List(List::Borrowed(b))) => std::ptr::eq(*a, *b),
         (Val::List(List::Owned(a)), Val::List(List::Owned(b))) => Rc::ptr_eq(a, b),
         (Val::Object(a), Val::Object(b)) => std::ptr::eq(*a, *b),
@@ -93,13 +99,22 @@ pub(super) fn same(a: &Val<'_>, b: &Val<'_>) -> bool {
             | Val::Frame(_),
             _,
         ) => false,
+    })
+}
+
+/// Whether two texts are equal. Those of different lengths are told apart without looking at them.
+pub(super) fn same_text(a: &str, b: &str, steps: &mut Steps) -> Result<bool, Stop> {
+    if a.len() != b.len() {
+        return Ok(false);
     }
+    steps.bytes_beside(a.len())?;
+    Ok(a == b)
 }
 
 /// `==`: values of different types are compared as numbers, lists and objects with texts as texts.
 pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool, Stop> {
     match (a, b) {
-        (Val::Text(a), Val::Text(b)) => Ok(**a == **b),
+        (Val::Text(a), Val::Text(b)) => same_text(a, b, steps),
         (Val::Null, Val::Null) => Ok(true),
         (Val::Bool(_) | Val::Number(_), _) | (_, Val::Bool(_) | Val::Number(_)) => {
             Ok(number(a, steps)?.equals(number(b, steps)?))
@@ -109,7 +124,7 @@ pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool,
             let (a, b) = (text(a, steps)?, text(b, steps)?);
             Ok(*a == *b)
         }
-        (Val::List(_) | Val::Object(_) | Val::Frame(_), _) => Ok(same(a, b)),
+        (Val::List(_) | Val::Object(_) | Val::Frame(_), _) => same(a, b, steps),
     }
 }
 
@@ -117,7 +132,10 @@ pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool,
 /// number, everything else as numbers. Nothing when a number is none.
 pub(super) fn order(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<Option<Ordering>, Stop> {
     match (a, b) {
-        (Val::Text(a), Val::Text(b)) => Ok(Some((**a).cmp(&**b))),
+        (Val::Text(a), Val::Text(b)) => {
+            steps.bytes_beside(a.len().min(b.len()))?;
+            Ok(Some((**a).cmp(&**b)))
+        }
         (Val::Null | Val::Bool(_) | Val::Number(_), _)
         | (_, Val::Null | Val::Bool(_) | Val::Number(_)) => {
             Ok(number(a, steps)?.compare(number(b, steps)?))

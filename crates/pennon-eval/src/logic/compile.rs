@@ -1,14 +1,22 @@
 //! From JSON to expressions.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::Rule;
 use super::bounds::{RULE_DEPTH, RULE_NODES};
+use super::cost::Cost;
+use super::evaluators::{Evaluators, Shared, too_deep};
 use super::expression::{Each, Expression, Order, Texts};
 use super::fractional::Fractional;
 use super::path::{Asked, Path, Scope};
 use super::run::Run;
-use crate::{Context, Settings, pointer_step};
+use super::steps::Steps;
+use crate::{Context, pointer_step};
+
+/// Up to so many bytes a text of an evaluator is copied, which takes no more room than a pointer to it.
+const SHORT: usize = 32;
 
 /// Why a rule does not compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,29 +26,49 @@ pub(crate) struct Fault {
     pub(crate) why: String,
 }
 
-/// Compiles a rule with the environment's evaluators in place of references to them.
-pub(crate) fn compile(rule: &Value, settings: &Settings) -> Result<Rule, Fault> {
-    let mut compiler = Compiler {
-        settings,
-        place: Vec::new(),
-        hidden: 0,
-        depth: 0,
-        nodes: 0,
-    };
-    compiler.expression(rule).map(Rule)
+/// Compiles a rule that may refer to the evaluators of its environment.
+pub(crate) fn compile(rule: &Value, evaluators: &Evaluators<'_>) -> Result<Rule, Fault> {
+    let mut compiler = Compiler::new(evaluators, false);
+    let expression = compiler.expression(rule)?;
+    Ok(Rule {
+        cost: Cost::of(&expression).total(),
+        expression,
+    })
 }
 
-struct Compiler<'s> {
-    settings: &'s Settings,
+pub(super) struct Compiler<'e, 's> {
+    evaluators: &'e Evaluators<'s>,
     /// The way from the rule to the value at hand.
     place: Vec<String>,
-    /// Above 0 inside of an evaluator, which is no part of the rule's text.
-    hidden: usize,
+    /// Whether this is an evaluator, which is no part of the text of the rule that refers to it.
+    is_evaluator: bool,
     depth: usize,
-    nodes: usize,
+    deepest: usize,
+    values: usize,
 }
 
-impl Compiler<'_> {
+impl<'e, 's> Compiler<'e, 's> {
+    fn new(evaluators: &'e Evaluators<'s>, is_evaluator: bool) -> Self {
+        Self {
+            evaluators,
+            place: Vec::new(),
+            is_evaluator,
+            depth: 0,
+            deepest: 0,
+            values: 0,
+        }
+    }
+
+    /// For an evaluator, which is no part of the text of the rules that refer to it.
+    pub(super) fn within_evaluator(evaluators: &'e Evaluators<'s>) -> Self {
+        Self::new(evaluators, true)
+    }
+
+    pub(super) fn shared(mut self, rule: &Value) -> Result<Shared, Fault> {
+        let expression = self.expression(rule)?;
+        Ok(Shared::new(expression, self.values, self.deepest))
+    }
+
     fn fault(&self, why: impl Into<String>) -> Fault {
         let mut at = String::new();
         for step in &self.place {
@@ -59,12 +87,12 @@ impl Compiler<'_> {
         step: impl FnOnce() -> String,
         work: impl FnOnce(&mut Self) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        if self.hidden == 0 {
+        if !self.is_evaluator {
             self.place.push(step());
         }
         let result = work(self);
         // The place of a fault is written down where it is found.
-        if self.hidden == 0 {
+        if !self.is_evaluator {
             self.place.pop();
         }
         result
@@ -72,11 +100,17 @@ impl Compiler<'_> {
 
     fn enter(&mut self) -> Result<(), Fault> {
         self.depth += 1;
-        self.nodes += 1;
-        if self.depth > RULE_DEPTH {
-            return Err(self.fault(format!("nested deeper than {RULE_DEPTH} levels")));
+        self.count_in(1, 0)
+    }
+
+    /// Counts values that are nested so deep at this place.
+    fn count_in(&mut self, values: usize, depth: usize) -> Result<(), Fault> {
+        self.deepest = self.deepest.max(self.depth + depth);
+        self.values = self.values.saturating_add(values);
+        if self.deepest > RULE_DEPTH {
+            return Err(self.fault(too_deep()));
         }
-        if self.nodes > RULE_NODES {
+        if self.values > RULE_NODES {
             return Err(self.fault(format!(
                 "the rule holds more than {RULE_NODES} values, with what it refers to"
             )));
@@ -92,7 +126,7 @@ impl Compiler<'_> {
             }
             Value::Array(items) => {
                 let items = self.items(items)?;
-                fold(Expression::List(items))
+                self.fold(Expression::List(items))
             }
             Value::Object(fields) => match (fields.len(), fields.iter().next()) {
                 (1, Some((operator, arguments))) => {
@@ -148,15 +182,14 @@ impl Compiler<'_> {
         let Value::String(name) = name else {
             return Err(self.fault("a reference is the name of an evaluator"));
         };
-        let settings = self.settings;
-        let Some(evaluator) = settings.evaluators.get(name) else {
-            return Err(self.fault(format!("there is no evaluator '{name}'")));
-        };
-        self.hidden += 1;
-        // An evaluator that refers to itself ends at the bound on depth.
-        let compiled = self.expression(evaluator);
-        self.hidden -= 1;
-        compiled
+        let shared = self.evaluators.get(name);
+        // It has the place of the reference, wherever it is in the evaluator.
+        let shared = shared.map_err(|fault| self.fault(fault.why))?;
+        self.count_in(shared.values, shared.depth)?;
+        Ok(match &shared.expression {
+            Expression::Constant(value) if is_short(value) => Expression::Constant(value.clone()),
+            _shared => Expression::Shared(shared),
+        })
     }
 
     fn operation(&mut self, operator: &str, arguments: &Value) -> Result<Expression, Fault> {
@@ -244,10 +277,41 @@ impl Compiler<'_> {
                     Err(_) => Expression::NULL,
                 }
             }
-            "fractional" => Fractional::compile(arguments.collect(), self.settings.fractional),
+            "fractional" => Fractional::compile(arguments.collect(), self.evaluators),
             _ => return Err(self.fault(format!("there is no operator '{operator}'"))),
         };
-        Ok(fold(expression))
+        Ok(self.fold(expression))
+    }
+
+    /// Evaluates what does not depend on the caller, unless that fails: then it shall fail when it is
+    /// asked for.
+    fn fold(&self, expression: Expression) -> Expression {
+        if !all_operands(&expression, &|one| one.constant().is_some()) {
+            return expression;
+        }
+        let context = Context::default();
+        let scope = Scope::Context(Asked {
+            context: &context,
+            flag: "",
+            now: 0,
+        });
+        let is_copied = all_operands(&expression, &|one| !matches!(one, Expression::Shared(_)));
+        let folded = if is_copied {
+            // It takes no more room than its operands, whose place it takes.
+            let mut run = Run::with(Steps::alone());
+            let folded = run.evaluate(&expression, &scope);
+            folded.ok().and_then(|value| value.json())
+        } else {
+            let evaluators = self.evaluators;
+            let folded = evaluators.fold(|run| Ok(run.evaluate(&expression, &scope)?.json()));
+            folded
+                .flatten()
+                .filter(|value| evaluators.has_room_for(value))
+        };
+        match folded {
+            Some(value) => Expression::Constant(value),
+            None => expression,
+        }
     }
 }
 
@@ -264,7 +328,7 @@ fn var(mut arguments: Arguments) -> Expression {
     let default = arguments.next();
     let fixed = match path.constant() {
         Some(Value::Null) => Some(Path::new("")),
-        Some(Value::String(path)) => Some(Path::new(path)),
+        Some(Value::String(text)) => Some(path_of(&path, text)),
         Some(Value::Number(index)) => Some(Path::new(&index.to_string())),
         Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
     };
@@ -277,27 +341,49 @@ fn var(mut arguments: Arguments) -> Expression {
     }
 }
 
+/// The path that a constant text is.
+fn path_of(expression: &Expression, text: &str) -> Path {
+    let make = || Path::new(text);
+    match expression {
+        Expression::Shared(shared) => shared.path(make),
+        _copied => make(),
+    }
+}
+
 fn missing(arguments: Vec<Expression>) -> Expression {
-    let names = match arguments.first().map(Expression::constant) {
-        Some(Some(Value::Array(names))) => texts(names.iter().map(Some)),
-        Some(_) | None => texts(arguments.iter().map(Expression::constant)),
+    let names = match arguments.first() {
+        Some(first) if first.constant().is_some_and(Value::is_array) => {
+            let make = || {
+                let names = first.constant()?.as_array()?.iter();
+                let paths = names.map(|name| name.as_str().map(Path::new));
+                paths.collect::<Option<Arc<[Path]>>>()
+            };
+            match first {
+                Expression::Shared(shared) => shared.names(make),
+                _copied => make(),
+            }
+        }
+        Some(_) | None => {
+            let paths = arguments.iter().map(|name| {
+                let text = name.constant()?.as_str()?;
+                Some(path_of(name, text))
+            });
+            paths.collect()
+        }
     };
     match names {
-        Some(names) => {
-            let paths = names.into_iter().map(|name| {
-                let path = Path::new(&name);
-                (String::from(name), path)
-            });
-            Expression::Missing(paths.collect())
-        }
+        Some(names) => Expression::Missing(names),
         None => Expression::MissingOf(arguments),
     }
 }
 
-/// The texts, if all of them are.
-fn texts<'a>(values: impl Iterator<Item = Option<&'a Value>>) -> Option<Vec<Box<str>>> {
-    let texts = values.map(|value| value.and_then(Value::as_str).map(Box::from));
-    texts.collect()
+/// Whether a constant is copied rather than shared.
+fn is_short(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => text.len() <= SHORT,
+        Value::Array(_) | Value::Object(_) => false,
+    }
 }
 
 fn equal(mut arguments: Arguments, is_strict: bool, when_equal: bool) -> Expression {
@@ -334,12 +420,19 @@ fn each(mut arguments: Arguments, each: Each) -> Expression {
 fn within(mut arguments: Arguments) -> Expression {
     let needle = next(&mut arguments);
     let hay = next(&mut arguments);
-    if let Some(Value::Array(items)) = hay.constant()
-        && let Some(texts) = texts(items.iter().map(Some))
-    {
-        return Expression::InTexts(needle, Texts::new(texts));
+    let make = || {
+        let texts = hay.constant()?.as_array()?.iter();
+        let texts: Option<Vec<Box<str>>> = texts.map(|text| text.as_str().map(Box::from)).collect();
+        Some(Arc::new(Texts::new(texts?)))
+    };
+    let texts = match &*hay {
+        Expression::Shared(shared) => shared.texts(make),
+        _copied => make(),
+    };
+    match texts {
+        Some(texts) => Expression::InTexts(needle, texts),
+        None => Expression::In(needle, hay),
     }
-    Expression::In(needle, hay)
 }
 
 fn affix(arguments: Vec<Expression>, is_end: bool) -> Expression {
@@ -353,31 +446,11 @@ fn affix(arguments: Vec<Expression>, is_end: bool) -> Expression {
     }
 }
 
-/// Evaluates what does not depend on the caller, unless that fails: then it shall fail when it is
-/// asked for.
-fn fold(expression: Expression) -> Expression {
-    if !is_fixed(&expression) {
-        return expression;
-    }
-    let context = Context::default();
-    let scope = Scope::Context(Asked {
-        context: &context,
-        flag: "",
-        now: 0,
-    });
-    let folded = Run::new().evaluate(&expression, &scope);
-    match folded.ok().and_then(|value| value.json()) {
-        Some(value) => Expression::Constant(value),
-        None => expression,
-    }
-}
-
-/// Whether an operation has constant arguments only, and looks at nothing else.
-fn is_fixed(expression: &Expression) -> bool {
-    let all = |expressions: &[Expression]| expressions.iter().all(|one| one.constant().is_some());
-    let both = |a: &Expression, b: &Expression| a.constant().is_some() && b.constant().is_some();
-    let maybe =
-        |one: &Option<Box<Expression>>| one.as_ref().is_none_or(|one| one.constant().is_some());
+/// Whether an operation looks at nothing but its operands, and this holds for all of them.
+fn all_operands(expression: &Expression, holds: &impl Fn(&Expression) -> bool) -> bool {
+    let all = |expressions: &[Expression]| expressions.iter().all(holds);
+    let both = |a: &Expression, b: &Expression| holds(a) && holds(b);
+    let maybe = |one: &Option<Box<Expression>>| one.as_ref().is_none_or(|one| holds(one));
     match expression {
         Expression::List(items)
         | Expression::If(items)
@@ -390,7 +463,7 @@ fn is_fixed(expression: &Expression) -> bool {
         | Expression::Merge(items)
         | Expression::Cat(items) => all(items),
         Expression::Truth(one, _) | Expression::Negative(one) | Expression::InTexts(one, _) => {
-            one.constant().is_some()
+            holds(one)
         }
         Expression::Equal { a, b, .. }
         | Expression::Difference(a, b)
@@ -404,6 +477,7 @@ fn is_fixed(expression: &Expression) -> bool {
         Expression::Substr { text, from, length } => both(text, from) && maybe(length),
         Expression::SemVer(arguments) => all(arguments.as_slice()),
         Expression::Constant(_)
+        | Expression::Shared(_)
         | Expression::Var(_)
         | Expression::VarOr(..)
         | Expression::VarAt(..)

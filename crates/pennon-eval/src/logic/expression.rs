@@ -1,9 +1,11 @@
 //! What a rule is compiled to.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::evaluators::Shared;
 use super::fractional::Fractional;
 use super::path::Path;
 
@@ -11,6 +13,8 @@ use super::path::Path;
 #[derive(Debug, Clone)]
 pub(super) enum Expression {
     Constant(Value),
+    /// An evaluator, which stands here as if it were written out.
+    Shared(Arc<Shared>),
     /// A list with something in it to compute.
     List(Vec<Expression>),
     Var(Path),
@@ -18,8 +22,8 @@ pub(super) enum Expression {
     VarOr(Path, Box<Expression>),
     /// `var` whose path is computed.
     VarAt(Box<Expression>, Option<Box<Expression>>),
-    /// `missing` with fixed names; each with its path.
-    Missing(Vec<(String, Path)>),
+    /// `missing` with fixed names.
+    Missing(Arc<[Path]>),
     MissingOf(Vec<Expression>),
     MissingSome(Box<Expression>, Box<Expression>),
     If(Vec<Expression>),
@@ -63,7 +67,7 @@ pub(super) enum Expression {
     Merge(Vec<Expression>),
     In(Box<Expression>, Box<Expression>),
     /// `in` over many fixed texts.
-    InTexts(Box<Expression>, Texts),
+    InTexts(Box<Expression>, Arc<Texts>),
     Cat(Vec<Expression>),
     Substr {
         text: Box<Expression>,
@@ -131,8 +135,19 @@ pub(super) enum Each {
 impl Expression {
     pub(super) const NULL: Self = Self::Constant(Value::Null);
 
+    /// The expression itself: of an evaluator, what it stands for.
+    #[inline]
+    pub(super) fn written_out(&self) -> &Self {
+        let mut expression = self;
+        while let Self::Shared(shared) = expression {
+            expression = &shared.expression;
+        }
+        expression
+    }
+
+    #[inline]
     pub(super) fn constant(&self) -> Option<&Value> {
-        if let Self::Constant(value) = self {
+        if let Self::Constant(value) = self.written_out() {
             Some(value)
         } else {
             None

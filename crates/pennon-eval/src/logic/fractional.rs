@@ -6,12 +6,14 @@
 //! `null`, and so the default.
 
 use super::cbor;
+use super::evaluators::Evaluators;
 use super::expression::Expression;
 use super::murmur::Murmur;
 use super::number::Num;
 use super::path::{Asked, Scope};
 use super::place;
 use super::run::{Result, Run};
+use super::steps::Steps;
 use super::value::Val;
 use crate::FractionalVersion;
 
@@ -51,9 +53,10 @@ enum Bucket {
 impl Fractional {
     pub(super) fn compile(
         mut arguments: Vec<Expression>,
-        version: FractionalVersion,
+        evaluators: &Evaluators<'_>,
     ) -> Expression {
-        let starts_with_bucket = match arguments.first() {
+        let version = evaluators.settings.fractional;
+        let starts_with_bucket = match arguments.first().map(Expression::written_out) {
             None => return Expression::NULL,
             Some(Expression::List(_)) => true,
             Some(first) => first.constant().is_some_and(serde_json::Value::is_array),
@@ -61,7 +64,7 @@ impl Fractional {
         let by = (!starts_with_bucket).then(|| arguments.remove(0));
         let mut buckets = Vec::with_capacity(arguments.len());
         for argument in arguments {
-            match Bucket::compile(argument) {
+            match Bucket::compile(argument, evaluators) {
                 Some(bucket) => buckets.push(bucket),
                 None => return Expression::NULL,
             }
@@ -76,6 +79,25 @@ impl Fractional {
         }
     }
 
+    /// What callers are placed by, if the rule says so.
+    pub(super) fn by(&self) -> Option<&Expression> {
+        self.by.as_ref()
+    }
+
+    /// Every expression that may be evaluated to choose a bucket, and in it.
+    pub(super) fn chosen(&self) -> Vec<&Expression> {
+        match &self.buckets {
+            Buckets::Fixed { ends, .. } => ends.iter().map(|(_, variant)| variant).collect(),
+            Buckets::Computed(buckets) => {
+                let buckets = buckets.iter().flat_map(|bucket| match bucket {
+                    Bucket::Pair { variant, weight } => [Some(variant), weight.as_ref()],
+                    Bucket::Whole(whole) => [Some(whole), None],
+                });
+                buckets.flatten().collect()
+            }
+        }
+    }
+
     pub(super) fn choose<'a>(&'a self, run: &mut Run, scope: &Scope<'a>) -> Result<Val<'a>> {
         let mut hash = Murmur::default();
         let mut first_bucket = None;
@@ -84,7 +106,7 @@ impl Fractional {
                 (Val::Null, _) => return Ok(Val::Null),
                 (bucket @ Val::List(_), _) => {
                     first_bucket = Some(bucket);
-                    if !self.hash_caller(scope, &mut hash) {
+                    if !self.hash_caller(scope, &mut hash, &mut run.steps)? {
                         return Ok(Val::Null);
                     }
                 }
@@ -95,14 +117,19 @@ impl Fractional {
                 }
                 (_, FractionalVersion::V2) => return Ok(Val::Null),
             },
-            None if !self.hash_caller(scope, &mut hash) => return Ok(Val::Null),
-            None => {}
+            None => {
+                if !self.hash_caller(scope, &mut hash, &mut run.steps)? {
+                    return Ok(Val::Null);
+                }
+            }
         }
         let hash = u64::from(hash.finish());
         match (&self.buckets, first_bucket) {
             (Buckets::Fixed { total, ends }, None) => {
                 let place = (hash * total) >> 32;
-                match ends.iter().find(|(end, _)| place < *end) {
+                // The ends rise.
+                let chosen = ends.partition_point(|(end, _)| *end <= place);
+                match ends.get(chosen) {
                     Some((_, variant)) => Ok(self.variant(run.evaluate(variant, scope)?)),
                     None => Ok(Val::Null),
                 }
@@ -137,21 +164,32 @@ impl Fractional {
     }
 
     /// Whether the caller has a targeting key; if so, feeds it and the flag's key.
-    fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur) -> bool {
+    fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur, steps: &mut Steps) -> Result<bool> {
         let Scope::Context(Asked { context, flag, .. }) = scope else {
-            return false;
+            return Ok(false);
         };
         let Some(user) = context.user() else {
-            return false;
+            return Ok(false);
         };
+        steps.bytes_beside(user.as_str().len())?;
         place::hash_flag_and_user(self.version, flag, user.as_str(), hash);
-        true
+        Ok(true)
     }
 }
 
 impl Bucket {
     /// Nothing when it can never be one.
-    fn compile(argument: Expression) -> Option<Self> {
+    fn compile(argument: Expression, evaluators: &Evaluators<'_>) -> Option<Self> {
+        // One that is shared is copied while there is room for that.
+        let argument = match argument.constant() {
+            Some(shared) if matches!(argument, Expression::Shared(_)) => {
+                if !evaluators.has_room_for(shared) {
+                    return Some(Self::Whole(argument));
+                }
+                Expression::Constant(shared.clone())
+            }
+            Some(_) | None => argument,
+        };
         let mut parts = match argument {
             Expression::List(parts) => parts.into_iter(),
             Expression::Constant(serde_json::Value::Array(parts)) => {

@@ -6,23 +6,24 @@
 
 use serde_json::{Map, Value};
 
+use super::evaluators::Evaluators;
 use super::expression::Expression;
 use super::fractional::{self, LARGEST_TOTAL};
 use super::value::Val;
 use super::{Choice, Rule, compile};
 use crate::problem::Problems;
-use crate::{Context, FractionalVersion, Settings};
+use crate::{Context, FractionalVersion};
 
 /// Checks the results of a rule that compiles.
 pub(crate) fn results(
     rule: &Value,
     variants: &Map<String, Value>,
-    settings: &Settings,
+    evaluators: &Evaluators<'_>,
     problems: &mut Problems,
 ) {
     let mut lint = Lint {
         variants,
-        settings,
+        evaluators,
         problems,
         evaluator: None,
     };
@@ -30,13 +31,16 @@ pub(crate) fn results(
 }
 
 /// Checks the weights of every `fractional` in a rule that compiles. References are not followed.
-pub(crate) fn weights(rule: &Value, settings: &Settings, problems: &mut Problems) {
+pub(crate) fn weights(rule: &Value, evaluators: &Evaluators<'_>, problems: &mut Problems) {
+    if !evaluators.may_lint(1) {
+        return;
+    }
     match rule {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 problems.inside(&index.to_string(), |problems| {
-                    weights(item, settings, problems);
+                    weights(item, evaluators, problems);
                 });
             }
         }
@@ -46,11 +50,11 @@ pub(crate) fn weights(rule: &Value, settings: &Settings, problems: &mut Problems
                     if name == "fractional"
                         && fields.len() == 1
                         && let Value::Array(arguments) = arguments
-                        && let Some(why) = nobody(arguments, settings)
+                        && let Some(why) = nobody(arguments, evaluators)
                     {
                         problems.add(why);
                     }
-                    weights(arguments, settings, problems);
+                    weights(arguments, evaluators, problems);
                 });
             }
         }
@@ -86,30 +90,30 @@ impl Wanted {
     }
 }
 
-struct Lint<'a> {
+struct Lint<'a, 's> {
     variants: &'a Map<String, Value>,
-    settings: &'a Settings,
+    evaluators: &'a Evaluators<'s>,
     problems: &'a mut Problems,
     /// The evaluator whose rule is being looked at. Its text is not part of the rule, so the reference
     /// is the place of whatever is wrong in it.
     evaluator: Option<String>,
 }
 
-impl Lint<'_> {
-    fn inside(&mut self, step: &str, work: impl FnOnce(&mut Lint<'_>)) {
+impl<'s> Lint<'_, 's> {
+    fn inside(&mut self, step: &str, work: impl FnOnce(&mut Lint<'_, 's>)) {
         if self.evaluator.is_some() {
             return work(self);
         }
         let Self {
             variants,
-            settings,
+            evaluators,
             problems,
             ..
         } = self;
         problems.inside(step, |problems| {
             work(&mut Lint {
                 variants,
-                settings,
+                evaluators,
                 problems,
                 evaluator: None,
             });
@@ -126,6 +130,9 @@ impl Lint<'_> {
     }
 
     fn result(&mut self, rule: &Value, wanted: Wanted) {
+        if !self.evaluators.may_lint(1) {
+            return;
+        }
         let single = rule.as_object().filter(|fields| fields.len() == 1);
         match single.and_then(|fields| fields.iter().next()) {
             Some((operator, arguments)) => self.inside(operator, |lint| {
@@ -149,13 +156,13 @@ impl Lint<'_> {
             }
             ("fractional", Value::Array(arguments)) => self.buckets(arguments, wanted),
             ("$ref", Value::String(name)) => {
-                let Some(evaluator) = self.settings.evaluators.get(name) else {
+                let Some(evaluator) = self.evaluators.settings.evaluators.get(name) else {
                     return;
                 };
                 let outer = self.evaluator.replace(name.clone());
                 if outer.is_none() {
                     let mut inner = Problems::default();
-                    weights(evaluator, self.settings, &mut inner);
+                    weights(evaluator, self.evaluators, &mut inner);
                     for found in inner.or(()).err().into_iter().flatten() {
                         let why = found.problem;
                         self.problems.add(format!("the evaluator '{name}': {why}"));
@@ -212,10 +219,10 @@ impl Lint<'_> {
     }
 
     fn buckets(&mut self, arguments: &[Value], wanted: Wanted) {
-        if nobody(arguments, self.settings).is_some() {
+        if nobody(arguments, self.evaluators).is_some() {
             return;
         }
-        let version = self.settings.fractional;
+        let version = self.evaluators.settings.fractional;
         let first = usize::from(arguments.first().is_some_and(Value::is_object));
         let mut reached = Vec::with_capacity(arguments.len());
         for (index, bucket) in arguments.iter().enumerate().skip(first) {
@@ -243,7 +250,7 @@ impl Lint<'_> {
 
     /// The value of an expression that does not depend on the caller.
     fn fixed(&self, expression: &Value) -> Option<Value> {
-        fixed(expression, self.settings)
+        fixed(expression, self.evaluators)
     }
 
     /// Checks a result that is the same for every caller.
@@ -254,8 +261,11 @@ impl Lint<'_> {
         if !wanted.allows(&value) {
             return;
         }
-        let rule = Rule(Expression::Constant(value));
-        match rule.choose("", &Context::default(), 0) {
+        let rule = Rule {
+            expression: Expression::Constant(value),
+            cost: 0,
+        };
+        match rule.choose("", &Context::default(), 0, u64::MAX).0 {
             Ok(Choice::Named(name)) if !self.variants.contains_key(&*name) => {
                 // A name may be of any length.
                 const SHOWN: usize = 64;
@@ -268,14 +278,17 @@ impl Lint<'_> {
     }
 }
 
-fn fixed(expression: &Value, settings: &Settings) -> Option<Value> {
+fn fixed(expression: &Value, evaluators: &Evaluators<'_>) -> Option<Value> {
     match expression {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             Some(expression.clone())
         }
         Value::Array(_) | Value::Object(_) => {
-            let compiled = compile(expression, settings).ok()?;
-            compiled.0.constant().cloned()
+            if !evaluators.may_lint(crate::size::of(expression)) {
+                return None;
+            }
+            let compiled = compile(expression, evaluators).ok()?;
+            compiled.expression.constant().cloned()
         }
     }
 }
@@ -296,14 +309,14 @@ fn is_always_there(path: &Value) -> bool {
 }
 
 /// Why a `fractional` places no caller whatsoever, if its weights alone prove it.
-fn nobody(arguments: &[Value], settings: &Settings) -> Option<&'static str> {
+fn nobody(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'static str> {
     let first = usize::from(arguments.first().is_some_and(Value::is_object));
     let mut total = 0.0;
     let mut all_known = true;
     for bucket in arguments.iter().skip(first) {
         match bucket.get(1) {
             None => total += 1.0,
-            Some(weight) => match fixed(weight, settings) {
+            Some(weight) => match fixed(weight, evaluators) {
                 Some(Value::Number(weight)) => total += weight.as_f64().unwrap_or(0.0).max(0.0),
                 // Of another type, and so no weight, or computed.
                 Some(_) | None => all_known = false,
@@ -326,7 +339,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Definition;
+    use crate::{Definition, Settings};
 
     fn settings(fractional: FractionalVersion) -> Settings {
         let evaluators = json!({
@@ -548,14 +561,16 @@ mod tests {
         let settings = Settings::default();
         let definition = Definition::validate(&definition, &settings).expect("a definition");
         assert_eq!(definition.lint(&settings).len(), 2);
-        let rule = compile(definition.rule().expect("a rule"), &settings).expect("compiles");
+        let evaluators = Evaluators::of(&settings);
+        let rule = compile(definition.rule().expect("a rule"), &evaluators).expect("compiles");
         for (context, variant) in [
             (json!({"a": 1}), "ghost"),
             (json!({}), "spectre"),
             (json!({"b": "on"}), "on"),
         ] {
             let context = Context::parse(context).expect("a context");
-            let choice = rule.choose("", &context, 0).expect("a choice");
+            let choice = rule.choose("", &context, 0, u64::MAX).0;
+            let choice = choice.expect("a choice");
             assert!(matches!(choice, Choice::Named(name) if *name == *variant));
         }
     }

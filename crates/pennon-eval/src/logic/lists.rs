@@ -4,14 +4,23 @@ use super::coerce;
 use super::expression::{Each, Expression};
 use super::path::{self, Path, Scope};
 use super::run::{Result, Run};
+use super::steps::Steps;
 use super::value::{List, Val};
 
 /// The fixed names that are missing.
-pub(super) fn missing<'a>(names: &'a [(String, Path)], scope: &Scope<'a>) -> Result<Val<'a>> {
-    let missing = names
-        .iter()
-        .filter(|(_, path)| is_missing(&path.find(scope)));
-    Val::list(missing.map(|(name, _)| Val::text(name)).collect())
+pub(super) fn missing<'a>(
+    names: &'a [Path],
+    scope: &Scope<'a>,
+    steps: &mut Steps,
+) -> Result<Val<'a>> {
+    steps.beside(names.len() as u64)?;
+    let mut missing = Vec::new();
+    for path in names {
+        if is_missing(&path.find(scope, steps)?) {
+            missing.push(Val::text(path.text()));
+        }
+    }
+    Val::list(missing)
 }
 
 fn is_missing(value: &Val<'_>) -> bool {
@@ -42,7 +51,7 @@ impl Run {
         for name in names {
             self.steps.one()?;
             let path = self.text(&name)?;
-            if is_missing(&path::find(scope, &path)) {
+            if is_missing(&path::find(scope, &path, &mut self.steps)?) {
                 missing.push(name);
             }
         }
@@ -153,7 +162,9 @@ impl Run {
             Val::Text(text) if text.is_empty() => Ok(false),
             Val::Text(text) => {
                 self.steps.text(&text)?;
-                Ok(text.contains(&*self.text(&needle)?))
+                let needle = self.text(&needle)?;
+                self.steps.bytes_beside(needle.len())?;
+                Ok(text.contains(&*needle))
             }
             Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::Frame(_) => Ok(false),
         }
@@ -162,7 +173,7 @@ impl Run {
     fn is_among(&mut self, needle: &Val<'_>, list: &List<'_>) -> Result<bool> {
         for item in list.iter() {
             self.steps.one()?;
-            if coerce::same(needle, &item) {
+            if coerce::same(needle, &item, &mut self.steps)? {
                 return Ok(true);
             }
         }

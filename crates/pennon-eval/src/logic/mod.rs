@@ -9,6 +9,8 @@ pub(crate) mod bounds;
 mod cbor;
 mod coerce;
 mod compile;
+mod cost;
+pub(crate) mod evaluators;
 mod expression;
 mod fractional;
 pub(crate) mod lint;
@@ -32,6 +34,7 @@ use expression::Expression;
 use path::{Asked, Scope};
 use run::Run;
 pub(crate) use shape::check;
+use steps::Steps;
 pub(crate) use stop::Stop;
 use value::Val;
 
@@ -39,7 +42,11 @@ use crate::Context;
 
 /// A compiled rule.
 #[derive(Debug, Clone)]
-pub(crate) struct Rule(Expression);
+pub(crate) struct Rule {
+    expression: Expression,
+    /// The steps that it takes at most for a caller of whom nothing but the id is known.
+    pub(crate) cost: u64,
+}
 
 /// Which variant a rule names.
 #[derive(Debug)]
@@ -51,16 +58,23 @@ pub(crate) enum Choice<'a> {
 }
 
 impl Rule {
-    /// Evaluates the rule for one flag and caller.
+    /// Evaluates the rule for one flag and caller, in so many steps of the request at most. Answers with
+    /// those that it took, too.
     pub(crate) fn choose<'a>(
         &'a self,
         flag: &'a str,
         context: &'a Context,
         now: i64,
-    ) -> Result<Choice<'a>, Stop> {
+        steps: u64,
+    ) -> (Result<Choice<'a>, Stop>, u64) {
         let scope = Scope::Context(Asked { context, flag, now });
-        let mut run = Run::new();
-        Ok(match run.evaluate(&self.0, &scope)? {
+        let mut run = Run::with(Steps::within(steps));
+        let choice = self.run(&mut run, &scope);
+        (choice, run.steps.taken())
+    }
+
+    fn run<'a>(&'a self, run: &mut Run, scope: &Scope<'a>) -> Result<Choice<'a>, Stop> {
+        Ok(match run.evaluate(&self.expression, scope)? {
             Val::Null => Choice::None,
             Val::Bool(true) => Choice::Named(value::Text::Borrowed("true")),
             Val::Bool(false) => Choice::Named(value::Text::Borrowed("false")),

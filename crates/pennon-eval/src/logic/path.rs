@@ -1,8 +1,14 @@
 //! Where `var` and `missing` look: `user.groups.0`.
 
+use std::iter;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
+use super::bounds::BYTES_PER_STEP;
 use super::number::Num;
+use super::steps::Steps;
+use super::stop::Stop;
 use super::value::{Text, Val};
 use crate::Context;
 
@@ -15,7 +21,8 @@ const WALKED: usize = 8;
 /// A path that the rule spells out.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
-    pieces: Box<[Box<str>]>,
+    /// Names with dots between them. Rules that refer to the same evaluator share it.
+    text: Arc<str>,
     /// Whether it begins with [`OWN`].
     is_own: bool,
 }
@@ -39,17 +46,38 @@ pub(super) struct Asked<'a> {
 
 impl Path {
     pub(super) fn new(text: &str) -> Self {
-        let pieces: Box<[Box<str>]> = match text {
-            "" => Box::default(),
-            text => text.split('.').map(Box::from).collect(),
-        };
-        let is_own = pieces.first().is_some_and(|first| &**first == OWN);
-        Self { pieces, is_own }
+        let is_own = text.split('.').next() == Some(OWN);
+        Self {
+            text: text.into(),
+            is_own,
+        }
+    }
+
+    /// As it is written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How many steps it is to follow it, beside the one of `var`: its names are compared.
+    pub(super) fn cost(&self) -> u64 {
+        (self.text.len() / BYTES_PER_STEP) as u64
     }
 
     /// Whether it leads to all there is.
     pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.text.is_empty()
+    }
+
+    /// The first name and the others; nothing of an empty path.
+    #[inline]
+    fn split(&self) -> Option<(&str, Rest<'_>)> {
+        if self.is_empty() {
+            return None;
+        }
+        Some(match self.text.split_once('.') {
+            Some((first, rest)) => (first, Rest(Some(rest))),
+            None => (&self.text, Rest(None)),
+        })
     }
 
     /// What stands in the context, where only objects lie on the way.
@@ -61,7 +89,7 @@ impl Path {
         if self.is_own {
             return None;
         }
-        let (first, rest) = self.pieces.split_first()?;
+        let (first, rest) = self.split()?;
         let mut found = get(asked.context.attributes(), first);
         for piece in rest {
             found = match found {
@@ -74,36 +102,61 @@ impl Path {
     }
 
     #[inline]
-    pub(super) fn find<'a>(&self, scope: &Scope<'a>) -> Val<'a> {
+    pub(super) fn find<'a>(&self, scope: &Scope<'a>, steps: &mut Steps) -> Result<Val<'a>, Stop> {
+        steps.beside(self.cost())?;
         match scope {
-            Scope::Context(asked) if self.is_own => {
-                let mut rest = self.pieces.iter().skip(1).map(|piece| &**piece);
-                own(*asked, &mut rest)
-            }
-            Scope::Context(asked) => match self.pieces.split_first() {
-                None => Val::Object(asked.context.attributes()),
-                Some((first, rest)) => {
-                    let found = field(asked.context.attributes(), first);
-                    walk(found, rest.iter().map(|piece| &**piece))
-                }
+            Scope::Context(asked) => match self.split() {
+                None => Ok(Val::Object(asked.context.attributes())),
+                Some((_own, mut rest)) if self.is_own => own(*asked, &mut rest, steps),
+                Some((first, rest)) => walk(field(asked.context.attributes(), first), rest, steps),
             },
-            Scope::Item(item) => walk(item.clone(), self.pieces.iter().map(|piece| &**piece)),
+            Scope::Item(item) => match self.split() {
+                None => Ok(item.clone()),
+                Some((first, rest)) => walk(item.clone(), iter::once(first).chain(rest), steps),
+            },
         }
     }
 }
 
-/// Finds what a computed path leads to.
-pub(super) fn find<'a>(scope: &Scope<'a>, path: &Text<'_>) -> Val<'a> {
-    Path::new(path).find(scope)
+/// The names that are left of a path. `Split` of the standard library does the same, and takes longer to
+/// set up than most paths to follow.
+struct Rest<'p>(Option<&'p str>);
+
+impl<'p> Iterator for Rest<'p> {
+    type Item = &'p str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'p str> {
+        let rest = self.0?;
+        let (name, after) = match rest.split_once('.') {
+            Some((name, after)) => (name, Some(after)),
+            None => (rest, None),
+        };
+        self.0 = after;
+        Some(name)
+    }
 }
 
-fn own<'a, 'p>(asked: Asked<'a>, rest: &mut impl Iterator<Item = &'p str>) -> Val<'a> {
+/// Finds what a computed path leads to.
+pub(super) fn find<'a>(
+    scope: &Scope<'a>,
+    path: &Text<'_>,
+    steps: &mut Steps,
+) -> Result<Val<'a>, Stop> {
+    Path::new(path).find(scope, steps)
+}
+
+fn own<'a, 'p>(
+    asked: Asked<'a>,
+    rest: &mut impl Iterator<Item = &'p str>,
+    steps: &mut Steps,
+) -> Result<Val<'a>, Stop> {
     let found = match rest.next() {
         Some("flagKey") => Val::text(asked.flag),
         Some("timestamp") => Val::int(asked.now),
         Some(_) | None => Val::Null,
     };
-    walk(found, rest)
+    walk(found, rest, steps)
 }
 
 fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Val<'a> {
@@ -120,7 +173,11 @@ fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a Value {
     found.unwrap_or(&Value::Null)
 }
 
-fn walk<'a, 'p>(from: Val<'a>, pieces: impl Iterator<Item = &'p str>) -> Val<'a> {
+fn walk<'a, 'p>(
+    from: Val<'a>,
+    pieces: impl Iterator<Item = &'p str>,
+    steps: &mut Steps,
+) -> Result<Val<'a>, Stop> {
     let mut found = from;
     for piece in pieces {
         found = match &found {
@@ -136,16 +193,20 @@ fn walk<'a, 'p>(from: Val<'a>, pieces: impl Iterator<Item = &'p str>) -> Val<'a>
                     .and_then(|index| list.get(index))
                     .unwrap_or(Val::Null),
             },
-            Val::Text(text) => match piece {
-                "length" => length(text.chars().count()),
-                piece => index(piece)
-                    .and_then(|index| text.chars().nth(index))
-                    .map_or(Val::Null, |char| Val::owned_text(char.to_string())),
-            },
-            Val::Null | Val::Bool(_) | Val::Number(_) => Val::Null,
+            Val::Text(text) => {
+                // Its characters have to be counted.
+                steps.bytes_beside(text.len())?;
+                match piece {
+                    "length" => length(text.chars().count()),
+                    piece => index(piece)
+                        .and_then(|index| text.chars().nth(index))
+                        .map_or(Val::Null, |char| Val::owned_text(char.to_string())),
+                }
+            }
+            Val::Null | Val::Bool(_) | Val::Number(_) => return Ok(Val::Null),
         };
     }
-    found
+    Ok(found)
 }
 
 fn length(length: usize) -> Val<'static> {

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::coerce;
-use super::expression::{Expression, Order};
+use super::expression::{Expression, Order, Texts};
 use super::lists::missing;
 use super::number::Num;
 use super::path::{self, Scope};
@@ -21,10 +21,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new() -> Self {
-        Self {
-            steps: Steps::new(),
-        }
+    pub(super) fn with(steps: Steps) -> Self {
+        Self { steps }
     }
 
     pub(super) fn evaluate<'a>(
@@ -35,8 +33,12 @@ impl Run {
         self.steps.one()?;
         match expression {
             Expression::Constant(value) => Ok(Val::of(value)),
-            Expression::Var(path) => Ok(path.find(scope)),
-            Expression::VarOr(path, default) => match path.find(scope) {
+            Expression::Shared(shared) => {
+                self.steps.not_that_one();
+                self.evaluate(&shared.expression, scope)
+            }
+            Expression::Var(path) => path.find(scope, &mut self.steps),
+            Expression::VarOr(path, default) => match path.find(scope, &mut self.steps)? {
                 Val::Null => self.evaluate(default, scope),
                 found => Ok(found),
             },
@@ -66,7 +68,7 @@ impl Run {
                 Val::list(items)
             }
             Expression::VarAt(path, default) => self.var_at(path, default.as_deref(), scope),
-            Expression::Missing(names) => missing(names, scope),
+            Expression::Missing(names) => missing(names, scope, &mut self.steps),
             Expression::MissingOf(names) => self.missing_of(names, scope),
             Expression::MissingSome(need, names) => self.missing_some(need, names, scope),
             Expression::Sum(_)
@@ -100,6 +102,10 @@ impl Run {
     ) -> Result<bool> {
         self.steps.one()?;
         match expression {
+            Expression::Shared(shared) => {
+                self.steps.not_that_one();
+                self.truth(&shared.expression, scope)
+            }
             Expression::Truth(one, wanted) => Ok(self.truth(one, scope)? == *wanted),
             Expression::And(parts) => {
                 for part in parts {
@@ -130,11 +136,11 @@ impl Run {
             Expression::Order { a, b, c, order } => self.order(a, b, c.as_deref(), *order, scope),
             Expression::In(needle, hay) => self.within(needle, hay, scope),
             Expression::InTexts(needle, texts) => {
-                if let Some(needle) = peek(needle, scope) {
-                    return Ok(needle.as_str().is_some_and(|needle| texts.contains(needle)));
+                if let Some(needle) = self.peek(needle, scope)? {
+                    return self.is_among_texts(needle.as_str(), texts);
                 }
                 let needle = self.evaluate(needle, scope)?;
-                Ok(matches!(&needle, Val::Text(text) if texts.contains(text)))
+                self.is_among_texts(needle.as_text(), texts)
             }
             Expression::Affix {
                 text,
@@ -194,16 +200,22 @@ impl Run {
                 text.starts_with(affix)
             }
         };
-        if let (Some(text), Some(affix)) = (peek(text, scope), peek(affix, scope)) {
-            let texts = text.as_str().zip(affix.as_str());
-            return Ok(texts.map(|(text, affix)| holds(text, affix)));
+        if let (Some(text), Some(affix)) = (self.peek(text, scope)?, self.peek(affix, scope)?) {
+            let Some((text, affix)) = text.as_str().zip(affix.as_str()) else {
+                return Ok(None);
+            };
+            self.steps.bytes_beside(affix.len().min(text.len()))?;
+            return Ok(Some(holds(text, affix)));
         }
         let text = self.evaluate(text, scope)?;
         let affix = self.evaluate(affix, scope)?;
-        Ok(match (&text, &affix) {
-            (Val::Text(text), Val::Text(affix)) => Some(holds(text, affix)),
-            (_, _) => None,
-        })
+        match (&text, &affix) {
+            (Val::Text(text), Val::Text(affix)) => {
+                self.steps.bytes_beside(affix.len().min(text.len()))?;
+                Ok(Some(holds(text, affix)))
+            }
+            (_, _) => Ok(None),
+        }
     }
 
     fn equal<'a>(
@@ -213,8 +225,10 @@ impl Run {
         is_strict: bool,
         scope: &Scope<'a>,
     ) -> Result<bool> {
-        match (peek(a, scope), peek(b, scope)) {
-            (Some(Value::String(a)), Some(Value::String(b))) => return Ok(a == b),
+        match (self.peek(a, scope)?, self.peek(b, scope)?) {
+            (Some(Value::String(a)), Some(Value::String(b))) => {
+                return coerce::same_text(a, b, &mut self.steps);
+            }
             (Some(Value::Number(a)), Some(Value::Number(b))) => {
                 return Ok(Num::of(a).equals(Num::of(b)));
             }
@@ -223,7 +237,7 @@ impl Run {
         let a = self.evaluate(a, scope)?;
         let b = self.evaluate(b, scope)?;
         if is_strict {
-            Ok(coerce::same(&a, &b))
+            coerce::same(&a, &b, &mut self.steps)
         } else {
             coerce::equal(&a, &b, &mut self.steps)
         }
@@ -255,7 +269,7 @@ impl Run {
         scope: &Scope<'a>,
     ) -> Result<bool> {
         if let (Some(Value::Number(a)), Some(Value::Number(b)), None) =
-            (peek(a, scope), peek(b, scope), c)
+            (self.peek(a, scope)?, self.peek(b, scope)?, c)
         {
             return Ok(order.holds(Num::of(a).compare(Num::of(b))));
         }
@@ -285,20 +299,33 @@ impl Run {
             other => self.text(&other)?,
         };
         self.steps.text(&path)?;
-        match (path::find(scope, &path), default) {
+        match (path::find(scope, &path, &mut self.steps)?, default) {
             (Val::Null, Some(default)) if !path.is_empty() => self.evaluate(default, scope),
             (found, _) => Ok(found),
         }
     }
-}
 
-/// What an expression is, where that can be told without evaluating anything.
-#[inline]
-fn peek<'a>(expression: &'a Expression, scope: &Scope<'a>) -> Option<&'a Value> {
-    if let Expression::Var(path) = expression {
-        path.peek(scope)
-    } else {
-        expression.constant()
+    /// What an expression is, where that can be told without evaluating anything.
+    #[inline]
+    fn peek<'a>(
+        &mut self,
+        expression: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Option<&'a Value>> {
+        if let Expression::Var(path) = expression.written_out() {
+            self.steps.beside(path.cost())?;
+            Ok(path.peek(scope))
+        } else {
+            Ok(expression.constant())
+        }
+    }
+
+    fn is_among_texts(&mut self, needle: Option<&str>, texts: &Texts) -> Result<bool> {
+        let Some(needle) = needle else {
+            return Ok(false);
+        };
+        self.steps.bytes_beside(needle.len())?;
+        Ok(texts.contains(needle))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::evaluators::Evaluators;
 use super::{Choice, compile};
 use crate::{Context, FractionalVersion, Settings};
 
@@ -24,9 +25,11 @@ fn choose_with(
         .collect(),
         ..Settings::default()
     };
-    let rule = compile(rule, &settings).map_err(|fault| format!("{}: {}", fault.at, fault.why))?;
+    let evaluators = Evaluators::of(&settings);
+    let rule =
+        compile(rule, &evaluators).map_err(|fault| format!("{}: {}", fault.at, fault.why))?;
     let context = Context::parse(context).expect("a context");
-    match rule.choose("flag", &context, 1_700_000_000) {
+    match rule.choose("flag", &context, 1_700_000_000, u64::MAX).0 {
         Ok(Choice::None) => Ok(None),
         Ok(Choice::Named(name)) => Ok(Some(name.to_string())),
         Err(stop) => Err(stop.to_string()),
@@ -160,4 +163,110 @@ fn no_rule_takes_more_than_its_bounds() {
 
     let squares = json!({"map": [{"var": "items"}, {"in": [2, {"var": "x"}]}]});
     assert!(choose(&squares, items.clone()).is_ok());
+}
+
+/// Random rules of every operator, over constants, evaluators and what is known of a caller.
+struct Rules(u64);
+
+impl Rules {
+    fn below(&mut self, most: usize) -> usize {
+        // Constants of Knuth's MMIX.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % most
+    }
+
+    fn constant(&mut self) -> Value {
+        match self.below(7) {
+            0 => json!(null),
+            1 => json!(self.below(2) == 0),
+            2 => json!(self.below(100)),
+            3 => json!("x".repeat(self.below(100))),
+            4 => json!([1, "two", [3, "x".repeat(self.below(40))]]),
+            5 => json!(vec!["a"; self.below(20)]),
+            _ => json!("a.b.0"),
+        }
+    }
+
+    fn rule(&mut self, depth: usize) -> Value {
+        if depth == 0 {
+            return self.constant();
+        }
+        let mut next = || self.rule(depth - 1);
+        let (a, b, c) = (next(), next(), next());
+        match self.below(34) {
+            0 => json!({"var": "targetingKey"}),
+            1 => json!({"var": ""}),
+            2 => json!({"var": ["plan", a]}),
+            3 => json!({"var": a}),
+            4 => json!({"$ref": "list"}),
+            5 => json!({"$ref": "text"}),
+            6 => json!({"$ref": "walk"}),
+            7 => json!({"missing": [a, b]}),
+            8 => json!({"missing_some": [a, b]}),
+            9 => json!({"if": [a, b, c]}),
+            10 => json!({"and": [a, b]}),
+            11 => json!({"or": [a, b]}),
+            12 => json!({"!": [a]}),
+            13 => json!({"==": [a, b]}),
+            14 => json!({"===": [a, b]}),
+            15 => json!({"<": [a, b, c]}),
+            16 => json!({"+": [a, b]}),
+            17 => json!({"-": [a, b]}),
+            18 => json!({"max": [a, b]}),
+            19 => json!({"map": [a, b]}),
+            20 => json!({"filter": [a, b]}),
+            21 => json!({"all": [a, b]}),
+            22 => json!({"some": [a, b]}),
+            23 => json!({"reduce": [a, b, c]}),
+            24 => json!({"merge": [a, b, c]}),
+            25 => json!({"in": [a, b]}),
+            26 => json!({"cat": [a, b, c]}),
+            27 => json!({"substr": [a, b, c]}),
+            28 => json!({"starts_with": [a, b]}),
+            29 => json!({"sem_ver": [a, "<", b]}),
+            30 => json!({"fractional": [a, ["on", 1], [b, 2]]}),
+            31 => json!({"fractional": [[a, b], c]}),
+            32 => json!({"map": [{"$ref": "list"}, a]}),
+            _ => json!([a, b]),
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_takes_no_more_than_was_said_of_its_rule() {
+    let list: Vec<Value> = (0..30)
+        .map(|number| json!([number, "y".repeat(number)]))
+        .collect();
+    let evaluators = json!({
+        "list": {"merge": [list, {"var": "targetingKey"}]},
+        "text": {"cat": ["z".repeat(200), {"var": "targetingKey"}]},
+        "walk": {"map": [{"$ref": "list"}, {"cat": [{"var": ""}, {"var": "1"}]}]},
+    });
+    let settings = Settings {
+        evaluators: evaluators.as_object().cloned().expect("an object"),
+        ..Settings::default()
+    };
+    let mut rules = Rules(20_261_128);
+    let (mut compiled, mut close) = (0, 0);
+    for number in 0..20_000 {
+        let depth = 1 + number % 5;
+        let rule = rules.rule(depth);
+        let evaluators = Evaluators::of(&settings);
+        let Ok(ready) = compile(&rule, &evaluators) else {
+            continue;
+        };
+        compiled += 1;
+        for context in [json!({}), json!({"targetingKey": "user-123"})] {
+            let context = Context::parse(context).expect("a context");
+            let (_choice, taken) = ready.choose("flag", &context, 0, u64::MAX);
+            assert!(taken <= ready.cost, "{taken} of {}: {rule}", ready.cost);
+            close += usize::from(taken * 4 >= ready.cost);
+        }
+    }
+    assert!(compiled > 15_000, "{compiled}");
+    // It is a bound, and seldom far off.
+    assert!(close > compiled / 2, "{close} of {compiled}");
 }

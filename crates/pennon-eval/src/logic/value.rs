@@ -124,6 +124,18 @@ impl<'a> Val<'a> {
         }
     }
 
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Null
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::List(_)
+            | Self::Object(_)
+            | Self::Frame(_) => None,
+        }
+    }
+
     pub(super) fn is_null(&self) -> bool {
         matches!(self, Self::Null)
     }

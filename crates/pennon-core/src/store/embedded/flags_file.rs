@@ -13,7 +13,9 @@ use super::line::line_of;
 use super::old_form::is_old;
 use super::state::{EnvironmentNote, State};
 use crate::environment::Environment;
-use crate::service::{NO_EFFECT, check_flag, check_metadata, plans_a_percentage, too_large};
+use crate::service::{
+    NO_EFFECT, check_flag, check_metadata, check_together, plans_a_percentage, too_large,
+};
 use crate::store::record::ScheduleRecord;
 
 /// The fields that flagd's files do not have: the environments but production, and how questions are
@@ -72,12 +74,56 @@ impl Contents {
     /// # Errors
     /// A sentence that names the file and every mistake with its place.
     pub(super) fn parse(text: &str, state: &State, path: &Path) -> Result<Self, String> {
+        Self::parse_after(None, text, state, path)
+    }
+
+    /// Reads the text of a file that was this before. What takes too much, of memory or of the time of a
+    /// request, must not grow; in a file that is read for the first time it is only worth a warning.
+    ///
+    /// # Errors
+    /// A sentence that names the file and every mistake with its place.
+    pub(super) fn parse_after(
+        before: Option<&Self>,
+        text: &str,
+        state: &State,
+        path: &Path,
+    ) -> Result<Self, String> {
         let value = match json::parse(text.as_bytes()) {
             Ok(value) => value,
             Err(JsonError::Syntax(error)) => return Err(not_right(path, &error)),
             Err(JsonError::Duplicates(twice)) => return Err(told(&twice, text, path)),
         };
-        Self::of_value(&value, state).map_err(|mistakes| told(&mistakes, text, path))
+        let read = Self::of_value(&value, state);
+        let read = read.map_err(|mistakes| told(&mistakes, text, path))?;
+        let mistakes = read.take_too_much(before);
+        if mistakes.is_empty() {
+            return Ok(read);
+        }
+        if before.is_some() {
+            return Err(told(&mistakes, text, path));
+        }
+        for found in mistakes {
+            tracing::warn!(at = found.at, "in flags.json: {}", found.problem);
+        }
+        Ok(read)
+    }
+
+    /// Environments whose flags take too much together, and more than before.
+    fn take_too_much(&self, before: Option<&Self>) -> Vec<Problem> {
+        let found = self.environments.iter().filter_map(|(name, set)| {
+            let before = before.map(|before| before.environments.get(name));
+            let empty = FlagSet::default();
+            let before = before.map(|before| before.unwrap_or(&empty));
+            let before = before.map(|before| (&before.flags, &before.settings));
+            let why = check_together(name, before, (&set.flags, &set.settings))?;
+            let at = if *name == *Environment::production().as_str() {
+                "/flags".to_owned()
+            } else {
+                format!("/{ENVIRONMENTS}/{}/flags", pointer_step(name))
+            };
+            Some(problem(&at, why))
+        });
+        found.collect()
     }
 
     fn of_value(value: &Value, state: &State) -> Result<Self, Vec<Problem>> {

@@ -352,7 +352,9 @@ impl Inner {
             *stamp = read.stamp;
             return Ok(());
         }
-        self.data.contents = Contents::parse(&read.text, &self.data.state, self.files.flags())?;
+        let before = self.seen.is_some().then_some(&self.data.contents);
+        let path = self.files.flags();
+        self.data.contents = Contents::parse_after(before, &read.text, &self.data.state, path)?;
         self.seen = Some((read.stamp, digest));
         self.raise_revision();
         Ok(())

@@ -86,6 +86,8 @@ impl Transaction {
                 Some(definition) => {
                     sums.typed += 1;
                     sums.definitions += wire_size(definition);
+                    sums.values += flag.size();
+                    sums.costly += usize::from(definition.may_be_costly());
                 }
                 None => sums.simple += 1,
             }

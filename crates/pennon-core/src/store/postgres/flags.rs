@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Definition, Flag, FlagKey, Rollout};
+use pennon_eval::{COSTLY, Definition, Flag, FlagKey, Rollout};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -127,17 +127,25 @@ impl Transaction {
         &mut self,
         key: &FlagKey,
     ) -> Result<FlagSums, Error> {
-        let statement = "
+        // Before every value of a definition but the first stands one of the three characters, and in its
+        // texts they may stand as well.
+        let statement = format!(
+            r#"
             select count(*) filter (where definition is null) as simple, count(definition) as typed,
                    coalesce(sum(octet_length(flag_key)), 0) as keys,
-                   coalesce(sum(octet_length(definition::text)), 0) as definitions
+                   coalesce(sum(octet_length(definition::text)), 0) as definitions,
+                   coalesce(sum(1 + length(definition::text)
+                     - length(translate(definition::text, ',[{{', ''))), 0) as values,
+                   count(*) filter (where definition::text ~ '"({})"') as costly
             from feature_flags
-            where environment = $1 and flag_key <> $2 and archived_at is null";
+            where environment = $1 and flag_key <> $2 and archived_at is null"#,
+            COSTLY.join("|").replace('$', "\\$")
+        );
         let parameters: [super::Parameter<'_>; 2] = [
             (&self.environment(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
         ];
-        let rows = self.rows(statement, &parameters).await?;
+        let rows = self.rows(&statement, &parameters).await?;
         let sum = |column: &str| {
             let sum = rows.first().map_or(0, |row| count(row, column));
             usize::try_from(sum).unwrap_or(usize::MAX)
@@ -147,6 +155,8 @@ impl Transaction {
             typed: sum("typed"),
             keys: sum("keys"),
             definitions: sum("definitions"),
+            values: sum("values"),
+            costly: sum("costly"),
         })
     }
 

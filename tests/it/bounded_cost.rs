@@ -1,0 +1,414 @@
+//! What a few kilobytes of rules or of a request can make a function do, and that it is bounded.
+
+use std::fmt::Write as _;
+
+use pennon_tests::answer::Answer;
+use pennon_tests::api::Api;
+use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::stack::Stack;
+use serde_json::{Map, Value, json};
+
+const FLAGS: &str = "/api/admin/flags";
+const IMPORT: &str = "/api/admin/environments/production/import";
+const SETTINGS: &str = "/api/admin/environments/production/settings";
+
+/// Evaluators of which each refers to the one before it twice: the last one stands for thousands of
+/// comparisons.
+fn doubling() -> Map<String, Value> {
+    let mut evaluators = Map::new();
+    evaluators.insert("e0".to_owned(), json!({"==": [{"var": "email"}, "x"]}));
+    for level in 1..=12 {
+        let before = json!({"$ref": format!("e{}", level - 1)});
+        let twice = json!({"or": [before, before]});
+        evaluators.insert(format!("e{level}"), twice);
+    }
+    evaluators
+}
+
+/// A rule that takes tens of thousands of steps of every caller: it walks through this evaluator.
+fn walking() -> Map<String, Value> {
+    let numbers: Vec<u32> = (0..15_000).collect();
+    Map::from_iter([("numbers".to_owned(), json!({"merge": [numbers]}))])
+}
+
+fn walk() -> Value {
+    let missing = json!({"==": [{"var": ""}, -1]});
+    json!({"if": [{"some": [{"$ref": "numbers"}, missing]}, "off", "on"]})
+}
+
+fn doubled() -> Value {
+    json!({"if": [{"$ref": "e12"}, "off", "on"]})
+}
+
+fn definition(rule: &Value) -> Value {
+    json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": rule})
+}
+
+/// A file of so many flags with this rule.
+fn file(flags: usize, rule: &Value, evaluators: &Map<String, Value>) -> Value {
+    let mut flag = definition(rule);
+    flag["state"] = json!("ENABLED");
+    let flags: Map<String, Value> = (0..flags)
+        .map(|number| (format!("heavy-{number}"), flag.clone()))
+        .collect();
+    json!({"flags": flags, "$evaluators": evaluators})
+}
+
+/// The same in the database, where no limit keeps it out.
+async fn put(stack: &Stack, flags: usize, rule: &Value, evaluators: &Map<String, Value>) {
+    let settings = json!({ "evaluators": evaluators }).to_string();
+    let sql = stack.database.sql();
+    let statement = "insert into pennon_environment_settings (environment, settings) values ('production', $1::text::json)
+                     on conflict (environment) do update set settings = excluded.settings";
+    sql.execute(statement, &[&settings])
+        .await
+        .expect("settings");
+    let statement = "insert into feature_flags (flag_key, enabled, rollout_percentage, definition)
+                     select 'heavy-' || number, true, 0, $1::text::json
+                     from generate_series(0, $2 - 1) as number";
+    let flags = i32::try_from(flags).expect("few");
+    sql.execute(statement, &[&definition(rule).to_string(), &flags])
+        .await
+        .expect("flags");
+}
+
+fn fields(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 400, "{answer:?}");
+    answer.json()["details"]["fieldErrors"].clone()
+}
+
+#[tokio::test]
+async fn shared_evaluators_take_memory_once_however_many_flags_refer_to_them() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    put(&stack, 200, &doubled(), &doubling()).await;
+    for (name, event) in [
+        ("list-flags", Event::list().anonymous()),
+        ("evaluate-flags", Event::evaluate_all(&json!({}))),
+        ("evaluate-flag", Event::evaluate("heavy-7", &json!({}))),
+    ] {
+        let function = stack.function(name).await;
+        let before = function.peak_memory();
+        let answer = function.call(&event).await;
+        assert_eq!(answer.status, 200, "{name}: {answer:?}");
+        let is_on = match name {
+            "list-flags" => answer.json()["heavy-7"].clone(),
+            "evaluate-flag" => answer.json()["value"].clone(),
+            _ => json!(true),
+        };
+        // What such a flag says is what it said before there was a limit.
+        assert_eq!(is_on, true, "{name}");
+        let taken = function.peak_memory() - before;
+        assert!(taken < 24_000_000, "{name} took {taken} bytes");
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_would_cost_every_request_is_refused_and_names_the_flags() {
+    for api in Api::of_both_kinds().await {
+        for (rule, evaluators, flags) in [(doubled(), doubling(), 200), (walk(), walking(), 1_000)]
+        {
+            let file = file(flags, &rule, &evaluators);
+            for path in [format!("{IMPORT}?dryRun=true"), IMPORT.to_owned()] {
+                let answer = api.admin_if("*", "POST", &path, &file).await;
+                let said = fields(&answer)["/flags"].to_string();
+                for word in ["production", "5000000", "steps", "heavy-0", "other flags"] {
+                    assert!(said.contains(word), "{word} in {said} on {}", api.on);
+                }
+            }
+            // What a request can afford goes in.
+            let file = self::file(20, &rule, &evaluators);
+            let answer = api.admin_if("*", "POST", IMPORT, &file).await;
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            let list = api.get("/api/config/flags").await.json();
+            assert_eq!(list["heavy-19"], true, "on {}", api.on);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_way_to_write_flags_that_cost_too_much_is_refused() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        // 49 × 100,000 steps and a few more: one more flag does not fit.
+        let file = file(49, &walk(), &walking());
+        let answer = api
+            .admin_if("*", "POST", &format!("{IMPORT}?mode=merge"), &file)
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?} on {on}");
+        let refused = |answer: &Answer, field: &str, key: &str| {
+            let said = fields(answer)[field].to_string();
+            for word in [key, "5000000", "steps", "heavy-0"] {
+                assert!(said.contains(word), "{word} in {said} on {on}");
+            }
+        };
+        let new = json!({"key": "one-more", "definition": definition(&walk())});
+        refused(
+            &api.admin("POST", FLAGS, &new).await,
+            "definition",
+            "one-more",
+        );
+        let change = json!({"definition": definition(&walk())});
+        for method in ["PATCH", "POST"] {
+            let answer = api
+                .admin_if("*", method, &format!("{FLAGS}/checkout"), &change)
+                .await;
+            refused(&answer, "definition", "checkout");
+        }
+        // Others may grow, and whoever takes much may take less.
+        let small = json!({"definition": definition(&json!({"==": [{"var": "a"}, 1]}))});
+        for key in ["checkout", "heavy-0"] {
+            let answer = api
+                .admin_if("*", "PATCH", &format!("{FLAGS}/{key}"), &small)
+                .await;
+            assert_eq!(answer.status, 200, "{answer:?} on {on}");
+        }
+        // There is room for one: then the first one cannot come back.
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201, "on {on}");
+        let audit = api.read(&format!("{FLAGS}/heavy-0/audit")).await.json();
+        let undo = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
+        let answer = api
+            .admin_if("*", "POST", &format!("{FLAGS}/heavy-0/revert"), &undo)
+            .await;
+        refused(&answer, "definition", "heavy-0");
+        // An archived one that takes part no more makes room, and does not fit when that is used.
+        let first = format!("{FLAGS}/heavy-1");
+        assert_eq!(
+            api.admin_if("*", "DELETE", &first, &Value::Null)
+                .await
+                .status,
+            200
+        );
+        let answer = api
+            .admin_if("*", "POST", &format!("{FLAGS}/heavy-0/revert"), &undo)
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?} on {on}");
+        let answer = api
+            .admin_if("*", "POST", &format!("{first}/restore"), &Value::Null)
+            .await;
+        refused(&answer, "definition", "heavy-1");
+
+        // Evaluators make flags cost more that refer to them.
+        let cheap = json!({"evaluators": {"numbers": {"merge": [[1]]}}});
+        assert_eq!(api.admin_if("*", "PUT", SETTINGS, &cheap).await.status, 200);
+        let answer = api
+            .admin_if("*", "POST", &format!("{first}/restore"), &Value::Null)
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?} on {on}");
+        let dear = json!({ "evaluators": walking() });
+        let answer = api.admin_if("*", "PUT", SETTINGS, &dear).await;
+        refused(&answer, "evaluators", "heavy-1");
+    }
+}
+
+#[tokio::test]
+async fn flags_that_cost_too_much_from_before_answer_as_ever_and_only_cannot_grow() {
+    let api = Api::on_postgres().await;
+    let stack = api.stack();
+    stack.database.add_key(EXAMPLE_KEY).await;
+    put(stack, 200, &walk(), &walking()).await;
+    let list = stack.function("list-flags").await;
+    let answer = list.call(&Event::list().anonymous()).await;
+    assert_eq!(answer.status, 200);
+    let values = answer.json();
+    for number in 0..200 {
+        assert_eq!(values[format!("heavy-{number}")], true, "{number}");
+    }
+    let evaluate = stack.function("evaluate-flags").await;
+    let context = json!({"targetingKey": "alice", "plan": "pro"});
+    let answer = evaluate.call(&Event::evaluate_all(&context)).await;
+    for item in answer.json()["flags"].as_array().expect("flags") {
+        assert!(item.get("errorCode").is_none(), "{item}");
+    }
+
+    let new = json!({"key": "new", "definition": definition(&walk())});
+    let said = fields(&api.admin("POST", FLAGS, &new).await)["definition"].to_string();
+    assert!(said.contains("steps"), "{said}");
+    let first = format!("{FLAGS}/heavy-0");
+    let same = json!({"enabled": false, "definition": definition(&walk())});
+    assert_eq!(api.admin_if("*", "PATCH", &first, &same).await.status, 200);
+    let simple = json!({"key": "simple"});
+    let answer = api.admin("POST", FLAGS, &simple).await;
+    // It takes a step, and there is none left.
+    assert_eq!(answer.status, 400, "{answer:?}");
+    let export = api
+        .read("/api/admin/environments/production/export")
+        .await
+        .json();
+    let answer = api.admin_if("*", "POST", IMPORT, &export).await;
+    assert_eq!(
+        answer.status, 200,
+        "what is there imports unchanged: {answer:?}"
+    );
+    let fewer = file(150, &walk(), &walking());
+    let answer = api.admin_if("*", "POST", IMPORT, &fewer).await;
+    assert_eq!(
+        answer.status, 200,
+        "less goes in, even if it is too much: {answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_context_makes_a_request_take_so_much_and_no_more() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    // Ordinary flags: each looks through the groups of the caller.
+    let rule =
+        json!({"if": [{"some": [{"var": "groups"}, {"==": [{"var": ""}, "beta"]}]}, "on", "off"]});
+    put(&stack, 2_000, &rule, &Map::new()).await;
+    let evaluate = stack.function("evaluate-flags").await;
+    let groups = |count: usize| {
+        let groups: Vec<String> = (0..count).map(|number| format!("g{number}")).collect();
+        json!({"targetingKey": "alice", "groups": groups})
+    };
+    let failures = |answer: &Answer| {
+        let body = answer.json();
+        let items = body["flags"].as_array().expect("flags").clone();
+        let failed: Vec<Value> = items
+            .into_iter()
+            .filter(|item| item.get("errorCode").is_some())
+            .collect();
+        failed
+    };
+    let answer = evaluate.call(&Event::evaluate_all(&groups(50))).await;
+    assert_eq!(failures(&answer), Vec::<Value>::new(), "ordinary callers");
+    let answer = evaluate.call(&Event::evaluate_all(&groups(8_000))).await;
+    assert_eq!(answer.status, 200);
+    let failed = failures(&answer);
+    assert!(failed.len() > 1_000, "{} failed", failed.len());
+    for item in &failed {
+        assert_eq!(item["errorCode"], "GENERAL", "{item}");
+        let details = item["errorDetails"].to_string();
+        assert!(details.contains("ask for single flags"), "{item}");
+    }
+    // A single flag has the request for itself.
+    let evaluate = stack.function("evaluate-flag").await;
+    let answer = evaluate
+        .call(&Event::evaluate("heavy-1999", &groups(8_000)))
+        .await;
+    assert_eq!(answer.json()["variant"], "off", "{answer:?}");
+}
+
+/// Both kinds of store with these flags, which no limit keeps out.
+async fn both_kinds_with(flags: usize, rule: &Value) -> [Api; 2] {
+    let postgres = Api::on_postgres().await;
+    put(postgres.stack(), flags, rule, &Map::new()).await;
+    let mut file = file(flags, rule, &Map::new());
+    file["flags"]["checkout"] = json!({"state": "ENABLED", "rolloutPercentage": 50});
+    [postgres, Api::on_file_with(&file).await]
+}
+
+#[tokio::test]
+async fn ten_thousand_ordinary_flags_are_within_every_bound() {
+    let rule = json!({"if": [
+        {"and": [{"in": [{"var": "country"}, ["DE", "FR", "ES", "IT"]]}, {">=": [{"var": "user.age"}, 18]}]},
+        "on",
+        {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on",
+            {"fractional": [["on", 10], ["off", 90]]}]}
+    ]});
+    for api in both_kinds_with(9_990, &rule).await {
+        let change = json!({"definition": definition(&rule)});
+        let answer = api
+            .admin_if("*", "PATCH", &format!("{FLAGS}/checkout"), &change)
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        for number in 0..9 {
+            let new = json!({"key": format!("new-{number}"), "definition": definition(&rule)});
+            let answer = api.admin("POST", FLAGS, &new).await;
+            assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+        }
+        let list = api.get("/api/config/flags").await.json();
+        assert!(
+            list.as_object().is_some_and(|list| list.len() >= 10_000),
+            "on {}",
+            api.on
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_environment_has_no_more_values_than_an_instance_can_keep() {
+    let numbers: Vec<u32> = vec![0; 4_000];
+    let list = json!({"if": [{"in": [{"var": "n"}, numbers]}, "on"]});
+    // 120 lists of 4,000 numbers leave room for four more.
+    for api in both_kinds_with(120, &list).await {
+        // A text counts by its length, as 64 bytes for each value.
+        let text = json!({"if": [{"==": [{"var": "n"}, "x".repeat(2_000_000)]}, "on"]});
+        for (name, rule) in [("list", &list), ("text", &text)] {
+            let mut refused = false;
+            for number in 0..6 {
+                let key = format!("{name}-{number}");
+                let new = json!({"key": key, "definition": definition(rule)});
+                let answer = api.admin("POST", FLAGS, &new).await;
+                if answer.status == 400 {
+                    let said = fields(&answer)["definition"].to_string();
+                    for word in [key.as_str(), "values", "500000", "heavy-0"] {
+                        assert!(said.contains(word), "{word} in {said} on {}", api.on);
+                    }
+                    refused = true;
+                    break;
+                }
+                assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+                let path = format!("{FLAGS}/{key}");
+                let answer = api.admin_if("*", "DELETE", &path, &Value::Null).await;
+                assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+                let path = format!("{path}/restore");
+                let answer = api.admin_if("*", "POST", &path, &Value::Null).await;
+                assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            }
+            assert!(refused, "on {}", api.on);
+        }
+        let mut flag = definition(&list);
+        flag["state"] = json!("ENABLED");
+        let file = json!({"flags": {"one-more": flag, "another": flag}});
+        let answer = api
+            .admin_if("*", "POST", &format!("{IMPORT}?mode=merge"), &file)
+            .await;
+        let said = fields(&answer)["/flags"].to_string();
+        for word in ["values", "500000", "heavy-0"] {
+            assert!(said.contains(word), "{word} in {said} on {}", api.on);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_a_million_values_is_refused_before_it_is_read() {
+    for api in Api::of_both_kinds().await {
+        let mut body = String::from("{\"flags\": [");
+        for _ in 0..700_000 {
+            body.push_str("{},");
+        }
+        write!(body, "{{}}]}}").expect("a text");
+        for path in [IMPORT, FLAGS, &format!("{FLAGS}/checkout/users")] {
+            let answer = api.admin_text(path, &body).await;
+            assert_eq!(answer.status, 400, "{path} on {}", api.on);
+            let said = answer.json()["details"]["formErrors"].to_string();
+            assert!(said.contains("600000"), "{said} {path} on {}", api.on);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_edit_of_the_file_that_costs_too_much_changes_nothing() {
+    let api = Api::on_file_with(&file(10, &walk(), &walking())).await;
+    let path = api.local().folder().join("flags.json");
+    assert_eq!(api.get("/api/config/flags").await.json()["heavy-9"], true);
+    std::fs::write(&path, file(60, &walk(), &walking()).to_string()).expect("an edit");
+    let answer = api.read(FLAGS).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let said = answer.json()["message"].to_string();
+    for word in ["/flags", "5000000", "heavy-0"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    std::fs::write(&path, file(12, &walk(), &walking()).to_string()).expect("an edit");
+    assert_eq!(api.get("/api/config/flags").await.json()["heavy-11"], true);
+
+    // What is there when the server starts goes on working, and can be made smaller.
+    let api = Api::on_file_with(&file(60, &walk(), &walking())).await;
+    assert_eq!(api.get("/api/config/flags").await.json()["heavy-59"], true);
+    let path = api.local().folder().join("flags.json");
+    std::fs::write(&path, file(55, &walk(), &walking()).to_string()).expect("an edit");
+    assert_eq!(api.read(FLAGS).await.status, 200);
+    std::fs::write(&path, file(56, &walk(), &walking()).to_string()).expect("an edit");
+    assert_eq!(api.read(FLAGS).await.status, 503);
+}
