@@ -73,6 +73,7 @@ mod limits;
 mod local_cluster;
 mod local_server;
 mod log_lines;
+mod log_size;
 mod login;
 mod manage_environments;
 mod manage_flags;

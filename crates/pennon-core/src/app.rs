@@ -15,7 +15,7 @@ use crate::installation::Installation;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
-use crate::telemetry::{Instance, LogStyle, start_logging};
+use crate::telemetry::{Instance, LogStyle, ToldConnections, start_logging};
 use crate::token::Tokens;
 
 /// All that Redis gets of a cold start, so that an instance answers within half a second of its
@@ -77,6 +77,7 @@ impl App {
             style,
             function: name("AWS_LAMBDA_FUNCTION_NAME"),
             version: name("AWS_LAMBDA_FUNCTION_VERSION"),
+            told_connections: ToldConnections::default(),
         };
         let secrets = Arc::new(Secrets::default());
         let installation = Arc::new(Installation::named(config.installation.as_deref()));

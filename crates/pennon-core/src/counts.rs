@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 
-/// So many entries go into every line: some 50 bytes each, in a line of a kilobyte and a half.
-const AT_ONCE: usize = 20;
+/// So many entries go into every line: some 30 bytes each, in a line of six hundred.
+const AT_ONCE: usize = 2;
 /// More wait until the last line with a tally is so old.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// The most bytes of keys and variants in one line. CloudWatch takes events of 256 KB; escaped and with

@@ -25,7 +25,7 @@ use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Fresh, Store, Waiting};
-use pennon_core::telemetry::{Instance, LogStyle, start_logging};
+use pennon_core::telemetry::{Instance, LogStyle, ToldConnections, start_logging};
 
 use arguments::Command;
 use credentials::Credentials;
@@ -118,6 +118,7 @@ async fn run() -> Result<(), String> {
         style: LogStyle::Human,
         function: "local".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        told_connections: ToldConnections::default(),
     };
     let service = FlagService::new(cache, store, &config);
     let app = Arc::new(App::new(config, service, instance));

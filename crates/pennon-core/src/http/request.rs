@@ -1,5 +1,6 @@
 //! A request as handlers see it: what a route needs, checked where it is taken out.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use lambda_http::http::header;
@@ -8,7 +9,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
 use super::incoming::Incoming;
-use super::route::{Endpoint, Match, UnknownParameters};
+use super::route::{ENDPOINTS, Endpoint, Match, UnknownParameters};
 use crate::app::App;
 use crate::auth::{self, Admin, Claims};
 use crate::config::{AuthConfig, PublicConfigRoutes};
@@ -82,6 +83,17 @@ impl Request {
         match &self.found {
             Match::Found(endpoint, _) => Some(endpoint),
             Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => None,
+        }
+    }
+
+    /// The path for a log line: that of the route, with its braces, so that the ids of users are in no log.
+    /// Of a path that leads nowhere only the words are kept that routes consist of.
+    pub(super) fn shape(&self) -> Cow<'static, str> {
+        match &self.found {
+            Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. } => {
+                Cow::Borrowed(endpoint.path)
+            }
+            Match::UnknownAdmin | Match::Unknown => Cow::Owned(shape_of(&self.incoming.path)),
         }
     }
 
@@ -512,9 +524,48 @@ fn encoded(path: &str) -> String {
     text
 }
 
+/// A path with `*` in the place of everything that is not a word of some route.
+fn shape_of(path: &str) -> String {
+    /// As many segments as tell what was meant.
+    const MOST: usize = 8;
+    let is_word = |segment: &str| {
+        let mut routes = ENDPOINTS.iter();
+        routes.any(|endpoint| endpoint.path.split('/').any(|word| word == segment))
+    };
+    let mut segments = path.split('/').skip(1);
+    let mut shape = String::new();
+    for segment in segments.by_ref().take(MOST) {
+        shape.push('/');
+        shape.push_str(if is_word(segment) { segment } else { "*" });
+    }
+    if segments.next().is_some() {
+        shape.push_str("/…");
+    }
+    shape
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_shape_of_a_path_has_no_names_in_it() {
+        for (path, shape) in [
+            (
+                "/api/admin/flags/x/users/alice/more",
+                "/api/admin/flags/*/users/*/*",
+            ),
+            ("/flags/%61lice\u{1b}\n", "/flags/*"),
+            ("/wp-login.php", "/*"),
+            ("//", "//"),
+            ("", ""),
+            ("/a/b/c/d/e/f/g/h", "/*/*/*/*/*/*/*/*"),
+            ("/a/b/c/d/e/f/g/h/i/j", "/*/*/*/*/*/*/*/*/…"),
+        ] {
+            assert_eq!(shape_of(path), shape);
+        }
+        assert!(shape_of(&"/x".repeat(5_000)).len() < 30);
+    }
 
     #[test]
     fn a_decoded_path_is_encoded_for_a_location_and_an_encoded_one_stays() {

@@ -258,6 +258,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether its path has no other method.
+    pub(super) fn is_alone(&self) -> bool {
+        let mut others = ENDPOINTS.iter();
+        !others.any(|other| other.path == self.path && other.method != self.method)
+    }
+
     /// Whether this is one of OFREP's routes, which answer in that protocol's words.
     #[must_use]
     pub fn is_ofrep(&self) -> bool {

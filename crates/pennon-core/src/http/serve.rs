@@ -43,7 +43,6 @@ where
 {
     let scope = Arc::new(Scope::begin(app.config.cache.request_budget));
     let method = incoming.method.clone();
-    let path = incoming.path.clone();
     let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
     let request = Request::new(incoming, scope.clone(), app.config.auth.public_config);
     let cors = Cors::of(
@@ -51,6 +50,10 @@ where
         request.found(),
         &request.incoming().headers,
     );
+    let shape = request.shape();
+    let only_method = request
+        .route()
+        .is_some_and(|endpoint| endpoint.is_alone() && method == endpoint.method);
     let place = request
         .place()
         .or_else(|| place_of_defect(&request, function));
@@ -91,7 +94,8 @@ where
         .then(|| app.tally.due(Instant::now()));
     app.instance.write(&RequestLine {
         method: method.as_str(),
-        path: &path,
+        told_method: (!only_method).then_some(method.as_str()),
+        path: &shape,
         status: response.status().as_u16(),
         request_id: &request_id,
         duration: scope.arrived.elapsed(),
