@@ -435,6 +435,9 @@ async fn readiness_is_the_databases_and_liveness_is_the_processes() {
     stack.redis.kill();
     assert_eq!(health.call(&ready).await.status, 200, "slower, not wrong");
     for mode in [Mode::Refuse, Mode::Hang] {
+        stack.database_wire.set(Mode::Open).await;
+        // Another instance: one that has asked PostgreSQL asks again after ten seconds.
+        let health = stack.function("health").await;
         stack.database_wire.set(mode.clone()).await;
         let answer = health.call(&ready).await;
         assert_eq!(answer.status, 503, "{mode:?}");

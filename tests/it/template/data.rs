@@ -493,7 +493,7 @@ planted! {
         [Mistake("DatabaseParameters", "        max_connections: !FindInMap [DatabaseClasses, !Ref DatabaseInstanceClass, Connections]\n", "")]
         => "Database: another number of connections than its class is planned for";
     a_reader_with_the_login_that_writes:
-        [Mistake("GetFlagFunction", "      Policies: [!Ref ReadSecretsPolicy]", "      Environment: {Variables: {DATABASE_SECRET_ARN: !If [UseRoles, !Ref DatabaseWriteSecret, !If [CreateDatabase, !Ref DatabaseSecretAttachment, !Ref ExternalDatabaseSecretArn]]}}\n      Policies: [!Ref WriteSecretsPolicy]")]
+        [Mistake("GetFlagFunction", "      Role: !GetAtt ReadRole.Arn\n", "      Environment: {Variables: {DATABASE_SECRET_ARN: !If [UseRoles, !Ref DatabaseWriteSecret, !If [CreateDatabase, !Ref DatabaseSecretAttachment, !Ref ExternalDatabaseSecretArn]]}}\n      Role: !GetAtt ChangeRole.Arn\n")]
         => "GetFlagFunction: its login of the database is that of \"DatabaseWriteSecret\"";
     a_database_whose_logs_have_no_group_yet:
         [Mistake("Database", "DependsOn: [DatabaseLogs, DatabaseUpgradeLogs]", "DependsOn: [DatabaseLogs]")]
@@ -510,8 +510,8 @@ planted! {
 fn a_function_that_cannot_authenticate_entries() {
     let mistake = Mistake(
         "ListFlagsFunction",
-        "      Policies:",
-        "      Environment: {Variables: {CACHE_MAC_SECRET_ARN: \"\"}}\n      Policies:",
+        "      Role:",
+        "      Environment: {Variables: {CACHE_MAC_SECRET_ARN: \"\"}}\n      Role:",
     );
     let found = super::problems(&mistake.plant(&super::read("template.yaml")));
     let wanted = "ListFlagsFunction: a cache and no key for its entries, or the other way round";

@@ -347,10 +347,12 @@ planted! {
         => "AdminCorsOrigins: takes * for an origin";
     an_open_admin_route:
         [Mistake("UpdateFlagFunction", "            Auth: {Authorizer: AdminToken}\n", "")]
-        => "PATCH /api/admin/flags/{flagKey}: open to everybody";
+        => "PATCH /api/admin/flags/{flagKey}: open to everybody",
+            "UpdateFlagFunction: goes live without a deployment";
     an_admin_route_with_an_authorizer_that_is_not_there:
         [Mistake("UpdateFlagFunction", "Authorizer: AdminToken", "Authorizer: AdminTokens")]
-        => "PATCH /api/admin/flags/{flagKey}: open to everybody";
+        => "PATCH /api/admin/flags/{flagKey}: open to everybody",
+            "UpdateFlagFunction: goes live without a deployment";
     a_public_route_that_asks_for_a_token:
         [Mistake("ListFlagsFunction", "            Path: /config/flags\n",
             "            Path: /config/flags\n            Auth: {Authorizer: AdminToken}\n"),
