@@ -73,7 +73,8 @@ async fn invoke(
             &format!("127.0.0.1:{}", free_port()),
         ])
         .args(["--log-level", "error"])
-        .arg(binary(function))
+        .arg(binary("pennon-functions"))
+        .arg(function)
         .env("AWS_LAMBDA_FUNCTION_NAME", function)
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")

@@ -12,30 +12,29 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{self, Request, Response};
+use crate::http::{Incoming, Response};
 use event::Event;
 
 /// What `main` returns when the Lambda runtime itself cannot go on.
 pub use lambda_http::Error as RuntimeError;
 
-/// Answers requests of API Gateway, or of a function URL, with this handler of this function (its folder,
-/// package and binary): one at a time on classic Lambda, several where `AWS_LAMBDA_MAX_CONCURRENCY` says
-/// so.
+/// Answers requests of API Gateway, or of a function URL, this way: one at a time on classic Lambda,
+/// several where `AWS_LAMBDA_MAX_CONCURRENCY` says so.
 ///
 /// # Errors
 /// When the runtime API goes away, which ends the instance.
-pub async fn serve<H, F>(function: &'static str, handle: H) -> Result<(), RuntimeError>
+pub async fn serve<A, F>(answer: A) -> Result<(), RuntimeError>
 where
-    H: Fn(Arc<App>, Request) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Response, Error>> + Send + 'static,
+    A: Fn(Arc<App>, Incoming) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     let app = Arc::new(Box::pin(App::cold_start()).await);
     let service = service_fn(move |event: LambdaEvent<Event>| {
-        let (app, handle) = (app.clone(), handle.clone());
+        let (app, answer) = (app.clone(), answer.clone());
         async move {
             let incoming = event.payload.into_request(&event.context.request_id);
             // Boxed: the types of all that is nested in here are too deep for the compiler.
-            let response = Box::pin(http::answer(app, function, handle, incoming)).await;
+            let response = Box::pin(answer(app, incoming)).await;
             Ok::<_, Infallible>(Written::of(&response))
         }
     });

@@ -78,10 +78,7 @@ async fn dispatch(
         ..Incoming::default()
     };
     let found = incoming.find();
-    let function = match &found {
-        Match::Found(endpoint, _) => endpoint.function,
-        Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => "not-found",
-    };
+    let function = found.function();
     let app = local.app.clone();
     let Ok(body) = axum::body::to_bytes(body, http::LARGEST_BODY).await else {
         return whole(http::answer(app, function, too_large, incoming).await);
@@ -95,24 +92,7 @@ async fn dispatch(
         let cors = Cors::of(&local.app.config.cors, &found, &incoming.headers);
         return whole(cors.expose(ofrep::too_many(retry_after, key)));
     }
-    let response = match function {
-        "list-flags" => http::answer(app, function, list_flags::handle, incoming).await,
-        "get-flag" => http::answer(app, function, get_flag::handle, incoming).await,
-        "update-flag" => http::answer(app, function, update_flag::handle, incoming).await,
-        "report-usage" => http::answer(app, function, report_usage::handle, incoming).await,
-        "manage-keys" => http::answer(app, function, manage_keys::handle, incoming).await,
-        "evaluate-flag" => http::answer(app, function, evaluate_flag::handle, incoming).await,
-        "evaluate-flags" => http::answer(app, function, evaluate_flags::handle, incoming).await,
-        "overrides" => http::answer(app, function, overrides::handle, incoming).await,
-        "schedules" => http::answer(app, function, schedules::handle, incoming).await,
-        "manage-flags" => http::answer(app, function, manage_flags::handle, incoming).await,
-        "manage-environments" => {
-            http::answer(app, function, manage_environments::handle, incoming).await
-        }
-        "health" => http::answer(app, function, health::handle, incoming).await,
-        _ => http::answer(app, function, not_found::handle, incoming).await,
-    };
-    whole(response)
+    whole(pennon_functions::answer(app, function, incoming).await)
 }
 
 /// 413: what was sent was not even read.

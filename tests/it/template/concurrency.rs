@@ -31,13 +31,13 @@ pub(super) fn check(template: &Value, problems: &mut Problems) {
     profile.insert("ReservedConcurrency", "20");
     let stack = Stack::of(template, profile);
     for function in stack.functions() {
-        let binary = function.binary.as_str();
-        let wanted = if READERS.contains(&binary) {
+        let handler = function.handler.as_str();
+        let wanted = if READERS.contains(&handler) {
             Some(reference("ReservedConcurrency"))
-        } else if ADMINS.contains(&binary) {
+        } else if ADMINS.contains(&handler) {
             Some(reference("AdminConcurrency"))
         } else {
-            let own = OTHERS.iter().find(|(name, _)| *name == binary);
+            let own = OTHERS.iter().find(|(name, _)| *name == handler);
             own.map(|(_, limit)| Value::from(*limit))
         };
         let found = &function.properties["ReservedConcurrentExecutions"];

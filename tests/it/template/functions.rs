@@ -16,23 +16,30 @@ const OF_THE_SDK: [&str; 1] = ["AWS_USE_DUALSTACK_ENDPOINT"];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let functions = stack.functions();
-    let mut binaries: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut handlers: BTreeMap<&str, &str> = BTreeMap::new();
     for function in functions {
-        if let Some(other) = binaries.insert(&function.binary, &function.id) {
-            problems.add(&function.id, format!("the same binary as {other}"));
+        if let Some(other) = handlers.insert(&function.handler, &function.id) {
+            problems.add(&function.id, format!("the same handler as {other}"));
         }
     }
-    let folders = tidy::functions();
-    for folder in &folders {
-        let known = binaries.contains_key(folder.as_str());
-        problems.unless(known, folder, "a folder in functions/ and no function");
+    let modules = tidy::functions();
+    for module in &modules {
+        let known = handlers.contains_key(module.as_str());
+        problems.unless(known, module, "a handler in functions/src and no function");
     }
     for function in functions {
-        let exists = folders.contains(&function.binary);
+        let exists = modules.contains(&function.handler);
         problems.unless(
             exists,
             &function.id,
-            format!("no folder functions/{}", function.binary),
+            format!("no handler {}", function.handler),
+        );
+        let built_by = &stack.get(&function.id)["Metadata"];
+        let wanted = json!({"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": "pennon-functions"}});
+        problems.unless(
+            *built_by == wanted,
+            &function.id,
+            "not built once with all the others",
         );
         check_form(stack, function, problems);
         check_logs(stack, functions, function, problems);
@@ -48,7 +55,6 @@ fn check_form(stack: &Stack, function: &Function, problems: &mut Problems) {
     let wanted = [
         ("Runtime", json!("provided.al2023")),
         ("Architectures", json!([{ "Ref": "Architecture" }])),
-        ("Handler", json!("bootstrap")),
         ("AutoPublishAlias", json!("live")),
         ("AutoPublishCodeSha256", reference("DeployRevision")),
         ("CodeUri", json!(".")),
@@ -329,19 +335,22 @@ fn check_policies(stack: &Stack, problems: &mut Problems) {
 }
 
 #[test]
-fn a_folder_without_a_function() {
+fn a_handler_without_a_function() {
     let template = super::read("template.yaml");
     let template = Mistake("MigrateFunction", super::GONE, "").plant(&template);
     let found = super::problems(&template);
-    let wanted = "migrate: a folder in functions/ and no function";
+    let wanted = "migrate: a handler in functions/src and no function";
     assert!(found.contains(&wanted.to_owned()), "{found:#?}");
 }
 
 planted! {
-    a_function_without_a_folder:
-        [Mistake("MigrateFunction", "Binary: migrate", "Binary: move")]
-        => "MigrateFunction: goes live without a deployment", "MigrateFunction: no folder functions/move",
-           "MigrateFunction: nothing leads to it", "migrate: a folder in functions/ and no function";
+    a_function_without_a_handler:
+        [Mistake("MigrateFunction", "Handler: migrate", "Handler: move")]
+        => "MigrateFunction: goes live without a deployment", "MigrateFunction: no handler move",
+           "MigrateFunction: nothing leads to it", "migrate: a handler in functions/src and no function";
+    a_function_that_is_built_by_itself:
+        [Mistake("MigrateFunction", "Binary: pennon-functions", "Binary: migrate")]
+        => "MigrateFunction: not built once with all the others";
     a_function_that_publishes_no_version_when_a_parameter_changes:
         [Mistake("GetFlagFunction", "      AutoPublishCodeSha256: !Ref DeployRevision\n", "")]
         => "GetFlagFunction: AutoPublishCodeSha256 is null, not {\"Ref\":\"DeployRevision\"}";

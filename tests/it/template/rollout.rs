@@ -33,7 +33,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let preference = &function.properties["DeploymentPreference"];
         if preference["Enabled"] == false {
-            let may = AT_ONCE.contains(&function.binary.as_str()) || is_for_admins(function);
+            let may = AT_ONCE.contains(&function.handler.as_str()) || is_for_admins(function);
             problems.unless(may, &function.id, "goes live without a deployment");
             continue;
         }
@@ -135,7 +135,7 @@ fn check_waves(stack: &Stack, problems: &mut Problems) {
     let readers = stack
         .functions()
         .iter()
-        .filter(|it| RATED.contains(&it.binary.as_str()));
+        .filter(|it| RATED.contains(&it.handler.as_str()));
     let readers: Vec<&str> = readers.map(|it| it.id.as_str()).collect();
     for function in stack.functions().iter().filter(|it| is_for_admins(it)) {
         let before = after(&function.id);
@@ -231,7 +231,7 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
     if events.contains("\"HttpApi\"") {
         needed.push("answered 5xx three times");
     }
-    if RATED.contains(&function.binary.as_str()) {
+    if RATED.contains(&function.handler.as_str()) {
         needed.extend([
             "failed more than 0.1 %",
             "hit less than 80 %",

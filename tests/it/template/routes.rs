@@ -19,7 +19,7 @@ const PREFLIGHTS: [&str; 2] = ["/api/admin/{proxy+}", "/admin/{proxy+}"];
 
 /// One event of the template: which function it leads to, and who may.
 struct Route {
-    binary: String,
+    handler: String,
     authorizer: Value,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let events = function.properties["Events"].as_object();
         let events: Vec<&Value> = events.into_iter().flatten().map(|(_, it)| it).collect();
-        let idle = events.is_empty() && !INVOKED.contains(&function.binary.as_str());
+        let idle = events.is_empty() && !INVOKED.contains(&function.handler.as_str());
         problems.unless(!idle, &function.id, "nothing leads to it");
         for event in events {
             let properties = &event["Properties"];
@@ -52,11 +52,11 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
             problems.unless(ours, &function.id, "a route of another API");
             let (method, path) = (text(&properties["Method"]), text(&properties["Path"]));
             if path.is_empty() {
-                fallbacks.push(function.binary.clone());
+                fallbacks.push(function.handler.clone());
                 continue;
             }
             let route = Route {
-                binary: function.binary.clone(),
+                handler: function.handler.clone(),
                 authorizer: properties["Auth"]["Authorizer"].clone(),
             };
             let key = (method.to_owned(), path.to_owned());
@@ -105,8 +105,8 @@ fn check_routes(
                 problems.add(&name, "no event leads there");
                 continue;
             };
-            let right = route.binary == endpoint.function;
-            problems.unless(right, &name, format!("leads to {}", route.binary));
+            let right = route.handler == endpoint.function;
+            problems.unless(right, &name, format!("leads to {}", route.handler));
             if endpoint.admin {
                 problems.unless(exists(&route.authorizer), &name, "open to everybody");
             } else {
@@ -118,7 +118,7 @@ fn check_routes(
     for path in PREFLIGHTS {
         let key = ("OPTIONS".to_owned(), path.to_owned());
         let route = routes.get(&key);
-        let answered = route.is_some_and(|it| it.binary == FALLBACK && it.authorizer.is_null());
+        let answered = route.is_some_and(|it| it.handler == FALLBACK && it.authorizer.is_null());
         problems.unless(
             answered,
             &format!("OPTIONS {path}"),

@@ -85,8 +85,8 @@ pub(super) struct Stack {
 pub(super) struct Function {
     /// Its name in the template.
     pub(super) id: String,
-    /// Its name everywhere else.
-    pub(super) binary: String,
+    /// Its name everywhere else: its `Handler`.
+    pub(super) handler: String,
     pub(super) properties: Value,
 }
 
@@ -113,7 +113,7 @@ impl Stack {
             .filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
             .map(|(id, resource)| Function {
                 id: id.clone(),
-                binary: text(&resource["Metadata"]["BuildProperties"]["Binary"]).to_owned(),
+                handler: text(&resource["Properties"]["Handler"]).to_owned(),
                 properties: merge(&shared, &resource["Properties"]),
             })
             .collect();

@@ -74,10 +74,10 @@ fn every_function_reads_the_login_of_its_own_user_only() {
         for mode in ["none", "single", "cluster"] {
             let stack = stack(&template, access, mode);
             for function in stack.functions() {
-                let binary = function.binary.as_str();
+                let handler = function.handler.as_str();
                 let told = &function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"];
                 let may_read = readable(&stack, function);
-                let what = format!("{access}, {mode}, {binary}: {told}, {may_read:?}");
+                let what = format!("{access}, {mode}, {handler}: {told}, {may_read:?}");
                 if *told == "" {
                     assert!(!may_read.iter().any(|id| id.starts_with("Cache")), "{what}");
                     continue;
@@ -85,7 +85,7 @@ fn every_function_reads_the_login_of_its_own_user_only() {
                 assert_ne!(mode, "none", "{what}");
                 let own = match access {
                     "token" | "prepare" => "CacheUrlSecret",
-                    _ if WRITERS.contains(&binary) => "CacheWriterUrlSecret",
+                    _ if WRITERS.contains(&handler) => "CacheWriterUrlSecret",
                     _ => "CacheReaderUrlSecret",
                 };
                 assert_eq!(*told, reference(own), "{what}");

@@ -294,8 +294,8 @@ fn concerned<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
             .to_string()
             .contains("\"HttpApi\"")
             && function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"] != ""
-            && !ASK_NOTHING.contains(&function.binary.as_str());
-        let reads = RATED.contains(&function.binary.as_str());
+            && !ASK_NOTHING.contains(&function.handler.as_str());
+        let reads = RATED.contains(&function.handler.as_str());
         (OF_REDIS.contains(&metric) && asks) || (OF_READS.contains(&metric) && reads)
     });
     functions
@@ -312,8 +312,8 @@ fn check_coverage(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problem
             .collect();
         for function in concerned(stack, name) {
             let counted = of.is_empty() || of.contains(function.id.as_str());
-            let binary = &function.binary;
-            problems.unless(counted, id, format!("{name} without {binary}"));
+            let handler = &function.handler;
+            problems.unless(counted, id, format!("{name} without {handler}"));
         }
     }
 }
@@ -481,8 +481,8 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
         };
         for function in concerned(stack, about) {
             let there = shown.contains(&(panel.to_owned(), function.id.clone()));
-            let binary = &function.binary;
-            problems.unless(there, id, format!("does not show {panel}, of {binary}"));
+            let handler = &function.handler;
+            problems.unless(there, id, format!("does not show {panel}, of {handler}"));
         }
     }
     check_node_panels(stack, id, &shown, problems);
@@ -595,18 +595,18 @@ fn check_queries(stack: &Stack, problems: &mut Problems) {
         for function in concerned(stack, "cache_hit_rate") {
             let group = &function.properties["LoggingConfig"]["LogGroup"];
             let asks = list(&query["LogGroupNames"]).contains(group);
-            let binary = &function.binary;
-            problems.unless(asks, id, format!("does not ask {binary}"));
+            let handler = &function.handler;
+            problems.unless(asks, id, format!("does not ask {handler}"));
         }
     }
     let asked = &stack.get("RedisTroubleQuery")["Properties"]["LogGroupNames"];
     for function in concerned(stack, "redis_connection_errors") {
         let group = &function.properties["LoggingConfig"]["LogGroup"];
-        let binary = &function.binary;
+        let handler = &function.handler;
         problems.unless(
             list(asked).contains(group),
             "RedisTroubleQuery",
-            format!("does not ask {binary}"),
+            format!("does not ask {handler}"),
         );
     }
 }

@@ -11,7 +11,7 @@ pub struct Endpoint {
     pub method: &'static str,
     /// The canonical path; a segment in braces stands for any one segment.
     pub path: &'static str,
-    /// The function's name: its folder, its package and its binary.
+    /// The function's name: its `Handler`, and the module of its handler.
     pub function: &'static str,
     /// Only an admin may use it.
     pub admin: bool,
@@ -323,6 +323,17 @@ pub enum Match {
     UnknownAdmin,
     /// Nothing that exists.
     Unknown,
+}
+
+impl Match {
+    /// The function that answers, which is `not-found` where there is no route.
+    #[must_use]
+    pub fn function(&self) -> &'static str {
+        match self {
+            Self::Found(endpoint, _) => endpoint.function,
+            Self::OtherMethod { .. } | Self::UnknownAdmin | Self::Unknown => "not-found",
+        }
+    }
 }
 
 /// Finds the route of a request by its path, percent-encoded. `HEAD` leads where `GET` does.

@@ -1,6 +1,0 @@
-//! The Lambda function `count-evaluations`; what it does is in `lib.rs`.
-
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), pennon_core::lambda::RuntimeError> {
-    pennon_core::lambda::serve_calls(count_evaluations::handle).await
-}

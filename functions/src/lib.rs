@@ -1,0 +1,49 @@
+//! The handlers: one module for each Lambda function, with the name of the function.
+//!
+//! All functions run the same program, so that it is compiled, linked and uploaded once. Each function's
+//! `Handler` says which of the handlers it uses.
+
+pub mod count_evaluations;
+pub mod evaluate_flag;
+pub mod evaluate_flags;
+pub mod get_flag;
+pub mod health;
+pub mod list_flags;
+pub mod manage_environments;
+pub mod manage_flags;
+pub mod manage_keys;
+pub mod migrate;
+pub mod not_found;
+pub mod overrides;
+pub mod pre_traffic;
+pub mod reconcile;
+pub mod report_usage;
+pub mod schedules;
+pub mod update_flag;
+
+use std::sync::Arc;
+
+use pennon_core::app::App;
+use pennon_core::http::{self, Incoming, Response};
+
+/// Answers a request as the function of this name does. A name without a handler is answered by
+/// `not-found`.
+pub async fn answer(app: Arc<App>, function: &'static str, incoming: Incoming) -> Response {
+    match function {
+        "evaluate-flag" => http::answer(app, function, evaluate_flag::handle, incoming).await,
+        "evaluate-flags" => http::answer(app, function, evaluate_flags::handle, incoming).await,
+        "get-flag" => http::answer(app, function, get_flag::handle, incoming).await,
+        "health" => http::answer(app, function, health::handle, incoming).await,
+        "list-flags" => http::answer(app, function, list_flags::handle, incoming).await,
+        "manage-environments" => {
+            http::answer(app, function, manage_environments::handle, incoming).await
+        }
+        "manage-flags" => http::answer(app, function, manage_flags::handle, incoming).await,
+        "manage-keys" => http::answer(app, function, manage_keys::handle, incoming).await,
+        "overrides" => http::answer(app, function, overrides::handle, incoming).await,
+        "report-usage" => http::answer(app, function, report_usage::handle, incoming).await,
+        "schedules" => http::answer(app, function, schedules::handle, incoming).await,
+        "update-flag" => http::answer(app, function, update_flag::handle, incoming).await,
+        _ => http::answer(app, "not-found", not_found::handle, incoming).await,
+    }
+}

@@ -1,0 +1,35 @@
+//! The program of every Lambda function. `_HANDLER`, which Lambda sets to the function's `Handler`, selects
+//! the handler.
+
+use pennon_core::http::ENDPOINTS;
+use pennon_core::lambda::{self, RuntimeError};
+use pennon_functions::{answer, count_evaluations, migrate, pre_traffic, reconcile};
+
+/// The `Handler` of a function that answers all routes: `bootstrap` is the name of this program in a
+/// deployment package, and what is configured where nobody chose a handler (`cargo lambda watch`).
+const EVERY_ROUTE: &str = "bootstrap";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), RuntimeError> {
+    let handler = std::env::var("_HANDLER").unwrap_or_else(|_| EVERY_ROUTE.to_owned());
+    match handler.as_str() {
+        "count-evaluations" => lambda::serve_calls(count_evaluations::handle).await,
+        "migrate" => lambda::serve_calls(migrate::handle).await,
+        "pre-traffic" => lambda::serve_calls(pre_traffic::handle).await,
+        "reconcile" => lambda::serve_events(reconcile::handle).await,
+        EVERY_ROUTE => {
+            lambda::serve(|app, incoming| {
+                let function = incoming.find().function();
+                answer(app, function, incoming)
+            })
+            .await
+        }
+        name => match ENDPOINTS.iter().find(|endpoint| endpoint.function == name) {
+            Some(endpoint) => {
+                let function = endpoint.function;
+                lambda::serve(move |app, incoming| answer(app, function, incoming)).await
+            }
+            None => Err(format!("the handler {name:?} does not exist").into()),
+        },
+    }
+}

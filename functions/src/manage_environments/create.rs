@@ -1,0 +1,45 @@
+//! `POST /api/admin/environments`: a new environment, empty.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::environment::Environment;
+use pennon_core::error::Error;
+use pennon_core::eval::FractionalVersion;
+use pennon_core::http::{self, Fields, Request, Response};
+
+use super::settings;
+
+/// Takes `environment`, its name, and `fractional`: `v3`, as when it is absent, or `v2` for flags that
+/// come from a system which chooses that way.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let (environment, fractional) = parse(request.body())?;
+    let defaults = app.service.store().evaluation_defaults().await?;
+    let changed = app
+        .service
+        .create_environment(&environment, fractional, admin, request.scope())
+        .await?;
+    Ok(settings::changed(
+        StatusCode::CREATED,
+        &environment,
+        &changed,
+        defaults,
+    ))
+}
+
+fn parse(body: &[u8]) -> Result<(Environment, FractionalVersion), Error> {
+    let mut fields = Fields::of(body)?;
+    let name = fields.text("environment", 0..=255);
+    fields.must_have("environment", name.as_ref());
+    let name = name.unwrap_or_default();
+    let environment = Environment::parse(&name);
+    if let (Err(why), None) = (&environment, fields.complaints.fields.get("environment")) {
+        fields.complaints.add("environment", why.to_string());
+    }
+    let fractional = http::fractional(&mut fields);
+    fields.must_be_empty();
+    fields.finish()?;
+    let environment =
+        environment.map_err(|why| Error::invalid_field("environment", why.to_string()))?;
+    Ok((environment, fractional))
+}

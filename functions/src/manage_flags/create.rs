@@ -1,0 +1,39 @@
+//! `POST /api/admin/flags`: a new flag.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::eval::FlagKey;
+use pennon_core::http::{self, Fields, Request, Response};
+use pennon_core::service::{self, Change};
+use serde_json::Value;
+
+use super::view;
+
+/// Takes `key`, and what an update takes. What is absent has its default: off, 0 %.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let (key, wanted) = parse(request.body())?;
+    let changed = app
+        .service
+        .create_flag(&environment, &key, &wanted, admin, request.scope())
+        .await?;
+    Ok(view::changed(StatusCode::CREATED, &key, &changed))
+}
+
+fn parse(body: &[u8]) -> Result<(FlagKey, Change), Error> {
+    let mut fields = Fields::of(body)?;
+    let key = fields.take("key", |value: &Value| {
+        let text = value
+            .as_str()
+            .ok_or_else(|| "Expected a string".to_owned())?;
+        service::new_key(text)
+    });
+    fields.must_have("key", key.as_ref());
+    let change = http::take_change(&mut fields);
+    fields.must_be_empty();
+    fields.finish()?;
+    let key = key.ok_or_else(|| Error::invalid_field("key", "Required"))?;
+    Ok((key, change))
+}

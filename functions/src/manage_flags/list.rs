@@ -1,0 +1,40 @@
+//! `GET /api/admin/flags`: definitions by key, in pages.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response};
+use pennon_core::store::FlagQuery;
+use serde_json::{Value, json};
+
+use super::view;
+
+/// The longest text that is searched for, in characters: no key is longer.
+const LONGEST_SEARCH: usize = 255;
+
+/// `?search=` finds a part of key or description in any case; `?archived=true` lists archived ones.
+pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let page = request.page()?;
+    let archived = request.switch("archived")?;
+    let search = request.query("search").unwrap_or_default();
+    if search.chars().count() > LONGEST_SEARCH || search.contains('\0') {
+        let complaint = "At most 255 characters, and no NUL character";
+        return Err(Error::invalid_field("search", complaint));
+    }
+    let query = FlagQuery {
+        search: search.to_owned(),
+        archived,
+        page,
+    };
+    let found = app.service.store().list_flags(&environment, &query).await?;
+    let mut flags: Vec<Value> = found
+        .items
+        .iter()
+        .map(|(key, record)| view::definition(key, record))
+        .collect();
+    // A smaller page, or the flag by itself, shows what is left out.
+    http::leave_out_what_is_large(&mut flags, &["definition", "broken"]);
+    let body = json!({ "flags": flags, "pagination": http::pagination(page, &found) });
+    Ok(http::json(StatusCode::OK, &body))
+}

@@ -1,0 +1,34 @@
+//! `DELETE /api/admin/flags/{flagKey}`: out of use; and with `?permanently=true`, once archived, gone.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response};
+
+use super::view;
+
+/// 200 with the archived flag; 204 when it is gone.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let permanently = request.switch("permanently")?;
+    let expected = request.expected()?;
+    expected.must_be_said()?;
+    let scope = request.scope();
+    if permanently {
+        let gone = app
+            .service
+            .delete_flag(&environment, &key, &expected, admin, scope)
+            .await?;
+        return Ok(http::with_invalidation(
+            http::no_content(),
+            gone.invalidated,
+        ));
+    }
+    let changed = app
+        .service
+        .archive_flag(&environment, &key, &expected, admin, scope)
+        .await?;
+    Ok(view::changed(StatusCode::OK, &key, &changed))
+}

@@ -1,0 +1,21 @@
+//! `POST /api/admin/flags/{flagKey}/restore`: an archived flag back in use, switched off.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{Request, Response};
+
+use super::view;
+
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let expected = request.expected()?;
+    expected.must_be_said()?;
+    let changed = app
+        .service
+        .restore_flag(&environment, &key, &expected, admin, request.scope())
+        .await?;
+    Ok(view::changed(StatusCode::OK, &key, &changed))
+}

@@ -1,0 +1,45 @@
+//! `POST /api/admin/flags/{flagKey}/revert`: a flag as it was before or after a change of the past.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{Fields, Request, Response};
+use pennon_core::service::Side;
+
+use super::view;
+
+/// Takes `auditId`, and `state`: `after`, as when it is absent, or `before`, which undoes that change.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let to = parse(request.body())?;
+    let expected = request.expected()?;
+    expected.must_be_said()?;
+    let changed = app
+        .service
+        .revert_flag(&environment, &key, to, &expected, admin, request.scope())
+        .await?;
+    Ok(view::changed(StatusCode::OK, &key, &changed))
+}
+
+fn parse(body: &[u8]) -> Result<(i64, Side), Error> {
+    let mut fields = Fields::of(body)?;
+    let id = fields.value("auditId");
+    let id = id.as_ref().and_then(serde_json::Value::as_i64);
+    if id.is_none() {
+        let complaint = "Expected the id of an entry of the flag's audit";
+        fields.complaints.add("auditId", complaint);
+    }
+    let side = match fields.text("state", 0..=10).as_deref() {
+        None | Some("after") => Side::After,
+        Some("before") => Side::Before,
+        Some(_) => {
+            fields.complaints.add("state", "Expected before or after");
+            Side::After
+        }
+    };
+    fields.must_be_empty();
+    fields.finish()?;
+    Ok((id.unwrap_or_default(), side))
+}

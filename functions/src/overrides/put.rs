@@ -1,0 +1,110 @@
+//! `PUT /api/admin/flags/{flagKey}/users`: the exceptions of a flag, many at once, as one change.
+
+use std::collections::HashMap;
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::{Complaints, Error};
+use pennon_core::http::{self, ETag, Fields, Request, Response};
+use pennon_core::service::{NewOverride, PutMode};
+use serde_json::{Value, json};
+
+use super::set::take_override;
+
+/// The most overrides in one request. They are written in one statement and stand in one entry of the
+/// audit; who needs more needs a targeting rule.
+const MOST_OVERRIDES: usize = 10_000;
+/// More complaints than anyone would read, and a bound on the answer to a hostile body.
+const MOST_COMPLAINTS: usize = 50;
+
+/// Replaces all overrides of the flag, or, with `?mode=merge`, only those of the users in the body.
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let mode = match request.query("mode") {
+        None | Some("" | "replace") => PutMode::Replace,
+        Some("merge") => PutMode::Merge,
+        Some(_) => return Err(Error::invalid_field("mode", "Must be replace or merge")),
+    };
+    let wanted = parse(request.body())?;
+    let expected = request.expected()?;
+    expected.must_be_said()?;
+    let changed = app
+        .service
+        .put_overrides(
+            &environment,
+            &key,
+            (mode, wanted),
+            &expected,
+            admin,
+            request.scope(),
+        )
+        .await?;
+    let done = changed.value;
+    let body = json!({
+        "created": done.created,
+        "changed": done.changed,
+        "removed": done.removed,
+        "unchanged": done.unchanged,
+        "total": done.total,
+    });
+    let response = http::json(StatusCode::OK, &body);
+    let tag = ETag::of_record(done.revision);
+    let response = http::with_header(response, "etag", tag.as_str());
+    Ok(http::with_invalidation(response, changed.invalidated))
+}
+
+/// Takes `overrides`, a list of what `POST` takes. Entries may have `createdBy` and `createdAt`, as the
+/// list has them, so that what was read can be sent back; both are of no effect.
+fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
+    let mut fields = Fields::of(body)?;
+    let list = fields.take("overrides", |value| match value {
+        Value::Array(list) if list.len() > MOST_OVERRIDES => Err(format!(
+            "Must have at most {MOST_OVERRIDES} entries (got {})",
+            list.len()
+        )),
+        Value::Array(list) => Ok(list.clone()),
+        _ => Err("Expected a list".to_owned()),
+    });
+    fields.must_have("overrides", list.as_ref());
+    fields.must_be_empty();
+    fields.finish()?;
+
+    let mut complaints = Complaints::default();
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut wanted = Vec::new();
+    for (number, entry) in list.into_iter().flatten().enumerate() {
+        if complaints.fields.len() >= MOST_COMPLAINTS {
+            break;
+        }
+        let place = format!("overrides/{number}");
+        let Value::Object(entry) = entry else {
+            complaints.add(&place, "Expected an object");
+            continue;
+        };
+        let mut fields = Fields::within(entry);
+        let one = take_override(&mut fields);
+        for shown in ["createdBy", "createdAt"] {
+            fields.value(shown);
+        }
+        fields.must_be_empty();
+        for (field, found) in fields.complaints.fields {
+            for complaint in found {
+                complaints.add(&format!("{place}/{field}"), complaint);
+            }
+        }
+        if let Some(first) = seen.insert(one.user_id.clone(), number)
+            && !one.user_id.is_empty()
+        {
+            let complaint = format!("The user has another entry, overrides/{first}");
+            complaints.add(&format!("{place}/userId"), complaint);
+        }
+        wanted.push(one);
+    }
+    if complaints.is_empty() {
+        Ok(wanted)
+    } else {
+        Err(Error::Invalid(complaints))
+    }
+}

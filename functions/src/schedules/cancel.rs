@@ -1,0 +1,21 @@
+//! `DELETE /api/admin/flags/{flagKey}/schedule/{id}`: calls a planned change off.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response};
+
+use super::view;
+
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let id = request.parameter("id");
+    if id.contains('\0') {
+        let complaint = "Must not hold a NUL character";
+        return Err(Error::invalid_field("id", complaint));
+    }
+    let cancelled = app.service.call_off(&environment, &key, id, admin).await?;
+    Ok(http::json(StatusCode::OK, &view::schedule(&cancelled)))
+}

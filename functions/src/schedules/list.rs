@@ -1,0 +1,49 @@
+//! `GET /api/admin/flags/{flagKey}/schedule`: what is planned, and what has become of it.
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Request, Response};
+use pennon_core::store::ScheduleRecord;
+use serde_json::Value;
+
+use super::view;
+
+/// The brackets of the list.
+const AROUND: usize = 2;
+
+pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let found = app
+        .service
+        .store()
+        .list_schedules(&environment, &key)
+        .await?;
+    let Some(found) = found else {
+        return Err(Error::FlagNotFound(key.to_string()));
+    };
+    let (body, omitted) = fitting(&found);
+    let response = http::json(StatusCode::OK, &body);
+    if omitted == 0 {
+        return Ok(response);
+    }
+    Ok(http::with_header(
+        response,
+        "x-omitted-schedules",
+        &omitted.to_string(),
+    ))
+}
+
+/// The list, without as many schedules as do not fit into an answer, and how many those are: first those
+/// that are done with, the oldest first, and then those that come last.
+fn fitting(found: &[ScheduleRecord]) -> (Vec<Value>, usize) {
+    let (open, done): (Vec<usize>, Vec<usize>) =
+        (0..found.len()).partition(|at| found[*at].is_open());
+    let order: Vec<usize> = open.into_iter().chain(done.into_iter().rev()).collect();
+    let shown = order.iter().map(|at| view::schedule(&found[*at])).collect();
+    let (kept, omitted) = http::fitting(shown, AROUND);
+    let mut kept: Vec<(usize, Value)> = order.into_iter().zip(kept).collect();
+    kept.sort_by_key(|(at, _)| *at);
+    (kept.into_iter().map(|(_, one)| one).collect(), omitted)
+}

@@ -1,0 +1,96 @@
+//! `POST /api/admin/flags/{flagKey}/schedule`: plans a change.
+
+use std::time::SystemTime;
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Fields, Request, Response};
+use pennon_core::timestamp;
+use serde_json::{Value, json};
+
+use super::view;
+
+pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    let Plan {
+        at,
+        updates,
+        ignored,
+    } = parse(request.body())?;
+    let planned = app
+        .service
+        .plan(&environment, &key, at, &updates, admin)
+        .await?;
+    let response = http::json(StatusCode::CREATED, &view::schedule(&planned));
+    Ok(http::with_ignored_fields(response, &ignored, request))
+}
+
+/// A body, understood.
+struct Plan {
+    at: SystemTime,
+    updates: Value,
+    /// Names in it that mean nothing, or nothing here.
+    ignored: Vec<String>,
+}
+
+/// Takes `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
+fn parse(body: &[u8]) -> Result<Plan, Error> {
+    let mut fields = Fields::of_existing_client(body, &[])?;
+    let at = fields.text("scheduledAt", 0..=64);
+    fields.must_have("scheduledAt", at.as_ref());
+    let at = at.and_then(|text| {
+        let at = timestamp::parse(&text);
+        if at.is_none_or(|at| at <= SystemTime::now()) {
+            let complaint = "Expected a time in the future, ISO 8601 with Z or an offset, such as \
+                 2027-01-01T09:00+02:00";
+            fields.complaints.add("scheduledAt", complaint);
+        }
+        at
+    });
+    let updates = fields.take("updates", |value| match value {
+        Value::Object(updates) => Ok(updates.clone()),
+        _ => Err("Expected an object"),
+    });
+    let mut ignored: Vec<String> = fields.rest().keys().cloned().collect();
+    let mut wanted = serde_json::Map::new();
+    if let Some(updates) = updates {
+        let mut inner = Fields::within(updates);
+        let change = http::take_change(&mut inner);
+        // What a flag has, but no schedule can change.
+        let others = [
+            ("description", change.description.is_some()),
+            ("salt", change.salt.is_some()),
+            ("definition", change.definition.is_some()),
+        ];
+        let others = others.into_iter().filter(|(_, given)| *given);
+        let names = inner.rest().keys().cloned().collect::<Vec<String>>();
+        let names = others.map(|(name, _)| name.to_owned()).chain(names);
+        ignored.extend(names.map(|name| format!("updates.{name}")));
+        for (name, complaints) in inner.complaints.fields {
+            for complaint in complaints {
+                let complaint = format!("{name}: {complaint}");
+                fields.complaints.add("updates", complaint);
+            }
+        }
+        if let Some(enabled) = change.enabled {
+            wanted.insert("enabled".to_owned(), json!(enabled));
+        }
+        if let Some(rollout) = change.rollout_percentage {
+            let percentage = json!(rollout.percent());
+            wanted.insert("rolloutPercentage".to_owned(), percentage);
+        }
+    }
+    if wanted.is_empty() && !fields.complaints.fields.contains_key("updates") {
+        let complaint = "Expected enabled, rolloutPercentage or both";
+        fields.complaints.add("updates", complaint);
+    }
+    fields.finish()?;
+    Ok(Plan {
+        at: at.unwrap_or(SystemTime::UNIX_EPOCH),
+        updates: Value::Object(wanted),
+        ignored,
+    })
+}
