@@ -1,6 +1,7 @@
 //! The program of every Lambda function. `_HANDLER`, which Lambda sets to the function's `Handler`, selects
 //! the handler.
 
+use pennon_core::config::process_environment;
 use pennon_core::http::ENDPOINTS;
 use pennon_core::lambda::{self, RuntimeError};
 use pennon_functions::{answer, count_evaluations, migrate, pre_traffic, reconcile};
@@ -11,8 +12,8 @@ const EVERY_ROUTE: &str = "bootstrap";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RuntimeError> {
-    let handler = std::env::var("_HANDLER").unwrap_or_else(|_| EVERY_ROUTE.to_owned());
-    match handler.as_str() {
+    let handler = process_environment("_HANDLER");
+    match handler.as_deref().unwrap_or(EVERY_ROUTE) {
         "count-evaluations" => lambda::serve_calls(count_evaluations::handle).await,
         "migrate" => lambda::serve_calls(migrate::handle).await,
         "pre-traffic" => lambda::serve_calls(pre_traffic::handle).await,

@@ -110,7 +110,7 @@ async fn call_everything(function: &Function, name: &str, keys: &[String], canar
 
 #[tokio::test]
 async fn no_secret_is_in_a_log_at_the_level_trace_or_in_an_answer_whatever_fails() {
-    let stack = secured_stack().await;
+    let stack = secured_stack().await.with_default_limits();
     let keys = ["server", "client"].map(|kind| {
         let random = format!("canary{kind}Key").repeat(5);
         format!("pennon_{kind}_production_{}", &random[..43])

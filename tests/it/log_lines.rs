@@ -39,7 +39,7 @@ async fn run_events(function: &Function, name: &str) {
 /// The stories' queries begin with `filter domain = "config"`: a line without it is in none of them.
 #[tokio::test]
 async fn every_line_of_every_function_has_the_domain_config() {
-    let stack = Stack::start().await;
+    let stack = Stack::start().await.with_default_limits();
     stack.database.add_key(EXAMPLE_KEY).await;
     let mut seen = BTreeSet::new();
     let mut lines = 0;
