@@ -48,7 +48,7 @@ async fn an_unreadable_definition_fails_its_flag_alone_and_can_be_repaired() {
             assert_eq!(answer.json(), expected, "{text}");
             let line = list.last_request();
             assert_eq!(line["unreadable_rows"], 1, "{text}: {line}");
-            let told = &line["_aws"]["CloudWatchMetrics"][0]["Metrics"];
+            let told = &line["_aws"]["CloudWatchMetrics"];
             assert!(told.to_string().contains("unreadable_rows"), "{told}");
         }
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
@@ -751,5 +751,92 @@ async fn a_table_that_is_damaged_as_a_whole_does_not_fill_the_log() {
         1,
         "{}",
         list.log()
+    );
+}
+
+/// Each renames a table or a column that a read needs.
+const MISSING: [&str; 9] = [
+    "alter table feature_flags rename column definition to definition_x",
+    "alter table feature_flags rename column archived_at to archived_at_x",
+    "alter table feature_flags rename column salt to salt_x",
+    "alter table feature_flag_user_overrides rename to feature_flag_user_overrides_x",
+    "alter table feature_flag_user_overrides rename column variant to variant_x",
+    "alter table pennon_api_keys rename to pennon_api_keys_x",
+    "alter table pennon_environment_settings rename to pennon_environment_settings_x",
+    "alter table pennon_environment_settings rename column settings to settings_x",
+    "alter table pennon_installation rename to pennon_installation_x",
+];
+
+#[tokio::test]
+async fn a_missing_table_or_column_of_a_migrated_database_is_an_error_and_opens_nothing() {
+    for missing in MISSING {
+        let stack = Stack::start().await;
+        stack.database.add_key(EXAMPLE_KEY).await;
+        let hidden = json!({"variants": {"on": true, "off": false}, "defaultVariant": "on",
+                            "metadata": {"serverOnly": true}});
+        stack.database.add_typed_flag("hidden", &hidden).await;
+        let list = stack.function("list-flags").await;
+        let shown = json!({"checkout": true, "export": false, "search": true});
+        assert_eq!(list.call(&Event::list()).await.json(), shown);
+        sql(&stack, missing).await;
+        // Another revision, and nothing in Redis.
+        sql(
+            &stack,
+            "update pennon_environments set revision = revision + 1",
+        )
+        .await;
+        stack.redis.command(&["FLUSHALL"]);
+
+        let cold = stack.function("list-flags").await;
+        let evaluate = stack.function("evaluate-flag").await;
+        for _ in 0..2 {
+            let answer = list.call(&Event::list()).await;
+            assert_eq!(
+                (answer.status, answer.source(), answer.json()),
+                (200, "stale", shown.clone()),
+                "{missing}"
+            );
+            assert_eq!(cold.call(&Event::list()).await.status, 503, "{missing}");
+            let answer = evaluate.call(&evaluation("search", "alice")).await;
+            assert_ne!(answer.status, 401, "{missing}: {answer:?}");
+            assert!(answer.status >= 500, "{missing}: {answer:?}");
+        }
+        let logged = |line: &Value| line.to_string().contains("does not exist");
+        assert!(cold.lines().iter().any(logged), "{missing}: {}", cold.log());
+        assert!(list.lines().iter().any(logged), "{missing}: {}", list.log());
+        assert!(
+            stack.redis.fields().iter().all(|(name, _)| name != "__rev"),
+            "{missing}: nothing is filled"
+        );
+        let health = stack.function("health").await;
+        let degraded = health.call(&Event::load("health")).await.json();
+        assert_eq!(
+            (&degraded["status"], &degraded["services"]["database"]),
+            (&json!("degraded"), &json!("unhealthy")),
+            "{missing}: {degraded}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn health_notices_a_missing_column_while_redis_still_answers() {
+    let stack = Stack::start().await;
+    let list = stack.function("list-flags").await;
+    assert_eq!(list.call(&Event::list()).await.status, 200);
+    sql(&stack, MISSING[0]).await;
+    let health = stack.function("health").await;
+    let degraded = health.call(&Event::load("health")).await.json();
+    assert_eq!(degraded["status"], "degraded", "{degraded}");
+}
+
+#[tokio::test]
+async fn migrate_does_not_decide_again_when_the_table_of_the_installation_is_gone() {
+    let stack = Stack::start().await;
+    sql(&stack, "drop table pennon_installation").await;
+    let migrate = stack.function("migrate").await;
+    let answer = migrate.invoke(&json!({})).await;
+    assert_eq!(
+        answer,
+        Ok(json!({"applied": 0, "evaluationDefaults": "unreadable"}))
     );
 }

@@ -9,6 +9,7 @@ use super::{FlagService, Scope};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::store::Waiting;
 
 /// Without Redis, names that nobody knows may make us look into the store once per this time, not once per
 /// name. An environment that comes into being is seen by every instance after that long.
@@ -109,10 +110,19 @@ impl FlagService {
     /// How much of what is stored cannot be read, over all environments.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when neither cache nor store answers.
+    /// [`Error::Unavailable`] when the store does not answer, or lacks a table or a column.
     pub async fn unreadable_rows(&self, scope: &Scope) -> Result<usize, Error> {
         let (mut count, mut installation) = (0, 0);
-        for (environment, _) in self.store.environments().await? {
+        let environments = self.store.environments().await?;
+        // Reads are answered from Redis, which does not notice a missing table or column. This question
+        // names all that a read needs, and is answered with one number.
+        if let Some((environment, revision)) = environments.first() {
+            let known = Some(*revision);
+            self.store
+                .snapshot(environment, known, Waiting::Never)
+                .await?;
+        }
+        for (environment, _) in environments {
             let reading = self.read(&environment, scope).await?;
             let snapshot = &reading.snapshot;
             // All environments share the row of the installation.

@@ -12,7 +12,7 @@ const BETWEEN_CHECKS: Duration = Duration::from_secs(10);
 /// What a check of the database found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseCheck {
-    /// Why it did not answer, if it did not: a sentence for the log, without secrets.
+    /// Why it did not answer, or could not be read: a sentence for the log, without secrets.
     pub failure: Option<String>,
     /// How much of what is stored cannot be read, over all environments. 0 when that cannot be found out.
     pub unreadable_rows: usize,
@@ -44,13 +44,16 @@ impl FlagService {
 
     async fn check_now(&self, scope: &Scope, within: Duration) -> DatabaseCheck {
         let failure = self.store.ping(within).await.err();
-        let unreadable_rows = match failure {
-            None => self.unreadable_rows(scope).await.unwrap_or_default(),
-            Some(_) => 0,
+        let outcome = match failure {
+            None => self
+                .unreadable_rows(scope)
+                .await
+                .map_err(|error| error.to_string()),
+            Some(why) => Err(why),
         };
         DatabaseCheck {
-            failure,
-            unreadable_rows,
+            unreadable_rows: *outcome.as_ref().unwrap_or(&0),
+            failure: outcome.err(),
         }
     }
 }

@@ -4,6 +4,8 @@ use pennon_eval::EvaluationDefaults;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
+use super::migrations::INSTALLATION;
+
 /// The decision could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Undecided {
@@ -47,12 +49,13 @@ const DECIDE: &str = "
 /// answers they would change.
 ///
 /// A row that was decided and cannot be read any more, or is gone, is not decided about again unless
-/// somebody says what it was: nobody may get another answer by a guess.
+/// somebody says what it was: nobody may get another answer by a guess. The same holds when the table is gone
+/// and the ledger says that it existed.
 pub(super) async fn decide(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
 ) -> Result<EvaluationDefaults, Undecided> {
-    let was_there = exists(client, "pennon_installation").await?;
+    let was_there = exists(client, "pennon_installation").await? || was_decided(client).await?;
     client.batch_execute(TABLE).await?;
     let name = wanted.map(EvaluationDefaults::name);
     if !was_there {
@@ -105,6 +108,15 @@ async fn exists(client: &Client, table: &str) -> Result<bool, tokio_postgres::Er
     let exists = "select to_regclass($1::text) is not null as exists";
     let rows = client.query_typed(exists, &[(&table, Type::TEXT)]).await?;
     Ok(rows.iter().any(|row| row.get("exists")))
+}
+
+/// Whether an earlier run has recorded that the table exists.
+async fn was_decided(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let recorded = "select from pennon_migrations where step = $1";
+    let rows = client
+        .query_typed(recorded, &[(&INSTALLATION, Type::INT4)])
+        .await?;
+    Ok(!rows.is_empty())
 }
 
 async fn has_flags(client: &Client) -> Result<bool, tokio_postgres::Error> {

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::installation::{self, Undecided};
 
 /// Every step, in order. A step that has run anywhere is never edited.
-const STEPS: [(i32, &str, &str); 5] = [
+const STEPS: [(i32, &str, &str); 6] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -18,7 +18,7 @@ const STEPS: [(i32, &str, &str); 5] = [
         include_str!("migrations/0002_revisions.sql"),
     ),
     (
-        3,
+        MANAGEMENT,
         "management",
         include_str!("migrations/0003_management.sql"),
     ),
@@ -28,7 +28,17 @@ const STEPS: [(i32, &str, &str); 5] = [
         "flag fields",
         include_str!("migrations/0005_flag_fields.sql"),
     ),
+    (
+        INSTALLATION,
+        "installation",
+        include_str!("migrations/0006_installation.sql"),
+    ),
 ];
+
+/// The step that makes what admins manage: definitions, settings, API keys.
+pub(super) const MANAGEMENT: i32 = 3;
+/// The step that records that the evaluation defaults of the installation are stored.
+pub(super) const INSTALLATION: i32 = 6;
 
 /// Two migrations at once would trip over each other; this names the lock they queue at. The number
 /// is arbitrary ("PNN" in ASCII) and only has to be ours.

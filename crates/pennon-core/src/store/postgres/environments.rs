@@ -5,11 +5,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::snapshot::{defaults_of, settings_of};
-use super::{PostgresStore, Transaction, count, damaged};
+use super::{Failure, PostgresStore, Transaction, count, damaged};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::Revision;
-use crate::store::{EnvironmentRecord, SettingsRecord};
+use crate::store::migrations::INSTALLATION;
+use crate::store::{EnvironmentRecord, SettingsRecord, Waiting};
 
 const SETTINGS: &str = "select coalesce(settings::text, 'null') as settings, revision
     from pennon_environment_settings where environment = $1";
@@ -69,17 +70,25 @@ impl PostgresStore {
     /// What the installation answers where settings leave it open; before `migrate` has decided, what it
     /// has always answered.
     pub(in crate::store) async fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
-        let exists = "select to_regclass('pennon_installation') is not null as decided";
-        let decided = self.rows(exists, &[]).await?;
-        if !decided.iter().any(|row| row.get("decided")) {
-            return Ok(EvaluationDefaults::Existing);
-        }
         let stored = "select string_agg(distinct evaluation_defaults, ', ') as defaults
             from pennon_installation";
-        let rows = self.rows(stored, &[]).await?;
-        Ok(defaults_of(
-            rows.first().and_then(|row| row.get("defaults")),
-        ))
+        self.guarded(async {
+            let client = self.connections.get(Waiting::UntilTimeout).await?;
+            let rows = self.query(&client, stored, &[]).await;
+            let undecided = match &rows {
+                Ok(_) => false,
+                Err(error) => self.is_before(INSTALLATION, &client, error).await,
+            };
+            client.give_back();
+            match rows {
+                Ok(rows) => Ok(defaults_of(
+                    rows.first().and_then(|row| row.get("defaults")),
+                )),
+                Err(_) if undecided => Ok(EvaluationDefaults::Existing),
+                Err(error) => Err(Failure::of(&error)),
+            }
+        })
+        .await
     }
 
     pub(in crate::store) async fn settings(

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join3;
 use pennon_eval::EvaluationDefaults;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -168,6 +169,22 @@ impl PostgresStore {
         let rows = rows?;
         committed?;
         Ok(rows)
+    }
+
+    /// Whether a statement failed because `migrate` has not run this step yet. Only the ledger says so: in a
+    /// database that has run the step, a missing table or column is damage. Reading on without it would show
+    /// flags that settings or definitions hide.
+    async fn is_before(&self, step: i32, client: &Client, error: &tokio_postgres::Error) -> bool {
+        let missing = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
+        if !error.code().is_some_and(|code| missing.contains(code)) {
+            return false;
+        }
+        let ledger = "select max(step) as step from pennon_migrations";
+        let Ok(rows) = self.query(client, ledger, &[]).await else {
+            return false;
+        };
+        let last: Option<i32> = rows.first().and_then(|row| row.get("step"));
+        last.is_some_and(|last| last < step)
     }
 
     /// A read, past the breaker and in time.

@@ -6,7 +6,6 @@ use std::sync::PoisonError;
 
 use pennon_eval::{EvaluationDefaults, FlagKey, Override, Settings};
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::flags::flag_of;
@@ -15,6 +14,7 @@ use crate::api_key::kind_named;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot, UnreadableItem};
+use crate::store::migrations::{INSTALLATION, MANAGEMENT};
 use crate::store::{Fresh, Waiting};
 
 /// So many unreadable rows of one read have a log line each; the others are counted in one more line. A
@@ -70,8 +70,8 @@ const SNAPSHOT: &str = snapshot!(
     "(select coalesce(string_agg(distinct evaluation_defaults, ', '), '') from pennon_installation)"
 );
 
-/// The same on tables that `migrate` has not decided about yet: an earlier version has migrated them, and
-/// they keep its answers.
+/// The same on tables that an earlier version has migrated, before the installation had defaults: they keep
+/// the answers of that version.
 const SNAPSHOT_BEFORE_INSTALLATION: &str = snapshot!("'existing'");
 
 /// The same on tables that still wait for the step `management`.
@@ -120,10 +120,15 @@ impl PostgresStore {
         let name = environment.as_str();
         let parameters: [super::Parameter<'_>; 2] =
             [(&name, Type::TEXT), (&known_revision, Type::INT8)];
-        // A function is deployed before its tables are migrated, and must not stop to answer in between.
+        // A function is deployed before its tables are migrated, and goes on answering in between.
         let mut rows = self.query(&client, SNAPSHOT, &parameters).await;
-        for older in [SNAPSHOT_BEFORE_INSTALLATION, SNAPSHOT_BEFORE_MANAGEMENT] {
-            if rows.as_ref().is_err_and(is_before_migration) {
+        for (step, older) in [
+            (INSTALLATION, SNAPSHOT_BEFORE_INSTALLATION),
+            (MANAGEMENT, SNAPSHOT_BEFORE_MANAGEMENT),
+        ] {
+            if let Err(error) = &rows
+                && self.is_before(step, &client, error).await
+            {
                 rows = self.query(&client, older, &parameters).await;
             }
         }
@@ -298,10 +303,4 @@ fn overrides_of(row: &Row) -> BTreeMap<String, Override> {
             Some((user?, override_of(kind.unwrap_or_default(), variant)))
         })
         .collect()
-}
-
-fn is_before_migration(error: &tokio_postgres::Error) -> bool {
-    error
-        .code()
-        .is_some_and(|code| [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(code))
 }
