@@ -18,7 +18,6 @@ use serde_json::json;
 ///
 /// # Errors
 /// None.
-#[expect(clippy::unused_async, reason = "every handler has this form")]
 pub async fn handle(_app: Arc<App>, _request: Request) -> Result<Response, Error> {
     let body = json!({
         "name": "Pennon",
