@@ -172,7 +172,7 @@ async fn the_users_may_do_nothing_else() {
     redis.command(&["HSET", KEY, "a", "1"]);
     redis.command(&["HSET", "others", "a", "1"]);
     let as_user = |name: &str, words: &[&str]| redis.commands(&[&["AUTH", name, name], words]);
-    let forbidden: [&[&str]; 15] = [
+    let forbidden: [&[&str]; 17] = [
         &["FLUSHALL"],
         &["FLUSHDB"],
         &["CONFIG", "GET", "*"],
@@ -187,6 +187,8 @@ async fn the_users_may_do_nothing_else() {
         &["REPLICAOF", "NO", "ONE"],
         &["SET", KEY, "x"],
         &["HGETALL", "others"],
+        &["MEMORY", "USAGE", "others"],
+        &["MEMORY", "PURGE"],
         &["EVAL", "return redis.call('DEL', KEYS[1])", "1", "others"],
     ];
     for name in ["reader", "writer"] {
@@ -200,6 +202,7 @@ async fn the_users_may_do_nothing_else() {
         &["DEL", KEY][..],
         &["UNLINK", KEY],
         &["WAIT", "0", "1"],
+        &["MEMORY", "USAGE", KEY],
         &["EVAL", "return redis.call('DEL', KEYS[1])", "1", KEY],
     ] {
         let answer = as_user("reader", words);
@@ -208,6 +211,8 @@ async fn the_users_may_do_nothing_else() {
             "reader: {words:?}: {answer:?}"
         );
     }
+    let size = as_user("writer", &["MEMORY", "USAGE", KEY]);
+    assert!(matches!(size, Resp::Number(bytes) if bytes > 0), "{size:?}");
     assert_eq!(as_user("writer", &["DEL", KEY]), Resp::Number(1));
     assert_eq!(
         redis.command(&["HGET", "others", "a"]),

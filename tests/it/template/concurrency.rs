@@ -1,6 +1,6 @@
 //! Functions cannot use up the connections of the database: the limits of production leave room for all.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::stack::{Stack, reference, text};
 use super::{Mistake, Problems, planted, read};
@@ -49,6 +49,31 @@ pub(super) fn check(template: &Value, problems: &mut Problems) {
             fits,
             &function.id,
             format!("its limit of instances is {found}"),
+        );
+    }
+    check_alarm(template, problems);
+}
+
+/// The alarm on connections follows the class: it fires above three quarters of what the class takes.
+fn check_alarm(template: &Value, problems: &mut Problems) {
+    let alarm = &template["Resources"]["DatabaseConnectionsAlarm"]["Properties"];
+    let threshold = &alarm["Threshold"];
+    let wanted = json!({ "Fn::FindInMap":
+        ["DatabaseClasses", reference("DatabaseInstanceClass"), "AlarmAbove"] });
+    problems.unless(
+        *threshold == wanted,
+        "DatabaseConnectionsAlarm",
+        format!("its threshold is {threshold}"),
+    );
+    let classes = template["Mappings"]["DatabaseClasses"].as_object();
+    for (class, numbers) in classes.expect("classes") {
+        let number = |name: &str| text(&numbers[name]).parse::<u64>().ok();
+        let (connections, above) = (number("Connections"), number("AlarmAbove"));
+        let follows = connections.is_some() && connections.map(|it| it / 4 * 3) == above;
+        problems.unless(
+            follows,
+            class,
+            format!("{connections:?} connections, and an alarm above {above:?}"),
         );
     }
 }
@@ -144,6 +169,12 @@ fn production_has_the_limits_of_its_class() {
 }
 
 planted! {
+    an_alarm_at_the_connections_of_the_smallest_class:
+        [Mistake("DatabaseConnectionsAlarm", "Threshold: !FindInMap [DatabaseClasses, !Ref DatabaseInstanceClass, AlarmAbove]", "Threshold: 60")]
+        => "DatabaseConnectionsAlarm: its threshold is 60";
+    an_alarm_that_does_not_follow_its_class:
+        [Mistake("Mappings", "db.t4g.medium: {Connections: \"400\", AlarmAbove: \"300\"}", "db.t4g.medium: {Connections: \"400\", AlarmAbove: \"60\"}")]
+        => "db.t4g.medium: Some(400) connections, and an alarm above Some(60)";
     a_reader_with_the_limit_of_admins:
         [Mistake("GetFlagFunction", "!Ref ReservedConcurrency", "!Ref AdminConcurrency")]
         => "GetFlagFunction: its limit of instances is {\"Ref\":\"AdminConcurrency\"}";
