@@ -1,5 +1,5 @@
 //! Who may change flags: a user pool that stays when the stack is updated, a second factor, short tokens,
-//! and no program that sees a password.
+//! and no flow that sends a password.
 
 use serde_json::{Value, json};
 
@@ -82,11 +82,12 @@ fn check_client(client: &Value, problems: &mut Problems) {
     // Left out, Cognito chooses, ALLOW_REFRESH_TOKEN_AUTH among others, which excludes rotation.
     problems.unless(!flows.is_empty(), about, "flows that Cognito chooses");
     for flow in flows.iter().map(text) {
-        let password = flow.contains("PASSWORD");
+        // ALLOW_USER_AUTH takes the password too, among other proofs.
+        let password = flow.contains("PASSWORD") || flow == "ALLOW_USER_AUTH";
         problems.unless(
             !password,
             about,
-            format!("{flow}: a program sees the password"),
+            format!("{flow}: a program sends the password"),
         );
         let unrotated = flow == "ALLOW_REFRESH_TOKEN_AUTH";
         problems.unless(!unrotated, about, format!("{flow}: excludes rotation"));
@@ -188,9 +189,12 @@ planted! {
     a_tier_without_rotation:
         [Mistake("UserPool", "UserPoolTier: ESSENTIALS", "UserPoolTier: LITE")]
         => "UserPool: no tier with rotation and managed login";
-    a_program_that_sees_passwords:
+    a_program_that_sends_passwords:
         [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_USER_SRP_AUTH, ALLOW_ADMIN_USER_PASSWORD_AUTH]")]
-        => "UserPoolClient: ALLOW_ADMIN_USER_PASSWORD_AUTH: a program sees the password";
+        => "UserPoolClient: ALLOW_ADMIN_USER_PASSWORD_AUTH: a program sends the password";
+    a_flow_that_takes_passwords_among_others:
+        [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_USER_AUTH]")]
+        => "UserPoolClient: ALLOW_USER_AUTH: a program sends the password";
     flows_that_exclude_rotation:
         [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_REFRESH_TOKEN_AUTH]")]
         => "UserPoolClient: ALLOW_REFRESH_TOKEN_AUTH: excludes rotation";
