@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::rollout::{metrics, samconfig};
 use super::stack::{Profile, Stack, list, reference, text};
 use super::{AFTER, GONE, Mistake, Problems, planted, read};
+use crate::log_size::{WARM_READ, WARM_READ_WITHOUT_REDIS};
 
 /// Types that take no tags. A type that is new here has to be decided about.
 const UNTAGGABLE: [&str; 23] = [
@@ -224,6 +225,31 @@ async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
     directives.map(count).sum()
 }
 
+/// How many kB a line of the access log has: the format in the template, with the values of a read of one flag.
+fn access_log_line(template: &Value) -> f64 {
+    let settings = &template["Resources"]["HttpApi"]["Properties"]["AccessLogSettings"];
+    let mut line = text(&settings["Format"]).to_owned();
+    for (variable, value) in [
+        ("$context.requestId", "JKJaXmPLvHcESHA="),
+        ("$context.routeKey", "GET /api/config/flags/{flagKey}"),
+        ("$context.status", "200"),
+        // A variable without a value is a dash.
+        ("$context.integrationErrorMessage", "-"),
+        ("$context.authorizer.error", "-"),
+        ("$context.identity.sourceIp", "203.0.113.124"),
+    ] {
+        assert!(line.contains(variable), "{variable} in {line}");
+        line = line.replace(variable, value);
+    }
+    assert!(!line.contains('$'), "a value for each variable of {line}");
+    kilobytes(line.len() + 1)
+}
+
+/// As the document writes it: kB with two digits after the point.
+fn kilobytes(bytes: usize) -> f64 {
+    (f64::from(u32::try_from(bytes).expect("few")) / 10.0).round() / 100.0
+}
+
 /// The table by load: from the fixed sums above, the prices, and what a function writes for a read.
 #[tokio::test]
 async fn what_a_month_costs_by_load_is_computed_and_a_small_dev_stack_is_cheap() {
@@ -239,13 +265,27 @@ async fn what_a_month_costs_by_load_is_computed_and_a_small_dev_stack_is_cheap()
     let servers = Servers::start().await;
     let with_cache = metrics_of_a_read(&servers, &[]).await;
     let without = metrics_of_a_read(&servers, &[("REDIS_URL", "")]).await;
+    let gateway = access_log_line(&super::yaml::parse(&read("template.yaml")));
+    let of_functions = [WARM_READ_WITHOUT_REDIS, WARM_READ].map(kilobytes);
+    for row in [
+        format!(
+            "| line of the function | {:.2} kB, {:.2} kB without a cache |",
+            of_functions[1], of_functions[0]
+        ),
+        format!("| line of the access log | {gateway:.2} kB |"),
+    ] {
+        assert!(document.contains(&row), "the table must say: {row}");
+    }
     let mut wrong = Vec::new();
     for (load, requests, instances) in [
         ("idle", 0.0, 1.0),
         ("small", 100_000.0, 1.0),
         ("100 requests/s", 262_800_000.0, 12.0),
     ] {
-        for (stage, metrics) in [("dev", without), ("production", with_cache)] {
+        for (stage, metrics, line) in [
+            ("dev", without, of_functions[0]),
+            ("production", with_cache, of_functions[1]),
+        ] {
             let row = document
                 .lines()
                 .find(|line| line.starts_with(&format!("| `{stage}` |")));
@@ -267,7 +307,7 @@ async fn what_a_month_costs_by_load_is_computed_and_a_small_dev_stack_is_cheap()
                 (requests + MINUTES + batches) / million * price("calls of Lambda")
                     + 0.5 * seconds * price("time of Lambda on arm64"),
                 // A line of ours, one of the access log, and flow logs, in kB; then GB.
-                ((requests * (0.8 + 0.35 + 0.004) + MINUTES) / million + 0.1)
+                ((requests * (line + gateway + 0.004) + MINUTES) / million + 0.1)
                     * price("log lines, our own and delivered ones"),
                 MINUTES / million * price("EventBridge Scheduler")
                     + requests / million * price("data out to the internet")

@@ -150,7 +150,7 @@ fn check_access_log(api: &Value, problems: &mut Problems) {
             format!("the access log has {chosen}, of a length that callers choose, or with names");
         problems.unless(!is_logged, "HttpApi", why);
     }
-    // The rest of the 0.8 kB of a read is the function's own line.
+    // Every request pays for this line beside that of the function (docs/infrastructure/cost-monitoring.md).
     problems.unless(
         format.len() < 280,
         "HttpApi",
