@@ -77,7 +77,7 @@ async fn an_edit_of_the_file_shows_and_a_mistake_in_it_loses_nothing() {
     let answer = local.patch("/api/admin/flags/mine", "{}").await;
     assert_eq!(answer.status, 503, "and the mistake is not overwritten");
     assert!(
-        local.log().contains("is not as it should be"),
+        local.log().contains("flags.json is invalid: "),
         "{}",
         local.log()
     );
@@ -86,6 +86,28 @@ async fn an_edit_of_the_file_shows_and_a_mistake_in_it_loses_nothing() {
         percentage(&local.get("/api/config/flags/mine").await) == 7
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_file_with_a_byte_order_mark_is_read_and_written_without_it() {
+    let folder = new_folder("mark");
+    let path = folder.join("flags.json");
+    let flags = json!({"flags": {"mine": {"state": "ENABLED", "rolloutPercentage": 5}}});
+    std::fs::write(&path, format!("\u{feff}{flags}")).expect("writes");
+    let local = Local::start_in(folder, &[]).await;
+    assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);
+    let flags = flags.to_string().replace('5', "7");
+    std::fs::write(&path, format!("\u{feff}{flags}")).expect("writes");
+    eventually("the edit shows", async || {
+        percentage(&local.get("/api/config/flags/mine").await) == 7
+    })
+    .await;
+    let change = r#"{"rolloutPercentage": 8}"#;
+    let answer = local.patch("/api/admin/flags/mine", change).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    assert!(text.starts_with('{'), "{text:?}");
+    assert!(!path.with_extension("json.conflict").exists());
 }
 
 #[tokio::test]
@@ -354,12 +376,67 @@ async fn the_commands_of_the_first_screen_work_whoever_may_use_the_public_routes
 }
 
 #[tokio::test]
+async fn the_commands_of_the_first_screen_name_a_flag_of_the_file() {
+    let folder = new_folder("other");
+    let flags = json!({"flags": {
+        "my.flag": {"state": "ENABLED", "rolloutPercentage": 5},
+        "typed": {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"},
+    }});
+    std::fs::write(folder.join("flags.json"), flags.to_string()).expect("writes");
+    let local = Local::start_bare_in(folder, &[]).await;
+    assert!(!local.log().contains("new-checkout"), "{}", local.log());
+    run_commands_of_first_screen(&local);
+    let flag = local.get("/api/config/flags/my.flag").await;
+    assert_eq!(percentage(&flag), 50, "turned up");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_first_screen_work_for_flags_with_variants_and_unusual_keys() {
+    for (key, created) in [("typed", false), ("it's new", true)] {
+        let folder = new_folder("typed");
+        let typed =
+            json!({"state": "DISABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"});
+        let flags = json!({"flags": {key: typed}});
+        std::fs::write(folder.join("flags.json"), flags.to_string()).expect("writes");
+        let local = Local::start_bare_in(folder, &[]).await;
+        run_commands_of_first_screen(&local);
+        let flag = local.get("/api/config/flags/new-checkout").await;
+        assert_eq!(flag.status == 200, created, "{key}");
+        if !created {
+            let flag = local.get("/api/config/flags/typed").await;
+            assert_eq!(flag.json()["enabled"], true);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_tls_is_named_with_its_remedy() {
+    let database = pennon_tests::postgres::Database::create_empty().await;
+    let url = database.url().replace("?sslmode=disable", "");
+    let mut server = Command::new(binary("pennon-local"));
+    server
+        .current_dir(new_folder("clear"))
+        .env("PENNON_LISTEN", "127.0.0.1:0")
+        .env("DATABASE_URL", url);
+    let output = output_within(&mut server, PATIENCE);
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(!output.status.success(), "{said}");
+    assert!(
+        said.contains("sslmode=disable") && said.contains("does not support TLS"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
     let empty = pennon_tests::postgres::Database::create_empty().await;
     let environment = [("DATABASE_URL", &*empty.url())];
     let mut local = Local::start_bare_in(new_folder("empty"), &environment).await;
     assert!(
-        local.log().contains("There are no flags yet"),
+        local
+            .log()
+            .contains("Create a flag for the commands below."),
         "{}",
         local.log()
     );
@@ -368,7 +445,9 @@ async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
     assert_eq!(percentage(&flag), 50, "created, and turned up");
     local.restart().await;
     assert!(
-        !local.log().contains("There are no flags yet"),
+        !local
+            .log()
+            .contains("Create a flag for the commands below."),
         "{}",
         local.log()
     );

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::json::quote;
 use crate::logic::evaluators::Evaluators;
 use crate::problem::{Problem, Problems, pointer_step};
 use crate::{Definition, Flag, FlagKey, FractionalVersion, Override, Rollout, Settings, validate};
@@ -502,7 +503,8 @@ fn read_rollout(value: &Value, problems: &mut Problems) -> Option<Rollout> {
     let percent = (0..=100_u8).find(|percent| value.as_f64() == Some(f64::from(*percent)));
     let rollout = percent.and_then(|percent| Rollout::parse(percent.into()).ok());
     if rollout.is_none() {
-        problems.add("must be a whole number from 0 to 100");
+        let value = quote(value);
+        problems.add(format!("must be an integer from 0 to 100 (got {value})"));
     }
     rollout
 }

@@ -46,6 +46,29 @@ pub fn read(text: &[u8]) -> Result<(Value, Vec<Problem>), serde_json::Error> {
     Ok((value, duplicates.or(()).err().unwrap_or_default()))
 }
 
+/// The longest value that a message repeats, in bytes.
+const LONGEST_QUOTED: usize = 40;
+
+/// A value that was sent in the place of another one, for a message about it: the value itself, or its type when it is
+/// long.
+#[must_use]
+pub fn quote(value: &Value) -> String {
+    let (text, kind) = match value {
+        Value::Null | Value::Bool(_) => return value.to_string(),
+        Value::Number(_) => (value.to_string(), "a long number"),
+        // Its JSON is never shorter than the text.
+        Value::String(text) if text.len() > LONGEST_QUOTED => return "a long string".to_owned(),
+        Value::String(_) => (value.to_string(), "a long string"),
+        Value::Array(_) => return "an array".to_owned(),
+        Value::Object(_) => return "an object".to_owned(),
+    };
+    if text.len() > LONGEST_QUOTED {
+        kind.to_owned()
+    } else {
+        text
+    }
+}
+
 /// How many values a text has that is JSON, before it is read: each takes many times its length in memory.
 /// Of other texts it is any number.
 #[must_use]
@@ -151,6 +174,25 @@ impl<'de> Visitor<'de> for Node<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_repeats_short_values_only() {
+        for (json, quoted) in [
+            ("140", "140"),
+            ("10.5", "10.5"),
+            ("\"10\"", "\"10\""),
+            ("null", "null"),
+            ("true", "true"),
+            ("[1]", "an array"),
+            ("{\"a\": 1}", "an object"),
+        ] {
+            let value = parse(json.as_bytes()).expect(json);
+            assert_eq!(quote(&value), quoted);
+        }
+        for long in ["x".repeat(41), "\u{1}".repeat(30)] {
+            assert_eq!(quote(&Value::String(long)), "a long string");
+        }
+    }
 
     #[test]
     fn json_is_read_as_serde_json_reads_it() {

@@ -32,6 +32,7 @@ use credentials::Credentials;
 use server::Gate;
 use settings::Settings;
 use throttle::Throttle;
+use welcome::Example;
 
 /// The flags that a new `flags.json` holds.
 const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
@@ -111,8 +112,8 @@ async fn run() -> Result<(), String> {
         return Err("REDIS_URL is set but of no use; see above".to_owned());
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let has_flags = has_flags(&store).await;
-    welcome::greet(address, &settings, &credentials, &config, has_flags);
+    let example = example_flag(&store).await;
+    welcome::greet(address, &settings, &credentials, &config, &example);
 
     let instance = Instance {
         style: LogStyle::Human,
@@ -134,13 +135,33 @@ async fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// Whether there is a flag to try the commands of the first screen on.
-async fn has_flags(store: &Store) -> bool {
+/// The flag that the commands of the first screen are about: that of the README where it exists, otherwise the first
+/// whose key needs no encoding in a URL or a shell.
+async fn example_flag(store: &Store) -> Example {
+    let of_readme = Example::Switch(welcome::KEY_OF_README.to_owned());
     let production = Environment::production();
-    let read = store.snapshot(&production, None, Waiting::UntilTimeout);
-    match read.await {
-        Ok(Fresh::Changed(snapshot)) => !snapshot.flags.is_empty(),
-        Ok(Fresh::Unchanged) | Err(_) => true,
+    let flags = match store
+        .snapshot(&production, None, Waiting::UntilTimeout)
+        .await
+    {
+        Ok(Fresh::Changed(snapshot)) => snapshot.flags.clone(),
+        Ok(Fresh::Unchanged) | Err(_) => return of_readme,
+    };
+    let is_plain = |key: &str| {
+        key.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && !key.starts_with(['-', '.'])
+    };
+    let mut known: Vec<(&str, bool)> = flags
+        .iter()
+        .map(|(key, flag)| (key.as_str(), flag.definition.is_none()))
+        .filter(|(key, _)| is_plain(key))
+        .collect();
+    known.sort_by_key(|(key, is_switch)| (*key != welcome::KEY_OF_README, !is_switch));
+    match known.first() {
+        Some((key, true)) => Example::Switch((*key).to_owned()),
+        Some((key, false)) => Example::Typed((*key).to_owned()),
+        None => Example::Missing,
     }
 }
 

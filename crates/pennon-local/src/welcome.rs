@@ -8,13 +8,26 @@ use pennon_core::config::{Config, PublicConfigRoutes, UrlSource};
 use crate::credentials::Credentials;
 use crate::settings::Settings;
 
-/// Says where Pennon is, what it runs on, and what to try. The commands are those of the README.
+/// The flag of the README's commands, which the sample file has.
+pub(crate) const KEY_OF_README: &str = "new-checkout";
+
+/// The flag that the commands are about.
+pub(crate) enum Example {
+    /// It has a rollout percentage.
+    Switch(String),
+    /// It has variants.
+    Typed(String),
+    /// There is none yet, or none whose key can be written into a command as it stands.
+    Missing,
+}
+
+/// Says where Pennon is, what it runs on, and what to try.
 pub(crate) fn greet(
     address: SocketAddr,
     settings: &Settings,
     credentials: &Credentials,
     config: &Config,
-    has_flags: bool,
+    example: &Example,
 ) {
     let store = match &config.database.url {
         UrlSource::None => format!("{} (edit it while Pennon runs)", settings.flags_file),
@@ -43,22 +56,27 @@ pub(crate) fn greet(
         }
         text.push("\n".to_owned());
     }
-    if !has_flags {
-        text.push(format!(
-            "  There are no flags yet. Create the first one:
+    let (key, heading, change) = match example {
+        Example::Switch(key) => (key.as_str(), "Turn it up.", "{\"rolloutPercentage\": 50}"),
+        Example::Typed(key) => (key.as_str(), "Turn it on.", "{\"enabled\": true}"),
+        Example::Missing => {
+            text.push(format!(
+                "  Create a flag for the commands below.
     curl -X POST {base}/api/admin/flags \\
       -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" \\
-      -d '{{\"key\": \"new-checkout\", \"enabled\": true, \"rolloutPercentage\": 5}}'
+      -d '{{\"key\": \"{KEY_OF_README}\", \"enabled\": true, \"rolloutPercentage\": 5}}'
 "
-        ));
-    }
-    text.push(read_commands(&base, config.auth.public_config));
+            ));
+            (KEY_OF_README, "Turn it up.", "{\"rolloutPercentage\": 50}")
+        }
+    };
+    text.push(read_commands(&base, config.auth.public_config, key));
     text.push(format!(
-        "  Turn it up.
-    curl -X PATCH {base}/api/admin/flags/new-checkout \\
-      -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" -d '{{\"rolloutPercentage\": 50}}'
+        "  {heading}
+    curl -X PATCH {base}/api/admin/flags/{key} \\
+      -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" -d '{change}'
   What does an OpenFeature SDK get? (docs/openfeature.md says how to connect one)
-    curl -X POST {base}/ofrep/v1/evaluate/flags/new-checkout \\
+    curl -X POST {base}/ofrep/v1/evaluate/flags/{key} \\
       -H \"Authorization: Bearer $PENNON_API_KEY\" -d '{{\"context\": {{\"targetingKey\": \"alice\"}}}}'
   Check Redis and PostgreSQL health.
     curl {base}/health
@@ -70,7 +88,7 @@ pub(crate) fn greet(
 }
 
 /// How to read flags: by the two public routes where they can be used, otherwise by the others.
-fn read_commands(base: &str, routes: PublicConfigRoutes) -> String {
+fn read_commands(base: &str, routes: PublicConfigRoutes, flag: &str) -> String {
     let key = match routes {
         PublicConfigRoutes::Open => "",
         PublicConfigRoutes::Key => " -H \"X-API-Key: $PENNON_API_KEY\"",
@@ -80,7 +98,7 @@ fn read_commands(base: &str, routes: PublicConfigRoutes) -> String {
     curl -X POST {base}/ofrep/v1/evaluate/flags \\
       -H \"X-API-Key: $PENNON_API_KEY\" -d '{{\"context\": {{\"targetingKey\": \"alice\"}}}}'
   What is a flag's state?
-    curl {base}/api/admin/flags/new-checkout -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\"
+    curl {base}/api/admin/flags/{flag} -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\"
 "
             );
         }
@@ -90,7 +108,7 @@ fn read_commands(base: &str, routes: PublicConfigRoutes) -> String {
     curl {base}/api/config/flags{key}
     curl '{base}/api/config/flags?userId=alice'{key}
   What is a flag's state?
-    curl {base}/api/config/flags/new-checkout{key}
+    curl {base}/api/config/flags/{flag}{key}
 "
     )
 }

@@ -114,8 +114,10 @@ impl Cache {
             error.r#type = "forged_entry",
             environment = environment.as_str(),
             reason = why.name(),
-            "a cache entry is not authentic: it is dropped, and PostgreSQL answers. Somebody else may \
-             be able to write to Redis; see cache-forged-entries in docs/operations.md"
+            "a cache entry is not authentic; it was dropped, and the flags were read from PostgreSQL. \
+             Harmless if another function or server on this Redis has a different CACHE_MAC_KEY (or \
+             CACHE_MAC_SECRET_ARN), or runs an older version. Otherwise somebody else can write to \
+             Redis; see cache-forged-entries in docs/operations.md"
         );
     }
 

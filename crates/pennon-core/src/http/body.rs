@@ -1,6 +1,7 @@
 //! The body of an update, read field by field so that every mistake is reported at once.
 
 use pennon_eval::Rollout;
+use pennon_eval::json::quote;
 use serde_json::Value;
 
 use super::fields::Fields;
@@ -46,7 +47,7 @@ pub fn take_change(fields: &mut Fields) -> Change {
     change.rollout_percentage = fields.take("rolloutPercentage", |value| {
         whole_number(value)
             .and_then(|number| Rollout::parse(number).ok())
-            .ok_or("Expected a whole number from 0 to 100")
+            .ok_or_else(|| format!("Must be an integer from 0 to 100 (got {})", quote(value)))
     });
     change.description = fields.take("description", |value| match value {
         Value::Null => Ok(None),
@@ -132,6 +133,12 @@ mod tests {
             assert!(
                 complaints.fields.contains_key("rolloutPercentage"),
                 "{text}"
+            );
+            let message = format!("{:?}", complaints.fields["rolloutPercentage"]);
+            let named = text == "[]" || message.contains(&text.replace('"', "\\\""));
+            assert!(
+                named || text == "1e300",
+                "the value that was sent is in {message}"
             );
         }
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use lambda_http::http::header;
+use pennon_eval::json::quote;
 use pennon_eval::{FlagKey, UserId};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -212,7 +213,9 @@ impl Request {
                 Ok(number) if range.contains(&number) => Ok(number),
                 Ok(_) | Err(_) => {
                     let (least, most) = (range.start(), range.end());
-                    let complaint = format!("Expected a whole number from {least} to {most}");
+                    let got = quote(&text.into());
+                    let complaint =
+                        format!("Must be an integer from {least} to {most} (got {got})");
                     Err(Error::invalid_field(name, complaint))
                 }
             },
@@ -256,7 +259,8 @@ impl Request {
             Some(text) => number(text, LAST_PAGE),
         };
         let page = page.ok_or_else(|| {
-            let complaint = format!("Expected a whole number from 1 to {LAST_PAGE}");
+            let got = quote(&self.query("page").into());
+            let complaint = format!("Must be an integer from 1 to {LAST_PAGE} (got {got})");
             Error::invalid_field("page", complaint)
         })?;
         let size = self.query("pageSize");

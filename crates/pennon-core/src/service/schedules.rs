@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use pennon_eval::json::quote;
 use pennon_eval::{FlagKey, Rollout};
 use serde_json::{Map, Value};
 use tracing::{error, info};
@@ -329,12 +330,14 @@ pub(super) fn change_in(updates: &Value) -> Result<Change, String> {
     let mut change = Change::default();
     if let Some(enabled) = fields.get("enabled") {
         let enabled = enabled.as_bool();
-        change.enabled = Some(enabled.ok_or("updates.enabled is no boolean")?);
+        change.enabled = Some(enabled.ok_or("updates.enabled must be true or false")?);
     }
     if let Some(percentage) = fields.get("rolloutPercentage") {
         let rollout = percentage.as_i64().map(Rollout::parse).and_then(Result::ok);
-        let rollout =
-            rollout.ok_or("updates.rolloutPercentage is no whole number from 0 to 100")?;
+        let rollout = rollout.ok_or_else(|| {
+            let got = quote(percentage);
+            format!("updates.rolloutPercentage must be an integer from 0 to 100 (got {got})")
+        })?;
         change.rollout_percentage = Some(rollout);
     }
     if change == Change::default() {

@@ -25,7 +25,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Waiting;
-use super::postgres::unavailable;
+use super::postgres::{chain, unavailable};
 use super::postgres_url::{DatabaseUrl, TlsMode};
 use crate::config::{DatabaseConfig, UrlSource};
 use crate::error::Error;
@@ -442,13 +442,26 @@ impl Failed {
     }
 
     fn of(error: &tokio_postgres::Error) -> Self {
-        let answer = unavailable(error);
+        let answer = explain(error);
         match error.code() {
             Some(code) if is_about_login(code) => Self::Login(answer),
             Some(code) if takes_none_now(code) => Self::Other(Refused::ForNow(answer)),
             None if is_lost(error) => Self::Other(Refused::ForNow(answer)),
             Some(_) | None => Self::Other(Refused::ForGood(answer)),
         }
+    }
+}
+
+/// What an attempt to connect is answered with. A server on one's own machine usually has no TLS, so the message names
+/// the setting for it.
+fn explain(error: &tokio_postgres::Error) -> Error {
+    let text = chain(error);
+    if text.ends_with("server does not support TLS") {
+        Error::Unavailable(format!(
+            "database: {text}; for a local database without TLS add ?sslmode=disable to the URL"
+        ))
+    } else {
+        unavailable(error)
     }
 }
 

@@ -47,8 +47,16 @@ pub(super) struct Stamp {
 
 /// What was read.
 pub(super) struct Text {
+    /// All of it. Digests and copies are of these bytes.
     pub(super) text: String,
     pub(super) stamp: Stamp,
+}
+
+impl Text {
+    /// The text without the byte order mark that some editors put before it, which JSON does not know.
+    pub(super) fn json(&self) -> &str {
+        self.text.strip_prefix('\u{feff}').unwrap_or(&self.text)
+    }
 }
 
 impl Files {

@@ -360,7 +360,7 @@ fn problem(at: &str, problem: impl Into<String>) -> Problem {
 
 /// A sentence about a file that cannot be taken as it is.
 pub(super) fn not_right(path: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("{} is not as it should be: {error}", path.display())
+    format!("{} is invalid: {error}", path.display())
 }
 
 /// The same about its mistakes, each with its line.

@@ -354,7 +354,7 @@ impl Inner {
         }
         let before = self.seen.is_some().then_some(&self.data.contents);
         let path = self.files.flags();
-        self.data.contents = Contents::parse_after(before, &read.text, &self.data.state, path)?;
+        self.data.contents = Contents::parse_after(before, read.json(), &self.data.state, path)?;
         self.seen = Some((read.stamp, digest));
         self.raise_revision();
         Ok(())
@@ -364,7 +364,7 @@ impl Inner {
     fn convert(&mut self) -> Result<(), String> {
         let read = self.files.read()?;
         let path = self.files.flags().to_owned();
-        let file = pennon_eval::json::parse(read.text.as_bytes());
+        let file = pennon_eval::json::parse(read.json().as_bytes());
         let is_old = file.is_ok_and(|file| old_form::is_old(&file));
         if !is_old {
             return Ok(());
@@ -373,11 +373,11 @@ impl Inner {
             not_right(
                 &path,
                 &format!(
-                    "it is no flagd file, nor can it be converted from the form before: {error}"
+                    "it is not a flagd file, and cannot be converted from the form of earlier versions: {error}"
                 ),
             )
         };
-        let old = OldForm::parse(&read.text).map_err(|error| explain(&error))?;
+        let old = OldForm::parse(read.json()).map_err(|error| explain(&error))?;
         let (contents, records) = old.convert();
         let text = contents.to_text().map_err(|error| explain(&error))?;
         let mut state = self.data.state.clone();
