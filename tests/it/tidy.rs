@@ -121,6 +121,18 @@ fn every_function_has_an_event_a_template_entry_and_a_readme_row() {
 }
 
 #[test]
+fn the_readme_names_the_rust_version_of_the_manifest() {
+    let manifest = read("Cargo.toml");
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .expect("a version");
+    let version = version.trim_matches('"');
+    let sentence = format!("With Rust ({version} or later)");
+    assert!(read("README.md").contains(&sentence), "{sentence}");
+}
+
+#[test]
 fn every_route_is_served_everywhere() {
     let template = read("template.yaml");
     let readme = read("README.md");

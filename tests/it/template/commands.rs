@@ -19,7 +19,7 @@ use super::read;
 const AWS: &str = "#!/bin/bash\nprintf '%s\\0' \"$#\" \"$@\" >>\"$CALLS\"\necho x\n";
 /// What else the documents run does nothing here.
 const OTHERS: &str = "for name in curl k6 git pip sleep redis-cli scripts/tools scripts/deploy \
-    scripts/set-parameter scripts/prune-versions; do eval \"$name() { :; }\"; done\n";
+    scripts/login scripts/set-parameter scripts/prune-versions psql pg_dump pg_restore; do eval \"$name() { :; }\"; done\n";
 const CHECK: &str = include_str!("aws_commands.py");
 
 /// The shell commands of a document: its blocks, and code spans that are whole `aws` commands.
