@@ -2,6 +2,7 @@
 
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
+use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
@@ -214,7 +215,8 @@ async fn what_is_wrong_with_a_request_is_said_also_while_the_store_does_not_answ
         file["flags"]["new"]["targeting"] = targeting.clone();
         file
     };
-    for api in Api::of_both_kinds().await {
+    let stack = Stack::start().await.with_default_limits();
+    for api in [Api::on_stack(stack).await, Api::on_file().await] {
         if let Some(stack) = &api.stack {
             stack.database_wire.set(Mode::Refuse).await;
         } else {

@@ -72,7 +72,12 @@ async fn a_primary_on_its_own_is_left_by_writers_at_once_and_by_readers_within_a
         // The others have 100 ms to say who is the primary. Where a busy machine keeps all of them from
         // answering, the old one is believed.
         let took = line["duration"].as_f64().expect("a time");
-        assert!(!confirmed || by_the_new_one || took >= 100.0, "{line}");
+        assert!(
+            !confirmed || by_the_new_one || took >= 100.0,
+            "{line}, nodes {:?}, log {}",
+            [0, 1, 2].map(|node| cluster.address(node)),
+            writer.log()
+        );
         // The reader may fill the old primary with this one.
         if !(confirmed && by_the_new_one) {
             reader.call(&Event::get("checkout")).await;

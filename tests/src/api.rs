@@ -29,7 +29,11 @@ impl Api {
 
     /// On PostgreSQL and Redis.
     pub async fn on_postgres() -> Self {
-        let stack = Stack::start().await;
+        Self::on_stack(Stack::start().await).await
+    }
+
+    /// On the PostgreSQL and the Redis of this deployment.
+    pub async fn on_stack(stack: Stack) -> Self {
         Self {
             on: "PostgreSQL",
             local: instance(&stack).await,

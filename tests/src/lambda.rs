@@ -16,6 +16,8 @@ use axum::routing::{get, post};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use pennon_core::telemetry::Metric;
+
 use crate::answer::Answer;
 use crate::binaries::binary;
 use crate::event::Event;
@@ -48,6 +50,24 @@ pub const INSTALLATION: &str = "tests";
 
 /// The key that authenticates what functions and servers put into Redis, unless a test says otherwise.
 pub const MAC_KEY: &str = "a-key-for-tests-of-sixty-four-characters-0123456789-0123456789ab";
+
+/// The metrics that count what seldom happens.
+fn counters() -> impl Iterator<Item = Metric> {
+    Metric::ALL.into_iter().filter(|metric| match metric {
+        Metric::ResponseLatency | Metric::CacheHitRate | Metric::ActiveConnections => false,
+        Metric::CacheMisses
+        | Metric::CacheUnavailable
+        | Metric::RedisConnectionErrors
+        | Metric::RedisRetries
+        | Metric::BreakerOpen
+        | Metric::DatabaseLoads
+        | Metric::StaleAnswers
+        | Metric::FillsRefused
+        | Metric::UnreadableRows
+        | Metric::ForgedEntries
+        | Metric::ServerErrors => true,
+    })
+}
 
 /// The program of a function: one of its own has only the one that the others are measured by.
 fn program(function: &str) -> &str {
@@ -253,10 +273,16 @@ impl Function {
             .collect()
     }
 
-    /// The lines of its requests, in order. A line is written before the answer is sent.
+    /// The lines of its requests, in order. A line is written before the answer is sent. A counter is in a
+    /// line when there was something to count, and 0 here when not.
     pub fn requests(&self) -> Vec<Value> {
         let mut lines = self.lines();
         lines.retain(|line| line.get("_aws").is_some());
+        for line in lines.iter_mut().filter_map(Value::as_object_mut) {
+            for counter in counters() {
+                line.entry(counter.name()).or_insert(Value::from(0));
+            }
+        }
         lines
     }
 
