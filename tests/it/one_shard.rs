@@ -70,14 +70,11 @@ async fn a_primary_on_its_own_is_left_by_writers_at_once_and_by_readers_within_a
         let line = writer.last_request();
         let by_the_new_one = line["node_id"] == cluster.address(1);
         // The others have 100 ms to say who is the primary. Where a busy machine keeps all of them from
-        // answering, the old one is believed.
-        let took = line["duration"].as_f64().expect("a time");
-        assert!(
-            !confirmed || by_the_new_one || took >= 100.0,
-            "{line}, nodes {:?}, log {}",
-            [0, 1, 2].map(|node| cluster.address(node)),
-            writer.log()
-        );
+        // answering, in this request or an earlier one, the old one is believed.
+        let requests = writer.requests();
+        let times = requests.iter().filter_map(|line| line["duration"].as_f64());
+        let took = times.fold(0.0, f64::max);
+        assert!(!confirmed || by_the_new_one || took >= 100.0, "{line}");
         // The reader may fill the old primary with this one.
         if !(confirmed && by_the_new_one) {
             reader.call(&Event::get("checkout")).await;
