@@ -101,7 +101,10 @@ async fn an_unreadable_definition_fails_its_flag_alone_and_can_be_repaired() {
         assert_eq!(healthy["status"], "healthy", "{healthy}");
         list.call(&Event::list()).await;
         let line = list.last_request();
-        assert!(!line["_aws"].to_string().contains("unreadable_rows"), "{line}");
+        assert!(
+            !line["_aws"].to_string().contains("unreadable_rows"),
+            "{line}"
+        );
     }
     let reports = list.lines().into_iter().filter(|line| {
         let message = line["message"].as_str().unwrap_or_default();

@@ -310,8 +310,11 @@ fn check_coverage(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problem
             .filter(|it| it["Namespace"] == Metric::NAMESPACE && it["MetricName"] == name)
             .map(|it| target(&it["Dimensions"][0]["Value"]))
             .collect();
+        if of.is_empty() {
+            continue;
+        }
         for function in concerned(stack, name) {
-            let counted = of.is_empty() || of.contains(function.id.as_str());
+            let counted = of.contains(function.id.as_str());
             let handler = &function.handler;
             problems.unless(counted, id, format!("{name} without {handler}"));
         }
@@ -359,6 +362,10 @@ fn words(expression: &str) -> Vec<&str> {
 
 fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Problems) {
     let mode = stack.profile["CacheMode"];
+    let alarms = stack
+        .of_type("AWS::CloudWatch::Alarm")
+        .filter(|(id, _)| !canaries.contains(*id));
+    let alarms: Vec<_> = alarms.map(|(_, alarm)| (alarm, metrics(alarm))).collect();
     for Promise(what, metric, statistic, operator, threshold, cache) in promises() {
         let (needed, part) = match cache {
             Cache::Always => (true, ""),
@@ -366,9 +373,10 @@ fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Pro
             Cache::Single => (!["none", "cluster"].contains(&mode), "${SingleCache}"),
             Cache::Cluster => (!["none", "single"].contains(&mode), "${ClusterCache}"),
         };
-        let met = stack.of_type("AWS::CloudWatch::Alarm").any(|(id, alarm)| {
-            let found = metrics(alarm);
-            let of_metric = found.iter().any(|it| it["MetricName"] == metric);
+        let mut of_metric = alarms
+            .iter()
+            .filter(|(_, found)| found.iter().any(|it| it["MetricName"] == metric));
+        let met = of_metric.any(|(alarm, found)| {
             let of_part = found.iter().any(|it| it.to_string().contains(part));
             let counted = alarm["Statistic"] == statistic
                 || list(&alarm["Metrics"])
@@ -378,9 +386,7 @@ fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Pro
                 || list(&alarm["Metrics"])
                     .iter()
                     .all(|it| it["MetricStat"].is_null() || it["MetricStat"]["Period"] == 60);
-            !canaries.contains(id)
-                && of_metric
-                && of_part
+            of_part
                 && counted
                 && by_minute
                 && alarm["ComparisonOperator"] == operator
