@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
@@ -19,11 +18,14 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let trace = &request.scope().trace;
     trace.flag_key(&key);
     let asked = ofrep::parse(request.body());
-    let response = match asked.and_then(|asked| caller.evaluate(&key, &asked.context)) {
-        Ok(item) => {
-            app.tally.add(&caller.environment, [item.given()]);
-            http::json(StatusCode::OK, &item)
-        }
+    let outcome = asked.and_then(|asked| {
+        let item = caller.evaluate(&key, &asked.context)?;
+        let response = item.answer()?;
+        app.tally.add(&caller.environment, [item.given()]);
+        Ok(response)
+    });
+    let response = match outcome {
+        Ok(response) => response,
         Err(failure) => {
             trace.failed(failure.kind());
             failure.answer(Some(&key))

@@ -23,7 +23,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             if !rules.look_at_the_time() && request.has(&tag) {
                 http::not_modified(&tag)
             } else {
-                let bulk = caller.evaluate_all(&asked.context);
+                let mut bulk = caller.evaluate_all(&asked.context);
                 let response = bulk.answer();
                 app.tally.add(&caller.environment, bulk.given());
                 http::tagged(response, &tag, rules.look_at_the_time(), &request)

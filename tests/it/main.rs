@@ -86,6 +86,7 @@ mod poolers;
 mod pre_traffic;
 mod preconditions;
 mod public_routes;
+mod query_options;
 mod redis_users;
 mod requests;
 mod revocation;

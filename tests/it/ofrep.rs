@@ -669,3 +669,58 @@ async fn ten_thousand_flags_fit_into_one_answer_and_too_much_is_said_to_be_so() 
     let details = failure(&answer, 500, "GENERAL", None);
     assert!(details.contains("bytes"), "{details}");
 }
+
+#[tokio::test]
+async fn a_value_too_large_for_an_answer_fails_its_flag_alone() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    let of_size = |text: &str, size: usize| json!({"variants": {"a": text.repeat(size / text.len())}, "defaultVariant": "a"});
+    // Alone the first is too large, on the way as a text the second is too; the others are too large together.
+    for (key, definition) in [
+        ("huge", of_size("x", 6_500_000)),
+        ("quotes", of_size("\"", 2_500_000)),
+        ("large-1", of_size("x", 2_500_000)),
+        ("large-2", of_size("x", 2_600_000)),
+        ("large-3", of_size("x", 2_700_000)),
+    ] {
+        stack.database.add_typed_flag(key, &definition).await;
+    }
+    let context = json!({"targetingKey": "alice"});
+    let one = stack.function("evaluate-flag").await;
+    for key in ["huge", "quotes"] {
+        let event = Event::evaluate(key, &context).api_key(EXAMPLE_KEY);
+        let answer = one.call(&event).await;
+        assert_eq!(answer.status, 400, "{key}: {}", answer.body.len());
+        let body = answer.json();
+        assert_eq!(
+            (&body["key"], &body["errorCode"]),
+            (&json!(key), &json!("GENERAL"))
+        );
+        let details = body["errorDetails"].as_str().expect("a text");
+        assert!(details.contains("too large"), "{details}");
+    }
+    let event = Event::evaluate("large-3", &context).api_key(EXAMPLE_KEY);
+    assert_eq!(one.call(&event).await.status, 200);
+
+    let all = stack.function("evaluate-flags").await;
+    let answer = all
+        .call(&Event::evaluate_all(&context).api_key(EXAMPLE_KEY))
+        .await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.len() < 5_900_000);
+    let body = answer.json();
+    let flags = body["flags"].as_array().expect("flags");
+    let keys: Vec<&Value> = flags.iter().map(|flag| &flag["key"]).collect();
+    assert_eq!(
+        keys,
+        [
+            "checkout", "export", "huge", "large-1", "large-2", "large-3", "quotes", "search"
+        ]
+    );
+    let failed: Vec<&Value> = flags
+        .iter()
+        .filter(|flag| flag["errorCode"] == "GENERAL")
+        .map(|flag| &flag["key"])
+        .collect();
+    assert_eq!(failed, ["huge", "large-3", "quotes"]);
+}

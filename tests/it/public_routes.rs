@@ -417,3 +417,180 @@ async fn errors_tell_a_client_key_nothing_of_the_rule() {
         }
     }
 }
+
+/// Which of the flags each kind of caller sees, on each route that shows flags.
+async fn sees(stack: &Stack, key: Option<&str>, flag: &str) -> Vec<bool> {
+    let with_key = |event: Event| match key {
+        Some(key) => event.api_key(key),
+        None => event,
+    };
+    let list = stack.function("list-flags").await;
+    let get = stack.function("get-flag").await;
+    let listed = list.call(&with_key(Event::list())).await;
+    let got = get.call(&with_key(Event::get(flag))).await;
+    assert!(matches!(got.status, 200 | 404), "{got:?}");
+    assert_eq!(listed.status, 200, "{listed:?}");
+    let mut seen = vec![listed.body.contains(flag), got.status == 200];
+    if key.is_some() {
+        let context = json!({"targetingKey": "alice"});
+        let one = stack.function("evaluate-flag").await;
+        let all = stack.function("evaluate-flags").await;
+        let one = one.call(&with_key(Event::evaluate(flag, &context))).await;
+        let all = all.call(&with_key(Event::evaluate_all(&context))).await;
+        assert_eq!(all.status, 200, "{all:?}");
+        let found = one.json()["errorCode"] != "FLAG_NOT_FOUND";
+        assert_eq!(found, one.status != 404, "{one:?}");
+        seen.extend([found, all.body.contains(flag)]);
+    }
+    seen
+}
+
+async fn with_keys() -> (Stack, [String; 2]) {
+    let stack = Stack::start().await;
+    let keys =
+        ["server", "client"].map(|kind| format!("pennon_{kind}_production_{}", "k".repeat(43)));
+    for key in &keys {
+        stack.database.add_key(key).await;
+    }
+    (stack, keys)
+}
+
+#[tokio::test]
+async fn while_settings_are_unreadable_only_server_keys_and_admins_see_the_flags() {
+    let (stack, [server, client]) = with_keys().await;
+    let shown = json!({"variants": {"on": true, "off": false}, "defaultVariant": "on",
+                       "metadata": {"serverOnly": false}});
+    stack.database.add_typed_flag("said-so", &shown).await;
+    let settings = |text: &str| {
+        format!(
+            "insert into pennon_environment_settings (environment, settings)
+               values ('production', '{text}')
+             on conflict (environment) do update set settings = excluded.settings"
+        )
+    };
+    for text in [
+        r#"{"metadata": {"serverOnly": true}, "fractional": "v9"}"#,
+        "[]",
+        "null",
+        r#"{"metadata": 1}"#,
+        r#"{"bucketing": "other"}"#,
+    ] {
+        let statement = settings(text);
+        stack
+            .database
+            .sql()
+            .batch_execute(&statement)
+            .await
+            .expect("settings");
+        stack.redis.command(&["FLUSHALL"]);
+        for flag in ["search", "said-so"] {
+            assert_eq!(sees(&stack, None, flag).await, [false; 2], "{text} {flag}");
+            let by_client = sees(&stack, Some(&client), flag).await;
+            assert_eq!(by_client, [false; 4], "{text} {flag}");
+            let by_server = sees(&stack, Some(&server), flag).await;
+            assert_eq!(by_server, [true; 4], "{text} {flag}");
+        }
+        let manage = stack.function("manage-flags").await;
+        let event = Event::admin("GET", "/api/admin/flags/search", "");
+        assert_eq!(manage.call(&event).await.status, 200, "{text}");
+    }
+    let statement = settings("{}");
+    stack
+        .database
+        .sql()
+        .batch_execute(&statement)
+        .await
+        .expect("settings");
+    stack.redis.command(&["FLUSHALL"]);
+    assert_eq!(sees(&stack, Some(&client), "said-so").await, [true; 4]);
+}
+
+#[tokio::test]
+async fn a_flag_that_may_be_for_servers_only_is_hidden() {
+    let (stack, [server, client]) = with_keys().await;
+    // Metadata that can be read, in definitions that can be and in those that cannot; and whether
+    // everybody sees the flag.
+    let with = |metadata: &str| {
+        let readable = format!(
+            r#"{{"variants": {{"on": true, "off": false}}, "defaultVariant": "on", "metadata": {metadata}}}"#
+        );
+        [
+            readable,
+            format!(r#"{{"variants": 1, "metadata": {metadata}}}"#),
+        ]
+    };
+    let mut cases: Vec<(String, bool)> = Vec::new();
+    for (value, is_shown) in [
+        ("false", true),
+        ("true", false),
+        ("\"true\"", false),
+        ("\"false\"", false),
+        ("1", false),
+        ("0", false),
+        ("null", false),
+        ("{}", false),
+    ] {
+        let both = with(&format!(r#"{{"serverOnly": {value}}}"#));
+        cases.extend(both.map(|text| (text, is_shown)));
+    }
+    cases.extend(with(r#"{"owner": "us"}"#).map(|text| (text, true)));
+    cases.extend(
+        ["[]", "null", "5", "\"x\"", r#"{"metadata": 2}"#].map(|text| (text.to_owned(), false)),
+    );
+    cases.push((r#"{"variants": []}"#.to_owned(), true));
+    for (number, (text, is_shown)) in cases.iter().enumerate() {
+        let flag = format!("flag-{number}");
+        let insert = "insert into feature_flags (flag_key, enabled, rollout_percentage, definition)
+                      values ($1, true, 100, $2::text::json)";
+        stack
+            .database
+            .sql()
+            .execute(insert, &[&flag, text])
+            .await
+            .expect("a flag");
+        stack.redis.command(&["FLUSHALL"]);
+        // The list holds flags with true or false only, so those with unreadable definitions are not there.
+        let listed = text.contains("\"on\"");
+        let seen = |of_all: bool| [of_all && listed, of_all, of_all, of_all];
+        let anonymous = sees(&stack, None, &flag).await;
+        assert_eq!(anonymous, seen(*is_shown)[..2], "{text}");
+        assert_eq!(
+            sees(&stack, Some(&client), &flag).await,
+            seen(*is_shown),
+            "{text}"
+        );
+        assert_eq!(
+            sees(&stack, Some(&server), &flag).await,
+            seen(true),
+            "{text}"
+        );
+        let admin = Event::admin("GET", &format!("/api/admin/flags/{flag}"), "");
+        let admin = stack.function("manage-flags").await.call(&admin).await;
+        assert_eq!(admin.status, 200, "{text}: {admin:?}");
+        assert_eq!(
+            admin.json()["broken"].is_object(),
+            !listed,
+            "{text}: {admin:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn with_a_key_no_environment_beside_that_of_the_key_may_be_named() {
+    let (stack, [_, client]) = with_keys().await;
+    let setting = [("PUBLIC_CONFIG_ROUTES", "key")];
+    let list = stack.function_with("list-flags", &setting).await;
+    let get = stack.function_with("get-flag", &setting).await;
+    for (query, status) in [
+        ("environment=production&environment=staging", 403),
+        ("environment=&environment=staging", 403),
+        ("environment=staging&environment=production", 403),
+        ("environment=production&environment=production", 200),
+        ("environment=production&environment=", 200),
+    ] {
+        let event = Event::list().query(query).api_key(&client);
+        assert_eq!(list.call(&event).await.status, status, "{query}");
+        let event = Event::get("search").query(query).api_key(&client);
+        assert_eq!(get.call(&event).await.status, status, "{query}");
+    }
+}

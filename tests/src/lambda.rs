@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::{get, post};
 use serde_json::Value;
@@ -23,6 +23,9 @@ use crate::binaries::binary;
 use crate::event::Event;
 use crate::process::{Process, coverage, new_folder};
 use crate::{PATIENCE, eventually};
+
+/// As Lambda: 6 MB and 100 kB for what stands around them.
+const LARGEST_ANSWER: usize = 6 * 1024 * 1024 + 100 * 1024;
 
 /// A function binary that is running, as on one warm instance.
 pub struct Function {
@@ -98,6 +101,7 @@ impl RuntimeApi {
                 "/2018-06-01/runtime/invocation/{id}/error",
                 post(take_error),
             )
+            .layer(DefaultBodyLimit::max(LARGEST_ANSWER))
             .with_state(api.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await

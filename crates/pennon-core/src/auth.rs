@@ -97,20 +97,25 @@ impl Claims {
         }
         let groups = names(payload.get(claim))?;
         // The authorizer may read its token from elsewhere; then the claims tell of another one.
-        match self.text(claim) {
-            Some(written) if self.verifier == Verifier::HttpApi => {
-                let list = format!("[{}]", groups.join(" "));
-                let same = match payload.get(claim) {
-                    Some(Value::String(name)) => written == name,
-                    _ => written == list,
-                };
-                if same {
-                    Ok(groups)
-                } else {
-                    Err(Doubt::OtherGroups)
-                }
+        let is_confirmed = match (self.text(claim), self.verifier) {
+            (Some(written), Verifier::HttpApi) => match payload.get(claim) {
+                Some(Value::String(name)) => written == name,
+                _ => written == format!("[{}]", groups.join(" ")),
+            },
+            // REST APIs write lists in more than one way.
+            (Some(written), Verifier::RestApi) => {
+                groups.iter().all(|group| written.contains(group.as_str()))
             }
-            Some(_) | None => Ok(groups),
+            // Gateways pass on every claim of a token, and as text: there is no claim that an event cannot
+            // hold. So groups that are missing here, or no text, are not those of the verified token.
+            (None, Verifier::HttpApi | Verifier::RestApi) => groups.is_empty(),
+            // The local server makes its claims itself, and they name no groups.
+            (Some(_) | None, Verifier::Local) => true,
+        };
+        if is_confirmed {
+            Ok(groups)
+        } else {
+            Err(Doubt::OtherGroups)
         }
     }
 
@@ -451,6 +456,39 @@ mod tests {
         }
         let same = ("token:exp", json!(1.79e9));
         assert!(with_token("[admin]", &admin, &[same]).is_ok());
+    }
+
+    #[test]
+    fn groups_of_a_token_that_the_event_does_not_confirm_make_nobody_an_admin() {
+        for groups in [json!(["admin"]), json!("admin"), json!(["users", "admins"])] {
+            let payload = json!({"sub": "u-1", "iss": "i", "exp": 1, "roles": groups});
+            let headers = headers(&[&token(&payload.to_string())]);
+            for verifier in [Verifier::HttpApi, Verifier::RestApi] {
+                let verify = |of_event: Option<Value>| {
+                    let mut values = json!({"sub": "u-1", "iss": "i", "exp": "1"});
+                    if let Some(value) = of_event {
+                        values["roles"] = value;
+                    }
+                    let claims = claims(&values, verifier);
+                    Admin::verify(Some(&claims), &headers, &config("roles"))
+                };
+                for other in [
+                    None,
+                    Some(json!(null)),
+                    Some(json!(5)),
+                    Some(json!(true)),
+                    Some(json!([])),
+                    Some(json!(["admin"])),
+                    Some(json!({"admin": true})),
+                    Some(json!("")),
+                    Some(json!("[]")),
+                    Some(json!("users")),
+                ] {
+                    let verified = verify(other.clone());
+                    assert_eq!(verified, Err(Error::Forbidden), "{groups} {other:?}");
+                }
+            }
+        }
     }
 
     #[test]

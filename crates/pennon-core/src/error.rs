@@ -5,6 +5,13 @@
 
 use std::collections::BTreeMap;
 
+/// So many unknown names are listed.
+const MOST_UNKNOWN: usize = 20;
+/// The longest text of an error, in bytes: more than any of our own.
+const LONGEST_TEXT: usize = 4_000;
+/// All complaints of an answer together, in bytes. As JSON within JSON a byte takes seven at most.
+const MOST_BYTES: usize = 400_000;
+
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -102,6 +109,58 @@ impl Complaints {
         all.join("; ")
     }
 
+    /// Whether there is no complaint.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with all complaints.
+    pub fn none(self) -> Result<(), Error> {
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(self))
+        }
+    }
+
+    /// Adds a complaint about each name that is not known. Only some are named: a request may hold millions.
+    pub fn add_unknown<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a str>, why: &str) {
+        let more = names.len().saturating_sub(MOST_UNKNOWN);
+        for name in names.take(MOST_UNKNOWN) {
+            self.add(name, why);
+        }
+        if more > 0 {
+            self.form.push(format!("{more} more unknown names"));
+        }
+    }
+
+    /// As many of them as an answer has room for, with the number of the others.
+    fn bounded(self) -> Self {
+        let mut room = MOST_BYTES;
+        let mut omitted = 0_usize;
+        let mut fits = |name: &str, text: &str| {
+            let left = room.checked_sub(name.len() + text.len());
+            room = left.unwrap_or(room);
+            omitted += usize::from(left.is_none());
+            left.is_some()
+        };
+        let mut form: Vec<String> = self.form.into_iter().map(cut).collect();
+        form.retain(|complaint| fits("", complaint));
+        let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, complaints) in self.fields {
+            let name = cut(name);
+            for complaint in complaints.into_iter().map(cut) {
+                if fits(&name, &complaint) {
+                    fields.entry(name.clone()).or_default().push(complaint);
+                }
+            }
+        }
+        if omitted > 0 {
+            form.push(format!(
+                "{omitted} more complaints do not fit into this answer"
+            ));
+        }
+        Self { form, fields }
+    }
+
     /// Adds a complaint about a field.
     pub fn add(&mut self, field: &str, complaint: impl Into<String>) {
         self.fields
@@ -111,7 +170,46 @@ impl Complaints {
     }
 }
 
+/// A text of an error, at most so long.
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        let mut end = LONGEST_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 impl Error {
+    /// The same with texts that fit into an answer. Names and texts of a request may stand in them, and
+    /// Lambda fails with an answer that is too large.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Invalid(complaints) => Self::Invalid(complaints.bounded()),
+            Self::FlagNotFound(key) => Self::FlagNotFound(cut(key)),
+            Self::NotFound(what) => Self::NotFound(cut(what)),
+            Self::Conflict(why) => Self::Conflict(cut(why)),
+            Self::InvalidState(why) => Self::InvalidState(cut(why)),
+            Self::FileOfNoUse(why) => Self::FileOfNoUse(cut(why)),
+            other @ (Self::Unauthenticated
+            | Self::NoKey
+            | Self::OtherEnvironment
+            | Self::Forbidden
+            | Self::Changed
+            | Self::StateNotNamed
+            | Self::TooMany { .. }
+            | Self::RouteNotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::Unavailable(_)
+            | Self::TooLarge { .. }
+            | Self::Internal(_)) => other,
+        }
+    }
+
     /// One field is wrong.
     #[must_use]
     pub fn invalid_field(field: &str, complaint: impl Into<String>) -> Self {

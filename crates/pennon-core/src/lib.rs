@@ -26,6 +26,7 @@ pub mod installation;
 pub mod lambda;
 pub mod ofrep;
 pub mod secrets;
+mod server_only;
 pub mod service;
 pub mod snapshot;
 pub mod store;

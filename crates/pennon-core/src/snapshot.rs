@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::server_only;
 
 /// Counts the changes of an environment. A later commit has a higher revision, always.
 ///
@@ -87,9 +88,6 @@ pub enum KeyKind {
     Client,
 }
 
-/// The name in a flag's metadata that hides it from everyone but admins and holders of a server key.
-pub(crate) const SERVER_ONLY: &str = "serverOnly";
-
 /// Something that is stored and cannot be read, so that whatever depends on it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnreadableItem<'a> {
@@ -167,18 +165,13 @@ impl Snapshot {
     }
 
     /// Whether someone of this kind may know of a flag. A key for clients can be read by everyone who has
-    /// the client, so flags whose metadata says `"serverOnly": true` do not exist for its holders, nor for
-    /// callers without a key. A flag without the field has that of the metadata of its environment, as all
-    /// metadata.
+    /// the client, so flags for servers only do not exist for its holders, nor for callers without a key.
+    /// See [`server_only`].
     #[must_use]
     pub fn shows(&self, flag: &Flag, kind: KeyKind) -> bool {
-        let own = flag.definition.as_ref().map(|it| &it.metadata);
-        let is_server_only = own
-            .and_then(|metadata| metadata.get(SERVER_ONLY))
-            .or_else(|| self.settings.metadata.get(SERVER_ONLY));
         match kind {
             KeyKind::Server => true,
-            KeyKind::Client => is_server_only != Some(&Value::Bool(true)),
+            KeyKind::Client => !server_only::hides(flag, &self.settings),
         }
     }
 

@@ -41,7 +41,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 
 fn mode(request: &Request) -> Result<Mode, Error> {
     match request.query("mode") {
-        None | Some("" | "replace") => Ok(Mode::Replace),
+        None | Some("replace") => Ok(Mode::Replace),
         Some("merge") => Ok(Mode::Merge),
         Some(_) => Err(Error::invalid_field("mode", "Expected replace or merge")),
     }

@@ -23,7 +23,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let mode = match request.query("mode") {
-        None | Some("" | "replace") => PutMode::Replace,
+        None | Some("replace") => PutMode::Replace,
         Some("merge") => PutMode::Merge,
         Some(_) => return Err(Error::invalid_field("mode", "Must be replace or merge")),
     };

@@ -190,9 +190,9 @@ impl Fields {
     /// Adds a complaint about every field that has not been taken: for routes that no older client
     /// knows, so that a typing error is no silent one.
     pub fn must_be_empty(&mut self) {
-        for (name, _) in self.rest() {
-            self.complaints.add(&name, "Unknown field");
-        }
+        let rest = self.rest();
+        self.complaints
+            .add_unknown(rest.keys().map(String::as_str), "Unknown field");
     }
 
     /// Whether all was well.
@@ -200,11 +200,7 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] with all complaints.
     pub fn finish(self) -> Result<(), Error> {
-        if self.complaints.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(self.complaints))
-        }
+        self.complaints.none()
     }
 }
 

@@ -27,6 +27,8 @@ const LARGEST_PAGE_SIZE: u32 = 1_000;
 /// What `If-Match` takes.
 const NO_TAG: &str = "Expected * or a quoted ETag such as \"123\", as GET /api/admin/flags/{flagKey} \
     and answers to changes have it; not a weak one, nor that of a public route";
+/// What a parameter without a name is called, as in `?=1`.
+const NO_NAME: &str = "(empty)";
 /// Stands in a path in the place of a name that the query has.
 const BY_QUERY: &str = "-";
 /// Far behind the end of every list, and small enough to be counted with.
@@ -208,7 +210,7 @@ impl Request {
         range: std::ops::RangeInclusive<u32>,
     ) -> Result<u32, Error> {
         match self.query(name) {
-            None | Some("") => Ok(default),
+            None => Ok(default),
             Some(text) => match text.parse() {
                 Ok(number) if range.contains(&number) => Ok(number),
                 Ok(_) | Err(_) => {
@@ -222,6 +224,19 @@ impl Request {
         }
     }
 
+    /// Whether `?environment=` stands in the query with another value than this, once or among others.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a value is no environment name.
+    pub fn names_other_environment(&self, environment: &Environment) -> Result<bool, Error> {
+        for text in self.incoming.query.all("environment") {
+            if !text.is_empty() && parse_environment(text)? != *environment {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// `?environment=`, when the request has one.
     ///
     /// # Errors
@@ -229,9 +244,7 @@ impl Request {
     pub fn named_environment(&self) -> Result<Option<Environment>, Error> {
         match self.query("environment") {
             None | Some("") => Ok(None),
-            Some(text) => Environment::parse(text)
-                .map(Some)
-                .map_err(|error| Error::invalid_field("environment", error.to_string())),
+            Some(text) => parse_environment(text).map(Some),
         }
     }
 
@@ -240,22 +253,26 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] when it is no environment name.
     pub fn environment_in_path(&self) -> Result<Environment, Error> {
-        Environment::parse(self.parameter("environment"))
-            .map_err(|error| Error::invalid_field("environment", error.to_string()))
+        parse_environment(self.parameter("environment"))
     }
 
     /// `?page=` and `?pageSize=`, or the first fifty. A size that is no whole number in its range counts
     /// as absent, as clients of the existing service know it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the page is no whole number in its range.
+    /// [`Error::Invalid`] when the page is no whole number in its range. On routes that the existing service
+    /// lacked, also for an empty one.
     pub fn page(&self) -> Result<Page, Error> {
         let number = |text: &str, most: u32| {
             let number = text.parse().ok();
             number.filter(|number| (1..=most).contains(number))
         };
+        let may_be_empty = self
+            .route()
+            .is_some_and(|route| route.unknown_parameters == UnknownParameters::Ignored);
         let page = match self.query("page") {
-            None | Some("") => Some(1),
+            None => Some(1),
+            Some("") if may_be_empty => Some(1),
             Some(text) => number(text, LAST_PAGE),
         };
         let page = page.ok_or_else(|| {
@@ -287,10 +304,10 @@ impl Request {
     /// A switch in the query: `true`, or `false` as when it is absent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is neither.
+    /// [`Error::Invalid`] when it is neither. An empty one is neither: `?dryRun` must not import.
     pub fn switch(&self, name: &str) -> Result<bool, Error> {
         match self.query(name) {
-            None | Some("" | "false") => Ok(false),
+            None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(_) => Err(Error::invalid_field(name, "Expected true or false")),
         }
@@ -437,8 +454,9 @@ impl Request {
         for (name, value) in self.incoming.query.pairs() {
             let nothing = name.is_empty() && value.is_empty();
             let known = endpoint.query.contains(&name.as_str());
-            if !nothing && !known && !unknown.contains(name) {
-                unknown.push(name.clone());
+            let name = if name.is_empty() { NO_NAME } else { name };
+            if !nothing && !known && !unknown.iter().any(|found| found == name) {
+                unknown.push(name.to_owned());
             }
         }
         unknown
@@ -460,28 +478,34 @@ impl Request {
     /// [`Error::Invalid`] for a parameter that the route does not know and does not ignore, or that
     /// stands there twice with different values: nobody can say which of them is meant.
     pub(super) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        if endpoint.unknown_parameters == UnknownParameters::Ignored {
-            return Ok(());
-        }
         let mut complaints = Complaints::default();
+        if endpoint.unknown_parameters == UnknownParameters::Ignored {
+            // Clients of the existing service may send anything, but a change is for one environment.
+            if endpoint.admin {
+                self.must_be_unique("environment", &mut complaints);
+            }
+            return complaints.none();
+        }
         let known = match endpoint.query {
             [] => "this route has none".to_owned(),
             known => format!("this route has {}", known.join(", ")),
         };
-        for name in self.unknown_parameters(endpoint) {
-            complaints.add(&name, format!("Unknown parameter; {known}"));
-        }
-        let query = &self.incoming.query;
+        let unknown = self.unknown_parameters(endpoint);
+        complaints.add_unknown(
+            unknown.iter().map(String::as_str),
+            &format!("Unknown parameter; {known}"),
+        );
         for name in endpoint.query {
-            let first = query.first(name);
-            if query.all(name).any(|value| Some(value) != first) {
-                complaints.add(name, "Stands in the query twice, with different values");
-            }
+            self.must_be_unique(name, &mut complaints);
         }
-        if complaints.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(complaints))
+        complaints.none()
+    }
+
+    fn must_be_unique(&self, name: &str, complaints: &mut Complaints) {
+        let query = &self.incoming.query;
+        let first = query.first(name);
+        if query.all(name).any(|value| Some(value) != first) {
+            complaints.add(name, "Stands in the query twice, with different values");
         }
     }
 
@@ -497,6 +521,10 @@ impl Request {
     pub fn query(&self, name: &str) -> Option<&str> {
         self.incoming.query.first(name)
     }
+}
+
+fn parse_environment(text: &str) -> Result<Environment, Error> {
+    Environment::parse(text).map_err(|error| Error::invalid_field("environment", error.to_string()))
 }
 
 /// What cannot stand in the path of a URI: RFC 3986, section 3.3.

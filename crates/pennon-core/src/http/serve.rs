@@ -64,6 +64,7 @@ where
     app.service.store().end_of_request().await;
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
+        let error = error.bounded();
         match &place {
             Some(place) => ofrep::error_reply(&error, place),
             None => error_reply(&error),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::caller::Caller;
 use super::failure::{Code, Failure, FailureItem};
-use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json};
+use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json, wire_size};
 use crate::timestamp::unix_seconds;
 
 /// The value of a flag on the wire. Without a value the code's own default counts, which is never
@@ -45,6 +45,27 @@ impl Item<'_> {
     pub fn given(&self) -> (&str, &str) {
         (self.key, self.variant)
     }
+
+    /// The whole answer.
+    ///
+    /// # Errors
+    /// When it is larger than a function may answer: only SQL can store such a value.
+    pub fn answer(&self) -> Result<Response, Failure> {
+        let response = json(StatusCode::OK, self);
+        match beyond_lambda(&response) {
+            None => Ok(response),
+            Some(size) => Err(too_large(self.key, size)),
+        }
+    }
+}
+
+/// Why a flag has no value whose value does not fit into an answer.
+fn too_large(key: &str, size: usize) -> Failure {
+    let details = format!(
+        "The value of flag '{key}' is too large: it takes {size} bytes of the {LARGEST_ANSWER} that an \
+         answer may have; make its variants smaller"
+    );
+    Failure::new(Code::General, details)
 }
 
 impl Bulk<'_> {
@@ -56,10 +77,17 @@ impl Bulk<'_> {
         })
     }
 
-    /// The whole answer: 200, or 500 when it is larger than a function may answer. The gateway would
-    /// make a 500 of that as well, and not say why.
+    /// The whole answer: 200. When it would be larger than a function may answer, the largest values become
+    /// failures of their flags until the others fit. 500 when even that is too much: the gateway would make
+    /// a 500 of it as well, and not say why.
     #[must_use]
-    pub fn answer(&self) -> Response {
+    pub fn answer(&mut self) -> Response {
+        let response = json(StatusCode::OK, self);
+        let Some(size) = beyond_lambda(&response) else {
+            return response;
+        };
+        drop(response);
+        self.leave_out_largest(size);
         let response = json(StatusCode::OK, self);
         let Some(size) = beyond_lambda(&response) else {
             return response;
@@ -74,6 +102,35 @@ impl Bulk<'_> {
             "all flags together do not fit into one answer"
         );
         Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
+    }
+
+    /// Puts failures in the place of the largest values until the answer, which has so many bytes, fits.
+    fn leave_out_largest(&mut self, mut size: usize) {
+        let entries = self.flags.iter_mut();
+        let mut values: Vec<(usize, &mut Entry<'_>)> = entries
+            .filter_map(|entry| match &*entry {
+                Entry::Value(item) => Some((wire_size(item), entry)),
+                Entry::Failure(_) => None,
+            })
+            .collect();
+        values.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+        for (of_value, entry) in values {
+            let Entry::Value(Item { key, .. }) = *entry else {
+                continue;
+            };
+            if size <= LARGEST_ANSWER {
+                return;
+            }
+            tracing::error!(
+                domain = "config",
+                flag_key = key,
+                size = of_value,
+                "a value is left out: all flags together do not fit into one answer"
+            );
+            let failure = too_large(key, of_value).into_item(key);
+            size = size.saturating_sub(of_value) + wire_size(&failure);
+            *entry = Entry::Failure(failure);
+        }
     }
 }
 

@@ -39,8 +39,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
         .ok_or(Error::NoKey)?;
     let reading = app.service.read(&key.environment, request.scope()).await?;
     let kind = kind_of(&key, request, &reading).ok_or(Error::NoKey)?;
-    let named = request.named_environment()?;
-    if named.is_some_and(|named| named != key.environment) {
+    if request.names_other_environment(&key.environment)? {
         return Err(Error::OtherEnvironment);
     }
     Ok(Caller {

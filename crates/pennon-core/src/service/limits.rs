@@ -13,7 +13,7 @@ use super::update::Change;
 use crate::environment::Environment;
 use crate::error::{Complaints, Error};
 use crate::ofrep::{BulkSize, FlagSums};
-use crate::snapshot::SERVER_ONLY;
+use crate::server_only::SERVER_ONLY;
 use crate::store::{FlagRecord, Transaction};
 
 /// The longest key of a new flag, in characters. PostgreSQL's index takes at most 2700 bytes, and a

@@ -1,0 +1,156 @@
+//! Parameters of the query: an option without a value, one that is repeated, and one without a name.
+
+use pennon_tests::api::Api;
+use pennon_tests::event::Event;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const IMPORT: &str = "/api/admin/environments/production/import";
+const USERS: &str = "/api/admin/flags/checkout/users";
+
+#[tokio::test]
+async fn an_option_without_a_value_is_refused_and_changes_nothing() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let file = json!({"flags": {"new": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}}});
+        let overrides = json!({"overrides": [{"userId": "bob", "overrideType": "include"}]});
+        let none = Value::Null;
+        for (method, path, option, body, allowed) in [
+            ("POST", IMPORT, "dryRun", &file, "true or false"),
+            ("POST", IMPORT, "mode", &file, "replace or merge"),
+            ("PUT", USERS, "mode", &overrides, "replace or merge"),
+            (
+                "DELETE",
+                "/api/admin/flags/checkout",
+                "permanently",
+                &none,
+                "true or false",
+            ),
+            (
+                "GET",
+                "/api/admin/flags",
+                "archived",
+                &none,
+                "true or false",
+            ),
+            ("GET", "/api/admin/flags", "page", &none, "from 1 to"),
+            ("GET", "/api/admin/keys", "page", &none, "from 1 to"),
+            (
+                "GET",
+                "/api/admin/flags/checkout/audit",
+                "page",
+                &none,
+                "from 1 to",
+            ),
+            ("GET", "/api/admin/flags/stale", "days", &none, "from 1 to"),
+            (
+                "GET",
+                "/api/admin/flags/checkout/usage",
+                "days",
+                &none,
+                "from 1 to",
+            ),
+        ] {
+            for query in [option.to_owned(), format!("{option}=")] {
+                let url = format!("{path}?{query}");
+                let answer = api.admin_if("*", method, &url, body).await;
+                assert_eq!(answer.status, 400, "{on}: {method} {url} {answer:?}");
+                let complaint = answer.json()["details"]["fieldErrors"][option].to_string();
+                assert!(
+                    complaint.contains(allowed),
+                    "{on}: {method} {url} {complaint}"
+                );
+            }
+        }
+        let shown = api.read("/api/admin/flags/checkout").await;
+        assert_eq!(shown.json()["archivedAt"], Value::Null, "{on}: {shown:?}");
+        assert_eq!(api.read("/api/admin/flags/new").await.status, 404, "{on}");
+        // A route of the existing service takes them as it always did.
+        for query in ["page=", "pageSize=", "page&pageSize"] {
+            let listed = api.read(&format!("{USERS}?{query}")).await;
+            assert_eq!(listed.status, 200, "{on}: {query} {listed:?}");
+            assert_eq!(listed.json()["pagination"]["total"], 0, "{on}: {query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_names_two_environments_is_refused() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let url = "/api/admin/flags/checkout?environment=production&environment=staging";
+        for (method, url, body) in [
+            ("PATCH", url, json!({"rolloutPercentage": 7})),
+            ("POST", url, json!({"rolloutPercentage": 7})),
+            (
+                "POST",
+                &format!("{USERS}?environment=staging&environment="),
+                json!({"userId": "bob", "overrideType": "include"}),
+            ),
+        ] {
+            let answer = api.admin(method, url, &body).await;
+            assert_eq!(answer.status, 400, "{on}: {method} {url} {answer:?}");
+            assert!(
+                answer.json()["details"]["fieldErrors"]["environment"].is_array(),
+                "{on}: {answer:?}"
+            );
+        }
+        let url = "/api/admin/flags/checkout?environment=production&environment=production";
+        let same = api
+            .admin("PATCH", url, &json!({"rolloutPercentage": 8}))
+            .await;
+        assert_eq!(same.status, 200, "{on}: {same:?}");
+        assert_eq!(same.json()["rolloutPercentage"], 8, "{on}: {same:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_without_a_name_has_one_in_the_answer() {
+    let stack = Stack::start().await;
+    let list = stack.function("list-flags").await;
+    let answer = list.call(&Event::list().query("=1&x=2")).await;
+    assert_eq!(
+        (answer.status, answer.header("x-ignored-parameters")),
+        (200, Some("(empty), x"))
+    );
+    let manage = stack.function("manage-flags").await;
+    let event = Event::admin("GET", "/api/admin/flags", "").query("=1");
+    let answer = manage.call(&event).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.body.contains("(empty)"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn errors_of_any_request_fit_into_an_answer() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let many: serde_json::Map<String, Value> = (0..200_000)
+            .map(|number| (format!("unknown-{number}"), 1.into()))
+            .collect();
+        let many = Value::Object(many);
+        let long = json!({ "\"".repeat(1_500_000): 1 });
+        for (method, path) in [
+            ("POST", "/api/admin/flags"),
+            ("POST", "/api/admin/environments"),
+            ("POST", "/api/admin/keys"),
+            ("PUT", "/api/admin/environments/production/settings"),
+        ] {
+            for (body, most) in [(&many, 20_000), (&long, 50_000)] {
+                let answer = api.admin_if("*", method, path, body).await;
+                assert_eq!(answer.status, 400, "{on}: {path}");
+                let length = answer.body.len();
+                assert!(length < most, "{on}: {path}: {length} bytes");
+            }
+        }
+        let answer = api.admin("POST", "/api/admin/environments", &many).await;
+        let details = &answer.json()["details"];
+        let named = details["fieldErrors"].as_object().expect("an object").len();
+        assert!((20..25).contains(&named), "{on}: {details}");
+        assert!(
+            details["formErrors"]
+                .to_string()
+                .contains("199980 more unknown names"),
+            "{on}: {details}"
+        );
+    }
+}
