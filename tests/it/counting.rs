@@ -273,6 +273,11 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
             },
             "2026-11-22": {"a": {"on": 64}},
             "yesterday-or-so": {"a": {"on": 128}},
+            "infinity": {"a": {"on": 1024}},
+            "-infinity": {"a": {"on": 1024}},
+            "10000-01-01": {"a": {"on": 1024}},
+            "today": {"a": {"on": 1024}},
+            "2026-11-23": {"a": {"on": 2048, ("v".repeat(255)): 4096, ("v".repeat(256)): 8192}},
         },
         "staging\u{0}": {"2026-11-21": {"a": {"on": 256}}},
     }});
@@ -282,7 +287,11 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
     };
     let first = event("1", &sent);
     let outcome = count.invoke(&first).await.expect("counted");
-    assert_eq!(outcome["lost"], 2 + 16 + 32 + 128 + 256, "{outcome}");
+    assert_eq!(
+        outcome["lost"],
+        2 + 16 + 32 + 128 + 256 + 4 * 1024 + 8192,
+        "{outcome}"
+    );
     let again = count.invoke(&first).await.expect("counted");
     assert_eq!(again["again"], true, "{again}");
     // One more of what has reached the largest number, and one of another.
@@ -317,6 +326,8 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
             row("a", "off", "2026-11-21", 4),
             row("a", "on", "2026-11-21", 513),
             row("a", "on", "2026-11-22", 64),
+            row("a", "on", "2026-11-23", 2048),
+            row("a", &"v".repeat(255), "2026-11-23", 4096),
             row("b", "on", "2026-11-21", 8),
         ]
     );
@@ -344,7 +355,9 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
         .iter()
         .filter(|line| line["message"] == named)
         .collect();
-    assert_eq!(lost.len(), 6, "one for each");
+    // Five are named of those that are refused before the database is asked, three that it refuses, and one of
+    // the second batch.
+    assert_eq!(lost.len(), 9, "one for each");
     assert!(lost.iter().all(|line| line.to_string().len() < 1_000));
 }
 

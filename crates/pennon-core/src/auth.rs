@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 
 use crate::config::AuthConfig;
 use crate::error::Error;
+use crate::service::{is_blank, is_invisible};
 use payload::{NoPayload, Payload};
 
 /// Groups whose members are admins.
@@ -248,14 +249,15 @@ impl Admin {
         let claims = claims.ok_or(Error::Unauthenticated)?;
         let subject = claims.text("sub").ok_or(Error::Unauthenticated)?;
         let length = subject.chars().count();
-        if subject.trim().is_empty()
+        let is_hidden = |character: char| character.is_control() || is_invisible(character);
+        if subject.trim_matches(is_blank).is_empty()
             || length > LONGEST_SUBJECT
-            || subject.contains(char::is_control)
+            || subject.contains(is_hidden)
         {
             tracing::warn!(
                 domain = "config",
                 length,
-                "the verified sub is blank, longer than 255 characters or holds a control character"
+                "the verified sub is blank, longer than 255 characters or holds a control or format character"
             );
             return Err(Error::Unauthenticated);
         }
@@ -565,6 +567,11 @@ mod tests {
             json!(""),
             json!(" \t"),
             json!("\u{a0}"),
+            json!("\u{200b}"),
+            json!("\u{3164}"),
+            json!("\u{2800}"),
+            json!("alice\u{200b}"),
+            json!("ali\u{e0100}ce"),
             json!("a\0b"),
             json!("ä".repeat(256)),
             json!(5),

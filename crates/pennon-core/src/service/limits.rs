@@ -43,32 +43,44 @@ const OTHER_PATHS: [&str; 3] = ["stale", ".", ".."];
 /// written; `?` and `#` end the path, `%` is decoded twice by some clients, and `\` is `/` to browsers.
 const PATH_CHARACTERS: [char; 5] = ['/', '\\', '?', '#', '%'];
 /// The general categories Cf (format), Zl and Zp (line and paragraph separators) of Unicode 16.0, from
-/// `DerivedGeneralCategory.txt`: direction overrides, zero-width characters, tags. Two keys that differ
-/// in them only look the same.
-const INVISIBLE: [(char, char); 22] = [
+/// `DerivedGeneralCategory.txt`, and the property `Default_Ignorable_Code_Point`, from
+/// `DerivedCoreProperties.txt`: direction overrides, zero-width characters, fillers, variation selectors,
+/// tags. Two keys that differ in them only look the same.
+const INVISIBLE: [(char, char); 26] = [
     ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
     ('\u{600}', '\u{605}'),
     ('\u{61c}', '\u{61c}'),
     ('\u{6dd}', '\u{6dd}'),
     ('\u{70f}', '\u{70f}'),
     ('\u{890}', '\u{891}'),
     ('\u{8e2}', '\u{8e2}'),
-    ('\u{180e}', '\u{180e}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
     ('\u{200b}', '\u{200f}'),
     ('\u{2028}', '\u{2029}'),
     ('\u{202a}', '\u{202e}'),
-    ('\u{2060}', '\u{2064}'),
-    ('\u{2066}', '\u{206f}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
     ('\u{feff}', '\u{feff}'),
-    ('\u{fff9}', '\u{fffb}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
     ('\u{110bd}', '\u{110bd}'),
     ('\u{110cd}', '\u{110cd}'),
     ('\u{13430}', '\u{1343f}'),
     ('\u{1bca0}', '\u{1bca3}'),
     ('\u{1d173}', '\u{1d17a}'),
-    ('\u{e0001}', '\u{e0001}'),
-    ('\u{e0020}', '\u{e007f}'),
+    ('\u{e0000}', '\u{e0fff}'),
 ];
+/// A character without any dot: it looks like a space, and Unicode does not count it as one.
+const BLANK_BRAILLE: char = '\u{2800}';
+
+/// Whether a character looks like a space: all white space of Unicode, and one more.
+pub(crate) fn is_blank(character: char) -> bool {
+    character.is_whitespace() || character == BLANK_BRAILLE
+}
 
 /// Why a typed flag takes neither a rollout percentage nor a salt.
 pub(crate) const NO_EFFECT: &str =
@@ -88,13 +100,13 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
     no_control_characters(text)?;
     if let Some(found) = text.chars().find(|character| is_invisible(*character)) {
         return Err(format!(
-            "Must not contain format characters, such as zero-width characters and direction \
-             overrides (found {})",
+            "Must not contain format characters or others that are invisible, such as zero-width \
+             characters and direction overrides (found {})",
             code_point(found)
         ));
     }
-    // All white space of Unicode: in a list, none of it can be seen at the end of a key.
-    if text.trim() != text {
+    // In a list, none of them can be seen at the end of a key.
+    if text.trim_matches(is_blank) != text {
         return Err("Must not begin or end with a space".to_owned());
     }
     if let Some(found) = text
@@ -520,7 +532,7 @@ fn no_control_characters(text: &str) -> Result<(), String> {
     }
 }
 
-fn is_invisible(character: char) -> bool {
+pub(crate) fn is_invisible(character: char) -> bool {
     INVISIBLE
         .iter()
         .any(|(first, last)| (*first..=*last).contains(&character))
@@ -600,6 +612,19 @@ mod tests {
             ("a\u{61c}b", "(found U+061C)"),
             ("a\u{1343f}b", "(found U+1343F)"),
             ("a\u{e0041}b", "(found U+E0041)"),
+            ("\u{3164}", "(found U+3164)"),
+            ("a\u{34f}", "(found U+034F)"),
+            ("a\u{fe0f}b", "(found U+FE0F)"),
+            ("\u{180b}", "(found U+180B)"),
+            ("\u{180f}", "(found U+180F)"),
+            ("a\u{17b4}", "(found U+17B4)"),
+            ("\u{ffa0}", "(found U+FFA0)"),
+            ("\u{115f}\u{1160}", "(found U+115F)"),
+            ("a\u{e0100}", "(found U+E0100)"),
+            ("a\u{e01ef}", "(found U+E01EF)"),
+            ("a\u{2065}", "(found U+2065)"),
+            ("\u{2800}", "begin or end with a space"),
+            ("a\u{2800}", "begin or end with a space"),
             (" a", "begin or end with a space"),
             ("a ", "begin or end with a space"),
             (" ", "begin or end with a space"),
@@ -623,7 +648,6 @@ mod tests {
             "...",
             "a b",
             "käse:😀",
-            "❤\u{fe0f}",
             "__rev",
             "-",
             "a+b&c=d",

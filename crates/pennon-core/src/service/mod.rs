@@ -31,7 +31,9 @@ pub use flags::Side;
 pub use health::DatabaseCheck;
 pub use import::{Difference, FlagDifference, Import, SettingsDifference, in_file};
 pub use keys::NewKey;
-pub(crate) use limits::{NO_EFFECT, check_flag, check_metadata, check_together, too_large};
+pub(crate) use limits::{
+    NO_EFFECT, check_flag, check_metadata, check_together, is_blank, is_invisible, too_large,
+};
 pub use limits::{check_description, check_salt, new_key};
 pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
 pub use reconcile::Reconciled;

@@ -20,7 +20,10 @@ redis.call('PEXPIRE', key, 0)
 -- Lua's stack limits unpack to some 8,000 values.
 for first = 3, #ARGV, 4000 do
   redis.call('HSET', key, unpack(ARGV, first, math.min(first + 3999, #ARGV)))
+  -- After the first part: an error of the script undoes nothing, and no entry may stay without an end.
+  if first == 3 then redis.call('PEXPIRE', key, ARGV[2]) end
 end
-if #done > 0 then redis.call('HSET', key, unpack(done)) end
-redis.call('PEXPIRE', key, ARGV[2])
+for first = 1, #done, 4000 do
+  redis.call('HSET', key, unpack(done, first, math.min(first + 3999, #done)))
+end
 return 1

@@ -48,6 +48,24 @@ const ADD: &str = "
 /// So many of the entries that are lost are named in the log.
 const NAMED: usize = 5;
 
+/// The longest name of a variant that is counted, in characters.
+const LONGEST_VARIANT: usize = 255;
+
+/// Whether an entry can be one of ours. PostgreSQL takes more for a day than a date, such as `infinity` and
+/// years that no report can write.
+fn is_countable(one: &Count<'_>) -> bool {
+    let is_date = one.day.len() == 10
+        && one
+            .day
+            .bytes()
+            .enumerate()
+            .all(|(place, byte)| match place {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
+    is_date && one.variant.chars().count() <= LONGEST_VARIANT
+}
+
 /// Counts, as one array per column.
 struct Columns<'a> {
     environments: Vec<&'a str>,
@@ -87,8 +105,30 @@ impl PostgresStore {
         counts: &Counts,
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
-        let entries: Vec<Count<'_>> = counts.iter().collect();
-        let columns = Columns::of(&entries);
+        let (entries, refused): (Vec<Count<'_>>, Vec<Count<'_>>) =
+            counts.iter().partition(is_countable);
+        let mut counted = self.count_good(batch, &entries, until).await?;
+        if counted.is_new {
+            let why = Error::Internal(
+                "it has a day that is no date, or a variant with a name above 255 characters"
+                    .to_owned(),
+            );
+            for one in refused.iter().take(NAMED) {
+                report_lost(one, &why);
+            }
+            let lost = refused.iter().map(|one| one.count);
+            counted.lost = lost.fold(counted.lost, u64::saturating_add);
+        }
+        Ok(counted)
+    }
+
+    async fn count_good(
+        &self,
+        batch: &str,
+        entries: &[Count<'_>],
+        until: SystemTime,
+    ) -> Result<CountedBatch, Error> {
+        let columns = Columns::of(entries);
         let mut parameters: Vec<super::Parameter<'_>> = vec![(&batch, Type::TEXT)];
         parameters.extend(columns.parameters());
         parameters.push((&until, Type::TIMESTAMPTZ));
@@ -98,7 +138,7 @@ impl PostgresStore {
                 lost: 0,
             }),
             Err(failure @ Error::Unavailable(_)) => Err(failure),
-            Err(_refused) => self.count_in_parts(batch, &entries, until).await,
+            Err(_refused) => self.count_in_parts(batch, entries, until).await,
         }
     }
 
