@@ -252,17 +252,21 @@ async fn what_is_no_batch_is_an_error_and_a_strange_line_is_passed_over() {
     );
 }
 
-#[tokio::test]
-async fn a_count_that_the_database_refuses_is_lost_alone() {
-    let stack = stack().await;
-    let count = stack.function("count-evaluations").await;
-    // Text that does not compress, longer than a row of an index may be.
-    let random: String = (0..9_000_u32)
+/// Text that does not compress, longer than a row of an index may be.
+fn incompressible() -> String {
+    (0..9_000_u32)
         .map(|place| {
             let bits = place.wrapping_mul(2_654_435_761).rotate_left(place % 31);
             char::from_u32(0x4e00 + (bits ^ (place * place)) % 20_000).expect("a character")
         })
-        .collect();
+        .collect()
+}
+
+#[tokio::test]
+async fn a_count_that_the_database_refuses_is_lost_alone() {
+    let stack = stack().await;
+    let count = stack.function("count-evaluations").await;
+    let random = incompressible();
     let sent = json!({"evaluations": {
         "production": {
             "2026-11-21": {
