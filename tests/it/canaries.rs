@@ -253,7 +253,7 @@ async fn a_flag_for_servers_only_shows_on_no_route_to_anyone_else() {
     }
     let context = json!({"context": {"targetingKey": "alice", "plan": "canaryPlan"}}).to_string();
     let mut routes = 0;
-    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.admin) {
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.is_admin()) {
         routes += 1;
         let function = stack.function(endpoint.function).await;
         let ask = async |method: &str, flag: &str, key: Option<&str>| {

@@ -48,7 +48,11 @@ fn path_of(path: &str) -> String {
 }
 
 fn bearer(endpoint: &Endpoint) -> String {
-    let token = if endpoint.admin { ADMIN_TOKEN } else { API_KEY };
+    let token = if endpoint.is_admin() {
+        ADMIN_TOKEN
+    } else {
+        API_KEY
+    };
     format!("Bearer {token}")
 }
 
@@ -75,12 +79,13 @@ async fn by_default_every_page_reads_public_routes_and_none_an_admin_route() {
                     for token in [None, Some(token.as_str())] {
                         for method in [endpoint.method, "OPTIONS", "TRACE"] {
                             // No request may change what the next one finds.
-                            let token = token.filter(|_| !endpoint.admin || method != "DELETE");
+                            let token =
+                                token.filter(|_| !endpoint.is_admin() || method != "DELETE");
                             let mut headers = Vec::new();
                             headers.extend(origin.map(|it| ("origin", it)));
                             headers.extend(token.map(|it| ("authorization", it)));
                             let answer = api.local().send(method, &path, &headers, "{}").await;
-                            let wanted = if endpoint.admin {
+                            let wanted = if endpoint.is_admin() {
                                 (None, false, false)
                             } else {
                                 (Some("*"), false, true)
@@ -100,8 +105,8 @@ async fn with_named_origins_only_their_pages_read_answers_and_caches_are_told() 
     let local = Local::start(&NAMED).await;
     for endpoint in &ENDPOINTS {
         let path = path_of(endpoint.path);
-        let own = if endpoint.admin { DESK } else { SHOP };
-        let other = if endpoint.admin { SHOP } else { DESK };
+        let own = if endpoint.is_admin() { DESK } else { SHOP };
+        let other = if endpoint.is_admin() { SHOP } else { DESK };
         for method in [endpoint.method, "OPTIONS"] {
             let ask = async |origin: Option<&str>| {
                 let headers: Vec<_> = origin.map(|it| ("origin", it)).into_iter().collect();
@@ -134,7 +139,7 @@ async fn the_functions_say_the_same_behind_a_gateway_as_the_local_server() {
     for name in names {
         let function = stack.function_with(name, &NAMED).await;
         for endpoint in ENDPOINTS.iter().filter(|it| it.function == name) {
-            let own = if endpoint.admin { DESK } else { SHOP };
+            let own = if endpoint.is_admin() { DESK } else { SHOP };
             for base in ["", "/flags"] {
                 let values = [
                     ("flagKey", "checkout"),
@@ -162,7 +167,7 @@ async fn the_functions_say_the_same_behind_a_gateway_as_the_local_server() {
                     assert!(exposed.contains(header), "{place}: {exposed}");
                 }
                 let unknown = exposed.contains("X-Unknown-Environment");
-                assert_eq!(unknown, !endpoint.admin, "{place}: {exposed}");
+                assert_eq!(unknown, !endpoint.is_admin(), "{place}: {exposed}");
                 for origin in HOSTILE {
                     let answer = function.call(&event.clone().header("origin", origin)).await;
                     assert_eq!(said(&answer), (None, true, false), "{place} by {origin}");

@@ -203,7 +203,7 @@ async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
 async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
     let stack = Stack::start().await;
     let mut functions = Functions::of(&stack);
-    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.admin) {
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.is_admin()) {
         let path = endpoint.path.replace("{flagKey}", "checkout");
         for method in ["GET", "POST", "DELETE"] {
             let lost = Event::load("not-found")

@@ -85,7 +85,7 @@ async fn an_unknown_parameter_is_refused_by_every_other_route_and_nothing_is_don
             let answer = function.call(&event(method, path).query(&twice)).await;
             assert_eq!(answer.status, 400, "{method} {path}?{twice}: {answer:?}");
         }
-        if endpoint.admin {
+        if endpoint.is_admin() {
             // Who may not ask is not told what is wrong with the question.
             for (event, status) in [
                 (event(method, path).anonymous(), 401),

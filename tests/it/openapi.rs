@@ -50,7 +50,13 @@ fn the_document_has_every_route_and_no_other() {
     let described = operations(&parsed());
     let served: BTreeSet<_> = ENDPOINTS
         .iter()
-        .map(|route| (route.method.to_owned(), route.path.to_owned(), route.admin))
+        .map(|route| {
+            (
+                route.method.to_owned(),
+                route.path.to_owned(),
+                route.is_admin(),
+            )
+        })
         .collect();
     let missing: Vec<_> = served.difference(&described).collect();
     assert!(missing.is_empty(), "not described: {missing:?}");
@@ -59,6 +65,19 @@ fn the_document_has_every_route_and_no_other() {
         unserved.is_empty(),
         "described and not served: {unserved:?}"
     );
+}
+
+#[test]
+fn every_operation_has_the_summary_of_the_route_table() {
+    let document = parsed();
+    for route in &ENDPOINTS {
+        let operation = &document["paths"][route.path][route.method.to_lowercase()];
+        assert_eq!(
+            operation["summary"], route.summary,
+            "{} {}",
+            route.method, route.path
+        );
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod documents;
 mod functions;
 mod identity;
 mod network;
+mod replacement;
 mod rollout;
 mod routes;
 mod stack;

@@ -78,7 +78,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
 /// that its function answers `HEAD`, and 405, behind a base path too. With an authorizer that one would
 /// take a browser's preflight as well; so admin paths have one for each method.
 fn events_of(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
-    let methods: &[&str] = match (endpoint.admin, endpoint.method) {
+    let methods: &[&str] = match (endpoint.is_admin(), endpoint.method) {
         (false, _) => &["ANY"],
         (true, "GET") => &["GET", "HEAD"],
         (true, _) => &[endpoint.method],
@@ -107,7 +107,7 @@ fn check_routes(
             };
             let right = route.handler == endpoint.function;
             problems.unless(right, &name, format!("leads to {}", route.handler));
-            if endpoint.admin {
+            if endpoint.is_admin() {
                 problems.unless(exists(&route.authorizer), &name, "open to everybody");
             } else {
                 let open = route.authorizer.is_null();

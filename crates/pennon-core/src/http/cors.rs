@@ -40,7 +40,7 @@ impl Cors {
     pub fn of(config: &CorsConfig, found: &Match, headers: &HeaderMap) -> Self {
         use crate::config::Origins::{Any, Named};
         let admin = match found {
-            Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. } => endpoint.admin,
+            Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. } => endpoint.is_admin(),
             Match::UnknownAdmin => true,
             Match::Unknown => false,
         };

@@ -28,7 +28,8 @@ pub use reply::{
 pub use request::Request;
 pub(crate) use route::PREFIX;
 pub use route::{
-    ENDPOINTS, Endpoint, Match, Parameters, UnknownParameters, decoded, find, find_template,
+    Authorization, ENDPOINTS, Endpoint, Match, Parameters, UnknownParameters, decoded, find,
+    find_template,
 };
 pub use serve::{LARGEST_BODY, answer};
 pub use settings::{fractional, parse_settings};

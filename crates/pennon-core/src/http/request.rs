@@ -395,12 +395,12 @@ impl Request {
     #[must_use]
     pub fn route_not_found(&self) -> Error {
         let (admin, error) = match &self.found {
-            Match::Found(endpoint, _) => (endpoint.admin, Error::RouteNotFound),
+            Match::Found(endpoint, _) => (endpoint.is_admin(), Error::RouteNotFound),
             Match::OtherMethod {
                 endpoint, allow, ..
             } => {
                 let allow = allow.clone();
-                (endpoint.admin, Error::MethodNotAllowed { allow })
+                (endpoint.is_admin(), Error::MethodNotAllowed { allow })
             }
             Match::UnknownAdmin => (true, Error::RouteNotFound),
             Match::Unknown => (false, Error::RouteNotFound),
@@ -481,7 +481,7 @@ impl Request {
         let mut complaints = Complaints::default();
         if endpoint.unknown_parameters == UnknownParameters::Ignored {
             // Clients of the existing service may send anything, but a change is for one environment.
-            if endpoint.admin {
+            if endpoint.is_admin() {
                 self.must_be_unique("environment", &mut complaints);
             }
             return complaints.none();
@@ -513,7 +513,7 @@ impl Request {
     /// environments that do not exist.
     pub(super) fn is_for_public_flags(&self) -> bool {
         self.route()
-            .is_some_and(|endpoint| !endpoint.admin && !endpoint.is_ofrep())
+            .is_some_and(|endpoint| !endpoint.is_admin() && !endpoint.is_ofrep())
     }
 
     /// A parameter of the query, decoded.

@@ -13,12 +13,40 @@ pub struct Endpoint {
     pub path: &'static str,
     /// The function's name: its `Handler`, and the module of its handler.
     pub function: &'static str,
-    /// Only an admin may use it.
-    pub admin: bool,
+    /// Who may use it.
+    pub authorization: Authorization,
     /// The parameters of its query.
     pub query: &'static [&'static str],
     /// What the route makes of a parameter that it does not know.
     pub unknown_parameters: UnknownParameters,
+    /// What it does, in one line of the documents.
+    pub summary: &'static str,
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorization {
+    /// Anyone.
+    Anyone,
+    /// Anyone, an API key, or nobody, as `PUBLIC_CONFIG_ROUTES` says.
+    PublicConfig,
+    /// Whoever sends an API key of the environment.
+    ApiKey,
+    /// Admins, whose tokens the gateway verifies.
+    Admin,
+}
+
+impl Authorization {
+    /// Who may use the route, in the table of the documents.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::PublicConfig => "anyone, unless `PUBLIC_CONFIG_ROUTES` says otherwise",
+            Self::ApiKey => "applications with an API key",
+            Self::Admin => "admins",
+        }
+    }
 }
 
 /// What a route makes of a parameter of the query that it does not know.
@@ -38,50 +66,102 @@ const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
 /// What a public route takes; `userId` is believed where the settings say so.
 const CALLER: &[&str] = &["environment", "userId"];
 
-/// Every route.
+/// Every route. The template, the local server and the documents have no other.
 pub const ENDPOINTS: [Endpoint; 37] = [
-    Endpoint::public("GET", "/", "not-found", &["userId"]),
-    Endpoint::public("GET", "/api/config/flags", "list-flags", CALLER).existing(),
-    Endpoint::public("GET", "/api/config/flags/{flagKey}", "get-flag", CALLER).existing(),
-    Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag", FLAG).existing(),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag", FLAG).existing(),
+    Endpoint::anyone(
+        "GET",
+        "/",
+        "not-found",
+        &["userId"],
+        "The service's name, version and documentation",
+    ),
+    Endpoint::config(
+        "GET",
+        "/api/config/flags",
+        "list-flags",
+        CALLER,
+        "The state of every flag for the caller",
+    )
+    .existing(),
+    Endpoint::config(
+        "GET",
+        "/api/config/flags/{flagKey}",
+        "get-flag",
+        CALLER,
+        "The settings of one flag",
+    )
+    .existing(),
+    Endpoint::admin(
+        "PATCH",
+        "/api/admin/flags/{flagKey}",
+        "update-flag",
+        FLAG,
+        "Change a flag",
+    )
+    .existing(),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/flags/{flagKey}",
+        "update-flag",
+        FLAG,
+        "Change a flag, as `PATCH` does",
+    )
+    .existing(),
     Endpoint::admin(
         "GET",
         "/api/admin/flags",
         "manage-flags",
         &["environment", "search", "archived", "page", "pageSize"],
+        "List flags with their definitions",
     ),
-    Endpoint::admin("POST", "/api/admin/flags", "manage-flags", &["environment"]),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}", "manage-flags", FLAG),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/flags",
+        "manage-flags",
+        &["environment"],
+        "Create a flag",
+    ),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/flags/{flagKey}",
+        "manage-flags",
+        FLAG,
+        "Read a flag with its definition, archived or not",
+    ),
     Endpoint::admin(
         "DELETE",
         "/api/admin/flags/{flagKey}",
         "manage-flags",
         &["environment", "flagKey", "permanently"],
+        "Archive a flag, or delete an archived flag for good",
     ),
     Endpoint::admin(
         "POST",
         "/api/admin/flags/{flagKey}/restore",
         "manage-flags",
         FLAG,
+        "Restore an archived flag, disabled",
     ),
     Endpoint::admin(
         "POST",
         "/api/admin/flags/{flagKey}/revert",
         "manage-flags",
         FLAG,
+        "Revert a flag to its state before or after an earlier change",
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/flags/{flagKey}/audit",
         "manage-flags",
         FLAG_LIST,
+        "List the changes of a flag, newest first",
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/flags/{flagKey}/users",
         "overrides",
         FLAG_LIST,
+        "List the overrides of a flag, newest first",
     )
     .existing(),
     Endpoint::admin(
@@ -89,6 +169,7 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         "/api/admin/flags/{flagKey}/users",
         "overrides",
         FLAG,
+        "Set the override of one user",
     )
     .existing(),
     Endpoint::admin(
@@ -96,12 +177,14 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         "/api/admin/flags/{flagKey}/users",
         "overrides",
         &["environment", "flagKey", "mode"],
+        "Set the overrides of a flag, many at once",
     ),
     Endpoint::admin(
         "DELETE",
         "/api/admin/flags/{flagKey}/users/{userId}",
         "overrides",
         &["environment", "flagKey", "userId"],
+        "Remove the override of one user",
     )
     .existing(),
     Endpoint::admin(
@@ -109,6 +192,7 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         "/api/admin/flags/{flagKey}/schedule",
         "schedules",
         FLAG,
+        "List scheduled changes and their results, by time",
     )
     .existing(),
     Endpoint::admin(
@@ -116,6 +200,7 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         "/api/admin/flags/{flagKey}/schedule",
         "schedules",
         FLAG,
+        "Schedule a change",
     )
     .existing(),
     Endpoint::admin(
@@ -123,78 +208,102 @@ pub const ENDPOINTS: [Endpoint; 37] = [
         "/api/admin/flags/{flagKey}/schedule/{id}",
         "schedules",
         FLAG,
+        "Cancel a scheduled change",
     )
     .existing(),
-    Endpoint::admin("GET", "/api/admin/environments", "manage-environments", &[]),
+    Endpoint::admin(
+        "GET",
+        "/api/admin/environments",
+        "manage-environments",
+        &[],
+        "List environments",
+    ),
     Endpoint::admin(
         "POST",
         "/api/admin/environments",
         "manage-environments",
         &[],
+        "Create an environment without flags",
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/environments/{environment}/settings",
         "manage-environments",
         &[],
+        "Read the settings of an environment",
     ),
     Endpoint::admin(
         "PUT",
         "/api/admin/environments/{environment}/settings",
         "manage-environments",
         &[],
+        "Replace the settings of an environment",
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/environments/{environment}/export",
         "manage-environments",
         &[],
+        "Export the flags in use as a file for flagd",
     ),
     Endpoint::admin(
         "POST",
         "/api/admin/environments/{environment}/import",
         "manage-environments",
         &["dryRun", "mode"],
+        "Import a file for flagd",
     ),
     Endpoint::admin(
         "POST",
         "/api/admin/environments/{environment}/purge",
         "manage-environments",
         &[],
+        "Purge an environment from the cache",
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/environments/{environment}/audit",
         "manage-environments",
         &["page", "pageSize"],
+        "List the changes of an environment, newest first",
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/flags/stale",
         "report-usage",
         &["environment", "days", "page", "pageSize"],
+        "List flags that are no longer needed",
     ),
     Endpoint::admin(
         "GET",
         "/api/admin/flags/{flagKey}/usage",
         "report-usage",
         &["environment", "flagKey", "days"],
+        "Count the evaluations of a flag, by day and variant",
     ),
-    Endpoint::admin("POST", "/api/admin/keys", "manage-keys", &["environment"]),
+    Endpoint::admin(
+        "POST",
+        "/api/admin/keys",
+        "manage-keys",
+        &["environment"],
+        "Create an API key and show it once",
+    ),
     Endpoint::admin(
         "GET",
         "/api/admin/keys",
         "manage-keys",
         &["environment", "page", "pageSize"],
+        "List API keys, without their values",
     ),
     Endpoint::admin(
         "DELETE",
         "/api/admin/keys/{keyId}",
         "manage-keys",
         &["environment"],
+        "Revoke an API key for good",
     ),
-    // Whoever has an API key. Clients that are told of changes name in the query what they were told.
-    Endpoint::public(
+    // Clients that are told of changes name in the query what they were told.
+    Endpoint::key(
         "POST",
         "/ofrep/v1/evaluate/flags",
         "evaluate-flags",
@@ -204,16 +313,39 @@ pub const ENDPOINTS: [Endpoint; 37] = [
             "flagConfigEtag",
             "flagConfigLastModified",
         ],
+        "Evaluate all flags that the caller may see",
     ),
-    Endpoint::public(
+    Endpoint::key(
         "POST",
         "/ofrep/v1/evaluate/flags/{flagKey}",
         "evaluate-flag",
         CALLER,
+        "Evaluate one flag",
     ),
-    Endpoint::public("GET", "/health", "health", &["userId"]).existing(),
-    Endpoint::public("GET", "/health/live", "health", &["userId"]).existing(),
-    Endpoint::public("GET", "/health/ready", "health", &["userId"]).existing(),
+    Endpoint::anyone(
+        "GET",
+        "/health",
+        "health",
+        &["userId"],
+        "Check Redis and PostgreSQL health",
+    )
+    .existing(),
+    Endpoint::anyone(
+        "GET",
+        "/health/live",
+        "health",
+        &["userId"],
+        "Check that the process answers",
+    )
+    .existing(),
+    Endpoint::anyone(
+        "GET",
+        "/health/ready",
+        "health",
+        &["userId"],
+        "Check that the service can answer requests",
+    )
+    .existing(),
 ];
 
 /// What the canonical path of a route begins with, or does not.
@@ -222,19 +354,47 @@ pub(crate) const PREFIX: &str = "/api";
 const ADMIN: &str = "/api/admin/";
 
 impl Endpoint {
-    const fn public(
+    const fn anyone(
         method: &'static str,
         path: &'static str,
         function: &'static str,
         query: &'static [&'static str],
+        summary: &'static str,
     ) -> Self {
         Self {
             method,
             path,
             function,
-            admin: false,
+            authorization: Authorization::Anyone,
             query,
             unknown_parameters: UnknownParameters::Refused,
+            summary,
+        }
+    }
+
+    const fn config(
+        method: &'static str,
+        path: &'static str,
+        function: &'static str,
+        query: &'static [&'static str],
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            authorization: Authorization::PublicConfig,
+            ..Self::anyone(method, path, function, query, summary)
+        }
+    }
+
+    const fn key(
+        method: &'static str,
+        path: &'static str,
+        function: &'static str,
+        query: &'static [&'static str],
+        summary: &'static str,
+    ) -> Self {
+        Self {
+            authorization: Authorization::ApiKey,
+            ..Self::anyone(method, path, function, query, summary)
         }
     }
 
@@ -243,10 +403,11 @@ impl Endpoint {
         path: &'static str,
         function: &'static str,
         query: &'static [&'static str],
+        summary: &'static str,
     ) -> Self {
         Self {
-            admin: true,
-            ..Self::public(method, path, function, query)
+            authorization: Authorization::Admin,
+            ..Self::anyone(method, path, function, query, summary)
         }
     }
 
@@ -256,6 +417,12 @@ impl Endpoint {
             unknown_parameters: UnknownParameters::Ignored,
             ..self
         }
+    }
+
+    /// Whether only admins may use it.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.authorization == Authorization::Admin
     }
 
     /// Whether its path has no other method.
@@ -273,7 +440,7 @@ impl Endpoint {
     /// Whether this is one of the two routes that the service before Pennon serves to anyone.
     #[must_use]
     pub fn is_public_config(&self) -> bool {
-        self.path.starts_with("/api/config/")
+        self.authorization == Authorization::PublicConfig
     }
 
     /// What the route calls the segment in braces.

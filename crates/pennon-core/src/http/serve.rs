@@ -132,7 +132,7 @@ where
     let Some(endpoint) = request.route().filter(ours) else {
         return elsewhere(&request, cors);
     };
-    if endpoint.admin {
+    if endpoint.is_admin() {
         // Who may not ask learns nothing of what is wrong with the question.
         request.admin(&app.config.auth)?;
     }

@@ -1,0 +1,123 @@
+//! The routes of the gateway, from the route table.
+
+use pennon_core::http::{ENDPOINTS, Endpoint};
+
+use crate::functions::camel;
+
+/// The function that answers paths without a route.
+const FALLBACK: &str = "not-found";
+
+/// One route of the gateway: an event of a function.
+pub(crate) struct Event {
+    /// Its name in the template, unique in its function. The permission with which the gateway invokes the function is
+    /// named by it, so an event that is renamed is a permission that is replaced.
+    pub(crate) name: String,
+    /// None for the route `$default`, which has no path either.
+    pub(crate) method: Option<&'static str>,
+    pub(crate) path: Option<String>,
+    pub(crate) admin: bool,
+}
+
+/// Names of events that are older than the rule in [`name_of`].
+const NAMES: [(&str, &str, &str); 16] = [
+    ("GET", "/", "Root"),
+    ("GET", "/api/config/flags", "List"),
+    ("GET", "/api/config/flags/{flagKey}", "Get"),
+    ("PATCH", "/api/admin/flags/{flagKey}", "Patch"),
+    ("POST", "/api/admin/flags/{flagKey}", "Post"),
+    ("GET", "/api/admin/flags/stale", "Stale"),
+    ("GET", "/api/admin/flags/{flagKey}/usage", "Usage"),
+    ("POST", "/api/admin/keys", "Create"),
+    ("GET", "/api/admin/keys", "List"),
+    ("DELETE", "/api/admin/keys/{keyId}", "Revoke"),
+    ("POST", "/ofrep/v1/evaluate/flags", "EvaluateAll"),
+    ("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "Evaluate"),
+    ("GET", "/health", "Health"),
+    ("GET", "/health/live", "Live"),
+    ("GET", "/health/ready", "Ready"),
+    ("OPTIONS", "/api/admin/{proxy+}", "AdminPreflight"),
+];
+
+/// `PostFlagsFlagKeyRestore` of `POST /api/admin/flags/{flagKey}/restore`.
+fn name_of(method: &str, path: &str) -> String {
+    let older = NAMES.iter().find(|(m, p, _)| (*m, *p) == (method, path));
+    if let Some((.., name)) = older {
+        return (*name).to_owned();
+    }
+    let rest = path.trim_start_matches("/api").trim_start_matches("/admin");
+    let words = rest.replace(['{', '}'], "").replace('/', "-");
+    camel(&method.to_lowercase()) + &camel(&words)
+}
+
+/// The events that lead to a function.
+pub(crate) fn events(function: &str) -> Vec<Event> {
+    let endpoints = ENDPOINTS.iter().filter(|it| it.function == function);
+    let mut events: Vec<_> = endpoints.flat_map(events_of).collect();
+    if function == FALLBACK {
+        events.push(Event {
+            name: "Default".to_owned(),
+            method: None,
+            path: None,
+            admin: false,
+        });
+        // A browser's question before it sends a token: without an authorizer, since it has none to send.
+        for (path, suffix) in [
+            ("/api/admin/{proxy+}", ""),
+            ("/admin/{proxy+}", "WithoutPrefix"),
+        ] {
+            events.push(Event {
+                name: format!("AdminPreflight{suffix}"),
+                method: Some("OPTIONS"),
+                path: Some(path.to_owned()),
+                admin: false,
+            });
+        }
+    }
+    events
+}
+
+/// A public path has one event for every method, so that its function answers `HEAD`, and 405 behind a base path too.
+/// With an authorizer that event would take a browser's preflight as well; so an admin path has one for each method.
+fn events_of(endpoint: &'static Endpoint) -> Vec<Event> {
+    let methods: &[(&str, &str)] = match (endpoint.is_admin(), endpoint.method) {
+        (false, _) => &[("ANY", "")],
+        (true, "GET") => &[("GET", ""), ("HEAD", "Head")],
+        (true, method) => &[(method, "")],
+    };
+    let other = if endpoint.path.starts_with("/api/") {
+        "WithoutPrefix"
+    } else {
+        "WithPrefix"
+    };
+    let paths = [
+        (endpoint.path.to_owned(), ""),
+        (endpoint.other_path(), other),
+    ];
+    let name = name_of(endpoint.method, endpoint.path);
+    let mut events = Vec::new();
+    for (path, form) in paths {
+        for (method, suffix) in methods {
+            events.push(Event {
+                name: format!("{name}{form}{suffix}"),
+                method: Some(method),
+                path: Some(path.clone()),
+                admin: endpoint.is_admin(),
+            });
+        }
+    }
+    events
+}
+
+/// A limit for each admin route, in the place of the limit for all routes.
+pub(crate) fn settings() -> Vec<String> {
+    let admin = ENDPOINTS.iter().filter(|endpoint| endpoint.is_admin());
+    let mut lines = Vec::new();
+    for event in admin.flat_map(events_of) {
+        if let (Some(method), Some(path)) = (event.method, event.path) {
+            lines.push(format!(
+                "\"{method} {path}\": {{ThrottlingRateLimit: 20, ThrottlingBurstLimit: 40}}"
+            ));
+        }
+    }
+    lines
+}

@@ -1,0 +1,35 @@
+//! The table of routes in the documents.
+
+use pennon_core::http::ENDPOINTS;
+
+/// The document.
+pub(crate) const PATH: &str = "docs/routes.md";
+const BEGIN: &str = "<!-- The table below is written by `cargo xtask generate`. -->\n";
+const END: &str = "<!-- The table above is written by `cargo xtask generate`. -->\n";
+
+/// The document with the table of all routes between its marks.
+pub(crate) fn routes(document: &str) -> Result<String, String> {
+    let marks = || format!("{PATH}: the marks around the table are missing");
+    let (before, rest) = document.split_once(BEGIN).ok_or_else(marks)?;
+    let (_, after) = rest.split_once(END).ok_or_else(marks)?;
+    let mut table =
+        "\n| Route | What it does | Who may | Query | Function |\n|---|---|---|---|---|\n"
+            .to_owned();
+    for endpoint in &ENDPOINTS {
+        let query: Vec<_> = endpoint
+            .query
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        table.push_str(&format!(
+            "| `{} {}` | {} | {} | {} | `{}` |\n",
+            endpoint.method,
+            endpoint.path,
+            endpoint.summary,
+            endpoint.authorization.label(),
+            query.join(", "),
+            endpoint.function,
+        ));
+    }
+    Ok(format!("{before}{BEGIN}{table}\n{END}{after}"))
+}

@@ -1,0 +1,464 @@
+//! `template.yaml`, from the parts in `infra`.
+
+use std::path::Path;
+
+use crate::blocks::{Values, directive, fill};
+use crate::functions::{Canary, Function, Functions, camel};
+use crate::{read, routes};
+
+/// The parts, from top to bottom.
+const PARTS: [&str; 16] = [
+    "header",
+    "parameters",
+    "conditions",
+    "globals",
+    "api",
+    "functions",
+    "roles",
+    "release",
+    "network",
+    "cache",
+    "database",
+    "identity",
+    "alarms",
+    "dashboard",
+    "cost",
+    "outputs",
+];
+const FIRST_LINE: &str = "# Generated from infra/ and the route table by `cargo xtask generate`. Change those, not this file.";
+/// The widest line that is not wrapped.
+const WIDTH: usize = 120;
+/// Resources that take tags in the property `Tags`, as a list.
+const TAGGED: &str = "
+    AWS::CloudWatch::Alarm AWS::CloudWatch::Dashboard AWS::EC2::EIP AWS::EC2::EgressOnlyInternetGateway
+    AWS::EC2::FlowLog AWS::EC2::InternetGateway AWS::EC2::NatGateway AWS::EC2::RouteTable AWS::EC2::SecurityGroup
+    AWS::EC2::Subnet AWS::EC2::VPC AWS::EC2::VPCEndpoint AWS::ElastiCache::ParameterGroup
+    AWS::ElastiCache::ReplicationGroup AWS::ElastiCache::SubnetGroup AWS::ElastiCache::User AWS::ElastiCache::UserGroup
+    AWS::IAM::Role AWS::Logs::LogGroup AWS::RDS::DBInstance AWS::RDS::DBParameterGroup AWS::RDS::DBProxy
+    AWS::RDS::DBSubnetGroup AWS::SNS::Topic AWS::SecretsManager::Secret";
+const TAGS: [&str; 2] = [
+    "{Key: Feature, Value: FeatureFlags}",
+    "{Key: Stage, Value: !Ref Stage}",
+];
+
+/// The text of `template.yaml`.
+pub(crate) fn template(root: &Path) -> Result<String, String> {
+    let sources = Sources {
+        root,
+        functions: Functions::read(root)?,
+    };
+    let mut lines = vec![FIRST_LINE.to_owned()];
+    for part in PARTS {
+        let path = format!("infra/{part}.yaml");
+        let text = read(root, &path)?;
+        if part != PARTS[0] {
+            lines.push(String::new());
+        }
+        let mut expanded = Vec::new();
+        for (at, line) in text.lines().enumerate() {
+            match directive(line) {
+                None => expanded.push(line.to_owned()),
+                Some(directive) => {
+                    let block = directive.and_then(|it| {
+                        let lines = sources.block(it.block, &it.values)?;
+                        Ok(indented(it.indent, lines))
+                    });
+                    let place = |problem| format!("{path}:{}: {problem}", at + 1);
+                    expanded.extend(block.map_err(place)?);
+                }
+            }
+        }
+        lines.extend(titled(&path, expanded));
+    }
+    for function in sources.functions.all() {
+        let heading = format!("  {}Function:", function.id());
+        if !lines.contains(&heading) {
+            return Err(format!(
+                "infra/functions.yaml: {} is not below {heading}",
+                function.name
+            ));
+        }
+    }
+    Ok(tagged(lines).join("\n") + "\n")
+}
+
+/// Puts a rule above and below the comment with which a part begins, and names the part's file in it.
+fn titled(path: &str, lines: Vec<String>) -> Vec<String> {
+    let is_numbered = |line: &String| {
+        let text = line.trim_start().strip_prefix("# ");
+        text.is_some_and(|text| text.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    let Some(first) = lines.iter().position(is_numbered) else {
+        return lines;
+    };
+    let indent = lines[first].len() - lines[first].trim_start().len();
+    let rule = format!("{}# {}", " ".repeat(indent), "-".repeat(WIDTH - indent - 3));
+    let comments = lines[first..].iter();
+    let length = comments.take_while(|it| it.trim_start().starts_with("#  ") || is_numbered(it));
+    let end = first + length.count();
+    let mut titled = lines;
+    titled.insert(end, rule.clone());
+    titled.insert(end, format!("{}#    Source: {path}", " ".repeat(indent)));
+    titled.insert(first, rule);
+    titled
+}
+
+/// What directives take their lines from.
+struct Sources<'a> {
+    root: &'a Path,
+    functions: Functions,
+}
+
+impl Sources<'_> {
+    /// The lines that a directive stands for: of a file in `infra/blocks`, unless one of these makes its values.
+    fn block(&self, name: &str, values: &Values) -> Result<Vec<String>, String> {
+        match name {
+            "route-settings" => Ok(routes::settings()),
+            "function" => self.function(self.functions.find(values.need("name")?)?),
+            "function-logs" => self.function_logs(),
+            "canary-alarms" => self.canary_alarms(),
+            "alarm" => {
+                let (comparison, threshold) = match values.get("above") {
+                    Some(threshold) => ("GreaterThanThreshold", threshold),
+                    None => ("LessThanThreshold", values.need("below")?),
+                };
+                let values = values.clone().without("above").without("below");
+                self.text(
+                    name,
+                    &values
+                        .with("comparison", comparison)
+                        .with("threshold", threshold),
+                )
+            }
+            "role" => {
+                let role = values.need("name")?;
+                let functions = self.functions.all().iter().filter(|it| it.role == role);
+                let logs: Vec<_> = functions
+                    .map(|it| format!("!GetAtt {}Logs.Arn", it.id()))
+                    .collect();
+                self.text(
+                    name,
+                    &values.clone().without("name").with("logs", logs.join(", ")),
+                )
+            }
+            "query" => {
+                let functions = self
+                    .functions
+                    .select(values.need("functions")?)?
+                    .into_iter();
+                let logs: Vec<_> = functions
+                    .map(|it| format!("!Ref {}Logs", it.id()))
+                    .collect();
+                self.text(
+                    name,
+                    &values
+                        .clone()
+                        .without("functions")
+                        .with("logs", logs.join(", ")),
+                )
+            }
+            "metrics" => {
+                let mut lines = Vec::new();
+                let suffix = values.get("suffix").unwrap_or_default();
+                for function in self.functions.select(values.need("functions")?)? {
+                    let values = values.clone().without("functions").without("suffix");
+                    let alias = format!("{}{suffix}", function.short()?);
+                    lines.extend(self.text(
+                        "metric",
+                        &values.with("alias", alias).with("id", function.id()),
+                    )?);
+                }
+                Ok(lines)
+            }
+            "node-metrics" => {
+                let node =
+                    |number: &str| self.text("node-metric", &values.clone().with("number", number));
+                Ok([node("1")?, node("2")?, node("3")?].concat())
+            }
+            "short-names" => {
+                let functions = self
+                    .functions
+                    .select(values.need("functions")?)?
+                    .into_iter();
+                functions
+                    .map(|it| Ok(format!("{}: !Ref {}Function", variable(it)?, it.id())))
+                    .collect()
+            }
+            "rows" | "searches" | "node-rows" => self.widget_rows(name, values),
+            name => self.text(name, values),
+        }
+    }
+
+    /// A file of `infra/blocks` with its gaps filled.
+    fn text(&self, name: &str, values: &Values) -> Result<Vec<String>, String> {
+        let path = format!("infra/blocks/{name}.yaml");
+        let lines = fill(&read(self.root, &path)?, values).map_err(|it| format!("{path}: {it}"))?;
+        Ok(lines.into_iter().flat_map(wrapped).collect())
+    }
+
+    fn function(&self, function: &Function) -> Result<Vec<String>, String> {
+        let after = match &function.after {
+            Some(after) => {
+                let functions = self.functions.select(after)?.into_iter();
+                let aliases: Vec<_> = functions
+                    .map(|it| format!("{}FunctionAliaslive", it.id()))
+                    .collect();
+                Some(format!("[{}]", aliases.join(", ")))
+            }
+            None => function.in_network.then(|| "NetworkReady".to_owned()),
+        };
+        let values = Values::default()
+            .with("id", function.id())
+            .with("function", function.name.as_str())
+            .with("name", function.full_name())
+            .with("role", function.role.as_str())
+            .with_some("concurrency", function.concurrency.as_deref())
+            .with_some("after", after);
+        let mut lines = self.text("function", &values)?;
+        let mut properties = Vec::new();
+        if function.in_network {
+            properties.extend(self.text("function-network", &Values::default())?);
+        }
+        if function.role == "Change" {
+            properties.extend(self.text("function-writes", &Values::default())?);
+        }
+        properties.extend(deployment(function));
+        let events = routes::events(&function.name);
+        if !events.is_empty() {
+            properties.push("Events:".to_owned());
+        }
+        for event in events {
+            let values = Values::default()
+                .with("event", event.name)
+                .with_some("authorizer", event.admin.then_some("AdminToken"))
+                .with_some("method", event.method)
+                .with_some("path", event.path);
+            properties.extend(indented(2, self.text("route", &values)?));
+        }
+        lines.extend(indented(2, properties));
+        Ok(lines)
+    }
+
+    fn function_logs(&self) -> Result<Vec<String>, String> {
+        let mut lines = Vec::new();
+        for function in self.functions.all() {
+            let name = format!("/aws/lambda/{}", function.full_name());
+            lines.push(format!("{}Logs:", function.id()));
+            let group = self.text("log-group", &Values::default().with("name", name))?;
+            lines.extend(indented(2, group));
+        }
+        Ok(lines)
+    }
+
+    fn canary_alarms(&self) -> Result<Vec<String>, String> {
+        let mut lines = Vec::new();
+        for function in self.functions.all() {
+            for alarm in function.canary.alarms() {
+                let mut values = Values::default()
+                    .with("id", function.id())
+                    .with("function", function.name.as_str());
+                if function.canary == Canary::ScheduledCrashes {
+                    values = values
+                        .with("event", "failed twice")
+                        .with("period", "3600")
+                        .with("threshold", "2");
+                }
+                lines.extend(self.text(&format!("canary-{alarm}"), &values)?);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Rows of a widget of the dashboard: a metric of some functions, the same by version, or of the cache nodes.
+    fn widget_rows(&self, kind: &str, values: &Values) -> Result<Vec<String>, String> {
+        let metric = values.need("metric")?;
+        let mut rows = Vec::new();
+        if kind == "node-rows" {
+            let nodes = [
+                "${Single}-001",
+                "${Cluster}-0001-001",
+                "${Cluster}-0001-002",
+                "${Cluster}-0001-003",
+            ];
+            let skipped = usize::from(values.need("nodes")? == "cluster");
+            for node in &nodes[skipped..] {
+                rows.push(format!(
+                    "[\"AWS/ElastiCache\", \"{metric}\", \"CacheClusterId\", \"{node}\"],"
+                ));
+            }
+        } else {
+            for function in self.functions.select(values.need("functions")?)? {
+                let variable = variable(function)?;
+                rows.push(if kind == "rows" {
+                    let label = match values.get("label") {
+                        Some(label) => format!("{label}, {}", function.name),
+                        None => function.name.clone(),
+                    };
+                    format!("[\"Pennon\", \"{metric}\", \"Function\", \"${{{variable}}}\", {{\"label\": \"{label}\"}}],")
+                } else {
+                    let search = format!("${{By}} MetricName=\\\"{metric}\\\" Function=\\\"${{{variable}}}\\\"");
+                    let stat = values.need("stat")?;
+                    format!("[{{\"expression\": \"SEARCH('{search}', '{stat}', 60)\"}}],")
+                });
+            }
+        }
+        // What closes the list stands behind its last row, in the place of the comma.
+        if let (Some(end), Some(last)) = (values.get("end"), rows.last_mut()) {
+            last.truncate(last.len() - 1);
+            last.push_str(end);
+        }
+        Ok(rows)
+    }
+}
+
+/// The name of a function in the dashboard.
+fn variable(function: &Function) -> Result<String, String> {
+    Ok(camel(function.short()?))
+}
+
+fn deployment(function: &Function) -> Vec<String> {
+    if function.canary == Canary::None {
+        return vec!["DeploymentPreference: {Enabled: false}".to_owned()];
+    }
+    let names = function.canary.alarms().iter();
+    let names = names.map(|alarm| format!("!Ref {}Canary{}Alarm", function.id(), camel(alarm)));
+    let names: Vec<_> = names.collect();
+    let mut lines = vec![
+        "DeploymentPreference:".to_owned(),
+        "  Alarms: !If".to_owned(),
+    ];
+    lines.push("    - UseCanary".to_owned());
+    lines.extend(wrapped(format!("    - [{}]", names.join(", "))));
+    lines.push("    - [!Ref AWS::NoValue]".to_owned());
+    lines
+}
+
+fn indented(by: usize, lines: Vec<String>) -> Vec<String> {
+    let indent = " ".repeat(by);
+    lines
+        .into_iter()
+        .map(|line| indent.clone() + &line)
+        .collect()
+}
+
+/// Wraps a list in brackets that is too wide; six columns are left for the indentation that a block gets.
+fn wrapped(line: String) -> Vec<String> {
+    let width = WIDTH - 6;
+    let indent = line.len() - line.trim_start().len() + 2;
+    let is_list =
+        (line.contains(": [") || line.trim_start().starts_with("- [")) && line.ends_with(']');
+    let mut lines = Vec::new();
+    let mut rest = line;
+    while is_list && rest.len() > width {
+        let Some(end) = rest[..width].rfind(", ").map(|comma| comma + 1) else {
+            break;
+        };
+        let next = format!("{}{}", " ".repeat(indent), rest[end..].trim_start());
+        rest.truncate(end);
+        lines.push(rest);
+        rest = next;
+    }
+    lines.push(rest);
+    lines
+}
+
+/// Adds the tags of the stack to every resource whose type takes them: behind its own tags, or else as its last property.
+fn tagged(lines: Vec<String>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut takes_tags = false;
+    let mut has_own = false;
+    // An empty line below the last one ends the last resource.
+    for line in lines.into_iter().map(Some).chain([None]) {
+        let ends = line
+            .as_ref()
+            .is_none_or(|line| !line.is_empty() && !line.starts_with("   "));
+        if ends && takes_tags {
+            let blank = out.iter().rev().take_while(|line| line.is_empty()).count();
+            let after = out.split_off(out.len() - blank);
+            if has_own {
+                out.extend(TAGS.map(|tag| format!("        - {tag}")));
+            } else {
+                out.push(format!("      Tags: [{}]", TAGS.join(", ")));
+            }
+            out.extend(after);
+        }
+        let Some(line) = line else { break };
+        if ends {
+            (takes_tags, has_own) = (false, false);
+        }
+        if let Some(kind) = line.strip_prefix("    Type: ") {
+            takes_tags = TAGGED.split_whitespace().any(|tagged| tagged == kind);
+        }
+        has_own |= line == "      Tags:";
+        out.push(line);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn resources_that_take_tags_get_them_behind_their_own() {
+        let text = "Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      Path: /
+
+  # A network.
+  Network:
+    Type: AWS::EC2::VPC
+    Properties:
+      Tags:
+        - {Key: Name, Value: x}
+  Route:
+    Type: AWS::EC2::Route
+  Topic:
+    Type: AWS::SNS::Topic
+    Properties:
+";
+        let expected = "Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      Path: /
+      Tags: [{Key: Feature, Value: FeatureFlags}, {Key: Stage, Value: !Ref Stage}]
+
+  # A network.
+  Network:
+    Type: AWS::EC2::VPC
+    Properties:
+      Tags:
+        - {Key: Name, Value: x}
+        - {Key: Feature, Value: FeatureFlags}
+        - {Key: Stage, Value: !Ref Stage}
+  Route:
+    Type: AWS::EC2::Route
+  Topic:
+    Type: AWS::SNS::Topic
+    Properties:
+      Tags: [{Key: Feature, Value: FeatureFlags}, {Key: Stage, Value: !Ref Stage}]
+";
+        assert_eq!(tagged(lines(text)), lines(expected));
+    }
+
+    #[test]
+    fn a_long_list_is_wrapped_and_a_long_text_is_not() {
+        let names = ["!Ref OneResourceWithAVeryLongName"; 5].join(", ");
+        let wrapped = super::wrapped(format!("  Resource: [{names}]"));
+        assert_eq!(wrapped.len(), 2);
+        assert!(
+            wrapped.iter().all(|line| line.len() <= WIDTH - 6),
+            "{wrapped:?}"
+        );
+        assert!(wrapped[1].starts_with("    !Ref "), "{wrapped:?}");
+        let text = format!("Description: {}", "many words, ".repeat(20));
+        assert_eq!(super::wrapped(text.clone()), [text]);
+    }
+}
