@@ -72,7 +72,7 @@ fn said(answer: &Answer) -> (Option<&str>, bool, bool) {
 #[tokio::test]
 async fn by_default_every_page_reads_public_routes_and_none_an_admin_route() {
     for api in Api::of_both_kinds().await {
-        for endpoint in &ENDPOINTS {
+        for endpoint in ENDPOINTS {
             for path in [path_of(endpoint.path), path_of(&endpoint.other_path())] {
                 let token = bearer(endpoint);
                 for origin in [None, Some("null"), Some(SHOP), Some("https://evil.example")] {
@@ -103,7 +103,7 @@ async fn by_default_every_page_reads_public_routes_and_none_an_admin_route() {
 #[tokio::test]
 async fn with_named_origins_only_their_pages_read_answers_and_caches_are_told() {
     let local = Local::start(&NAMED).await;
-    for endpoint in &ENDPOINTS {
+    for endpoint in ENDPOINTS {
         let path = path_of(endpoint.path);
         let own = if endpoint.is_admin() { DESK } else { SHOP };
         let other = if endpoint.is_admin() { SHOP } else { DESK };

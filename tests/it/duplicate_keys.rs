@@ -203,7 +203,7 @@ fn no_route_with_a_body_is_left_out() {
             ("POST", "/api/admin/environments/{environment}/purge"),
         ])
         .collect();
-    for route in &ENDPOINTS {
+    for route in ENDPOINTS {
         if ["POST", "PUT", "PATCH"].contains(&route.method) {
             assert!(known.contains(&(route.method, route.path)), "{route:?}");
         }

@@ -68,7 +68,7 @@ impl EveryRoute {
     async fn start(stack: &Stack) -> Self {
         stack.database.add_key(EXAMPLE_KEY).await;
         let mut functions = BTreeMap::new();
-        for endpoint in &ENDPOINTS {
+        for endpoint in ENDPOINTS {
             if !functions.contains_key(endpoint.function) {
                 functions.insert(endpoint.function, stack.function(endpoint.function).await);
             }
@@ -86,7 +86,7 @@ impl EveryRoute {
         let flag = format!("made-{}", self.rounds);
         let environment = format!("made-{}", self.rounds);
         let mut made = String::new();
-        for endpoint in &ENDPOINTS {
+        for endpoint in ENDPOINTS {
             let (method, path) = (endpoint.method, endpoint.path);
             let (body, expected) = request(method, path, &flag, &environment);
             // What is archived and restored is the flag of this round; all else is about one that stays.

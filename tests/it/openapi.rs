@@ -70,7 +70,7 @@ fn the_document_has_every_route_and_no_other() {
 #[test]
 fn every_operation_has_the_summary_of_the_route_table() {
     let document = parsed();
-    for route in &ENDPOINTS {
+    for route in ENDPOINTS {
         let operation = &document["paths"][route.path][route.method.to_lowercase()];
         assert_eq!(
             operation["summary"], route.summary,

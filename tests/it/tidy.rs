@@ -137,7 +137,7 @@ fn every_route_is_served_everywhere() {
     let template = read("template.yaml");
     let routes = read("docs/routes.md");
     let functions = functions();
-    for endpoint in &ENDPOINTS {
+    for endpoint in ENDPOINTS {
         assert!(
             functions.contains(endpoint.function),
             "{}",

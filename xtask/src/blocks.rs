@@ -105,9 +105,8 @@ fn fill_line(
     let mut is_left_out = false;
     let mut rest = line;
     while let Some((before, gap)) = rest.split_once('<') {
-        let (gap, after) = match gap.split_once('>') {
-            Some(parts) => parts,
-            None => return Err(format!("a gap without an end: {line}")),
+        let Some((gap, after)) = gap.split_once('>') else {
+            return Err(format!("a gap without an end: {line}"));
         };
         let (name, default) = match gap.split_once('=') {
             Some((name, default)) => (name, Some(default)),

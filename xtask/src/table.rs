@@ -12,24 +12,29 @@ pub(crate) fn routes(document: &str) -> Result<String, String> {
     let marks = || format!("{PATH}: the marks around the table are missing");
     let (before, rest) = document.split_once(BEGIN).ok_or_else(marks)?;
     let (_, after) = rest.split_once(END).ok_or_else(marks)?;
-    let mut table =
-        "\n| Route | What it does | Who may | Query | Function |\n|---|---|---|---|---|\n"
-            .to_owned();
-    for endpoint in &ENDPOINTS {
+    let row = |cells: [&str; 5]| format!("| {} |", cells.join(" | "));
+    let mut rows = vec![row([
+        "Route",
+        "What it does",
+        "Who may",
+        "Query",
+        "Function",
+    ])];
+    rows.push(row(["---"; 5]));
+    for endpoint in ENDPOINTS {
         let query: Vec<_> = endpoint
             .query
             .iter()
             .map(|name| format!("`{name}`"))
             .collect();
-        table.push_str(&format!(
-            "| `{} {}` | {} | {} | {} | `{}` |\n",
-            endpoint.method,
-            endpoint.path,
+        rows.push(row([
+            &format!("`{} {}`", endpoint.method, endpoint.path),
             endpoint.summary,
             endpoint.authorization.label(),
-            query.join(", "),
-            endpoint.function,
-        ));
+            &query.join(", "),
+            &format!("`{}`", endpoint.function),
+        ]));
     }
-    Ok(format!("{before}{BEGIN}{table}\n{END}{after}"))
+    let table = rows.join("\n");
+    Ok(format!("{before}{BEGIN}\n{table}\n\n{END}{after}"))
 }

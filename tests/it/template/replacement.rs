@@ -1,6 +1,6 @@
 //! An update of a deployed stack replaces nothing that holds data or that others refer to.
 //!
-//! CloudFormation replaces a resource whose logical id or type changes, or one of the properties below. Replaced
+//! `CloudFormation` replaces a resource whose logical id or type changes, or one of the properties below. Replaced
 //! databases and user pools lose their data, replaced secrets their values, and the rest breaks what refers to it from
 //! outside: addresses, peerings, subscriptions, saved logs. `replacement.json` has all of these, of every profile.
 
@@ -135,7 +135,10 @@ fn fixed(template: &str) -> Fixed {
             }
             let forms = fixed.entry(id.to_owned()).or_default();
             let numbers = forms.entry(Value::Object(form).to_string()).or_default();
-            *numbers = format!("{numbers} {number}").trim().to_owned();
+            if !numbers.is_empty() {
+                numbers.push(' ');
+            }
+            numbers.push_str(&number.to_string());
         }
     }
     fixed

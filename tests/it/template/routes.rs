@@ -96,7 +96,7 @@ fn check_routes(
     let authorizers = stack.get("HttpApi")["Properties"]["Auth"]["Authorizers"].as_object();
     let exists = |name: &Value| authorizers.is_some_and(|all| all.contains_key(text(name)));
     let mut wanted = BTreeSet::new();
-    for endpoint in &ENDPOINTS {
+    for endpoint in ENDPOINTS {
         for (method, path) in events_of(endpoint) {
             let key = (method.to_owned(), path);
             let name = format!("{} {}", key.0, key.1);
@@ -292,7 +292,7 @@ fn is_request_for(line: &str, method: &str, path: &str) -> bool {
 #[test]
 fn every_route_has_a_request_in_pennon_http() {
     let requests = read("pennon.http");
-    for endpoint in &ENDPOINTS {
+    for endpoint in ENDPOINTS {
         let (method, path) = (endpoint.method, endpoint.path);
         let written = requests
             .lines()

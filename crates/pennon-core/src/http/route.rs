@@ -67,285 +67,86 @@ const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
 const CALLER: &[&str] = &["environment", "userId"];
 
 /// Every route. The template, the local server and the documents have no other.
-pub const ENDPOINTS: [Endpoint; 37] = [
-    Endpoint::anyone(
-        "GET",
-        "/",
-        "not-found",
-        &["userId"],
-        "The service's name, version and documentation",
-    ),
-    Endpoint::config(
-        "GET",
-        "/api/config/flags",
-        "list-flags",
-        CALLER,
-        "The state of every flag for the caller",
-    )
-    .existing(),
-    Endpoint::config(
-        "GET",
-        "/api/config/flags/{flagKey}",
-        "get-flag",
-        CALLER,
-        "The settings of one flag",
-    )
-    .existing(),
-    Endpoint::admin(
-        "PATCH",
-        "/api/admin/flags/{flagKey}",
-        "update-flag",
-        FLAG,
-        "Change a flag",
-    )
-    .existing(),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/flags/{flagKey}",
-        "update-flag",
-        FLAG,
-        "Change a flag, as `PATCH` does",
-    )
-    .existing(),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/flags",
-        "manage-flags",
+// One route to a line or two is easier to read than the seven that rustfmt makes.
+#[rustfmt::skip]
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::anyone("GET", "/", "not-found", &["userId"],
+        "The service's name, version and documentation"),
+    Endpoint::config("GET", "/api/config/flags", "list-flags", CALLER,
+        "The state of every flag for the caller").existing(),
+    Endpoint::config("GET", "/api/config/flags/{flagKey}", "get-flag", CALLER,
+        "The settings of one flag").existing(),
+    Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag", FLAG,
+        "Change a flag").existing(),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag", FLAG,
+        "Change a flag, as `PATCH` does").existing(),
+    Endpoint::admin("GET", "/api/admin/flags", "manage-flags",
         &["environment", "search", "archived", "page", "pageSize"],
-        "List flags with their definitions",
-    ),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/flags",
-        "manage-flags",
-        &["environment"],
-        "Create a flag",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/flags/{flagKey}",
-        "manage-flags",
-        FLAG,
-        "Read a flag with its definition, archived or not",
-    ),
-    Endpoint::admin(
-        "DELETE",
-        "/api/admin/flags/{flagKey}",
-        "manage-flags",
+        "List flags with their definitions"),
+    Endpoint::admin("POST", "/api/admin/flags", "manage-flags", &["environment"], "Create a flag"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}", "manage-flags", FLAG,
+        "Read a flag with its definition, archived or not"),
+    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}", "manage-flags",
         &["environment", "flagKey", "permanently"],
-        "Archive a flag, or delete an archived flag for good",
-    ),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/flags/{flagKey}/restore",
-        "manage-flags",
-        FLAG,
-        "Restore an archived flag, disabled",
-    ),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/flags/{flagKey}/revert",
-        "manage-flags",
-        FLAG,
-        "Revert a flag to its state before or after an earlier change",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/flags/{flagKey}/audit",
-        "manage-flags",
-        FLAG_LIST,
-        "List the changes of a flag, newest first",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/flags/{flagKey}/users",
-        "overrides",
-        FLAG_LIST,
-        "List the overrides of a flag, newest first",
-    )
-    .existing(),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/flags/{flagKey}/users",
-        "overrides",
-        FLAG,
-        "Set the override of one user",
-    )
-    .existing(),
-    Endpoint::admin(
-        "PUT",
-        "/api/admin/flags/{flagKey}/users",
-        "overrides",
-        &["environment", "flagKey", "mode"],
-        "Set the overrides of a flag, many at once",
-    ),
-    Endpoint::admin(
-        "DELETE",
-        "/api/admin/flags/{flagKey}/users/{userId}",
-        "overrides",
-        &["environment", "flagKey", "userId"],
-        "Remove the override of one user",
-    )
-    .existing(),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/flags/{flagKey}/schedule",
-        "schedules",
-        FLAG,
-        "List scheduled changes and their results, by time",
-    )
-    .existing(),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/flags/{flagKey}/schedule",
-        "schedules",
-        FLAG,
-        "Schedule a change",
-    )
-    .existing(),
-    Endpoint::admin(
-        "DELETE",
-        "/api/admin/flags/{flagKey}/schedule/{id}",
-        "schedules",
-        FLAG,
-        "Cancel a scheduled change",
-    )
-    .existing(),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/environments",
-        "manage-environments",
-        &[],
-        "List environments",
-    ),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/environments",
-        "manage-environments",
-        &[],
-        "Create an environment without flags",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/environments/{environment}/settings",
-        "manage-environments",
-        &[],
-        "Read the settings of an environment",
-    ),
-    Endpoint::admin(
-        "PUT",
-        "/api/admin/environments/{environment}/settings",
-        "manage-environments",
-        &[],
-        "Replace the settings of an environment",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/environments/{environment}/export",
-        "manage-environments",
-        &[],
-        "Export the flags in use as a file for flagd",
-    ),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/environments/{environment}/import",
-        "manage-environments",
-        &["dryRun", "mode"],
-        "Import a file for flagd",
-    ),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/environments/{environment}/purge",
-        "manage-environments",
-        &[],
-        "Purge an environment from the cache",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/environments/{environment}/audit",
-        "manage-environments",
-        &["page", "pageSize"],
-        "List the changes of an environment, newest first",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/flags/stale",
-        "report-usage",
-        &["environment", "days", "page", "pageSize"],
-        "List flags that are no longer needed",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/flags/{flagKey}/usage",
-        "report-usage",
-        &["environment", "flagKey", "days"],
-        "Count the evaluations of a flag, by day and variant",
-    ),
-    Endpoint::admin(
-        "POST",
-        "/api/admin/keys",
-        "manage-keys",
-        &["environment"],
-        "Create an API key and show it once",
-    ),
-    Endpoint::admin(
-        "GET",
-        "/api/admin/keys",
-        "manage-keys",
-        &["environment", "page", "pageSize"],
-        "List API keys, without their values",
-    ),
-    Endpoint::admin(
-        "DELETE",
-        "/api/admin/keys/{keyId}",
-        "manage-keys",
-        &["environment"],
-        "Revoke an API key for good",
-    ),
+        "Archive a flag, or delete an archived flag for good"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", FLAG,
+        "Restore an archived flag, disabled"),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", FLAG,
+        "Revert a flag to its state before or after an earlier change"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags", FLAG_LIST,
+        "List the changes of a flag, newest first"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/users", "overrides", FLAG_LIST,
+        "List the overrides of a flag, newest first").existing(),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/users", "overrides", FLAG,
+        "Set the override of one user").existing(),
+    Endpoint::admin("PUT", "/api/admin/flags/{flagKey}/users", "overrides",
+        &["environment", "flagKey", "mode"], "Set the overrides of a flag, many at once"),
+    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}/users/{userId}", "overrides",
+        &["environment", "flagKey", "userId"], "Remove the override of one user").existing(),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/schedule", "schedules", FLAG,
+        "List scheduled changes and their results, by time").existing(),
+    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/schedule", "schedules", FLAG,
+        "Schedule a change").existing(),
+    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", FLAG,
+        "Cancel a scheduled change").existing(),
+    Endpoint::admin("GET", "/api/admin/environments", "manage-environments", &[],
+        "List environments"),
+    Endpoint::admin("POST", "/api/admin/environments", "manage-environments", &[],
+        "Create an environment without flags"),
+    Endpoint::admin("GET", "/api/admin/environments/{environment}/settings", "manage-environments",
+        &[], "Read the settings of an environment"),
+    Endpoint::admin("PUT", "/api/admin/environments/{environment}/settings", "manage-environments",
+        &[], "Replace the settings of an environment"),
+    Endpoint::admin("GET", "/api/admin/environments/{environment}/export", "manage-environments",
+        &[], "Export the flags in use as a file for flagd"),
+    Endpoint::admin("POST", "/api/admin/environments/{environment}/import", "manage-environments",
+        &["dryRun", "mode"], "Import a file for flagd"),
+    Endpoint::admin("POST", "/api/admin/environments/{environment}/purge", "manage-environments",
+        &[], "Purge an environment from the cache"),
+    Endpoint::admin("GET", "/api/admin/environments/{environment}/audit", "manage-environments",
+        &["page", "pageSize"], "List the changes of an environment, newest first"),
+    Endpoint::admin("GET", "/api/admin/flags/stale", "report-usage",
+        &["environment", "days", "page", "pageSize"], "List flags that are no longer needed"),
+    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/usage", "report-usage",
+        &["environment", "flagKey", "days"], "Count the evaluations of a flag, by day and variant"),
+    Endpoint::admin("POST", "/api/admin/keys", "manage-keys", &["environment"],
+        "Create an API key and show it once"),
+    Endpoint::admin("GET", "/api/admin/keys", "manage-keys", &["environment", "page", "pageSize"],
+        "List API keys, without their values"),
+    Endpoint::admin("DELETE", "/api/admin/keys/{keyId}", "manage-keys", &["environment"],
+        "Revoke an API key for good"),
     // Clients that are told of changes name in the query what they were told.
-    Endpoint::key(
-        "POST",
-        "/ofrep/v1/evaluate/flags",
-        "evaluate-flags",
-        &[
-            "environment",
-            "userId",
-            "flagConfigEtag",
-            "flagConfigLastModified",
-        ],
-        "Evaluate all flags that the caller may see",
-    ),
-    Endpoint::key(
-        "POST",
-        "/ofrep/v1/evaluate/flags/{flagKey}",
-        "evaluate-flag",
-        CALLER,
-        "Evaluate one flag",
-    ),
-    Endpoint::anyone(
-        "GET",
-        "/health",
-        "health",
-        &["userId"],
-        "Check Redis and PostgreSQL health",
-    )
-    .existing(),
-    Endpoint::anyone(
-        "GET",
-        "/health/live",
-        "health",
-        &["userId"],
-        "Check that the process answers",
-    )
-    .existing(),
-    Endpoint::anyone(
-        "GET",
-        "/health/ready",
-        "health",
-        &["userId"],
-        "Check that the service can answer requests",
-    )
-    .existing(),
+    Endpoint::key("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags",
+        &["environment", "userId", "flagConfigEtag", "flagConfigLastModified"],
+        "Evaluate all flags that the caller may see"),
+    Endpoint::key("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "evaluate-flag", CALLER,
+        "Evaluate one flag"),
+    Endpoint::anyone("GET", "/health", "health", &["userId"],
+        "Check Redis and PostgreSQL health").existing(),
+    Endpoint::anyone("GET", "/health/live", "health", &["userId"],
+        "Check that the process answers").existing(),
+    Endpoint::anyone("GET", "/health/ready", "health", &["userId"],
+        "Check that the service can answer requests").existing(),
 ];
 
 /// What the canonical path of a route begins with, or does not.
@@ -635,7 +436,7 @@ mod tests {
 
     #[test]
     fn every_route_is_found_with_and_without_its_prefix() {
-        for endpoint in &ENDPOINTS {
+        for endpoint in ENDPOINTS {
             for path in [endpoint.path.to_owned(), endpoint.other_path()] {
                 let path = path
                     .replace("{flagKey}", "a%2Fb")
@@ -670,7 +471,7 @@ mod tests {
             ("flagKey".to_owned(), "a/b?c#d%2F".to_owned()),
             ("proxy".to_owned(), "x".to_owned()),
         ]);
-        for endpoint in &ENDPOINTS {
+        for endpoint in ENDPOINTS {
             for path in [endpoint.path.to_owned(), endpoint.other_path()] {
                 let Match::Found(found, parameters) = find_template(endpoint.method, &path, &given)
                 else {
