@@ -283,10 +283,16 @@ fn scripts_build_what_the_lock_file_says() {
     let mut calls = 0;
     for script in scripts {
         for line in read(&script).lines().map(str::trim) {
-            let line = line.trim_start_matches("run ").trim_start_matches("exec ");
-            let line = line
-                .strip_prefix("RUSTDOCFLAGS=\"-D warnings\" ")
-                .unwrap_or(line);
+            let words = [
+                "step ",
+                "env ",
+                "RUSTDOCFLAGS=\"-D warnings\" ",
+                "run ",
+                "exec ",
+            ];
+            let line = words
+                .iter()
+                .fold(line, |line, word| line.strip_prefix(word).unwrap_or(line));
             // The alias has the option itself.
             let is_alias = line.starts_with("cargo xtask ");
             if line.starts_with("cargo ") && !line.starts_with("cargo fmt") && !is_alias {
