@@ -1,9 +1,9 @@
 //! One Redis server on the wire: the only file that knows fred.
 //!
-//! It sends one command once to one server and says how that went. Retries, breakers and rebuilding
-//! belong to the guard; which server of a cluster to ask is known to `shards`, not to fred, whose
-//! own cluster client stops every shard when one primary dies and ends for good at the first ASK.
-//! Another client could take fred's place here and nothing else would change.
+//! It sends one command once to one server and returns the reply or the failure. Retries, breakers and
+//! reconnecting belong to `executor`. Which server of a cluster to ask is decided by `topology` and not by
+//! fred, whose own cluster client stops every shard when one primary dies and ends for good at the first
+//! ASK. Another client could replace fred here and nothing else would change.
 
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,19 @@ use crate::config::CacheConfig;
 use crate::id::unique_id;
 use crate::tls;
 
-/// Something to ask of Redis.
+/// A command to Redis.
 #[derive(Debug)]
 pub(super) enum Command<'a> {
     /// The header of the entry at this key: a list of [`entry::HEADER`]'s values.
     Header { key: &'a str },
-    /// Everything at this key, or a lease to fill it. Every attempt asks for a lease of its own: one
-    /// that is delayed on the wire and arrives late must not renew the lease of another. All
-    /// attempts of one reader share its head start, which a lost reply must not keep from it.
+    /// The whole entry at this key, or a lease to fill it. Every attempt asks for a lease of its own: an
+    /// attempt that is delayed on the wire must not renew the lease of another one. All attempts of one
+    /// reader share its grace period, so that a lost reply does not make the reader wait for itself.
     Read {
         key: &'a str,
         reader: &'a str,
         lease: Duration,
-        head_start: Duration,
+        fill_grace_period: Duration,
     },
     /// A script of ours on this key.
     Run {
@@ -42,9 +42,9 @@ pub(super) enum Command<'a> {
         key: &'a str,
         arguments: &'a [String],
     },
-    /// Are you there?
+    /// Whether the server answers.
     Ping,
-    /// Which nodes does the cluster have, and which of them serve which slots?
+    /// `CLUSTER SLOTS`: the nodes of the cluster and the slots that each of them serves.
     Slots,
 }
 
@@ -57,7 +57,7 @@ impl Command<'_> {
         }
     }
 
-    /// Its words as Redis reads them.
+    /// The name of the command and its arguments.
     fn words(&self) -> (&'static str, Vec<Value>) {
         match self {
             Self::Header { key } => {
@@ -69,7 +69,7 @@ impl Command<'_> {
                 key,
                 reader,
                 lease,
-                head_start,
+                fill_grace_period,
             } => {
                 let arguments = vec![
                     READ.into(),
@@ -77,7 +77,7 @@ impl Command<'_> {
                     (*key).into(),
                     unique_id().into(),
                     lease.as_millis().to_string().into(),
-                    head_start.as_millis().to_string().into(),
+                    fill_grace_period.as_millis().to_string().into(),
                     (*reader).into(),
                 ];
                 ("EVAL", arguments)
@@ -98,59 +98,59 @@ impl Command<'_> {
     }
 }
 
-/// What goes along with a command, on the same connection and next to it.
+/// What is sent in one pipeline with a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Escort {
+pub(super) struct CommandOptions {
     pub(super) before: Before,
-    /// Afterwards, wait until a replica has it. The reply is a list: the command's, and how many
-    /// replicas have it.
+    /// Send `WAIT` after the command. The reply is then a list: the reply of the command, and the number of
+    /// replicas that have acknowledged it.
     pub(super) wait: bool,
 }
 
-/// What is said before a command.
+/// What is sent before a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Before {
     #[default]
     Nothing,
-    /// To a replica: answer yourself. Said every time, since a connection that was lost and made
-    /// anew has forgotten it.
+    /// A replica answers by itself. Sent with every command, because a new connection starts without this
+    /// mode.
     ReadOnly,
-    /// To a node that is taking a slot over: answer although the slot is not yours yet.
+    /// A node that imports the slot answers although it does not own the slot yet.
     Asking,
 }
 
 const READ: &str = include_str!("scripts/read.lua");
-/// How long an invalidation waits for a replica to have it, so that a primary that dies just then
-/// does not take it along. A replica that keeps up answers within a millisecond; one that does not is
-/// not worth holding up everything else on this connection.
+/// How long an invalidation waits for the acknowledgement of a replica, so that it survives a primary that
+/// dies right after it. A replica that keeps up acknowledges within a millisecond; waiting longer for one
+/// that lags would delay everything else on this connection.
 const REPLICATED_WITHIN: Duration = Duration::from_millis(50);
-/// What a command that waits for a replica may take longer than others. An idle Redis looks at its
-/// clock ten times a second, and notices only then that waiting was in vain.
+/// The additional time of a command that waits for a replica. An idle Redis checks timeouts ten times a
+/// second, so `WAIT` may return 100 ms late.
 pub(super) const WAITING: Duration = REPLICATED_WITHIN.saturating_add(Duration::from_millis(100));
 
 /// The scripts of the protocol that change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
     Fill,
-    Block,
-    Unblock,
+    BeginWrite,
+    EndWrite,
     Discard,
 }
 
 impl Script {
-    /// The text goes along each time: scripts run on misses and writes only, and a Redis that was
-    /// restarted has forgotten every script that was loaded before.
+    /// The source, which is sent every time: scripts run on misses and writes only, and a Redis that was
+    /// restarted no longer has scripts that were loaded before.
     fn text(self) -> &'static str {
         match self {
             Self::Fill => include_str!("scripts/fill.lua"),
-            Self::Block => include_str!("scripts/block.lua"),
-            Self::Unblock => include_str!("scripts/unblock.lua"),
+            Self::BeginWrite => include_str!("scripts/begin_write.lua"),
+            Self::EndWrite => include_str!("scripts/end_write.lua"),
             Self::Discard => include_str!("scripts/discard.lua"),
         }
     }
 }
 
-/// What Redis said.
+/// A reply of Redis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Reply {
     Nothing,
@@ -163,18 +163,18 @@ pub(super) enum Reply {
     Nonsense,
 }
 
-/// Why Redis said nothing useful.
+/// Why there is no usable reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// No reply in time. The connection may be dead without anyone having noticed.
+    /// No reply in time. The connection may be dead.
     TimedOut,
     /// There is no connection.
     NotConnected(String),
-    /// A reply, and it is no: OOM, LOADING, READONLY, NOAUTH, ….
+    /// An error reply: OOM, LOADING, READONLY, NOAUTH, ….
     Refused(String),
     /// Another node of the cluster serves this key.
     Moved(Address),
-    /// Another node of the cluster may have this key already: its slot is on its way there.
+    /// Another node of the cluster imports the slot of this key and may have the key already.
     Ask(Address),
 }
 
@@ -189,7 +189,7 @@ impl Failure {
         }
     }
 
-    /// What an error reply of Redis means.
+    /// Classifies an error reply.
     fn of_reply(text: &str) -> Self {
         let words: Vec<&str> = text.split(' ').collect();
         let address = |text: &str| Address::parse(text);
@@ -270,7 +270,7 @@ impl Connections {
     /// Connects, all connections at once.
     ///
     /// # Errors
-    /// [`Failure`] when not all of them stand `within` that time.
+    /// [`Failure`] when not all connections are established `within` that time.
     pub(super) async fn open(
         url: &RedisUrl,
         address: &Address,
@@ -290,29 +290,29 @@ impl Connections {
         }
     }
 
-    /// Sends one command, once, and waits for the reply no longer than that.
+    /// Sends one command once and waits for the reply at most `within`.
     pub(super) async fn send(
         &self,
         command: &Command<'_>,
-        escort: Escort,
+        options: CommandOptions,
         within: Duration,
     ) -> Result<Reply, Failure> {
-        // To fred, no time means any time.
-        let options = Options {
+        // fred takes a timeout of zero for no timeout.
+        let for_fred = Options {
             timeout: Some(within.max(Duration::from_millis(1))),
             fail_fast: true,
             max_attempts: Some(1),
             ..Options::default()
         };
         let client: &Client = self.pool.next();
-        let client = client.with_options(&options);
+        let client = client.with_options(&for_fred);
         let (name, words) = command.words();
-        if escort == Escort::default() {
+        if options == CommandOptions::default() {
             return reply_of(client.custom(custom(name), words).await);
         }
         // A pipeline is written as one, so that nothing of another request comes between.
         let pipeline = Pipeline::from(client);
-        let before = match escort.before {
+        let before = match options.before {
             Before::Nothing => None,
             Before::ReadOnly => Some("READONLY"),
             Before::Asking => Some("ASKING"),
@@ -321,7 +321,7 @@ impl Connections {
             queue(&pipeline, word, Vec::new()).await?;
         }
         queue(&pipeline, name, words).await?;
-        if !escort.wait {
+        if !options.wait {
             return reply_of(pipeline.last().await);
         }
         let wait = vec![
@@ -400,7 +400,7 @@ fn build(url: &RedisUrl, server: ServerConfig, config: &CacheConfig) -> Result<F
         ..FredConfig::default()
     };
     // For ever: with a limit the client would be dead for good after a long outage. Attempts are
-    // limited by the guard. The jitter is kept small because its default costs up to 100 ms.
+    // limited by the executor. The jitter is kept small because its default costs up to 100 ms.
     let mut forever = ReconnectPolicy::new_exponential(0, 5, 250, 2);
     forever.set_jitter(5);
     let mut builder = Builder::from_config(fred_config);
@@ -415,7 +415,7 @@ fn build(url: &RedisUrl, server: ServerConfig, config: &CacheConfig) -> Result<F
             connection.internal_command_timeout = config.connect_timeout;
             connection.max_command_attempts = 1;
             connection.tcp.nodelay = Some(true);
-            // The guard decides what a LOADING or READONLY means.
+            // The executor decides what a LOADING or READONLY means.
             connection.reconnect_errors = Vec::new();
         });
     // A cluster has several nodes, and ten connections in all are enough for anyone.

@@ -1,32 +1,31 @@
 //! The cache shared by all instances: one Redis hash per environment.
 //!
-//! Nothing here returns an error. A question is answered with a hit, a miss or "unavailable", a
-//! request to change something with yes or no, so that no failure of Redis can become a failure of
-//! a request.
+//! Nothing here returns an error. A lookup ends with a hit, a miss or "unavailable", an invalidation with
+//! confirmed or unconfirmed, so that no failure of Redis can become a failure of a request.
 //!
-//! Beside them there is one with the names of all environments, by the same protocol, so that a made-up
-//! name costs the database nothing.
+//! One more entry holds the names of all environments, under the same protocol, so that an unknown name
+//! costs the database nothing.
 //!
-//! The protocol, in five scripts on one key each (legal in a cluster):
+//! The protocol consists of five scripts on one key each, which is legal in a cluster:
 //!
-//! * A reader that finds no entry takes a **lease** before it reads the database, and may fill only
-//!   while that lease stands. Whatever drops the entry (a writer, an operator's `DEL`, expiry) drops
-//!   the leases with it, so a fill can never bring back what was read before.
-//! * A writer sets a **mark** before its commit, which drops the entry and the leases and keeps
-//!   others from taking new ones, and removes the mark after. If the second step is lost, the mark
-//!   runs out later than the commit can be delayed: readers go to the database until then.
+//! * A reader that finds no entry takes a **lease** before it reads the database, and may fill only while
+//!   that lease is valid. Whatever removes the entry (a writer, an operator's `DEL`, expiry) removes the
+//!   leases with it, so a fill can never restore what was read before.
+//! * A writer sets a **write barrier** before its commit, which removes the entry and the leases and prevents
+//!   new leases, and removes the barrier afterwards. If the second step is lost, the barrier expires later
+//!   than the commit can be delayed; readers use the database until then.
 
 mod address;
 mod authentic;
 mod budget;
 mod client;
 mod entry;
-mod guard;
-mod link;
+mod executor;
 mod mac;
 mod node;
 mod replicas;
-mod shards;
+mod target;
+mod topology;
 mod url;
 
 use std::sync::Arc;
@@ -39,9 +38,9 @@ pub use url::{InvalidRedisUrl, RedisUrl};
 use authentic::{in_milliseconds, now};
 use client::{Command, Reply, Script};
 use entry::{Header, Signer, Unusable};
-use guard::Guard;
-use link::Source;
+use executor::Executor;
 use replicas::Replicas;
+use target::TargetSource;
 
 use crate::config::{CacheConfig, UrlSource};
 use crate::environment::Environment;
@@ -51,52 +50,52 @@ use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::Trace;
 
-/// How long a reader may take from its lease to its fill: a slow database read, and the fill.
+/// How long a reader may take from its lease to its fill: a slow read of the database, and the fill.
 const LEASE: Duration = Duration::from_secs(5);
-/// How long others wait for the first reader before they load themselves. A load takes a few
-/// milliseconds; a reader that died costs the others no more than this.
-const HEAD_START: Duration = Duration::from_millis(150);
-/// How long a writer's mark stands when nobody removes it. A commit comes within it or never: the
-/// database ends a transaction that idles for [`crate::store::COMMIT_WITHIN`].
-pub const MARK: Duration = Duration::from_secs(15);
-/// A mark that arrives later than this after it was sent is not set: it lay in a server that hung, and
-/// its writer has long given up. Clocks that differ by more cost writers their marks, and readers
-/// nothing else: the answer says then whether Redis was told.
-const MARK_LATE: Duration = Duration::from_secs(2);
-/// How long the list of environments lives. Who creates an environment by the API drops it, so this is
-/// how long an environment that came into being by SQL, or by the service before us, may stay unseen; and
-/// names that nobody knows cost the database one query in this time, however many instances there are.
+/// How long other readers wait for the first one before they load themselves. A load takes a few
+/// milliseconds; a reader that died delays the others by this at most.
+const FILL_GRACE_PERIOD: Duration = Duration::from_millis(150);
+/// The TTL of a write barrier that is not removed. A commit happens within it or never: the database ends a
+/// transaction that idles for [`crate::store::COMMIT_WITHIN`].
+pub const BARRIER: Duration = Duration::from_secs(15);
+/// A write barrier that arrives later than this after it was sent is not set: it was queued in a server that
+/// hung, and its writer has given up. With a larger clock skew the write barrier is not set; reads stay
+/// correct and the response reports that the invalidation is unconfirmed.
+const BARRIER_LATE: Duration = Duration::from_secs(2);
+/// The TTL of the list of environments. Creating an environment through the API removes the list, so this is
+/// how long an environment that was created by SQL, or by an existing service, may stay unseen. Unknown names
+/// cost the database one query in this time, however many instances there are.
 const LIST_TTL: Duration = Duration::from_secs(10);
 /// Above this size an entry costs noticeably more to move.
 const LARGE_PAYLOAD: usize = 1_000_000;
-const _: () = assert!(crate::store::COMMIT_WITHIN.as_millis() * 2 < MARK.as_millis());
+const _: () = assert!(crate::store::COMMIT_WITHIN.as_millis() * 2 < BARRIER.as_millis());
 
-/// The answer to a question.
+/// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup<T> {
-    /// Here it is.
+    /// It was found.
     Hit(T),
-    /// Redis has no such thing.
+    /// Redis does not have it.
     Miss,
-    /// Redis cannot be asked.
+    /// Redis is unavailable.
     Unavailable,
 }
 
-/// What a reader finds when it wants a whole entry.
+/// The result of reading a whole entry.
 #[derive(Debug)]
 pub enum Found<T = Snapshot> {
     /// An authentic entry.
     Entry(Box<T>, Seen),
     /// No entry. Load, then fill with this lease.
     Lease(Lease),
-    /// No entry, and somebody else is loading. Ask again soon.
-    Busy,
-    /// No entry, and a commit is under way or Redis is full; or an entry of another installation. Load,
-    /// do not fill.
-    NoFill,
-    /// An entry that is forged, expired or makes no sense. It has been dropped. Ask again.
-    Damaged,
-    /// Redis cannot be asked.
+    /// No entry, and another reader is loading it. Ask again soon.
+    FillInProgress,
+    /// No entry, and a write is in progress or Redis is full; or an entry of another installation. Load
+    /// without filling.
+    FillForbidden,
+    /// An entry that is forged, expired or invalid. It has been removed. Ask again.
+    Corrupt,
+    /// Redis is unavailable.
     Unavailable,
 }
 
@@ -106,29 +105,37 @@ pub struct Lease {
     id: String,
 }
 
-/// A writer's mark on an environment.
+/// A writer's barrier on an environment: until it is removed, no reader may fill.
 #[derive(Debug)]
-pub struct Mark {
+pub struct WriteBarrier {
     id: String,
-    acknowledged: bool,
-    /// More than one attempt was made, and one that was taken for lost may still arrive.
-    is_loose: bool,
+    confirmed: bool,
+    /// The reply to an attempt was lost, so the barrier may be set after [`Cache::end_write`].
+    may_arrive_late: bool,
 }
 
-impl Mark {
-    /// Whether Redis has set it.
+impl WriteBarrier {
+    /// Whether Redis has confirmed it.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.acknowledged
+        self.confirmed
     }
 }
 
-/// Reads what fields hold, if it is authentic at that time.
+/// Decodes the fields of an entry that is authentic at that time.
 type Decode<T> = fn(&[(String, String)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
 
-/// One Redis, single node or cluster.
+/// What came of an invalidation.
+struct Invalidation {
+    /// Every Redis has run it.
+    confirmed: bool,
+    /// How many attempts ended without a reply.
+    lost_replies: u32,
+}
+
+/// The cache of this process: one Redis, single node or cluster.
 pub struct Cache {
-    source: Arc<Source>,
+    source: Arc<TargetSource>,
     replicas: Replicas,
     reads_replicas: bool,
     ttl: Duration,
@@ -137,8 +144,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Finds out where Redis is and connects within that limit, if there is to be one. A failure
-    /// leaves a cache that is unavailable until a later request mends that.
+    /// Reads the URL of Redis and connects within that limit, if Redis is configured. After a failure the
+    /// cache is unavailable until a later request connects.
     pub async fn open(
         config: &CacheConfig,
         secrets: &Arc<Secrets>,
@@ -149,8 +156,8 @@ impl Cache {
             UrlSource::None => return None,
             UrlSource::Plain(_) | UrlSource::SecretArn(_) => {}
         }
-        let usual_key = entry::key(&config.key_prefix, &Environment::production());
-        let source = Source::open(config.clone(), secrets.clone(), usual_key, within).await;
+        let default_key = entry::key(&config.key_prefix, &Environment::production());
+        let source = TargetSource::open(config.clone(), secrets.clone(), default_key, within).await;
         Some(Self {
             source,
             replicas: Replicas::default(),
@@ -161,8 +168,8 @@ impl Cache {
         })
     }
 
-    /// The revision of an environment's entry: the few bytes that most requests ask for. A replica
-    /// may answer where that is configured; see `replicas` for what its answer is worth.
+    /// The revision of an environment's entry: all that most requests need. A replica may answer where that
+    /// is configured; `replicas` says when its answer is used.
     pub async fn revision(
         &self,
         environment: &Environment,
@@ -172,11 +179,11 @@ impl Cache {
         self.source.renew(budget).await;
         if self.reads_replicas
             && let Some(known) = self.replicas.must_know(environment, Instant::now())
-            && let Some(link) = self.source.current()
+            && let Some(target) = self.source.current()
         {
             let key = self.key(environment);
             let command = Command::Header { key: &key };
-            let reply = link.read.ask_replica(&command, budget, trace).await;
+            let reply = target.read.ask_replica(&command, budget, trace).await;
             let found = reply.map(|reply| self.header_in(reply, environment));
             if let Some(Lookup::Hit(seen)) = found
                 && seen.revision >= known
@@ -187,7 +194,7 @@ impl Cache {
         self.ask_primary(environment, budget, trace).await
     }
 
-    /// The same, by the word of the primary.
+    /// The same, always from the primary.
     pub async fn revision_at_primary(
         &self,
         environment: &Environment,
@@ -225,7 +232,7 @@ impl Cache {
 
     /// A whole entry, or the right to fill it.
     pub async fn read(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Found {
-        // In a box: with all that it awaits, its type is too deep for those around it.
+        // Boxed: its type is nested too deeply for the compiler.
         Box::pin(self.fetch(environment, budget, trace, entry::decode)).await
     }
 
@@ -251,18 +258,18 @@ impl Cache {
             key: &key,
             reader: &unique_id(),
             lease: LEASE,
-            head_start: HEAD_START,
+            fill_grace_period: FILL_GRACE_PERIOD,
         };
         let Some(reply) = self.ask(&command, budget, trace).await else {
             return Found::Unavailable;
         };
         let Reply::List(parts) = reply else {
-            return Found::NoFill;
+            return Found::FillForbidden;
         };
         match parts.as_slice() {
             [Reply::Text(kind), Reply::Number(ttl), Reply::List(fields)] if kind == "entry" => {
                 let Some(installation) = self.installation_id() else {
-                    return Found::NoFill;
+                    return Found::FillForbidden;
                 };
                 let signer = Signer {
                     keys: &keys,
@@ -275,28 +282,27 @@ impl Cache {
                     Ok((content, header)) => {
                         return Found::Entry(Box::new(content), self.seen(&header));
                     }
-                    // It stays: two installations that drop each other's entries would both load for
-                    // every read. Every entry of ours has a lifetime; without one, nobody of ours wrote it.
+                    // It is kept: two installations that remove each other's entries would load for every
+                    // read. Every entry of Pennon has a TTL; one without a TTL was written by others.
                     Err(Unusable::OtherInstallation) if *ttl >= 0 => {
                         self.report_other_installation(environment);
-                        return Found::NoFill;
+                        return Found::FillForbidden;
                     }
                     Err(why) => why,
                 };
                 self.report_unusable(why, environment, trace);
                 self.drop_entry(&key, "", budget, trace).await;
-                Found::Damaged
+                Found::Corrupt
             }
             [Reply::Text(kind), Reply::Text(id)] if kind == "lease" => {
                 Found::Lease(Lease { id: id.clone() })
             }
-            [Reply::Text(kind)] if kind == "busy" => Found::Busy,
-            _ => Found::NoFill,
+            [Reply::Text(kind)] if kind == "busy" => Found::FillInProgress,
+            _ => Found::FillForbidden,
         }
     }
 
-    /// Puts a snapshot in, whole and with its lifetime, if the lease still stands. Says whether it
-    /// did.
+    /// Stores a snapshot with its TTL if the lease is still valid. Returns whether it was stored.
     pub async fn fill(
         &self,
         environment: &Environment,
@@ -317,7 +323,7 @@ impl Cache {
         filled
     }
 
-    /// Puts the list of all environments in, if the lease still stands. Says whether it did.
+    /// Stores the list of all environments if the lease is still valid. Returns whether it was stored.
     pub async fn fill_list(
         &self,
         lease: Lease,
@@ -375,58 +381,66 @@ impl Cache {
         reply == Some(Reply::Number(1))
     }
 
-    /// Drops the list of all environments. Says whether Redis was told.
+    /// Removes the list of all environments. Returns whether Redis has confirmed it.
     pub async fn discard_list(&self, budget: &Budget, trace: &Trace) -> bool {
         let revision = entry::LIST_REVISION;
         self.discard(&Environment::listing(), revision, budget, trace)
             .await
     }
 
-    /// Before a commit: drops the entry and keeps everyone from filling until [`Cache::unblock`].
-    pub async fn block(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Mark {
+    /// Before a commit: removes the entry and prevents fills until [`Cache::end_write`].
+    pub async fn begin_write(
+        &self,
+        environment: &Environment,
+        budget: &Budget,
+        trace: &Trace,
+    ) -> WriteBarrier {
         self.source.renew(budget).await;
         let id = unique_id();
         let sent = SystemTime::now().duration_since(UNIX_EPOCH);
         let arguments = [
             id.clone(),
-            MARK.as_millis().to_string(),
+            BARRIER.as_millis().to_string(),
             sent.unwrap_or_default().as_millis().to_string(),
-            MARK_LATE.as_millis().to_string(),
+            BARRIER_LATE.as_millis().to_string(),
         ];
-        let errors = trace.facts().connection_errors;
-        let acknowledged = self
-            .tell_all(Script::Block, environment, &arguments, budget, trace)
+        let invalidation = self
+            .invalidate_all(Script::BeginWrite, environment, &arguments, budget, trace)
             .await;
-        Mark {
+        WriteBarrier {
             id,
-            acknowledged,
-            is_loose: trace.facts().connection_errors > errors,
+            confirmed: invalidation.confirmed,
+            may_arrive_late: invalidation.lost_replies > 0,
         }
     }
 
-    /// After a commit: drops whatever is there and lets readers fill again. Says whether Redis has
-    /// done it: only then does every instance read what was committed. A mark that was acknowledged
-    /// before does as much in most cases, but a restart or an operator may have removed it.
+    /// After a commit: removes the entry and lets readers fill again. Returns whether Redis has confirmed it:
+    /// only then every instance reads what was committed. A barrier that was confirmed before has the same
+    /// effect in most cases, but a restart or an operator may have removed it.
     ///
-    /// Where there are replicas, one of them has to have it too: a primary that dies would take an
-    /// invalidation along that nobody else has heard of.
-    pub async fn unblock(
+    /// Where there are replicas, one of them has to acknowledge it too, because a primary that dies loses what
+    /// no replica has received.
+    pub async fn end_write(
         &self,
         environment: &Environment,
-        mark: Mark,
+        barrier: WriteBarrier,
         budget: &Budget,
         trace: &Trace,
     ) -> bool {
-        let done_for = if mark.is_loose { MARK } else { Duration::ZERO };
-        let arguments = [mark.id, done_for.as_millis().to_string()];
-        let told = self
-            .tell_all(Script::Unblock, environment, &arguments, budget, trace)
+        let done_for = if barrier.may_arrive_late {
+            BARRIER
+        } else {
+            Duration::ZERO
+        };
+        let arguments = [barrier.id, done_for.as_millis().to_string()];
+        let invalidation = self
+            .invalidate_all(Script::EndWrite, environment, &arguments, budget, trace)
             .await;
         self.replicas.changed(environment, Instant::now());
-        told
+        invalidation.confirmed
     }
 
-    /// Drops an entry that carries a revision known to be wrong. Says whether Redis was told.
+    /// Removes an entry with a revision that is known to be wrong. Returns whether Redis has confirmed it.
     pub async fn discard(
         &self,
         environment: &Environment,
@@ -435,42 +449,42 @@ impl Cache {
         trace: &Trace,
     ) -> bool {
         let key = self.key(environment);
-        let told = self
+        let confirmed = self
             .drop_entry(&key, &wrong.to_string(), budget, trace)
             .await;
         self.replicas.changed(environment, Instant::now());
-        told
+        confirmed
     }
 
-    /// Drops the entry at a key if it has that revision, or any where none is given.
+    /// Removes the entry at a key if it has that revision, or any entry where the revision is empty.
     async fn drop_entry(&self, key: &str, revision: &str, budget: &Budget, trace: &Trace) -> bool {
-        let arguments = [revision.to_owned(), MARK.as_millis().to_string()];
+        let arguments = [revision.to_owned(), BARRIER.as_millis().to_string()];
         self.run(Script::Discard, key, &arguments, budget, trace)
             .await
             .is_some()
     }
 
-    /// Whether the URL could be had and understood.
+    /// Whether there is a valid URL.
     #[must_use]
     pub fn has_url(&self) -> bool {
         self.source.current().is_some()
     }
 
-    /// Whether keys are shared out over several nodes.
+    /// Whether Redis is a cluster.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.source
             .current()
-            .is_some_and(|link| link.read.is_cluster())
+            .is_some_and(|target| target.read.is_cluster())
     }
 
-    /// How long an entry lives.
+    /// The TTL of an entry.
     #[must_use]
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// PING, past the breakers.
+    /// `PING`, without the breakers.
     ///
     /// # Errors
     /// A sentence for the log, without secrets.
@@ -478,14 +492,14 @@ impl Cache {
         self.source.renew(&Budget::new(within)).await;
         match self.source.current() {
             Some(_) if self.source.keys().is_none() => {
-                Err("there is no key to authenticate entries with".to_owned())
+                Err("there is no key to authenticate entries".to_owned())
             }
-            Some(link) => link.read.ping(within).await,
-            None => Err("there is no Redis URL, or it makes no sense".to_owned()),
+            Some(target) => target.read.ping(within).await,
+            None => Err("there is no valid Redis URL".to_owned()),
         }
     }
 
-    /// How often something happened in which an invalidation may have been lost.
+    /// How often an invalidation may have been lost.
     #[must_use]
     pub fn outages(&self) -> u64 {
         self.source.outages()
@@ -494,16 +508,18 @@ impl Cache {
     /// How many connections this process has open.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.source.current().map_or(0, |link| {
-            let guards = std::iter::once(&link.read).chain(&link.told);
-            guards.map(Guard::connections).sum()
+        self.source.current().map_or(0, |target| {
+            let executors = std::iter::once(&target.read).chain(&target.mirrors);
+            executors.map(Executor::connections).sum()
         })
     }
 
-    /// Whether an outage is under way as far as this process knows.
+    /// Whether the breaker is open: this process takes Redis for unavailable.
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
-        self.source.current().is_none_or(|link| link.read.is_open())
+        self.source
+            .current()
+            .is_none_or(|target| target.read.is_open())
     }
 
     fn key(&self, environment: &Environment) -> String {
@@ -511,8 +527,9 @@ impl Cache {
     }
 
     async fn ask(&self, command: &Command<'_>, budget: &Budget, trace: &Trace) -> Option<Reply> {
-        let link = self.source.current()?;
-        link.read.ask(command, budget, trace).await
+        let target = self.source.current()?;
+        let outcome = target.read.execute(command, budget, trace).await;
+        outcome.reply
     }
 
     async fn run(
@@ -531,18 +548,21 @@ impl Cache {
         self.ask(&command, budget, trace).await
     }
 
-    /// Runs a script at every Redis that is to be told of changes, all at once. Says whether all have
-    /// done it, and replicas heard of it where that was asked for.
-    async fn tell_all(
+    /// Runs a script at every Redis that changes invalidate, all at once. It is confirmed when all have run it,
+    /// and a replica has acknowledged it where that was requested.
+    async fn invalidate_all(
         &self,
         script: Script,
         environment: &Environment,
         arguments: &[String],
         budget: &Budget,
         trace: &Trace,
-    ) -> bool {
-        let Some(link) = self.source.current() else {
-            return false;
+    ) -> Invalidation {
+        let Some(target) = self.source.current() else {
+            return Invalidation {
+                confirmed: false,
+                lost_replies: 0,
+            };
         };
         let key = self.key(environment);
         let command = Command::Run {
@@ -552,9 +572,10 @@ impl Cache {
         };
         let began = Instant::now();
         let size = budget.remaining();
-        let tell = async |guard: &Guard| {
+        let invalidate = async |executor: &Executor| {
             let own = Budget::new(size);
-            match guard.ask(&command, &own, trace).await {
+            let outcome = executor.execute(&command, &own, trace).await;
+            let confirmed = match outcome.reply {
                 Some(Reply::Number(1)) => true,
                 Some(Reply::List(parts)) => match parts.as_slice() {
                     [Reply::Number(1), Reply::Number(1..)] => true,
@@ -564,8 +585,8 @@ impl Cache {
                             environment = environment.as_str(),
                             "no replica has confirmed an invalidation"
                         );
-                        // Perhaps there are others by now, or none at all.
-                        guard.look_again(&command, &own).await;
+                        // The replicas may have changed, or there may be none.
+                        executor.refresh_topology(&command, &own).await;
                         false
                     }
                     _ => false,
@@ -578,12 +599,16 @@ impl Cache {
                     | Reply::Nonsense,
                 )
                 | None => false,
-            }
+            };
+            (confirmed, outcome.lost_replies)
         };
-        let guards = std::iter::once(&link.read).chain(&link.told);
-        let told = futures_util::future::join_all(guards.map(tell)).await;
+        let executors = std::iter::once(&target.read).chain(&target.mirrors);
+        let outcomes = futures_util::future::join_all(executors.map(invalidate)).await;
         budget.spend(began.elapsed());
-        told.iter().all(|told| *told)
+        Invalidation {
+            confirmed: outcomes.iter().all(|(confirmed, _)| *confirmed),
+            lost_replies: outcomes.iter().map(|(_, lost)| lost).sum(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One Redis server: the connections to it, how they are replaced, and whether it is worth asking.
+//! One Redis server: its connections, their replacement, and its breakers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use super::address::Address;
-use super::client::{Command, Connections, Escort, Failure, Reply};
+use super::client::{Command, CommandOptions, Connections, Failure, Reply};
 use super::url::RedisUrl;
 use crate::breaker::Breaker;
 use crate::config::CacheConfig;
 
-/// Connecting anew, or trying to, more often than this would only add load to a Redis that struggles.
-const BETWEEN_REBUILDS: Duration = Duration::from_millis(100);
+/// The shortest time between two attempts to connect, so as not to add load to a Redis in trouble.
+const MIN_RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What every connection of one Redis has in common: how to log in, and the limits.
+/// What all connections to one Redis share: the login and the limits.
 pub(super) struct Login {
     pub(super) url: RedisUrl,
     pub(super) config: CacheConfig,
@@ -25,11 +25,11 @@ pub(super) struct Node {
     address: Address,
     login: Arc<Login>,
     current: Mutex<Option<Arc<Connections>>>,
-    /// Held while connecting; when that last ended, and why it failed if it did.
+    /// Serialises connecting. Holds when the last attempt ended, and its failure.
     connecting: tokio::sync::Mutex<Option<(Instant, Option<Failure>)>>,
-    /// Whether it is worth reading from.
+    /// The breaker of reads.
     pub(super) reads: Breaker,
-    /// Whether it is worth writing to.
+    /// The breaker of writes.
     pub(super) writes: Breaker,
 }
 
@@ -49,7 +49,7 @@ impl Node {
         &self.address
     }
 
-    /// The connections that stand, or new ones: one request opens them for all.
+    /// The open connections, or new ones, which one request opens for all that wait.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Arc<Connections>, Failure> {
         if let Some(connections) = self.standing() {
             return Ok(connections);
@@ -62,7 +62,7 @@ impl Node {
             return Ok(connections);
         }
         if let Some((at, Some(failure))) = &*last
-            && at.elapsed() < BETWEEN_REBUILDS
+            && at.elapsed() < MIN_RECONNECT_INTERVAL
         {
             return Err(failure.clone());
         }
@@ -80,14 +80,14 @@ impl Node {
         Ok(connections)
     }
 
-    /// Connects in place of a connection that has just failed. Says whether there is reason to try
-    /// again at once: not where connections are lost as soon as they stand.
+    /// Replaces a connection that has failed. Returns whether another attempt makes sense now, which it does
+    /// not where connections are lost as soon as they are established.
     pub(super) async fn reconnect(&self, deadline: Instant) -> bool {
         let stood_briefly = |last: &Option<(Instant, Option<Failure>)>| {
             last.as_ref()
-                .is_some_and(|(at, _)| at.elapsed() < BETWEEN_REBUILDS)
+                .is_some_and(|(at, _)| at.elapsed() < MIN_RECONNECT_INTERVAL)
         };
-        // Somebody else is connecting when it is held: share that.
+        // While the lock is held, another request connects: share its connection.
         let is_flapping = self.standing().is_none()
             && self
                 .connecting
@@ -96,12 +96,12 @@ impl Node {
         !is_flapping && self.connect(deadline).await.is_ok()
     }
 
-    /// Connects if need be and sends one command. On failure, the connections that failed go along:
-    /// who wants to be rid of them passes them to [`Node::give_up`].
+    /// Connects if necessary and sends one command. A failure comes with the connections that failed, for
+    /// [`Node::give_up`].
     pub(super) async fn send(
         &self,
         command: &Command<'_>,
-        escort: Escort,
+        options: CommandOptions,
         within: Duration,
         deadline: Instant,
     ) -> Result<Reply, (Failure, Option<Arc<Connections>>)> {
@@ -110,11 +110,11 @@ impl Node {
             Err(failure) => return Err((failure, None)),
         };
         let within = within.min(deadline.saturating_duration_since(Instant::now()));
-        let sent = connections.send(command, escort, within).await;
+        let sent = connections.send(command, options, within).await;
         sent.map_err(|failure| (failure, Some(connections)))
     }
 
-    /// Drops these connections, unless somebody has replaced them already.
+    /// Drops these connections, unless they were replaced already.
     pub(super) fn give_up(&self, failed: Option<&Arc<Connections>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(now), Some(failed)) = (&*current, failed)
@@ -124,7 +124,7 @@ impl Node {
         }
     }
 
-    /// Drops its connections: nobody needs them for now.
+    /// Drops the connections, which are not needed for now.
     pub(super) fn disconnect(&self) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

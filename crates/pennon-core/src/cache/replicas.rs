@@ -1,10 +1,9 @@
-//! When a replica may answer in the place of its primary.
+//! When a replica may answer instead of its primary.
 //!
-//! A replica can be behind by any amount of time, and nothing in its answer says by how much. So it
-//! is asked only while the primary itself has said, less than [`TRUST`] ago, which revision it has,
-//! and believed only when it knows that revision or a newer one. A change that was acknowledged is
-//! then seen after [`TRUST`] at the latest, however far the replica is behind: the primary is asked
-//! by then, and no replica before it has caught up with what the primary said.
+//! A replica can lag by any amount of time, and its reply does not show by how much. It is asked only while
+//! the last reply of the primary is younger than [`TRUST`], and its reply is used only if it has the revision
+//! of the primary or a newer one. A confirmed change is therefore visible after [`TRUST`] at the latest,
+//! however far the replica lags: by then the primary is asked again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,12 +12,11 @@ use std::time::{Duration, Instant};
 use crate::environment::Environment;
 use crate::snapshot::Revision;
 
-/// How long what a primary has said counts. It is all the staleness that a replica can add. Half a
-/// second is the lag that raises an alarm, so a healthy replica adds next to none of it; and under
-/// load one read in hundreds goes to the primary.
+/// How long a reply of the primary counts, and so the most staleness that a replica can add. Half a second is
+/// the lag that raises an alarm, and under load one read in hundreds goes to the primary.
 pub(super) const TRUST: Duration = Duration::from_millis(500);
 
-/// What the primaries have said lately, by environment.
+/// The last replies of primaries, by environment.
 #[derive(Default)]
 pub(super) struct Replicas {
     known: Mutex<HashMap<Environment, Known>>,
@@ -28,12 +26,12 @@ pub(super) struct Replicas {
 struct Known {
     /// The revision that the primary had, and when it was asked.
     said: Option<(Revision, Instant)>,
-    /// When this instance last changed something: what was asked before says nothing.
+    /// When this instance last changed something. Replies to earlier requests do not count.
     changed: Option<Instant>,
 }
 
 impl Replicas {
-    /// The revision that a replica must know to be believed. `None` when only the primary will do.
+    /// The revision that a replica must have at least. `None` when only the primary may answer.
     pub(super) fn must_know(&self, environment: &Environment, now: Instant) -> Option<Revision> {
         let (revision, asked) = self.lock().get(environment)?.said?;
         (now.saturating_duration_since(asked) < TRUST).then_some(revision)
@@ -60,7 +58,7 @@ impl Replicas {
         }
     }
 
-    /// This instance has changed something: it must see its own change.
+    /// This instance has changed something, and must see its own change.
     pub(super) fn changed(&self, environment: &Environment, now: Instant) {
         let changed = Some(now);
         let said = None;
@@ -101,7 +99,7 @@ mod tests {
         replicas.primary_said(&production, Revision(7), start);
         replicas.changed(&production, start + 10 * MS);
         assert_eq!(replicas.must_know(&production, start + 11 * MS), None);
-        // An answer that was under way meanwhile.
+        // A reply to a request from before the change.
         replicas.primary_said(&production, Revision(7), start + 9 * MS);
         assert_eq!(replicas.must_know(&production, start + 11 * MS), None);
         replicas.primary_said(&production, Revision(8), start + 12 * MS);

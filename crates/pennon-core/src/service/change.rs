@@ -99,7 +99,7 @@ impl FlagService {
         self.store.begin(environment, actor).await
     }
 
-    /// Commits, tells the cache, and says whether it could be told.
+    /// Commits and invalidates the cache. Returns whether the invalidation was confirmed.
     pub(super) async fn commit(
         &self,
         open: Transaction,
@@ -109,7 +109,7 @@ impl FlagService {
         self.commit_in(open, &[environment], scope).await
     }
 
-    /// The same for what changes several places of the cache; the first is the environment itself.
+    /// The same for a change that affects several entries; the first is that of the environment itself.
     pub(super) async fn commit_in(
         &self,
         open: Transaction,
@@ -121,28 +121,28 @@ impl FlagService {
             return Ok(None);
         };
         let first_half = scope.budget.half();
-        let mut marks = Vec::with_capacity(places.len());
+        let mut barriers = Vec::with_capacity(places.len());
         for place in places {
-            marks.push(cache.block(place, &first_half, &scope.trace).await);
+            barriers.push(cache.begin_write(place, &first_half, &scope.trace).await);
         }
         scope.budget.give_back(&first_half);
         let committed = open.commit().await;
-        let mut told = true;
-        for (place, mark) in places.iter().zip(marks) {
-            // After an error the outcome is unknown. A mark that is set stays, and runs out after the
-            // commit can no longer happen; without one, what may be wrong by now is dropped.
-            if committed.is_ok() || !mark.is_set() {
-                told &= cache
-                    .unblock(place, mark, &scope.budget, &scope.trace)
+        let mut confirmed = true;
+        for (place, barrier) in places.iter().zip(barriers) {
+            // After an error the outcome is unknown. A confirmed barrier stays, and expires after the commit
+            // can no longer happen; without one, the entry is removed, since it may be out of date.
+            if committed.is_ok() || !barrier.is_set() {
+                confirmed &= cache
+                    .end_write(place, barrier, &scope.budget, &scope.trace)
                     .await;
             }
         }
         committed?;
-        scope.trace.invalidated(told);
-        if !told {
-            report_untold(places, scope);
+        scope.trace.invalidated(confirmed);
+        if !confirmed {
+            report_unconfirmed(places, scope);
         }
-        Ok(Some(told))
+        Ok(Some(confirmed))
     }
 }
 
@@ -190,7 +190,7 @@ pub(super) struct Kept {
 /// of a change of many at once.
 pub(super) const OVERRIDES: &str = "overrides";
 
-fn report_untold(places: &[&Environment], scope: &Scope) {
+fn report_unconfirmed(places: &[&Environment], scope: &Scope) {
     error!(
         domain = "config",
         cache_invalidated = 0,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::shelf::Shelf;
+use super::snapshot_slot::SnapshotSlot;
 use super::{FlagService, Scope};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
@@ -33,7 +33,7 @@ impl FlagService {
         &self,
         environment: &Environment,
         scope: &Scope,
-    ) -> Result<Option<Arc<Shelf>>, Error> {
+    ) -> Result<Option<Arc<SnapshotSlot>>, Error> {
         if let Some(shelf) = self.known().get(environment) {
             return Ok(Some(shelf.clone()));
         }
@@ -88,12 +88,15 @@ impl FlagService {
             match cache.read_list(&scope.budget, &scope.trace).await {
                 Found::Entry(names, _) => return Listed::Names(*names),
                 Found::Lease(lease) => return Listed::Lease(lease),
-                Found::Damaged if !has_repaired => has_repaired = true,
-                Found::Busy if Instant::now() + WAIT < patience => {
+                Found::Corrupt if !has_repaired => has_repaired = true,
+                Found::FillInProgress if Instant::now() + WAIT < patience => {
                     tokio::time::sleep(WAIT).await;
                     scope.budget.spend(WAIT);
                 }
-                Found::Busy | Found::Damaged | Found::NoFill | Found::Unavailable => {
+                Found::FillInProgress
+                | Found::Corrupt
+                | Found::FillForbidden
+                | Found::Unavailable => {
                     return Listed::Unknown;
                 }
             }
@@ -133,7 +136,7 @@ impl FlagService {
         Ok(count + installation)
     }
 
-    pub(super) fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<Shelf>>> {
+    pub(super) fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<SnapshotSlot>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,7 +17,7 @@ mod read;
 mod reconcile;
 mod schedules;
 mod settings;
-mod shelf;
+mod snapshot_slot;
 mod update;
 mod usage;
 mod variants;
@@ -48,7 +48,7 @@ use crate::environment::Environment;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::telemetry::{CacheOutcome, Trace};
-use shelf::Shelf;
+use snapshot_slot::SnapshotSlot;
 
 /// One request's time and record.
 #[derive(Debug)]
@@ -102,8 +102,8 @@ pub struct FlagService {
     cache: Option<Cache>,
     store: Store,
     max_age: Duration,
-    known: Mutex<HashMap<Environment, Arc<Shelf>>>,
-    /// Held while the store is asked which environments there are; when it last was.
+    known: Mutex<HashMap<Environment, Arc<SnapshotSlot>>>,
+    /// CachedSnapshot while the store is asked which environments there are; when it last was.
     listing: tokio::sync::Mutex<Option<Instant>>,
     last_check: health::LastCheck,
 }
@@ -112,7 +112,7 @@ impl FlagService {
     /// Puts a service together: the one place where cache and store meet.
     #[must_use]
     pub fn new(cache: Option<Cache>, store: Store, config: &Config) -> Self {
-        let production = (Environment::production(), Arc::new(Shelf::default()));
+        let production = (Environment::production(), Arc::new(SnapshotSlot::default()));
         Self {
             cache,
             store,

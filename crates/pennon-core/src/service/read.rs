@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::shelf::{Began, Errand, Held, Shelf};
+use super::snapshot_slot::{Began, CachedSnapshot, Refresh, SnapshotSlot};
 use super::{FlagService, Reading, Scope, Source};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
@@ -45,7 +45,7 @@ enum Task {
 /// A request that finds out more about an environment, for itself and for those that wait.
 struct Search<'a> {
     service: &'a FlagService,
-    shelf: &'a Shelf,
+    shelf: &'a SnapshotSlot,
     environment: &'a Environment,
     scope: &'a Scope,
     began: Began,
@@ -86,7 +86,7 @@ impl FlagService {
 
     async fn read_shelf(
         &self,
-        shelf: &Shelf,
+        shelf: &SnapshotSlot,
         environment: &Environment,
         scope: &Scope,
     ) -> Result<Reading, Error> {
@@ -109,7 +109,7 @@ impl FlagService {
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::AskStore,
                     (Lookup::Miss, held) => {
-                        if held.as_ref().is_some_and(Held::entry_has_run_out) {
+                        if held.as_ref().is_some_and(CachedSnapshot::entry_has_run_out) {
                             scope.trace.expired();
                         }
                         Task::FetchOrFill
@@ -138,19 +138,19 @@ impl FlagService {
         };
         // One request at a time finds out more; the others share what came of it, if it began after
         // they arrived.
-        let mut last = match (shelf.errand.try_lock(), task, held) {
+        let mut last = match (shelf.refresh.try_lock(), task, held) {
             (Ok(last), _, _) => last,
             // Both have failed, and somebody is already finding out whether the store is back. That
             // takes as long as its timeout; what is held is at hand.
             (Err(_busy), Task::AskStore, Some(held)) if self.store.is_failing() => {
                 return Ok(held.stale());
             }
-            (Err(_busy), _, _) => shelf.errand.lock().await,
+            (Err(_busy), _, _) => shelf.refresh.lock().await,
         };
-        if let Some(errand) = &*last
-            && errand.began >= scope.arrived
+        if let Some(refresh) = &*last
+            && refresh.began >= scope.arrived
         {
-            return errand.outcome.clone();
+            return refresh.outcome.clone();
         }
         let began = Began::now();
         let search = Search {
@@ -161,7 +161,7 @@ impl FlagService {
             began,
         };
         let outcome = search.run(task).await;
-        *last = Some(Errand {
+        *last = Some(Refresh {
             began: began.at,
             outcome: outcome.clone(),
         });
@@ -205,14 +205,16 @@ impl Search<'_> {
                     };
                 }
                 Found::Lease(lease) => return self.load_and_fill(cache, lease).await,
-                Found::Damaged if repairs < REPAIRS => repairs += 1,
-                Found::Busy if Instant::now() + wait < patience => {
+                Found::Corrupt if repairs < REPAIRS => repairs += 1,
+                Found::FillInProgress if Instant::now() + wait < patience => {
                     tokio::time::sleep(wait).await;
                     self.scope.budget.spend(wait);
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
                 Found::Unavailable => break CacheOutcome::Unavailable,
-                Found::Busy | Found::NoFill | Found::Damaged => break CacheOutcome::Miss,
+                Found::FillInProgress | Found::FillForbidden | Found::Corrupt => {
+                    break CacheOutcome::Miss;
+                }
             }
         };
         Ok(self
@@ -277,9 +279,9 @@ impl Search<'_> {
                     }
                 }
                 Found::Lease(_)
-                | Found::Busy
-                | Found::NoFill
-                | Found::Damaged
+                | Found::FillInProgress
+                | Found::FillForbidden
+                | Found::Corrupt
                 | Found::Unavailable => verdict,
             },
             Err(failure) => Err(failure),
@@ -297,7 +299,7 @@ impl Search<'_> {
     /// The same about what is given. Without it, everything is loaded.
     async fn ask_store_about(
         &self,
-        known: Option<Held>,
+        known: Option<CachedSnapshot>,
         without_snapshot: Waiting,
     ) -> Result<Reading, Error> {
         let waiting = match self.shelf.held() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::shelf::Began;
+use super::snapshot_slot::Began;
 use super::{FlagService, Scope};
 use crate::cache::{Cache, Found, Lookup};
 use crate::environment::Environment;
@@ -131,8 +131,10 @@ impl FlagService {
         }
         let entry = match cache.read(environment, budget, trace).await {
             Found::Entry(entry, _) => *entry,
-            Found::Damaged => return Ok(Compared::Dropped),
-            Found::Lease(_) | Found::Busy | Found::NoFill => return Ok(Compared::Absent),
+            Found::Corrupt => return Ok(Compared::Dropped),
+            Found::Lease(_) | Found::FillInProgress | Found::FillForbidden => {
+                return Ok(Compared::Absent);
+            }
             Found::Unavailable => return Ok(Compared::Unreachable),
         };
         // A change in between makes another revision, which the next run compares.

@@ -1,4 +1,4 @@
-//! What an instance knows of one environment.
+//! The snapshot of one environment that an instance holds.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,32 +9,32 @@ use crate::error::Error;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::CacheOutcome;
 
-/// What this instance knows of one environment.
+/// The snapshot of one environment, and how it is refreshed.
 #[derive(Default)]
-pub(super) struct Shelf {
-    held: Mutex<Option<Held>>,
-    /// Held while one request finds out more on behalf of all that wait; what came of it last.
-    pub(super) errand: tokio::sync::Mutex<Option<Errand>>,
-    /// How many failures of the cache had been seen when an entry was last compared with the store.
+pub(super) struct SnapshotSlot {
+    held: Mutex<Option<CachedSnapshot>>,
+    /// Serialises refreshes: one request refreshes for all that wait. Holds the last outcome.
+    pub(super) refresh: tokio::sync::Mutex<Option<Refresh>>,
+    /// The number of outages of the cache when an entry was last compared with the store.
     outages_settled: Mutex<u64>,
 }
 
 /// A snapshot, and when it was last known to be current.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct CachedSnapshot {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) as_of: Instant,
-    /// Whether this instance has loaded it from the store. An entry of Redis is never put back into
-    /// Redis: what a fill holds comes from the store.
+    /// Whether this instance has loaded it from the store. A snapshot that came from Redis is never written
+    /// back to Redis.
     pub(super) is_from_store: bool,
-    /// When the store itself last said that it is current. By the clock of the machine: the one that only
-    /// counts forward may stand still while Lambda freezes an instance.
+    /// When the store last confirmed that it is current, by the system clock: the monotonic clock may stop
+    /// while Lambda freezes an instance.
     store_said: Option<SystemTime>,
-    /// When the entry in Redis runs out, as far as known.
+    /// When the entry in Redis expires, where that is known.
     entry_until: Option<Instant>,
 }
 
-/// When something began, by both clocks.
+/// When something began, by the monotonic and the system clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Began {
     pub(super) at: Instant,
@@ -50,15 +50,15 @@ impl Began {
     }
 }
 
-/// What finding out led to. Whoever arrived before it began may share it.
+/// The outcome of a refresh. Requests that arrived before it began may share it.
 #[derive(Debug, Clone)]
-pub(super) struct Errand {
+pub(super) struct Refresh {
     pub(super) began: Instant,
     pub(super) outcome: Result<Reading, Error>,
 }
 
-impl Held {
-    /// An answer out of memory.
+impl CachedSnapshot {
+    /// An answer from memory.
     pub(super) fn reading(&self) -> Reading {
         Reading {
             snapshot: self.snapshot.clone(),
@@ -67,7 +67,7 @@ impl Held {
         }
     }
 
-    /// An answer for want of a better one.
+    /// An answer whose freshness is unknown.
     pub(super) fn stale(&self) -> Reading {
         Reading {
             snapshot: self.snapshot.clone(),
@@ -76,10 +76,10 @@ impl Held {
         }
     }
 
-    /// Whether the store has said within this time that it is current.
+    /// Whether the store has confirmed within this time that it is current.
     pub(super) fn was_confirmed_within(&self, time: Duration) -> bool {
         let since = self.store_said.map(|at| at.elapsed());
-        // A clock that was set back tells nothing.
+        // After the clock was set back, nothing is known.
         since.is_some_and(|since| since.is_ok_and(|since| since < time))
     }
 
@@ -89,20 +89,20 @@ impl Held {
     }
 }
 
-impl Shelf {
-    pub(super) fn held(&self) -> Option<Held> {
+impl SnapshotSlot {
+    pub(super) fn held(&self) -> Option<CachedSnapshot> {
         self.lock_held().clone()
     }
 
-    fn hold(&self, held: Held) {
+    fn hold(&self, held: CachedSnapshot) {
         *self.lock_held() = Some(held);
     }
 
-    /// Keeps what was just loaded from the store, even when that is older than what is held: a store that
-    /// was restored from a backup has gone back.
+    /// Keeps what was loaded from the store, even when it is older than the held snapshot: the store may have
+    /// been restored from a backup.
     pub(super) fn hold_loaded(&self, snapshot: Snapshot, began: Began) -> Reading {
         let snapshot = Arc::new(snapshot);
-        self.hold(Held {
+        self.hold(CachedSnapshot {
             snapshot: snapshot.clone(),
             as_of: began.at,
             is_from_store: true,
@@ -116,8 +116,8 @@ impl Shelf {
         }
     }
 
-    /// Keeps what was just fetched from Redis, unless something newer is held. `None` then: an instance
-    /// never goes back on the word of Redis.
+    /// Keeps what was fetched from Redis. `None` when the held snapshot is newer: an instance never goes back
+    /// to a lower revision because of Redis.
     pub(super) fn hold_entry(
         &self,
         snapshot: Snapshot,
@@ -132,7 +132,7 @@ impl Shelf {
         {
             return None;
         }
-        *held = Some(Held {
+        *held = Some(CachedSnapshot {
             snapshot: snapshot.clone(),
             as_of: began.at,
             is_from_store: false,
@@ -187,7 +187,7 @@ impl Shelf {
         *self.lock_settled() = outages;
     }
 
-    fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
+    fn lock_held(&self) -> MutexGuard<'_, Option<CachedSnapshot>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

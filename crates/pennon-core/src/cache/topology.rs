@@ -1,4 +1,4 @@
-//! Which node of a cluster serves which keys, and finding out anew when that changes.
+//! The slot map of a cluster, and when it is refreshed.
 //!
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>
 
@@ -10,29 +10,29 @@ use std::time::{Duration, Instant};
 use futures_util::future::select_ok;
 
 use super::address::Address;
-use super::client::{Command, Escort, Failure, Reply};
+use super::client::{Command, CommandOptions, Failure, Reply};
 use super::node::{Login, Node};
 
-/// Keys are shared out over this many slots.
+/// The number of hash slots of a cluster.
 const SLOTS: u16 = 16_384;
-/// Asking for the slots more often than this tells nothing new and burdens nodes that are busy with a
+/// The shortest time between two refreshes. More of them would only burden nodes that are busy with a
 /// failover.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// What one node has to answer which slots are whose. Others are asked at the same time.
-const LOOK: Duration = Duration::from_millis(100);
-/// So many nodes are asked at once when one is suspected: most likely one of them is well.
-const ASKED_AT_ONCE: usize = 3;
-/// How old the picture may become although nothing calls it wrong: replicas come and go without
-/// anyone noticing, and a primary that is cut off from all others does not know that it has been
-/// replaced. A look costs a connection to another node, a few milliseconds.
-const PICTURE_LASTS: Duration = Duration::from_secs(60);
-/// The same of a picture in which the primary has no replicas. There may really be none; but they are
-/// missing as well when the primary has just taken over or has never been written to, and when it
-/// is cut off from them.
-const LONELY_PICTURE_LASTS: Duration = Duration::from_secs(5);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(50);
+/// How long one node may take to answer `CLUSTER SLOTS`.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(100);
+/// How many nodes are asked at the same time when one node is suspected to be out of date.
+const PARALLEL_QUERIES: usize = 3;
+/// How old the slot map may become without any sign that it is wrong. Replicas join and leave unnoticed,
+/// and a primary that is partitioned from all other nodes does not know that it was replaced. A refresh
+/// costs a connection to another node, a few milliseconds.
+const MAX_AGE: Duration = Duration::from_secs(60);
+/// The same for a slot map in which the primary has no replicas. There may be none; but they are missing as
+/// well when the primary has just taken over, when it was never written to, and when it is partitioned from
+/// them.
+const MAX_AGE_WITHOUT_REPLICAS: Duration = Duration::from_secs(5);
 
-/// The slot of a key. Our keys have no braces, which could name a part that counts alone: the names
-/// of environments cannot hold any.
+/// The slot of a key: CRC16/XMODEM modulo 16,384. Keys of Pennon have no hash tag, because names of
+/// environments cannot contain braces.
 pub(super) fn slot(key: &str) -> u16 {
     let crc = key.bytes().fold(0_u16, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _bit| {
@@ -50,43 +50,43 @@ pub(super) fn slot(key: &str) -> u16 {
 #[derive(Clone)]
 pub(super) struct Shard {
     pub(super) primary: Arc<Node>,
-    /// Unknown where all that is known is a redirection.
+    /// `None` where only a redirection has named the primary.
     pub(super) replicas: Option<Vec<Arc<Node>>>,
 }
 
-/// Slots, first and last, and who has them.
-type Map = Vec<(u16, u16, Shard)>;
+/// Ranges of slots, first and last, and the shard that serves each.
+type SlotMap = Vec<(u16, u16, Shard)>;
 
-/// The nodes of a cluster as far as they are known.
-pub(super) struct Shards {
+/// The known nodes of a cluster.
+pub(super) struct Topology {
     login: Arc<Login>,
-    /// Where the URL leads: some node, or a name behind which there is always one.
-    door: Arc<Node>,
-    /// The slot that most requests use.
-    usual_slot: u16,
-    map: Mutex<Arc<Map>>,
-    /// Nodes that a redirection has named and the picture does not hold: they are taking slots over.
-    guests: Mutex<Vec<Arc<Node>>>,
-    /// Held while looking; when that last ended.
-    looking: tokio::sync::Mutex<Option<Instant>>,
-    /// Whose turn it is to be asked first.
-    turn: AtomicUsize,
+    /// The node of the URL: any node, or a name that always resolves to one.
+    seed: Arc<Node>,
+    /// The slot of most requests.
+    default_slot: u16,
+    map: Mutex<Arc<SlotMap>>,
+    /// Nodes that a redirection has named and that are not in the slot map: they import slots.
+    migration_targets: Mutex<Vec<Arc<Node>>>,
+    /// Serialises refreshes. Holds the time when the last one finished.
+    refreshing: tokio::sync::Mutex<Option<Instant>>,
+    /// The node to ask first next time.
+    next_node: AtomicUsize,
 }
 
-impl Shards {
-    pub(super) fn new(door: Arc<Node>, login: Arc<Login>, usual_slot: u16) -> Self {
+impl Topology {
+    pub(super) fn new(seed: Arc<Node>, login: Arc<Login>, default_slot: u16) -> Self {
         Self {
             login,
-            door,
-            usual_slot,
+            seed,
+            default_slot,
             map: Mutex::default(),
-            guests: Mutex::default(),
-            looking: tokio::sync::Mutex::new(None),
-            turn: AtomicUsize::new(0),
+            migration_targets: Mutex::default(),
+            refreshing: tokio::sync::Mutex::new(None),
+            next_node: AtomicUsize::new(0),
         }
     }
 
-    /// Who has a slot, as far as known.
+    /// The shard that serves a slot, where that is known.
     pub(super) fn serving(&self, slot: u16) -> Option<Shard> {
         self.map()
             .iter()
@@ -94,7 +94,7 @@ impl Shards {
             .map(|(_, _, shard)| shard.clone())
     }
 
-    /// Every node that is known, each once, the door not among them.
+    /// Every known node once, without the seed node.
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let mut nodes: Vec<Arc<Node>> = Vec::new();
         for (_, _, shard) in self.map().iter() {
@@ -105,7 +105,7 @@ impl Shards {
                 }
             }
         }
-        nodes.extend(self.lock_guests().iter().cloned());
+        nodes.extend(self.lock_migration_targets().iter().cloned());
         nodes
     }
 
@@ -124,17 +124,16 @@ impl Shards {
             .find(|node| node.address() == address)
             .unwrap_or_else(|| {
                 let node = Arc::new(Node::new(address.clone(), self.login.clone()));
-                self.lock_guests().push(node.clone());
+                self.lock_migration_targets().push(node.clone());
                 node
             })
     }
 
-    /// A node says that another one has this slot. Believed at once; the rest of the picture comes
-    /// with the next look.
+    /// Takes over a redirection for one slot. The rest of the map follows with the next refresh.
     pub(super) fn moved(&self, slot: u16, to: &Address) {
         let primary = self.node(to);
         let mut map = self.lock();
-        let mut new: Map = Vec::with_capacity(map.len() + 2);
+        let mut new: SlotMap = Vec::with_capacity(map.len() + 2);
         for (first, last, shard) in map.iter() {
             if !(*first..=*last).contains(&slot) {
                 new.push((*first, *last, shard.clone()));
@@ -152,71 +151,75 @@ impl Shards {
         *map = Arc::new(new);
     }
 
-    /// Looks when it is time to, on behalf of a request that is about to ask `home`. Others are asked
-    /// first: a primary that was cut off and replaced still takes itself for one. Only where a
-    /// redirection has just led to it, it is the one who knows best. Who is about to rely on what the
-    /// replicas say does not take an old word for it that there are none.
-    pub(super) async fn look_in_time(
+    /// Refreshes the slot map if it is too old, before a request to `owner`. Other nodes are asked first,
+    /// because a primary that was partitioned and replaced still believes that it is one; only right after
+    /// a redirection the owner itself knows best. A caller that relies on replicas gets a new map where the
+    /// known one has none.
+    pub(super) async fn refresh_if_due(
         &self,
-        home: Option<&Arc<Node>>,
+        owner: Option<&Arc<Node>>,
         relies_on_replicas: bool,
         deadline: Instant,
     ) {
-        let (lasts, suspect) = match home.map(|home| self.replicas_of(home)) {
-            Some(None) => (BETWEEN_LOOKS, None),
-            Some(Some(0)) if relies_on_replicas => (BETWEEN_LOOKS, home),
-            Some(Some(0)) => (LONELY_PICTURE_LASTS, home),
-            Some(Some(_)) | None => (PICTURE_LASTS, home),
+        let (lasts, suspect) = match owner.map(|owner| self.replicas_of(owner)) {
+            Some(None) => (MIN_REFRESH_INTERVAL, None),
+            Some(Some(0)) if relies_on_replicas => (MIN_REFRESH_INTERVAL, owner),
+            Some(Some(0)) => (MAX_AGE_WITHOUT_REPLICAS, owner),
+            Some(Some(_)) | None => (MAX_AGE, owner),
         };
-        // Somebody is looking right now when it is held.
+        // While the lock is held, another request refreshes.
         let is_due = self
-            .looking
+            .refreshing
             .try_lock()
             .is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= lasts));
         if is_due {
-            self.look(suspect, deadline).await;
+            self.refresh(suspect, deadline).await;
         }
     }
 
-    /// Looks who has which slots now, asking `suspect` only when nobody else answers. Of several
-    /// requests, one looks for all.
-    pub(super) async fn look(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
+    /// Reads the slot map, from `suspect` only when no other node answers. One request refreshes for all
+    /// that wait.
+    pub(super) async fn refresh(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
         let asked = Instant::now();
-        let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.looking.lock()).await
+        let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.refreshing.lock()).await
         else {
             return;
         };
-        if last.is_some_and(|last| last > asked || last.elapsed() < BETWEEN_LOOKS) {
+        if last.is_some_and(|last| last > asked || last.elapsed() < MIN_REFRESH_INTERVAL) {
             return;
         }
         let mut nodes = self.nodes();
-        // A node that is connected answers soonest; among equals, each has its turn, so that one
-        // with an old picture is not asked for ever.
+        // A connected node answers soonest. Among equals the order rotates, so that a node with an old map
+        // is not asked every time.
         if !nodes.is_empty() {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % nodes.len();
-            nodes.rotate_left(turn);
+            let first = self.next_node.fetch_add(1, Ordering::Relaxed) % nodes.len();
+            nodes.rotate_left(first);
         }
         nodes.sort_by_key(|node| !node.is_connected());
-        nodes.push(self.door.clone());
+        nodes.push(self.seed.clone());
         let is_suspect =
             |node: &Arc<Node>| suspect.is_some_and(|suspect| suspect.address() == node.address());
         nodes.retain(|node| !is_suspect(node));
-        let at_once = if suspect.is_some() { ASKED_AT_ONCE } else { 1 };
-        // The way in may be long: it is connected to for the first time.
-        let patience = if self.map().is_empty() {
-            LOOK + self.login.config.connect_timeout
+        let at_once = if suspect.is_some() {
+            PARALLEL_QUERIES
         } else {
-            LOOK
+            1
+        };
+        // The first refresh includes connecting to the seed node.
+        let timeout = if self.map().is_empty() {
+            REFRESH_TIMEOUT + self.login.config.connect_timeout
+        } else {
+            REFRESH_TIMEOUT
         };
         for some in nodes
             .chunks(at_once)
             .chain(suspect.map(std::slice::from_ref))
         {
-            let until = deadline.min(Instant::now() + patience);
-            let looks = some.iter().map(|node| Box::pin(self.ask(node, until)));
-            if let Ok((map, _others)) = select_ok(looks).await {
+            let until = deadline.min(Instant::now() + timeout);
+            let queries = some.iter().map(|node| Box::pin(self.ask(node, until)));
+            if let Ok((map, _others)) = select_ok(queries).await {
                 *self.lock() = Arc::new(map);
-                self.lock_guests().clear();
+                self.lock_migration_targets().clear();
                 break;
             }
             if Instant::now() >= deadline {
@@ -226,21 +229,21 @@ impl Shards {
         *last = Some(Instant::now());
     }
 
-    async fn ask(&self, node: &Arc<Node>, deadline: Instant) -> Result<Map, Failure> {
+    async fn ask(&self, node: &Arc<Node>, deadline: Instant) -> Result<SlotMap, Failure> {
         let was_connected = node.is_connected();
         let within = deadline.saturating_duration_since(Instant::now());
         let answer = node
-            .send(&Command::Slots, Escort::default(), within, deadline)
+            .send(&Command::Slots, CommandOptions::default(), within, deadline)
             .await;
         match answer {
             Ok(reply) => {
                 let map = self.read(&reply, node.address());
-                // A connection that was made to look is kept only where requests will use it.
+                // A connection that was opened for this query is kept only if requests will use it.
                 if !was_connected && !self.will_be_used(&map, node) {
                     node.disconnect();
                 }
                 if map.is_empty() {
-                    return Err(Failure::Refused("it knows of no slots".to_owned()));
+                    return Err(Failure::Refused("it has no slots".to_owned()));
                 }
                 Ok(map)
             }
@@ -251,25 +254,25 @@ impl Shards {
         }
     }
 
-    /// `CLUSTER SLOTS`: of every range the first and the last slot, its primary, its replicas; of
-    /// every node host, port, id, and more.
-    fn read(&self, reply: &Reply, found_at: &Address) -> Map {
+    /// Decodes the reply to `CLUSTER SLOTS`: for each range its first and last slot, its primary and its
+    /// replicas; for each node host, port, id and more.
+    fn read(&self, reply: &Reply, found_at: &Address) -> SlotMap {
         let mut known: HashMap<Address, Arc<Node>> = self
             .nodes()
             .into_iter()
             .map(|node| (node.address().clone(), node))
             .collect();
-        let door = (self.door.address().clone(), self.door.clone());
-        known.entry(door.0).or_insert(door.1);
+        let seed = (self.seed.address().clone(), self.seed.clone());
+        known.entry(seed.0).or_insert(seed.1);
         let mut node = |reply: &Reply| {
             let address = address_of(reply)?.or_host_of(found_at);
             let new = || Arc::new(Node::new(address.clone(), self.login.clone()));
             Some(known.entry(address.clone()).or_insert_with(new).clone())
         };
         let Reply::List(ranges) = reply else {
-            return Map::new();
+            return SlotMap::new();
         };
-        let mut map = Map::new();
+        let mut map = SlotMap::new();
         for range in ranges {
             let Reply::List(parts) = range else { continue };
             let [
@@ -292,26 +295,29 @@ impl Shards {
         map
     }
 
-    fn will_be_used(&self, map: &Map, node: &Node) -> bool {
+    fn will_be_used(&self, map: &SlotMap, node: &Node) -> bool {
         map.iter().any(|(first, last, shard)| {
-            (*first..=*last).contains(&self.usual_slot) && shard.primary.address() == node.address()
+            (*first..=*last).contains(&self.default_slot)
+                && shard.primary.address() == node.address()
         })
     }
 
-    fn map(&self) -> Arc<Map> {
+    fn map(&self) -> Arc<SlotMap> {
         self.lock().clone()
     }
 
-    fn lock_guests(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_migration_targets(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
+        self.migration_targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Map>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<SlotMap>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Host and port of a node. A host that is missing, or that the node itself does not know, is empty.
+/// Host and port of a node. The host is empty where the node does not know its own.
 fn address_of(reply: &Reply) -> Option<Address> {
     let Reply::List(parts) = reply else {
         return None;
@@ -370,10 +376,10 @@ mod fuzz {
     #[test]
     fn every_reply_gives_a_picture_in_which_each_node_has_an_address() {
         let login = Arc::new(Login {
-            url: RedisUrl::parse("redis-cluster://door.example:7000").expect("a URL"),
+            url: RedisUrl::parse("redis-cluster://seed.example:7000").expect("a URL"),
             config: Config::from_lookup(|_| None).0.cache,
         });
-        let door = Arc::new(Node::new(Address::new("door.example", 7000), login.clone()));
+        let seed = Arc::new(Node::new(Address::new("seed.example", 7000), login.clone()));
         let examples = [
             json!([
                 [
@@ -395,25 +401,25 @@ mod fuzz {
             json!([]),
         ];
         for_all(&json(examples), |value| {
-            let shards = Shards::new(door.clone(), login.clone(), 16_114);
-            let map = shards.read(&reply(&value), door.address());
+            let topology = Topology::new(seed.clone(), login.clone(), 16_114);
+            let map = topology.read(&reply(&value), seed.address());
             let ranges = match &value {
                 Value::Array(items) => items.len(),
                 Value::Object(fields) => fields.len(),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
             };
             assert!(map.len() <= ranges);
-            *shards.lock() = Arc::new(map);
-            for node in shards.nodes() {
+            *topology.lock() = Arc::new(map);
+            for node in topology.nodes() {
                 assert!(!node.address().host().is_empty(), "{value}");
                 // The same address is the same node, however often it is named.
-                assert!(Arc::ptr_eq(&node, &shards.node(node.address())));
+                assert!(Arc::ptr_eq(&node, &topology.node(node.address())));
             }
             let to = Address::new("moved.example", 1);
             for slot in [0, 16_114, SLOTS - 1] {
-                shards.serving(slot);
-                shards.moved(slot, &to);
-                let now = shards.serving(slot).expect("a node that was named");
+                topology.serving(slot);
+                topology.moved(slot, &to);
+                let now = topology.serving(slot).expect("a node that was named");
                 assert_eq!(*now.primary.address(), to);
             }
         });

@@ -1,9 +1,8 @@
-//! What stands between a request and a Redis that may be gone.
+//! Executes commands on a Redis that may be unavailable: breaker, retries, recovery.
 //!
-//! A command passes the breaker of the node that serves its key, is tried a few times within the
-//! request's budget, and either comes back with a reply or the cache is unavailable. A connection
-//! that does not answer is replaced here, and a node that is no longer the primary is noticed here,
-//! inside a request: on Lambda nothing runs between requests.
+//! A command passes the breaker of the node that serves its key and is tried a few times within the
+//! request's budget. Recovery happens here, inside a request, because nothing runs between requests on
+//! Lambda: connections that do not answer are replaced, and a node that is no longer the primary is left.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,99 +13,115 @@ use tracing::{info, warn};
 
 use super::address::Address;
 use super::budget::Budget;
-use super::client::{Before, Command, Connections, Escort, Failure, Reply, Script, WAITING};
+use super::client::{
+    Before, Command, CommandOptions, Connections, Failure, Reply, Script, WAITING,
+};
 use super::node::{Login, Node};
-use super::shards::{Shards, slot};
+use super::topology::{Topology, slot};
 use super::url::RedisUrl;
 use crate::breaker::{Breaker, Permit};
 use crate::config::CacheConfig;
 use crate::telemetry::Trace;
 
-/// Pauses before the first, second and third retry. Together they are longer than any budget, so the
-/// last one is cut to what the budget has left, see [`pause_before`].
+/// Pauses before the first, second and third retry. Together they exceed every budget, so the last one is
+/// cut to the rest of the budget: see [`pause_before`].
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
-/// What is left of a budget must be worth an attempt.
+/// No attempt is made with less time than this.
 const LEAST_ATTEMPT: Duration = Duration::from_millis(5);
-/// What the last retry keeps of the budget for itself: enough to connect anew and for one round trip.
+/// The time that the last retry needs at least: a new connection and one round trip.
 const LAST_ATTEMPT: Duration = Duration::from_millis(20);
-/// A last retry so soon after the one before would find the same Redis, so it is not made.
+/// The last retry is not made sooner than this after the one before: nothing would have changed.
 const SHORTEST_LAST_PAUSE: Duration = Duration::from_millis(50);
-/// A request that only finds out whether an outage is over pays no more than this for it.
+/// The most that a request spends on finding out whether an outage is over.
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
-/// Redirections that one call follows. A failover takes one, a slot on the move two; more than a few
-/// means that nodes disagree.
+/// How many redirections one command follows. A failover takes one, a migrating slot two; more than a few
+/// mean that nodes disagree.
 const MOST_REDIRECTIONS: usize = 5;
-/// What a replica has to answer. The primary is the way out, and it must have time left.
-const REPLICA_WITHIN: Duration = Duration::from_millis(50);
-/// A replica that failed is left alone for this long, and with it all others: what hit one may be
-/// about to hit the next, and the primary has the same answer.
-const REPLICAS_REST: Duration = Duration::from_secs(5);
+/// How long a replica may take, so that there is time left to ask the primary.
+const REPLICA_TIMEOUT: Duration = Duration::from_millis(50);
+/// After a failure of a replica, none is asked for this long: the others may be affected as well, and the
+/// primary has the same answer.
+const REPLICA_COOL_DOWN: Duration = Duration::from_secs(5);
 
-pub(super) struct Guard {
+pub(super) struct Executor {
     login: Arc<Login>,
-    /// The only node; of a cluster, the way in.
-    door: Arc<Node>,
-    /// Where there is a cluster, its nodes.
-    shards: Option<Shards>,
-    /// The slot that most requests use: a health check asks whoever serves it.
-    usual_slot: u16,
-    /// Who last answered for a slot, to notice a new primary.
+    /// The only node; in a cluster, the node of the URL.
+    seed: Arc<Node>,
+    /// In a cluster, its nodes and slots.
+    topology: Option<Topology>,
+    /// The slot of most requests, which a health check asks as well.
+    default_slot: u16,
+    /// The node that last answered for each slot, to notice a new primary.
     primaries: Mutex<HashMap<u16, Address>>,
-    replicas_rest_until: Mutex<Option<Instant>>,
-    /// Which replica is next.
-    turn: AtomicUsize,
+    replicas_cool_down_until: Mutex<Option<Instant>>,
+    /// The replica to ask next.
+    next_replica: AtomicUsize,
     outages: AtomicU64,
 }
 
-/// Which node it was, and what came of it.
-type Outcome = (Arc<Node>, Result<Reply, Failure>);
+/// What came of a command.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// The reply; `None` when Redis is unavailable.
+    pub(super) reply: Option<Reply>,
+    /// How many attempts ended without a reply. Such a command may still be executed later.
+    pub(super) lost_replies: u32,
+}
 
-impl Guard {
+/// The attempts of one command.
+struct Attempts {
+    /// The node of the last one.
+    node: Arc<Node>,
+    result: Result<Reply, Failure>,
+    lost_replies: u32,
+}
+
+impl Executor {
     /// Connects for the first time, within that limit, to whoever serves that key. A failure leaves
-    /// a guard that connects within a later request.
+
     pub(super) async fn connect(
         url: RedisUrl,
         config: CacheConfig,
-        usual_key: &str,
+        default_key: &str,
         within: Duration,
     ) -> Self {
         let started = Instant::now();
         let deadline = started + within;
-        let door = Address::new(&url.host, url.port);
+        let seed = Address::new(&url.host, url.port);
         let login = Arc::new(Login { url, config });
-        let door = Arc::new(Node::new(door, login.clone()));
+        let seed = Arc::new(Node::new(seed, login.clone()));
         let is_cluster = login.url.cluster;
-        let usual_slot = slot(usual_key);
-        let guard = Self {
-            shards: is_cluster.then(|| Shards::new(door.clone(), login.clone(), usual_slot)),
+        let default_slot = slot(default_key);
+        let executor = Self {
+            topology: is_cluster.then(|| Topology::new(seed.clone(), login.clone(), default_slot)),
             login,
-            door,
-            usual_slot,
+            seed,
+            default_slot,
             primaries: Mutex::default(),
-            replicas_rest_until: Mutex::new(None),
-            turn: AtomicUsize::new(0),
+            replicas_cool_down_until: Mutex::new(None),
+            next_replica: AtomicUsize::new(0),
             outages: AtomicU64::new(0),
         };
-        if let Some(shards) = &guard.shards {
-            shards.look(None, deadline).await;
+        if let Some(topology) = &executor.topology {
+            topology.refresh(None, deadline).await;
         }
-        let opened = match guard.home(guard.usual_slot) {
-            Some(home) => (home.connect(deadline).await.map(drop), home),
-            // Why there is no picture is known at the door.
+        let opened = match executor.owner(executor.default_slot) {
+            Some(owner) => (owner.connect(deadline).await.map(drop), owner),
+            // The seed node tells why there is no slot map.
             None => (
-                match guard.door.connect(deadline).await {
+                match executor.seed.connect(deadline).await {
                     Ok(_) => Err(no_slots()),
                     Err(failure) => Err(failure),
                 },
-                guard.door.clone(),
+                executor.seed.clone(),
             ),
         };
         match opened {
-            (Ok(()), home) => {
+            (Ok(()), owner) => {
                 let message = if is_cluster {
                     "Connected to Redis Cluster"
                 } else {
@@ -115,58 +130,69 @@ impl Guard {
                 info!(
                     domain = "config",
                     duration = millis(started.elapsed()),
-                    node_id = %home.address(),
+                    node_id = %owner.address(),
                     "{message}"
                 );
-                guard.answered(&home, guard.usual_slot);
+                executor.answered(&owner, executor.default_slot);
             }
-            (Err(failure), home) => {
+            (Err(failure), owner) => {
                 let now = Instant::now();
-                home.reads.failed(now);
-                home.writes.failed(now);
-                guard.outages.fetch_add(1, Ordering::Relaxed);
-                guard.report(&home, &failure);
+                owner.reads.failed(now);
+                owner.writes.failed(now);
+                executor.outages.fetch_add(1, Ordering::Relaxed);
+                executor.report(&owner, &failure);
             }
         }
-        guard
+        executor
     }
 
-    /// Asks Redis, or finds within the budget that it cannot be asked.
-    pub(super) async fn ask(
+    /// Executes a command within the budget.
+    pub(super) async fn execute(
         &self,
         command: &Command<'_>,
         budget: &Budget,
         trace: &Trace,
-    ) -> Option<Reply> {
+    ) -> Outcome {
+        const NOT_TRIED: Outcome = Outcome {
+            reply: None,
+            lost_replies: 0,
+        };
         let remaining = budget.remaining();
         if remaining < LEAST_ATTEMPT {
-            return None;
+            return NOT_TRIED;
         }
         let started = Instant::now();
         let slot = self.slot_of(command);
-        let known = self.home(slot);
-        let home = known.as_ref().unwrap_or(&self.door);
-        let breaker = breaker_of(home, command);
+        let known = self.owner(slot);
+        let owner = known.as_ref().unwrap_or(&self.seed);
+        let breaker = breaker_of(owner, command);
         let probe = started + remaining.min(PROBE_BUDGET);
-        let (node, outcome) = match breaker.permit(started) {
+        let attempts = match breaker.permit(started) {
             Permit::Normal => {
-                if let Some(shards) = &self.shards {
-                    let is_last = is_last_word(command);
-                    shards.look_in_time(known.as_ref(), is_last, probe).await;
+                if let Some(topology) = &self.topology {
+                    let is_last = ends_a_write(command);
+                    topology
+                        .refresh_if_due(known.as_ref(), is_last, probe)
+                        .await;
                 }
                 let deadline = started + remaining;
-                self.insist(command, slot, deadline, PAUSES.len(), trace)
+                self.attempt(command, slot, deadline, PAUSES.len(), trace)
                     .await
             }
-            Permit::Probe => self.probe(command, slot, home, probe, trace).await,
-            Permit::Refused if must_be_tried(command) => {
-                self.probe(command, slot, home, probe, trace).await
+            Permit::Probe => self.probe(command, slot, owner, probe, trace).await,
+            Permit::Refused if is_always_tried(command) => {
+                self.probe(command, slot, owner, probe, trace).await
             }
-            Permit::Refused => return None,
+            Permit::Refused => return NOT_TRIED,
         };
         budget.spend(started.elapsed());
+        let Attempts {
+            node,
+            result,
+            lost_replies,
+        } = attempts;
         trace.node(node.address().to_string());
-        match outcome {
+        let reply = match result {
             Ok(reply) => {
                 let of_node = breaker_of(&node, command).succeeded();
                 if breaker.succeeded() || of_node {
@@ -184,11 +210,15 @@ impl Guard {
                 self.report(&node, &failure);
                 None
             }
+        };
+        Outcome {
+            reply,
+            lost_replies,
         }
     }
 
-    /// Asks a replica, once. It may know less than the primary; `None` also where there is none, or
-    /// one has failed lately.
+    /// Asks a replica once. It may be behind the primary. `None` also where there is no replica, and after a
+    /// recent failure of one.
     pub(super) async fn ask_replica(
         &self,
         command: &Command<'_>,
@@ -196,22 +226,22 @@ impl Guard {
         trace: &Trace,
     ) -> Option<Reply> {
         let started = Instant::now();
-        let rest = *self.lock_rest();
-        if rest.is_some_and(|until| started < until) {
+        let cool_down = *self.lock_cool_down();
+        if cool_down.is_some_and(|until| started < until) {
             return None;
         }
-        let shard = self.shards.as_ref()?.serving(self.slot_of(command))?;
+        let shard = self.topology.as_ref()?.serving(self.slot_of(command))?;
         let replicas = shard.replicas?;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let replica = replicas.get(turn.checked_rem(replicas.len())?)?;
-        // Half, so that the primary can still be asked.
-        let within = REPLICA_WITHIN.min(budget.remaining() / 2);
-        let escort = Escort {
+        let next = self.next_replica.fetch_add(1, Ordering::Relaxed);
+        let replica = replicas.get(next.checked_rem(replicas.len())?)?;
+        // Half of the budget, so that the primary can still be asked.
+        let within = REPLICA_TIMEOUT.min(budget.remaining() / 2);
+        let options = CommandOptions {
             before: Before::ReadOnly,
             wait: false,
         };
         let sent = replica
-            .send(command, escort, within, started + within)
+            .send(command, options, within, started + within)
             .await;
         budget.spend(started.elapsed());
         match sent {
@@ -221,52 +251,52 @@ impl Guard {
             }
             Err((failure, connections)) => {
                 replica.give_up(connections.as_ref());
-                *self.lock_rest() = Some(Instant::now() + REPLICAS_REST);
+                *self.lock_cool_down() = Some(Instant::now() + REPLICA_COOL_DOWN);
                 trace.connection_error();
                 warn!(
                     domain = "config",
                     node_id = %replica.address(),
                     error.r#type = failure.kind(),
                     error = %failure,
-                    "a replica does not answer, asking the primary for a while"
+                    "a replica does not answer; reads go to the primary for a while"
                 );
                 None
             }
         }
     }
 
-    /// PING, for a health check: past the breakers, and connecting if need be.
+    /// `PING` for a health check: without the breakers, and with a new connection if there is none.
     pub(super) async fn ping(&self, within: Duration) -> Result<(), String> {
         let deadline = Instant::now() + within;
         let trace = Trace::default();
-        let (_node, outcome) = self
-            .insist(
+        let attempts = self
+            .attempt(
                 &Command::Ping,
-                self.usual_slot,
+                self.default_slot,
                 deadline,
                 PAUSES.len(),
                 &trace,
             )
             .await;
-        match outcome {
+        match attempts.result {
             Ok(_pong) => Ok(()),
             Err(failure) => Err(failure.to_string()),
         }
     }
 
-    /// Looks who serves what, because whoever answered this command seems to be on its own.
-    pub(super) async fn look_again(&self, command: &Command<'_>, budget: &Budget) {
-        if let Some(shards) = &self.shards {
+    /// Refreshes the slot map, because the node that answered this command seems to have lost its replicas.
+    pub(super) async fn refresh_topology(&self, command: &Command<'_>, budget: &Budget) {
+        if let Some(topology) = &self.topology {
             let started = Instant::now();
             let within = budget.remaining().min(PROBE_BUDGET);
-            let lonely = self.home(self.slot_of(command));
-            shards.look(lonely.as_ref(), started + within).await;
+            let suspect = self.owner(self.slot_of(command));
+            topology.refresh(suspect.as_ref(), started + within).await;
             budget.spend(started.elapsed());
         }
     }
 
-    /// How often something happened in which an invalidation may have been lost: a call failed, or
-    /// another node became primary. A reader that sees this number move trusts no entry unseen.
+    /// How often an invalidation may have been lost: a command failed, or another node became the primary.
+    /// A reader that sees this number change compares the entry with the store before it uses it.
     pub(super) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
@@ -277,21 +307,21 @@ impl Guard {
         nodes.iter().map(|node| node.connections()).sum()
     }
 
-    /// Whether keys are shared out over several nodes.
+    /// Whether this is a cluster.
     pub(super) fn is_cluster(&self) -> bool {
-        self.shards.is_some()
+        self.topology.is_some()
     }
 
-    /// Whether reads of what most requests ask for are being refused.
+    /// Whether the breaker refuses reads of the default slot.
     pub(super) fn is_open(&self) -> bool {
-        self.home(self.usual_slot)
-            .unwrap_or_else(|| self.door.clone())
+        self.owner(self.default_slot)
+            .unwrap_or_else(|| self.seed.clone())
             .reads
             .is_open()
     }
 
-    /// One attempt to find out whether an outage is over. In a cluster another node may have taken
-    /// over meanwhile: that is cheaper to learn from the others than from the one that failed.
+    /// One attempt to find out whether an outage is over. In a cluster another node may have taken over, and
+    /// the other nodes answer that faster than the one that failed.
     async fn probe(
         &self,
         command: &Command<'_>,
@@ -299,74 +329,80 @@ impl Guard {
         suspect: &Arc<Node>,
         deadline: Instant,
         trace: &Trace,
-    ) -> Outcome {
-        if let Some(shards) = &self.shards {
-            shards.look(Some(suspect), deadline).await;
+    ) -> Attempts {
+        if let Some(topology) = &self.topology {
+            topology.refresh(Some(suspect), deadline).await;
         }
-        self.insist(command, slot, deadline, 0, trace).await
+        self.attempt(command, slot, deadline, 0, trace).await
     }
 
-    /// Tries up to 1 + `retries` times until the deadline.
-    async fn insist(
+    /// Makes up to 1 + `retries` attempts until the deadline.
+    async fn attempt(
         &self,
         command: &Command<'_>,
         slot: u16,
         deadline: Instant,
         retries: usize,
         trace: &Trace,
-    ) -> Outcome {
+    ) -> Attempts {
         // After a failure without retries, a new connection still deserves one attempt.
         let allowed = retries.max(1);
+        let mut lost_replies = 0;
         let mut retried = 0;
         let mut redirected = 0;
         let mut detour = None;
         loop {
-            let (node, before) = match (detour.take(), self.home(slot)) {
+            let (node, before) = match (detour.take(), self.owner(slot)) {
                 (Some(node), _) => (node, Before::Asking),
-                (None, Some(home)) => (home, Before::Nothing),
+                (None, Some(owner)) => (owner, Before::Nothing),
                 (None, None) => {
-                    if let Some(shards) = &self.shards {
-                        shards.look(Some(&self.door), deadline).await;
+                    if let Some(topology) = &self.topology {
+                        topology.refresh(Some(&self.seed), deadline).await;
                     }
-                    match self.home(slot) {
-                        Some(home) => (home, Before::Nothing),
-                        None => return (self.door.clone(), Err(self.why_nobody(deadline).await)),
+                    match self.owner(slot) {
+                        Some(owner) => (owner, Before::Nothing),
+                        None => {
+                            let why = self.why_nobody(deadline).await;
+                            return ended(self.seed.clone(), Err(why), lost_replies);
+                        }
                     }
                 }
             };
             let wait = self.must_be_replicated(command, &node);
-            let escort = Escort { before, wait };
+            let options = CommandOptions { before, wait };
             let mut within = self.time_for(command);
             if wait {
                 within += WAITING;
             }
-            let (failure, connections) = match node.send(command, escort, within, deadline).await {
-                Ok(reply) => return (node, Ok(reply)),
+            let (failure, connections) = match node.send(command, options, within, deadline).await {
+                Ok(reply) => return ended(node, Ok(reply), lost_replies),
                 Err(failed) => failed,
             };
-            if let (Failure::Moved(to) | Failure::Ask(to), Some(shards)) = (&failure, &self.shards)
+            if let (Failure::Moved(to) | Failure::Ask(to), Some(topology)) =
+                (&failure, &self.topology)
                 && redirected < MOST_REDIRECTIONS
             {
                 redirected += 1;
                 let to = to.clone().or_host_of(node.address());
                 if matches!(failure, Failure::Ask(_)) {
-                    detour = Some(shards.node(&to));
+                    detour = Some(topology.node(&to));
                 } else {
-                    shards.look(None, deadline).await;
-                    if self.home(slot).is_none_or(|home| *home.address() != to) {
-                        shards.moved(slot, &to);
+                    topology.refresh(None, deadline).await;
+                    if self.owner(slot).is_none_or(|owner| *owner.address() != to) {
+                        topology.moved(slot, &to);
                     }
                 }
                 continue;
             }
             trace.connection_error();
-            let mended = self
-                .mend(&node, connections.as_ref(), &failure, slot, deadline)
+            lost_replies += 1;
+            let recovered = self
+                .recover(&node, connections.as_ref(), &failure, slot, deadline)
                 .await;
-            if retried >= allowed || (retries == 0 && !mended) {
-                return (node, Err(failure));
+            if retried >= allowed || (retries == 0 && !recovered) {
+                return ended(node, Err(failure), lost_replies);
             }
-            let pause = if mended {
+            let pause = if recovered {
                 (left(deadline) >= LEAST_ATTEMPT).then_some(Duration::ZERO)
             } else {
                 pause_before(retried, left(deadline))
@@ -388,7 +424,7 @@ impl Guard {
                     budget_left_ms = millis(left(deadline)),
                     "Redis retries stopped by the time budget"
                 );
-                return (node, Err(failure));
+                return ended(node, Err(failure), lost_replies);
             }
             retried += 1;
             trace.retried();
@@ -402,9 +438,9 @@ impl Guard {
         }
     }
 
-    /// Does what can be done about a failure: another node where one has taken over, else a new
-    /// connection. Says whether there is something new to try.
-    async fn mend(
+    /// Recovers from a failure: finds the node that has taken over, or opens a new connection. Returns
+    /// whether another attempt has a chance.
+    async fn recover(
         &self,
         node: &Arc<Node>,
         connections: Option<&Arc<Connections>>,
@@ -414,8 +450,8 @@ impl Guard {
     ) -> bool {
         let is_hopeful = match failure {
             Failure::TimedOut | Failure::NotConnected(_) => true,
-            // A primary that became a replica: its name may lead to the new one by now. A cluster
-            // that is down, or has gone on without this node.
+            // A primary that became a replica: its name may resolve to the new one by now. A cluster that is
+            // down, or that continues without this node.
             Failure::Refused(why) => ["READONLY", "CLUSTERDOWN", "MASTERDOWN"]
                 .iter()
                 .any(|word| why.contains(word)),
@@ -424,13 +460,13 @@ impl Guard {
         if !is_hopeful {
             return false;
         }
-        // Whoever comes next begins with a new connection, not with waiting for this one.
+        // The next request opens a new connection instead of waiting for this one.
         node.give_up(connections);
-        if let Some(shards) = &self.shards {
-            shards.look(Some(node), deadline).await;
+        if let Some(topology) = &self.topology {
+            topology.refresh(Some(node), deadline).await;
             if self
-                .home(slot)
-                .is_some_and(|home| home.address() != node.address())
+                .owner(slot)
+                .is_some_and(|owner| owner.address() != node.address())
             {
                 return true;
             }
@@ -438,8 +474,7 @@ impl Guard {
         node.reconnect(deadline).await
     }
 
-    /// How long one attempt may take. What moves a whole environment may take all there is: it is
-    /// large, not lost.
+    /// How long one attempt may take. A command that transfers a whole environment may use the whole budget.
     fn time_for(&self, command: &Command<'_>) -> Duration {
         match command {
             Command::Read { .. }
@@ -453,37 +488,37 @@ impl Guard {
         }
     }
 
-    /// An invalidation waits for a replica, unless there is known to be none.
+    /// An invalidation waits for a replica, unless it is known that there is none.
     fn must_be_replicated(&self, command: &Command<'_>, node: &Node) -> bool {
-        let shards = self.shards.as_ref().filter(|_| is_last_word(command));
-        shards.is_some_and(|shards| shards.replicas_of(node) != Some(0))
+        let topology = self.topology.as_ref().filter(|_| ends_a_write(command));
+        topology.is_some_and(|topology| topology.replicas_of(node) != Some(0))
     }
 
-    /// The node that a slot's commands go to, where that is known.
-    fn home(&self, slot: u16) -> Option<Arc<Node>> {
-        match &self.shards {
-            None => Some(self.door.clone()),
-            Some(shards) => shards.serving(slot).map(|shard| shard.primary),
+    /// The node that serves a slot, where that is known.
+    fn owner(&self, slot: u16) -> Option<Arc<Node>> {
+        match &self.topology {
+            None => Some(self.seed.clone()),
+            Some(topology) => topology.serving(slot).map(|shard| shard.primary),
         }
     }
 
     fn slot_of(&self, command: &Command<'_>) -> u16 {
-        command.key().map_or(self.usual_slot, slot)
+        command.key().map_or(self.default_slot, slot)
     }
 
-    /// Why nobody serves a slot.
+    /// Why no node serves a slot.
     async fn why_nobody(&self, deadline: Instant) -> Failure {
-        match self.door.connect(deadline).await {
+        match self.seed.connect(deadline).await {
             Ok(_) => no_slots(),
             Err(failure) => failure,
         }
     }
 
-    /// Notices and tells, once, that a slot has a new primary.
+    /// Notices and logs once that a slot has a new primary.
     fn answered(&self, node: &Node, slot: u16) {
-        // Nor is it one who only answers while the slot is on its way there.
-        let home = self.home(slot);
-        if self.shards.is_none() || home.is_none_or(|home| home.address() != node.address()) {
+        // A node that imports the slot is not its primary yet.
+        let owner = self.owner(slot);
+        if self.topology.is_none() || owner.is_none_or(|owner| owner.address() != node.address()) {
             return;
         }
         let mut primaries = self
@@ -494,7 +529,7 @@ impl Guard {
             return;
         }
         if primaries.insert(slot, node.address().clone()).is_some() {
-            // It may have been behind when it took over: an invalidation may be lost.
+            // It may have been behind when it took over, and an invalidation may be lost.
             self.outages.fetch_add(1, Ordering::Relaxed);
             info!(
                 domain = "config",
@@ -526,23 +561,26 @@ impl Guard {
     }
 
     fn nodes(&self) -> Vec<Arc<Node>> {
-        let mut nodes = self.shards.as_ref().map(Shards::nodes).unwrap_or_default();
-        if !nodes.iter().any(|node| Arc::ptr_eq(node, &self.door)) {
-            nodes.push(self.door.clone());
+        let mut nodes = self
+            .topology
+            .as_ref()
+            .map(Topology::nodes)
+            .unwrap_or_default();
+        if !nodes.iter().any(|node| Arc::ptr_eq(node, &self.seed)) {
+            nodes.push(self.seed.clone());
         }
         nodes
     }
 
-    fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.replicas_rest_until
+    fn lock_cool_down(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.replicas_cool_down_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The pause before the retry with this number, counted from 0, or nothing when the retry does not fit
-/// into the rest of the budget. Only the last pause is cut: by then every other retry was made, and
-/// what is left of the budget is of no other use.
+/// into the rest of the budget. Only the last pause is cut: the rest of the budget has no other use then.
 fn pause_before(retry: usize, left: Duration) -> Option<Duration> {
     let full = *PAUSES.get(retry)?;
     if retry + 1 < PAUSES.len() {
@@ -561,32 +599,40 @@ fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
     }
 }
 
-/// An invalidation is worth an attempt even in an outage: it is what keeps readers fresh, and changes
-/// are rare.
-fn must_be_tried(command: &Command<'_>) -> bool {
+/// An invalidation is tried even during an outage: readers depend on it, and changes are rare.
+fn is_always_tried(command: &Command<'_>) -> bool {
     match command {
         Command::Run { script, .. } => match script {
-            Script::Block | Script::Unblock => true,
+            Script::BeginWrite | Script::EndWrite => true,
             Script::Fill | Script::Discard => false,
         },
         Command::Header { .. } | Command::Read { .. } | Command::Ping | Command::Slots => false,
     }
 }
 
-/// Whether it is what readers rely on after a commit.
-fn is_last_word(command: &Command<'_>) -> bool {
+/// Whether it is the invalidation after a commit.
+fn ends_a_write(command: &Command<'_>) -> bool {
     matches!(
         command,
         Command::Run {
-            script: Script::Unblock,
+            script: Script::EndWrite,
             ..
         }
     )
 }
 
+fn ended(node: Arc<Node>, result: Result<Reply, Failure>, lost_replies: u32) -> Attempts {
+    Attempts {
+        node,
+        result,
+        lost_replies,
+    }
+}
+
 fn no_slots() -> Failure {
     Failure::Refused(
-        "no node says who serves which slots: not a cluster, or not formed yet".to_owned(),
+        "no node has a slot map: this is not a cluster, or the cluster is not formed yet"
+            .to_owned(),
     )
 }
 

@@ -1,13 +1,12 @@
-//! Which Redis: the one that the configured URL names, and another one when the secret that holds the
-//! URL says so.
+//! The Redis that is in use, and the switch to another one when the secret with its URL changes.
 //!
-//! The secret is read again now and then, inside a request and on its budget: on Lambda nothing runs
-//! between requests. The new Redis is connected beside the old one, which is dropped once the last
-//! request that uses it has ended.
+//! The secret is read again periodically, inside a request and on its budget, because nothing runs between
+//! requests on Lambda. The new Redis is connected beside the old one, which is dropped when the last request
+//! that uses it has ended.
 //!
-//! Instances read the secret at different times, so for some minutes some use the old Redis and some
-//! the new one. That no reader misses a change meanwhile is up to the text of the secret: it may hold
-//! several URLs, of which the first is read and all are told of changes.
+//! Instances read the secret at different times, so for some minutes some use the old Redis and some the new
+//! one. To keep readers correct meanwhile the secret may hold several URLs: the first Redis is read, and
+//! changes invalidate all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,31 +17,31 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::budget::Budget;
-use super::guard::Guard;
+use super::executor::Executor;
 use super::mac::MacKeys;
 use super::url::{InvalidRedisUrl, RedisUrl};
 use crate::config::{CacheConfig, Secret, UrlSource};
 use crate::secrets::Secrets;
 
-/// An instance that cannot use its Redis looks so many times as often whether the secret names another
-/// one: by default every ten seconds, far below what Secrets Manager grants even to many instances.
-const MORE_OFTEN_IN_NEED: u32 = 30;
-/// What the request that reads the secret again waits for that. Usually it takes a fraction; what it
-/// does not get done goes on while later requests run.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// An instance that cannot use its Redis reads the secret this many times as often: by default every ten
+/// seconds, far below the request limit of Secrets Manager even for many instances.
+const REFRESH_FACTOR_IN_NEED: u32 = 30;
+/// How long the request that reads the secret waits for it. If that is not enough, reading continues while
+/// later requests run.
+const REFRESH_WAIT: Duration = Duration::from_millis(150);
 
-/// One Redis that is read, and others that are only told of changes.
-pub(super) struct Link {
+/// One Redis that is read, and mirrors: others that changes invalidate as well.
+pub(super) struct RedisTarget {
     text: Secret,
-    pub(super) read: Guard,
-    pub(super) told: Vec<Guard>,
+    pub(super) read: Executor,
+    pub(super) mirrors: Vec<Executor>,
 }
 
-impl Link {
+impl RedisTarget {
     async fn connect(
         text: Secret,
         config: &CacheConfig,
-        usual_key: &str,
+        default_key: &str,
         within: Duration,
     ) -> Result<Self, InvalidRedisUrl> {
         let parse = |text: &str| {
@@ -53,25 +52,29 @@ impl Link {
         let mut words = text.expose().split_whitespace();
         let first = parse(words.next().unwrap_or_default())?;
         let others = words.map(parse).collect::<Result<Vec<RedisUrl>, _>>()?;
-        let connect = |url| Guard::connect(url, config.clone(), usual_key, within);
+        let connect = |url| Executor::connect(url, config.clone(), default_key, within);
         let others = join_all(others.into_iter().map(connect));
-        let (read, told) = tokio::join!(connect(first), others);
-        Ok(Self { text, read, told })
+        let (read, mirrors) = tokio::join!(connect(first), others);
+        Ok(Self {
+            text,
+            read,
+            mirrors,
+        })
     }
 }
 
-/// The link that stands, and how to get a new one.
-pub(super) struct Source {
+/// The current target, and how to get a new one.
+pub(super) struct TargetSource {
     config: CacheConfig,
     secrets: Arc<Secrets>,
-    usual_key: String,
+    default_key: String,
     within: Duration,
-    current: Mutex<Option<Arc<Link>>>,
+    current: Mutex<Option<Arc<RedisTarget>>>,
     keys: Mutex<Option<Arc<MacKeys>>>,
     has_reported_no_keys: AtomicBool,
-    /// An entry was found that none of the keys has signed. There may be another key by now.
+    /// An entry was found that none of the keys has signed. The secret may hold another key by now.
     suspects_keys: AtomicBool,
-    /// Outages that links of the past had counted, and one for each time that the link changed.
+    /// Outages that earlier targets had counted, and one for each change of the target.
     outages_before: AtomicU64,
     reading: tokio::sync::Mutex<Reading>,
 }
@@ -82,19 +85,19 @@ struct Reading {
     task: Option<JoinHandle<()>>,
 }
 
-impl Source {
+impl TargetSource {
     /// Reads the URL and connects, within that limit. Whatever fails is a line in the log, and may be
-    /// mended in a later request.
+    /// recovered in a later request.
     pub(super) async fn open(
         config: CacheConfig,
         secrets: Arc<Secrets>,
-        usual_key: String,
+        default_key: String,
         within: Duration,
     ) -> Arc<Self> {
         let source = Arc::new(Self {
             config,
             secrets,
-            usual_key,
+            default_key,
             within,
             current: Mutex::new(None),
             keys: Mutex::new(None),
@@ -110,12 +113,12 @@ impl Source {
         source
     }
 
-    /// The link that stands, if the URL could ever be had and understood.
-    pub(super) fn current(&self) -> Option<Arc<Link>> {
+    /// The current target; `None` as long as there was no valid URL.
+    pub(super) fn current(&self) -> Option<Arc<RedisTarget>> {
         self.lock().clone()
     }
 
-    /// The keys that authenticate entries, if they could ever be had.
+    /// The keys that authenticate entries; `None` as long as there were no valid ones.
     pub(super) fn keys(&self) -> Option<Arc<MacKeys>> {
         self.lock_keys().clone()
     }
@@ -127,8 +130,8 @@ impl Source {
 
     /// Rises whenever an invalidation may have been lost, whichever Redis that was.
     pub(super) fn outages(&self) -> u64 {
-        let of_link = self.current().map_or(0, |link| link.read.outages());
-        self.outages_before.load(Ordering::Relaxed) + of_link
+        let of_target = self.current().map_or(0, |target| target.read.outages());
+        self.outages_before.load(Ordering::Relaxed) + of_target
     }
 
     /// Reads the secret again if it is time.
@@ -137,7 +140,7 @@ impl Source {
         if !is_secret(&self.config.url) && !is_secret(&self.config.mac_key) {
             return;
         }
-        // Somebody else sees to it when it is held.
+        // While the lock is held, another request reads the secret.
         let Ok(mut reading) = self.reading.try_lock() else {
             return;
         };
@@ -150,7 +153,7 @@ impl Source {
         let began = Instant::now();
         let since = began.saturating_duration_since(reading.began);
         let is_due = since >= self.config.secret_refresh
-            || (since >= self.config.secret_refresh / MORE_OFTEN_IN_NEED && self.is_in_need());
+            || (since >= self.config.secret_refresh / REFRESH_FACTOR_IN_NEED && self.is_in_need());
         if !is_due {
             return;
         }
@@ -158,15 +161,15 @@ impl Source {
         self.suspects_keys.store(false, Ordering::Relaxed);
         let source = self.clone();
         let mut task = tokio::spawn(async move { source.read().await });
-        let patience = PATIENCE.min(budget.remaining() / 2);
-        if tokio::time::timeout(patience, &mut task).await.is_err() {
+        let wait = REFRESH_WAIT.min(budget.remaining() / 2);
+        if tokio::time::timeout(wait, &mut task).await.is_err() {
             reading.task = Some(task);
         }
         budget.spend(began.elapsed());
     }
 
     fn is_in_need(&self) -> bool {
-        self.current().is_none_or(|link| link.read.is_open())
+        self.current().is_none_or(|target| target.read.is_open())
             || (self.keys().is_none() && self.config.mac_key != UrlSource::None)
             || self.suspects_keys.load(Ordering::Relaxed)
     }
@@ -189,12 +192,12 @@ impl Source {
                 if known.is_some() {
                     info!(
                         domain = "config",
-                        "there is another key for cache entries, using it from now on"
+                        "the key of cache entries has changed, using the new one"
                     );
                 }
             }
             (Err(why), Some(_)) => {
-                warn!(domain = "config", error = %why, "staying with the key for cache entries that is known");
+                warn!(domain = "config", error = %why, "keeping the known key of cache entries");
             }
             (Err(why), None) if !self.has_reported_no_keys.swap(true, Ordering::Relaxed) => {
                 error!(
@@ -215,7 +218,7 @@ impl Source {
             Ok(Some(text)) => text,
             Ok(None) => return,
             Err(why) if self.current().is_some() => {
-                warn!(domain = "config", error = %why, "staying with the Redis that is known");
+                warn!(domain = "config", error = %why, "keeping the known Redis");
                 return;
             }
             Err(why) => {
@@ -227,13 +230,14 @@ impl Source {
         if old.as_ref().is_some_and(|old| old.text == text) {
             return;
         }
-        let new = match Link::connect(text, &self.config, &self.usual_key, self.within).await {
-            Ok(link) => link,
-            Err(why) => {
-                error!(domain = "config", error = %why, "Invalid REDIS_URL");
-                return;
-            }
-        };
+        let new =
+            match RedisTarget::connect(text, &self.config, &self.default_key, self.within).await {
+                Ok(target) => target,
+                Err(why) => {
+                    error!(domain = "config", error = %why, "Invalid REDIS_URL");
+                    return;
+                }
+            };
         let Some(old) = old else {
             self.replace(new);
             return;
@@ -241,7 +245,7 @@ impl Source {
         if new.read.is_open() && !old.read.is_open() {
             warn!(
                 domain = "config",
-                "the Redis that the secret names now does not answer; staying with the one before"
+                "the Redis that the secret names now does not answer; keeping the previous one"
             );
             return;
         }
@@ -255,11 +259,11 @@ impl Source {
         );
     }
 
-    fn replace(&self, link: Link) {
-        *self.lock() = Some(Arc::new(link));
+    fn replace(&self, target: RedisTarget) {
+        *self.lock() = Some(Arc::new(target));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<RedisTarget>>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
