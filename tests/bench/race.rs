@@ -36,16 +36,16 @@ const NO_CHECK: &[(&str, &str)] = &[
     ("~= 'hash' then return 0", "== 'none' then local x "),
     ("if deadline <= clock", "if deadline == clock"),
 ];
-/// Words that only the scripts hold which block and unblock, and only the one that unblocks.
-const INVALIDATION: &str = "local marks = {";
-const UNBLOCK: &str = "local marks = {}";
+/// Text that occurs only in the scripts that begin and end a write, and only in the one that ends it.
+const INVALIDATION: &str = "local barriers = {";
+const END_WRITE: &str = "local barriers = {}";
 
 /// What goes wrong beside delays, freezes and DELs.
 #[derive(Clone, Copy, PartialEq)]
 enum Trouble {
-    /// Each attempt to block or to unblock is lost in one case of five.
+    /// Each attempt to begin or to end a write is lost in one case of five.
     AttemptsLost,
-    /// After one update in five, nothing of the invalidation arrives. The mark before the commit has
+    /// After one update in five, nothing of the invalidation arrives. The barrier before the commit has
     /// to keep readers right.
     InvalidationsLost,
     /// The guard is off.
@@ -56,7 +56,7 @@ enum Trouble {
 #[derive(Default)]
 struct Promise {
     /// The newest value that every reader must see: its update was answered with
-    /// `X-Cache-Invalidated: true`, or at least the mark before its commit had arrived.
+    /// `X-Cache-Invalidated: true`, or at least the barrier before its commit had arrived.
     visible: AtomicU64,
 }
 
@@ -200,7 +200,7 @@ async fn write(
             .await;
         if trouble == Trouble::InvalidationsLost {
             let lost = Mode::Lose {
-                text: UNBLOCK,
+                text: END_WRITE,
                 percent: 100,
             };
             let is_lost = dice.roll(5) == 0;

@@ -74,15 +74,15 @@ impl Instance {
             .await
     }
 
-    async fn block(&self) -> pennon_core::cache::Mark {
+    async fn begin_write(&self) -> pennon_core::cache::WriteBarrier {
         self.cache
-            .block(&self.environment, &self.budget, &self.trace)
+            .begin_write(&self.environment, &self.budget, &self.trace)
             .await
     }
 
-    async fn unblock(&self, mark: pennon_core::cache::Mark) -> bool {
+    async fn end_write(&self, barrier: pennon_core::cache::WriteBarrier) -> bool {
         self.cache
-            .unblock(&self.environment, mark, &self.budget, &self.trace)
+            .end_write(&self.environment, barrier, &self.budget, &self.trace)
             .await
     }
 
@@ -110,8 +110,8 @@ async fn a_fill_from_before_a_commit_is_refused(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
-    let mark = writer.block().await;
-    assert!(writer.unblock(mark).await);
+    let barrier = writer.begin_write().await;
+    assert!(writer.end_write(barrier).await);
     assert!(!reader.fill(lease, 1).await, "it read before the commit");
     assert_eq!(reader.revision().await, Lookup::Miss);
     let lease = reader.read().await;
@@ -119,12 +119,12 @@ async fn a_fill_from_before_a_commit_is_refused(on: Topology) {
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(2)));
 }
 
-async fn nobody_gets_a_lease_while_a_commit_is_under_way(on: Topology) {
+async fn no_reader_gets_a_lease_during_a_write(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
-    let mark = writer.block().await;
-    assert!(matches!(reader.read().await, Found::NoFill));
-    writer.unblock(mark).await;
+    let barrier = writer.begin_write().await;
+    assert!(matches!(reader.read().await, Found::FillForbidden));
+    writer.end_write(barrier).await;
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
@@ -135,30 +135,30 @@ async fn one_writers_end_is_not_anothers(on: Topology) {
         Instance::of(&redis).await,
         Instance::of(&redis).await,
     );
-    let first = one.block().await;
-    let second = other.block().await;
-    one.unblock(first).await;
+    let first = one.begin_write().await;
+    let second = other.begin_write().await;
+    one.end_write(first).await;
     assert!(
-        matches!(reader.read().await, Found::NoFill),
+        matches!(reader.read().await, Found::FillForbidden),
         "the other still commits"
     );
-    other.unblock(second).await;
+    other.end_write(second).await;
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
-async fn a_lost_unblock_costs_hits_and_never_freshness(on: Topology) {
+async fn a_lost_end_of_a_write_costs_hits_and_never_freshness(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     assert!(reader.fill(lease, 1).await);
-    let mark = writer.block().await;
-    drop(mark);
+    let barrier = writer.begin_write().await;
+    drop(barrier);
     assert_eq!(reader.revision().await, Lookup::Miss);
-    assert!(matches!(reader.read().await, Found::NoFill));
+    assert!(matches!(reader.read().await, Found::FillForbidden));
     let Resp::Number(ttl) = redis.command(&["PTTL", KEY]) else {
         panic!("a number");
     };
-    assert!(ttl > 0 && ttl <= 15_000, "the mark ends by itself: {ttl}");
+    assert!(ttl > 0 && ttl <= 15_000, "the barrier ends by itself: {ttl}");
 }
 
 async fn an_operators_del_takes_leases_with_it(on: Topology) {
@@ -198,7 +198,7 @@ async fn one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up(o
             if began.elapsed() > Duration::from_millis(140) {
                 return false;
             }
-            assert!(matches!(found, Found::Busy), "{found:?}");
+            assert!(matches!(found, Found::FillInProgress), "{found:?}");
             assert!(first.fill(lease, 1).await);
             assert!(matches!(second.read().await, Found::Entry(..)));
             true
@@ -319,7 +319,7 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost(on
         .await;
     for percent in 1..4 {
         let answer = set_percentage(&update, "checkout", percent).await;
-        // Redis did not say so, and a restart may take the mark with it: no promise is made.
+        // Redis did not say so, and a restart may take the barrier with it: no promise is made.
         assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
         assert!(!stack.redis.has_entry());
         let answer = get.call(&Event::get("checkout")).await;
@@ -414,33 +414,33 @@ async fn a_mark_that_arrives_after_its_writer_is_done_is_not_set(on: Topology) {
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     // The first attempt is lost, as far as the writer knows.
     redis.set(Mode::FailFirst(1)).await;
-    let mark = writer.block().await;
-    assert!(mark.is_set());
+    let barrier = writer.begin_write().await;
+    assert!(barrier.is_set());
     let fields = redis.fields();
     let id = fields
         .iter()
         .find_map(|(name, _)| name.strip_prefix("__b:"));
-    let block = include_str!("../../crates/pennon-core/src/cache/scripts/block.lua");
+    let block = include_str!("../../crates/pennon-core/src/cache/scripts/begin_write.lua");
     let now = unix_millis().to_string();
     let late = [
         "EVAL",
         block,
         "1",
         KEY,
-        id.expect("a mark"),
+        id.expect("a barrier"),
         "15000",
         &now,
         "60000",
     ];
-    assert!(writer.unblock(mark).await);
+    assert!(writer.end_write(barrier).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
     let lease = reader.read().await;
     assert!(reader.fill(lease, 1).await, "nobody is kept from filling");
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(1)));
     // Another writer's change in between does not bring it back.
-    let mark = writer.block().await;
-    assert!(writer.unblock(mark).await);
+    let barrier = writer.begin_write().await;
+    assert!(writer.end_write(barrier).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
@@ -451,12 +451,12 @@ fn unix_millis() -> u128 {
     since.expect("after 1970").as_millis()
 }
 
-async fn a_mark_that_lay_in_a_hung_redis_is_not_set_when_it_thaws(on: Topology) {
+async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     assert!(reader.fill(lease, 1).await);
-    let block = include_str!("../../crates/pennon-core/src/cache/scripts/block.lua");
+    let block = include_str!("../../crates/pennon-core/src/cache/scripts/begin_write.lua");
     let sent = (unix_millis() - 3_000).to_string();
     let late = [
         "EVAL",
@@ -472,14 +472,14 @@ async fn a_mark_that_lay_in_a_hung_redis_is_not_set_when_it_thaws(on: Topology) 
     assert!(!redis.has_entry(), "the entry goes all the same");
     assert!(matches!(reader.read().await, Found::Lease(_)));
     // Of those who are at work, it takes nothing.
-    let mark = writer.block().await;
-    assert!(mark.is_set());
+    let barrier = writer.begin_write().await;
+    assert!(barrier.is_set());
     assert_eq!(redis.command(&late), Resp::Number(0));
-    assert!(matches!(reader.read().await, Found::NoFill));
-    assert!(writer.unblock(mark).await);
+    assert!(matches!(reader.read().await, Found::FillForbidden));
+    assert!(writer.end_write(barrier).await);
 }
 
-async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start(on: Topology) {
+async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period(on: Topology) {
     let redis = Fleet::start(on).await;
     let reader = Instance::of(&redis).await;
     redis.set(Mode::CutReply(0)).await;
@@ -498,21 +498,21 @@ async fn reconciling_counts_as_warmed_only_what_it_has_filled() {
     let stack = Stack::start().await;
     let writer = Instance::of(&stack.redis).await;
     let reconcile = stack.function("reconcile").await;
-    let _commits_for_a_while = writer.block().await;
+    let _commits_for_a_while = writer.begin_write().await;
     let done = reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(
         done,
         json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 0}),
-        "a mark keeps everyone from filling"
+        "a barrier keeps everyone from filling"
     );
     assert!(!stack.redis.has_entry());
 }
 
 on_every_redis!(
     a_fill_from_before_a_commit_is_refused,
-    nobody_gets_a_lease_while_a_commit_is_under_way,
+    no_reader_gets_a_lease_during_a_write,
     one_writers_end_is_not_anothers,
-    a_lost_unblock_costs_hits_and_never_freshness,
+    a_lost_end_of_a_write_costs_hits_and_never_freshness,
     an_operators_del_takes_leases_with_it,
     a_flushed_or_foreign_key_takes_leases_with_it,
     one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up,
@@ -528,6 +528,6 @@ on_every_redis!(
 on_readable_redis!(
     a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost,
     a_mark_that_arrives_after_its_writer_is_done_is_not_set,
-    a_mark_that_lay_in_a_hung_redis_is_not_set_when_it_thaws,
-    a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_head_start,
+    a_barrier_that_was_queued_in_a_hung_redis_is_not_set,
+    a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period,
 );

@@ -1,5 +1,5 @@
--- Drops an entry that is wrong, and keeps the marks of writers. Leases stay when there is no entry.
--- KEYS[1] the environment's hash. ARGV: the revision that is wrong, or nothing for any; how long a mark stands
+-- Drops an entry that is wrong, and keeps the barriers of writers. Leases stay when there is no entry.
+-- KEYS[1] the environment's hash. ARGV: the revision that is wrong, or nothing for any; how long a barrier stands
 -- ms. Answers 1 when dropped.
 -- PEXPIRE deletes: the user that reads may not DEL, which is for those who invalidate.
 local key = KEYS[1]
@@ -8,22 +8,22 @@ local revision = redis.call('HGET', key, '__rev')
 if not revision or (ARGV[1] ~= '' and revision ~= ARGV[1]) then return 0 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local marks = {}
+local barriers = {}
 local last = 0
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
   local kind = string.sub(name, 1, 4)
-  -- A mark that stands for longer than any writer sets one is as wrong as the entry.
+  -- A barrier that stands for longer than any writer sets one is as wrong as the entry.
   if (kind == '__b:' or kind == '__d:') and deadline > now and deadline - now <= tonumber(ARGV[2]) then
-    marks[#marks + 1] = name
-    marks[#marks + 1] = fields[i + 1]
+    barriers[#barriers + 1] = name
+    barriers[#barriers + 1] = fields[i + 1]
     last = math.max(last, deadline)
   end
 end
 redis.call('PEXPIRE', key, 0)
-if #marks > 0 then
-  redis.call('HSET', key, unpack(marks))
+if #barriers > 0 then
+  redis.call('HSET', key, unpack(barriers))
   redis.call('PEXPIRE', key, last - now)
 end
 return 1

@@ -1,10 +1,10 @@
--- After a commit: drops whatever is there but the marks of other writers. Where attempts to set this
--- writer's mark may still be on their way, notes that they come too late.
+-- After a commit: removes everything but the barriers of other writers. Where attempts to set this
+-- writer's barrier may still arrive, records that they are too late.
 -- KEYS[1] the environment's hash. ARGV: writer id, how long to note that it is done ms. Answers 1.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local marks = {}
+local barriers = {}
 local last = 0
 if redis.call('TYPE', key)['ok'] == 'hash' then
   local fields = redis.call('HGETALL', key)
@@ -12,21 +12,21 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
     local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
     local kind = string.sub(name, 1, 4)
     if (kind == '__b:' or kind == '__d:') and name ~= '__b:' .. ARGV[1] and deadline > now then
-      marks[#marks + 1] = name
-      marks[#marks + 1] = fields[i + 1]
+      barriers[#barriers + 1] = name
+      barriers[#barriers + 1] = fields[i + 1]
       last = math.max(last, deadline)
     end
   end
 end
 local done = tonumber(ARGV[2])
 if done > 0 then
-  marks[#marks + 1] = '__d:' .. ARGV[1]
-  marks[#marks + 1] = tostring(now + done)
+  barriers[#barriers + 1] = '__d:' .. ARGV[1]
+  barriers[#barriers + 1] = tostring(now + done)
   last = math.max(last, now + done)
 end
 redis.call('DEL', key)
-if #marks > 0 then
-  redis.call('HSET', key, unpack(marks))
+if #barriers > 0 then
+  redis.call('HSET', key, unpack(barriers))
   redis.call('PEXPIRE', key, last - now)
 end
 return 1
