@@ -158,7 +158,10 @@ async fn a_lost_end_of_a_write_costs_hits_and_never_freshness(on: Topology) {
     let Resp::Number(ttl) = redis.command(&["PTTL", KEY]) else {
         panic!("a number");
     };
-    assert!(ttl > 0 && ttl <= 15_000, "the barrier ends by itself: {ttl}");
+    assert!(
+        ttl > 0 && ttl <= 15_000,
+        "the barrier ends by itself: {ttl}"
+    );
 }
 
 async fn an_operators_del_takes_leases_with_it(on: Topology) {

@@ -136,10 +136,7 @@ async fn a_secret_that_names_no_redis_changes_nothing() {
     let arn = manager.create("redis", &stack.redis_url()).await;
     let get = function(&manager, "get-flag", &arn, &stack.database_url()).await;
     for (text, word) in [
-        (
-            "redis://:hunter2@127.0.0.1:1",
-            "staying with the one before",
-        ),
+        ("redis://:hunter2@127.0.0.1:1", "keeping the previous one"),
         ("hunter2", "Invalid REDIS_URL"),
     ] {
         get.call(&Event::get("checkout")).await;
@@ -243,7 +240,10 @@ async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
     }
     for reader in &readers {
         let log = reader.log();
-        assert_eq!(log.matches("another key for cache entries").count(), 3);
+        assert_eq!(
+            log.matches("the key of cache entries has changed").count(),
+            3
+        );
         assert!(!log.contains("forged_entry"), "{log}");
         assert!(!log.contains(&old) && !log.contains("nnnn"));
         let sources = reader.call(&Event::get("checkout")).await;
@@ -273,7 +273,7 @@ async fn a_key_that_is_replaced_in_one_step_is_found_by_the_first_who_meets_it()
             let answer = function.call(&Event::get("checkout")).await;
             assert_eq!(percentage(&answer), 50);
         }
-        old.has_logged("there is another key for cache entries, using it from now on")
+        old.has_logged("the key of cache entries has changed, using the new one")
     })
     .await;
     let fresh = manager.function("get-flag", &environment).await;

@@ -57,6 +57,28 @@ impl Command<'_> {
         }
     }
 
+    /// An invalidation is tried even during an outage: readers depend on it, and changes are rare.
+    pub(super) fn is_invalidation(&self) -> bool {
+        match self {
+            Self::Run { script, .. } => match script {
+                Script::BeginWrite | Script::EndWrite => true,
+                Script::Fill | Script::Discard => false,
+            },
+            Self::Header { .. } | Self::Read { .. } | Self::Ping | Self::Slots => false,
+        }
+    }
+
+    /// Whether it is the invalidation after a commit.
+    pub(super) fn ends_a_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Run {
+                script: Script::EndWrite,
+                ..
+            }
+        )
+    }
+
     /// The name of the command and its arguments.
     fn words(&self) -> (&'static str, Vec<Value>) {
         match self {

@@ -17,25 +17,13 @@ use super::client::{
     Before, Command, CommandOptions, Connections, Failure, Reply, Script, WAITING,
 };
 use super::node::{Login, Node};
+use super::retry::{LEAST_ATTEMPT, RETRIES, pause_before};
 use super::topology::{Topology, slot};
 use super::url::RedisUrl;
 use crate::breaker::{Breaker, Permit};
 use crate::config::CacheConfig;
 use crate::telemetry::Trace;
 
-/// Pauses before the first, second and third retry. Together they exceed every budget, so the last one is
-/// cut to the rest of the budget: see [`pause_before`].
-const PAUSES: [Duration; 3] = [
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-];
-/// No attempt is made with less time than this.
-const LEAST_ATTEMPT: Duration = Duration::from_millis(5);
-/// The time that the last retry needs at least: a new connection and one round trip.
-const LAST_ATTEMPT: Duration = Duration::from_millis(20);
-/// The last retry is not made sooner than this after the one before: nothing would have changed.
-const SHORTEST_LAST_PAUSE: Duration = Duration::from_millis(50);
 /// The most that a request spends on finding out whether an outage is over.
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
 /// How many redirections one command follows. A failover takes one, a migrating slot two; more than a few
@@ -81,8 +69,7 @@ struct Attempts {
 }
 
 impl Executor {
-    /// Connects for the first time, within that limit, to whoever serves that key. A failure leaves
-
+    /// Connects within that limit to the node that serves this key. After a failure a later request connects.
     pub(super) async fn connect(
         url: RedisUrl,
         config: CacheConfig,
@@ -170,17 +157,16 @@ impl Executor {
         let attempts = match breaker.permit(started) {
             Permit::Normal => {
                 if let Some(topology) = &self.topology {
-                    let is_last = ends_a_write(command);
+                    let is_last = command.ends_a_write();
                     topology
                         .refresh_if_due(known.as_ref(), is_last, probe)
                         .await;
                 }
                 let deadline = started + remaining;
-                self.attempt(command, slot, deadline, PAUSES.len(), trace)
-                    .await
+                self.attempt(command, slot, deadline, RETRIES, trace).await
             }
             Permit::Probe => self.probe(command, slot, owner, probe, trace).await,
-            Permit::Refused if is_always_tried(command) => {
+            Permit::Refused if command.is_invalidation() => {
                 self.probe(command, slot, owner, probe, trace).await
             }
             Permit::Refused => return NOT_TRIED,
@@ -270,13 +256,7 @@ impl Executor {
         let deadline = Instant::now() + within;
         let trace = Trace::default();
         let attempts = self
-            .attempt(
-                &Command::Ping,
-                self.default_slot,
-                deadline,
-                PAUSES.len(),
-                &trace,
-            )
+            .attempt(&Command::Ping, self.default_slot, deadline, RETRIES, &trace)
             .await;
         match attempts.result {
             Ok(_pong) => Ok(()),
@@ -359,13 +339,11 @@ impl Executor {
                     if let Some(topology) = &self.topology {
                         topology.refresh(Some(&self.seed), deadline).await;
                     }
-                    match self.owner(slot) {
-                        Some(owner) => (owner, Before::Nothing),
-                        None => {
-                            let why = self.why_nobody(deadline).await;
-                            return ended(self.seed.clone(), Err(why), lost_replies);
-                        }
-                    }
+                    let Some(owner) = self.owner(slot) else {
+                        let why = self.why_nobody(deadline).await;
+                        return ended(self.seed.clone(), Err(why), lost_replies);
+                    };
+                    (owner, Before::Nothing)
                 }
             };
             let wait = self.must_be_replicated(command, &node);
@@ -490,7 +468,7 @@ impl Executor {
 
     /// An invalidation waits for a replica, unless it is known that there is none.
     fn must_be_replicated(&self, command: &Command<'_>, node: &Node) -> bool {
-        let topology = self.topology.as_ref().filter(|_| ends_a_write(command));
+        let topology = self.topology.as_ref().filter(|_| command.ends_a_write());
         topology.is_some_and(|topology| topology.replicas_of(node) != Some(0))
     }
 
@@ -579,17 +557,6 @@ impl Executor {
     }
 }
 
-/// The pause before the retry with this number, counted from 0, or nothing when the retry does not fit
-/// into the rest of the budget. Only the last pause is cut: the rest of the budget has no other use then.
-fn pause_before(retry: usize, left: Duration) -> Option<Duration> {
-    let full = *PAUSES.get(retry)?;
-    if retry + 1 < PAUSES.len() {
-        return (left >= full + LEAST_ATTEMPT).then_some(full);
-    }
-    let pause = full.min(left.saturating_sub(LAST_ATTEMPT));
-    (pause >= SHORTEST_LAST_PAUSE).then_some(pause)
-}
-
 fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
     match command {
         Command::Header { .. } | Command::Read { .. } | Command::Ping | Command::Slots => {
@@ -597,28 +564,6 @@ fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
         }
         Command::Run { .. } => &node.writes,
     }
-}
-
-/// An invalidation is tried even during an outage: readers depend on it, and changes are rare.
-fn is_always_tried(command: &Command<'_>) -> bool {
-    match command {
-        Command::Run { script, .. } => match script {
-            Script::BeginWrite | Script::EndWrite => true,
-            Script::Fill | Script::Discard => false,
-        },
-        Command::Header { .. } | Command::Read { .. } | Command::Ping | Command::Slots => false,
-    }
-}
-
-/// Whether it is the invalidation after a commit.
-fn ends_a_write(command: &Command<'_>) -> bool {
-    matches!(
-        command,
-        Command::Run {
-            script: Script::EndWrite,
-            ..
-        }
-    )
 }
 
 fn ended(node: Arc<Node>, result: Result<Reply, Failure>, lost_replies: u32) -> Attempts {
@@ -642,51 +587,4 @@ fn left(deadline: Instant) -> Duration {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn milliseconds(retry: usize, left: u64) -> Option<u128> {
-        pause_before(retry, Duration::from_millis(left)).map(|pause| pause.as_millis())
-    }
-
-    #[test]
-    fn the_first_two_pauses_are_kept_in_full_or_the_retry_is_not_made() {
-        for (retry, left, pause) in [
-            (0, 400, Some(100)),
-            (0, 105, Some(100)),
-            (0, 104, None),
-            (1, 300, Some(200)),
-            (1, 205, Some(200)),
-            (1, 204, None),
-        ] {
-            assert_eq!(
-                milliseconds(retry, left),
-                pause,
-                "retry {retry}, {left} ms left"
-            );
-        }
-    }
-
-    #[test]
-    fn the_last_pause_is_cut_to_what_is_left_of_the_budget() {
-        for (left, pause) in [
-            (1_000, Some(400)),
-            (420, Some(400)),
-            (200, Some(180)),
-            (100, Some(80)),
-            (70, Some(50)),
-            (69, None),
-            (0, None),
-        ] {
-            assert_eq!(milliseconds(2, left), pause, "{left} ms left");
-        }
-    }
-
-    #[test]
-    fn there_is_no_fourth_retry() {
-        assert_eq!(milliseconds(3, 10_000), None);
-    }
 }

@@ -24,6 +24,7 @@ mod executor;
 mod mac;
 mod node;
 mod replicas;
+mod retry;
 mod target;
 mod topology;
 mod url;

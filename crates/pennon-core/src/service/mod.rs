@@ -103,7 +103,7 @@ pub struct FlagService {
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<SnapshotSlot>>>,
-    /// CachedSnapshot while the store is asked which environments there are; when it last was.
+    /// Serialises reading the list of environments from the store. Holds when it was last read.
     listing: tokio::sync::Mutex<Option<Instant>>,
     last_check: health::LastCheck,
 }
