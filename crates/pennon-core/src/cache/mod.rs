@@ -23,6 +23,7 @@ mod entry;
 mod executor;
 mod mac;
 mod node;
+mod protocol;
 mod replicas;
 mod retry;
 mod target;
@@ -34,12 +35,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use authentic::Seen;
 pub use budget::Budget;
+pub use protocol::{BARRIER, Found, Lease, Lookup, WriteBarrier};
 pub use url::{InvalidRedisUrl, RedisUrl};
 
 use authentic::{in_milliseconds, now};
 use client::{Command, Reply, Script};
 use entry::{Header, Signer, Unusable};
 use executor::Executor;
+use protocol::{BARRIER_LATE, FILL_GRACE_PERIOD, LEASE};
 use replicas::Replicas;
 use target::TargetSource;
 
@@ -51,77 +54,12 @@ use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::Trace;
 
-/// How long a reader may take from its lease to its fill: a slow read of the database, and the fill.
-const LEASE: Duration = Duration::from_secs(5);
-/// How long other readers wait for the first one before they load themselves. A load takes a few
-/// milliseconds; a reader that died delays the others by this at most.
-const FILL_GRACE_PERIOD: Duration = Duration::from_millis(150);
-/// The TTL of a write barrier that is not removed. A commit happens within it or never: the database ends a
-/// transaction that idles for [`crate::store::COMMIT_WITHIN`].
-pub const BARRIER: Duration = Duration::from_secs(15);
-/// A write barrier that arrives later than this after it was sent is not set: it was queued in a server that
-/// hung, and its writer has given up. With a larger clock skew the write barrier is not set; reads stay
-/// correct and the response reports that the invalidation is unconfirmed.
-const BARRIER_LATE: Duration = Duration::from_secs(2);
 /// The TTL of the list of environments. Creating an environment through the API removes the list, so this is
 /// how long an environment that was created by SQL, or by an existing service, may stay unseen. Unknown names
 /// cost the database one query in this time, however many instances there are.
 const LIST_TTL: Duration = Duration::from_secs(10);
 /// Above this size an entry costs noticeably more to move.
 const LARGE_PAYLOAD: usize = 1_000_000;
-const _: () = assert!(crate::store::COMMIT_WITHIN.as_millis() * 2 < BARRIER.as_millis());
-
-/// The result of a lookup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup<T> {
-    /// It was found.
-    Hit(T),
-    /// Redis does not have it.
-    Miss,
-    /// Redis is unavailable.
-    Unavailable,
-}
-
-/// The result of reading a whole entry.
-#[derive(Debug)]
-pub enum Found<T = Snapshot> {
-    /// An authentic entry.
-    Entry(Box<T>, Seen),
-    /// No entry. Load, then fill with this lease.
-    Lease(Lease),
-    /// No entry, and another reader is loading it. Ask again soon.
-    FillInProgress,
-    /// No entry, and a write is in progress or Redis is full; or an entry of another installation. Load
-    /// without filling.
-    FillForbidden,
-    /// An entry that is forged, expired or invalid. It has been removed. Ask again.
-    Corrupt,
-    /// Redis is unavailable.
-    Unavailable,
-}
-
-/// The right to fill an environment once.
-#[derive(Debug)]
-pub struct Lease {
-    id: String,
-}
-
-/// A writer's barrier on an environment: until it is removed, no reader may fill.
-#[derive(Debug)]
-pub struct WriteBarrier {
-    id: String,
-    confirmed: bool,
-    /// The reply to an attempt was lost, so the barrier may be set after [`Cache::end_write`].
-    may_arrive_late: bool,
-}
-
-impl WriteBarrier {
-    /// Whether Redis has confirmed it.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.confirmed
-    }
-}
 
 /// Decodes the fields of an entry that is authentic at that time.
 type Decode<T> = fn(&[(String, String)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
