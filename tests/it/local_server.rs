@@ -1,7 +1,7 @@
 //! The local server: what a newcomer meets first.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pennon_tests::binaries::binary;
@@ -241,17 +241,20 @@ fn run_in_shell(exports: &[String], command: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn read_from_root(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("the workspace");
-    std::fs::read_to_string(root.join(name)).expect("text")
+        .expect("the workspace")
 }
 
-/// Every command of the README's consoles that starts with `curl`, and what it prints.
-fn commands_of_readme() -> Vec<(String, String)> {
-    let readme = read_from_root("README.md");
-    let blocks = readme.split("```console\n").skip(1);
+fn read_from_root(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).expect("text")
+}
+
+/// Every command of a document's consoles that starts with `curl`, and what it prints.
+fn console_commands(document: &str) -> Vec<(String, String)> {
+    let text = read_from_root(document);
+    let blocks = text.split("```console\n").skip(1);
     let mut commands = Vec::new();
     for block in blocks {
         let block = block.split("```").next().expect("a block");
@@ -297,21 +300,98 @@ fn masked(value: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_command_of_the_readme_works_after_the_two_lines_that_the_server_prints() {
-    let local = Local::start_bare_in(new_folder("readme"), &[]).await;
-    let exports = exports(&local);
-    assert_eq!(exports.len(), 2, "{}", local.log());
-    let commands = commands_of_readme();
-    assert!(commands.len() > 10, "{commands:?}");
-    for (command, printed) in commands {
-        let here = command.replace("http://127.0.0.1:9000", local.base());
-        assert_ne!(here, command, "{command}");
-        let answer = run_in_shell(&exports, &here.replace("curl", "curl -s"));
-        let read = |text: &str| -> Value {
-            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {command}{text}"))
-        };
-        assert_eq!(masked(&read(&answer)), masked(&read(&printed)), "{command}");
+async fn every_command_of_the_documents_works_after_the_two_lines_that_the_server_prints() {
+    for (document, at_least) in [("README.md", 2), ("docs/managing-flags.md", 11)] {
+        let local = Local::start_bare_in(new_folder("documents"), &[]).await;
+        let exports = exports(&local);
+        assert_eq!(exports.len(), 2, "{}", local.log());
+        let commands = console_commands(document);
+        assert!(commands.len() >= at_least, "{document}: {commands:?}");
+        for (command, printed) in commands {
+            let here = command.replace("http://127.0.0.1:9000", local.base());
+            assert_ne!(here, command, "{document}: {command}");
+            let answer = run_in_shell(&exports, &here.replace("curl", "curl -s"));
+            let read = |text: &str| -> Value {
+                serde_json::from_str(text)
+                    .unwrap_or_else(|error| panic!("{document}: {error}: {command}{text}"))
+            };
+            let wanted = masked(&read(&printed));
+            assert_eq!(masked(&read(&answer)), wanted, "{document}: {command}");
+        }
     }
+}
+
+/// What a program prints that reads the flags of this server, in a folder of its own.
+fn run_client(local: &Local, program: &mut Command) -> String {
+    let output = output_within(
+        program
+            .env("PENNON_URL", local.base())
+            .env("PENNON_API_KEY", pennon_tests::local::API_KEY),
+        PATIENCE,
+    );
+    assert!(output.status.success(), "{program:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A folder in which Node finds the published OpenFeature clients.
+fn folder_with_node_clients() -> PathBuf {
+    let folder = new_folder("node");
+    let modules = root().join(".tools/openfeature-node/node_modules");
+    std::os::unix::fs::symlink(modules, folder.join("node_modules")).expect("a link");
+    folder
+}
+
+#[tokio::test]
+async fn the_snippet_of_the_readme_prints_what_it_says() {
+    let readme = read_from_root("README.md");
+    let snippet = readme.split("cat >flag.mjs <<'END'\n").nth(1);
+    let (code, rest) = snippet.and_then(|it| it.split_once("END\n")).expect("code");
+    let printed = rest.split("prints `").nth(1).expect("what it prints");
+    let printed = printed.split('`').next().expect("what it prints");
+
+    let local = Local::start(&[]).await;
+    let url = "/api/admin/flags/new-checkout";
+    local.patch(url, r#"{"rolloutPercentage":100}"#).await;
+    let folder = folder_with_node_clients();
+    std::fs::write(folder.join("flag.mjs"), code).expect("writes");
+    let mut node = Command::new("node");
+    node.arg("flag.mjs").current_dir(&folder);
+    assert_eq!(run_client(&local, &mut node).trim(), printed);
+}
+
+#[tokio::test]
+async fn every_example_reads_the_flag_before_and_after_a_change() {
+    let local = Local::start(&[]).await;
+    let url = "/api/admin/flags/new-checkout";
+    let folder = folder_with_node_clients();
+    let script = root().join("examples/node/index.mjs");
+    std::fs::copy(script, folder.join("index.mjs")).expect("copies");
+    for (percentage, wanted) in [(0, "off"), (100, "on")] {
+        let body = json!({ "rolloutPercentage": percentage }).to_string();
+        assert_eq!(local.patch(url, &body).await.status, 200);
+        let mut node = Command::new("node");
+        node.args(["index.mjs", "alice"]).current_dir(&folder);
+        let mut python = Command::new(root().join(".tools/openfeature-python/bin/python"));
+        python
+            .args(["examples/python/main.py", "alice"])
+            .current_dir(root());
+        let mut shell = Command::new("sh");
+        shell
+            .args(["examples/flags.sh", "alice"])
+            .current_dir(root())
+            .env_remove("PENNON_ADMIN_TOKEN");
+        for program in [&mut node, &mut python, &mut shell] {
+            let printed = run_client(&local, program);
+            assert_eq!(printed.trim(), wanted, "{program:?}");
+        }
+    }
+    let mut shell = Command::new("sh");
+    shell
+        .args(["examples/flags.sh", "alice"])
+        .current_dir(root())
+        .env("PENNON_ADMIN_TOKEN", pennon_tests::local::ADMIN_TOKEN);
+    local.patch(url, r#"{"rolloutPercentage":0}"#).await;
+    assert_eq!(run_client(&local, &mut shell), "off\non\n");
 }
 
 #[tokio::test]

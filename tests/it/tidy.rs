@@ -133,6 +133,91 @@ fn the_readme_names_the_rust_version_of_the_manifest() {
 }
 
 #[test]
+fn the_readme_fits_on_two_screens() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 130, "README.md has {lines} lines");
+}
+
+/// Every document below docs, with its path from the root.
+fn documents() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let path = path.strip_prefix(root()).expect("inside");
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_index_lists_every_document() {
+    let index = read("docs/README.md");
+    for document in documents() {
+        let path = document.strip_prefix("docs/").expect("below docs");
+        assert!(
+            path == "README.md" || index.contains(&format!("({path})")),
+            "{document} in docs/README.md"
+        );
+    }
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .to_lowercase()
+        .chars()
+        .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter))
+        .collect::<String>();
+    kept.replace(' ', "-")
+}
+
+/// Files and headings that links lead to exist.
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut pages = documents();
+    pages.extend(
+        [
+            "README.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+            "examples/README.md",
+        ]
+        .map(str::to_owned),
+    );
+    for page in pages {
+        let folder = root().join(&page);
+        let folder = folder.parent().expect("a folder");
+        for link in read(&page).split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                root().join(&page)
+            } else {
+                folder.join(file)
+            };
+            assert!(target.exists(), "{page}: {link}");
+            if !heading.is_empty() && target.extension().is_some_and(|it| it == "md") {
+                let text = std::fs::read_to_string(&target).expect("text");
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#').trim()));
+                assert!(anchors.any(|it| it == heading), "{page}: {link}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_route_is_served_everywhere() {
     let template = read("template.yaml");
     let routes = read("docs/routes.md");
@@ -176,8 +261,8 @@ fn a_bare_cargo_run_starts_the_local_server() {
 }
 
 #[test]
-fn every_setting_is_in_the_readme() {
-    let readme = read("README.md");
+fn every_setting_is_in_the_configuration_page() {
+    let page = read("docs/configuration.md");
     let mut names = BTreeSet::new();
     for path in [
         "crates/pennon-core/src/config.rs",
@@ -198,7 +283,10 @@ fn every_setting_is_in_the_readme() {
     }
     assert!(names.contains("REDIS_URL") && names.contains("PENNON_LISTEN"));
     for name in names {
-        assert!(readme.contains(&format!("`{name}`")), "{name} in README.md");
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "{name} in docs/configuration.md"
+        );
     }
 }
 
