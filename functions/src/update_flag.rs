@@ -10,7 +10,7 @@ use pennon_core::http::{self, ETag, FlagState, Request, Response};
 /// Changes what the body names and answers with the flag's new state, and its new revision as `ETag`.
 ///
 /// `If-Match` with the revision of an earlier read keeps one admin from overwriting unseen what another
-/// has done. It may be left out, as the clients of the service before Pennon do, unless the body names
+/// has done. It may be left out, as the clients of an existing service do, unless the body names
 /// `definition` or `salt`, which they cannot.
 ///
 /// # Errors

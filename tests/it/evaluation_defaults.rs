@@ -22,7 +22,7 @@ const STEPS: [&str; 4] = [
     include_str!("../../crates/pennon-core/src/store/migrations/0004_counting.sql"),
 ];
 
-/// Users and their buckets, as recorded from the service before Pennon.
+/// Users and their buckets, as recorded from an existing service.
 const RECORDED: [(&str, i32); 20] = [
     ("user-123", 35),
     ("user-456", 15),
@@ -46,7 +46,7 @@ const RECORDED: [(&str, i32); 20] = [
     ("user-118", 99),
 ];
 
-/// The rule of the service before Pennon, computed by PostgreSQL.
+/// The rule of an existing service, computed by PostgreSQL.
 const EXPECTED: &str = "
     select ('x' || substr(encode(sha256(convert_to($1, 'utf8')), 'hex'), 1, 8))::bit(32)::bigint % 100";
 

@@ -179,11 +179,11 @@ async fn a_flushed_or_foreign_key_takes_leases_with_it(on: Topology) {
     redis.command(&["FLUSHALL"]);
     assert!(!reader.fill(lease, 1).await);
     let lease = reader.read().await;
-    redis.command(&["SET", KEY, "the old service was here"]);
+    redis.command(&["SET", KEY, "the existing service was here"]);
     assert!(!reader.fill(lease, 1).await);
     assert_eq!(
         redis.command(&["GET", KEY]),
-        Resp::Text("the old service was here".to_owned())
+        Resp::Text("the existing service was here".to_owned())
     );
 }
 

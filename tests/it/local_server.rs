@@ -6,7 +6,7 @@ use std::process::Command;
 
 use pennon_tests::binaries::binary;
 use pennon_tests::local::Local;
-use pennon_tests::process::{new_folder, output_within};
+use pennon_tests::process::{find_program, new_folder, output_within};
 use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::{PATIENCE, eventually};
 use serde_json::{Value, json};
@@ -333,6 +333,17 @@ fn run_client(local: &Local, program: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Node, if need be the one that `scripts/tools` has installed.
+fn node() -> Command {
+    let bin = root().join(".tools/bin");
+    let folders = [bin.to_str().expect("text")];
+    Command::new(find_program(
+        "node",
+        &folders,
+        "`scripts/tools` installs it",
+    ))
+}
+
 /// A folder in which Node finds the published OpenFeature clients.
 fn folder_with_node_clients() -> PathBuf {
     let folder = new_folder("node");
@@ -354,7 +365,7 @@ async fn the_snippet_of_the_readme_prints_what_it_says() {
     local.patch(url, r#"{"rolloutPercentage":100}"#).await;
     let folder = folder_with_node_clients();
     std::fs::write(folder.join("flag.mjs"), code).expect("writes");
-    let mut node = Command::new("node");
+    let mut node = node();
     node.arg("flag.mjs").current_dir(&folder);
     assert_eq!(run_client(&local, &mut node).trim(), printed);
 }
@@ -369,7 +380,7 @@ async fn every_example_reads_the_flag_before_and_after_a_change() {
     for (percentage, wanted) in [(0, "off"), (100, "on")] {
         let body = json!({ "rolloutPercentage": percentage }).to_string();
         assert_eq!(local.patch(url, &body).await.status, 200);
-        let mut node = Command::new("node");
+        let mut node = node();
         node.args(["index.mjs", "alice"]).current_dir(&folder);
         let mut python = Command::new(root().join(".tools/openfeature-python/bin/python"));
         python

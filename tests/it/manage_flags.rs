@@ -172,7 +172,7 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
         assert_eq!(
             archived.json()["enabled"],
             false,
-            "the old service sees that"
+            "the existing service sees that"
         );
 
         // Nobody gets it any more, and nobody changes it by accident.
@@ -260,7 +260,7 @@ async fn nobody_overwrites_unseen_what_another_admin_has_done() {
             .await;
         assert_eq!(answer.status, 200, "one of several");
 
-        // Clients of the old service cannot name a state; everyone else must.
+        // Clients of the existing service cannot name a state; everyone else must.
         assert_eq!(
             api.admin("PATCH", CHECKOUT, &json!({"enabled": true}))
                 .await

@@ -1,11 +1,11 @@
-//! A fresh database and the old service's live one both migrate, and rows survive.
+//! A fresh database and the existing service's live one both migrate, and rows survive.
 
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::Database;
 use serde_json::json;
 
-/// The old service's tables as it made them, with rows.
+/// The existing service's tables as it made them, with rows.
 const OLD_TABLES: &str = include_str!("old_tables.sql");
 
 /// The tables as version 0.1 left them.
@@ -199,7 +199,7 @@ async fn the_old_service_keeps_working_on_migrated_tables_and_its_changes_count(
         .batch_execute(OLD_TABLES)
         .await
         .expect("the old tables");
-    // A role that knows nothing of our tables, as the old service's does.
+    // A role that knows nothing of our tables, as the existing service's does.
     database
         .sql()
         .batch_execute(
@@ -441,7 +441,7 @@ async fn whoever_changes_a_flag_raises_its_own_revision() {
             .sql()
             .batch_execute("update feature_flags set enabled = not enabled")
             .await
-            .expect("as the old service does");
+            .expect("as the existing service does");
         let now = revision().await;
         assert!(now > last);
         last = now;

@@ -1,4 +1,4 @@
-//! The two routes under `/api/config` that the service before Pennon serves to anyone: who may use them, and
+//! The two routes under `/api/config` that an existing service serves to anyone: who may use them, and
 //! which flags they show.
 
 use pennon_tests::answer::Answer;

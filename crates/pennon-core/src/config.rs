@@ -148,7 +148,7 @@ pub struct DatabaseConfig {
 /// Who may use `GET /api/config/flags` and `GET /api/config/flags/{flagKey}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublicConfigRoutes {
-    /// Anyone, as in the service that Pennon replaces.
+    /// Anyone, as in an existing service with these tables.
     Open,
     /// Holders of an API key, which decides the environment.
     Key,

@@ -55,7 +55,7 @@ impl UserOrder {
 /// 100.
 ///
 /// Without a salt nothing but the id is hashed, neither the flag nor the environment, so the same users
-/// come first in every rollout. The service that Pennon replaces does that, and changing it would move
+/// come first in every rollout. An existing service with these tables does that, and changing it would move
 /// users between variants on the day of the switch.
 pub(crate) fn sha256_bucket(salt: &str, user: &UserId) -> u8 {
     let hash = Sha256::new_with_prefix(salt.as_bytes());

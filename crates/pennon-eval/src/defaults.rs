@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluationDefaults {
-    /// As the service that Pennon replaces: a caller without a targeting key gets `true`, and
+    /// As an existing service with these tables: a caller without a targeting key gets `true`, and
     /// [`Bucketing::Sha256`].
     Existing,
     /// A caller without a targeting key gets `false`, and [`Bucketing::Fractional`].

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The key of a flag: any text that is not empty and that PostgreSQL can store (no NUL).
 ///
-/// The old service accepted every text, so nothing more is asked of a key that is only looked up.
+/// The existing service accepted every text, so nothing more is asked of a key that is only looked up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FlagKey(String);

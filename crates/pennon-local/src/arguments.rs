@@ -73,7 +73,7 @@ Settings are environment variables:
   REDIS_URL                      flags are cached in this Redis
   CACHE_MAC_KEY                  the key of cache entries (chosen and kept like PENNON_ADMIN_TOKEN)
 
-The README lists all others.
+docs/configuration.md lists all others.
 "
 );
 

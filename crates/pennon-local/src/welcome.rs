@@ -49,7 +49,8 @@ pub(crate) fn greet(
         version = env!("CARGO_PKG_VERSION"),
     )];
     if !credentials.exports.is_empty() {
-        let why = "  For the commands below and those of the README, in another shell:\n";
+        let why =
+            "  For the commands below and those of docs/managing-flags.md, in another shell:\n";
         text.push(why.to_owned());
         for line in &credentials.exports {
             text.push(format!("    {line}\n"));

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::yaml::parse;
 use super::{read, stack::text};
 
-pub(super) const DOCUMENTS: [&str; 9] = [
+pub(super) const DOCUMENTS: [&str; 10] = [
     "docs/deployment/cache-users.md",
     "docs/deployment/first-deploy.md",
     "docs/deployment/canary.md",
@@ -19,6 +19,7 @@ pub(super) const DOCUMENTS: [&str; 9] = [
     "docs/infrastructure/security-groups.md",
     "docs/infrastructure/cost-monitoring.md",
     "docs/infrastructure/backup-and-restore.md",
+    "docs/migration.md",
     "docs/operations.md",
 ];
 

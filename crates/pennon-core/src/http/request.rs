@@ -20,7 +20,7 @@ use crate::ofrep::{Place, VouchedKey};
 use crate::service::{Expected, Scope};
 use crate::store::Page;
 
-/// What the service before Pennon gave to who did not say.
+/// What an existing service gave to who did not say.
 const DEFAULT_PAGE_SIZE: u32 = 50;
 /// A page of this many overrides or flags stays far below the 6 MB that Lambda can answer with.
 const LARGEST_PAGE_SIZE: u32 = 1_000;

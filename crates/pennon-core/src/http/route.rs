@@ -238,7 +238,7 @@ impl Endpoint {
         self.path.starts_with("/ofrep/")
     }
 
-    /// Whether this is one of the two routes that the service before Pennon serves to anyone.
+    /// Whether this is one of the two routes that an existing service serves to anyone.
     #[must_use]
     pub fn is_public_config(&self) -> bool {
         self.authorization == Authorization::PublicConfig
@@ -251,7 +251,7 @@ impl Endpoint {
         inner.split_once('}').map_or("", |(name, _)| name)
     }
 
-    /// The same route with or without the `/api` prefix. Both are served: the proxy before the old
+    /// The same route with or without the `/api` prefix. Both are served: the proxy before the existing
     /// service stripped it.
     #[must_use]
     pub fn other_path(&self) -> String {

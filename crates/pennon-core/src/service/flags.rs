@@ -71,7 +71,7 @@ impl FlagService {
         self.finish(open, environment, after, scope).await
     }
 
-    /// Takes a flag out of use. It is switched off as well: the service before Pennon, which may still
+    /// Takes a flag out of use. It is switched off as well: an existing service, which may still
     /// run, knows no other way to keep it from its users. What is planned for it is called off, so that
     /// nothing switches it on when it comes back.
     ///

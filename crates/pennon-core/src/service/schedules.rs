@@ -20,8 +20,8 @@ use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transact
 /// As many are made in one run; the others in the next, a minute later.
 const MOST_AT_ONCE: u32 = 100;
 /// A schedule that could not be made for longer than this is not made at all: whoever planned it has
-/// long looked, and a surprise after days is worse than none. The schedules of the service before
-/// Pennon, which never ran, are such.
+/// long looked, and a surprise after days is worse than none. The schedules of an existing
+/// service, which never ran, are such.
 const TOO_LATE: Duration = Duration::from_secs(24 * 3600);
 /// Until a schedule that failed is tried again: this long, then twice, then four times.
 const FIRST_RETRY: Duration = Duration::from_secs(60);

@@ -29,7 +29,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether it touches what the service before Pennon did not know. Its clients cannot name the
+    /// Whether it touches what an existing service did not know. Its clients cannot name the
     /// state that they want to replace; everybody else must.
     #[must_use]
     pub fn is_typed(&self) -> bool {

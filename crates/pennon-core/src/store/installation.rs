@@ -31,7 +31,7 @@ const TABLE: &str = "
       decided_at timestamptz not null default now()
     )";
 
-/// Tables of the service before Pennon, even empty ones, and steps that earlier versions have run make an
+/// Tables of an existing service, even empty ones, and steps that earlier versions have run make an
 /// existing installation: somebody may rely on its answers.
 const DECIDE: &str = "
     insert into pennon_installation (evaluation_defaults)

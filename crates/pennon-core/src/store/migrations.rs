@@ -44,7 +44,7 @@ pub(super) const INSTALLATION: i32 = 6;
 /// is arbitrary ("PNN" in ASCII) and only has to be ours.
 const LOCK: i64 = 0x50_4e_4e;
 
-/// How often a step is tried while the old service's transactions are in its way. A step waits a few
+/// How often a step is tried while the existing service's transactions are in its way. A step waits a few
 /// seconds at most each time, since everybody else waits behind it; together that is well within the
 /// five minutes that the function `migrate` has.
 const ATTEMPTS: u32 = 5;

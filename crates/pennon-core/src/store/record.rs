@@ -194,7 +194,7 @@ pub enum ScheduleStatus {
 }
 
 impl ScheduleRecord {
-    /// Whether it may still be made, and so can be cancelled. The service before Pennon calls one failed
+    /// Whether it may still be made, and so can be cancelled. An existing service calls one failed
     /// that it will try again.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -331,7 +331,7 @@ pub(super) enum Refused {
 
 /// A flag without its overrides, and without what evaluation does not need.
 ///
-/// What only tables without their constraints can hold counts as the service before Pennon takes it: a
+/// What only tables without their constraints can hold counts as an existing service takes it: a
 /// percentage above 100 as 100, one below 0 or NULL as 0, and NULL for `enabled` as off.
 pub(super) fn flag_of(row: &Row) -> Flag {
     let percentage = row.get::<_, Option<i32>>("rollout_percentage").unwrap_or(0);

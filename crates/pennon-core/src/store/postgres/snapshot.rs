@@ -238,7 +238,7 @@ pub(super) fn override_of(kind: &str, variant: Option<String>) -> Override {
     match (kind, variant) {
         ("include", Some(variant)) => Override::Variant(variant),
         ("include", None) => Override::Include,
-        // The old service may have turned an include into an exclude and left the variant.
+        // The existing service may have turned an include into an exclude and left the variant.
         ("exclude", _) => Override::Exclude,
         // Only a table without its constraint holds other words.
         _ => Override::Unreadable,
