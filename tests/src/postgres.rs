@@ -273,8 +273,8 @@ async fn shared() -> &'static Shared {
         .await
 }
 
-/// Brings a database to the newest version, with the code that does so in production. It answers as the
-/// service before Pennon, which most tests are about; `migrate` itself decides otherwise for a new one.
+/// Brings a database to the newest version, with the code that does so in production. It answers as an
+/// existing service, which most tests are about; `migrate` itself decides otherwise for a new one.
 pub async fn migrate(url: &str) {
     let found = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
     let (config, _) = Config::from_lookup(found);
