@@ -138,6 +138,32 @@ fn the_readme_fits_on_two_screens() {
     assert!(lines <= 130, "README.md has {lines} lines");
 }
 
+/// The costs of the README are those that a test computes for the page about costs, in whole dollars.
+#[test]
+fn the_readme_has_the_costs_of_the_cost_page() {
+    let rows = |text: &str, first: &str| -> Vec<Vec<String>> {
+        let rows = text.lines().filter(|line| line.starts_with(first));
+        rows.map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect())
+            .collect()
+    };
+    let page = read("docs/infrastructure/cost-monitoring.md");
+    let readme = read("README.md");
+    for (there, here) in [
+        ("| idle |", "| idle |"),
+        ("| small |", "| 100,000 requests a month |"),
+        ("| 100 requests/s |", "| 100 requests a second |"),
+    ] {
+        let costs = rows(&page, there);
+        let costs = costs.iter().map(|row| {
+            let month: f64 = row[8].trim_matches('*').parse().expect("a number");
+            format!("{month:.0}")
+        });
+        let shown = rows(&readme, here);
+        assert_eq!(shown.len(), 1, "{here}");
+        assert_eq!(costs.collect::<Vec<_>>(), shown[0][2..4], "{here}");
+    }
+}
+
 /// Every document below docs, with its path from the root.
 fn documents() -> Vec<String> {
     let mut found = Vec::new();
