@@ -155,7 +155,7 @@ fn the_readme_has_the_costs_of_the_cost_page() {
     ] {
         let costs = rows(&page, there);
         let costs = costs.iter().map(|row| {
-            let month: f64 = row[8].trim_matches('*').parse().expect("a number");
+            let month: f64 = row[9].trim_matches('*').parse().expect("a number");
             format!("{month:.0}")
         });
         let shown = rows(&readme, here);
