@@ -166,7 +166,7 @@ impl Snapshot {
 
     /// Whether someone of this kind may know of a flag. A key for clients can be read by everyone who has
     /// the client, so flags for servers only do not exist for its holders, nor for callers without a key.
-    /// See [`server_only`].
+    /// A flag that may be for servers only is shown to server keys and admins alone: see `server_only`.
     #[must_use]
     pub fn shows(&self, flag: &Flag, kind: KeyKind) -> bool {
         match kind {

@@ -356,7 +356,7 @@ pub struct RequestLine<'a> {
     pub method: &'a str,
     /// What a JSON line says of it: nothing where the path has this method only.
     pub told_method: Option<&'a str>,
-    /// The path of the route, with names in the place of ids: see [`crate::http::Request::shape`].
+    /// The path of the route, with names in the place of ids: see `http::Request::shape`.
     pub path: &'a str,
     /// The answer's status.
     pub status: u16,
