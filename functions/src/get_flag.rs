@@ -7,7 +7,7 @@ use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, FlagState, Request, Response};
-use pennon_core::ofrep::{self, Caller};
+use pennon_core::ofrep::{self, ApiClient};
 
 /// Answers with the flag's raw state, not with an evaluation.
 ///
@@ -15,7 +15,7 @@ use pennon_core::ofrep::{self, Caller};
 /// Those of [`ofrep::admit_to_config`]; [`Error::FlagNotFound`], also for a flag that the caller may not
 /// see; [`Error::Invalid`] for a key that cannot be one.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let Caller { kind, reading, .. } = ofrep::admit_to_config(&app, &request).await?;
+    let ApiClient { kind, reading, .. } = ofrep::admit_to_config(&app, &request).await?;
     let key = request.flag_key_in_path()?;
     let snapshot = &reading.snapshot;
     // Before the ETag is compared: a 304 would say that there is such a flag.

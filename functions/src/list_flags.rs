@@ -8,7 +8,7 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::eval::{Context, FlagKey};
 use pennon_core::http::{self, ETag, Request, Response};
-use pennon_core::ofrep::{self, Caller};
+use pennon_core::ofrep::{self, ApiClient};
 
 /// Answers with an object of booleans under the flags' keys; flags with other values, and those that the
 /// caller may not see, are left out. An unknown environment has no flags.
@@ -16,7 +16,7 @@ use pennon_core::ofrep::{self, Caller};
 /// # Errors
 /// Those of [`ofrep::admit_to_config`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let Caller {
+    let ApiClient {
         environment,
         kind,
         reading,

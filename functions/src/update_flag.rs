@@ -15,7 +15,7 @@ use pennon_core::http::{self, ETag, FlagState, Request, Response};
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::StateNotNamed`], [`Error::FlagNotFound`], [`Error::Changed`].
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;

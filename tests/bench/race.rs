@@ -21,10 +21,10 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pennon_tests::dice::Dice;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::KEY;
+use pennon_tests::rng::Rng;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::{Mode, Wire};
 use serde_json::json;
@@ -108,7 +108,7 @@ async fn main() -> ExitCode {
 /// Gives the number of stale reads.
 async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
     let stack = Rc::new(Stack::start().await);
-    let dice = Dice::new(seed);
+    let dice = Rng::new(seed);
     for writer in 0..WRITERS {
         stack.database.add_flag(&flag(writer), true, 100).await;
     }
@@ -179,7 +179,7 @@ async fn write(
     writer: usize,
     promises: Rc<Vec<Promise>>,
     tally: Rc<Tally>,
-    dice: Dice,
+    dice: Rng,
     trouble: Trouble,
 ) {
     let (update, redis, database) = function(&stack, "update-flag").await;
@@ -240,7 +240,7 @@ async fn read(
     reads: u64,
     promises: Rc<Vec<Promise>>,
     tally: Rc<Tally>,
-    dice: Dice,
+    dice: Rng,
     forged: bool,
 ) {
     let (get, redis, database) = function(&stack, "get-flag").await;
@@ -298,7 +298,7 @@ async fn read(
 }
 
 /// An operator who deletes the entry now and then, and the schedule that reconciles.
-async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, dice: Dice) {
+async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, dice: Rng) {
     let reconcile = stack.function("reconcile").await;
     while !tally.over.load(Ordering::Relaxed) {
         tokio::time::sleep(dice.pause(Duration::from_millis(100))).await;

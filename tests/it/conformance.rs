@@ -11,11 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pennon_eval::flagd::{self, Mode};
 use pennon_eval::{
-    Context, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion, Problem,
-    Reason, Rollout, Ruleset, Settings,
+    Context, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion, Reason,
+    Rollout, Ruleset, Settings, Violation,
 };
-use pennon_tests::oracle::{Answer, By, Oracle};
-use pennon_tests::rules::{Author, Subject, smaller};
+use pennon_tests::flag_generator::{Author, Subject, smaller};
+use pennon_tests::reference_engine::{Answer, By, ReferenceEngine};
 use serde_json::{Map, Value, json};
 
 /// Enough for every operator to meet every kind of operand, within seconds.
@@ -30,8 +30,8 @@ const SHOWN: usize = 8;
 const TRIES: usize = 400;
 
 struct Engines {
-    node: Oracle,
-    python: Oracle,
+    node: ReferenceEngine,
+    python: ReferenceEngine,
 }
 
 /// What a case must be answered with.
@@ -70,8 +70,8 @@ impl Judgement {
 impl Engines {
     fn start() -> Self {
         Self {
-            node: Oracle::node(),
-            python: Oracle::python(),
+            node: ReferenceEngine::node(),
+            python: ReferenceEngine::python(),
         }
     }
 
@@ -81,7 +81,8 @@ impl Engines {
         file: &Value,
         cases: &[(&str, &Value)],
     ) -> Vec<Judgement> {
-        let ask = |oracle: &mut Oracle, by| oracle.answers(by, file, cases.iter().copied());
+        let ask =
+            |oracle: &mut ReferenceEngine, by| oracle.answers(by, file, cases.iter().copied());
         let alone = |expected: Answer| Judgement {
             unknown: expected.unknown_variant.iter().cloned().collect(),
             expected,
@@ -281,7 +282,7 @@ fn brief(answer: &Answer) -> String {
 }
 
 /// The file as an import would read it.
-fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Problem>> {
+fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Violation>> {
     let mut read = flagd::read(file, &Settings::default(), Mode::Replace)?;
     read.settings.fractional = match subject {
         Subject::FractionalV2 => FractionalVersion::V2,
@@ -335,7 +336,7 @@ fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Answer {
 
 /// Takes out the flags that flagd's schemas do not allow, and says how many they were. Ours allows the
 /// same.
-fn keep_valid(node: &mut Oracle, subject: Subject, file: &mut Value) -> usize {
+fn keep_valid(node: &mut ReferenceEngine, subject: Subject, file: &mut Value) -> usize {
     let mut alone = file.clone();
     let flags = file["flags"].as_object_mut().expect("flags");
     let before = flags.len();
@@ -456,7 +457,7 @@ fn fractional_v3_places_callers_as_the_python_engine_does() {
 
 /// A simple flag whose users are placed by `fractional` is exported as a rule, and flagd's engines give
 /// that to the same users. A caller without a key gets the default from them, and `false` here.
-fn rollouts_are_what_the_engine_computes(engine: &mut Oracle, version: FractionalVersion) {
+fn rollouts_are_what_the_engine_computes(engine: &mut ReferenceEngine, version: FractionalVersion) {
     let settings = Settings {
         fractional: version,
         ..Settings::default()
@@ -512,12 +513,12 @@ fn rollouts_are_what_the_engine_computes(engine: &mut Oracle, version: Fractiona
 
 #[test]
 fn a_rollout_by_fractional_v2_is_what_the_javascript_engine_computes() {
-    let mut node = Oracle::node();
+    let mut node = ReferenceEngine::node();
     rollouts_are_what_the_engine_computes(&mut node, FractionalVersion::V2);
 }
 
 #[test]
 fn a_rollout_by_fractional_v3_is_what_the_python_engine_computes() {
-    let mut python = Oracle::python();
+    let mut python = ReferenceEngine::python();
     rollouts_are_what_the_engine_computes(&mut python, FractionalVersion::V3);
 }

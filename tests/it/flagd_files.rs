@@ -2,7 +2,7 @@
 
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
-use pennon_tests::dice::Dice;
+use pennon_tests::rng::Rng;
 use serde_json::{Map, Value, json};
 
 const FLAGS: &str = "/api/admin/flags";
@@ -590,7 +590,7 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
 }
 
 /// Files of any content that an import accepts.
-struct Author(Dice);
+struct Author(Rng);
 
 impl Author {
     fn one_of<'a>(&self, all: &[&'a str]) -> &'a str {
@@ -703,7 +703,7 @@ async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
         .and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
     println!("PENNON_SEED={seed}");
-    let author = Author(Dice::new(seed));
+    let author = Author(Rng::new(seed));
     for api in Api::of_both_kinds().await {
         for round in 0..12 {
             let file = author.file();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 /// How the wire behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Wire {
             requests: requests.clone(),
             commands: Arc::clone(&commands),
             era: era.clone(),
-            dice: Dice::new(u64::from(port)),
+            dice: Rng::new(u64::from(port)),
         };
         tokio::spawn(listen(Some(listener), address, far_end, watcher));
         Self {
@@ -152,7 +152,7 @@ struct FarEnd {
     requests: Arc<AtomicUsize>,
     commands: Arc<Mutex<Vec<Instant>>>,
     era: Arc<AtomicUsize>,
-    dice: Dice,
+    dice: Rng,
 }
 
 impl FarEnd {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const MOST_UNKNOWN: usize = 20;
 /// The longest text of an error, in bytes: more than any of our own.
 const LONGEST_TEXT: usize = 4_000;
-/// All complaints of an answer together, in bytes. As JSON within JSON a byte takes seven at most.
+/// All field errors of an answer together, in bytes. As JSON within JSON a byte takes seven at most.
 const MOST_BYTES: usize = 400_000;
 
 /// Why a request was not answered as asked.
@@ -17,7 +17,7 @@ const MOST_BYTES: usize = 400_000;
 pub enum Error {
     /// The request itself is wrong; the same one will never succeed.
     #[error("validation failed")]
-    Invalid(Complaints),
+    Invalid(FieldErrors),
     /// Nobody has proven who they are.
     #[error("no verified identity")]
     Unauthenticated,
@@ -44,13 +44,13 @@ pub enum Error {
     InvalidState(String),
     /// Somebody else has changed it since the caller last looked (`If-Match`).
     #[error("it has been changed meanwhile")]
-    Changed,
+    PreconditionFailed,
     /// The caller must say which state it wants to replace (`If-Match`).
     #[error("If-Match is missing")]
-    StateNotNamed,
+    PreconditionRequired,
     /// Too many changes; later it will work.
     #[error("too many changes, again in {retry_after} s")]
-    TooMany {
+    RateLimited {
         /// Whole seconds, at least one.
         retry_after: u64,
     },
@@ -69,7 +69,7 @@ pub enum Error {
     /// The file of the local store cannot be read or written. The text says where and why, and may be
     /// told: whoever asks has the file.
     #[error("{0}")]
-    FileOfNoUse(String),
+    StoreFile(String),
     /// The body is larger than any that this service has a use for.
     #[error("the body is larger than {most} bytes")]
     TooLarge {
@@ -83,15 +83,15 @@ pub enum Error {
 
 /// What is wrong with a request, as a whole and field by field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Complaints {
+pub struct FieldErrors {
     /// About the request as a whole.
     pub form: Vec<String>,
     /// About one field each.
     pub fields: BTreeMap<String, Vec<String>>,
 }
 
-impl Complaints {
-    /// Nothing was complained about.
+impl FieldErrors {
+    /// Whether there is no error.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.form.is_empty() && self.fields.is_empty()
@@ -100,19 +100,17 @@ impl Complaints {
     /// All of it in one line.
     #[must_use]
     pub fn summary(&self) -> String {
-        let fields = self.fields.iter().flat_map(|(field, complaints)| {
-            complaints
-                .iter()
-                .map(move |complaint| format!("{field}: {complaint}"))
+        let fields = self.fields.iter().flat_map(|(field, errors)| {
+            errors.iter().map(move |error| format!("{field}: {error}"))
         });
         let all: Vec<String> = self.form.iter().cloned().chain(fields).collect();
         all.join("; ")
     }
 
-    /// Whether there is no complaint.
+    /// Returns the errors, if there are any.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with all complaints.
+    /// [`Error::Invalid`] with all errors.
     pub fn none(self) -> Result<(), Error> {
         if self.is_empty() {
             Ok(())
@@ -121,7 +119,7 @@ impl Complaints {
         }
     }
 
-    /// Adds a complaint about each name that is not known. Only some are named: a request may hold millions.
+    /// Adds an error for each unknown name. Only some are named: a request may hold millions.
     pub fn add_unknown<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a str>, why: &str) {
         let more = names.len().saturating_sub(MOST_UNKNOWN);
         for name in names.take(MOST_UNKNOWN) {
@@ -143,30 +141,28 @@ impl Complaints {
             left.is_some()
         };
         let mut form: Vec<String> = self.form.into_iter().map(cut).collect();
-        form.retain(|complaint| fits("", complaint));
+        form.retain(|error| fits("", error));
         let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, complaints) in self.fields {
+        for (name, errors) in self.fields {
             let name = cut(name);
-            for complaint in complaints.into_iter().map(cut) {
-                if fits(&name, &complaint) {
-                    fields.entry(name.clone()).or_default().push(complaint);
+            for error in errors.into_iter().map(cut) {
+                if fits(&name, &error) {
+                    fields.entry(name.clone()).or_default().push(error);
                 }
             }
         }
         if omitted > 0 {
-            form.push(format!(
-                "{omitted} more complaints do not fit into this answer"
-            ));
+            form.push(format!("{omitted} more errors do not fit into this answer"));
         }
         Self { form, fields }
     }
 
-    /// Adds a complaint about a field.
-    pub fn add(&mut self, field: &str, complaint: impl Into<String>) {
+    /// Adds a error about a field.
+    pub fn add(&mut self, field: &str, error: impl Into<String>) {
         self.fields
             .entry(field.to_owned())
             .or_default()
-            .push(complaint.into());
+            .push(error.into());
     }
 }
 
@@ -189,19 +185,19 @@ impl Error {
     #[must_use]
     pub fn bounded(self) -> Self {
         match self {
-            Self::Invalid(complaints) => Self::Invalid(complaints.bounded()),
+            Self::Invalid(errors) => Self::Invalid(errors.bounded()),
             Self::FlagNotFound(key) => Self::FlagNotFound(cut(key)),
             Self::NotFound(what) => Self::NotFound(cut(what)),
             Self::Conflict(why) => Self::Conflict(cut(why)),
             Self::InvalidState(why) => Self::InvalidState(cut(why)),
-            Self::FileOfNoUse(why) => Self::FileOfNoUse(cut(why)),
+            Self::StoreFile(why) => Self::StoreFile(cut(why)),
             other @ (Self::Unauthenticated
             | Self::NoKey
             | Self::OtherEnvironment
             | Self::Forbidden
-            | Self::Changed
-            | Self::StateNotNamed
-            | Self::TooMany { .. }
+            | Self::PreconditionFailed
+            | Self::PreconditionRequired
+            | Self::RateLimited { .. }
             | Self::RouteNotFound
             | Self::MethodNotAllowed { .. }
             | Self::Unavailable(_)
@@ -212,18 +208,18 @@ impl Error {
 
     /// One field is wrong.
     #[must_use]
-    pub fn invalid_field(field: &str, complaint: impl Into<String>) -> Self {
-        let mut complaints = Complaints::default();
-        complaints.add(field, complaint);
-        Self::Invalid(complaints)
+    pub fn invalid_field(field: &str, error: impl Into<String>) -> Self {
+        let mut errors = FieldErrors::default();
+        errors.add(field, error);
+        Self::Invalid(errors)
     }
 
     /// The request as a whole is wrong.
     #[must_use]
-    pub fn invalid_form(complaint: impl Into<String>) -> Self {
-        Self::Invalid(Complaints {
-            form: vec![complaint.into()],
-            ..Complaints::default()
+    pub fn invalid_form(error: impl Into<String>) -> Self {
+        Self::Invalid(FieldErrors {
+            form: vec![error.into()],
+            ..FieldErrors::default()
         })
     }
 }

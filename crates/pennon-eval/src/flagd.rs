@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::json::quote;
 use crate::logic::evaluators::Evaluators;
-use crate::problem::{Problem, Problems, pointer_step};
+use crate::violation::{Violation, Violations, pointer_step};
 use crate::{Definition, Flag, FlagKey, FractionalVersion, Override, Rollout, Settings, validate};
 
 pub use write::write;
@@ -88,7 +88,7 @@ pub struct File {
     pub kept: Vec<String>,
     /// Parts that can be kept and cannot work: a rule that chooses a variant which does not exist, a
     /// `fractional` that places nobody.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Violation>,
     /// Flags that were unreadable when the file was exported, and that it does not hold for this reason.
     pub unreadable: BTreeSet<FlagKey>,
     /// Where flags are that have no pointer of their own: those of an array.
@@ -110,9 +110,9 @@ impl File {
 ///
 /// # Errors
 /// Everything that is wrong with it. Then nothing of it should be taken over.
-pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Problem>> {
+pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Violation>> {
     let mut reader = Reader {
-        problems: Problems::default(),
+        problems: Violations::default(),
         kept: Vec::new(),
         more_kept: 0,
     };
@@ -148,14 +148,14 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Pr
     if reader.more_kept > 0 {
         let problem = format!("{} more fields were kept than are listed", reader.more_kept);
         let at = String::new();
-        read.warnings.push(Problem { at, problem });
+        read.warnings.push(Violation { at, problem });
     }
     read.kept = reader.kept;
     reader.problems.or(read)
 }
 
 struct Reader {
-    problems: Problems,
+    problems: Violations,
     kept: Vec<String>,
     more_kept: usize,
 }
@@ -184,7 +184,7 @@ impl Reader {
                 }
                 "metadata" => {
                     let mut keep =
-                        |problems: &Problems| keep(problems.pointer(), kept, more_kept);
+                        |problems: &Violations| keep(problems.pointer(), kept, more_kept);
                     read_file_metadata(value, settings, mode, problems, &mut keep);
                 }
                 name if LOCAL_FIELDS.contains(&name) => problems.add(
@@ -202,13 +202,13 @@ impl Reader {
 
     /// Reads what an export could not hold, and answers with a warning for each part that the file still
     /// lacks.
-    fn unreadable(&mut self, listed: &Value, read: &mut File) -> Vec<Problem> {
+    fn unreadable(&mut self, listed: &Value, read: &mut File) -> Vec<Violation> {
         let mut warnings = Vec::new();
         self.problems.inside(UNREADABLE, |problems| {
             for (name, value) in problems.object(listed).into_iter().flatten() {
                 problems.inside(name, |problems| match (name.as_str(), value) {
                     ("settings", Value::Bool(false)) => {}
-                    ("settings", Value::Bool(true)) => warnings.push(Problem {
+                    ("settings", Value::Bool(true)) => warnings.push(Violation {
                         at: problems.pointer().to_owned(),
                         problem: "the settings were unreadable when this file was exported, so it does \
                                   not hold them"
@@ -224,7 +224,7 @@ impl Reader {
                                 if read.flags.contains_key(&key) {
                                     return;
                                 }
-                                warnings.push(Problem {
+                                warnings.push(Violation {
                                     at: problems.pointer().to_owned(),
                                     problem: format!(
                                         "the flag '{key}' was unreadable when this file was exported, so \
@@ -299,7 +299,7 @@ impl Reader {
                 let why = format!("an earlier flag has the key '{key}' as well");
                 problems.add_at("/key", why);
             }
-            let mut keep = |problems: &Problems| keep(problems.pointer(), kept, more_kept);
+            let mut keep = |problems: &Violations| keep(problems.pointer(), kept, more_kept);
             let is_item = item.is_some();
             let flag = read_flag(value, is_item, evaluators, problems, &mut keep);
             read.flags.insert(key, flag);
@@ -332,8 +332,8 @@ fn read_file_metadata(
     value: &Value,
     settings: &mut Settings,
     mode: Mode,
-    problems: &mut Problems,
-    keep: &mut impl FnMut(&Problems),
+    problems: &mut Violations,
+    keep: &mut impl FnMut(&Violations),
 ) {
     let mut metadata = validate::set_metadata(value, problems);
     let given = metadata.len();
@@ -372,8 +372,8 @@ fn read_flag(
     value: &Value,
     is_item: bool,
     evaluators: &Evaluators<'_>,
-    problems: &mut Problems,
-    keep: &mut impl FnMut(&Problems),
+    problems: &mut Violations,
+    keep: &mut impl FnMut(&Violations),
 ) -> Flag {
     let mut flag = Flag::default();
     let Some(fields) = problems.object(value) else {
@@ -458,8 +458,8 @@ struct Own {
 /// Takes what is ours out of a flag's metadata.
 fn read_own(
     metadata: &mut Map<String, Value>,
-    problems: &mut Problems,
-    keep: &mut impl FnMut(&Problems),
+    problems: &mut Violations,
+    keep: &mut impl FnMut(&Violations),
 ) -> Own {
     let mut own = Own::default();
     metadata.retain(|name, value| {
@@ -487,7 +487,7 @@ fn agree<T: PartialEq>(
     field: &str,
     of_flag: Option<T>,
     of_metadata: Option<T>,
-    problems: &mut Problems,
+    problems: &mut Violations,
 ) -> Option<T> {
     if let (Some(one), Some(other)) = (&of_flag, &of_metadata)
         && one != other
@@ -498,7 +498,7 @@ fn agree<T: PartialEq>(
     of_flag.or(of_metadata)
 }
 
-fn read_rollout(value: &Value, problems: &mut Problems) -> Option<Rollout> {
+fn read_rollout(value: &Value, problems: &mut Violations) -> Option<Rollout> {
     // 10.0 and 1e1 are whole as well.
     let percent = (0..=100_u8).find(|percent| value.as_f64() == Some(f64::from(*percent)));
     let rollout = percent.and_then(|percent| Rollout::parse(percent.into()).ok());
@@ -509,7 +509,7 @@ fn read_rollout(value: &Value, problems: &mut Problems) -> Option<Rollout> {
     rollout
 }
 
-fn read_text(value: &Value, problems: &mut Problems) -> Option<String> {
+fn read_text(value: &Value, problems: &mut Violations) -> Option<String> {
     let text = value.as_str().map(str::to_owned);
     if text.is_none() {
         problems.add("must be a string");
@@ -542,12 +542,12 @@ mod tests {
         })
     }
 
-    fn read_new(file: &Value) -> Result<File, Vec<Problem>> {
+    fn read_new(file: &Value) -> Result<File, Vec<Violation>> {
         read(file, &Settings::default(), Mode::Replace)
     }
 
-    fn places(problems: &[Problem]) -> Vec<String> {
-        let place = |problem: &Problem| format!("{} {}", problem.at, problem.problem);
+    fn places(problems: &[Violation]) -> Vec<String> {
+        let place = |problem: &Violation| format!("{} {}", problem.at, problem.problem);
         problems.iter().map(place).collect()
     }
 

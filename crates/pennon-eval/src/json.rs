@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::problem::{Problem, Problems};
+use crate::violation::{Violation, Violations};
 
 /// Why a text was not read.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum JsonError {
     Syntax(#[from] serde_json::Error),
     /// Keys that an object holds twice, with a JSON pointer to each.
     #[error("{} duplicate keys", .0.len())]
-    Duplicates(Vec<Problem>),
+    Duplicates(Vec<Violation>),
 }
 
 /// Reads JSON. Values, their order and the form of numbers are those of `serde_json`.
@@ -38,8 +38,8 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
 ///
 /// # Errors
 /// When the text is not JSON.
-pub fn read(text: &[u8]) -> Result<(Value, Vec<Problem>), serde_json::Error> {
-    let mut duplicates = Problems::default();
+pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
+    let mut duplicates = Violations::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Node(&mut duplicates).deserialize(&mut reader)?;
     reader.end()?;
@@ -97,7 +97,7 @@ pub fn count_values(text: &[u8]) -> usize {
 }
 
 /// Reads one value and collects the duplicates in it.
-struct Node<'p>(&'p mut Problems);
+struct Node<'p>(&'p mut Violations);
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Value;

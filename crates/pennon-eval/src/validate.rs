@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::logic::bounds::{DATA_DEPTH, RULE_JSON_DEPTH, RULE_NODES};
 use crate::logic::evaluators::Evaluators;
 use crate::logic::{check, compile, lint};
-use crate::problem::{Problem, Problems};
+use crate::violation::{Violation, Violations};
 use crate::{Bucketing, Definition, FractionalVersion, Settings};
 
 impl Definition {
@@ -15,7 +15,7 @@ impl Definition {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Problem>> {
+    pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Violation>> {
         Self::validate_with(value, &Evaluators::of(settings))
     }
 
@@ -23,8 +23,11 @@ impl Definition {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn validate_with(value: &Value, evaluators: &Evaluators<'_>) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
+    pub fn validate_with(
+        value: &Value,
+        evaluators: &Evaluators<'_>,
+    ) -> Result<Self, Vec<Violation>> {
+        let mut problems = Violations::default();
         let mut definition = Self::default();
         if let Some(fields) = problems.object(value) {
             definition = Self::read(fields, evaluators, &mut problems, |_, _, problems| {
@@ -40,14 +43,14 @@ impl Definition {
     /// Parts of the rule that cannot work, as far as its text alone proves it: a result that names no
     /// variant, and a `fractional` whose weights place nobody. Nothing for a rule that does not compile.
     #[must_use]
-    pub fn lint(&self, settings: &Settings) -> Vec<Problem> {
+    pub fn lint(&self, settings: &Settings) -> Vec<Violation> {
         self.lint_with(&Evaluators::of(settings))
     }
 
     /// The same with evaluators that many definitions refer to, each compiled once.
     #[must_use]
-    pub fn lint_with(&self, evaluators: &Evaluators<'_>) -> Vec<Problem> {
-        let mut problems = Problems::default();
+    pub fn lint_with(&self, evaluators: &Evaluators<'_>) -> Vec<Violation> {
+        let mut problems = Violations::default();
         if let Some(rule) = self.rule()
             && compile(rule, evaluators).is_ok()
         {
@@ -63,8 +66,8 @@ impl Definition {
     pub(crate) fn read(
         fields: &Map<String, Value>,
         evaluators: &Evaluators<'_>,
-        problems: &mut Problems,
-        mut other: impl FnMut(&str, &Value, &mut Problems),
+        problems: &mut Violations,
+        mut other: impl FnMut(&str, &Value, &mut Violations),
     ) -> Self {
         let mut definition = Self::default();
         for (name, value) in fields {
@@ -102,8 +105,8 @@ impl Settings {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn validate(value: &Value) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
+    pub fn validate(value: &Value) -> Result<Self, Vec<Violation>> {
+        let mut problems = Violations::default();
         let mut settings = Self::default();
         let fields = problems.object(value).into_iter().flatten();
         for (name, value) in fields {
@@ -131,7 +134,7 @@ impl Settings {
 }
 
 /// Takes a boolean as the setting `anonymousRollout`.
-pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Problems) -> Option<bool> {
+pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Violations) -> Option<bool> {
     let anonymous = value.as_bool();
     if anonymous.is_none() {
         problems.add("must be true or false");
@@ -140,7 +143,7 @@ pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Problems) -> Optio
 }
 
 /// Takes a name as the setting `bucketing`.
-pub(crate) fn bucketing(value: &Value, problems: &mut Problems) -> Option<Bucketing> {
+pub(crate) fn bucketing(value: &Value, problems: &mut Violations) -> Option<Bucketing> {
     let bucketing = value.as_str().and_then(Bucketing::named);
     if bucketing.is_none() {
         problems.add("must be \"sha256\" or \"fractional\"");
@@ -152,8 +155,8 @@ impl Settings {
     /// Evaluators with a `fractional` whose weights place nobody, each with a JSON pointer into
     /// `evaluators`. Nothing for an evaluator that does not compile.
     #[must_use]
-    pub fn lint(&self) -> Vec<Problem> {
-        let mut problems = Problems::default();
+    pub fn lint(&self) -> Vec<Violation> {
+        let mut problems = Violations::default();
         let evaluators = Evaluators::of(self);
         for (name, evaluator) in &self.evaluators {
             if compile(evaluator, &evaluators).is_ok() {
@@ -166,12 +169,12 @@ impl Settings {
     }
 }
 
-fn object(value: &Value, problems: &mut Problems) -> Map<String, Value> {
+fn object(value: &Value, problems: &mut Violations) -> Map<String, Value> {
     problems.object(value).cloned().unwrap_or_default()
 }
 
 /// Takes an object as the metadata of a set of flags.
-pub(crate) fn set_metadata(value: &Value, problems: &mut Problems) -> Map<String, Value> {
+pub(crate) fn set_metadata(value: &Value, problems: &mut Violations) -> Map<String, Value> {
     let metadata = problems.flat(value);
     for name in ["flagSetId", "version"] {
         if metadata.get(name).is_some_and(|value| !value.is_string()) {
@@ -182,7 +185,7 @@ pub(crate) fn set_metadata(value: &Value, problems: &mut Problems) -> Map<String
 }
 
 /// Checks that every evaluator is a rule.
-pub(crate) fn evaluators(evaluators: &Evaluators<'_>, problems: &mut Problems) {
+pub(crate) fn evaluators(evaluators: &Evaluators<'_>, problems: &mut Violations) {
     for (name, evaluator) in &evaluators.settings.evaluators {
         problems.inside(name, |problems| {
             if name.is_empty() {
@@ -193,12 +196,12 @@ pub(crate) fn evaluators(evaluators: &Evaluators<'_>, problems: &mut Problems) {
     }
 }
 
-fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Problems) {
+fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {
     if !is_within(value, RULE_JSON_DEPTH) {
         problems.add(format!("nested deeper than {RULE_JSON_DEPTH} levels"));
         return;
     }
-    let mut shape = Problems::default();
+    let mut shape = Violations::default();
     check(value, &mut shape);
     // What the shape cannot say: references, and operators inside of lists.
     if shape.is_empty()
@@ -241,7 +244,7 @@ fn kind(value: &Value) -> Option<&'static str> {
     }
 }
 
-fn variants(value: &Value, problems: &mut Problems) -> Map<String, Value> {
+fn variants(value: &Value, problems: &mut Violations) -> Map<String, Value> {
     let variants = object(value, problems);
     if variants.is_empty() && value.is_object() {
         problems.add("must have a variant");

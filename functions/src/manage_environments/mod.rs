@@ -18,7 +18,7 @@ use pennon_core::http::{Request, Response};
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::StateNotNamed`], [`Error::NotFound`], [`Error::Conflict`], [`Error::Changed`].
+/// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`], [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {

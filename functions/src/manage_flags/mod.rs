@@ -19,8 +19,8 @@ use pennon_core::http::{Request, Response};
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::StateNotNamed`], [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::Conflict`],
-/// [`Error::Changed`].
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::Conflict`],
+/// [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {

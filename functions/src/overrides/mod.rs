@@ -15,7 +15,7 @@ use pennon_core::http::{Request, Response};
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::StateNotNamed`], [`Error::FlagNotFound`], [`Error::Changed`], [`Error::TooMany`].
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`], [`Error::RateLimited`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::auth::Admin;
-use pennon_core::error::{Complaints, Error};
+use pennon_core::error::{Error, FieldErrors};
 use pennon_core::http::{self, ETag, Fields, Request, Response};
 use pennon_core::service::{NewOverride, PutMode};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     fields.must_be_empty();
     fields.finish()?;
 
-    let mut complaints = Complaints::default();
+    let mut complaints = FieldErrors::default();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut wanted = Vec::new();
     for (number, entry) in list.into_iter().flatten().enumerate() {

@@ -95,13 +95,13 @@ fn whole_number(value: &Value) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Complaints;
+    use crate::error::FieldErrors;
 
     fn parse(body: &str) -> Result<(Change, Vec<String>), Error> {
         parse_change(body.as_bytes())
     }
 
-    fn complaints(body: &str) -> Complaints {
+    fn complaints(body: &str) -> FieldErrors {
         match parse(body) {
             Err(Error::Invalid(complaints)) => complaints,
             other => panic!("{body} gave {other:?}"),

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 
 use pennon_eval::json::{self, JsonError, count_values};
-use pennon_eval::{Problem, pointer_step};
+use pennon_eval::{Violation, pointer_step};
 use serde_json::{Map, Value};
 
-use crate::error::{Complaints, Error};
+use crate::error::{Error, FieldErrors};
 
 /// A body that is no JSON, and where it ceases to be.
 #[must_use]
@@ -15,8 +15,8 @@ pub fn not_json(error: &serde_json::Error) -> Error {
 }
 
 /// Keys that occur twice, as complaints about their places.
-fn twice<'a>(duplicates: impl Iterator<Item = &'a Problem>) -> Error {
-    let mut complaints = Complaints::default();
+fn twice<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error {
+    let mut complaints = FieldErrors::default();
     for found in duplicates {
         let place = found.at.strip_prefix('/').unwrap_or(&found.at);
         complaints.add(place, found.problem.as_str());
@@ -46,7 +46,7 @@ pub fn must_have_few_values(body: &[u8]) -> Result<(), Error> {
 pub struct Fields {
     fields: Map<String, Value>,
     /// What is wrong; a handler may add to it.
-    pub complaints: Complaints,
+    pub complaints: FieldErrors,
 }
 
 impl Fields {
@@ -77,7 +77,7 @@ impl Fields {
             let rest = at.strip_prefix('/').and_then(|at| at.strip_prefix(name));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let refused: Vec<&Problem> = duplicates
+        let refused: Vec<&Violation> = duplicates
             .iter()
             .filter(|found| {
                 newer
@@ -108,7 +108,7 @@ impl Fields {
     pub fn within(fields: Map<String, Value>) -> Self {
         Self {
             fields,
-            complaints: Complaints::default(),
+            complaints: FieldErrors::default(),
         }
     }
 

@@ -7,6 +7,7 @@ mod fields;
 mod flag_state;
 mod incoming;
 mod listing;
+mod path;
 mod reply;
 mod request;
 mod route;
@@ -21,6 +22,7 @@ pub use fields::{Fields, must_have_few_values, not_json};
 pub use flag_state::FlagState;
 pub use incoming::{Incoming, Query};
 pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, pagination};
+pub use path::OfrepPath;
 pub use reply::{
     LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
     wire_size, with_header,

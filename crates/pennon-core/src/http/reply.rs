@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::etag::ETag;
-use crate::error::{Complaints, Error};
+use crate::error::{Error, FieldErrors};
 
 /// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
 /// and its quotes as two characters each; the rest of the response is small.
@@ -167,7 +167,7 @@ pub(super) fn error_reply(error: &Error) -> Response {
             StatusCode::BAD_REQUEST,
             &json!({ "error": "INVALID_STATE", "message": why }),
         ),
-        Error::Changed => json(
+        Error::PreconditionFailed => json(
             StatusCode::PRECONDITION_FAILED,
             &json!({
                 "error": "PRECONDITION_FAILED",
@@ -176,14 +176,14 @@ pub(super) fn error_reply(error: &Error) -> Response {
                             it again",
             }),
         ),
-        Error::StateNotNamed => json(
+        Error::PreconditionRequired => json(
             StatusCode::PRECONDITION_REQUIRED,
             &json!({
                 "error": "PRECONDITION_REQUIRED",
                 "message": "Send If-Match with the ETag of what you have read, or with * to replace any state",
             }),
         ),
-        Error::TooMany { retry_after } => with_header(
+        Error::RateLimited { retry_after } => with_header(
             json(
                 StatusCode::TOO_MANY_REQUESTS,
                 &json!({
@@ -207,7 +207,7 @@ pub(super) fn error_reply(error: &Error) -> Response {
             allow,
         ),
         Error::Unavailable(_) => unavailable("Try again in a moment"),
-        Error::FileOfNoUse(why) => unavailable(why),
+        Error::StoreFile(why) => unavailable(why),
         Error::TooLarge { most } => json(
             StatusCode::PAYLOAD_TOO_LARGE,
             &json!({
@@ -226,7 +226,7 @@ pub(super) fn error_reply(error: &Error) -> Response {
 }
 
 /// The shape in which the service being replaced reports what is wrong with a request.
-fn validation(complaints: &Complaints) -> serde_json::Value {
+fn validation(complaints: &FieldErrors) -> serde_json::Value {
     json!({
         "error": "Validation failed",
         "details": { "formErrors": complaints.form, "fieldErrors": complaints.fields },

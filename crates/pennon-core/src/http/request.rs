@@ -10,13 +10,14 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
 use super::incoming::Incoming;
+use super::path::OfrepPath;
 use super::route::{ENDPOINTS, Endpoint, Match, UnknownParameters};
 use crate::app::App;
 use crate::auth::{self, Admin, Claims};
 use crate::config::{AuthConfig, PublicConfigRoutes};
 use crate::environment::Environment;
-use crate::error::{Complaints, Error};
-use crate::ofrep::{Place, VouchedKey};
+use crate::error::{Error, FieldErrors};
+use crate::ofrep::VouchedKey;
 use crate::service::{Expected, Scope};
 use crate::store::Page;
 
@@ -101,7 +102,7 @@ impl Request {
     }
 
     /// Where in OFREP the request leads, if there.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<OfrepPath> {
         let (endpoint, parameters) = match &self.found {
             Match::Found(endpoint, parameters)
             | Match::OtherMethod {
@@ -110,16 +111,16 @@ impl Request {
                 ..
             } => (endpoint, parameters),
             Match::UnknownAdmin => return None,
-            Match::Unknown => return Place::of(self.path()),
+            Match::Unknown => return OfrepPath::of(self.path()),
         };
         if !endpoint.is_ofrep() {
             return None;
         }
         Some(match parameters.first() {
-            Some((_, key)) => Place::Single(key.clone()),
-            None if endpoint.parameter().is_empty() => Place::Bulk,
+            Some((_, key)) => OfrepPath::Single(key.clone()),
+            None if endpoint.parameter().is_empty() => OfrepPath::Bulk,
             // A gateway that did not take the key out of the path.
-            None => Place::of(self.path()).unwrap_or(Place::Unknown),
+            None => OfrepPath::of(self.path()).unwrap_or(OfrepPath::Unknown),
         })
     }
 
@@ -194,8 +195,8 @@ impl Request {
     #[must_use]
     pub fn asked_flag(&self) -> String {
         match self.place() {
-            Some(Place::Single(key)) => key,
-            Some(Place::Bulk | Place::Unknown) | None => String::new(),
+            Some(OfrepPath::Single(key)) => key,
+            Some(OfrepPath::Bulk | OfrepPath::Unknown) | None => String::new(),
         }
     }
 
@@ -420,11 +421,11 @@ impl Request {
     /// Where this request should go instead, when it asks for an evaluation by a path with empty
     /// segments, as a base URL with a slash at its end makes them.
     pub(super) fn moved_to(&self) -> Option<String> {
-        match Place::of(self.path())? {
-            Place::Bulk | Place::Single(_) => {}
-            Place::Unknown => return None,
+        match OfrepPath::of(self.path())? {
+            OfrepPath::Bulk | OfrepPath::Single(_) => {}
+            OfrepPath::Unknown => return None,
         }
-        let plain = Place::without_empty_segments(self.path())?;
+        let plain = OfrepPath::without_empty_segments(self.path())?;
         let plain = encoded(&plain);
         Some(match self.incoming.query.as_str() {
             "" => plain,
@@ -478,7 +479,7 @@ impl Request {
     /// [`Error::Invalid`] for a parameter that the route does not know and does not ignore, or that
     /// stands there twice with different values: nobody can say which of them is meant.
     pub(super) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let mut complaints = Complaints::default();
+        let mut complaints = FieldErrors::default();
         if endpoint.unknown_parameters == UnknownParameters::Ignored {
             // Clients of the existing service may send anything, but a change is for one environment.
             if endpoint.is_admin() {
@@ -501,7 +502,7 @@ impl Request {
         complaints.none()
     }
 
-    fn must_be_unique(&self, name: &str, complaints: &mut Complaints) {
+    fn must_be_unique(&self, name: &str, complaints: &mut FieldErrors) {
         let query = &self.incoming.query;
         let first = query.first(name);
         if query.all(name).any(|value| Some(value) != first) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ofrep::Place;
+use crate::http::OfrepPath;
 
 /// One route, and the function that answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,7 +308,7 @@ impl Match {
 #[must_use]
 pub fn find(method: &str, path: &str) -> Match {
     // A base URL with a slash at its end makes an empty segment before `ofrep`.
-    let path = Place::canonical(path).unwrap_or_else(|| path.to_owned());
+    let path = OfrepPath::canonical(path).unwrap_or_else(|| path.to_owned());
     let fitting = ENDPOINTS.iter().filter_map(|endpoint| {
         let parameters = fits(endpoint.path, &path)
             .or_else(|| fits_the_other(endpoint, &path))?

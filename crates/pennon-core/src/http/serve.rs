@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::cors::Cors;
 use super::incoming::Incoming;
+use super::path::OfrepPath;
 use super::reply::{
     LARGEST_ANSWER, Response, beyond_lambda, error_reply, header_list, json, moved, with_header,
 };
@@ -21,7 +22,7 @@ use super::route::{ENDPOINTS, Endpoint, Match};
 use crate::app::App;
 use crate::error::Error;
 use crate::id::unique_id;
-use crate::ofrep::{self, Place};
+use crate::ofrep;
 use crate::service::Scope;
 use crate::telemetry::RequestLine;
 
@@ -167,13 +168,13 @@ fn within_lambda(response: Response, endpoint: &Endpoint) -> Result<Response, Er
 
 /// Where in OFREP a request led of which not even the path is known: the clients of a function that
 /// answers this protocol read nothing else.
-fn place_of_defect(request: &Request, function: &str) -> Option<Place> {
+fn place_of_defect(request: &Request, function: &str) -> Option<OfrepPath> {
     request.incoming().defect.as_ref()?;
     let mut routes = ENDPOINTS
         .iter()
         .filter(|endpoint| endpoint.function == function);
     let speaks_ofrep = routes.any(Endpoint::is_ofrep);
-    (speaks_ofrep && request.path().len() < 2).then_some(Place::Unknown)
+    (speaks_ofrep && request.path().len() < 2).then_some(OfrepPath::Unknown)
 }
 
 /// The answer to a request that is for no route of this function.
@@ -182,11 +183,11 @@ fn elsewhere(request: &Request, cors: &Cors) -> Result<Response, Error> {
     match (request.found(), request.place()) {
         (Match::OtherMethod { allow, .. }, _) if by_options => Ok(cors.preflight(allow)),
         (Match::Unknown, Some(_)) if by_options => Ok(cors.preflight("POST, OPTIONS")),
-        (_, Some(Place::Bulk | Place::Single(_))) => match request.moved_to() {
+        (_, Some(OfrepPath::Bulk | OfrepPath::Single(_))) => match request.moved_to() {
             Some(path) => Ok(moved(&path)),
             None => Err(request.route_not_found()),
         },
-        (_, Some(Place::Unknown) | None) => Err(request.route_not_found()),
+        (_, Some(OfrepPath::Unknown) | None) => Err(request.route_not_found()),
     }
 }
 
@@ -212,12 +213,12 @@ fn report(error: &Error, scope: &Scope) {
         Error::NotFound(_) => "not_found",
         Error::Conflict(_) => "conflict",
         Error::InvalidState(_) => "invalid_state",
-        Error::Changed => "precondition_failed",
-        Error::StateNotNamed => "precondition_required",
-        Error::TooMany { .. } => "rate_limited",
+        Error::PreconditionFailed => "precondition_failed",
+        Error::PreconditionRequired => "precondition_required",
+        Error::RateLimited { .. } => "rate_limited",
         Error::RouteNotFound => "route_not_found",
         Error::MethodNotAllowed { .. } => "method_not_allowed",
-        Error::Unavailable(why) | Error::FileOfNoUse(why) => {
+        Error::Unavailable(why) | Error::StoreFile(why) => {
             tracing::error!(domain = "config", error = %why, "cannot answer");
             "unavailable"
         }

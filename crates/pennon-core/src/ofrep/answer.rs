@@ -5,7 +5,7 @@ use pennon_eval::{Context, Reason, Work};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::caller::Caller;
+use super::api_client::ApiClient;
 use super::failure::{Code, Failure, FailureItem};
 use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json, wire_size};
 use crate::timestamp::unix_seconds;
@@ -134,7 +134,7 @@ impl Bulk<'_> {
     }
 }
 
-impl Caller {
+impl ApiClient {
     /// One flag.
     ///
     /// # Errors

@@ -9,9 +9,9 @@ use lambda_http::http::StatusCode;
 use pennon_eval::EvaluationError;
 use serde::Serialize;
 
-use super::place::Place;
 use super::request::LARGEST_BODY;
 use crate::error::Error;
+use crate::http::OfrepPath;
 use crate::http::{Response, json, with_header};
 use crate::snapshot::KeyKind;
 
@@ -164,7 +164,7 @@ pub fn too_many(retry_after: u64, key: Option<&str>) -> Response {
 ///
 /// A store that does not answer is a 500 and no 503 here: 500 is the protocol's own word for it, and
 /// the only one of the two whose body the JavaScript clients read.
-pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
+pub(crate) fn error_reply(error: &Error, place: &OfrepPath) -> Response {
     let key = place.key();
     let general = |status: StatusCode, details: &str| Failure::general(status, details).answer(key);
     match error {
@@ -197,17 +197,19 @@ pub(crate) fn error_reply(error: &Error, place: &Place) -> Response {
             allow,
         ),
         Error::Invalid(complaints) => general(StatusCode::BAD_REQUEST, &complaints.summary()),
-        Error::TooMany { retry_after } => too_many(*retry_after, key),
+        Error::RateLimited { retry_after } => too_many(*retry_after, key),
         Error::NotFound(what) => general(StatusCode::NOT_FOUND, &format!("{what} not found")),
         Error::Conflict(why) => general(StatusCode::CONFLICT, why),
         Error::InvalidState(why) => general(StatusCode::BAD_REQUEST, why),
-        Error::Changed => general(
+        Error::PreconditionFailed => general(
             StatusCode::PRECONDITION_FAILED,
             "It has been changed meanwhile",
         ),
-        Error::StateNotNamed => general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing"),
+        Error::PreconditionRequired => {
+            general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing")
+        }
         Error::TooLarge { .. } => Failure::too_large().answer(key),
-        Error::Unavailable(_) | Error::FileOfNoUse(_) => with_header(
+        Error::Unavailable(_) | Error::StoreFile(_) => with_header(
             general(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Flags cannot be read right now; try again in a moment",

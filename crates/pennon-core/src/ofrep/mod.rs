@@ -2,24 +2,22 @@
 //! flags. <https://github.com/open-feature/protocol>
 //!
 //! Two routes: one flag, and all flags that the caller may see. What they have in common is here: who
-//! may ask (`caller`), for whom (`request`), what an answer and a failure look like (`answer`,
-//! `failure`), and which paths are OFREP's, whose every answer has an OFREP body (`place`).
+//! may ask (`api_client`), for whom (`request`), what an answer and a failure look like (`answer`,
+//! `failure`), and which paths are OFREP's, whose every answer has an OFREP body (`http::OfrepPath`).
 //!
 //! Where the published clients and the specification differ, the answer is one that all of them
 //! understand; docs/openfeature.md tells what each makes of it.
 
 mod answer;
-mod caller;
+mod api_client;
 mod failure;
-mod place;
 mod request;
 mod size;
 
 pub use answer::{Bulk, Item};
-pub use caller::{Caller, VouchedKey, admit, admit_to_config, presented};
+pub use api_client::{ApiClient, VouchedKey, admit, admit_to_config, presented};
 pub use failure::{Code, Failure, too_many};
-pub use place::Place;
-pub use request::{Asked, LARGEST_BODY, parse};
+pub use request::{EvaluationRequest, LARGEST_BODY, parse};
 pub use size::{BulkSize, FlagSums};
 
 pub(crate) use failure::error_reply;

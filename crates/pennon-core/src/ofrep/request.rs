@@ -12,7 +12,7 @@ pub const LARGEST_BODY: usize = 64 * 1024;
 
 /// A context, and what tells it from every other.
 #[derive(Debug)]
-pub struct Asked {
+pub struct EvaluationRequest {
     /// Who asks, as far as rules look at it.
     pub context: Context,
     /// SHA-256 over its canonical form: equal for contexts that differ in the order of fields or in
@@ -26,7 +26,7 @@ pub struct Asked {
 /// A failure of status 413 for a body above [`LARGEST_BODY`]; `PARSE_ERROR` for text that is no JSON,
 /// `INVALID_CONTEXT` for a body or a context that is missing or no object, a targeting key that is no text,
 /// and a key that occurs twice in an object: nobody can say for which of the two values to evaluate.
-pub fn parse(body: &[u8]) -> Result<Asked, Failure> {
+pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
     if body.len() > LARGEST_BODY {
         return Err(Failure::too_large());
     }
@@ -50,7 +50,7 @@ pub fn parse(body: &[u8]) -> Result<Asked, Failure> {
     let mut hasher = Sha256::new();
     digest(&context, &mut hasher);
     let context = Context::parse(context).map_err(|error| invalid(error.to_string()))?;
-    Ok(Asked {
+    Ok(EvaluationRequest {
         context,
         digest: hasher.finalize().into(),
     })

@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::environment::Environment;
-    use crate::ofrep::Caller;
+    use crate::ofrep::ApiClient;
     use crate::service::{Reading, Source};
     use crate::snapshot::Snapshot;
     use crate::telemetry::CacheOutcome;
@@ -231,7 +231,7 @@ mod tests {
                 settings: settings.clone(),
                 ..Snapshot::empty()
             });
-            let caller = Caller {
+            let caller = ApiClient {
                 environment: Environment::production(),
                 kind: KeyKind::Server,
                 reading: Reading {

@@ -35,22 +35,22 @@ impl Expected {
     /// Checks the state that is there.
     ///
     /// # Errors
-    /// [`Error::Changed`] when it is another than the caller knows.
+    /// [`Error::PreconditionFailed`] when it is another than the caller knows.
     pub fn check(&self, revision: i64) -> Result<(), Error> {
         match self {
             Self::Unsaid | Self::Any => Ok(()),
             Self::OneOf(revisions) if revisions.contains(&revision) => Ok(()),
-            Self::OneOf(_) => Err(Error::Changed),
+            Self::OneOf(_) => Err(Error::PreconditionFailed),
         }
     }
 
     /// Insists that the caller says something.
     ///
     /// # Errors
-    /// [`Error::StateNotNamed`] when it does not.
+    /// [`Error::PreconditionRequired`] when it does not.
     pub fn must_be_said(&self) -> Result<(), Error> {
         match self {
-            Self::Unsaid => Err(Error::StateNotNamed),
+            Self::Unsaid => Err(Error::PreconditionRequired),
             Self::Any | Self::OneOf(_) => Ok(()),
         }
     }
@@ -59,7 +59,7 @@ impl Expected {
 /// What to answer when a change cannot be made because the store does not answer: what is wrong with the
 /// request, if that can be told without the store. The same request would fail later as well.
 pub(super) fn or_mistake(error: Error, check: impl FnOnce() -> Result<(), Error>) -> Error {
-    let is_outage = matches!(error, Error::Unavailable(_) | Error::FileOfNoUse(_));
+    let is_outage = matches!(error, Error::Unavailable(_) | Error::StoreFile(_));
     match is_outage.then(check) {
         Some(Err(mistake)) => mistake,
         Some(Ok(())) | None => error,
@@ -161,7 +161,7 @@ pub(super) fn state_as(flag: &Flag, archived: bool) -> Value {
 }
 
 /// The other way round.
-pub(super) fn kept_in(state: &Value) -> Option<Kept> {
+pub(super) fn from_audit(state: &Value) -> Option<Kept> {
     let mut fields = state.as_object()?.clone();
     // They stand there as a list, with all that is known of each.
     let overrides = fields.shift_remove(OVERRIDES);

@@ -3,7 +3,7 @@
 use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
-use super::change::{Changed, Expected, OVERRIDES, kept_in, or_mistake, state_of};
+use super::change::{Changed, Expected, OVERRIDES, from_audit, or_mistake, state_of};
 use super::limits::{must_fit, must_have_an_effect};
 use super::overrides::{
     must_have, must_not_be_too_many, override_in, override_state, put_back_at_once,
@@ -76,7 +76,7 @@ impl FlagService {
     /// nothing switches it on when it comes back.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is archived already; [`Error::Changed`].
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is archived already; [`Error::PreconditionFailed`].
     pub async fn archive_flag(
         &self,
         environment: &Environment,
@@ -99,7 +99,7 @@ impl FlagService {
     /// Takes an archived flag back into use, switched off.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::Changed`];
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::PreconditionFailed`];
     /// [`Error::Invalid`] when its definition names what is no longer there.
     pub async fn restore_flag(
         &self,
@@ -126,7 +126,7 @@ impl FlagService {
     /// Deletes an archived flag, its overrides and its schedules. The audit keeps what they were.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::Changed`].
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::PreconditionFailed`].
     pub async fn delete_flag(
         &self,
         environment: &Environment,
@@ -156,8 +156,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::NotFound`] without such an entry; [`Error::Conflict`] when there was no flag at that
-    /// time, or when an override names a variant that it did not have; [`Error::Changed`];
-    /// [`Error::Invalid`] when its definition names what is no longer there; [`Error::TooMany`] for an
+    /// time, or when an override names a variant that it did not have; [`Error::PreconditionFailed`];
+    /// [`Error::Invalid`] when its definition names what is no longer there; [`Error::RateLimited`] for an
     /// override.
     pub async fn revert_flag(
         &self,
@@ -218,7 +218,7 @@ async fn revert_whole(
     expected: &Expected,
     admin: &Admin,
 ) -> Result<FlagRecord, Error> {
-    let Some(kept) = side.of(entry).and_then(kept_in) else {
+    let Some(kept) = side.of(entry).and_then(from_audit) else {
         let id = entry.id;
         return Err(Error::Conflict(format!(
             "Entry {id} holds no state of '{key}' on that side"

@@ -1,7 +1,7 @@
 //! A whole environment as a file for flagd, in and out.
 
 use pennon_eval::flagd::{self, File, Form, Mode};
-use pennon_eval::{Flag, FlagKey, Problem, Settings, pointer_step};
+use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
-use crate::error::{Complaints, Error};
+use crate::error::{Error, FieldErrors};
 use crate::snapshot::Revision;
 use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
 
@@ -41,7 +41,7 @@ pub struct Difference {
     /// JSON pointers to fields of the file that are kept for the export and mean nothing to Pennon.
     pub kept: Vec<String>,
     /// Parts of the file that are imported and cannot work, each with a JSON pointer.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Violation>,
 }
 
 /// One flag before and after.
@@ -116,7 +116,7 @@ impl FlagService {
     /// with [`Mode::Replace`] flags that it does not hold are archived. Overrides stay.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the places in the file; [`Error::NotFound`]; [`Error::Changed`] when the
+    /// [`Error::Invalid`] with the places in the file; [`Error::NotFound`]; [`Error::PreconditionFailed`] when the
     /// environment is no longer at the revision of the comparison.
     pub async fn import(
         &self,
@@ -181,7 +181,7 @@ fn understand(import: Import<'_>, current: &Settings) -> Result<File, Error> {
 /// The same, but for what depends on what the environment has had before.
 fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = flagd::read(import.file, current, import.mode).map_err(in_file)?;
-    let mut complaints = Complaints::default();
+    let mut complaints = FieldErrors::default();
     for (key, flag) in &file.flags {
         if !flag.overrides.is_empty() {
             complaints.add(
@@ -202,10 +202,10 @@ fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     }
 }
 
-/// Problems of a file, as complaints with its JSON pointers.
+/// Violations of a file, as complaints with its JSON pointers.
 #[must_use]
-pub fn in_file(problems: Vec<Problem>) -> Error {
-    let mut complaints = Complaints::default();
+pub fn in_file(problems: Vec<Violation>) -> Error {
+    let mut complaints = FieldErrors::default();
     for found in problems {
         if found.at.is_empty() {
             complaints.form.push(found.problem);
@@ -293,8 +293,8 @@ async fn compare(
 }
 
 /// A flag of the environment that the settings of the file break.
-fn not_in_file((key, found): (FlagKey, Problem)) -> Problem {
-    Problem {
+fn not_in_file((key, found): (FlagKey, Violation)) -> Violation {
+    Violation {
         at: format!("/flags/{}{}", pointer_step(key.as_str()), found.at),
         problem: format!(
             "{} (the file does not have this flag, but it changes what the flag refers to)",
@@ -378,7 +378,7 @@ fn difference(
 /// New flags and new texts must be such as their own routes take. What is there from before these rules
 /// may stay. A salt that has no effect is only worth a warning.
 fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
-    let mut complaints = Complaints::default();
+    let mut complaints = FieldErrors::default();
     let mut warnings = Vec::new();
     for (key, flag) in &file.flags {
         if complaints.fields.len() >= MOST_COMPLAINTS {
@@ -407,7 +407,7 @@ fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> 
             && flag.salt.is_some()
             && before.is_none_or(|before| before.salt != flag.salt)
         {
-            warnings.push(Problem {
+            warnings.push(Violation {
                 at: place_of("salt"),
                 problem: "has no effect on a flag with variants".to_owned(),
             });

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use pennon_eval::{
-    Definition, EVALUATION_STEPS, Evaluators, Flag, FlagKey, Problem, REQUEST_STEPS, Settings,
+    Definition, EVALUATION_STEPS, Evaluators, Flag, FlagKey, REQUEST_STEPS, Settings, Violation,
     pointer_step,
 };
 use serde_json::{Map, Value};
 
 use super::update::Change;
 use crate::environment::Environment;
-use crate::error::{Complaints, Error};
+use crate::error::{Error, FieldErrors};
 use crate::ofrep::{BulkSize, FlagSums};
 use crate::server_only::SERVER_ONLY;
 use crate::store::{FlagRecord, Transaction};
@@ -127,8 +127,8 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
 /// hand. Places are JSON pointers into the flag; the place of its key is empty. What it has in common with
 /// the flag `before` is not looked at.
 #[must_use]
-pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Problem> {
-    let at = |at: &str, problem: String| Problem {
+pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Violation> {
+    let at = |at: &str, problem: String| Violation {
         at: at.to_owned(),
         problem,
     };
@@ -167,13 +167,13 @@ type Check = fn(&str) -> Result<(), &'static str>;
 pub(super) fn check_definition(
     definition: &Definition,
     before: Option<&Definition>,
-) -> Vec<Problem> {
+) -> Vec<Violation> {
     let mut problems = Vec::new();
     for name in definition.variants.keys() {
         let known = before.is_some_and(|before| before.variants.contains_key(name));
         if !known && let Err(problem) = check_variant_name(name) {
             let at = format!("/variants/{}", pointer_step(name));
-            problems.push(Problem { at, problem });
+            problems.push(Violation { at, problem });
         }
     }
     for (name, value) in &definition.variants {
@@ -181,7 +181,7 @@ pub(super) fn check_definition(
         if size > LARGEST_VARIANT && size > known_variant(before, name).map_or(0, json_size) {
             let at = format!("/variants/{}", pointer_step(name));
             let problem = format!("Must have at most {LARGEST_VARIANT} bytes as JSON (got {size})");
-            problems.push(Problem { at, problem });
+            problems.push(Violation { at, problem });
         }
     }
     if before != Some(definition) {
@@ -193,11 +193,11 @@ pub(super) fn check_definition(
 /// What the metadata of a flag or an environment must keep to beyond what flagd asks. `serverOnly` as a
 /// text hides nothing, whatever it says.
 #[must_use]
-pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Option<Problem> {
+pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Option<Violation> {
     if metadata.get(SERVER_ONLY)?.is_boolean() {
         return None;
     }
-    Some(Problem {
+    Some(Violation {
         at: format!("/metadata/{SERVER_ONLY}"),
         problem: "Must be true or false".to_owned(),
     })
@@ -218,7 +218,7 @@ fn json_size(value: &Value) -> usize {
 /// # Errors
 /// [`Error::Invalid`] with the fields.
 pub(super) fn must_have_an_effect(change: &Change, after: &Flag) -> Result<(), Error> {
-    let mut complaints = Complaints::default();
+    let mut complaints = FieldErrors::default();
     if after.definition.is_some() {
         if change.rollout_percentage.is_some() {
             complaints.add("rolloutPercentage", NO_EFFECT);

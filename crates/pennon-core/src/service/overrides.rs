@@ -11,7 +11,7 @@ use super::update::live;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
-use crate::error::{Complaints, Error};
+use crate::error::{Error, FieldErrors};
 use crate::store::{Action, OverrideRecord, Transaction};
 use crate::timestamp::{parse, timestamp};
 
@@ -43,7 +43,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Invalid`] for a variant that the flag does not have;
-    /// [`Error::TooMany`]; [`Error::Unavailable`].
+    /// [`Error::RateLimited`]; [`Error::Unavailable`].
     pub async fn set_override(
         &self,
         environment: &Environment,
@@ -140,8 +140,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Invalid`] for variants that the flag does not have, with the
-    /// place of each in the list; [`Error::Changed`] when the overrides are in another state;
-    /// [`Error::TooMany`]; [`Error::Unavailable`].
+    /// place of each in the list; [`Error::PreconditionFailed`] when the overrides are in another state;
+    /// [`Error::RateLimited`]; [`Error::Unavailable`].
     pub async fn put_overrides(
         &self,
         environment: &Environment,
@@ -234,7 +234,7 @@ async fn put_at_once(
 /// users stay as they are.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a variant that the flag does not have any more; [`Error::TooMany`].
+/// [`Error::Invalid`] for a variant that the flag does not have any more; [`Error::RateLimited`].
 pub(super) async fn put_back_at_once(
     open: &mut Transaction,
     key: &FlagKey,
@@ -270,7 +270,7 @@ pub(super) async fn put_back_at_once(
 
 /// Only variants of the flag can be given to users.
 fn must_have_all(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
-    let mut complaints = Complaints::default();
+    let mut complaints = FieldErrors::default();
     for (number, one) in wanted.iter().enumerate() {
         if must_have(flag, &one.kind).is_err() && complaints.fields.len() < MOST_COMPLAINTS {
             let field = format!("{OVERRIDES}/{number}/variant");
@@ -348,7 +348,7 @@ pub(super) async fn must_not_be_too_many(
     let wait = open.wait_for_override_change(key, CHANGES, WINDOW).await?;
     match wait {
         // A little longer rather than a little too short.
-        Some(wait) => Err(Error::TooMany {
+        Some(wait) => Err(Error::RateLimited {
             retry_after: wait.as_secs() + 1,
         }),
         None => Ok(()),

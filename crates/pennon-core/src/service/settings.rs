@@ -1,6 +1,6 @@
 //! Environments: created, set, and made to be read anew by everyone.
 
-use pennon_eval::{Definition, Evaluators, Flag, FlagKey, FractionalVersion, Problem, Settings};
+use pennon_eval::{Definition, Evaluators, Flag, FlagKey, FractionalVersion, Settings, Violation};
 use serde_json::{Value, json};
 
 use super::change::{Changed, Expected};
@@ -10,7 +10,7 @@ use super::limits::{check_metadata, must_fit_together};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
-use crate::error::{Complaints, Error};
+use crate::error::{Error, FieldErrors};
 use crate::store::{Action, FlagRecords, SettingsRecord};
 
 impl FlagService {
@@ -61,7 +61,7 @@ impl FlagService {
     /// Replaces the settings of an environment, unless a flag in use needs what they no longer hold.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such an environment; [`Error::Changed`]; [`Error::Invalid`] with
+    /// [`Error::NotFound`] without such an environment; [`Error::PreconditionFailed`]; [`Error::Invalid`] with
     /// the places in flags that would break.
     pub async fn change_settings(
         &self,
@@ -153,7 +153,7 @@ fn must_break_nothing(
     before: &Settings,
     after: &Settings,
 ) -> Result<(), Error> {
-    let mut complaints = Complaints::default();
+    let mut complaints = FieldErrors::default();
     let known = before.lint();
     for found in after.lint() {
         if !known.contains(&found) {
@@ -175,9 +175,9 @@ fn must_break_nothing(
 #[derive(Debug, Default)]
 pub(super) struct Broken {
     /// Definitions that are none any more.
-    pub(super) errors: Vec<(FlagKey, Problem)>,
+    pub(super) errors: Vec<(FlagKey, Violation)>,
     /// Rules that cannot work any more.
-    pub(super) warnings: Vec<(FlagKey, Problem)>,
+    pub(super) warnings: Vec<(FlagKey, Violation)>,
 }
 
 /// What a change of the settings breaks that was not broken before it.

@@ -1,6 +1,6 @@
 //! Changing a flag that is there.
 
-use pennon_eval::{Definition, Flag, FlagKey, Problem, Rollout};
+use pennon_eval::{Definition, Flag, FlagKey, Rollout, Violation};
 use serde_json::Value;
 
 use super::change::{Changed, Expected, or_mistake, settings_for, state_of};
@@ -10,7 +10,7 @@ use super::variants::must_stay_where_named;
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
-use crate::error::{Complaints, Error};
+use crate::error::{Error, FieldErrors};
 use crate::store::{Action, FlagRecord, Transaction};
 
 /// What an admin wants to be different. `None` keeps what is.
@@ -73,7 +73,7 @@ impl FlagService {
     /// Changes a flag, tells the cache, and says whether it could be told.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a definition that is none or too large, [`Error::FlagNotFound`], [`Error::Changed`];
+    /// [`Error::Invalid`] for a definition that is none or too large, [`Error::FlagNotFound`], [`Error::PreconditionFailed`];
     /// [`Error::Conflict`] when an override names a variant that would be gone, or a schedule would have
     /// no effect any more; [`Error::Unavailable`] when the store does not answer.
     pub async fn update(
@@ -141,9 +141,9 @@ pub(super) async fn definition_in(
     }
 }
 
-/// Problems of a definition, as the complaints about the field that it is in.
-pub(super) fn in_definition(problems: Vec<Problem>) -> Error {
-    let mut complaints = Complaints::default();
+/// Violations of a definition, as the complaints about the field that it is in.
+pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
+    let mut complaints = FieldErrors::default();
     for found in problems {
         complaints.add(&format!("definition{}", found.at), found.problem);
     }

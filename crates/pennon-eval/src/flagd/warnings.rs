@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::File;
 use crate::logic::evaluators::Evaluators;
-use crate::{Problem, Settings};
+use crate::{Settings, Violation};
 
 /// Parts that cannot work, with their places in the file. Of the evaluators only those that the file
 /// itself gives.
@@ -12,8 +12,8 @@ pub(super) fn of(
     read: &File,
     given: Option<&Map<String, Value>>,
     evaluators: &Evaluators<'_>,
-) -> Vec<Problem> {
-    let at = |place: String, found: Problem| Problem {
+) -> Vec<Violation> {
+    let at = |place: String, found: Violation| Violation {
         at: format!("{place}{}", found.at),
         ..found
     };
@@ -21,7 +21,7 @@ pub(super) fn of(
         evaluators: given.cloned().unwrap_or_default(),
         ..read.settings.clone()
     };
-    let mut warnings: Vec<Problem> = given
+    let mut warnings: Vec<Violation> = given
         .lint()
         .into_iter()
         .map(|found| at("/$evaluators".to_owned(), found))
@@ -33,7 +33,7 @@ pub(super) fn of(
         }
     }
     if !evaluators.all_linted() {
-        warnings.push(Problem {
+        warnings.push(Violation {
             at: String::new(),
             problem:
                 "the rules refer to so much that not all of it was checked for parts that cannot \

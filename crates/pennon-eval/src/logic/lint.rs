@@ -11,7 +11,7 @@ use super::expression::Expression;
 use super::fractional::{self, LARGEST_TOTAL};
 use super::value::Val;
 use super::{Choice, Rule, compile};
-use crate::problem::Problems;
+use crate::violation::Violations;
 use crate::{Context, FractionalVersion};
 
 /// Checks the results of a rule that compiles.
@@ -19,7 +19,7 @@ pub(crate) fn results(
     rule: &Value,
     variants: &Map<String, Value>,
     evaluators: &Evaluators<'_>,
-    problems: &mut Problems,
+    problems: &mut Violations,
 ) {
     let mut lint = Lint {
         variants,
@@ -31,7 +31,7 @@ pub(crate) fn results(
 }
 
 /// Checks the weights of every `fractional` in a rule that compiles. References are not followed.
-pub(crate) fn weights(rule: &Value, evaluators: &Evaluators<'_>, problems: &mut Problems) {
+pub(crate) fn weights(rule: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {
     if !evaluators.may_lint(1) {
         return;
     }
@@ -93,7 +93,7 @@ impl Wanted {
 struct Lint<'a, 's> {
     variants: &'a Map<String, Value>,
     evaluators: &'a Evaluators<'s>,
-    problems: &'a mut Problems,
+    problems: &'a mut Violations,
     /// The evaluator whose rule is being looked at. Its text is not part of the rule, so the reference
     /// is the place of whatever is wrong in it.
     evaluator: Option<String>,
@@ -161,7 +161,7 @@ impl<'s> Lint<'_, 's> {
                 };
                 let outer = self.evaluator.replace(name.clone());
                 if outer.is_none() {
-                    let mut inner = Problems::default();
+                    let mut inner = Violations::default();
                     weights(evaluator, self.evaluators, &mut inner);
                     for found in inner.or(()).err().into_iter().flatten() {
                         let why = found.problem;

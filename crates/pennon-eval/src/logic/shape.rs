@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::semver::{Relation, Version};
-use crate::problem::Problems;
+use crate::violation::Violations;
 
 /// What the arguments of an operator are.
 enum Shape {
@@ -47,14 +47,14 @@ fn shape(operator: &str) -> Option<Shape> {
 }
 
 /// Checks a whole rule: an operation, or `{}` for none.
-pub(crate) fn check(rule: &Value, problems: &mut Problems) {
+pub(crate) fn check(rule: &Value, problems: &mut Violations) {
     match rule {
         Value::Object(fields) if fields.is_empty() => {}
         rule => operation(rule, problems),
     }
 }
 
-fn operation(rule: &Value, problems: &mut Problems) {
+fn operation(rule: &Value, problems: &mut Violations) {
     let Some(fields) = rule.as_object() else {
         problems.add("must be an operation: an object with one operator");
         return;
@@ -79,20 +79,20 @@ fn operation(rule: &Value, problems: &mut Problems) {
 }
 
 /// Anything that may be an argument. What a list holds is not looked at, as the schema does not.
-fn argument(value: &Value, problems: &mut Problems) {
+fn argument(value: &Value, problems: &mut Violations) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {}
         Value::Object(_) => operation(value, problems),
     }
 }
 
-fn each(items: &[Value], problems: &mut Problems, check: impl Fn(&Value, &mut Problems)) {
+fn each(items: &[Value], problems: &mut Violations, check: impl Fn(&Value, &mut Violations)) {
     for (index, item) in items.iter().enumerate() {
         problems.inside(&index.to_string(), |problems| check(item, problems));
     }
 }
 
-fn text(value: &Value, problems: &mut Problems) {
+fn text(value: &Value, problems: &mut Violations) {
     if !value.is_string() {
         problems.add("must be a string");
     }
@@ -103,7 +103,7 @@ fn list<'v>(
     value: &'v Value,
     least: usize,
     most: usize,
-    problems: &mut Problems,
+    problems: &mut Violations,
 ) -> Option<&'v [Value]> {
     let items = value
         .as_array()
@@ -119,7 +119,7 @@ fn list<'v>(
 }
 
 impl Shape {
-    fn check(self, value: &Value, problems: &mut Problems) {
+    fn check(self, value: &Value, problems: &mut Violations) {
         match self {
             Self::List(least, most) => {
                 if let Some(items) = list(value, least, most, problems) {
@@ -175,7 +175,7 @@ impl Shape {
     }
 }
 
-fn var(value: &Value, problems: &mut Problems) {
+fn var(value: &Value, problems: &mut Violations) {
     match value {
         Value::String(path) => {
             let own = path.strip_prefix("$flagd.");
@@ -188,7 +188,7 @@ fn var(value: &Value, problems: &mut Problems) {
     }
 }
 
-fn version(value: &Value, problems: &mut Problems) {
+fn version(value: &Value, problems: &mut Violations) {
     let is_good = match value {
         Value::String(text) => Version::parse_complete(text).is_some(),
         Value::Object(fields) if fields.len() == 1 && fields.contains_key("var") => {
@@ -204,7 +204,7 @@ fn version(value: &Value, problems: &mut Problems) {
     }
 }
 
-fn fractional(value: &Value, problems: &mut Problems) {
+fn fractional(value: &Value, problems: &mut Violations) {
     let Some(items) = list(value, 1, ANY, problems) else {
         return;
     };
@@ -219,7 +219,7 @@ fn fractional(value: &Value, problems: &mut Problems) {
     }
 }
 
-fn bucket(value: &Value, problems: &mut Problems) {
+fn bucket(value: &Value, problems: &mut Violations) {
     let Some(parts) = list(value, 1, 2, problems) else {
         return;
     };

@@ -33,7 +33,7 @@ impl EmbeddedStore {
         } = &mut *inner;
         journal
             .append_counts(record, &data.state, history)
-            .map_err(Error::FileOfNoUse)?;
+            .map_err(Error::StoreFile)?;
         Ok(CountedBatch {
             is_new: true,
             lost: 0,

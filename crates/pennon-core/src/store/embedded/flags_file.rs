@@ -6,7 +6,7 @@ use std::path::Path;
 
 use pennon_eval::flagd::{self, Form, Mode};
 use pennon_eval::json::{self, JsonError};
-use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Problem, Settings, pointer_step};
+use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Settings, Violation, pointer_step};
 use serde_json::{Map, Value};
 
 use super::line::line_of;
@@ -109,7 +109,7 @@ impl Contents {
     }
 
     /// Environments whose flags take too much together, and more than before.
-    fn take_too_much(&self, before: Option<&Self>) -> Vec<Problem> {
+    fn take_too_much(&self, before: Option<&Self>) -> Vec<Violation> {
         let found = self.environments.iter().filter_map(|(name, set)| {
             let before = before.map(|before| before.environments.get(name));
             let empty = FlagSet::default();
@@ -126,7 +126,7 @@ impl Contents {
         found.collect()
     }
 
-    fn of_value(value: &Value, state: &State) -> Result<Self, Vec<Problem>> {
+    fn of_value(value: &Value, state: &State) -> Result<Self, Vec<Violation>> {
         let mut contents = Self::default();
         let mut mistakes = Vec::new();
         let Some(fields) = value.as_object() else {
@@ -186,9 +186,9 @@ impl Contents {
         value: &Value,
         place: &str,
         state: &State,
-        mistakes: &mut Vec<Problem>,
+        mistakes: &mut Vec<Violation>,
     ) {
-        let inside = |found: Problem| Problem {
+        let inside = |found: Violation| Violation {
             at: format!("{place}{}", found.at),
             ..found
         };
@@ -213,7 +213,7 @@ impl Contents {
             if !note.exempt {
                 let schedules = aside.into_iter().flat_map(|aside| aside.schedules.values());
                 let found = broken_rules(key, flag, schedules);
-                mistakes.extend(found.into_iter().map(|found| Problem {
+                mistakes.extend(found.into_iter().map(|found| Violation {
                     at: format!("{at}{}", found.at),
                     ..found
                 }));
@@ -269,7 +269,7 @@ impl Contents {
 impl FlagSet {
     /// What the routes of the API would refuse of the flags and settings as a whole, with places in the
     /// environment. What is known from before a rule may stay.
-    fn broken_rules(&self, name: &str, known: &EnvironmentNote) -> Vec<Problem> {
+    fn broken_rules(&self, name: &str, known: &EnvironmentNote) -> Vec<Violation> {
         let mut found = Vec::new();
         if !known.exempt {
             found.extend(check_metadata(&self.settings.metadata));
@@ -313,7 +313,7 @@ pub(super) fn broken_rules<'a>(
     key: &FlagKey,
     flag: &Flag,
     schedules: impl Iterator<Item = &'a ScheduleRecord>,
-) -> Vec<Problem> {
+) -> Vec<Violation> {
     let mut found = check_flag(key, flag, None);
     for about_key in found.iter_mut().filter(|found| found.at.is_empty()) {
         about_key.problem = format!("the key: {}", about_key.problem);
@@ -351,8 +351,8 @@ pub(super) fn broken_rules<'a>(
     found
 }
 
-fn problem(at: &str, problem: impl Into<String>) -> Problem {
-    Problem {
+fn problem(at: &str, problem: impl Into<String>) -> Violation {
+    Violation {
         at: at.to_owned(),
         problem: problem.into(),
     }
@@ -364,8 +364,8 @@ pub(super) fn not_right(path: &Path, error: &dyn std::fmt::Display) -> String {
 }
 
 /// The same about its mistakes, each with its line.
-fn told(mistakes: &[Problem], text: &str, path: &Path) -> String {
-    let tell = |found: &Problem| {
+fn told(mistakes: &[Violation], text: &str, path: &Path) -> String {
+    let tell = |found: &Violation| {
         let line = line_of(text, &found.at);
         let line = line.map_or(String::new(), |line| format!("line {line}, "));
         let place = if found.at.is_empty() {

@@ -328,7 +328,7 @@ impl EmbeddedStore {
         let mut inner = self.last_good();
         let is_unchanged = |(stamp, _): &(Stamp, String)| inner.files.is_unchanged(stamp);
         if !inner.seen.as_ref().is_some_and(is_unchanged) {
-            inner.reload().map_err(Error::FileOfNoUse)?;
+            inner.reload().map_err(Error::StoreFile)?;
         }
         Ok(inner)
     }

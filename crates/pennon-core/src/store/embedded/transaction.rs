@@ -437,7 +437,7 @@ impl Transaction {
         let store = self.store.clone();
         let mut inner = store.current()?;
         if inner.revision != self.based_on {
-            return Err(Error::FileOfNoUse(format!(
+            return Err(Error::StoreFile(format!(
                 "{} was edited while the change was being made, which was therefore not made; try \
                  again",
                 inner.files.flags().display()
@@ -448,7 +448,7 @@ impl Transaction {
         let digest = seen.map(|(_, digest)| digest.clone()).unwrap_or_default();
         inner
             .commit(self.data, self.records, &digest)
-            .map_err(Error::FileOfNoUse)
+            .map_err(Error::StoreFile)
     }
 
     pub(super) fn actor(&self) -> &str {

@@ -7,11 +7,11 @@ use std::time::Duration;
 /// A generator; clones go on together. The sequence is `SplitMix64`:
 /// <https://prng.di.unimi.it/splitmix64.c>.
 #[derive(Debug, Clone)]
-pub struct Dice {
+pub struct Rng {
     state: Arc<AtomicU64>,
 }
 
-impl Dice {
+impl Rng {
     /// A generator that this seed repeats.
     pub fn new(seed: u64) -> Self {
         Self {

@@ -13,7 +13,7 @@ use crate::process::find_program;
 
 /// One engine that answers.
 #[derive(Debug)]
-pub struct Oracle {
+pub struct ReferenceEngine {
     process: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -50,7 +50,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-impl Oracle {
+impl ReferenceEngine {
     /// flagd's engine in JavaScript, the reference of `JsonLogic` and flagd's JSON Schemas.
     pub fn node() -> Self {
         // There only where the machine has none, or an old one.
@@ -129,7 +129,7 @@ impl Oracle {
     }
 }
 
-impl Drop for Oracle {
+impl Drop for ReferenceEngine {
     fn drop(&mut self) {
         // Without questions the program ends.
         self.questions = None;

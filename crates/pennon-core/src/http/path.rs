@@ -10,7 +10,7 @@ const MOST_BEFORE: usize = 2;
 
 /// Where in OFREP a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum OfrepPath {
     /// The evaluation of all flags.
     Bulk,
     /// The evaluation of the flag with this key.
@@ -19,7 +19,7 @@ pub enum Place {
     Unknown,
 }
 
-impl Place {
+impl OfrepPath {
     /// Where a path leads, if it is one of OFREP's: `/ofrep/…`, behind `/api` or not, behind the name
     /// of an API Gateway stage or not. An application that ends its base URL with a slash asks for
     /// `//ofrep/…`, so empty segments before `ofrep` do not count.
@@ -101,9 +101,9 @@ mod tests {
             "/prod/api",
             "/prod//api/",
         ] {
-            let path = |rest: &str| Place::of(&format!("{start}/ofrep{rest}"));
-            assert_eq!(path("/v1/evaluate/flags"), Some(Place::Bulk), "{start}");
-            let single = Place::Single("a b".to_owned());
+            let path = |rest: &str| OfrepPath::of(&format!("{start}/ofrep{rest}"));
+            assert_eq!(path("/v1/evaluate/flags"), Some(OfrepPath::Bulk), "{start}");
+            let single = OfrepPath::Single("a b".to_owned());
             assert_eq!(path("/v1/evaluate/flags/a%20b"), Some(single), "{start}");
             for unknown in [
                 "",
@@ -113,7 +113,7 @@ mod tests {
                 "/v1/evaluate/flags/a/b",
                 "/v1/evaluate/flagsx",
             ] {
-                assert_eq!(path(unknown), Some(Place::Unknown), "{start} {unknown}");
+                assert_eq!(path(unknown), Some(OfrepPath::Unknown), "{start} {unknown}");
             }
         }
     }
@@ -132,7 +132,7 @@ mod tests {
             "/a/b/ofrep/v1/evaluate/flags",
             "/ofrepx",
         ] {
-            assert_eq!(Place::of(path), None, "{path}");
+            assert_eq!(OfrepPath::of(path), None, "{path}");
         }
     }
 
@@ -143,9 +143,12 @@ mod tests {
             "/prod//ofrep/v1/evaluate/flags/a%2Fb",
             "//prod/ofrep/v1/evaluate/flags/a%2Fb",
         ] {
-            assert_eq!(Place::without_empty_segments(path).as_deref(), Some(plain));
+            assert_eq!(
+                OfrepPath::without_empty_segments(path).as_deref(),
+                Some(plain)
+            );
         }
-        assert_eq!(Place::without_empty_segments(plain), None);
-        assert_eq!(Place::without_empty_segments("//config/flags"), None);
+        assert_eq!(OfrepPath::without_empty_segments(plain), None);
+        assert_eq!(OfrepPath::without_empty_segments("//config/flags"), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::snapshot::KeyKind;
 
 /// Somebody with a key, and the flags of the environment that the key opens.
 #[derive(Debug)]
-pub struct Caller {
+pub struct ApiClient {
     /// The environment.
     pub environment: Environment,
     /// Which flags the caller may see: see [`Snapshot::shows`](crate::snapshot::Snapshot::shows).
@@ -33,7 +33,7 @@ pub struct VouchedKey(pub KeyKind);
 /// # Errors
 /// [`Error::NoKey`] for no key or one that opens nothing, [`Error::OtherEnvironment`] for a good key
 /// in a request that names another environment, [`Error::Unavailable`] as for every read.
-pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
+pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
     let key = presented(request.header("x-api-key"), request.header("authorization"))
         .and_then(KeyText::parse)
         .ok_or(Error::NoKey)?;
@@ -42,7 +42,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
     if request.names_other_environment(&key.environment)? {
         return Err(Error::OtherEnvironment);
     }
-    Ok(Caller {
+    Ok(ApiClient {
         environment: key.environment,
         kind,
         reading,
@@ -56,7 +56,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<Caller, Error> {
 /// # Errors
 /// As [`admit`] where a key is needed; [`Error::Invalid`] for an environment that cannot be one;
 /// [`Error::RouteNotFound`] where the routes are off.
-pub async fn admit_to_config(app: &App, request: &Request) -> Result<Caller, Error> {
+pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, Error> {
     match app.config.auth.public_config {
         PublicConfigRoutes::Open => {
             let environment = request.environment()?;
@@ -65,7 +65,7 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<Caller, Err
                 .and_then(KeyText::parse)
                 .filter(|key| key.environment == environment);
             let kind = key.and_then(|key| kind_of(&key, request, &reading));
-            Ok(Caller {
+            Ok(ApiClient {
                 environment,
                 kind: kind.unwrap_or(KeyKind::Client),
                 reading,

@@ -4,24 +4,24 @@ use serde_json::{Map, Value};
 
 /// What is wrong with a definition, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Violation {
     /// A JSON pointer into what was checked.
     pub at: String,
     /// What is wrong there.
     pub problem: String,
 }
 
-/// Problems that are being collected, and the place that is looked at.
+/// Violations that are being collected, and the place that is looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Problems {
+pub(crate) struct Violations {
     at: String,
-    found: Vec<Problem>,
+    found: Vec<Violation>,
 }
 
 /// More than anyone would read, and a bound on the answer to a hostile definition.
 const MOST: usize = 50;
 
-impl Problems {
+impl Violations {
     pub(crate) fn add(&mut self, problem: impl Into<String>) {
         self.add_at("", problem);
     }
@@ -29,7 +29,7 @@ impl Problems {
     /// Adds what is wrong further in.
     pub(crate) fn add_at(&mut self, below: &str, problem: impl Into<String>) {
         if self.found.len() < MOST {
-            self.found.push(Problem {
+            self.found.push(Violation {
                 at: format!("{}{below}", self.at),
                 problem: problem.into(),
             });
@@ -65,7 +65,7 @@ impl Problems {
     }
 
     /// The result, unless there are problems.
-    pub(crate) fn or<T>(self, result: T) -> Result<T, Vec<Problem>> {
+    pub(crate) fn or<T>(self, result: T) -> Result<T, Vec<Violation>> {
         if self.found.is_empty() {
             Ok(result)
         } else {

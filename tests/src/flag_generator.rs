@@ -14,7 +14,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 /// What a run of flags is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Scope {
 /// Writes flags and contexts.
 #[derive(Debug)]
 pub struct Author {
-    dice: Dice,
+    dice: Rng,
     subject: Subject,
 }
 
@@ -118,7 +118,7 @@ const LOOSE: &[&str] = &[
 impl Author {
     /// One that this seed repeats.
     pub fn new(seed: u64, subject: Subject) -> Self {
-        let dice = Dice::new(seed);
+        let dice = Rng::new(seed);
         Self { dice, subject }
     }
 
