@@ -53,7 +53,10 @@ async fn an_import_asks_of_texts_and_keys_what_creating_a_flag_asks() {
             for answer in both_ways(&api, &file(key, &json!({}))).await {
                 assert_eq!(answer.status, 400, "{key:?} {answer:?} on {}", api.on);
                 let fields = answer.json()["details"]["fieldErrors"].clone();
-                assert!(fields[format!("/flags/{key}")].is_array(), "{fields}");
+                // An error names the beginning of a key that is very long.
+                let place = format!("/flags/{}", &key[..key.len().min(3_000)]);
+                let mut names = fields.as_object().into_iter().flatten();
+                assert!(names.any(|(name, _)| name.starts_with(&place)), "{fields}");
             }
             let answer = api.admin("POST", FLAGS, &json!({"key": key})).await;
             assert_eq!(answer.status, 400, "{key:?} on {}", api.on);
