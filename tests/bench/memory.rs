@@ -100,23 +100,6 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-async fn put(stack: &Stack, case: &Case) {
-    let definition = json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": case.rule});
-    let settings = json!({ "evaluators": case.evaluators }).to_string();
-    let sql = stack.database.sql();
-    let statement = "insert into pennon_environment_settings (environment, settings) values ('production', $1::text::json)
-                     on conflict (environment) do update set settings = excluded.settings";
-    sql.execute(statement, &[&settings])
-        .await
-        .expect("settings");
-    let statement = "insert into feature_flags (flag_key, enabled, rollout_percentage, definition)
-                     select 'heavy-' || number, true, 0, $1::text::json
-                     from generate_series(0, $2 - 1) as number";
-    sql.execute(statement, &[&definition.to_string(), &case.flags])
-        .await
-        .expect("flags");
-}
-
 /// The first read, the others, and the peak of memory, also after all flags were read anew.
 async fn measure(stack: &Stack, function: &Function, event: &Event) -> (f64, Times, f64) {
     let began = Instant::now();
@@ -150,7 +133,11 @@ async fn main() -> ExitCode {
     for case in cases() {
         let stack = Stack::start().await;
         stack.database.add_key(EXAMPLE_KEY).await;
-        put(&stack, &case).await;
+        let definition = json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": case.rule});
+        stack
+            .database
+            .add_heavy_flags(case.flags, &definition, &case.evaluators)
+            .await;
         let environment = stack.environment();
         // Without Redis every read asks the database, and so finds what was changed by hand.
         let environment: Vec<(&str, &str)> = environment

@@ -54,24 +54,6 @@ fn file(flags: usize, rule: &Value, evaluators: &Map<String, Value>) -> Value {
     json!({"flags": flags, "$evaluators": evaluators})
 }
 
-/// The same in the database, where no limit keeps it out.
-async fn put(stack: &Stack, flags: usize, rule: &Value, evaluators: &Map<String, Value>) {
-    let settings = json!({ "evaluators": evaluators }).to_string();
-    let sql = stack.database.sql();
-    let statement = "insert into pennon_environment_settings (environment, settings) values ('production', $1::text::json)
-                     on conflict (environment) do update set settings = excluded.settings";
-    sql.execute(statement, &[&settings])
-        .await
-        .expect("settings");
-    let statement = "insert into feature_flags (flag_key, enabled, rollout_percentage, definition)
-                     select 'heavy-' || number, true, 0, $1::text::json
-                     from generate_series(0, $2 - 1) as number";
-    let flags = i32::try_from(flags).expect("few");
-    sql.execute(statement, &[&definition(rule).to_string(), &flags])
-        .await
-        .expect("flags");
-}
-
 fn fields(answer: &Answer) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     answer.json()["details"]["fieldErrors"].clone()
@@ -81,7 +63,10 @@ fn fields(answer: &Answer) -> Value {
 async fn shared_evaluators_take_memory_once_however_many_flags_refer_to_them() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
-    put(&stack, 200, &doubled(), &doubling()).await;
+    stack
+        .database
+        .add_heavy_flags(200, &definition(&doubled()), &doubling())
+        .await;
     for (name, event) in [
         ("list-flags", Event::list().anonymous()),
         ("evaluate-flags", Event::evaluate_all(&json!({}))),
@@ -206,7 +191,10 @@ async fn flags_that_cost_too_much_from_before_answer_as_ever_and_only_cannot_gro
     let api = Api::on_postgres().await;
     let stack = api.stack();
     stack.database.add_key(EXAMPLE_KEY).await;
-    put(stack, 200, &walk(), &walking()).await;
+    stack
+        .database
+        .add_heavy_flags(200, &definition(&walk()), &walking())
+        .await;
     let list = stack.function("list-flags").await;
     let answer = list.call(&Event::list().anonymous()).await;
     assert_eq!(answer.status, 200);
@@ -255,7 +243,10 @@ async fn a_context_makes_a_request_take_so_much_and_no_more() {
     // Ordinary flags: each looks through the groups of the caller.
     let rule =
         json!({"if": [{"some": [{"var": "groups"}, {"==": [{"var": ""}, "beta"]}]}, "on", "off"]});
-    put(&stack, 2_000, &rule, &Map::new()).await;
+    stack
+        .database
+        .add_heavy_flags(2_000, &definition(&rule), &Map::new())
+        .await;
     let evaluate = stack.function("evaluate-flags").await;
     let groups = |count: usize| {
         let groups: Vec<String> = (0..count).map(|number| format!("g{number}")).collect();
@@ -292,7 +283,15 @@ async fn a_context_makes_a_request_take_so_much_and_no_more() {
 /// Both kinds of store with these flags, which no limit keeps out.
 async fn both_kinds_with(flags: usize, rule: &Value) -> [Api; 2] {
     let postgres = Api::on_postgres().await;
-    put(postgres.stack(), flags, rule, &Map::new()).await;
+    postgres
+        .stack()
+        .database
+        .add_heavy_flags(
+            i32::try_from(flags).expect("few"),
+            &definition(rule),
+            &Map::new(),
+        )
+        .await;
     let mut file = file(flags, rule, &Map::new());
     file["flags"]["checkout"] = json!({"state": "ENABLED", "rolloutPercentage": 50});
     [postgres, Api::on_file_with(&file).await]
