@@ -27,15 +27,15 @@ enum Listed {
 }
 
 impl FlagService {
-    /// The shelf of an environment that exists. A name that nobody knows gets none, so that made-up
+    /// The slot of an environment that exists. An unknown name gets none, so that made-up
     /// names cost no memory; and a command to Redis each, but no query.
-    pub(super) async fn shelf(
+    pub(super) async fn slot(
         &self,
         environment: &Environment,
         scope: &Scope,
     ) -> Result<Option<Arc<SnapshotSlot>>, Error> {
-        if let Some(shelf) = self.known().get(environment) {
-            return Ok(Some(shelf.clone()));
+        if let Some(slot) = self.known().get(environment) {
+            return Ok(Some(slot.clone()));
         }
         let lease = match &self.cache {
             None => None,

@@ -45,7 +45,7 @@ enum Task {
 /// A request that finds out more about an environment, for itself and for those that wait.
 struct Search<'a> {
     service: &'a FlagService,
-    shelf: &'a SnapshotSlot,
+    slot: &'a SnapshotSlot,
     environment: &'a Environment,
     scope: &'a Scope,
     began: Began,
@@ -58,7 +58,7 @@ impl FlagService {
     /// # Errors
     /// [`Error::Unavailable`] when neither cache nor store answers and nothing is held.
     pub async fn read(&self, environment: &Environment, scope: &Scope) -> Result<Reading, Error> {
-        let Some(shelf) = self.shelf(environment, scope).await? else {
+        let Some(slot) = self.slot(environment, scope).await? else {
             scope.trace.unknown_environment();
             return Ok(Reading {
                 snapshot: Arc::new(Snapshot::empty()),
@@ -66,7 +66,7 @@ impl FlagService {
                 cache: CacheOutcome::Miss,
             });
         };
-        let reading = self.read_shelf(&shelf, environment, scope).await?;
+        let reading = self.read_slot(&slot, environment, scope).await?;
         scope.trace.cache(reading.cache);
         scope
             .trace
@@ -84,13 +84,13 @@ impl FlagService {
         Ok(reading)
     }
 
-    async fn read_shelf(
+    async fn read_slot(
         &self,
-        shelf: &SnapshotSlot,
+        slot: &SnapshotSlot,
         environment: &Environment,
         scope: &Scope,
     ) -> Result<Reading, Error> {
-        let held = shelf.held();
+        let held = slot.held();
         if let Some(held) = &held
             && !self.max_age.is_zero()
             && held.as_of.elapsed() < self.max_age
@@ -109,20 +109,20 @@ impl FlagService {
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::AskStore,
                     (Lookup::Miss, held) => {
-                        if held.as_ref().is_some_and(CachedSnapshot::entry_has_run_out) {
+                        if held.as_ref().is_some_and(CachedSnapshot::entry_has_expired) {
                             scope.trace.expired();
                         }
                         Task::FetchOrFill
                     }
                     // There was an outage, in which an invalidation may have been lost.
-                    (Lookup::Hit(found), _) if shelf.distrusts(outages) => {
+                    (Lookup::Hit(found), _) if slot.distrusts(outages) => {
                         Task::Verify(found.revision, Some(outages))
                     }
                     (Lookup::Hit(found), Some(held))
                         if found.revision == held.snapshot.revision =>
                     {
                         if found.age < BELIEVED_FOR || held.was_confirmed_within(BELIEVED_FOR) {
-                            shelf.confirm(found.revision, asked);
+                            slot.confirm(found.revision, asked);
                             return Ok(held.reading());
                         }
                         Task::Verify(found.revision, None)
@@ -138,14 +138,14 @@ impl FlagService {
         };
         // One request at a time finds out more; the others share what came of it, if it began after
         // they arrived.
-        let mut last = match (shelf.refresh.try_lock(), task, held) {
+        let mut last = match (slot.refresh.try_lock(), task, held) {
             (Ok(last), _, _) => last,
             // Both have failed, and somebody is already finding out whether the store is back. That
             // takes as long as its timeout; what is held is at hand.
             (Err(_busy), Task::AskStore, Some(held)) if self.store.is_failing() => {
                 return Ok(held.stale());
             }
-            (Err(_busy), _, _) => shelf.refresh.lock().await,
+            (Err(_busy), _, _) => slot.refresh.lock().await,
         };
         if let Some(refresh) = &*last
             && refresh.began >= scope.arrived
@@ -155,7 +155,7 @@ impl FlagService {
         let began = Began::now();
         let search = Search {
             service: self,
-            shelf,
+            slot,
             environment,
             scope,
             began,
@@ -190,16 +190,16 @@ impl Search<'_> {
         let mut repairs = 0;
         let outcome = loop {
             match self.entry(cache).await {
-                Found::Entry(snapshot, _) if self.shelf.is_ahead_of(snapshot.revision) => {
+                Found::Entry(snapshot, _) if self.slot.is_ahead_of(snapshot.revision) => {
                     return self.verify(cache, snapshot.revision, None).await;
                 }
                 Found::Entry(snapshot, seen) => {
                     let found = snapshot.revision;
                     let outages = cache.outages();
-                    if self.shelf.distrusts(outages) {
+                    if self.slot.distrusts(outages) {
                         return self.verify(cache, found, Some(outages)).await;
                     }
-                    return match self.shelf.hold_entry(*snapshot, &seen, self.began) {
+                    return match self.slot.hold_entry(*snapshot, &seen, self.began) {
                         Some(reading) if seen.age < BELIEVED_FOR => Ok(reading),
                         Some(_) | None => self.verify(cache, found, None).await,
                     };
@@ -225,7 +225,7 @@ impl Search<'_> {
 
     async fn load_and_fill(&self, cache: &Cache, lease: Lease) -> Result<Reading, Error> {
         // "Unchanged" would not do for what came out of Redis: it would go back there unchecked.
-        let known = self.shelf.held().filter(|held| held.is_from_store);
+        let known = self.slot.held().filter(|held| held.is_from_store);
         let reading = self.ask_store_about(known, Waiting::UntilTimeout).await?;
         let reading = reading.without_cache(CacheOutcome::Miss);
         if reading.source != Source::Stale {
@@ -240,7 +240,7 @@ impl Search<'_> {
                 )
                 .await;
             if filled {
-                self.shelf.filled(cache.ttl(), sent);
+                self.slot.filled(cache.ttl(), sent);
             }
         }
         Ok(reading)
@@ -259,7 +259,7 @@ impl Search<'_> {
                 let right = reading.snapshot.revision == found;
                 let settled = right || self.discard(cache, found).await;
                 if let (true, Some(outages)) = (settled, outages) {
-                    self.shelf.settle(outages);
+                    self.slot.settle(outages);
                 }
                 Ok(if right {
                     reading
@@ -270,7 +270,7 @@ impl Search<'_> {
             Ok(stale) if stale.snapshot.revision >= found => Ok(stale),
             verdict @ (Ok(_) | Err(Error::Unavailable(_))) => match self.entry(cache).await {
                 Found::Entry(snapshot, seen) => {
-                    match self.shelf.hold_entry(*snapshot, &seen, self.began) {
+                    match self.slot.hold_entry(*snapshot, &seen, self.began) {
                         Some(reading) => Ok(Reading {
                             source: Source::Stale,
                             ..reading
@@ -292,7 +292,7 @@ impl Search<'_> {
     /// costs one number. What is held is a better answer than to wait for a database that takes no
     /// connection.
     async fn ask_store(&self, without_snapshot: Waiting) -> Result<Reading, Error> {
-        self.ask_store_about(self.shelf.held(), without_snapshot)
+        self.ask_store_about(self.slot.held(), without_snapshot)
             .await
     }
 
@@ -302,7 +302,7 @@ impl Search<'_> {
         known: Option<CachedSnapshot>,
         without_snapshot: Waiting,
     ) -> Result<Reading, Error> {
-        let waiting = match self.shelf.held() {
+        let waiting = match self.slot.held() {
             Some(_) => Waiting::Never,
             None => without_snapshot,
         };
@@ -312,15 +312,15 @@ impl Search<'_> {
         let answer = store.snapshot(self.environment, revision, waiting).await;
         match (answer, known) {
             (Ok(Fresh::Unchanged), Some(known)) => {
-                self.shelf
+                self.slot
                     .confirm_by_store(known.snapshot.revision, self.began);
                 Ok(known.reading())
             }
             (Ok(Fresh::Unchanged), None) => Err(Error::Internal(
                 "the store says that nothing has changed, to one who knows nothing".to_owned(),
             )),
-            (Ok(Fresh::Changed(snapshot)), _) => Ok(self.shelf.hold_loaded(snapshot, self.began)),
-            (Err(failure @ Error::Unavailable(_)), _) => match self.shelf.held() {
+            (Ok(Fresh::Changed(snapshot)), _) => Ok(self.slot.hold_loaded(snapshot, self.began)),
+            (Err(failure @ Error::Unavailable(_)), _) => match self.slot.held() {
                 Some(held) => {
                     warn!(domain = "config", error = %failure, "the database does not answer");
                     Ok(held.stale())

@@ -153,8 +153,8 @@ impl FlagService {
                      See cache-forged-entries in docs/operations.md"
                 );
                 trace.forged_entry();
-                let shelf = self.known().entry(environment.clone()).or_default().clone();
-                shelf.hold_loaded(stored, Began::now());
+                let slot = self.known().entry(environment.clone()).or_default().clone();
+                slot.hold_loaded(stored, Began::now());
                 Ok(drop_entry(cache, environment, entry.revision, scope).await)
             }
             Fresh::Changed(_) | Fresh::Unchanged => Ok(Compared::Right),

@@ -83,7 +83,7 @@ impl CachedSnapshot {
         since.is_some_and(|since| since.is_ok_and(|since| since < time))
     }
 
-    pub(super) fn entry_has_run_out(&self) -> bool {
+    pub(super) fn entry_has_expired(&self) -> bool {
         self.entry_until
             .is_some_and(|until| until <= Instant::now())
     }
