@@ -77,9 +77,6 @@ pub struct Rollout(u8);
 pub struct RolloutOutOfRange;
 
 impl Rollout {
-    /// Everyone.
-    pub const FULL: Self = Self(100);
-
     /// Takes a number as a percentage.
     ///
     /// # Errors

@@ -50,8 +50,7 @@ impl Default for Work {
 
 impl Work {
     /// For a caller of whom only an id is known.
-    #[must_use]
-    pub fn unlimited() -> Self {
+    fn unlimited() -> Self {
         Self { steps: u64::MAX }
     }
 
@@ -189,20 +188,6 @@ impl Ruleset {
         }
     }
 
-    /// How many steps it takes at most to evaluate all flags, for a caller of whom nothing but the id is
-    /// known.
-    #[must_use]
-    pub fn cost(&self) -> u64 {
-        let costs = self.flags.values().map(Compiled::cost);
-        costs.fold(0, u64::saturating_add)
-    }
-
-    /// How many steps it takes at most to evaluate a flag, for such a caller.
-    #[must_use]
-    pub fn cost_of(&self, key: &str) -> u64 {
-        self.flags.get(key).map_or(0, Compiled::cost)
-    }
-
     /// Whether a rule may look at the time: then the same flags and the same caller may get another
     /// answer later.
     #[must_use]
@@ -298,16 +283,6 @@ impl Ruleset {
 type Decision<'a> = (Option<&'a Value>, &'a str, Reason);
 
 impl Compiled {
-    fn cost(&self) -> u64 {
-        match &self.kind {
-            Kind::Typed(Typed {
-                rule: Some(Ok(rule)),
-                ..
-            }) => rule.cost + 1,
-            Kind::Typed(_) | Kind::Simple { .. } => 1,
-        }
-    }
-
     fn overridden(&self, context: &Context) -> Option<&Override> {
         if self.overrides.is_empty() {
             return None;

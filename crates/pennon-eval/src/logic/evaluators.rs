@@ -121,8 +121,7 @@ impl<'s> Evaluators<'s> {
     }
 
     /// Whether everything was looked at that could be a part that cannot work.
-    #[must_use]
-    pub fn all_linted(&self) -> bool {
+    pub(crate) fn all_linted(&self) -> bool {
         self.lint_left.get() > 0
     }
 }
