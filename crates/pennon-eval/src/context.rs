@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::UserId;
 use crate::bucket::sha256_bucket;
-use crate::logic::bounds::{CONTEXT_NODES, DATA_DEPTH};
+use crate::limits::{CONTEXT_NODES, DATA_DEPTH};
 
 /// The field that names the caller.
 const TARGETING_KEY: &str = "targetingKey";

@@ -7,12 +7,14 @@
 mod bucket;
 mod clock;
 mod context;
+mod cost;
 mod defaults;
 mod definition;
 mod flag;
 pub mod flagd;
 pub mod json;
 mod key;
+mod limits;
 mod logic;
 mod ruleset;
 mod size;
@@ -20,11 +22,12 @@ mod validate;
 mod violation;
 
 pub use context::{Context, InvalidContext};
+pub use cost::COSTLY;
 pub use defaults::{Bucketing, EvaluationDefaults};
 pub use definition::{Definition, FractionalVersion, Settings, Unreadable};
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
+pub use limits::{EVALUATION_STEPS, REQUEST_STEPS};
 pub use logic::evaluators::Evaluators;
 pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset, Work};
-pub use size::{COSTLY, EVALUATION_STEPS, REQUEST_STEPS};
 pub use violation::{Violation, pointer_step};

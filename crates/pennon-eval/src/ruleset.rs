@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::bucket::UserOrder;
 use crate::clock;
-use crate::logic::bounds::{BYTES_PER_STEP, REQUEST_STEPS};
+use crate::limits::{BYTES_PER_STEP, EvalError, REQUEST_STEPS};
 use crate::logic::evaluators::Evaluators;
-use crate::logic::{self, Choice, Rule, Stop};
+use crate::logic::{self, Choice, Rule};
 use crate::{Context, Definition, EvaluationDefaults, Flag, FlagKey, Override, Settings};
 
 /// How many steps it is to hash an id that every flag may hash: one of 256 bytes.
@@ -60,7 +60,7 @@ impl Work {
         let left = self.steps.checked_sub(beyond);
         self.steps = left.unwrap_or(0);
         left.map(|_left| ())
-            .ok_or_else(|| EvaluationError::General(Stop::RequestTooMuchWork.to_string()))
+            .ok_or_else(|| EvaluationError::General(EvalError::RequestTooMuchWork.to_string()))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::logic::bounds::{DATA_DEPTH, RULE_JSON_DEPTH, RULE_NODES};
+use crate::limits::{DATA_DEPTH, RULE_JSON_DEPTH, RULE_NODES};
 use crate::logic::evaluators::Evaluators;
 use crate::logic::{check, compile, lint};
 use crate::violation::{Violation, Violations};

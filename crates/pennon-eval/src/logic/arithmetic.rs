@@ -5,7 +5,7 @@ use super::expression::Expression;
 use super::number::Num;
 use super::path::Scope;
 use super::run::{Result, Run};
-use super::stop::Stop;
+use crate::limits::EvalError;
 
 impl Run {
     /// The number that an operator makes.
@@ -23,11 +23,13 @@ impl Run {
             }
             Expression::Quotient(a, b) => {
                 let a = self.number(a, scope)?;
-                a.over(self.number(b, scope)?).ok_or(Stop::DivisionByZero)
+                a.over(self.number(b, scope)?)
+                    .ok_or(EvalError::DivisionByZero)
             }
             Expression::Remainder(a, b) => {
                 let a = self.number(a, scope)?;
-                a.modulo(self.number(b, scope)?).ok_or(Stop::DivisionByZero)
+                a.modulo(self.number(b, scope)?)
+                    .ok_or(EvalError::DivisionByZero)
             }
             Expression::Minimum(parts) => self.best(parts, |new, best| new < best, scope),
             Expression::Maximum(parts) => self.best(parts, |new, best| new > best, scope),
@@ -37,7 +39,7 @@ impl Run {
 
     fn number<'a>(&mut self, expression: &'a Expression, scope: &Scope<'a>) -> Result<Num> {
         let value = self.evaluate(expression, scope)?;
-        coerce::number(&value, &mut self.steps)
+        coerce::number(&value, &mut self.fuel)
     }
 
     fn collect<'a>(
@@ -50,7 +52,7 @@ impl Run {
         let mut result = start;
         for part in parts {
             let part = self.evaluate(part, scope)?;
-            result = combine(result, coerce::operand(&part, &mut self.steps)?);
+            result = combine(result, coerce::operand(&part, &mut self.fuel)?);
         }
         Ok(result)
     }

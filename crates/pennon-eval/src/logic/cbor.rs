@@ -5,9 +5,8 @@ use serde_json::{Map, Value};
 
 use super::murmur::Murmur;
 use super::number::Num;
-use super::steps::Steps;
-use super::stop::Stop;
 use super::value::{Frame, Val};
+use crate::limits::{EvalError, Fuel};
 
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
@@ -39,49 +38,53 @@ pub(super) fn text_in_parts(parts: &[&str], hash: &mut Murmur) {
     }
 }
 
-pub(super) fn value(value: &Val<'_>, hash: &mut Murmur, steps: &mut Steps) -> Result<(), Stop> {
-    steps.one()?;
+pub(super) fn value(value: &Val<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Result<(), EvalError> {
+    fuel.charge_step()?;
     match value {
         Val::Null => hash.write(&[0xf6]),
         Val::Bool(false) => hash.write(&[0xf4]),
         Val::Bool(true) => hash.write(&[0xf5]),
         Val::Number(number) => self::number(*number, hash),
         Val::Text(content) => {
-            steps.text(content)?;
+            fuel.charge_text(content)?;
             text(content, hash);
         }
         Val::List(content) => {
             list(content.len(), hash);
             for item in content.iter() {
-                self::value(&item, hash, steps)?;
+                self::value(&item, hash, fuel)?;
             }
         }
-        Val::Object(content) => fields(content, hash, steps)?,
-        Val::Frame(content) => frame(content, hash, steps)?,
+        Val::Object(content) => fields(content, hash, fuel)?,
+        Val::Frame(content) => frame(content, hash, fuel)?,
     }
     Ok(())
 }
 
-fn fields(content: &Map<String, Value>, hash: &mut Murmur, steps: &mut Steps) -> Result<(), Stop> {
+fn fields(
+    content: &Map<String, Value>,
+    hash: &mut Murmur,
+    fuel: &mut Fuel,
+) -> Result<(), EvalError> {
     head(MAP, content.len() as u64, hash);
-    steps.beside(content.len() as u64)?;
+    fuel.charge_request(content.len() as u64)?;
     let mut sorted: Vec<(&String, &Value)> = content.iter().collect();
     // In the order of their encodings, which begin with their lengths.
     sorted.sort_unstable_by_key(|(name, _)| (name.len(), *name));
     for (name, content) in sorted {
-        steps.text(name)?;
+        fuel.charge_text(name)?;
         text(name, hash);
-        value(&Val::of(content), hash, steps)?;
+        value(&Val::of(content), hash, fuel)?;
     }
     Ok(())
 }
 
-fn frame(content: &Frame<'_>, hash: &mut Murmur, steps: &mut Steps) -> Result<(), Stop> {
+fn frame(content: &Frame<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Result<(), EvalError> {
     head(MAP, 2, hash);
     text("current", hash);
-    value(&content.current, hash, steps)?;
+    value(&content.current, hash, fuel)?;
     text("accumulator", hash);
-    value(&content.accumulator, hash, steps)
+    value(&content.accumulator, hash, fuel)
 }
 
 fn number(number: Num, hash: &mut Murmur) {
@@ -253,7 +256,7 @@ mod fuzz {
         ];
         for_all(&json(examples), |input| {
             let mut ours = Murmur::default();
-            if value(&Val::of(&input), &mut ours, &mut Steps::alone()).is_err() {
+            if value(&Val::of(&input), &mut ours, &mut Fuel::for_evaluation()).is_err() {
                 return;
             }
             let mut bytes = Vec::new();

@@ -4,71 +4,70 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::number::Num;
-use super::steps::Steps;
-use super::stop::Stop;
 use super::value::{List, Text, Val};
+use crate::limits::{EvalError, Fuel};
 
 /// What every object is as a text.
 const OBJECT: &str = "[object Object]";
 
 /// As a number, as JavaScript's `Number()` does.
-pub(super) fn number(value: &Val<'_>, steps: &mut Steps) -> Result<Num, Stop> {
+pub(super) fn number(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError> {
     Ok(match value {
         Val::Null => Num::Int(0),
         Val::Bool(bool) => Num::Int((*bool).into()),
         Val::Number(number) => *number,
         Val::Text(text) => {
-            steps.bytes_beside(text.len())?;
+            fuel.charge_request_for_bytes(text.len())?;
             Num::parse(text)
         }
-        Val::List(_) => Num::parse(&text(value, steps)?),
+        Val::List(_) => Num::parse(&text(value, fuel)?),
         Val::Object(_) | Val::Frame(_) => Num::NAN,
     })
 }
 
 /// What `+` and `*` take a value for: of a text, the number that it begins with.
-pub(super) fn operand(value: &Val<'_>, steps: &mut Steps) -> Result<Num, Stop> {
+pub(super) fn operand(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError> {
     Ok(match value {
         Val::Null => Num::Int(0),
         Val::Bool(bool) => Num::Int((*bool).into()),
         Val::Number(number) => *number,
         Val::Text(text) => {
-            steps.bytes_beside(text.len())?;
+            fuel.charge_request_for_bytes(text.len())?;
             Num::parse_prefix(text)
         }
-        Val::List(_) => Num::parse_prefix(&text(value, steps)?),
+        Val::List(_) => Num::parse_prefix(&text(value, fuel)?),
         Val::Object(_) | Val::Frame(_) => Num::NAN,
     })
 }
 
 /// The text of a value: a list is its items with commas between them.
-pub(super) fn text<'a>(value: &Val<'a>, steps: &mut Steps) -> Result<Text<'a>, Stop> {
+pub(super) fn text<'a>(value: &Val<'a>, fuel: &mut Fuel) -> Result<Text<'a>, EvalError> {
     if let Val::Text(text) = value {
         return Ok(text.clone());
     }
     let mut written = String::new();
-    write(value, &mut written, steps)?;
+    write(value, &mut written, fuel)?;
     Ok(Text::Owned(written.into()))
 }
 
 /// Appends the text of a value.
-pub(super) fn write(value: &Val<'_>, to: &mut String, steps: &mut Steps) -> Result<(), Stop> {
+pub(super) fn write(value: &Val<'_>, to: &mut String, fuel: &mut Fuel) -> Result<(), EvalError> {
     match value {
         Val::Null => to.push_str("null"),
         Val::Bool(bool) => to.push_str(if *bool { "true" } else { "false" }),
         Val::Number(number) => to.push_str(&number.text()),
         Val::Text(text) => {
-            steps.text(text)?;
+            fuel.charge_text(text)?;
             to.push_str(text);
         }
         Val::List(list) => {
             for (index, item) in list.iter().enumerate() {
-                steps.one()?;
+                fuel.charge_step()?;
                 if index > 0 {
                     to.push(',');
                 }
                 if !item.is_null() {
-                    write(&item, to, steps)?;
+                    write(&item, to, fuel)?;
                 }
             }
         }
@@ -79,12 +78,12 @@ pub(super) fn write(value: &Val<'_>, to: &mut String, steps: &mut Steps) -> Resu
 
 /// `===`, and what `in` asks of every item: the same type and the same content; of lists and objects,
 /// that they are one and the same.
-pub(super) fn same(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool, Stop> {
+pub(super) fn same(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, EvalError> {
     Ok(match (a, b) {
         (Val::Null, Val::Null) => true,
         (Val::Bool(a), Val::Bool(b)) => a == b,
         (Val::Number(a), Val::Number(b)) => a.equals(*b),
-        (Val::Text(a), Val::Text(b)) => return same_text(a, b, steps),
+        (Val::Text(a), Val::Text(b)) => return same_text(a, b, fuel),
         (Val::List(List::Borrowed(a)), Val::List(List::Borrowed(b))) => std::ptr::eq(*a, *b),
         (Val::List(List::Owned(a)), Val::List(List::Owned(b))) => Rc::ptr_eq(a, b),
         (Val::Object(a), Val::Object(b)) => std::ptr::eq(*a, *b),
@@ -103,45 +102,49 @@ pub(super) fn same(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool, 
 }
 
 /// Whether two texts are equal. Those of different lengths are told apart without looking at them.
-pub(super) fn same_text(a: &str, b: &str, steps: &mut Steps) -> Result<bool, Stop> {
+pub(super) fn same_text(a: &str, b: &str, fuel: &mut Fuel) -> Result<bool, EvalError> {
     if a.len() != b.len() {
         return Ok(false);
     }
-    steps.bytes_beside(a.len())?;
+    fuel.charge_request_for_bytes(a.len())?;
     Ok(a == b)
 }
 
 /// `==`: values of different types are compared as numbers, lists and objects with texts as texts.
-pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<bool, Stop> {
+pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, EvalError> {
     match (a, b) {
-        (Val::Text(a), Val::Text(b)) => same_text(a, b, steps),
+        (Val::Text(a), Val::Text(b)) => same_text(a, b, fuel),
         (Val::Null, Val::Null) => Ok(true),
         (Val::Bool(_) | Val::Number(_), _) | (_, Val::Bool(_) | Val::Number(_)) => {
-            Ok(number(a, steps)?.equals(number(b, steps)?))
+            Ok(number(a, fuel)?.equals(number(b, fuel)?))
         }
         (Val::Null, _) | (_, Val::Null) => Ok(false),
         (Val::Text(_), _) | (_, Val::Text(_)) => {
-            let (a, b) = (text(a, steps)?, text(b, steps)?);
+            let (a, b) = (text(a, fuel)?, text(b, fuel)?);
             Ok(*a == *b)
         }
-        (Val::List(_) | Val::Object(_) | Val::Frame(_), _) => same(a, b, steps),
+        (Val::List(_) | Val::Object(_) | Val::Frame(_), _) => same(a, b, fuel),
     }
 }
 
 /// The order of two values: texts by their characters, lists and objects as texts unless they meet a
 /// number, everything else as numbers. Nothing when a number is none.
-pub(super) fn order(a: &Val<'_>, b: &Val<'_>, steps: &mut Steps) -> Result<Option<Ordering>, Stop> {
+pub(super) fn order(
+    a: &Val<'_>,
+    b: &Val<'_>,
+    fuel: &mut Fuel,
+) -> Result<Option<Ordering>, EvalError> {
     match (a, b) {
         (Val::Text(a), Val::Text(b)) => {
-            steps.bytes_beside(a.len().min(b.len()))?;
+            fuel.charge_request_for_bytes(a.len().min(b.len()))?;
             Ok(Some((**a).cmp(&**b)))
         }
         (Val::Null | Val::Bool(_) | Val::Number(_), _)
         | (_, Val::Null | Val::Bool(_) | Val::Number(_)) => {
-            Ok(number(a, steps)?.compare(number(b, steps)?))
+            Ok(number(a, fuel)?.compare(number(b, fuel)?))
         }
         (Val::Text(_) | Val::List(_) | Val::Object(_) | Val::Frame(_), _) => {
-            let (a, b) = (text(a, steps)?, text(b, steps)?);
+            let (a, b) = (text(a, fuel)?, text(b, fuel)?);
             Ok(Some((*a).cmp(&*b)))
         }
     }

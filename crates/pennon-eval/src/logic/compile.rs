@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Rule;
-use super::bounds::{RULE_DEPTH, RULE_NODES};
 use super::cost::Cost;
 use super::evaluators::{Evaluators, Shared, too_deep};
 use super::expression::{Each, Expression, Order, Texts};
 use super::fractional::Fractional;
 use super::path::{Asked, Path, Scope};
+use super::rule::Rule;
 use super::run::Run;
-use super::steps::Steps;
+use crate::limits::{Fuel, RULE_DEPTH, RULE_NODES};
 use crate::{Context, pointer_step};
 
 /// Up to so many bytes a text of an evaluator is copied, which takes no more room than a pointer to it.
@@ -298,7 +297,7 @@ impl<'e, 's> Compiler<'e, 's> {
         let is_copied = all_operands(&expression, &|one| !matches!(one, Expression::Shared(_)));
         let folded = if is_copied {
             // It takes no more room than its operands, whose place it takes.
-            let mut run = Run::with(Steps::alone());
+            let mut run = Run::with(Fuel::for_evaluation());
             let folded = run.evaluate(&expression, &scope);
             folded.ok().and_then(|value| value.json())
         } else {

@@ -6,15 +6,15 @@
 
 use serde_json::Value;
 
-use super::bounds::{BYTES_PER_STEP, STEPS};
 use super::expression::{Each, Expression};
+use crate::limits::{BYTES_PER_STEP, STEPS};
 
 /// What an expression takes at most, and what may come out of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cost {
-    /// Steps that count against the limit of one evaluation.
+    /// Fuel that count against the limit of one evaluation.
     steps: u64,
-    /// Steps beside them, see [`super::steps::Steps::beside`].
+    /// Steps that count against the request only, see [`Fuel::charge_request`](crate::limits::Fuel::charge_request).
     beside: u64,
     /// How many items the longest list has that may come out.
     list: u64,

@@ -6,15 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::bounds::{FOLDED_VALUES, LINT_VALUES, REQUEST_STEPS, RULE_DEPTH};
 use super::compile::{Compiler, Fault};
 use super::cost::Cost;
 use super::expression::{Expression, Texts};
 use super::path::Path;
 use super::run::Run;
-use super::steps::Steps;
-use super::stop::Stop;
 use crate::Settings;
+use crate::limits::{EvalError, FOLDED_VALUES, Fuel, LINT_VALUES, REQUEST_STEPS, RULE_DEPTH};
 
 /// The evaluators of an environment while its rules are compiled or checked. A rule that refers to an
 /// evaluator holds a pointer to it, so memory and time follow the size of the text, however often and
@@ -92,11 +90,11 @@ impl<'s> Evaluators<'s> {
 
     /// Computes something from constants that several rules share, as long as that takes no more than a
     /// request may, all rules together.
-    pub(super) fn fold<T>(&self, work: impl FnOnce(&mut Run) -> Result<T, Stop>) -> Option<T> {
+    pub(super) fn fold<T>(&self, work: impl FnOnce(&mut Run) -> Result<T, EvalError>) -> Option<T> {
         let left = self.fold_steps_left.get();
-        let mut run = Run::with(Steps::within(left));
+        let mut run = Run::with(Fuel::for_request(left));
         let result = work(&mut run).ok();
-        self.fold_steps_left.set(left - run.steps.taken());
+        self.fold_steps_left.set(left - run.fuel.used());
         result
     }
 

@@ -13,9 +13,9 @@ use super::number::Num;
 use super::path::{Asked, Scope};
 use super::place;
 use super::run::{Result, Run};
-use super::steps::Steps;
 use super::value::Val;
 use crate::FractionalVersion;
+use crate::limits::Fuel;
 
 /// Where flagd ends the sum of weights.
 pub(super) const LARGEST_TOTAL: u64 = i32::MAX as u64;
@@ -106,19 +106,19 @@ impl Fractional {
                 (Val::Null, _) => return Ok(Val::Null),
                 (bucket @ Val::List(_), _) => {
                     first_bucket = Some(bucket);
-                    if !self.hash_caller(scope, &mut hash, &mut run.steps)? {
+                    if !self.hash_caller(scope, &mut hash, &mut run.fuel)? {
                         return Ok(Val::Null);
                     }
                 }
-                (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.steps)?,
+                (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.fuel)?,
                 (Val::Text(text), FractionalVersion::V2) => {
-                    run.steps.text(&text)?;
+                    run.fuel.charge_text(&text)?;
                     hash.write(text.as_bytes());
                 }
                 (_, FractionalVersion::V2) => return Ok(Val::Null),
             },
             None => {
-                if !self.hash_caller(scope, &mut hash, &mut run.steps)? {
+                if !self.hash_caller(scope, &mut hash, &mut run.fuel)? {
                     return Ok(Val::Null);
                 }
             }
@@ -164,14 +164,14 @@ impl Fractional {
     }
 
     /// Whether the caller has a targeting key; if so, feeds it and the flag's key.
-    fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur, steps: &mut Steps) -> Result<bool> {
+    fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Result<bool> {
         let Scope::Context(Asked { context, flag, .. }) = scope else {
             return Ok(false);
         };
         let Some(user) = context.user() else {
             return Ok(false);
         };
-        steps.bytes_beside(user.as_str().len())?;
+        fuel.charge_request_for_bytes(user.as_str().len())?;
         place::hash_flag_and_user(self.version, flag, user.as_str(), hash);
         Ok(true)
     }

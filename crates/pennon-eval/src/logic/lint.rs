@@ -6,11 +6,12 @@
 
 use serde_json::{Map, Value};
 
+use super::compile::compile;
 use super::evaluators::Evaluators;
 use super::expression::Expression;
 use super::fractional::{self, LARGEST_TOTAL};
+use super::rule::{Choice, Rule};
 use super::value::Val;
-use super::{Choice, Rule, compile};
 use crate::violation::Violations;
 use crate::{Context, FractionalVersion};
 

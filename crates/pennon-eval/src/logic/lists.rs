@@ -4,30 +4,25 @@ use super::coerce;
 use super::expression::{Each, Expression};
 use super::path::{self, Path, Scope};
 use super::run::{Result, Run};
-use super::steps::Steps;
 use super::value::{List, Val};
-
-/// The fixed names that are missing.
-pub(super) fn missing<'a>(
-    names: &'a [Path],
-    scope: &Scope<'a>,
-    steps: &mut Steps,
-) -> Result<Val<'a>> {
-    steps.beside(names.len() as u64)?;
-    let mut missing = Vec::new();
-    for path in names {
-        if is_missing(&path.find(scope, steps)?) {
-            missing.push(Val::text(path.text()));
-        }
-    }
-    Val::list(missing)
-}
 
 fn is_missing(value: &Val<'_>) -> bool {
     value.is_null() || matches!(value, Val::Text(text) if text.is_empty())
 }
 
 impl Run {
+    /// The fixed names that are missing.
+    pub(super) fn missing<'a>(&mut self, names: &'a [Path], scope: &Scope<'a>) -> Result<Val<'a>> {
+        self.fuel.charge_request(names.len() as u64)?;
+        let mut missing = Vec::new();
+        for path in names {
+            if is_missing(&path.find(scope, &mut self.fuel)?) {
+                missing.push(Val::text(path.text()));
+            }
+        }
+        Val::list(missing)
+    }
+
     /// What `missing` answers for computed names: a list of them, or one by one.
     pub(super) fn missing_of<'a>(
         &mut self,
@@ -49,9 +44,9 @@ impl Run {
     ) -> Result<Vec<Val<'a>>> {
         let mut missing = Vec::new();
         for name in names {
-            self.steps.one()?;
+            self.fuel.charge_step()?;
             let path = self.text(&name)?;
-            if is_missing(&path::find(scope, &path, &mut self.steps)?) {
+            if is_missing(&path::find(scope, &path, &mut self.fuel)?) {
                 missing.push(name);
             }
         }
@@ -65,7 +60,7 @@ impl Run {
         scope: &Scope<'a>,
     ) -> Result<Val<'a>> {
         let need = self.evaluate(need, scope)?;
-        let need = coerce::number(&need, &mut self.steps)?.float();
+        let need = coerce::number(&need, &mut self.fuel)?.float();
         let Val::List(names) = self.evaluate(names, scope)? else {
             return Val::list(Vec::new());
         };
@@ -92,7 +87,7 @@ impl Run {
         };
         let mut kept = Vec::new();
         for item in list.iter() {
-            self.steps.one()?;
+            self.fuel.charge_step()?;
             let said = self.evaluate(body, &Scope::Item(item.clone()))?;
             match each {
                 Each::Map => kept.push(said),
@@ -123,7 +118,7 @@ impl Run {
         let mut accumulator = self.evaluate(initial, scope)?;
         if let Val::List(list) = list {
             for item in list.iter() {
-                self.steps.one()?;
+                self.fuel.charge_step()?;
                 let frame = Val::frame(accumulator, item)?;
                 accumulator = self.evaluate(body, &Scope::Item(frame))?;
             }
@@ -140,7 +135,7 @@ impl Run {
         for part in parts {
             match self.evaluate(part, scope)? {
                 Val::List(list) => {
-                    self.steps.take(list.len())?;
+                    self.fuel.charge(list.len())?;
                     merged.extend(list.iter());
                 }
                 other => merged.push(other),
@@ -161,9 +156,9 @@ impl Run {
             // Not even an empty text is in an empty one.
             Val::Text(text) if text.is_empty() => Ok(false),
             Val::Text(text) => {
-                self.steps.text(&text)?;
+                self.fuel.charge_text(&text)?;
                 let needle = self.text(&needle)?;
-                self.steps.bytes_beside(needle.len())?;
+                self.fuel.charge_request_for_bytes(needle.len())?;
                 Ok(text.contains(&*needle))
             }
             Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::Frame(_) => Ok(false),
@@ -172,8 +167,8 @@ impl Run {
 
     fn is_among(&mut self, needle: &Val<'_>, list: &List<'_>) -> Result<bool> {
         for item in list.iter() {
-            self.steps.one()?;
-            if coerce::same(needle, &item, &mut self.steps)? {
+            self.fuel.charge_step()?;
+            if coerce::same(needle, &item, &mut self.fuel)? {
                 return Ok(true);
             }
         }

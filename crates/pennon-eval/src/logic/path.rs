@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::bounds::BYTES_PER_STEP;
 use super::number::Num;
-use super::steps::Steps;
-use super::stop::Stop;
 use super::value::{Text, Val};
 use crate::Context;
+use crate::limits::{BYTES_PER_STEP, EvalError, Fuel};
 
 /// The field that holds what Pennon knows: the key of the flag and the time.
 const OWN: &str = "$flagd";
@@ -102,17 +100,21 @@ impl Path {
     }
 
     #[inline]
-    pub(super) fn find<'a>(&self, scope: &Scope<'a>, steps: &mut Steps) -> Result<Val<'a>, Stop> {
-        steps.beside(self.cost())?;
+    pub(super) fn find<'a>(
+        &self,
+        scope: &Scope<'a>,
+        fuel: &mut Fuel,
+    ) -> Result<Val<'a>, EvalError> {
+        fuel.charge_request(self.cost())?;
         match scope {
             Scope::Context(asked) => match self.split() {
                 None => Ok(Val::Object(asked.context.attributes())),
-                Some((_own, mut rest)) if self.is_own => own(*asked, &mut rest, steps),
-                Some((first, rest)) => walk(field(asked.context.attributes(), first), rest, steps),
+                Some((_own, mut rest)) if self.is_own => own(*asked, &mut rest, fuel),
+                Some((first, rest)) => walk(field(asked.context.attributes(), first), rest, fuel),
             },
             Scope::Item(item) => match self.split() {
                 None => Ok(item.clone()),
-                Some((first, rest)) => walk(item.clone(), iter::once(first).chain(rest), steps),
+                Some((first, rest)) => walk(item.clone(), iter::once(first).chain(rest), fuel),
             },
         }
     }
@@ -141,22 +143,22 @@ impl<'p> Iterator for Rest<'p> {
 pub(super) fn find<'a>(
     scope: &Scope<'a>,
     path: &Text<'_>,
-    steps: &mut Steps,
-) -> Result<Val<'a>, Stop> {
-    Path::new(path).find(scope, steps)
+    fuel: &mut Fuel,
+) -> Result<Val<'a>, EvalError> {
+    Path::new(path).find(scope, fuel)
 }
 
 fn own<'a, 'p>(
     asked: Asked<'a>,
     rest: &mut impl Iterator<Item = &'p str>,
-    steps: &mut Steps,
-) -> Result<Val<'a>, Stop> {
+    fuel: &mut Fuel,
+) -> Result<Val<'a>, EvalError> {
     let found = match rest.next() {
         Some("flagKey") => Val::text(asked.flag),
         Some("timestamp") => Val::int(asked.now),
         Some(_) | None => Val::Null,
     };
-    walk(found, rest, steps)
+    walk(found, rest, fuel)
 }
 
 fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Val<'a> {
@@ -176,8 +178,8 @@ fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a Value {
 fn walk<'a, 'p>(
     from: Val<'a>,
     pieces: impl Iterator<Item = &'p str>,
-    steps: &mut Steps,
-) -> Result<Val<'a>, Stop> {
+    fuel: &mut Fuel,
+) -> Result<Val<'a>, EvalError> {
     let mut found = from;
     for piece in pieces {
         found = match &found {
@@ -195,7 +197,7 @@ fn walk<'a, 'p>(
             },
             Val::Text(text) => {
                 // Its characters have to be counted.
-                steps.bytes_beside(text.len())?;
+                fuel.charge_request_for_bytes(text.len())?;
                 match piece {
                     "length" => length(text.chars().count()),
                     piece => index(piece)

@@ -6,23 +6,21 @@ use serde_json::Value;
 
 use super::coerce;
 use super::expression::{Expression, Order, Texts};
-use super::lists::missing;
 use super::number::Num;
 use super::path::{self, Scope};
-use super::steps::Steps;
-use super::stop::Stop;
 use super::value::{Text, Val};
+use crate::limits::{EvalError, Fuel};
 
-pub(super) type Result<T> = std::result::Result<T, Stop>;
+pub(super) type Result<T> = std::result::Result<T, EvalError>;
 
 /// One evaluation.
 pub(super) struct Run {
-    pub(super) steps: Steps,
+    pub(super) fuel: Fuel,
 }
 
 impl Run {
-    pub(super) fn with(steps: Steps) -> Self {
-        Self { steps }
+    pub(super) fn with(fuel: Fuel) -> Self {
+        Self { fuel }
     }
 
     pub(super) fn evaluate<'a>(
@@ -30,15 +28,15 @@ impl Run {
         expression: &'a Expression,
         scope: &Scope<'a>,
     ) -> Result<Val<'a>> {
-        self.steps.one()?;
+        self.fuel.charge_step()?;
         match expression {
             Expression::Constant(value) => Ok(Val::of(value)),
             Expression::Shared(shared) => {
-                self.steps.not_that_one();
+                self.fuel.refund_step();
                 self.evaluate(&shared.expression, scope)
             }
-            Expression::Var(path) => path.find(scope, &mut self.steps),
-            Expression::VarOr(path, default) => match path.find(scope, &mut self.steps)? {
+            Expression::Var(path) => path.find(scope, &mut self.fuel),
+            Expression::VarOr(path, default) => match path.find(scope, &mut self.fuel)? {
                 Val::Null => self.evaluate(default, scope),
                 found => Ok(found),
             },
@@ -68,7 +66,7 @@ impl Run {
                 Val::list(items)
             }
             Expression::VarAt(path, default) => self.var_at(path, default.as_deref(), scope),
-            Expression::Missing(names) => missing(names, scope, &mut self.steps),
+            Expression::Missing(names) => self.missing(names, scope),
             Expression::MissingOf(names) => self.missing_of(names, scope),
             Expression::MissingSome(need, names) => self.missing_some(need, names, scope),
             Expression::Sum(_)
@@ -100,10 +98,10 @@ impl Run {
         expression: &'a Expression,
         scope: &Scope<'a>,
     ) -> Result<bool> {
-        self.steps.one()?;
+        self.fuel.charge_step()?;
         match expression {
             Expression::Shared(shared) => {
-                self.steps.not_that_one();
+                self.fuel.refund_step();
                 self.truth(&shared.expression, scope)
             }
             Expression::Truth(one, wanted) => Ok(self.truth(one, scope)? == *wanted),
@@ -153,7 +151,7 @@ impl Run {
 
     /// The text of a value.
     pub(super) fn text<'a>(&mut self, value: &Val<'a>) -> Result<Text<'a>> {
-        coerce::text(value, &mut self.steps)
+        coerce::text(value, &mut self.fuel)
     }
 
     pub(super) fn all<'a>(
@@ -204,14 +202,16 @@ impl Run {
             let Some((text, affix)) = text.as_str().zip(affix.as_str()) else {
                 return Ok(None);
             };
-            self.steps.bytes_beside(affix.len().min(text.len()))?;
+            self.fuel
+                .charge_request_for_bytes(affix.len().min(text.len()))?;
             return Ok(Some(holds(text, affix)));
         }
         let text = self.evaluate(text, scope)?;
         let affix = self.evaluate(affix, scope)?;
         match (&text, &affix) {
             (Val::Text(text), Val::Text(affix)) => {
-                self.steps.bytes_beside(affix.len().min(text.len()))?;
+                self.fuel
+                    .charge_request_for_bytes(affix.len().min(text.len()))?;
                 Ok(Some(holds(text, affix)))
             }
             (_, _) => Ok(None),
@@ -227,7 +227,7 @@ impl Run {
     ) -> Result<bool> {
         match (self.peek(a, scope)?, self.peek(b, scope)?) {
             (Some(Value::String(a)), Some(Value::String(b))) => {
-                return coerce::same_text(a, b, &mut self.steps);
+                return coerce::same_text(a, b, &mut self.fuel);
             }
             (Some(Value::Number(a)), Some(Value::Number(b))) => {
                 return Ok(Num::of(a).equals(Num::of(b)));
@@ -237,9 +237,9 @@ impl Run {
         let a = self.evaluate(a, scope)?;
         let b = self.evaluate(b, scope)?;
         if is_strict {
-            coerce::same(&a, &b, &mut self.steps)
+            coerce::same(&a, &b, &mut self.fuel)
         } else {
-            coerce::equal(&a, &b, &mut self.steps)
+            coerce::equal(&a, &b, &mut self.fuel)
         }
     }
 
@@ -279,11 +279,11 @@ impl Run {
             Some(c) => Some(self.evaluate(c, scope)?),
             None => None,
         };
-        if !order.holds(coerce::order(&a, &b, &mut self.steps)?) {
+        if !order.holds(coerce::order(&a, &b, &mut self.fuel)?) {
             return Ok(false);
         }
         match c {
-            Some(c) => Ok(order.holds(coerce::order(&b, &c, &mut self.steps)?)),
+            Some(c) => Ok(order.holds(coerce::order(&b, &c, &mut self.fuel)?)),
             None => Ok(true),
         }
     }
@@ -298,8 +298,8 @@ impl Run {
             Val::Null => Text::Borrowed(""),
             other => self.text(&other)?,
         };
-        self.steps.text(&path)?;
-        match (path::find(scope, &path, &mut self.steps)?, default) {
+        self.fuel.charge_text(&path)?;
+        match (path::find(scope, &path, &mut self.fuel)?, default) {
             (Val::Null, Some(default)) if !path.is_empty() => self.evaluate(default, scope),
             (found, _) => Ok(found),
         }
@@ -313,7 +313,7 @@ impl Run {
         scope: &Scope<'a>,
     ) -> Result<Option<&'a Value>> {
         if let Expression::Var(path) = expression.written_out() {
-            self.steps.beside(path.cost())?;
+            self.fuel.charge_request(path.cost())?;
             Ok(path.peek(scope))
         } else {
             Ok(expression.constant())
@@ -324,7 +324,7 @@ impl Run {
         let Some(needle) = needle else {
             return Ok(false);
         };
-        self.steps.bytes_beside(needle.len())?;
+        self.fuel.charge_request_for_bytes(needle.len())?;
         Ok(texts.contains(needle))
     }
 }

@@ -5,9 +5,8 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::bounds::DATA_DEPTH;
 use super::number::Num;
-use super::stop::Stop;
+use crate::limits::{DATA_DEPTH, EvalError};
 
 /// Any value.
 #[derive(Debug, Clone)]
@@ -89,19 +88,19 @@ impl<'a> Val<'a> {
     }
 
     /// A list of these.
-    pub(super) fn list(items: Vec<Self>) -> Result<Self, Stop> {
+    pub(super) fn list(items: Vec<Self>) -> Result<Self, EvalError> {
         let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
         if depth > DATA_DEPTH {
-            return Err(Stop::TooDeep);
+            return Err(EvalError::TooDeep);
         }
         Ok(Self::List(List::Owned(Rc::new(Built { items, depth }))))
     }
 
     /// The object that the body of a `reduce` sees.
-    pub(super) fn frame(accumulator: Self, current: Self) -> Result<Self, Stop> {
+    pub(super) fn frame(accumulator: Self, current: Self) -> Result<Self, EvalError> {
         let depth = 1 + accumulator.depth().max(current.depth());
         if depth > DATA_DEPTH {
-            return Err(Stop::TooDeep);
+            return Err(EvalError::TooDeep);
         }
         Ok(Self::Frame(Rc::new(Frame {
             accumulator,

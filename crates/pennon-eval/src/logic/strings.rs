@@ -16,7 +16,7 @@ impl Run {
         let mut written = String::new();
         for part in parts {
             let part = self.evaluate(part, scope)?;
-            coerce::write(&part, &mut written, &mut self.steps)?;
+            coerce::write(&part, &mut written, &mut self.fuel)?;
         }
         Ok(Val::owned_text(written))
     }
@@ -36,10 +36,10 @@ impl Run {
     ) -> Result<Val<'a>> {
         let text = self.evaluate(text, scope)?;
         let text = self.text(&text)?;
-        self.steps.text(&text)?;
+        self.fuel.charge_text(&text)?;
         let count = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
         let from = self.evaluate(from, scope)?;
-        let from = coerce::number(&from, &mut self.steps)?.float() as i64;
+        let from = coerce::number(&from, &mut self.fuel)?.float() as i64;
         let start = if from < 0 {
             from.saturating_add(count).max(0)
         } else {
@@ -49,7 +49,7 @@ impl Run {
             None => count,
             Some(length) => {
                 let length = self.evaluate(length, scope)?;
-                let length = coerce::number(&length, &mut self.steps)?.float() as i64;
+                let length = coerce::number(&length, &mut self.fuel)?.float() as i64;
                 let base = if length < 0 { count } else { start };
                 base.saturating_add(length)
             }
@@ -72,8 +72,8 @@ impl Run {
         let relation: Text<'_> = self.text(&relation)?;
         let b = self.evaluate(b, scope)?;
         let b = self.text(&b)?;
-        self.steps.text(&a)?;
-        self.steps.text(&b)?;
+        self.fuel.charge_text(&a)?;
+        self.fuel.charge_text(&b)?;
         let parsed = (
             Version::parse(&a),
             Relation::parse(&relation),

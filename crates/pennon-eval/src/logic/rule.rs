@@ -1,0 +1,54 @@
+//! A compiled rule.
+
+use super::expression::Expression;
+use super::path::{Asked, Scope};
+use super::run::Run;
+use super::value::{Text, Val};
+use crate::Context;
+use crate::limits::{EvalError, Fuel};
+
+/// A compiled rule.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    pub(super) expression: Expression,
+    /// How many steps an evaluation takes at most for a caller with nothing but a targeting key.
+    pub(crate) cost: u64,
+}
+
+/// The variant that a rule chose.
+#[derive(Debug)]
+pub(crate) enum Choice<'a> {
+    /// No variant: the default applies.
+    None,
+    /// The variant of this name, which may come from the context and so be any text.
+    Named(Text<'a>),
+}
+
+impl Rule {
+    /// Evaluates the rule for one flag and caller. Returns the choice, and how many of the given steps it
+    /// took.
+    pub(crate) fn choose<'a>(
+        &'a self,
+        flag: &'a str,
+        context: &'a Context,
+        now: i64,
+        steps: u64,
+    ) -> (Result<Choice<'a>, EvalError>, u64) {
+        let scope = Scope::Context(Asked { context, flag, now });
+        let mut run = Run::with(Fuel::for_request(steps));
+        let choice = self.run(&mut run, &scope);
+        (choice, run.fuel.used())
+    }
+
+    fn run<'a>(&'a self, run: &mut Run, scope: &Scope<'a>) -> Result<Choice<'a>, EvalError> {
+        Ok(match run.evaluate(&self.expression, scope)? {
+            Val::Null => Choice::None,
+            Val::Bool(true) => Choice::Named(Text::Borrowed("true")),
+            Val::Bool(false) => Choice::Named(Text::Borrowed("false")),
+            Val::Text(text) => Choice::Named(text),
+            other @ (Val::Number(_) | Val::List(_) | Val::Object(_) | Val::Frame(_)) => {
+                Choice::Named(run.text(&other)?)
+            }
+        })
+    }
+}
