@@ -379,7 +379,7 @@ impl Typed {
         let variants = definition.variants.iter();
         let rule = definition.rule().map(|rule| {
             logic::compile(rule, evaluators)
-                .map_err(|fault| format!("{} at /targeting{}", fault.why, fault.at))
+                .map_err(|error| format!("{} at /targeting{}", error.message, error.pointer))
         });
         Self {
             is_boolean: definition.unreadable.is_none()

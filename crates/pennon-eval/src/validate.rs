@@ -205,9 +205,9 @@ fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {
     check(value, &mut shape);
     // What the shape cannot say: references, and operators inside of lists.
     if shape.is_empty()
-        && let Err(fault) = compile(value, evaluators)
+        && let Err(error) = compile(value, evaluators)
     {
-        shape.add_at(&fault.at, fault.why);
+        shape.add_at(&error.pointer, error.message);
     }
     for found in shape.or(()).err().into_iter().flatten() {
         problems.add_at(&found.at, found.problem);

@@ -1,4 +1,4 @@
-//! Operators that make numbers.
+//! Operators whose result is a number.
 
 use super::coerce;
 use super::expression::Expression;
@@ -8,33 +8,67 @@ use super::run::{Result, Run};
 use crate::limits::EvalError;
 
 impl Run {
-    /// The number that an operator makes.
-    pub(super) fn arithmetic<'a>(
+    pub(super) fn sum<'a>(&mut self, parts: &'a [Expression], scope: &Scope<'a>) -> Result<Num> {
+        self.collect(parts, Num::Int(0), Num::plus, scope)
+    }
+
+    pub(super) fn product<'a>(
         &mut self,
-        expression: &'a Expression,
+        parts: &'a [Expression],
         scope: &Scope<'a>,
     ) -> Result<Num> {
-        match expression {
-            Expression::Sum(parts) => self.collect(parts, Num::Int(0), Num::plus, scope),
-            Expression::Product(parts) => self.collect(parts, Num::Int(1), Num::times, scope),
-            Expression::Negative(one) => Ok(Num::Int(0).minus(self.number(one, scope)?)),
-            Expression::Difference(a, b) => {
-                Ok(self.number(a, scope)?.minus(self.number(b, scope)?))
-            }
-            Expression::Quotient(a, b) => {
-                let a = self.number(a, scope)?;
-                a.over(self.number(b, scope)?)
-                    .ok_or(EvalError::DivisionByZero)
-            }
-            Expression::Remainder(a, b) => {
-                let a = self.number(a, scope)?;
-                a.modulo(self.number(b, scope)?)
-                    .ok_or(EvalError::DivisionByZero)
-            }
-            Expression::Minimum(parts) => self.best(parts, |new, best| new < best, scope),
-            Expression::Maximum(parts) => self.best(parts, |new, best| new > best, scope),
-            other => self.number(other, scope),
-        }
+        self.collect(parts, Num::Int(1), Num::times, scope)
+    }
+
+    pub(super) fn difference<'a>(
+        &mut self,
+        a: &'a Expression,
+        b: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Num> {
+        Ok(self.number(a, scope)?.minus(self.number(b, scope)?))
+    }
+
+    pub(super) fn negative<'a>(&mut self, one: &'a Expression, scope: &Scope<'a>) -> Result<Num> {
+        Ok(Num::Int(0).minus(self.number(one, scope)?))
+    }
+
+    pub(super) fn quotient<'a>(
+        &mut self,
+        a: &'a Expression,
+        b: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Num> {
+        let a = self.number(a, scope)?;
+        let quotient = a.over(self.number(b, scope)?);
+        quotient.ok_or(EvalError::DivisionByZero)
+    }
+
+    pub(super) fn remainder<'a>(
+        &mut self,
+        a: &'a Expression,
+        b: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Num> {
+        let a = self.number(a, scope)?;
+        let remainder = a.modulo(self.number(b, scope)?);
+        remainder.ok_or(EvalError::DivisionByZero)
+    }
+
+    pub(super) fn minimum<'a>(
+        &mut self,
+        parts: &'a [Expression],
+        scope: &Scope<'a>,
+    ) -> Result<Num> {
+        self.best(parts, |new, best| new < best, scope)
+    }
+
+    pub(super) fn maximum<'a>(
+        &mut self,
+        parts: &'a [Expression],
+        scope: &Scope<'a>,
+    ) -> Result<Num> {
+        self.best(parts, |new, best| new > best, scope)
     }
 
     fn number<'a>(&mut self, expression: &'a Expression, scope: &Scope<'a>) -> Result<Num> {
@@ -57,7 +91,7 @@ impl Run {
         Ok(result)
     }
 
-    /// The best of all; not-a-number when one of them is none, or there is none.
+    /// The best of all parts; not-a-number when a part is not a number, or when there are no parts.
     fn best<'a>(
         &mut self,
         parts: &'a [Expression],

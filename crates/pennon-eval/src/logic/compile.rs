@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::cost::Cost;
-use super::evaluators::{Evaluators, Shared, too_deep};
-use super::expression::{Each, Expression, Order, Texts};
-use super::fractional::Fractional;
+use super::estimate;
+use super::evaluators::{CompileError, Evaluators, State};
+use super::expression::{CompiledEvaluator, Each, Expression, Fractional, Order, Texts};
 use super::path::{Asked, Path, Scope};
 use super::rule::Rule;
 use super::run::Run;
@@ -17,28 +16,50 @@ use crate::{Context, pointer_step};
 /// Up to so many bytes a text of an evaluator is copied, which takes no more room than a pointer to it.
 const SHORT: usize = 32;
 
-/// Why a rule does not compile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// Where: a JSON pointer into the rule. Inside of an evaluator it ends at the reference.
-    pub(crate) at: String,
-    pub(crate) why: String,
-}
-
 /// Compiles a rule that may refer to the evaluators of its environment.
-pub(crate) fn compile(rule: &Value, evaluators: &Evaluators<'_>) -> Result<Rule, Fault> {
+pub(crate) fn compile(rule: &Value, evaluators: &Evaluators<'_>) -> Result<Rule, CompileError> {
     let mut compiler = Compiler::new(evaluators, false);
     let expression = compiler.expression(rule)?;
     Ok(Rule {
-        cost: Cost::of(&expression).total(),
+        cost: estimate::cost(&expression).total(),
         expression,
     })
 }
 
-pub(super) struct Compiler<'e, 's> {
+/// Compiles an evaluator when a rule first refers to it.
+fn compile_evaluator(
+    name: &str,
+    evaluators: &Evaluators<'_>,
+) -> Result<Arc<CompiledEvaluator>, CompileError> {
+    let error = |message: String| CompileError {
+        pointer: String::new(),
+        message,
+    };
+    let Some((name, rule, state)) = evaluators.get(name) else {
+        return Err(error(format!("there is no evaluator '{name}'")));
+    };
+    match state {
+        Some(State::Done(result)) => return result,
+        // An evaluator that refers to itself has no end.
+        Some(State::Compiling) => return Err(error(too_deep())),
+        None => {}
+    }
+    evaluators.set(name, State::Compiling);
+    let result = Compiler::new(evaluators, true)
+        .evaluator(rule)
+        .map(Arc::new);
+    evaluators.set(name, State::Done(result.clone()));
+    result
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {RULE_DEPTH} levels")
+}
+
+struct Compiler<'e, 's> {
     evaluators: &'e Evaluators<'s>,
-    /// The way from the rule to the value at hand.
-    place: Vec<String>,
+    /// The steps of the JSON pointer from the rule to the current value.
+    path: Vec<String>,
     /// Whether this is an evaluator, which is no part of the text of the rule that refers to it.
     is_evaluator: bool,
     depth: usize,
@@ -50,7 +71,7 @@ impl<'e, 's> Compiler<'e, 's> {
     fn new(evaluators: &'e Evaluators<'s>, is_evaluator: bool) -> Self {
         Self {
             evaluators,
-            place: Vec::new(),
+            path: Vec::new(),
             is_evaluator,
             depth: 0,
             deepest: 0,
@@ -58,25 +79,22 @@ impl<'e, 's> Compiler<'e, 's> {
         }
     }
 
-    /// For an evaluator, which is no part of the text of the rules that refer to it.
-    pub(super) fn within_evaluator(evaluators: &'e Evaluators<'s>) -> Self {
-        Self::new(evaluators, true)
-    }
-
-    pub(super) fn shared(mut self, rule: &Value) -> Result<Shared, Fault> {
+    fn evaluator(mut self, rule: &Value) -> Result<CompiledEvaluator, CompileError> {
         let expression = self.expression(rule)?;
-        Ok(Shared::new(expression, self.values, self.deepest))
+        let costs = (estimate::cost(&expression), estimate::per_item(&expression));
+        let size = (self.values, self.deepest);
+        Ok(CompiledEvaluator::new(expression, size, costs))
     }
 
-    fn fault(&self, why: impl Into<String>) -> Fault {
-        let mut at = String::new();
-        for step in &self.place {
-            at.push('/');
-            at.push_str(&pointer_step(step));
+    fn error(&self, message: impl Into<String>) -> CompileError {
+        let mut pointer = String::new();
+        for step in &self.path {
+            pointer.push('/');
+            pointer.push_str(&pointer_step(step));
         }
-        Fault {
-            at,
-            why: why.into(),
+        CompileError {
+            pointer,
+            message: message.into(),
         }
     }
 
@@ -84,40 +102,40 @@ impl<'e, 's> Compiler<'e, 's> {
     fn inside<T>(
         &mut self,
         step: impl FnOnce() -> String,
-        work: impl FnOnce(&mut Self) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(&mut Self) -> Result<T, CompileError>,
+    ) -> Result<T, CompileError> {
         if !self.is_evaluator {
-            self.place.push(step());
+            self.path.push(step());
         }
         let result = work(self);
         // The place of a fault is written down where it is found.
         if !self.is_evaluator {
-            self.place.pop();
+            self.path.pop();
         }
         result
     }
 
-    fn enter(&mut self) -> Result<(), Fault> {
+    fn enter(&mut self) -> Result<(), CompileError> {
         self.depth += 1;
         self.count_in(1, 0)
     }
 
     /// Counts values that are nested so deep at this place.
-    fn count_in(&mut self, values: usize, depth: usize) -> Result<(), Fault> {
+    fn count_in(&mut self, values: usize, depth: usize) -> Result<(), CompileError> {
         self.deepest = self.deepest.max(self.depth + depth);
         self.values = self.values.saturating_add(values);
         if self.deepest > RULE_DEPTH {
-            return Err(self.fault(too_deep()));
+            return Err(self.error(too_deep()));
         }
         if self.values > RULE_NODES {
-            return Err(self.fault(format!(
+            return Err(self.error(format!(
                 "the rule holds more than {RULE_NODES} values, with what it refers to"
             )));
         }
         Ok(())
     }
 
-    fn expression(&mut self, rule: &Value) -> Result<Expression, Fault> {
+    fn expression(&mut self, rule: &Value) -> Result<Expression, CompileError> {
         self.enter()?;
         let expression = match rule {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
@@ -144,14 +162,14 @@ impl<'e, 's> Compiler<'e, 's> {
     }
 
     /// An object that stays as it is, but counts.
-    fn data(&mut self, fields: &Map<String, Value>) -> Result<Expression, Fault> {
+    fn data(&mut self, fields: &Map<String, Value>) -> Result<Expression, CompileError> {
         for (name, value) in fields {
             self.inside(|| name.clone(), |compiler| compiler.count(value))?;
         }
         Ok(Expression::Constant(Value::Object(fields.clone())))
     }
 
-    fn count(&mut self, value: &Value) -> Result<(), Fault> {
+    fn count(&mut self, value: &Value) -> Result<(), CompileError> {
         self.enter()?;
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -170,34 +188,40 @@ impl<'e, 's> Compiler<'e, 's> {
         Ok(())
     }
 
-    fn items(&mut self, items: &[Value]) -> Result<Vec<Expression>, Fault> {
+    fn items(&mut self, items: &[Value]) -> Result<Vec<Expression>, CompileError> {
         let compiled = items.iter().enumerate().map(|(index, item)| {
             self.inside(|| index.to_string(), |compiler| compiler.expression(item))
         });
         compiled.collect()
     }
 
-    fn reference(&mut self, name: &Value) -> Result<Expression, Fault> {
+    fn reference(&mut self, name: &Value) -> Result<Expression, CompileError> {
         let Value::String(name) = name else {
-            return Err(self.fault("a reference is the name of an evaluator"));
+            return Err(self.error("a reference is the name of an evaluator"));
         };
-        let shared = self.evaluators.get(name);
-        // It has the place of the reference, wherever it is in the evaluator.
-        let shared = shared.map_err(|fault| self.fault(fault.why))?;
-        self.count_in(shared.values, shared.depth)?;
-        Ok(match &shared.expression {
-            Expression::Constant(value) if is_short(value) => Expression::Constant(value.clone()),
-            _shared => Expression::Shared(shared),
-        })
+        let evaluator = compile_evaluator(name, self.evaluators);
+        // The pointer ends at the reference, wherever in the evaluator the mistake is.
+        let evaluator = evaluator.map_err(|error| self.error(error.message))?;
+        self.count_in(evaluator.values, evaluator.depth)?;
+        if let Expression::Constant(value) = &evaluator.expression
+            && is_short(value)
+        {
+            return Ok(Expression::Constant(value.clone()));
+        }
+        Ok(Expression::Evaluator(evaluator))
     }
 
-    fn operation(&mut self, operator: &str, arguments: &Value) -> Result<Expression, Fault> {
+    fn operation(&mut self, operator: &str, arguments: &Value) -> Result<Expression, CompileError> {
         if operator == "$ref" {
             return self.reference(arguments);
         }
         let compiled = match arguments {
             Value::Array(arguments) => self.items(arguments)?,
-            one => vec![self.expression(one)?],
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_) => vec![self.expression(arguments)?],
         };
         let mut arguments = compiled.into_iter();
         let expression = match operator {
@@ -277,7 +301,7 @@ impl<'e, 's> Compiler<'e, 's> {
                 }
             }
             "fractional" => Fractional::compile(arguments.collect(), self.evaluators),
-            _ => return Err(self.fault(format!("there is no operator '{operator}'"))),
+            _ => return Err(self.error(format!("there is no operator '{operator}'"))),
         };
         Ok(self.fold(expression))
     }
@@ -294,7 +318,7 @@ impl<'e, 's> Compiler<'e, 's> {
             flag: "",
             now: 0,
         });
-        let is_copied = all_operands(&expression, &|one| !matches!(one, Expression::Shared(_)));
+        let is_copied = all_operands(&expression, &|one| !matches!(one, Expression::Evaluator(_)));
         let folded = if is_copied {
             // It takes no more room than its operands, whose place it takes.
             let mut run = Run::with(Fuel::for_evaluation());
@@ -343,9 +367,10 @@ fn var(mut arguments: Arguments) -> Expression {
 /// The path that a constant text is.
 fn path_of(expression: &Expression, text: &str) -> Path {
     let make = || Path::new(text);
-    match expression {
-        Expression::Shared(shared) => shared.path(make),
-        _copied => make(),
+    if let Expression::Evaluator(evaluator) = expression {
+        evaluator.path(make)
+    } else {
+        make()
     }
 }
 
@@ -357,9 +382,10 @@ fn missing(arguments: Vec<Expression>) -> Expression {
                 let paths = names.map(|name| name.as_str().map(Path::new));
                 paths.collect::<Option<Arc<[Path]>>>()
             };
-            match first {
-                Expression::Shared(shared) => shared.names(make),
-                _copied => make(),
+            if let Expression::Evaluator(evaluator) = first {
+                evaluator.names(make)
+            } else {
+                make()
             }
         }
         Some(_) | None => {
@@ -424,9 +450,10 @@ fn within(mut arguments: Arguments) -> Expression {
         let texts: Option<Vec<Box<str>>> = texts.map(|text| text.as_str().map(Box::from)).collect();
         Some(Arc::new(Texts::new(texts?)))
     };
-    let texts = match &*hay {
-        Expression::Shared(shared) => shared.texts(make),
-        _copied => make(),
+    let texts = if let Expression::Evaluator(evaluator) = &*hay {
+        evaluator.texts(make)
+    } else {
+        make()
     };
     match texts {
         Some(texts) => Expression::InTexts(needle, texts),
@@ -476,7 +503,7 @@ fn all_operands(expression: &Expression, holds: &impl Fn(&Expression) -> bool) -
         Expression::Substr { text, from, length } => both(text, from) && maybe(length),
         Expression::SemVer(arguments) => all(arguments.as_slice()),
         Expression::Constant(_)
-        | Expression::Shared(_)
+        | Expression::Evaluator(_)
         | Expression::Var(_)
         | Expression::VarOr(..)
         | Expression::VarAt(..)

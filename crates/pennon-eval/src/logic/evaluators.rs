@@ -2,17 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::compile::{Compiler, Fault};
-use super::cost::Cost;
-use super::expression::{Expression, Texts};
-use super::path::Path;
+use super::expression::CompiledEvaluator;
 use super::run::Run;
 use crate::Settings;
-use crate::limits::{EvalError, FOLDED_VALUES, Fuel, LINT_VALUES, REQUEST_STEPS, RULE_DEPTH};
+use crate::limits::{EvalError, FOLDED_VALUES, Fuel, LINT_VALUES, REQUEST_STEPS};
 
 /// The evaluators of an environment while its rules are compiled or checked. A rule that refers to an
 /// evaluator holds a pointer to it, so memory and time follow the size of the text, however often and
@@ -26,29 +23,19 @@ pub struct Evaluators<'s> {
     lint_left: Cell<usize>,
 }
 
-#[derive(Debug)]
-enum State {
-    /// Whoever asks for it now is one of those that it refers to.
+#[derive(Debug, Clone)]
+pub(super) enum State {
+    /// A reference found in this state is part of a cycle.
     Compiling,
-    Done(Result<Arc<Shared>, Fault>),
+    Done(Result<Arc<CompiledEvaluator>, CompileError>),
 }
 
-/// A compiled evaluator.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) expression: Expression,
-    /// How many values it has, with those that it refers to in their place.
-    pub(super) values: usize,
-    /// How deep it is nested, with those that it refers to in their place.
-    pub(super) depth: usize,
-    /// What it costs in the scope of the caller.
-    pub(super) cost: Cost,
-    /// What it costs for each item of a list.
-    pub(super) item_cost: Cost,
-    /// Forms of a constant that several operators need. Made once, as the evaluator itself.
-    path: OnceLock<Path>,
-    texts: OnceLock<Option<Arc<Texts>>>,
-    names: OnceLock<Option<Arc<[Path]>>>,
+/// Why a rule does not compile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CompileError {
+    /// A JSON pointer into the rule. For a mistake inside an evaluator it ends at the reference.
+    pub(crate) pointer: String,
+    pub(crate) message: String,
 }
 
 impl<'s> Evaluators<'s> {
@@ -64,27 +51,14 @@ impl<'s> Evaluators<'s> {
         }
     }
 
-    pub(super) fn get(&self, name: &str) -> Result<Arc<Shared>, Fault> {
-        let fault = |why: String| Fault {
-            at: String::new(),
-            why,
-        };
-        let Some((name, rule)) = self.settings.evaluators.get_key_value(name) else {
-            return Err(fault(format!("there is no evaluator '{name}'")));
-        };
-        match self.compiled.borrow().get(name.as_str()) {
-            Some(State::Done(done)) => return done.clone(),
-            // One that refers to itself has no end.
-            Some(State::Compiling) => return Err(fault(too_deep())),
-            None => {}
-        }
-        self.put(name, State::Compiling);
-        let done = Compiler::within_evaluator(self).shared(rule).map(Arc::new);
-        self.put(name, State::Done(done.clone()));
-        done
+    /// The state of an evaluator, and its name and rule for as long as the settings live.
+    pub(super) fn get(&self, name: &str) -> Option<(&'s str, &'s Value, Option<State>)> {
+        let (name, rule) = self.settings.evaluators.get_key_value(name)?;
+        let state = self.compiled.borrow().get(name.as_str()).cloned();
+        Some((name, rule, state))
     }
 
-    fn put(&self, name: &'s str, state: State) {
+    pub(super) fn set(&self, name: &'s str, state: State) {
         self.compiled.borrow_mut().insert(name, state);
     }
 
@@ -121,40 +95,5 @@ impl<'s> Evaluators<'s> {
     /// Whether everything was looked at that could be a part that cannot work.
     pub(crate) fn all_linted(&self) -> bool {
         self.lint_left.get() > 0
-    }
-}
-
-/// About a rule that is nested too deep.
-pub(super) fn too_deep() -> String {
-    format!("nested deeper than {RULE_DEPTH} levels")
-}
-
-impl Shared {
-    pub(super) fn new(expression: Expression, values: usize, depth: usize) -> Self {
-        Self {
-            cost: Cost::of(&expression),
-            item_cost: Cost::per_item(&expression),
-            expression,
-            values,
-            depth,
-            path: OnceLock::new(),
-            texts: OnceLock::new(),
-            names: OnceLock::new(),
-        }
-    }
-
-    /// The constant as a path. `make` must make the same of it each time.
-    pub(super) fn path(&self, make: impl FnOnce() -> Path) -> Path {
-        self.path.get_or_init(make).clone()
-    }
-
-    /// The constant as texts to look among, if it is a list of texts.
-    pub(super) fn texts(&self, make: impl FnOnce() -> Option<Arc<Texts>>) -> Option<Arc<Texts>> {
-        self.texts.get_or_init(make).clone()
-    }
-
-    /// The constant as names with their paths, if it is a list of texts.
-    pub(super) fn names(&self, make: impl FnOnce() -> Option<Arc<[Path]>>) -> Option<Arc<[Path]>> {
-        self.names.get_or_init(make).clone()
     }
 }

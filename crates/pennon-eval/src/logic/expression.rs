@@ -1,20 +1,20 @@
-//! What a rule is compiled to.
+//! The syntax tree of a compiled rule. Its types refer to each other, so they are in one file.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::evaluators::Shared;
-use super::fractional::Fractional;
+use super::cost::Cost;
 use super::path::Path;
+use crate::FractionalVersion;
 
 /// One node of a compiled rule.
 #[derive(Debug, Clone)]
 pub(super) enum Expression {
     Constant(Value),
-    /// An evaluator, which stands here as if it were written out.
-    Shared(Arc<Shared>),
+    /// A reference to an evaluator, evaluated as if its text stood here.
+    Evaluator(Arc<CompiledEvaluator>),
     /// A list with something in it to compute.
     List(Vec<Expression>),
     Var(Path),
@@ -135,22 +135,120 @@ pub(super) enum Each {
 impl Expression {
     pub(super) const NULL: Self = Self::Constant(Value::Null);
 
-    /// The expression itself: of an evaluator, what it stands for.
+    /// The expression, with references to evaluators followed.
     #[inline]
-    pub(super) fn written_out(&self) -> &Self {
+    pub(super) fn resolved(&self) -> &Self {
         let mut expression = self;
-        while let Self::Shared(shared) = expression {
-            expression = &shared.expression;
+        while let Self::Evaluator(evaluator) = expression {
+            expression = &evaluator.expression;
         }
         expression
     }
 
     #[inline]
     pub(super) fn constant(&self) -> Option<&Value> {
-        if let Self::Constant(value) = self.written_out() {
+        if let Self::Constant(value) = self.resolved() {
             Some(value)
         } else {
             None
         }
+    }
+}
+
+/// A compiled `fractional`.
+#[derive(Debug, Clone)]
+pub(super) struct Fractional {
+    pub(super) version: FractionalVersion,
+    /// The value to hash; without one, the key of the flag and the targeting key.
+    pub(super) by: Option<Expression>,
+    pub(super) buckets: Buckets,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Buckets {
+    /// All weights are constants: each bucket with the sum of the weights up to and including its own.
+    Fixed {
+        total: u64,
+        ends: Vec<(u64, Expression)>,
+    },
+    Computed(Vec<Bucket>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Bucket {
+    Pair {
+        variant: Expression,
+        /// 1 when it is not given.
+        weight: Option<Expression>,
+    },
+    /// An expression whose result may be a pair.
+    Whole(Expression),
+}
+
+impl Fractional {
+    /// Every expression that may be evaluated to choose a bucket, and in the chosen bucket.
+    pub(super) fn chosen(&self) -> Vec<&Expression> {
+        match &self.buckets {
+            Buckets::Fixed { ends, .. } => ends.iter().map(|(_, variant)| variant).collect(),
+            Buckets::Computed(buckets) => {
+                let buckets = buckets.iter().flat_map(|bucket| match bucket {
+                    Bucket::Pair { variant, weight } => [Some(variant), weight.as_ref()],
+                    Bucket::Whole(whole) => [Some(whole), None],
+                });
+                buckets.flatten().collect()
+            }
+        }
+    }
+}
+
+/// A compiled evaluator.
+#[derive(Debug)]
+pub(super) struct CompiledEvaluator {
+    pub(super) expression: Expression,
+    /// How many values the evaluator has, with the evaluators that it refers to in their place.
+    pub(super) values: usize,
+    /// How deep the evaluator is nested, with the evaluators that it refers to in their place.
+    pub(super) depth: usize,
+    /// The cost in the scope of the caller.
+    pub(super) cost: Cost,
+    /// The cost for each item of a list.
+    pub(super) item_cost: Cost,
+    /// Forms of a constant that several operators need, made once per evaluator.
+    path: OnceLock<Path>,
+    texts: OnceLock<Option<Arc<Texts>>>,
+    names: OnceLock<Option<Arc<[Path]>>>,
+}
+
+impl CompiledEvaluator {
+    pub(super) fn new(
+        expression: Expression,
+        (values, depth): (usize, usize),
+        (cost, item_cost): (Cost, Cost),
+    ) -> Self {
+        Self {
+            expression,
+            values,
+            depth,
+            cost,
+            item_cost,
+            path: OnceLock::new(),
+            texts: OnceLock::new(),
+            names: OnceLock::new(),
+        }
+    }
+
+    /// The constant as a path. `make` must return the same path each time.
+    pub(super) fn path(&self, make: impl FnOnce() -> Path) -> Path {
+        self.path.get_or_init(make).clone()
+    }
+
+    /// The constant as texts to search, if it is a list of texts.
+    pub(super) fn texts(&self, make: impl FnOnce() -> Option<Arc<Texts>>) -> Option<Arc<Texts>> {
+        self.texts.get_or_init(make).clone()
+    }
+
+    /// The constant as names with their paths, if it is a list of texts.
+    pub(super) fn names(&self, make: impl FnOnce() -> Option<Arc<[Path]>>) -> Option<Arc<[Path]>> {
+        self.names.get_or_init(make).clone()
     }
 }

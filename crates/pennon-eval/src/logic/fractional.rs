@@ -5,9 +5,11 @@
 //! key with the targeting key. Whatever cannot be placed, and whatever weights make no sense, gives
 //! `null`, and so the default.
 
+use serde_json::Value;
+
 use super::cbor;
 use super::evaluators::Evaluators;
-use super::expression::Expression;
+use super::expression::{Bucket, Buckets, Expression, Fractional};
 use super::murmur::Murmur;
 use super::number::Num;
 use super::path::{Asked, Scope};
@@ -20,46 +22,16 @@ use crate::limits::Fuel;
 /// Where flagd ends the sum of weights.
 pub(super) const LARGEST_TOTAL: u64 = i32::MAX as u64;
 
-/// A compiled `fractional`.
-#[derive(Debug, Clone)]
-pub(super) struct Fractional {
-    version: FractionalVersion,
-    /// What callers are placed by; the flag's key and the targeting key when there is none.
-    by: Option<Expression>,
-    buckets: Buckets,
-}
-
-#[derive(Debug, Clone)]
-enum Buckets {
-    /// All weights are known: where each bucket ends, and its variant.
-    Fixed {
-        total: u64,
-        ends: Vec<(u64, Expression)>,
-    },
-    Computed(Vec<Bucket>),
-}
-
-#[derive(Debug, Clone)]
-enum Bucket {
-    Pair {
-        variant: Expression,
-        /// 1 when it is not given.
-        weight: Option<Expression>,
-    },
-    /// What comes out may be a pair.
-    Whole(Expression),
-}
-
 impl Fractional {
     pub(super) fn compile(
         mut arguments: Vec<Expression>,
         evaluators: &Evaluators<'_>,
     ) -> Expression {
         let version = evaluators.settings.fractional;
-        let starts_with_bucket = match arguments.first().map(Expression::written_out) {
+        let starts_with_bucket = match arguments.first().map(Expression::resolved) {
             None => return Expression::NULL,
             Some(Expression::List(_)) => true,
-            Some(first) => first.constant().is_some_and(serde_json::Value::is_array),
+            Some(first) => first.constant().is_some_and(Value::is_array),
         };
         let by = (!starts_with_bucket).then(|| arguments.remove(0));
         let mut buckets = Vec::with_capacity(arguments.len());
@@ -76,25 +48,6 @@ impl Fractional {
                 buckets,
             })),
             None => Expression::NULL,
-        }
-    }
-
-    /// What callers are placed by, if the rule says so.
-    pub(super) fn by(&self) -> Option<&Expression> {
-        self.by.as_ref()
-    }
-
-    /// Every expression that may be evaluated to choose a bucket, and in it.
-    pub(super) fn chosen(&self) -> Vec<&Expression> {
-        match &self.buckets {
-            Buckets::Fixed { ends, .. } => ends.iter().map(|(_, variant)| variant).collect(),
-            Buckets::Computed(buckets) => {
-                let buckets = buckets.iter().flat_map(|bucket| match bucket {
-                    Bucket::Pair { variant, weight } => [Some(variant), weight.as_ref()],
-                    Bucket::Whole(whole) => [Some(whole), None],
-                });
-                buckets.flatten().collect()
-            }
         }
     }
 
@@ -182,7 +135,7 @@ impl Bucket {
     fn compile(argument: Expression, evaluators: &Evaluators<'_>) -> Option<Self> {
         // One that is shared is copied while there is room for that.
         let argument = match argument.constant() {
-            Some(shared) if matches!(argument, Expression::Shared(_)) => {
+            Some(shared) if matches!(argument, Expression::Evaluator(_)) => {
                 if !evaluators.has_room_for(shared) {
                     return Some(Self::Whole(argument));
                 }
@@ -190,15 +143,17 @@ impl Bucket {
             }
             Some(_) | None => argument,
         };
-        let mut parts = match argument {
-            Expression::List(parts) => parts.into_iter(),
-            Expression::Constant(serde_json::Value::Array(parts)) => {
-                let parts: Vec<_> = parts.into_iter().map(Expression::Constant).collect();
-                parts.into_iter()
-            }
-            Expression::Constant(_) => return None,
-            other => return Some(Self::Whole(other)),
+        let parts = if let Expression::List(parts) = argument {
+            parts
+        } else if let Expression::Constant(constant) = argument {
+            let Value::Array(parts) = constant else {
+                return None;
+            };
+            parts.into_iter().map(Expression::Constant).collect()
+        } else {
+            return Some(Self::Whole(argument));
         };
+        let mut parts = parts.into_iter();
         let variant = parts.next()?;
         let weight = parts.next();
         parts

@@ -133,12 +133,12 @@ impl Run {
     ) -> Result<Val<'a>> {
         let mut merged = Vec::new();
         for part in parts {
-            match self.evaluate(part, scope)? {
-                Val::List(list) => {
-                    self.fuel.charge(list.len())?;
-                    merged.extend(list.iter());
-                }
-                other => merged.push(other),
+            let part = self.evaluate(part, scope)?;
+            if let Val::List(list) = &part {
+                self.fuel.charge(list.len())?;
+                merged.extend(list.iter());
+            } else {
+                merged.push(part);
             }
         }
         Val::list(merged)

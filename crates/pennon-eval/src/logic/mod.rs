@@ -9,6 +9,7 @@ mod cbor;
 mod coerce;
 mod compile;
 mod cost;
+mod estimate;
 pub(crate) mod evaluators;
 mod expression;
 mod fractional;

@@ -31,15 +31,19 @@ impl Run {
         self.fuel.charge_step()?;
         match expression {
             Expression::Constant(value) => Ok(Val::of(value)),
-            Expression::Shared(shared) => {
+            Expression::Evaluator(evaluator) => {
                 self.fuel.refund_step();
-                self.evaluate(&shared.expression, scope)
+                self.evaluate(&evaluator.expression, scope)
             }
             Expression::Var(path) => path.find(scope, &mut self.fuel),
-            Expression::VarOr(path, default) => match path.find(scope, &mut self.fuel)? {
-                Val::Null => self.evaluate(default, scope),
-                found => Ok(found),
-            },
+            Expression::VarOr(path, default) => {
+                let found = path.find(scope, &mut self.fuel)?;
+                if found.is_null() {
+                    self.evaluate(default, scope)
+                } else {
+                    Ok(found)
+                }
+            }
             Expression::If(parts) => match self.branch(parts, scope)? {
                 Some(branch) => self.evaluate(branch, scope),
                 None => Ok(Val::Null),
@@ -69,14 +73,14 @@ impl Run {
             Expression::Missing(names) => self.missing(names, scope),
             Expression::MissingOf(names) => self.missing_of(names, scope),
             Expression::MissingSome(need, names) => self.missing_some(need, names, scope),
-            Expression::Sum(_)
-            | Expression::Product(_)
-            | Expression::Negative(_)
-            | Expression::Difference(..)
-            | Expression::Quotient(..)
-            | Expression::Remainder(..)
-            | Expression::Minimum(_)
-            | Expression::Maximum(_) => self.arithmetic(expression, scope).map(Val::Number),
+            Expression::Sum(parts) => self.sum(parts, scope).map(Val::Number),
+            Expression::Product(parts) => self.product(parts, scope).map(Val::Number),
+            Expression::Negative(one) => self.negative(one, scope).map(Val::Number),
+            Expression::Difference(a, b) => self.difference(a, b, scope).map(Val::Number),
+            Expression::Quotient(a, b) => self.quotient(a, b, scope).map(Val::Number),
+            Expression::Remainder(a, b) => self.remainder(a, b, scope).map(Val::Number),
+            Expression::Minimum(parts) => self.minimum(parts, scope).map(Val::Number),
+            Expression::Maximum(parts) => self.maximum(parts, scope).map(Val::Number),
             Expression::Each { list, body, each } => self.each(list, body, *each, scope),
             Expression::Reduce {
                 list,
@@ -100,9 +104,9 @@ impl Run {
     ) -> Result<bool> {
         self.fuel.charge_step()?;
         match expression {
-            Expression::Shared(shared) => {
+            Expression::Evaluator(evaluator) => {
                 self.fuel.refund_step();
-                self.truth(&shared.expression, scope)
+                self.truth(&evaluator.expression, scope)
             }
             Expression::Truth(one, wanted) => Ok(self.truth(one, scope)? == *wanted),
             Expression::And(parts) => {
@@ -145,7 +149,29 @@ impl Run {
                 affix,
                 is_end,
             } => Ok(self.affix(text, affix, *is_end, scope)? == Some(true)),
-            other => Ok(self.evaluate(other, scope)?.is_truthy()),
+            Expression::Constant(_)
+            | Expression::List(_)
+            | Expression::Var(_)
+            | Expression::VarOr(..)
+            | Expression::VarAt(..)
+            | Expression::Missing(_)
+            | Expression::MissingOf(_)
+            | Expression::MissingSome(..)
+            | Expression::Sum(_)
+            | Expression::Product(_)
+            | Expression::Negative(_)
+            | Expression::Difference(..)
+            | Expression::Quotient(..)
+            | Expression::Remainder(..)
+            | Expression::Minimum(_)
+            | Expression::Maximum(_)
+            | Expression::Each { .. }
+            | Expression::Reduce { .. }
+            | Expression::Merge(_)
+            | Expression::Cat(_)
+            | Expression::Substr { .. }
+            | Expression::SemVer(_)
+            | Expression::Fractional(_) => Ok(self.evaluate(expression, scope)?.is_truthy()),
         }
     }
 
@@ -294,9 +320,11 @@ impl Run {
         default: Option<&'a Expression>,
         scope: &Scope<'a>,
     ) -> Result<Val<'a>> {
-        let path = match self.evaluate(path, scope)? {
-            Val::Null => Text::Borrowed(""),
-            other => self.text(&other)?,
+        let path = self.evaluate(path, scope)?;
+        let path = if path.is_null() {
+            Text::Borrowed("")
+        } else {
+            self.text(&path)?
         };
         self.fuel.charge_text(&path)?;
         match (path::find(scope, &path, &mut self.fuel)?, default) {
@@ -312,7 +340,7 @@ impl Run {
         expression: &'a Expression,
         scope: &Scope<'a>,
     ) -> Result<Option<&'a Value>> {
-        if let Expression::Var(path) = expression.written_out() {
+        if let Expression::Var(path) = expression.resolved() {
             self.fuel.charge_request(path.cost())?;
             Ok(path.peek(scope))
         } else {

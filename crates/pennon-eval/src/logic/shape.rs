@@ -3,7 +3,7 @@
 //! Stricter in one way: an operation has one operator. The schema lets several of one family stand
 //! beside each other, which no engine understands.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::semver::{Relation, Version};
 use crate::violation::Violations;
@@ -48,9 +48,9 @@ fn shape(operator: &str) -> Option<Shape> {
 
 /// Checks a whole rule: an operation, or `{}` for none.
 pub(crate) fn check(rule: &Value, problems: &mut Violations) {
-    match rule {
-        Value::Object(fields) if fields.is_empty() => {}
-        rule => operation(rule, problems),
+    let is_empty = rule.as_object().is_some_and(Map::is_empty);
+    if !is_empty {
+        operation(rule, problems);
     }
 }
 

@@ -26,8 +26,8 @@ fn choose_with(
         ..Settings::default()
     };
     let evaluators = Evaluators::of(&settings);
-    let rule =
-        compile(rule, &evaluators).map_err(|fault| format!("{}: {}", fault.at, fault.why))?;
+    let rule = compile(rule, &evaluators)
+        .map_err(|error| format!("{}: {}", error.pointer, error.message))?;
     let context = Context::parse(context).expect("a context");
     match rule.choose("flag", &context, 1_700_000_000, u64::MAX).0 {
         Ok(Choice::None) => Ok(None),

@@ -1,0 +1,253 @@
+//! Estimates how many steps a rule takes at most for a caller with nothing but a targeting key, as on the
+//! public routes.
+//!
+//! The cost then follows from the rule alone: it walks only lists that it contains. An unknown length counts
+//! as the limit of one evaluation.
+
+use serde_json::Value;
+
+use super::cost::Cost;
+use super::expression::{Each, Expression, Fractional};
+use crate::limits::{BYTES_PER_STEP, STEPS};
+
+/// The assumed length of a list or a text that is unknown.
+const UNKNOWN: u64 = STEPS as u64;
+
+/// The cost of an expression in the scope of the caller.
+pub(super) fn cost(expression: &Expression) -> Cost {
+    Estimator { item: None }.cost(expression)
+}
+
+/// The cost of an expression in the body of `map` and the other list operators, whatever the items are.
+pub(super) fn per_item(expression: &Expression) -> Cost {
+    let item = Some(UNKNOWN);
+    Estimator { item }.cost(expression)
+}
+
+struct Estimator {
+    /// The maximal length of an item, in the body of a list operator.
+    item: Option<u64>,
+}
+
+impl Estimator {
+    /// The costs of all parts. Computing the cost of a part twice would double the work at every level.
+    fn costs<'e>(&self, parts: impl IntoIterator<Item = &'e Expression>) -> Vec<Cost> {
+        parts.into_iter().map(|part| self.cost(part)).collect()
+    }
+
+    /// The cost of a value that `var` finds. The targeting key is assumed to be short.
+    fn found(&self) -> Cost {
+        match self.item {
+            Some(item) => Cost::default().giving(item, item),
+            None => Cost::default().giving(0, 1),
+        }
+    }
+
+    fn cost(&self, expression: &Expression) -> Cost {
+        if let Expression::Evaluator(evaluator) = expression {
+            return match self.item {
+                Some(_) => evaluator.item_cost,
+                None => evaluator.cost,
+            };
+        }
+        // As a condition and as a value: one step each.
+        self.inner(expression).plus(2)
+    }
+
+    fn inner(&self, expression: &Expression) -> Cost {
+        match expression {
+            Expression::Evaluator(_) => self.cost(expression),
+            Expression::Constant(value) => {
+                let items = value.as_array().map_or(&[][..], Vec::as_slice);
+                let longest = items.iter().map(written).max().unwrap_or(0);
+                Cost::default()
+                    .giving(items.len() as u64, written(value))
+                    .of_items(longest)
+            }
+            Expression::Var(path) => self.found().plus_request(path.cost()),
+            Expression::VarOr(path, default) => self
+                .found()
+                .plus_request(path.cost())
+                .and(self.cost(default)),
+            Expression::VarAt(path, default) => {
+                let path = self.cost(path);
+                let found = self.found().and(path.giving(0, 0));
+                let found = found.plus(path.text).plus_request(path.text);
+                match default {
+                    Some(default) => found.and(self.cost(default)),
+                    None => found,
+                }
+            }
+            Expression::If(parts) | Expression::And(parts) | Expression::Or(parts) => {
+                all(&self.costs(parts))
+            }
+            Expression::Truth(one, _) => self.cost(one).giving(0, 1),
+            Expression::Order { a, b, c, .. } => {
+                self.converted([&**a, &**b].into_iter().chain(c.as_deref()))
+            }
+            Expression::Sum(parts)
+            | Expression::Product(parts)
+            | Expression::Minimum(parts)
+            | Expression::Maximum(parts) => self.converted(parts),
+            Expression::Negative(one) => self.converted([&**one]),
+            Expression::Equal { a, b, .. }
+            | Expression::Difference(a, b)
+            | Expression::Quotient(a, b)
+            | Expression::Remainder(a, b)
+            | Expression::Affix {
+                text: a, affix: b, ..
+            } => self.converted([&**a, &**b]),
+            Expression::SemVer(arguments) => self.converted(arguments.as_slice()),
+            Expression::List(items) => self.list(items),
+            Expression::Missing(names) => {
+                let paths = names.iter().map(|path| path.cost() + 2).sum();
+                Cost::default()
+                    .plus_request(paths)
+                    .giving(names.len() as u64, paths)
+            }
+            Expression::MissingOf(names) => self.missing_of(names),
+            Expression::MissingSome(need, names) => self.missing_some(need, names),
+            Expression::Each { list, body, each } => self.each(list, body, *each),
+            Expression::Reduce {
+                list,
+                body,
+                initial,
+            } => self.reduce(list, body, initial),
+            Expression::Merge(parts) => self.merge(parts),
+            Expression::In(needle, hay) => self.within(needle, hay),
+            Expression::InTexts(needle, _) => {
+                let needle = self.cost(needle);
+                needle.plus_request(needle.text).giving(0, 1)
+            }
+            Expression::Cat(parts) => {
+                let parts = self.costs(parts);
+                let text = sum(&parts, |part| part.text.saturating_add(2));
+                all(&parts).plus(text).giving(0, text)
+            }
+            Expression::Substr { text, from, length } => {
+                let text = self.cost(text);
+                let rest = self.converted([&**from].into_iter().chain(length.as_deref()));
+                let twice = text.text.saturating_mul(2);
+                text.and(rest).plus(twice).giving(0, text.text)
+            }
+            Expression::Fractional(fractional) => self.fractional(fractional),
+        }
+    }
+
+    fn list(&self, items: &[Expression]) -> Cost {
+        let items = self.costs(items);
+        let text = sum(&items, |item| item.text.saturating_add(2));
+        let all = all(&items);
+        all.giving(items.len() as u64, text).of_items(all.text)
+    }
+
+    fn missing_of(&self, names: &[Expression]) -> Cost {
+        let names = self.costs(names);
+        let most = sum(&names, |name| name.list.max(1));
+        let text = sum(&names, |name| name.text.saturating_add(2));
+        let all = all(&names).plus(most.saturating_add(text));
+        all.plus_request(text).giving(most, text)
+    }
+
+    fn missing_some(&self, need: &Expression, names: &Expression) -> Cost {
+        let (need, names) = (self.cost(need), self.cost(names));
+        let work = names.list.saturating_add(names.text);
+        need.and(names)
+            .plus(work.saturating_add(need.text))
+            .plus_request(names.text)
+            .giving(names.list, names.text)
+    }
+
+    fn reduce(&self, list: &Expression, body: &Expression, initial: &Expression) -> Cost {
+        let (items, initial) = (self.cost(list), self.cost(initial));
+        if items.list == 0 {
+            return items.and(initial);
+        }
+        // The result of the body is the input of the next iteration and may have any size.
+        let each = per_item(body).plus(1).times(items.list);
+        items.and(initial).and(each).giving(UNKNOWN, UNKNOWN)
+    }
+
+    fn merge(&self, parts: &[Expression]) -> Cost {
+        let parts = self.costs(parts);
+        let list = sum(&parts, |part| part.list.max(1));
+        let text = sum(&parts, |part| part.text.saturating_add(2));
+        let all = all(&parts);
+        let longest = all.text.max(all.item);
+        all.plus(list).giving(list, text).of_items(longest)
+    }
+
+    fn within(&self, needle: &Expression, hay: &Expression) -> Cost {
+        let (needle, hay) = (self.cost(needle), self.cost(hay));
+        let compared = hay.text.saturating_add(needle.text);
+        let work = hay.list.saturating_add(compared);
+        needle
+            .and(hay)
+            .plus(work)
+            .plus_request(compared)
+            .giving(0, 1)
+    }
+
+    fn fractional(&self, fractional: &Fractional) -> Cost {
+        let by = fractional.by.as_ref();
+        let by = by.map_or_else(Cost::default, |by| self.cost(by));
+        let hashed = by.text.saturating_add(by.list).saturating_add(1);
+        let chosen = all(&self.costs(fractional.chosen()));
+        by.and(chosen).plus(hashed).plus_request(hashed)
+    }
+
+    /// Expressions whose results are compared or converted to numbers or texts.
+    fn converted<'e>(&self, parts: impl IntoIterator<Item = &'e Expression>) -> Cost {
+        let parts = self.costs(parts);
+        let text = sum(&parts, |part| part.text.saturating_mul(2));
+        all(&parts).plus(text).plus_request(text).giving(0, 2)
+    }
+
+    fn each(&self, list: &Expression, body: &Expression, each: Each) -> Cost {
+        let items = self.cost(list);
+        if items.list == 0 {
+            return items.giving(0, 1);
+        }
+        let item = Some(items.item);
+        let result = Estimator { item }.cost(body);
+        let work = items.and(result.plus(1).times(items.list));
+        match each {
+            Each::Map => {
+                let text = result.text.saturating_add(2).saturating_mul(items.list);
+                work.giving(items.list, text).of_items(result.text)
+            }
+            Each::Filter => work.giving(items.list, items.text).of_items(items.item),
+            Each::All | Each::Some | Each::None => work.giving(0, 1),
+        }
+    }
+}
+
+/// All parts, one after the other.
+fn all(parts: &[Cost]) -> Cost {
+    parts.iter().copied().fold(Cost::default(), Cost::and)
+}
+
+/// The sum of one limit over all parts.
+fn sum(parts: &[Cost], of: impl Fn(&Cost) -> u64) -> u64 {
+    parts.iter().map(of).fold(0, u64::saturating_add)
+}
+
+/// How many steps a text of this many bytes costs.
+fn bytes(length: usize) -> u64 {
+    (length / BYTES_PER_STEP) as u64
+}
+
+/// How many steps it takes to write or to hash a value. Numbers count as short texts.
+fn written(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => bytes(text.len()),
+        Value::Array(items) => items.iter().map(|item| 2 + written(item)).sum(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(name, value)| 2 + bytes(name.len()) + written(value))
+                .sum()
+        }
+    }
+}
