@@ -16,6 +16,7 @@ pub mod json;
 mod key;
 mod limits;
 mod logic;
+mod rollout_order;
 mod ruleset;
 mod size;
 mod validate;

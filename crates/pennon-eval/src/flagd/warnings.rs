@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::File;
+use super::file::File;
 use crate::logic::evaluators::Evaluators;
 use crate::{Settings, Violation};
 

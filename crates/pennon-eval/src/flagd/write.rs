@@ -5,39 +5,21 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    DESCRIPTION, Form, META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_ROLLOUT, META_SALT,
+use super::fields::{
+    DESCRIPTION, META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_ROLLOUT, META_SALT,
     OVERRIDES, ROLLOUT, SALT, STATE, UNREADABLE,
 };
-use crate::{Definition, Flag, FlagKey, FractionalVersion, Rollout, Settings};
+use super::simple::simple;
+use crate::{Flag, FlagKey, FractionalVersion, Settings};
 
-/// What a simple flag is in flagd's terms: as many callers get `true`, placed by flagd's hash. They are
-/// the same as here where the environment has [`Bucketing::Fractional`](crate::Bucketing::Fractional).
-pub(super) fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
-    let percent = rollout.percent();
-    let is_on = percent == 100;
-    Definition {
-        variants: [("on", true), ("off", false)]
-            .into_iter()
-            .map(|(name, on)| (name.to_owned(), on.into()))
-            .collect(),
-        default_variant: Some(if is_on { "on" } else { "off" }.to_owned()),
-        targeting: (1..100).contains(&percent).then(|| {
-            let buckets = [json!(["on", percent]), json!(["off", 100 - percent])];
-            match salt.filter(|salt| !salt.is_empty()) {
-                None => json!({ "fractional": buckets }),
-                // Without the condition, flagd would place all callers without a key together.
-                Some(salt) => {
-                    let key = json!({"var": "targetingKey"});
-                    let by = json!({"cat": [salt, key]});
-                    let [on, off] = buckets;
-                    json!({"if": [key, {"fractional": [by, on, off]}, null]})
-                }
-            }
-        }),
-        metadata: Map::new(),
-        unreadable: None,
-    }
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For flagd and for imports: simple flags as boolean flags with metadata; no overrides, which are
+    /// names of people and do not belong into a file that is passed around.
+    Exchange,
+    /// For `flags.json`: simple flags in their short form, and overrides.
+    Local,
 }
 
 /// Writes an environment as a flagd file. A flag whose definition could not be read has no place in one:

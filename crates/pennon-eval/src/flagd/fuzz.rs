@@ -1,0 +1,78 @@
+use pennon_fuzz::{for_all, json};
+use serde_json::{Value, json};
+
+use super::read::MOST_KEPT;
+use super::{Form, Mode, read, write};
+use crate::Settings;
+
+fn examples() -> [Value; 3] {
+    [
+        json!({
+            "$schema": "https://flagd.dev/schema/v0/flags.json",
+            "flags": {
+                "a": {"state": "ENABLED", "variants": {"x": 1, "y": 2.0}, "defaultVariant": "x",
+                    "metadata": {"pennon.salt": "s", "owner": "us"}},
+                "b": {"state": "DISABLED", "variants": {"on": true, "off": false}, "other": [1],
+                    "targeting": {"if": [{"$ref": "ours"}, "on", {"fractional": [["on", 1], ["off", 2]]}]}},
+                "c": {"state": "ENABLED", "variants": {"o": {"deep": [1, null]}}, "targeting": {}},
+            },
+            "$evaluators": {"ours": {"ends_with": [{"var": "email"}, "@ours.com"]}},
+            "metadata": {"version": "3", "pennon.fractional": "v2", "pennon.bucketing": "sha256"},
+        }),
+        json!({"flags": [
+            {"key": "s", "state": "ENABLED", "rolloutPercentage": 30, "salt": "pepper",
+                "description": "d", "overrides": {"alice": "include", "bob": {"variant": "x"}}},
+            {"key": "t", "state": "ENABLED", "variants": {"a": "x"}, "defaultVariant": null},
+        ], "description": "ours"}),
+        json!({"flags": {"m": {"state": "ENABLED", "variants": {"on": true, "off": false},
+            "defaultVariant": "off", "metadata": {"pennon.rolloutPercentage": 5,
+            "pennon.description": "old", "pennon.overrides": {"a": "exclude"}}}}}),
+    ]
+}
+
+#[test]
+fn what_was_read_and_written_reads_the_same_again_in_both_forms() {
+    for_all(&json(examples()), |file| {
+        for mode in [Mode::Replace, Mode::Merge] {
+            let Ok(read_once) = read(&file, &Settings::default(), mode) else {
+                continue;
+            };
+            assert!(read_once.kept.len() <= MOST_KEPT);
+            for form in [Form::Exchange, Form::Local] {
+                let written = write(&read_once.flags, &read_once.settings, form);
+                let again = read(&written, &Settings::default(), mode);
+                let again = again.unwrap_or_else(|why| panic!("{why:?} in {written}"));
+                assert_eq!(again.settings, read_once.settings, "{form:?} {written}");
+                let mut flags = read_once.flags.clone();
+                if form == Form::Exchange {
+                    for flag in flags.values_mut() {
+                        flag.overrides.clear();
+                    }
+                }
+                assert_eq!(again.flags, flags, "{form:?} {written}");
+                assert_eq!(write(&again.flags, &again.settings, form), written);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_with_places_and_not_without_end() {
+    for_all(&json(examples()), |file| {
+        if let Err(problems) = read(&file, &Settings::default(), Mode::Replace) {
+            assert!(!problems.is_empty());
+            let size: usize = problems
+                .iter()
+                .map(|one| one.at.len() + one.problem.len())
+                .sum();
+            assert!(size < 4 * 1024 * 1024, "{size} bytes of problems");
+            for problem in problems {
+                assert!(
+                    problem.at.is_empty() || problem.at.starts_with('/'),
+                    "{}",
+                    problem.at
+                );
+            }
+        }
+    });
+}

@@ -1,0 +1,226 @@
+//! Reads an environment from a flagd file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::fields::{KEY, LOCAL_FIELDS, UNREADABLE};
+use super::file::{File, Mode};
+use super::read_flag::read_flag;
+use super::read_settings::{put, read_file_metadata};
+use super::warnings;
+use crate::logic::evaluators::Evaluators;
+use crate::violation::{Violation, Violations, pointer_step};
+use crate::{FlagKey, Settings, validate};
+
+/// More than anyone would read, and a bound on the answer to a hostile file.
+pub(super) const MOST_KEPT: usize = 1_000;
+
+/// Reads a file into an environment with these settings.
+///
+/// # Errors
+/// Everything that is wrong with it. Then nothing of it should be taken over.
+pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Violation>> {
+    let mut reader = Reader {
+        problems: Violations::default(),
+        kept: Vec::new(),
+        more_kept: 0,
+    };
+    let mut read = File {
+        flags: BTreeMap::new(),
+        settings: current.clone(),
+        kept: Vec::new(),
+        warnings: Vec::new(),
+        unreadable: BTreeSet::new(),
+        items: BTreeMap::new(),
+    };
+    let mut left_out = Vec::new();
+    if let Some(fields) = reader.problems.object(file) {
+        let given = reader.settings(fields, &mut read.settings, mode);
+        let settings = read.settings.clone();
+        let evaluators = Evaluators::of(&settings);
+        reader.problems.inside("$evaluators", |problems| {
+            validate::evaluators(&evaluators, problems);
+        });
+        match fields.get("flags") {
+            Some(flags) => reader.flags(flags, &evaluators, &mut read),
+            None => reader.problems.add_at("/flags", "must be there"),
+        }
+        if let Some(listed) = fields.get(UNREADABLE) {
+            left_out = reader.unreadable(listed, &mut read);
+        }
+        if reader.problems.is_empty() {
+            read.warnings = left_out;
+            read.warnings
+                .append(&mut warnings::of(&read, given, &evaluators));
+        }
+    }
+    if reader.more_kept > 0 {
+        let problem = format!("{} more fields were kept than are listed", reader.more_kept);
+        let at = String::new();
+        read.warnings.push(Violation { at, problem });
+    }
+    read.kept = reader.kept;
+    reader.problems.or(read)
+}
+
+struct Reader {
+    problems: Violations,
+    kept: Vec<String>,
+    more_kept: usize,
+}
+
+impl Reader {
+    /// Reads what a file says about the settings of its environment, and answers with its evaluators.
+    fn settings<'v>(
+        &mut self,
+        fields: &'v Map<String, Value>,
+        settings: &mut Settings,
+        mode: Mode,
+    ) -> Option<&'v Map<String, Value>> {
+        let Self {
+            problems,
+            kept,
+            more_kept,
+        } = self;
+        let mut given = None;
+        for (name, value) in fields {
+            problems.inside(name, |problems| match name.as_str() {
+                "flags" | UNREADABLE => {}
+                "$evaluators" => {
+                    given = problems.object(value);
+                    let evaluators = given.cloned().unwrap_or_default();
+                    put(&mut settings.evaluators, evaluators, mode);
+                }
+                "metadata" => {
+                    let mut keep =
+                        |problems: &Violations| keep(problems.pointer(), kept, more_kept);
+                    read_file_metadata(value, settings, mode, problems, &mut keep);
+                }
+                name if LOCAL_FIELDS.contains(&name) => problems.add(
+                    "belongs to flags.json of the local server; a file for one environment has its flags \
+                     at the top level",
+                ),
+                _ => {
+                    settings.other.insert(name.clone(), value.clone());
+                    keep(problems.pointer(), kept, more_kept);
+                }
+            });
+        }
+        given
+    }
+
+    /// Reads what an export could not hold, and answers with a warning for each part that the file still
+    /// lacks.
+    fn unreadable(&mut self, listed: &Value, read: &mut File) -> Vec<Violation> {
+        let mut warnings = Vec::new();
+        self.problems.inside(UNREADABLE, |problems| {
+            for (name, value) in problems.object(listed).into_iter().flatten() {
+                problems.inside(name, |problems| match (name.as_str(), value) {
+                    ("settings", Value::Bool(false)) => {}
+                    ("settings", Value::Bool(true)) => warnings.push(Violation {
+                        at: problems.pointer().to_owned(),
+                        problem: "the settings were unreadable when this file was exported, so it does \
+                                  not hold them"
+                            .to_owned(),
+                    }),
+                    ("flags", Value::Array(keys)) => {
+                        for (index, key) in keys.iter().enumerate() {
+                            problems.inside(&index.to_string(), |problems| {
+                                let key = key.as_str().and_then(|text| FlagKey::parse(text).ok());
+                                let Some(key) = key else {
+                                    return problems.add("must be the key of a flag");
+                                };
+                                if read.flags.contains_key(&key) {
+                                    return;
+                                }
+                                warnings.push(Violation {
+                                    at: problems.pointer().to_owned(),
+                                    problem: format!(
+                                        "the flag '{key}' was unreadable when this file was exported, so \
+                                         it does not hold the flag; an import leaves the flag as it is"
+                                    ),
+                                });
+                                read.unreadable.insert(key);
+                            });
+                        }
+                    }
+                    _ => problems.add("must be flags, a list of keys, or settings, true or false"),
+                });
+            }
+        });
+        warnings
+    }
+
+    fn flags(&mut self, flags: &Value, evaluators: &Evaluators<'_>, read: &mut File) {
+        match flags {
+            Value::Object(flags) => {
+                for (name, flag) in flags {
+                    let at = format!("/flags/{}", pointer_step(name));
+                    self.flag(&at, name, flag, (None, evaluators), read);
+                }
+            }
+            Value::Array(flags) => {
+                for (index, flag) in flags.iter().enumerate() {
+                    let at = format!("/flags/{index}");
+                    match flag.get(KEY).map(Value::as_str) {
+                        Some(Some(name)) => {
+                            self.flag(&at, name, flag, (Some(index), evaluators), read);
+                        }
+                        None if !flag.is_object() => {
+                            self.problems.add_at(&at, "must be an object");
+                        }
+                        None | Some(None) => {
+                            let at = format!("{at}/{KEY}");
+                            self.problems
+                                .add_at(&at, "must be the key of the flag, a string");
+                        }
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                let why = "must be an object, or an array of objects with a key";
+                self.problems.add_at("/flags", why);
+            }
+        }
+    }
+
+    fn flag(
+        &mut self,
+        at: &str,
+        name: &str,
+        value: &Value,
+        (item, evaluators): (Option<usize>, &Evaluators<'_>),
+        read: &mut File,
+    ) {
+        let Self {
+            problems,
+            kept,
+            more_kept,
+        } = self;
+        problems.at(at, |problems| {
+            let key = match FlagKey::parse(name) {
+                Ok(key) => key,
+                Err(error) => return problems.add(error.to_string()),
+            };
+            if let Some(index) = item
+                && read.items.insert(key.clone(), index).is_some()
+            {
+                let why = format!("an earlier flag has the key '{key}' as well");
+                problems.add_at("/key", why);
+            }
+            let mut keep = |problems: &Violations| keep(problems.pointer(), kept, more_kept);
+            let is_item = item.is_some();
+            let flag = read_flag(value, is_item, evaluators, problems, &mut keep);
+            read.flags.insert(key, flag);
+        });
+    }
+}
+
+fn keep(pointer: &str, kept: &mut Vec<String>, more_kept: &mut usize) {
+    if kept.len() < MOST_KEPT {
+        kept.push(pointer.to_owned());
+    } else {
+        *more_kept += 1;
+    }
+}

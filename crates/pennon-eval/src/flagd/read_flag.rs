@@ -1,0 +1,165 @@
+//! Reads a flag from a flagd file.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::fields::{
+    DESCRIPTION, KEY, META_DESCRIPTION, META_OVERRIDES, META_PREFIX, META_ROLLOUT, META_SALT,
+    OVERRIDES, ROLLOUT, SALT, STATE,
+};
+use super::simple::simple;
+use crate::json::quote;
+use crate::logic::evaluators::Evaluators;
+use crate::violation::Violations;
+use crate::{Definition, Flag, Override, Rollout};
+
+pub(super) fn read_flag(
+    value: &Value,
+    is_item: bool,
+    evaluators: &Evaluators<'_>,
+    problems: &mut Violations,
+    keep: &mut impl FnMut(&Violations),
+) -> Flag {
+    let mut flag = Flag::default();
+    let Some(fields) = problems.object(value) else {
+        return flag;
+    };
+    let mut rollout = None;
+    let mut salt = None;
+    let mut definition =
+        Definition::read(
+            fields,
+            evaluators,
+            problems,
+            |name, value, problems| match (name, value) {
+                (KEY, _) if is_item => {}
+                (STATE, _) | (DESCRIPTION, Value::Null) => {}
+                (DESCRIPTION, Value::String(text)) => flag.description = Some(text.clone()),
+                (ROLLOUT, value) => rollout = read_rollout(value, problems),
+                (SALT, value) => salt = read_text(value, problems),
+                (OVERRIDES, value) => match BTreeMap::<String, Override>::deserialize(value) {
+                    Ok(overrides) => flag.overrides = overrides,
+                    Err(error) => problems.add(error.to_string()),
+                },
+                (name, value) => {
+                    flag.other.insert(name.to_owned(), value.clone());
+                    keep(problems);
+                }
+            },
+        );
+    match fields.get(STATE).and_then(Value::as_str) {
+        Some("ENABLED") => flag.enabled = true,
+        Some("DISABLED") => {}
+        Some(_) | None => problems.add_at("/state", "must be ENABLED or DISABLED"),
+    }
+    let metadata = &mut definition.metadata;
+    let own = problems.inside("metadata", |problems| read_own(metadata, problems, keep));
+    let description = flag.description.take();
+    flag.description = agree(DESCRIPTION, description, own.description, problems);
+    let in_metadata = own.rollout.is_some();
+    let rollout = agree(ROLLOUT, rollout, own.rollout, problems);
+    let has_salt = salt.is_some();
+    flag.salt = agree(SALT, salt, own.salt, problems);
+    if let Some(rollout) = rollout {
+        flag.rollout_percentage = rollout;
+        // Earlier versions wrote a flag with a salt like one without.
+        let is_simple = [flag.salt.as_deref(), None]
+            .into_iter()
+            .any(|salt| definition == simple(rollout, salt));
+        if definition != Definition::default() && !is_simple {
+            let at = if in_metadata {
+                "/metadata/pennon.rolloutPercentage"
+            } else {
+                "/rolloutPercentage"
+            };
+            problems.add_at(
+                at,
+                "stands beside variants, targeting or metadata that do not belong to it; remove it to \
+                 make the flag a typed one",
+            );
+        }
+    } else {
+        if !fields.contains_key("variants") && !fields.contains_key(ROLLOUT) {
+            let why = "must be there, or rolloutPercentage instead for a simple flag";
+            problems.add_at("/variants", why);
+        }
+        if has_salt {
+            let why = "has no effect on a flag with variants; it belongs to rolloutPercentage";
+            problems.add_at("/salt", why);
+        }
+        flag.definition = Some(definition);
+    }
+    flag
+}
+
+/// What of Pennon a flag has in its metadata.
+#[derive(Default)]
+struct Own {
+    rollout: Option<Rollout>,
+    salt: Option<String>,
+    description: Option<String>,
+}
+
+/// Takes what is ours out of a flag's metadata.
+fn read_own(
+    metadata: &mut Map<String, Value>,
+    problems: &mut Violations,
+    keep: &mut impl FnMut(&Violations),
+) -> Own {
+    let mut own = Own::default();
+    metadata.retain(|name, value| {
+        problems.inside(name, |problems| match name.as_str() {
+            META_ROLLOUT => own.rollout = read_rollout(value, problems),
+            META_SALT => own.salt = read_text(value, problems),
+            META_DESCRIPTION => own.description = read_text(value, problems),
+            META_OVERRIDES => problems.add(
+                "overrides are not part of a flagd file; set them with POST \
+                 /api/admin/flags/{flagKey}/users",
+            ),
+            name => {
+                if name.starts_with(META_PREFIX) {
+                    keep(problems);
+                }
+            }
+        });
+        ![META_ROLLOUT, META_SALT, META_DESCRIPTION, META_OVERRIDES].contains(&name.as_str())
+    });
+    own
+}
+
+/// The value of a field that a flag and its metadata may both have.
+fn agree<T: PartialEq>(
+    field: &str,
+    of_flag: Option<T>,
+    of_metadata: Option<T>,
+    problems: &mut Violations,
+) -> Option<T> {
+    if let (Some(one), Some(other)) = (&of_flag, &of_metadata)
+        && one != other
+    {
+        let at = format!("/metadata/{META_PREFIX}{field}");
+        problems.add_at(&at, format!("contradicts the field {field} of the flag"));
+    }
+    of_flag.or(of_metadata)
+}
+
+fn read_rollout(value: &Value, problems: &mut Violations) -> Option<Rollout> {
+    // 10.0 and 1e1 are whole as well.
+    let percent = (0..=100_u8).find(|percent| value.as_f64() == Some(f64::from(*percent)));
+    let rollout = percent.and_then(|percent| Rollout::parse(percent.into()).ok());
+    if rollout.is_none() {
+        let value = quote(value);
+        problems.add(format!("must be an integer from 0 to 100 (got {value})"));
+    }
+    rollout
+}
+
+fn read_text(value: &Value, problems: &mut Violations) -> Option<String> {
+    let text = value.as_str().map(str::to_owned);
+    if text.is_none() {
+        problems.add("must be a string");
+    }
+    text
+}

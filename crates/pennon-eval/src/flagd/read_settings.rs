@@ -1,0 +1,61 @@
+//! Reads the settings of an environment from a flagd file.
+
+use serde_json::{Map, Value};
+
+use super::fields::{META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_PREFIX};
+use super::file::Mode;
+use crate::violation::Violations;
+use crate::{FractionalVersion, Settings, validate};
+
+pub(super) fn put(into: &mut Map<String, Value>, given: Map<String, Value>, mode: Mode) {
+    match mode {
+        Mode::Replace => *into = given,
+        Mode::Merge => {
+            for (name, value) in given {
+                into.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Reads the metadata of a file: settings of Pennon each by themselves, and the metadata of the
+/// environment, unless there is nothing but settings of Pennon.
+pub(super) fn read_file_metadata(
+    value: &Value,
+    settings: &mut Settings,
+    mode: Mode,
+    problems: &mut Violations,
+    keep: &mut impl FnMut(&Violations),
+) {
+    let mut metadata = validate::set_metadata(value, problems);
+    let given = metadata.len();
+    if let Some(version) = metadata.shift_remove(META_FRACTIONAL) {
+        match version.as_str() {
+            Some("v2") => settings.fractional = FractionalVersion::V2,
+            Some("v3") => settings.fractional = FractionalVersion::V3,
+            Some(_) | None => problems.inside(META_FRACTIONAL, |problems| {
+                problems.add("must be \"v2\" or \"v3\"");
+            }),
+        }
+    }
+    if let Some(anonymous) = metadata.shift_remove(META_ANONYMOUS) {
+        problems.inside(META_ANONYMOUS, |problems| {
+            let given = validate::anonymous_rollout(&anonymous, problems);
+            settings.anonymous_rollout = given.or(settings.anonymous_rollout);
+        });
+    }
+    if let Some(bucketing) = metadata.shift_remove(META_BUCKETING) {
+        problems.inside(META_BUCKETING, |problems| {
+            let given = validate::bucketing(&bucketing, problems);
+            settings.bucketing = given.or(settings.bucketing);
+        });
+    }
+    for name in metadata.keys() {
+        if name.starts_with(META_PREFIX) {
+            problems.inside(name, |problems| keep(problems));
+        }
+    }
+    if !metadata.is_empty() || given == 0 {
+        put(&mut settings.metadata, metadata, mode);
+    }
+}

@@ -1,0 +1,398 @@
+use serde_json::{Map, Value, json};
+
+use std::collections::BTreeMap;
+
+use super::{File, Form, Mode, read, write};
+use crate::violation::Violation;
+use crate::{Bucketing, Definition, Flag, FlagKey, FractionalVersion, Override, Rollout, Settings};
+
+fn file() -> Value {
+    json!({
+        "$schema": "https://flagd.dev/schema/v0/flags.json",
+        "flags": {
+            "a": {"state": "ENABLED", "variants": {"x": 1, "y": 2.0}, "defaultVariant": "x"},
+            "b": {
+                "state": "DISABLED",
+                "variants": {"on": true, "off": false},
+                "targeting": {"if": [{"$ref": "ours"}, "on", null]},
+                "metadata": {"owner": "us", "cost": 1.0}
+            },
+            "c": {"state": "ENABLED", "variants": {"o": {"deep": [1, null]}}, "targeting": {}}
+        },
+        "$evaluators": {"ours": {"ends_with": [{"var": "email"}, "@ours.com"]}},
+        "metadata": {"version": "3", "flagSetId": "ours"}
+    })
+}
+
+fn read_new(file: &Value) -> Result<File, Vec<Violation>> {
+    read(file, &Settings::default(), Mode::Replace)
+}
+
+fn places(problems: &[Violation]) -> Vec<String> {
+    let place = |problem: &Violation| format!("{} {}", problem.at, problem.problem);
+    problems.iter().map(place).collect()
+}
+
+fn faults(file: &Value) -> Vec<String> {
+    places(&read_new(file).expect_err("faults"))
+}
+
+fn key(text: &str) -> FlagKey {
+    FlagKey::parse(text).expect("a key")
+}
+
+#[test]
+fn a_flagd_file_goes_out_as_it_came_in() {
+    let read = read_new(&file()).expect("a flagd file");
+    assert_eq!(read.flags.len(), 3);
+    let written = write(&read.flags, &read.settings, Form::Exchange);
+    assert_eq!(written, file());
+    assert!(written.to_string().contains("\"y\":2.0"));
+    assert_eq!(read.kept, ["/$schema"]);
+    assert_eq!(read.warnings, []);
+}
+
+#[test]
+fn an_exported_or_local_file_is_read_as_the_same_flags() {
+    let mut flags = BTreeMap::new();
+    for percent in [0, 30, 100] {
+        let flag = Flag {
+            enabled: percent != 30,
+            rollout_percentage: Rollout::parse(percent).expect("in range"),
+            description: Some("for \"us\"".to_owned()),
+            salt: (percent == 30).then(|| "salt".to_owned()),
+            other: [("owner".to_owned(), json!({"team": ["shop"]}))]
+                .into_iter()
+                .collect(),
+            ..Flag::default()
+        };
+        flags.insert(key(&format!("simple-{percent}")), flag.clone());
+        let definition = Some(Definition {
+            variants: [("x".to_owned(), json!("y"))].into_iter().collect(),
+            ..Definition::default()
+        });
+        flags.insert(
+            key(&format!("typed-{percent}")),
+            Flag {
+                definition,
+                rollout_percentage: Rollout::default(),
+                ..flag
+            },
+        );
+    }
+    let settings = Settings {
+        fractional: FractionalVersion::V2,
+        anonymous_rollout: Some(false),
+        bucketing: Some(Bucketing::Fractional),
+        other: [("$comment".to_owned(), json!([1, null]))]
+            .into_iter()
+            .collect(),
+        ..Settings::default()
+    };
+    let exported = write(&flags, &settings, Form::Exchange);
+    let read = read_new(&exported).expect("an export");
+    assert_eq!((&read.flags, &read.settings), (&flags, &settings));
+    assert_eq!(read.kept.len(), 7, "{:?}", read.kept);
+    for flag in flags.values_mut() {
+        flag.overrides = [
+            ("alice".to_owned(), Override::Exclude),
+            ("bob".to_owned(), Override::Variant("x".to_owned())),
+        ]
+        .into();
+    }
+    let local = write(&flags, &settings, Form::Local);
+    assert!(local["flags"]["simple-30"].get("variants").is_none());
+    let read = read_new(&local).expect("a local file");
+    assert_eq!((read.flags, read.settings), (flags, settings));
+    assert!(!exported.to_string().contains("alice"), "names of people");
+}
+
+#[test]
+fn a_salted_flag_that_an_earlier_version_exported_is_still_a_simple_one() {
+    let flag = Flag {
+        enabled: true,
+        rollout_percentage: Rollout::parse(30).expect("in range"),
+        salt: Some("salt".to_owned()),
+        ..Flag::default()
+    };
+    let flags = BTreeMap::from([(key("a"), flag)]);
+    let mut exported = write(&flags, &Settings::default(), Form::Exchange);
+    let by = exported.pointer("/flags/a/targeting/if/1/fractional/0/cat/0");
+    assert_eq!(by, Some(&json!("salt")));
+    exported["flags"]["a"]["targeting"] = json!({"fractional": [["on", 30], ["off", 70]]});
+    assert_eq!(read_new(&exported).expect("an export").flags, flags);
+}
+
+#[test]
+fn settings_for_rollouts_are_checked_and_stay_when_a_file_does_not_have_them() {
+    let current = Settings {
+        anonymous_rollout: Some(true),
+        bucketing: Some(Bucketing::Sha256),
+        ..Settings::default()
+    };
+    let file = |metadata: Value| json!({"flags": {}, "metadata": metadata});
+    let kept = read(&json!({"flags": {}}), &current, Mode::Replace).expect("a file");
+    assert_eq!(kept.settings, current);
+    let others = file(json!({"pennon.anonymousRollout": false, "pennon.bucketing": "fractional"}));
+    let changed = read(&others, &current, Mode::Replace)
+        .expect("a file")
+        .settings;
+    assert_eq!(changed.anonymous_rollout, Some(false));
+    assert_eq!(changed.bucketing, Some(Bucketing::Fractional));
+    assert_eq!(changed.metadata, Map::new());
+    let bad = file(json!({"pennon.anonymousRollout": "no", "pennon.bucketing": "md5"}));
+    let problems = read(&bad, &current, Mode::Replace).expect_err("faults");
+    let places: Vec<&str> = problems.iter().map(|found| found.at.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "/metadata/pennon.anonymousRollout",
+            "/metadata/pennon.bucketing"
+        ]
+    );
+}
+
+#[test]
+fn flags_may_be_an_array() {
+    let mut array = file();
+    let flags = array["flags"].as_object().cloned().expect("an object");
+    let items = flags.into_iter().map(|(key, mut flag)| {
+        flag["key"] = json!(key);
+        flag
+    });
+    array["flags"] = items.collect();
+    let mut expected = read_new(&file()).expect("an object");
+    let mut read = read_new(&array).expect("an array");
+    assert_eq!(read.pointer_to(&key("b")), "/flags/1");
+    assert_eq!(expected.pointer_to(&key("b/c")), "/flags/b~1c");
+    read.items.clear();
+    expected.items.clear();
+    assert_eq!(read, expected);
+
+    let state = json!({"state": "ENABLED", "variants": {"a": 1}});
+    let mut named = state.clone();
+    named["key"] = json!("a");
+    let mut wrong = named.clone();
+    wrong["variants"] = json!({});
+    let mut number = state.clone();
+    number["key"] = json!(7);
+    assert_eq!(
+        faults(&json!({"flags": [named, wrong, state, number, 8]})),
+        [
+            "/flags/1/key an earlier flag has the key 'a' as well",
+            "/flags/1/variants must have a variant",
+            "/flags/2/key must be the key of the flag, a string",
+            "/flags/3/key must be the key of the flag, a string",
+            "/flags/4 must be an object",
+        ]
+    );
+    for none in [json!("a"), json!(null)] {
+        let why = "/flags must be an object, or an array of objects with a key";
+        assert_eq!(faults(&json!({"flags": none})), [why]);
+    }
+}
+
+#[test]
+fn every_fault_of_a_file_is_named_with_its_place() {
+    let mut file = file();
+    file["flags"]["a"]["variants"]["y"] = json!("2");
+    file["flags"]["a"]["defaultVariant"] = json!("z");
+    file["flags"]["b"]["state"] = json!("off");
+    file["flags"]["b"]["targeting"]["if"][0]["$ref"] = json!("theirs");
+    file["flags"]["c"]["variants"] = json!({});
+    file["flags"]["d/e"] = json!({"state": "ENABLED", "variants": {"a": 1}, "more": 1,
+        "targeting": {"sem_ver": ["1", "=", {"var": "v"}]},
+        "metadata": {"pennon.salt": 1, "pennon.overrides": "{}"}});
+    file["$evaluators"]["ours"] = json!({"fractional": [["a", -1], ["b", {"vra": "w"}], "c"]});
+    file["environments"] = json!({});
+    assert_eq!(
+        faults(&file),
+        [
+            "/environments belongs to flags.json of the local server; a file for one environment \
+             has its flags at the top level",
+            "/$evaluators/ours/fractional/0/1 must be a whole number, 0 or more",
+            "/$evaluators/ours/fractional/1/1/vra there is no operator 'vra'",
+            "/$evaluators/ours/fractional/2 must be a list of 1 to 2",
+            "/flags/a/variants/y must be a number, as the variants before",
+            "/flags/a/defaultVariant there is no variant 'z'",
+            "/flags/b/targeting/if/0/$ref there is no evaluator 'theirs'",
+            "/flags/b/state must be ENABLED or DISABLED",
+            "/flags/c/variants must have a variant",
+            "/flags/d~1e/targeting/sem_ver/0 must be a version (semver.org) or a var",
+            "/flags/d~1e/metadata/pennon.salt must be a string",
+            "/flags/d~1e/metadata/pennon.overrides overrides are not part of a flagd file; set \
+             them with POST /api/admin/flags/{flagKey}/users",
+        ]
+    );
+}
+
+#[test]
+fn a_simple_flag_that_was_changed_as_a_typed_one_is_not_taken() {
+    let flags = BTreeMap::from([(key("a"), Flag::default())]);
+    let mut file = write(&flags, &Settings::default(), Form::Exchange);
+    file["flags"]["a"]["defaultVariant"] = json!("on");
+    let problems = read_new(&file).expect_err("a contradiction");
+    assert_eq!(problems[0].at, "/flags/a/metadata/pennon.rolloutPercentage");
+}
+
+#[test]
+fn a_simple_flag_has_a_short_form() {
+    let read = read_new(&json!({"flags": {"a": {
+        "state": "ENABLED", "rolloutPercentage": 5.0, "salt": "s", "description": "d"
+    }}}));
+    let read = read.expect("a short form");
+    let expected = Flag {
+        enabled: true,
+        rollout_percentage: Rollout::parse(5).expect("in range"),
+        salt: Some("s".to_owned()),
+        description: Some("d".to_owned()),
+        ..Flag::default()
+    };
+    assert_eq!(read.flags[&key("a")], expected);
+    let twice = |more: Value| {
+        let mut flag = json!({"state": "ENABLED", "rolloutPercentage": 5});
+        let fields = flag.as_object_mut().expect("an object");
+        fields.extend(more.as_object().cloned().expect("an object"));
+        json!({"flags": {"a": flag}})
+    };
+    for (more, place) in [
+        (
+            json!({"metadata": {"pennon.rolloutPercentage": 6}}),
+            "/metadata/pennon.rolloutPercentage contradicts",
+        ),
+        (
+            json!({"salt": "s", "metadata": {"pennon.salt": "t"}}),
+            "/metadata/pennon.salt contradicts",
+        ),
+        (
+            json!({"description": "s", "metadata": {"pennon.description": "t"}}),
+            "/metadata/pennon.description contradicts",
+        ),
+        (json!({"rolloutPercentage": 101}), "/rolloutPercentage must"),
+        (json!({"rolloutPercentage": 5.5}), "/rolloutPercentage must"),
+        (json!({"variants": {"a": 1}}), "/rolloutPercentage stands"),
+        (json!({"targeting": {}}), "/rolloutPercentage stands"),
+        (json!({"metadata": {"a": 1}}), "/rolloutPercentage stands"),
+        (json!({"state": null}), "/state must"),
+    ] {
+        let found = faults(&twice(more.clone()));
+        let expected = format!("/flags/a{place}");
+        assert!(
+            found.len() == 1 && found[0].starts_with(&expected),
+            "{more} {found:?}"
+        );
+    }
+    let same = json!({"salt": "s", "description": "d", "metadata": {
+        "pennon.rolloutPercentage": 5, "pennon.salt": "s", "pennon.description": "d"
+    }});
+    assert_eq!(
+        read_new(&twice(same)).expect("no contradiction").flags[&key("a")],
+        expected
+    );
+    for flag in [
+        json!({"state": "ENABLED"}),
+        json!({"state": "ENABLED", "variants": {"a": 1}, "salt": "s"}),
+    ] {
+        assert_eq!(faults(&json!({"flags": {"a": flag}})).len(), 1, "{flag}");
+    }
+}
+
+#[test]
+fn what_a_flagd_file_says_beyond_pennon_is_kept() {
+    let mut file = file();
+    file["$comment"] = json!("x");
+    file["flags"]["a"]["owner"] = json!({"team": 1});
+    file["flags"]["b"]["key"] = json!("another");
+    file["flags"]["b"]["metadata"]["pennon.new"] = json!(true);
+    file["flags"]["c"]["description"] = json!(["a", "list"]);
+    file["metadata"]["pennon.newer"] = json!(1);
+    let read = read_new(&file).expect("a flagd file");
+    assert_eq!(write(&read.flags, &read.settings, Form::Exchange), file);
+    assert_eq!(
+        read.kept,
+        [
+            "/$schema",
+            "/metadata/pennon.newer",
+            "/$comment",
+            "/flags/a/owner",
+            "/flags/b/key",
+            "/flags/b/metadata/pennon.new",
+            "/flags/c/description"
+        ]
+    );
+    let many = (0..2_000).map(|number| (format!("f{number}"), json!(number)));
+    file["flags"]["a"]
+        .as_object_mut()
+        .expect("a flag")
+        .extend(many);
+    let read = read_new(&file).expect("a flagd file");
+    assert_eq!(read.kept.len(), 1_000);
+    assert_eq!(
+        places(&read.warnings),
+        [" 1007 more fields were kept than are listed"]
+    );
+}
+
+#[test]
+fn a_setting_that_the_file_does_not_contain_stays() {
+    let object = |value: Value| value.as_object().cloned().expect("an object");
+    let current = Settings {
+        evaluators: object(json!({"mine": {"==": [1, 1]}, "both": {"==": [1, 1]}})),
+        fractional: FractionalVersion::V2,
+        metadata: object(json!({"team": "shop", "cost": 1})),
+        other: object(json!({"$schema": "s", "x": 1})),
+        ..Settings::default()
+    };
+    let after = |more: Value, mode| {
+        let mut file = object(json!({"flags": {"a": {
+            "state": "ENABLED", "variants": {"a": 1}, "targeting": {"if": [{"$ref": "both"}, "a"]}
+        }}}));
+        file.extend(object(more));
+        let read = read(&Value::Object(file), &current, mode).expect("a file");
+        read.settings
+    };
+    for mode in [Mode::Replace, Mode::Merge] {
+        assert_eq!(after(json!({}), mode), current);
+        let version = json!({"metadata": {"pennon.fractional": "v3"}});
+        let expected = Settings {
+            fractional: FractionalVersion::V3,
+            ..current.clone()
+        };
+        assert_eq!(after(version, mode), expected, "the metadata stays");
+        let other = after(json!({"x": 2, "y": {}}), mode).other;
+        assert_eq!(other, object(json!({"$schema": "s", "x": 2, "y": {}})));
+    }
+    let more = json!({"$evaluators": {"both": {"==": [2, 2]}}, "metadata": {"team": "search"}});
+    let replaced = after(more.clone(), Mode::Replace);
+    assert_eq!(replaced.fractional, FractionalVersion::V2);
+    assert_eq!(replaced.metadata, object(json!({"team": "search"})));
+    assert_eq!(replaced.evaluators, object(json!({"both": {"==": [2, 2]}})));
+    let merged = after(more, Mode::Merge);
+    assert_eq!(merged.fractional, FractionalVersion::V2);
+    assert_eq!(
+        merged.metadata,
+        object(json!({"team": "search", "cost": 1}))
+    );
+    assert_eq!(merged.evaluators.len(), 2);
+    assert_eq!(merged.evaluators["both"], json!({"==": [2, 2]}));
+    let emptied = after(json!({"metadata": {}}), Mode::Replace);
+    assert!(emptied.metadata.is_empty());
+}
+
+#[test]
+fn a_rule_that_cannot_work_is_a_warning() {
+    let mut file = file();
+    file["flags"]["a"]["targeting"] = json!({"if": [{"var": "x"}, "x", "z"]});
+    file["flags"]["c"]["targeting"] = json!({"$ref": "none"});
+    file["$evaluators"]["none"] = json!({"fractional": [["o", 0]]});
+    let read = read_new(&file).expect("a flagd file");
+    assert_eq!(
+        places(&read.warnings),
+        [
+            "/$evaluators/none/fractional all weights are 0, so nobody gets a variant",
+            "/flags/a/targeting/if/2 names no variant: there is no 'z'",
+            "/flags/c/targeting/$ref the evaluator 'none': all weights are 0, so nobody gets a \
+             variant",
+        ]
+    );
+}

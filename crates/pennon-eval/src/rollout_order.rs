@@ -1,0 +1,51 @@
+//! The order in which a rollout reaches the users of a simple flag.
+
+use crate::bucket::sha256_bucket;
+use crate::logic::place;
+use crate::{Bucketing, Context, EvaluationDefaults, Flag, FractionalVersion, Settings, UserId};
+
+/// The order of the users of one flag: each is in one of a hundred buckets, and gets the flag when the
+/// bucket is below the rollout percentage. So a higher percentage only ever adds users.
+#[derive(Debug, Clone)]
+pub(crate) enum UserOrder {
+    /// By SHA-256 over the user id, the same for every flag.
+    Sha256,
+    /// By SHA-256 over this salt and the user id.
+    SaltedSha256(String),
+    /// By flagd's hash of flag key and user id, or of this salt and the user id.
+    Fractional {
+        version: FractionalVersion,
+        salt: Option<String>,
+    },
+}
+
+impl UserOrder {
+    pub(crate) fn of(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Self {
+        // An empty salt changes no hash, and is none.
+        let salt = flag.salt.clone().filter(|salt| !salt.is_empty());
+        match (settings.bucketing(defaults), salt) {
+            // Without a bucketing the flag fails before anyone is placed.
+            (Some(Bucketing::Sha256) | None, None) => Self::Sha256,
+            (Some(Bucketing::Sha256) | None, Some(salt)) => Self::SaltedSha256(salt),
+            (Some(Bucketing::Fractional), salt) => Self::Fractional {
+                version: settings.fractional,
+                salt,
+            },
+        }
+    }
+
+    /// The bucket of the caller, who is this user, in the flag with this key: 0 to 99.
+    pub(crate) fn bucket(&self, key: &str, user: &UserId, context: &Context) -> u8 {
+        match self {
+            Self::Sha256 => context.bucket(user),
+            Self::SaltedSha256(salt) => sha256_bucket(salt, user),
+            Self::Fractional { version, salt } => {
+                let user = user.as_str();
+                match salt {
+                    None => place::by_flag_and_user(*version, key, user, 100),
+                    Some(salt) => place::by_text(*version, [salt, user], 100),
+                }
+            }
+        }
+    }
+}
