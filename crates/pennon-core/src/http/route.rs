@@ -1,6 +1,7 @@
 //! Every route: the table that the local server serves, and that the template is checked against.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use crate::http::OfrepPath;
 
@@ -304,34 +305,108 @@ impl Match {
     }
 }
 
+/// An endpoint with what matching needs of its path. Every request is matched, so the paths of the table
+/// are taken apart once and not for each request.
+struct Template {
+    endpoint: &'static Endpoint,
+    /// The segments of the path without its `/api`.
+    segments: Vec<Segment>,
+    /// See [`Endpoint::other_path`].
+    other_path: String,
+}
+
+/// A segment of a template.
+enum Segment {
+    /// A request has this text in its place.
+    Literal(&'static str),
+    /// A request has any text that is not empty in its place; this is the name in the braces.
+    Parameter(&'static str),
+}
+
+impl Segment {
+    fn of(text: &'static str) -> Self {
+        match text.strip_prefix('{').and_then(|it| it.strip_suffix('}')) {
+            Some(name) => Self::Parameter(name),
+            None => Self::Literal(text),
+        }
+    }
+
+    fn fits(&self, given: &str) -> bool {
+        match self {
+            Self::Literal(text) => *text == given,
+            Self::Parameter(_) => !given.is_empty(),
+        }
+    }
+
+    fn parameter(&self) -> Option<&'static str> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Parameter(name) => Some(name),
+        }
+    }
+}
+
+impl Template {
+    fn of(endpoint: &'static Endpoint) -> Self {
+        let segments = segments(endpoint.path).into_iter().map(Segment::of);
+        Self {
+            endpoint,
+            segments: segments.collect(),
+            other_path: endpoint.other_path(),
+        }
+    }
+
+    fn fits(&self, path: &[&str]) -> bool {
+        self.segments.len() == path.len()
+            && std::iter::zip(&self.segments, path).all(|(segment, given)| segment.fits(given))
+    }
+}
+
+/// The templates of [`ENDPOINTS`], in the same order.
+static TEMPLATES: LazyLock<Vec<Template>> =
+    LazyLock::new(|| ENDPOINTS.iter().map(Template::of).collect());
+
+/// The segments of a path without its `/api`: a route is served with and without the prefix.
+fn segments(path: &str) -> Vec<&str> {
+    let mut segments: Vec<&str> = path.split('/').collect();
+    if segments.get(1) == Some(&&PREFIX[1..]) {
+        segments.remove(1);
+        if segments.len() == 1 {
+            segments.push("");
+        }
+    }
+    segments
+}
+
 /// Finds the route of a request by its path, percent-encoded. `HEAD` leads where `GET` does.
 #[must_use]
 pub fn find(method: &str, path: &str) -> Match {
     // A base URL with a slash at its end makes an empty segment before `ofrep`.
-    let path = OfrepPath::canonical(path).unwrap_or_else(|| path.to_owned());
-    let fitting = ENDPOINTS.iter().filter_map(|endpoint| {
-        let parameters = fits(endpoint.path, &path)
-            .or_else(|| fits_the_other(endpoint, &path))?
-            .into_iter()
-            .map(|(name, text)| (name, decoded(text)));
-        Some((endpoint, parameters.collect()))
+    let canonical = OfrepPath::canonical(path);
+    let path = canonical.as_deref().unwrap_or(path);
+    let given = segments(path);
+    let fitting = TEMPLATES.iter().filter(|template| template.fits(&given));
+    let fitting = fitting.map(|template| {
+        let parameters = std::iter::zip(&template.segments, &given)
+            .filter_map(|(segment, text)| Some((segment.parameter()?, decoded(text))));
+        (template.endpoint, parameters.collect())
     });
-    choose(method, &fitting.collect::<Vec<_>>(), &path)
+    choose(method, &fitting.collect::<Vec<_>>(), path)
 }
 
 /// Finds the route of a request that the gateway has matched with this path of the template, and takes
 /// its parameters from the gateway too.
 #[must_use]
-pub fn find_template(method: &str, template: &str, given: &BTreeMap<String, String>) -> Match {
-    let fitting = ENDPOINTS
+pub fn find_template(method: &str, path: &str, given: &BTreeMap<String, String>) -> Match {
+    let fitting = TEMPLATES
         .iter()
-        .filter(|endpoint| endpoint.path == template || endpoint.other_path() == template);
-    let fitting = fitting.map(|endpoint| {
-        let names = endpoint.path.split('/').filter_map(brace);
+        .filter(|template| template.endpoint.path == path || template.other_path == path);
+    let fitting = fitting.map(|template| {
+        let names = template.segments.iter().filter_map(Segment::parameter);
         let parameters = names.filter_map(|name| Some((name, given.get(name)?.clone())));
-        (endpoint, parameters.collect())
+        (template.endpoint, parameters.collect())
     });
-    choose(method, &fitting.collect::<Vec<_>>(), template)
+    choose(method, &fitting.collect::<Vec<_>>(), path)
 }
 
 /// Chooses among the routes that have the path.
@@ -377,43 +452,6 @@ fn allow(methods: impl Iterator<Item = &'static str>) -> String {
     }
     named.push("OPTIONS");
     named.join(", ")
-}
-
-/// The same for the form of a route that its canonical path is not: with `/api`, or without it.
-fn fits_the_other<'a>(
-    endpoint: &'static Endpoint,
-    path: &'a str,
-) -> Option<Vec<(&'static str, &'a str)>> {
-    match endpoint.path.strip_prefix(PREFIX) {
-        Some(without) => fits(without, path),
-        None => match path.strip_prefix(PREFIX)? {
-            "" => fits(endpoint.path, "/"),
-            rest => fits(endpoint.path, rest),
-        },
-    }
-}
-
-/// What stands in the place of the braces, when the path has the template's form.
-fn fits<'a>(template: &'static str, path: &'a str) -> Option<Vec<(&'static str, &'a str)>> {
-    let mut parameters = Vec::new();
-    let mut wanted = template.split('/');
-    let mut given = path.split('/');
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return Some(parameters),
-            (Some(wanted), Some(given)) => match brace(wanted) {
-                Some(name) if !given.is_empty() => parameters.push((name, given)),
-                None if wanted == given => {}
-                Some(_) | None => return None,
-            },
-            (Some(_), None) | (None, Some(_)) => return None,
-        }
-    }
-}
-
-/// The name in a brace.
-fn brace(segment: &str) -> Option<&str> {
-    segment.strip_prefix('{')?.strip_suffix('}')
 }
 
 #[cfg(test)]
