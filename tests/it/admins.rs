@@ -1,8 +1,11 @@
 //! Who is an admin: the groups that the gateway has verified, and no text that can be read in two ways.
 
+use pennon_core::http::ENDPOINTS;
+use pennon_tests::api::Api;
 use pennon_tests::event::Event;
 use pennon_tests::issuer::encode;
 use pennon_tests::lambda::Function;
+use pennon_tests::routes::paths_for;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -29,6 +32,20 @@ fn change(claims: &Value, authorization: Option<&str>) -> Event {
     match authorization {
         Some(authorization) => event.header("Authorization", authorization),
         None => event,
+    }
+}
+
+#[tokio::test]
+async fn every_admin_route_rejects_a_request_without_a_token() {
+    for api in Api::of_both_kinds().await {
+        for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.is_admin()) {
+            for path in paths_for(endpoint, "checkout") {
+                let answer = api.local().send(endpoint.method, &path, &[], "{}").await;
+                let place = format!("{} {path} on {}", endpoint.method, api.on);
+                assert_eq!(answer.status, 401, "{place}: {answer:?}");
+            }
+        }
+        assert_eq!(api.get("/api/config/flags/checkout").await.status, 200);
     }
 }
 

@@ -1,13 +1,14 @@
 //! What pages of other origins may ask and read: public routes by default, admin routes only where an origin
 //! is named, and errors as well as everything else.
 
-use pennon_core::http::{ENDPOINTS, Endpoint};
+use pennon_core::http::ENDPOINTS;
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::browser::{Blocked, Page};
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::lambda::Function;
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
+use pennon_tests::routes::{authorization_for, path_for, paths_for};
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::json;
@@ -39,23 +40,6 @@ const HOSTILE: [&str; 16] = [
     "https://shop.example https://evil.example",
 ];
 
-fn path_of(path: &str) -> String {
-    path.replace("{flagKey}", "checkout")
-        .replace("{userId}", "u")
-        .replace("{id}", "i")
-        .replace("{keyId}", "k")
-        .replace("{environment}", "production")
-}
-
-fn bearer(endpoint: &Endpoint) -> String {
-    let token = if endpoint.is_admin() {
-        ADMIN_TOKEN
-    } else {
-        API_KEY
-    };
-    format!("Bearer {token}")
-}
-
 /// The header, whether the answer varies with the origin, and whether anything is said to browsers at all.
 fn said(answer: &Answer) -> (Option<&str>, bool, bool) {
     let any = answer
@@ -73,8 +57,8 @@ fn said(answer: &Answer) -> (Option<&str>, bool, bool) {
 async fn by_default_every_page_reads_public_routes_and_none_an_admin_route() {
     for api in Api::of_both_kinds().await {
         for endpoint in ENDPOINTS {
-            for path in [path_of(endpoint.path), path_of(&endpoint.other_path())] {
-                let token = bearer(endpoint);
+            for path in paths_for(endpoint, "checkout") {
+                let token = authorization_for(endpoint);
                 for origin in [None, Some("null"), Some(SHOP), Some("https://evil.example")] {
                     for token in [None, Some(token.as_str())] {
                         for method in [endpoint.method, "OPTIONS", "TRACE"] {
@@ -104,7 +88,7 @@ async fn by_default_every_page_reads_public_routes_and_none_an_admin_route() {
 async fn with_named_origins_only_their_pages_read_answers_and_caches_are_told() {
     let local = Local::start(&NAMED).await;
     for endpoint in ENDPOINTS {
-        let path = path_of(endpoint.path);
+        let path = path_for(endpoint.path, "checkout");
         let own = if endpoint.is_admin() { DESK } else { SHOP };
         let other = if endpoint.is_admin() { SHOP } else { DESK };
         for method in [endpoint.method, "OPTIONS"] {

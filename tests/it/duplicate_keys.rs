@@ -6,6 +6,7 @@ use pennon_core::http::ENDPOINTS;
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY};
+use pennon_tests::routes::path_for;
 use serde_json::{Value, json};
 
 /// Sends a text as the admin, or to OFREP with the key of the server.
@@ -152,9 +153,7 @@ async fn every_route_with_a_body_refuses_a_key_that_occurs_twice_and_says_where(
             .await
             .body;
         for (method, route, body, place) in REFUSED {
-            let path = route
-                .replace("{flagKey}", "checkout")
-                .replace("{environment}", "production");
+            let path = path_for(route, "checkout");
             let answer = send(&api, method, &path, body).await;
             assert_eq!(
                 answer.status, 400,

@@ -1,12 +1,13 @@
 //! Requests as gateways hand them over: decoded paths, base paths and stages, function URLs, REST APIs,
 //! and events that cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pennon_core::http::ENDPOINTS;
+use pennon_core::http::{ENDPOINTS, Endpoint};
 use pennon_tests::answer::Answer;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
+use pennon_tests::routes::{path_for, paths_for};
 use pennon_tests::stack::{Stack, percentage};
 use serde_json::{Value, json};
 
@@ -203,8 +204,8 @@ async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
 async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
     let stack = Stack::start().await;
     let mut functions = Functions::of(&stack);
-    for endpoint in ENDPOINTS.iter().filter(|endpoint| !endpoint.is_admin()) {
-        let path = endpoint.path.replace("{flagKey}", "checkout");
+    for endpoint in ENDPOINTS {
+        let path = path_for(endpoint.path, "checkout");
         for method in ["GET", "POST", "DELETE"] {
             let lost = Event::load("not-found")
                 .path(&format!("/wrong{path}"), None)
@@ -213,21 +214,22 @@ async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
             assert_eq!(answer.status, 404, "{method} /wrong{path}: {answer:?}");
         }
     }
-    for (function, path) in [
-        ("get-flag", "/api/config/flags"),
-        ("list-flags", "/api/config/flags/checkout"),
-        ("evaluate-flag", "/ofrep/v1/evaluate/flags"),
-        ("health", "/live"),
-        ("health", "/anything/ready"),
-    ] {
-        let method = if function == "evaluate-flag" {
-            "POST"
-        } else {
-            "GET"
-        };
-        let event = Event::load("not-found").path(path, None).method(method);
-        let answer = functions.call(function, &event).await;
-        assert_eq!(answer.status, 404, "{function} {path}: {answer:?}");
+    let names: BTreeSet<&str> = ENDPOINTS.iter().map(|it| it.function).collect();
+    for function in names {
+        for endpoint in ENDPOINTS.iter().filter(|it| it.function != function) {
+            for path in paths_for(endpoint, "checkout") {
+                let event = Event::load("not-found").path(&path, None);
+                let event = event.method(endpoint.method).user("u", "[admin]");
+                let answer = functions.call(function, &event).await;
+                let place = format!("{function}: {} {path}: {answer:?}", endpoint.method);
+                assert_eq!(answer.status, 404, "{place}");
+            }
+        }
+    }
+    for path in ["/live", "/anything/ready"] {
+        let event = Event::load("not-found").path(path, None);
+        let answer = functions.call("health", &event).await;
+        assert_eq!(answer.status, 404, "{path}: {answer:?}");
     }
     // The function that changes flags is no way to delete one.
     let event = Event::by_route(
@@ -384,30 +386,38 @@ async fn head_is_answered_as_get_without_a_body() {
 async fn another_method_of_a_known_path_is_405_and_names_those_that_there_are() {
     let stack = Stack::start().await;
     let mut functions = Functions::of(&stack);
-    for (method, path, allow) in [
-        ("DELETE", "/api/config/flags/checkout", "GET, HEAD, OPTIONS"),
-        ("POST", "/config/flags", "GET, HEAD, OPTIONS"),
-        ("get", "/health", "GET, HEAD, OPTIONS"),
-        ("TRACE", "/api/health/ready", "GET, HEAD, OPTIONS"),
-        ("PUT", "/api/admin/flags", "GET, HEAD, POST, OPTIONS"),
-        (
-            "PUT",
-            "/admin/flags/checkout",
-            "PATCH, POST, GET, HEAD, DELETE, OPTIONS",
-        ),
-    ] {
-        let nobody = Event::load("not-found").path(path, None).method(method);
-        let answer = functions.call("not-found", &nobody).await;
-        if path.contains("/admin/") {
-            assert_eq!(answer.status, 401, "{method} {path}: {answer:?}");
-            assert_eq!(answer.header("allow"), None);
+    for endpoint in ENDPOINTS {
+        let own = ENDPOINTS.iter().filter(|it| it.path == endpoint.path);
+        let mut allowed: Vec<&str> = own.map(|it| it.method).collect();
+        if let Some(at) = allowed.iter().position(|method| *method == "GET") {
+            allowed.insert(at + 1, "HEAD");
         }
-        let answer = functions
-            .call("not-found", &nobody.user("u", "[users]"))
-            .await;
-        assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
-        assert_eq!(answer.header("allow"), Some(allow), "{path}");
-        assert_eq!(answer.json()["error"], "Method not allowed");
+        allowed.push("OPTIONS");
+        let allow = allowed.join(", ");
+        let others = ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "get"];
+        for method in others.into_iter().filter(|it| !allowed.contains(it)) {
+            for path in paths_for(endpoint, "checkout") {
+                let place = format!("{method} {path}");
+                // `stale` stands where a flag's key may stand as well.
+                let is_of = |it: &Endpoint| paths_for(it, "stale").contains(&path);
+                if ENDPOINTS.iter().any(|it| it.method == method && is_of(it)) {
+                    continue;
+                }
+                let nobody = Event::load("not-found").path(&path, None).method(method);
+                if endpoint.is_admin() {
+                    let answer = functions.call("not-found", &nobody).await;
+                    assert_eq!(answer.status, 401, "{place}: {answer:?}");
+                    assert_eq!(answer.header("allow"), None, "{place}");
+                }
+                let known = nobody.user("u", "[users]");
+                let answer = functions.call("not-found", &known).await;
+                assert_eq!(answer.status, 405, "{place}: {answer:?}");
+                assert_eq!(answer.header("allow"), Some(allow.as_str()), "{place}");
+                if !endpoint.is_ofrep() {
+                    assert_eq!(answer.json()["error"], "Method not allowed", "{place}");
+                }
+            }
+        }
     }
     // Where the gateway has one route for all methods of a path, its function says so itself.
     for (function, template) in [

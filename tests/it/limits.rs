@@ -6,6 +6,7 @@ use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
 use pennon_tests::local::API_KEY;
+use pennon_tests::routes::path_for;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -234,13 +235,7 @@ async fn a_path_and_a_query_that_name_different_flags_are_refused_on_every_route
         }
         tried += 1;
         let function = stack.function(endpoint.function).await;
-        let path = |key: &str| {
-            endpoint
-                .path
-                .replace("{flagKey}", key)
-                .replace("{userId}", "u")
-                .replace("{id}", "i")
-        };
+        let path = |key: &str| path_for(endpoint.path, key);
         let call = async |key: &str, query: &str| {
             let event = Event::admin(endpoint.method, &path(key), "{}").query(query);
             function.call(&event.header("if-match", "*")).await

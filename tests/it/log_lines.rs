@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pennon_core::http::ENDPOINTS;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::Stack;
@@ -9,9 +10,6 @@ use pennon_tests::wire::Mode;
 use serde_json::json;
 
 use crate::tidy;
-
-/// Functions that are invoked without a request.
-const INVOKED: [&str; 4] = ["count-evaluations", "migrate", "pre-traffic", "reconcile"];
 
 /// Settings that each cause a warning when a function starts.
 const BAD_SETTINGS: [(&str, &str); 5] = [
@@ -29,7 +27,8 @@ async fn run_events(function: &Function, name: &str) {
             let _any_answer = function.invoke(Event::load(file).value()).await;
         }
     }
-    if INVOKED.contains(&name) {
+    // A function without a route is invoked without a request.
+    if !ENDPOINTS.iter().any(|endpoint| endpoint.function == name) {
         let _any_answer = function.invoke(Event::load(name).value()).await;
         // And an event that makes no sense.
         let _error = function.invoke(&json!({"awslogs": {"data": "%%%"}})).await;

@@ -343,31 +343,3 @@ async fn a_definition_is_set_replaced_and_taken_away_by_an_update() {
         assert_eq!(api.read(CHECKOUT).await.json()["definition"], Value::Null);
     }
 }
-
-#[tokio::test]
-async fn everything_here_is_for_admins() {
-    let api = Api::on_postgres().await;
-    for (method, path) in [
-        ("GET", "/api/admin/flags"),
-        ("POST", "/api/admin/flags"),
-        ("GET", "/api/admin/flags/checkout"),
-        ("DELETE", "/api/admin/flags/checkout"),
-        ("POST", "/api/admin/flags/checkout/restore"),
-        ("POST", "/api/admin/flags/checkout/revert"),
-        ("GET", "/api/admin/flags/checkout/audit"),
-        ("GET", "/api/admin/environments"),
-        ("POST", "/api/admin/environments"),
-        ("GET", "/api/admin/environments/production/settings"),
-        ("PUT", "/api/admin/environments/production/settings"),
-        ("GET", "/api/admin/environments/production/export"),
-        ("POST", "/api/admin/environments/production/import"),
-        ("POST", "/api/admin/environments/production/purge"),
-        ("GET", "/api/admin/environments/production/audit"),
-    ] {
-        for path in [path.to_owned(), path.replace("/api", "")] {
-            let answer = api.local().send(method, &path, &[], "").await;
-            assert_eq!(answer.status, 401, "{method} {path}");
-        }
-    }
-    assert_eq!(api.get("/api/config/flags/checkout").await.status, 200);
-}

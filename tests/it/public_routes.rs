@@ -1,11 +1,15 @@
 //! The two routes under `/api/config` that an existing service serves to anyone: who may use them, and
 //! which flags they show.
 
+use std::collections::BTreeSet;
+
+use pennon_core::http::ENDPOINTS;
 use pennon_tests::answer::Answer;
 use pennon_tests::event::Event;
 use pennon_tests::issuer::{Issuer, SigningKey};
 use pennon_tests::local::{ADMIN_TOKEN, Local};
 use pennon_tests::process::new_folder;
+use pennon_tests::routes::paths_for;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -88,6 +92,15 @@ async fn new_key(local: &Local, kind: &str) -> Key {
         id: text("id"),
         text: text("key"),
     }
+}
+
+/// The paths of the two routes, with and without `/api`, for each of these flags.
+fn public_config_paths(flags: &[&str]) -> BTreeSet<String> {
+    let endpoints = ENDPOINTS.iter().filter(|it| it.is_public_config());
+    let paths = endpoints.flat_map(|it| flags.iter().flat_map(|flag| paths_for(it, flag)));
+    let paths: BTreeSet<String> = paths.collect();
+    assert_eq!(paths.len(), 2 + 2 * flags.len(), "{paths:?}");
+    paths
 }
 
 fn names(answer: &Answer, flag: &str) -> bool {
@@ -194,12 +207,8 @@ async fn with_key_the_routes_need_an_api_key_which_fixes_the_environment() {
         let unknown = format!("pennon_client_production_{}", "x".repeat(43));
         let list = site.get(LIST, &[("x-api-key", client)]).await;
         let tag = list.header("etag").expect("a tag").to_owned();
-        for path in [
-            LIST,
-            one.as_str(),
-            "/config/flags",
-            "/api/config/flags/nobody",
-        ] {
+        for path in public_config_paths(&["shown", "nobody"]) {
+            let path = path.as_str();
             for method in ["GET", "HEAD"] {
                 for headers in [
                     &[][..],
@@ -272,7 +281,8 @@ async fn with_off_and_with_a_value_that_means_nothing_the_paths_are_unknown() {
                 ("x-api-key", site.server.text.as_str()),
                 ("if-none-match", "*"),
             ];
-            for path in [LIST, "/config/flags", "/api/config/flags/shown"] {
+            for path in public_config_paths(&["shown"]) {
+                let path = path.as_str();
                 for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
                     for headers in [&[][..], &key] {
                         let closed = site.ask(method, path, headers).await;

@@ -1,7 +1,9 @@
 //! Parameters of the query: an option without a value, one that is repeated, and one without a name.
 
+use pennon_core::http::{ENDPOINTS, Endpoint};
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
+use pennon_tests::routes::path_for;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -129,12 +131,12 @@ async fn errors_of_any_request_fit_into_an_answer() {
             .collect();
         let many = Value::Object(many);
         let long = json!({ "\"".repeat(1_500_000): 1 });
-        for (method, path) in [
-            ("POST", "/api/admin/flags"),
-            ("POST", "/api/admin/environments"),
-            ("POST", "/api/admin/keys"),
-            ("PUT", "/api/admin/environments/production/settings"),
-        ] {
+        let takes_body = |it: &&Endpoint| {
+            let has_none = it.path.ends_with("/restore") || it.path.ends_with("/purge");
+            it.is_admin() && ["POST", "PUT", "PATCH"].contains(&it.method) && !has_none
+        };
+        for endpoint in ENDPOINTS.iter().filter(takes_body) {
+            let (method, path) = (endpoint.method, &path_for(endpoint.path, "checkout"));
             for (body, most) in [(&many, 20_000), (&long, 50_000)] {
                 let answer = api.admin_if("*", method, path, body).await;
                 assert_eq!(answer.status, 400, "{on}: {path}");

@@ -39,6 +39,7 @@ pub mod process;
 pub mod redis;
 pub mod reference_engine;
 pub mod rng;
+pub mod routes;
 pub mod secrets;
 pub mod sign_in;
 pub mod stack;
