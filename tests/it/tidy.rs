@@ -120,16 +120,107 @@ fn every_function_has_an_event_a_template_entry_and_a_row_in_the_routes_page() {
     }
 }
 
+/// A second copy of the number is wrong as soon as one of the two changes.
 #[test]
-fn the_readme_names_the_rust_version_of_the_manifest() {
+fn the_minimum_rust_version_is_stated_once() {
     let manifest = read("Cargo.toml");
     let version = manifest
         .lines()
         .find_map(|line| line.strip_prefix("rust-version = "))
-        .expect("a version");
-    let version = version.trim_matches('"');
-    let sentence = format!("With Rust ({version} or later)");
-    assert!(read("README.md").contains(&sentence), "{sentence}");
+        .expect("a version")
+        .trim_matches('"');
+    let mut files = documents();
+    files.extend(PAGES.map(str::to_owned));
+    files.extend(["rust-toolchain.toml", ".ci/run", "scripts/test"].map(str::to_owned));
+    for (path, manifest) in manifests() {
+        assert_eq!(manifest.matches(version).count(), 0, "{version} in {path}");
+    }
+    for path in files {
+        assert!(!read(&path).contains(version), "{version} in {path}");
+    }
+}
+
+/// The manifests of all crates, with their folders from the root.
+fn manifests() -> Vec<(String, String)> {
+    let workspace = read("Cargo.toml");
+    let list = |name: &str| {
+        let rest = workspace.split_once(&format!("{name} = [")).expect(name).1;
+        let inner = rest.split(']').next().expect("a list");
+        let names = inner.split('"').skip(1).step_by(2);
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut folders = Vec::new();
+    for member in list("\nmembers").into_iter().chain(list("\nexclude")) {
+        match member.strip_suffix("/*") {
+            Some(folder) => {
+                for entry in std::fs::read_dir(root().join(folder)).expect("a folder") {
+                    let name = entry.expect("an entry").file_name();
+                    folders.push(format!("{folder}/{}", name.display()));
+                }
+            }
+            None => folders.push(member),
+        }
+    }
+    folders.sort();
+    let manifest = |folder: String| {
+        let text = read(format!("{folder}/Cargo.toml"));
+        (folder, text)
+    };
+    folders.into_iter().map(manifest).collect()
+}
+
+/// The dependencies of a manifest, of every kind.
+fn dependencies(manifest: &str) -> BTreeSet<&str> {
+    let mut is_dependencies = false;
+    let mut names = BTreeSet::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_dependencies = line.ends_with("dependencies]");
+        } else if is_dependencies && line.starts_with(|first: char| first.is_alphanumeric()) {
+            names.insert(line.split(['.', ' ', '=']).next().expect("a name"));
+        }
+    }
+    names
+}
+
+/// An unused dependency is compiled, audited and updated for nothing.
+#[test]
+fn every_dependency_is_used() {
+    let manifests = manifests();
+    for (folder, manifest) in &manifests {
+        let other_crates = manifests.iter().map(|(other, _)| format!("{other}/"));
+        let nested: Vec<String> = other_crates
+            .filter(|other| {
+                other.len() > folder.len() + 1 && other.starts_with(&format!("{folder}/"))
+            })
+            .collect();
+        let sources: Vec<(String, String)> = sources(folder)
+            .into_iter()
+            .filter(|(path, _)| !nested.iter().any(|other| path.starts_with(other)))
+            .collect();
+        let names = dependencies(manifest);
+        assert!(!names.is_empty(), "{folder}");
+        for name in names {
+            let path = format!("{}::", name.replace('-', "_"));
+            let is_named = |line: &str| {
+                let code = line.split("//").next().unwrap_or_default();
+                let mut places = code.match_indices(&path);
+                places.any(|(at, _)| {
+                    !code[..at].ends_with(|it: char| it.is_alphanumeric() || it == '_')
+                })
+            };
+            let is_used = sources.iter().any(|(_, text)| text.lines().any(is_named));
+            assert!(is_used, "{folder}/Cargo.toml: {name} is not used");
+        }
+    }
+    let workspace = read("Cargo.toml");
+    for name in dependencies(&workspace) {
+        let line = format!("\n{name}.workspace = true");
+        let is_used = manifests
+            .iter()
+            .any(|(_, manifest)| manifest.contains(&line));
+        assert!(is_used, "Cargo.toml: no crate takes {name}");
+    }
 }
 
 #[test]
@@ -163,6 +254,14 @@ fn the_readme_has_the_costs_of_the_cost_page() {
         assert_eq!(costs.collect::<Vec<_>>(), shown[0][2..4], "{here}");
     }
 }
+
+/// The documents outside docs.
+const PAGES: [&str; 4] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "examples/README.md",
+];
 
 /// Every document below docs, with its path from the root.
 fn documents() -> Vec<String> {
@@ -209,15 +308,7 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut pages = documents();
-    pages.extend(
-        [
-            "README.md",
-            "CONTRIBUTING.md",
-            "CHANGELOG.md",
-            "examples/README.md",
-        ]
-        .map(str::to_owned),
-    );
+    pages.extend(PAGES.map(str::to_owned));
     for page in pages {
         let folder = root().join(&page);
         let folder = folder.parent().expect("a folder");
