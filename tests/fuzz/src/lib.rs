@@ -297,10 +297,8 @@ fn add(value: &mut Value, number: u32) {
     match value {
         Value::Array(items) => items.push(odd),
         Value::Object(fields) => {
-            let name = match &odd {
-                Value::String(text) => text.clone(),
-                _ => format!("field-{}", number % 7),
-            };
+            let name = odd.as_str().map(str::to_owned);
+            let name = name.unwrap_or_else(|| format!("field-{}", number % 7));
             fields.insert(name, odd);
         }
         Value::String(text) => {

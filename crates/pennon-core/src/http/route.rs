@@ -1,8 +1,10 @@
-//! Every route: the table that the local server serves, and that the template is checked against.
+//! The table of routes. The local server serves it, and `cargo xtask generate` writes the template and the
+//! documents from it.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use self::Authorization::{Admin, Anyone, ApiKey, PublicConfig};
 use crate::http::OfrepPath;
 
 /// One route, and the function that answers it.
@@ -14,31 +16,31 @@ pub struct Endpoint {
     pub path: &'static str,
     /// The function's name: its `Handler`, and the module of its handler.
     pub function: &'static str,
-    /// Who may use it.
+    /// Who may call the route.
     pub authorization: Authorization,
     /// The parameters of its query.
     pub query: &'static [&'static str],
-    /// What the route makes of a parameter that it does not know.
+    /// How the route handles a parameter that is not in `query`.
     pub unknown_parameters: UnknownParameters,
-    /// What it does, in one line of the documents.
+    /// One line for the documents.
     pub summary: &'static str,
 }
 
-/// Who may use a route.
+/// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorization {
     /// Anyone.
     Anyone,
     /// Anyone, an API key, or nobody, as `PUBLIC_CONFIG_ROUTES` says.
     PublicConfig,
-    /// Whoever sends an API key of the environment.
+    /// Applications with an API key of the environment.
     ApiKey,
     /// Admins, whose tokens the gateway verifies.
     Admin,
 }
 
 impl Authorization {
-    /// Who may use the route, in the table of the documents.
+    /// The text for the table in the documents.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -50,170 +52,134 @@ impl Authorization {
     }
 }
 
-/// What a route makes of a parameter of the query that it does not know.
+/// How a route handles a parameter of the query that it does not list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownParameters {
-    /// Ignores it and names it in `X-Ignored-Parameters`: a route of the existing service, whose clients
+    /// Ignores it and names it in `X-Ignored-Parameters`: for routes of the existing service, whose clients
     /// may send anything.
     Ignored,
-    /// Refuses the request: a typing error, as in `?dryrun=true`, must not be a silent one.
+    /// Rejects the request, so that a misspelled parameter, such as `?dryrun=true`, is not silently ignored.
     Refused,
 }
 
-/// What the routes of one flag take: the environment, and the key where no path leads to it.
+/// Parameters of the routes of one flag: the environment, and the key for clients that cannot send it in the
+/// path.
 const FLAG: &[&str] = &["environment", "flagKey"];
-/// The same for lists.
+/// [`FLAG`] for lists.
 const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
-/// What a public route takes; `userId` is believed where the settings say so.
+/// Parameters of a public route; the settings decide whether `userId` is trusted.
 const CALLER: &[&str] = &["environment", "userId"];
 
-/// Every route. The template, the local server and the documents have no other.
-// One route to a line or two is easier to read than the seven that rustfmt makes.
+/// Every route. The template, the local server and the documents have no others.
+// rustfmt would put each argument on its own line.
 #[rustfmt::skip]
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::anyone("GET", "/", "not-found", &["userId"],
+    route("GET", "/", "not-found", Anyone, &["userId"],
         "The service's name, version and documentation"),
-    Endpoint::config("GET", "/api/config/flags", "list-flags", CALLER,
+    route("GET", "/api/config/flags", "list-flags", PublicConfig, CALLER,
         "The state of every flag for the caller").existing(),
-    Endpoint::config("GET", "/api/config/flags/{flagKey}", "get-flag", CALLER,
+    route("GET", "/api/config/flags/{flagKey}", "get-flag", PublicConfig, CALLER,
         "The settings of one flag").existing(),
-    Endpoint::admin("PATCH", "/api/admin/flags/{flagKey}", "update-flag", FLAG,
+    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Admin, FLAG,
         "Change a flag").existing(),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}", "update-flag", FLAG,
+    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Admin, FLAG,
         "Change a flag, as `PATCH` does").existing(),
-    Endpoint::admin("GET", "/api/admin/flags", "manage-flags",
+    route("GET", "/api/admin/flags", "manage-flags", Admin,
         &["environment", "search", "archived", "page", "pageSize"],
         "List flags with their definitions"),
-    Endpoint::admin("POST", "/api/admin/flags", "manage-flags", &["environment"], "Create a flag"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}", "manage-flags", FLAG,
+    route("POST", "/api/admin/flags", "manage-flags", Admin, &["environment"], "Create a flag"),
+    route("GET", "/api/admin/flags/{flagKey}", "manage-flags", Admin, FLAG,
         "Read a flag with its definition, archived or not"),
-    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}", "manage-flags",
+    route("DELETE", "/api/admin/flags/{flagKey}", "manage-flags", Admin,
         &["environment", "flagKey", "permanently"],
         "Archive a flag, or delete an archived flag for good"),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", Admin, FLAG,
         "Restore an archived flag, disabled"),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", Admin, FLAG,
         "Revert a flag to its state before or after an earlier change"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags", FLAG_LIST,
+    route("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags", Admin, FLAG_LIST,
         "List the changes of a flag, newest first"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/users", "overrides", FLAG_LIST,
+    route("GET", "/api/admin/flags/{flagKey}/users", "overrides", Admin, FLAG_LIST,
         "List the overrides of a flag, newest first").existing(),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/users", "overrides", FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/users", "overrides", Admin, FLAG,
         "Set the override of one user").existing(),
-    Endpoint::admin("PUT", "/api/admin/flags/{flagKey}/users", "overrides",
+    route("PUT", "/api/admin/flags/{flagKey}/users", "overrides", Admin,
         &["environment", "flagKey", "mode"], "Set the overrides of a flag, many at once"),
-    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}/users/{userId}", "overrides",
+    route("DELETE", "/api/admin/flags/{flagKey}/users/{userId}", "overrides", Admin,
         &["environment", "flagKey", "userId"], "Remove the override of one user").existing(),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/schedule", "schedules", FLAG,
+    route("GET", "/api/admin/flags/{flagKey}/schedule", "schedules", Admin, FLAG,
         "List scheduled changes and their results, by time").existing(),
-    Endpoint::admin("POST", "/api/admin/flags/{flagKey}/schedule", "schedules", FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/schedule", "schedules", Admin, FLAG,
         "Schedule a change").existing(),
-    Endpoint::admin("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", FLAG,
+    route("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", Admin, FLAG,
         "Cancel a scheduled change").existing(),
-    Endpoint::admin("GET", "/api/admin/environments", "manage-environments", &[],
+    route("GET", "/api/admin/environments", "manage-environments", Admin, &[],
         "List environments"),
-    Endpoint::admin("POST", "/api/admin/environments", "manage-environments", &[],
+    route("POST", "/api/admin/environments", "manage-environments", Admin, &[],
         "Create an environment without flags"),
-    Endpoint::admin("GET", "/api/admin/environments/{environment}/settings", "manage-environments",
+    route("GET", "/api/admin/environments/{environment}/settings", "manage-environments", Admin,
         &[], "Read the settings of an environment"),
-    Endpoint::admin("PUT", "/api/admin/environments/{environment}/settings", "manage-environments",
+    route("PUT", "/api/admin/environments/{environment}/settings", "manage-environments", Admin,
         &[], "Replace the settings of an environment"),
-    Endpoint::admin("GET", "/api/admin/environments/{environment}/export", "manage-environments",
+    route("GET", "/api/admin/environments/{environment}/export", "manage-environments", Admin,
         &[], "Export the flags in use as a file for flagd"),
-    Endpoint::admin("POST", "/api/admin/environments/{environment}/import", "manage-environments",
+    route("POST", "/api/admin/environments/{environment}/import", "manage-environments", Admin,
         &["dryRun", "mode"], "Import a file for flagd"),
-    Endpoint::admin("POST", "/api/admin/environments/{environment}/purge", "manage-environments",
+    route("POST", "/api/admin/environments/{environment}/purge", "manage-environments", Admin,
         &[], "Purge an environment from the cache"),
-    Endpoint::admin("GET", "/api/admin/environments/{environment}/audit", "manage-environments",
+    route("GET", "/api/admin/environments/{environment}/audit", "manage-environments", Admin,
         &["page", "pageSize"], "List the changes of an environment, newest first"),
-    Endpoint::admin("GET", "/api/admin/flags/stale", "report-usage",
+    route("GET", "/api/admin/flags/stale", "report-usage", Admin,
         &["environment", "days", "page", "pageSize"], "List flags that are no longer needed"),
-    Endpoint::admin("GET", "/api/admin/flags/{flagKey}/usage", "report-usage",
+    route("GET", "/api/admin/flags/{flagKey}/usage", "report-usage", Admin,
         &["environment", "flagKey", "days"], "Count the evaluations of a flag, by day and variant"),
-    Endpoint::admin("POST", "/api/admin/keys", "manage-keys", &["environment"],
+    route("POST", "/api/admin/keys", "manage-keys", Admin, &["environment"],
         "Create an API key and show it once"),
-    Endpoint::admin("GET", "/api/admin/keys", "manage-keys", &["environment", "page", "pageSize"],
+    route("GET", "/api/admin/keys", "manage-keys", Admin, &["environment", "page", "pageSize"],
         "List API keys, without their values"),
-    Endpoint::admin("DELETE", "/api/admin/keys/{keyId}", "manage-keys", &["environment"],
+    route("DELETE", "/api/admin/keys/{keyId}", "manage-keys", Admin, &["environment"],
         "Revoke an API key for good"),
-    // Clients that are told of changes name in the query what they were told.
-    Endpoint::key("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags",
+    // Clients that receive notifications of changes send the values of the notification in the query.
+    route("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags", ApiKey,
         &["environment", "userId", "flagConfigEtag", "flagConfigLastModified"],
         "Evaluate all flags that the caller may see"),
-    Endpoint::key("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "evaluate-flag", CALLER,
+    route("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "evaluate-flag", ApiKey, CALLER,
         "Evaluate one flag"),
-    Endpoint::anyone("GET", "/health", "health", &["userId"],
+    route("GET", "/health", "health", Anyone, &["userId"],
         "Check Redis and PostgreSQL health").existing(),
-    Endpoint::anyone("GET", "/health/live", "health", &["userId"],
+    route("GET", "/health/live", "health", Anyone, &["userId"],
         "Check that the process answers").existing(),
-    Endpoint::anyone("GET", "/health/ready", "health", &["userId"],
+    route("GET", "/health/ready", "health", Anyone, &["userId"],
         "Check that the service can answer requests").existing(),
 ];
 
-/// What the canonical path of a route begins with, or does not.
+/// The prefix of most canonical paths. Every route is served with and without it.
 pub(crate) const PREFIX: &str = "/api";
-/// What every path begins with where only admins may look, with the prefix.
+/// The prefix of all routes for admins, with [`PREFIX`].
 const ADMIN: &str = "/api/admin/";
 
+/// An entry of the table. A request with a parameter that `query` does not list is rejected.
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    function: &'static str,
+    authorization: Authorization,
+    query: &'static [&'static str],
+    summary: &'static str,
+) -> Endpoint {
+    Endpoint {
+        method,
+        path,
+        function,
+        authorization,
+        query,
+        unknown_parameters: UnknownParameters::Refused,
+        summary,
+    }
+}
+
 impl Endpoint {
-    const fn anyone(
-        method: &'static str,
-        path: &'static str,
-        function: &'static str,
-        query: &'static [&'static str],
-        summary: &'static str,
-    ) -> Self {
-        Self {
-            method,
-            path,
-            function,
-            authorization: Authorization::Anyone,
-            query,
-            unknown_parameters: UnknownParameters::Refused,
-            summary,
-        }
-    }
-
-    const fn config(
-        method: &'static str,
-        path: &'static str,
-        function: &'static str,
-        query: &'static [&'static str],
-        summary: &'static str,
-    ) -> Self {
-        Self {
-            authorization: Authorization::PublicConfig,
-            ..Self::anyone(method, path, function, query, summary)
-        }
-    }
-
-    const fn key(
-        method: &'static str,
-        path: &'static str,
-        function: &'static str,
-        query: &'static [&'static str],
-        summary: &'static str,
-    ) -> Self {
-        Self {
-            authorization: Authorization::ApiKey,
-            ..Self::anyone(method, path, function, query, summary)
-        }
-    }
-
-    const fn admin(
-        method: &'static str,
-        path: &'static str,
-        function: &'static str,
-        query: &'static [&'static str],
-        summary: &'static str,
-    ) -> Self {
-        Self {
-            authorization: Authorization::Admin,
-            ..Self::anyone(method, path, function, query, summary)
-        }
-    }
-
-    /// A route that the existing service has as well.
+    /// The existing service has this route too, so unknown parameters are ignored.
     const fn existing(self) -> Self {
         Self {
             unknown_parameters: UnknownParameters::Ignored,
@@ -221,39 +187,39 @@ impl Endpoint {
         }
     }
 
-    /// Whether only admins may use it.
+    /// Whether only admins may call the route.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.authorization == Authorization::Admin
     }
 
-    /// Whether its path has no other method.
+    /// Whether the path has no route with another method.
     pub(super) fn is_alone(&self) -> bool {
         let mut others = ENDPOINTS.iter();
         !others.any(|other| other.path == self.path && other.method != self.method)
     }
 
-    /// Whether this is one of OFREP's routes, which answer in that protocol's words.
+    /// Whether this is a route of OFREP, which has its own format of errors.
     #[must_use]
     pub fn is_ofrep(&self) -> bool {
         self.path.starts_with("/ofrep/")
     }
 
-    /// Whether this is one of the two routes that an existing service serves to anyone.
+    /// Whether this is one of the two routes that the existing service serves to anyone.
     #[must_use]
     pub fn is_public_config(&self) -> bool {
         self.authorization == Authorization::PublicConfig
     }
 
-    /// What the route calls the segment in braces.
+    /// The name of the first segment in braces.
     #[must_use]
     pub fn parameter(&self) -> &'static str {
         let inner = self.path.split_once('{').map_or("", |(_, rest)| rest);
         inner.split_once('}').map_or("", |(name, _)| name)
     }
 
-    /// The same route with or without the `/api` prefix. Both are served: the proxy before the existing
-    /// service stripped it.
+    /// The path with the `/api` prefix removed, or added where the canonical path has none. Both are served,
+    /// because the proxy in front of the existing service stripped the prefix.
     #[must_use]
     pub fn other_path(&self) -> String {
         match self.path.strip_prefix(PREFIX) {
@@ -264,38 +230,39 @@ impl Endpoint {
     }
 }
 
-/// A segment of a path as text. What does not decode to UTF-8 stays as it is, and names nothing.
+/// A percent-decoded segment of a path. A segment that does not decode to UTF-8 is returned unchanged; no
+/// flag or user has such a name.
 #[must_use]
 pub fn decoded(segment: &str) -> String {
     let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
     decoded.map_or_else(|_| segment.to_owned(), std::borrow::Cow::into_owned)
 }
 
-/// What stands in a path in the place of each brace, decoded, under the name in the brace.
+/// The values of the segments in braces, decoded, with the names in the braces.
 pub type Parameters = Vec<(&'static str, String)>;
 
-/// What a request leads to.
+/// The route of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Match {
-    /// A route, and what stands in the place of its braces.
+    /// A route and its parameters.
     Found(&'static Endpoint, Parameters),
-    /// A path that has routes, none of them for this method.
+    /// The path has routes, but none for this method.
     OtherMethod {
         /// One of these routes.
         endpoint: &'static Endpoint,
-        /// What stands in the place of its braces.
+        /// Its parameters.
         parameters: Parameters,
-        /// The methods that the path has, as the header `Allow` names them.
+        /// The value of the header `Allow`.
         allow: String,
     },
-    /// Nothing that exists, in a place where only admins may look.
+    /// No route, under a prefix that only admins may call.
     UnknownAdmin,
-    /// Nothing that exists.
+    /// No route.
     Unknown,
 }
 
 impl Match {
-    /// The function that answers, which is `not-found` where there is no route.
+    /// The function that answers: `not-found` without a route.
     #[must_use]
     pub fn function(&self) -> &'static str {
         match self {
@@ -305,8 +272,8 @@ impl Match {
     }
 }
 
-/// An endpoint with what matching needs of its path. Every request is matched, so the paths of the table
-/// are taken apart once and not for each request.
+/// An endpoint with the parts of its path. Every request is matched, so the paths of the table are split
+/// once and not for each request.
 struct Template {
     endpoint: &'static Endpoint,
     /// The segments of the path without its `/api`.
@@ -317,9 +284,9 @@ struct Template {
 
 /// A segment of a template.
 enum Segment {
-    /// A request has this text in its place.
+    /// Matches this text.
     Literal(&'static str),
-    /// A request has any text that is not empty in its place; this is the name in the braces.
+    /// Matches any text that is not empty; holds the name in the braces.
     Parameter(&'static str),
 }
 
@@ -378,7 +345,7 @@ fn segments(path: &str) -> Vec<&str> {
     segments
 }
 
-/// Finds the route of a request by its path, percent-encoded. `HEAD` leads where `GET` does.
+/// Finds the route of a request by its percent-encoded path. `HEAD` uses the route of `GET`.
 #[must_use]
 pub fn find(method: &str, path: &str) -> Match {
     // A base URL with a slash at its end makes an empty segment before `ofrep`.
@@ -394,8 +361,8 @@ pub fn find(method: &str, path: &str) -> Match {
     choose(method, &fitting.collect::<Vec<_>>(), path)
 }
 
-/// Finds the route of a request that the gateway has matched with this path of the template, and takes
-/// its parameters from the gateway too.
+/// Finds the route of a request by the path of the template that the gateway matched. The parameters come
+/// from the gateway too.
 #[must_use]
 pub fn find_template(method: &str, path: &str, given: &BTreeMap<String, String>) -> Match {
     let fitting = TEMPLATES
@@ -409,9 +376,9 @@ pub fn find_template(method: &str, path: &str, given: &BTreeMap<String, String>)
     choose(method, &fitting.collect::<Vec<_>>(), path)
 }
 
-/// Chooses among the routes that have the path.
+/// Chooses among the routes whose path matches.
 fn choose(method: &str, fitting: &[(&'static Endpoint, Parameters)], path: &str) -> Match {
-    // A path that is written out beats one with a brace in its place.
+    // A literal segment beats one in braces.
     let best = |(at, (_, parameters)): &(usize, &(&Endpoint, Parameters))| (parameters.len(), *at);
     let method = if method == "HEAD" { "GET" } else { method };
     let same_method = fitting.iter().enumerate();
@@ -439,7 +406,7 @@ fn choose(method: &str, fitting: &[(&'static Endpoint, Parameters)], path: &str)
     }
 }
 
-/// The methods of a path: `HEAD` beside `GET`, and `OPTIONS`, which is answered everywhere.
+/// The methods of a path, with `HEAD` where there is `GET`, and with `OPTIONS`, which every path answers.
 fn allow(methods: impl Iterator<Item = &'static str>) -> String {
     let mut named: Vec<&str> = Vec::new();
     for method in methods {
