@@ -8,7 +8,7 @@ await OpenFeature.setProviderAndWait(
   new OFREPProvider({ baseUrl: PENNON_URL, headers: [['Authorization', `Bearer ${PENNON_API_KEY}`]] }),
 );
 const flags = OpenFeature.getClient();
-// Without an answer, the application goes on with the default: off.
+// Without a response, the application continues with its default: off.
 const isOn = await flags.getBooleanValue('new-checkout', false, { targetingKey: process.argv[2] ?? 'alice' });
 console.log(isOn ? 'on' : 'off');
 await OpenFeature.close();

@@ -12,6 +12,6 @@ key = os.environ["PENNON_API_KEY"]
 user = sys.argv[1] if len(sys.argv) > 1 else "alice"
 
 api.set_provider(OFREPProvider(url, headers_factory=lambda: {"Authorization": f"Bearer {key}"}))
-# Without an answer, the application goes on with the default: off.
+# Without a response, the application continues with its default: off.
 is_on = api.get_client().get_boolean_value("new-checkout", False, EvaluationContext(user))
 print("on" if is_on else "off")

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::binaries::binary;
+use pennon_tests::clients::rust_example;
 use pennon_tests::local::Local;
 use pennon_tests::process::{find_program, new_folder, output_within};
 use pennon_tests::routes::{authorization_for, paths_for};
@@ -373,6 +374,7 @@ async fn every_example_reads_the_flag_before_and_after_a_change() {
     let local = Local::start(&[]).await;
     let url = "/api/admin/flags/new-checkout";
     let folder = folder_with_node_clients();
+    let rust = rust_example();
     let script = root().join("examples/node/index.mjs");
     std::fs::copy(script, folder.join("index.mjs")).expect("copies");
     for (percentage, wanted) in [(0, "off"), (100, "on")] {
@@ -389,7 +391,9 @@ async fn every_example_reads_the_flag_before_and_after_a_change() {
             .args(["examples/flags.sh", "alice"])
             .current_dir(root())
             .env_remove("PENNON_ADMIN_TOKEN");
-        for program in [&mut node, &mut python, &mut shell] {
+        let mut rust = Command::new(&rust);
+        rust.arg("alice");
+        for program in [&mut node, &mut python, &mut rust, &mut shell] {
             let printed = run_client(&local, program);
             assert_eq!(printed.trim(), wanted, "{program:?}");
         }

@@ -146,23 +146,31 @@ fn node(program: &str) -> Command {
     command
 }
 
-/// Builds the Rust client, which is a workspace of its own: its HTTP client and TLS library would
-/// otherwise be in everybody's dependency tree. It takes half a minute once, and then nothing.
 fn rust() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // target/<profile>/deps/it-<hash>
-        let own = std::env::current_exe().expect("a path");
-        let target = own.ancestors().nth(3).expect("a target folder");
-        let target = target.join("openfeature-client");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--locked", "--target-dir"])
-            .arg(&target)
-            .current_dir(programs().join("rust"))
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the Rust client does not build");
-        target.join("debug/openfeature-client")
-    })
+    PROGRAM.get_or_init(|| build(&programs().join("rust"), "openfeature-client"))
+}
+
+/// The Rust example, built.
+pub fn rust_example() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/rust");
+    build(&folder, "pennon-example")
+}
+
+/// Builds a Rust client. Each is its own workspace, so that its HTTP client and TLS library are no dependencies of
+/// Pennon. They share a target folder, because they share nearly all crates: the first build takes half a minute.
+fn build(workspace: &Path, program: &str) -> PathBuf {
+    // target/<profile>/deps/it-<hash>
+    let own = std::env::current_exe().expect("a path");
+    let target = own.ancestors().nth(3).expect("a target folder");
+    let target = target.join("openfeature-client");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--target-dir"])
+        .arg(&target)
+        .current_dir(workspace)
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "{program} does not build");
+    target.join("debug").join(program)
 }
