@@ -16,10 +16,10 @@ const OLD_TABLES: &str = include_str!("old_tables.sql");
 
 /// What version 0.1 ran, and what the version before this one did.
 const STEPS: [&str; 4] = [
-    include_str!("../../crates/pennon-core/src/store/migrations/0001_tables.sql"),
-    include_str!("../../crates/pennon-core/src/store/migrations/0002_revisions.sql"),
-    include_str!("../../crates/pennon-core/src/store/migrations/0003_management.sql"),
-    include_str!("../../crates/pennon-core/src/store/migrations/0004_counting.sql"),
+    include_str!("../../crates/pennon-core/src/store/postgres/migrations/0001_tables.sql"),
+    include_str!("../../crates/pennon-core/src/store/postgres/migrations/0002_revisions.sql"),
+    include_str!("../../crates/pennon-core/src/store/postgres/migrations/0003_management.sql"),
+    include_str!("../../crates/pennon-core/src/store/postgres/migrations/0004_counting.sql"),
 ];
 
 /// Users and their buckets, as recorded from an existing service.

@@ -10,8 +10,8 @@ const OLD_TABLES: &str = include_str!("old_tables.sql");
 
 /// The tables as version 0.1 left them.
 const VERSION_0_1: [&str; 2] = [
-    include_str!("../../crates/pennon-core/src/store/migrations/0001_tables.sql"),
-    include_str!("../../crates/pennon-core/src/store/migrations/0002_revisions.sql"),
+    include_str!("../../crates/pennon-core/src/store/postgres/migrations/0001_tables.sql"),
+    include_str!("../../crates/pennon-core/src/store/postgres/migrations/0002_revisions.sql"),
 ];
 
 async fn migrate_to_version_0_1(database: &Database) {
@@ -29,7 +29,7 @@ async fn migrate_to_version_0_1(database: &Database) {
 
 /// How many steps there are after these.
 fn steps_after(done: u64) -> u64 {
-    let folder = "../crates/pennon-core/src/store/migrations";
+    let folder = "../crates/pennon-core/src/store/postgres/migrations";
     let files = std::fs::read_dir(folder).expect("the steps");
     u64::try_from(files.count()).expect("few") - done
 }

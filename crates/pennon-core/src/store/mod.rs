@@ -4,13 +4,8 @@
 //! only keep and give back; what a change means is decided in `service`, once for both.
 
 mod embedded;
-mod installation;
-mod migrations;
 mod postgres;
-mod postgres_pool;
-mod postgres_url;
 mod record;
-mod roles;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -19,14 +14,12 @@ use std::time::{Duration, SystemTime};
 use pennon_eval::{EvaluationDefaults, FlagKey};
 
 pub use embedded::EmbeddedStore;
-pub use postgres::PostgresStore;
-pub use postgres_url::{DatabaseUrl, InvalidDatabaseUrl};
+pub use postgres::{DatabaseUrl, InvalidDatabaseUrl, PostgresStore, RolesState};
 pub use record::{
     Action, AuditEntry, AuditStep, CountedBatch, DayCount, DueSchedule, EnvironmentRecord,
     FlagQuery, FlagRecord, FlagRecords, KeyRecord, NewState, OverridePage, OverrideRecord, Page,
     Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
-pub use roles::RolesState;
 pub use transaction::Transaction;
 
 use crate::counts::Counts;

@@ -5,7 +5,9 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{AT_ONCE, PostgresStore, Transaction, count};
+use super::PostgresStore;
+use super::statement::{BATCH_SIZE, Parameter, count};
+use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{Action, AuditEntry, AuditStep, Page, Paged};
@@ -30,7 +32,7 @@ impl PostgresStore {
              ) as page on true
              order by page.id desc"
         );
-        let parameters: [super::Parameter<'_>; 4] = [
+        let parameters: [Parameter<'_>; 4] = [
             (&environment.as_str(), Type::TEXT),
             (&key.map(FlagKey::as_str), Type::TEXT),
             (&i64::from(page.size), Type::INT8),
@@ -57,7 +59,7 @@ impl PostgresStore {
             "select {COLUMNS} from pennon_audit
              where id = $1 and environment = $2 and flag_key = $3"
         );
-        let parameters: [super::Parameter<'_>; 3] = [
+        let parameters: [Parameter<'_>; 3] = [
             (&id, Type::INT8),
             (&environment.as_str(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
@@ -76,7 +78,7 @@ impl Transaction {
         after: Option<Value>,
     ) -> Result<(), Error> {
         let text = |value: Option<Value>| value.map(|value| value.to_string());
-        let parameters: [super::Parameter<'_>; 6] = [
+        let parameters: [Parameter<'_>; 6] = [
             (&self.environment(), Type::TEXT),
             (&key.map(FlagKey::as_str), Type::TEXT),
             (&action.name(), Type::TEXT),
@@ -102,11 +104,11 @@ impl Transaction {
             let text = |step| side(step).as_ref().map(ToString::to_string);
             part.iter().map(text).collect::<Vec<Option<String>>>()
         };
-        for part in steps.chunks(AT_ONCE) {
+        for part in steps.chunks(BATCH_SIZE) {
             let keys: Vec<&str> = part.iter().map(|step| step.key.as_str()).collect();
             let before = texts(part, |step| &step.before);
             let after = texts(part, |step| &step.after);
-            let parameters: [super::Parameter<'_>; 6] = [
+            let parameters: [Parameter<'_>; 6] = [
                 (&self.environment(), Type::TEXT),
                 (&action.name(), Type::TEXT),
                 (&self.actor(), Type::TEXT),

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use pennon_eval::FlagKey;
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, Transaction, count};
+use super::PostgresStore;
+use super::statement::{Parameter, count};
+use super::transaction::Transaction;
 use crate::counts::{Count, Counts};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -87,7 +89,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn parameters(&self) -> [super::Parameter<'_>; 5] {
+    fn parameters(&self) -> [Parameter<'_>; 5] {
         [
             (&self.environments, Type::TEXT_ARRAY),
             (&self.flags, Type::TEXT_ARRAY),
@@ -129,7 +131,7 @@ impl PostgresStore {
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
         let columns = Columns::of(entries);
-        let mut parameters: Vec<super::Parameter<'_>> = vec![(&batch, Type::TEXT)];
+        let mut parameters: Vec<Parameter<'_>> = vec![(&batch, Type::TEXT)];
         parameters.extend(columns.parameters());
         parameters.push((&until, Type::TIMESTAMPTZ));
         match self.rows(COUNT, &parameters).await {
@@ -208,7 +210,7 @@ impl PostgresStore {
               and day > (now() at time zone 'utc')::date - $3 and isfinite(day)
             order by pennon_evaluation_counts.day desc, variant";
         let days = i32::try_from(days).unwrap_or(i32::MAX);
-        let parameters: [super::Parameter<'_>; 3] = [
+        let parameters: [Parameter<'_>; 3] = [
             (&environment.as_str(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
             (&days, Type::INT4),

@@ -4,12 +4,15 @@ use pennon_eval::{EvaluationDefaults, Settings};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::PostgresStore;
+use super::error::{Failure, damaged};
+use super::migrations::INSTALLATION;
 use super::snapshot::{defaults_of, settings_of};
-use super::{Failure, PostgresStore, Transaction, count, damaged};
+use super::statement::count;
+use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::Revision;
-use crate::store::migrations::INSTALLATION;
 use crate::store::{EnvironmentRecord, SettingsRecord, Waiting};
 
 const SETTINGS: &str = "select coalesce(settings::text, 'null') as settings, revision

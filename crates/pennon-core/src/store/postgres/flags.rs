@@ -7,7 +7,10 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{AT_ONCE, PostgresStore, Transaction, count, damaged};
+use super::PostgresStore;
+use super::error::damaged;
+use super::statement::{BATCH_SIZE, Parameter, count};
+use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::ofrep::FlagSums;
@@ -43,7 +46,7 @@ impl PostgresStore {
     ) -> Result<Option<FlagRecord>, Error> {
         let statement =
             format!("select {COLUMNS} from feature_flags where flag_key = $1 and environment = $2");
-        let parameters: [super::Parameter<'_>; 2] = [
+        let parameters: [Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
             (&environment.as_str(), Type::TEXT),
         ];
@@ -70,7 +73,7 @@ impl PostgresStore {
              ) as page on true
              order by flag_key collate \"C\""
         );
-        let parameters: [super::Parameter<'_>; 5] = [
+        let parameters: [Parameter<'_>; 5] = [
             (&environment.as_str(), Type::TEXT),
             (&query.archived, Type::BOOL),
             (&query.search, Type::TEXT),
@@ -141,7 +144,7 @@ impl Transaction {
             where environment = $1 and flag_key <> $2 and archived_at is null"#,
             COSTLY.join("|").replace('$', "\\$")
         );
-        let parameters: [super::Parameter<'_>; 2] = [
+        let parameters: [Parameter<'_>; 2] = [
             (&self.environment(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
         ];
@@ -229,7 +232,7 @@ impl Transaction {
         &mut self,
         flags: &[NewState<'_>],
     ) -> Result<(), Error> {
-        for part in flags.chunks(AT_ONCE) {
+        for part in flags.chunks(BATCH_SIZE) {
             let mut definitions = Vec::with_capacity(part.len());
             let mut others = Vec::with_capacity(part.len());
             for state in part {
@@ -249,7 +252,7 @@ impl Transaction {
                 .collect();
             let salts: Vec<Option<&str>> = flags.iter().map(|flag| flag.salt.as_deref()).collect();
             let archived: Vec<bool> = part.iter().map(|state| state.archived).collect();
-            let parameters: [super::Parameter<'_>; 9] = [
+            let parameters: [Parameter<'_>; 9] = [
                 (&self.environment(), Type::TEXT),
                 (&keys, Type::TEXT_ARRAY),
                 (&enabled, Type::BOOL_ARRAY),
@@ -289,7 +292,7 @@ impl Transaction {
         let other = other_text(flag).map_err(Refused::Otherwise)?;
         let environment = self.environment();
         let key = key.as_str();
-        let mut parameters: Vec<super::Parameter<'_>> = vec![
+        let mut parameters: Vec<Parameter<'_>> = vec![
             (&key, Type::TEXT),
             (&environment, Type::TEXT),
             (&flag.enabled, Type::BOOL),

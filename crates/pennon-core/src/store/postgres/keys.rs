@@ -3,8 +3,10 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::snapshot::is_sound;
-use super::{PostgresStore, Transaction};
+use super::statement::Parameter;
+use super::transaction::Transaction;
 use crate::api_key::{kind_name, kind_named};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -50,7 +52,7 @@ impl Transaction {
             "insert into pennon_api_keys (environment, kind, name, hash, created_by)
              values ($1, $2, $3, $4, $5) returning {COLUMNS}"
         );
-        let parameters: [super::Parameter<'_>; 5] = [
+        let parameters: [Parameter<'_>; 5] = [
             (&self.environment(), Type::TEXT),
             (&kind_name(kind), Type::TEXT),
             (&name, Type::TEXT),
@@ -68,7 +70,7 @@ impl Transaction {
              where environment = $1 and id::text = $2 and revoked_at is null
              returning {COLUMNS}"
         );
-        let parameters: [super::Parameter<'_>; 3] = [
+        let parameters: [Parameter<'_>; 3] = [
             (&self.environment(), Type::TEXT),
             (&id, Type::TEXT),
             (&self.actor(), Type::TEXT),

@@ -1,17 +1,22 @@
-//! Flags in PostgreSQL: the only home of tokio-postgres, with `migrations`,
-//! `postgres_pool` and `postgres_url` beside it. Here is how long anything may take; the questions are
-//! in a file per noun.
+//! Flags in PostgreSQL. No other module uses tokio-postgres. This file limits the time of every
+//! statement; the statements are in a file per noun.
 
 mod audit;
 mod counts;
 mod environments;
-mod failure;
+mod error;
 mod flags;
+mod installation;
 mod keys;
+mod migrations;
 mod overrides;
+mod pool;
+mod roles;
 mod schedules;
 mod snapshot;
+mod statement;
 mod transaction;
+mod url;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -21,29 +26,24 @@ use std::time::{Duration, Instant};
 use futures_util::future::join3;
 use pennon_eval::EvaluationDefaults;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
+pub use roles::RolesState;
 pub(super) use transaction::Transaction;
+pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 
-use failure::Failure;
+use error::{Failure, chain};
+use installation::Undecided;
+use pool::Connections;
+use statement::Parameter;
 
-use super::installation::Undecided;
-use super::postgres_pool::Connections;
-use super::{Migrated, Waiting, migrations, roles};
+use super::{Migrated, Waiting};
 use crate::breaker::{Breaker, Permit};
 use crate::config::DatabaseConfig;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::secrets::Secrets;
-
-/// As many rows are written by one statement. Each statement has its own limit of time.
-const AT_ONCE: usize = 500;
-
-/// A parameter of a statement, and its type: statements are sent in one round trip, without asking the
-/// database first what it makes of them.
-pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Flags in a PostgreSQL database.
 pub struct PostgresStore {
@@ -218,29 +218,4 @@ impl PostgresStore {
             }
         }
     }
-}
-
-/// A count as PostgreSQL gives it.
-fn count(row: &Row, column: &str) -> u64 {
-    u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
-}
-
-/// What is in the database and makes no sense is a defect, ours or somebody's who wrote there by hand.
-fn damaged(error: &dyn std::error::Error) -> Error {
-    Error::Internal(format!("a row makes no sense: {}", chain(error)))
-}
-
-pub(super) fn unavailable(error: &dyn std::error::Error) -> Error {
-    Error::Unavailable(format!("database: {}", chain(error)))
-}
-
-/// An error with its causes. PostgreSQL's own texts name tables and hosts, never a password.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

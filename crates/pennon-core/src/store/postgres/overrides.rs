@@ -6,8 +6,10 @@ use pennon_eval::{FlagKey, Override};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::PostgresStore;
 use super::snapshot::override_of;
-use super::{PostgresStore, Transaction, count};
+use super::statement::{Parameter, count};
+use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{OverridePage, OverrideRecord, Page, Paged};
@@ -48,7 +50,7 @@ impl PostgresStore {
             ) as page on true
             order by page.created_at desc nulls last, page.id"
         );
-        let parameters: [super::Parameter<'_>; 4] = [
+        let parameters: [Parameter<'_>; 4] = [
             (&key.as_str(), Type::TEXT),
             (&environment.as_str(), Type::TEXT),
             (&i64::from(page.size), Type::INT8),
@@ -82,7 +84,7 @@ impl Transaction {
              where flag_id = {FLAG} and {OF_SOMEBODY}
              order by created_at, id"
         );
-        let parameters: [super::Parameter<'_>; 2] = [
+        let parameters: [Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
         ];
@@ -95,7 +97,7 @@ impl Transaction {
         keys: &[&FlagKey],
     ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
         let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        let parameters: [super::Parameter<'_>; 2] =
+        let parameters: [Parameter<'_>; 2] =
             [(&self.environment(), Type::TEXT), (&keys, Type::TEXT_ARRAY)];
         let rows = self
             .rows(
@@ -124,7 +126,7 @@ impl Transaction {
             "select {COLUMNS} from feature_flag_user_overrides
              where flag_id = {FLAG} and user_id = $3"
         );
-        let parameters: [super::Parameter<'_>; 3] = [
+        let parameters: [Parameter<'_>; 3] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&user, Type::TEXT),
@@ -141,7 +143,7 @@ impl Transaction {
             "select {REVISION} as revision from feature_flag_user_overrides
              where flag_id = {FLAG} and {OF_SOMEBODY}"
         );
-        let parameters: [super::Parameter<'_>; 2] = [
+        let parameters: [Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
         ];
@@ -181,7 +183,7 @@ impl Transaction {
         let authors: Vec<Option<&str>> =
             wanted.iter().map(|one| one.created_by.as_deref()).collect();
         let times: Vec<Option<SystemTime>> = wanted.iter().map(|one| one.created_at).collect();
-        let parameters: [super::Parameter<'_>; 8] = [
+        let parameters: [Parameter<'_>; 8] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&users, Type::TEXT_ARRAY),
@@ -203,7 +205,7 @@ impl Transaction {
         let statement = format!(
             "delete from feature_flag_user_overrides where flag_id = {FLAG} and user_id = any($3)"
         );
-        let parameters: [super::Parameter<'_>; 3] = [
+        let parameters: [Parameter<'_>; 3] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&users, Type::TEXT_ARRAY),
@@ -228,7 +230,7 @@ impl Transaction {
               and at > clock_timestamp() - make_interval(secs => $5)
             order by id desc
             limit 1 offset $3 - $4";
-        let parameters: [super::Parameter<'_>; 5] = [
+        let parameters: [Parameter<'_>; 5] = [
             (&self.environment(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
             (&i64::from(limit), Type::INT8),

@@ -7,7 +7,9 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{PostgresStore, Transaction};
+use super::PostgresStore;
+use super::statement::Parameter;
+use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{DueSchedule, ScheduleRecord, ScheduleStatus};
@@ -31,7 +33,7 @@ impl PostgresStore {
              where flag.flag_key = $1 and flag.environment = $2 and flag.archived_at is null
              order by schedule.scheduled_at, schedule.id"
         );
-        let parameters: [super::Parameter<'_>; 2] = [
+        let parameters: [Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
             (&environment.as_str(), Type::TEXT),
         ];
@@ -88,7 +90,7 @@ impl Transaction {
              )
              select {COLUMNS} from schedule join feature_flags as flag on flag.id = schedule.flag_id"
         );
-        let parameters: [super::Parameter<'_>; 5] = [
+        let parameters: [Parameter<'_>; 5] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&at, Type::TIMESTAMPTZ),
@@ -130,7 +132,7 @@ impl Transaction {
              for update of schedule"
         );
         let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        let parameters: [super::Parameter<'_>; 2] =
+        let parameters: [Parameter<'_>; 2] =
             [(&self.environment(), Type::TEXT), (&keys, Type::TEXT_ARRAY)];
         let rows = self.rows(&statement, &parameters).await?;
         Ok(rows.iter().filter_map(record_of).collect())
@@ -149,7 +151,7 @@ impl Transaction {
              where flag.flag_key = $1 and flag.environment = $2 and schedule.id::text = lower($3)
              {lock}"
         );
-        let parameters: [super::Parameter<'_>; 3] = [
+        let parameters: [Parameter<'_>; 3] = [
             (&key.as_str(), Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&id, Type::TEXT),
@@ -169,7 +171,7 @@ impl Transaction {
             ScheduleStatus::Failed | ScheduleStatus::Unreadable => "failed",
             ScheduleStatus::Cancelled => "cancelled",
         };
-        let parameters: [super::Parameter<'_>; 9] = [
+        let parameters: [Parameter<'_>; 9] = [
             (&schedule.id, Type::TEXT),
             (&status, Type::TEXT),
             (&schedule.applied_at, Type::TIMESTAMPTZ),

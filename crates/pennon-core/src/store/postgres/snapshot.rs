@@ -8,13 +8,15 @@ use pennon_eval::{EvaluationDefaults, FlagKey, Override, Settings};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::PostgresStore;
+use super::error::Failure;
 use super::flags::flag_of;
-use super::{Failure, PostgresStore};
+use super::migrations::{INSTALLATION, MANAGEMENT};
+use super::statement::Parameter;
 use crate::api_key::kind_named;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot, UnreadableItem};
-use crate::store::migrations::{INSTALLATION, MANAGEMENT};
 use crate::store::{Fresh, Waiting};
 
 /// So many unreadable rows of one read have a log line each; the others are counted in one more line. A
@@ -118,8 +120,7 @@ impl PostgresStore {
         let client = self.connections.get(waiting).await?;
         let known_revision = known.map(|revision| revision.0);
         let name = environment.as_str();
-        let parameters: [super::Parameter<'_>; 2] =
-            [(&name, Type::TEXT), (&known_revision, Type::INT8)];
+        let parameters: [Parameter<'_>; 2] = [(&name, Type::TEXT), (&known_revision, Type::INT8)];
         // A function is deployed before its tables are migrated, and goes on answering in between.
         let mut rows = self.query(&client, SNAPSHOT, &parameters).await;
         for (step, older) in [

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
+use super::error::Failure;
 use super::flags::Refused;
-use super::{Failure, Parameter};
+use super::pool::Connection;
+use super::statement::Parameter;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::COMMIT_WITHIN;
-use crate::store::postgres_pool::Connection;
 
 /// An open transaction. Unless it has been committed, its connection is closed when it is dropped, and the
 /// database rolls everything back.

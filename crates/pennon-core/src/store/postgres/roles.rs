@@ -17,8 +17,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use super::error::chain;
 use super::migrations::begin;
-use super::postgres_url::DatabaseUrl;
+use super::statement::Parameter;
+use super::url::DatabaseUrl;
 use crate::config::{DatabaseConfig, RolesConfig, Secret};
 use crate::error::Error;
 use crate::hex::hex;
@@ -331,8 +333,7 @@ impl Run<'_> {
         let digest = digest_of(&document);
         let note = "insert into pennon_role_secrets as known (role, digest) values ($1, $2)
             on conflict (role) do update set digest = excluded.digest, written_at = now()";
-        let parameters: [super::postgres::Parameter<'_>; 2] =
-            [(&role.name(), Type::TEXT), (&digest, Type::TEXT)];
+        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&digest, Type::TEXT)];
         let noted = self.client.query_typed(note, &parameters).await;
         noted.map_err(refused)?;
         self.execute("commit").await?;
@@ -428,8 +429,7 @@ impl Run<'_> {
             "select digest, written_at > clock_timestamp() - $2 * interval '1 second' as is_recent
             from pennon_role_secrets where role = $1";
         let within = WRITTEN_WITHIN.as_secs_f64();
-        let parameters: [super::postgres::Parameter<'_>; 2] =
-            [(&role.name(), Type::TEXT), (&within, Type::FLOAT8)];
+        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&within, Type::FLOAT8)];
         let rows = self.client.query_typed(query, &parameters).await;
         let rows = rows.map_err(refused)?;
         Ok(rows.first().map(|row| Known {
@@ -580,7 +580,7 @@ fn digest_of(document: &Secret) -> String {
 /// PostgreSQL's own texts name roles and tables, never a password.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn refused(error: tokio_postgres::Error) -> Error {
-    Error::Internal(format!("roles: {}", super::postgres::chain(&error)))
+    Error::Internal(format!("roles: {}", chain(&error)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! A connection is opened without settings of its own. Behind PgBouncer or RDS Proxy in transaction mode
 //! each transaction may run on another server connection, so a setting of the session would be lost, or
 //! reach another client of the pooler; PgBouncer also refuses most settings in the startup message.
-//! Limits are set by each transaction, see `postgres`.
+//! Limits are set by each transaction, see `transaction` and `PostgresStore::query`.
 
 use std::io::ErrorKind;
 use std::ops::Deref;
@@ -24,17 +24,17 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Waiting;
-use super::postgres::{chain, unavailable};
-use super::postgres_url::{DatabaseUrl, TlsMode};
+use super::error::{chain, unavailable};
+use super::url::{DatabaseUrl, TlsMode};
 use crate::config::{DatabaseConfig, UrlSource};
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::secrets::Secrets;
+use crate::store::Waiting;
 use crate::tls;
 
 /// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them.
-const RDS_AUTHORITIES: &[u8] = include_bytes!("../../certs/rds.pem");
+const RDS_AUTHORITIES: &[u8] = include_bytes!("../../../certs/rds.pem");
 /// A connection that has idled longer is asked whether it lives before it is used: what lies in between
 /// forgets connections. Under load, where the question would cost most, connections idle for less.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);

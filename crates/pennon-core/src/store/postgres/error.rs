@@ -2,7 +2,6 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::{chain, unavailable};
 use crate::error::Error;
 
 /// A statement that failed.
@@ -86,6 +85,26 @@ fn class(code: &SqlState) -> &str {
 /// PostgreSQL's own sentence, which names no value of a row.
 fn reason(error: &tokio_postgres::Error) -> &str {
     error.as_db_error().map_or("", |error| error.message())
+}
+
+/// Maps a row that cannot be read: a defect of this code, or a change made by hand.
+pub(super) fn damaged(error: &dyn std::error::Error) -> Error {
+    Error::Internal(format!("a row makes no sense: {}", chain(error)))
+}
+
+pub(super) fn unavailable(error: &dyn std::error::Error) -> Error {
+    Error::Unavailable(format!("database: {}", chain(error)))
+}
+
+/// An error with its causes. The messages of PostgreSQL name tables and hosts, never a password.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]
