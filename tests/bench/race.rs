@@ -277,12 +277,12 @@ async fn read(
             println!("{answer:?}");
             continue;
         }
-        let seen: u64 = match &answer.json()["description"] {
-            serde_json::Value::Null => 0,
-            text => text
-                .as_str()
-                .and_then(|text| text.parse().ok())
-                .expect("a number"),
+        let description = &answer.json()["description"];
+        let seen: u64 = if description.is_null() {
+            0
+        } else {
+            let number = description.as_str().and_then(|text| text.parse().ok());
+            number.expect("a number")
         };
         if seen < promised {
             tally.stale.fetch_add(1, Ordering::Relaxed);

@@ -12,10 +12,11 @@ use serde_json::json;
 const LIST: &str = "feature_flags:.environments";
 
 fn time_to_live(stack: &Stack) -> i64 {
-    match stack.redis.command(&["PTTL", KEY]) {
-        Resp::Number(milliseconds) => milliseconds,
-        other => panic!("{other:?}"),
-    }
+    let response = stack.redis.command(&["PTTL", KEY]);
+    let Resp::Number(milliseconds) = response else {
+        panic!("{response:?}");
+    };
+    milliseconds
 }
 
 async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topology) {
@@ -200,9 +201,12 @@ async fn a_forged_list_of_environments_is_not_believed() {
     let first = stack.function("list-flags").await;
     let unknown = Event::list().query("environment=zz");
     first.call(&unknown).await;
-    let fields = |key: &str| match stack.redis.command(&["HGETALL", key]) {
-        Resp::List(parts) => parts,
-        other => panic!("{other:?}"),
+    let fields = |key: &str| {
+        let response = stack.redis.command(&["HGETALL", key]);
+        let Resp::List(parts) = response else {
+            panic!("{response:?}");
+        };
+        parts
     };
     let whole = fields(LIST);
     for forged in [r#"["production","zz"]"#, "[]", "{}"] {

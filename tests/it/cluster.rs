@@ -224,13 +224,15 @@ async fn the_first_read_of_a_replica_does_not_set_off_a_storm_of_connections() {
         cluster
             .nodes
             .iter()
-            .map(|node| match node.command(&["INFO", "stats"]) {
-                Resp::Text(text) => text
-                    .lines()
+            .map(|node| {
+                let response = node.command(&["INFO", "stats"]);
+                let Resp::Text(text) = response else {
+                    panic!("{response:?}");
+                };
+                text.lines()
                     .find_map(|line| line.strip_prefix("total_connections_received:"))
                     .and_then(|number| number.parse::<u64>().ok())
-                    .expect("a number"),
-                other => panic!("{other:?}"),
+                    .expect("a number")
             })
             .sum()
     };
@@ -320,10 +322,8 @@ async fn a_dead_primary_stops_its_own_shard_and_no_other() {
     get.call(&staging).await;
     deployment.is_on_the_cache(&get).await;
     let primary = deployment.cluster.primary();
-    let other = match deployment.cluster.nodes[0].command(&["EXISTS", "feature_flags:staging"]) {
-        Resp::Number(_) => 0,
-        _ => 1,
-    };
+    let exists = deployment.cluster.nodes[0].command(&["EXISTS", "feature_flags:staging"]);
+    let other = usize::from(!matches!(exists, Resp::Number(_)));
     assert_ne!(primary, other);
     deployment.cluster.nodes[primary].kill();
     for _ in 0..20 {

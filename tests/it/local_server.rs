@@ -294,7 +294,7 @@ fn masked(value: &Value) -> Value {
             })
             .collect(),
         Value::Array(items) => items.iter().map(masked).collect(),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 

@@ -8,6 +8,7 @@ use pennon_tests::pooler::Pooler;
 use pennon_tests::postgres::{Database, connect};
 use pennon_tests::stack::{percentage, set_percentage};
 use serde_json::{Value, json};
+use tokio_postgres::SimpleQueryMessage;
 
 async fn migrate(url: &str) -> Result<Value, Value> {
     let function = Function::start("migrate", &[("DATABASE_URL", url)]).await;
@@ -24,10 +25,9 @@ async fn left_behind(url: &str) -> Vec<String> {
         "idle_in_transaction_session_timeout",
     ] {
         let rows = client.simple_query(&format!("show {setting}")).await;
-        let is_default = rows.expect("a setting").iter().any(|row| match row {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some("0"),
-            _ => false,
-        });
+        let is_default = rows.expect("a setting").iter().any(
+            |message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("0")),
+        );
         if !is_default {
             found.push(setting.to_owned());
         }

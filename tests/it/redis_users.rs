@@ -37,9 +37,11 @@ fn create_users(redis: &Redis) {
 
 /// What was refused to whom, as the server has logged it.
 fn refused(redis: &Redis) -> String {
-    match redis.command(&["ACL", "LOG"]) {
-        Resp::List(lines) if lines.is_empty() => String::new(),
-        other => format!("{other:?}"),
+    let log = redis.command(&["ACL", "LOG"]);
+    if log == Resp::List(Vec::new()) {
+        String::new()
+    } else {
+        format!("{log:?}")
     }
 }
 

@@ -753,9 +753,10 @@ pub fn smaller(value: &Value) -> Vec<Value> {
         }
         Value::Object(fields) => {
             for (name, value) in fields {
-                match value {
-                    Value::Array(items) => found.extend(items.iter().cloned()),
-                    other => found.push(other.clone()),
+                if let Value::Array(items) = value {
+                    found.extend(items.iter().cloned());
+                } else {
+                    found.push(value.clone());
                 }
                 let mut fewer = fields.clone();
                 fewer.shift_remove(name);

@@ -155,9 +155,11 @@ impl Redis {
         };
         let texts: Vec<String> = flat
             .into_iter()
-            .map(|item| match item {
-                Resp::Text(text) => text,
-                other => panic!("{other:?} in a hash"),
+            .map(|item| {
+                let Resp::Text(text) = item else {
+                    panic!("{item:?} in a hash");
+                };
+                text
             })
             .collect();
         texts
@@ -247,10 +249,9 @@ fn ask(port: u16, password: Option<&str>, words: &[&str]) -> Option<Resp> {
         read(&mut BufReader::with_capacity(1, &stream))?;
     }
     write(&stream, words)?;
-    match read(&mut BufReader::new(&stream))? {
-        Resp::Error(text) if text.starts_with("LOADING") => None,
-        answer => Some(answer),
-    }
+    let response = read(&mut BufReader::new(&stream))?;
+    let is_loading = matches!(&response, Resp::Error(text) if text.starts_with("LOADING"));
+    (!is_loading).then_some(response)
 }
 
 fn write(mut stream: &TcpStream, words: &[&str]) -> Option<()> {

@@ -129,18 +129,14 @@ impl SignIn {
         };
         self.codes.insert(code.clone(), pending);
         let mut back = Serializer::new(format!("{redirect}?"));
-        match self.manner {
-            Manner::Denied => {
-                back.append_pair("error", "access_denied")
-                    .append_pair("error_description", "not today\u{1b}[31m\n");
-            }
-            Manner::OldCode => {
+        if self.manner == Manner::Denied {
+            back.append_pair("error", "access_denied")
+                .append_pair("error_description", "not today\u{1b}[31m\n");
+        } else {
+            if self.manner == Manner::OldCode {
                 self.codes.remove(&code);
-                back.append_pair("code", &code);
             }
-            _ => {
-                back.append_pair("code", &code);
-            }
+            back.append_pair("code", &code);
         }
         if self.manner == Manner::OtherState {
             back.append_pair("state", &"x".repeat(43));
@@ -203,29 +199,33 @@ impl SignIn {
         let refresh = format!("refresh-{number}");
         self.refresh_tokens.push(refresh.clone());
         let begun = nonce.is_some();
-        let subject = match self.manner {
-            Manner::SomebodyElse if !begun => "somebody-else",
-            _ => "admin-1",
+        let subject = if self.manner == Manner::SomebodyElse && !begun {
+            "somebody-else"
+        } else {
+            "admin-1"
         };
         let mut claims = json!({ "iss": self.issuer, "aud": AUDIENCE, "sub": subject,
             "token_use": "id", "iat": now(), "exp": now() + 900 });
         if let Some(nonce) = nonce {
             claims["nonce"] = json!(nonce);
         }
-        match self.manner {
-            Manner::OtherNonce => claims["nonce"] = json!("x".repeat(43)),
-            Manner::OtherAudience => claims["aud"] = json!("client-2"),
-            _ => {}
+        if self.manner == Manner::OtherNonce {
+            claims["nonce"] = json!("x".repeat(43));
+        }
+        if self.manner == Manner::OtherAudience {
+            claims["aud"] = json!("client-2");
         }
         let (key, id) = self.key.clone().expect("a key to sign with");
-        let key = match self.manner {
-            Manner::OtherKey => Arc::new(SigningKey::p256()),
-            _ => key,
+        let key = if self.manner == Manner::OtherKey {
+            Arc::new(SigningKey::p256())
+        } else {
+            key
         };
         let header = json!({ "alg": key.algorithm(), "kid": id, "typ": "JWT" });
-        let access = match self.manner {
-            Manner::Shell => "x; touch /tmp/pennon-login-was-here".to_owned(),
-            _ => format!("access-{number}"),
+        let access = if self.manner == Manner::Shell {
+            "x; touch /tmp/pennon-login-was-here".to_owned()
+        } else {
+            format!("access-{number}")
         };
         let mut answer = json!({
             "access_token": access,

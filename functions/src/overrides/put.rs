@@ -59,13 +59,13 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 /// list has them, so that what was read can be sent back; both are of no effect.
 fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     let mut fields = Fields::of(body)?;
-    let list = fields.take("overrides", |value| match value {
-        Value::Array(list) if list.len() > MOST_OVERRIDES => Err(format!(
+    let list = fields.take("overrides", |value| match value.as_array() {
+        Some(list) if list.len() > MOST_OVERRIDES => Err(format!(
             "Must have at most {MOST_OVERRIDES} entries (got {})",
             list.len()
         )),
-        Value::Array(list) => Ok(list.clone()),
-        _ => Err("Expected a list".to_owned()),
+        Some(list) => Ok(list.clone()),
+        None => Err("Expected a list".to_owned()),
     });
     fields.must_have("overrides", list.as_ref());
     fields.must_be_empty();

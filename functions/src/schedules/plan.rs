@@ -50,9 +50,9 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
         }
         at
     });
-    let updates = fields.take("updates", |value| match value {
-        Value::Object(updates) => Ok(updates.clone()),
-        _ => Err("Expected an object"),
+    let updates = fields.take("updates", |value| {
+        let updates = value.as_object().cloned();
+        updates.ok_or("Expected an object")
     });
     let mut ignored: Vec<String> = fields.rest().keys().cloned().collect();
     let mut wanted = serde_json::Map::new();

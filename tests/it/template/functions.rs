@@ -137,11 +137,8 @@ fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
             };
             let parameter = &stack.parameters[text(parameter)];
             let chosen = parameter.get(bound).unwrap_or(&parameter["Default"]);
-            match chosen {
-                Value::Null => None,
-                Value::String(text) => Some(text.clone()),
-                other => Some(other.to_string()),
-            }
+            let text = chosen.as_str().map(str::to_owned);
+            text.or_else(|| (!chosen.is_null()).then(|| chosen.to_string()))
         };
         let (_, complaints) = Config::from_lookup(value_of);
         for complaint in complaints {

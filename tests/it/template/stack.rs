@@ -214,9 +214,9 @@ impl Conditions<'_> {
 
     /// A parameter's value, as text: that is how conditions compare.
     fn value(&self, of: &Value) -> String {
-        let plain = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let plain = |value: &Value| {
+            let text = value.as_str().map(str::to_owned);
+            text.unwrap_or_else(|| value.to_string())
         };
         let Some(("Ref", name)) = only(of) else {
             return plain(of);
@@ -244,7 +244,9 @@ impl Conditions<'_> {
                 Some(Value::Object(pairs.collect()))
             }
             Value::Array(items) => Some(items.iter().filter_map(|it| self.resolve(it)).collect()),
-            other => Some(other.clone()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                Some(value.clone())
+            }
         }
     }
 }

@@ -23,11 +23,10 @@ fn convert(node: &Yaml<'_>) -> Value {
         Yaml::Mapping(pairs) => {
             let mut map = Map::new();
             for (key, value) in pairs {
-                let key = match convert(key) {
-                    Value::String(key) => key,
-                    other => other.to_string(),
-                };
-                map.insert(key, convert(value));
+                let key = convert(key);
+                let name = key.as_str().map(str::to_owned);
+                let name = name.unwrap_or_else(|| key.to_string());
+                map.insert(name, convert(value));
             }
             Value::Object(map)
         }
@@ -42,9 +41,9 @@ fn intrinsic(name: &str, argument: Value) -> Value {
     match name {
         "Ref" | "Condition" => json!({ name: argument }),
         "GetAtt" => {
-            let argument = match &argument {
-                Value::String(path) => json!(path.split_once('.').expect("a resource's attribute")),
-                _ => argument,
+            let argument = match argument.as_str() {
+                Some(path) => json!(path.split_once('.').expect("a resource's attribute")),
+                None => argument,
             };
             json!({ "Fn::GetAtt": argument })
         }

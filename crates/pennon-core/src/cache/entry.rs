@@ -633,9 +633,9 @@ mod fuzz {
 
     /// Values are JSON in a text; the examples have them as JSON, so that edits reach into them.
     fn pairs(value: &Value) -> Vec<(String, String)> {
-        let text = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let text = |value: &Value| {
+            let text = value.as_str().map(str::to_owned);
+            text.unwrap_or_else(|| value.to_string())
         };
         let items = value.as_array().map_or(&[][..], Vec::as_slice);
         let pairs = items.iter().filter_map(Value::as_array);

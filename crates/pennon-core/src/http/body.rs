@@ -49,20 +49,30 @@ pub fn take_change(fields: &mut Fields) -> Change {
             .and_then(|number| Rollout::parse(number).ok())
             .ok_or_else(|| format!("Must be an integer from 0 to 100 (got {})", quote(value)))
     });
-    change.description = fields.take("description", |value| match value {
-        Value::Null => Ok(None),
-        value => text(value, check_description).map(Some),
+    change.description = fields.take("description", |value| {
+        nullable(value, |value| text(value, check_description))
     });
-    change.salt = fields.take("salt", |value| match value {
-        Value::Null => Ok(None),
-        value => text(value, check_salt).map(Some),
+    change.salt = fields.take("salt", |value| {
+        nullable(value, |value| text(value, check_salt))
     });
     change.definition = fields.take("definition", |value| match value {
         Value::Null => Ok(None),
         Value::Object(_) => Ok(Some(value.clone())),
-        _ => Err("Expected an object or null"),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err("Expected an object or null")
+        }
     });
     change
+}
+
+fn nullable<T, E>(
+    value: &Value,
+    parse: impl FnOnce(&Value) -> Result<T, E>,
+) -> Result<Option<T>, E> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    parse(value).map(Some)
 }
 
 fn boolean(value: &Value) -> Result<bool, &'static str> {
