@@ -1,17 +1,18 @@
-//! Text with gaps: the files of `infra/blocks`, and lines such as `# @alarm name=latency condition=HasCache` in `infra`,
-//! which stand for a block with these values in its gaps.
+//! Templates with placeholders: the files in `infra/blocks`. A line in `infra` such as
+//! `# @alarm name=latency condition=HasCache` is a directive, replaced by the block with these values.
 //!
-//! `<name>` in a block is a gap. `<name=value>` has a default. A line with `<name?>` is left out where nothing fills it.
+//! `<name>` in a block is a placeholder and `<name=value>` has a default. A line with `<name?>` is left out if there is
+//! no value.
 
-/// A line that stands for a block.
+/// A line that is replaced by a block.
 pub(crate) struct Directive<'a> {
-    /// How far the line is indented; its block will be, too.
+    /// The indentation of the line, and of the block.
     pub(crate) indent: usize,
     pub(crate) block: &'a str,
     pub(crate) values: Values,
 }
 
-/// What fills gaps.
+/// The values of placeholders.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Values(Vec<(String, String)>);
 
@@ -46,7 +47,7 @@ impl Values {
         self.get(name).ok_or_else(|| format!("{name}= is missing"))
     }
 
-    /// Takes `name=value` pairs apart. A value may have spaces; it ends where the next name begins.
+    /// Parses `name=value` pairs. A value may contain spaces; it ends before the next name.
     fn parse(text: &str) -> Result<Self, String> {
         let mut values = Self::default();
         for word in text.split_whitespace() {
@@ -70,7 +71,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|letter| letter.is_ascii_lowercase())
 }
 
-/// The directive that a line is, if it is one.
+/// Parses a line as a directive, if it is one.
 pub(crate) fn directive(line: &str) -> Option<Result<Directive<'_>, String>> {
     let text = line.trim_start().strip_prefix("# @")?;
     let (block, values) = text.split_once(' ').unwrap_or((text, ""));
@@ -81,7 +82,8 @@ pub(crate) fn directive(line: &str) -> Option<Result<Directive<'_>, String>> {
     }))
 }
 
-/// Fills the gaps of a block. A gap that must be filled and is not, and a value without a gap, are errors.
+/// Replaces the placeholders of a block. A placeholder without a value or default is an error, and so is a value
+/// without a placeholder.
 pub(crate) fn fill(block: &str, values: &Values) -> Result<Vec<String>, String> {
     let mut lines = Vec::new();
     let mut used = Vec::new();
@@ -104,19 +106,19 @@ fn fill_line(
     let mut filled = String::new();
     let mut is_left_out = false;
     let mut rest = line;
-    while let Some((before, gap)) = rest.split_once('<') {
-        let Some((gap, after)) = gap.split_once('>') else {
-            return Err(format!("a gap without an end: {line}"));
+    while let Some((before, placeholder)) = rest.split_once('<') {
+        let Some((placeholder, after)) = placeholder.split_once('>') else {
+            return Err(format!("a placeholder without '>': {line}"));
         };
-        let (name, default) = match gap.split_once('=') {
+        let (name, default) = match placeholder.split_once('=') {
             Some((name, default)) => (name, Some(default)),
-            None => (gap.trim_end_matches('?'), None),
+            None => (placeholder.trim_end_matches('?'), None),
         };
         used.push(name.to_owned());
         filled.push_str(before);
         match values.get(name).or(default) {
             Some(value) => filled.push_str(value),
-            None if gap.ends_with('?') => is_left_out = true,
+            None if placeholder.ends_with('?') => is_left_out = true,
             None => return Err(format!("{name}= is missing")),
         }
         rest = after;
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_filled_have_defaults_or_leave_their_line_out() {
+    fn placeholders_are_replaced_have_defaults_or_leave_their_line_out() {
         let block = "Type: <type>\nCondition: <condition?>\nPeriod: <period=900>\n";
         let filled = fill(block, &values("type=A condition=B period=60"));
         assert_eq!(
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_that_stays_empty_and_a_value_without_a_gap_are_errors() {
+    fn a_placeholder_without_a_value_and_a_value_without_a_placeholder_are_errors() {
         let block = "Type: <type>\n";
         assert_eq!(fill(block, &values("")), Err("type= is missing".to_owned()));
         let unknown = fill(block, &values("type=A conditon=B"));

@@ -6,7 +6,7 @@ use crate::blocks::{Values, directive};
 use crate::read;
 
 const PATH: &str = "infra/functions.yaml";
-/// What most of them have in common, by `kind=`: functions that read flags, and functions for admins.
+/// Default values by `kind=`: for functions that read flags, and for functions for admins.
 const KINDS: [(&str, [(&str, &str); 3]); 2] = [
     (
         "read",
@@ -32,33 +32,33 @@ pub(crate) struct Functions(Vec<Function>);
 /// One function.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Function {
-    /// Its `Handler`, and the module of its handler; `get-flag` is the resource `GetFlagFunction`.
+    /// The `Handler`, and the module of the handler; `get-flag` is the resource `GetFlagFunction`.
     pub(crate) name: String,
-    /// Its name in metric math and in the dashboard.
+    /// The name in metric math and in the dashboard.
     pub(crate) short: Option<String>,
-    /// What it may do: `Read` is the resource `ReadRole` in `infra/roles.yaml`.
+    /// The role: `Read` is the resource `ReadRole` in `infra/roles.yaml`.
     pub(crate) role: String,
-    /// The most instances, where the stack has a limit at all.
+    /// The reserved concurrency, where the stack has a limit.
     pub(crate) concurrency: Option<String>,
-    /// Whether it reaches cache and database, in the VPC.
+    /// Whether the function runs in the VPC, with access to cache and database.
     pub(crate) in_network: bool,
-    /// The functions whose new version must be live before this one's is created: a list as [`Functions::select`]
-    /// takes it.
+    /// The functions whose new version must be live before the new version of this one is created: a list for
+    /// [`Functions::select`].
     pub(crate) after: Option<String>,
-    /// What stops the rollout of a new version.
+    /// The alarms that stop the rollout of a new version.
     pub(crate) canary: Canary,
 }
 
-/// What stops the rollout of a new version.
+/// The alarms that stop the rollout of a new version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Canary {
-    /// Nothing: all calls go to the new version at once.
+    /// None: the new version receives all calls at once.
     None,
-    /// Crashes. The function answers nobody.
+    /// Crashes, for a function that answers no requests.
     Crashes,
-    /// Crashes of a function that the schedule calls, about three times in the hour.
+    /// Crashes, for a function that a schedule calls, about three times in the hour of the rollout.
     ScheduledCrashes,
-    /// Crashes and answers with 5xx. There are too few calls for rates.
+    /// Crashes and responses with 5xx, for a function with too few calls for rates.
     Errors,
     /// Errors, their rate, the cache hit rate and the latency.
     Rates,
@@ -76,7 +76,7 @@ impl Canary {
         }
     }
 
-    /// Its alarms: blocks, without the `canary-` of their names.
+    /// The blocks of the alarms, without the prefix `canary-`.
     pub(crate) fn alarms(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
@@ -118,8 +118,8 @@ impl Functions {
         found.ok_or_else(|| format!("{PATH} has no function {name:?}"))
     }
 
-    /// The functions of a list such as `reads,reconcile`. `reads` are those that read flags; `cache` all that use the
-    /// cache for a caller, as many as an alarm can have metrics: `schedules` only plans what `reconcile` does.
+    /// The functions of a list such as `reads,reconcile`. `reads` are the functions that read flags. `cache` are the
+    /// functions that use the cache for a caller, without `schedules`: an alarm can have ten metrics.
     pub(crate) fn select(&self, list: &str) -> Result<Vec<&Function>, String> {
         let mut names = Vec::new();
         for name in list.split(',') {
@@ -178,15 +178,15 @@ impl Function {
         })
     }
 
-    /// `GetFlag` of `get-flag`: what the names of its resources begin with.
+    /// The prefix of the names of its resources: `GetFlag` for `get-flag`.
     pub(crate) fn id(&self) -> String {
         camel(&self.name)
     }
 
-    /// Its name in AWS.
+    /// The name of the function in AWS.
     pub(crate) fn full_name(&self) -> String {
         match self.name.as_str() {
-            // CodeDeploy may invoke no other names.
+            // The IAM role of CodeDeploy may only invoke functions with this prefix.
             "pre-traffic" => "CodeDeployHook_${AWS::StackName}".to_owned(),
             name => format!("${{AWS::StackName}}-{name}"),
         }

@@ -1,4 +1,4 @@
-//! Writes the files that are made from other files: `template.yaml` and the table of routes in the documents.
+//! Writes the generated files: `template.yaml` and the table of routes in the documents.
 
 mod blocks;
 mod functions;
@@ -8,11 +8,11 @@ mod template;
 
 use std::path::Path;
 
-/// A file and what it should contain.
+/// A generated file.
 pub struct Generated {
-    /// Its path from the root of the repository.
+    /// The path from the root of the repository.
     pub path: &'static str,
-    /// Its text.
+    /// The text.
     pub text: String,
 }
 
@@ -20,7 +20,7 @@ pub struct Generated {
 ///
 /// # Errors
 ///
-/// What is wrong in the sources, and where.
+/// The first mistake in the sources, with its place.
 pub fn generated(root: &Path) -> Result<Vec<Generated>, String> {
     let template = Generated {
         path: "template.yaml",
@@ -37,7 +37,7 @@ pub fn generated(root: &Path) -> Result<Vec<Generated>, String> {
 ///
 /// # Errors
 ///
-/// What is wrong in the sources, or a file that cannot be written.
+/// The first mistake in the sources, or a file that cannot be written.
 pub fn generate(root: &Path) -> Result<(), String> {
     for Generated { path, text } in generated(root)? {
         std::fs::write(root.join(path), text).map_err(|error| format!("{path}: {error}"))?;
@@ -45,11 +45,11 @@ pub fn generate(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Compares the generated files with what is there.
+/// Compares the generated files with those in the repository.
 ///
 /// # Errors
 ///
-/// The names of the files that differ, or what is wrong in the sources.
+/// The names of the files that differ, or the first mistake in the sources.
 pub fn check(root: &Path) -> Result<(), String> {
     let mut different = Vec::new();
     for Generated { path, text } in generated(root)? {
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// A copy of the sources, and a folder of its own.
+    /// A copy of the sources in a new folder.
     fn copy(name: &str) -> PathBuf {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let to = std::env::temp_dir().join(format!("pennon-xtask-{name}-{}", std::process::id()));

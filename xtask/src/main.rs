@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            // Nobody is left to hear that this failed.
+            // A failure to write to stderr cannot be reported.
             _ = writeln!(std::io::stderr(), "{problem}");
             ExitCode::FAILURE
         }

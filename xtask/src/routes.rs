@@ -9,10 +9,10 @@ const FALLBACK: &str = "not-found";
 
 /// One route of the gateway: an event of a function.
 pub(crate) struct Event {
-    /// Its name in the template, unique in its function. The permission with which the gateway invokes the function is
-    /// named by it, so an event that is renamed is a permission that is replaced.
+    /// The name in the template, unique in its function. The name of the permission of the gateway to invoke the
+    /// function contains it, so renaming an event replaces the permission.
     pub(crate) name: String,
-    /// None for the route `$default`, which has no path either.
+    /// `None` for the route `$default`, which has no path either.
     pub(crate) method: Option<&'static str>,
     pub(crate) path: Option<String>,
     pub(crate) admin: bool,
@@ -49,7 +49,7 @@ fn name_of(method: &str, path: &str) -> String {
     camel(&method.to_lowercase()) + &camel(&words)
 }
 
-/// The events that lead to a function.
+/// The events of a function.
 pub(crate) fn events(function: &str) -> Vec<Event> {
     let endpoints = ENDPOINTS.iter().filter(|it| it.function == function);
     let mut events: Vec<_> = endpoints.flat_map(events_of).collect();
@@ -60,7 +60,7 @@ pub(crate) fn events(function: &str) -> Vec<Event> {
             path: None,
             admin: false,
         });
-        // A browser's question before it sends a token: without an authorizer, since it has none to send.
+        // A preflight request has no token, so its route must not have an authorizer.
         for (path, suffix) in [
             ("/api/admin/{proxy+}", ""),
             ("/admin/{proxy+}", "WithoutPrefix"),
@@ -76,8 +76,9 @@ pub(crate) fn events(function: &str) -> Vec<Event> {
     events
 }
 
-/// A public path has one event for every method, so that its function answers `HEAD`, and 405 behind a base path too.
-/// With an authorizer that event would take a browser's preflight as well; so an admin path has one for each method.
+/// The events of a route. A public path has one event for all methods, so that its function answers `HEAD`, and other
+/// methods with 405. An admin path has an event per method: an event for all methods would send preflight requests
+/// to the authorizer, which rejects them.
 fn events_of(endpoint: &'static Endpoint) -> Vec<Event> {
     let methods: &[(&str, &str)] = match (endpoint.is_admin(), endpoint.method) {
         (false, _) => &[("ANY", "")],
@@ -108,7 +109,7 @@ fn events_of(endpoint: &'static Endpoint) -> Vec<Event> {
     events
 }
 
-/// A limit for each admin route, in the place of the limit for all routes.
+/// The throttling limits of the admin routes, lower than the limit for all routes.
 pub(crate) fn settings() -> Vec<String> {
     let admin = ENDPOINTS.iter().filter(|endpoint| endpoint.is_admin());
     let mut lines = Vec::new();

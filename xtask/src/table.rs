@@ -2,12 +2,12 @@
 
 use pennon_core::http::ENDPOINTS;
 
-/// The document.
+/// The path of the document.
 pub(crate) const PATH: &str = "docs/routes.md";
 const BEGIN: &str = "<!-- The table below is written by `cargo xtask generate`. -->\n";
 const END: &str = "<!-- The table above is written by `cargo xtask generate`. -->\n";
 
-/// The document with the table of all routes between its marks.
+/// The document with the table between its markers.
 pub(crate) fn routes(document: &str) -> Result<String, String> {
     let marks = || format!("{PATH}: the marks around the table are missing");
     let (before, rest) = document.split_once(BEGIN).ok_or_else(marks)?;

@@ -1,4 +1,4 @@
-//! `template.yaml`, from the parts in `infra`.
+//! Generates `template.yaml` from the parts in `infra`.
 
 use std::path::Path;
 
@@ -26,9 +26,9 @@ const PARTS: [&str; 16] = [
     "outputs",
 ];
 const FIRST_LINE: &str = "# Generated from infra/ and the route table by `cargo xtask generate`. Change those, not this file.";
-/// The widest line that is not wrapped.
+/// The maximal width of a line.
 const WIDTH: usize = 120;
-/// Resources that take tags in the property `Tags`, as a list.
+/// Types of resources with a list of tags in the property `Tags`.
 const TAGGED: &str = "
     AWS::CloudWatch::Alarm AWS::CloudWatch::Dashboard AWS::EC2::EIP AWS::EC2::EgressOnlyInternetGateway
     AWS::EC2::FlowLog AWS::EC2::InternetGateway AWS::EC2::NatGateway AWS::EC2::RouteTable AWS::EC2::SecurityGroup
@@ -82,7 +82,7 @@ pub(crate) fn template(root: &Path) -> Result<String, String> {
     Ok(tagged(lines).join("\n") + "\n")
 }
 
-/// Puts a rule above and below the comment with which a part begins, and names the part's file in it.
+/// Adds the path of the file and horizontal rules to the comment at the beginning of a part.
 fn titled(path: &str, lines: Vec<String>) -> Vec<String> {
     let is_numbered = |line: &String| {
         let text = line.trim_start().strip_prefix("# ");
@@ -103,14 +103,14 @@ fn titled(path: &str, lines: Vec<String>) -> Vec<String> {
     titled
 }
 
-/// What directives take their lines from.
+/// The sources of the lines that replace directives.
 struct Sources<'a> {
     root: &'a Path,
     functions: Functions,
 }
 
 impl Sources<'_> {
-    /// The lines that a directive stands for: of a file in `infra/blocks`, unless one of these makes its values.
+    /// The lines that replace a directive: a file in `infra/blocks`, or generated lines.
     fn block(&self, name: &str, values: &Values) -> Result<Vec<String>, String> {
         match name {
             "route-settings" => Ok(routes::settings()),
@@ -189,7 +189,7 @@ impl Sources<'_> {
         }
     }
 
-    /// A file of `infra/blocks` with its gaps filled.
+    /// A file of `infra/blocks` with its placeholders replaced.
     fn text(&self, name: &str, values: &Values) -> Result<Vec<String>, String> {
         let path = format!("infra/blocks/{name}.yaml");
         let lines = fill(&read(self.root, &path)?, values).map_err(|it| format!("{path}: {it}"))?;
@@ -269,7 +269,8 @@ impl Sources<'_> {
         Ok(lines)
     }
 
-    /// Rows of a widget of the dashboard: a metric of some functions, the same by version, or of the cache nodes.
+    /// Rows of a widget of the dashboard: a metric per function (`rows`), per version of each function (`searches`),
+    /// or per cache node (`node-rows`).
     fn widget_rows(&self, kind: &str, values: &Values) -> Result<Vec<String>, String> {
         let metric = values.need("metric")?;
         let mut rows = Vec::new();
@@ -302,7 +303,7 @@ impl Sources<'_> {
                 });
             }
         }
-        // What closes the list stands behind its last row, in the place of the comma.
+        // The end of the list replaces the comma behind the last row.
         if let (Some(end), Some(last)) = (values.get("end"), rows.last_mut()) {
             last.truncate(last.len() - 1);
             last.push_str(end);
@@ -311,7 +312,7 @@ impl Sources<'_> {
     }
 }
 
-/// The name of a function in the dashboard.
+/// The variable of a function in the dashboard.
 fn variable(function: &Function) -> Result<String, String> {
     Ok(camel(function.short()?))
 }
@@ -341,7 +342,7 @@ fn indented(by: usize, lines: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// Wraps a list in brackets that is too wide; six columns are left for the indentation that a block gets.
+/// Wraps a list in brackets that is too wide. Six columns are left for the indentation of a block.
 fn wrapped(line: String) -> Vec<String> {
     let width = WIDTH - 6;
     let indent = line.len() - line.trim_start().len() + 2;
@@ -362,7 +363,7 @@ fn wrapped(line: String) -> Vec<String> {
     lines
 }
 
-/// Adds the tags of the stack to every resource whose type takes them: behind its own tags, or else as its last property.
+/// Adds the tags of the stack to every resource whose type has tags: behind its own tags, or as the last property.
 fn tagged(lines: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let mut takes_tags = false;

@@ -1,26 +1,26 @@
-//! The command line. The server is configured by environment variables, so there is little to say.
+//! The command line. Environment variables configure the server, so it has few arguments.
 
 use std::ffi::OsString;
 
 use crate::login;
 
-/// What the command line asks for.
+/// The command that the command line selects.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// The server.
+    /// Run the server.
     Serve,
-    /// A token from an issuer.
+    /// Get a token from an issuer.
     Login(Box<login::Options>),
-    /// A text about the program.
+    /// Print this text about the program.
     Help(&'static str),
-    /// The version of the program.
+    /// Print the version.
     Version,
 }
 
 /// Reads the arguments after the program's name.
 ///
 /// # Errors
-/// A sentence about the first argument that means nothing.
+/// A message about the first unknown argument.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
     if let Some((first, rest)) = arguments.split_first()
         && first == "login"
@@ -47,10 +47,10 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
     Ok(command)
 }
 
-/// What `--version` prints.
+/// The output of `--version`.
 pub(crate) const VERSION: &str = concat!("pennon-local ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// What `--help` prints.
+/// The output of `--help`.
 pub(crate) const HELP: &str = concat!(
     "pennon-local ",
     env!("CARGO_PKG_VERSION"),

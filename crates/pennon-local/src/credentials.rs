@@ -1,5 +1,5 @@
 //! The admin token and the API key of this server, and the key that authenticates its cache entries. Those
-//! that nobody has named are chosen once and kept in a file, so that they survive a restart.
+//! that the settings do not contain are generated once and saved in a file, so that they survive a restart.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
@@ -20,48 +20,49 @@ const MAC_KEY: &str = "CACHE_MAC_KEY";
 const ABOUT: &str = "# Chosen by the local server of Pennon, and good for it only. It reads this file at every start;\n\
                      # without the file it chooses anew. `. FILE` sets them in a shell.\n";
 
-/// What callers of this server send.
+/// The credentials of this server.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     /// The admin's bearer token.
     pub(crate) admin_token: Secret,
-    /// What an OpenFeature SDK sends. No store knows it; keys that admins create are good as well.
+    /// The API key for OpenFeature SDKs. It is not in the store; keys that admins create are accepted too.
     pub(crate) api_key: KeyText,
-    /// The key for cache entries, where there is a Redis and no other was given.
+    /// The key for cache entries, if there is a Redis and the settings contain no key.
     pub(crate) mac_key: Option<Secret>,
-    /// The lines that set in a shell what the server has chosen itself. What was given to it is no
-    /// secret to whoever has started it, and is not told.
+    /// Shell commands that export the generated credentials. Credentials from the settings are left out,
+    /// because the user who started the server has them.
     pub(crate) exports: Vec<String>,
 }
 
-/// What the file holds.
+/// The contents of the file.
 #[derive(Default)]
-struct Kept {
+struct Saved {
     token: Option<String>,
     key: Option<KeyText>,
     mac_key: Option<String>,
 }
 
 impl Credentials {
-    /// Takes what was given; the rest from the file beside the flags file, which it may create.
+    /// Takes credentials from the settings, and the others from the file beside the flags file, which it creates
+    /// if it is missing.
     ///
     /// # Errors
-    /// A sentence that names the file.
+    /// A message that names the file.
     pub(crate) fn open(settings: &mut Settings, needs_mac_key: bool) -> Result<Self, String> {
-        let mut kept = Kept::default();
+        let mut saved = Saved::default();
         let given = (settings.admin_token.take(), settings.api_key.take());
         if given.0.is_none() || given.1.is_none() || needs_mac_key {
             let path = path_beside(Path::new(&settings.flags_file));
-            kept = read(&path)?;
-            let is_whole = kept.token.is_some()
-                && kept.key.is_some()
-                && (kept.mac_key.is_some() || !needs_mac_key);
+            saved = read(&path)?;
+            let is_whole = saved.token.is_some()
+                && saved.key.is_some()
+                && (saved.mac_key.is_some() || !needs_mac_key);
             if !is_whole {
-                kept = choose(&path, kept, needs_mac_key)?;
+                saved = generate(&path, saved, needs_mac_key)?;
             }
         }
         let mut exports = Vec::new();
-        let admin_token = match (given.0, kept.token) {
+        let admin_token = match (given.0, saved.token) {
             (Some(given), _) => given,
             (None, token) => {
                 let token = token.unwrap_or_default();
@@ -69,7 +70,7 @@ impl Credentials {
                 Secret::new(token)
             }
         };
-        let api_key = match (given.1, kept.key) {
+        let api_key = match (given.1, saved.key) {
             (Some(given), _) => given,
             (None, Some(key)) => {
                 exports.push(format!("export {KEY}={}", key.expose()));
@@ -80,13 +81,13 @@ impl Credentials {
         Ok(Self {
             admin_token,
             api_key,
-            mac_key: kept.mac_key.filter(|_| needs_mac_key).map(Secret::new),
+            mac_key: saved.mac_key.filter(|_| needs_mac_key).map(Secret::new),
             exports,
         })
     }
 }
 
-/// Beside the flags file itself, from whichever path it was opened; also where flags live in PostgreSQL.
+/// The path of the file: beside the flags file with links resolved, also when flags are in PostgreSQL.
 fn path_beside(flags: &Path) -> PathBuf {
     let flags = flags.canonicalize().unwrap_or_else(|_| flags.to_owned());
     let mut path = flags.into_os_string();
@@ -94,17 +95,17 @@ fn path_beside(flags: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn read(path: &Path) -> Result<Kept, String> {
+fn read(path: &Path) -> Result<Saved, String> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Kept::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Saved::default()),
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
     };
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
         .map_err(|error| format!("cannot protect {}: {error}", path.display()))?;
-    let mut kept = Kept::default();
+    let mut saved = Saved::default();
     for (number, line) in text.lines().enumerate() {
-        // No part of the line is told: it is secret.
+        // The message does not repeat the line, which may contain a secret.
         let wrong = |what: &str| {
             let place = format!("{}, line {}", path.display(), number + 1);
             format!("{place}: {what}; correct it, or delete the file and new ones are chosen")
@@ -115,14 +116,14 @@ fn read(path: &Path) -> Result<Kept, String> {
         }
         let assignment = line.strip_prefix("export ").unwrap_or(line);
         match assignment.split_once('=') {
-            Some((TOKEN, token)) if is_plain(token) => kept.token = Some(token.to_owned()),
+            Some((TOKEN, token)) if is_plain(token) => saved.token = Some(token.to_owned()),
             Some((TOKEN, _)) => {
                 return Err(wrong(&format!(
                     "{TOKEN} must be letters, digits, '-' or '_'"
                 )));
             }
             Some((MAC_KEY, key)) if is_plain(key) && key.len() >= 32 => {
-                kept.mac_key = Some(key.to_owned());
+                saved.mac_key = Some(key.to_owned());
             }
             Some((MAC_KEY, _)) => {
                 return Err(wrong(&format!(
@@ -131,7 +132,7 @@ fn read(path: &Path) -> Result<Kept, String> {
             }
             Some((KEY, key)) => {
                 let key = KeyText::parse(key).ok_or_else(|| wrong(&format!("{KEY} is no key")))?;
-                kept.key = Some(key);
+                saved.key = Some(key);
             }
             Some(_) | None => {
                 return Err(wrong(&format!(
@@ -140,29 +141,29 @@ fn read(path: &Path) -> Result<Kept, String> {
             }
         }
     }
-    Ok(kept)
+    Ok(saved)
 }
 
-/// A text that a shell takes as it stands.
+/// Whether a shell needs no quotes around the text.
 fn is_plain(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !text.is_empty() && text.bytes().all(plain)
 }
 
-/// Chooses what is missing and writes the file. When another server has written it meanwhile, its choice
-/// counts.
-fn choose(path: &Path, kept: Kept, needs_mac_key: bool) -> Result<Kept, String> {
+/// Generates the missing credentials and writes the file. If another server has written the file in the
+/// meantime, that file is used.
+fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, String> {
     let explain =
         |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
-    let token = kept.token.unwrap_or(random_token()?);
-    let key = match kept.key {
+    let token = saved.token.unwrap_or(random_token()?);
+    let key = match saved.key {
         Some(key) => key,
         None => KeyText::generate(KeyKind::Server, &Environment::production())
             .map_err(|error| error.to_string())?,
     };
-    let mac_key = match kept.mac_key {
+    let mac_key = match saved.mac_key {
         None if needs_mac_key => Some(random_token()? + &random_token()?),
-        kept => kept,
+        mac_key => mac_key,
     };
     let mut text = format!(
         "{ABOUT}export {TOKEN}={token}\nexport {KEY}={}\n",
@@ -183,13 +184,13 @@ fn choose(path: &Path, kept: Kept, needs_mac_key: bool) -> Result<Kept, String> 
             if exists {
                 std::fs::rename(&temporary, path)
             } else {
-                // Unlike a renamed file, a link never takes the place of another one.
+                // Creating a link fails if the file exists; renaming would replace it.
                 std::fs::hard_link(&temporary, path)
             }
         });
     let _renamed = std::fs::remove_file(&temporary);
     match written {
-        Ok(()) => Ok(Kept {
+        Ok(()) => Ok(Saved {
             token: Some(token),
             key: Some(key),
             mac_key,
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_chosen_once_is_read_again_and_only_its_owner_can() {
+    fn generated_credentials_are_read_again_and_only_their_owner_can_read_them() {
         let folder = folder("chosen");
         let first = Credentials::open(&mut settings(&folder), false).expect("chosen");
         let path = folder.join("flags.json.secrets");
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_is_not_told_and_a_missing_line_is_added() {
+    fn credentials_from_the_settings_are_not_exported_and_a_missing_line_is_added() {
         let folder = folder("given");
         let path = folder.join("flags.json.secrets");
         std::fs::write(&path, "export PENNON_ADMIN_TOKEN=mine\n").expect("written");
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_for_cache_entries_is_chosen_once_and_only_where_there_is_a_cache() {
+    fn a_key_for_cache_entries_is_generated_once_and_only_with_a_cache() {
         let folder = folder("cache");
         let first = Credentials::open(&mut settings(&folder), false).expect("chosen");
         assert_eq!(first.mac_key, None);
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_wrong_is_named_and_not_repeated() {
+    fn an_error_names_the_wrong_line_and_does_not_repeat_it() {
         let folder = folder("wrong");
         for line in [
             "export PENNON_ADMIN_TOKEN=se cret",

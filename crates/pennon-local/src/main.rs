@@ -1,8 +1,8 @@
-//! Pennon on a laptop: one process that serves every route on localhost with the very handlers that
-//! run on Lambda.
+//! Pennon for local use: one process that serves every route on localhost with the handlers that run on
+//! Lambda.
 //!
-//! Without further ado flags live in `flags.json`. With `DATABASE_URL` they live in PostgreSQL (which
-//! is migrated first), with `REDIS_URL` there is a cache before them.
+//! By default flags are in `flags.json`. With `DATABASE_URL` they are in PostgreSQL, which is migrated first;
+//! with `REDIS_URL` Redis caches them.
 
 mod arguments;
 mod credentials;
@@ -34,12 +34,12 @@ use settings::Settings;
 use throttle::Throttle;
 use welcome::Example;
 
-/// The flags that a new `flags.json` holds.
+/// The contents of a new `flags.json`.
 const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
 
-/// More often than in production: whoever tries schedules out does not want to wait.
+/// More often than in production, so that a schedule can be tried out without waiting.
 const BETWEEN_SCHEDULES: Duration = Duration::from_secs(2);
-/// Soon enough for whoever looks at the counts, and one write for all requests of that time.
+/// Soon enough for a user who reads the counts; all requests of a second share one write.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
@@ -50,12 +50,12 @@ async fn main() -> ExitCode {
         Ok(Command::Version) => Some(arguments::VERSION),
         Ok(Command::Serve) => None,
         Err(why) => {
-            let _unread = writeln!(std::io::stderr(), "{why}");
+            let _ignored = writeln!(std::io::stderr(), "{why}");
             return ExitCode::from(2);
         }
     };
     if let Some(text) = printed {
-        let _unread = std::io::stdout().write_all(text.as_bytes());
+        let _ignored = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::SUCCESS;
     }
     start_logging(LogStyle::Human);
@@ -72,11 +72,11 @@ async fn sign_in(options: login::Options) -> ExitCode {
     match login::run(options).await {
         Ok(line) => {
             let line = line.map_or_else(String::new, |line| format!("{line}\n"));
-            let _unread = std::io::stdout().write_all(line.as_bytes());
+            let _ignored = std::io::stdout().write_all(line.as_bytes());
             ExitCode::SUCCESS
         }
         Err(why) => {
-            let _unread = writeln!(std::io::stderr(), "{why}");
+            let _ignored = writeln!(std::io::stderr(), "{why}");
             ExitCode::FAILURE
         }
     }
@@ -88,7 +88,7 @@ async fn run() -> Result<(), String> {
     for Complaint(text) in complaints {
         tracing::warn!("{text}");
     }
-    // On one's own machine one may ask as anyone.
+    // All callers are on this machine, so they may evaluate flags for any user.
     config.auth.trust_user_id_parameter = true;
     "local".clone_into(&mut config.stage);
 
@@ -135,8 +135,8 @@ async fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// The flag that the commands of the first screen are about: that of the README where it exists, otherwise the first
-/// whose key needs no encoding in a URL or a shell.
+/// The flag in the commands of the first screen: that of the README if it exists, otherwise the first whose
+/// key needs no encoding in a URL or a shell.
 async fn example_flag(store: &Store) -> Example {
     let of_readme = Example::Switch(welcome::KEY_OF_README.to_owned());
     let production = Environment::production();
@@ -200,7 +200,7 @@ async fn open_store(
     }
 }
 
-/// Makes the changes whose time has come, as the function `reconcile` does every minute.
+/// Runs due schedules, as the function `reconcile` does every minute.
 async fn run_schedules(app: Arc<App>) {
     loop {
         tokio::time::sleep(BETWEEN_SCHEDULES).await;
@@ -211,7 +211,7 @@ async fn run_schedules(app: Arc<App>) {
     }
 }
 
-/// Adds up evaluations as `count-evaluations` does, without a log in between. No request waits for it.
+/// Counts evaluations as `count-evaluations` does, without a log in between. No request waits for it.
 async fn count_regularly(app: Arc<App>) {
     loop {
         tokio::time::sleep(BETWEEN_COUNTS).await;

@@ -1,4 +1,4 @@
-//! HTTP on localhost: finds the route, does what API Gateway would do, and calls the handler.
+//! HTTP on localhost: finds the route, plays the part of API Gateway, and calls the handler.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,13 +16,13 @@ use tokio::net::TcpListener;
 
 use crate::throttle::Throttle;
 
-/// What stands between a request and its handler here, as the gateway does on AWS.
+/// The checks before a handler, which API Gateway does on AWS.
 pub(crate) struct Gate {
     /// The admin's bearer token.
     pub(crate) admin_token: Secret,
     /// The API key of this server.
     pub(crate) api_key: KeyText,
-    /// Limits evaluations.
+    /// The limit on evaluations.
     pub(crate) throttle: Option<Throttle>,
 }
 
@@ -32,7 +32,7 @@ struct Local {
     gate: Arc<Gate>,
 }
 
-/// Serves until the process is told to stop.
+/// Serves until the process receives a signal.
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, gate: Gate) -> Result<(), String> {
     let router = axum::Router::new()
         .fallback(dispatch)
@@ -47,7 +47,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, gate: Gate) -> R
         .map_err(|error| error.to_string())
 }
 
-/// Ctrl-C, or SIGTERM from whatever started us.
+/// Waits for Ctrl-C or SIGTERM.
 async fn stopped() {
     let interrupted = tokio::signal::ctrl_c();
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -95,25 +95,25 @@ async fn dispatch(
     whole(pennon_functions::answer(app, function, incoming).await)
 }
 
-/// 413: what was sent was not even read.
+/// 413 for a body that was not read.
 async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Response, Error> {
     let most = http::LARGEST_BODY;
     Err(Error::TooLarge { most })
 }
 
-/// The whole response.
+/// The response with its body as one chunk.
 fn whole(response: http::Response) -> Response<axum::body::Body> {
     response.map(|body| axum::body::Body::from(body.to_vec()))
 }
 
-/// The claims of the one token that there is. They are made here, after the comparison, the way
-/// API Gateway's authorizer makes them after checking a signature.
+/// The claims of the admin, if the request has the admin token. On AWS the authorizer of API Gateway creates
+/// claims after checking a signature.
 fn verify(headers: &HeaderMap, admin_token: &Secret) -> Option<Claims> {
     let sent = auth::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)?;
     (sent == admin_token.expose()).then(|| Claims::of_local_admin("local-admin"))
 }
 
-/// This server's word for its own key, which no store knows.
+/// Accepts the API key of this server, which is not in the store.
 fn vouch(headers: &HeaderMap, key: &KeyText) -> Option<VouchedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sent = ofrep::presented(text("x-api-key"), text("authorization"))?;

@@ -1,4 +1,4 @@
-//! What only the local server can be told.
+//! Settings that only the local server has.
 
 use pennon_core::api_key::KeyText;
 use pennon_core::config::{Secret, process_environment};
@@ -8,13 +8,13 @@ use pennon_core::config::{Secret, process_environment};
 pub(crate) struct Settings {
     /// `PENNON_LISTEN`: address and port.
     pub(crate) listen: String,
-    /// `PENNON_ADMIN_TOKEN`: what an admin sends as a bearer token.
+    /// `PENNON_ADMIN_TOKEN`: the bearer token of the admin.
     pub(crate) admin_token: Option<Secret>,
-    /// `PENNON_API_KEY`: what an OpenFeature SDK sends.
+    /// `PENNON_API_KEY`: the API key of an OpenFeature SDK.
     pub(crate) api_key: Option<KeyText>,
-    /// `PENNON_EVALUATIONS_PER_SECOND`: what goes beyond is answered 429, as API Gateway would.
+    /// `PENNON_EVALUATIONS_PER_SECOND`: requests beyond it are answered with 429, as by API Gateway.
     pub(crate) evaluations_per_second: Option<f64>,
-    /// `PENNON_FLAGS_FILE`: where flags live without a database.
+    /// `PENNON_FLAGS_FILE`: the file with the flags, without a database.
     pub(crate) flags_file: String,
 }
 

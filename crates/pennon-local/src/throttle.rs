@@ -1,9 +1,9 @@
-//! Plays the throttling of API Gateway, so that a client's patience can be tried on a laptop.
+//! Throttling as by API Gateway, so that the retries of a client can be tested locally.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A bucket of tokens: a request takes one, and so many come back per second.
+/// A token bucket: a request takes a token, and `rate` tokens are added per second.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     rate: f64,
@@ -12,7 +12,7 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// A full bucket, for so many requests per second. A second's worth may come at once.
+    /// A full bucket for `rate` requests per second. The burst is the number of tokens of one second.
     pub(crate) fn new(rate: f64) -> Self {
         let burst = rate.max(1.0);
         Self {
@@ -22,12 +22,12 @@ impl Throttle {
         }
     }
 
-    /// Takes a token, or says after how many whole seconds there will be one: at least one second.
+    /// Takes a token. Without one, returns the seconds until the next, rounded up.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, since) = *state;
-        let come_back = now.saturating_duration_since(since).as_secs_f64() * self.rate;
-        let tokens = (tokens + come_back).min(self.burst);
+        let added = now.saturating_duration_since(since).as_secs_f64() * self.rate;
+        let tokens = (tokens + added).min(self.burst);
         if tokens >= 1.0 {
             *state = (tokens - 1.0, now);
             return Ok(());
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_requests_pass_at_once_and_the_rest_are_told_when_to_come_back() {
+    fn a_burst_is_admitted_and_other_requests_get_the_seconds_to_wait() {
         let throttle = Throttle::new(0.5);
         let start = Instant::now();
         assert_eq!(throttle.admit(start), Ok(()));

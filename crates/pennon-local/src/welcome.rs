@@ -1,4 +1,4 @@
-//! The first screen.
+//! The text that the server prints at its start.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -8,20 +8,20 @@ use pennon_core::config::{Config, PublicConfigRoutes, UrlSource};
 use crate::credentials::Credentials;
 use crate::settings::Settings;
 
-/// The flag of the README's commands, which the sample file has.
+/// The flag in the commands of the README. The sample file contains it.
 pub(crate) const KEY_OF_README: &str = "new-checkout";
 
-/// The flag that the commands are about.
+/// The flag in the printed commands.
 pub(crate) enum Example {
-    /// It has a rollout percentage.
+    /// A flag with a rollout percentage.
     Switch(String),
-    /// It has variants.
+    /// A flag with variants.
     Typed(String),
-    /// There is none yet, or none whose key can be written into a command as it stands.
+    /// There is no flag, or none whose key needs no quotes in a command.
     Missing,
 }
 
-/// Says where Pennon is, what it runs on, and what to try.
+/// Prints the address, the store and the cache, and commands to try.
 pub(crate) fn greet(
     address: SocketAddr,
     settings: &Settings,
@@ -84,11 +84,11 @@ pub(crate) fn greet(
 
 "
     ));
-    // Nobody is there to read it, which is no reason to stop.
-    let _unread = std::io::stdout().write_all(text.concat().as_bytes());
+    // The server also runs without a reader of its output.
+    let _ignored = std::io::stdout().write_all(text.concat().as_bytes());
 }
 
-/// How to read flags: by the two public routes where they can be used, otherwise by the others.
+/// Commands that read flags: with the two public routes, or with other routes where these are closed.
 fn read_commands(base: &str, routes: PublicConfigRoutes, flag: &str) -> String {
     let key = match routes {
         PublicConfigRoutes::Open => "",

@@ -1,9 +1,9 @@
-//! Inputs for the fuzz tests: examples, and what random edits make of them.
+//! Inputs for the fuzz tests: examples with random edits.
 //!
-//! A fuzz test is a unit test beside the code that it is about, since most parsers are private. It names
-//! examples that are valid, or nearly so, and a property that holds for every input. A run of the tests tries
-//! a few thousand inputs, always the same ones; CONTRIBUTING.md has the command that tries ten million.
-//! An input that fails is reduced before it is reported.
+//! A fuzz test is a unit test beside the code under test, since most parsers are private. It has examples that
+//! are valid, or nearly so, and a property that holds for every input. A normal run tries 2,000 inputs, always
+//! the same ones; CONTRIBUTING.md has the command that tries ten million. A failing input is reduced before it
+//! is reported.
 
 #![expect(clippy::panic, reason = "a harness reports a failure by a panic")]
 
@@ -17,23 +17,23 @@ use serde_json::{Map, Value, json};
 
 /// Inputs in a run of the tests: a second or less for most targets, also in a debug build.
 const INPUTS: u32 = 2_000;
-/// Variables that proptest reads by itself.
+/// Environment variables of proptest.
 const CHOSEN_INPUTS: &str = "PROPTEST_CASES";
 const CHOSEN_SEED: &str = "PROPTEST_RNG_SEED";
-/// Edits of one input, at most. More leave nothing of the example.
+/// The maximal number of edits of one input. More would leave nothing of the example.
 const MOST_EDITS: usize = 6;
-/// Inputs do not grow beyond this many bytes.
+/// The maximal length of an input in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// One edit: its kind, and two numbers of which it takes what it needs.
+/// One edit: its kind and two random numbers.
 type Edit = (u8, u32, u32);
 
 /// Calls `check` with many inputs. It panics where a property does not hold.
 ///
-/// `PROPTEST_CASES` is how many inputs, 2,000 by default; `PROPTEST_RNG_SEED` a seed, 1 by default.
+/// `PROPTEST_CASES` sets the number of inputs, 2,000 by default; `PROPTEST_RNG_SEED` sets the seed, 1 by default.
 ///
 /// # Panics
-/// With the smallest input found for which `check` panics.
+/// If `check` panics, with the smallest failing input that was found.
 pub fn for_all<S: Strategy>(inputs: &S, check: impl Fn(S::Value))
 where
     S::Value: Debug,
@@ -53,7 +53,7 @@ where
     }
 }
 
-/// So many inputs, for a test that cannot be called once for each.
+/// `count` inputs, for a test that runs once for all of them.
 ///
 /// # Panics
 /// When a strategy rejects its own values.
@@ -98,7 +98,7 @@ pub fn bytes(
     })
 }
 
-/// The same as text. What is not UTF-8 after an edit becomes U+FFFD.
+/// Texts, made as in [`bytes`]. Invalid UTF-8 becomes U+FFFD.
 pub fn text(
     examples: impl IntoIterator<Item = impl Into<Vec<u8>>>,
     words: &'static [&'static str],
@@ -109,7 +109,7 @@ pub fn text(
     })
 }
 
-/// Seeds for a generator of inputs, where edits of an example would not do.
+/// Seeds for a generator of inputs, where edits of examples are not enough.
 pub fn seeds() -> impl Strategy<Value = u64> {
     any::<u64>()
 }
@@ -210,7 +210,7 @@ fn edit_json(whole: &mut Value, edit: Edit, examples: &[Value]) {
     }
 }
 
-/// How many values there are in a value, itself included.
+/// The number of values in a value, with itself.
 fn count(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(count).sum(),
@@ -219,7 +219,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// The value with this number, counted from 0 and from the outside.
+/// The value with this number, counted from 0 in preorder.
 fn nth(value: &mut Value, number: usize) -> &mut Value {
     if number == 0 {
         return value;
@@ -240,7 +240,7 @@ fn nth(value: &mut Value, number: usize) -> &mut Value {
     unreachable!("the number is below the count")
 }
 
-/// Values that parsers are not written for.
+/// Unusual values.
 fn odd(number: u32) -> Value {
     let size = (number >> 8) as usize % 300;
     match number % 24 {
