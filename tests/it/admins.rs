@@ -131,7 +131,7 @@ async fn a_single_name_and_cognitos_groups_need_no_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_the_verified_one_makes_nobody_an_admin() {
+async fn a_token_other_than_the_verified_one_grants_no_admin_rights() {
     let stack = Stack::start().await;
     let update = by_roles(&stack).await;
     let admin = payload(&json!(["admin"]));
@@ -165,7 +165,7 @@ async fn a_token_that_is_not_the_verified_one_makes_nobody_an_admin() {
 }
 
 #[tokio::test]
-async fn a_subject_that_names_nobody_is_no_identity() {
+async fn an_invalid_subject_is_rejected() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;
     for (subject, status) in [

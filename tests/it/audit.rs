@@ -26,7 +26,7 @@ async fn audit_rows(stack: &Stack) -> i64 {
 }
 
 #[tokio::test]
-async fn every_change_of_a_flag_is_told_with_who_when_and_both_values() {
+async fn the_audit_records_actor_time_and_both_states_of_every_change() {
     for api in Api::of_both_kinds().await {
         assert!(entries(&api, AUDIT).await.is_empty(), "no change, no entry");
         api.admin(
@@ -111,7 +111,7 @@ async fn every_change_of_a_flag_is_told_with_who_when_and_both_values() {
 }
 
 #[tokio::test]
-async fn an_environment_tells_of_everything_in_it() {
+async fn the_audit_of_an_environment_covers_everything_in_it() {
     for api in Api::of_both_kinds().await {
         api.admin("PATCH", CHECKOUT, &json!({"enabled": false}))
             .await;
@@ -204,7 +204,7 @@ async fn an_entry_that_cannot_be_written_stops_the_change() {
 }
 
 #[tokio::test]
-async fn a_flag_is_put_back_to_any_earlier_state() {
+async fn a_flag_is_reverted_to_any_earlier_state() {
     for api in Api::of_both_kinds().await {
         let definition = json!({"variants": {"a": 1.0}, "defaultVariant": "a"});
         for body in [
@@ -286,7 +286,7 @@ async fn a_flag_is_put_back_to_any_earlier_state() {
 }
 
 #[tokio::test]
-async fn even_a_flag_that_was_deleted_for_good_comes_back() {
+async fn a_flag_that_was_deleted_for_good_is_restored() {
     for api in Api::of_both_kinds().await {
         let user = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});
         api.admin("POST", &format!("{CHECKOUT}/users"), &user).await;
@@ -326,7 +326,7 @@ async fn even_a_flag_that_was_deleted_for_good_comes_back() {
 }
 
 #[tokio::test]
-async fn a_single_override_is_put_back_too() {
+async fn a_single_override_is_reverted() {
     for api in Api::of_both_kinds().await {
         let users = format!("{CHECKOUT}/users");
         let user = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});

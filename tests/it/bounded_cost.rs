@@ -60,7 +60,7 @@ fn fields(answer: &Answer) -> Value {
 }
 
 #[tokio::test]
-async fn shared_evaluators_take_memory_once_however_many_flags_refer_to_them() {
+async fn shared_evaluators_take_memory_once_for_any_number_of_flags() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     stack
@@ -89,7 +89,7 @@ async fn shared_evaluators_take_memory_once_however_many_flags_refer_to_them() {
 }
 
 #[tokio::test]
-async fn an_import_that_would_cost_every_request_is_refused_and_names_the_flags() {
+async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
     for api in Api::of_both_kinds().await {
         for (rule, evaluators, flags) in [(doubled(), doubling(), 200), (walk(), walking(), 1_000)]
         {
@@ -112,7 +112,7 @@ async fn an_import_that_would_cost_every_request_is_refused_and_names_the_flags(
 }
 
 #[tokio::test]
-async fn every_way_to_write_flags_that_cost_too_much_is_refused() {
+async fn every_write_of_flags_that_cost_too_much_is_rejected() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
         // 49 × 100,000 steps and a few more: one more flag does not fit.
@@ -187,7 +187,7 @@ async fn every_way_to_write_flags_that_cost_too_much_is_refused() {
 }
 
 #[tokio::test]
-async fn flags_that_cost_too_much_from_before_answer_as_ever_and_only_cannot_grow() {
+async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
     stack.database.add_key(EXAMPLE_KEY).await;
@@ -237,7 +237,7 @@ async fn flags_that_cost_too_much_from_before_answer_as_ever_and_only_cannot_gro
 }
 
 #[tokio::test]
-async fn a_context_makes_a_request_take_so_much_and_no_more() {
+async fn the_cost_of_a_context_is_bounded() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     // Ordinary flags: each looks through the groups of the caller.
@@ -298,7 +298,7 @@ async fn both_kinds_with(flags: usize, rule: &Value) -> [Api; 2] {
 }
 
 #[tokio::test]
-async fn ten_thousand_ordinary_flags_are_within_every_bound() {
+async fn ten_thousand_ordinary_flags_are_within_every_limit() {
     let rule = json!({"if": [
         {"and": [{"in": [{"var": "country"}, ["DE", "FR", "ES", "IT"]]}, {">=": [{"var": "user.age"}, 18]}]},
         "on",
@@ -326,7 +326,7 @@ async fn ten_thousand_ordinary_flags_are_within_every_bound() {
 }
 
 #[tokio::test]
-async fn an_environment_has_no_more_values_than_an_instance_can_keep() {
+async fn the_values_of_an_environment_are_limited() {
     let numbers: Vec<u32> = vec![0; 4_000];
     let list = json!({"if": [{"in": [{"var": "n"}, numbers]}, "on"]});
     // 120 lists of 4,000 numbers leave room for four more.
@@ -371,7 +371,7 @@ async fn an_environment_has_no_more_values_than_an_instance_can_keep() {
 }
 
 #[tokio::test]
-async fn a_body_of_a_million_values_is_refused_before_it_is_read() {
+async fn a_body_of_a_million_values_is_rejected_before_it_is_parsed() {
     for api in Api::of_both_kinds().await {
         let mut body = String::from("{\"flags\": [");
         for _ in 0..700_000 {

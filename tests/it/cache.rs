@@ -50,7 +50,7 @@ async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topo
     );
 }
 
-async fn a_hit_asks_the_database_nothing(on: Topology) {
+async fn a_hit_sends_no_query_to_the_database(on: Topology) {
     let stack = Stack::start_on(on).await;
     let one = stack.function("get-flag").await;
     assert_eq!(one.call(&Event::get("checkout")).await.source(), "database");
@@ -127,7 +127,7 @@ async fn an_environment_without_flags_is_an_entry_too(on: Topology) {
     assert_eq!((answer.body.as_str(), answer.source()), ("{}", "redis"));
 }
 
-async fn made_up_environments_create_no_key_and_no_query_each(on: Topology) {
+async fn made_up_environments_create_neither_keys_nor_a_query_each(on: Topology) {
     let stack = Stack::start_on(on).await;
     let list = stack.function("list-flags").await;
     list.call(&Event::list()).await;
@@ -196,7 +196,7 @@ async fn an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_ins
 }
 
 #[tokio::test]
-async fn a_forged_list_of_environments_is_not_believed() {
+async fn a_forged_list_of_environments_is_rejected() {
     let stack = Stack::start().await;
     let first = stack.function("list-flags").await;
     let unknown = Event::list().query("environment=zz");
@@ -231,7 +231,7 @@ async fn a_forged_list_of_environments_is_not_believed() {
     assert_eq!(answer.json()["search"], true);
 }
 
-async fn an_environment_that_comes_into_being_is_seen(on: Topology) {
+async fn a_new_environment_is_seen(on: Topology) {
     let stack = Stack::start_on(on).await;
     let list = stack.function("list-flags").await;
     let event = Event::list().query("environment=brand-new");
@@ -298,7 +298,7 @@ async fn no_key_is_ever_without_a_lifetime(on: Topology) {
     assert!(time_to_live(&stack) > 295_000);
 }
 
-async fn the_string_of_the_old_service_is_a_miss_and_is_replaced(on: Topology) {
+async fn a_string_of_the_existing_service_is_a_miss_and_is_replaced(on: Topology) {
     let stack = Stack::start_on(on).await;
     stack
         .redis
@@ -317,7 +317,7 @@ async fn the_string_of_the_old_service_is_a_miss_and_is_replaced(on: Topology) {
     assert!(stack.redis.has_entry());
 }
 
-async fn a_hash_of_somebody_else_is_a_miss(on: Topology) {
+async fn a_hash_of_another_program_is_a_miss(on: Topology) {
     let stack = Stack::start_on(on).await;
     stack
         .redis
@@ -327,7 +327,7 @@ async fn a_hash_of_somebody_else_is_a_miss(on: Topology) {
     assert!(stack.redis.has_entry());
 }
 
-async fn a_damaged_entry_is_dropped_and_the_database_answers(on: Topology) {
+async fn a_corrupt_entry_is_dropped_and_the_database_answers(on: Topology) {
     let stack = Stack::start_on(on).await;
     for (field, damage) in [("checkout", "{\"ena"), ("__rev", "abc"), ("search", "")] {
         let get = stack.function("get-flag").await;
@@ -432,7 +432,7 @@ async fn a_maximum_age_trades_freshness_for_the_round_trip(on: Topology) {
     assert_eq!(stack.redis.calls("hmget"), calls, "no round trip");
 }
 
-async fn a_large_payload_warns_and_works(on: Topology) {
+async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
     let stack = Stack::start_on(on).await;
     stack
         .database
@@ -542,25 +542,25 @@ async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read(on: 
 
 on_every_redis!(
     a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag,
-    a_hit_asks_the_database_nothing,
+    a_hit_sends_no_query_to_the_database,
     a_warm_cache_never_opens_a_database_connection,
     the_cost_of_a_warm_read_is_one_command_whatever_the_number_of_flags,
     an_environment_without_flags_is_an_entry_too,
-    made_up_environments_create_no_key_and_no_query_each,
+    made_up_environments_create_neither_keys_nor_a_query_each,
     a_made_up_environment_costs_an_instance_no_database_connection,
     an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance,
-    an_environment_that_comes_into_being_is_seen,
+    a_new_environment_is_seen,
     an_entry_expires_and_is_filled_again,
     no_key_is_ever_without_a_lifetime,
-    the_string_of_the_old_service_is_a_miss_and_is_replaced,
-    a_hash_of_somebody_else_is_a_miss,
-    a_damaged_entry_is_dropped_and_the_database_answers,
+    a_string_of_the_existing_service_is_a_miss_and_is_replaced,
+    a_hash_of_another_program_is_a_miss,
+    a_corrupt_entry_is_dropped_and_the_database_answers,
     an_update_is_seen_by_the_next_read_of_every_instance,
     a_failed_update_deletes_nothing,
     an_operators_del_is_a_safe_way_to_invalidate,
     without_redis_every_read_is_compared_with_the_database,
     a_maximum_age_trades_freshness_for_the_round_trip,
-    a_large_payload_warns_and_works,
+    a_large_payload_is_stored_with_a_warning,
     only_an_entry_of_more_than_one_megabyte_logs_large_cache_payload,
     an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read,
 );

@@ -109,7 +109,7 @@ async fn call_everything(function: &Function, name: &str, keys: &[String], canar
 }
 
 #[tokio::test]
-async fn no_secret_is_in_a_log_at_the_level_trace_or_in_an_answer_whatever_fails() {
+async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
     let stack = secured_stack().await.with_default_limits();
     let keys = ["server", "client"].map(|kind| {
         let random = format!("canary{kind}Key").repeat(5);
@@ -210,7 +210,7 @@ async fn no_secret_is_in_a_log_at_the_level_trace_or_in_an_answer_whatever_fails
 }
 
 #[tokio::test]
-async fn no_secret_is_in_the_log_of_the_local_server_at_the_level_trace() {
+async fn the_trace_log_of_the_local_server_holds_no_secret() {
     let stack = secured_stack().await;
     let [redis_url, _, database_url] = urls(&stack);
     let key = format!("pennon_server_production_{}", "canaryServerKey".repeat(3));
@@ -236,7 +236,7 @@ async fn no_secret_is_in_the_log_of_the_local_server_at_the_level_trace() {
 }
 
 #[tokio::test]
-async fn a_flag_for_servers_only_shows_on_no_route_to_anyone_else() {
+async fn no_route_reveals_a_server_only_flag_to_others() {
     let stack = Stack::start().await;
     let client = format!("pennon_client_production_{}", "c".repeat(43));
     stack.database.add_key(&client).await;

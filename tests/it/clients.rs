@@ -118,7 +118,7 @@ async fn every_client_gets_every_kind_of_value() {
 /// What each client makes of an answer without a value: its application gets its own default, which is
 /// what counts. The Node client and the Rust client call it a failure all the same.
 #[tokio::test]
-async fn the_default_of_the_code_reaches_the_application() {
+async fn the_code_default_reaches_the_application() {
     let local = server(&[]).await;
     let question = [ask("string", "code-default", json!("mine"))];
     for client in Client::ALL {
@@ -137,7 +137,7 @@ async fn the_default_of_the_code_reaches_the_application() {
 }
 
 #[tokio::test]
-async fn every_client_is_told_why_there_is_no_value() {
+async fn every_client_gets_the_reason_for_a_missing_value() {
     let local = server(&[]).await;
     let questions = [
         ask("boolean", "no-such-flag", json!(true)),
@@ -163,7 +163,7 @@ async fn every_client_is_told_why_there_is_no_value() {
 }
 
 #[tokio::test]
-async fn every_client_is_refused_without_a_good_key() {
+async fn every_client_is_rejected_without_a_valid_key() {
     let local = server(&[]).await;
     let questions = [ask("boolean", "off", json!(true))];
     let unknown = format!("pennon_server_production_{}", "x".repeat(43));
@@ -275,7 +275,7 @@ async fn the_web_client_gets_all_flags_at_once() {
 }
 
 #[tokio::test]
-async fn the_web_client_without_a_targeting_key_gets_what_needs_none() {
+async fn the_web_client_without_a_targeting_key_gets_flags_that_need_none() {
     let local = server(&[]).await;
     let mut web = WebClient::start(&web_job(&local, &json!({"context": {}})));
     let said = web.says().await;
@@ -326,7 +326,7 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
 }
 
 #[tokio::test]
-async fn the_web_client_is_refused_without_a_good_key_and_waits_after_a_429() {
+async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() {
     let local = server(&[]).await;
     let wrong = json!({"headers": {"X-API-Key": "nonsense"}});
     let mut web = WebClient::start(&web_job(&local, &wrong));

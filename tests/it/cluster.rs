@@ -42,7 +42,7 @@ async fn one_node_is_enough_to_find_the_others() {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_endpoint_is_a_log_line_and_the_database_answers() {
+async fn a_bad_configuration_endpoint_is_logged_and_the_database_answers() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let database = deployment.database.url();
     let lonely = Redis::start();
@@ -125,7 +125,7 @@ async fn reads_go_to_replicas_where_that_is_configured() {
 }
 
 #[tokio::test]
-async fn without_that_setting_replicas_have_no_part_in_reads() {
+async fn without_that_setting_replicas_serve_no_reads() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", &[]).await;
     for _ in 0..50 {
@@ -157,7 +157,7 @@ async fn on_a_single_node_that_setting_has_no_effect() {
 }
 
 #[tokio::test]
-async fn a_lag_spike_adds_half_a_second_at_most_and_nothing_to_who_wrote() {
+async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_sees_it_at_once() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let local = Local::start(&[
         ("REDIS_URL", &deployment.cluster.url()),
@@ -218,7 +218,7 @@ async fn a_lag_spike_adds_half_a_second_at_most_and_nothing_to_who_wrote() {
 }
 
 #[tokio::test]
-async fn the_first_read_of_a_replica_does_not_set_off_a_storm_of_connections() {
+async fn the_first_read_of_a_replica_does_not_cause_a_connection_storm() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let received = |cluster: &Cluster| -> u64 {
         cluster
@@ -297,7 +297,7 @@ async fn a_frozen_replica_costs_no_error() {
 }
 
 #[tokio::test]
-async fn a_dead_primary_stops_its_own_shard_and_no_other() {
+async fn a_dead_primary_affects_only_its_own_shard() {
     let mut deployment = Deployment::on_cluster(Shape {
         replicas: 0,
         ..Shape::SIX_NODES
@@ -336,7 +336,7 @@ async fn a_dead_primary_stops_its_own_shard_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_slot_on_the_move_is_followed() {
+async fn a_migrating_slot_is_followed() {
     let deployment = Deployment::on_cluster(Shape {
         replicas: 0,
         ..Shape::SIX_NODES
@@ -379,7 +379,7 @@ async fn a_slot_on_the_move_is_followed() {
 }
 
 #[tokio::test]
-async fn a_replica_that_comes_later_is_used() {
+async fn a_replica_that_is_added_later_is_used() {
     // It is found when the picture of the cluster is renewed, here because a failover calls for it.
     let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     deployment.cluster.nodes[2].kill();
@@ -396,7 +396,7 @@ async fn a_replica_that_comes_later_is_used() {
 }
 
 #[tokio::test]
-async fn a_replica_that_nobody_had_heard_of_confirms_the_next_change() {
+async fn a_new_replica_confirms_the_next_change() {
     let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let primary = deployment.cluster.primary();
     let replica = deployment.cluster.replicas_of(primary)[0];

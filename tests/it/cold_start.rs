@@ -38,7 +38,7 @@ async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later
 }
 
 #[tokio::test]
-async fn a_black_hole_ends_in_time() {
+async fn a_connection_that_hangs_times_out() {
     let hole = BlackHole::dig();
     let stack = Stack::start().await.with_default_cache_limits();
     for scheme in ["redis", "redis-cluster"] {
@@ -66,7 +66,7 @@ async fn ten_cold_starts_at_once_all_succeed(on: Topology) {
 }
 
 #[tokio::test]
-async fn a_url_that_makes_no_sense_is_a_log_line_and_the_database_answers() {
+async fn an_invalid_url_is_logged_and_the_database_answers() {
     let stack = Stack::start().await;
     let database = stack.database.url();
     for url in [
@@ -90,7 +90,7 @@ async fn a_url_that_makes_no_sense_is_a_log_line_and_the_database_answers() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_does_not_resolve_is_a_log_line_and_the_database_answers() {
+async fn an_endpoint_that_does_not_resolve_is_logged_and_the_database_answers() {
     let stack = Stack::start().await;
     for scheme in ["redis", "redis-cluster"] {
         let get = Function::start(
@@ -132,7 +132,7 @@ async fn urls_come_from_secrets_manager_and_are_fetched_once() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_missing_is_a_log_line_that_says_what_to_do() {
+async fn a_missing_secret_is_logged_with_a_remedy() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let missing = "arn:aws:secretsmanager:us-east-1:123456789012:secret:nowhere-AbCdEf";
@@ -155,7 +155,7 @@ async fn a_secret_that_is_missing_is_a_log_line_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_no_url_is_not_printed() {
+async fn an_invalid_secret_is_not_printed() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let nonsense = manager.create("redis", "hunter2").await;
@@ -174,7 +174,7 @@ async fn a_secret_that_is_no_url_is_not_printed() {
 }
 
 #[tokio::test]
-async fn a_secrets_manager_that_denies_or_does_not_answer_leaves_an_instance_that_works() {
+async fn an_instance_works_while_secrets_manager_denies_or_does_not_answer() {
     let stack = Stack::start().await;
     let denied = pennon_tests::wire::answering(
         "HTTP/1.1 400 Bad Request\r\nx-amzn-errortype: AccessDeniedException\r\n\
@@ -241,7 +241,7 @@ async fn a_secret_that_answers_late_but_within_its_limits_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_secret_that_answers_too_late_is_given_up_and_read_in_a_later_request() {
+async fn a_secret_that_answers_too_late_is_read_in_a_later_request() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let redis = manager.create("redis", &stack.redis_url()).await;

@@ -112,7 +112,7 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
     .await;
 }
 
-async fn with_both_gone_only_the_request_that_probes_waits_for_the_database(on: Topology) {
+async fn without_redis_and_postgresql_only_the_probing_request_waits(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_limits();
     let get = stack
         .function_with(
@@ -152,5 +152,5 @@ on_every_redis!(
     requests_in_flight_share_at_most_ten_connections,
     a_concurrent_function_shares_one_load_among_its_requests,
     a_cold_environment_costs_the_database_one_load_however_many_instances_ask,
-    with_both_gone_only_the_request_that_probes_waits_for_the_database,
+    without_redis_and_postgresql_only_the_probing_request_waits,
 );

@@ -441,17 +441,17 @@ fn compare(subject: Subject, share: usize) {
 }
 
 #[test]
-fn every_operator_answers_as_in_the_engines_of_flagd() {
+fn every_operator_matches_the_engines_of_flagd() {
     compare(Subject::Operators, 2);
 }
 
 #[test]
-fn fractional_v2_places_callers_as_the_javascript_engine_does() {
+fn fractional_v2_buckets_match_the_javascript_engine() {
     compare(Subject::FractionalV2, 4);
 }
 
 #[test]
-fn fractional_v3_places_callers_as_the_python_engine_does() {
+fn fractional_v3_buckets_match_the_python_engine() {
     compare(Subject::FractionalV3, 4);
 }
 
@@ -512,13 +512,13 @@ fn rollouts_are_what_the_engine_computes(engine: &mut ReferenceEngine, version: 
 }
 
 #[test]
-fn a_rollout_by_fractional_v2_is_what_the_javascript_engine_computes() {
+fn a_rollout_by_fractional_v2_matches_the_javascript_engine() {
     let mut node = ReferenceEngine::node();
     rollouts_are_what_the_engine_computes(&mut node, FractionalVersion::V2);
 }
 
 #[test]
-fn a_rollout_by_fractional_v3_is_what_the_python_engine_computes() {
+fn a_rollout_by_fractional_v3_matches_the_python_engine() {
     let mut python = ReferenceEngine::python();
     rollouts_are_what_the_engine_computes(&mut python, FractionalVersion::V3);
 }

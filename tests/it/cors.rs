@@ -54,7 +54,7 @@ fn said(answer: &Answer) -> (Option<&str>, bool, bool) {
 }
 
 #[tokio::test]
-async fn by_default_every_page_reads_public_routes_and_none_an_admin_route() {
+async fn by_default_every_origin_reads_public_routes_and_none_reads_admin_routes() {
     for api in Api::of_both_kinds().await {
         for endpoint in ENDPOINTS {
             for path in paths_for(endpoint, "checkout") {
@@ -85,7 +85,7 @@ async fn by_default_every_page_reads_public_routes_and_none_an_admin_route() {
 }
 
 #[tokio::test]
-async fn with_named_origins_only_their_pages_read_answers_and_caches_are_told() {
+async fn with_named_origins_only_their_pages_read_responses_and_vary_is_set() {
     let local = Local::start(&NAMED).await;
     for endpoint in ENDPOINTS {
         let path = path_for(endpoint.path, "checkout");
@@ -116,7 +116,7 @@ async fn with_named_origins_only_their_pages_read_answers_and_caches_are_told() 
 }
 
 #[tokio::test]
-async fn the_functions_say_the_same_behind_a_gateway_as_the_local_server() {
+async fn functions_behind_a_gateway_send_the_same_headers_as_the_local_server() {
     let stack = Stack::start().await;
     let names = ENDPOINTS.iter().map(|endpoint| endpoint.function);
     let names: std::collections::BTreeSet<&str> = names.collect();
@@ -448,7 +448,7 @@ async fn pages_can_read_that_the_service_is_down_or_broken() {
 }
 
 #[tokio::test]
-async fn what_is_no_origin_opens_nothing_and_is_a_line_in_the_log() {
+async fn an_invalid_origin_is_logged_and_allows_nothing() {
     let local = Local::start(&[
         (
             "CORS_ORIGINS",

@@ -75,7 +75,7 @@ fn counted(expected: &[(&str, &str, i64)]) -> Vec<(String, String, i64)> {
 }
 
 #[tokio::test]
-async fn evaluations_are_told_by_the_log_and_added_up_once_however_often_they_are_handed_over() {
+async fn evaluations_in_the_log_are_counted_once_even_when_delivered_again() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let all = stack.function("evaluate-flags").await;
@@ -114,7 +114,7 @@ async fn evaluations_are_told_by_the_log_and_added_up_once_however_often_they_ar
 }
 
 #[tokio::test]
-async fn what_gave_nobody_a_value_is_not_counted() {
+async fn failed_evaluations_are_not_counted() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let all = stack.function("evaluate-flags").await;
@@ -147,7 +147,7 @@ async fn what_gave_nobody_a_value_is_not_counted() {
 }
 
 #[tokio::test]
-async fn many_flags_at_once_are_not_told_by_every_line() {
+async fn counts_of_many_flags_are_spread_over_lines() {
     let stack = stack().await;
     stack
         .database
@@ -177,7 +177,7 @@ async fn many_flags_at_once_are_not_told_by_every_line() {
 }
 
 #[tokio::test]
-async fn two_batches_at_once_lose_nothing() {
+async fn concurrent_batches_lose_no_counts() {
     let stack = stack().await;
     let count = [
         stack.function("count-evaluations").await,
@@ -217,7 +217,7 @@ async fn two_batches_at_once_lose_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_batch_is_an_error_and_a_strange_line_is_passed_over() {
+async fn an_invalid_batch_is_an_error_and_an_invalid_line_is_skipped() {
     let stack = stack().await;
     let count = stack.function("count-evaluations").await;
     let good = r#"{"evaluations":{"production":{"2026-11-21":{"a":{"on":1}}}}}"#;
@@ -366,7 +366,7 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
 }
 
 #[tokio::test]
-async fn evaluations_of_a_variant_with_a_strange_name_take_no_others_along() {
+async fn a_variant_with_an_invalid_name_loses_no_other_counts() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
     let definition = json!({
@@ -402,7 +402,7 @@ fn stale_keys(answer: &Answer) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn stale_flags_are_those_that_nobody_asks_for_or_that_are_the_same_for_everyone() {
+async fn stale_flags_are_unused_or_the_same_for_everyone() {
     let stack = stack().await;
     let sql = stack.database.sql();
     let report = stack.function("report-usage").await;
@@ -477,7 +477,7 @@ async fn stale_flags_are_those_that_nobody_asks_for_or_that_are_the_same_for_eve
 }
 
 #[tokio::test]
-async fn the_local_server_counts_without_a_log_in_between() {
+async fn the_local_server_counts_without_a_log() {
     let local = Local::start(&[]).await;
     let path = "/ofrep/v1/evaluate/flags/new-checkout";
     let body = r#"{"context":{"targetingKey":"alice"}}"#;

@@ -207,7 +207,7 @@ async fn take_the_only_connection(url: &str) -> Client {
 }
 
 #[tokio::test]
-async fn at_the_connection_limit_a_warm_instance_answers_what_it_knows() {
+async fn at_the_connection_limit_a_warm_instance_answers_from_memory() {
     let stack = Stack::start().await;
     let url = login_with_limit(&stack, 1).await;
     let of_limited = [("DATABASE_URL", url.as_str())];

@@ -163,7 +163,7 @@ fn user_of(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn migrate_makes_the_roles_once_and_leaves_no_password_in_any_log() {
+async fn migrate_creates_the_roles_once_and_logs_no_password() {
     let installation = Installation::start("createrole").await;
     let first = installation.start_migrate(&[]).await;
     let answer = first.invoke(&json!({})).await.expect("migrates");
@@ -196,7 +196,7 @@ async fn migrate_makes_the_roles_once_and_leaves_no_password_in_any_log() {
 }
 
 #[tokio::test]
-async fn runs_of_migrate_at_the_same_time_agree_on_the_secrets() {
+async fn concurrent_runs_of_migrate_agree_on_the_secrets() {
     let installation = Installation::start("createrole").await;
     let runs = side_by_side((0..4).map(|_| installation.start_migrate(&[]))).await;
     let answers = side_by_side(runs.iter().map(async |run| run.invoke(&json!({})).await)).await;
@@ -343,7 +343,7 @@ async fn every_function_works_with_the_role_that_it_has() {
 }
 
 #[tokio::test]
-async fn the_service_before_pennon_keeps_its_login_its_tables_and_its_rights() {
+async fn the_existing_service_keeps_its_login_its_tables_and_its_rights() {
     let installation = Installation::start("createrole").await;
     let sql = installation.sql().await;
     // Its tables belong to the login that migrates later; another one has rights on them only.
@@ -437,7 +437,8 @@ async fn a_rotation_while_functions_run_fails_no_request() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_create_roles_migrate_says_what_to_run_and_one_login_goes_on() {
+async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_one_login_keeps_working()
+ {
     let installation = Installation::start("").await;
     let answer = installation.migrate().await;
     assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
@@ -488,7 +489,7 @@ async fn without_the_right_to_create_roles_migrate_says_what_to_run_and_one_logi
 }
 
 #[tokio::test]
-async fn a_function_whose_role_has_no_login_yet_says_so_and_finds_it_later() {
+async fn a_function_whose_role_has_no_login_yet_logs_it_and_finds_it_later() {
     let installation = Installation::start("createrole").await;
     let get = installation.function("get-flag", &[]).await;
     let early = get.call(&Event::get("checkout")).await;
@@ -560,7 +561,7 @@ async fn the_server_ends_idle_sessions_of_the_roles_unless_a_pooler_keeps_them()
 }
 
 #[tokio::test]
-async fn roles_are_made_behind_a_pooler_too() {
+async fn roles_are_created_behind_a_pooler() {
     let database = Database::create_empty().await;
     let pooler = Pooler::start(&database).await;
     let manager = SecretsManager::start().await;

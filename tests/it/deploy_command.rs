@@ -147,7 +147,7 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
 }
 
 #[test]
-fn a_canary_that_the_account_has_no_instances_for_is_not_begun() {
+fn a_canary_does_not_start_without_instances_in_the_account() {
     for (stage, instances, begins) in [
         ("production", "10", false),
         ("production", "40", true),
@@ -170,7 +170,7 @@ fn a_canary_that_the_account_has_no_instances_for_is_not_begun() {
 }
 
 #[test]
-fn a_stack_with_one_login_is_not_given_roles_in_one_step() {
+fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
     let moving = "MonthlyBudgetUsd = \"200\"\nDatabaseRoles = \"moving\"\n";
     for (before, chosen, begins) in [
         // An earlier version, which has no such parameter.
@@ -218,7 +218,7 @@ fn a_stack_whose_creation_failed_is_not_updated() {
 }
 
 #[test]
-fn a_first_deployment_stops_before_what_an_earlier_stack_has_left() {
+fn a_first_deployment_stops_at_resources_of_an_earlier_stack() {
     let longer_name = "/aws/lambda/pennon-production-2-get-flag";
     for (groups, secrets, begins) in [
         ("", "", true),
@@ -249,7 +249,7 @@ fn a_first_deployment_stops_before_what_an_earlier_stack_has_left() {
 }
 
 #[test]
-fn credentials_that_end_too_early_are_a_warning() {
+fn credentials_that_expire_too_early_are_a_warning() {
     for (end, warns) in [
         ("2020-01-01T00:00:00Z", true),
         ("2999-01-01T00:00:00+00:00", false),
@@ -354,7 +354,7 @@ fn a_migration_that_fails_fails_the_deployment() {
 }
 
 #[test]
-fn a_dry_run_calls_nothing_and_tells_what_it_would() {
+fn a_dry_run_calls_nothing_and_prints_the_commands() {
     let desk = Desk::complete();
     let told = desk.run(&["staging"], &[("DRY_RUN", "1")]);
     assert!(told.status.success(), "{}", text(&told.stderr));
@@ -371,7 +371,7 @@ fn a_dry_run_calls_nothing_and_tells_what_it_would() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_the_way_to_get_it() {
+fn a_missing_tool_is_named_with_the_way_to_install_it() {
     let nothing = "#!/bin/sh\n";
     let desk = Desk::with(&[("sam", SAM), ("aws", AWS), ("cargo", nothing)]);
     let refused = desk.run(&["staging"], &[]);
@@ -414,7 +414,7 @@ fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
 }
 
 #[test]
-fn what_was_changed_stands_in_samconfig_too_and_nothing_else_does() {
+fn a_changed_parameter_and_no_other_is_written_to_samconfig() {
     let desk = Desk::complete();
     let written = || std::fs::read_to_string(desk.folder.join("samconfig.toml")).expect("a file");
     let set = |change: &str, variables: &[(&str, &str)]| {
@@ -436,7 +436,7 @@ fn what_was_changed_stands_in_samconfig_too_and_nothing_else_does() {
 }
 
 #[test]
-fn a_change_that_fails_does_not_stand_in_samconfig() {
+fn a_failed_change_is_not_written_to_samconfig() {
     let desk = Desk::complete();
     let failing = AWS.replace("case $* in", "case $* in\n  *wait*) exit 255 ;;");
     std::fs::write(desk.folder.join("aws"), failing).expect("writes");
@@ -485,7 +485,7 @@ echo export PENNON_ADMIN_TOKEN=x
 "#;
 
 #[test]
-fn a_login_asks_the_stack_for_its_issuer_and_its_client() {
+fn a_login_reads_issuer_and_client_from_the_stack() {
     let issuer = ("ISSUER", "https://cognito-idp.us-east-1.amazonaws.com/p");
     let client = ("CLIENT", "client-1");
     let desk = Desk::with(&[("aws", LOGIN_AWS), ("cargo", LOGIN_CARGO)]);

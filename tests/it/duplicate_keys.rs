@@ -190,7 +190,7 @@ async fn every_route_with_a_body_refuses_a_key_that_occurs_twice_and_says_where(
 }
 
 #[test]
-fn no_route_with_a_body_is_left_out() {
+fn the_cases_cover_every_route_with_a_body() {
     let known: BTreeSet<(&str, &str)> = REFUSED
         .iter()
         .map(|(method, route, _, _)| (*method, *route))
@@ -210,7 +210,7 @@ fn no_route_with_a_body_is_left_out() {
 }
 
 #[tokio::test]
-async fn what_clients_of_the_existing_service_send_twice_counts_as_the_last() {
+async fn for_existing_clients_the_last_of_two_equal_keys_counts() {
     for api in Api::of_both_kinds().await {
         let url = "/api/admin/flags/checkout";
         for method in ["PATCH", "POST"] {

@@ -110,7 +110,7 @@ async fn answers(list: &Function) -> BTreeMap<String, Value> {
 }
 
 #[tokio::test]
-async fn migrate_decides_by_what_it_finds_and_says_so() {
+async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() {
     let ours = json!({});
     for (name, prepare, expected) in [
         ("nothing", "", "new"),
@@ -228,7 +228,7 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_understood_decides_nothing() {
+async fn an_invalid_event_decides_nothing() {
     let database = Database::create_empty().await;
     for event in [
         json!({"evaluationDefaults": "old"}),
@@ -251,7 +251,7 @@ async fn an_event_that_is_not_understood_decides_nothing() {
 }
 
 #[tokio::test]
-async fn migrations_at_the_same_time_decide_alike() {
+async fn concurrent_migrations_choose_the_same_defaults() {
     let database = Database::create_empty().await;
     let event = json!({});
     let all = tokio::join!(
@@ -270,7 +270,7 @@ async fn migrations_at_the_same_time_decide_alike() {
 }
 
 #[tokio::test]
-async fn an_upgrade_changes_no_answer_of_three_hundred_users() {
+async fn an_upgrade_changes_no_result_of_three_hundred_users() {
     const FLAGS: &str = "
         insert into feature_flags (flag_key, enabled, rollout_percentage)
         select 'at-' || percent, true, percent from unnest(array[0, 1, 13, 50, 87, 99, 100]) as percent";
@@ -327,7 +327,7 @@ async fn an_upgrade_changes_no_answer_of_three_hundred_users() {
 }
 
 #[tokio::test]
-async fn existing_defaults_give_the_recorded_users_what_they_had() {
+async fn existing_defaults_keep_the_results_of_the_recorded_users() {
     let stack = Stack::start().await;
     let mut file = serde_json::Map::new();
     for (_, bucket) in RECORDED {
@@ -412,7 +412,7 @@ async fn checkout(api: &Api, user: &str) -> Value {
 }
 
 #[tokio::test]
-async fn settings_of_an_environment_override_the_defaults_and_are_shown() {
+async fn settings_of_an_environment_override_the_defaults() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
         let shown = |answer: &Answer| {
@@ -498,7 +498,7 @@ async fn settings_of_an_environment_override_the_defaults_and_are_shown() {
 }
 
 #[tokio::test]
-async fn an_entry_that_does_not_say_the_defaults_is_filled_anew() {
+async fn an_entry_without_the_defaults_is_filled_again() {
     let stack = Stack::start().await;
     let change = "update pennon_installation set evaluation_defaults = 'new'";
     run(&stack.database, change).await;

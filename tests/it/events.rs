@@ -79,7 +79,7 @@ async fn every_route_is_served_behind_a_base_path_a_stage_and_its_prefix() {
 }
 
 #[tokio::test]
-async fn keys_and_users_are_what_the_gateway_found_whatever_characters_they_hold() {
+async fn keys_and_users_come_from_the_gateway_with_any_characters() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let mut functions = Functions::of(&stack);
@@ -301,7 +301,7 @@ fn spoilt() -> Vec<Vec<(&'static str, Value)>> {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_read_is_400_in_the_words_of_its_function() {
+async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let update = stack.function("update-flag").await;
@@ -383,7 +383,7 @@ async fn head_is_answered_as_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn another_method_of_a_known_path_is_405_and_names_those_that_there_are() {
+async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
     let stack = Stack::start().await;
     let mut functions = Functions::of(&stack);
     for endpoint in ENDPOINTS {

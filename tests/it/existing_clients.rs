@@ -59,7 +59,7 @@ async fn an_unknown_parameter_is_ignored_and_named_where_the_existing_service_ig
 }
 
 #[tokio::test]
-async fn an_unknown_parameter_is_refused_by_every_other_route_and_nothing_is_done() {
+async fn an_unknown_parameter_is_rejected_by_every_other_route_and_changes_nothing() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let before = stack.database.revision("production").await;
@@ -103,7 +103,7 @@ async fn an_unknown_parameter_is_refused_by_every_other_route_and_nothing_is_don
 }
 
 #[tokio::test]
-async fn an_unknown_environment_is_named_as_one_and_costs_no_query_for_each_name() {
+async fn an_unknown_environment_is_reported_and_costs_no_query_per_name() {
     let stack = Stack::start().await;
     let unknown = |answer: &pennon_tests::answer::Answer| {
         answer.header("x-unknown-environment").map(str::to_owned)
@@ -172,7 +172,7 @@ async fn a_bad_page_size_is_the_default_and_a_bad_page_is_400() {
 }
 
 #[tokio::test]
-async fn a_time_may_have_an_offset_and_no_seconds() {
+async fn a_time_may_have_an_offset_and_omit_seconds() {
     let at = "/api/admin/flags/checkout/schedule";
     for api in Api::of_both_kinds().await {
         for (text, expected) in [
@@ -200,7 +200,7 @@ async fn a_time_may_have_an_offset_and_no_seconds() {
 }
 
 #[tokio::test]
-async fn a_description_of_null_takes_it_away() {
+async fn a_null_description_removes_it() {
     let path = "/api/admin/flags/checkout";
     for api in Api::of_both_kinds().await {
         for method in ["PATCH", "POST"] {
@@ -222,7 +222,7 @@ async fn a_description_of_null_takes_it_away() {
 }
 
 #[tokio::test]
-async fn the_local_server_does_what_the_gateway_does_with_methods_and_words() {
+async fn the_local_server_treats_methods_and_schemes_as_the_gateway_does() {
     for api in Api::of_both_kinds().await {
         let local = api.local();
         let root = local.get("/").await;

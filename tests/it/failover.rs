@@ -135,7 +135,7 @@ async fn a_frozen_primary_is_left_within_two_seconds_of_a_takeover() {
 }
 
 #[tokio::test]
-async fn a_zone_that_is_lost_takes_a_primary_and_a_replica_of_another_shard() {
+async fn losing_a_zone_with_a_primary_and_a_replica_is_survived() {
     let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let load = load(&deployment).await;
     let old = deployment.cluster.primary();
@@ -204,7 +204,7 @@ async fn a_rolling_replacement_of_every_node_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn a_minority_refuses_and_the_database_answers() {
+async fn a_minority_refuses_commands_and_the_database_answers() {
     let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let load = load(&deployment).await;
     let primary = deployment.cluster.primary();

@@ -228,7 +228,7 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
     }
 }
 
-async fn a_killed_redis_is_survived_and_used_again_when_it_is_back(on: Topology) {
+async fn a_restarted_redis_is_used_again(on: Topology) {
     let mut stack = Stack::start_on(on).await.with_default_cache_limits();
     let routes = Routes::start(&stack).await;
     routes.are_right(1, "warm").await;
@@ -252,7 +252,7 @@ async fn a_killed_redis_is_survived_and_used_again_when_it_is_back(on: Topology)
     .await;
 }
 
-async fn a_frozen_redis_costs_bounded_time_and_heals(on: Topology) {
+async fn a_frozen_redis_costs_bounded_time_and_recovers(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let routes = Routes::start(&stack).await;
     routes.are_right(1, "warm").await;
@@ -268,7 +268,7 @@ async fn a_frozen_redis_costs_bounded_time_and_heals(on: Topology) {
     .await;
 }
 
-async fn only_the_first_requests_of_an_outage_pay(on: Topology) {
+async fn only_the_first_requests_of_an_outage_are_slow(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
@@ -290,7 +290,7 @@ async fn only_the_first_requests_of_an_outage_pay(on: Topology) {
     assert_eq!(get.last_request()["breaker_open"], 1);
 }
 
-async fn a_blip_is_retried_and_not_seen(on: Topology) {
+async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let get = stack.function("get-flag").await;
     for failures in [1, 2, 3] {
@@ -396,7 +396,7 @@ async fn retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_lef
     }
 }
 
-async fn a_budget_without_room_for_a_pause_says_so_and_makes_no_retry(on: Topology) {
+async fn a_budget_without_room_for_a_pause_allows_no_retry(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let get = stack
         .function_with("get-flag", &[("CACHE_BUDGET_MS", "90")])
@@ -412,7 +412,7 @@ async fn a_budget_without_room_for_a_pause_says_so_and_makes_no_retry(on: Topolo
     assert!(!get.log().contains("Redis retry attempt"), "{}", get.log());
 }
 
-async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest(on: Topology) {
+async fn a_full_redis_serves_its_entries_and_the_database_the_rest(on: Topology) {
     for policy in ["noeviction", "allkeys-lru"] {
         let stack = Stack::start_on(on).await;
         stack
@@ -436,7 +436,7 @@ async fn a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest(on: T
 }
 
 #[tokio::test]
-async fn a_redis_that_wants_another_password_is_no_redis() {
+async fn a_redis_with_another_password_counts_as_unavailable() {
     let redis = Redis::start_with(&["--requirepass", "right"]);
     let stack = Stack::start_with(Fleet::of(redis)).await;
     let redis_url = stack.redis.url();
@@ -457,7 +457,7 @@ async fn a_redis_that_wants_another_password_is_no_redis() {
     }
 }
 
-async fn an_instance_that_knows_something_answers_when_everything_else_is_gone(on: Topology) {
+async fn a_warm_instance_answers_without_redis_and_postgresql(on: Topology) {
     let mut stack = Stack::start_on(on).await.with_default_limits();
     let get = stack.function("get-flag").await;
     let list = stack.function("list-flags").await;
@@ -486,7 +486,7 @@ async fn an_instance_that_knows_something_answers_when_everything_else_is_gone(o
     .await;
 }
 
-async fn an_instance_that_knows_nothing_says_503_and_when_to_come_back(on: Topology) {
+async fn a_cold_instance_answers_503_with_retry_after(on: Topology) {
     let mut stack = Stack::start_on(on).await;
     stack.redis.kill();
     stack.database_wire.set(Mode::Refuse).await;
@@ -507,7 +507,7 @@ fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.json()["error"], "Service unavailable");
 }
 
-async fn a_database_fault_is_not_seen_while_the_cache_is_warm(on: Topology) {
+async fn a_database_fault_is_hidden_while_the_cache_is_warm(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     let list = stack.function("list-flags").await;
@@ -526,7 +526,7 @@ async fn a_database_fault_is_not_seen_while_the_cache_is_warm(on: Topology) {
     }
 }
 
-async fn a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same(on: Topology) {
+async fn a_thawed_instance_whose_connections_are_closed_still_answers(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
@@ -541,7 +541,7 @@ async fn a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same(o
     }
 }
 
-async fn a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same(on: Topology) {
+async fn a_thawed_instance_whose_connections_are_half_open_still_answers(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
@@ -561,20 +561,20 @@ async fn a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same(
 }
 
 on_every_redis!(
-    a_killed_redis_is_survived_and_used_again_when_it_is_back,
-    a_frozen_redis_costs_bounded_time_and_heals,
-    only_the_first_requests_of_an_outage_pay,
-    a_redis_that_is_full_serves_what_it_has_and_the_database_the_rest,
-    an_instance_that_knows_something_answers_when_everything_else_is_gone,
-    an_instance_that_knows_nothing_says_503_and_when_to_come_back,
-    a_database_fault_is_not_seen_while_the_cache_is_warm,
-    a_thawed_instance_finds_its_connections_gone_and_answers_all_the_same,
-    a_thawed_instance_finds_half_dead_connections_and_answers_all_the_same,
+    a_restarted_redis_is_used_again,
+    a_frozen_redis_costs_bounded_time_and_recovers,
+    only_the_first_requests_of_an_outage_are_slow,
+    a_full_redis_serves_its_entries_and_the_database_the_rest,
+    a_warm_instance_answers_without_redis_and_postgresql,
+    a_cold_instance_answers_503_with_retry_after,
+    a_database_fault_is_hidden_while_the_cache_is_warm,
+    a_thawed_instance_whose_connections_are_closed_still_answers,
+    a_thawed_instance_whose_connections_are_half_open_still_answers,
 );
 
 on_readable_redis!(
     redis_faults_on_the_wire_never_become_errors,
-    a_blip_is_retried_and_not_seen,
+    a_short_failure_is_retried_and_hidden_from_callers,
     retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_left,
-    a_budget_without_room_for_a_pause_says_so_and_makes_no_retry,
+    a_budget_without_room_for_a_pause_allows_no_retry,
 );

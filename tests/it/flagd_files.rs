@@ -434,7 +434,7 @@ fn wrong_rules() -> Vec<(Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_rule_that_cannot_work_is_refused_by_its_own_routes_and_a_warning_of_an_import() {
+async fn an_invalid_rule_is_rejected_by_its_own_routes_and_a_warning_of_an_import() {
     for api in Api::of_both_kinds().await {
         let path = format!("{FLAGS}/rule");
         let definition = |targeting: &Value| json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": targeting});
@@ -489,7 +489,7 @@ async fn a_rule_that_cannot_work_is_refused_by_its_own_routes_and_a_warning_of_a
 }
 
 #[tokio::test]
-async fn evaluators_that_break_a_flag_are_refused_and_a_warning_of_an_import() {
+async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_a_warning_of_an_import() {
     for api in Api::of_both_kinds().await {
         let with = |choice: &Value| json!({"evaluators": {"choice": choice}});
         let good = json!({"if": [{"var": "x"}, "on", "off"]});

@@ -230,7 +230,7 @@ fn large() -> String {
 }
 
 #[tokio::test]
-async fn a_flag_for_which_a_percentage_is_planned_gets_no_variants_by_hand() {
+async fn a_flag_with_a_scheduled_percentage_gets_no_variants_by_hand() {
     let (local, path) = server().await;
     let body = r#"{"scheduledAt": "2099-01-01T00:00Z", "updates": {"rolloutPercentage": 7}}"#;
     let url = format!("{MINE}/schedule");
@@ -257,7 +257,7 @@ async fn a_flag_for_which_a_percentage_is_planned_gets_no_variants_by_hand() {
 }
 
 #[tokio::test]
-async fn an_old_file_that_breaks_a_bound_of_today_is_converted_and_may_not_grow() {
+async fn an_old_file_above_a_limit_is_converted_and_may_not_grow() {
     let flag = |text: String| json!({"enabled": true, "definition": {"variants": {"a": text}, "defaultVariant": "a"}});
     let flags: serde_json::Map<String, Value> = (0..23)
         .map(|number| (format!("large-{number}"), flag("x".repeat(250_000))))
@@ -292,7 +292,7 @@ async fn an_old_file_that_breaks_a_bound_of_today_is_converted_and_may_not_grow(
 }
 
 #[tokio::test]
-async fn what_would_be_lost_or_misunderstood_is_refused_and_stays_in_the_file() {
+async fn ambiguous_edits_are_rejected_and_stay_in_the_file() {
     let (local, path) = server().await;
     assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);
     let mistakes = mistakes_in_flags().into_iter();
@@ -326,7 +326,7 @@ async fn what_would_be_lost_or_misunderstood_is_refused_and_stays_in_the_file() 
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_is_no_healthy_store() {
+async fn an_unreadable_file_makes_the_store_unhealthy() {
     let (local, path) = server().await;
     assert_eq!(local.get("/health/ready").await.status, 200);
     std::fs::write(&path, "{ \"flags\": { oops").expect("writes");
@@ -361,7 +361,7 @@ async fn a_file_that_cannot_be_read_is_no_healthy_store() {
 }
 
 #[tokio::test]
-async fn a_mistake_at_the_start_is_told_and_nothing_is_written() {
+async fn a_mistake_at_the_start_is_reported_and_nothing_is_written() {
     let folder = new_folder("flags");
     let path = folder.join("flags.json");
     for (text, words) in [
@@ -394,7 +394,7 @@ async fn a_mistake_at_the_start_is_told_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_file_does_not_start_whatever_path_leads_to_it() {
+async fn a_second_server_on_the_same_file_does_not_start_under_any_path() {
     let (mut local, path) = server().await;
     let links = new_folder("links");
     symlink(&path, links.join("a.json")).expect("a link");
@@ -540,7 +540,7 @@ async fn no_edit_by_hand_is_lost_to_a_change_that_is_written_at_the_same_moment(
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_in_the_middle_of_writes_has_kept_what_it_has_acknowledged() {
+async fn a_server_killed_during_writes_keeps_every_acknowledged_change() {
     let (mut local, path) = server().await;
     let acknowledged = Arc::new(AtomicU64::new(0));
     for round in 1..=8_u64 {
@@ -599,7 +599,7 @@ async fn a_server_that_is_killed_in_the_middle_of_writes_has_kept_what_it_has_ac
 }
 
 #[tokio::test]
-async fn what_the_service_keeps_survives_a_restart_and_is_nobody_elses_to_read() {
+async fn state_survives_a_restart_and_only_its_owner_can_read_it() {
     let (mut local, path) = server().await;
     let made = local
         .admin(
@@ -715,7 +715,7 @@ fn transferred(pid: u32) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn a_long_audit_is_kept_whole_and_makes_no_write_dearer() {
+async fn a_long_audit_is_kept_whole_and_slows_no_write() {
     let mut costs = Vec::new();
     for entries in [10, 10_000] {
         let folder = new_folder("flags");
@@ -786,7 +786,7 @@ fn old_file() -> Value {
 }
 
 #[tokio::test]
-async fn an_old_file_is_converted_once_and_everyone_gets_what_they_got() {
+async fn an_old_file_is_converted_once_and_changes_no_result() {
     let old = old_file();
     let folder = new_folder("old");
     let (path, backup) = (folder.join("flags.json"), folder.join("flags.json.bak"));

@@ -149,7 +149,7 @@ async fn reconciling_compares_what_an_entry_holds(on: Topology) {
     assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
 }
 
-async fn a_forged_api_key_opens_nothing(on: Topology) {
+async fn a_forged_api_key_is_rejected(on: Topology) {
     let stack = Stack::start_on(on).await;
     cold(&stack).await;
     let key = "pennon_server_production_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -221,7 +221,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
     }
 }
 
-async fn fields_of_two_entries_make_no_entry(on: Topology) {
+async fn fields_of_two_entries_do_not_combine_into_a_valid_entry(on: Topology) {
     let stack = Stack::start_on(on).await;
     let reader = cold(&stack).await;
     let old = stack.redis.fields();
@@ -311,7 +311,7 @@ async fn a_replayed_entry_ends_at_its_expiry(on: Topology) {
     }
 }
 
-async fn a_frozen_revision_is_believed_only_for_as_long_as_an_entry_lives(on: Topology) {
+async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Topology) {
     let stack = Stack::start_on(on).await;
     let short = [("CACHE_TTL_SECONDS", "3")];
     let get = function_with(&stack, "get-flag", &short).await;
@@ -340,7 +340,7 @@ async fn a_frozen_revision_is_believed_only_for_as_long_as_an_entry_lives(on: To
 }
 
 #[tokio::test]
-async fn an_entry_of_another_environment_or_installation_is_not_believed() {
+async fn an_entry_of_another_environment_or_installation_is_rejected() {
     let stack = Stack::start().await;
     let sql = stack.database.sql();
     sql.batch_execute(
@@ -402,7 +402,7 @@ async fn an_entry_that_is_not_signed_is_a_miss(on: Topology) {
     assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
 }
 
-async fn a_forged_mark_or_lease_does_not_keep_the_cache_empty(on: Topology) {
+async fn a_forged_barrier_or_lease_does_not_keep_the_cache_empty(on: Topology) {
     let stack = Stack::start_on(on).await;
     let late = "99999999999999";
     let mut many = vec!["HSET".to_owned(), KEY.to_owned()];
@@ -429,7 +429,7 @@ async fn a_forged_mark_or_lease_does_not_keep_the_cache_empty(on: Topology) {
     }
 }
 
-async fn without_a_key_redis_is_neither_read_nor_filled_and_still_told_of_changes(on: Topology) {
+async fn without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated(on: Topology) {
     let stack = Stack::start_on(on).await;
     for key in ["", "too-short"] {
         let environment = [("CACHE_MAC_KEY", key)];
@@ -482,14 +482,14 @@ on_every_redis!(
     a_forged_entry_is_a_miss_that_is_reported_and_repaired,
     a_forged_entry_does_not_survive_a_flush_or_a_reconciliation,
     reconciling_compares_what_an_entry_holds,
-    a_forged_api_key_opens_nothing,
+    a_forged_api_key_is_rejected,
     no_field_of_an_entry_can_be_changed_or_removed_or_added,
-    fields_of_two_entries_make_no_entry,
+    fields_of_two_entries_do_not_combine_into_a_valid_entry,
     an_absurd_revision_does_not_win_over_the_database,
     a_replayed_entry_ends_at_its_expiry,
-    a_frozen_revision_is_believed_only_for_as_long_as_an_entry_lives,
+    a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry,
     an_entry_that_is_not_signed_is_a_miss,
-    a_forged_mark_or_lease_does_not_keep_the_cache_empty,
-    without_a_key_redis_is_neither_read_nor_filled_and_still_told_of_changes,
+    a_forged_barrier_or_lease_does_not_keep_the_cache_empty,
+    without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated,
     instances_with_different_keys_never_serve_each_others_entries,
 );

@@ -28,7 +28,7 @@ async fn both_ways(api: &Api, file: &Value) -> [Answer; 2] {
 }
 
 #[tokio::test]
-async fn an_import_asks_of_texts_and_keys_what_creating_a_flag_asks() {
+async fn an_import_checks_texts_and_keys_as_creating_a_flag_does() {
     let long = "k".repeat(4_000);
     for api in Api::of_both_kinds().await {
         for (name, text) in [
@@ -95,7 +95,7 @@ async fn flags_from_before_a_rule_keep_their_names_and_texts() {
 }
 
 #[tokio::test]
-async fn a_variant_that_users_have_by_name_cannot_go() {
+async fn a_variant_that_an_override_names_cannot_be_removed() {
     let definition = |variants: Value| json!({"variants": variants, "defaultVariant": "red"});
     let theme = format!("{FLAGS}/theme");
     for api in Api::of_both_kinds().await {
@@ -190,7 +190,7 @@ async fn thousands_of_flags_are_imported_at_once_and_too_many_are_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_that_lambda_could_not_give_is_not_tried() {
+async fn a_response_larger_than_lambda_allows_is_not_sent() {
     // Flags from before variants had a limit.
     let large = |letter: &str| json!({"v": letter.repeat(1_600_000)});
     let flags = (0..4).map(|number| {
@@ -211,7 +211,7 @@ async fn an_answer_that_lambda_could_not_give_is_not_tried() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_said_also_while_the_store_does_not_answer() {
+async fn an_invalid_request_is_400_even_while_the_store_does_not_answer() {
     let rule = json!({"if": [{"$ref": "ours"}, "on"]});
     let with_targeting = |targeting: &Value| {
         let mut file = file("new", &json!({}));

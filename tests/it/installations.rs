@@ -88,7 +88,7 @@ async fn a_key_prefix_gives_each_installation_entries_of_its_own(on: Topology) {
     assert_eq!(ours.call(&event).await.source(), "redis");
 }
 
-async fn without_a_setting_the_address_of_the_database_tells_installations_apart(on: Topology) {
+async fn without_a_setting_the_address_of_the_database_identifies_the_installation(on: Topology) {
     let stack = Stack::start_on(on).await;
     let other = twin(&stack).await;
     let (plain, url) = (stack.database.url(), other.url());
@@ -110,7 +110,7 @@ async fn without_a_setting_the_address_of_the_database_tells_installations_apart
     );
 }
 
-async fn an_instance_that_does_not_know_its_installation_believes_no_entry(on: Topology) {
+async fn an_instance_without_an_installation_id_trusts_no_entry(on: Topology) {
     let stack = Stack::start_on(on).await;
     let event = Event::get("checkout");
     stack.function("get-flag").await.call(&event).await;
@@ -130,6 +130,6 @@ async fn an_instance_that_does_not_know_its_installation_believes_no_entry(on: T
 on_readable_redis!(
     two_installations_on_one_redis_never_serve_each_others_flags,
     a_key_prefix_gives_each_installation_entries_of_its_own,
-    without_a_setting_the_address_of_the_database_tells_installations_apart,
-    an_instance_that_does_not_know_its_installation_believes_no_entry,
+    without_a_setting_the_address_of_the_database_identifies_the_installation,
+    an_instance_without_an_installation_id_trusts_no_entry,
 );

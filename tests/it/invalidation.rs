@@ -106,7 +106,7 @@ fn snapshot(revision: i64) -> Snapshot {
     }
 }
 
-async fn a_fill_from_before_a_commit_is_refused(on: Topology) {
+async fn a_fill_from_before_a_commit_is_rejected(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
@@ -128,7 +128,7 @@ async fn no_reader_gets_a_lease_during_a_write(on: Topology) {
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
-async fn one_writers_end_is_not_anothers(on: Topology) {
+async fn the_end_of_one_write_does_not_end_another(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, one, other) = (
         Instance::of(&redis).await,
@@ -146,7 +146,7 @@ async fn one_writers_end_is_not_anothers(on: Topology) {
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
-async fn a_lost_end_of_a_write_costs_hits_and_never_freshness(on: Topology) {
+async fn a_lost_end_of_a_write_costs_hits_but_not_freshness(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
@@ -187,7 +187,7 @@ async fn a_flushed_or_foreign_key_takes_leases_with_it(on: Topology) {
     );
 }
 
-async fn one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up(on: Topology) {
+async fn one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none(on: Topology) {
     let redis = Fleet::start(on).await;
     let (first, second) = (Instance::of(&redis).await, Instance::of(&redis).await);
     // A busy machine may let the head start of 150 ms pass before the second has asked.
@@ -260,7 +260,7 @@ async fn a_reader_of_a_large_environment_never_sees_a_part_of_it(on: Topology) {
     }
 }
 
-async fn a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old(on: Topology) {
+async fn a_reader_that_was_frozen_between_load_and_fill_cannot_fill_stale_flags(on: Topology) {
     let stack = Stack::start_on(on).await;
     let slow = stack.function("get-flag").await;
     let update = stack.function("update-flag").await;
@@ -295,7 +295,7 @@ async fn a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old(on: To
     }
 }
 
-async fn an_answer_says_when_redis_could_not_be_told(on: Topology) {
+async fn a_response_reports_an_unconfirmed_invalidation(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
@@ -330,7 +330,7 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost(on
     }
 }
 
-async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold(on: Topology) {
+async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) {
     let stack = Stack::start_on(on).await;
     let reconcile = stack.function("reconcile").await;
     let run = || async { reconcile.invoke(&json!({})).await.expect("reconciles") };
@@ -372,7 +372,7 @@ async fn reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold
     );
 }
 
-async fn who_noticed_an_outage_does_not_trust_an_entry_from_before_it(on: Topology) {
+async fn an_instance_that_noticed_an_outage_distrusts_entries_from_before_it(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
@@ -390,7 +390,7 @@ async fn who_noticed_an_outage_does_not_trust_an_entry_from_before_it(on: Topolo
     .await;
 }
 
-async fn an_entry_behind_what_an_instance_has_seen_is_not_believed(on: Topology) {
+async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
@@ -412,7 +412,7 @@ async fn an_entry_behind_what_an_instance_has_seen_is_not_believed(on: Topology)
     );
 }
 
-async fn a_mark_that_arrives_after_its_writer_is_done_is_not_set(on: Topology) {
+async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topology) {
     let redis = Fleet::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     // The first attempt is lost, as far as the writer knows.
@@ -497,7 +497,7 @@ async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period(o
 }
 
 #[tokio::test]
-async fn reconciling_counts_as_warmed_only_what_it_has_filled() {
+async fn reconciling_counts_only_filled_entries_as_warmed() {
     let stack = Stack::start().await;
     let writer = Instance::of(&stack.redis).await;
     let reconcile = stack.function("reconcile").await;
@@ -512,25 +512,25 @@ async fn reconciling_counts_as_warmed_only_what_it_has_filled() {
 }
 
 on_every_redis!(
-    a_fill_from_before_a_commit_is_refused,
+    a_fill_from_before_a_commit_is_rejected,
     no_reader_gets_a_lease_during_a_write,
-    one_writers_end_is_not_anothers,
-    a_lost_end_of_a_write_costs_hits_and_never_freshness,
+    the_end_of_one_write_does_not_end_another,
+    a_lost_end_of_a_write_costs_hits_but_not_freshness,
     an_operators_del_takes_leases_with_it,
     a_flushed_or_foreign_key_takes_leases_with_it,
-    one_reader_loads_while_the_others_wait_and_a_dead_one_holds_nobody_up,
+    one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none,
     an_expired_lease_fills_nothing,
     a_reader_of_a_large_environment_never_sees_a_part_of_it,
-    a_reader_that_was_frozen_between_load_and_fill_fills_nothing_old,
-    an_answer_says_when_redis_could_not_be_told,
-    reconciling_repairs_what_no_invalidation_reached_and_warms_what_is_cold,
-    who_noticed_an_outage_does_not_trust_an_entry_from_before_it,
-    an_entry_behind_what_an_instance_has_seen_is_not_believed,
+    a_reader_that_was_frozen_between_load_and_fill_cannot_fill_stale_flags,
+    a_response_reports_an_unconfirmed_invalidation,
+    reconciling_repairs_stale_entries_and_warms_missing_ones,
+    an_instance_that_noticed_an_outage_distrusts_entries_from_before_it,
+    an_entry_older_than_a_known_revision_is_rejected,
 );
 
 on_readable_redis!(
     a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost,
-    a_mark_that_arrives_after_its_writer_is_done_is_not_set,
+    a_barrier_that_arrives_after_its_write_has_ended_is_not_set,
     a_barrier_that_was_queued_in_a_hung_redis_is_not_set,
     a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period,
 );

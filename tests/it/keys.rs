@@ -76,7 +76,7 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_opens_nothing_at_the_next_read_of_every_instance() {
+async fn every_instance_rejects_a_revoked_key_from_its_next_read() {
     let stack = Stack::start().await;
     let keys = stack.function("manage-keys").await;
     let made = create(&keys, "server").await;
@@ -147,7 +147,7 @@ async fn only_admins_manage_keys() {
 }
 
 #[tokio::test]
-async fn every_mistake_in_a_wish_for_a_key_is_told() {
+async fn every_mistake_in_a_request_for_a_key_is_reported() {
     let stack = Stack::start().await;
     let keys = stack.function("manage-keys").await;
     let event = Event::load("manage-keys");
@@ -213,7 +213,7 @@ async fn an_environment_has_a_hundred_keys_at_most() {
 }
 
 #[tokio::test]
-async fn the_local_server_makes_keys_as_well_and_keeps_them_in_its_file() {
+async fn the_local_server_creates_keys_and_keeps_them_in_its_file() {
     let local = Local::start(&[]).await;
     let body = json!({"kind": "client", "name": "page"}).to_string();
     let made = local.admin("POST", "/api/admin/keys", &body).await;

@@ -70,7 +70,7 @@ async fn a_list_of_large_flags_leaves_out_definitions_that_a_smaller_page_shows(
 }
 
 #[tokio::test]
-async fn a_flag_that_no_answer_can_hold_is_read_changed_and_archived() {
+async fn a_flag_too_large_for_a_response_is_read_changed_and_archived() {
     for column in [
         "json_build_object('variants', json_build_object('a', repeat('x', 7000000)))",
         // Unreadable, and a text in the answer.
@@ -207,7 +207,7 @@ async fn lists_of_keys_stale_flags_and_overrides_come_in_pages_that_fit() {
 }
 
 #[tokio::test]
-async fn settings_that_no_answer_can_hold_can_be_replaced() {
+async fn settings_too_large_for_a_response_can_be_replaced() {
     let api = Api::on_postgres().await;
     sql(
         &api,

@@ -41,7 +41,7 @@ fn place(key: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_seen_or_reached_is_refused_by_every_way_with_its_rule() {
+async fn every_write_rejects_an_invisible_or_unreachable_key_with_its_rule() {
     for api in Api::of_both_kinds().await {
         for (key, rule) in [
             (String::new(), "1 to 255 characters"),
@@ -116,7 +116,7 @@ async fn the_name_of_a_variant_is_short_and_has_no_control_characters() {
 }
 
 #[tokio::test]
-async fn a_variant_from_before_the_limit_stays_and_the_flag_can_be_changed() {
+async fn a_variant_from_before_the_limit_is_kept_and_the_flag_can_be_changed() {
     let api = Api::on_postgres().await;
     let long = "v".repeat(300);
     let definition = json!({"variants": {(long.as_str()): 1, "b": 2}, "defaultVariant": long});
@@ -269,7 +269,7 @@ async fn a_path_and_a_query_that_name_different_flags_are_refused_on_every_route
 }
 
 #[tokio::test]
-async fn the_public_route_of_a_flag_looks_at_its_path_only() {
+async fn the_public_route_of_a_flag_uses_only_its_path() {
     let stack = Stack::start().await;
     let get = stack.function("get-flag").await;
     let event = Event::get("checkout").query("flagKey=search");
@@ -333,7 +333,7 @@ async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect
 }
 
 #[tokio::test]
-async fn a_flag_gets_no_definition_while_a_percentage_is_planned_for_it() {
+async fn a_flag_gets_no_definition_while_a_percentage_is_scheduled() {
     let definition = json!({"variants": {"on": true, "off": false}, "defaultVariant": "on"});
     for api in Api::of_both_kinds().await {
         let typed = json!({"definition": definition});
@@ -406,7 +406,7 @@ async fn bulk(api: &Api) -> Answer {
 }
 
 #[tokio::test]
-async fn server_only_is_true_or_false_and_nothing_that_hides_nothing() {
+async fn server_only_must_be_true_or_false() {
     let settings = "/api/admin/environments/production/settings";
     for api in Api::of_both_kinds().await {
         let with = |value: &Value| json!({"variants": {"a": 1}, "metadata": {"serverOnly": value, "owner": "us"}});
@@ -449,7 +449,7 @@ async fn server_only_is_true_or_false_and_nothing_that_hides_nothing() {
 }
 
 #[tokio::test]
-async fn a_variant_has_at_most_256_kb_and_a_larger_one_from_before_stays() {
+async fn a_variant_has_at_most_256_kb_and_an_existing_larger_one_is_kept() {
     for api in Api::of_both_kinds().await {
         let most = json!({"key": "large", "definition": sized(256_000)});
         assert_eq!(api.admin("POST", FLAGS, &most).await.status, 201);
@@ -490,7 +490,7 @@ async fn a_variant_has_at_most_256_kb_and_a_larger_one_from_before_stays() {
 }
 
 #[tokio::test]
-async fn no_change_makes_the_answer_with_all_flags_larger_than_lambda_can_give() {
+async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
     let settings = "/api/admin/environments/production/settings";
     let refused = |answer: &Answer, field: &str, names: &[&str], on: &str| {
         let said = fields(answer)[field].to_string();
@@ -568,7 +568,7 @@ async fn no_change_makes_the_answer_with_all_flags_larger_than_lambda_can_give()
 }
 
 #[tokio::test]
-async fn an_environment_that_is_too_large_from_before_can_be_changed_and_only_made_smaller() {
+async fn an_environment_that_is_already_too_large_can_only_shrink() {
     let api = Api::on_postgres().await;
     let database = &api.stack().database;
     for number in 0..9 {

@@ -80,7 +80,7 @@ async fn one_command_starts_a_cluster_of_six_local_processes() {
 }
 
 #[test]
-fn a_command_that_makes_no_sense_is_told_what_does() {
+fn an_invalid_command_prints_the_valid_ones() {
     let nowhere = Started { first: 80 };
     assert_eq!(nowhere.run("start").status.code(), Some(2));
     let usage = text(&nowhere.run("help"));

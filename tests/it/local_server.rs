@@ -55,7 +55,7 @@ async fn a_flag_is_turned_up_and_down_and_the_file_keeps_it() {
 }
 
 #[tokio::test]
-async fn an_edit_of_the_file_shows_and_a_mistake_in_it_loses_nothing() {
+async fn an_edit_of_the_file_takes_effect_and_a_mistake_in_it_changes_nothing() {
     let folder = new_folder("flags");
     let path = folder.join("flags.json");
     let write = |percent: u32| {
@@ -150,7 +150,7 @@ async fn every_route_answers_with_and_without_its_prefix() {
 }
 
 #[tokio::test]
-async fn the_admin_token_is_needed_and_nothing_else_will_do() {
+async fn only_the_admin_token_opens_admin_routes() {
     let local = Local::start(&[]).await;
     let path = "/api/admin/flags/dark-mode";
     for headers in [
@@ -183,7 +183,7 @@ async fn a_user_can_be_named_and_paths_are_decoded() {
 }
 
 #[tokio::test]
-async fn a_body_too_large_is_413_and_the_server_lives() {
+async fn a_body_that_is_too_large_is_413_and_the_server_keeps_running() {
     let local = Local::start(&[]).await;
     let answer = local
         .patch("/api/admin/flags/dark-mode", &"x".repeat(4_000_001))
@@ -352,7 +352,7 @@ fn folder_with_node_clients() -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_snippet_of_the_readme_prints_what_it_says() {
+async fn the_snippet_of_the_readme_prints_the_documented_value() {
     let readme = read_from_root("README.md");
     let snippet = readme.split("cat >flag.mjs <<'END'\n").nth(1);
     let (code, rest) = snippet.and_then(|it| it.split_once("END\n")).expect("code");
@@ -451,7 +451,7 @@ fn run_commands_of_first_screen(local: &Local) {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_first_screen_work_whoever_may_use_the_public_routes() {
+async fn the_commands_of_the_first_screen_work_with_every_setting_of_the_public_routes() {
     for routes in ["open", "key", "off"] {
         let environment = [("PUBLIC_CONFIG_ROUTES", routes)];
         let local = Local::start_bare_in(new_folder("routes"), &environment).await;
@@ -503,7 +503,7 @@ async fn the_commands_of_the_first_screen_work_for_flags_with_variants_and_unusu
 }
 
 #[tokio::test]
-async fn a_database_without_tls_is_named_with_its_remedy() {
+async fn a_database_without_tls_is_reported_with_a_remedy() {
     let database = pennon_tests::postgres::Database::create_empty().await;
     let url = database.url().replace("?sslmode=disable", "");
     let mut server = Command::new(binary("pennon-local"));
@@ -547,7 +547,7 @@ async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
 }
 
 #[test]
-fn the_command_line_is_read() {
+fn the_command_line_is_parsed() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(binary("pennon-local"));
         let output = output_within(command.args(arguments).env_clear(), PATIENCE);

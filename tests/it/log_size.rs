@@ -197,7 +197,7 @@ fn hostile(event: &Event) -> Vec<(&'static str, Event)> {
 }
 
 #[tokio::test]
-async fn a_request_writes_no_more_to_the_log_than_its_budget_whatever_it_sends() {
+async fn no_request_writes_more_to_the_log_than_its_budget() {
     let stack = Stack::start().await;
     let [list, get, evaluate, evaluate_all] = reads();
     let anonymous = |event: Event| {
@@ -258,7 +258,7 @@ async fn a_request_writes_no_more_to_the_log_than_its_budget_whatever_it_sends()
 }
 
 #[tokio::test]
-async fn the_path_in_the_log_is_that_of_the_route_and_no_user_is_named() {
+async fn the_log_has_the_path_of_the_route_and_names_no_user() {
     let stack = Stack::start().await;
     let users = "/api/admin/flags/checkout/users";
     let overrides = stack.function("overrides").await;

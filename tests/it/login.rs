@@ -255,7 +255,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
 }
 
 #[tokio::test]
-async fn every_way_in_which_a_sign_in_can_go_wrong_gives_no_token_and_keeps_nothing() {
+async fn a_failed_sign_in_gives_no_token_and_stores_nothing() {
     let desk = Desk::new().await;
     for (manner, why) in [
         (Manner::Denied, "access_denied not today?[31m?"),
@@ -282,7 +282,7 @@ async fn every_way_in_which_a_sign_in_can_go_wrong_gives_no_token_and_keeps_noth
 }
 
 #[tokio::test]
-async fn what_does_not_belong_to_the_sign_in_is_refused_and_does_not_end_it() {
+async fn unrelated_requests_are_rejected_and_do_not_end_the_sign_in() {
     let desk = Desk::new().await;
     let mut login = desk.start(&[]);
     let url = login.asks().await.expect("an address");
@@ -321,7 +321,7 @@ async fn what_does_not_belong_to_the_sign_in_is_refused_and_does_not_end_it() {
 }
 
 #[tokio::test]
-async fn nobody_who_signs_in_is_waited_for_until_the_time_is_up() {
+async fn a_sign_in_that_is_never_completed_times_out() {
     let desk = Desk::new().await;
     let mut login = desk.start(&["--timeout", "1"]);
     let url = login.asks().await.expect("an address");

@@ -75,7 +75,7 @@ async fn an_environment_is_created_and_can_be_used_at_once() {
 }
 
 #[tokio::test]
-async fn settings_are_replaced_by_who_has_seen_them() {
+async fn replacing_settings_requires_their_current_tag() {
     for api in Api::of_both_kinds().await {
         let read = api.read(SETTINGS).await;
         assert_eq!(read.status, 200);
@@ -116,7 +116,7 @@ async fn settings_are_replaced_by_who_has_seen_them() {
 }
 
 #[tokio::test]
-async fn an_import_makes_the_environment_what_the_file_says_and_a_dry_run_only_says_so() {
+async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
     for api in Api::of_both_kinds().await {
         // From here on, `search` stays as it is, `checkout` changes, `export` goes, `theme` comes.
         let exported = api.read(EXPORT).await;
@@ -234,7 +234,7 @@ async fn an_export_imports_unchanged() {
 }
 
 #[tokio::test]
-async fn an_import_that_is_wrong_anywhere_changes_nothing() {
+async fn an_import_with_any_error_changes_nothing() {
     for api in Api::of_both_kinds().await {
         for (file, place) in [
             (
@@ -296,7 +296,7 @@ async fn overrides_survive_an_import() {
 }
 
 #[tokio::test]
-async fn an_evaluator_that_a_flag_in_use_names_cannot_go() {
+async fn an_evaluator_in_use_cannot_be_removed() {
     for api in Api::of_both_kinds().await {
         let evaluators = json!({"evaluators": {"gold": {"==": [{"var": "tier"}, "gold"]}}});
         assert_eq!(
@@ -333,7 +333,7 @@ async fn an_evaluator_that_a_flag_in_use_names_cannot_go() {
 }
 
 #[tokio::test]
-async fn a_purge_makes_every_instance_read_anew() {
+async fn a_purge_makes_every_instance_read_again() {
     let api = Api::on_postgres().await;
     let other = api.another_instance().await;
     let stack = api.stack();

@@ -234,7 +234,7 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
 }
 
 #[tokio::test]
-async fn nobody_overwrites_unseen_what_another_admin_has_done() {
+async fn an_admin_cannot_overwrite_an_unseen_change_of_another() {
     for api in Api::of_both_kinds().await {
         let seen = tag(&api.read(CHECKOUT).await);
         let mine = api
@@ -289,7 +289,7 @@ async fn nobody_overwrites_unseen_what_another_admin_has_done() {
 }
 
 #[tokio::test]
-async fn of_many_admins_with_the_same_state_in_mind_one_wins() {
+async fn of_many_admins_who_send_the_same_tag_one_wins() {
     for api in Api::of_both_kinds().await {
         for round in 0..5 {
             let seen = tag(&api.read(CHECKOUT).await);
@@ -317,7 +317,7 @@ async fn of_many_admins_with_the_same_state_in_mind_one_wins() {
 }
 
 #[tokio::test]
-async fn a_definition_is_set_replaced_and_taken_away_by_an_update() {
+async fn a_definition_is_set_replaced_and_removed_by_an_update() {
     for api in Api::of_both_kinds().await {
         let definition = json!({"variants": {"a": 1, "b": 2}, "defaultVariant": "a"});
         let body = json!({"enabled": true, "definition": definition});

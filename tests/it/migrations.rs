@@ -147,7 +147,7 @@ async fn an_empty_database_gets_the_tables_of_the_contract() {
 }
 
 #[tokio::test]
-async fn the_old_services_tables_migrate_and_their_rows_survive() {
+async fn tables_of_the_existing_service_migrate_and_keep_their_rows() {
     let database = Database::create_empty().await;
     database
         .sql()
@@ -192,7 +192,7 @@ async fn the_old_services_tables_migrate_and_their_rows_survive() {
 }
 
 #[tokio::test]
-async fn the_old_service_keeps_working_on_migrated_tables_and_its_changes_count() {
+async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_raise_revisions() {
     let database = Database::create_empty().await;
     database
         .sql()
@@ -267,7 +267,7 @@ async fn a_rolled_back_change_leaves_the_revision() {
 }
 
 #[tokio::test]
-async fn two_migrations_at_once_do_not_trip_over_each_other() {
+async fn concurrent_migrations_do_not_conflict() {
     let database = Database::create_empty().await;
     let (one, other) = tokio::join!(migrate(&database), migrate(&database));
     let applied = |outcome: Result<serde_json::Value, serde_json::Value>| {
@@ -279,7 +279,7 @@ async fn two_migrations_at_once_do_not_trip_over_each_other() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_an_error_that_says_so() {
+async fn a_missing_database_is_a_clear_error() {
     let function = Function::start(
         "migrate",
         &[(
@@ -295,7 +295,7 @@ async fn a_database_that_is_not_there_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn statements_over_several_environments_do_not_wait_for_each_other_in_a_circle() {
+async fn statements_over_several_environments_do_not_deadlock() {
     let database = Database::create().await;
     // The same flags in two environments, whose rows lie in the table in opposite orders.
     database
@@ -327,7 +327,7 @@ async fn statements_over_several_environments_do_not_wait_for_each_other_in_a_ci
 }
 
 #[tokio::test]
-async fn a_function_that_is_deployed_before_its_tables_are_migrated_goes_on_answering() {
+async fn a_function_that_is_deployed_before_its_migration_keeps_answering() {
     let database = Database::create_empty().await;
     database
         .sql()
@@ -353,7 +353,7 @@ async fn a_function_that_is_deployed_before_its_tables_are_migrated_goes_on_answ
 }
 
 #[tokio::test]
-async fn a_migration_waits_for_a_transaction_of_the_old_service_and_tries_again() {
+async fn a_migration_waits_for_a_transaction_of_the_existing_service_and_retries() {
     let database = Database::create_empty().await;
     database
         .sql()
@@ -424,7 +424,7 @@ async fn settings_and_keys_raise_the_revision_of_their_environment_only() {
 }
 
 #[tokio::test]
-async fn whoever_changes_a_flag_raises_its_own_revision() {
+async fn every_change_of_a_flag_raises_its_revision() {
     let database = Database::create().await;
     let revision = || async {
         let row = database

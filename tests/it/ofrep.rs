@@ -50,7 +50,7 @@ fn failure(answer: &Answer, status: u16, code: &str, key: Option<&str>) -> Strin
 }
 
 #[tokio::test]
-async fn a_plain_flag_tells_its_value_its_variant_and_why() {
+async fn a_simple_flag_returns_value_variant_and_reason() {
     let stack = stack().await;
     stack
         .database
@@ -100,7 +100,7 @@ async fn every_value_keeps_its_json_form() {
 }
 
 #[tokio::test]
-async fn the_default_of_the_code_is_an_absent_value_and_never_null() {
+async fn the_code_default_is_an_absent_value_and_never_null() {
     let stack = stack().await;
     let evaluate = stack.function("evaluate-flag").await;
     let answer = evaluate
@@ -114,7 +114,7 @@ async fn the_default_of_the_code_is_an_absent_value_and_never_null() {
 }
 
 #[tokio::test]
-async fn without_a_targeting_key_only_a_flag_that_divides_callers_fails() {
+async fn without_a_targeting_key_only_flags_with_a_partial_rollout_fail() {
     let stack = stack().await;
     let evaluate = stack.function("evaluate-flag").await;
     for context in [json!({}), json!({"plan": "pro"})] {
@@ -135,7 +135,7 @@ async fn without_a_targeting_key_only_a_flag_that_divides_callers_fails() {
 }
 
 #[tokio::test]
-async fn a_flag_that_is_not_there_is_404_with_its_key() {
+async fn an_unknown_flag_is_404_with_its_key() {
     let stack = stack().await;
     let evaluate = stack.function("evaluate-flag").await;
     for key in ["no-such-flag", "käse 😀", "a\0b"] {
@@ -147,7 +147,7 @@ async fn a_flag_that_is_not_there_is_404_with_its_key() {
 }
 
 #[tokio::test]
-async fn nobody_gets_an_answer_without_a_good_key() {
+async fn requests_without_a_valid_key_are_rejected() {
     let stack = stack().await;
     let random = "x".repeat(43);
     for name in ["evaluate-flag", "evaluate-flags"] {
@@ -230,7 +230,7 @@ async fn a_key_opens_its_own_environment_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_bad_body_is_told_in_the_protocols_words() {
+async fn a_bad_body_is_an_error_of_the_protocol() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let all = stack.function("evaluate-flags").await;
@@ -311,7 +311,7 @@ async fn all_flags_come_in_the_order_of_their_keys_and_one_bad_flag_is_one_failu
 }
 
 #[tokio::test]
-async fn what_the_caller_has_is_not_sent_again() {
+async fn an_answer_that_the_caller_has_is_not_sent_again() {
     let stack = stack().await;
     let all = stack.function("evaluate-flags").await;
     let event = Event::evaluate_all(&json!({"targetingKey": "alice", "plan": "pro"}));
@@ -356,7 +356,7 @@ async fn what_the_caller_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn where_rules_look_at_the_clock_a_304_ends_when_the_answer_changes() {
+async fn with_rules_on_the_clock_a_304_ends_when_the_answer_changes() {
     let stack = stack().await;
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -417,7 +417,7 @@ async fn another_context_or_another_kind_of_key_is_another_etag() {
 }
 
 #[tokio::test]
-async fn a_browser_may_ask_and_may_see_the_answer() {
+async fn a_browser_may_send_requests_and_read_responses() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let all = stack.function("evaluate-flags").await;
@@ -487,7 +487,7 @@ async fn a_browser_may_ask_and_may_see_the_answer() {
 }
 
 #[tokio::test]
-async fn every_path_under_ofrep_fails_in_the_protocols_words() {
+async fn every_path_under_ofrep_fails_with_an_error_of_the_protocol() {
     let lost = Function::start("not-found", &[]).await;
     let at = |path: &str, method: &str| Event::load("not-found").path(path, None).method(method);
     for path in [
@@ -551,8 +551,7 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
 }
 
 #[tokio::test]
-async fn with_cache_and_database_gone_a_warm_instance_answers_and_a_cold_one_says_when_to_try_again()
- {
+async fn without_cache_and_database_a_warm_instance_answers_and_a_cold_one_sends_retry_after() {
     let stack = stack().await;
     let warm = stack.function("evaluate-flag").await;
     let event = Event::evaluate("search", &alice());
@@ -573,7 +572,7 @@ async fn with_cache_and_database_gone_a_warm_instance_answers_and_a_cold_one_say
 }
 
 #[tokio::test]
-async fn answers_say_where_they_come_from() {
+async fn responses_name_their_source() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let event = Event::evaluate("search", &alice());
@@ -590,7 +589,7 @@ async fn answers_say_where_they_come_from() {
 }
 
 #[tokio::test]
-async fn a_client_key_does_not_see_what_is_for_servers_only() {
+async fn a_client_key_does_not_see_server_only_flags() {
     let stack = stack().await;
     let client = "pennon_client_production_".to_owned() + &"c".repeat(43);
     stack.database.add_key(&client).await;
@@ -691,7 +690,7 @@ async fn ten_thousand_flags_fit_into_one_answer_and_large_values_fail_alone() {
 }
 
 #[tokio::test]
-async fn a_value_too_large_for_an_answer_fails_its_flag_alone() {
+async fn a_value_too_large_for_a_response_fails_only_its_flag() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let of_size = |text: &str, size: usize| json!({"variants": {"a": text.repeat(size / text.len())}, "defaultVariant": "a"});

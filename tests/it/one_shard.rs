@@ -9,7 +9,7 @@ use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{percentage, set_percentage};
 
 #[tokio::test]
-async fn a_promoted_replica_that_was_behind_is_not_believed() {
+async fn a_promoted_replica_that_was_behind_is_not_trusted() {
     let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", &[]).await;
     let update = deployment.function("update-flag", &[]).await;
@@ -37,7 +37,7 @@ async fn a_promoted_replica_that_was_behind_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_primary_on_its_own_is_left_by_writers_at_once_and_by_readers_within_a_minute() {
+async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let cluster = &deployment.cluster;
     let reader = deployment.function("get-flag", &[]).await;

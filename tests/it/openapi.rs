@@ -81,7 +81,7 @@ fn every_operation_has_the_summary_of_the_route_table() {
 }
 
 #[test]
-fn every_operation_has_a_name_of_its_own_and_says_how_it_fails() {
+fn every_operation_has_a_unique_name_and_its_error_responses() {
     let document = parsed();
     assert_eq!(document["openapi"], "3.1.0");
     let mut names = BTreeSet::new();
@@ -109,7 +109,7 @@ fn every_operation_has_a_name_of_its_own_and_says_how_it_fails() {
 }
 
 #[tokio::test]
-async fn schemathesis_finds_nothing_that_is_not_as_the_document_says() {
+async fn schemathesis_finds_no_deviation_from_the_document() {
     let local = Local::start(&[]).await;
     let seed = std::env::var("PENNON_SEED").unwrap_or_else(|_| SEED.to_owned());
     println!("seed {seed}; PENNON_SEED=… tries another");

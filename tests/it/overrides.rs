@@ -302,7 +302,7 @@ async fn a_variant_can_be_given_to_a_user_if_the_flag_has_it() {
 }
 
 #[tokio::test]
-async fn a_hundred_changes_an_hour_and_not_one_more() {
+async fn the_hourly_limit_is_one_hundred_changes() {
     for api in Api::of_both_kinds().await {
         for number in 0..100 {
             let user = format!("user-{number}");
@@ -348,7 +348,7 @@ async fn a_hundred_changes_an_hour_and_not_one_more() {
 }
 
 #[tokio::test]
-async fn the_hour_is_counted_across_instances_without_a_race() {
+async fn the_hourly_limit_holds_across_instances() {
     let api = Api::on_postgres().await;
     let other = api.another_instance().await;
     let mut requests = tokio::task::JoinSet::new();

@@ -141,7 +141,7 @@ async fn sessions(database: &Database, state: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_read_that_its_function_has_given_up_ends_in_the_database() {
+async fn a_read_that_its_function_has_abandoned_ends_in_the_database() {
     let database = Database::create().await;
     database.add_flag("checkout", true, 50).await;
     let pooler = Pooler::start(&database).await;

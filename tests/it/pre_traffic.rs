@@ -30,7 +30,7 @@ fn status(plane: &ControlPlane) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_and_postgresql() {
+async fn codedeploy_gets_success_when_the_new_health_function_reaches_redis_and_postgresql() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     let (_hook, outcome) = run(&plane, &[]).await;
@@ -70,7 +70,7 @@ async fn codedeploy_hears_of_success_when_the_new_health_function_reaches_redis_
 }
 
 #[tokio::test]
-async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version() {
+async fn codedeploy_gets_failure_when_redis_does_not_answer_the_new_version() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     stack.redis.set(Mode::Refuse).await;
@@ -81,7 +81,7 @@ async fn codedeploy_hears_of_failure_when_redis_does_not_answer_the_new_version(
 }
 
 #[tokio::test]
-async fn codedeploy_hears_of_failure_when_postgresql_does_not_answer_the_new_version() {
+async fn codedeploy_gets_failure_when_postgresql_does_not_answer_the_new_version() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     stack.database_wire.set(Mode::Refuse).await;
@@ -115,7 +115,7 @@ async fn a_migration_for_which_lambda_has_no_instance_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_lambda_that_cannot_be_reached_is_tried_again_while_patience_lasts() {
+async fn an_unreachable_lambda_is_retried_until_the_time_limit() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     let nowhere = [
@@ -140,7 +140,7 @@ async fn a_migration_that_may_not_be_invoked_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_hook_that_does_not_know_whom_to_ask_reports_failure() {
+async fn a_hook_without_its_settings_reports_failure() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     let unversioned = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health";
@@ -190,7 +190,7 @@ async fn a_report_that_does_not_arrive_fails_the_invocation_so_that_lambda_tries
 }
 
 #[tokio::test]
-async fn an_event_that_is_none_of_codedeploys_is_an_error() {
+async fn an_event_of_another_sender_is_an_error() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     let hook = Function::start("pre-traffic", &plane.environment()).await;

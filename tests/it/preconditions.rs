@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 const CHECKOUT: &str = "/api/admin/flags/checkout";
 
 #[tokio::test]
-async fn what_is_no_tag_is_refused_with_its_form_and_changes_nothing() {
+async fn a_malformed_tag_is_rejected_and_changes_nothing() {
     for api in Api::of_both_kinds().await {
         let read = api.read(CHECKOUT).await;
         let tag = read.header("etag").expect("an ETag").to_owned();

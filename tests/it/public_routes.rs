@@ -109,7 +109,7 @@ fn names(answer: &Answer, flag: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_flag_for_servers_only_is_on_the_public_config_routes_for_server_keys_alone() {
+async fn public_config_routes_return_server_only_flags_to_server_keys_alone() {
     for site in Site::of_both_kinds("open").await {
         let on = site.on;
         let (server, client) = (&site.server.text, &site.client.text);
@@ -171,7 +171,7 @@ async fn a_flag_for_servers_only_is_on_the_public_config_routes_for_server_keys_
 }
 
 #[tokio::test]
-async fn a_flag_without_the_field_has_that_of_its_environment() {
+async fn a_flag_without_server_only_inherits_it_from_its_environment() {
     for site in Site::of_both_kinds("open").await {
         let body = json!({"key": "plain", "enabled": true}).to_string();
         site.local.admin("POST", "/api/admin/flags", &body).await;
@@ -199,7 +199,7 @@ async fn a_flag_without_the_field_has_that_of_its_environment() {
 }
 
 #[tokio::test]
-async fn with_key_the_routes_need_an_api_key_which_fixes_the_environment() {
+async fn with_key_the_routes_require_an_api_key_that_selects_the_environment() {
     for site in Site::of_both_kinds("key").await {
         let on = site.on;
         let (server, client) = (site.server.text.as_str(), site.client.text.as_str());
@@ -274,7 +274,7 @@ async fn with_key_the_routes_need_an_api_key_which_fixes_the_environment() {
 }
 
 #[tokio::test]
-async fn with_off_and_with_a_value_that_means_nothing_the_paths_are_unknown() {
+async fn with_off_or_an_invalid_value_the_paths_are_unknown() {
     for routes in ["off", "opne"] {
         for site in Site::of_both_kinds(routes).await {
             let key = [
@@ -307,7 +307,7 @@ async fn with_off_and_with_a_value_that_means_nothing_the_paths_are_unknown() {
 
 /// The same behind a gateway and at a function URL.
 #[tokio::test]
-async fn functions_answer_for_the_routes_as_the_setting_says() {
+async fn functions_apply_the_setting_of_the_public_routes() {
     let stack = Stack::start().await;
     let client = "pennon_client_production_".to_owned() + &"c".repeat(43);
     stack.database.add_key(&client).await;
@@ -357,7 +357,7 @@ async fn functions_answer_for_the_routes_as_the_setting_says() {
 }
 
 #[tokio::test]
-async fn a_bearer_token_names_the_user_beside_a_key_of_its_own_header() {
+async fn a_bearer_token_names_the_user_when_the_key_is_in_x_api_key() {
     let stack = Stack::start().await;
     let client = "pennon_client_production_".to_owned() + &"c".repeat(43);
     stack.database.add_key(&client).await;
@@ -379,7 +379,7 @@ async fn a_bearer_token_names_the_user_beside_a_key_of_its_own_header() {
 }
 
 #[tokio::test]
-async fn a_hidden_flag_is_neither_given_nor_counted() {
+async fn a_hidden_flag_is_neither_returned_nor_counted() {
     let stack = Stack::start().await;
     let hidden = json!({"variants": {"on": true}, "defaultVariant": "on",
         "metadata": {"serverOnly": true}});
@@ -395,7 +395,7 @@ async fn a_hidden_flag_is_neither_given_nor_counted() {
 }
 
 #[tokio::test]
-async fn errors_tell_a_client_key_nothing_of_the_rule() {
+async fn errors_reveal_nothing_of_the_rule_to_a_client_key() {
     let stack = Stack::start().await;
     let keys =
         ["server", "client"].map(|kind| format!("pennon_{kind}_production_{}", "k".repeat(43)));
@@ -516,7 +516,7 @@ async fn while_settings_are_unreadable_only_server_keys_and_admins_see_the_flags
 }
 
 #[tokio::test]
-async fn a_flag_that_may_be_for_servers_only_is_hidden() {
+async fn a_flag_with_an_invalid_server_only_value_is_hidden() {
     let (stack, [server, client]) = with_keys().await;
     // Metadata that can be read, in definitions that can be and in those that cannot; and whether
     // everybody sees the flag.
@@ -586,7 +586,7 @@ async fn a_flag_that_may_be_for_servers_only_is_hidden() {
 }
 
 #[tokio::test]
-async fn with_a_key_no_environment_beside_that_of_the_key_may_be_named() {
+async fn a_key_and_another_environment_in_the_query_are_rejected() {
     let (stack, [_, client]) = with_keys().await;
     let setting = [("PUBLIC_CONFIG_ROUTES", "key")];
     let list = stack.function_with("list-flags", &setting).await;

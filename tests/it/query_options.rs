@@ -123,7 +123,7 @@ async fn a_parameter_without_a_name_has_one_in_the_answer() {
 }
 
 #[tokio::test]
-async fn errors_of_any_request_fit_into_an_answer() {
+async fn errors_of_any_request_fit_into_a_response() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
         let many: serde_json::Map<String, Value> = (0..200_000)

@@ -167,7 +167,7 @@ async fn every_function_works_with_its_user_on_a_cluster() {
 }
 
 #[tokio::test]
-async fn the_users_may_do_nothing_else() {
+async fn the_users_may_run_no_other_commands() {
     let stack = Stack::start().await;
     let redis = Redis::start();
     create_users(&redis);

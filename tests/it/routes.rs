@@ -19,7 +19,7 @@ fn complaints(answer: &Answer) -> Value {
 }
 
 #[tokio::test]
-async fn a_single_flag_is_its_raw_state_in_a_fixed_order() {
+async fn a_single_flag_returns_its_raw_state_in_a_fixed_order() {
     let stack = Stack::start().await;
     let get = stack.function("get-flag").await;
     let answer = get.call(&Event::get("checkout")).await;
@@ -36,7 +36,7 @@ async fn a_single_flag_is_its_raw_state_in_a_fixed_order() {
 }
 
 #[tokio::test]
-async fn an_unknown_flag_is_404_in_the_old_words() {
+async fn an_unknown_flag_is_404_in_the_format_of_the_existing_service() {
     let stack = Stack::start().await;
     let get = stack.function("get-flag").await;
     let answer = get.call(&Event::get("no-such-flag")).await;
@@ -137,7 +137,7 @@ async fn only_verified_claims_name_the_user_unless_configuration_says_otherwise(
 }
 
 #[tokio::test]
-async fn environments_are_apart_and_production_is_the_default() {
+async fn environments_are_separate_and_production_is_the_default() {
     let stack = Stack::start().await;
     stack
         .database
@@ -174,7 +174,7 @@ async fn an_unknown_environment_has_no_flags() {
 }
 
 #[tokio::test]
-async fn an_environment_that_cannot_be_one_is_400() {
+async fn an_invalid_environment_name_is_400() {
     let stack = Stack::start().await;
     for (name, event) in [
         ("list-flags", Event::list()),
@@ -270,7 +270,7 @@ async fn validation_comes_before_existence_and_existence_is_checked() {
 }
 
 #[tokio::test]
-async fn fields_that_nobody_knows_are_ignored_and_named() {
+async fn unknown_fields_are_ignored_and_named() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;
     let body = json!({"rolloutPercentage": 3, "owner": "x", "a\nb": 1});
@@ -323,7 +323,7 @@ async fn admin_routes_are_closed_unless_identity_is_proven() {
 }
 
 #[tokio::test]
-async fn an_unknown_path_is_404_and_401_where_only_admins_may_look() {
+async fn an_unknown_path_is_404_and_under_admin_401() {
     let function = Function::start("not-found", &[]).await;
     let event = Event::load("not-found");
     for (path, status, error) in [
@@ -385,7 +385,7 @@ async fn another_caller_has_another_etag() {
 }
 
 #[tokio::test]
-async fn health_tells_what_answers_and_stays_200_when_something_does_not() {
+async fn health_reports_each_service_and_stays_200_when_one_fails() {
     let mut stack = Stack::start().await.with_default_limits();
     let health = stack.function_with("health", &[("STAGE", "staging")]).await;
     let well = health.call(&Event::load("health")).await;
@@ -422,7 +422,7 @@ async fn health_tells_what_answers_and_stays_200_when_something_does_not() {
 }
 
 #[tokio::test]
-async fn readiness_is_the_databases_and_liveness_is_the_processes() {
+async fn readiness_depends_on_the_database_and_liveness_on_the_process_alone() {
     let mut stack = Stack::start().await.with_default_limits();
     let health = stack.function("health").await;
     let ready = Event::load("health-ready");
@@ -479,7 +479,7 @@ async fn every_event_file_is_answered_by_its_function() {
 }
 
 #[tokio::test]
-async fn a_panicking_request_does_not_exist_but_strange_events_do_no_harm() {
+async fn unexpected_events_do_no_harm() {
     let stack = Stack::start().await;
     let get = stack.function("get-flag").await;
     // No path parameters at all, as from a misconfigured route.
@@ -497,7 +497,7 @@ async fn a_panicking_request_does_not_exist_but_strange_events_do_no_harm() {
 }
 
 #[tokio::test]
-async fn nothing_that_stands_in_a_url_or_a_header_brings_a_function_down() {
+async fn no_url_or_header_crashes_a_function() {
     let stack = Stack::start().await;
     let get = stack.function("get-flag").await;
     for query in [

@@ -43,7 +43,7 @@ fn statuses(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_change_is_planned_listed_by_time_and_called_off() {
+async fn a_change_is_scheduled_listed_by_time_and_cancelled() {
     for api in Api::of_both_kinds().await {
         let later = plan(
             "2099-06-01T10:30:00.5Z",
@@ -129,7 +129,7 @@ async fn a_change_is_planned_listed_by_time_and_called_off() {
 }
 
 #[tokio::test]
-async fn a_plan_must_make_sense() {
+async fn an_invalid_schedule_is_rejected() {
     for api in Api::of_both_kinds().await {
         let nowhere = "/api/admin/flags/no-such-flag/schedule";
         let future = "2099-01-01T00:00:00Z";
@@ -185,7 +185,7 @@ async fn a_plan_must_make_sense() {
 }
 
 #[tokio::test]
-async fn a_planned_change_is_made_when_its_time_has_come_and_everyone_sees_it() {
+async fn a_scheduled_change_is_applied_on_time_and_every_instance_sees_it() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
     let reconcile = stack.function("reconcile").await;
@@ -220,7 +220,7 @@ async fn a_planned_change_is_made_when_its_time_has_come_and_everyone_sees_it() 
 }
 
 #[tokio::test]
-async fn several_at_once_make_each_change_once() {
+async fn concurrent_reconcilers_apply_each_change_once() {
     let stack = Stack::start().await;
     let planner = stack.function("schedules").await;
     for percentage in 1..=20 {
@@ -271,7 +271,7 @@ async fn several_at_once_make_each_change_once() {
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_be_made_is_tried_again_and_then_given_up() {
+async fn a_failed_change_is_retried_and_then_fails() {
     let stack = Stack::start().await;
     let planner = stack.function("schedules").await;
     let reconcile = stack.function("reconcile").await;
@@ -320,7 +320,7 @@ async fn a_change_that_cannot_be_made_is_tried_again_and_then_given_up() {
 }
 
 #[tokio::test]
-async fn what_comes_too_late_or_for_an_archived_flag_is_not_made() {
+async fn a_change_that_is_too_late_or_for_an_archived_flag_is_not_applied() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
     let reconcile = stack.function("reconcile").await;
@@ -363,7 +363,7 @@ async fn what_comes_too_late_or_for_an_archived_flag_is_not_made() {
 }
 
 #[tokio::test]
-async fn the_local_server_makes_planned_changes_without_a_database_too() {
+async fn the_local_server_applies_scheduled_changes_without_a_database() {
     let api = Api::on_file().await;
     let soon = std::time::SystemTime::now() + std::time::Duration::from_millis(300);
     let soon = pennon_core::http::timestamp(soon);

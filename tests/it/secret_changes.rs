@@ -85,7 +85,7 @@ async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() 
 }
 
 #[tokio::test]
-async fn a_redis_secret_that_comes_late_is_read_in_a_later_request() {
+async fn a_late_redis_secret_is_read_in_a_later_request() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let get = function(&manager, "get-flag", "late", &stack.database_url()).await;
@@ -101,7 +101,7 @@ async fn a_redis_secret_that_comes_late_is_read_in_a_later_request() {
 }
 
 #[tokio::test]
-async fn an_instance_whose_redis_is_gone_looks_for_another_one_but_not_all_the_time() {
+async fn an_instance_without_redis_reads_the_secret_again_at_intervals() {
     let mut stack = Stack::start().await;
     let other = Redis::start();
     let manager = SecretsManager::start().await;
@@ -156,7 +156,7 @@ async fn a_secret_that_names_no_redis_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_instance_that_moved_does_not_trust_what_it_finds_there() {
+async fn an_instance_that_moved_compares_entries_with_the_database() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let database = stack.database_url();
@@ -252,7 +252,7 @@ async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_replaced_in_one_step_is_found_by_the_first_who_meets_it() {
+async fn a_key_that_is_replaced_in_one_step_is_read_on_the_first_mismatch() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let arn = manager.create("cache-mac", &"o".repeat(64)).await;

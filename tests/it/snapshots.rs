@@ -59,7 +59,7 @@ async fn backup_and_restore() {
 }
 
 #[tokio::test]
-async fn what_changed_since_the_snapshot_is_found_out() {
+async fn changes_since_the_snapshot_are_detected() {
     let old = Redis::start();
     let stack = Stack::start().await;
     let on_old = [("REDIS_URL", old.url())];
@@ -91,7 +91,7 @@ async fn what_changed_since_the_snapshot_is_found_out() {
 }
 
 #[tokio::test]
-async fn nothing_in_a_snapshot_outlives_its_lifetime() {
+async fn entries_of_a_snapshot_expire_on_time() {
     let old = Redis::start();
     let stack = Stack::start().await;
     let environment = [

@@ -306,7 +306,7 @@ fn anchor(heading: &str) -> String {
 
 /// Files and headings that links lead to exist.
 #[test]
-fn links_between_documents_lead_somewhere() {
+fn links_between_documents_resolve() {
     let mut pages = documents();
     pages.extend(PAGES.map(str::to_owned));
     for page in pages {
@@ -360,7 +360,7 @@ fn every_route_is_served_everywhere() {
 }
 
 #[test]
-fn generated_files_are_what_the_generator_writes() {
+fn generated_files_are_current() {
     assert_eq!(xtask::check(&root()), Ok(()));
 }
 
@@ -474,7 +474,7 @@ fn shapes(lines: &[&str]) -> Vec<String> {
 /// Without `--locked`, cargo resolves a `Cargo.lock` that is out of date anew, to versions that nobody has looked
 /// at.
 #[test]
-fn scripts_build_what_the_lock_file_says() {
+fn scripts_build_with_the_lock_file() {
     let mut scripts = vec![".ci/run".to_owned()];
     let folder = std::fs::read_dir(root().join("scripts")).expect("a folder");
     for file in folder {

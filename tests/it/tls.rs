@@ -32,7 +32,7 @@ async fn status_with(database_url: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn postgresql_is_believed_only_with_a_certificate_of_its_name_in_every_sslmode_but_disable() {
+async fn postgresql_needs_a_valid_certificate_in_every_sslmode_but_disable() {
     let ours = Certificates::create();
     let others = Certificates::create();
     let settings = [
@@ -109,7 +109,7 @@ async fn postgresql_is_believed_only_with_a_certificate_of_its_name_in_every_ssl
 }
 
 #[tokio::test]
-async fn redis_is_believed_only_with_a_certificate_for_its_name_from_a_trusted_authority() {
+async fn redis_needs_a_certificate_for_its_name_from_a_trusted_authority() {
     let ours = Certificates::create();
     let others = Certificates::create();
     let port = free_port();

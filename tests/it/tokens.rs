@@ -265,7 +265,7 @@ async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_c
 }
 
 #[tokio::test]
-async fn what_the_function_itself_finds_never_makes_an_admin() {
+async fn a_token_that_a_function_checks_itself_never_grants_admin_rights() {
     let known = Known::start(SigningKey::rsa()).await;
     let environment = known.issuer.environment();
     let update = known.stack.function_with("update-flag", &environment).await;
@@ -277,7 +277,7 @@ async fn what_the_function_itself_finds_never_makes_an_admin() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_fetched_when_a_token_names_it_and_an_invented_one_only_now_and_then() {
+async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
     let known = Known::start(SigningKey::rsa()).await;
     let list = known.list().await;
     assert!(is_known(&list, &known.good()).await);
@@ -301,7 +301,7 @@ async fn a_new_key_is_fetched_when_a_token_names_it_and_an_invented_one_only_now
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_out_of_order_costs_one_bounded_wait_and_no_request() {
+async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
     let known = Known::start(SigningKey::rsa()).await;
     for broken in [
         Broken::Failing,
@@ -342,7 +342,7 @@ async fn an_issuer_that_is_out_of_order_costs_one_bounded_wait_and_no_request() 
 }
 
 #[tokio::test]
-async fn an_issuer_leads_only_to_addresses_that_can_be_believed() {
+async fn an_issuer_may_name_only_trusted_addresses() {
     let known = Known::start(SigningKey::rsa()).await;
     let name = known.issuer.name().to_owned();
     let port = name.rsplit(':').next().expect("a port").to_owned();
@@ -378,7 +378,7 @@ async fn an_issuer_leads_only_to_addresses_that_can_be_believed() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_only_looks_like_this_machine_is_not_asked() {
+async fn an_issuer_that_imitates_localhost_is_not_contacted() {
     let known = Known::start(SigningKey::rsa()).await;
     let port = known
         .issuer
@@ -414,7 +414,7 @@ async fn an_issuer_that_only_looks_like_this_machine_is_not_asked() {
 
 /// Ids are unique among keys of one kind only (RFC 7517); keys for other purposes sign no tokens.
 #[tokio::test]
-async fn of_keys_with_one_id_the_one_that_signs_counts() {
+async fn of_keys_with_one_id_the_signing_key_is_found() {
     let known = Known::start(SigningKey::rsa()).await;
     let other = SigningKey::p256();
     known
@@ -464,7 +464,7 @@ async fn requests_that_come_together_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn without_an_issuer_or_an_audience_tokens_are_not_looked_at() {
+async fn without_an_issuer_or_an_audience_tokens_are_ignored() {
     let known = Known::start(SigningKey::rsa()).await;
     let name = known.issuer.name().to_owned();
     for environment in [
@@ -483,7 +483,7 @@ async fn without_an_issuer_or_an_audience_tokens_are_not_looked_at() {
 
 /// `openssl s_server -WWW` serves the files of its folder.
 #[tokio::test]
-async fn an_issuer_is_believed_only_with_a_certificate_for_its_name_from_a_trusted_authority() {
+async fn an_issuer_needs_a_certificate_for_its_name_from_a_trusted_authority() {
     let (ours, others) = (Certificates::create(), Certificates::create());
     let port = free_port();
     let name = format!("https://127.0.0.1:{port}");

@@ -25,7 +25,7 @@ async fn restore(api: &Api) {
 }
 
 #[tokio::test]
-async fn a_flag_comes_back_from_the_entry_of_its_deletion_with_its_overrides() {
+async fn reverting_a_deletion_restores_the_flag_with_its_overrides() {
     for api in Api::of_both_kinds().await {
         let alice = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});
         api.admin("POST", USERS, &alice).await;
@@ -57,7 +57,7 @@ async fn a_flag_comes_back_from_the_entry_of_its_deletion_with_its_overrides() {
 }
 
 #[tokio::test]
-async fn putting_an_override_back_counts_as_adding_it_and_removing_it_does_not() {
+async fn restoring_an_override_counts_as_an_addition_and_removing_it_does_not() {
     for api in Api::of_both_kinds().await {
         let alice = json!({"userId": "alice", "overrideType": "exclude"});
         api.admin("POST", USERS, &alice).await;
@@ -80,7 +80,7 @@ async fn putting_an_override_back_counts_as_adding_it_and_removing_it_does_not()
 }
 
 #[tokio::test]
-async fn archiving_a_flag_calls_off_what_is_planned_for_it() {
+async fn archiving_a_flag_cancels_its_schedules() {
     for api in Api::of_both_kinds().await {
         let plan = json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"enabled": true}});
         let planned = api.admin("POST", SCHEDULE, &plan).await.json();

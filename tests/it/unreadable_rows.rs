@@ -18,7 +18,7 @@ fn evaluation(key: &str, user: &str) -> Event {
 }
 
 #[tokio::test]
-async fn an_unreadable_definition_fails_its_flag_alone_and_can_be_repaired() {
+async fn an_unreadable_definition_fails_only_its_flag_and_can_be_repaired() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let definition: Value = serde_json::from_str(DEFINITION).expect("JSON");
@@ -188,7 +188,7 @@ async fn with_bad_flag() -> Api {
 }
 
 #[tokio::test]
-async fn a_schedule_that_cannot_be_read_fails_alone_and_can_be_cancelled() {
+async fn an_unreadable_schedule_fails_alone_and_can_be_cancelled() {
     let api = Api::on_postgres().await;
     let url = "/api/admin/flags/checkout/schedule";
     for at in ["2099-01-01T00:00:00Z", "2099-01-02T00:00:00Z"] {
@@ -271,7 +271,7 @@ async fn a_schedule_that_cannot_be_read_fails_alone_and_can_be_cancelled() {
 }
 
 #[tokio::test]
-async fn archiving_a_flag_cancels_what_cannot_be_read_as_well() {
+async fn archiving_a_flag_cancels_unreadable_schedules() {
     let api = Api::on_postgres().await;
     sql(
         api.stack(),
@@ -384,7 +384,7 @@ async fn unreadable_defaults_fail_only_flags_that_depend_on_them() {
 }
 
 #[tokio::test]
-async fn an_audit_entry_that_cannot_be_read_fails_alone() {
+async fn an_unreadable_audit_entry_fails_alone() {
     let api = Api::on_postgres().await;
     let url = "/api/admin/flags/checkout";
     let change = json!({"rolloutPercentage": 51});
@@ -428,7 +428,7 @@ async fn an_audit_entry_that_cannot_be_read_fails_alone() {
 }
 
 #[tokio::test]
-async fn an_export_names_what_it_cannot_hold_and_its_import_leaves_that_alone() {
+async fn an_export_names_unreadable_flags_and_its_import_leaves_them_alone() {
     let api = with_bad_flag().await;
     let exported = api.read(EXPORT).await;
     assert_eq!(exported.status, 200, "{exported:?}");
@@ -538,7 +538,7 @@ async fn unreadable_settings_are_named_by_every_list_and_block_no_import_of_flag
 }
 
 #[tokio::test]
-async fn a_broken_flag_is_imported_over_archived_deleted_and_put_back() {
+async fn a_broken_flag_is_imported_over_archived_deleted_and_restored() {
     let api = with_bad_flag().await;
     let url = "/api/admin/flags/bad";
     let good = json!({"state": "ENABLED", "variants": {"red": 1}, "defaultVariant": "red"});
@@ -621,7 +621,7 @@ async fn a_broken_flag_is_imported_over_archived_deleted_and_put_back() {
 }
 
 #[tokio::test]
-async fn rows_that_no_constraint_holds_give_what_the_existing_service_gave() {
+async fn unconstrained_rows_evaluate_as_in_the_existing_service() {
     let api = Api::on_postgres().await;
     for (key, enabled, percentage, expected, shown) in [
         ("above", "true", "140", true, 100),
@@ -703,7 +703,7 @@ async fn rows_that_no_constraint_holds_give_what_the_existing_service_gave() {
 }
 
 #[tokio::test]
-async fn a_row_cannot_say_of_itself_that_it_is_unreadable() {
+async fn a_row_cannot_mark_itself_as_unreadable() {
     let api = with_bad_flag().await;
     break_bad(
         &api,
@@ -724,7 +724,7 @@ fn percentage_of(answer: &Answer) -> i64 {
 }
 
 #[tokio::test]
-async fn a_table_that_is_damaged_as_a_whole_does_not_fill_the_log() {
+async fn a_table_of_unreadable_rows_does_not_flood_the_log() {
     let stack = Stack::start().await;
     sql(
         &stack,
@@ -771,7 +771,7 @@ const MISSING: [&str; 9] = [
 ];
 
 #[tokio::test]
-async fn a_missing_table_or_column_of_a_migrated_database_is_an_error_and_opens_nothing() {
+async fn a_missing_table_or_column_of_a_migrated_database_is_an_error_and_grants_no_access() {
     for missing in MISSING {
         let stack = Stack::start().await;
         stack.database.add_key(EXAMPLE_KEY).await;
@@ -833,7 +833,7 @@ async fn health_notices_a_missing_column_while_redis_still_answers() {
 }
 
 #[tokio::test]
-async fn migrate_does_not_decide_again_when_the_table_of_the_installation_is_gone() {
+async fn migrate_does_not_decide_again_when_the_installation_table_is_missing() {
     let stack = Stack::start().await;
     sql(&stack, "drop table pennon_installation").await;
     let migrate = stack.function("migrate").await;

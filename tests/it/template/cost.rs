@@ -252,7 +252,7 @@ fn kilobytes(bytes: usize) -> f64 {
 
 /// The table by load: from the fixed sums above, the prices, and what a function writes for a read.
 #[tokio::test]
-async fn what_a_month_costs_by_load_is_computed_and_a_small_dev_stack_is_cheap() {
+async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() {
     const READERS: f64 = 4.0;
     const MINUTES: f64 = 43_800.0;
     let document = read("docs/infrastructure/cost-monitoring.md");
@@ -336,7 +336,7 @@ async fn what_a_month_costs_by_load_is_computed_and_a_small_dev_stack_is_cheap()
 
 /// How many of what has a price there are, and the sum of a month.
 #[test]
-fn what_the_table_of_costs_counts_is_in_the_template_and_within_the_budget() {
+fn resources_in_the_cost_table_are_in_the_template_and_within_the_budget() {
     let template = super::yaml::parse(&read("template.yaml"));
     let document = read("docs/infrastructure/cost-monitoring.md");
     let chosen = samconfig();

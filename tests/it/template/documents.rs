@@ -84,7 +84,7 @@ fn complaints(document: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_commands_of_the_documents_run_as_they_stand() {
+fn the_commands_of_the_documents_run_as_written() {
     for document in DOCUMENTS {
         assert_eq!(complaints(&read(document)), [""; 0], "{document}");
     }
@@ -99,7 +99,7 @@ fn the_commands_of_the_documents_run_as_they_stand() {
 
 /// Words in code spans and blocks that look like a path of this project, or like a parameter.
 #[test]
-fn what_the_documents_name_exists() {
+fn everything_that_the_documents_name_exists() {
     let template = parse(&read("template.yaml"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folders = [

@@ -41,7 +41,7 @@ fn readable(stack: &Stack, function: &super::stack::Function) -> BTreeSet<String
 }
 
 #[test]
-fn the_way_from_a_token_to_users_leaves_a_cache_as_it_was_created() {
+fn moving_from_a_token_to_users_does_not_replace_the_cache() {
     let template = parse(&super::read("template.yaml"));
     for mode in ["single", "both-use-single", "both-use-cluster", "cluster"] {
         let groups = |access| {
