@@ -7,9 +7,9 @@ use crate::UserId;
 /// The first four bytes of SHA-256 over salt and user id in UTF-8, read as a big-endian integer, modulo
 /// 100.
 ///
-/// Without a salt nothing but the id is hashed, neither the flag nor the environment, so the same users
-/// come first in every rollout. An existing service with these tables does that, and changing it would move
-/// users between variants on the day of the switch.
+/// Without a salt only the id is hashed, neither the flag nor the environment, so every rollout starts with the
+/// same users. The existing service does the same; another hash would change the flags of users on the day of
+/// the migration.
 pub(crate) fn sha256_bucket(salt: &str, user: &UserId) -> u8 {
     let hash = Sha256::new_with_prefix(salt.as_bytes());
     let digest = hash.chain_update(user.as_str().as_bytes()).finalize();

@@ -1,25 +1,24 @@
-//! Which rules may look at the time, and so give another answer later.
+//! Finds rules that may read the time, so that their results change without a change of a flag.
 
 use serde_json::Value;
 
 /// The last part of the path to the time, `$flagd.timestamp`.
 const TIME: &str = "timestamp";
 
-/// Whether a rule may read the time. A path that is put together while the rule runs may lead anywhere,
-/// so it counts; and so does any text that names the time, whatever it is there for.
+/// Whether a rule may read the time: it contains a computed path, or any text with the name of the time.
 pub(crate) fn may_be_read_by(rule: &Value) -> bool {
     match rule {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
         Value::String(text) => text.contains(TIME),
         Value::Array(items) => items.iter().any(may_be_read_by),
         Value::Object(fields) => fields.iter().any(|(name, value)| {
-            let is_put_together = ["var", "val"].contains(&name.as_str()) && is_computed(value);
-            is_put_together || may_be_read_by(value)
+            let is_computed_path = ["var", "val"].contains(&name.as_str()) && is_computed(value);
+            is_computed_path || may_be_read_by(value)
         }),
     }
 }
 
-/// Whether the path that a value stands for is only known when the rule runs.
+/// Whether the path is known only when the rule runs.
 fn is_computed(path: &Value) -> bool {
     match path {
         Value::Object(_) => true,

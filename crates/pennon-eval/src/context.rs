@@ -1,4 +1,4 @@
-//! For whom, and in which circumstances, flags are evaluated.
+//! The context of an evaluation.
 
 use std::sync::OnceLock;
 
@@ -8,41 +8,41 @@ use crate::UserId;
 use crate::bucket::sha256_bucket;
 use crate::limits::{CONTEXT_NODES, DATA_DEPTH};
 
-/// The field that names the caller.
+/// The attribute with the user id.
 const TARGETING_KEY: &str = "targetingKey";
 
-/// What rules can look at: the caller's targeting key and any other attributes.
+/// The attributes of a caller that rules can read, with the targeting key among them.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     attributes: Map<String, Value>,
     user: Option<UserId>,
-    /// The caller's SHA-256 bucket in flags without a salt, once it was needed: it is the same for all.
+    /// The SHA-256 bucket of the caller, computed once for all flags without a salt.
     bucket: OnceLock<u8>,
 }
 
-/// Why a value is no context.
+/// Why a value is not a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidContext {
-    /// It is something else than an object.
+    /// The value is not an object.
     #[error("the context is no object")]
     NoObject,
-    /// Its targeting key is something else than a text.
+    /// The targeting key is not a string.
     #[error("the targeting key is no text")]
     NoText,
-    /// It is nested too deep.
+    /// It is nested deeper than 32 levels.
     #[error("the context is nested deeper than {DATA_DEPTH} levels")]
     TooDeep,
-    /// It holds too much.
+    /// It contains more than 10,000 values.
     #[error("the context holds more than {CONTEXT_NODES} values")]
     TooLarge,
 }
 
 impl Context {
-    /// Takes an object as a context. Its `targetingKey` may be absent; an empty one is nobody.
+    /// Parses a context. `targetingKey` may be absent, and an empty one counts as absent.
     ///
     /// # Errors
-    /// [`InvalidContext`] when it is no object, its `targetingKey` no text, or it is too deep or too
-    /// large to be evaluated in bounded time.
+    /// [`InvalidContext`], among others for a context that is too deep or too large to be evaluated in bounded
+    /// time.
     pub fn parse(value: Value) -> Result<Self, InvalidContext> {
         let Value::Object(attributes) = value else {
             return Err(InvalidContext::NoObject);
@@ -65,7 +65,7 @@ impl Context {
         })
     }
 
-    /// The context of a user of whom nothing else is known, or of nobody.
+    /// A context with nothing but a user id, or an empty one.
     #[must_use]
     pub fn of(user: Option<&UserId>) -> Self {
         let mut attributes = Map::new();
@@ -79,13 +79,13 @@ impl Context {
         }
     }
 
-    /// The caller.
+    /// The user id of the caller.
     #[must_use]
     pub fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
 
-    /// Whether nothing is known of the caller.
+    /// Whether the context has no attributes.
     pub(crate) fn is_empty(&self) -> bool {
         self.attributes.is_empty() && self.user.is_none()
     }
@@ -94,7 +94,7 @@ impl Context {
         &self.attributes
     }
 
-    /// The SHA-256 bucket of the caller, who is this user, in flags without a salt.
+    /// The SHA-256 bucket of the caller in flags without a salt. `user` is the user id of this context.
     pub(crate) fn bucket(&self, user: &UserId) -> u8 {
         *self.bucket.get_or_init(|| sha256_bucket("", user))
     }

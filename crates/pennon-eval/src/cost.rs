@@ -1,7 +1,5 @@
 //! How many steps an evaluation of a flag takes at most.
 
-use serde_json::Value;
-
 use crate::logic::compile;
 use crate::logic::evaluators::Evaluators;
 use crate::{Definition, Flag};
@@ -37,15 +35,6 @@ impl Definition {
     /// lists or builds texts.
     #[must_use]
     pub fn may_be_costly(&self) -> bool {
-        fn names(value: &Value) -> bool {
-            match value {
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-                Value::Array(items) => items.iter().any(names),
-                Value::Object(fields) => fields
-                    .iter()
-                    .any(|(name, value)| COSTLY.contains(&name.as_str()) || names(value)),
-            }
-        }
-        self.rule().is_some_and(names)
+        self.uses_any_of(&COSTLY)
     }
 }

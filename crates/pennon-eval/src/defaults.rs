@@ -1,37 +1,36 @@
-//! How simple flags are evaluated where the settings of their environment do not say.
+//! The defaults of an installation for settings that an environment leaves open.
 
 use serde::{Deserialize, Serialize};
 
-/// Which answers an installation gives for partial rollouts where the settings of an environment leave it
-/// open. It is decided once per installation and stored, so that an upgrade never changes who gets a flag.
+/// The defaults of an installation for partial rollouts, where the settings of an environment leave them open.
+/// Chosen once per installation and stored, so that an upgrade never changes which users get a flag.
 ///
 /// Serialised by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluationDefaults {
-    /// As an existing service with these tables: a caller without a targeting key gets `true`, and
-    /// [`Bucketing::Sha256`].
+    /// As in the existing service: `true` for a caller without a targeting key, and [`Bucketing::Sha256`].
     Existing,
-    /// A caller without a targeting key gets `false`, and [`Bucketing::Fractional`].
+    /// `false` for a caller without a targeting key, and [`Bucketing::Fractional`].
     New,
-    /// What is stored is neither of them. Flags whose answer depends on it fail, so that nobody gets
-    /// another answer than the installation has given so far.
+    /// The stored value is invalid. Evaluations that depend on it fail, so that no caller gets a value that
+    /// differs from the earlier ones.
     Unreadable,
 }
 
-/// What places the users of a simple flag in an order; the first of them get `true`.
+/// The hash that orders the users of a simple flag. A rollout of n % is on for the first n %.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bucketing {
     /// SHA-256 over the user id, the same order for every flag without a salt.
     Sha256,
-    /// flagd's `fractional` over flag key and user id, in the version of the environment: an order for
-    /// each flag, which flagd's engines compute as well.
+    /// flagd's `fractional` over flag key and user id, in the version of the environment: a different order for
+    /// each flag, equal to that of flagd's engines.
     Fractional,
 }
 
 impl EvaluationDefaults {
-    /// The defaults of this name, `existing` or `new`. Nobody can choose [`Self::Unreadable`].
+    /// Parses `existing` or `new`. [`Self::Unreadable`] has no name to choose it by.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [Self::Existing, Self::New]
@@ -49,8 +48,8 @@ impl EvaluationDefaults {
         }
     }
 
-    /// What a caller without a targeting key gets from a partial rollout, on routes that cannot say that
-    /// the key is missing. `None` when that cannot be read.
+    /// The value of a partial rollout for a caller without a targeting key, on routes that cannot report that the
+    /// key is missing. `None` for unreadable defaults.
     #[must_use]
     pub const fn anonymous_rollout(self) -> Option<bool> {
         match self {
@@ -60,7 +59,7 @@ impl EvaluationDefaults {
         }
     }
 
-    /// What places the users of a simple flag. `None` when that cannot be read.
+    /// The hash that orders the users of a simple flag. `None` for unreadable defaults.
     #[must_use]
     pub const fn bucketing(self) -> Option<Bucketing> {
         match self {
@@ -72,7 +71,7 @@ impl EvaluationDefaults {
 }
 
 impl Bucketing {
-    /// The bucketing of this name, `sha256` or `fractional`.
+    /// Parses `sha256` or `fractional`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [Self::Sha256, Self::Fractional]

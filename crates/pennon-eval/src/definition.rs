@@ -1,83 +1,81 @@
-//! What a flag is beyond a switch.
+//! Definitions of flags with variants, and settings of environments.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{Bucketing, EvaluationDefaults};
 
-/// Variants, and how one is chosen.
+/// The variants of a flag, and the rule that chooses one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Definition {
-    /// Values under their names.
+    /// The values by name.
     #[serde(default)]
     pub variants: Map<String, Value>,
-    /// Whom no rule decides gets this one; without it, the code's own default.
+    /// The variant for callers for whom the rule chooses none; without it, the application uses its own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_variant: Option<String>,
-    /// The rule.
+    /// The targeting rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targeting: Option<Value>,
-    /// For whoever reads evaluations.
+    /// Metadata in the result of an evaluation.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
-    /// Set instead of all other fields when what is stored is no definition.
+    /// Set instead of all other fields when the stored JSON is not a definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Unreadable>,
 }
 
-/// JSON in a store that is not what it should be. It is kept as it is until somebody replaces it, and
-/// only what depends on it fails.
+/// Stored JSON that cannot be parsed. It stays in the store until an admin replaces it, and only evaluations
+/// that depend on it fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
-    /// What is wrong with it.
+    /// Why it cannot be parsed.
     pub reason: String,
-    /// The JSON.
+    /// The stored text.
     pub text: String,
 }
 
-/// What holds for every flag of an environment.
+/// The settings of an environment, which apply to all its flags.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// Rules that others name.
+    /// Named rules that other rules refer to.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub evaluators: Map<String, Value>,
-    /// How `fractional` chooses.
+    /// The version of `fractional`.
     #[serde(default)]
     pub fractional: FractionalVersion,
-    /// What a caller without a targeting key gets from a partial rollout of a simple flag, on routes that
-    /// cannot say that the key is missing; without it, the installation's default.
+    /// The value of a simple flag with a partial rollout for a caller without a targeting key, on routes that
+    /// cannot report that the key is missing. Without it the default of the installation applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous_rollout: Option<bool>,
-    /// What places the users of simple flags; without it, the installation's default.
+    /// The hash that orders the users of simple flags. Without it the default of the installation applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucketing: Option<Bucketing>,
-    /// For whoever reads evaluations.
+    /// Metadata in the result of an evaluation.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
-    /// Fields of the flagd file that the environment came from and that mean nothing to Pennon, such as
-    /// `$schema`: kept for the export.
+    /// Fields of an imported flagd file without a meaning in Pennon, such as `$schema`. An export contains them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub other: Map<String, Value>,
-    /// Set instead of all other fields when what is stored are no settings.
+    /// Set instead of all other fields when the stored JSON is not valid settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Unreadable>,
 }
 
-/// What `fractional` hashes to place callers. Two environments that differ in it place the same callers
-/// differently.
+/// The version of the hash of `fractional`. The versions place the same caller differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FractionalVersion {
-    /// The bytes of a text, as flagd's older engines do: for rules whose callers must stay where they are.
+    /// Hashes the bytes of a text, as older flagd engines do: for rules whose callers must keep their variants.
     V2,
-    /// Any value, in its CBOR encoding.
+    /// Hashes the CBOR encoding of any value.
     #[default]
     V3,
 }
 
-/// Reads a stored JSON object; every field of it may be absent.
+/// Parses a stored JSON object. Every field may be absent.
 fn read_stored<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
     let read = if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|error| error.to_string())
@@ -90,12 +88,23 @@ fn read_stored<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Unreadab
     })
 }
 
+/// Writes the JSON for the store; unreadable JSON is written back unchanged.
+fn write_stored(
+    value: &impl Serialize,
+    unreadable: Option<&Unreadable>,
+) -> Result<String, serde_json::Error> {
+    match unreadable {
+        Some(unreadable) => Ok(unreadable.text.clone()),
+        None => serde_json::to_string(value),
+    }
+}
+
 impl Settings {
-    /// Takes JSON from a store as settings. What is none is kept, see [`Self::unreadable`].
+    /// Parses stored settings. Invalid JSON is kept in [`Self::unreadable`].
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         match read_stored(text) {
-            // A field of this name in the store is one that means nothing.
+            // A stored field of this name has no meaning.
             Ok(settings) => Self {
                 unreadable: None,
                 ..settings
@@ -107,26 +116,23 @@ impl Settings {
         }
     }
 
-    /// The JSON that a store keeps.
+    /// The JSON for the store.
     ///
     /// # Errors
-    /// When a value cannot be written as JSON.
+    /// If a value cannot be serialised.
     pub fn to_stored(&self) -> Result<String, serde_json::Error> {
-        match &self.unreadable {
-            Some(unreadable) => Ok(unreadable.text.clone()),
-            None => serde_json::to_string(self),
-        }
+        write_stored(self, self.unreadable.as_ref())
     }
 
-    /// What a caller without a targeting key gets from a partial rollout in an installation with these
-    /// defaults. `None` when it depends on defaults that cannot be read.
+    /// The value of a partial rollout for a caller without a targeting key, in an installation with these
+    /// defaults. `None` when it depends on unreadable defaults.
     #[must_use]
     pub fn anonymous_rollout(&self, defaults: EvaluationDefaults) -> Option<bool> {
         self.anonymous_rollout.or(defaults.anonymous_rollout())
     }
 
-    /// What places the users of simple flags in an installation with these defaults. `None` when it
-    /// depends on defaults that cannot be read.
+    /// The hash that orders the users of simple flags, in an installation with these defaults. `None` when it
+    /// depends on unreadable defaults.
     #[must_use]
     pub fn bucketing(&self, defaults: EvaluationDefaults) -> Option<Bucketing> {
         self.bucketing.or(defaults.bucketing())
@@ -134,11 +140,11 @@ impl Settings {
 }
 
 impl Definition {
-    /// Takes JSON from a store as a definition. What is none is kept, see [`Self::unreadable`].
+    /// Parses a stored definition. Invalid JSON is kept in [`Self::unreadable`].
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         match read_stored(text) {
-            // A field of this name in the store is one that means nothing.
+            // A stored field of this name has no meaning.
             Ok(definition) => Self {
                 unreadable: None,
                 ..definition
@@ -150,32 +156,34 @@ impl Definition {
         }
     }
 
-    /// The JSON that a store keeps.
+    /// The JSON for the store.
     ///
     /// # Errors
-    /// When a value cannot be written as JSON.
+    /// If a value cannot be serialised.
     pub fn to_stored(&self) -> Result<String, serde_json::Error> {
-        match &self.unreadable {
-            Some(unreadable) => Ok(unreadable.text.clone()),
-            None => serde_json::to_string(self),
-        }
+        write_stored(self, self.unreadable.as_ref())
     }
 
-    /// Whether the rule gives another result with other settings.
+    /// Whether the settings of the environment may change the result of the rule.
     pub(crate) fn depends_on_settings(&self) -> bool {
-        fn names(value: &Value) -> bool {
+        self.uses_any_of(&["$ref", "fractional"])
+    }
+
+    /// Whether the rule contains one of these operators.
+    pub(crate) fn uses_any_of(&self, operators: &[&str]) -> bool {
+        fn uses(value: &Value, operators: &[&str]) -> bool {
             match value {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-                Value::Array(items) => items.iter().any(names),
+                Value::Array(items) => items.iter().any(|item| uses(item, operators)),
                 Value::Object(fields) => fields.iter().any(|(name, value)| {
-                    ["$ref", "fractional"].contains(&name.as_str()) || names(value)
+                    operators.contains(&name.as_str()) || uses(value, operators)
                 }),
             }
         }
-        self.rule().is_some_and(names)
+        self.rule().is_some_and(|rule| uses(rule, operators))
     }
 
-    /// The rule; none when it is absent or empty.
+    /// The rule, unless it is empty.
     pub(crate) fn rule(&self) -> Option<&Value> {
         let rule = self.targeting.as_ref();
         rule.filter(|rule| match rule {

@@ -1,4 +1,4 @@
-//! A flag as evaluation needs it.
+//! A feature flag.
 
 use std::collections::BTreeMap;
 
@@ -7,41 +7,39 @@ use serde_json::{Map, Value};
 
 use crate::Definition;
 
-/// One feature flag in one environment. Its key is not part of it: a flag is always held under its
-/// key.
+/// One feature flag in one environment, without its key: flags are stored in maps by key.
 ///
-/// The serialised form is what the Redis hash holds per field and what `flags.json` holds per flag.
-/// Fields that are absent have their default, so that a version may add one while the version
-/// before still writes.
+/// The serialised form is the value of a field of the Redis hash. Absent fields have their defaults, so that a
+/// version can add a field while the previous version still writes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Flag {
-    /// Off means off for everyone, whatever else is set.
+    /// A disabled flag is off for everyone, whatever else is set.
     #[serde(default)]
     pub enabled: bool,
-    /// The share of users who get `true`.
+    /// The percentage of users for whom the flag is `true`.
     #[serde(default)]
     pub rollout_percentage: Rollout,
-    /// For people; evaluation never looks at it.
+    /// A description for people. Evaluation ignores it.
     #[serde(default)]
     pub description: Option<String>,
-    /// What goes into the hash before the user's id, so that other users come first than for other
-    /// flags. Without one they are the same for every flag.
+    /// Hashed before the id of the user, so that flags with different salts start with different users. Without a
+    /// salt the order by [`Bucketing::Sha256`](crate::Bucketing::Sha256) is the same for every flag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
-    /// Variants and targeting, when the flag is more than a switch.
+    /// The variants and the rule of a typed flag; a simple flag has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Definition>,
-    /// Fields of a flagd file that mean nothing to Pennon, kept for the export. Evaluation never looks at
-    /// them, and an environment that was read for evaluation may lack them.
+    /// Fields of an imported flagd file without a meaning in Pennon, for the export. Evaluation ignores them, and
+    /// a snapshot for evaluation may lack them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub other: Map<String, Value>,
-    /// Users who are decided by name, whatever their bucket.
+    /// Overrides by user id. They apply before the rule or the rollout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, Override>,
 }
 
-/// What an override does with its user while the flag is enabled.
+/// The value of an enabled flag for one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Override {
@@ -51,13 +49,12 @@ pub enum Override {
     Exclude,
     /// The user gets this variant.
     Variant(String),
-    /// What is stored is none of these: the user's evaluation fails.
+    /// The stored override is invalid, so evaluations for this user fail.
     Unreadable,
 }
 
 impl Override {
-    /// Whether the user gets `true` from a flag that knows on and off only. A variant that was named
-    /// stands for being in.
+    /// Whether a simple flag is on for the user. An override with a variant counts as on.
     pub(crate) fn is_in(&self) -> bool {
         match self {
             Self::Include | Self::Variant(_) => true,
@@ -71,13 +68,13 @@ impl Override {
 #[serde(try_from = "i64", into = "i64")]
 pub struct Rollout(u8);
 
-/// The number is no rollout percentage.
+/// The number is not from 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a rollout percentage is a whole number from 0 to 100")]
 pub struct RolloutOutOfRange;
 
 impl Rollout {
-    /// Takes a number as a percentage.
+    /// Parses a percentage.
     ///
     /// # Errors
     /// [`RolloutOutOfRange`] when it is below 0 or above 100.

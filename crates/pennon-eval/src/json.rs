@@ -1,7 +1,7 @@
-//! JSON in which no object holds a key twice.
+//! JSON without duplicate keys.
 //!
-//! `serde_json` keeps the last of two equal keys and says nothing, so a flag that was pasted twice would
-//! lose one of its two definitions.
+//! `serde_json` silently keeps the last of two equal keys, so a flag that was pasted twice would lose one of its
+//! two definitions.
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use serde_json::{Map, Number, Value};
 
 use crate::violation::{Violation, Violations};
 
-/// Why a text was not read.
+/// Why a text was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// It is not JSON; the error has line and column.
+    /// The text is not JSON; the error has line and column.
     #[error(transparent)]
     Syntax(#[from] serde_json::Error),
-    /// Keys that an object holds twice, with a JSON pointer to each.
+    /// Objects contain duplicate keys; each has a JSON pointer.
     #[error("{} duplicate keys", .0.len())]
     Duplicates(Vec<Violation>),
 }
 
-/// Reads JSON. Values, their order and the form of numbers are those of `serde_json`.
+/// Parses JSON without duplicate keys. Values, their order and the form of numbers are those of `serde_json`.
 ///
 /// # Errors
-/// [`JsonError`]: the text is not JSON, or objects in it hold keys twice.
+/// [`JsonError`]: the text is not JSON, or an object contains a key twice.
 pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     let (value, duplicates) = read(text)?;
     if duplicates.is_empty() {
@@ -34,10 +34,10 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     }
 }
 
-/// Reads JSON, of equal keys the last, and which keys objects hold twice, with a JSON pointer to each.
+/// Parses JSON with the last of equal keys, and returns a violation for each duplicate key.
 ///
 /// # Errors
-/// When the text is not JSON.
+/// If the text is not JSON.
 pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
     let mut duplicates = Violations::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
@@ -49,14 +49,13 @@ pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
 /// The longest value that a message repeats, in bytes.
 const LONGEST_QUOTED: usize = 40;
 
-/// A value that was sent in the place of another one, for a message about it: the value itself, or its type when it is
-/// long.
+/// An invalid value for an error message: the value itself, or its type if it is long.
 #[must_use]
 pub fn quote(value: &Value) -> String {
     let (text, kind) = match value {
         Value::Null | Value::Bool(_) => return value.to_string(),
         Value::Number(_) => (value.to_string(), "a long number"),
-        // Its JSON is never shorter than the text.
+        // The JSON of a string is never shorter than the string.
         Value::String(text) if text.len() > LONGEST_QUOTED => return "a long string".to_owned(),
         Value::String(_) => (value.to_string(), "a long string"),
         Value::Array(_) => return "an array".to_owned(),
@@ -69,15 +68,15 @@ pub fn quote(value: &Value) -> String {
     }
 }
 
-/// How many values a text has that is JSON, before it is read: each takes many times its length in memory.
-/// Of other texts it is any number.
+/// Counts the values in JSON without parsing it: each value takes many times its length in memory. For a text
+/// that is not JSON the result has no meaning.
 #[must_use]
 pub fn count_values(text: &[u8]) -> usize {
     let mut values = 1;
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
         match byte {
-            // Before every value but the first of its list or object stands a comma.
+            // A comma precedes each value except the first of a list or object.
             b',' | b'[' | b'{' => values += 1,
             b'"' => {
                 while let Some(byte) = bytes.next() {
@@ -96,7 +95,7 @@ pub fn count_values(text: &[u8]) -> usize {
     values
 }
 
-/// Reads one value and collects the duplicates in it.
+/// Parses one value and collects its duplicate keys.
 struct Node<'p>(&'p mut Violations);
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -236,7 +235,7 @@ mod tests {
             ("\"", 1),
         ] {
             let counted = count_values(text.as_bytes());
-            // An empty list or object counts one more.
+            // An empty list or object is counted as two values.
             assert!((count..=count + 2).contains(&counted), "{text} {counted}");
         }
     }

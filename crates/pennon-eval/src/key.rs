@@ -1,21 +1,21 @@
-//! The names that come from outside, checked once where they enter.
+//! Flag keys and user ids, checked once when they are parsed.
 
 use serde::{Deserialize, Serialize};
 
 /// The key of a flag: any text that is not empty and that PostgreSQL can store (no NUL).
 ///
-/// The existing service accepted every text, so nothing more is asked of a key that is only looked up.
+/// The existing service accepted every text, so a key in a request for a lookup is not restricted further.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FlagKey(String);
 
-/// The text cannot be the key of a flag.
+/// The text is not a valid flag key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a flag key is not empty and holds no NUL character")]
 pub struct InvalidFlagKey;
 
 impl FlagKey {
-    /// Takes a text as a flag key.
+    /// Parses a flag key.
     ///
     /// # Errors
     /// [`InvalidFlagKey`] when the text is empty or holds a NUL character.
@@ -60,12 +60,12 @@ impl std::borrow::Borrow<str> for FlagKey {
     }
 }
 
-/// Who asks: the targeting key of a caller. Never empty; compared byte by byte, as it came.
+/// A user id, which is the targeting key of a caller. Never empty, compared byte by byte.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(String);
 
 impl UserId {
-    /// Takes a text as a user id. An empty one is nobody.
+    /// Parses a user id. `None` for an empty text.
     #[must_use]
     pub fn parse(text: impl Into<String>) -> Option<Self> {
         let text = text.into();

@@ -1,8 +1,7 @@
-//! What a feature flag is, and which value a caller gets.
+//! Feature flags and their evaluation.
 //!
-//! This crate is pure: no I/O, no clock, no runtime. Everything a decision depends on is an
-//! argument, so the same inputs give the same answer in a function, in a test and on a laptop.
-//! Where flags are kept and how they travel is the business of `pennon-core`.
+//! This crate is pure: no I/O, no clock, no runtime. Everything that an evaluation depends on is an argument,
+//! so the same inputs give the same result everywhere. `pennon-core` stores and caches flags.
 
 mod bucket;
 mod clock;

@@ -4,8 +4,8 @@ use crate::bucket::sha256_bucket;
 use crate::logic::place;
 use crate::{Bucketing, Context, EvaluationDefaults, Flag, FractionalVersion, Settings, UserId};
 
-/// The order of the users of one flag: each is in one of a hundred buckets, and gets the flag when the
-/// bucket is below the rollout percentage. So a higher percentage only ever adds users.
+/// The order of the users of one flag. Each user is in one of a hundred buckets, and the flag is on for buckets
+/// below the rollout percentage, so a higher percentage only adds users.
 #[derive(Debug, Clone)]
 pub(crate) enum UserOrder {
     /// By SHA-256 over the user id, the same for every flag.
@@ -21,10 +21,10 @@ pub(crate) enum UserOrder {
 
 impl UserOrder {
     pub(crate) fn of(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Self {
-        // An empty salt changes no hash, and is none.
+        // An empty salt does not change a hash.
         let salt = flag.salt.clone().filter(|salt| !salt.is_empty());
         match (settings.bucketing(defaults), salt) {
-            // Without a bucketing the flag fails before anyone is placed.
+            // Unreadable defaults: the evaluation fails before it needs the order.
             (Some(Bucketing::Sha256) | None, None) => Self::Sha256,
             (Some(Bucketing::Sha256) | None, Some(salt)) => Self::SaltedSha256(salt),
             (Some(Bucketing::Fractional), salt) => Self::Fractional {
@@ -34,7 +34,7 @@ impl UserOrder {
         }
     }
 
-    /// The bucket of the caller, who is this user, in the flag with this key: 0 to 99.
+    /// The bucket of a user, 0 to 99. `user` is the user id of `context`.
     pub(crate) fn bucket(&self, key: &str, user: &UserId, context: &Context) -> u8 {
         match self {
             Self::Sha256 => context.bucket(user),

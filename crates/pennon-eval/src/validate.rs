@@ -1,5 +1,5 @@
-//! What may become a definition or the settings of an environment: what flagd's published JSON
-//! Schemas accept, within our bounds.
+//! Validates definitions and settings: they must match flagd's published JSON Schemas and stay within
+//! [`limits`](crate::limits).
 
 use serde_json::{Map, Value};
 
@@ -10,19 +10,18 @@ use crate::violation::{Violation, Violations};
 use crate::{Bucketing, Definition, FractionalVersion, Settings};
 
 impl Definition {
-    /// Takes JSON as a definition: `variants`, `defaultVariant`, `targeting` and `metadata` as in a
-    /// flagd file.
+    /// Parses a definition: `variants`, `defaultVariant`, `targeting` and `metadata` as in a flagd file.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All violations.
     pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Violation>> {
         Self::validate_with(value, &Evaluators::of(settings))
     }
 
-    /// The same with evaluators that many definitions refer to, each compiled once.
+    /// Parses one of several definitions, which share compiled evaluators.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All violations.
     pub fn validate_with(
         value: &Value,
         evaluators: &Evaluators<'_>,
@@ -40,14 +39,14 @@ impl Definition {
         problems.or(definition)
     }
 
-    /// Parts of the rule that cannot work, as far as its text alone proves it: a result that names no
-    /// variant, and a `fractional` whose weights place nobody. Nothing for a rule that does not compile.
+    /// Parts of the rule that cannot work for any caller: a result that names no variant, and a `fractional` whose
+    /// weights place no caller. Empty for a rule that does not compile.
     #[must_use]
     pub fn lint(&self, settings: &Settings) -> Vec<Violation> {
         self.lint_with(&Evaluators::of(settings))
     }
 
-    /// The same with evaluators that many definitions refer to, each compiled once.
+    /// Lints one of several definitions, which share compiled evaluators.
     #[must_use]
     pub fn lint_with(&self, evaluators: &Evaluators<'_>) -> Vec<Violation> {
         let mut problems = Violations::default();
@@ -62,7 +61,7 @@ impl Definition {
         problems.or(()).err().unwrap_or_default()
     }
 
-    /// Takes fields as those of a definition. All others go to `other`.
+    /// Parses the fields of a definition. `other` receives all other fields.
     pub(crate) fn read(
         fields: &Map<String, Value>,
         evaluators: &Evaluators<'_>,
@@ -100,11 +99,11 @@ impl Definition {
 }
 
 impl Settings {
-    /// Takes JSON as settings: `evaluators`, `fractional` (`"v2"` or `"v3"`), `anonymousRollout`,
-    /// `bucketing` (`"sha256"` or `"fractional"`), `metadata`, and the `other` fields of the flagd file they came from.
+    /// Parses settings: `evaluators`, `fractional` (`"v2"` or `"v3"`), `anonymousRollout`, `bucketing` (`"sha256"`
+    /// or `"fractional"`), `metadata`, and `other`, the other fields of an imported flagd file.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All violations.
     pub fn validate(value: &Value) -> Result<Self, Vec<Violation>> {
         let mut problems = Violations::default();
         let mut settings = Self::default();
@@ -133,7 +132,7 @@ impl Settings {
     }
 }
 
-/// Takes a boolean as the setting `anonymousRollout`.
+/// Parses the setting `anonymousRollout`.
 pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Violations) -> Option<bool> {
     let anonymous = value.as_bool();
     if anonymous.is_none() {
@@ -142,7 +141,7 @@ pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Violations) -> Opt
     anonymous
 }
 
-/// Takes a name as the setting `bucketing`.
+/// Parses the setting `bucketing`.
 pub(crate) fn bucketing(value: &Value, problems: &mut Violations) -> Option<Bucketing> {
     let bucketing = value.as_str().and_then(Bucketing::named);
     if bucketing.is_none() {
@@ -152,8 +151,8 @@ pub(crate) fn bucketing(value: &Value, problems: &mut Violations) -> Option<Buck
 }
 
 impl Settings {
-    /// Evaluators with a `fractional` whose weights place nobody, each with a JSON pointer into
-    /// `evaluators`. Nothing for an evaluator that does not compile.
+    /// Evaluators with a `fractional` whose weights place no caller, each with a JSON pointer into `evaluators`.
+    /// Empty for an evaluator that does not compile.
     #[must_use]
     pub fn lint(&self) -> Vec<Violation> {
         let mut problems = Violations::default();
@@ -173,7 +172,7 @@ fn object(value: &Value, problems: &mut Violations) -> Map<String, Value> {
     problems.object(value).cloned().unwrap_or_default()
 }
 
-/// Takes an object as the metadata of a set of flags.
+/// Parses the metadata of a set of flags.
 pub(crate) fn set_metadata(value: &Value, problems: &mut Violations) -> Map<String, Value> {
     let metadata = problems.flat(value);
     for name in ["flagSetId", "version"] {
@@ -203,7 +202,7 @@ fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {
     }
     let mut shape = Violations::default();
     check(value, &mut shape);
-    // What the shape cannot say: references, and operators inside of lists.
+    // The shape covers neither references nor operators inside lists.
     if shape.is_empty()
         && let Err(error) = compile(value, evaluators)
     {
@@ -233,7 +232,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// What the variants of a flag are, all of them.
+/// The type of all variants of a flag.
 fn kind(value: &Value) -> Option<&'static str> {
     match value {
         Value::Bool(_) => Some("boolean"),

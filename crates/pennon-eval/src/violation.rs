@@ -1,24 +1,24 @@
-//! What is wrong with JSON that someone sent, and where.
+//! Violations in JSON from outside, with JSON pointers.
 
 use serde_json::{Map, Value};
 
-/// What is wrong with a definition, and where.
+/// A violation in a definition, in settings or in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// A JSON pointer into what was checked.
+    /// A JSON pointer into the checked value.
     pub at: String,
-    /// What is wrong there.
+    /// The message, which continues the pointer.
     pub problem: String,
 }
 
-/// Violations that are being collected, and the place that is looked at.
+/// The violations found so far, and the pointer to the value that is being checked.
 #[derive(Debug, Default)]
 pub(crate) struct Violations {
     at: String,
     found: Vec<Violation>,
 }
 
-/// More than anyone would read, and a bound on the answer to a hostile definition.
+/// The maximal number of violations: it limits the response to a hostile definition.
 const MOST: usize = 50;
 
 impl Violations {
@@ -26,7 +26,7 @@ impl Violations {
         self.add_at("", problem);
     }
 
-    /// Adds what is wrong further in.
+    /// Adds a violation below the current value.
     pub(crate) fn add_at(&mut self, below: &str, problem: impl Into<String>) {
         if self.found.len() < MOST {
             self.found.push(Violation {
@@ -36,7 +36,7 @@ impl Violations {
         }
     }
 
-    /// Looks at a field or an item.
+    /// Checks a field or an item.
     pub(crate) fn inside<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.at.len();
         self.at.push('/');
@@ -46,7 +46,7 @@ impl Violations {
         result
     }
 
-    /// Looks at the place of this JSON pointer.
+    /// Checks the value at this JSON pointer below the current value.
     pub(crate) fn at<T>(&mut self, below: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.at.len();
         self.at.push_str(below);
@@ -55,7 +55,7 @@ impl Violations {
         result
     }
 
-    /// The JSON pointer to the place that is looked at.
+    /// The JSON pointer to the current value.
     pub(crate) fn pointer(&self) -> &str {
         &self.at
     }
@@ -64,7 +64,7 @@ impl Violations {
         self.found.is_empty()
     }
 
-    /// The result, unless there are problems.
+    /// The result, or the violations if there are any.
     pub(crate) fn or<T>(self, result: T) -> Result<T, Vec<Violation>> {
         if self.found.is_empty() {
             Ok(result)
@@ -73,7 +73,7 @@ impl Violations {
         }
     }
 
-    /// The fields of an object; says so when it is none.
+    /// The fields of an object. Adds a violation for any other value.
     pub(crate) fn object<'v>(&mut self, value: &'v Value) -> Option<&'v Map<String, Value>> {
         let fields = value.as_object();
         if fields.is_none() {
@@ -82,7 +82,7 @@ impl Violations {
         fields
     }
 
-    /// Takes an object whose values are texts, numbers and booleans.
+    /// Parses an object whose values are strings, numbers and booleans.
     pub(crate) fn flat(&mut self, value: &Value) -> Map<String, Value> {
         let Some(fields) = self.object(value) else {
             return Map::new();
@@ -101,7 +101,7 @@ impl Violations {
     }
 }
 
-/// A field's name or an item's number as one step of a JSON pointer (RFC 6901, section 3).
+/// A name or an index as one step of a JSON pointer (RFC 6901, section 3).
 #[must_use]
 pub fn pointer_step(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
