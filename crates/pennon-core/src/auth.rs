@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 
 use crate::config::AuthConfig;
 use crate::error::Error;
-use crate::service::{is_blank, is_invisible};
+use crate::limits::{is_blank, is_invisible};
 use payload::{NoPayload, Payload};
 
 /// Groups whose members are admins.

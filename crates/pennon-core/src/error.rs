@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use pennon_eval::Violation;
+
 /// So many unknown names are listed.
 const MOST_UNKNOWN: usize = 20;
 /// The longest text of an error, in bytes: more than any of our own.
@@ -211,6 +213,21 @@ impl Error {
     pub fn invalid_field(field: &str, error: impl Into<String>) -> Self {
         let mut errors = FieldErrors::default();
         errors.add(field, error);
+        Self::Invalid(errors)
+    }
+
+    /// Reports violations as field errors named by their JSON pointers. A violation of the whole document
+    /// has an empty pointer and becomes an error of the form.
+    #[must_use]
+    pub fn from_violations(violations: Vec<Violation>) -> Self {
+        let mut errors = FieldErrors::default();
+        for found in violations {
+            if found.at.is_empty() {
+                errors.form.push(found.problem);
+            } else {
+                errors.add(&found.at, found.problem);
+            }
+        }
         Self::Invalid(errors)
     }
 

@@ -24,6 +24,7 @@ pub mod https;
 pub mod id;
 pub mod installation;
 pub mod lambda;
+pub mod limits;
 pub mod ofrep;
 pub mod secrets;
 mod server_only;
@@ -34,5 +35,6 @@ pub mod telemetry;
 pub mod timestamp;
 mod tls;
 pub mod token;
+mod wire_size;
 
 pub use pennon_eval as eval;

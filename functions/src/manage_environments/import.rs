@@ -8,7 +8,7 @@ use pennon_core::error::Error;
 use pennon_core::eval::flagd::Mode;
 use pennon_core::eval::json::{self, JsonError};
 use pennon_core::http::{self, ETag, Request, Response};
-use pennon_core::service::{Difference, Import, in_file};
+use pennon_core::service::{Difference, Import};
 use serde_json::{Value, json};
 
 /// With `?dryRun=true` it only says what would become different, and its tag is what `If-Match` takes
@@ -21,7 +21,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     http::must_have_few_values(request.body())?;
     let file = json::parse(request.body()).map_err(|error| match error {
         JsonError::Syntax(error) => http::not_json(&error),
-        JsonError::Duplicates(problems) => in_file(problems),
+        JsonError::Duplicates(problems) => Error::from_violations(problems),
     })?;
     let import = Import { file: &file, mode };
     if dry_run {

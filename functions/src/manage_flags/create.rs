@@ -6,7 +6,8 @@ use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::eval::FlagKey;
 use pennon_core::http::{self, Fields, Request, Response};
-use pennon_core::service::{self, Change};
+use pennon_core::limits;
+use pennon_core::service::Change;
 use serde_json::Value;
 
 use super::view;
@@ -28,7 +29,7 @@ fn parse(body: &[u8]) -> Result<(FlagKey, Change), Error> {
         let text = value
             .as_str()
             .ok_or_else(|| "Expected a string".to_owned())?;
-        service::new_key(text)
+        limits::new_key(text)
     });
     fields.must_have("key", key.as_ref());
     let change = http::take_change(&mut fields);

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use crate::error::Error;
-use crate::service::{Change, check_description, check_salt};
+use crate::limits::{check_description, check_salt};
+use crate::service::Change;
 
 /// A change, and the names in the body that mean nothing to us.
 ///

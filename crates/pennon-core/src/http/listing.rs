@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{LARGEST_ANSWER, timestamp, wire_size};
+use super::{LARGEST_ANSWER, timestamp};
 use crate::store::{AuditEntry, Page, Paged};
+use crate::wire_size::wire_size;
 
 /// What every list says about itself.
 #[must_use]

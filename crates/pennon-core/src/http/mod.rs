@@ -25,7 +25,7 @@ pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, paginati
 pub use path::OfrepPath;
 pub use reply::{
     LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
-    wire_size, with_header,
+    with_header,
 };
 pub use request::Request;
 pub(crate) use route::PREFIX;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::etag::ETag;
 use crate::error::{Error, FieldErrors};
+use crate::wire_size::on_the_wire;
 
 /// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
 /// and its quotes as two characters each; the rest of the response is small.
@@ -35,34 +36,6 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
 pub fn beyond_lambda(response: &Response) -> Option<usize> {
     let size = on_the_wire(response.body().as_ref());
     (size > LARGEST_ANSWER).then_some(size)
-}
-
-/// How many bytes a part of a body takes on its way out of Lambda, without writing it anywhere.
-#[must_use]
-pub fn wire_size(part: &impl Serialize) -> usize {
-    let mut counter = WireCounter(0);
-    // Counting cannot fail, and neither can writing what `json` has to write later.
-    let _counted = serde_json::to_writer(&mut counter, part);
-    counter.0
-}
-
-/// How long bytes of a body are as a part of a JSON text, which every body is to Lambda.
-fn on_the_wire(bytes: &[u8]) -> usize {
-    let escapes = bytes.iter().filter(|byte| matches!(byte, b'"' | b'\\'));
-    bytes.len() + escapes.count()
-}
-
-struct WireCounter(usize);
-
-impl std::io::Write for WireCounter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += on_the_wire(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// 204: it is done, and there is nothing to say.

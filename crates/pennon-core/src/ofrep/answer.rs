@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
 use super::failure::{Code, Failure, FailureItem};
-use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json, wire_size};
+use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json};
 use crate::timestamp::unix_seconds;
+use crate::wire_size::wire_size;
 
 /// The value of a flag on the wire. Without a value the code's own default counts, which is never
 /// written as null.

@@ -10,6 +10,7 @@
 
 mod answer;
 mod api_client;
+mod error_reply;
 mod failure;
 mod request;
 mod size;
@@ -18,6 +19,6 @@ pub use answer::{Bulk, Item};
 pub use api_client::{ApiClient, VouchedKey, admit, admit_to_config, presented};
 pub use failure::{Code, Failure, too_many};
 pub use request::{EvaluationRequest, LARGEST_BODY, parse};
-pub use size::{BulkSize, FlagSums};
+pub use size::BulkSize;
 
-pub(crate) use failure::error_reply;
+pub(crate) use error_reply::error_reply;

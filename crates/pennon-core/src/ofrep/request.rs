@@ -28,7 +28,7 @@ pub struct EvaluationRequest {
 /// and a key that occurs twice in an object: nobody can say for which of the two values to evaluate.
 pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
     if body.len() > LARGEST_BODY {
-        return Err(Failure::too_large());
+        return Err(Failure::too_large(LARGEST_BODY));
     }
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(invalid("The body is empty; send {\"context\": {…}}"));

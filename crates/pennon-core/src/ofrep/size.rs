@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 use super::answer::{Item, flat};
 use super::failure::Failure;
-use crate::http::wire_size;
 use crate::snapshot::KeyKind;
+use crate::store::FlagSums;
+use crate::wire_size::wire_size;
 
 /// `,"metadata":` and the comma after the flag.
 const METADATA_NAME: usize = 15;
@@ -25,23 +26,6 @@ const LONGEST_REASON: usize = 160;
 const KEY_FACTOR: usize = 2 * 7;
 /// A quotation mark is the only kind of character that takes twice the place.
 const DEFINITION_FACTOR: usize = 2;
-
-/// The sums over flags from which a rough bound follows, without looking at any of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FlagSums {
-    /// Flags without a definition.
-    pub simple: usize,
-    /// Flags with one.
-    pub typed: usize,
-    /// Bytes of all keys.
-    pub keys: usize,
-    /// Bytes of all definitions, as JSON.
-    pub definitions: usize,
-    /// Values in all definitions, at most.
-    pub values: usize,
-    /// Flags whose rule may take more steps than its length tells.
-    pub costly: usize,
-}
 
 /// Sizes in an environment with certain settings, in bytes on the way out of Lambda.
 #[derive(Debug)]

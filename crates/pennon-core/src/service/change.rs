@@ -146,6 +146,11 @@ impl FlagService {
     }
 }
 
+/// A value as the audit stores it.
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Value, Error> {
+    serde_json::to_value(value).map_err(|error| Error::Internal(error.to_string()))
+}
+
 /// A flag as the audit keeps it: all that an admin can set, so that it can be put back.
 pub(super) fn state_of(record: &FlagRecord) -> Value {
     state_as(&record.flag, record.archived_at.is_some())

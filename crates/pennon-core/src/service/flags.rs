@@ -4,13 +4,14 @@ use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, OVERRIDES, from_audit, or_mistake, state_of};
-use super::limits::{must_fit, must_have_an_effect};
 use super::overrides::{
     must_have, must_not_be_too_many, override_in, override_state, put_back_at_once,
 };
-use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
-use super::update::{Change, definition_in, in_definition, live};
-use super::variants::must_stay_where_named;
+use super::schedules::call_all_off;
+use super::update::{Change, definition_in, in_definition, live, must_have_an_effect};
+use super::validate::{
+    must_exist, must_fit, must_leave_no_plan_without_effect, must_stay_where_named,
+};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -373,17 +374,4 @@ async fn must_still_be_valid(open: &mut Transaction, definition: &Definition) ->
     Definition::validate(&text, &settings)
         .map(|_valid| ())
         .map_err(in_definition)
-}
-
-/// Production is always there.
-pub(super) async fn must_exist(
-    open: &mut Transaction,
-    environment: &Environment,
-) -> Result<(), Error> {
-    let known = open.environment_revision().await?.is_some();
-    if known || *environment == Environment::production() {
-        Ok(())
-    } else {
-        Err(Error::NotFound(format!("Environment '{environment}'")))
-    }
 }

@@ -5,16 +5,17 @@ use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::change::{Changed, Expected, or_mistake, settings_for, state_as, state_of};
-use super::flags::must_exist;
-use super::limits::{check_flag, check_metadata, must_fit_together};
-use super::schedules::{call_all_off, must_leave_no_plan_without_effect};
-use super::settings::{broken_by, in_use, json_of};
-use super::variants::must_stay_where_named;
+use super::change::{Changed, Expected, or_mistake, settings_for, state_as, state_of, to_json};
+use super::schedules::call_all_off;
+use super::validate::{
+    broken_by, in_use, must_exist, must_fit_together, must_leave_no_plan_without_effect,
+    must_stay_where_named,
+};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
+use crate::limits::{check_flag, check_metadata};
 use crate::snapshot::Revision;
 use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
 
@@ -173,14 +174,14 @@ fn understand(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     if let Some(found) = check_metadata(&file.settings.metadata)
         && file.settings.metadata != current.metadata
     {
-        return Err(in_file(vec![found]));
+        return Err(Error::from_violations(vec![found]));
     }
     Ok(file)
 }
 
 /// The same, but for what depends on what the environment has had before.
 fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
-    let file = flagd::read(import.file, current, import.mode).map_err(in_file)?;
+    let file = flagd::read(import.file, current, import.mode).map_err(Error::from_violations)?;
     let mut complaints = FieldErrors::default();
     for (key, flag) in &file.flags {
         if !flag.overrides.is_empty() {
@@ -200,20 +201,6 @@ fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     } else {
         Err(Error::Invalid(complaints))
     }
-}
-
-/// Violations of a file, as complaints with its JSON pointers.
-#[must_use]
-pub fn in_file(problems: Vec<Violation>) -> Error {
-    let mut complaints = FieldErrors::default();
-    for found in problems {
-        if found.at.is_empty() {
-            complaints.form.push(found.problem);
-        } else {
-            complaints.add(&found.at, found.problem);
-        }
-    }
-    Error::Invalid(complaints)
 }
 
 /// An environment beside a file.
@@ -264,7 +251,7 @@ async fn compare(
     };
     let broken = broken_by(others.iter().copied(), &settings, &file.settings)?;
     if !broken.errors.is_empty() {
-        return Err(in_file(
+        return Err(Error::from_violations(
             broken.errors.into_iter().map(not_in_file).collect(),
         ));
     }
@@ -354,7 +341,7 @@ fn difference(
         list.push(FlagDifference {
             key: key.clone(),
             before: before.map(state_of),
-            after: Some(json_of(flag)?),
+            after: Some(to_json(flag)?),
         });
     }
     for (key, record) in there {
@@ -368,8 +355,8 @@ fn difference(
     }
     if *settings != file.settings {
         difference.settings = Some(SettingsDifference {
-            before: json_of(settings)?,
-            after: json_of(&file.settings)?,
+            before: to_json(settings)?,
+            after: to_json(&file.settings)?,
         });
     }
     Ok(difference)

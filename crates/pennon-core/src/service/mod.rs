@@ -11,7 +11,6 @@ mod flags;
 mod health;
 mod import;
 mod keys;
-mod limits;
 mod overrides;
 mod read;
 mod reconcile;
@@ -20,7 +19,7 @@ mod settings;
 mod snapshot_slot;
 mod update;
 mod usage;
-mod variants;
+mod validate;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -29,16 +28,11 @@ use std::time::{Duration, Instant};
 pub use change::{Changed, Expected};
 pub use flags::Side;
 pub use health::DatabaseCheck;
-pub use import::{Difference, FlagDifference, Import, SettingsDifference, in_file};
+pub use import::{Difference, FlagDifference, Import, SettingsDifference};
 pub use keys::NewKey;
-pub(crate) use limits::{
-    NO_EFFECT, check_flag, check_metadata, check_together, is_blank, is_invisible, too_large,
-};
-pub use limits::{check_description, check_salt, new_key};
 pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
-pub(crate) use schedules::plans_a_percentage;
 pub use update::Change;
 pub use usage::{FlagUsage, Stale, StaleFlag};
 

@@ -8,13 +8,12 @@ use serde_json::{Map, Value};
 use tracing::{error, info};
 
 use super::change::state_of;
-use super::limits::NO_EFFECT;
 use super::update::{Change, live};
-use super::variants::{MOST_TOLD, Step};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::limits::NO_EFFECT;
 use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transaction};
 
 /// As many are made in one run; the others in the next, a minute later.
@@ -61,7 +60,7 @@ impl FlagService {
     ) -> Result<ScheduleRecord, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = live(open.flag(key).await?, key)?;
-        if record.flag.definition.is_some() && plans_a_percentage(updates) {
+        if record.flag.definition.is_some() && updates.get("rolloutPercentage").is_some() {
             let complaint = format!("rolloutPercentage: {NO_EFFECT}");
             return Err(Error::invalid_field("updates", complaint));
         }
@@ -259,45 +258,6 @@ pub(super) async fn call_all_off(
         }
     }
     Ok(())
-}
-
-/// Refuses changes that give a flag a definition while a rollout percentage is planned for it, which
-/// would have no effect then.
-///
-/// # Errors
-/// [`Error::Conflict`] that names flags and schedules.
-pub(super) async fn must_leave_no_plan_without_effect(
-    open: &mut Transaction,
-    steps: &[Step<'_>],
-) -> Result<(), Error> {
-    let become_typed = steps
-        .iter()
-        .filter(|(_, before, after)| before.definition.is_none() && after.definition.is_some());
-    let keys: Vec<&FlagKey> = become_typed.map(|(key, _, _)| *key).collect();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut planned: Vec<String> = Vec::new();
-    for schedule in open.schedules(&keys).await? {
-        if schedule.is_open() && plans_a_percentage(&schedule.updates) {
-            let ScheduleRecord { id, flag_key, .. } = schedule;
-            planned.push(format!("schedule '{id}' of '{flag_key}'"));
-        }
-    }
-    if planned.is_empty() {
-        return Ok(());
-    }
-    planned.truncate(MOST_TOLD);
-    Err(Error::Conflict(format!(
-        "A rollout percentage has no effect on a flag with a definition, and one is planned: {}; cancel \
-         that before the flag gets its definition",
-        planned.join(", ")
-    )))
-}
-
-/// Whether a plan changes the rollout percentage, as its `updates` say.
-pub(crate) fn plans_a_percentage(updates: &Value) -> bool {
-    updates.get("rolloutPercentage").is_some()
 }
 
 async fn call_one_off(

@@ -1,16 +1,15 @@
 //! Environments: created, set, and made to be read anew by everyone.
 
-use pennon_eval::{Definition, Evaluators, Flag, FlagKey, FractionalVersion, Settings, Violation};
-use serde_json::{Value, json};
+use pennon_eval::{FractionalVersion, Settings};
+use serde_json::json;
 
-use super::change::{Changed, Expected};
-use super::flags::must_exist;
-use super::import::in_file;
-use super::limits::{check_metadata, must_fit_together};
+use super::change::{Changed, Expected, to_json};
+use super::validate::{broken_by, in_use, must_exist, must_fit_together};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
+use crate::limits::check_metadata;
 use crate::store::{Action, FlagRecords, SettingsRecord};
 
 impl FlagService {
@@ -36,7 +35,7 @@ impl FlagService {
             ..Settings::default()
         };
         let after = open.write_settings(&settings).await?;
-        let state = json_of(&after.settings)?;
+        let state = to_json(&after.settings)?;
         open.note(None, Action::CreateEnvironment, None, Some(state))
             .await?;
         let listing = Environment::listing();
@@ -93,8 +92,8 @@ impl FlagService {
         open.note(
             None,
             Action::ChangeSettings,
-            Some(json_of(&before.settings)?),
-            Some(json_of(&after.settings)?),
+            Some(to_json(&before.settings)?),
+            Some(to_json(&after.settings)?),
         )
         .await?;
         self.finish(open, environment, after, scope).await
@@ -141,7 +140,7 @@ fn must_make_sense(settings: &Settings) -> Result<(), Error> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(in_file(problems))
+        Err(Error::from_violations(problems))
     }
 }
 
@@ -169,62 +168,4 @@ fn must_break_nothing(
     } else {
         Err(Error::Invalid(complaints))
     }
-}
-
-/// Flags that other settings break, with places in each flag.
-#[derive(Debug, Default)]
-pub(super) struct Broken {
-    /// Definitions that are none any more.
-    pub(super) errors: Vec<(FlagKey, Violation)>,
-    /// Rules that cannot work any more.
-    pub(super) warnings: Vec<(FlagKey, Violation)>,
-}
-
-/// What a change of the settings breaks that was not broken before it.
-pub(super) fn broken_by<'a>(
-    flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
-    before: &Settings,
-    after: &Settings,
-) -> Result<Broken, Error> {
-    let mut broken = Broken::default();
-    if before.evaluators == after.evaluators && before.fractional == after.fractional {
-        return Ok(broken);
-    }
-    let before = &Evaluators::of(before);
-    let after = &Evaluators::of(after);
-    for (key, flag) in flags {
-        let Some(definition) = &flag.definition else {
-            continue;
-        };
-        let text = json_of(definition)?;
-        if let Err(problems) = Definition::validate_with(&text, after) {
-            let known = Definition::validate_with(&text, before)
-                .err()
-                .unwrap_or_default();
-            let new = problems.into_iter().filter(|found| !known.contains(found));
-            broken.errors.extend(new.map(|found| (key.clone(), found)));
-            continue;
-        }
-        let warnings = definition.lint_with(after);
-        if !warnings.is_empty() {
-            let known = definition.lint_with(before);
-            let new = warnings.into_iter().filter(|found| !known.contains(found));
-            broken
-                .warnings
-                .extend(new.map(|found| (key.clone(), found)));
-        }
-    }
-    Ok(broken)
-}
-
-/// Flags that are not archived. Those that are, are checked when they come back.
-pub(super) fn in_use(flags: &FlagRecords) -> impl Iterator<Item = (&FlagKey, &Flag)> + Clone {
-    let in_use = flags
-        .iter()
-        .filter(|(_, record)| record.archived_at.is_none());
-    in_use.map(|(key, record)| (key, &record.flag))
-}
-
-pub(super) fn json_of(value: &impl serde::Serialize) -> Result<Value, Error> {
-    serde_json::to_value(value).map_err(|error| Error::Internal(error.to_string()))
 }

@@ -4,13 +4,12 @@ use pennon_eval::{Definition, Flag, FlagKey, Rollout, Violation};
 use serde_json::Value;
 
 use super::change::{Changed, Expected, or_mistake, settings_for, state_of};
-use super::limits::{check_definition, must_fit, must_have_an_effect};
-use super::schedules::must_leave_no_plan_without_effect;
-use super::variants::must_stay_where_named;
+use super::validate::{must_fit, must_leave_no_plan_without_effect, must_stay_where_named};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
+use crate::limits::{NO_EFFECT, check_definition};
 use crate::store::{Action, FlagRecord, Transaction};
 
 /// What an admin wants to be different. `None` keeps what is.
@@ -148,4 +147,26 @@ pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
         complaints.add(&format!("definition{}", found.at), found.problem);
     }
     Error::Invalid(complaints)
+}
+
+/// Refuses what a change asks of a flag and what would have no effect: a definition decides by its
+/// targeting alone.
+///
+/// # Errors
+/// [`Error::Invalid`] with the fields.
+pub(super) fn must_have_an_effect(change: &Change, after: &Flag) -> Result<(), Error> {
+    let mut complaints = FieldErrors::default();
+    if after.definition.is_some() {
+        if change.rollout_percentage.is_some() {
+            complaints.add("rolloutPercentage", NO_EFFECT);
+        }
+        if matches!(change.salt, Some(Some(_))) {
+            complaints.add("salt", NO_EFFECT);
+        }
+    }
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(complaints))
+    }
 }

@@ -13,9 +13,7 @@ use super::line::line_of;
 use super::old_form::is_old;
 use super::state::{EnvironmentNote, State};
 use crate::environment::Environment;
-use crate::service::{
-    NO_EFFECT, check_flag, check_metadata, check_together, plans_a_percentage, too_large,
-};
+use crate::limits::{NO_EFFECT, check_flag, check_metadata, check_together, too_large};
 use crate::store::record::ScheduleRecord;
 
 /// The fields that flagd's files do not have: the environments but production, and how questions are
@@ -320,7 +318,7 @@ pub(super) fn broken_rules<'a>(
     }
     if flag.definition.is_some() {
         let planned = schedules.filter(|schedule| {
-            schedule.flag_key == *key && schedule.is_open() && plans_a_percentage(&schedule.updates)
+            schedule.flag_key == *key && schedule.is_open() && schedule.plans_a_percentage()
         });
         found.extend(planned.map(|schedule| {
             let id = &schedule.id;

@@ -6,7 +6,7 @@ use super::state::Record;
 use super::{EmbeddedStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::http::unique_id;
+use crate::id::unique_id;
 use crate::snapshot::KeyKind;
 use crate::store::KeyRecord;
 

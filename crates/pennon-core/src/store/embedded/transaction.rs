@@ -13,14 +13,13 @@ use super::flags_file::broken_rules;
 use super::state::{Archived, FlagNote, OverrideNote, Record, State};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::http::wire_size;
 use crate::id::unique_id;
-use crate::ofrep::FlagSums;
 use crate::snapshot::Revision;
 use crate::store::record::{
-    Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, NewState, OverrideRecord,
+    Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, FlagSums, NewState, OverrideRecord,
     ScheduleRecord, ScheduleStatus, SettingsRecord,
 };
+use crate::wire_size::wire_size;
 
 /// How often a schedule is tried again; the default of the column in the database.
 const MAX_RETRIES: i32 = 3;

@@ -13,8 +13,7 @@ use super::statement::{BATCH_SIZE, Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ofrep::FlagSums;
-use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
+use crate::store::{FlagQuery, FlagRecord, FlagRecords, FlagSums, NewState, Paged};
 
 /// Revisions are raised by triggers, for each of the two kinds of rows once.
 const PUT: &str = "

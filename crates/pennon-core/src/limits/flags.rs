@@ -1,0 +1,136 @@
+//! Limits of one flag and of metadata.
+
+use pennon_eval::{Definition, Flag, FlagKey, Violation, pointer_step};
+use serde_json::{Map, Value};
+
+use super::names::{check_description, check_salt, check_variant_name, new_key};
+use crate::server_only::SERVER_ONLY;
+
+/// The largest new value of a variant as JSON, in bytes.
+const LARGEST_VARIANT: usize = 256_000;
+/// Why a typed flag takes neither a rollout percentage nor a salt.
+pub(crate) const NO_EFFECT: &str =
+    "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
+
+/// What a flag must keep to, by whichever way it comes: a file that is imported or that somebody edits by
+/// hand. Places are JSON pointers into the flag; the place of its key is empty. What it has in common with
+/// the flag `before` is not looked at.
+#[must_use]
+pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Violation> {
+    let at = |at: &str, problem: String| Violation {
+        at: at.to_owned(),
+        problem,
+    };
+    let mut problems = Vec::new();
+    if before.is_none()
+        && let Err(why) = new_key(key.as_str())
+    {
+        problems.push(at("", why));
+    }
+    if let Some(definition) = &flag.definition {
+        let known = before.and_then(|flag| flag.definition.as_ref());
+        problems.extend(check_definition(definition, known));
+    }
+    let description = (&flag.description, before.map(|flag| &flag.description));
+    let salt = (&flag.salt, before.map(|flag| &flag.salt));
+    for (place, (text, known), check) in [
+        ("/description", description, check_description as Check),
+        ("/salt", salt, check_salt),
+    ] {
+        if let Some(words) = text
+            && known != Some(text)
+            && let Err(why) = check(words)
+        {
+            problems.push(at(place, why.to_owned()));
+        }
+    }
+    problems
+}
+
+/// Checks a text.
+type Check = fn(&str) -> Result<(), &'static str>;
+
+/// What a definition must keep to beyond what flagd asks, with places in the definition. What it has in
+/// common with the definition that the flag has already is not looked at.
+#[must_use]
+pub(crate) fn check_definition(
+    definition: &Definition,
+    before: Option<&Definition>,
+) -> Vec<Violation> {
+    let mut problems = Vec::new();
+    for name in definition.variants.keys() {
+        let known = before.is_some_and(|before| before.variants.contains_key(name));
+        if !known && let Err(problem) = check_variant_name(name) {
+            let at = format!("/variants/{}", pointer_step(name));
+            problems.push(Violation { at, problem });
+        }
+    }
+    for (name, value) in &definition.variants {
+        let size = json_size(value);
+        if size > LARGEST_VARIANT && size > known_variant(before, name).map_or(0, json_size) {
+            let at = format!("/variants/{}", pointer_step(name));
+            let problem = format!("Must have at most {LARGEST_VARIANT} bytes as JSON (got {size})");
+            problems.push(Violation { at, problem });
+        }
+    }
+    if before != Some(definition) {
+        problems.extend(check_metadata(&definition.metadata));
+    }
+    problems
+}
+
+/// What the metadata of a flag or an environment must keep to beyond what flagd asks. `serverOnly` as a
+/// text hides nothing, whatever it says.
+#[must_use]
+pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Option<Violation> {
+    if metadata.get(SERVER_ONLY)?.is_boolean() {
+        return None;
+    }
+    Some(Violation {
+        at: format!("/metadata/{SERVER_ONLY}"),
+        problem: "Must be true or false".to_owned(),
+    })
+}
+
+fn known_variant<'a>(before: Option<&'a Definition>, name: &str) -> Option<&'a Value> {
+    before?.variants.get(name)
+}
+
+/// The length of a value as JSON, in bytes.
+fn json_size(value: &Value) -> usize {
+    serde_json::to_string(value).map_or(0, |text| text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn definition(variants: &Value) -> Definition {
+        serde_json::from_value(json!({ "variants": variants })).expect("a definition")
+    }
+
+    #[test]
+    fn a_new_variant_has_a_name_that_can_be_counted_and_an_old_one_stays() {
+        let long = "v".repeat(256);
+        for (bad, rule) in [
+            ("", "1 to 255 characters (got 0)"),
+            (long.as_str(), "1 to 255 characters (got 256)"),
+            ("a\0", "control characters (found U+0000)"),
+            ("a\nb", "control characters (found U+000A)"),
+        ] {
+            let one = definition(&json!({"good": 1, (bad): 2}));
+            let problems = check_definition(&one, None);
+            assert_eq!(problems.len(), 1, "{bad:?}");
+            assert_eq!(problems[0].at, format!("/variants/{bad}"));
+            assert!(problems[0].problem.contains(rule), "{problems:?}");
+            let other = definition(&json!({(bad): 3, "more": 4}));
+            assert_eq!(check_definition(&other, Some(&one)), []);
+        }
+        let slash = check_definition(&definition(&json!({"a/\n": 1})), None);
+        assert_eq!(slash[0].at, "/variants/a~1\n");
+        let fine = definition(&json!({("v".repeat(255)): 1, "a/b %\u{200b}": 2}));
+        assert_eq!(check_definition(&fine, None), []);
+    }
+}

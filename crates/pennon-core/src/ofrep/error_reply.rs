@@ -1,0 +1,71 @@
+//! The reply to a failed request on an OFREP path.
+
+use lambda_http::http::StatusCode;
+use pennon_eval::EvaluationError;
+
+use super::failure::{Failure, too_many};
+use super::request::LARGEST_BODY;
+use crate::error::Error;
+use crate::http::{OfrepPath, Response, with_header};
+use crate::snapshot::KeyKind;
+
+/// What an error looks like on a path of OFREP's. Texts of internal errors stay inside.
+///
+/// A store that does not answer is a 500 and no 503 here: 500 is the protocol's own word for it, and
+/// the only one of the two whose body the JavaScript clients read.
+pub(crate) fn error_reply(error: &Error, place: &OfrepPath) -> Response {
+    let key = place.key();
+    let general = |status: StatusCode, details: &str| Failure::general(status, details).answer(key);
+    match error {
+        Error::Unauthenticated | Error::NoKey => with_header(
+            general(
+                StatusCode::UNAUTHORIZED,
+                "An API key is needed, as a bearer token or in X-API-Key",
+            ),
+            "www-authenticate",
+            "Bearer",
+        ),
+        Error::Forbidden | Error::OtherEnvironment => general(
+            StatusCode::FORBIDDEN,
+            "The API key is for another environment",
+        ),
+        Error::FlagNotFound(key) => {
+            Failure::of_evaluation(key, &EvaluationError::FlagNotFound, KeyKind::Client)
+                .answer(Some(key))
+        }
+        Error::RouteNotFound => general(
+            StatusCode::NOT_FOUND,
+            "There are /ofrep/v1/evaluate/flags and /ofrep/v1/evaluate/flags/{key}, and nothing else",
+        ),
+        Error::MethodNotAllowed { allow } => with_header(
+            general(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Flags are evaluated by POST",
+            ),
+            "allow",
+            allow,
+        ),
+        Error::Invalid(complaints) => general(StatusCode::BAD_REQUEST, &complaints.summary()),
+        Error::RateLimited { retry_after } => too_many(*retry_after, key),
+        Error::NotFound(what) => general(StatusCode::NOT_FOUND, &format!("{what} not found")),
+        Error::Conflict(why) => general(StatusCode::CONFLICT, why),
+        Error::InvalidState(why) => general(StatusCode::BAD_REQUEST, why),
+        Error::PreconditionFailed => general(
+            StatusCode::PRECONDITION_FAILED,
+            "It has been changed meanwhile",
+        ),
+        Error::PreconditionRequired => {
+            general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing")
+        }
+        Error::TooLarge { .. } => Failure::too_large(LARGEST_BODY).answer(key),
+        Error::Unavailable(_) | Error::StoreFile(_) => with_header(
+            general(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Flags cannot be read right now; try again in a moment",
+            ),
+            "retry-after",
+            "1",
+        ),
+        Error::Internal(_) => general(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+    }
+}

@@ -1,0 +1,263 @@
+//! Checks that need more than the changed item: the flags and settings around it, overrides, schedules.
+
+use std::collections::BTreeMap;
+
+use pennon_eval::{Definition, Evaluators, Flag, FlagKey, Settings, Violation};
+
+use super::change::to_json;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::limits::{Measure, Scale, too_much};
+use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
+
+/// As many are told of; the others come to light when these are mended.
+pub(super) const MOST_TOLD: usize = 10;
+
+/// One flag before and after a change.
+pub(super) type Step<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
+
+/// Production is always there.
+pub(super) async fn must_exist(
+    open: &mut Transaction,
+    environment: &Environment,
+) -> Result<(), Error> {
+    let known = open.environment_revision().await?.is_some();
+    if known || *environment == Environment::production() {
+        Ok(())
+    } else {
+        Err(Error::NotFound(format!("Environment '{environment}'")))
+    }
+}
+
+/// Refuses changes that take away a variant which an override names.
+///
+/// # Errors
+/// [`Error::Conflict`] that names flags and variants, and how many users have each.
+pub(super) async fn must_stay_where_named(
+    open: &mut Transaction,
+    steps: &[Step<'_>],
+) -> Result<(), Error> {
+    let after: BTreeMap<&FlagKey, Option<&Definition>> = steps
+        .iter()
+        .filter(|(_, before, after)| loses_a_variant(before, after))
+        .map(|(key, _, after)| (*key, after.definition.as_ref()))
+        .collect();
+    if after.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&FlagKey> = after.keys().copied().collect();
+    let mut told = Vec::new();
+    for (key, variant, users) in open.named_variants(&keys).await? {
+        let kept = after.get(&key).copied().flatten();
+        if kept.is_some_and(|kept| kept.variants.contains_key(&variant)) {
+            continue;
+        }
+        let have = if users == 1 { "user has" } else { "users have" };
+        told.push(format!(
+            "{users} {have} the variant '{variant}' of '{key}' by an override"
+        ));
+    }
+    if told.is_empty() {
+        return Ok(());
+    }
+    told.truncate(MOST_TOLD);
+    Err(Error::Conflict(format!(
+        "{}; change or remove those overrides before the variant goes",
+        told.join(", ")
+    )))
+}
+
+fn loses_a_variant(before: &Flag, after: &Flag) -> bool {
+    let Some(before) = &before.definition else {
+        return false;
+    };
+    let after = after.definition.as_ref();
+    // Overrides may name variants of a definition that cannot be read.
+    if before.unreadable.is_some() && after.is_none_or(|after| after.unreadable.is_none()) {
+        return true;
+    }
+    before
+        .variants
+        .keys()
+        .any(|name| after.is_none_or(|after| !after.variants.contains_key(name)))
+}
+
+/// Refuses changes that give a flag a definition while a rollout percentage is planned for it, which
+/// would have no effect then.
+///
+/// # Errors
+/// [`Error::Conflict`] that names flags and schedules.
+pub(super) async fn must_leave_no_plan_without_effect(
+    open: &mut Transaction,
+    steps: &[Step<'_>],
+) -> Result<(), Error> {
+    let become_typed = steps
+        .iter()
+        .filter(|(_, before, after)| before.definition.is_none() && after.definition.is_some());
+    let keys: Vec<&FlagKey> = become_typed.map(|(key, _, _)| *key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut planned: Vec<String> = Vec::new();
+    for schedule in open.schedules(&keys).await? {
+        if schedule.is_open() && schedule.plans_a_percentage() {
+            let ScheduleRecord { id, flag_key, .. } = schedule;
+            planned.push(format!("schedule '{id}' of '{flag_key}'"));
+        }
+    }
+    if planned.is_empty() {
+        return Ok(());
+    }
+    planned.truncate(MOST_TOLD);
+    Err(Error::Conflict(format!(
+        "A rollout percentage has no effect on a flag with a definition, and one is planned: {}; cancel \
+         that before the flag gets its definition",
+        planned.join(", ")
+    )))
+}
+
+/// Refuses a flag with which all flags of its environment together take too much: of the answer with all
+/// of them, of the memory of an instance, or of the work of a request. A flag that takes no more than
+/// before is never refused.
+///
+/// The sums of the other flags follow from one statement; only where they leave room for doubt are the
+/// flags themselves measured.
+///
+/// # Errors
+/// [`Error::Invalid`] that names the flag, those that take the most, the size and the limit.
+pub(super) async fn must_fit(
+    open: &mut Transaction,
+    environment: &Environment,
+    (key, before, after): (&FlagKey, Option<&FlagRecord>, &Flag),
+) -> Result<(), Error> {
+    let before = before.filter(|record| record.archived_at.is_none());
+    if before.is_some_and(|record| record.flag.definition == after.definition) {
+        return Ok(());
+    }
+    let settings = open.settings().await?.settings;
+    let scale = Scale::with(&settings);
+    let grown: Vec<(Measure, usize)> = Measure::ALL
+        .into_iter()
+        .map(|measure| (measure, scale.of_flag(measure, key, after)))
+        .filter(|(measure, becomes)| {
+            let was = before.map(|record| scale.of_flag(*measure, key, &record.flag));
+            was.is_none_or(|was| *becomes > was)
+        })
+        .collect();
+    if grown.is_empty() {
+        return Ok(());
+    }
+    // Nobody adds to what is summed now until this is committed.
+    open.environment_revision().await?;
+    let others = open.sums_without(key).await?;
+    let doubtful: Vec<(Measure, usize)> = grown
+        .into_iter()
+        .filter(|(measure, becomes)| {
+            scale.at_most(*measure, others).saturating_add(*becomes) > measure.most()
+        })
+        .collect();
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let flags = open.flags_in_use().await?;
+    let all = || {
+        let others = flags.iter().filter(|(name, _)| *name != key);
+        let others = others.map(|(name, record)| (name, &record.flag));
+        others.chain([(key, after)])
+    };
+    let field = if after.definition.is_some() {
+        "definition"
+    } else {
+        "key"
+    };
+    for (measure, becomes) in doubtful {
+        let total = scale.of_all(measure, all());
+        if total > measure.most() {
+            let largest = scale.largest(measure, all());
+            let complaint = measure.complaint(environment.as_str(), total, &largest);
+            let with = format!("With '{key}', which takes up to {becomes}: {complaint}");
+            return Err(Error::invalid_field(field, with));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses flags and settings as a whole when together they take too much, and more than before.
+///
+/// # Errors
+/// [`Error::Invalid`] about the first of these fields, for the size of the answer, or about the second one;
+/// it names the flags that take the most, the size and the limit.
+pub(super) fn must_fit_together<'a>(
+    (field_of_bytes, field): (&str, &str),
+    environment: &Environment,
+    before: (
+        impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
+        &Settings,
+    ),
+    after: (
+        impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
+        &Settings,
+    ),
+) -> Result<(), Error> {
+    match too_much(&Measure::ALL, environment.as_str(), Some(before), after) {
+        None => Ok(()),
+        Some((Measure::Bytes, complaint)) => Err(Error::invalid_field(field_of_bytes, complaint)),
+        Some((Measure::Values | Measure::Steps, complaint)) => {
+            Err(Error::invalid_field(field, complaint))
+        }
+    }
+}
+
+/// Flags that other settings break, with places in each flag.
+#[derive(Debug, Default)]
+pub(super) struct Broken {
+    /// Definitions that are none any more.
+    pub(super) errors: Vec<(FlagKey, Violation)>,
+    /// Rules that cannot work any more.
+    pub(super) warnings: Vec<(FlagKey, Violation)>,
+}
+
+/// What a change of the settings breaks that was not broken before it.
+pub(super) fn broken_by<'a>(
+    flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
+    before: &Settings,
+    after: &Settings,
+) -> Result<Broken, Error> {
+    let mut broken = Broken::default();
+    if before.evaluators == after.evaluators && before.fractional == after.fractional {
+        return Ok(broken);
+    }
+    let before = &Evaluators::of(before);
+    let after = &Evaluators::of(after);
+    for (key, flag) in flags {
+        let Some(definition) = &flag.definition else {
+            continue;
+        };
+        let text = to_json(definition)?;
+        if let Err(problems) = Definition::validate_with(&text, after) {
+            let known = Definition::validate_with(&text, before)
+                .err()
+                .unwrap_or_default();
+            let new = problems.into_iter().filter(|found| !known.contains(found));
+            broken.errors.extend(new.map(|found| (key.clone(), found)));
+            continue;
+        }
+        let warnings = definition.lint_with(after);
+        if !warnings.is_empty() {
+            let known = definition.lint_with(before);
+            let new = warnings.into_iter().filter(|found| !known.contains(found));
+            broken
+                .warnings
+                .extend(new.map(|found| (key.clone(), found)));
+        }
+    }
+    Ok(broken)
+}
+
+/// Flags that are not archived. Those that are, are checked when they come back.
+pub(super) fn in_use(flags: &FlagRecords) -> impl Iterator<Item = (&FlagKey, &Flag)> + Clone {
+    let in_use = flags
+        .iter()
+        .filter(|(_, record)| record.archived_at.is_none());
+    in_use.map(|(key, record)| (key, &record.flag))
+}
