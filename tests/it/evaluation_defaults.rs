@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
-use pennon_tests::lambda::Function;
+use pennon_tests::lambda::{Function, MAC_KEY};
 use pennon_tests::local::Local;
 use pennon_tests::postgres::Database;
 use pennon_tests::process::new_folder;
+use pennon_tests::redis::KEY;
 use pennon_tests::stack::Stack;
+use ring::hmac;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 const OLD_TABLES: &str = include_str!("old_tables.sql");
 
@@ -497,6 +500,55 @@ async fn settings_of_an_environment_override_the_defaults() {
     }
 }
 
+/// Each part after its length, as entries are hashed and signed.
+fn framed(parts: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Replaces the defaults in the entry of production and signs the entry, as another version may fill it.
+fn fill_with_defaults(stack: &Stack, defaults: Option<&str>) {
+    let mut fields: BTreeMap<String, String> = stack.redis.fields().into_iter().collect();
+    let mut common: Value = serde_json::from_str(&fields["__env"]).expect("JSON");
+    let common = common.as_object_mut().expect("an object");
+    assert!(common.remove("defaults").is_some());
+    if let Some(defaults) = defaults {
+        common.insert("defaults".to_owned(), json!(defaults));
+    }
+    let common = json!(common).to_string();
+    fields.insert("__env".to_owned(), common);
+    let header = ["__rev", "__inst", "__exp", "__sum", "__mac"];
+    let content: Vec<&str> = fields
+        .iter()
+        .filter(|(name, _)| !header.contains(&name.as_str()))
+        .flat_map(|(name, value)| [name.as_str(), value.as_str()])
+        .collect();
+    let sum = hex(&Sha256::digest(framed(&content)));
+    let [revision, installation, expiry] = ["__rev", "__inst", "__exp"].map(|name| &*fields[name]);
+    let message = framed(&[
+        "pennon cache entry 1",
+        installation,
+        "production",
+        revision,
+        expiry,
+        &sum,
+    ]);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, MAC_KEY.as_bytes());
+    let mac = hex(hmac::sign(&key, &message).as_ref());
+    let common = &fields["__env"];
+    stack
+        .redis
+        .command(&["HSET", KEY, "__env", common, "__sum", &sum, "__mac", &mac]);
+}
+
 #[tokio::test]
 async fn an_entry_without_the_defaults_is_filled_again() {
     let stack = Stack::start().await;
@@ -504,16 +556,17 @@ async fn an_entry_without_the_defaults_is_filled_again() {
     run(&stack.database, change).await;
     let list = stack.function("list-flags").await;
     assert_eq!(list.call(&Event::list()).await.json()["checkout"], false);
-    // As a version fills it that knows no defaults.
-    let fields = stack.redis.fields();
-    let entry = fields.iter().find(|(name, _)| name == "__env");
-    let (_, entry) = entry.expect("an entry");
-    let mut entry: Value = serde_json::from_str(entry).expect("JSON");
-    let defaults = entry.as_object_mut().expect("an object").remove("defaults");
-    assert_eq!(defaults, Some(json!("new")));
-    let key = "feature_flags:production";
-    let entry = entry.to_string();
-    stack.redis.command(&["HSET", key, "__env", &entry]);
+    // An authentic entry decides by its defaults.
+    fill_with_defaults(&stack, Some("existing"));
     let other = stack.function("list-flags").await;
-    assert_eq!(other.call(&Event::list()).await.json()["checkout"], false);
+    let answer = other.call(&Event::list()).await;
+    assert_eq!(answer.source(), "redis");
+    assert_eq!(answer.json()["checkout"], true);
+    // A version that knows no defaults fills none.
+    fill_with_defaults(&stack, None);
+    let other = stack.function("list-flags").await;
+    let answer = other.call(&Event::list()).await;
+    assert_eq!(answer.source(), "database");
+    assert_eq!(answer.json()["checkout"], false);
+    assert!(!other.log().contains("forged_entry"), "{}", other.log());
 }
