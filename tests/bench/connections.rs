@@ -20,14 +20,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use pennon_tests::answer::Answer;
 use pennon_tests::event::Event;
 use pennon_tests::figures::{Times, milliseconds};
-use pennon_tests::fleet::{Fleet, Topology};
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{LEFT_CONNECTIONS, RECOVERY, Verdict};
 use pennon_tests::plot::Plot;
 use pennon_tests::postgres::{Server, connect, migrate};
+use pennon_tests::response::Response;
+use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::wire::{Mode, Wire};
 use pennon_tests::{eventually, side_by_side};
 use tokio_postgres::Client;
@@ -68,7 +68,7 @@ async fn main() -> ExitCode {
     let pause = Duration::from_millis(setting("CONNECTIONS_PAUSE_MS", 200));
     let server = Server::start(&[&format!("max_connections={CONNECTIONS}")], |_| {}).await;
     let admin = prepare(&server).await;
-    let mut redis = Fleet::start(Topology::Single).await;
+    let mut redis = WiredRedis::start(Topology::Single).await;
     let mut environment = redis.environment();
     let wire = Wire::to(server.port());
     let url = server.url(DATABASE).replace("//pennon@", "//functions@");
@@ -162,7 +162,7 @@ async fn start(environment: &[(String, String)], count: usize) -> Vec<Function> 
 
 async fn call(instance: &Function, clock: &Clock) -> Sample {
     let asked = Instant::now();
-    let answer: Answer = instance.call(&Event::get("checkout")).await;
+    let answer: Response = instance.call(&Event::get("checkout")).await;
     Sample {
         at: asked.duration_since(clock.began),
         took: asked.elapsed(),

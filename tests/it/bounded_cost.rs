@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use serde_json::{Map, Value, json};
 
@@ -54,7 +54,7 @@ fn file(flags: usize, rule: &Value, evaluators: &Map<String, Value>) -> Value {
     json!({"flags": flags, "$evaluators": evaluators})
 }
 
-fn fields(answer: &Answer) -> Value {
+fn fields(answer: &Response) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     answer.json()["details"]["fieldErrors"].clone()
 }
@@ -121,7 +121,7 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
             .admin_if("*", "POST", &format!("{IMPORT}?mode=merge"), &file)
             .await;
         assert_eq!(answer.status, 200, "{answer:?} on {on}");
-        let refused = |answer: &Answer, field: &str, key: &str| {
+        let refused = |answer: &Response, field: &str, key: &str| {
             let said = fields(answer)[field].to_string();
             for word in [key, "5000000", "steps", "heavy-0"] {
                 assert!(said.contains(word), "{word} in {said} on {on}");
@@ -252,7 +252,7 @@ async fn the_cost_of_a_context_is_bounded() {
         let groups: Vec<String> = (0..count).map(|number| format!("g{number}")).collect();
         json!({"targetingKey": "alice", "groups": groups})
     };
-    let failures = |answer: &Answer| {
+    let failures = |answer: &Response| {
         let body = answer.json();
         let items = body["flags"].as_array().expect("flags").clone();
         let failed: Vec<Value> = items

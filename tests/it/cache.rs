@@ -1,9 +1,9 @@
 //! What stands in Redis, and when.
 
 use pennon_tests::event::Event;
-use pennon_tests::fleet::Topology;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use pennon_tests::topology::Topology;
 use pennon_tests::wire::Mode;
 use pennon_tests::{eventually, lambda::Function};
 use serde_json::json;

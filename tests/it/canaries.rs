@@ -1,15 +1,15 @@
 //! What nobody may see: secrets in logs and answers, whatever fails; flags that are for servers only.
 
 use pennon_core::http::ENDPOINTS;
-use pennon_tests::answer::Answer;
 use pennon_tests::event::{Event, REQUEST_FILES};
-use pennon_tests::fleet::Fleet;
 use pennon_tests::issuer::{Issuer, SigningKey, encode};
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::Redis;
+use pennon_tests::response::Response;
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::Stack;
+use pennon_tests::topology::WiredRedis;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ impl Canaries {
 
 async fn secured_stack() -> Stack {
     let redis = Redis::start_with(&["--requirepass", REDIS_PASSWORD]);
-    Stack::start_with(Fleet::of(redis.with_password(REDIS_PASSWORD))).await
+    Stack::start_with(WiredRedis::of(redis.with_password(REDIS_PASSWORD))).await
 }
 
 /// The URLs of Redis, of Redis with a wrong password, and of the database, which looks at no password.
@@ -274,7 +274,7 @@ async fn no_route_reveals_a_server_only_flag_to_others() {
                     // As long as the other, for `Content-Length`.
                     let nobody = flag.replace("canary", "nobody");
                     let unknown = ask(method, &nobody, key).await;
-                    let seen = |answer: &Answer, flag: &str| {
+                    let seen = |answer: &Response, flag: &str| {
                         let mut headers = answer.headers.clone();
                         // It differs between any two requests.
                         headers.remove("x-cache-source");

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use pennon_tests::event::Event;
-use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Server, connect, migrate};
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, percentage};
+use pennon_tests::topology::Topology;
 use pennon_tests::wire::{BlackHole, Mode};
 
 async fn a_cold_start_connects_to_redis_before_the_first_request(on: Topology) {

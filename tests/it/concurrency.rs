@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use pennon_tests::event::Event;
-use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::KEY;
 use pennon_tests::stack::{Stack, database_loads, percentage, was_quick};
+use pennon_tests::topology::Topology;
 use pennon_tests::wire::Mode;
 use pennon_tests::{eventually, side_by_side};
 

@@ -15,7 +15,7 @@ use pennon_eval::{
     Rollout, Ruleset, Settings, Violation,
 };
 use pennon_tests::flag_generator::{Author, Subject, smaller};
-use pennon_tests::reference_engine::{Answer, By, ReferenceEngine};
+use pennon_tests::reference_engine::{By, ReferenceEngine, Response};
 use serde_json::{Map, Value, json};
 
 /// Enough for every operator to meet every kind of operand, within seconds.
@@ -37,11 +37,11 @@ struct Engines {
 /// What a case must be answered with.
 #[derive(Debug)]
 struct Judgement {
-    expected: Answer,
+    expected: Response,
     /// What the engines said when they did not agree: JavaScript, Python.
-    dissent: Option<[Answer; 2]>,
+    dissent: Option<[Response; 2]>,
     /// What the reference says when it contradicts that.
-    contradiction: Option<Answer>,
+    contradiction: Option<Response>,
     /// Variants that anyone's rule named and the flag does not have.
     unknown: Vec<String>,
 }
@@ -61,7 +61,7 @@ struct Tally {
 impl Judgement {
     /// Two engines now and then give the same for reasons of their own, such as a text that one takes for
     /// 0 and the other for no number; then the reference will do.
-    fn allows(&self, ours: &Answer) -> bool {
+    fn allows(&self, ours: &Response) -> bool {
         let reference = self.contradiction.as_ref();
         same(ours, &self.expected) || reference.is_some_and(|reference| same(ours, reference))
     }
@@ -83,7 +83,7 @@ impl Engines {
     ) -> Vec<Judgement> {
         let ask =
             |oracle: &mut ReferenceEngine, by| oracle.answers(by, file, cases.iter().copied());
-        let alone = |expected: Answer| Judgement {
+        let alone = |expected: Response| Judgement {
             unknown: expected.unknown_variant.iter().cloned().collect(),
             expected,
             dissent: None,
@@ -207,18 +207,19 @@ fn is_name(name: &str) -> bool {
 
 /// What two engines agree on; a failure, when both fail in ways of their own; the answer of the one that
 /// has one, when the other and the reference fail; else what the reference of `JsonLogic` says.
-fn settle(node: Answer, python: Answer, reference: Answer) -> Judgement {
+fn settle(node: Response, python: Response, reference: Response) -> Judgement {
     let all = [&node, &python, &reference];
     let unknown = all
         .iter()
         .filter_map(|answer| answer.unknown_variant.clone());
     let unknown = unknown.collect();
-    let stopped = |answer: &Answer| answer.error_code.is_some() && answer.unknown_variant.is_none();
+    let stopped =
+        |answer: &Response| answer.error_code.is_some() && answer.unknown_variant.is_none();
     let dissent = !same(&node, &python);
     let expected = if !dissent {
         node.clone()
     } else if node.error_code.is_some() && python.error_code.is_some() {
-        Answer {
+        Response {
             error_code: Some("GENERAL".to_owned()),
             ..python.clone()
         }
@@ -256,7 +257,7 @@ fn same_value(one: &Value, other: &Value) -> bool {
     }
 }
 
-fn same(one: &Answer, other: &Answer) -> bool {
+fn same(one: &Response, other: &Response) -> bool {
     let same_metadata = match (&one.metadata, &other.metadata) {
         (Some(one), Some(other)) => same_value(&json!(one), &json!(other)),
         // The reference of JsonLogic knows none.
@@ -273,7 +274,7 @@ fn same(one: &Answer, other: &Answer) -> bool {
         && same_metadata
 }
 
-fn brief(answer: &Answer) -> String {
+fn brief(answer: &Response) -> String {
     match (&answer.error_code, &answer.variant) {
         (Some(code), _) => code.clone(),
         (None, Some(variant)) => format!("{variant:?} {}", answer.reason),
@@ -295,12 +296,12 @@ fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Violation>> {
     ))
 }
 
-fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Answer {
+fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Response {
     let context = Context::parse(context.clone()).expect("a context");
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("past 1970").as_secs().cast_signed();
     match ruleset.evaluate(key, &context, now) {
-        Ok(found) => Answer {
+        Ok(found) => Response {
             value: found.value.cloned(),
             variant: found.value.map(|_| found.variant.to_owned()),
             reason: match found.reason {
@@ -315,7 +316,7 @@ fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Answer {
             unknown_variant: None,
             metadata: Some(found.metadata.clone()),
         },
-        Err(error) => Answer {
+        Err(error) => Response {
             value: None,
             variant: None,
             reason: "ERROR".to_owned(),

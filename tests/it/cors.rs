@@ -2,12 +2,12 @@
 //! is named, and errors as well as everything else.
 
 use pennon_core::http::ENDPOINTS;
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::browser::{Blocked, Page};
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::lambda::Function;
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
+use pennon_tests::response::Response;
 use pennon_tests::routes::{authorization_for, path_for, paths_for};
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
@@ -41,7 +41,7 @@ const HOSTILE: [&str; 16] = [
 ];
 
 /// The header, whether the answer varies with the origin, and whether anything is said to browsers at all.
-fn said(answer: &Answer) -> (Option<&str>, bool, bool) {
+fn said(answer: &Response) -> (Option<&str>, bool, bool) {
     let any = answer
         .headers
         .keys()

@@ -6,12 +6,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::{API_KEY, Local};
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -388,7 +388,7 @@ async fn a_variant_with_an_invalid_name_loses_no_other_counts() {
     .await;
 }
 
-fn stale_keys(answer: &Answer) -> Vec<(String, Value)> {
+fn stale_keys(answer: &Response) -> Vec<(String, Value)> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let body = answer.json();
     let flags = body["flags"].as_array().expect("a list");

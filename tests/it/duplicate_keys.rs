@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use pennon_core::http::ENDPOINTS;
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY};
+use pennon_tests::response::Response;
 use pennon_tests::routes::path_for;
 use serde_json::{Value, json};
 
 /// Sends a text as the admin, or to OFREP with the key of the server.
-async fn send(api: &Api, method: &str, path: &str, body: &str) -> Answer {
+async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
     let token = if path.starts_with("/ofrep") {
         API_KEY
     } else {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pennon_tests::answer::Answer;
 use pennon_tests::aws::ControlPlane;
 use pennon_tests::binaries::binary;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
@@ -11,6 +10,7 @@ use pennon_tests::eventually;
 use pennon_tests::lambda::MAC_KEY;
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::{Process, free_port, new_folder};
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 
 /// The emulator's binary for this machine.
@@ -37,7 +37,7 @@ async fn every_event_file_is_answered_under_lambdas_own_emulator() {
     stack.database.add_key(EXAMPLE_KEY).await;
     for (file, function, status) in REQUEST_FILES {
         let response = invoke(&stack, function, file, &[]).await;
-        let answer = Answer::of_gateway(&response);
+        let answer = Response::of_gateway(&response);
         assert_eq!(answer.status, status, "{file}: {answer:?}");
     }
     let done = invoke(&stack, "migrate", "migrate", &[]).await;

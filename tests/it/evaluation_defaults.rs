@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::{Function, MAC_KEY};
@@ -10,6 +9,7 @@ use pennon_tests::local::Local;
 use pennon_tests::postgres::Database;
 use pennon_tests::process::new_folder;
 use pennon_tests::redis::KEY;
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -348,7 +348,7 @@ async fn existing_defaults_keep_the_results_of_the_recorded_users() {
     std::fs::write(folder.join("flags.json"), file).expect("a file");
     let local = Local::start_in(folder, &[]).await;
     let list = stack.function("list-flags").await;
-    let check = |answer: &Answer, user: &str, bucket: i32| {
+    let check = |answer: &Response, user: &str, bucket: i32| {
         let flags = answer.json();
         assert_eq!(flags[format!("at-{bucket}")], false, "{user}");
         assert_eq!(flags[format!("at-{}", bucket + 1)], true, "{user}");
@@ -418,7 +418,7 @@ async fn checkout(api: &Api, user: &str) -> Value {
 async fn settings_of_an_environment_override_the_defaults() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
-        let shown = |answer: &Answer| {
+        let shown = |answer: &Response| {
             assert!(matches!(answer.status, 200 | 201), "{on}: {answer:?}");
             let body = answer.json();
             json!([

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pennon_core::http::{ENDPOINTS, Endpoint};
-use pennon_tests::answer::Answer;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
+use pennon_tests::response::Response;
 use pennon_tests::routes::{path_for, paths_for};
 use pennon_tests::stack::{Stack, percentage};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ impl<'a> Functions<'a> {
         }
     }
 
-    async fn call(&mut self, function: &'static str, event: &Event) -> Answer {
+    async fn call(&mut self, function: &'static str, event: &Event) -> Response {
         if !self.running.contains_key(function) {
             let started = self.stack.function(function).await;
             self.running.insert(function, started);
@@ -256,7 +256,7 @@ async fn no_event_is_an_error_of_the_function() {
         let examples: Vec<Value> = examples.map(|event| event.value().clone()).collect();
         for event in pennon_fuzz::some(&pennon_fuzz::json(examples), 250) {
             let answer = match function.invoke(&event).await {
-                Ok(response) => Answer::of_gateway(&response),
+                Ok(response) => Response::of_gateway(&response),
                 Err(error) => panic!("{name}: {error} to {event}"),
             };
             assert!(
@@ -315,7 +315,7 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
             "errorDetails",
         ),
     ] {
-        let is_400 = |answer: &Answer, what: &str| {
+        let is_400 = |answer: &Response, what: &str| {
             assert_eq!(answer.status, 400, "{what}: {answer:?}");
             assert_eq!(answer.header("content-type"), Some("application/json"));
             assert!(answer.json()[word].is_string(), "{what}: {answer:?}");
@@ -346,7 +346,7 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
         ] {
             let what: String = text.chars().take(60).collect();
             match function.invoke_text(&text).await {
-                Ok(response) => is_400(&Answer::of_gateway(&response), &what),
+                Ok(response) => is_400(&Response::of_gateway(&response), &what),
                 Err(error) => panic!("{what}: {error}"),
             }
         }

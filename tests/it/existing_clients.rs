@@ -105,7 +105,7 @@ async fn an_unknown_parameter_is_rejected_by_every_other_route_and_changes_nothi
 #[tokio::test]
 async fn an_unknown_environment_is_reported_and_costs_no_query_per_name() {
     let stack = Stack::start().await;
-    let unknown = |answer: &pennon_tests::answer::Answer| {
+    let unknown = |answer: &pennon_tests::response::Response| {
         answer.header("x-unknown-environment").map(str::to_owned)
     };
     for (name, base, status) in [

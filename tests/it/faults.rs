@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pennon_core::http::ENDPOINTS;
-use pennon_tests::answer::Answer;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
-use pennon_tests::fleet::{Fleet, Topology};
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::Redis;
+use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::{eventually, wire::Mode};
 use serde_json::{Value, json};
 
@@ -438,7 +438,7 @@ async fn a_full_redis_serves_its_entries_and_the_database_the_rest(on: Topology)
 #[tokio::test]
 async fn a_redis_with_another_password_counts_as_unavailable() {
     let redis = Redis::start_with(&["--requirepass", "right"]);
-    let stack = Stack::start_with(Fleet::of(redis)).await;
+    let stack = Stack::start_with(WiredRedis::of(redis)).await;
     let redis_url = stack.redis.url();
     let with_password =
         |password: &str| redis_url.replace("redis://", &format!("redis://:{password}@"));
@@ -501,7 +501,7 @@ async fn a_cold_instance_answers_503_with_retry_after(on: Topology) {
     .await;
 }
 
-fn assert_unavailable(answer: &Answer) {
+fn assert_unavailable(answer: &Response) {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(answer.json()["error"], "Service unavailable");

@@ -1,7 +1,7 @@
 //! Flagd files as people have them: what an import accepts, keeps, leaves alone and warns of.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
+use pennon_tests::response::Response;
 use pennon_tests::rng::Rng;
 use serde_json::{Map, Value, json};
 
@@ -42,7 +42,7 @@ async fn import(api: &Api, query: &str, file: &Value) -> Value {
 }
 
 /// The refusal of an import, and of its dry run.
-async fn refusals(api: &Api, query: &str, file: &str) -> [Answer; 2] {
+async fn refusals(api: &Api, query: &str, file: &str) -> [Response; 2] {
     let mut answers = Vec::new();
     for path in [
         format!("{IMPORT}?{query}"),
@@ -70,7 +70,7 @@ fn pointers(list: &Value) -> Vec<&str> {
 }
 
 /// The field of a refusal that is complained about, with the complaint.
-fn complaints(answer: &Answer) -> Map<String, Value> {
+fn complaints(answer: &Response) -> Map<String, Value> {
     let details = answer.json()["details"]["fieldErrors"].clone();
     details.as_object().cloned().unwrap_or_default()
 }

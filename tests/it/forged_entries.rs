@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
-use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use pennon_tests::topology::Topology;
 use serde_json::{Value, json};
 
 type Fields = Vec<(String, String)>;

@@ -1,7 +1,7 @@
 //! What a file must be to become an environment: no less than what is asked of each flag by itself.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn file(key: &str, metadata: &Value) -> Value {
 }
 
 /// What an import says, and the same as a dry run.
-async fn both_ways(api: &Api, file: &Value) -> [Answer; 2] {
+async fn both_ways(api: &Api, file: &Value) -> [Response; 2] {
     let dry = format!("{IMPORT}?dryRun=true");
     [
         api.admin_if("*", "POST", &dry, file).await,
@@ -113,7 +113,7 @@ async fn a_variant_that_an_override_names_cannot_be_removed() {
             let answer = api.admin("POST", &format!("{theme}/users"), &body).await;
             assert_eq!(answer.status, 201, "{answer:?}");
         }
-        let refused = |answer: &Answer| {
+        let refused = |answer: &Response| {
             assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
             let message = answer.json()["message"].to_string();
             for word in ["theme", "'blue'", "2 users"] {

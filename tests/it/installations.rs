@@ -1,10 +1,10 @@
 //! Several installations on one Redis: each gets its own flags, whatever the other does.
 
 use pennon_tests::event::Event;
-use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::Database;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::topology::Topology;
 
 /// A second database with a flag of the same key and another percentage, at the same revision: as when
 /// both were restored from one backup.

@@ -12,10 +12,10 @@ use pennon_core::snapshot::{Revision, Snapshot};
 use pennon_core::telemetry::Trace;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
-use pennon_tests::fleet::{Fleet, Topology};
 use pennon_tests::lambda::{INSTALLATION, MAC_KEY};
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::wire::Mode;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ struct Instance {
 }
 
 impl Instance {
-    async fn of(redis: &Fleet) -> Self {
+    async fn of(redis: &WiredRedis) -> Self {
         // The tests say which command comes when; on a busy machine none may come too late.
         let mut environment = redis.environment();
         let more = [
@@ -107,7 +107,7 @@ fn snapshot(revision: i64) -> Snapshot {
 }
 
 async fn a_fill_from_before_a_commit_is_rejected(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     let barrier = writer.begin_write().await;
@@ -120,7 +120,7 @@ async fn a_fill_from_before_a_commit_is_rejected(on: Topology) {
 }
 
 async fn no_reader_gets_a_lease_during_a_write(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let barrier = writer.begin_write().await;
     assert!(matches!(reader.read().await, Found::FillForbidden));
@@ -129,7 +129,7 @@ async fn no_reader_gets_a_lease_during_a_write(on: Topology) {
 }
 
 async fn the_end_of_one_write_does_not_end_another(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let (reader, one, other) = (
         Instance::of(&redis).await,
         Instance::of(&redis).await,
@@ -147,7 +147,7 @@ async fn the_end_of_one_write_does_not_end_another(on: Topology) {
 }
 
 async fn a_lost_end_of_a_write_costs_hits_but_not_freshness(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     assert!(reader.fill(lease, 1).await);
@@ -165,7 +165,7 @@ async fn a_lost_end_of_a_write_costs_hits_but_not_freshness(on: Topology) {
 }
 
 async fn an_operators_del_takes_leases_with_it(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
     redis.command(&["DEL", KEY]);
@@ -173,7 +173,7 @@ async fn an_operators_del_takes_leases_with_it(on: Topology) {
 }
 
 async fn a_flushed_or_foreign_key_takes_leases_with_it(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
     redis.command(&["FLUSHALL"]);
@@ -188,7 +188,7 @@ async fn a_flushed_or_foreign_key_takes_leases_with_it(on: Topology) {
 }
 
 async fn one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let (first, second) = (Instance::of(&redis).await, Instance::of(&redis).await);
     // A busy machine may let the head start of 150 ms pass before the second has asked.
     eventually(
@@ -218,7 +218,7 @@ async fn one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none(on: To
 }
 
 async fn an_expired_lease_fills_nothing(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
     // As if five seconds had passed: every deadline in the hash lies in the past.
@@ -413,7 +413,7 @@ async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
 }
 
 async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     // The first attempt is lost, as far as the writer knows.
     redis.set(Mode::FailFirst(1)).await;
@@ -455,7 +455,7 @@ fn unix_millis() -> u128 {
 }
 
 async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     assert!(reader.fill(lease, 1).await);
@@ -483,7 +483,7 @@ async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
 }
 
 async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period(on: Topology) {
-    let redis = Fleet::start(on).await;
+    let redis = WiredRedis::start(on).await;
     let reader = Instance::of(&redis).await;
     redis.set(Mode::CutReply(0)).await;
     let (found, ()) = tokio::join!(reader.read(), async {

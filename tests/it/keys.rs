@@ -1,9 +1,9 @@
 //! API keys: shown once, kept as hashes, gone for everyone at once when revoked.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ async fn create(keys: &Function, kind: &str) -> Value {
     answer.json()
 }
 
-async fn revoke(keys: &Function, id: &Value) -> Answer {
+async fn revoke(keys: &Function, id: &Value) -> Response {
     let id = id.as_str().expect("an id");
     let event = Event::load("manage-keys-revoke").parameter("keyId", id);
     keys.call(&event).await

@@ -1,8 +1,8 @@
 //! Lists and answers that are larger than Lambda can answer with: never an error of the function.
 
 use pennon_core::http::LARGEST_ANSWER;
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
+use pennon_tests::response::Response;
 use serde_json::{Value, json};
 
 const FLAGS: &str = "/api/admin/flags";
@@ -15,17 +15,17 @@ async fn sql(api: &Api, text: &str) {
 }
 
 /// How long a body is as a part of the JSON that Lambda takes.
-fn on_the_wire(answer: &Answer) -> usize {
+fn on_the_wire(answer: &Response) -> usize {
     Value::from(answer.body.as_str()).to_string().len() - 2
 }
 
-fn must_fit(answer: &Answer) {
+fn must_fit(answer: &Response) {
     let size = on_the_wire(answer);
     assert!(size <= LARGEST_ANSWER, "{size}");
 }
 
 /// A `GET` that fits, and its status.
-async fn read(api: &Api, path: &str) -> Answer {
+async fn read(api: &Api, path: &str) -> Response {
     let answer = api.read(path).await;
     must_fit(&answer);
     assert!(

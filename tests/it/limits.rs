@@ -2,10 +2,10 @@
 //! on working.
 
 use pennon_core::http::ENDPOINTS;
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
 use pennon_tests::local::API_KEY;
+use pennon_tests::response::Response;
 use pennon_tests::routes::path_for;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
@@ -16,13 +16,13 @@ const IMPORT: &str = "/api/admin/environments/production/import";
 const EXPORT: &str = "/api/admin/environments/production/export";
 
 /// What is wrong, by field.
-fn fields(answer: &Answer) -> Value {
+fn fields(answer: &Response) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     answer.json()["details"]["fieldErrors"].clone()
 }
 
 /// What an import says, and the same as a dry run.
-async fn import(api: &Api, file: &Value) -> [Answer; 2] {
+async fn import(api: &Api, file: &Value) -> [Response; 2] {
     let dry = format!("{IMPORT}?dryRun=true");
     [
         api.admin_if("*", "POST", &dry, file).await,
@@ -284,7 +284,7 @@ async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect
     let plans = format!("{theme}/schedule");
     for api in Api::of_both_kinds().await {
         let on = api.on;
-        let no_effect = |answer: &Answer, field: &str| {
+        let no_effect = |answer: &Response, field: &str| {
             let said = fields(answer)[field].to_string();
             assert!(said.contains("no effect"), "{answer:?} on {on}");
         };
@@ -399,7 +399,7 @@ fn sized_in_file(size: usize) -> Value {
 }
 
 /// What an OpenFeature SDK gets for all flags.
-async fn bulk(api: &Api) -> Answer {
+async fn bulk(api: &Api) -> Response {
     let body = json!({"context": {"targetingKey": "alice"}}).to_string();
     let path = "/ofrep/v1/evaluate/flags";
     api.local().evaluate(path, API_KEY, &body).await
@@ -492,7 +492,7 @@ async fn a_variant_has_at_most_256_kb_and_an_existing_larger_one_is_kept() {
 #[tokio::test]
 async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
     let settings = "/api/admin/environments/production/settings";
-    let refused = |answer: &Answer, field: &str, names: &[&str], on: &str| {
+    let refused = |answer: &Response, field: &str, names: &[&str], on: &str| {
         let said = fields(answer)[field].to_string();
         for word in names.iter().chain(&["5500000", "bytes"]) {
             assert!(said.contains(word), "{word} in {said} on {on}");
@@ -575,7 +575,7 @@ async fn an_environment_that_is_already_too_large_can_only_shrink() {
         let key = format!("large-{number}");
         database.add_typed_flag(&key, &sized(700_000)).await;
     }
-    let failed = |answer: &Answer| {
+    let failed = |answer: &Response| {
         assert_eq!(answer.status, 200, "{}", answer.body.len());
         let flags = answer.json()["flags"].as_array().cloned();
         let failed = |flag: &&Value| flag["errorCode"] == "GENERAL";

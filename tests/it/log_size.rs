@@ -1,9 +1,9 @@
 //! How much a request writes to the log, and that no caller can make it more.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event};
-use pennon_tests::fleet::Topology;
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::Stack;
+use pennon_tests::topology::Topology;
 use serde_json::{Value, json};
 
 /// The most bytes that a request of somebody without a key or token writes.

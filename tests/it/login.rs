@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use pennon_tests::answer::Answer;
 use pennon_tests::binaries::binary;
 use pennon_tests::eventually;
 use pennon_tests::issuer::{AUDIENCE, Issuer, SigningKey};
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::new_folder;
+use pennon_tests::response::Response;
 use pennon_tests::sign_in::Manner;
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ impl Drop for Login {
 }
 
 /// Asks for a page. `path` is a whole address.
-async fn go(url: &str) -> Answer {
+async fn go(url: &str) -> Response {
     let (base, path) = split(url);
     HttpClient::of(base).get(&path).await
 }
@@ -152,7 +152,7 @@ fn split(url: &str) -> (String, String) {
 }
 
 /// Follows the issuer's redirect back to the program.
-async fn visit(answer: &Answer) -> Answer {
+async fn visit(answer: &Response) -> Response {
     assert_eq!(answer.status, 302, "{answer:?}");
     go(answer.header("location").expect("a location")).await
 }

@@ -31,7 +31,7 @@ macro_rules! on_redis {
             $(
                 #[tokio::test]
                 async fn $test() {
-                    super::$test(pennon_tests::fleet::Topology::$topology).await;
+                    super::$test(pennon_tests::topology::Topology::$topology).await;
                 }
             )+
         }

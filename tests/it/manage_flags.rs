@@ -1,18 +1,18 @@
 //! The life of a flag: created, listed, changed, archived, restored, deleted; on PostgreSQL and on a
 //! file.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
+use pennon_tests::response::Response;
 use serde_json::{Value, json};
 
 const FLAGS: &str = "/api/admin/flags";
 const CHECKOUT: &str = "/api/admin/flags/checkout";
 
-fn tag(answer: &Answer) -> String {
+fn tag(answer: &Response) -> String {
     answer.header("etag").expect("an ETag").to_owned()
 }
 
-fn keys(answer: &Answer) -> Vec<String> {
+fn keys(answer: &Response) -> Vec<String> {
     let body = answer.json();
     let flags = body["flags"].as_array().expect("a list");
     let key = |flag: &Value| flag["key"].as_str().expect("a key").to_owned();
@@ -304,7 +304,7 @@ async fn of_many_admins_who_send_the_same_tag_one_wins() {
                 });
             }
             let answers = requests.join_all().await;
-            let won: Vec<&Answer> = answers
+            let won: Vec<&Response> = answers
                 .iter()
                 .filter(|answer| answer.status == 200)
                 .collect();

@@ -1,9 +1,9 @@
 //! What OpenFeature SDKs rely on: the Remote Evaluation Protocol, through the real binaries.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn alice() -> Value {
 }
 
 /// The body of a failed evaluation, whose shape is always the same.
-fn failure(answer: &Answer, status: u16, code: &str, key: Option<&str>) -> String {
+fn failure(answer: &Response, status: u16, code: &str, key: Option<&str>) -> String {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let body = answer.json();

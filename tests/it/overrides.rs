@@ -1,8 +1,8 @@
 //! Exceptions for single users: every line of their contract, on PostgreSQL and on a file.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
+use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, database_loads};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn exclude(user: &str) -> Value {
     json!({"userId": user, "overrideType": "exclude"})
 }
 
-fn fields(answer: &Answer) -> Value {
+fn fields(answer: &Response) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     assert_eq!(answer.json()["error"], "Validation failed");
     answer.json()["details"]["fieldErrors"].clone()

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use pennon_core::http::ENDPOINTS;
-use pennon_tests::answer::Answer;
 use pennon_tests::event::Event;
 use pennon_tests::issuer::{Issuer, SigningKey};
 use pennon_tests::local::{ADMIN_TOKEN, Local};
 use pennon_tests::process::new_folder;
+use pennon_tests::response::Response;
 use pennon_tests::routes::paths_for;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
@@ -74,11 +74,11 @@ impl Site {
         }
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
         self.local.send(method, path, headers, "").await
     }
 
-    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         self.ask("GET", path, headers).await
     }
 }
@@ -103,7 +103,7 @@ fn public_config_paths(flags: &[&str]) -> BTreeSet<String> {
     paths
 }
 
-fn names(answer: &Answer, flag: &str) -> bool {
+fn names(answer: &Response, flag: &str) -> bool {
     assert_eq!(answer.status, 200, "{answer:?}");
     !answer.json()[flag].is_null()
 }
@@ -134,7 +134,7 @@ async fn public_config_routes_return_server_only_flags_to_server_keys_alone() {
                     unknown.body,
                     "{on}"
                 );
-                let named = |answer: &Answer| answer.headers.keys().cloned().collect::<Vec<_>>();
+                let named = |answer: &Response| answer.headers.keys().cloned().collect::<Vec<_>>();
                 assert_eq!(named(&hidden), named(&unknown), "{on}");
             }
             let head = site.ask("HEAD", &format!("{LIST}/secret"), headers).await;
@@ -290,7 +290,7 @@ async fn with_off_or_an_invalid_value_the_paths_are_unknown() {
                         let place = format!("{routes} on {}: {method} {path}", site.on);
                         assert_eq!(closed.status, unknown.status, "{place}");
                         assert_eq!(closed.body, unknown.body, "{place}");
-                        let named = |answer: &Answer| {
+                        let named = |answer: &Response| {
                             let headers = answer.headers.keys();
                             headers.cloned().collect::<Vec<_>>()
                         };

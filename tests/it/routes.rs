@@ -1,15 +1,15 @@
 //! What clients rely on: paths, statuses, bodies, headers. Through the real binaries, with the
 //! events that API Gateway sends.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
+use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
 /// `details` of a 400, whose shape is always the same.
-fn complaints(answer: &Answer) -> Value {
+fn complaints(answer: &Response) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     let body = answer.json();
     assert_eq!(body["error"], "Validation failed");
@@ -371,7 +371,7 @@ async fn an_etag_saves_the_body_until_something_changes() {
 async fn another_caller_has_another_etag() {
     let stack = Stack::start().await;
     let list = stack.function("list-flags").await;
-    let tag = |answer: Answer| answer.header("etag").expect("an ETag").to_owned();
+    let tag = |answer: Response| answer.header("etag").expect("an ETag").to_owned();
     let one = tag(list.call(&Event::list().user("user-8", "[]")).await);
     let other = list
         .call(

@@ -1,9 +1,9 @@
 //! Changes that are planned, called off, and made when their time has come.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
+use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ async fn let_come(stack: &Stack, id: &str, since: &str) {
         .expect("a schedule");
 }
 
-fn statuses(answer: &Answer) -> Vec<String> {
+fn statuses(answer: &Response) -> Vec<String> {
     let list = answer.json();
     let list = list.as_array().expect("a list");
     let status = |entry: &Value| entry["status"].as_str().expect("a status").to_owned();

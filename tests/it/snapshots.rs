@@ -4,10 +4,10 @@
 use pennon_tests::cluster::{Cluster, Shape};
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
-use pennon_tests::fleet::Fleet;
 use pennon_tests::process::free_port;
 use pennon_tests::redis::{KEY, Redis, Resp};
 use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use pennon_tests::topology::WiredRedis;
 use serde_json::json;
 
 /// A new node with what another one has at this moment.
@@ -74,18 +74,18 @@ async fn changes_since_the_snapshot_are_detected() {
 
     // Reconciling finds an entry from before, at once when an operator runs it after a restore and
     // within its minute otherwise.
-    let fleet = Stack::start_with(Fleet::of(new)).await;
+    let restored = Stack::start_with(WiredRedis::of(new)).await;
     let environment = [("DATABASE_URL", stack.database_url())];
     let environment = environment
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let reconcile = fleet.function_with("reconcile", &environment).await;
+    let reconcile = restored.function_with("reconcile", &environment).await;
     let done = reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(
         done,
         json!({"applied": 0, "environments": 1, "repaired": 1, "warmed": 1})
     );
-    let fresh = fleet.function_with("get-flag", &environment).await;
+    let fresh = restored.function_with("get-flag", &environment).await;
     let answer = fresh.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (7, "redis"));
 }

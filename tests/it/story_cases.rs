@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
-use pennon_tests::fleet::Topology;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
+use pennon_tests::topology::Topology;
 use pennon_tests::wire::Mode;
 
 async fn cold_start_with_an_empty_cache(on: Topology) {

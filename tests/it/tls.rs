@@ -4,12 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use pennon_tests::certificates::Certificates;
 use pennon_tests::event::Event;
-use pennon_tests::fleet::Fleet;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Database, Server, connect, hand_over, migrate};
 use pennon_tests::process::free_port;
 use pennon_tests::redis::Redis;
 use pennon_tests::stack::{GENEROUS_FOR_CACHE, Stack, percentage};
+use pennon_tests::topology::WiredRedis;
 
 /// What a URL may say about TLS; nothing, and words that have no meaning, included.
 const MODES: [Option<&str>; 8] = [
@@ -127,7 +127,7 @@ async fn redis_needs_a_certificate_for_its_name_from_a_trusted_authority() {
         "--requirepass",
         "secret",
     ]);
-    let stack = Stack::start_with(Fleet::of(redis)).await;
+    let stack = Stack::start_with(WiredRedis::of(redis)).await;
     let database = stack.database.url();
     let (our_file, other_file) = (ours.file("ca.pem"), others.file("ca.pem"));
     let clear = stack.redis.port();

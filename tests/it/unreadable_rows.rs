@@ -1,9 +1,9 @@
 //! One row that makes no sense harms only what depends on it, and can be repaired by the API.
 
-use pennon_tests::answer::Answer;
 use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::eventually;
+use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, percentage};
 use serde_json::{Value, json};
 
@@ -717,7 +717,7 @@ async fn a_row_cannot_mark_itself_as_unreadable() {
     assert_eq!(changed.status, 200, "{changed:?}");
 }
 
-fn percentage_of(answer: &Answer) -> i64 {
+fn percentage_of(answer: &Response) -> i64 {
     answer.json()["rolloutPercentage"]
         .as_i64()
         .expect("a number")

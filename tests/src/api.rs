@@ -2,27 +2,27 @@
 
 use serde_json::{Value, json};
 
-use crate::answer::Answer;
 use crate::local::{ADMIN_TOKEN, HttpClient, Local};
 use crate::process::new_folder;
+use crate::response::Response;
 use crate::stack::Stack;
 
 /// A running Pennon with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and
-/// an admin who uses it.
+/// its admin.
 pub struct Api {
-    /// What it runs on, for a failing test to name.
+    /// The kind of store, for the message of a failing test.
     pub on: &'static str,
     local: Local,
     /// Redis and PostgreSQL, where it runs on them.
     pub stack: Option<Stack>,
 }
 
-/// A client that a task can take along.
+/// An admin's client, for another task.
 #[derive(Clone)]
 pub struct Admin(HttpClient);
 
 impl Api {
-    /// One on PostgreSQL and Redis, and one on a file: what holds for one must hold for the other.
+    /// One on PostgreSQL and Redis, and one on a file. Both must behave the same.
     pub async fn of_both_kinds() -> [Self; 2] {
         [Self::on_postgres().await, Self::on_file().await]
     }
@@ -41,7 +41,7 @@ impl Api {
         }
     }
 
-    /// On a file, as it was written before there was anything but flags in it.
+    /// On a file in the format that holds flags only.
     pub async fn on_file() -> Self {
         let flags = json!({"production": {
             "checkout": {"enabled": true, "rolloutPercentage": 50},
@@ -62,7 +62,7 @@ impl Api {
         }
     }
 
-    /// The database's and cache's side.
+    /// Its PostgreSQL and Redis.
     pub fn stack(&self) -> &Stack {
         self.stack.as_ref().expect("on PostgreSQL")
     }
@@ -76,41 +76,41 @@ impl Api {
         }
     }
 
-    /// What it runs as.
+    /// The server.
     pub fn local(&self) -> &Local {
         &self.local
     }
 
-    /// A client that a task can take along.
+    /// A client with connections of its own, for another task.
     pub fn client(&self) -> Admin {
         Admin(self.local.clone_client())
     }
 
-    /// `GET` by nobody in particular.
-    pub async fn get(&self, path: &str) -> Answer {
+    /// `GET` by an anonymous caller.
+    pub async fn get(&self, path: &str) -> Response {
         self.local.get(path).await
     }
 
     /// Any request by the admin.
-    pub async fn admin(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub async fn admin(&self, method: &str, path: &str, body: &Value) -> Response {
         self.client().send(method, path, &[], body).await
     }
 
     /// `POST` of a text by the admin, for any state.
-    pub async fn admin_text(&self, path: &str, body: &str) -> Answer {
+    pub async fn admin_text(&self, path: &str, body: &str) -> Response {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         let headers = [("authorization", authorization.as_str()), ("if-match", "*")];
         self.local.send("POST", path, &headers, body).await
     }
 
     /// A request by the admin that names the state it wants to change.
-    pub async fn admin_if(&self, tag: &str, method: &str, path: &str, body: &Value) -> Answer {
+    pub async fn admin_if(&self, tag: &str, method: &str, path: &str, body: &Value) -> Response {
         let headers = [("if-match", tag)];
         self.client().send(method, path, &headers, body).await
     }
 
     /// `GET` by the admin.
-    pub async fn read(&self, path: &str) -> Answer {
+    pub async fn read(&self, path: &str) -> Response {
         self.admin("GET", path, &Value::Null).await
     }
 }
@@ -123,7 +123,7 @@ impl Admin {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Answer {
+    ) -> Response {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         let mut all = vec![("authorization", authorization.as_str())];
         all.extend_from_slice(headers);

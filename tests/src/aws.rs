@@ -1,5 +1,5 @@
 //! The two parts of AWS that decide about a rollout, as far as `pre-traffic` needs them. Lambda's
-//! Invoke runs the real health function; CodeDeploy writes down what it is told. Nothing else can
+//! Invoke runs the real health function; CodeDeploy records its calls. Nothing else can
 //! play them on one machine.
 
 use std::collections::BTreeMap;
@@ -158,7 +158,7 @@ impl ControlPlane {
             .clone()
     }
 
-    /// What CodeDeploy was told so far.
+    /// The calls of CodeDeploy so far.
     pub fn reports(&self) -> Vec<Call> {
         self.shared.reports.lock().expect("not poisoned").clone()
     }

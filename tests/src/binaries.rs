@@ -29,7 +29,7 @@ fn build() -> PathBuf {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // What cargo tells a test about its package would look like a change to build scripts that watch
+    // The variables that cargo sets for a test would look like a change to build scripts that watch
     // these variables (ring's does), and half of the tree would be built again.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

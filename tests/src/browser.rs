@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::answer::Answer;
 use crate::local::HttpClient;
+use crate::response::Response;
 
 /// A page of one origin.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ impl Page<'_> {
     /// Sends a request as a browser would. The answer has only what the page may read.
     ///
     /// # Errors
-    /// What the browser complains about.
+    /// The reason for which the browser blocks.
     pub async fn fetch(
         &self,
         client: &HttpClient,
@@ -46,7 +46,7 @@ impl Page<'_> {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Result<Answer, Blocked> {
+    ) -> Result<Response, Blocked> {
         let unsafe_headers = unsafe_headers(headers);
         if !is_simple(method) || !unsafe_headers.is_empty() {
             let names = unsafe_headers.join(",");
@@ -70,10 +70,10 @@ impl Page<'_> {
     /// Decides whether an answer to `OPTIONS` allows a request.
     ///
     /// # Errors
-    /// What the browser complains about.
+    /// The reason for which the browser blocks.
     pub fn check_preflight(
         &self,
-        answer: &Answer,
+        answer: &Response,
         method: &str,
         headers: &[String],
     ) -> Result<(), Blocked> {
@@ -99,7 +99,7 @@ impl Page<'_> {
     ///
     /// # Errors
     /// [`Blocked::Origin`].
-    pub fn check_origin(&self, answer: &Answer) -> Result<(), Blocked> {
+    pub fn check_origin(&self, answer: &Response) -> Result<(), Blocked> {
         match answer.header("access-control-allow-origin") {
             Some("*") => Ok(()),
             Some(origin) if origin == self.origin => Ok(()),
@@ -130,7 +130,7 @@ fn unsafe_headers(headers: &[(&str, &str)]) -> Vec<String> {
     names
 }
 
-fn names(answer: &Answer, header: &str) -> Vec<String> {
+fn names(answer: &Response, header: &str) -> Vec<String> {
     let value = answer.header(header).unwrap_or_default();
     value
         .split(',')
@@ -138,7 +138,7 @@ fn names(answer: &Answer, header: &str) -> Vec<String> {
         .collect()
 }
 
-fn readable(answer: Answer) -> Answer {
+fn readable(answer: Response) -> Response {
     let exposed = names(&answer, "access-control-expose-headers");
     let may_read = |name: &String| {
         READABLE.contains(&name.as_str()) || exposed.iter().any(|it| it.eq_ignore_ascii_case(name))
@@ -148,5 +148,5 @@ fn readable(answer: Answer) -> Answer {
         .into_iter()
         .filter(|(name, _)| may_read(name))
         .collect();
-    Answer { headers, ..answer }
+    Response { headers, ..answer }
 }

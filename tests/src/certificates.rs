@@ -1,4 +1,4 @@
-//! A certificate authority of one's own, and a server certificate that it has signed.
+//! A certificate authority for tests, and a server certificate that it has signed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::process::{find_program, new_folder};
 
-/// A folder with `ca.pem`, `server.pem` and `server.key`; the server is 127.0.0.1 and nobody else.
+/// A folder with `ca.pem`, `server.pem` and `server.key`; the server certificate is for 127.0.0.1 only.
 pub struct Certificates {
     folder: PathBuf,
 }
@@ -61,7 +61,7 @@ impl Certificates {
         Self { folder }
     }
 
-    /// The same ones for everyone who does not care, made when first asked for.
+    /// Shared certificates for tests that need no others, created on first use.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Certificates> = OnceLock::new();
         SHARED.get_or_init(Self::create)

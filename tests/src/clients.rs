@@ -30,7 +30,7 @@ pub struct Question {
     pub kind: &'static str,
     /// The flag.
     pub key: &'static str,
-    /// What the application takes when there is no value.
+    /// The code default of the application.
     pub fallback: Value,
     /// The context; the targeting key is one of its fields.
     pub context: Value,
@@ -111,7 +111,7 @@ impl WebClient {
         }
     }
 
-    /// What it says next.
+    /// Its next line of output.
     pub async fn says(&mut self) -> Value {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line())
             .await

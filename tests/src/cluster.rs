@@ -15,7 +15,7 @@ use crate::wire::{Plug, Wire};
 /// Of a cluster or a single server that wants one.
 pub const PASSWORD: &str = "s3cret";
 
-/// What a cluster looks like.
+/// The shape of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     /// How many primaries share the slots.
@@ -26,7 +26,7 @@ pub struct Shape {
     pub node_timeout: Duration,
     /// Encrypted and with a password.
     pub secured: bool,
-    /// Clients are told of wires, not of the nodes themselves.
+    /// Nodes announce the addresses of wires instead of their own.
     pub wired: bool,
 }
 
@@ -56,7 +56,7 @@ impl Shape {
     };
 }
 
-/// A cluster of one's own.
+/// A cluster for one test.
 pub struct Cluster {
     /// The nodes: first the primaries, then the first replica of each, and so on.
     pub nodes: Vec<Redis>,
@@ -131,8 +131,8 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node that runs says that the cluster works, and tells clients of all others.
-    /// A replica is told of once it is known to have received something from its primary.
+    /// Waits until every node that runs says that the cluster works, and announces all others to clients.
+    /// Nodes announce a replica once it has received something from its primary.
     pub async fn wait(&self) {
         crate::eventually("the cluster works", async || {
             self.nodes.iter().filter(|node| node.runs()).all(|node| {
@@ -149,7 +149,7 @@ impl Cluster {
             Some(slots) => {
                 let slots = format!("{slots:?}");
                 let names = |port: u16| slots.contains(&format!("Number({port})"));
-                // Valkey tells a client that is not encrypted, as this one, of ports that are not.
+                // Valkey announces plain ports to a client without TLS, as this one.
                 running.all(|(node, door)| names(*door) || names(node.port()))
             }
             None => false,
@@ -179,12 +179,12 @@ impl Cluster {
         self.url_of(0)
     }
 
-    /// Who serves production as most nodes see it, by its number.
+    /// The number of the node that serves production, as most nodes see it.
     pub fn primary(&self) -> usize {
         self.try_primary().expect("a primary")
     }
 
-    /// The same, if there is one at the moment that runs and knows it.
+    /// The same; `None` while no running node knows it.
     pub fn try_primary(&self) -> Option<usize> {
         let mut votes = vec![0; self.nodes.len()];
         for node in self.nodes.iter().filter(|node| node.runs()) {
@@ -230,8 +230,8 @@ impl Cluster {
         assert_eq!(answer, Resp::Text("OK".to_owned()));
     }
 
-    /// Keeps a replica of the first node from hearing anything more: it cannot log in to its primary. The
-    /// others can, and it goes on answering. Whoever connects to the primary anew needs a password.
+    /// Stops replication to a replica of the first node, which can no longer log in to its primary. The other
+    /// replicas can, and this one keeps answering. New connections to the primary need a password.
     pub async fn leave_behind(&self, replica: usize) {
         for (number, node) in self.nodes.iter().enumerate().skip(1) {
             let word = if number == replica { "wrong" } else { "right" };
@@ -248,7 +248,7 @@ impl Cluster {
         .await;
     }
 
-    /// What the others call a node.
+    /// The id of a node in the cluster.
     pub fn id(&self, node: usize) -> &str {
         &self.ids[node]
     }
@@ -297,7 +297,7 @@ impl Deployment {
         Function::start(name, &environment).await
     }
 
-    /// Reads until the answer comes out of the cache.
+    /// Reads until the cache answers.
     pub async fn is_on_the_cache(&self, get: &Function) {
         crate::eventually("on the cache", async || {
             let answer = get.call(&Event::get("checkout")).await;
@@ -348,7 +348,7 @@ fn arguments(shape: &Shape, bus: u16, tls: u16, door: u16) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// The file in which a node keeps what it knows of its cluster.
+/// The file in which a node keeps the state of its cluster.
 fn picture(shape: &Shape, own: usize, ids: &[String], ports: &[[u16; 3]], doors: &[u16]) -> String {
     let mut text = String::new();
     for (number, id) in ids.iter().enumerate() {

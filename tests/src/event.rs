@@ -3,7 +3,7 @@
 use pennon_core::http::{Match, Query, find};
 use serde_json::{Value, json};
 
-/// The API key in the files for evaluation. It opens what a test lets it open.
+/// The API key in the files for evaluation. It is valid where a test adds it to the database.
 pub const EXAMPLE_KEY: &str =
     "pennon_server_production_this-key-is-an-example-and-opens-nothing-00";
 
@@ -124,13 +124,13 @@ impl Event {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    /// With what the gateway found in the place of braces in the path.
+    /// With a parameter that the gateway took from the path.
     pub fn parameter(mut self, name: &str, value: &str) -> Self {
         self.0["pathParameters"] = json!({ name: value });
         self
     }
 
-    /// Any admin route, by an admin. `path` is as in a URL; the gateway's part is done here.
+    /// Any admin route, by an admin. `path` is encoded; the route and its parameters are added as by the gateway.
     pub fn admin(method: &str, path: &str, body: &str) -> Self {
         let Match::Found(endpoint, parameters) = find(method, path) else {
             panic!("no route {method} {path}");
@@ -151,8 +151,8 @@ impl Event {
         event
     }
 
-    /// Through a gateway that has chosen this route and hands the path over decoded: `base` is the stage
-    /// or the base path of a domain before it, and `parameters` are what it found in the braces.
+    /// Through a gateway that has matched this route and decoded the path. `base` is a stage or the base path
+    /// of a domain; `parameters` are the values of the braces.
     pub fn by_route(method: &str, template: &str, base: &str, parameters: &[(&str, &str)]) -> Self {
         let mut event = Self::load("update-flag");
         let mut path = format!("{base}{template}");
@@ -174,8 +174,8 @@ impl Event {
         event
     }
 
-    /// The same request at a function URL, which has one route for everything and leaves the path as it
-    /// stands in the URL.
+    /// The same request at a function URL, which has one route for everything and leaves the path
+    /// encoded.
     pub fn at_function_url(mut self, path: &str) -> Self {
         for context in ["", "/requestContext"] {
             let context = self.0.pointer_mut(context).expect("an object");
@@ -185,7 +185,7 @@ impl Event {
         self.path(path, None)
     }
 
-    /// Through a stage with a name, before the path of which this stands.
+    /// Through a named stage, with this base before the path.
     pub fn stage(mut self, name: &str, base: &str) -> Self {
         let path = self.0["rawPath"].as_str().expect("a path");
         self.0["rawPath"] = json!(format!("{base}{path}"));
@@ -234,7 +234,7 @@ impl Event {
         }))
     }
 
-    /// With another path, and what the gateway found in the place of `{flagKey}`.
+    /// With another path, and the `flagKey` that the gateway took from it.
     pub fn path(mut self, path: &str, key: Option<&str>) -> Self {
         self.0["rawPath"] = json!(path);
         self.0["requestContext"]["http"]["path"] = json!(path);
@@ -250,7 +250,7 @@ impl Event {
         self
     }
 
-    /// With a query, as it stands in a URL.
+    /// With a query, encoded as in a URL.
     pub fn query(mut self, query: &str) -> Self {
         self.0["rawQueryString"] = json!(query);
         self
@@ -276,7 +276,7 @@ impl Event {
         self
     }
 
-    /// To be changed in ways that no gateway would.
+    /// Mutable access, for changes that no gateway makes.
     pub fn value_mut(&mut self) -> &mut Value {
         &mut self.0
     }

@@ -1,4 +1,4 @@
-//! What a benchmark prints.
+//! The output of benchmarks.
 
 use std::time::Duration;
 

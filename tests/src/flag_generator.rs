@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::rng::Rng;
 
-/// What a run of flags is about.
+/// The subject of a run of flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// Every operator but `fractional`, in every odd combination.
@@ -27,7 +27,7 @@ pub enum Subject {
     FractionalV3,
 }
 
-/// What `var` sees where an expression stands.
+/// The data that `var` refers to in an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Context,

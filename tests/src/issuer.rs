@@ -1,5 +1,5 @@
-//! An OpenID Connect issuer: real keys, tokens signed with them, and a server that tells the public
-//! halves, and signs users in ([`sign_in`](crate::sign_in)).
+//! An OpenID Connect issuer: real keys, tokens signed with them, and a server that publishes the
+//! public halves and signs users in ([`sign_in`](crate::sign_in)).
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,7 +58,7 @@ impl SigningKey {
         Self::P256(Box::new(pair.expect("a key")))
     }
 
-    /// The `alg` that goes with it.
+    /// The `alg` of its tokens.
     pub fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "RS256",
@@ -128,9 +128,9 @@ pub enum Broken {
     Failing,
     /// It never answers.
     Silent,
-    /// It says that it is somebody else.
+    /// It claims the name of another issuer.
     SomebodyElse,
-    /// Its keys are where nobody can be sure who wrote them.
+    /// Its keys are at an address without TLS.
     PlainHttp,
     /// It answers with something that is no JSON.
     Nonsense,

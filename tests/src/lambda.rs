@@ -18,13 +18,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use pennon_core::telemetry::Metric;
 
-use crate::answer::Answer;
 use crate::binaries::binary;
 use crate::event::Event;
 use crate::process::{Process, coverage, new_folder};
+use crate::response::Response;
 use crate::{PATIENCE, eventually};
 
-/// As Lambda: 6 MB and 100 kB for what stands around them.
+/// The limit of Lambda: 6 MB, and 100 kB for the envelope.
 const LARGEST_ANSWER: usize = 6 * 1024 * 1024 + 100 * 1024;
 
 /// A function binary that is running, as on one warm instance.
@@ -234,9 +234,9 @@ impl Function {
     ///
     /// # Panics
     /// When the invocation fails, which a request never may.
-    pub async fn call(&self, event: &Event) -> Answer {
+    pub async fn call(&self, event: &Event) -> Response {
         match self.invoke(event.value()).await {
-            Ok(response) => Answer::of_gateway(&response),
+            Ok(response) => Response::of_gateway(&response),
             Err(error) => panic!("the invocation failed: {error}; log:\n{}", self.log()),
         }
     }

@@ -1,10 +1,10 @@
-//! What the tests stand on: real servers, the real function binaries, and wires between them that a
+//! The test harness: real servers, the real function binaries, and wires between them that a
 //! test can cut.
 //!
-//! Every test gets a Redis process and a PostgreSQL database of its own. Nothing here stands in for
-//! a server, but for AWS's own control plane in [`aws`]; [`wire`] only misbehaves like a network.
+//! Every test gets a Redis process and a PostgreSQL database of its own. Only AWS's control
+//! plane is simulated, in [`aws`]; [`wire`] injects faults of the network.
 
-// A harness may stop at the first surprise, as a test may.
+// A harness may panic, as a test may.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -15,7 +15,6 @@
     reason = "test harness"
 )]
 
-pub mod answer;
 pub mod api;
 pub mod aws;
 pub mod binaries;
@@ -26,7 +25,6 @@ pub mod cluster;
 pub mod event;
 pub mod figures;
 pub mod flag_generator;
-pub mod fleet;
 pub mod issuer;
 pub mod lambda;
 pub mod limits;
@@ -38,18 +36,20 @@ pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod reference_engine;
+pub mod response;
 pub mod rng;
 pub mod routes;
 pub mod secrets;
 pub mod sign_in;
 pub mod stack;
+pub mod topology;
 pub mod wire;
 
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up on it. Far above what it takes, so that a slow
-/// machine fails no test; a test that waits waits for a condition.
+/// The time limit of everything that a test waits for. It catches hangs, and is far above the usual time, so
+/// that a slow machine fails no test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until a condition holds.
@@ -64,7 +64,7 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Runs futures side by side and gives what they give, in their order.
+/// Runs futures concurrently and returns their results in order.
 pub async fn side_by_side<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
     let mut outcomes: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();

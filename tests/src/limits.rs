@@ -13,7 +13,7 @@ pub struct Limit {
     pub name: &'static str,
     /// The most that is allowed.
     pub most: f64,
-    /// What is promised.
+    /// The documented promise.
     pub promise: &'static str,
 }
 

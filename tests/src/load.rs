@@ -36,13 +36,13 @@ pub struct Sample {
     pub status: u16,
     /// Whether it was a read that the cache answered.
     pub hit: bool,
-    /// Whether it was a change, and Redis was told.
+    /// Whether it was a change with a confirmed invalidation.
     pub told: Option<bool>,
     /// Whether it was older than what had been promised.
     pub stale: bool,
 }
 
-/// What is going on.
+/// The state of a run.
 pub struct Load {
     over: Arc<AtomicBool>,
     readers: Vec<JoinHandle<(Function, Vec<Sample>)>>,
@@ -174,7 +174,7 @@ impl Record {
         times
     }
 
-    /// The lines of requests for which the cache could not be asked, or not be told of a change.
+    /// The lines of requests that could not read the cache, or not invalidate it.
     pub fn failed_cache_operations(&self) -> Vec<Value> {
         let functions = self.readers.iter().chain([&self.writer]);
         let lines = functions.flat_map(Function::requests);

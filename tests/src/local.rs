@@ -10,10 +10,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::answer::Answer;
 use crate::binaries::binary;
 use crate::lambda::{INSTALLATION, MAC_KEY};
 use crate::process::{Process, coverage, free_port, new_folder};
+use crate::response::Response;
 use crate::{PATIENCE, eventually};
 
 /// The token of the admin.
@@ -74,7 +74,7 @@ impl Local {
         local
     }
 
-    /// The same in a folder, without a token and a key: the server chooses them.
+    /// Starts a server in a folder without a token and a key: the server chooses them.
     pub async fn start_bare_in(folder: PathBuf, environment: &[(&str, &str)]) -> Self {
         // An empty value counts as unset.
         let mut all = vec![("PENNON_ADMIN_TOKEN", ""), ("PENNON_API_KEY", "")];
@@ -82,15 +82,14 @@ impl Local {
         Self::start_in(folder, &all).await
     }
 
-    /// Ends the process at once, wherever it is, and starts it again on the same files. What it has
-    /// written before is no longer in the log.
+    /// Kills the process and starts it again on the same files. The log begins anew.
     pub async fn restart(&mut self) {
         self.kill();
         self.process = Process::start(&self.command, &self.folder.join("log"), None);
         self.wait().await;
     }
 
-    /// Ends the process at once, wherever it is.
+    /// Kills the process.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -109,32 +108,32 @@ impl Local {
         .await;
     }
 
-    /// A client that a task can take along.
+    /// A client with connections of its own, for another task.
     pub fn clone_client(&self) -> HttpClient {
         self.client.clone()
     }
 
     /// `GET`.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Response {
         self.client.get(path).await
     }
 
     /// `PATCH` by the admin.
-    pub async fn patch(&self, path: &str, body: &str) -> Answer {
+    pub async fn patch(&self, path: &str, body: &str) -> Response {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         self.send("PATCH", path, &[("authorization", &authorization)], body)
             .await
     }
 
     /// Any request by the admin.
-    pub async fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub async fn admin(&self, method: &str, path: &str, body: &str) -> Response {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         self.send(method, path, &[("authorization", &authorization)], body)
             .await
     }
 
     /// An evaluation with this API key.
-    pub async fn evaluate(&self, path: &str, key: &str, body: &str) -> Answer {
+    pub async fn evaluate(&self, path: &str, key: &str, body: &str) -> Response {
         let authorization = format!("Bearer {key}");
         self.send("POST", path, &[("authorization", &authorization)], body)
             .await
@@ -147,7 +146,7 @@ impl Local {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> Response {
         self.client.send(method, path, headers, body).await
     }
 
@@ -156,12 +155,12 @@ impl Local {
         &self.client.base
     }
 
-    /// All that it has written.
+    /// Its output so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Where its flags are.
+    /// The folder of its flags.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -184,7 +183,7 @@ impl HttpClient {
     }
 
     /// `GET`.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Response {
         self.send("GET", path, &[], "").await
     }
 
@@ -195,22 +194,22 @@ impl HttpClient {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> Response {
         let answer = self.try_send(method, path, headers, body).await;
         answer.expect("a response")
     }
 
-    /// Any request to a server that may be killed meanwhile: then there is no answer.
+    /// Sends a request to a server that may be killed meanwhile; `None` if it was.
     ///
     /// # Panics
-    /// When the server lives and does not answer.
+    /// When the server runs and does not answer.
     pub async fn try_send(
         &self,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Option<Answer> {
+    ) -> Option<Response> {
         let mut request = hyper::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -232,7 +231,7 @@ impl HttpClient {
             seen.insert(name.as_str().to_owned(), value);
         }
         let body = response.into_body().collect().await.ok()?;
-        Some(Answer {
+        Some(Response {
             status,
             headers: seen,
             body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),

@@ -12,7 +12,7 @@ const BOTTOM: f64 = 40.0;
 
 /// A share over time.
 pub struct Plot {
-    /// What it shows.
+    /// Its title.
     pub title: String,
     /// How long it lasts.
     pub length: Duration,
@@ -20,9 +20,9 @@ pub struct Plot {
     pub line: Vec<(Duration, f64)>,
     /// What happened, and when.
     pub marks: Vec<(Duration, String)>,
-    /// What a share of 1 is on the axis.
+    /// The value on the axis of a share of 1.
     pub most: f64,
-    /// What stands behind the numbers of the axis.
+    /// The unit of the axis.
     pub unit: &'static str,
 }
 

@@ -21,7 +21,7 @@ const ADVICE: &str = "Install it with `apt-get install postgresql` or `brew inst
 /// A migrated database that others are copied from: copying is faster than migrating.
 const TEMPLATE: &str = "pennon_template";
 
-/// A PostgreSQL server of one's own, for tests that stop or freeze it.
+/// A PostgreSQL server for one test that stops or freezes it.
 pub struct Server {
     process: Option<Process>,
     port: u16,
@@ -89,7 +89,7 @@ impl Server {
         self.process = Some(process);
     }
 
-    /// The process, to freeze and thaw. Backends are processes of their own and go on.
+    /// The process, to freeze and thaw. Backends are processes of their own and keep running.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("it runs")
     }
@@ -123,7 +123,7 @@ impl Drop for Server {
     }
 }
 
-/// A database of one's own on the shared server.
+/// A database for one test on the shared server.
 pub struct Database {
     name: String,
     port: u16,
@@ -184,7 +184,7 @@ impl Database {
         &self.name
     }
 
-    /// A connection, to look into it and to change it behind the service's back.
+    /// A connection to read it, and to change it without the service.
     pub fn sql(&self) -> &Client {
         &self.client
     }
@@ -338,8 +338,8 @@ fn program(name: &str) -> PathBuf {
     find_program(name, &folders, ADVICE)
 }
 
-/// PostgreSQL refuses to run as root; a container's only user often is. Then it runs as whoever the
-/// package made for it, or as nobody.
+/// PostgreSQL refuses to run as root; a container's only user often is. Then it runs as the user that
+/// the package created, or as `nobody`.
 fn owner() -> Option<u32> {
     let own = std::fs::metadata("/proc/self").ok()?.uid();
     if own != 0 {

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Runs `"$@"`, tells its pid, and when its own standard input ends (the test process is gone, or
+/// Runs `"$@"`, prints its pid, and when its own standard input ends (the test process is gone, or
 /// dropped us) kills it and removes what it wrote.
 const WATCHDOG: &str = r#"
 exec 3<&0
@@ -79,7 +79,7 @@ impl Process {
         self.watchdog.wait().expect("the watchdog ends");
     }
 
-    /// What the process has written so far.
+    /// The output of the process so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -13,7 +13,7 @@ use crate::process::{Process, find_program, free_port, new_folder};
 /// The key of the environment that tests use.
 pub const KEY: &str = "feature_flags:production";
 
-/// A Redis of one's own.
+/// A Redis server for one test.
 pub struct Redis {
     process: Option<Process>,
     port: u16,
@@ -185,7 +185,7 @@ impl Redis {
             .map_or(0, |number| number.parse().expect("a number"))
     }
 
-    /// How many connections others have to it, counted while they go on.
+    /// The number of connections of others, counted while traffic continues.
     pub async fn count_clients(&self) -> usize {
         let (port, password) = (self.port, self.password.clone());
         let listed = tokio::task::spawn_blocking(move || {

@@ -19,10 +19,10 @@ pub struct ReferenceEngine {
     answers: BufReader<ChildStdout>,
 }
 
-/// What an engine said about one flag and one context.
+/// The result of an engine for one flag and one context.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Answer {
+pub struct Response {
     /// The value; none is the code's default.
     pub value: Option<Value>,
     /// The name of the variant.
@@ -37,7 +37,7 @@ pub struct Answer {
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// Who of those behind the JavaScript program answers.
+/// The engine that the JavaScript program uses.
 #[derive(Debug, Clone, Copy)]
 pub enum By {
     /// flagd's engine.
@@ -99,13 +99,13 @@ impl ReferenceEngine {
         answer
     }
 
-    /// What it answers for every case of a flagd file: flag and context.
+    /// Its results for every case of a flagd file: a flag and a context.
     pub fn answers<'a>(
         &mut self,
         by: By,
         file: &Value,
         cases: impl IntoIterator<Item = (&'a str, &'a Value)>,
-    ) -> Vec<Answer> {
+    ) -> Vec<Response> {
         let cases: Vec<_> = cases
             .into_iter()
             .map(|(key, context)| json!({ "key": key, "context": context }))
@@ -115,7 +115,7 @@ impl ReferenceEngine {
             By::JsonLogic => "jsonlogic",
         };
         let answer = self.ask(&json!({ "flags": file, "cases": cases, "by": by }));
-        let answers: Vec<Answer> =
+        let answers: Vec<Response> =
             serde_json::from_value(answer["answers"].clone()).expect("answers");
         assert_eq!(answers.len(), cases.len());
         answers

@@ -15,7 +15,7 @@ use crate::lambda::Function;
 use crate::process::{Process, find_program, free_port, new_folder};
 use crate::wire::Wire;
 
-/// A Secrets Manager of one's own.
+/// A Secrets Manager for one test.
 pub struct SecretsManager {
     process: Process,
     port: u16,
@@ -137,7 +137,7 @@ impl SecretsManager {
         Function::start(name, &environment).await
     }
 
-    /// What it has logged: a line per call.
+    /// Its log, a line per call.
     pub fn log(&self) -> String {
         self.process.log()
     }

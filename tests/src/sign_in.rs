@@ -19,7 +19,7 @@ pub struct SignIn {
     codes: HashMap<String, Code>,
     refresh_tokens: Vec<String>,
     given: usize,
-    /// What it does from now on.
+    /// Changes its behaviour.
     pub manner: Manner,
     /// For how many seconds its tokens are valid.
     pub seconds: u64,
@@ -42,13 +42,13 @@ pub enum Manner {
     Good,
     /// The user says no.
     Denied,
-    /// The browser comes back with another state.
+    /// The browser returns with another state.
     OtherState,
-    /// The browser comes back without a state.
+    /// The browser returns without a state.
     NoState,
-    /// The browser comes back with a code that was used before.
+    /// The browser returns with a code that was used before.
     OldCode,
-    /// The browser comes back with the name of another issuer (RFC 9207).
+    /// The browser returns with the name of another issuer (RFC 9207).
     OtherIssuer,
     /// The id token is for another sign-in.
     OtherNonce,
@@ -60,7 +60,7 @@ pub enum Manner {
     NoIdToken,
     /// The access token would do something in a shell.
     Shell,
-    /// A refresh brings tokens of somebody else.
+    /// A refresh returns tokens of another user.
     SomebodyElse,
     /// The token endpoint answers 500.
     Failing,
@@ -91,7 +91,7 @@ impl SignIn {
         self.refresh_tokens.clear();
     }
 
-    /// A browser comes with a sign-in of a program: where it is sent back to.
+    /// A browser starts a sign-in; returns the address that it is redirected to.
     pub(crate) fn authorize(&mut self, query: &Query) -> Result<String, String> {
         let named = |name: &str| {
             let text = query.first(name).filter(|text| !text.is_empty());
@@ -162,7 +162,7 @@ impl SignIn {
         }
         let nonce = match field("grant_type") {
             "authorization_code" => {
-                // Whatever comes of it, a code is used once.
+                // A code is used once, even if the exchange fails.
                 let Some(code) = self.codes.remove(field("code")) else {
                     return refused("invalid_grant");
                 };

@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 
-use crate::answer::Answer;
 use crate::event::Event;
 use crate::eventually;
-use crate::fleet::{Fleet, Topology};
 use crate::lambda::Function;
 use crate::postgres::Database;
+use crate::response::Response;
+use crate::topology::{Topology, WiredRedis};
 use crate::wire::Wire;
 
 /// Redis, PostgreSQL and wires to both.
 pub struct Stack {
     /// The cache, and the wires to it.
-    pub redis: Fleet,
+    pub redis: WiredRedis,
     /// The database, with a few flags in it.
     pub database: Database,
     /// The wire to it.
@@ -49,11 +49,11 @@ impl Stack {
 
     /// The same with a Redis in that shape.
     pub async fn start_on(topology: Topology) -> Self {
-        Self::start_with(Fleet::start(topology).await).await
+        Self::start_with(WiredRedis::start(topology).await).await
     }
 
-    /// The same with a Redis of one's choice.
-    pub async fn start_with(redis: Fleet) -> Self {
+    /// The same on this Redis.
+    pub async fn start_with(redis: WiredRedis) -> Self {
         let database = Database::create().await;
         database.add_flag("checkout", true, 50).await;
         database.add_flag("search", true, 100).await;
@@ -111,7 +111,7 @@ impl Stack {
         !is_elsewhere && !is_about_faults && self.redis.is_reachable()
     }
 
-    /// What a function needs to reach both by their wires, and its limits.
+    /// The variables by which a function reaches both through their wires, and its limits.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.redis.environment();
         environment.push(("DATABASE_URL".to_owned(), self.database_url()));
@@ -132,7 +132,7 @@ impl Stack {
 }
 
 /// The `rolloutPercentage` in an answer of `get-flag` or `update-flag`.
-pub fn percentage(answer: &Answer) -> i64 {
+pub fn percentage(answer: &Response) -> i64 {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["rolloutPercentage"]
         .as_i64()
@@ -140,7 +140,7 @@ pub fn percentage(answer: &Answer) -> i64 {
 }
 
 /// Sets a percentage and returns the answer.
-pub async fn set_percentage(update: &Function, key: &str, percentage: i64) -> Answer {
+pub async fn set_percentage(update: &Function, key: &str, percentage: i64) -> Response {
     let body = serde_json::json!({ "rolloutPercentage": percentage });
     let answer = update.call(&Event::update(key, &body)).await;
     assert_eq!(answer.status, 200, "{answer:?}");

@@ -17,7 +17,7 @@ use crate::rng::Rng;
 pub enum Mode {
     /// Everything passes.
     Open,
-    /// Nobody listens, and who was connected is cut off.
+    /// Refuses connections, and closes those that are open.
     Refuse,
     /// Connections are made and kept, and nothing passes.
     Hang,

@@ -1,5 +1,5 @@
-//! The Redis of a deployment in each of the shapes that it may have, behind wires: what a test runs on
-//! that holds whatever the shape.
+//! The Redis of a deployment in each supported topology, behind wires. A test that must hold on every
+//! topology takes one as its parameter.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::process::free_port;
 use crate::redis::{Redis, Resp};
 use crate::wire::{Mode, Wire};
 
-/// The shapes.
+/// How many servers there are, and whether they are secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topology {
     /// One server.
@@ -32,7 +32,7 @@ impl Topology {
         }
     }
 
-    /// What a function logs when it has connected.
+    /// The log line of a function that has connected.
     pub fn success(self) -> &'static str {
         if self.is_cluster() {
             "Connected to Redis Cluster"
@@ -41,7 +41,7 @@ impl Topology {
         }
     }
 
-    /// What a function logs when it cannot ask it.
+    /// The log line of a function that cannot reach Redis.
     pub fn failure(self) -> &'static str {
         if self.is_cluster() {
             "Redis Cluster unavailable, falling back to database"
@@ -52,7 +52,7 @@ impl Topology {
 }
 
 /// One or several servers, and a wire to each.
-pub struct Fleet {
+pub struct WiredRedis {
     nodes: Nodes,
     wires: Vec<Wire>,
     secured: bool,
@@ -63,7 +63,7 @@ enum Nodes {
     Cluster(Cluster),
 }
 
-impl Fleet {
+impl WiredRedis {
     /// Starts servers in that shape.
     pub async fn start(topology: Topology) -> Self {
         match topology {
@@ -102,7 +102,7 @@ impl Fleet {
         }
     }
 
-    /// A single server of one's choice.
+    /// This single server.
     pub fn of(redis: Redis) -> Self {
         let wires = vec![Wire::to(redis.port())];
         let nodes = Nodes::Single(redis);
@@ -150,7 +150,7 @@ impl Fleet {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// What a function needs to find and trust it.
+    /// The variables by which a function finds and trusts it.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = vec![("REDIS_URL".to_owned(), self.url())];
         if self.secured {
@@ -167,7 +167,7 @@ impl Fleet {
         }
     }
 
-    /// What a function logs when it cannot ask it.
+    /// The log line of a function that cannot reach Redis.
     pub fn failure(&self) -> &'static str {
         match &self.nodes {
             Nodes::Single(_) => Topology::Single.failure(),

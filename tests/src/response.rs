@@ -1,4 +1,4 @@
-//! What a client sees, however the request went.
+//! An HTTP response, from a function or from a server.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// An HTTP response.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: u16,
     /// Headers under their names in lower case.
@@ -15,7 +15,7 @@ pub struct Answer {
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     /// The response that a function gives to API Gateway.
     pub fn of_gateway(response: &Value) -> Self {
         let mut headers = BTreeMap::new();
