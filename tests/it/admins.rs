@@ -1,4 +1,4 @@
-//! Who is an admin: the groups that the gateway has verified, and no text that can be read in two ways.
+//! Admin rights come from groups that the gateway has verified, and never from an ambiguous text.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::api::Api;
@@ -63,7 +63,7 @@ async fn a_group_whose_name_has_a_space_is_not_two_groups() {
         (None, 403, Some("has no token to read it from")),
         (Some(token(&payload(&json!(["site admin"])))), 403, None),
         (Some(token(&payload(&json!(["site", "admin"])))), 200, None),
-        // Which of two tokens the gateway has verified, nobody can say.
+        // With two tokens, the one that the gateway has verified is unknown.
         (
             Some(format!(
                 "{0},{0}",

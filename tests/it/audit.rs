@@ -1,4 +1,4 @@
-//! Who changed what, in the transaction of the change; and a flag put back to what it was.
+//! The audit: an entry in the transaction of each change, and reverting a flag to an entry.
 
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
@@ -99,7 +99,7 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
         );
         assert_eq!(page["entries"][0]["id"], ids[3]);
 
-        // What did not happen is not told.
+        // A rejected change has no entry.
         api.admin("PATCH", CHECKOUT, &json!({"rolloutPercentage": 101}))
             .await;
         api.admin_if("\"1\"", "PATCH", CHECKOUT, &json!({"rolloutPercentage": 1}))

@@ -1,4 +1,4 @@
-//! What a few kilobytes of rules or of a request can make a function do, and that it is bounded.
+//! A few kilobytes of rules or of a request cause a bounded amount of work.
 
 use std::fmt::Write as _;
 
@@ -81,7 +81,7 @@ async fn shared_evaluators_take_memory_once_for_any_number_of_flags() {
             "evaluate-flag" => answer.json()["value"].clone(),
             _ => json!(true),
         };
-        // What such a flag says is what it said before there was a limit.
+        // Such a flag evaluates as before the limit existed.
         assert_eq!(is_on, true, "{name}");
         let taken = function.peak_memory() - before;
         assert!(taken < 24_000_000, "{name} took {taken} bytes");
@@ -101,7 +101,7 @@ async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
                     assert!(said.contains(word), "{word} in {said} on {}", api.on);
                 }
             }
-            // What a request can afford goes in.
+            // Rules within the limit of a request are accepted.
             let file = self::file(20, &rule, &evaluators);
             let answer = api.admin_if("*", "POST", IMPORT, &file).await;
             assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
@@ -140,7 +140,7 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
                 .await;
             refused(&answer, "definition", "checkout");
         }
-        // Others may grow, and whoever takes much may take less.
+        // Other flags may grow, and an expensive one may shrink.
         let small = json!({"definition": definition(&json!({"==": [{"var": "a"}, 1]}))});
         for key in ["checkout", "heavy-0"] {
             let answer = api
@@ -402,7 +402,7 @@ async fn an_edit_of_the_file_that_costs_too_much_changes_nothing() {
     std::fs::write(&path, file(12, &walk(), &walking()).to_string()).expect("an edit");
     assert_eq!(api.get("/api/config/flags").await.json()["heavy-11"], true);
 
-    // What is there when the server starts goes on working, and can be made smaller.
+    // Flags that exist when the server starts keep working, and can be made smaller.
     let api = Api::on_file_with(&file(60, &walk(), &walking())).await;
     assert_eq!(api.get("/api/config/flags").await.json()["heavy-59"], true);
     let path = api.local().folder().join("flags.json");

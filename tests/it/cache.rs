@@ -1,4 +1,4 @@
-//! What stands in Redis, and when.
+//! The content of Redis, and when it is written.
 
 use pennon_tests::event::Event;
 use pennon_tests::redis::{KEY, Resp};
@@ -483,7 +483,7 @@ async fn only_an_entry_of_more_than_one_megabyte_logs_large_cache_payload(on: To
     )
     .await
     .expect("flags");
-    // Fills the entry anew, by an instance that knows nothing.
+    // A cold instance fills the entry again.
     let fill = async || {
         stack.redis.command(&["DEL", KEY]);
         let list = stack.function("list-flags").await;
@@ -516,7 +516,7 @@ async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read(on: 
     let stack = Stack::start_on(on).await;
     let revision = stack.database.revision("production").await.to_string();
     let flag = r#"{"enabled":true,"rolloutPercentage":1,"description":null}"#;
-    // At the right revision, without what version 0.1 knows nothing of.
+    // At the right revision, without the fields that version 0.1 lacks.
     for (field, value) in [("__rev", revision.as_str()), ("theme", flag)] {
         stack.redis.command(&["HSET", KEY, field, value]);
     }

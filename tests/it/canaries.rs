@@ -1,4 +1,4 @@
-//! What nobody may see: secrets in logs and answers, whatever fails; flags that are for servers only.
+//! Secrets never appear in logs or responses, whatever fails; server-only flags never reach other callers.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::event::{Event, REQUEST_FILES};

@@ -47,7 +47,7 @@ async fn a_bad_configuration_endpoint_is_logged_and_the_database_answers() {
     let database = deployment.database.url();
     let lonely = Redis::start();
     for url in [
-        // A Redis that is no cluster; nobody at all; a name that nobody has.
+        // A Redis without cluster mode; a closed port; an unknown name.
         format!("redis-cluster://127.0.0.1:{}", lonely.port()),
         "redis-cluster://127.0.0.1:1".to_owned(),
         "redis-cluster://no-such-host.invalid:6379".to_owned(),
@@ -81,7 +81,7 @@ async fn reads_go_to_replicas_where_that_is_configured() {
     let get = deployment.function("get-flag", REPLICAS).await;
     deployment.is_on_the_cache(&get).await;
     // A replica that a busy machine keeps from answering in time is not read for five seconds. Such
-    // a round says nothing about how reads are spread, so another one follows.
+    // a round does not show how reads are spread, so another one follows.
     let mut rounds = 0;
     let reads = loop {
         let before = deployment.cluster.calls("hmget");
@@ -114,7 +114,7 @@ async fn reads_go_to_replicas_where_that_is_configured() {
             "replica {node} had {reads}"
         );
     }
-    // What the saved query for the hit rate by node groups by.
+    // The saved query for the hit rate by node groups by this field.
     let named: BTreeSet<String> = get
         .requests()
         .iter()
@@ -205,7 +205,7 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
         stale > 0,
         "the replica that lags was asked, and believed for a while"
     );
-    // Who changes a flag sees that at once.
+    // The writer sees its change at once.
     for percent in 10..30 {
         local.get(path).await;
         let body = format!("{{\"rolloutPercentage\":{percent}}}");
@@ -351,7 +351,7 @@ async fn a_migrating_slot_is_followed() {
     let id = |node: usize| deployment.cluster.id(node).to_owned();
     nodes[to].command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &id(from)]);
     nodes[from].command(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &id(to)]);
-    // The key is still where it was; after a change it is not, and the old node says ASK.
+    // The key is still on the old node; after a change it has moved, and the old node answers ASK.
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     for percent in 1..6 {
         set_percentage(&update, "checkout", percent).await;

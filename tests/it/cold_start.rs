@@ -315,7 +315,7 @@ async fn a_database_secret_that_comes_late_or_is_rotated_is_read_again() {
     let url = |password: &str| plain.replace("//pennon@", &format!("//service:{password}@"));
 
     let manager = SecretsManager::start().await;
-    // Secrets Manager knows a secret by its name as well; the ARN is only made with the secret.
+    // Secrets Manager finds a secret by its name as well; the ARN is only made with the secret.
     let get = manager
         .function("get-flag", &[("DATABASE_SECRET_ARN", "late")])
         .await;

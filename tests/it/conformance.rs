@@ -2,7 +2,7 @@
 //!
 //! `CONFORMANCE_SEED` repeats a run, `CONFORMANCE_CASES` makes it longer or shorter, and
 //! `CONFORMANCE_LIST=1` shows every case in which the two engines differ from each other.
-//! docs/targeting.md tells how such a case is settled, and which differences stay.
+//! docs/targeting.md explains how such a case is decided and lists the remaining differences.
 
 #![expect(clippy::print_stdout, reason = "the seed is what repeats a run")]
 
@@ -34,13 +34,13 @@ struct Engines {
     python: ReferenceEngine,
 }
 
-/// What a case must be answered with.
+/// The expected result of a case.
 #[derive(Debug)]
 struct Judgement {
     expected: Response,
-    /// What the engines said when they did not agree: JavaScript, Python.
+    /// The results of the engines that disagree: JavaScript, Python.
     dissent: Option<[Response; 2]>,
-    /// What the reference says when it contradicts that.
+    /// The result of the reference when it contradicts them.
     contradiction: Option<Response>,
     /// Variants that anyone's rule named and the flag does not have.
     unknown: Vec<String>,
@@ -260,7 +260,7 @@ fn same_value(one: &Value, other: &Value) -> bool {
 fn same(one: &Response, other: &Response) -> bool {
     let same_metadata = match (&one.metadata, &other.metadata) {
         (Some(one), Some(other)) => same_value(&json!(one), &json!(other)),
-        // The reference of JsonLogic knows none.
+        // The reference of JsonLogic has none.
         (None, _) | (_, None) => true,
     };
     let same_values = match (&one.value, &other.value) {

@@ -1,5 +1,5 @@
-//! What pages of other origins may ask and read: public routes by default, admin routes only where an origin
-//! is named, and errors as well as everything else.
+//! Cross-origin access: public routes for every origin by default, admin routes for named origins only, and
+//! errors like every other response.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::api::Api;
@@ -20,7 +20,7 @@ const NAMED: [(&str, &str); 2] = [
     ("ADMIN_CORS_ORIGINS", DESK),
 ];
 
-/// What looks like the origin of `https://shop.example` and is another one.
+/// Origins that resemble `https://shop.example`.
 const HOSTILE: [&str; 16] = [
     "null",
     "*",
@@ -40,7 +40,7 @@ const HOSTILE: [&str; 16] = [
     "https://shop.example https://evil.example",
 ];
 
-/// The header, whether the answer varies with the origin, and whether anything is said to browsers at all.
+/// The allowed origin, whether the response varies by origin, and whether it has any CORS header.
 fn said(answer: &Response) -> (Option<&str>, bool, bool) {
     let any = answer
         .headers
@@ -109,7 +109,7 @@ async fn with_named_origins_only_their_pages_read_responses_and_vary_is_set() {
     let page = [("origin", "http://localhost:3000")];
     let answer = local.send("GET", "/health", &page, "").await;
     assert_eq!(said(&answer), (Some(page[0].1), true, true));
-    // Two origins are nobody's.
+    // Two origins match none.
     let two = [("origin", SHOP), ("origin", SHOP)];
     let answer = local.send("GET", "/health", &two, "").await;
     assert_eq!(said(&answer), (None, true, false));
@@ -135,7 +135,7 @@ async fn functions_behind_a_gateway_send_the_same_headers_as_the_local_server() 
                 let named =
                     |(name, _): &&(&str, &str)| endpoint.path.contains(&format!("{{{name}}}"));
                 let values: Vec<_> = values.iter().filter(named).copied().collect();
-                // By nobody: 401 on admin routes and for SDKs, which pages must be able to read.
+                // Without credentials: 401 on admin routes and for SDKs, which pages must be able to read.
                 let event = Event::by_route(endpoint.method, endpoint.path, base, &values);
                 let event = event.anonymous().without_header("authorization");
                 let place = format!("{} {base}{}", endpoint.method, endpoint.path);
@@ -366,7 +366,7 @@ async fn pages_can_read_errors_and_their_headers() {
     let large = "x".repeat(4_100_000);
     let answer = page.fetch(&client, "POST", bulk, &[key], &large).await;
     assert_eq!(answer.map(|it| it.status), Ok(413));
-    // An admin route is closed, whoever brings a token.
+    // An admin route is closed to pages, even with a token.
     let token = format!("Bearer {ADMIN_TOKEN}");
     let token = [("authorization", token.as_str())];
     let answer = page

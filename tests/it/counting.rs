@@ -1,4 +1,4 @@
-//! How often which variant was given: told by the log, added up in batches, asked for by admins.
+//! Counts of evaluated variants: written to the log, added up in batches, read by admins.
 
 use std::io::Write;
 
@@ -437,7 +437,7 @@ async fn stale_flags_are_unused_or_the_same_for_everyone() {
             ("search".to_owned(), json!(["sameForEveryone"]))
         ]
     );
-    // Somebody who is treated apart is a reason to keep a flag.
+    // A user with another value is a reason to keep a flag.
     sql.batch_execute(
         "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
          select id, 'alice', 'exclude' from feature_flags where flag_key = 'search'",

@@ -282,7 +282,7 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // Rights that somebody has added, or taken away, are put right by the next run.
+    // The next run corrects rights that were added or removed by hand.
     let sql = installation.sql().await;
     sql.batch_execute(
         "grant delete on pennon_audit to pennon_flags_write;
@@ -429,7 +429,7 @@ async fn a_rotation_while_functions_run_fails_no_request() {
     };
     let (requests, ()) = tokio::join!(load, rotations);
     assert!(requests > 10);
-    // Twice within seconds would take the login away from those who have just read the first.
+    // A second rotation within seconds would invalidate a login that functions have just read.
     let again = installation
         .migrate_with(json!({"rotateDatabaseRoles": true}))
         .await;

@@ -313,7 +313,7 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
         with_aws(list).trim().replace('\t', " ")
     };
     with_aws(STACK_WITH_VERSIONS);
-    // Without an alias, nothing says which version is used.
+    // Without an alias, the version in use is unknown.
     let refused = desk.run_script("prune-versions", &["dev", "3"], &variables);
     assert!(!refused.status.success());
     assert!(
@@ -427,7 +427,7 @@ fn a_changed_parameter_and_no_other_is_written_to_samconfig() {
     let (before, after) = ("CacheMode = \"single\"", "CacheMode = \"both-use-cluster\"");
     assert_eq!(written(), samconfig().replace(before, after));
     set("CacheMode=single", &[]);
-    // A parameter that was not there comes at the end of the section.
+    // A new parameter is added at the end of the section.
     set("CacheTokenGeneration=2", &[]);
     let last = "MonthlyBudgetUsd = \"80\"\n";
     let wanted = format!("{last}CacheTokenGeneration = \"2\"\n");

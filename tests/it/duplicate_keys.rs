@@ -1,4 +1,4 @@
-//! JSON bodies in which an object has a key twice: nobody can say which of the two is meant.
+//! JSON bodies in which an object has a key twice, which is ambiguous.
 
 use std::collections::BTreeSet;
 

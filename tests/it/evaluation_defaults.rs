@@ -1,4 +1,4 @@
-//! Who gets a partial rollout is decided once per installation, and an upgrade never changes it.
+//! The evaluation defaults are chosen once per installation, and an upgrade never changes them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 const OLD_TABLES: &str = include_str!("old_tables.sql");
 
-/// What version 0.1 ran, and what the version before this one did.
+/// The migrations of earlier versions.
 const STEPS: [&str; 4] = [
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0001_tables.sql"),
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0002_revisions.sql"),
@@ -83,7 +83,7 @@ async fn migrate_with(database: &Database, event: &Value) -> Result<Value, Value
     function.invoke(event).await
 }
 
-/// Migrates, and returns what was decided.
+/// Migrates, and returns the chosen defaults.
 async fn decided(database: &Database, event: &Value) -> Result<String, String> {
     match migrate_with(database, event).await {
         Ok(done) => Ok(done["evaluationDefaults"]
@@ -98,7 +98,7 @@ async fn list(database: &Database) -> Function {
     Function::start("list-flags", &[("DATABASE_URL", &database.url())]).await
 }
 
-/// What 300 users and an anonymous caller get of every flag.
+/// The values of every flag for 300 users and an anonymous caller.
 async fn answers(list: &Function) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for number in 0..300 {
@@ -408,7 +408,7 @@ async fn a_new_installation_gives_anonymous_callers_false_and_each_flag_its_own_
 
 const SETTINGS: &str = "/api/admin/environments/production/settings";
 
-/// What a caller gets of `checkout`, which is on for 50 %.
+/// The value of `checkout`, which is on for 50 %, for this user.
 async fn checkout(api: &Api, user: &str) -> Value {
     let path = format!("/api/config/flags?userId={user}");
     api.get(&path).await.json()["checkout"].clone()
@@ -475,7 +475,7 @@ async fn settings_of_an_environment_override_the_defaults() {
         }
         assert!((4..30).contains(&moved), "{on}: {moved} of 40 at 40 %");
 
-        // An export says what an environment has of its own, and an import takes it over.
+        // An export holds the settings of the environment itself, and an import applies them.
         let export = "/api/admin/environments/production/export";
         let file = api.read(export).await.json();
         assert_eq!(file["metadata"]["pennon.anonymousRollout"], false, "{on}");
@@ -511,7 +511,8 @@ fn framed(parts: &[&str]) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }
 
 /// Replaces the defaults in the entry of production and signs the entry, as another version may fill it.

@@ -267,7 +267,7 @@ async fn no_event_is_an_error_of_the_function() {
     }
 }
 
-/// What no gateway writes, as places in the event and what stands there.
+/// Values that no gateway writes: places in the event, and their values.
 fn spoilt() -> Vec<Vec<(&'static str, Value)>> {
     let base64 = |body: &str| vec![("/isBase64Encoded", json!(true)), ("/body", json!(body))];
     let one = |place: &'static str, value: Value| vec![(place, value)];
@@ -362,7 +362,7 @@ async fn head_is_answered_as_get_without_a_body() {
         let parameters = [("flagKey", "checkout"), ("environment", "production")];
         let at = |method: &str| Event::by_route(method, endpoint.path, "", &parameters);
         let get = functions.call(endpoint.function, &at("GET")).await;
-        // The first answer about a flag comes from the database, the next from memory.
+        // The first response comes from the database, the next from memory.
         let again = functions.call(endpoint.function, &at("GET")).await;
         let head = functions.call(endpoint.function, &at("HEAD")).await;
         let path = endpoint.path;
@@ -398,7 +398,7 @@ async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
         for method in others.into_iter().filter(|it| !allowed.contains(it)) {
             for path in paths_for(endpoint, "checkout") {
                 let place = format!("{method} {path}");
-                // `stale` stands where a flag's key may stand as well.
+                // `stale` is in the place of a flag's key, so its path fits other routes too.
                 let is_of = |it: &Endpoint| paths_for(it, "stale").contains(&path);
                 if ENDPOINTS.iter().any(|it| it.method == method && is_of(it)) {
                     continue;
@@ -419,7 +419,7 @@ async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
             }
         }
     }
-    // Where the gateway has one route for all methods of a path, its function says so itself.
+    // Where the gateway has one route for all methods of a path, its function answers 405 itself.
     for (function, template) in [
         ("get-flag", "/api/config/flags/{flagKey}"),
         ("health", "/health"),

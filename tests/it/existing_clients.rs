@@ -1,4 +1,4 @@
-//! What clients of the existing service send: parameters and values that newer routes refuse.
+//! Requests of clients of the existing service: parameters and values that newer routes reject.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +10,8 @@ use pennon_tests::routes::path_for;
 use pennon_tests::stack::{Stack, database_loads};
 use serde_json::{Value, json};
 
-/// A request to a route, with a body that it takes; `checkout` stands for everything in braces but
-/// environments.
+/// A request to a route, with a body that it takes; every parameter of the path is `checkout`, except
+/// the environment.
 fn event(method: &str, path: &str) -> Event {
     let parameters = ["flagKey", "userId", "id", "keyId"].map(|name| (name, "checkout"));
     let mut parameters = parameters.to_vec();
@@ -87,7 +87,7 @@ async fn an_unknown_parameter_is_rejected_by_every_other_route_and_changes_nothi
             assert_eq!(answer.status, 400, "{method} {path}?{twice}: {answer:?}");
         }
         if endpoint.is_admin() {
-            // Who may not ask is not told what is wrong with the question.
+            // An unauthorized caller does not learn what is wrong with the request.
             for (event, status) in [
                 (event(method, path).anonymous(), 401),
                 (event(method, path).user("u", "[users]"), 403),
@@ -186,7 +186,7 @@ async fn a_time_may_have_an_offset_and_omit_seconds() {
             assert_eq!(answer.status, 201, "{text} on {}: {answer:?}", api.on);
             assert_eq!(answer.json()["scheduledAt"], expected, "{text}");
         }
-        // Later by its clock, and over by its offset.
+        // In the future without its offset, in the past with it.
         let soon = timestamp(SystemTime::now() + Duration::from_secs(1_800));
         let over = soon.replace('Z', "+01:00");
         for text in ["2099-06-01T12Z", "2099-06-01", "2099-06-01T12:30+2", &over] {

@@ -1,5 +1,5 @@
-//! Clusters that lose nodes while several functions read and one writes: nobody sees an error, nobody
-//! an old value, and everybody comes back to the cache by herself.
+//! Clusters that lose nodes while several functions read and one writes: no request fails, no read is
+//! stale, and every instance returns to the cache without help.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use pennon_tests::load::{Load, Reader, Record};
 use pennon_tests::redis::{Redis, Resp};
 use pennon_tests::stack::{percentage, set_confirmed_percentage};
 
-/// What a replica may add.
+/// The delay that a replica may add.
 const LAG: Duration = Duration::from_millis(500);
 
 /// Two functions that read the primary, one that reads replicas, one that writes.
@@ -113,7 +113,7 @@ async fn a_killed_primary_is_replaced_by_its_replica() {
         back < Duration::from_secs(2),
         "{back:?} after the promotion"
     );
-    // The old one comes back as a replica and takes nothing with it.
+    // The old primary returns as a replica and overwrites nothing.
     deployment.cluster.nodes[old].restart();
     deployment.cluster.wait().await;
 }
@@ -123,7 +123,7 @@ async fn a_frozen_primary_is_left_within_two_seconds_of_a_takeover() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let load = load(&deployment).await;
     deployment.cluster.nodes[0].freeze();
-    // What the control plane takes to notice.
+    // The time until the control plane notices.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     deployment.cluster.take_over_by(1);
     let taken_over = SystemTime::now();
@@ -209,7 +209,7 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
     let load = load(&deployment).await;
     let primary = deployment.cluster.primary();
     let replica = deployment.cluster.replicas_of(primary)[0];
-    // Production's own nodes live, and hear from none of the others: they may not decide anything.
+    // The nodes of production run, but are cut off from the others: a minority decides nothing.
     let others: Vec<usize> = (0..6)
         .filter(|node| ![primary, replica].contains(node))
         .collect();

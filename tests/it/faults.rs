@@ -13,7 +13,7 @@ use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::{eventually, wire::Mode};
 use serde_json::{Value, json};
 
-/// What a request may take in the worst case with the settings below. Not a measurement: a request
+/// The time that a request may take in the worst case with the settings below. Not a measurement: a request
 /// that waits for a server that hangs takes for ever.
 const BOUNDED: Duration = Duration::from_secs(5);
 
@@ -420,7 +420,7 @@ async fn a_full_redis_serves_its_entries_and_the_database_the_rest(on: Topology)
             .command(&["CONFIG", "SET", "maxmemory-policy", policy]);
         let routes = Routes::start(&stack).await;
         routes.are_right(1, policy).await;
-        // Full of somebody else's keys.
+        // Full of keys of another program.
         stack.redis.command(&[
             "SET",
             "{feature_flags:production}filler",

@@ -526,7 +526,7 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_a_warning_of_
             api.on
         );
 
-        // What is broken already does not stop other changes.
+        // A flag that is already broken does not block other changes.
         let mut settings = with(&ghost);
         settings["metadata"] = json!({"team": "shop"});
         settings["evaluators"]["other"] = json!({"==": [1, 1]});

@@ -1,4 +1,4 @@
-//! A file of flags that somebody edits by hand, with the mistakes that people make.
+//! The file of flags, edited by hand, with typical mistakes.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -348,7 +348,7 @@ async fn an_unreadable_file_makes_the_store_unhealthy() {
     let list = local.admin("GET", "/api/admin/flags", "").await;
     assert_eq!(list.status, 503);
     assert!(list.body.contains("flags.json"), "{}", list.body);
-    // Readers get what the file said before, also those who have not asked before.
+    // All readers, also new ones, get the flags of the file before the mistake.
     let read = local.get("/api/config/flags/mine").await;
     assert_eq!((read.status, percentage(&read)), (200, 5), "{read:?}");
     std::fs::remove_file(&path).expect("removes");
@@ -704,7 +704,7 @@ fn state_with(entries: u32) -> String {
     text
 }
 
-/// What a process has read and written so far, in bytes.
+/// The bytes that a process has read and written so far.
 fn transferred(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
     let number = |name: &str| -> Option<u64> {
@@ -866,7 +866,7 @@ async fn an_old_file_is_converted_once_and_changes_no_result() {
         local.restart().await;
         assert_eq!(names(&folder), names_of_all, "converted once");
     }
-    // What is from before today's rules keeps working, and can be changed.
+    // Flags from before the current rules keep working, and can be changed.
     let url = "/api/admin/flags/half";
     assert_eq!(
         local.patch(url, r#"{"rolloutPercentage":51}"#).await.status,

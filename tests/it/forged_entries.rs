@@ -1,4 +1,4 @@
-//! Redis is not trusted: somebody who can write to it changes no answer for longer than an entry lives.
+//! Redis is not trusted: write access to it changes no response for longer than the TTL of an entry.
 
 use std::time::Duration;
 
@@ -185,7 +185,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
     let entry = stack.redis.fields();
     let mut forgeries: Vec<(String, Fields)> = Vec::new();
     for (at, (name, _)) in entry.iter().enumerate() {
-        // An entry of somebody else is left alone: see `installations`.
+        // An entry of another installation is left alone: see `installations`.
         if name == "__inst" {
             continue;
         }
@@ -271,7 +271,7 @@ async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
                 let again = function.call(&Event::get("checkout")).await;
                 assert_eq!(again.source(), "memory", "{revision}");
             }
-            // What was before the change, as if it were newer than everything.
+            // The state before the change, with the highest revision.
             let unaware = function(&stack, "get-flag").await;
             for function in [&warm, &fresh, &unaware] {
                 replay(&stack, KEY, &old);
@@ -292,11 +292,11 @@ async fn a_replayed_entry_ends_at_its_expiry(on: Topology) {
     set_percentage(&update, "checkout", 7).await;
     assert_eq!(checkout(&warm).await, 7);
     replay(&stack, KEY, &old);
-    // An instance never goes back, and takes the old entry out.
+    // An instance rejects an older revision, and removes the entry.
     assert_eq!(checkout(&warm).await, 7);
     let fresh = function_with(&stack, "get-flag", &short).await;
     eventually("the old entry ends", async || {
-        // Put back as often as somebody takes it out, and never with a lifetime.
+        // Restored after each removal, and without a TTL.
         replay(&stack, KEY, &old);
         tokio::time::sleep(Duration::from_millis(50)).await;
         checkout(&fresh).await == 7
@@ -463,7 +463,7 @@ async fn instances_with_different_keys_never_serve_each_others_entries(on: Topol
         async |key: &str| function_with(&stack, "get-flag", &[("CACHE_MAC_KEY", key)]).await;
     let first = start(&old).await;
     assert_eq!(checkout(&first).await, 50);
-    // Who knows both keys believes entries by either.
+    // An instance with both keys accepts entries by either.
     let answer = start(&both).await.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
     let other = start(&new).await;

@@ -1,4 +1,4 @@
-//! What a file must be to become an environment: no less than what is asked of each flag by itself.
+//! The rules for an imported file, which are no weaker than those for a single flag.
 
 use pennon_tests::api::Api;
 use pennon_tests::response::Response;
@@ -18,7 +18,7 @@ fn file(key: &str, metadata: &Value) -> Value {
     }}})
 }
 
-/// What an import says, and the same as a dry run.
+/// The responses to a dry run and to the import.
 async fn both_ways(api: &Api, file: &Value) -> [Response; 2] {
     let dry = format!("{IMPORT}?dryRun=true");
     [
@@ -235,7 +235,7 @@ async fn an_invalid_request_is_400_even_while_the_store_does_not_answer() {
             ),
             (with_targeting(&json!({"iff": [true, "on"]})), 400),
             (file("new", &json!({"pennon.overrides": 1})), 400),
-            // Which evaluators there are, only the store knows.
+            // Only the store has the evaluators.
             (with_targeting(&rule), 503),
             (file("new", &json!({})), 503),
         ] {

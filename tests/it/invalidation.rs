@@ -29,7 +29,7 @@ struct Instance {
 
 impl Instance {
     async fn of(redis: &WiredRedis) -> Self {
-        // The tests say which command comes when; on a busy machine none may come too late.
+        // The tests order the commands; on a busy machine none may run into a time limit.
         let mut environment = redis.environment();
         let more = [
             ("CACHE_CONNECT_TIMEOUT_MS", "2000"),
@@ -266,7 +266,7 @@ async fn a_reader_that_was_frozen_between_load_and_fill_cannot_fill_stale_flags(
     let update = stack.function("update-flag").await;
     for percent in 1..6 {
         stack.redis.command(&["DEL", KEY]);
-        // The reader's load comes late, so that the freeze falls between its lease and its fill.
+        // The reader's load is slow, so that the freeze falls between its lease and its fill.
         stack
             .database_wire
             .set(Mode::Delay(Duration::from_millis(50)))
@@ -415,7 +415,7 @@ async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
 async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
-    // The first attempt is lost, as far as the writer knows.
+    // The writer gets no reply to its first attempt.
     redis.set(Mode::FailFirst(1)).await;
     let barrier = writer.begin_write().await;
     assert!(barrier.is_set());
@@ -474,7 +474,7 @@ async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
     assert_eq!(redis.command(&late), Resp::Number(0));
     assert!(!redis.has_entry(), "the entry goes all the same");
     assert!(matches!(reader.read().await, Found::Lease(_)));
-    // Of those who are at work, it takes nothing.
+    // It leaves leases and barriers of active readers and writers.
     let barrier = writer.begin_write().await;
     assert!(barrier.is_set());
     assert_eq!(redis.command(&late), Resp::Number(0));

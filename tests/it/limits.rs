@@ -1,5 +1,4 @@
-//! Limits of names and sizes: what a new flag must keep to, and that what exists from before a limit goes
-//! on working.
+//! Limits of names and sizes for new flags. Flags from before a limit keep working.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::api::Api;
@@ -15,13 +14,13 @@ const CHECKOUT: &str = "/api/admin/flags/checkout";
 const IMPORT: &str = "/api/admin/environments/production/import";
 const EXPORT: &str = "/api/admin/environments/production/export";
 
-/// What is wrong, by field.
+/// The errors by field.
 fn fields(answer: &Response) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     answer.json()["details"]["fieldErrors"].clone()
 }
 
-/// What an import says, and the same as a dry run.
+/// The responses to a dry run and to the import.
 async fn import(api: &Api, file: &Value) -> [Response; 2] {
     let dry = format!("{IMPORT}?dryRun=true");
     [
@@ -30,7 +29,7 @@ async fn import(api: &Api, file: &Value) -> [Response; 2] {
     ]
 }
 
-/// A name as it stands in a query.
+/// A name, encoded for a query.
 fn encoded(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
@@ -142,7 +141,7 @@ async fn a_variant_from_before_the_limit_is_kept_and_the_flag_can_be_changed() {
         fields(&refused).as_object().map(serde_json::Map::len),
         Some(1)
     );
-    // Another name cannot come in by way of a flag that is gone.
+    // A revert may restore the long name, which the flag still has.
     let revert = api.read(&format!("{url}/audit")).await.json();
     let first = revert["entries"].as_array().and_then(|all| all.last());
     let back = json!({"auditId": first.expect("an entry")["id"], "state": "before"});
@@ -215,7 +214,7 @@ async fn a_flag_from_before_the_limits_is_reached_by_its_key_in_the_query_on_eve
             let audit = api.read(&url("/audit")).await.json();
             assert_eq!(audit["entries"][0]["action"], "flag.delete", "{on}");
 
-            // What was deleted under this key comes back, and nothing else is created under it.
+            // The deleted flag is restored under this key, and no other flag is created under it.
             let back = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
             let answer = api.admin_if("*", "POST", &url("/revert"), &back).await;
             assert_eq!(answer.json()["key"], key, "{answer:?} {on}");
@@ -309,7 +308,7 @@ async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect
         no_effect(&api.admin("POST", &plans, &plan).await, "updates");
         assert_eq!(api.read(&plans).await.json(), json!([]), "on {on}");
 
-        // What has an effect goes on.
+        // Changes that have an effect are accepted.
         let plan = json!({"scheduledAt": at, "updates": {"enabled": true}});
         assert_eq!(api.admin("POST", &plans, &plan).await.status, 201);
         for body in [
@@ -317,7 +316,7 @@ async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect
             json!({"salt": null}),
             json!({"definition": null, "rolloutPercentage": 10, "salt": "pepper"}),
             json!({"rolloutPercentage": 11}),
-            // What it has from before stays, and counts again when the definition goes.
+            // The percentage is kept, and applies again without the definition.
             json!({"definition": definition}),
             json!({"definition": null}),
         ] {
@@ -398,7 +397,7 @@ fn sized_in_file(size: usize) -> Value {
     flag
 }
 
-/// What an OpenFeature SDK gets for all flags.
+/// The response with all flags to an OpenFeature SDK.
 async fn bulk(api: &Api) -> Response {
     let body = json!({"context": {"targetingKey": "alice"}}).to_string();
     let path = "/ofrep/v1/evaluate/flags";
@@ -512,7 +511,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         refused(&created, "definition", &["one-more", "250"], on);
         assert_eq!(bulk(&api).await.status, 200, "on {on}");
 
-        // What takes no more room goes on; and small flags still fit.
+        // Changes that take no more room are accepted, and small flags still fit.
         let first = format!("{FLAGS}/large-0");
         for (body, status) in [
             (json!({"enabled": false}), 200),
@@ -526,7 +525,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         let small = json!({"key": "small", "definition": {"variants": {"a": 1}}});
         assert_eq!(api.admin("POST", FLAGS, &small).await.status, 201);
 
-        // Room that an archived flag gave free is not there when it wants to come back.
+        // An archived flag cannot be restored once its room is taken.
         let archived = api.admin_if("*", "DELETE", &first, &Value::Null).await;
         assert_eq!(archived.status, 200);
         let audit = api.read(&format!("{first}/audit?pageSize=1")).await.json();

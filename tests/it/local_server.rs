@@ -1,4 +1,4 @@
-//! The local server: what a newcomer meets first.
+//! The local server, the first thing that a newcomer runs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -229,7 +229,7 @@ fn exports(local: &Local) -> Vec<String> {
     exports.map(str::to_owned).collect()
 }
 
-/// What a command prints in a shell in which only these lines were run before.
+/// The output of a command in a shell that has run only these lines before.
 fn run_in_shell(exports: &[String], command: &str) -> String {
     let script = format!("{}\n{command}", exports.join("\n"));
     let path = std::env::var("PATH").expect("a PATH");
@@ -320,7 +320,7 @@ async fn every_command_of_the_documents_works_after_the_two_lines_that_the_serve
     }
 }
 
-/// What a program prints that reads the flags of this server, in a folder of its own.
+/// The output of a program that reads the flags of this server, in a folder of its own.
 fn run_client(local: &Local, program: &mut Command) -> String {
     let output = output_within(
         program
@@ -437,7 +437,7 @@ fn run_commands_of_first_screen(local: &Local) {
     for command in &commands {
         let command = command.split("\n  ").next().expect("a command");
         let mut whole = String::from("curl -sf ");
-        // The command goes on after a backslash.
+        // The command continues after a backslash.
         let start = log.find(command).expect("there");
         for line in log[start..].lines() {
             whole.push_str(line);

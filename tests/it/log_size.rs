@@ -6,12 +6,12 @@ use pennon_tests::stack::Stack;
 use pennon_tests::topology::Topology;
 use serde_json::{Value, json};
 
-/// The most bytes that a request of somebody without a key or token writes.
+/// The most bytes that an anonymous request writes.
 const ANONYMOUS: usize = 1_000;
 /// The most bytes that a read writes on an instance that has answered others before. The access log of the gateway is
 /// not among them; `template::cost` computes how long its line is.
 pub(crate) const WARM_READ: usize = 700;
-/// The same without Redis, where every read asks the database and says so.
+/// The same without Redis, where every read queries the database and logs it.
 pub(crate) const WARM_READ_WITHOUT_REDIS: usize = 760;
 
 /// The functions that answer reads, with a read that each answers 200.
@@ -107,7 +107,7 @@ fn must_have_what_the_stories_name(line: &Value, name: &str, topology: Option<To
     }
 }
 
-/// Requests by which somebody without any right tries to fill the log, by what is large in them.
+/// Anonymous requests that try to fill the log, by their large part.
 fn hostile(event: &Event) -> Vec<(&'static str, Event)> {
     let long = "x".repeat(10_000);
     let controls = "\u{1b}[2J\n{\"level\":\"ERROR\"}\u{0}\r\u{202e}".repeat(300);

@@ -16,7 +16,7 @@ use pennon_tests::response::Response;
 use pennon_tests::sign_in::Manner;
 use serde_json::{Value, json};
 
-/// A machine on which somebody signs in, and the issuer.
+/// A machine on which a user signs in, and the issuer.
 struct Desk {
     folder: PathBuf,
     issuer: Issuer,
@@ -174,7 +174,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
     assert_eq!(mode(desk.file().parent().expect("a folder")), 0o700);
     assert!(!first.errors.contains("access-2"), "{}", first.errors);
 
-    // What is valid is used, and nobody is asked.
+    // A valid token is used without a sign-in.
     let again = desk.sign_in(&["--refresh"]).await;
     assert_eq!((again.success, again.output), (true, first.output));
     let asked = desk.issuer.sign_in(|it| it.grants.clone());
@@ -213,7 +213,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
     );
     assert!(failed.errors.contains("500"), "{}", failed.errors);
     assert_eq!(desk.kept()["refreshToken"], before);
-    // Tokens of somebody else are not taken.
+    // Tokens of another user are rejected.
     desk.issuer.sign_in(|it| it.manner = Manner::SomebodyElse);
     let other = desk.sign_in(&["--refresh"]).await;
     assert!(
@@ -382,7 +382,7 @@ async fn an_issuer_that_leads_elsewhere_is_not_followed() {
         let said = outcome.errors.contains(name) || outcome.errors.contains("calls itself");
         assert!(said, "{name}: {}", outcome.errors);
     }
-    // What is kept for another client is not used.
+    // A session of another client is not used.
     assert!(desk.sign_in(&[]).await.success);
     let other = Command::new(binary("pennon-local"))
         .env_clear()

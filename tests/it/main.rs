@@ -6,8 +6,8 @@
     reason = "tests stop at the first surprise"
 )]
 
-/// Runs tests on a Redis of every shape: one server and a cluster, in the clear and secured. Forgetting
-/// one leaves a function that nobody calls, which the compiler tells.
+/// Runs tests on a Redis of every shape: one server and a cluster, in the clear and secured. A test
+/// that is not listed is an unused function, which the compiler reports.
 macro_rules! on_every_redis {
     ($($test:ident),+ $(,)?) => {
         on_redis!(single Single $($test)+);
@@ -17,7 +17,7 @@ macro_rules! on_every_redis {
     };
 }
 
-/// The same where the wire has to read what passes.
+/// The same for tests in which the wire reads the traffic.
 macro_rules! on_readable_redis {
     ($($test:ident),+ $(,)?) => {
         on_redis!(readable_single Single $($test)+);

@@ -118,7 +118,7 @@ async fn replacing_settings_requires_their_current_tag() {
 #[tokio::test]
 async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
     for api in Api::of_both_kinds().await {
-        // From here on, `search` stays as it is, `checkout` changes, `export` goes, `theme` comes.
+        // The file keeps `search`, changes `checkout`, lacks `export` and adds `theme`.
         let exported = api.read(EXPORT).await;
         assert_eq!(exported.status, 200, "{exported:?}");
         let mut file = exported.json();
@@ -341,7 +341,7 @@ async fn a_purge_makes_every_instance_read_again() {
         assert_eq!(one.get("/api/config/flags/checkout").await.status, 200);
     }
     let before = stack.database.revision("production").await;
-    // Somebody has changed the database past its triggers, so that nobody can know.
+    // A change of the database without its triggers, which raises no revision.
     stack
         .database
         .sql()

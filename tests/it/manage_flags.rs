@@ -175,7 +175,7 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
             "the existing service sees that"
         );
 
-        // Nobody gets it any more, and nobody changes it by accident.
+        // Callers no longer receive it, and updates of it are rejected.
         assert_eq!(api.get("/api/config/flags/checkout").await.status, 404);
         assert_eq!(
             api.get("/api/config/flags").await.json().get("checkout"),

@@ -60,7 +60,7 @@ async fn indexed(database: &Database) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// What the contract wants indexed.
+/// The indexes of the contract.
 const INDEXED: [&str; 13] = [
     "feature_flag_schedules flag_id",
     "feature_flag_schedules id unique",
@@ -199,7 +199,7 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
         .batch_execute(OLD_TABLES)
         .await
         .expect("the old tables");
-    // A role that knows nothing of our tables, as the existing service's does.
+    // A role without rights on our tables, as that of the existing service.
     database
         .sql()
         .batch_execute(

@@ -176,7 +176,7 @@ async fn requests_without_a_valid_key_are_rejected() {
             event
                 .clone()
                 .api_key(&EXAMPLE_KEY.replace("server", "client")),
-            // Not even a request that makes no sense is told so.
+            // Without a key, an invalid request is 401 as well.
             none.clone().body("{"),
         ];
         for event in unknown {
@@ -534,7 +534,7 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
             .await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
-    // API Gateway has no route for an empty segment. What it calls then sends the client on.
+    // API Gateway has no route for an empty segment. The fallback redirects the client.
     let lost = stack.function("not-found").await;
     let event = Event::evaluate("search", &alice())
         .path("//ofrep/v1/evaluate/flags/a%2Fb", None)

@@ -81,7 +81,7 @@ async fn overrides_decide_on_the_next_read() {
         api.admin("DELETE", &format!("{USERS}/user-8"), &Value::Null)
             .await;
         assert_eq!(value("user-8").await, true, "on {}", api.on);
-        // Off is off, whoever is included.
+        // A disabled flag is off even for included users.
         let off = json!({"enabled": false});
         api.admin("PATCH", "/api/admin/flags/checkout", &off).await;
         assert_eq!(value("user-51").await, false);
@@ -118,7 +118,7 @@ async fn the_list_is_cut_over_both_kinds_together_and_newest_comes_first() {
                 exclude(&user)
             };
             assert_eq!(api.admin("POST", USERS, &body).await.status, 201);
-            // Times have milliseconds; the order within one is nobody's business.
+            // Times have milliseconds; the order within one is not defined.
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         let users = |list: &Value| -> Vec<String> {
@@ -412,7 +412,7 @@ async fn ten_thousand_overrides_cost_one_load_and_no_query_after_it() {
         }
     }
     assert_eq!((database_loads(&one), database_loads(&other)), (1, 0));
-    // Figures for whoever runs this with --nocapture; a bound on time would only fail on slow machines.
+    // Figures for --nocapture; a bound on time would only fail on slow machines.
     for (name, instance) in [("from the database", &one), ("from Redis", &other)] {
         let took: Vec<f64> = instance
             .requests()

@@ -15,7 +15,7 @@ async fn migrate(url: &str) -> Result<Value, Value> {
     function.invoke(&json!({})).await
 }
 
-/// What the next client of the pool finds on the connection that it is given.
+/// The state of the connection that the next client of the pool gets.
 async fn left_behind(url: &str) -> Vec<String> {
     let client = connect(url).await.expect("connects");
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! `If-Match`: what names a state, and what an admin hears who sends something else.
+//! `If-Match`: which tags are accepted, and the error for all others.
 
 use pennon_tests::api::Api;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! The two routes under `/api/config` that an existing service serves to anyone: who may use them, and
-//! which flags they show.
+//! The two routes under `/api/config` that an existing service serves to anyone: access to them, and the
+//! flags that they return.
 
 use std::collections::BTreeSet;
 
@@ -146,7 +146,7 @@ async fn public_config_routes_return_server_only_flags_to_server_keys_alone() {
             assert_eq!(list.header("vary"), Some("Authorization, X-API-Key"));
             let one = site.get(&format!("{LIST}/secret"), &[header]).await;
             assert_eq!(one.json()["key"], "secret", "{on}");
-            // What a caller without the key holds is another answer.
+            // The ETag of a caller without the key does not match.
             let plain = site.get(LIST, &[]).await;
             let tag = plain.header("etag").expect("a tag");
             let with_both = site.get(LIST, &[header, ("if-none-match", tag)]).await;
@@ -157,7 +157,7 @@ async fn public_config_routes_return_server_only_flags_to_server_keys_alone() {
             let without = site.get(LIST, &[("if-none-match", tag)]).await;
             assert_eq!(without.status, 200, "{on}");
         }
-        // A key shows what it opens, and nothing of another environment.
+        // A key returns flags of its own environment only.
         let staging = site
             .get(
                 "/api/config/flags/secret?environment=staging",
@@ -262,7 +262,7 @@ async fn with_key_the_routes_require_an_api_key_that_selects_the_environment() {
             .get(&format!("{LIST}/secret"), &[("x-api-key", server)])
             .await;
         assert_eq!(found.status, 200, "{on}");
-        // An admin's token names a user, and is no key.
+        // An admin's token names a user; it is not a key.
         let admin = site.local.admin("GET", LIST, "").await;
         assert_eq!(admin.status, 401, "{on}");
         let path = format!("/api/admin/keys/{}", site.client.id);
@@ -344,7 +344,7 @@ async fn functions_apply_the_setting_of_the_public_routes() {
                 );
             }
         }
-        // What the gateway has no route for.
+        // A method for which the gateway has no route.
         let post = Event::load("not-found")
             .method("POST")
             .path("/api/config/flags", None);
@@ -428,7 +428,7 @@ async fn errors_reveal_nothing_of_the_rule_to_a_client_key() {
     }
 }
 
-/// Which of the flags each kind of caller sees, on each route that shows flags.
+/// Whether a caller with this key sees the flag, for each route that returns flags.
 async fn sees(stack: &Stack, key: Option<&str>, flag: &str) -> Vec<bool> {
     let with_key = |event: Event| match key {
         Some(key) => event.api_key(key),

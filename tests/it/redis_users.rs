@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const LIST: &str = "feature_flags:.environments";
 
-/// What the template grants a user, as rules of `ACL SETUSER`.
+/// The rights that the template grants a user, as rules of `ACL SETUSER`.
 fn rules(user: &str) -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml");
     let template = crate::template::parse(&std::fs::read_to_string(path).expect("the template"));
@@ -35,7 +35,7 @@ fn create_users(redis: &Redis) {
     }
 }
 
-/// What was refused to whom, as the server has logged it.
+/// The commands that the server has denied, with their users, from its log.
 fn refused(redis: &Redis) -> String {
     let log = redis.command(&["ACL", "LOG"]);
     if log == Resp::List(Vec::new()) {
@@ -122,7 +122,7 @@ async fn every_function_works_with_its_user_on_a_single_redis() {
     create_users(&redis);
     use_everything(&redis.url(), &stack.database_url(), "fresh").await;
     assert_eq!(refused(&redis), "");
-    // A reader drops what somebody else has written, and fills it again.
+    // A reader drops an entry of another program, and fills it again.
     for (key, field) in [(KEY, "checkout"), (LIST, "__env")] {
         redis.command(&["HSET", key, field, "{}"]);
     }
@@ -220,7 +220,7 @@ async fn the_users_may_run_no_other_commands() {
         redis.command(&["HGET", "others", "a"]),
         Resp::Text("1".to_owned())
     );
-    // A function that changes flags with the login of one that reads them says that it told nobody.
+    // A function that changes flags with the login of a reader reports an unconfirmed invalidation.
     let environment = [
         ("REDIS_URL", login(&redis.url(), "reader")),
         ("DATABASE_URL", stack.database_url()),

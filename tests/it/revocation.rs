@@ -1,5 +1,4 @@
-//! How long access lasts that somebody has taken back: the numbers of the table in docs/operations.md are those of
-//! the code and of the template.
+//! How long revoked access lasts: the table in docs/operations.md has the numbers of the code and of the template.
 
 use std::path::Path;
 

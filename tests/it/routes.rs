@@ -296,7 +296,7 @@ async fn admin_routes_are_closed_unless_identity_is_proven() {
     let nobody = event.clone().anonymous();
     for (event, status, error) in [
         (nobody.clone(), 401, "Unauthorized"),
-        // What a caller says about itself is not what the gateway has verified.
+        // The gateway has not verified the claims of this token.
         (
             nobody
                 .clone()

@@ -1,5 +1,5 @@
 //! Test cases that the stories name and that no other file covers under their name. The table in
-//! `docs/reliability.md` says where each of their cases is tested.
+//! `docs/reliability.md` names the test of each case.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ async fn two_instances_filling_at_once(on: Topology) {
             assert_eq!(percentage(&answer), percent);
         }
         stack.database_wire.set(Mode::Open).await;
-        // Whoever filled, and in whichever order: the entry is whole and new, and it expires.
+        // Whichever instance filled last, the entry is complete and current, and it expires.
         eventually("the entry is there", async || {
             for instance in &instances {
                 assert_eq!(percentage(&instance.call(&event).await), percent);
@@ -169,7 +169,7 @@ fn read(document: &str) -> String {
     std::fs::read_to_string(folder.join(document)).expect("text")
 }
 
-/// Checks that there is a test of every name that stands in these lines as code.
+/// Checks that a test exists for every name in code style in these lines.
 fn must_exist(lines: &[&str]) {
     let sources = sources();
     let is_name = |text: &&str| {

@@ -1,4 +1,4 @@
-//! The rules of the house that no compiler keeps.
+//! Rules of this repository that no compiler checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -471,8 +471,7 @@ fn shapes(lines: &[&str]) -> Vec<String> {
     lines.iter().map(shape).collect()
 }
 
-/// Without `--locked`, cargo resolves a `Cargo.lock` that is out of date anew, to versions that nobody has looked
-/// at.
+/// Without `--locked`, cargo updates a `Cargo.lock` that is out of date, to versions that were not reviewed.
 #[test]
 fn scripts_build_with_the_lock_file() {
     let mut scripts = vec![".ci/run".to_owned()];

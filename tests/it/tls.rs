@@ -1,4 +1,4 @@
-//! Connections are encrypted and certificates checked, unless a URL says otherwise in so many words.
+//! Connections are encrypted and certificates checked, unless a URL turns that off explicitly.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -97,7 +97,7 @@ async fn postgresql_needs_a_valid_certificate_in_every_sslmode_but_disable() {
         };
         expected.push(format!("TLS {mode} ours"));
     }
-    // Who asks for it in so many words is not protected, whatever else stands there.
+    // `sslmode=disable` turns protection off, whatever else the URL holds.
     for server in ["TLS", "clear"] {
         for (whose, _) in &authorities {
             expected.push(format!("{server} sslmode=disable {whose}"));

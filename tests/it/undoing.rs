@@ -1,4 +1,4 @@
-//! Flags that go and come back: what belongs to them goes and comes with them.
+//! Flags that are removed and restored, together with everything that belongs to them.
 
 use pennon_tests::api::Api;
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ async fn archiving_a_flag_cancels_its_schedules() {
     }
 }
 
-/// The id of the entry that tells of the archiving.
+/// The id of the entry of the archiving.
 async fn newest_archiving(api: &Api) -> Value {
     let told = api.read(AUDIT).await.json();
     let entries = told["entries"].as_array().expect("entries");

@@ -140,7 +140,7 @@ async fn unreadable_settings_overrides_and_keys_fail_only_what_depends_on_them()
         (answer.status, answer.json()["errorCode"].clone())
     };
     for _ in 0..2 {
-        // Its percentage lies between the ends, so the settings decide who gets it.
+        // Its percentage lies between the ends, so its users depend on the settings.
         assert_eq!(code("checkout", "bob").await, (400, json!("PARSE_ERROR")));
         assert_eq!(code("search", "alice").await, (400, json!("PARSE_ERROR")));
         assert_eq!(code("search", "bob").await, (200, Value::Null));
@@ -457,7 +457,7 @@ async fn an_export_names_unreadable_flags_and_its_import_leaves_them_alone() {
         (&bad["archivedAt"], &bad["broken"]["definition"]),
         (&Value::Null, &json!("[1]"))
     );
-    // A file that says nothing of it has it archived, and says so.
+    // A file without it archives it, and the response names it.
     let mut silent = file.clone();
     silent
         .as_object_mut()

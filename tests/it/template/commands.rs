@@ -52,7 +52,7 @@ fn operations(script: &str) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// What is wrong with the `aws` commands of a document.
+/// The errors in the `aws` commands of a document.
 fn complaints(document: &str) -> Vec<String> {
     let folder = new_folder("commands");
     let script = script(document);

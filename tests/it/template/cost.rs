@@ -324,7 +324,7 @@ async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() 
             if !document.lines().any(|line| line == wanted) {
                 wrong.push(wanted);
             }
-            // What the project promises of a stack whose reads are called in every hour.
+            // The documented cost of a stack that is read in every hour.
             assert!(
                 load != "small" || stage != "dev" || total <= 30.0,
                 "{total}"
@@ -389,7 +389,7 @@ fn resources_in_the_cost_table_are_in_the_template_and_within_the_budget() {
         }
         let fixed: f64 = parts.iter().map(|cell| sum(cell)).sum();
         assert_eq!(total.trim(), format!("**{fixed:.2}**"), "{name}");
-        // Somebody is told at 80 %: not every month.
+        // The alert at 80 % must not fire every month.
         assert!(fixed < 0.8 * budget, "{name}: {budget} USD");
     }
     assert!(rows >= 3, "{rows} rows");

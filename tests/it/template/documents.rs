@@ -60,7 +60,7 @@ fn every_alarm_has_its_section_in_the_operations_manual_and_every_section_its_al
     assert_eq!(alarms, headings);
 }
 
-/// What keeps a command from running as it stands, on Linux and on a Mac alike.
+/// Text that keeps a command from running as written on Linux or on a Mac.
 fn complaints(document: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut region = false;
@@ -208,7 +208,7 @@ fn parameter_changes(template: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// What the table of dangerous parameters leaves out.
+/// Parameters that the table of dangerous ones omits.
 fn left_out(template: &str, document: &str) -> Vec<String> {
     let rows: Vec<&str> = document
         .lines()

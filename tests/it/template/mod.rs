@@ -29,7 +29,7 @@ use std::path::Path;
 
 use stack::Stack;
 
-/// What is wrong: a resource, and what about it. The same under several profiles counts once.
+/// Problems: a resource, and what is wrong with it. The same under several profiles counts once.
 #[derive(Default)]
 struct Problems(BTreeSet<String>);
 

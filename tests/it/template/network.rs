@@ -1,4 +1,4 @@
-//! Functions, cache and database speak to each other and to nobody else.
+//! Functions, cache and database can reach each other and nothing else.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The API serves every route of the code and no other, and admin routes to nobody without a token.
+//! The API serves every route of the code and no other, and admin routes only with a token.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use super::{Mistake, Problems, planted, read};
 
 /// Answers what no route has.
 const FALLBACK: &str = "not-found";
-/// Functions that somebody invokes: people, and `CodeDeploy`. All others have a route or a schedule.
+/// Functions that people and `CodeDeploy` invoke. All others have a route or a schedule.
 const INVOKED: [&str; 2] = ["migrate", "pre-traffic"];
 /// Where a browser's preflight of an admin path leads: to the fallback, without a token. Public paths take
 /// every method anyway.
 const PREFLIGHTS: [&str; 2] = ["/api/admin/{proxy+}", "/admin/{proxy+}"];
 
-/// One event of the template: which function it leads to, and who may.
+/// One event of the template: its function and its authorizer.
 struct Route {
     handler: String,
     authorizer: Value,
@@ -134,7 +134,7 @@ fn check_routes(
     }
 }
 
-/// What the gateway writes of every request: no path, which may name a user, and nothing of any length.
+/// Checks the access log: no path, which may name a user, and no field of unbounded length.
 fn check_access_log(api: &Value, problems: &mut Problems) {
     let logged = !api["AccessLogSettings"]["DestinationArn"].is_null();
     problems.unless(logged, "HttpApi", "no access log");
@@ -214,7 +214,7 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
         "turns every caller without a token away",
     );
 
-    // What the gateway checks and what the functions check are the same tokens.
+    // The gateway and the functions accept the same tokens.
     let variables = &stack.functions()[0].properties["Environment"]["Variables"];
     for (name, authorizer) in api["Auth"]["Authorizers"].as_object().into_iter().flatten() {
         let jwt = &authorizer["JwtConfiguration"];
@@ -251,7 +251,7 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
     }
 }
 
-/// Who may use admin routes from a page has to be named, and nothing stands for everybody.
+/// Admin routes are open to named origins only; no wildcard is accepted.
 fn check_origins(stack: &Stack, problems: &mut Problems) {
     let admin = &stack.parameters["AdminCorsOrigins"];
     problems.unless(

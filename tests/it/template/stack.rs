@@ -130,7 +130,7 @@ impl Stack {
         self.value(parameter) == value
     }
 
-    /// What was chosen for a parameter, or its default.
+    /// The chosen value of a parameter, or its default.
     pub(super) fn value(&self, parameter: &str) -> &str {
         let default = || text(&self.parameters[parameter]["Default"]);
         self.profile.get(parameter).copied().unwrap_or_else(default)

@@ -76,7 +76,7 @@ const READ_QUERIES: [(&str, &str); 3] = [
     ),
 ];
 
-/// What somebody is told of: a metric, how it is compared, and under which caches.
+/// An alarm: its metric, its comparison, and the caches that have it.
 struct Promise(
     &'static str,
     &'static str,
@@ -578,7 +578,7 @@ fn fields(query: &str) -> BTreeSet<String> {
                 .map(str::to_owned),
         );
     }
-    // What is left of `bin(5m)` begins with a digit.
+    // The rest of `bin(5m)` begins with a digit.
     found
 }
 
