@@ -377,3 +377,24 @@ async fn a_purge_makes_every_instance_read_again() {
     let unknown = "/api/admin/environments/nowhere/purge";
     assert_eq!(api.admin("POST", unknown, &Value::Null).await.status, 404);
 }
+
+#[tokio::test]
+async fn the_list_of_environments_has_pages_and_is_whole_without_them() {
+    for api in Api::of_both_kinds().await {
+        for name in ["a", "b"] {
+            let body = json!({"environment": name});
+            assert_eq!(api.admin("POST", ENVIRONMENTS, &body).await.status, 201);
+        }
+        let whole = api.read(ENVIRONMENTS).await.json();
+        let all = whole["environments"].as_array().expect("a list");
+        assert!(all.len() >= 3, "{whole} on {}", api.on);
+        assert_eq!(whole.get("pagination"), None);
+        let second = api.read(&format!("{ENVIRONMENTS}?page=2&pageSize=1")).await;
+        assert_eq!(second.status, 200, "{second:?} on {}", api.on);
+        let expected = json!({
+            "environments": [all[1]],
+            "pagination": {"page": 2, "pageSize": 1, "total": all.len()},
+        });
+        assert_eq!(second.json(), expected, "on {}", api.on);
+    }
+}

@@ -3,12 +3,13 @@
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
-use pennon_core::http::{self, Response};
+use pennon_core::http::{self, Request, Response};
 use serde_json::{Value, json};
 
 use super::settings;
 
-pub(crate) async fn handle(app: &App) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
+    let page = request.page_if_any()?;
     let store = app.service.store();
     let defaults = store.evaluation_defaults().await?;
     let found = store.list_environments().await?;
@@ -32,6 +33,6 @@ pub(crate) async fn handle(app: &App) -> Result<Response, Error> {
             environment
         })
         .collect();
-    let body = json!({ "environments": environments });
+    let body = http::listed("environments", environments, page);
     Ok(http::json(StatusCode::OK, &body))
 }

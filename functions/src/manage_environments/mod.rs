@@ -22,7 +22,7 @@ use pennon_core::http::{Request, Response};
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
-        Some(("GET", "/api/admin/environments")) => list::handle(&app).await,
+        Some(("GET", "/api/admin/environments")) => list::handle(&app, &request).await,
         Some(("POST", "/api/admin/environments")) => create::handle(&app, &request, &admin).await,
         Some(("GET", "/api/admin/environments/{environment}/settings")) => {
             settings::read(&app, &request).await

@@ -113,7 +113,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Schedule a change").existing(),
     route("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", Admin, FLAG,
         "Cancel a scheduled change").existing(),
-    route("GET", "/api/admin/environments", "manage-environments", Admin, &[],
+    route("GET", "/api/admin/environments", "manage-environments", Admin, &["page", "pageSize"],
         "List environments"),
     route("POST", "/api/admin/environments", "manage-environments", Admin, &[],
         "Create an environment without flags"),
