@@ -39,7 +39,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         }
     } else {
         let unreadable = check.unreadable_rows;
-        let well = database.is_well() && cache.is_well() && unreadable == 0;
+        let unreadable_state = app.service.store().unreadable_state();
+        let well =
+            database.is_well() && cache.is_well() && unreadable == 0 && unreadable_state.is_none();
         let mut body = json!({
             "status": if well { "healthy" } else { "degraded" },
             "version": env!("CARGO_PKG_VERSION"),
@@ -49,6 +51,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         });
         if unreadable > 0 {
             body["unreadableRows"] = json!(unreadable);
+        }
+        if let Some(why) = unreadable_state {
+            body["message"] = json!(why);
         }
         if let (Check::Failed(why), true) = (&database, may_tell_why) {
             body["message"] = json!(why);

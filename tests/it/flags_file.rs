@@ -880,3 +880,28 @@ async fn an_old_file_is_converted_once_and_changes_no_result() {
         .json();
     assert_eq!(audit["entries"][0]["id"], 5);
 }
+
+#[tokio::test]
+async fn unreadable_bytes_of_the_state_file_are_kept_and_reported_until_the_copy_is_removed() {
+    let mut local = Local::start(&[]).await;
+    let state = local.folder().join("flags.json.state");
+    let copy = local.folder().join("flags.json.state.unreadable");
+    let whole = std::fs::read(&state).expect("a file");
+    let torn = b"{\"records\":[{\"audi".as_slice();
+    for (content, unreadable) in [([whole.as_slice(), torn].concat(), torn), (Vec::new(), b"")] {
+        local.kill();
+        std::fs::write(&state, content).expect("writes");
+        local.restart().await;
+        assert_eq!(std::fs::read(&copy).expect("a copy"), unreadable);
+        assert!(local.log().contains("flags.json.state.unreadable"));
+        for _ in 0..2 {
+            let health = local.get("/health").await.json();
+            assert_eq!(health["status"], "degraded", "{health}");
+            let message = health["message"].as_str().expect("a reason");
+            assert!(message.contains("flags.json.state.unreadable"), "{health}");
+            local.restart().await;
+        }
+        std::fs::remove_file(&copy).expect("removed");
+        assert_eq!(local.get("/health").await.json()["status"], "healthy");
+    }
+}

@@ -267,6 +267,15 @@ impl Store {
         }
     }
 
+    /// Why part of the stored state was not read at the start. PostgreSQL reports unreadable rows instead.
+    #[must_use]
+    pub fn unreadable_state(&self) -> Option<String> {
+        match self {
+            Self::Embedded(store) => store.unreadable_state(),
+            Self::Postgres(_) | Self::Absent(_) => None,
+        }
+    }
+
     /// Brings the tables to the newest version, and decides which evaluation defaults the installation
     /// has, once. Without `wanted`, tables that were there before have [`EvaluationDefaults::Existing`].
     /// Fails with [`Error::InvalidState`] when others were decided and there are flags, with

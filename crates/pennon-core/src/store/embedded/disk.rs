@@ -24,6 +24,7 @@ const CLOCK_STEP: i64 = 2;
 const LOCK: &str = ".lock";
 const STATE: &str = ".state";
 const TEMPORARY: &str = ".new-";
+const UNREADABLE: &str = ".state.unreadable";
 
 /// Where `flags.json` is, and where everything beside it goes.
 #[derive(Debug, Clone)]
@@ -179,7 +180,7 @@ impl Files {
     pub(super) fn write_temporary(&self, text: &str) -> Result<PathBuf, String> {
         let path = self.beside(&format!("{TEMPORARY}{}", unique_id()));
         let like = std::fs::metadata(&self.flags).ok();
-        write_new(&path, text, like.as_ref()).map_err(|error| {
+        write_new(&path, text.as_bytes(), like.as_ref()).map_err(|error| {
             let _not_there = std::fs::remove_file(&path);
             cannot("write", &self.flags, &error)
         })?;
@@ -260,8 +261,36 @@ impl Files {
         }
         let path = self.free_name(".bak");
         let like = std::fs::metadata(&self.flags).ok();
-        write_new(&path, text, like.as_ref()).map_err(|error| cannot("write", &path, &error))?;
+        write_new(&path, text.as_bytes(), like.as_ref())
+            .map_err(|error| cannot("write", &path, &error))?;
         Ok(path)
+    }
+
+    /// Keeps bytes of the state file that cannot be read in a file of their own.
+    ///
+    /// # Errors
+    /// A sentence that names the copy.
+    pub(super) fn keep_unreadable(&self, bytes: &[u8]) -> Result<PathBuf, String> {
+        let path = self.free_name(UNREADABLE);
+        write_new(&path, bytes, None).map_err(|error| cannot("write", &path, &error))?;
+        self.give_to_owner(&path);
+        Ok(path)
+    }
+
+    /// The copies made by [`Self::keep_unreadable`] that nobody has removed yet.
+    pub(super) fn unreadable_copies(&self) -> Vec<PathBuf> {
+        let prefix = self.beside(UNREADABLE);
+        let prefix = prefix.file_name().unwrap_or_default().as_encoded_bytes();
+        let Ok(entries) = std::fs::read_dir(folder_of(&self.flags)) else {
+            return Vec::new();
+        };
+        let mut copies: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix))
+            .map(|entry| entry.path())
+            .collect();
+        copies.sort();
+        copies
     }
 
     /// The first name with this ending that nobody has: `.bak`, `.bak.2`, `.bak.3`, ...
@@ -318,7 +347,7 @@ impl Files {
     pub(super) fn write_state(&self, text: &str) -> Result<(), String> {
         let path = self.state();
         let temporary = self.beside(&format!("{STATE}{TEMPORARY}{}", unique_id()));
-        let written = write_new(&temporary, text, None).and_then(|()| {
+        let written = write_new(&temporary, text.as_bytes(), None).and_then(|()| {
             self.give_to_owner(&temporary);
             std::fs::rename(&temporary, &path)?;
             self.sync_folder()
@@ -424,13 +453,13 @@ pub(super) fn cannot(what: &str, path: &Path, error: &dyn Display) -> String {
 }
 
 /// Writes a new file with the mode and the owner of another one, or for its owner only.
-fn write_new(path: &Path, text: &str, like: Option<&Metadata>) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(content)?;
     if let Some(like) = like {
         let mine = file.metadata()?;
         if (mine.uid(), mine.gid()) != (like.uid(), like.gid()) {

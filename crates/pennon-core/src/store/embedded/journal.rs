@@ -111,6 +111,16 @@ impl Journal {
             journal.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         }
         files.remove_temporaries();
+        if !content.ends_with(b"\n") {
+            let good = usize::try_from(journal.length).unwrap_or(usize::MAX);
+            let kept = files.keep_unreadable(content.get(good..).unwrap_or_default())?;
+            tracing::warn!(
+                file = %path.display(),
+                kept = %kept.display(),
+                "the state file is empty or ends in the middle of a line; a copy of the unreadable bytes is \
+                 kept, and /health is degraded until you remove it"
+            );
+        }
         if journal.length < u64::try_from(content.len()).unwrap_or(u64::MAX) {
             tracing::warn!(
                 file = %path.display(),

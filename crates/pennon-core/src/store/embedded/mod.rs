@@ -102,6 +102,24 @@ impl EmbeddedStore {
         }
     }
 
+    /// Says where unreadable bytes of the state file are, until the copies are removed.
+    pub(super) fn unreadable_state(&self) -> Option<String> {
+        let inner = self.last_good();
+        let copies = inner.files.unreadable_copies();
+        let names: Vec<String> = copies
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "{} could not be read completely; the unreadable bytes are in {}. Remove the copy when you \
+                 no longer need it",
+                inner.files.state().display(),
+                names.join(", ")
+            )
+        })
+    }
+
     pub(super) fn snapshot(
         &self,
         environment: &Environment,
