@@ -12,9 +12,9 @@ const LARGEST_VARIANT: usize = 256_000;
 pub(crate) const NO_EFFECT: &str =
     "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
 
-/// What a flag must keep to, by whichever way it comes: a file that is imported or that somebody edits by
-/// hand. Places are JSON pointers into the flag; the place of its key is empty. What it has in common with
-/// the flag `before` is not looked at.
+/// Checks a flag of an imported or edited file. Pointers are relative to the flag; a violation of its key
+/// has an empty pointer. Values that are equal in `before` are not checked, so that flags from before a
+/// limit can still be changed.
 #[must_use]
 pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Violation> {
     let at = |at: &str, problem: String| Violation {
@@ -50,8 +50,8 @@ pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> V
 /// Checks a text.
 type Check = fn(&str) -> Result<(), &'static str>;
 
-/// What a definition must keep to beyond what flagd asks, with places in the definition. What it has in
-/// common with the definition that the flag has already is not looked at.
+/// Checks the limits of a definition that flagd does not have, with JSON pointers into the definition.
+/// Values that are equal in `before` are not checked.
 #[must_use]
 pub(crate) fn check_definition(
     definition: &Definition,

@@ -50,18 +50,18 @@ const INVISIBLE: [(char, char); 26] = [
     ('\u{1d173}', '\u{1d17a}'),
     ('\u{e0000}', '\u{e0fff}'),
 ];
-/// A character without any dot: it looks like a space, and Unicode does not count it as one.
+/// The Braille pattern without dots looks like a space but is not white space in Unicode.
 const BLANK_BRAILLE: char = '\u{2800}';
 
-/// Whether a character looks like a space: all white space of Unicode, and one more.
+/// Whether a character looks like a space: Unicode white space, and the blank Braille pattern.
 pub(crate) fn is_blank(character: char) -> bool {
     character.is_whitespace() || character == BLANK_BRAILLE
 }
 
-/// Takes a text as the key of a new flag.
+/// Parses the key of a new flag.
 ///
 /// # Errors
-/// The rule that it breaks.
+/// The rule that the key breaks.
 pub fn new_key(text: &str) -> Result<FlagKey, String> {
     let length = text.chars().count();
     if !(1..=LONGEST_KEY).contains(&length) {
@@ -77,7 +77,7 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
             code_point(found)
         ));
     }
-    // In a list, none of them can be seen at the end of a key.
+    // Spaces at the ends of a key cannot be seen in a list.
     if text.trim_matches(is_blank) != text {
         return Err("Must not begin or end with a space".to_owned());
     }
@@ -121,7 +121,7 @@ pub(crate) fn is_invisible(character: char) -> bool {
         .any(|(first, last)| (*first..=*last).contains(&character))
 }
 
-/// A character that may not be visible, by its number.
+/// The code point of a character, which may be invisible.
 fn code_point(character: char) -> String {
     format!("U+{:04X}", u32::from(character))
 }
@@ -129,7 +129,7 @@ fn code_point(character: char) -> String {
 /// Checks a description.
 ///
 /// # Errors
-/// A sentence about what is wrong with it.
+/// The rule that the description breaks.
 pub fn check_description(text: &str) -> Result<(), &'static str> {
     if text.chars().count() > LONGEST_DESCRIPTION {
         return Err("Must be at most 500 characters");
@@ -140,7 +140,7 @@ pub fn check_description(text: &str) -> Result<(), &'static str> {
 /// Checks a salt.
 ///
 /// # Errors
-/// A sentence about what is wrong with it.
+/// The rule that the salt breaks.
 pub fn check_salt(text: &str) -> Result<(), &'static str> {
     if !(1..=LONGEST_SALT).contains(&text.chars().count()) {
         return Err("Must have 1 to 100 characters");
@@ -148,7 +148,7 @@ pub fn check_salt(text: &str) -> Result<(), &'static str> {
     no_nul(text)
 }
 
-/// PostgreSQL keeps every character but this one.
+/// PostgreSQL cannot store NUL in a text.
 fn no_nul(text: &str) -> Result<(), &'static str> {
     if text.contains('\0') {
         return Err("Must not hold a NUL character");

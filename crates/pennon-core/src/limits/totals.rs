@@ -16,14 +16,14 @@ const MOST_VALUES: usize = 500_000;
 /// Of flags that take too much together, so many are named.
 const MOST_LARGEST: usize = 10;
 
-/// What all flags in use of an environment take together, or one of them.
+/// A resource that the flags of an environment use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
-    /// Bytes of the answer with all flags.
+    /// Bytes of the response with all flags.
     Bytes,
     /// Values that an instance keeps in memory.
     Values,
-    /// Steps of evaluating all flags, for a caller of whom nothing but the id is known.
+    /// Steps of an evaluation of all flags, for a context with only a targeting key.
     Steps,
 }
 
@@ -38,7 +38,7 @@ impl Measure {
         }
     }
 
-    /// Why it is too much.
+    /// The error for a total above the limit.
     pub(crate) fn complaint(self, environment: &str, total: usize, largest: &str) -> String {
         let most = self.most();
         match self {
@@ -82,7 +82,7 @@ impl<'s> Scale<'s> {
         }
     }
 
-    /// What is there beside the flags.
+    /// The use of everything but the flags.
     pub(crate) fn around(&self, measure: Measure) -> usize {
         match measure {
             Measure::Bytes => self.bulk.around(),
@@ -100,7 +100,7 @@ impl<'s> Scale<'s> {
         sizes.fold(self.around(measure), usize::saturating_add)
     }
 
-    /// What flags take of which only sums are known. It is never less than [`Self::of_all`].
+    /// An upper bound of [`Self::of_all`], from sums alone.
     pub(crate) fn at_most(&self, measure: Measure, sums: FlagSums) -> usize {
         match measure {
             Measure::Bytes => self.bulk.at_most(sums),
@@ -124,7 +124,7 @@ impl<'s> Scale<'s> {
         }
     }
 
-    /// The flags that take the most, in words.
+    /// Names the largest flags for an error message.
     pub(crate) fn largest<'a>(
         &self,
         measure: Measure,

@@ -10,13 +10,13 @@ use crate::error::Error;
 use crate::limits::{Measure, Scale, too_much};
 use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
 
-/// As many are told of; the others come to light when these are mended.
+/// How many conflicts an error names. The next attempt reports the others.
 pub(super) const MOST_TOLD: usize = 10;
 
 /// One flag before and after a change.
 pub(super) type Step<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
 
-/// Production is always there.
+/// Rejects an environment that does not exist. Production always exists.
 pub(super) async fn must_exist(
     open: &mut Transaction,
     environment: &Environment,
@@ -29,7 +29,7 @@ pub(super) async fn must_exist(
     }
 }
 
-/// Refuses changes that take away a variant which an override names.
+/// Rejects changes that remove a variant which an override names: its users would get an error.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names flags and variants, and how many users have each.
@@ -82,8 +82,7 @@ fn loses_a_variant(before: &Flag, after: &Flag) -> bool {
         .any(|name| after.is_none_or(|after| !after.variants.contains_key(name)))
 }
 
-/// Refuses changes that give a flag a definition while a rollout percentage is planned for it, which
-/// would have no effect then.
+/// Rejects a definition for a flag with a scheduled rollout percentage, which would have no effect on it.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names flags and schedules.
@@ -116,12 +115,11 @@ pub(super) async fn must_leave_no_plan_without_effect(
     )))
 }
 
-/// Refuses a flag with which all flags of its environment together take too much: of the answer with all
-/// of them, of the memory of an instance, or of the work of a request. A flag that takes no more than
-/// before is never refused.
+/// Rejects a flag that takes its environment over a limit: of the response with all flags, of the memory
+/// of an instance, or of the work of a request. A flag that does not grow is never rejected.
 ///
-/// The sums of the other flags follow from one statement; only where they leave room for doubt are the
-/// flags themselves measured.
+/// One statement reads sums over the other flags. The flags themselves are measured only if the sums do not
+/// rule out a violation.
 ///
 /// # Errors
 /// [`Error::Invalid`] that names the flag, those that take the most, the size and the limit.
@@ -147,7 +145,7 @@ pub(super) async fn must_fit(
     if grown.is_empty() {
         return Ok(());
     }
-    // Nobody adds to what is summed now until this is committed.
+    // Locks the environment, so that the sums stay true until the commit.
     open.environment_revision().await?;
     let others = open.sums_without(key).await?;
     let doubtful: Vec<(Measure, usize)> = grown
@@ -182,7 +180,7 @@ pub(super) async fn must_fit(
     Ok(())
 }
 
-/// Refuses flags and settings as a whole when together they take too much, and more than before.
+/// Rejects flags and settings that together exceed a limit and grow.
 ///
 /// # Errors
 /// [`Error::Invalid`] about the first of these fields, for the size of the answer, or about the second one;
@@ -208,16 +206,16 @@ pub(super) fn must_fit_together<'a>(
     }
 }
 
-/// Flags that other settings break, with places in each flag.
+/// Flags that new settings break, with JSON pointers into each flag.
 #[derive(Debug, Default)]
 pub(super) struct Broken {
-    /// Definitions that are none any more.
+    /// Definitions that become invalid.
     pub(super) errors: Vec<(FlagKey, Violation)>,
-    /// Rules that cannot work any more.
+    /// Rules that stop working.
     pub(super) warnings: Vec<(FlagKey, Violation)>,
 }
 
-/// What a change of the settings breaks that was not broken before it.
+/// Finds flags that a change of the settings breaks. Flags that were broken before are left out.
 pub(super) fn broken_by<'a>(
     flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
     before: &Settings,
@@ -254,7 +252,7 @@ pub(super) fn broken_by<'a>(
     Ok(broken)
 }
 
-/// Flags that are not archived. Those that are, are checked when they come back.
+/// Flags that are not archived. Archived flags are checked when they are restored.
 pub(super) fn in_use(flags: &FlagRecords) -> impl Iterator<Item = (&FlagKey, &Flag)> + Clone {
     let in_use = flags
         .iter()
