@@ -1,4 +1,4 @@
-//! Who may ask. Closed by default: without a key there is no answer.
+//! Authentication by API key. Closed by default: a request without a key is rejected.
 
 use crate::api_key::KeyText;
 use crate::app::App;
@@ -10,19 +10,19 @@ use crate::http::Request;
 use crate::service::Reading;
 use crate::snapshot::KeyKind;
 
-/// Somebody with a key, and the flags of the environment that the key opens.
+/// An authenticated client, and the flags of the environment of its key.
 #[derive(Debug)]
 pub struct ApiClient {
     /// The environment.
     pub environment: Environment,
     /// Which flags the caller may see: see [`Snapshot::shows`](crate::snapshot::Snapshot::shows).
     pub kind: KeyKind,
-    /// The flags, and how they were come by.
+    /// The flags, and where they were read from.
     pub reading: Reading,
 }
 
-/// The word of whoever stands before the handler that the key of a request is good. The local server
-/// gives it for its own key; on Lambda nobody does.
+/// Marks a request whose key was verified before the handler. The local server sets it for its own key;
+/// it is never set on Lambda.
 #[derive(Debug, Clone, Copy)]
 pub struct VouchedKey(pub KeyKind);
 
@@ -49,7 +49,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
     })
 }
 
-/// Lets a request to a public config route in, as `PUBLIC_CONFIG_ROUTES` says. Where the routes are open,
+/// Authenticates a request to a public config route according to `PUBLIC_CONFIG_ROUTES`. Where the routes are open,
 /// a caller without a key sees what the holder of a client key does, and a server key for the environment
 /// shows the rest.
 ///
@@ -76,7 +76,7 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, 
     }
 }
 
-/// The kind of a key, if it is one of the environment that was read.
+/// The kind of a key, if the environment has it.
 fn kind_of(key: &KeyText, request: &Request, reading: &Reading) -> Option<KeyKind> {
     match request.vouched_key() {
         Some(VouchedKey(kind)) => Some(kind),

@@ -1,4 +1,4 @@
-//! Which environments exist, without asking anyone about every name that somebody makes up.
+//! Which environments exist. A request for an unknown name must not cost a query.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -11,24 +11,24 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::Waiting;
 
-/// Without Redis, names that nobody knows may make us look into the store once per this time, not once per
-/// name. An environment that comes into being is seen by every instance after that long.
+/// Without Redis, unknown names cause at most one query of the list in this time. It is also how long a new
+/// environment can stay unknown to another instance.
 const BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
-/// How long to wait for another reader that loads the list, and between two looks.
-const PATIENCE: Duration = Duration::from_millis(170);
+/// How long to wait for another reader that loads the list, and the pause between two reads.
+const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
 const WAIT: Duration = Duration::from_millis(16);
 
-/// What Redis says about which environments exist.
+/// The list of environments in Redis.
 enum Listed {
     Names(Vec<Environment>),
-    /// It has no list. Load it, then fill with this lease.
+    /// Redis has no list. Load it, then fill with this lease.
     Lease(Lease),
     Unknown,
 }
 
 impl FlagService {
-    /// The slot of an environment that exists. An unknown name gets none, so that made-up
-    /// names cost no memory; and a command to Redis each, but no query.
+    /// The slot of an environment that exists. An unknown name gets none, so it costs a command to Redis, but
+    /// neither memory nor a query.
     pub(super) async fn slot(
         &self,
         environment: &Environment,
@@ -48,7 +48,7 @@ impl FlagService {
                 Listed::Unknown => None,
             },
         };
-        // Only environments that exist have an entry; so one may be served while the store is gone.
+        // Only existing environments have an entry, so one can be served while the store is unavailable.
         if let Some(cache) = &self.cache {
             let found = cache
                 .revision(environment, &scope.budget, &scope.trace)
@@ -59,7 +59,7 @@ impl FlagService {
         }
         let mut listed = self.listing.lock().await;
         let is_due = listed.is_none_or(|at| at.elapsed() >= BETWEEN_LISTINGS);
-        // What is filled must have been read after the lease was given.
+        // A fill must hold a list that was read after the lease was given.
         if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
             match self.store.environments().await {
                 Ok(environments) => {
@@ -80,16 +80,16 @@ impl FlagService {
         Ok(self.known().get(environment).cloned())
     }
 
-    /// The list of environments in Redis. While somebody else loads it, waits a moment.
+    /// Reads the list of environments from Redis, and waits while another reader loads it.
     async fn listed_in_cache(&self, cache: &Cache, scope: &Scope) -> Listed {
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + FILL_WAIT_LIMIT;
         let mut has_repaired = false;
         loop {
             match cache.read_list(&scope.budget, &scope.trace).await {
                 Found::Entry(names, _) => return Listed::Names(*names),
                 Found::Lease(lease) => return Listed::Lease(lease),
                 Found::Corrupt if !has_repaired => has_repaired = true,
-                Found::FillInProgress if Instant::now() + WAIT < patience => {
+                Found::FillInProgress if Instant::now() + WAIT < deadline => {
                     tokio::time::sleep(WAIT).await;
                     scope.budget.spend(WAIT);
                 }
@@ -110,7 +110,7 @@ impl FlagService {
         }
     }
 
-    /// How much of what is stored cannot be read, over all environments.
+    /// Counts unreadable rows over all environments.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store does not answer, or lacks a table or a column.
