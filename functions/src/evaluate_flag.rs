@@ -21,7 +21,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let outcome = asked.and_then(|asked| {
         let item = caller.evaluate(&key, &asked.context)?;
         let response = item.answer()?;
-        app.tally.add(&caller.environment, [item.given()]);
+        app.tally.add(&caller.environment, [item.served()]);
         Ok(response)
     });
     let response = match outcome {

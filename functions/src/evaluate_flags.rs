@@ -25,7 +25,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             } else {
                 let mut bulk = caller.evaluate_all(&asked.context);
                 let response = bulk.answer();
-                app.tally.add(&caller.environment, bulk.given());
+                app.tally.add(&caller.environment, bulk.served());
                 http::tagged(response, &tag, rules.look_at_the_time(), &request)
             }
         }

@@ -24,26 +24,29 @@ pub mod update_flag;
 use std::sync::Arc;
 
 use pennon_core::app::App;
-use pennon_core::http::{self, Incoming, Response};
+use pennon_core::http::{Incoming, Response};
+use pennon_core::middleware;
 
 /// Answers a request as the function of this name does. A name without a handler is answered by
 /// `not-found`.
 pub async fn answer(app: Arc<App>, function: &'static str, incoming: Incoming) -> Response {
     match function {
-        "evaluate-flag" => http::answer(app, function, evaluate_flag::handle, incoming).await,
-        "evaluate-flags" => http::answer(app, function, evaluate_flags::handle, incoming).await,
-        "get-flag" => http::answer(app, function, get_flag::handle, incoming).await,
-        "health" => http::answer(app, function, health::handle, incoming).await,
-        "list-flags" => http::answer(app, function, list_flags::handle, incoming).await,
-        "manage-environments" => {
-            http::answer(app, function, manage_environments::handle, incoming).await
+        "evaluate-flag" => middleware::answer(app, function, evaluate_flag::handle, incoming).await,
+        "evaluate-flags" => {
+            middleware::answer(app, function, evaluate_flags::handle, incoming).await
         }
-        "manage-flags" => http::answer(app, function, manage_flags::handle, incoming).await,
-        "manage-keys" => http::answer(app, function, manage_keys::handle, incoming).await,
-        "overrides" => http::answer(app, function, overrides::handle, incoming).await,
-        "report-usage" => http::answer(app, function, report_usage::handle, incoming).await,
-        "schedules" => http::answer(app, function, schedules::handle, incoming).await,
-        "update-flag" => http::answer(app, function, update_flag::handle, incoming).await,
-        _ => http::answer(app, "not-found", not_found::handle, incoming).await,
+        "get-flag" => middleware::answer(app, function, get_flag::handle, incoming).await,
+        "health" => middleware::answer(app, function, health::handle, incoming).await,
+        "list-flags" => middleware::answer(app, function, list_flags::handle, incoming).await,
+        "manage-environments" => {
+            middleware::answer(app, function, manage_environments::handle, incoming).await
+        }
+        "manage-flags" => middleware::answer(app, function, manage_flags::handle, incoming).await,
+        "manage-keys" => middleware::answer(app, function, manage_keys::handle, incoming).await,
+        "overrides" => middleware::answer(app, function, overrides::handle, incoming).await,
+        "report-usage" => middleware::answer(app, function, report_usage::handle, incoming).await,
+        "schedules" => middleware::answer(app, function, schedules::handle, incoming).await,
+        "update-flag" => middleware::answer(app, function, update_flag::handle, incoming).await,
+        _ => middleware::answer(app, "not-found", not_found::handle, incoming).await,
     }
 }

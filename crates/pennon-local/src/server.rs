@@ -10,8 +10,8 @@ use pennon_core::app::App;
 use pennon_core::auth::{self, Claims};
 use pennon_core::config::Secret;
 use pennon_core::error::Error;
-use pennon_core::http::{self, Cors, Incoming, Match, Query};
-use pennon_core::ofrep::{self, VouchedKey};
+use pennon_core::http::{self, Cors, Incoming, Match, Query, VouchedKey};
+use pennon_core::{middleware, ofrep};
 use tokio::net::TcpListener;
 
 use crate::throttle::Throttle;
@@ -81,7 +81,7 @@ async fn dispatch(
     let function = found.function();
     let app = local.app.clone();
     let Ok(body) = axum::body::to_bytes(body, http::LARGEST_BODY).await else {
-        return whole(http::answer(app, function, too_large, incoming).await);
+        return whole(middleware::answer(app, function, too_large, incoming).await);
     };
     incoming.body = body.to_vec();
     if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gate.throttle)

@@ -85,7 +85,7 @@ impl Cors {
 
     /// The answer to `OPTIONS`, which is a browser's question before the first request of a page. `allow`
     /// are the methods of the path.
-    pub(super) fn preflight(&self, allow: &str) -> Response {
+    pub(crate) fn preflight(&self, allow: &str) -> Response {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;
         let response = with_header(response, "allow", allow);

@@ -7,9 +7,18 @@ use url::form_urlencoded;
 
 use super::route::{self, Match};
 use crate::auth::Claims;
-use crate::ofrep::VouchedKey;
+use crate::snapshot::KeyKind;
 
-/// A request that nobody has checked yet.
+/// Larger bodies are rejected. Lambda passes on 6 MB, in which a quotation mark of the body takes two bytes;
+/// this limit leaves room for them, and is enough for an import of all flags.
+pub const LARGEST_BODY: usize = 4_000_000;
+
+/// Marks a request whose key was verified before the handler. The local server sets it for its own key;
+/// it is never set on Lambda.
+#[derive(Debug, Clone, Copy)]
+pub struct VouchedKey(pub KeyKind);
+
+/// A request before any check.
 ///
 /// Its path is text and not a URI: HTTP APIs hand paths over decoded, so that `#`, `?`, `%`, a space or
 /// any other character may stand in one.

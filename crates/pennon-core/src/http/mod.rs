@@ -1,4 +1,4 @@
-//! HTTP on both sides of a handler: requests in, responses out, and what every route has in common.
+//! HTTP on both sides of a handler: requests, responses, and the table of routes.
 
 mod body;
 mod cors;
@@ -11,7 +11,6 @@ mod path;
 mod reply;
 mod request;
 mod route;
-mod serve;
 mod settings;
 
 pub use crate::timestamp::{timestamp, unix_seconds};
@@ -20,20 +19,20 @@ pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, must_have_few_values, not_json};
 pub use flag_state::FlagState;
-pub use incoming::{Incoming, Query};
+pub use incoming::{Incoming, LARGEST_BODY, Query, VouchedKey};
 pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, pagination};
 pub use path::OfrepPath;
 pub use reply::{
     LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
     with_header,
 };
+pub(crate) use reply::{error_reply, moved};
 pub use request::Request;
 pub(crate) use route::PREFIX;
 pub use route::{
     Authorization, ENDPOINTS, Endpoint, Match, Parameters, UnknownParameters, decoded, find,
     find_template,
 };
-pub use serve::{LARGEST_BODY, answer};
 pub use settings::{fractional, parse_settings};
 
 pub use crate::id::unique_id;

@@ -55,7 +55,7 @@ pub fn not_modified(tag: &ETag) -> Response {
 }
 
 /// 308: the same request, method and body included, at this path.
-pub(super) fn moved(path: &str) -> Response {
+pub(crate) fn moved(path: &str) -> Response {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     with_header(response, "location", path)
@@ -95,7 +95,7 @@ fn unavailable(message: &str) -> Response {
 }
 
 /// What an error looks like from outside. Texts of internal errors stay inside.
-pub(super) fn error_reply(error: &Error) -> Response {
+pub(crate) fn error_reply(error: &Error) -> Response {
     match error {
         Error::Invalid(complaints) => json(StatusCode::BAD_REQUEST, &validation(complaints)),
         Error::Unauthenticated => json(

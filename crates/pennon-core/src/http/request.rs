@@ -9,7 +9,7 @@ use pennon_eval::{FlagKey, UserId};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
-use super::incoming::Incoming;
+use super::incoming::{Incoming, VouchedKey};
 use super::path::OfrepPath;
 use super::route::{ENDPOINTS, Endpoint, Match, UnknownParameters};
 use crate::app::App;
@@ -17,7 +17,6 @@ use crate::auth::{self, Admin, Claims};
 use crate::config::{AuthConfig, PublicConfigRoutes};
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
-use crate::ofrep::VouchedKey;
 use crate::service::{Expected, Scope};
 use crate::store::Page;
 
@@ -44,7 +43,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub(super) fn new(
+    pub(crate) fn new(
         incoming: Incoming,
         scope: Arc<Scope>,
         public_config: PublicConfigRoutes,
@@ -92,7 +91,7 @@ impl Request {
 
     /// The path for a log line: that of the route, with its braces, so that the ids of users are in no log.
     /// Of a path that leads nowhere only the words are kept that routes consist of.
-    pub(super) fn shape(&self) -> Cow<'static, str> {
+    pub(crate) fn shape(&self) -> Cow<'static, str> {
         match &self.found {
             Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. } => {
                 Cow::Borrowed(endpoint.path)
@@ -102,7 +101,7 @@ impl Request {
     }
 
     /// Where in OFREP the request leads, if there.
-    pub(super) fn place(&self) -> Option<OfrepPath> {
+    pub(crate) fn place(&self) -> Option<OfrepPath> {
         let (endpoint, parameters) = match &self.found {
             Match::Found(endpoint, parameters)
             | Match::OtherMethod {
@@ -125,12 +124,12 @@ impl Request {
     }
 
     /// What the request leads to, where that is more than a route.
-    pub(super) fn found(&self) -> &Match {
+    pub(crate) fn found(&self) -> &Match {
         &self.found
     }
 
     /// The request before anything was found out about it.
-    pub(super) fn incoming(&self) -> &Incoming {
+    pub(crate) fn incoming(&self) -> &Incoming {
         &self.incoming
     }
 
@@ -420,7 +419,7 @@ impl Request {
 
     /// Where this request should go instead, when it asks for an evaluation by a path with empty
     /// segments, as a base URL with a slash at its end makes them.
-    pub(super) fn moved_to(&self) -> Option<String> {
+    pub(crate) fn moved_to(&self) -> Option<String> {
         match OfrepPath::of(self.path())? {
             OfrepPath::Bulk | OfrepPath::Single(_) => {}
             OfrepPath::Unknown => return None,
@@ -464,7 +463,7 @@ impl Request {
     }
 
     /// The parameters of the query that the route ignores.
-    pub(super) fn ignored_parameters(&self) -> Vec<String> {
+    pub(crate) fn ignored_parameters(&self) -> Vec<String> {
         match self.route() {
             Some(endpoint) if endpoint.unknown_parameters == UnknownParameters::Ignored => {
                 self.unknown_parameters(endpoint)
@@ -478,7 +477,7 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] for a parameter that the route does not know and does not ignore, or that
     /// stands there twice with different values: nobody can say which of them is meant.
-    pub(super) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
+    pub(crate) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let mut complaints = FieldErrors::default();
         if endpoint.unknown_parameters == UnknownParameters::Ignored {
             // Clients of the existing service may send anything, but a change is for one environment.
@@ -512,7 +511,7 @@ impl Request {
 
     /// Whether this asks for flags in the form of the existing service, which has always answered for
     /// environments that do not exist.
-    pub(super) fn is_for_public_flags(&self) -> bool {
+    pub(crate) fn is_for_public_flags(&self) -> bool {
         self.route()
             .is_some_and(|endpoint| !endpoint.is_admin() && !endpoint.is_ofrep())
     }

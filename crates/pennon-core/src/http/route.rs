@@ -194,7 +194,7 @@ impl Endpoint {
     }
 
     /// Whether the path has no route with another method.
-    pub(super) fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         let mut others = ENDPOINTS.iter();
         !others.any(|other| other.path == self.path && other.method != self.method)
     }

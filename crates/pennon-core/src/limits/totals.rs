@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pennon_eval::{EVALUATION_STEPS, Evaluators, Flag, FlagKey, REQUEST_STEPS, Settings};
 
-use crate::ofrep::BulkSize;
-use crate::store::FlagSums;
+use crate::flag_sums::FlagSums;
+use crate::ofrep_format::BulkSize;
 
 /// The largest answer with all flags of an environment that a change may lead to, in bytes on its way out
 /// of Lambda. The rest of what Lambda takes is left for what evaluations may say more in a later version.

@@ -6,7 +6,7 @@ use crate::auth::bearer_token;
 use crate::config::PublicConfigRoutes;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::http::Request;
+use crate::http::{Request, VouchedKey};
 use crate::service::Reading;
 use crate::snapshot::KeyKind;
 
@@ -20,11 +20,6 @@ pub struct ApiClient {
     /// The flags, and where they were read from.
     pub reading: Reading,
 }
-
-/// Marks a request whose key was verified before the handler. The local server sets it for its own key;
-/// it is never set on Lambda.
-#[derive(Debug, Clone, Copy)]
-pub struct VouchedKey(pub KeyKind);
 
 /// Checks the key of a request against the environment that the key itself names, in the same reading
 /// that the answer will be made from: a key that is revoked is gone together with the flags' next

@@ -1,12 +1,12 @@
-//! The reply to a failed request on an OFREP path.
+//! HTTP responses to failed requests on an OFREP path.
 
 use lambda_http::http::StatusCode;
 use pennon_eval::EvaluationError;
 
-use super::failure::{Failure, too_many};
 use super::request::LARGEST_BODY;
 use crate::error::Error;
-use crate::http::{OfrepPath, Response, with_header};
+use crate::http::{OfrepPath, Response, json, with_header};
+use crate::ofrep_format::Failure;
 use crate::snapshot::KeyKind;
 
 /// What an error looks like on a path of OFREP's. Texts of internal errors stay inside.
@@ -68,4 +68,21 @@ pub(crate) fn error_reply(error: &Error, place: &OfrepPath) -> Response {
         ),
         Error::Internal(_) => general(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
     }
+}
+
+impl Failure {
+    /// The answer to a request that failed with this; about a flag when there is a key.
+    #[must_use]
+    pub fn answer(&self, key: Option<&str>) -> Response {
+        json(self.status, &self.item(key))
+    }
+}
+
+/// 429. Whole seconds, at least one: the only form of `Retry-After` that every client reads.
+#[must_use]
+pub fn too_many(retry_after: u64, key: Option<&str>) -> Response {
+    let retry_after = retry_after.max(1);
+    let details = format!("Too many requests; try again in {retry_after} s");
+    let failure = Failure::general(StatusCode::TOO_MANY_REQUESTS, details);
+    with_header(failure.answer(key), "retry-after", &retry_after.to_string())
 }

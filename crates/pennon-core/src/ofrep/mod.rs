@@ -8,17 +8,14 @@
 //! Where the published clients and the specification differ, the answer is one that all of them
 //! understand; docs/openfeature.md tells what each makes of it.
 
-mod answer;
 mod api_client;
+mod bulk;
 mod error_reply;
-mod failure;
 mod request;
-mod size;
 
-pub use answer::{Bulk, Item};
-pub use api_client::{ApiClient, VouchedKey, admit, admit_to_config, presented};
-pub use failure::{Code, Failure, too_many};
+pub use api_client::{ApiClient, admit, admit_to_config, presented};
+pub use bulk::Bulk;
+pub use error_reply::too_many;
 pub use request::{EvaluationRequest, LARGEST_BODY, parse};
-pub use size::BulkSize;
 
 pub(crate) use error_reply::error_reply;

@@ -4,7 +4,7 @@ use pennon_eval::{Context, json};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::failure::{Code, Failure};
+use crate::ofrep_format::{Code, Failure};
 
 /// Larger bodies are refused. A context is a few hundred bytes; this leaves room for a hundred times
 /// as much and bounds what evaluating it can cost. API Gateway itself would let 10 MB through.

@@ -404,20 +404,3 @@ pub struct FlagQuery {
 
 /// Every flag of an environment, archived ones included.
 pub type FlagRecords = BTreeMap<FlagKey, FlagRecord>;
-
-/// The sums over flags from which a rough bound follows, without looking at any of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FlagSums {
-    /// Flags without a definition.
-    pub simple: usize,
-    /// Flags with one.
-    pub typed: usize,
-    /// Bytes of all keys.
-    pub keys: usize,
-    /// Bytes of all definitions, as JSON.
-    pub definitions: usize,
-    /// Values in all definitions, at most.
-    pub values: usize,
-    /// Flags whose rule may take more steps than its length tells.
-    pub costly: usize,
-}

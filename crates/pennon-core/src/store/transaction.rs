@@ -9,11 +9,12 @@ use pennon_eval::{Flag, FlagKey, Settings};
 use serde_json::Value;
 
 use super::record::{
-    Action, AuditStep, FlagRecord, FlagRecords, FlagSums, KeyRecord, NewState, OverrideRecord,
+    Action, AuditStep, FlagRecord, FlagRecords, KeyRecord, NewState, OverrideRecord,
     ScheduleRecord, SettingsRecord,
 };
 use super::{embedded, postgres};
 use crate::error::Error;
+use crate::flag_sums::FlagSums;
 use crate::snapshot::{KeyKind, Revision};
 
 /// Changes that are made and not committed.

@@ -13,10 +13,11 @@ use super::flags_file::broken_rules;
 use super::state::{Archived, FlagNote, OverrideNote, Record, State};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::flag_sums::FlagSums;
 use crate::id::unique_id;
 use crate::snapshot::Revision;
 use crate::store::record::{
-    Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, FlagSums, NewState, OverrideRecord,
+    Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, NewState, OverrideRecord,
     ScheduleRecord, ScheduleStatus, SettingsRecord,
 };
 use crate::wire_size::wire_size;

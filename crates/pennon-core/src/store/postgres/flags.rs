@@ -13,7 +13,8 @@ use super::statement::{BATCH_SIZE, Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{FlagQuery, FlagRecord, FlagRecords, FlagSums, NewState, Paged};
+use crate::flag_sums::FlagSums;
+use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
 
 /// Revisions are raised by triggers, for each of the two kinds of rows once.
 const PUT: &str = "

@@ -9,7 +9,6 @@ use lambda_http::http::StatusCode;
 use pennon_eval::EvaluationError;
 use serde::Serialize;
 
-use crate::http::{Response, json, with_header};
 use crate::snapshot::KeyKind;
 
 /// OFREP's error codes.
@@ -35,13 +34,13 @@ pub struct Failure {
     pub code: Code,
     /// For a person.
     pub details: String,
-    status: StatusCode,
+    pub(crate) status: StatusCode,
 }
 
 /// A failure on the wire.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct FailureItem<'a> {
+pub(crate) struct FailureItem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     error_code: Code,
@@ -104,12 +103,6 @@ impl Failure {
         }
     }
 
-    /// The answer to a request that failed with this; about a flag when there is a key.
-    #[must_use]
-    pub fn answer(&self, key: Option<&str>) -> Response {
-        json(self.status, &self.item(key))
-    }
-
     /// What kind of failure the log calls it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -122,7 +115,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn general(status: StatusCode, details: impl Into<String>) -> Self {
+    pub(crate) fn general(status: StatusCode, details: impl Into<String>) -> Self {
         Self {
             code: Code::General,
             details: details.into(),
@@ -131,7 +124,7 @@ impl Failure {
     }
 
     /// As an item among those of other flags.
-    pub(super) fn into_item(self, key: &str) -> FailureItem<'_> {
+    pub(crate) fn into_item(self, key: &str) -> FailureItem<'_> {
         FailureItem {
             key: Some(key),
             error_code: self.code,
@@ -139,20 +132,11 @@ impl Failure {
         }
     }
 
-    fn item<'a>(&'a self, key: Option<&'a str>) -> FailureItem<'a> {
+    pub(crate) fn item<'a>(&'a self, key: Option<&'a str>) -> FailureItem<'a> {
         FailureItem {
             key,
             error_code: self.code,
             error_details: Cow::Borrowed(&self.details),
         }
     }
-}
-
-/// 429. Whole seconds, at least one: the only form of `Retry-After` that every client reads.
-#[must_use]
-pub fn too_many(retry_after: u64, key: Option<&str>) -> Response {
-    let retry_after = retry_after.max(1);
-    let details = format!("Too many requests; try again in {retry_after} s");
-    let failure = Failure::general(StatusCode::TOO_MANY_REQUESTS, details);
-    with_header(failure.answer(key), "retry-after", &retry_after.to_string())
 }

@@ -7,10 +7,10 @@
 use pennon_eval::{Definition, EvaluationError, Flag, FlagKey, Reason, Settings};
 use serde_json::{Map, Value};
 
-use super::answer::{Item, flat};
 use super::failure::Failure;
+use super::item::{Item, flat};
+use crate::flag_sums::FlagSums;
 use crate::snapshot::KeyKind;
-use crate::store::FlagSums;
 use crate::wire_size::wire_size;
 
 /// `,"metadata":` and the comma after the flag.
@@ -117,18 +117,9 @@ impl BulkSize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use pennon_eval::{Context, Rollout};
     use serde_json::json;
 
     use super::*;
-    use crate::environment::Environment;
-    use crate::ofrep::ApiClient;
-    use crate::service::{Reading, Source};
-    use crate::snapshot::Snapshot;
-    use crate::telemetry::CacheOutcome;
 
     fn settings(metadata: &Value) -> Settings {
         serde_json::from_value(json!({ "metadata": metadata })).expect("settings")
@@ -144,99 +135,6 @@ mod tests {
 
     fn key(text: &str) -> FlagKey {
         FlagKey::parse(text).expect("a key")
-    }
-
-    fn sums(flags: &BTreeMap<FlagKey, Flag>) -> FlagSums {
-        let text = |flag: &Flag| {
-            let definition = flag.definition.as_ref();
-            definition.map_or(0, |one| json!(one).to_string().len())
-        };
-        FlagSums {
-            simple: flags
-                .values()
-                .filter(|flag| flag.definition.is_none())
-                .count(),
-            typed: flags
-                .values()
-                .filter(|flag| flag.definition.is_some())
-                .count(),
-            keys: flags.keys().map(|key| key.as_str().len()).sum(),
-            definitions: flags.values().map(text).sum(),
-            ..FlagSums::default()
-        }
-    }
-
-    #[test]
-    fn no_caller_gets_a_larger_answer_and_the_rough_bound_is_never_below() {
-        let quotes = "\"\\\n\u{1}".repeat(50);
-        let half = Rollout::parse(50).expect("in range");
-        let flags = BTreeMap::from([
-            (
-                key("simple"),
-                Flag {
-                    enabled: true,
-                    rollout_percentage: half,
-                    ..Flag::default()
-                },
-            ),
-            (
-                key("\"\u{1}\\"),
-                Flag {
-                    enabled: true,
-                    rollout_percentage: half,
-                    ..Flag::default()
-                },
-            ),
-            (key("off"), Flag::default()),
-            (
-                key("text"),
-                typed(&json!({
-                    "variants": {"short": "a", (quotes.as_str()): quotes},
-                    "defaultVariant": quotes,
-                    "metadata": {"owner": quotes, "deep": {"not": "shown"}},
-                })),
-            ),
-            (
-                key("object"),
-                typed(&json!({
-                    "variants": {"o": {"list": [1, 2.0, null, "x"]}, "p": {}},
-                    "defaultVariant": "p",
-                    "targeting": {"if": [{"var": "beta"}, "o", {"var": "named"}]},
-                })),
-            ),
-        ]);
-        for metadata in [json!({}), json!({"flagSetId": "ours", "owner": "\"us\""})] {
-            let settings = settings(&metadata);
-            let size = BulkSize::with(&settings);
-            let bound = size.of_all(flags.iter());
-            assert!(size.at_most(sums(&flags)) >= bound);
-            let snapshot = Arc::new(Snapshot {
-                flags: flags.clone(),
-                settings: settings.clone(),
-                ..Snapshot::empty()
-            });
-            let caller = ApiClient {
-                environment: Environment::production(),
-                kind: KeyKind::Server,
-                reading: Reading {
-                    snapshot,
-                    source: Source::Memory,
-                    cache: CacheOutcome::Hit,
-                },
-            };
-            for context in [
-                json!({}),
-                json!({"targetingKey": "alice"}),
-                json!({"targetingKey": "alice", "beta": true}),
-                json!({"targetingKey": "alice", "named": "\u{1}".repeat(100)}),
-            ] {
-                let context = Context::parse(context).expect("a context");
-                let sent = wire_size(&caller.evaluate_all(&context));
-                assert!(sent <= bound, "{sent} {bound}");
-                // It is a bound, and not far off.
-                assert!(bound < sent + 5 * 800, "{sent} {bound}");
-            }
-        }
     }
 
     #[test]

@@ -1,28 +1,15 @@
 //! What a caller gets: the value of one flag, or of all that she may see.
 
 use lambda_http::http::StatusCode;
-use pennon_eval::{Context, Reason, Work};
+use pennon_eval::{Context, Work};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
-use super::failure::{Code, Failure, FailureItem};
 use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json};
+use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
-
-/// The value of a flag on the wire. Without a value the code's own default counts, which is never
-/// written as null.
-#[derive(Debug, Serialize)]
-pub struct Item<'a> {
-    pub(super) key: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) value: Option<&'a Value>,
-    pub(super) reason: Reason,
-    pub(super) variant: &'a str,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub(super) metadata: Map<String, Value>,
-}
 
 /// One of the items of a bulk answer: a value, or why there is none.
 #[derive(Debug, Serialize)]
@@ -41,12 +28,6 @@ pub struct Bulk<'a> {
 }
 
 impl Item<'_> {
-    /// The flag and the variant that was given.
-    #[must_use]
-    pub fn given(&self) -> (&str, &str) {
-        (self.key, self.variant)
-    }
-
     /// The whole answer.
     ///
     /// # Errors
@@ -71,9 +52,9 @@ fn too_large(key: &str, size: usize) -> Failure {
 
 impl Bulk<'_> {
     /// The flags and the variants that were given.
-    pub fn given(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn served(&self) -> impl Iterator<Item = (&str, &str)> {
         self.flags.iter().filter_map(|entry| match entry {
-            Entry::Value(item) => Some(item.given()),
+            Entry::Value(item) => Some(item.served()),
             Entry::Failure(_) => None,
         })
     }
@@ -198,13 +179,128 @@ impl ApiClient {
     }
 }
 
-/// What OFREP and the SDKs take for metadata: booleans, texts and numbers, and nothing nested.
-pub(super) fn flat(metadata: &Map<String, Value>) -> Map<String, Value> {
-    let plain = metadata.iter().filter(|(_, value)| match value {
-        Value::Bool(_) | Value::String(_) | Value::Number(_) => true,
-        Value::Null | Value::Array(_) | Value::Object(_) => false,
-    });
-    plain
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use pennon_eval::{Flag, FlagKey, Rollout, Settings};
+    use serde_json::json;
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::flag_sums::FlagSums;
+    use crate::ofrep_format::BulkSize;
+    use crate::service::{Reading, Source};
+    use crate::snapshot::{KeyKind, Snapshot};
+    use crate::telemetry::CacheOutcome;
+
+    fn settings(metadata: &Value) -> Settings {
+        serde_json::from_value(json!({ "metadata": metadata })).expect("settings")
+    }
+
+    fn typed(definition: &Value) -> Flag {
+        Flag {
+            enabled: true,
+            definition: Some(serde_json::from_value(definition.clone()).expect("a definition")),
+            ..Flag::default()
+        }
+    }
+
+    fn key(text: &str) -> FlagKey {
+        FlagKey::parse(text).expect("a key")
+    }
+
+    fn sums(flags: &BTreeMap<FlagKey, Flag>) -> FlagSums {
+        let text = |flag: &Flag| {
+            let definition = flag.definition.as_ref();
+            definition.map_or(0, |one| json!(one).to_string().len())
+        };
+        FlagSums {
+            simple: flags
+                .values()
+                .filter(|flag| flag.definition.is_none())
+                .count(),
+            typed: flags
+                .values()
+                .filter(|flag| flag.definition.is_some())
+                .count(),
+            keys: flags.keys().map(|key| key.as_str().len()).sum(),
+            definitions: flags.values().map(text).sum(),
+            ..FlagSums::default()
+        }
+    }
+
+    #[test]
+    fn no_caller_gets_a_larger_answer_and_the_rough_bound_is_never_below() {
+        let quotes = "\"\\\n\u{1}".repeat(50);
+        let half = Rollout::parse(50).expect("in range");
+        let flags = BTreeMap::from([
+            (
+                key("simple"),
+                Flag {
+                    enabled: true,
+                    rollout_percentage: half,
+                    ..Flag::default()
+                },
+            ),
+            (
+                key("\"\u{1}\\"),
+                Flag {
+                    enabled: true,
+                    rollout_percentage: half,
+                    ..Flag::default()
+                },
+            ),
+            (key("off"), Flag::default()),
+            (
+                key("text"),
+                typed(&json!({
+                    "variants": {"short": "a", (quotes.as_str()): quotes},
+                    "defaultVariant": quotes,
+                    "metadata": {"owner": quotes, "deep": {"not": "shown"}},
+                })),
+            ),
+            (
+                key("object"),
+                typed(&json!({
+                    "variants": {"o": {"list": [1, 2.0, null, "x"]}, "p": {}},
+                    "defaultVariant": "p",
+                    "targeting": {"if": [{"var": "beta"}, "o", {"var": "named"}]},
+                })),
+            ),
+        ]);
+        for metadata in [json!({}), json!({"flagSetId": "ours", "owner": "\"us\""})] {
+            let settings = settings(&metadata);
+            let size = BulkSize::with(&settings);
+            let bound = size.of_all(flags.iter());
+            assert!(size.at_most(sums(&flags)) >= bound);
+            let snapshot = Arc::new(Snapshot {
+                flags: flags.clone(),
+                settings: settings.clone(),
+                ..Snapshot::empty()
+            });
+            let caller = ApiClient {
+                environment: Environment::production(),
+                kind: KeyKind::Server,
+                reading: Reading {
+                    snapshot,
+                    source: Source::Memory,
+                    cache: CacheOutcome::Hit,
+                },
+            };
+            for context in [
+                json!({}),
+                json!({"targetingKey": "alice"}),
+                json!({"targetingKey": "alice", "beta": true}),
+                json!({"targetingKey": "alice", "named": "\u{1}".repeat(100)}),
+            ] {
+                let context = Context::parse(context).expect("a context");
+                let sent = wire_size(&caller.evaluate_all(&context));
+                assert!(sent <= bound, "{sent} {bound}");
+                // It is a bound, and not far off.
+                assert!(bound < sent + 5 * 800, "{sent} {bound}");
+            }
+        }
+    }
 }

@@ -11,24 +11,16 @@ use lambda_http::Body;
 use lambda_http::http::{Method, header};
 use serde_json::json;
 
-use super::cors::Cors;
-use super::incoming::Incoming;
-use super::path::OfrepPath;
-use super::reply::{
-    LARGEST_ANSWER, Response, beyond_lambda, error_reply, header_list, json, moved, with_header,
-};
-use super::request::Request;
-use super::route::{ENDPOINTS, Endpoint, Match};
 use crate::app::App;
 use crate::error::Error;
+use crate::http::{
+    Cors, ENDPOINTS, Endpoint, Incoming, LARGEST_ANSWER, LARGEST_BODY, Match, OfrepPath, Request,
+    Response, beyond_lambda, error_reply, header_list, json, moved, with_header,
+};
 use crate::id::unique_id;
 use crate::ofrep;
 use crate::service::Scope;
 use crate::telemetry::RequestLine;
-
-/// Larger bodies are refused. Lambda passes on 6 MB, in which every quotation mark of a body takes two
-/// bytes; this leaves room for them, and for a file of all the flags that an import takes.
-pub const LARGEST_BODY: usize = 4_000_000;
 
 /// Runs the handler of a function and answers, whatever it does. The handler gets the requests to the
 /// routes of its function; all others are answered here, the same by every function.

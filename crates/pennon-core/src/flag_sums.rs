@@ -1,0 +1,19 @@
+//! Sums over the flags of an environment.
+
+/// Sums over all flags of an environment. They give an upper bound of what the flags take together, without
+/// reading each flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FlagSums {
+    /// Number of flags without a definition.
+    pub simple: usize,
+    /// Number of flags with a definition.
+    pub typed: usize,
+    /// Bytes of all keys.
+    pub keys: usize,
+    /// Bytes of all definitions, as JSON.
+    pub definitions: usize,
+    /// Upper bound of the number of values in all definitions.
+    pub values: usize,
+    /// Number of flags whose rule may take more steps than its length suggests.
+    pub costly: usize,
+}
