@@ -76,6 +76,53 @@ fn every_vendor_has_one_home() {
     }
 }
 
+/// The top-level module of pennon-core that a file belongs to.
+fn core_module(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("crates/pennon-core/src/")?;
+    inside.split(['/', '.']).next()
+}
+
+#[test]
+fn modules_of_pennon_core_do_not_import_each_other_in_a_circle() {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let files = sources("crates/pennon-core/src");
+    for (path, text) in &files {
+        let module = core_module(path).expect("a module");
+        let used = imports.entry(module.to_owned()).or_default();
+        let code = text
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or_default());
+        for line in code {
+            assert!(
+                !line.contains("crate::{"),
+                "one `use` per module: {line} in {path}"
+            );
+            let names = line.split("crate::").skip(1).map(|rest| {
+                let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+                &rest[..end.unwrap_or(rest.len())]
+            });
+            used.extend(names.filter(|name| *name != module).map(str::to_owned));
+        }
+    }
+    imports.remove("lib");
+    // Items that lib.rs re-exports have no module of their own here.
+    let modules: BTreeSet<String> = imports.keys().cloned().collect();
+    for used in imports.values_mut() {
+        used.retain(|name| modules.contains(name));
+    }
+    while let Some(free) = imports.iter().find(|(_, used)| used.is_empty()) {
+        let free = free.0.clone();
+        imports.remove(&free);
+        for used in imports.values_mut() {
+            used.remove(&free);
+        }
+    }
+    assert!(
+        imports.is_empty(),
+        "in a circle, or above one: {imports:#?}"
+    );
+}
+
 #[test]
 fn evaluation_is_pure() {
     for (path, text) in sources("crates/pennon-eval/src") {
