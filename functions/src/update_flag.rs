@@ -23,7 +23,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let (change, ignored) = http::parse_change(request.body())?;
     let expected = request.expected()?;
     if change.is_typed() {
-        expected.must_be_said()?;
+        expected.require()?;
     }
     let changed = app
         .service

@@ -1,11 +1,10 @@
-//! How often which variant of a flag was given, kept without a write on the request's path.
+//! Counts evaluations by flag and variant, without a database write in the request.
 //!
-//! An instance tallies its evaluations and puts the tally into the log line that a request writes
-//! anyway. CloudWatch Logs hands those lines to the function `count-evaluations`, which adds them to
-//! the database, a batch at a time. Few entries go into the very line of their request; many, as from
-//! evaluations of all flags, every ten seconds, so that counting costs a bounded share of the log.
-//! Lambda may take an instance away without a word, and then its last ten seconds of such evaluations
-//! are not counted.
+//! An instance counts in memory and adds the counts to the log line that each request writes anyway.
+//! CloudWatch Logs delivers those lines to the function `count-evaluations`, which adds them to the database
+//! in batches. A few entries are written with the line of their own request. Many entries, as from
+//! evaluations of all flags, are written every ten seconds, so that counting takes a bounded share of the
+//! log. Lambda may stop an instance without notice; its last ten seconds of such evaluations are lost.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,24 +14,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 
-/// So many entries go into every line: some 30 bytes each, in a line of six hundred.
+/// Up to this many entries are written with every line: about 30 bytes each, in a line of six hundred.
 const AT_ONCE: usize = 2;
-/// More wait until the last line with a tally is so old.
+/// More entries are written only when the last line with counts is this old.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
-/// The most bytes of keys and variants in one line. CloudWatch takes events of 256 KB; escaped and with
-/// their counts these stay below half of that.
+/// Limit on the bytes of keys and variants in one line. CloudWatch accepts events of 256 KB; escaped and
+/// with their counts, these stay below half of that.
 const MOST_BYTES: usize = 50_000;
-/// The most entries that an instance keeps: twenty thousand flags with five variants each. What comes on
-/// top is not counted.
+/// Limit on the entries that an instance keeps: twenty thousand flags with five variants each. Further
+/// variants are not counted.
 const MOST_ENTRIES: usize = 100_000;
 
-/// Flags, their variants, and how often.
-type Given = BTreeMap<String, BTreeMap<String, u64>>;
+/// Counts by flag and variant.
+type ByFlag = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// Evaluations by environment, day (UTC), flag and variant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Counts(BTreeMap<String, BTreeMap<String, Given>>);
+pub struct Counts(BTreeMap<String, BTreeMap<String, ByFlag>>);
 
 /// One of [`Counts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +42,9 @@ pub struct Count<'a> {
     pub day: &'a str,
     /// The flag's key.
     pub flag: &'a str,
-    /// The variant; empty for the code's own default.
+    /// The variant; empty for the application's own default.
     pub variant: &'a str,
-    /// How often.
+    /// The number of evaluations.
     pub count: u64,
 }
 
@@ -65,7 +64,7 @@ impl Counts {
         *entry = entry.saturating_add(count);
     }
 
-    /// All of them, in order.
+    /// Iterates over all counts, in order.
     pub fn iter(&self) -> impl Iterator<Item = Count<'_>> {
         self.0.iter().flat_map(|(environment, days)| {
             days.iter().flat_map(move |(day, flags)| {
@@ -82,21 +81,21 @@ impl Counts {
         })
     }
 
-    /// Evaluations altogether.
+    /// The sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.iter()
             .fold(0, |sum, entry| sum.saturating_add(entry.count))
     }
 
-    /// Nothing was counted.
+    /// Whether nothing was counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// What an instance has counted and not yet told.
+/// The evaluations of an instance that no log line has reported yet.
 #[derive(Debug, Default)]
 pub struct Tally {
     inner: Mutex<Inner>,
@@ -105,43 +104,43 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Inner {
     /// By day and environment.
-    given: BTreeMap<(String, Environment), Given>,
+    by_day: BTreeMap<(String, Environment), ByFlag>,
     entries: usize,
-    /// When everything was last told.
-    told: Option<Instant>,
+    /// When all entries were last reported.
+    reported: Option<Instant>,
 }
 
 impl Tally {
-    /// The variants of some flags were given to a caller.
+    /// Counts evaluations: pairs of a flag and the variant that a caller got.
     pub fn add<'a>(
         &self,
         environment: &Environment,
-        given: impl IntoIterator<Item = (&'a str, &'a str)>,
+        served: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
-        self.add_on(&day(SystemTime::now()), environment, given);
+        self.add_on(&day(SystemTime::now()), environment, served);
     }
 
     fn add_on<'a>(
         &self,
         day: &str,
         environment: &Environment,
-        given: impl IntoIterator<Item = (&'a str, &'a str)>,
+        served: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
-        let mut given = given.into_iter().peekable();
-        // An environment that somebody made up has no flags, and gets no place here.
-        if given.peek().is_none() {
+        let mut served = served.into_iter().peekable();
+        // Unknown environments have no flags. Without this check, made-up names would fill the memory.
+        if served.peek().is_none() {
             return;
         }
         let mut inner = self.lock();
         let Inner {
-            given: known,
+            by_day: known,
             entries,
             ..
         } = &mut *inner;
-        let place = (day.to_owned(), environment.clone());
-        let flags = known.entry(place).or_default();
-        for (flag, variant) in given {
-            // Names are copied when they are new, not every time.
+        let key = (day.to_owned(), environment.clone());
+        let flags = known.entry(key).or_default();
+        for (flag, variant) in served {
+            // Copies names only if they are new.
             match flags
                 .get_mut(flag)
                 .and_then(|variants| variants.get_mut(variant))
@@ -157,7 +156,7 @@ impl Tally {
         }
     }
 
-    /// What the line that is written now should tell, if anything.
+    /// Takes the counts that the current log line should report, if any are due.
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Counts> {
         let mut inner = self.lock();
@@ -165,20 +164,20 @@ impl Tally {
             return None;
         }
         let waited = inner
-            .told
-            .is_none_or(|told| now.saturating_duration_since(told) >= BETWEEN_LINES);
+            .reported
+            .is_none_or(|at| now.saturating_duration_since(at) >= BETWEEN_LINES);
         if inner.entries > AT_ONCE && !waited {
             return None;
         }
         let counts = inner.take(MOST_BYTES);
-        // What did not fit into this line goes into the next.
+        // If some did not fit, the next line reports them at once.
         if inner.entries == 0 {
-            inner.told = Some(now);
+            inner.reported = Some(now);
         }
         Some(counts)
     }
 
-    /// Everything, for one who has no line to fit it into.
+    /// Takes all counts, for a caller without a size limit.
     #[must_use]
     pub fn take(&self) -> Counts {
         self.lock().take(usize::MAX)
@@ -190,13 +189,13 @@ impl Tally {
 }
 
 impl Inner {
-    /// Takes out what was counted, up to so many bytes of names.
+    /// Removes and returns counts, up to this many bytes of names.
     fn take(&mut self, most_bytes: usize) -> Counts {
         let mut counts = Counts::default();
         let mut bytes = 0;
-        while let Some(mut place) = self.given.first_entry() {
-            let (day, environment) = place.key().clone();
-            while let Some((flag, variants)) = place.get_mut().pop_first() {
+        while let Some(mut entry) = self.by_day.first_entry() {
+            let (day, environment) = entry.key().clone();
+            while let Some((flag, variants)) = entry.get_mut().pop_first() {
                 self.entries -= variants.len();
                 for (variant, count) in variants {
                     bytes += flag.len() + variant.len();
@@ -206,7 +205,7 @@ impl Inner {
                     return counts;
                 }
             }
-            place.remove();
+            entry.remove();
         }
         counts
     }
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn few_entries_are_told_at_once_every_time() {
+    fn few_entries_are_reported_with_every_line() {
         let tally = Tally::default();
         let now = Instant::now();
         assert_eq!(tally.due(now), None);
@@ -275,25 +274,25 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_a_bound_and_the_next_one_tells_the_rest() {
+    fn a_line_is_bounded_and_the_next_one_reports_the_rest() {
         let tally = Tally::default();
         let now = Instant::now();
         let names = names(20_000);
         tally.add_on("2026-11-21", &production(), on(&names));
-        let mut told = 0;
+        let mut reported = 0;
         let mut lines = 0;
         while let Some(counts) = tally.due(now) {
             let length = serde_json::to_string(&counts).expect("JSON").len();
             assert!(length < 128 * 1024, "{length}");
-            told += counts.total();
+            reported += counts.total();
             lines += 1;
         }
-        assert_eq!(told, 20_000);
+        assert_eq!(reported, 20_000);
         assert!(lines > 1);
     }
 
     #[test]
-    fn what_is_counted_belongs_to_its_own_day() {
+    fn evaluations_are_counted_on_their_own_day() {
         let tally = Tally::default();
         tally.add_on("2026-11-21", &production(), [("a", "on")]);
         tally.add_on("2026-11-22", &production(), [("a", "on")]);
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_has_a_bound() {
+    fn memory_is_bounded() {
         let tally = Tally::default();
         let names = names(MOST_ENTRIES + 10);
         tally.add_on("2026-11-21", &production(), on(&names));

@@ -1,12 +1,12 @@
-//! The environment a flag lives in, checked where it enters.
+//! Names of environments.
 
-/// The name of an environment: 1 to 20 of letters, digits, `-` and `_` (ASCII).
+/// The name of an environment: 1 to 20 ASCII letters, digits, `-` or `_`.
 ///
-/// It becomes part of a cache key and a parameter of queries, so nothing else gets in.
+/// Other characters are rejected because the name becomes part of a Redis key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Environment(String);
 
-/// The text is no environment name.
+/// The text is not a valid environment name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an environment is 1 to 20 letters, digits, '-' or '_'")]
 pub struct InvalidEnvironment;
@@ -14,21 +14,21 @@ pub struct InvalidEnvironment;
 impl Environment {
     const MAX_LENGTH: usize = 20;
 
-    /// The environment of a request that names none.
+    /// The default environment of a request.
     #[must_use]
     pub fn production() -> Self {
         Self("production".to_owned())
     }
 
-    /// The place of the list of all environments in the cache. No request can name it.
+    /// The cache entry with the list of all environments. The name is invalid in a request.
     pub(crate) fn listing() -> Self {
         Self(".environments".to_owned())
     }
 
-    /// Takes a text as the name of an environment.
+    /// Parses the name of an environment.
     ///
     /// # Errors
-    /// [`InvalidEnvironment`] when it is empty, longer than 20 or has another character.
+    /// [`InvalidEnvironment`] if the name is empty, longer than 20 or has another character.
     pub fn parse(text: &str) -> Result<Self, InvalidEnvironment> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if text.is_empty() || text.len() > Self::MAX_LENGTH || !text.bytes().all(allowed) {

@@ -1,57 +1,57 @@
-//! The one application error, named by what a caller can do about it.
+//! The application error. Its variants are named by what a caller can do about them.
 //!
-//! It knows nothing of HTTP: `http::reply` holds the one match that maps it to a status. A cache
-//! failure has no place here: the cache answers hit, miss or unavailable, and cannot fail a request.
+//! It is independent of HTTP: `http::reply` and `ofrep::error_reply` map it to a status. Cache failures are not
+//! errors: the cache returns hit, miss or unavailable, and cannot fail a request.
 
 use std::collections::BTreeMap;
 
 use pennon_eval::Violation;
 
-/// So many unknown names are listed.
+/// Limit on unknown names that an error lists.
 const MOST_UNKNOWN: usize = 20;
-/// The longest text of an error, in bytes: more than any of our own.
+/// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
 const LONGEST_TEXT: usize = 4_000;
-/// All field errors of an answer together, in bytes. As JSON within JSON a byte takes seven at most.
+/// Limit on all field errors of a response, in bytes. As JSON within JSON, one byte takes at most seven.
 const MOST_BYTES: usize = 400_000;
 
-/// Why a request was not answered as asked.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The request itself is wrong; the same one will never succeed.
+    /// The request is invalid; the same request will never succeed.
     #[error("validation failed")]
     Invalid(FieldErrors),
-    /// Nobody has proven who they are.
+    /// The caller is not authenticated.
     #[error("no verified identity")]
     Unauthenticated,
-    /// The request has no API key that opens anything.
+    /// The request has no valid API key.
     #[error("no valid API key")]
     NoKey,
-    /// The API key is valid, and the request names another environment than the key does.
+    /// The API key is valid, but the request names another environment than that of the key.
     #[error("the API key is for another environment")]
     OtherEnvironment,
-    /// The identity is proven, and is not an admin's.
+    /// The caller is authenticated, but not an admin.
     #[error("not an admin")]
     Forbidden,
-    /// There is no flag under this key in this environment.
+    /// The environment has no flag with this key.
     #[error("flag '{0}' not found")]
     FlagNotFound(String),
-    /// There is no such thing; the text says what was looked for.
+    /// The item does not exist; the text names it.
     #[error("{0} not found")]
     NotFound(String),
-    /// What is there already is in the way, and only the caller can decide what to do about it.
+    /// The change conflicts with the current state; the caller has to resolve the conflict.
     #[error("{0}")]
     Conflict(String),
-    /// It is too late for this: what it is about has been decided already.
+    /// The item is in a state in which it can no longer be changed.
     #[error("{0}")]
     InvalidState(String),
-    /// Somebody else has changed it since the caller last looked (`If-Match`).
-    #[error("it has been changed meanwhile")]
+    /// The item has changed since the caller read it (`If-Match`).
+    #[error("the item has changed since it was read")]
     PreconditionFailed,
-    /// The caller must say which state it wants to replace (`If-Match`).
+    /// The caller must name the state that it wants to replace (`If-Match`).
     #[error("If-Match is missing")]
     PreconditionRequired,
-    /// Too many changes; later it will work.
-    #[error("too many changes, again in {retry_after} s")]
+    /// Too many changes; the caller can retry later.
+    #[error("too many changes; try again in {retry_after} s")]
     RateLimited {
         /// Whole seconds, at least one.
         retry_after: u64,
@@ -59,36 +59,36 @@ pub enum Error {
     /// No route has this path.
     #[error("no such route")]
     RouteNotFound,
-    /// The path has routes, and none for this method.
-    #[error("the method is none of {allow}")]
+    /// The path has routes, but none for this method.
+    #[error("the path supports only {allow}")]
     MethodNotAllowed {
-        /// The methods that the path has, as the header `Allow` names them.
+        /// The methods of the path, as in the header `Allow`.
         allow: String,
     },
-    /// Neither the cache nor the database answers, and nothing is known from before. Later may work.
+    /// Neither the cache nor the database answers, and the instance has no snapshot. A retry may succeed.
     #[error("flags cannot be read or changed right now: {0}")]
     Unavailable(String),
-    /// The file of the local store cannot be read or written. The text says where and why, and may be
-    /// told: whoever asks has the file.
+    /// The file of the local store cannot be read or written. The text says where and why; callers of the local
+    /// server may see it, because the file is theirs.
     #[error("{0}")]
     StoreFile(String),
-    /// The body is larger than any that this service has a use for.
+    /// The body exceeds the limit.
     #[error("the body is larger than {most} bytes")]
     TooLarge {
-        /// How large it may be, in bytes.
+        /// The limit in bytes.
         most: usize,
     },
-    /// A defect, ours or the data's. The text is for the log and never leaves the service.
+    /// A defect of the code or the data. The text is logged and never sent to the caller.
     #[error("internal: {0}")]
     Internal(String),
 }
 
-/// What is wrong with a request, as a whole and field by field.
+/// Validation errors of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldErrors {
-    /// About the request as a whole.
+    /// Errors of the request as a whole.
     pub form: Vec<String>,
-    /// About one field each.
+    /// Errors by field.
     pub fields: BTreeMap<String, Vec<String>>,
 }
 
@@ -99,7 +99,7 @@ impl FieldErrors {
         self.form.is_empty() && self.fields.is_empty()
     }
 
-    /// All of it in one line.
+    /// All errors in one line.
     #[must_use]
     pub fn summary(&self) -> String {
         let fields = self.fields.iter().flat_map(|(field, errors)| {
@@ -121,7 +121,7 @@ impl FieldErrors {
         }
     }
 
-    /// Adds an error for each unknown name. Only some are named: a request may hold millions.
+    /// Adds an error for each unknown name, up to a limit: a request may hold millions.
     pub fn add_unknown<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a str>, why: &str) {
         let more = names.len().saturating_sub(MOST_UNKNOWN);
         for name in names.take(MOST_UNKNOWN) {
@@ -132,7 +132,7 @@ impl FieldErrors {
         }
     }
 
-    /// As many of them as an answer has room for, with the number of the others.
+    /// Keeps as many errors as fit into a response, and adds the number of the others.
     fn bounded(self) -> Self {
         let mut room = MOST_BYTES;
         let mut omitted = 0_usize;
@@ -154,12 +154,14 @@ impl FieldErrors {
             }
         }
         if omitted > 0 {
-            form.push(format!("{omitted} more errors do not fit into this answer"));
+            form.push(format!(
+                "{omitted} more errors do not fit into this response"
+            ));
         }
         Self { form, fields }
     }
 
-    /// Adds a error about a field.
+    /// Adds an error of a field.
     pub fn add(&mut self, field: &str, error: impl Into<String>) {
         self.fields
             .entry(field.to_owned())
@@ -168,7 +170,7 @@ impl FieldErrors {
     }
 }
 
-/// A text of an error, at most so long.
+/// Truncates the text of an error.
 fn cut(mut text: String) -> String {
     if text.len() > LONGEST_TEXT {
         let mut end = LONGEST_TEXT;
@@ -182,8 +184,8 @@ fn cut(mut text: String) -> String {
 }
 
 impl Error {
-    /// The same with texts that fit into an answer. Names and texts of a request may stand in them, and
-    /// Lambda fails with an answer that is too large.
+    /// Truncates texts so that they fit into a response. They may quote the request, and Lambda fails if a
+    /// response is too large.
     #[must_use]
     pub fn bounded(self) -> Self {
         match self {
@@ -208,7 +210,7 @@ impl Error {
         }
     }
 
-    /// One field is wrong.
+    /// An error of one field.
     #[must_use]
     pub fn invalid_field(field: &str, error: impl Into<String>) -> Self {
         let mut errors = FieldErrors::default();
@@ -231,7 +233,7 @@ impl Error {
         Self::Invalid(errors)
     }
 
-    /// The request as a whole is wrong.
+    /// An error of the request as a whole.
     #[must_use]
     pub fn invalid_form(error: impl Into<String>) -> Self {
         Self::Invalid(FieldErrors {

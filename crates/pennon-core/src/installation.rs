@@ -1,8 +1,8 @@
-//! Which installation an instance belongs to.
+//! The id of the installation that an instance belongs to.
 //!
-//! Two installations may share one Redis by mistake, or for a while on purpose. Their environments have
-//! the same names, so an entry has to say whose it is: staging must never serve the flags of production.
-//! Every function of an installation has to know the same id, before it connects to the database.
+//! Two installations may share one Redis, by mistake or during a migration. Their environments have the same
+//! names, so entries contain the id of their installation: without it, staging could serve the flags of
+//! production. All functions of an installation must know the same id before they connect to the database.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,10 @@ use sha2::{Digest, Sha256};
 
 use crate::hex::hex;
 
-/// The id of the installation that this instance belongs to: `INSTALLATION_ID`, otherwise derived from
-/// where the flags are stored.
+/// The id of the installation: from `INSTALLATION_ID`, otherwise from the address of the store.
 ///
-/// It is the first 128 bits of a SHA-256, in hexadecimal: the setting and the address may hold any
-/// text, and Redis need not learn the address.
+/// It is the first 128 bits of a SHA-256, in hexadecimal: the setting and the address may hold any text, and
+/// the address is not disclosed to Redis.
 #[derive(Debug, Default)]
 pub struct Installation {
     id: OnceLock<String>,
@@ -23,7 +22,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The installation that the setting names; without one, [`Self::derive`] tells it later.
+    /// The installation that the setting names. Without a setting, [`Self::derive`] sets the id later.
     #[must_use]
     pub fn named(setting: Option<&str>) -> Self {
         let installation = Self::default();
@@ -33,9 +32,9 @@ impl Installation {
         installation
     }
 
-    /// Derives the id from where the flags are stored, unless it is known already.
-    pub fn derive(&self, place: &str) {
-        self.set("store", place);
+    /// Derives the id from the address of the store, unless the id is already known.
+    pub fn derive(&self, address: &str) {
+        self.set("store", address);
     }
 
     /// The id. `None` until the address of the database is known.
@@ -44,12 +43,13 @@ impl Installation {
         self.id.get().map(String::as_str)
     }
 
-    /// Whether something about this is to be logged: once per instance, since every read may meet it.
+    /// Whether this is the first call. A problem with the id is logged once per instance, because every read
+    /// may encounter it.
     pub(crate) fn is_first_report(&self) -> bool {
         !self.reported.swap(true, Ordering::Relaxed)
     }
 
-    /// The kind keeps a setting from naming an installation that has derived its id.
+    /// The kind is hashed too, so that no setting equals a derived id.
     fn set(&self, kind: &str, text: &str) {
         self.id.get_or_init(|| {
             let digest = Sha256::digest(format!("{kind}:{text}"));
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_wins_over_the_place_and_the_first_place_stays() {
+    fn a_setting_overrides_the_address_and_the_first_address_stays() {
         let id = |installation: &Installation| installation.id().map(str::to_owned);
         let named = Installation::named(Some("arn:stack/one"));
         let before = id(&named);

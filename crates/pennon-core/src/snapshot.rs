@@ -1,4 +1,4 @@
-//! All flags of one environment at one moment, and what else an answer depends on.
+//! A consistent state of all flags of one environment, and of the other data that a response depends on.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::server_only;
 
-/// Counts the changes of an environment. A later commit has a higher revision, always.
+/// The version of an environment. A later commit always has a higher revision.
 ///
-/// It starts at, and never falls behind, the database's clock in milliseconds: a database that is
-/// restored or created anew continues above every revision that a cache may still hold. It stays
-/// below 2^53, so that Lua and JSON readers keep every digit.
+/// It starts at the database's clock in milliseconds and never falls behind it: a database that is restored
+/// or created again continues above every revision that a cache may still hold. It stays below 2^53, which
+/// Lua and JSON readers represent exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub i64);
 
@@ -27,28 +27,28 @@ impl std::fmt::Display for Revision {
     }
 }
 
-/// What an answer depends on, and the revision at which it was read, in one consistent read.
+/// The state of an environment, from one consistent read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The revision that this is the state of.
+    /// The revision of this state.
     pub revision: Revision,
     /// Every flag that is not archived, under its key.
     pub flags: BTreeMap<FlagKey, Flag>,
-    /// What holds for every flag of the environment.
+    /// Settings of the environment.
     pub settings: Settings,
-    /// What holds in the whole installation where the settings leave it open.
+    /// Defaults of the installation, for what the settings leave open.
     pub defaults: EvaluationDefaults,
-    /// The API keys that are not revoked, under their hashes: SHA-256 of the whole key, in
-    /// hexadecimal. To check a key takes no query, and a revoked one is gone like a changed flag.
+    /// The API keys that are not revoked, by the SHA-256 of the whole key in hexadecimal. A key is checked
+    /// without a query, and a revocation takes effect like a change of a flag.
     pub keys: BTreeMap<String, ApiKey>,
-    /// The ids of API keys whose row makes no sense; they open nothing.
+    /// The ids of API keys whose row is invalid; they are rejected.
     pub unreadable_keys: Vec<String>,
-    /// The flags, compiled by the first who evaluates.
+    /// The compiled flags; compiled by the first evaluation.
     pub rules: Rules,
 }
 
-/// What is computed once, when first asked for: the compiled rules, and how much cannot be read. It follows
-/// from the rest of a snapshot, so it makes no difference between snapshots, and a copy computes its own.
+/// Values computed from the rest of the snapshot on first use: the compiled rules and the number of unreadable
+/// items. They are ignored when snapshots are compared, and a clone computes its own.
 #[derive(Debug, Default)]
 pub struct Rules {
     ruleset: OnceLock<Ruleset>,
@@ -69,40 +69,40 @@ impl PartialEq for Rules {
 
 impl Eq for Rules {}
 
-/// What is known of an API key beside its hash.
+/// An API key, without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
-    /// What admins call it by; no secret.
+    /// The id that admins refer to; not a secret.
     pub id: String,
-    /// Who uses it.
+    /// Which kind of client uses it.
     pub kind: KeyKind,
 }
 
-/// Who uses a key.
+/// Which kind of client uses a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyKind {
-    /// A program that keeps its key to itself.
+    /// A server, which keeps the key secret.
     Server,
-    /// A program in its users' hands: everyone can read the key.
+    /// A program on its users' devices: everyone can read the key.
     Client,
 }
 
-/// Something that is stored and cannot be read, so that whatever depends on it fails.
+/// A stored item that cannot be read. Evaluations that depend on it fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnreadableItem<'a> {
     /// `flag`, `override`, `settings`, `key` or `installation`.
     pub kind: &'static str,
-    /// The key of the flag, or of the flag that the override is of; the id of the API key. Never a user.
+    /// The key of the flag, also for an override; the id of the API key. Never a user id.
     pub name: &'a str,
-    /// What is wrong with it.
+    /// Why it cannot be read.
     pub reason: &'a str,
-    /// What is stored, as far as it is no secret and no name of a user: another text is another mistake.
+    /// The stored text, without secrets and user ids. A different text is logged as a new problem.
     pub stored: &'a str,
 }
 
 impl Snapshot {
-    /// All that is stored of the environment and cannot be read.
+    /// All stored items of the environment that cannot be read.
     #[must_use]
     pub fn unreadable(&self) -> Vec<UnreadableItem<'_>> {
         let mut items = Vec::new();
@@ -145,28 +145,28 @@ impl Snapshot {
         items.extend(self.unreadable_keys.iter().map(|id| UnreadableItem {
             kind: "key",
             name: id,
-            reason: "its kind or its hash makes no sense",
+            reason: "its kind or its hash is invalid",
             stored: "",
         }));
         items
     }
 
-    /// Whether the row of the installation, which all environments share, cannot be read.
+    /// Whether the row of the installation, which all environments share, is unreadable.
     #[must_use]
     pub fn has_unreadable_defaults(&self) -> bool {
         self.defaults == EvaluationDefaults::Unreadable
     }
 
-    /// How many of them there are, counted once: every request reports it.
+    /// The number of unreadable items. Cached, because every request reports it.
     #[must_use]
     pub fn unreadable_count(&self) -> usize {
         let count = || self.unreadable().len();
         *self.rules.unreadable.get_or_init(count)
     }
 
-    /// Whether someone of this kind may know of a flag. A key for clients can be read by everyone who has
-    /// the client, so flags for servers only do not exist for its holders, nor for callers without a key.
-    /// A flag that may be for servers only is shown to server keys and admins alone: see `server_only`.
+    /// Whether a caller with this kind of key may see a flag. Everyone can read a client key, so server-only
+    /// flags do not exist for its holders, nor for callers without a key. In doubt a flag counts as
+    /// server-only: see `server_only`.
     #[must_use]
     pub fn shows(&self, flag: &Flag, kind: KeyKind) -> bool {
         match kind {
@@ -175,7 +175,7 @@ impl Snapshot {
         }
     }
 
-    /// The flags, ready to be evaluated.
+    /// The compiled flags.
     #[must_use]
     pub fn rules(&self) -> &Ruleset {
         let compile = || Ruleset::compile(&self.flags, &self.settings, self.defaults);

@@ -8,7 +8,7 @@ use pennon_core::http::{self, Request, Response};
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let page = request.page()?;
-    app.service.must_be_known(&environment).await?;
+    app.service.require_environment(&environment).await?;
     let store = app.service.store();
     let found = store.list_audit(&environment, None, page).await?;
     Ok(http::json(StatusCode::OK, &http::audit_page(page, &found)))

@@ -30,7 +30,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
         let tag = ETag::of_record(revision.0);
         return Ok(http::with_header(response, "etag", tag.as_str()));
     }
-    expected.must_be_said()?;
+    expected.require()?;
     let changed = app
         .service
         .import(&environment, import, &expected, admin, request.scope())

@@ -28,7 +28,7 @@ pub(crate) async fn replace(
     let environment = request.environment_in_path()?;
     let settings = http::parse_settings(request.body())?;
     let expected = request.expected()?;
-    expected.must_be_said()?;
+    expected.require()?;
     // Before the change: after it, nothing may fail any more.
     let defaults = app.service.store().evaluation_defaults().await?;
     let result = app

@@ -14,7 +14,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let key = request.flag_key()?;
     let permanently = request.switch("permanently")?;
     let expected = request.expected()?;
-    expected.must_be_said()?;
+    expected.require()?;
     let scope = request.scope();
     if permanently {
         let gone = app

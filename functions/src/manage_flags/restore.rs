@@ -12,7 +12,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let expected = request.expected()?;
-    expected.must_be_said()?;
+    expected.require()?;
     let changed = app
         .service
         .restore_flag(&environment, &key, &expected, admin, request.scope())

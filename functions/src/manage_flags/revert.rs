@@ -15,7 +15,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let key = request.flag_key()?;
     let to = parse(request.body())?;
     let expected = request.expected()?;
-    expected.must_be_said()?;
+    expected.require()?;
     let changed = app
         .service
         .revert_flag(&environment, &key, to, &expected, admin, request.scope())

@@ -99,7 +99,7 @@ fn shown(record: &KeyRecord, environment: &Environment) -> Value {
         "revokedAt": record.revoked_at.map(timestamp),
     });
     if record.unreadable {
-        key["broken"] = json!("its kind or its hash makes no sense; it opens nothing");
+        key["broken"] = json!("its kind or its hash is invalid; it is rejected");
     }
     key
 }

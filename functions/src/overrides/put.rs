@@ -29,7 +29,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     };
     let wanted = parse(request.body())?;
     let expected = request.expected()?;
-    expected.must_be_said()?;
+    expected.require()?;
     let changed = app
         .service
         .put_overrides(

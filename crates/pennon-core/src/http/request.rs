@@ -372,7 +372,7 @@ impl Request {
         let headers = self.incoming.headers.get_all(header::IF_MATCH);
         let mut values = headers.iter().peekable();
         let Some(first) = values.peek() else {
-            return Ok(Expected::Unsaid);
+            return Ok(Expected::Unspecified);
         };
         if first.as_bytes().trim_ascii() == b"*" {
             return Ok(Expected::Any);
@@ -660,7 +660,7 @@ mod fuzz {
                         assert_eq!(quoted.trim_matches('"').parse(), Ok(*revision));
                     }
                 }
-                Ok(Expected::Unsaid) => panic!("there is a header"),
+                Ok(Expected::Unspecified) => panic!("there is a header"),
                 Err(error) => assert!(matches!(error, Error::Invalid(_))),
             }
             // As If-None-Match, the same text names a tag only if the tag is part of it, or any.

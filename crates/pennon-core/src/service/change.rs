@@ -1,4 +1,4 @@
-//! What every change has in common: a transaction, and the cache told before and after its commit.
+//! The common path of all changes: a transaction, and the cache invalidation around its commit.
 
 use pennon_eval::{Flag, Settings};
 use serde_json::{Value, json};
@@ -9,65 +9,68 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{FlagRecord, Transaction};
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug)]
 pub struct Changed<T> {
-    /// What there is from now on.
+    /// The new state.
     pub value: T,
-    /// Whether every instance reads it from now on. `None` without a shared cache, where every
-    /// instance asks the database anyway.
+    /// Whether Redis confirmed the invalidation. `None` without Redis, where every instance reads the revision
+    /// from the database.
     pub invalidated: Option<bool>,
 }
 
-/// Which state a caller wants to change (`If-Match`), so that nobody overwrites unseen what somebody
-/// else has done.
+/// The state that a caller wants to replace (`If-Match`). It prevents that one caller overwrites a change of
+/// another without having seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// The caller does not say.
-    Unsaid,
-    /// Whatever it is.
+    /// There is no `If-Match`.
+    Unspecified,
+    /// Any state.
     Any,
     /// One of these revisions.
     OneOf(Vec<i64>),
 }
 
 impl Expected {
-    /// Checks the state that is there.
+    /// Checks the current state.
     ///
     /// # Errors
-    /// [`Error::PreconditionFailed`] when it is another than the caller knows.
+    /// [`Error::PreconditionFailed`] if the revision is not one that the caller named.
     pub fn check(&self, revision: i64) -> Result<(), Error> {
         match self {
-            Self::Unsaid | Self::Any => Ok(()),
+            Self::Unspecified | Self::Any => Ok(()),
             Self::OneOf(revisions) if revisions.contains(&revision) => Ok(()),
             Self::OneOf(_) => Err(Error::PreconditionFailed),
         }
     }
 
-    /// Insists that the caller says something.
+    /// Rejects a request without `If-Match`.
     ///
     /// # Errors
-    /// [`Error::PreconditionRequired`] when it does not.
-    pub fn must_be_said(&self) -> Result<(), Error> {
+    /// [`Error::PreconditionRequired`].
+    pub fn require(&self) -> Result<(), Error> {
         match self {
-            Self::Unsaid => Err(Error::PreconditionRequired),
+            Self::Unspecified => Err(Error::PreconditionRequired),
             Self::Any | Self::OneOf(_) => Ok(()),
         }
     }
 }
 
-/// What to answer when a change cannot be made because the store does not answer: what is wrong with the
-/// request, if that can be told without the store. The same request would fail later as well.
-pub(super) fn or_mistake(error: Error, check: impl FnOnce() -> Result<(), Error>) -> Error {
+/// Validates the request if the store is unavailable, and prefers a validation error to the outage: the caller
+/// should not retry a request that can never succeed.
+pub(super) fn prefer_validation_error(
+    error: Error,
+    check: impl FnOnce() -> Result<(), Error>,
+) -> Error {
     let is_outage = matches!(error, Error::Unavailable(_) | Error::StoreFile(_));
     match is_outage.then(check) {
-        Some(Err(mistake)) => mistake,
+        Some(Err(invalid)) => invalid,
         Some(Ok(())) | None => error,
     }
 }
 
-/// Settings in which a rule, or a file of rules, finds every evaluator that it refers to: for what can be
-/// told of it without the settings of its environment.
+/// Placeholder settings that define every evaluator a rule or a file refers to. With them, rules can be validated
+/// without the settings of their environment.
 pub(super) fn settings_for(rules: &Value) -> Settings {
     fn collect(value: &Value, settings: &mut Settings) {
         match value {
@@ -90,7 +93,7 @@ pub(super) fn settings_for(rules: &Value) -> Settings {
 }
 
 impl FlagService {
-    /// Begins to change an environment.
+    /// Begins a transaction in an environment.
     pub(super) async fn begin(
         &self,
         environment: &Environment,
@@ -99,7 +102,7 @@ impl FlagService {
         self.store.begin(environment, actor).await
     }
 
-    /// Commits and invalidates the cache. Returns whether the invalidation was confirmed.
+    /// Commits and invalidates the cache. Returns whether Redis confirmed the invalidation.
     pub(super) async fn commit(
         &self,
         open: Transaction,
@@ -109,11 +112,11 @@ impl FlagService {
         self.commit_in(open, &[environment], scope).await
     }
 
-    /// The same for a change that affects several entries; the first is that of the environment itself.
+    /// Commits a change that affects several cache entries. The first is that of the environment.
     pub(super) async fn commit_in(
         &self,
         open: Transaction,
-        places: &[&Environment],
+        entries: &[&Environment],
         scope: &Scope,
     ) -> Result<Option<bool>, Error> {
         let Some(cache) = &self.cache else {
@@ -121,42 +124,42 @@ impl FlagService {
             return Ok(None);
         };
         let first_half = scope.budget.half();
-        let mut barriers = Vec::with_capacity(places.len());
-        for place in places {
-            barriers.push(cache.begin_write(place, &first_half, &scope.trace).await);
+        let mut barriers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            barriers.push(cache.begin_write(entry, &first_half, &scope.trace).await);
         }
         scope.budget.give_back(&first_half);
         let committed = open.commit().await;
         let mut confirmed = true;
-        for (place, barrier) in places.iter().zip(barriers) {
+        for (entry, barrier) in entries.iter().zip(barriers) {
             // After an error the outcome is unknown. A confirmed barrier stays, and expires after the commit
             // can no longer happen; without one, the entry is removed, since it may be out of date.
             if committed.is_ok() || !barrier.is_set() {
                 confirmed &= cache
-                    .end_write(place, barrier, &scope.budget, &scope.trace)
+                    .end_write(entry, barrier, &scope.budget, &scope.trace)
                     .await;
             }
         }
         committed?;
         scope.trace.invalidated(confirmed);
         if !confirmed {
-            report_unconfirmed(places, scope);
+            report_unconfirmed(entries, scope);
         }
         Ok(Some(confirmed))
     }
 }
 
-/// A value as the audit stores it.
+/// A value as JSON for the audit.
 pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Value, Error> {
     serde_json::to_value(value).map_err(|error| Error::Internal(error.to_string()))
 }
 
-/// A flag as the audit keeps it: all that an admin can set, so that it can be put back.
+/// A flag as the audit stores it: all that an admin can set, so that a flag can be reverted.
 pub(super) fn state_of(record: &FlagRecord) -> Value {
     state_as(&record.flag, record.archived_at.is_some())
 }
 
-/// The same of a flag that is archived, or not.
+/// Like [`state_of`], for a flag without a record.
 pub(super) fn state_as(flag: &Flag, archived: bool) -> Value {
     let mut state = serde_json::to_value(flag).unwrap_or_default();
     if let (Some(fields), true) = (state.as_object_mut(), archived) {
@@ -165,43 +168,42 @@ pub(super) fn state_as(flag: &Flag, archived: bool) -> Value {
     state
 }
 
-/// The other way round.
-pub(super) fn from_audit(state: &Value) -> Option<Kept> {
+/// Parses the result of [`state_of`].
+pub(super) fn from_audit(state: &Value) -> Option<AuditedFlag> {
     let mut fields = state.as_object()?.clone();
-    // They stand there as a list, with all that is known of each.
+    // The audit stores overrides as a list of complete records.
     let overrides = fields.shift_remove(OVERRIDES);
     let overrides = overrides.as_ref().and_then(Value::as_array);
     let archived = fields.shift_remove("archived") == Some(Value::Bool(true));
     let mut flag: Flag = serde_json::from_value(Value::Object(fields)).ok()?;
     flag.overrides.clear();
-    Some(Kept {
+    Some(AuditedFlag {
         flag,
         archived,
         overrides: overrides.into_iter().flatten().cloned().collect(),
     })
 }
 
-/// A flag as an entry of the audit has it.
-pub(super) struct Kept {
+/// A flag from an audit entry.
+pub(super) struct AuditedFlag {
     /// Without its overrides.
     pub(super) flag: Flag,
-    /// Whether it was out of use.
+    /// Whether it was archived.
     pub(super) archived: bool,
-    /// Its overrides, in the entry of its deletion.
+    /// Its overrides; only the entry of a deletion has them.
     pub(super) overrides: Vec<Value>,
 }
 
-/// Where they stand in an entry about several overrides: of a flag that goes or comes back with them, or
-/// of a change of many at once.
+/// The field of an audit entry that lists several overrides: of a deleted or recreated flag, or of a bulk change.
 pub(super) const OVERRIDES: &str = "overrides";
 
-fn report_unconfirmed(places: &[&Environment], scope: &Scope) {
+fn report_unconfirmed(entries: &[&Environment], scope: &Scope) {
     error!(
         domain = "config",
         cache_invalidated = 0,
-        environment = places.first().map_or("", |place| place.as_str()),
+        environment = entries.first().map_or("", |entry| entry.as_str()),
         flag_key = scope.trace.facts().flag_key.unwrap_or_default(),
-        "the change is committed but Redis could not be told; \
-         other instances may serve the old value until it is reconciled or expires"
+        "the change is committed, but Redis did not confirm the invalidation; other instances may serve the \
+         old state until reconcile removes the entry or it expires"
     );
 }

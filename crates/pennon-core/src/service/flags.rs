@@ -3,14 +3,14 @@
 use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
-use super::change::{Changed, Expected, OVERRIDES, from_audit, or_mistake, state_of};
+use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_error, state_of};
 use super::overrides::{
     must_have, must_not_be_too_many, override_in, override_state, put_back_at_once,
 };
 use super::schedules::call_all_off;
 use super::update::{Change, definition_in, in_definition, live, must_have_an_effect};
 use super::validate::{
-    must_exist, must_fit, must_leave_no_plan_without_effect, must_stay_where_named,
+    must_fit, must_leave_no_plan_without_effect, must_stay_where_named, require_environment_in,
 };
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -48,7 +48,8 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
-        let mut open = begun.map_err(|error| or_mistake(error, || wanted.check_alone()))?;
+        let mut open =
+            begun.map_err(|error| prefer_validation_error(error, || wanted.check_alone()))?;
         let found = open.flag(key).await?;
         let definition = definition_in(&mut open, wanted, None).await?;
         let mut flag = Flag::default();
@@ -57,7 +58,7 @@ impl FlagService {
         if found.is_none() {
             must_fit(&mut open, environment, (key, None, &flag)).await?;
         }
-        must_exist(&mut open, environment).await?;
+        require_environment_in(&mut open, environment).await?;
         if let Some(there) = found {
             let state = if there.archived_at.is_some() {
                 "archived; restore it, or delete it for good first"

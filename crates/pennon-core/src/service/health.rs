@@ -1,20 +1,20 @@
-//! Whether the database answers, for health checks, without letting anyone who asks use it up.
+//! Health checks of the database. They are rate-limited, because anyone may call `/health`.
 
 use std::time::{Duration, Instant};
 
 use super::{FlagService, Scope};
 use crate::store::Store;
 
-/// Anyone may ask for `/health`, as often as they like. An instance passes that on to PostgreSQL once in
-/// this time, and answers what it found then.
+/// An instance queries PostgreSQL at most once in this time, and reuses the result. Otherwise callers of
+/// `/health` could exhaust the connections.
 const BETWEEN_CHECKS: Duration = Duration::from_secs(10);
 
-/// What a check of the database found.
+/// The result of a check of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseCheck {
-    /// Why it did not answer, or could not be read: a sentence for the log, without secrets.
+    /// Why the check failed: a sentence for the log, without secrets.
     pub failure: Option<String>,
-    /// How much of what is stored cannot be read, over all environments. 0 when that cannot be found out.
+    /// The number of unreadable items in all environments; 0 if the check failed.
     pub unreadable_rows: usize,
 }
 
@@ -22,8 +22,8 @@ pub struct DatabaseCheck {
 pub(super) type LastCheck = tokio::sync::Mutex<Option<(Instant, DatabaseCheck)>>;
 
 impl FlagService {
-    /// Whether the database answers within that time, and whether it can be read. PostgreSQL is asked once
-    /// in ten seconds; in between the answer is that of the last check. A file is looked at every time.
+    /// Checks whether the database answers within this time and can be read. The result for PostgreSQL is kept
+    /// for ten seconds; a file is checked every time.
     pub async fn check_database(&self, scope: &Scope, within: Duration) -> DatabaseCheck {
         match &self.store {
             Store::Postgres(_) => {

@@ -5,11 +5,13 @@ use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::change::{Changed, Expected, or_mistake, settings_for, state_as, state_of, to_json};
+use super::change::{
+    Changed, Expected, prefer_validation_error, settings_for, state_as, state_of, to_json,
+};
 use super::schedules::call_all_off;
 use super::validate::{
-    broken_by, in_use, must_exist, must_fit_together, must_leave_no_plan_without_effect,
-    must_stay_where_named,
+    broken_by, in_use, must_fit_together, must_leave_no_plan_without_effect, must_stay_where_named,
+    require_environment_in,
 };
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -88,7 +90,7 @@ impl FlagService {
         environment: &Environment,
         admin: &Admin,
     ) -> Result<(Value, Revision), Error> {
-        self.must_be_known(environment).await?;
+        self.require_environment(environment).await?;
         // A snapshot is not enough: it lacks what evaluation does not need. Nothing is committed.
         let mut open = self.begin(environment, &admin.id).await?;
         let revision = open.environment_revision().await?;
@@ -161,7 +163,7 @@ impl FlagService {
             Ok::<_, Error>((open, compared))
         };
         begun.await.map_err(|error| {
-            or_mistake(error, || {
+            prefer_validation_error(error, || {
                 read_file(import, &settings_for(import.file)).map(|_valid| ())
             })
         })
@@ -218,7 +220,7 @@ async fn compare(
 ) -> Result<Compared, Error> {
     // First the environment and then its flags, so that none comes into being meanwhile; but what is
     // wrong with the file is said before what is missing.
-    let exists = must_exist(open, environment).await;
+    let exists = require_environment_in(open, environment).await;
     let there = open.flags().await?;
     let settings = open.settings().await?.settings;
     let mut file = understand(import, &settings)?;

@@ -1,5 +1,5 @@
-//! API keys: made, listed, revoked. A change to a key is a change to its environment, so a key that is
-//! revoked opens nothing from the next read of every instance on.
+//! Creating and revoking API keys. A change of a key is a change of its environment, so each instance rejects a
+//! revoked key from its next read on.
 
 use serde_json::{Value, json};
 
@@ -12,25 +12,25 @@ use crate::error::Error;
 use crate::snapshot::KeyKind;
 use crate::store::{Action, KeyRecord};
 
-/// More than any environment has programs. All live hashes travel with the environment's flags, and
-/// every request compares with all of them.
-const MOST_KEYS: usize = 100;
+/// Limit on the keys of an environment, above the number of its clients. All active hashes are part of the
+/// snapshot, and every request is compared with all of them.
+const MAX_KEYS: usize = 100;
 
-/// A key that has just been made: the only time that its text can be shown.
+/// A new key. Its text is shown only once.
 #[derive(Debug)]
 pub struct NewKey {
-    /// What stays known of it.
+    /// The stored record.
     pub record: KeyRecord,
-    /// The key.
+    /// The text of the key.
     pub text: KeyText,
 }
 
 impl FlagService {
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for an environment that does not exist, [`Error::Conflict`] where there are
-    /// too many keys; [`Error::Unavailable`].
+    /// [`Error::NotFound`] for an environment that does not exist, [`Error::Conflict`] if the
+    /// environment has too many keys; [`Error::Unavailable`].
     pub async fn create_key(
         &self,
         environment: &Environment,
@@ -41,14 +41,15 @@ impl FlagService {
     ) -> Result<Changed<NewKey>, Error> {
         let text = KeyText::generate(kind, environment)?;
         let mut open = self.begin(environment, &admin.id).await?;
-        // Locks the environment: the number of keys is the number of keys until the commit.
+        // Locks the environment, so that a concurrent request cannot exceed the limit.
         if open.environment_revision().await?.is_none() {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
         }
         let keys = open.keys().await?;
         let live = keys.iter().filter(|key| key.revoked_at.is_none()).count();
-        if live >= MOST_KEYS {
-            let why = format!("There are {live} keys already; revoke those that nobody uses");
+        if live >= MAX_KEYS {
+            let why =
+                format!("The environment has {live} keys, the maximum; revoke unused keys first");
             return Err(Error::Conflict(why));
         }
         let record = open.insert_key(&text.hash(), kind, name).await?;
@@ -61,10 +62,10 @@ impl FlagService {
         })
     }
 
-    /// Revokes a key, for good.
+    /// Revokes a key permanently.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a key that is not there, or is revoked; [`Error::Unavailable`].
+    /// [`Error::NotFound`] for a key that does not exist or is already revoked; [`Error::Unavailable`].
     pub async fn revoke_key(
         &self,
         environment: &Environment,
@@ -84,7 +85,7 @@ impl FlagService {
     }
 }
 
-/// A key as the audit keeps it: no hash, which only those who check need.
+/// A key as the audit stores it, without its hash.
 fn state_of(record: &KeyRecord) -> Value {
     json!({ "id": record.id, "kind": kind_name(record.kind), "name": record.name })
 }

@@ -1,9 +1,9 @@
-//! Questions about flags, answered out of the cache and the store.
+//! Reads and changes of flags, through the cache and the store.
 //!
-//! An instance keeps the snapshot that it last saw. A read asks Redis for the revision only; if it
-//! is the one held, the answer is in memory. If it is another, the entry is fetched once. If there
-//! is no entry, one reader loads from the store and fills. If Redis cannot be asked, the store is
-//! asked for its revision instead, and if neither answers, what is held is better than nothing.
+//! An instance keeps its last snapshot of each environment. A read gets only the revision from Redis and
+//! compares it with that of the snapshot. If they are equal, the snapshot is current. Otherwise the entry is
+//! fetched once; if none exists, one reader loads from the store and fills. If Redis is unavailable, the
+//! revision is read from the store. If the store is unavailable too, the snapshot is used, marked stale.
 
 mod change;
 mod environments;
@@ -44,19 +44,19 @@ use crate::store::Store;
 use crate::telemetry::{CacheOutcome, Trace};
 use snapshot_slot::SnapshotSlot;
 
-/// One request's time and record.
+/// The time budget and the trace of one request.
 #[derive(Debug)]
 pub struct Scope {
-    /// When the request arrived. An answer must not be older than this.
+    /// When the request arrived. Flags must be read after this time.
     pub arrived: Instant,
-    /// What it may spend on the cache.
+    /// The time that the request may spend on the cache.
     pub budget: Budget,
-    /// What happens meanwhile.
+    /// What the log line reports about the request.
     pub trace: Trace,
 }
 
 impl Scope {
-    /// A request that arrives now.
+    /// Starts the clock of a request.
     #[must_use]
     pub fn begin(budget: Duration) -> Self {
         Self {
@@ -67,31 +67,31 @@ impl Scope {
     }
 }
 
-/// Where an answer comes from.
+/// Where a snapshot was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The snapshot held by this instance, known to be current.
+    /// The memory of this instance, confirmed to be current.
     Memory,
-    /// The entry in Redis, fetched for this answer.
+    /// The entry in Redis.
     Redis,
     /// The store.
     Database,
-    /// The snapshot held by this instance, with nobody left to say whether it is current.
+    /// The memory of this instance; freshness is unknown because neither Redis nor the store answers.
     Stale,
 }
 
-/// The flags of an environment, and how they were come by.
+/// The flags of an environment, and where they were read from.
 #[derive(Debug, Clone)]
 pub struct Reading {
     /// The flags.
     pub snapshot: Arc<Snapshot>,
-    /// Where from.
+    /// Where they were read from.
     pub source: Source,
-    /// What the cache (Redis, or memory where there is no Redis) had to do with it.
+    /// The outcome for the cache: Redis, or memory if there is no Redis.
     pub cache: CacheOutcome,
 }
 
-/// Answers questions about flags.
+/// Reads and changes flags.
 pub struct FlagService {
     cache: Option<Cache>,
     store: Store,
@@ -103,7 +103,7 @@ pub struct FlagService {
 }
 
 impl FlagService {
-    /// Puts a service together: the one place where cache and store meet.
+    /// Creates a service from a cache and a store.
     #[must_use]
     pub fn new(cache: Option<Cache>, store: Store, config: &Config) -> Self {
         let production = (Environment::production(), Arc::new(SnapshotSlot::default()));
@@ -117,7 +117,7 @@ impl FlagService {
         }
     }
 
-    /// The shared cache, where there is one.
+    /// The shared cache, if Redis is configured.
     #[must_use]
     pub fn cache(&self) -> Option<&Cache> {
         self.cache.as_ref()

@@ -1,4 +1,4 @@
-//! Reading flags: the path that every request takes.
+//! Reads of flags. Every request takes this path.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,36 +14,35 @@ use crate::snapshot::{Revision, Snapshot};
 use crate::store::{Fresh, Waiting};
 use crate::telemetry::CacheOutcome;
 
-/// How long to wait before asking again whether another reader has filled: first, and at most.
+/// The first and the longest pause between two checks whether another reader has filled the entry.
 const FIRST_WAIT: Duration = Duration::from_millis(4);
 const LONGEST_WAIT: Duration = Duration::from_millis(32);
-/// How long all waiting for another reader may take. A little more than a filler's head start: when
-/// it has died, one of those who wait is the next to get a lease.
-const PATIENCE: Duration = Duration::from_millis(170);
+/// Limit on the wait for another reader's fill. A little more than the fill grace period: if the other reader has
+/// died, a waiting reader gets the next lease.
+const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
 
-/// How long the word of Redis counts that nothing has changed. It is authentic, but may be from before a
-/// change: somebody who can write to Redis can put back what was there. An entry that was filled longer
-/// ago than this says nothing unless PostgreSQL has confirmed its revision meanwhile. With the usual
-/// lifetime of 300 s no entry gets that old, and this costs nothing.
-const BELIEVED_FOR: Duration = Duration::from_secs(300);
-/// How often a read fetches an entry again after it has dropped one that was forged or damaged: once, to
-/// replace it. Somebody who forges all the time must not keep a request busy.
+/// The age up to which an entry in Redis is trusted to be current. An attacker who can write to Redis can replay
+/// an authentic entry from before a change. An older entry counts only if PostgreSQL has confirmed its
+/// revision within this time. With the default TTL of 300 s no entry gets this old.
+const TRUSTED_FOR: Duration = Duration::from_secs(300);
+/// How often a read retries after it has removed a forged or corrupt entry: once. Without a limit, an attacker
+/// who keeps forging entries could keep a request busy.
 const REPAIRS: u32 = 1;
 
-/// What a read has to do once Redis was asked for the revision.
+/// The next step of a read after the lookup of the revision in Redis.
 #[derive(Debug, Clone, Copy)]
 enum Task {
-    /// Redis is out of reach, or there is none.
-    AskStore,
-    /// Redis has an entry that this instance does not hold, or none.
+    /// Redis is unavailable or not configured: read from the store.
+    ReadStore,
+    /// Redis has an entry that this instance does not hold, or has no entry.
     FetchOrFill,
-    /// Redis has an entry at this revision that may be wrong. When that is because of an outage: how
-    /// many had been seen.
+    /// The entry in Redis, at this revision, may be wrong: compare it with the store. Also holds the number of
+    /// outages so far if an outage is the reason.
     Verify(Revision, Option<u64>),
 }
 
-/// A request that finds out more about an environment, for itself and for those that wait.
-struct Search<'a> {
+/// A refresh of the snapshot of an environment, for one request and those that wait for it.
+struct RefreshRun<'a> {
     service: &'a FlagService,
     slot: &'a SnapshotSlot,
     environment: &'a Environment,
@@ -52,11 +51,11 @@ struct Search<'a> {
 }
 
 impl FlagService {
-    /// The flags of an environment as they are at the request's arrival or later. An environment
-    /// that nobody has heard of has none.
+    /// Reads the flags of an environment, in a state no older than the arrival of the request. An unknown
+    /// environment has no flags.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when neither cache nor store answers and nothing is held.
+    /// [`Error::Unavailable`] if neither cache nor store answers and the instance has no snapshot.
     pub async fn read(&self, environment: &Environment, scope: &Scope) -> Result<Reading, Error> {
         let Some(slot) = self.slot(environment, scope).await? else {
             scope.trace.unknown_environment();
@@ -78,7 +77,7 @@ impl FlagService {
                 stale = 1,
                 environment = environment.as_str(),
                 revision = reading.snapshot.revision.0,
-                "nobody can say whether the flags are current; serving what was known before"
+                "neither Redis nor the database answers; serving the last known flags, which may be out of date"
             );
         }
         Ok(reading)
@@ -99,36 +98,36 @@ impl FlagService {
         }
         let asked = Instant::now();
         let task = match &self.cache {
-            None => Task::AskStore,
+            None => Task::ReadStore,
             Some(cache) => {
                 let lookup = cache
                     .revision(environment, &scope.budget, &scope.trace)
                     .await;
-                // Afterwards: asking is how a new primary, or another Redis, is noticed.
+                // After the lookup, which is what detects a new primary or another Redis.
                 let outages = cache.outages();
                 match (lookup, &held) {
-                    (Lookup::Unavailable, _) => Task::AskStore,
+                    (Lookup::Unavailable, _) => Task::ReadStore,
                     (Lookup::Miss, held) => {
                         if held.as_ref().is_some_and(CachedSnapshot::entry_has_expired) {
                             scope.trace.expired();
                         }
                         Task::FetchOrFill
                     }
-                    // There was an outage, in which an invalidation may have been lost.
-                    (Lookup::Hit(found), _) if slot.distrusts(outages) => {
+                    // An invalidation may have been lost in an outage.
+                    (Lookup::Hit(found), _) if slot.needs_comparison(outages) => {
                         Task::Verify(found.revision, Some(outages))
                     }
                     (Lookup::Hit(found), Some(held))
                         if found.revision == held.snapshot.revision =>
                     {
-                        if found.age < BELIEVED_FOR || held.was_confirmed_within(BELIEVED_FOR) {
+                        if found.age < TRUSTED_FOR || held.was_confirmed_within(TRUSTED_FOR) {
                             slot.confirm(found.revision, asked);
                             return Ok(held.reading());
                         }
                         Task::Verify(found.revision, None)
                     }
-                    // Redis is behind what this instance has seen: a replica lags, or a restart
-                    // or somebody else brought back an old entry.
+                    // Redis is behind this instance: a replica lags, or a restart or an attacker
+                    // restored an old entry.
                     (Lookup::Hit(found), Some(held)) if found.revision < held.snapshot.revision => {
                         Task::Verify(found.revision, None)
                     }
@@ -136,13 +135,12 @@ impl FlagService {
                 }
             }
         };
-        // One request at a time finds out more; the others share what came of it, if it began after
-        // they arrived.
+        // One request at a time refreshes; the others share its outcome if it began after they arrived.
         let mut last = match (slot.refresh.try_lock(), task, held) {
             (Ok(last), _, _) => last,
-            // Both have failed, and somebody is already finding out whether the store is back. That
-            // takes as long as its timeout; what is held is at hand.
-            (Err(_busy), Task::AskStore, Some(held)) if self.store.is_failing() => {
+            // Redis and the store have failed, and another request already probes the store, which may
+            // take until its timeout. Do not wait for that with a snapshot at hand.
+            (Err(_busy), Task::ReadStore, Some(held)) if self.store.is_failing() => {
                 return Ok(held.stale());
             }
             (Err(_busy), _, _) => slot.refresh.lock().await,
@@ -153,14 +151,14 @@ impl FlagService {
             return refresh.outcome.clone();
         }
         let began = Began::now();
-        let search = Search {
+        let run = RefreshRun {
             service: self,
             slot,
             environment,
             scope,
             began,
         };
-        let outcome = search.run(task).await;
+        let outcome = run.run(task).await;
         *last = Some(Refresh {
             began: began.at,
             outcome: outcome.clone(),
@@ -169,13 +167,13 @@ impl FlagService {
     }
 }
 
-impl Search<'_> {
+impl RefreshRun<'_> {
     async fn run(&self, task: Task) -> Result<Reading, Error> {
         match (task, &self.service.cache) {
-            // Without Redis, memory is the cache and the database says whether it is current.
-            (_, None) => self.ask_store(Waiting::UntilTimeout).await,
-            (Task::AskStore, Some(_)) => {
-                let reading = self.ask_store(Waiting::UntilTimeout).await?;
+            // Without Redis, memory is the cache, and the database confirms that it is current.
+            (_, None) => self.read_store(Waiting::UntilTimeout).await,
+            (Task::ReadStore, Some(_)) => {
+                let reading = self.read_store(Waiting::UntilTimeout).await?;
                 Ok(reading.without_cache(CacheOutcome::Unavailable))
             }
             (Task::Verify(found, outages), Some(cache)) => self.verify(cache, found, outages).await,
@@ -183,9 +181,9 @@ impl Search<'_> {
         }
     }
 
-    /// Fetches the entry; fills it when there is none and nobody else is at it.
+    /// Fetches the entry. If there is none, fills it, or waits for the reader that does.
     async fn fetch_or_fill(&self, cache: &Cache) -> Result<Reading, Error> {
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + FILL_WAIT_LIMIT;
         let mut wait = FIRST_WAIT;
         let mut repairs = 0;
         let outcome = loop {
@@ -196,17 +194,17 @@ impl Search<'_> {
                 Found::Entry(snapshot, seen) => {
                     let found = snapshot.revision;
                     let outages = cache.outages();
-                    if self.slot.distrusts(outages) {
+                    if self.slot.needs_comparison(outages) {
                         return self.verify(cache, found, Some(outages)).await;
                     }
                     return match self.slot.hold_entry(*snapshot, &seen, self.began) {
-                        Some(reading) if seen.age < BELIEVED_FOR => Ok(reading),
+                        Some(reading) if seen.age < TRUSTED_FOR => Ok(reading),
                         Some(_) | None => self.verify(cache, found, None).await,
                     };
                 }
                 Found::Lease(lease) => return self.load_and_fill(cache, lease).await,
                 Found::Corrupt if repairs < REPAIRS => repairs += 1,
-                Found::FillInProgress if Instant::now() + wait < patience => {
+                Found::FillInProgress if Instant::now() + wait < deadline => {
                     tokio::time::sleep(wait).await;
                     self.scope.budget.spend(wait);
                     wait = (wait * 2).min(LONGEST_WAIT);
@@ -218,15 +216,18 @@ impl Search<'_> {
             }
         };
         Ok(self
-            .ask_store(Waiting::UntilTimeout)
+            .read_store(Waiting::UntilTimeout)
             .await?
             .without_cache(outcome))
     }
 
     async fn load_and_fill(&self, cache: &Cache, lease: Lease) -> Result<Reading, Error> {
-        // "Unchanged" would not do for what came out of Redis: it would go back there unchecked.
+        // A snapshot that came from Redis is loaded again. Otherwise "unchanged" would write its content back
+        // to Redis unverified.
         let known = self.slot.held().filter(|held| held.is_from_store);
-        let reading = self.ask_store_about(known, Waiting::UntilTimeout).await?;
+        let reading = self
+            .read_store_relative_to(known, Waiting::UntilTimeout)
+            .await?;
         let reading = reading.without_cache(CacheOutcome::Miss);
         if reading.source != Source::Stale {
             let sent = Instant::now();
@@ -246,22 +247,22 @@ impl Search<'_> {
         Ok(reading)
     }
 
-    /// Asks the store whether an entry at this revision is right, and drops it when it is not. With
-    /// the store gone too, the newer of the entry and what is held is the best there is.
+    /// Compares the revision of an entry with the store, and removes the entry if it differs. If the store is
+    /// unavailable, uses the newer of the entry and the snapshot.
     async fn verify(
         &self,
         cache: &Cache,
         found: Revision,
         outages: Option<u64>,
     ) -> Result<Reading, Error> {
-        match self.ask_store(Waiting::Never).await {
+        match self.read_store(Waiting::Never).await {
             Ok(reading) if reading.source != Source::Stale => {
-                let right = reading.snapshot.revision == found;
-                let settled = right || self.discard(cache, found).await;
+                let matches = reading.snapshot.revision == found;
+                let settled = matches || self.discard(cache, found).await;
                 if let (true, Some(outages)) = (settled, outages) {
                     self.slot.settle(outages);
                 }
-                Ok(if right {
+                Ok(if matches {
                     reading
                 } else {
                     reading.without_cache(CacheOutcome::Miss)
@@ -288,16 +289,15 @@ impl Search<'_> {
         }
     }
 
-    /// Asks the store, sending along which revision is held: an environment that has not changed
-    /// costs one number. What is held is a better answer than to wait for a database that takes no
-    /// connection.
-    async fn ask_store(&self, without_snapshot: Waiting) -> Result<Reading, Error> {
-        self.ask_store_about(self.slot.held(), without_snapshot)
+    /// Reads from the store, with the revision of the snapshot: if nothing has changed, only a number is
+    /// transferred. With a snapshot, does not wait for a database that accepts no connection.
+    async fn read_store(&self, without_snapshot: Waiting) -> Result<Reading, Error> {
+        self.read_store_relative_to(self.slot.held(), without_snapshot)
             .await
     }
 
-    /// The same about what is given. Without it, everything is loaded.
-    async fn ask_store_about(
+    /// Reads from the store, relative to a given snapshot. Without one, everything is loaded.
+    async fn read_store_relative_to(
         &self,
         known: Option<CachedSnapshot>,
         without_snapshot: Waiting,
@@ -317,7 +317,7 @@ impl Search<'_> {
                 Ok(known.reading())
             }
             (Ok(Fresh::Unchanged), None) => Err(Error::Internal(
-                "the store says that nothing has changed, to one who knows nothing".to_owned(),
+                "the store reports no change since an unknown revision".to_owned(),
             )),
             (Ok(Fresh::Changed(snapshot)), _) => Ok(self.slot.hold_loaded(snapshot, self.began)),
             (Err(failure @ Error::Unavailable(_)), _) => match self.slot.held() {
@@ -347,8 +347,8 @@ impl Search<'_> {
 }
 
 impl Reading {
-    /// The same flags, come by without the shared cache: even where memory had them, it was the
-    /// database that said that they are current.
+    /// The same flags with the database as their source: even if they were in memory, the database has
+    /// confirmed that they are current.
     fn without_cache(self, cache: CacheOutcome) -> Self {
         let source = match self.source {
             Source::Memory | Source::Redis | Source::Database => Source::Database,

@@ -1,4 +1,4 @@
-//! Comparing the cache with the store: the repair that does not depend on anyone's request.
+//! Compares the cache with the store and repairs it, independently of requests.
 
 use std::time::Duration;
 
@@ -10,39 +10,38 @@ use crate::error::Error;
 use crate::snapshot::Revision;
 use crate::store::{Fresh, Waiting};
 
-/// What reconciling did.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reconciled {
-    /// Environments that were looked at.
+    /// Environments that were compared.
     pub environments: usize,
-    /// Entries that were not what the database has, and were dropped.
+    /// Entries that differed from the database and were removed.
     pub repaired: usize,
-    /// Of these, entries that were not authentic, or were and had other content at the same revision.
+    /// Of these, entries that were not authentic, or had other content at the same revision.
     pub forged: u32,
     /// Entries that were filled.
     pub warmed: usize,
-    /// Environments whose entry could not be looked at or dropped.
+    /// Environments whose entry could not be read or removed.
     pub unreachable: usize,
 }
 
-/// What became of comparing one entry.
+/// The result of a comparison of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compared {
-    Right,
-    /// It was wrong and is gone.
-    Dropped,
-    /// There is none to compare.
+    Equal,
+    /// It differed and was removed.
+    Removed,
+    /// There is no entry.
     Absent,
     Unreachable,
 }
 
 impl FlagService {
-    /// Compares the cache with the store for every environment, revision and content, drops what is
-    /// different and fills what is missing. Says how many entries were wrong.
+    /// Compares revision and content of all cache entries with the store, removes entries that differ and fills
+    /// missing ones.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer, or the cache could not be told of an
-    /// entry that is wrong.
+    /// [`Error::Unavailable`] if the store does not answer.
     pub async fn reconcile(&self, budget: Duration) -> Result<Reconciled, Error> {
         let mut done = Reconciled::default();
         let Some(cache) = &self.cache else {
@@ -57,8 +56,8 @@ impl FlagService {
                 .compare_entry(cache, &environment, current, &scope)
                 .await?;
             match compared {
-                Compared::Right => continue,
-                Compared::Dropped => done.repaired += 1,
+                Compared::Equal => continue,
+                Compared::Removed => done.repaired += 1,
                 Compared::Absent => {}
                 Compared::Unreachable => {
                     done.unreachable += 1;
@@ -66,7 +65,7 @@ impl FlagService {
                 }
             }
             self.read(&environment, &scope).await?;
-            // Somebody who commits right now keeps everyone from filling.
+            // A concurrent change forbids the fill.
             let filled = cache
                 .revision_at_primary(&environment, &scope.budget, &scope.trace)
                 .await;
@@ -75,7 +74,7 @@ impl FlagService {
             }
             let forged = scope.trace.facts().forged_entries;
             done.forged += forged;
-            // The read found it and has dropped it.
+            // The read has found and removed it.
             if compared == Compared::Absent && forged > 0 {
                 done.repaired += 1;
             }
@@ -83,8 +82,8 @@ impl FlagService {
         Ok(done)
     }
 
-    /// Drops the list of environments when it is not what the store has. It is not filled: that is for
-    /// the first who asks for a name that is not known.
+    /// Removes the list of environments if it differs from the store. The next read of an unknown name fills
+    /// it.
     async fn compare_list(
         &self,
         cache: &Cache,
@@ -93,7 +92,7 @@ impl FlagService {
     ) {
         let scope = Scope::begin(budget);
         let (budget, trace) = (&scope.budget, &scope.trace);
-        // Reading one that is not there would ask for the right to fill it.
+        // Checked first, because a read of a missing list takes a lease.
         let found = cache
             .revision_at_primary(&Environment::listing(), budget, trace)
             .await;
@@ -115,11 +114,11 @@ impl FlagService {
         let (budget, trace) = (&scope.budget, &scope.trace);
         let found = match cache.revision_at_primary(environment, budget, trace).await {
             Lookup::Hit(seen) => seen.revision,
-            // Also what is no authentic entry: the read that follows reports and replaces it.
+            // Includes entries that are not authentic: the next read reports and replaces them.
             Lookup::Miss => return Ok(Compared::Absent),
             Lookup::Unavailable => return Ok(Compared::Unreachable),
         };
-        // The listing may be older than the entry by now: ask again before dropping it.
+        // The list of revisions may be older than the entry: compare again before removing it.
         if found != current
             && self
                 .store
@@ -127,17 +126,17 @@ impl FlagService {
                 .await?
                 != Fresh::Unchanged
         {
-            return Ok(drop_entry(cache, environment, found, scope).await);
+            return Ok(remove_entry(cache, environment, found, scope).await);
         }
         let entry = match cache.read(environment, budget, trace).await {
             Found::Entry(entry, _) => *entry,
-            Found::Corrupt => return Ok(Compared::Dropped),
+            Found::Corrupt => return Ok(Compared::Removed),
             Found::Lease(_) | Found::FillInProgress | Found::FillForbidden => {
                 return Ok(Compared::Absent);
             }
             Found::Unavailable => return Ok(Compared::Unreachable),
         };
-        // A change in between makes another revision, which the next run compares.
+        // A change in between gives another revision, which the next run compares.
         match self
             .store
             .snapshot(environment, None, Waiting::UntilTimeout)
@@ -148,31 +147,30 @@ impl FlagService {
                     domain = "config",
                     error.r#type = "different_entry",
                     environment = environment.as_str(),
-                    "a cache entry is authentic and is not what PostgreSQL has at its revision; it is \
-                     dropped. Was a row changed with triggers disabled, or is the key known to others? \
-                     See cache-forged-entries in docs/operations.md"
+                    "an authentic cache entry differs from PostgreSQL at the same revision and was removed. \
+                     Either a row was changed with triggers disabled, or the MAC key has leaked. See cache-forged-entries in docs/operations.md"
                 );
                 trace.forged_entry();
                 let slot = self.known().entry(environment.clone()).or_default().clone();
                 slot.hold_loaded(stored, Began::now());
-                Ok(drop_entry(cache, environment, entry.revision, scope).await)
+                Ok(remove_entry(cache, environment, entry.revision, scope).await)
             }
-            Fresh::Changed(_) | Fresh::Unchanged => Ok(Compared::Right),
+            Fresh::Changed(_) | Fresh::Unchanged => Ok(Compared::Equal),
         }
     }
 }
 
-async fn drop_entry(
+async fn remove_entry(
     cache: &Cache,
     environment: &Environment,
     wrong: Revision,
     scope: &Scope,
 ) -> Compared {
-    let told = cache
+    let confirmed = cache
         .discard(environment, wrong, &scope.budget, &scope.trace)
         .await;
-    if told {
-        Compared::Dropped
+    if confirmed {
+        Compared::Removed
     } else {
         Compared::Unreachable
     }

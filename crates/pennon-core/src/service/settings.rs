@@ -1,10 +1,10 @@
-//! Environments: created, set, and made to be read anew by everyone.
+//! Creating environments, changing their settings, and purging their cache entries.
 
 use pennon_eval::{FractionalVersion, Settings};
 use serde_json::json;
 
 use super::change::{Changed, Expected, to_json};
-use super::validate::{broken_by, in_use, must_exist, must_fit_together};
+use super::validate::{broken_by, in_use, must_fit_together, require_environment_in};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -16,7 +16,7 @@ impl FlagService {
     /// Creates an environment.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when there is one of this name.
+    /// [`Error::Conflict`] if the name is taken.
     pub async fn create_environment(
         &self,
         environment: &Environment,
@@ -27,7 +27,7 @@ impl FlagService {
         let mut open = self.begin(environment, &admin.id).await?;
         if open.environment_revision().await?.is_some() {
             return Err(Error::Conflict(format!(
-                "There is an environment '{environment}' already"
+                "Environment '{environment}' already exists"
             )));
         }
         let settings = Settings {
@@ -48,20 +48,20 @@ impl FlagService {
         })
     }
 
-    /// The settings of an environment that there is.
+    /// The settings of an environment.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such an environment.
+    /// [`Error::NotFound`] for an environment that does not exist.
     pub async fn settings(&self, environment: &Environment) -> Result<SettingsRecord, Error> {
-        self.must_be_known(environment).await?;
+        self.require_environment(environment).await?;
         self.store.settings(environment).await
     }
 
-    /// Replaces the settings of an environment, unless a flag in use needs what they no longer hold.
+    /// Replaces the settings of an environment, unless that breaks a flag in use.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such an environment; [`Error::PreconditionFailed`]; [`Error::Invalid`] with
-    /// the places in flags that would break.
+    /// [`Error::NotFound`] for an environment that does not exist; [`Error::PreconditionFailed`]; [`Error::Invalid`] with
+    /// the parts of flags that would break.
     pub async fn change_settings(
         &self,
         environment: &Environment,
@@ -70,15 +70,15 @@ impl FlagService {
         admin: &Admin,
         scope: &Scope,
     ) -> Result<Changed<SettingsRecord>, Error> {
-        must_make_sense(settings)?;
+        check_settings(settings)?;
         let mut open = self.begin(environment, &admin.id).await?;
-        must_exist(&mut open, environment).await?;
+        require_environment_in(&mut open, environment).await?;
         let flags = open.flags().await?;
         let before = open.settings().await?;
-        must_break_nothing(&flags, &before.settings, settings)?;
+        reject_breaking_settings(&flags, &before.settings, settings)?;
         expected.check(before.revision)?;
         let settings = Settings {
-            // Of the file that it was imported from; nobody sees it here.
+            // Fields of an imported file that the route for settings does not show.
             other: before.settings.other.clone(),
             ..settings.clone()
         };
@@ -99,11 +99,11 @@ impl FlagService {
         self.finish(open, environment, after, scope).await
     }
 
-    /// Makes everyone read an environment anew: its revision rises, and Redis is told, as if something
-    /// had changed.
+    /// Raises the revision of an environment and invalidates its cache entry, so that all instances read it
+    /// again.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such an environment.
+    /// [`Error::NotFound`] for an environment that does not exist.
     pub async fn purge(
         &self,
         environment: &Environment,
@@ -111,17 +111,17 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        must_exist(&mut open, environment).await?;
+        require_environment_in(&mut open, environment).await?;
         open.raise_revision().await?;
         open.note(None, Action::Purge, None, None).await?;
         self.finish(open, environment, (), scope).await
     }
 
-    /// Refuses an environment that there is not.
+    /// Rejects an environment that does not exist. Production always exists.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn must_be_known(&self, environment: &Environment) -> Result<(), Error> {
+    pub async fn require_environment(&self, environment: &Environment) -> Result<(), Error> {
         let known = self.store.environments().await?;
         let is_known = known.iter().any(|(name, _)| name == environment);
         if is_known || *environment == Environment::production() {
@@ -132,8 +132,8 @@ impl FlagService {
     }
 }
 
-/// Refuses settings that cannot be those of any environment.
-fn must_make_sense(settings: &Settings) -> Result<(), Error> {
+/// Rejects settings that are invalid in any environment.
+fn check_settings(settings: &Settings) -> Result<(), Error> {
     let body = json!({"evaluators": settings.evaluators, "metadata": settings.metadata});
     let mut problems = Settings::validate(&body).err().unwrap_or_default();
     problems.extend(check_metadata(&settings.metadata));
@@ -144,10 +144,9 @@ fn must_make_sense(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-/// Refuses settings that break a flag in use, or an evaluator that worked: every definition must still
-/// be one, since an evaluator that a flag names cannot go, and no rule may choose a variant that does
-/// not exist. What is broken already is not the fault of the change.
-fn must_break_nothing(
+/// Rejects settings that break a flag in use or an evaluator: a definition may lose an evaluator that it refers
+/// to, or a rule may choose a variant that does not exist. Flags that are already broken are ignored.
+fn reject_breaking_settings(
     flags: &FlagRecords,
     before: &Settings,
     after: &Settings,

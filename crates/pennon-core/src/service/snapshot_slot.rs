@@ -29,8 +29,8 @@ pub(super) struct CachedSnapshot {
     pub(super) is_from_store: bool,
     /// When the store last confirmed that it is current, by the system clock: the monotonic clock may stop
     /// while Lambda freezes an instance.
-    store_said: Option<SystemTime>,
-    /// When the entry in Redis expires, where that is known.
+    store_confirmed_at: Option<SystemTime>,
+    /// When the entry in Redis expires, if known.
     entry_until: Option<Instant>,
 }
 
@@ -76,10 +76,10 @@ impl CachedSnapshot {
         }
     }
 
-    /// Whether the store has confirmed within this time that it is current.
+    /// Whether the store has confirmed it within this time.
     pub(super) fn was_confirmed_within(&self, time: Duration) -> bool {
-        let since = self.store_said.map(|at| at.elapsed());
-        // After the clock was set back, nothing is known.
+        let since = self.store_confirmed_at.map(|at| at.elapsed());
+        // If the clock was set back, the age is unknown.
         since.is_some_and(|since| since.is_ok_and(|since| since < time))
     }
 
@@ -98,15 +98,15 @@ impl SnapshotSlot {
         *self.lock_held() = Some(held);
     }
 
-    /// Keeps what was loaded from the store, even when it is older than the held snapshot: the store may have
-    /// been restored from a backup.
+    /// Keeps a snapshot loaded from the store, even if it is older than the held one: the store may have been
+    /// restored from a backup.
     pub(super) fn hold_loaded(&self, snapshot: Snapshot, began: Began) -> Reading {
         let snapshot = Arc::new(snapshot);
         self.hold(CachedSnapshot {
             snapshot: snapshot.clone(),
             as_of: began.at,
             is_from_store: true,
-            store_said: Some(began.time),
+            store_confirmed_at: Some(began.time),
             entry_until: None,
         });
         Reading {
@@ -116,8 +116,8 @@ impl SnapshotSlot {
         }
     }
 
-    /// Keeps what was fetched from Redis. `None` when the held snapshot is newer: an instance never goes back
-    /// to a lower revision because of Redis.
+    /// Keeps a snapshot fetched from Redis. `None` if the held one is newer: an instance never returns to a lower
+    /// revision because of Redis.
     pub(super) fn hold_entry(
         &self,
         snapshot: Snapshot,
@@ -136,8 +136,8 @@ impl SnapshotSlot {
             snapshot: snapshot.clone(),
             as_of: began.at,
             is_from_store: false,
-            store_said: None,
-            // From before Redis was asked, so that this never ends after the entry.
+            store_confirmed_at: None,
+            // Counted from before the command, so that this is never later than the expiry in Redis.
             entry_until: Some(began.at + seen.lives_for),
         });
         Some(Reading {
@@ -153,7 +153,7 @@ impl SnapshotSlot {
             .is_some_and(|held| held.snapshot.revision > revision)
     }
 
-    /// What is held was current at that time, as Redis says.
+    /// Records that Redis confirmed the held snapshot at this time.
     pub(super) fn confirm(&self, revision: Revision, at: Instant) {
         if let Some(held) = &mut *self.lock_held()
             && held.snapshot.revision == revision
@@ -162,27 +162,29 @@ impl SnapshotSlot {
         }
     }
 
-    /// The same, as the store says.
+    /// Records that the store confirmed the held snapshot.
     pub(super) fn confirm_by_store(&self, revision: Revision, began: Began) {
         self.confirm(revision, began.at);
         if let Some(held) = &mut *self.lock_held()
             && held.snapshot.revision == revision
         {
-            held.store_said = Some(began.time);
+            held.store_confirmed_at = Some(began.time);
         }
     }
 
-    /// The entry was filled with what is held, no earlier than at that time.
+    /// Records that the entry was filled with the held snapshot, no earlier than at this time.
     pub(super) fn filled(&self, ttl: Duration, sent: Instant) {
         if let Some(held) = &mut *self.lock_held() {
             held.entry_until = Some(sent + ttl);
         }
     }
 
-    pub(super) fn distrusts(&self, outages: u64) -> bool {
+    /// Whether an entry must be compared with the store, because of an outage since the last comparison.
+    pub(super) fn needs_comparison(&self, outages: u64) -> bool {
         *self.lock_settled() != outages
     }
 
+    /// Records that an entry was compared with the store after this many outages.
     pub(super) fn settle(&self, outages: u64) {
         *self.lock_settled() = outages;
     }

@@ -3,7 +3,7 @@
 use pennon_eval::{Definition, Flag, FlagKey, Rollout, Violation};
 use serde_json::Value;
 
-use super::change::{Changed, Expected, or_mistake, settings_for, state_of};
+use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
 use super::validate::{must_fit, must_leave_no_plan_without_effect, must_stay_where_named};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -85,7 +85,8 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
-        let mut open = begun.map_err(|error| or_mistake(error, || change.check_alone()))?;
+        let mut open =
+            begun.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
         // First the flag and then the settings, as everyone locks them; but what is wrong with the
         // request is said before what is missing.
         let found = open.flag(key).await?;

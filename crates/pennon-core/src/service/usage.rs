@@ -1,4 +1,4 @@
-//! How flags are used, and which of them nobody needs any more.
+//! Usage of flags, and flags that can probably be removed.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,40 +11,40 @@ use crate::store::{DayCount, FlagQuery, FlagRecord, Page, Usage};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Why a flag may be one that nobody needs any more.
+/// Why a flag is considered stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stale {
-    /// Nobody has asked for it.
+    /// It was not evaluated.
     NotEvaluated,
-    /// Everybody gets the same value, and nobody has changed that: the code can have it instead.
+    /// All callers get the same value, and the flag was not changed: the value can move into the code.
     SameForEveryone,
 }
 
-/// A flag that may be of no use any more.
+/// A flag that can probably be removed.
 #[derive(Debug)]
 pub struct StaleFlag {
-    /// Which.
+    /// The key of the flag.
     pub key: FlagKey,
-    /// Why, at least one reason.
+    /// At least one reason.
     pub reasons: Vec<Stale>,
-    /// How it is used.
+    /// Its usage.
     pub usage: Usage,
     /// The flag.
     pub record: FlagRecord,
 }
 
-/// How a flag was used lately.
+/// The usage of a flag.
 #[derive(Debug)]
 pub struct FlagUsage {
-    /// Since anybody counts.
+    /// The usage since counting began.
     pub usage: Usage,
-    /// By day and variant.
+    /// Counts by day and variant.
     pub days: Vec<DayCount>,
 }
 
 impl FlagService {
-    /// The flags for which, for so many days, nobody has asked, or everybody got the same value. A flag
-    /// that is younger is not stale, whatever happens to it.
+    /// The flags that were not evaluated, or had the same value for all callers, for this many days. A flag
+    /// younger than that is never stale.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store does not answer.
@@ -90,10 +90,10 @@ impl FlagService {
         Ok(stale)
     }
 
-    /// How a flag was used. One that is gone may still have been.
+    /// The usage of a flag. A deleted flag may still have counts.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`] when there is neither such a flag nor a trace of one;
+    /// [`Error::FlagNotFound`] if there is neither a flag nor a count with this key;
     /// [`Error::Unavailable`] when the store does not answer.
     pub async fn flag_usage(
         &self,
@@ -113,7 +113,7 @@ impl FlagService {
     }
 }
 
-/// Whether no caller can make a difference.
+/// Whether every caller gets the same value.
 fn is_same_for_everyone(flag: &Flag) -> bool {
     if !flag.enabled {
         return true;

@@ -11,13 +11,13 @@ use crate::limits::{Measure, Scale, too_much};
 use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
 
 /// How many conflicts an error names. The next attempt reports the others.
-pub(super) const MOST_TOLD: usize = 10;
+pub(super) const MAX_CONFLICTS: usize = 10;
 
 /// One flag before and after a change.
 pub(super) type Step<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
 
 /// Rejects an environment that does not exist. Production always exists.
-pub(super) async fn must_exist(
+pub(super) async fn require_environment_in(
     open: &mut Transaction,
     environment: &Environment,
 ) -> Result<(), Error> {
@@ -46,24 +46,24 @@ pub(super) async fn must_stay_where_named(
         return Ok(());
     }
     let keys: Vec<&FlagKey> = after.keys().copied().collect();
-    let mut told = Vec::new();
+    let mut conflicts = Vec::new();
     for (key, variant, users) in open.named_variants(&keys).await? {
         let kept = after.get(&key).copied().flatten();
         if kept.is_some_and(|kept| kept.variants.contains_key(&variant)) {
             continue;
         }
         let have = if users == 1 { "user has" } else { "users have" };
-        told.push(format!(
+        conflicts.push(format!(
             "{users} {have} the variant '{variant}' of '{key}' by an override"
         ));
     }
-    if told.is_empty() {
+    if conflicts.is_empty() {
         return Ok(());
     }
-    told.truncate(MOST_TOLD);
+    conflicts.truncate(MAX_CONFLICTS);
     Err(Error::Conflict(format!(
-        "{}; change or remove those overrides before the variant goes",
-        told.join(", ")
+        "{}; change or remove those overrides before you remove the variant",
+        conflicts.join(", ")
     )))
 }
 
@@ -97,21 +97,21 @@ pub(super) async fn must_leave_no_plan_without_effect(
     if keys.is_empty() {
         return Ok(());
     }
-    let mut planned: Vec<String> = Vec::new();
+    let mut schedules: Vec<String> = Vec::new();
     for schedule in open.schedules(&keys).await? {
         if schedule.is_open() && schedule.plans_a_percentage() {
             let ScheduleRecord { id, flag_key, .. } = schedule;
-            planned.push(format!("schedule '{id}' of '{flag_key}'"));
+            schedules.push(format!("schedule '{id}' of '{flag_key}'"));
         }
     }
-    if planned.is_empty() {
+    if schedules.is_empty() {
         return Ok(());
     }
-    planned.truncate(MOST_TOLD);
+    schedules.truncate(MAX_CONFLICTS);
     Err(Error::Conflict(format!(
-        "A rollout percentage has no effect on a flag with a definition, and one is planned: {}; cancel \
-         that before the flag gets its definition",
-        planned.join(", ")
+        "A rollout percentage has no effect on a flag with a definition, and a schedule sets one: {}; cancel \
+         it before you add the definition",
+        schedules.join(", ")
     )))
 }
 
