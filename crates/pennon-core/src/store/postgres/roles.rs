@@ -1,44 +1,40 @@
-//! Roles of the database: what each kind of function may do there. `migrate` creates them, keeps their
-//! rights up to date and writes their secrets.
+//! Database roles: the privileges of each kind of function. `migrate` creates the roles, updates their
+//! privileges and writes their secrets.
 //!
-//! Rights belong to three roles that cannot log in: one that reads, one that writes, one that counts. Each
-//! has two logins, and its secret names one of them. A rotation gives the other one a new password and lets
-//! the secret name that, so functions that have read the secret before keep a login that works.
+//! Three roles without a login have the privileges to read, to write and to count. Each has two logins
+//! (`logins`), and its secret names one of them. A rotation sets a new password for the other login and writes it
+//! to the secret, so functions that have read the old secret keep a login that works.
 //!
-//! A password is sent to PostgreSQL as the verifier that PostgreSQL would store (SCRAM-SHA-256, RFC 5802 and
-//! 7677): statements end up in logs.
+//! Passwords are sent to PostgreSQL as SCRAM-SHA-256 verifiers (RFC 5802 and 7677), because statements may be
+//! logged.
+
+mod logins;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use postgres_protocol::password::scram_sha_256;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::error::chain;
 use super::migrations::begin;
-use super::statement::Parameter;
-use super::url::DatabaseUrl;
 use crate::config::{DatabaseConfig, RolesConfig, Secret};
 use crate::error::Error;
 use crate::hex::hex;
-use crate::id::random_bytes;
 use crate::secrets::Secrets;
 
-/// A kind of function, by what it does in the database.
+/// A kind of function, by its access to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Reads flags and usage.
     Read,
     /// Changes flags, and reads all that admins see.
     Write,
-    /// Adds up evaluations.
+    /// Counts evaluations.
     Count,
 }
 
-/// What `migrate` did about roles.
+/// The state of the roles after `migrate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RolesState {
     /// No secrets of roles are configured: all functions use one login.
@@ -48,35 +44,21 @@ pub enum RolesState {
         /// How many secrets were written by this run.
         written: usize,
     },
-    /// The login of `migrate` may not create roles. An administrator has to run these statements, which
-    /// hold verifiers and no passwords.
+    /// The login of `migrate` may not create roles. An administrator has to run these statements, which contain
+    /// verifiers instead of passwords.
     ByHand {
-        /// Statements, each with a semicolon at its end.
+        /// Statements, each terminated by a semicolon.
         sql: String,
     },
 }
 
-/// The rights of a role: tables, and what it may do with them.
+/// The privileges of a role by table.
 type Grants = &'static [(&'static str, &'static [&'static str])];
 
 const READS: &[&str] = &["SELECT"];
 const ADDS: &[&str] = &["INSERT", "SELECT"];
 const CHANGES: &[&str] = &["DELETE", "INSERT", "SELECT", "UPDATE"];
 const ADDS_UP: &[&str] = &["INSERT", "SELECT", "UPDATE"];
-
-/// When the secret of a role was last written, and which value. Only the digest is kept: of a document with
-/// a password of 256 random bits it tells nothing.
-const TABLE: &str = "
-    create table if not exists pennon_role_secrets (
-      role text primary key,
-      digest text not null,
-      written_at timestamptz not null default now()
-    )";
-/// A run that has changed a login writes the secret right after. Other runs wait for so long before they
-/// take it for lost.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
-/// Between two looks at a secret that another run is about to write.
-const PAUSE: Duration = Duration::from_millis(500);
 
 impl Role {
     pub(super) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Count];
@@ -127,7 +109,7 @@ impl Role {
     }
 }
 
-/// What the database says about itself and about the login of `migrate`.
+/// Properties of the database and of the login of `migrate`.
 struct Facts {
     database: String,
     schema: String,
@@ -135,17 +117,17 @@ struct Facts {
     has_idle_timeout: bool,
 }
 
-/// The run of `migrate` as far as it is about roles.
+/// The part of a run of `migrate` that manages roles.
 struct Run<'a> {
     client: &'a Client,
     secrets: &'a Secrets,
     config: &'a DatabaseConfig,
     facts: Facts,
-    /// The document of `migrate`'s own login.
+    /// The secret document with the login of `migrate`.
     owner: Secret,
 }
 
-/// How it stands with the secret of one role.
+/// The result for one role.
 enum Outcome {
     Kept,
     Written,
@@ -153,12 +135,11 @@ enum Outcome {
     ByHand(Vec<String>),
 }
 
-/// Creates the roles whose secrets are configured, gives them their rights, and writes the secrets that have
-/// no value yet; all of them with `rotate`.
+/// Creates the roles whose secrets are configured, grants their privileges, and writes the secrets that have no
+/// value yet; with `rotate`, all of them.
 ///
 /// # Errors
-/// When the database refuses a statement, or a secret cannot be read or written. The same call again
-/// continues where this one stopped.
+/// If a statement fails, or a secret cannot be read or written. A retry continues where this call stopped.
 pub(super) async fn ensure(
     client: &Client,
     secrets: &Secrets,
@@ -220,10 +201,9 @@ impl Facts {
         })
     }
 
-    /// What the names of roles begin with. Roles belong to the server, and several installations may have a
-    /// database each on it.
+    /// The prefix of role names. Roles belong to the server, which several installations may share.
     fn prefix(&self) -> String {
-        // A name has 63 bytes at most, of which "_count_a" takes 8.
+        // A name has at most 63 bytes, of which "_count_a" takes 8.
         match self.database.as_str() {
             "pennon" => "pennon".to_owned(),
             short if short.len() <= 48 => format!("pennon_{short}"),
@@ -243,109 +223,7 @@ impl Facts {
 }
 
 impl Run<'_> {
-    /// Sees to it that the secret names a login that works, and gives it another one with `rotate`.
-    async fn ensure_login(&self, role: Role, arn: &str, rotate: bool) -> Result<Outcome, Error> {
-        let began = tokio::time::Instant::now();
-        loop {
-            let stored = self
-                .secrets
-                .current(arn)
-                .await
-                .map_err(Error::Unavailable)?;
-            let named = stored.as_ref().and_then(|text| self.user_of(text));
-            let digest = stored.as_ref().map(digest_of);
-            // The lock keeps other runs away between looking and changing.
-            begin(self.client).await.map_err(refused)?;
-            self.execute(TABLE).await?;
-            let known = self.known(role).await?;
-            // The database may have moved to another host, or a proxy may stand before it.
-            let leads_here = match (&stored, &named) {
-                (Some(stored), Some(login)) => self.leads_here(stored, login)?,
-                (Some(_), None) | (None, _) => false,
-            };
-            let is_named = leads_here
-                && known
-                    .as_ref()
-                    .is_some_and(|known| Some(&known.digest) == digest.as_ref());
-            let is_recent = known.as_ref().is_some_and(|known| known.is_recent);
-            let exists = match &named {
-                Some(login) => self.exists(login).await?,
-                None => false,
-            };
-            if !is_named && is_recent && began.elapsed() < WRITTEN_WITHIN {
-                self.execute("rollback").await?;
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            if is_named && exists && (!rotate || is_recent) {
-                self.ensure_settings(role).await?;
-                self.execute("commit").await?;
-                return Ok(Outcome::Kept);
-            }
-            // The statements that were printed before are still to be run.
-            if is_named
-                && !exists
-                && !self.facts.may_create
-                && let (Some(login), Some(stored)) = (&named, &stored)
-            {
-                self.execute("commit").await?;
-                let password = self.password_of(stored)?;
-                return Ok(Outcome::ByHand(self.statements(role, login, &password)));
-            }
-            return self.change_login(role, arn, named.as_deref()).await;
-        }
-    }
-
-    /// Gives the login that the secret does not name a new password, commits, and writes the secret.
-    async fn change_login(
-        &self,
-        role: Role,
-        arn: &str,
-        named: Option<&str>,
-    ) -> Result<Outcome, Error> {
-        let [first, second] = self.facts.logins(role);
-        let login = if named == Some(first.as_str()) {
-            second
-        } else {
-            first
-        };
-        let mut bytes = [0; 32];
-        random_bytes(&mut bytes)?;
-        let password = Secret::new(hex(&bytes));
-        let document = self.document(&login, &password)?;
-        let statements = self.statements(role, &login, &password);
-        self.execute("savepoint roles").await?;
-        let by_hand = if self.facts.may_create {
-            let all = self.missing_roles(role, &login).await?.into_iter();
-            let all = all.chain(self.settings(&login, &password));
-            match self.client.batch_execute(&all.collect::<String>()).await {
-                Ok(()) => None,
-                // Somebody else has created these roles, and only they may change them.
-                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                    self.execute("rollback to savepoint roles").await?;
-                    Some(statements)
-                }
-                Err(error) => return Err(refused(error)),
-            }
-        } else {
-            Some(statements)
-        };
-        let digest = digest_of(&document);
-        let note = "insert into pennon_role_secrets as known (role, digest) values ($1, $2)
-            on conflict (role) do update set digest = excluded.digest, written_at = now()";
-        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&digest, Type::TEXT)];
-        let noted = self.client.query_typed(note, &parameters).await;
-        noted.map_err(refused)?;
-        self.execute("commit").await?;
-        let written = self.secrets.put(arn, &document).await;
-        written.map_err(Error::Unavailable)?;
-        Ok(match by_hand {
-            None => Outcome::Written,
-            Some(statements) => Outcome::ByHand(statements),
-        })
-    }
-
-    /// Gives a role that exists exactly the rights that it is to have.
+    /// Grants and revokes until an existing role has exactly its privileges.
     async fn ensure_rights(&self, role: Role) -> Result<(), Error> {
         let group = self.facts.group(role);
         begin(self.client).await.map_err(refused)?;
@@ -369,7 +247,7 @@ impl Run<'_> {
         self.execute("commit").await
     }
 
-    /// What a role may do with tables of ours.
+    /// The privileges of a role on Pennon's tables.
     async fn rights(&self, group: &str) -> Result<BTreeSet<(String, String)>, Error> {
         let query = "
             select pg_class.relname::text as table, acl.privilege_type as right
@@ -386,58 +264,6 @@ impl Run<'_> {
         Ok(rights.collect())
     }
 
-    /// Connections of functions that ended without a word are closed by the server, but not where a pooler
-    /// keeps them for others.
-    async fn ensure_settings(&self, role: Role) -> Result<(), Error> {
-        if !self.facts.may_create {
-            return Ok(());
-        }
-        for login in self.facts.logins(role) {
-            let query = "select coalesce(array_to_string(setconfig, ' '), '') as settings
-                from pg_roles left join pg_db_role_setting on setrole = pg_roles.oid and setdatabase = 0
-                where rolname = $1";
-            let rows = self
-                .client
-                .query_typed(query, &[(&login, Type::TEXT)])
-                .await
-                .map_err(refused)?;
-            let Some(row) = rows.first() else { continue };
-            let seconds = self.config.roles.idle_session.as_secs();
-            let setting = format!("idle_session_timeout={seconds}s");
-            let settings: String = row.get("settings");
-            let is_set = settings.split(' ').any(|one| one == setting);
-            let is_right = if seconds > 0 {
-                is_set
-            } else {
-                !settings.contains("idle_session_timeout")
-            };
-            if is_right || !self.facts.has_idle_timeout {
-                continue;
-            }
-            self.execute("savepoint settings").await?;
-            let changed = self.client.batch_execute(&self.idle_setting(&login)).await;
-            if let Err(error) = changed {
-                self.execute("rollback to savepoint settings").await?;
-                tracing::warn!(domain = "config", login, error = %error, "the login keeps its idle_session_timeout");
-            }
-        }
-        Ok(())
-    }
-
-    async fn known(&self, role: Role) -> Result<Option<Known>, Error> {
-        let query =
-            "select digest, written_at > clock_timestamp() - $2 * interval '1 second' as is_recent
-            from pennon_role_secrets where role = $1";
-        let within = WRITTEN_WITHIN.as_secs_f64();
-        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&within, Type::FLOAT8)];
-        let rows = self.client.query_typed(query, &parameters).await;
-        let rows = rows.map_err(refused)?;
-        Ok(rows.first().map(|row| Known {
-            digest: row.get("digest"),
-            is_recent: row.get("is_recent"),
-        }))
-    }
-
     async fn exists(&self, role: &str) -> Result<bool, Error> {
         let query = "select from pg_roles where rolname = $1";
         let rows = self.client.query_typed(query, &[(&role, Type::TEXT)]).await;
@@ -448,20 +274,7 @@ impl Run<'_> {
         self.client.batch_execute(sql).await.map_err(refused)
     }
 
-    /// Statements that create what does not exist of a role and its login.
-    async fn missing_roles(&self, role: Role, login: &str) -> Result<Vec<String>, Error> {
-        let group = self.facts.group(role);
-        let mut statements = Vec::new();
-        if !self.exists(&group).await? {
-            statements.push(format!("create role {} nologin;\n", quoted(&group)));
-        }
-        if !self.exists(login).await? {
-            statements.push(create_login(login, &group));
-        }
-        Ok(statements)
-    }
-
-    /// Everything about a role, for an administrator.
+    /// All statements for a role, for an administrator to run.
     fn statements(&self, role: Role, login: &str, password: &Secret) -> Vec<String> {
         let group = self.facts.group(role);
         let create = [
@@ -475,31 +288,6 @@ impl Run<'_> {
             .collect()
     }
 
-    fn settings(&self, login: &str, password: &Secret) -> Vec<String> {
-        let verifier = scram_sha_256(password.expose().as_bytes());
-        let login_name = quoted(login);
-        let mut statements = vec![
-            format!("alter role {login_name} login password '{verifier}';\n"),
-            format!(
-                "alter role {login_name} in database {} set search_path = {};\n",
-                quoted(&self.facts.database),
-                quoted(&self.facts.schema)
-            ),
-        ];
-        if self.facts.has_idle_timeout {
-            statements.push(self.idle_setting(login));
-        }
-        statements
-    }
-
-    fn idle_setting(&self, login: &str) -> String {
-        let login = quoted(login);
-        match self.config.roles.idle_session.as_secs() {
-            0 => format!("alter role {login} reset idle_session_timeout;\n"),
-            seconds => format!("alter role {login} set idle_session_timeout = '{seconds}s';\n"),
-        }
-    }
-
     fn grants(&self, role: Role) -> Vec<String> {
         let group = quoted(&self.facts.group(role));
         let schema = quoted(&self.facts.schema);
@@ -510,48 +298,6 @@ impl Run<'_> {
         }));
         statements
     }
-
-    fn parsed(&self, document: &Secret) -> Option<DatabaseUrl> {
-        DatabaseUrl::parse(document.expose(), &self.config.elsewhere).ok()
-    }
-
-    fn user_of(&self, document: &Secret) -> Option<String> {
-        let url = self.parsed(document)?;
-        url.config.get_user().map(str::to_owned)
-    }
-
-    /// Whether a document leads to where a new one would.
-    fn leads_here(&self, document: &Secret, login: &str) -> Result<bool, Error> {
-        let address = |document: &Secret| self.parsed(document).map(|url| url.address());
-        let new = self.document(login, &Secret::new("of no importance"))?;
-        Ok(address(document) == address(&new))
-    }
-
-    fn password_of(&self, document: &Secret) -> Result<Secret, Error> {
-        let url = self.parsed(document);
-        let password = url.as_ref().and_then(|url| url.config.get_password());
-        let text = password.and_then(|bytes| std::str::from_utf8(bytes).ok());
-        text.map(Secret::new)
-            .ok_or_else(|| Error::Internal("the secret of a role has no password".to_owned()))
-    }
-
-    /// The owner's document with another login.
-    fn document(&self, login: &str, password: &Secret) -> Result<Secret, Error> {
-        DatabaseUrl::with_login(
-            self.owner.expose(),
-            &self.config.elsewhere,
-            self.config.roles.host.as_deref(),
-            (login, password.expose()),
-        )
-        .map(Secret::new)
-        .map_err(|invalid| Error::Internal(invalid.to_string()))
-    }
-}
-
-/// What is known of the secret of a role.
-struct Known {
-    digest: String,
-    is_recent: bool,
 }
 
 fn wanted(role: Role) -> BTreeSet<(String, String)> {
@@ -573,11 +319,7 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn digest_of(document: &Secret) -> String {
-    hex(&Sha256::digest(document.expose()))
-}
-
-/// PostgreSQL's own texts name roles and tables, never a password.
+/// Messages of PostgreSQL name roles and tables, never a password.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn refused(error: tokio_postgres::Error) -> Error {
     Error::Internal(format!("roles: {}", chain(&error)))
@@ -588,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_its_owner_may_change_the_audit() {
+    fn only_the_owner_may_change_audit_entries() {
         for role in Role::ALL {
             for (table, right) in wanted(role) {
                 let harmless = ["SELECT", "INSERT"].contains(&right.as_str());

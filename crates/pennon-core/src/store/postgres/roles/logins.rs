@@ -1,0 +1,276 @@
+//! Logins of the roles, and the secrets that name them.
+
+use std::time::Duration;
+
+use postgres_protocol::password::scram_sha_256;
+use sha2::{Digest, Sha256};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::super::migrations::begin;
+use super::super::statement::Parameter;
+use super::super::url::DatabaseUrl;
+use super::{Outcome, Role, Run, create_login, quoted, refused};
+use crate::config::Secret;
+use crate::error::Error;
+use crate::hex::hex;
+use crate::id::random_bytes;
+
+/// When the secret of a role was last written, and the digest of its value. The digest of a document with a
+/// password of 256 random bits reveals nothing.
+const TABLE: &str = "
+    create table if not exists pennon_role_secrets (
+      role text primary key,
+      digest text not null,
+      written_at timestamptz not null default now()
+    )";
+/// A run writes the secret right after it has changed a login. After this time, other runs assume that it has
+/// failed.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// The pause between two reads of a secret that another run is about to write.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The last write of the secret of a role.
+struct LastWrite {
+    digest: String,
+    is_recent: bool,
+}
+
+impl Run<'_> {
+    /// Ensures that the secret names a login that works; with `rotate`, a new login.
+    pub(super) async fn ensure_login(
+        &self,
+        role: Role,
+        arn: &str,
+        rotate: bool,
+    ) -> Result<Outcome, Error> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let stored = self
+                .secrets
+                .current(arn)
+                .await
+                .map_err(Error::Unavailable)?;
+            let named = stored.as_ref().and_then(|text| self.user_of(text));
+            let digest = stored.as_ref().map(digest_of);
+            // The lock excludes other runs between the check and the change.
+            begin(self.client).await.map_err(refused)?;
+            self.execute(TABLE).await?;
+            let known = self.known(role).await?;
+            // The database may have moved to another host, or a proxy may stand before it.
+            let is_current = match (&stored, &named) {
+                (Some(stored), Some(login)) => self.has_current_address(stored, login)?,
+                (Some(_), None) | (None, _) => false,
+            };
+            let is_named = is_current
+                && known
+                    .as_ref()
+                    .is_some_and(|known| Some(&known.digest) == digest.as_ref());
+            let is_recent = known.as_ref().is_some_and(|known| known.is_recent);
+            let exists = match &named {
+                Some(login) => self.exists(login).await?,
+                None => false,
+            };
+            if !is_named && is_recent && began.elapsed() < WRITE_LIMIT {
+                self.execute("rollback").await?;
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            if is_named && exists && (!rotate || is_recent) {
+                self.ensure_settings(role).await?;
+                self.execute("commit").await?;
+                return Ok(Outcome::Kept);
+            }
+            // The administrator has not run the printed statements yet.
+            if is_named
+                && !exists
+                && !self.facts.may_create
+                && let (Some(login), Some(stored)) = (&named, &stored)
+            {
+                self.execute("commit").await?;
+                let password = self.password_of(stored)?;
+                return Ok(Outcome::ByHand(self.statements(role, login, &password)));
+            }
+            return self.change_login(role, arn, named.as_deref()).await;
+        }
+    }
+
+    /// Sets a new password for the login that the secret does not name, commits, and writes the secret.
+    async fn change_login(
+        &self,
+        role: Role,
+        arn: &str,
+        named: Option<&str>,
+    ) -> Result<Outcome, Error> {
+        let [first, second] = self.facts.logins(role);
+        let login = if named == Some(first.as_str()) {
+            second
+        } else {
+            first
+        };
+        let mut bytes = [0; 32];
+        random_bytes(&mut bytes)?;
+        let password = Secret::new(hex(&bytes));
+        let document = self.document(&login, &password)?;
+        let statements = self.statements(role, &login, &password);
+        self.execute("savepoint roles").await?;
+        let by_hand = if self.facts.may_create {
+            let all = self.missing_roles(role, &login).await?.into_iter();
+            let all = all.chain(self.settings(&login, &password));
+            match self.client.batch_execute(&all.collect::<String>()).await {
+                Ok(()) => None,
+                // Another login created these roles, and only that login may change them.
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    self.execute("rollback to savepoint roles").await?;
+                    Some(statements)
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        } else {
+            Some(statements)
+        };
+        let digest = digest_of(&document);
+        let note = "insert into pennon_role_secrets as known (role, digest) values ($1, $2)
+            on conflict (role) do update set digest = excluded.digest, written_at = now()";
+        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&digest, Type::TEXT)];
+        let noted = self.client.query_typed(note, &parameters).await;
+        noted.map_err(refused)?;
+        self.execute("commit").await?;
+        let written = self.secrets.put(arn, &document).await;
+        written.map_err(Error::Unavailable)?;
+        Ok(match by_hand {
+            None => Outcome::Written,
+            Some(statements) => Outcome::ByHand(statements),
+        })
+    }
+
+    /// Sets `idle_session_timeout`, with which the server closes connections of functions that ended without
+    /// closing them. Not set behind a pooler, which keeps idle connections on purpose.
+    async fn ensure_settings(&self, role: Role) -> Result<(), Error> {
+        if !self.facts.may_create {
+            return Ok(());
+        }
+        for login in self.facts.logins(role) {
+            let query = "select coalesce(array_to_string(setconfig, ' '), '') as settings
+                from pg_roles left join pg_db_role_setting on setrole = pg_roles.oid and setdatabase = 0
+                where rolname = $1";
+            let rows = self
+                .client
+                .query_typed(query, &[(&login, Type::TEXT)])
+                .await
+                .map_err(refused)?;
+            let Some(row) = rows.first() else { continue };
+            let seconds = self.config.roles.idle_session.as_secs();
+            let setting = format!("idle_session_timeout={seconds}s");
+            let settings: String = row.get("settings");
+            let is_set = settings.split(' ').any(|one| one == setting);
+            let is_current_value = if seconds > 0 {
+                is_set
+            } else {
+                !settings.contains("idle_session_timeout")
+            };
+            if is_current_value || !self.facts.has_idle_timeout {
+                continue;
+            }
+            self.execute("savepoint settings").await?;
+            let changed = self.client.batch_execute(&self.idle_setting(&login)).await;
+            if let Err(error) = changed {
+                self.execute("rollback to savepoint settings").await?;
+                tracing::warn!(domain = "config", login, error = %error, "the login keeps its idle_session_timeout");
+            }
+        }
+        Ok(())
+    }
+
+    async fn known(&self, role: Role) -> Result<Option<LastWrite>, Error> {
+        let query =
+            "select digest, written_at > clock_timestamp() - $2 * interval '1 second' as is_recent
+            from pennon_role_secrets where role = $1";
+        let within = WRITE_LIMIT.as_secs_f64();
+        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&within, Type::FLOAT8)];
+        let rows = self.client.query_typed(query, &parameters).await;
+        let rows = rows.map_err(refused)?;
+        Ok(rows.first().map(|row| LastWrite {
+            digest: row.get("digest"),
+            is_recent: row.get("is_recent"),
+        }))
+    }
+
+    /// Statements that create the role and its login if they do not exist.
+    async fn missing_roles(&self, role: Role, login: &str) -> Result<Vec<String>, Error> {
+        let group = self.facts.group(role);
+        let mut statements = Vec::new();
+        if !self.exists(&group).await? {
+            statements.push(format!("create role {} nologin;\n", quoted(&group)));
+        }
+        if !self.exists(login).await? {
+            statements.push(create_login(login, &group));
+        }
+        Ok(statements)
+    }
+
+    pub(super) fn settings(&self, login: &str, password: &Secret) -> Vec<String> {
+        let verifier = scram_sha_256(password.expose().as_bytes());
+        let login_name = quoted(login);
+        let mut statements = vec![
+            format!("alter role {login_name} login password '{verifier}';\n"),
+            format!(
+                "alter role {login_name} in database {} set search_path = {};\n",
+                quoted(&self.facts.database),
+                quoted(&self.facts.schema)
+            ),
+        ];
+        if self.facts.has_idle_timeout {
+            statements.push(self.idle_setting(login));
+        }
+        statements
+    }
+
+    fn idle_setting(&self, login: &str) -> String {
+        let login = quoted(login);
+        match self.config.roles.idle_session.as_secs() {
+            0 => format!("alter role {login} reset idle_session_timeout;\n"),
+            seconds => format!("alter role {login} set idle_session_timeout = '{seconds}s';\n"),
+        }
+    }
+
+    fn parsed(&self, document: &Secret) -> Option<DatabaseUrl> {
+        DatabaseUrl::parse(document.expose(), &self.config.elsewhere).ok()
+    }
+
+    fn user_of(&self, document: &Secret) -> Option<String> {
+        let url = self.parsed(document)?;
+        url.config.get_user().map(str::to_owned)
+    }
+
+    /// Whether the address in a document is the one that a new document would have.
+    fn has_current_address(&self, document: &Secret, login: &str) -> Result<bool, Error> {
+        let address = |document: &Secret| self.parsed(document).map(|url| url.address());
+        let new = self.document(login, &Secret::new("unused"))?;
+        Ok(address(document) == address(&new))
+    }
+
+    fn password_of(&self, document: &Secret) -> Result<Secret, Error> {
+        let url = self.parsed(document);
+        let password = url.as_ref().and_then(|url| url.config.get_password());
+        let text = password.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        text.map(Secret::new)
+            .ok_or_else(|| Error::Internal("the secret of a role has no password".to_owned()))
+    }
+
+    /// The owner's document with this login instead.
+    fn document(&self, login: &str, password: &Secret) -> Result<Secret, Error> {
+        DatabaseUrl::with_login(
+            self.owner.expose(),
+            &self.config.elsewhere,
+            self.config.roles.host.as_deref(),
+            (login, password.expose()),
+        )
+        .map(Secret::new)
+        .map_err(|invalid| Error::Internal(invalid.to_string()))
+    }
+}
+
+fn digest_of(document: &Secret) -> String {
+    hex(&Sha256::digest(document.expose()))
+}
