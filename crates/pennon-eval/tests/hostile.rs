@@ -1,4 +1,4 @@
-//! Rules and contexts that nobody would write: none of them panics, stalls or overflows the stack.
+//! Hostile rules and contexts must not panic, stall or overflow the stack.
 
 #![expect(clippy::expect_used, reason = "tests stop at the first surprise")]
 
@@ -15,22 +15,8 @@ fn compile(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings) -> Ruleset {
     Ruleset::compile(flags, settings, EvaluationDefaults::New)
 }
 
-/// Numbers that look random, from a seed (`SplitMix64`).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let mixed = usize::try_from((mixed ^ (mixed >> 31)) >> 33).expect("31 bits");
-        mixed % sides
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.roll(from.len())]
-    }
+fn pick<'a, T>(rng: &mut fastrand::Rng, from: &'a [T]) -> &'a T {
+    &from[rng.usize(..from.len())]
 }
 
 const OPERATORS: &[&str] = &[
@@ -103,50 +89,53 @@ const TEXTS: &[&str] = &[
     "99999999999999999999",
 ];
 
-fn scalar(dice: &mut Dice) -> Value {
-    match dice.roll(9) {
+fn scalar(rng: &mut fastrand::Rng) -> Value {
+    match rng.usize(..9) {
         0 => Value::Null,
-        1 => json!(dice.roll(2) == 0),
+        1 => json!(rng.bool()),
         2 => json!(i64::MIN),
         3 => json!(u64::MAX),
-        4 => json!(*dice.pick(&[-0.0, 1e308, -1e308, 5e-324, 0.1, 2_147_483_648.0])),
-        5 => json!(dice.roll(5)),
+        4 => json!(*pick(
+            rng,
+            &[-0.0, 1e308, -1e308, 5e-324, 0.1, 2_147_483_648.0]
+        )),
+        5 => json!(rng.usize(..5)),
         6 => json!(-1),
-        _ => json!(*dice.pick(TEXTS)),
+        _ => json!(*pick(rng, TEXTS)),
     }
 }
 
-fn data(dice: &mut Dice, depth: usize) -> Value {
-    match dice.roll(if depth == 0 { 1 } else { 4 }) {
-        0 | 1 => scalar(dice),
-        2 => (0..dice.roll(5)).map(|_| data(dice, depth - 1)).collect(),
+fn data(rng: &mut fastrand::Rng, depth: usize) -> Value {
+    match rng.usize(..if depth == 0 { 1 } else { 4 }) {
+        0 | 1 => scalar(rng),
+        2 => (0..rng.usize(..5)).map(|_| data(rng, depth - 1)).collect(),
         _ => {
-            let fields = (0..dice.roll(12)).map(|_| {
-                let name = (*dice.pick(TEXTS)).to_owned();
-                (name, data(dice, depth - 1))
+            let fields = (0..rng.usize(..12)).map(|_| {
+                let name = (*pick(rng, TEXTS)).to_owned();
+                (name, data(rng, depth - 1))
             });
             Value::Object(fields.collect())
         }
     }
 }
 
-fn rule(dice: &mut Dice, depth: usize) -> Value {
+fn rule(rng: &mut fastrand::Rng, depth: usize) -> Value {
     if depth == 0 {
-        return if dice.roll(3) == 0 {
-            data(dice, 2)
+        return if rng.usize(..3) == 0 {
+            data(rng, 2)
         } else {
-            json!({"var": *dice.pick(TEXTS)})
+            json!({"var": *pick(rng, TEXTS)})
         };
     }
-    match dice.roll(12) {
-        0 => scalar(dice),
-        1 => (0..dice.roll(4)).map(|_| rule(dice, depth - 1)).collect(),
-        2 => data(dice, 2),
+    match rng.usize(..12) {
+        0 => scalar(rng),
+        1 => (0..rng.usize(..4)).map(|_| rule(rng, depth - 1)).collect(),
+        2 => data(rng, 2),
         _ => {
-            let operator = (*dice.pick(OPERATORS)).to_owned();
-            let arguments = match dice.roll(8) {
-                0 => rule(dice, depth - 1),
-                most => (0..most.min(4)).map(|_| rule(dice, depth - 1)).collect(),
+            let operator = (*pick(rng, OPERATORS)).to_owned();
+            let arguments = match rng.usize(..8) {
+                0 => rule(rng, depth - 1),
+                most => (0..most.min(4)).map(|_| rule(rng, depth - 1)).collect(),
             };
             Value::Object([(operator, arguments)].into_iter().collect())
         }
@@ -171,21 +160,21 @@ fn flag(targeting: Value) -> BTreeMap<FlagKey, Flag> {
 fn no_rule_and_no_context_panics() {
     let (evaluations, results) = (Cell::new(0), Cell::new(0));
     pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {
-        let mut dice = Dice(seed);
+        let rng = &mut fastrand::Rng::with_seed(seed);
         let settings = Settings {
-            evaluators: Map::from_iter([("a".to_owned(), rule(&mut dice, 2))]),
-            fractional: *dice.pick(&[FractionalVersion::V2, FractionalVersion::V3]),
+            evaluators: Map::from_iter([("a".to_owned(), rule(rng, 2))]),
+            fractional: *pick(rng, &[FractionalVersion::V2, FractionalVersion::V3]),
             ..Settings::default()
         };
-        let depth = 1 + dice.roll(5);
-        let targeting = rule(&mut dice, depth);
+        let depth = 1 + rng.usize(..5);
+        let targeting = rule(rng, depth);
         let definition = json!({"variants": {"a": 1}, "targeting": targeting});
         let checked = Definition::validate(&definition, &settings);
         let rules = compile(&flag(targeting.clone()), &settings);
         for _ in 0..3 {
             let mut attributes = Map::new();
-            attributes.insert("list".to_owned(), data(&mut dice, 3));
-            attributes.insert("user".to_owned(), data(&mut dice, 3));
+            attributes.insert("list".to_owned(), data(rng, 3));
+            attributes.insert("user".to_owned(), data(rng, 3));
             attributes.insert("targetingKey".to_owned(), json!("someone"));
             let context = Context::parse(Value::Object(attributes)).expect("a context");
             let result = rules.evaluate("flag", &context, 1_700_000_000);

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::cost::Cost;
 use super::expression::{Each, Expression, Fractional};
+use super::number::Num;
+use super::path::Path;
 use crate::limits::{BYTES_PER_STEP, STEPS};
 
 /// The assumed length of a list or a text that is unknown.
@@ -35,12 +37,27 @@ impl Estimator {
         parts.into_iter().map(|part| self.cost(part)).collect()
     }
 
-    /// The cost of a value that `var` finds. The targeting key is assumed to be short.
-    fn found(&self) -> Cost {
+    /// The cost of following a path. The targeting key and the flag's key are assumed to be short.
+    fn found(&self, path: &Path) -> Cost {
+        let cost = self.value().plus_request(path.cost());
+        if path.is_empty() {
+            cost
+        } else {
+            cost.plus_request(self.characters())
+        }
+    }
+
+    /// The value that a path leads to.
+    fn value(&self) -> Cost {
         match self.item {
             Some(item) => Cost::default().giving(item, item),
             None => Cost::default().giving(0, 1),
         }
+    }
+
+    /// The steps of following a path into a text: its characters are counted.
+    fn characters(&self) -> u64 {
+        self.item.unwrap_or(0)
     }
 
     fn cost(&self, expression: &Expression) -> Cost {
@@ -64,15 +81,16 @@ impl Estimator {
                     .giving(items.len() as u64, written(value))
                     .of_items(longest)
             }
-            Expression::Var(path) => self.found().plus_request(path.cost()),
-            Expression::VarOr(path, default) => self
-                .found()
-                .plus_request(path.cost())
-                .and(self.cost(default)),
+            Expression::Var(path) => self.found(path),
+            Expression::VarOr(path, default) => self.found(path).and(self.cost(default)),
             Expression::VarAt(path, default) => {
                 let path = self.cost(path);
-                let found = self.found().and(path.giving(0, 0));
-                let found = found.plus(path.text).plus_request(path.text);
+                // A list is written as a text. Any text is read, and its names are compared.
+                let written = if path.list > 0 { path.text } else { 0 };
+                let found = self.value().and(path.giving(0, 0));
+                let found = found
+                    .plus(written.saturating_add(path.text))
+                    .plus_request(path.text.saturating_add(self.characters()));
                 match default {
                     Some(default) => found.and(self.cost(default)),
                     None => found,
@@ -83,7 +101,9 @@ impl Estimator {
             }
             Expression::Truth(one, _) => self.cost(one).giving(0, 1),
             Expression::Order { a, b, c, .. } => {
-                self.converted([&**a, &**b].into_iter().chain(c.as_deref()))
+                let operands = [&**a, &**b];
+                self.converted(operands.into_iter().chain(c.as_deref()))
+                    .plus_request(peeked(operands))
             }
             Expression::Sum(parts)
             | Expression::Product(parts)
@@ -91,19 +111,24 @@ impl Estimator {
             | Expression::Maximum(parts) => self.converted(parts),
             Expression::Negative(one) => self.converted([&**one]),
             Expression::Equal { a, b, .. }
-            | Expression::Difference(a, b)
-            | Expression::Quotient(a, b)
-            | Expression::Remainder(a, b)
             | Expression::Affix {
                 text: a, affix: b, ..
-            } => self.converted([&**a, &**b]),
+            } => {
+                let operands = [&**a, &**b];
+                self.converted(operands).plus_request(peeked(operands))
+            }
+            Expression::Difference(a, b)
+            | Expression::Quotient(a, b)
+            | Expression::Remainder(a, b) => self.converted([&**a, &**b]),
             Expression::SemVer(arguments) => self.converted(arguments.as_slice()),
             Expression::List(items) => self.list(items),
             Expression::Missing(names) => {
+                let count = names.len() as u64;
                 let paths = names.iter().map(|path| path.cost() + 2).sum();
+                let characters = self.characters().saturating_mul(count);
                 Cost::default()
-                    .plus_request(paths)
-                    .giving(names.len() as u64, paths)
+                    .plus_request(characters.saturating_add(paths))
+                    .giving(count, paths)
             }
             Expression::MissingOf(names) => self.missing_of(names),
             Expression::MissingSome(need, names) => self.missing_some(need, names),
@@ -116,8 +141,10 @@ impl Estimator {
             Expression::Merge(parts) => self.merge(parts),
             Expression::In(needle, hay) => self.within(needle, hay),
             Expression::InTexts(needle, _) => {
+                let peeked = peeked([&**needle]);
                 let needle = self.cost(needle);
-                needle.plus_request(needle.text).giving(0, 1)
+                let read = needle.text.saturating_add(peeked);
+                needle.plus_request(read).giving(0, 1)
             }
             Expression::Cat(parts) => {
                 let parts = self.costs(parts);
@@ -146,15 +173,19 @@ impl Estimator {
         let most = sum(&names, |name| name.list.max(1));
         let text = sum(&names, |name| name.text.saturating_add(2));
         let all = all(&names).plus(most.saturating_add(text));
-        all.plus_request(text).giving(most, text)
+        let characters = self.characters().saturating_mul(most);
+        all.plus_request(text.saturating_add(characters))
+            .giving(most, text)
     }
 
     fn missing_some(&self, need: &Expression, names: &Expression) -> Cost {
         let (need, names) = (self.cost(need), self.cost(names));
         let work = names.list.saturating_add(names.text);
+        let characters = self.characters().saturating_mul(names.list);
+        let read = names.text.saturating_add(need.text);
         need.and(names)
             .plus(work.saturating_add(need.text))
-            .plus_request(names.text)
+            .plus_request(read.saturating_add(characters))
             .giving(names.list, names.text)
     }
 
@@ -222,6 +253,19 @@ impl Estimator {
     }
 }
 
+/// The steps of looking for operands in the context before they are evaluated, which follows their paths
+/// once more.
+fn peeked<'e>(operands: impl IntoIterator<Item = &'e Expression>) -> u64 {
+    let paths = operands.into_iter().map(|operand| {
+        if let Expression::Var(path) = operand.resolved() {
+            path.cost()
+        } else {
+            0
+        }
+    });
+    paths.sum()
+}
+
 /// All parts, one after the other.
 fn all(parts: &[Cost]) -> Cost {
     parts.iter().copied().fold(Cost::default(), Cost::and)
@@ -237,10 +281,11 @@ fn bytes(length: usize) -> u64 {
     (length / BYTES_PER_STEP) as u64
 }
 
-/// How many steps it takes to write or to hash a value. Numbers count as short texts.
+/// How many steps it takes to write, to read or to hash a value.
 fn written(value: &Value) -> u64 {
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::Null | Value::Bool(_) => 0,
+        Value::Number(number) => bytes(Num::of(number).text().len()),
         Value::String(text) => bytes(text.len()),
         Value::Array(items) => items.iter().map(|item| 2 + written(item)).sum(),
         Value::Object(fields) => {

@@ -13,6 +13,8 @@ mod estimate;
 pub(crate) mod evaluators;
 mod expression;
 mod fractional;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod lint;
 mod lists;
 mod murmur;

@@ -1,0 +1,131 @@
+//! Random rules: an evaluation takes no more steps than the estimate of its rule.
+
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+
+use super::compile;
+use super::evaluators::Evaluators;
+use crate::{Context, Settings};
+
+/// Random rules with every operator, over constants, evaluators, the targeting key and items of lists.
+struct Rules(fastrand::Rng);
+
+impl Rules {
+    fn text(&mut self) -> String {
+        "x".repeat(self.0.usize(..100))
+    }
+
+    fn constant(&mut self) -> Value {
+        match self.0.usize(..9) {
+            0 => json!(null),
+            1 => json!(self.0.bool()),
+            2 => json!(self.0.u32(..100)),
+            3 => json!(self.text()),
+            4 => json!([1, "two", [3, "x".repeat(self.0.usize(..40))]]),
+            5 => json!(vec!["a"; self.0.usize(..20)]),
+            6 => json!(vec![self.text(); self.0.usize(..20)]),
+            7 => json!(1.234_567_890_123_456_7e-6),
+            _ => json!("a.b.0"),
+        }
+    }
+
+    fn path(&mut self) -> Value {
+        match self.0.usize(..6) {
+            0 => json!("targetingKey"),
+            1 => json!("length"),
+            2 => json!("1.length"),
+            3 => json!("$flagd.flagKey"),
+            4 => json!(self.text()),
+            _ => json!(""),
+        }
+    }
+
+    fn rule(&mut self, depth: usize) -> Value {
+        if depth == 0 {
+            return match self.0.usize(..3) {
+                0 => json!({"var": self.path()}),
+                _ => self.constant(),
+            };
+        }
+        let mut next = || self.rule(depth - 1);
+        let (a, b, c) = (next(), next(), next());
+        match self.0.usize(..38) {
+            0 => json!({"var": self.path()}),
+            1 => json!({"missing": [self.path(), self.path()]}),
+            2 => json!({"var": [self.path(), a]}),
+            3 => json!({"var": a}),
+            4 => json!({"$ref": "list"}),
+            5 => json!({"$ref": "text"}),
+            6 => json!({"$ref": "walk"}),
+            7 => json!({"missing": [a, b]}),
+            8 => json!({"missing_some": [a, b]}),
+            9 => json!({"if": [a, b, c]}),
+            10 => json!({"and": [a, b]}),
+            11 => json!({"or": [a, b]}),
+            12 => json!({"!": [a]}),
+            13 => json!({"==": [a, b]}),
+            14 => json!({"===": [a, b]}),
+            15 => json!({"<": [a, b, c]}),
+            16 => json!({"+": [a, b]}),
+            17 => json!({"-": [a, b]}),
+            18 => json!({"max": [a, b]}),
+            19 => json!({"map": [a, b]}),
+            20 => json!({"filter": [a, b]}),
+            21 => json!({"all": [a, b]}),
+            22 => json!({"some": [a, b]}),
+            23 => json!({"reduce": [a, b, c]}),
+            24 => json!({"merge": [a, b, c]}),
+            25 => json!({"in": [a, b]}),
+            26 => json!({"cat": [a, b, c]}),
+            27 => json!({"substr": [a, b, c]}),
+            28 => json!({"starts_with": [a, b]}),
+            29 => json!({"sem_ver": [a, "<", b]}),
+            30 => json!({"fractional": [a, ["on", 1], [b, 2]]}),
+            31 => json!({"fractional": [[a, b], c]}),
+            32 => json!({"map": [{"$ref": "list"}, a]}),
+            33 => json!({"all": [{"$ref": "list"}, a]}),
+            34 => json!({"<": [a, b]}),
+            35 => json!({"in": [a, ["a", "b"]]}),
+            36 => json!({"missing": [[a, b]]}),
+            _ => json!([a, b]),
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_takes_no_more_steps_than_estimated() {
+    let list: Vec<Value> = (0..30)
+        .map(|number| json!([number, "y".repeat(number)]))
+        .collect();
+    let evaluators = json!({
+        "list": {"merge": [list, {"var": "targetingKey"}]},
+        "text": {"cat": ["z".repeat(200), {"var": "targetingKey"}]},
+        "walk": {"map": [{"$ref": "list"}, {"cat": [{"var": ""}, {"var": "1"}]}]},
+    });
+    let settings = Settings {
+        evaluators: evaluators.as_object().cloned().expect("an object"),
+        ..Settings::default()
+    };
+    let (compiled, close) = (Cell::new(0), Cell::new(0));
+    pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {
+        let mut rules = Rules(fastrand::Rng::with_seed(seed));
+        for depth in [1, 2, 3, 4, 5] {
+            let rule = rules.rule(depth);
+            let Ok(ready) = compile(&rule, &Evaluators::of(&settings)) else {
+                continue;
+            };
+            compiled.set(compiled.get() + 1);
+            for context in [json!({}), json!({"targetingKey": "user-123"})] {
+                let context = Context::parse(context).expect("a context");
+                let (_choice, steps) = ready.choose("flag", &context, 0, u64::MAX);
+                assert!(steps <= ready.cost, "{steps} of {}: {rule}", ready.cost);
+                close.set(close.get() + usize::from(steps * 4 >= ready.cost));
+            }
+        }
+    });
+    let (compiled, close) = (compiled.get(), close.get());
+    assert!(compiled > 0);
+    // The estimate is an upper limit, and close to the steps of most evaluations.
+    assert!(close > compiled / 2, "{close} of {compiled}");
+}
