@@ -7,7 +7,7 @@
 //! to invalidate lost in one case of five; then with whole invalidations lost, every attempt of them,
 //! after one update in five; and with the check of the lease taken out of the fill script on its way to
 //! Redis, where it has to find stale reads.
-//! `RACE_READS` sets the number of reads (100000), `RACE_SEED` the dice.
+//! `RACE_READS` sets the number of reads (100000), `RACE_SEED` the seed.
 
 #![expect(
     clippy::expect_used,
@@ -108,7 +108,7 @@ async fn main() -> ExitCode {
 /// Gives the number of stale reads.
 async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
     let stack = Rc::new(Stack::start().await);
-    let dice = Rng::new(seed);
+    let rng = Rng::new(seed);
     for writer in 0..WRITERS {
         stack.database.add_flag(&flag(writer), true, 100).await;
     }
@@ -122,7 +122,7 @@ async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
             writer,
             promises.clone(),
             tally.clone(),
-            dice.clone(),
+            rng.clone(),
             trouble,
         ));
     }
@@ -132,11 +132,11 @@ async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
             reads,
             promises.clone(),
             tally.clone(),
-            dice.clone(),
+            rng.clone(),
             trouble == Trouble::LeaseUnchecked,
         ));
     }
-    local.spawn_local(operate(stack.clone(), tally.clone(), dice.clone()));
+    local.spawn_local(operate(stack.clone(), tally.clone(), rng.clone()));
     local.await;
 
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
@@ -179,7 +179,7 @@ async fn write(
     writer: usize,
     promises: Rc<Vec<Promise>>,
     tally: Rc<Tally>,
-    dice: Rng,
+    rng: Rng,
     trouble: Trouble,
 ) {
     let (update, redis, database) = function(&stack, "update-flag").await;
@@ -194,24 +194,24 @@ async fn write(
         value += 1;
         let event = Event::update(&key, &json!({ "description": value.to_string() }));
         // A slow database stretches the time between the mark and the commit; a frozen writer too.
-        let slow = if dice.roll(4) == 0 { 30 } else { 0 };
+        let slow = if rng.roll(4) == 0 { 30 } else { 0 };
         database
-            .set(Mode::Delay(dice.pause(Duration::from_millis(slow))))
+            .set(Mode::Delay(rng.pause(Duration::from_millis(slow))))
             .await;
         if trouble == Trouble::InvalidationsLost {
             let lost = Mode::Lose {
                 text: END_WRITE,
                 percent: 100,
             };
-            let is_lost = dice.roll(5) == 0;
+            let is_lost = rng.roll(5) == 0;
             redis.set(if is_lost { lost } else { Mode::Open }).await;
         }
         let call = update.call(&event);
-        let answer = if dice.roll(10) == 0 {
+        let answer = if rng.roll(10) == 0 {
             let freeze = async {
-                tokio::time::sleep(dice.pause(Duration::from_millis(20))).await;
+                tokio::time::sleep(rng.pause(Duration::from_millis(20))).await;
                 update.process().freeze();
-                tokio::time::sleep(dice.pause(Duration::from_millis(200))).await;
+                tokio::time::sleep(rng.pause(Duration::from_millis(200))).await;
                 update.process().thaw();
             };
             tokio::join!(call, freeze).0
@@ -230,7 +230,7 @@ async fn write(
         if is_told || trouble == Trouble::InvalidationsLost {
             promises[writer].visible.store(value, Ordering::Relaxed);
         }
-        tokio::time::sleep(dice.pause(Duration::from_millis(60))).await;
+        tokio::time::sleep(rng.pause(Duration::from_millis(60))).await;
     }
 }
 
@@ -240,7 +240,7 @@ async fn read(
     reads: u64,
     promises: Rc<Vec<Promise>>,
     tally: Rc<Tally>,
-    dice: Rng,
+    rng: Rng,
     forged: bool,
 ) {
     let (get, redis, database) = function(&stack, "get-flag").await;
@@ -249,23 +249,23 @@ async fn read(
     }
     let mut until_trouble = 20;
     while !tally.over.load(Ordering::Relaxed) {
-        let writer = usize::try_from(dice.roll(3)).expect("small");
+        let writer = usize::try_from(rng.roll(3)).expect("small");
         let event = Event::get(&flag(writer));
         until_trouble -= 1;
         let trouble = until_trouble == 0;
         if trouble {
-            until_trouble = 20 + dice.roll(150);
+            until_trouble = 20 + rng.roll(150);
             database
-                .set(Mode::Delay(dice.pause(Duration::from_millis(40))))
+                .set(Mode::Delay(rng.pause(Duration::from_millis(40))))
                 .await;
         }
         let promised = promises[writer].visible.load(Ordering::Relaxed);
         let call = get.call(&event);
-        let answer = if trouble && dice.roll(3) == 0 {
+        let answer = if trouble && rng.roll(3) == 0 {
             let freeze = async {
-                tokio::time::sleep(dice.pause(Duration::from_millis(10))).await;
+                tokio::time::sleep(rng.pause(Duration::from_millis(10))).await;
                 get.process().freeze();
-                tokio::time::sleep(dice.pause(Duration::from_millis(300))).await;
+                tokio::time::sleep(rng.pause(Duration::from_millis(300))).await;
                 get.process().thaw();
             };
             tokio::join!(call, freeze).0
@@ -298,12 +298,12 @@ async fn read(
 }
 
 /// An operator who deletes the entry now and then, and the schedule that reconciles.
-async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, dice: Rng) {
+async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, rng: Rng) {
     let reconcile = stack.function("reconcile").await;
     while !tally.over.load(Ordering::Relaxed) {
-        tokio::time::sleep(dice.pause(Duration::from_millis(100))).await;
+        tokio::time::sleep(rng.pause(Duration::from_millis(100))).await;
         stack.redis.command(&["DEL", KEY]);
-        if dice.roll(16) == 0 {
+        if rng.roll(16) == 0 {
             let reconciled = reconcile.invoke(&json!({})).await;
             reconciled.expect("it reconciles");
         }

@@ -38,7 +38,7 @@ enum Scope {
 /// Writes flags and contexts.
 #[derive(Debug)]
 pub struct Author {
-    dice: Rng,
+    rng: Rng,
     subject: Subject,
 }
 
@@ -118,17 +118,17 @@ const LOOSE: &[&str] = &[
 impl Author {
     /// One that this seed repeats.
     pub fn new(seed: u64, subject: Subject) -> Self {
-        let dice = Rng::new(seed);
-        Self { dice, subject }
+        let rng = Rng::new(seed);
+        Self { rng, subject }
     }
 
     fn one_in(&self, sides: u32) -> bool {
-        self.dice.roll(sides) == 0
+        self.rng.roll(sides) == 0
     }
 
     fn pick<T: Clone>(&self, from: &[T]) -> T {
         let sides = u32::try_from(from.len()).expect("few");
-        from[self.dice.roll(sides) as usize].clone()
+        from[self.rng.roll(sides) as usize].clone()
     }
 
     fn word(&self) -> &'static str {
@@ -139,7 +139,7 @@ impl Author {
     }
 
     fn some(&self, least: u32, most: u32, mut one: impl FnMut() -> Value) -> Vec<Value> {
-        let count = least + self.dice.roll(most - least + 1);
+        let count = least + self.rng.roll(most - least + 1);
         (0..count).map(|_| one()).collect()
     }
 
@@ -180,13 +180,13 @@ impl Author {
             "state": if self.one_in(20) { "DISABLED" } else { "ENABLED" },
             "variants": variants,
         });
-        match self.dice.roll(12) {
+        match self.rng.roll(12) {
             0 => {}
             1 => flag["defaultVariant"] = Value::Null,
             2 if self.one_in(3) => flag["defaultVariant"] = json!(""),
             _ => flag["defaultVariant"] = json!(self.pick(&names)),
         }
-        match self.dice.roll(25) {
+        match self.rng.roll(25) {
             0 => {}
             1 => flag["targeting"] = json!({}),
             _ => flag["targeting"] = self.targeting(&names),
@@ -199,13 +199,13 @@ impl Author {
 
     /// Variants of one type, and their names. Some are what rules give when they give no text.
     fn variants(&self) -> (Value, Vec<&'static str>) {
-        let names = match self.dice.roll(4) {
+        let names = match self.rng.roll(4) {
             0 => vec!["on", "off"],
             1 => vec!["true", "false", "a", "b"],
             2 => vec!["0", "1", "2", "a", "b"],
             _ => vec!["a", "b", "gold"],
         };
-        let kind = self.dice.roll(5);
+        let kind = self.rng.roll(5);
         let variants: Map<_, _> = names
             .iter()
             .enumerate()
@@ -233,7 +233,7 @@ impl Author {
     fn operators(&self, names: &[&'static str]) -> Value {
         let name = || json!(self.pick(names));
         let loose = || self.any(DEPTH, Scope::Context);
-        match self.dice.roll(8) {
+        match self.rng.roll(8) {
             // The result itself, as a name: the test adds a variant for it.
             0 | 1 => self.operation(DEPTH, Scope::Context),
             2 | 3 => json!({ "cat": ["v", loose()] }),
@@ -254,7 +254,7 @@ impl Author {
     }
 
     fn operation(&self, depth: u32, scope: Scope) -> Value {
-        match self.dice.roll(5) {
+        match self.rng.roll(5) {
             0 => self.condition(depth, scope),
             1 => self.number(depth, scope),
             2 => self.text(depth, scope),
@@ -272,7 +272,7 @@ impl Author {
     }
 
     fn literal(&self) -> Value {
-        match self.dice.roll(9) {
+        match self.rng.roll(9) {
             0 => Value::Null,
             1 => json!(self.one_in(2)),
             2 | 3 => self.plain_number(),
@@ -283,7 +283,7 @@ impl Author {
     }
 
     fn scalar(&self) -> Value {
-        match self.dice.roll(6) {
+        match self.rng.roll(6) {
             0 => Value::Null,
             1 => json!(self.one_in(2)),
             2 | 3 => self.plain_number(),
@@ -326,11 +326,11 @@ impl Author {
                 "plan",
             ]),
         };
-        match self.dice.roll(10) {
+        match self.rng.roll(10) {
             0 => json!({ "var": [name] }),
             1 | 2 => json!({ "var": [name, self.literal()] }),
             3 if self.one_in(3) => json!({ "var": { "if": [true, name] } }),
-            4 if self.one_in(3) && scope == Scope::Item => json!({ "var": self.dice.roll(3) }),
+            4 if self.one_in(3) && scope == Scope::Item => json!({ "var": self.rng.roll(3) }),
             5 if scope == Scope::Context => json!({ "var": "$flagd.flagKey" }),
             _ => json!({ "var": name }),
         }
@@ -354,7 +354,7 @@ impl Author {
         let number = || self.mostly(|| self.number(depth, scope), depth, scope);
         let text = || self.mostly(|| self.text(depth, scope), depth, scope);
         let list = || self.mostly(|| self.list(depth, scope), depth, scope);
-        match self.dice.roll(15) {
+        match self.rng.roll(15) {
             0 => json!({ self.pick(&["==", "!="]): [any(), any()] }),
             1 => json!({ self.pick(&["===", "!=="]): [any(), any()] }),
             2 => json!({ self.pick(&["==", "!=", "===", "!=="]): [text(), text()] }),
@@ -422,7 +422,7 @@ impl Author {
         }
         let depth = depth - 1;
         let number = || self.mostly(|| self.number(depth, scope), depth, scope);
-        match self.dice.roll(7) {
+        match self.rng.roll(7) {
             0 => json!({ "+": self.some(1, 3, number) }),
             1 => json!({ "-": self.some(1, 2, number) }),
             2 => json!({ "*": self.some(2, 3, number) }),
@@ -447,8 +447,8 @@ impl Author {
         }
         let depth = depth - 1;
         let text = || self.mostly(|| self.text(depth, scope), depth, scope);
-        let number = || self.mostly(|| json!(i64::from(self.dice.roll(9)) - 4), depth, scope);
-        match self.dice.roll(4) {
+        let number = || self.mostly(|| json!(i64::from(self.rng.roll(9)) - 4), depth, scope);
+        match self.rng.roll(4) {
             0 => json!({ "cat": self.some(1, 3, || self.any(depth, scope)) }),
             1 => json!({ "cat": self.some(1, 3, text) }),
             2 => json!({ "substr": [text(), number()] }),
@@ -458,7 +458,7 @@ impl Author {
 
     fn list(&self, depth: u32, scope: Scope) -> Value {
         if depth == 0 || self.one_in(4) {
-            return match self.dice.roll(3) {
+            return match self.rng.roll(3) {
                 0 => Value::Array(self.some(0, 3, || self.scalar())),
                 1 => {
                     json!({ "var": self.pick(&["tags", "nums", "items", "user.roles", "words"]) })
@@ -468,7 +468,7 @@ impl Author {
         }
         let depth = depth - 1;
         let list = || self.mostly(|| self.list(depth, scope), depth, scope);
-        match self.dice.roll(7) {
+        match self.rng.roll(7) {
             0 => json!({ "map": [list(), self.any(depth, Scope::Item)] }),
             1 => json!({ "filter": [list(), self.condition(depth, Scope::Item)] }),
             2 => json!({ "merge": self.some(1, 3, || self.any(depth, scope)) }),
@@ -479,7 +479,7 @@ impl Author {
             }
             5 => {
                 let names = self.some(1, 3, || json!(self.pick(LOOSE)));
-                json!({ "missing_some": [self.dice.roll(4), names] })
+                json!({ "missing_some": [self.rng.roll(4), names] })
             }
             _ => Value::Array(self.some(1, 2, || self.any(depth, scope))),
         }
@@ -488,7 +488,7 @@ impl Author {
     fn choice(&self, depth: u32, scope: Scope) -> Value {
         let depth = depth.saturating_sub(1);
         let any = || self.any(depth, scope);
-        match self.dice.roll(4) {
+        match self.rng.roll(4) {
             0 => json!({ "if": self.some(1, 5, any) }),
             1 => json!({ "if": [self.condition(depth, scope), any(), any()] }),
             2 => json!({ "or": self.some(1, 3, any) }),
@@ -499,10 +499,10 @@ impl Author {
     // Steady: what every engine answers alike, around `fractional`.
 
     fn steady_condition(&self, depth: u32) -> Value {
-        match self.dice.roll(if depth == 0 { 6 } else { 8 }) {
+        match self.rng.roll(if depth == 0 { 6 } else { 8 }) {
             0 => json!({ "in": [{ "var": "plan" }, ["gold", "beta"]] }),
             1 => json!({ "==": [{ "var": self.pick(STEADY_TEXTS) }, self.word()] }),
-            2 => json!({ ">=": [{ "var": "age" }, self.dice.roll(40)] }),
+            2 => json!({ ">=": [{ "var": "age" }, self.rng.roll(40)] }),
             3 => {
                 json!({ self.pick(&["starts_with", "ends_with"]): [{ "var": "email" }, self.pick(&["a", "@b.c", "z"])] })
             }
@@ -517,7 +517,7 @@ impl Author {
 
     fn split(&self, names: &[&'static str]) -> Value {
         let name = || json!(self.pick(names));
-        match self.dice.roll(6) {
+        match self.rng.roll(6) {
             0 => json!({ "if": [self.steady_condition(1), self.fractional(names, 1), name()] }),
             1 => json!({ "if": [self.steady_condition(1), name(), self.fractional(names, 1)] }),
             2 => json!({ "if": [{ "===": [self.fractional(names, 0), name()] }, name(), name()] }),
@@ -535,7 +535,7 @@ impl Author {
 
     /// What decides the bucket instead of flag and targeting key.
     fn bucketing(&self) -> Value {
-        match self.dice.roll(6) {
+        match self.rng.roll(6) {
             0 => json!({ "var": self.pick(STEADY_TEXTS) }),
             1 => json!({ "cat": [{ "var": "$flagd.flagKey" }, { "var": "email" }] }),
             2 => {
@@ -547,22 +547,22 @@ impl Author {
     }
 
     fn part(&self, names: &[&'static str], depth: u32) -> Value {
-        let variant = match self.dice.roll(9) {
+        let variant = match self.rng.roll(9) {
             0 if depth > 0 => self.fractional(names, depth - 1),
             1 => json!({ "if": [self.steady_condition(0), self.pick(names), self.pick(names)] }),
             2 => json!({ "var": "plan" }),
             3 => self.pick(&[json!(true), json!(false), json!(1), json!(0), Value::Null]),
             _ => json!(self.pick(names)),
         };
-        let weight = match self.dice.roll(12) {
+        let weight = match self.rng.roll(12) {
             0 | 1 => return json!([variant]),
             2 => json!({ "var": "weight" }),
             3 => json!({ "-": [100, { "var": "age" }] }),
-            4 => json!({ "if": [self.steady_condition(0), self.dice.roll(100), 1] }),
+            4 => json!({ "if": [self.steady_condition(0), self.rng.roll(100), 1] }),
             5 => json!(0),
             6 if self.one_in(3) => json!(i32::MAX),
-            7 => json!(self.dice.roll(1_000_000)),
-            _ => json!(self.dice.roll(101)),
+            7 => json!(self.rng.roll(1_000_000)),
+            _ => json!(self.rng.roll(101)),
         };
         json!([variant, weight])
     }
@@ -581,7 +581,7 @@ impl Author {
                 set(name, self.steady_text());
             }
         }
-        set("age", json!(self.dice.roll(130)));
+        set("age", json!(self.rng.roll(130)));
         set("release", json!(self.pick(VERSIONS)));
         if self.subject == Subject::Operators {
             self.loose_attributes(&mut set);
@@ -598,18 +598,18 @@ impl Author {
     }
 
     fn targeting_key(&self) -> Value {
-        let number = self.dice.roll(100_000);
-        match (self.subject, self.dice.roll(12)) {
+        let number = self.rng.roll(100_000);
+        match (self.subject, self.rng.roll(12)) {
             (_, 0) => json!(""),
             (Subject::FractionalV3, 1 | 2) => json!(format!("käse-日本-😀-{number}")),
-            (_, 3) => json!("u".repeat(self.dice.roll(80) as usize + 1)),
+            (_, 3) => json!("u".repeat(self.rng.roll(80) as usize + 1)),
             _ => json!(format!("user-{number}")),
         }
     }
 
     fn steady_text(&self) -> Value {
-        let number = self.dice.roll(1_000);
-        match self.dice.roll(4) {
+        let number = self.rng.roll(1_000);
+        match self.rng.roll(4) {
             0 => json!(format!("a{number}@b.c")),
             1 => json!("gold"),
             _ => json!(self.word()),
@@ -637,22 +637,22 @@ impl Author {
     /// A bucketing value. By CBOR anything is one; by text only a text.
     fn bucket(&self) -> Value {
         if self.subject == Subject::FractionalV2 || self.one_in(3) {
-            return match self.dice.roll(10) {
+            return match self.rng.roll(10) {
                 0 => self.weight(),
                 1 => json!(["a", 1]),
-                _ => json!(format!("bucket {}", self.dice.roll(100_000))),
+                _ => json!(format!("bucket {}", self.rng.roll(100_000))),
             };
         }
-        match self.dice.roll(8) {
+        match self.rng.roll(8) {
             0 => {
                 json!({ "zz": self.cbor_number(), "a": [self.cbor_number()], "": null, "b": "é", "aa": {} })
             }
             1 => {
                 json!({ "id": self.cbor_number(), "käse": true, "much longer than twenty-three bytes": [[]] })
             }
-            2 => json!("x".repeat(self.dice.roll(300) as usize)),
+            2 => json!("x".repeat(self.rng.roll(300) as usize)),
             3 => json!(self.one_in(2)),
-            4 => json!(format!("😀{}", self.dice.roll(1_000))),
+            4 => json!(format!("😀{}", self.rng.roll(1_000))),
             _ => self.cbor_number(),
         }
     }
@@ -719,7 +719,7 @@ impl Author {
             "name", "text", "score", "count", "tags", "words", "nums", "items", "user", "flag",
             "version", "minimum", "nothing", "0",
         ] {
-            match self.dice.roll(8) {
+            match self.rng.roll(8) {
                 0 => {}
                 1 => {
                     set(name, self.literal());

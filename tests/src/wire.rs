@@ -93,7 +93,7 @@ impl Wire {
             requests: requests.clone(),
             commands: Arc::clone(&commands),
             era: era.clone(),
-            dice: Rng::new(u64::from(port)),
+            rng: Rng::new(u64::from(port)),
         };
         tokio::spawn(listen(Some(listener), address, far_end, watcher));
         Self {
@@ -152,7 +152,7 @@ struct FarEnd {
     requests: Arc<AtomicUsize>,
     commands: Arc<Mutex<Vec<Instant>>>,
     era: Arc<AtomicUsize>,
-    dice: Rng,
+    rng: Rng,
 }
 
 impl FarEnd {
@@ -239,9 +239,9 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
                     }
                     if let Mode::Lose { text, percent } = now
                         && String::from_utf8_lossy(bytes).contains(text)
-                        && far_end.dice.roll(100) < percent
+                        && far_end.rng.roll(100) < percent
                     {
-                        if far_end.dice.roll(2) == 0 {
+                        if far_end.rng.roll(2) == 0 {
                             let _lost_anyway = to_server.write_all(bytes).await;
                         }
                         return;
