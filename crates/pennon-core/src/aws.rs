@@ -1,6 +1,6 @@
-//! Two signed calls to AWS: invoke a version of a function, and tell CodeDeploy how a check ended.
+//! Signed calls to AWS: invoke a version of a function, tell CodeDeploy how a check ended, read alarms.
 //!
-//! Two SDKs for two requests would more than double what is compiled and shipped; the signature is
+//! Three SDKs for three requests would more than double what is compiled and shipped; the signature is
 //! made by the crate that the SDKs use.
 
 use std::fmt;
@@ -118,7 +118,8 @@ impl Aws {
             function.name, function.version
         );
         let headers = [("x-amz-invocation-type", "RequestResponse")];
-        let answer = self.call("lambda", &path, &headers, event, within).await?;
+        let url = format!("{}{path}", self.endpoint("lambda"));
+        let answer = self.call("lambda", &url, &headers, event, within).await?;
         let text = String::from_utf8_lossy(&answer.body);
         if answer.headers.contains_key("x-amz-function-error") {
             return Err(Refusal::ForGood(format!("the function failed: {text}")));
@@ -146,30 +147,64 @@ impl Aws {
             "x-amz-target",
             "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus",
         )];
-        self.call("codedeploy", "/", &headers, &body, REPORT)
+        let url = format!("{}/", self.endpoint("codedeploy"));
+        self.call("codedeploy", &url, &headers, &body, REPORT)
             .await?;
         Ok(())
+    }
+
+    /// The metric and composite alarms with these names, at most 100, as CloudWatch describes them.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn describe_alarms(
+        &self,
+        endpoint: Option<&str>,
+        names: &[&str],
+        within: Duration,
+    ) -> Result<Value, Refusal> {
+        let body = json!({
+            "AlarmNames": names,
+            "AlarmTypes": ["MetricAlarm", "CompositeAlarm"],
+            "MaxRecords": 100,
+        });
+        let headers = [
+            ("content-type", "application/x-amz-json-1.0"),
+            (
+                "x-amz-target",
+                "GraniteServiceVersion20100801.DescribeAlarms",
+            ),
+        ];
+        let endpoint = endpoint.map_or_else(|| self.endpoint("monitoring"), ToOwned::to_owned);
+        let url = format!("{}/", endpoint.trim_end_matches('/'));
+        let answer = self
+            .call("monitoring", &url, &headers, &body, within)
+            .await?;
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| Refusal::ForGood("CloudWatch's answer is not JSON".to_owned()))
     }
 
     /// A signed POST; an answer that is no success is an error.
     async fn call(
         &self,
         service: &str,
-        path: &str,
+        url: &str,
         headers: &[(&str, &str)],
         body: &Value,
         within: Duration,
     ) -> Result<Answer, Refusal> {
-        let url = format!("{}{path}", self.endpoint(service));
         let body = body.to_string();
-        let mut request = Request::post(&url).header("content-type", "application/x-amz-json-1.1");
+        let mut request = Request::post(url);
+        if headers.iter().all(|(name, _)| *name != "content-type") {
+            request = request.header("content-type", "application/x-amz-json-1.1");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request
             .body(Full::from(Bytes::from(body.clone())))
             .map_err(|error| Refusal::ForGood(error.to_string()))?;
-        self.sign(service, &url, &mut request, body.as_bytes())
+        self.sign(service, url, &mut request, body.as_bytes())
             .map_err(Refusal::ForGood)?;
         let told = |why: String| format!("{service} at {url}: {why}");
         let answer = self.https.send(request, within).await;

@@ -8,6 +8,7 @@
 //! One home per vendor: fred is used in [`cache`] only, tokio-postgres in [`store`]
 //! only, the AWS SDK in [`secrets`] and [`aws`] only, the process environment in [`config`] only.
 
+pub mod alarms;
 pub mod api_key;
 pub mod app;
 pub mod auth;
@@ -29,6 +30,7 @@ pub mod limits;
 pub mod middleware;
 pub mod ofrep;
 pub mod ofrep_format;
+pub mod ramp;
 pub mod secrets;
 mod server_only;
 pub mod service;

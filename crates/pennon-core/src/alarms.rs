@@ -1,0 +1,208 @@
+//! The states of CloudWatch alarms, which guard ramps.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::aws::Aws;
+
+/// Asking CloudWatch, answer included.
+const WITHIN: Duration = Duration::from_secs(5);
+/// The value of `CLOUDWATCH_ENDPOINT` where functions have no way to CloudWatch.
+const NOWHERE: &str = "none";
+/// As many names as one call takes.
+const NAMES: usize = 100;
+/// The evaluation of a composite alarm, whose parts are not known, and the least of any other: an alarm
+/// notices what happened a few minutes ago.
+const LEAST_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// The longest evaluation that CloudWatch has, in seconds: a week.
+const LONGEST_WINDOW: u64 = 7 * 24 * 3600;
+
+/// Where alarms are read.
+pub enum Alarms {
+    /// Amazon CloudWatch, or a server that answers like it.
+    CloudWatch {
+        /// Signs calls.
+        aws: Box<Aws>,
+        /// `CLOUDWATCH_ENDPOINT`; otherwise the region's own.
+        endpoint: Option<String>,
+    },
+    /// Alarms that the local server keeps in memory and rings by a route of its own.
+    Local(Mutex<BTreeMap<String, AlarmState>>),
+    /// Nowhere; this says why.
+    Absent(String),
+}
+
+/// The state of an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlarmState {
+    /// `OK`
+    Ok,
+    /// `ALARM`
+    Alarm,
+    /// `INSUFFICIENT_DATA`
+    InsufficientData,
+}
+
+impl AlarmState {
+    /// Takes CloudWatch's name of a state.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "OK" => Some(Self::Ok),
+            "ALARM" => Some(Self::Alarm),
+            "INSUFFICIENT_DATA" => Some(Self::InsufficientData),
+            _ => None,
+        }
+    }
+
+    /// CloudWatch's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Alarm => "ALARM",
+            Self::InsufficientData => "INSUFFICIENT_DATA",
+        }
+    }
+}
+
+/// An alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alarm {
+    /// Its state.
+    pub state: AlarmState,
+    /// The length of its evaluation: period times number of periods.
+    pub window: Duration,
+    /// Whether it calls anybody when it rings.
+    pub has_actions: bool,
+}
+
+/// CloudWatch did not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable(pub String);
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Alarms {
+    /// CloudWatch, as the role of this function.
+    #[must_use]
+    pub fn cloud_watch(endpoint: Option<&str>) -> Self {
+        if endpoint == Some(NOWHERE) {
+            return Self::Absent("CLOUDWATCH_ENDPOINT is none".to_owned());
+        }
+        match Aws::from_process() {
+            Ok(aws) => Self::CloudWatch {
+                aws: Box::new(aws),
+                endpoint: endpoint.map(ToOwned::to_owned),
+            },
+            Err(why) => Self::Absent(why),
+        }
+    }
+
+    /// The alarms with these names. A name that is missing in the answer has no alarm.
+    ///
+    /// # Errors
+    /// [`Unreachable`] when CloudWatch does not answer.
+    pub async fn find(&self, names: &[&str]) -> Result<BTreeMap<String, Alarm>, Unreachable> {
+        match self {
+            Self::CloudWatch { aws, endpoint } => {
+                let mut found = BTreeMap::new();
+                for names in names.chunks(NAMES) {
+                    let answer = aws.describe_alarms(endpoint.as_deref(), names, WITHIN);
+                    let answer = answer.await.map_err(|why| Unreachable(why.to_string()))?;
+                    found.extend(alarms_in(&answer));
+                }
+                Ok(found)
+            }
+            Self::Local(alarms) => {
+                let alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = names.iter().filter_map(|name| {
+                    let state = *alarms.get(*name)?;
+                    let alarm = Alarm {
+                        state,
+                        window: LEAST_WINDOW,
+                        has_actions: true,
+                    };
+                    Some(((*name).to_owned(), alarm))
+                });
+                Ok(known.collect())
+            }
+            Self::Absent(why) => Err(Unreachable(why.clone())),
+        }
+    }
+
+    /// Sets the state of an alarm of the local server. Returns whether there is such a thing here.
+    pub fn set(&self, name: &str, state: AlarmState) -> bool {
+        match self {
+            Self::Local(alarms) => {
+                let mut alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
+                alarms.insert(name.to_owned(), state);
+                true
+            }
+            Self::CloudWatch { .. } | Self::Absent(_) => false,
+        }
+    }
+}
+
+/// The alarms in an answer to `DescribeAlarms`. One with a state that is unknown counts as without data.
+fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
+    let kinds = ["MetricAlarms", "CompositeAlarms"].into_iter();
+    let all = kinds
+        .filter_map(|kind| answer.get(kind)?.as_array())
+        .flatten();
+    let alarm = |alarm: &Value| {
+        let name = alarm.get("AlarmName")?.as_str()?.to_owned();
+        let state = alarm.get("StateValue").and_then(Value::as_str);
+        let acts = alarm.get("ActionsEnabled").and_then(Value::as_bool);
+        let actions = alarm.get("AlarmActions").and_then(Value::as_array);
+        Some((
+            name,
+            Alarm {
+                state: state
+                    .and_then(AlarmState::parse)
+                    .unwrap_or(AlarmState::InsufficientData),
+                window: window_of(alarm),
+                has_actions: acts.unwrap_or(true) && actions.is_some_and(|it| !it.is_empty()),
+            },
+        ))
+    };
+    all.filter_map(alarm).collect()
+}
+
+/// How far back the alarm of an event looks that CloudWatch sends to a function.
+#[must_use]
+pub fn window_of_event(event: &Value) -> Duration {
+    let configuration = event.pointer("/alarmData/configuration");
+    let metrics = configuration.and_then(|it| it.get("metrics")?.as_array());
+    let periods = metrics.into_iter().flatten().filter_map(|metric| {
+        let period = metric
+            .get("period")
+            .or_else(|| metric.pointer("/metricStat/period"))?;
+        period.as_u64()
+    });
+    // The event does not say how many periods are evaluated.
+    let seconds = periods.max().unwrap_or(0).saturating_mul(3);
+    Duration::from_secs(seconds.min(LONGEST_WINDOW)).max(LEAST_WINDOW)
+}
+
+/// How far back an alarm looks. An alarm on a metric formula has a period in each of its metrics.
+fn window_of(alarm: &Value) -> Duration {
+    let metrics = alarm.get("Metrics").and_then(Value::as_array);
+    let of_metrics = metrics.into_iter().flatten().filter_map(|metric| {
+        let own = metric.get("Period").and_then(Value::as_u64);
+        own.or_else(|| metric.pointer("/MetricStat/Period")?.as_u64())
+    });
+    let own = alarm.get("Period").and_then(Value::as_u64);
+    let period = own.into_iter().chain(of_metrics).max().unwrap_or(0);
+    let periods = alarm.get("EvaluationPeriods").and_then(Value::as_u64);
+    let seconds = period.saturating_mul(periods.unwrap_or(1));
+    Duration::from_secs(seconds.min(LONGEST_WINDOW)).max(LEAST_WINDOW)
+}

@@ -1,0 +1,166 @@
+//! What happens to a ramp next.
+
+use std::time::{Duration, SystemTime};
+
+use super::{OnAlarm, OnMissing, Ramp, RampState};
+
+/// The engine looks every minute. A step that was not watched for longer than this bakes again, so that
+/// an engine that comes back after an outage neither trusts a bake that nobody watched nor catches up
+/// several steps.
+pub const LATE_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// What is known of one of the ramp's guards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuardState {
+    /// The alarm is OK.
+    Ok,
+    /// The alarm rings.
+    Alarm {
+        /// How long it takes the alarm to notice: the length of its evaluation.
+        window: Duration,
+        /// Whether other live ramps have the same guard.
+        shared: bool,
+    },
+    /// The alarm has no data, or does not exist.
+    Missing(&'static str),
+    /// CloudWatch did not answer.
+    Unknown,
+}
+
+/// What a decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// The time.
+    pub now: SystemTime,
+    /// The states of the ramp's guards, in their order.
+    pub guards: &'a [GuardState],
+    /// Evaluations of the flag since the present step began.
+    pub evaluations: u64,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing: the step bakes on.
+    Bake,
+    /// Wait, for a reason.
+    Hold(String),
+    /// Bake the present step again in full, for a reason.
+    BakeAgain(String),
+    /// Begin the next step, or complete.
+    Advance,
+    /// Take the flag back. [`OnAlarm::Pause`] is [`Self::Pause`].
+    RollBack(OnAlarm, String),
+    /// Pause, for a reason.
+    Pause(String),
+}
+
+/// Decides about a ramp that is baking or holding. An alarm decides first; then whatever is not known;
+/// time, evaluations and approvals last.
+#[must_use]
+pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
+    let guards = || std::iter::zip(&ramp.plan.guards, observed.guards);
+    for (guard, state) in guards() {
+        let name = guard.name();
+        match state {
+            GuardState::Alarm { window, shared } => {
+                return on_alarm(ramp, observed.now, name, *window, *shared);
+            }
+            GuardState::Missing(what) if guard.on_missing == OnMissing::Rollback => {
+                return roll_back(ramp, format!("alarm '{name}' {what}"));
+            }
+            GuardState::Ok | GuardState::Missing(_) | GuardState::Unknown => {}
+        }
+    }
+    if let Some(why) = late(ramp, observed.now) {
+        return Decision::BakeAgain(why);
+    }
+    for (guard, state) in guards() {
+        let name = guard.name();
+        match state {
+            GuardState::Missing(what) if guard.on_missing == OnMissing::Hold => {
+                return Decision::Hold(format!("alarm '{name}' {what}"));
+            }
+            GuardState::Unknown => {
+                return Decision::Hold(format!("CloudWatch did not answer about alarm '{name}'"));
+            }
+            GuardState::Ok | GuardState::Missing(_) | GuardState::Alarm { .. } => {}
+        }
+    }
+    if ramp.due_at.is_some_and(|due| observed.now < due) {
+        return Decision::Bake;
+    }
+    let wanted = ramp.present_step().and_then(|step| step.min_evaluations);
+    if let Some(wanted) = wanted
+        && observed.evaluations < wanted
+    {
+        return Decision::Hold(format!("the step needs {wanted} evaluations"));
+    }
+    let needs_approval = ramp.next_step().is_some_and(|step| step.approval);
+    if needs_approval && !ramp.approved {
+        return Decision::Hold("the next step needs an approval".to_owned());
+    }
+    Decision::Advance
+}
+
+/// Why the bake cannot be trusted: nobody has watched it, or the clock has been set back.
+fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
+    let checked = ramp.checked_at?;
+    let bake = ramp.present_step()?.bake();
+    match now.duration_since(checked) {
+        Ok(since) if since > LATE_AFTER => Some(format!(
+            "the step was not watched for {} s, and bakes again",
+            since.as_secs()
+        )),
+        Ok(_) => None,
+        // Otherwise the bake would last as much longer as the clock was ahead.
+        Err(_) => ramp
+            .due_at
+            .and_then(|due| due.duration_since(now).ok())
+            .is_some_and(|left| left > bake + LATE_AFTER)
+            .then(|| "the clock was set back, and the step bakes again".to_owned()),
+    }
+}
+
+/// Several ramps may share an alarm, and only those that advanced within its evaluation can be why it
+/// rings. The others pause, so that an admin looks.
+fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: bool) -> Decision {
+    let why = format!("alarm '{name}' is in ALARM");
+    let advanced = ramp
+        .step_began_at
+        .and_then(|at| now.duration_since(at).ok());
+    // A step that began in the future by a clock that was set back since has just begun.
+    let advanced_recently = advanced.is_none_or(|since| since <= window);
+    if shared && !advanced_recently {
+        return Decision::Pause(format!(
+            "{why}; other ramps have the same guard, and this one did not advance within the alarm's \
+             evaluation of {} s",
+            window.as_secs()
+        ));
+    }
+    roll_back(ramp, why)
+}
+
+fn roll_back(ramp: &Ramp, why: String) -> Decision {
+    match ramp.plan.on_alarm {
+        OnAlarm::Pause => Decision::Pause(why),
+        to @ (OnAlarm::Previous | OnAlarm::Start | OnAlarm::Off) => Decision::RollBack(to, why),
+    }
+}
+
+impl Ramp {
+    /// Whether a decision changes anything that is to be written.
+    #[must_use]
+    pub fn is_changed_by(&self, decision: &Decision) -> bool {
+        match decision {
+            Decision::Bake => self.state != RampState::Baking,
+            Decision::Hold(why) => {
+                self.state != RampState::Holding || self.reason.as_ref() != Some(why)
+            }
+            Decision::BakeAgain(_)
+            | Decision::Advance
+            | Decision::RollBack(..)
+            | Decision::Pause(_) => true,
+        }
+    }
+}
