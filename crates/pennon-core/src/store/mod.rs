@@ -25,6 +25,7 @@ pub use transaction::Transaction;
 use crate::counts::Counts;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::ramp::{Ramp, RampPlace};
 use crate::snapshot::{Revision, Snapshot};
 
 /// A transaction that waits longer than this for its commit is ended by the database. It bounds how
@@ -211,6 +212,32 @@ impl Store {
         key: &FlagKey,
     ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
         ask!(self, store => store.list_schedules(environment, key))
+    }
+
+    /// Ramps that the engine looks at, those first that it has not looked at for longest.
+    pub async fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
+        ask!(self, store => store.watched_ramps(most))
+    }
+
+    /// The ramps of a flag, newest first.
+    pub async fn list_ramps(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        most: u32,
+    ) -> Result<Vec<Ramp>, Error> {
+        ask!(self, store => store.list_ramps(environment, key, most))
+    }
+
+    /// Evaluations of a flag from the beginning of the hour of `time` on, or a number that rises with
+    /// them: only the difference between two answers has a meaning.
+    pub async fn evaluations_since(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        time: SystemTime,
+    ) -> Result<u64, Error> {
+        ask!(self, store => store.evaluations_since(environment, key, time))
     }
 
     /// Schedules that are to be made now, at most so many, the oldest first.

@@ -254,6 +254,14 @@ pub enum Action {
     ImportFlag,
     /// A schedule changed a flag.
     ScheduledUpdate,
+    /// A step of a ramp changed a flag.
+    RampStep,
+    /// A ramp took a flag back.
+    RampRollback,
+    /// A ramp was created.
+    CreateRamp,
+    /// A ramp changed its state and left the flag as it is.
+    ChangeRamp,
     /// A user's override was set or replaced.
     SetOverride,
     /// A user's override was removed.
@@ -293,6 +301,10 @@ impl Action {
             Self::RevertFlag => "flag.revert",
             Self::ImportFlag => "flag.import",
             Self::ScheduledUpdate => "flag.schedule",
+            Self::RampStep => "flag.ramp",
+            Self::RampRollback => "flag.rollback",
+            Self::CreateRamp => "ramp.create",
+            Self::ChangeRamp => "ramp.change",
             Self::SetOverride => "override.set",
             Self::DeleteOverride => "override.delete",
             Self::SetOverrides => "overrides.set",

@@ -15,6 +15,7 @@ use super::record::{
 use super::{embedded, postgres};
 use crate::error::Error;
 use crate::flag_sums::FlagSums;
+use crate::ramp::Ramp;
 use crate::snapshot::{KeyKind, Revision};
 
 /// Changes that are made and not committed.
@@ -227,6 +228,33 @@ impl Transaction {
     /// Writes down what has become of a schedule.
     pub async fn write_schedule(&mut self, schedule: &ScheduleRecord) -> Result<(), Error> {
         ask!(self, open => open.write_schedule(schedule))
+    }
+
+    /// The ramps of these flags that are live, or were rolled back and are not acknowledged; a flag has
+    /// one at most. Nobody else changes them until the end.
+    pub async fn open_ramps(&mut self, keys: &[&FlagKey]) -> Result<Vec<(FlagKey, Ramp)>, Error> {
+        ask!(self, open => open.open_ramps(keys))
+    }
+
+    /// The same for one flag.
+    pub async fn open_ramp(&mut self, key: &FlagKey) -> Result<Option<Ramp>, Error> {
+        let mut found = self.open_ramps(&[key]).await?;
+        Ok(found.pop().map(|(_, ramp)| ramp))
+    }
+
+    /// One ramp, but nothing while another transaction has it.
+    pub async fn claim_ramp(&mut self, key: &FlagKey, id: &str) -> Result<Option<Ramp>, Error> {
+        ask!(self, open => open.claim_ramp(key, id))
+    }
+
+    /// Adds a ramp, or replaces the one with its id.
+    pub async fn write_ramp(&mut self, key: &FlagKey, ramp: &Ramp) -> Result<(), Error> {
+        ask!(self, open => open.write_ramp(key, ramp))
+    }
+
+    /// Who has changed the flag last, and by which [`Action`], as the audit tells.
+    pub async fn last_change(&mut self, key: &FlagKey) -> Result<Option<(String, String)>, Error> {
+        ask!(self, open => open.last_change(key))
     }
 
     /// Writes into the audit what this transaction does.

@@ -13,6 +13,7 @@ mod journal;
 mod keys;
 mod line;
 mod old_form;
+mod ramps;
 mod state;
 mod transaction;
 

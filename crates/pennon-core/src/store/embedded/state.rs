@@ -8,6 +8,7 @@ use pennon_eval::{Flag, FlagKey, Rollout};
 use serde::{Deserialize, Serialize};
 
 use crate::counts::{Count, Counts};
+use crate::ramp::Ramp;
 use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
 
 /// A step that changes the state.
@@ -52,6 +53,12 @@ pub(super) enum Record {
     Schedule {
         environment: String,
         schedule: Box<ScheduleRecord>,
+    },
+    /// A ramp, as it is from now on.
+    Ramp {
+        environment: String,
+        key: FlagKey,
+        ramp: Box<Ramp>,
     },
     /// Evaluations, in addition to those before.
     Counts {
@@ -144,6 +151,8 @@ pub(super) struct Aside {
     pub(super) keys: BTreeMap<String, KeyRecord>,
     /// Under their ids.
     pub(super) schedules: BTreeMap<String, ScheduleRecord>,
+    /// Of each flag, oldest first.
+    pub(super) ramps: BTreeMap<FlagKey, Vec<Ramp>>,
 }
 
 /// What only grows.
@@ -245,6 +254,21 @@ impl State {
                 let schedules = &mut self.aside(environment).schedules;
                 schedules.insert(schedule.id.clone(), (**schedule).clone());
             }
+            Record::Ramp {
+                environment,
+                key,
+                ramp,
+            } => {
+                let ramps = self
+                    .aside(environment)
+                    .ramps
+                    .entry(key.clone())
+                    .or_default();
+                match ramps.iter_mut().find(|known| known.id == ramp.id) {
+                    Some(known) => known.clone_from(ramp),
+                    None => ramps.push((**ramp).clone()),
+                }
+            }
         }
     }
 
@@ -290,6 +314,13 @@ impl State {
                 environment: environment(),
                 schedule: Box::new(schedule.clone()),
             }));
+            for (key, ramps) in &aside.ramps {
+                records.extend(ramps.iter().map(|ramp| Record::Ramp {
+                    environment: environment(),
+                    key: key.clone(),
+                    ramp: Box::new(ramp.clone()),
+                }));
+            }
         }
         records
     }
@@ -326,7 +357,8 @@ impl History {
             | Record::Override { .. }
             | Record::Key { .. }
             | Record::Environment { .. }
-            | Record::Schedule { .. } => {}
+            | Record::Schedule { .. }
+            | Record::Ramp { .. } => {}
         }
     }
 

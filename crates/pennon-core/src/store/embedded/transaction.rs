@@ -15,6 +15,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::flag_sums::FlagSums;
 use crate::id::unique_id;
+use crate::ramp::Ramp;
 use crate::snapshot::Revision;
 use crate::store::record::{
     Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, NewState, OverrideRecord,
@@ -397,6 +398,47 @@ impl Transaction {
             schedule: Box::new(schedule.clone()),
         });
         Ok(())
+    }
+
+    pub(in crate::store) fn open_ramps(
+        &mut self,
+        keys: &[&FlagKey],
+    ) -> Result<Vec<(FlagKey, Ramp)>, Error> {
+        let open = keys.iter().filter_map(|key| {
+            let ramp = self.ramps(key).iter().find(|ramp| ramp.is_open())?;
+            Some(((*key).clone(), ramp.clone()))
+        });
+        Ok(open.collect())
+    }
+
+    pub(in crate::store) fn claim_ramp(
+        &mut self,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<Option<Ramp>, Error> {
+        Ok(self.ramps(key).iter().find(|ramp| ramp.id == id).cloned())
+    }
+
+    pub(in crate::store) fn write_ramp(&mut self, key: &FlagKey, ramp: &Ramp) -> Result<(), Error> {
+        self.step(Record::Ramp {
+            environment: self.environment.to_string(),
+            key: key.clone(),
+            ramp: Box::new(ramp.clone()),
+        });
+        Ok(())
+    }
+
+    pub(in crate::store) fn last_change(
+        &mut self,
+        key: &FlagKey,
+    ) -> Result<Option<(String, String)>, Error> {
+        self.store.last_change(&self.environment, key)
+    }
+
+    fn ramps(&self, key: &FlagKey) -> &[Ramp] {
+        let aside = self.data.state.of(self.environment.as_str());
+        let ramps = aside.and_then(|aside| aside.ramps.get(key));
+        ramps.map_or(&[], Vec::as_slice)
     }
 
     pub(in crate::store) fn note(

@@ -20,6 +20,8 @@ use crate::store::{CountedBatch, DayCount, Usage};
 const COUNT: &str = "
     with forgotten as (
       delete from pennon_counted_batches where counted_at < now() - interval '1 day'
+    ), outdated as (
+      delete from pennon_evaluation_hours where hour < now() - interval '14 days'
     ), fresh as (
       insert into pennon_counted_batches (id) values ($1) on conflict do nothing returning id
     ), added as (
@@ -32,6 +34,17 @@ const COUNT: &str = "
       on conflict (environment, flag_key, variant, day) do update
         set count = known.count + excluded.count,
             last_at = greatest(known.last_at, excluded.last_at)
+    ), by_the_hour as (
+      insert into pennon_evaluation_hours as known (environment, flag_key, variant, hour, count)
+      select given.environment, given.flag_key, given.variant, date_trunc('hour', $7),
+             least(sum(given.count), 9223372036854775807)::bigint
+      from fresh, unnest($2::text[], $3::text[], $4::text[], $6::bigint[])
+        as given (environment, flag_key, variant, count)
+      where $7 >= now() - interval '14 days'
+      group by 1, 2, 3
+      order by 1, 2, 3
+      on conflict (environment, flag_key, variant, hour) do update
+        set count = known.count + excluded.count
     )
     select count(*) as fresh from fresh";
 
@@ -46,6 +59,19 @@ const ADD: &str = "
     on conflict (environment, flag_key, variant, day) do update
       set count = known.count + excluded.count,
           last_at = greatest(known.last_at, excluded.last_at)";
+
+/// The same by the hour.
+const ADD_HOURS: &str = "
+    insert into pennon_evaluation_hours as known (environment, flag_key, variant, hour, count)
+    select given.environment, given.flag_key, given.variant, date_trunc('hour', $6),
+           least(sum(given.count), 9223372036854775807)::bigint
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+      as given (environment, flag_key, variant, day, count)
+    where $6 >= now() - interval '14 days'
+    group by 1, 2, 3
+    order by 1, 2, 3
+    on conflict (environment, flag_key, variant, hour) do update
+      set count = known.count + excluded.count";
 
 /// So many of the entries that are lost are named in the log.
 const NAMED: usize = 5;
@@ -255,7 +281,10 @@ impl Transaction {
         let mut parameters = columns.parameters().to_vec();
         parameters.push((&until, Type::TIMESTAMPTZ));
         self.rows("savepoint part", &[]).await?;
-        let added = self.rows(ADD, &parameters).await;
+        let mut added = self.rows(ADD, &parameters).await;
+        if added.is_ok() {
+            added = self.rows(ADD_HOURS, &parameters).await;
+        }
         if added.is_err() {
             self.rows("rollback to savepoint part", &[]).await?;
         }

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::installation::{self, Undecided};
 
 /// Every step, in order. A step that has run anywhere is never edited.
-const STEPS: [(i32, &str, &str); 6] = [
+const STEPS: [(i32, &str, &str); 7] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -33,6 +33,7 @@ const STEPS: [(i32, &str, &str); 6] = [
         "installation",
         include_str!("migrations/0006_installation.sql"),
     ),
+    (7, "ramps", include_str!("migrations/0007_ramps.sql")),
 ];
 
 /// The step that makes what admins manage: definitions, settings, API keys.

@@ -11,6 +11,7 @@ mod keys;
 mod migrations;
 mod overrides;
 mod pool;
+mod ramps;
 mod roles;
 mod schedules;
 mod snapshot;

@@ -91,11 +91,14 @@ impl Role {
                 ("pennon_audit", ADDS),
                 ("pennon_environment_settings", CHANGES),
                 ("pennon_environments", ADDS_UP),
+                ("pennon_evaluation_hours", READS),
                 ("pennon_installation", READS),
+                ("pennon_ramps", ADDS_UP),
             ],
             Self::Count => &[
                 ("pennon_counted_batches", &["DELETE", "INSERT", "SELECT"]),
                 ("pennon_evaluation_counts", ADDS_UP),
+                ("pennon_evaluation_hours", CHANGES),
             ],
         }
     }

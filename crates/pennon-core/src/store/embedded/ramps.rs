@@ -1,0 +1,75 @@
+//! Ramps.
+
+use std::time::SystemTime;
+
+use pennon_eval::FlagKey;
+
+use super::EmbeddedStore;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::ramp::{Ramp, RampPlace};
+
+impl EmbeddedStore {
+    pub(in crate::store) fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
+        let inner = self.current()?;
+        let mut places: Vec<RampPlace> = Vec::new();
+        for (name, aside) in inner.data.state.iter() {
+            let Ok(environment) = Environment::parse(name) else {
+                continue;
+            };
+            for (key, ramps) in &aside.ramps {
+                let watched = ramps.iter().filter(|ramp| ramp.state.is_watched());
+                places.extend(watched.map(|ramp| RampPlace {
+                    environment: environment.clone(),
+                    key: key.clone(),
+                    ramp: ramp.clone(),
+                }));
+            }
+        }
+        places.sort_by_key(|place| place.ramp.checked_at);
+        places.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        Ok(places)
+    }
+
+    pub(in crate::store) fn list_ramps(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        most: u32,
+    ) -> Result<Vec<Ramp>, Error> {
+        let inner = self.current()?;
+        let aside = inner.data.state.of(environment.as_str());
+        let ramps = aside.and_then(|aside| aside.ramps.get(key));
+        let newest_first = ramps.into_iter().flatten().rev().cloned();
+        Ok(newest_first
+            .take(usize::try_from(most).unwrap_or(usize::MAX))
+            .collect())
+    }
+
+    /// The file keeps counts by the day, so this is all evaluations ever: it rises alike.
+    pub(in crate::store) fn evaluations_since(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        _time: SystemTime,
+    ) -> Result<u64, Error> {
+        let usage = self.usage(environment)?;
+        Ok(usage.get(key).map_or(0, |usage| usage.evaluations))
+    }
+
+    /// Who has changed the flag last, and how, as the audit tells.
+    pub(super) fn last_change(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<(String, String)>, Error> {
+        let inner = self.current()?;
+        let mut newest_first = inner.history.audit.iter().rev();
+        let found = newest_first.find(|entry| {
+            entry.environment == environment.as_str()
+                && entry.flag_key.as_deref() == Some(key.as_str())
+                && entry.action.starts_with("flag.")
+        });
+        Ok(found.map(|entry| (entry.actor.clone(), entry.action.clone())))
+    }
+}

@@ -1,0 +1,29 @@
+-- Ramps, and evaluations by the hour, from which a ramp takes how often its flag was evaluated.
+
+-- `flag_key` is a text and no reference: the history of a flag outlives it. `ramp` is JSON in the form of
+-- `pennon_core::ramp::Ramp`; the columns beside it are what statements select by.
+create table pennon_ramps (
+  id text primary key,
+  environment text not null,
+  flag_key text not null,
+  watched boolean not null,
+  open boolean not null,
+  checked_at timestamptz,
+  ramp json not null,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now()
+);
+-- A flag has one ramp at most that is live, or rolled back and not acknowledged.
+create unique index pennon_ramps_open_idx on pennon_ramps (environment, flag_key) where open;
+create index pennon_ramps_flag_idx on pennon_ramps (environment, flag_key, created_at);
+create index pennon_ramps_watched_idx on pennon_ramps (checked_at) where watched;
+
+create table pennon_evaluation_hours (
+  environment text not null,
+  flag_key text not null,
+  variant text not null,
+  hour timestamptz not null,
+  count bigint not null,
+  primary key (environment, flag_key, variant, hour)
+);
+create index pennon_evaluation_hours_hour_idx on pennon_evaluation_hours (hour);
