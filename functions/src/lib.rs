@@ -7,6 +7,7 @@ pub mod count_evaluations;
 pub mod evaluate_flag;
 pub mod evaluate_flags;
 pub mod get_flag;
+pub mod guard;
 pub mod health;
 pub mod list_flags;
 pub mod manage_environments;
@@ -16,6 +17,7 @@ pub mod migrate;
 pub mod not_found;
 pub mod overrides;
 pub mod pre_traffic;
+pub mod ramps;
 pub mod reconcile;
 pub mod report_usage;
 pub mod schedules;
@@ -44,6 +46,7 @@ pub async fn answer(app: Arc<App>, function: &'static str, incoming: Incoming) -
         "manage-flags" => middleware::answer(app, function, manage_flags::handle, incoming).await,
         "manage-keys" => middleware::answer(app, function, manage_keys::handle, incoming).await,
         "overrides" => middleware::answer(app, function, overrides::handle, incoming).await,
+        "ramps" => middleware::answer(app, function, ramps::handle, incoming).await,
         "report-usage" => middleware::answer(app, function, report_usage::handle, incoming).await,
         "schedules" => middleware::answer(app, function, schedules::handle, incoming).await,
         "update-flag" => middleware::answer(app, function, update_flag::handle, incoming).await,

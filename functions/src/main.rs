@@ -4,7 +4,7 @@
 use pennon_core::config::process_environment;
 use pennon_core::http::ENDPOINTS;
 use pennon_core::lambda::{self, RuntimeError};
-use pennon_functions::{answer, count_evaluations, migrate, pre_traffic, reconcile};
+use pennon_functions::{answer, count_evaluations, guard, migrate, pre_traffic, reconcile};
 
 /// The `Handler` of a function that answers all routes: `bootstrap` is the name of this program in a
 /// deployment package, and what is configured where nobody chose a handler (`cargo lambda watch`).
@@ -15,6 +15,7 @@ async fn main() -> Result<(), RuntimeError> {
     let handler = process_environment("_HANDLER");
     match handler.as_deref().unwrap_or(EVERY_ROUTE) {
         "count-evaluations" => lambda::serve_calls(count_evaluations::handle).await,
+        "guard" => lambda::serve_calls(guard::handle).await,
         "migrate" => lambda::serve_calls(migrate::handle).await,
         "pre-traffic" => lambda::serve_calls(pre_traffic::handle).await,
         "reconcile" => lambda::serve_events(reconcile::handle).await,

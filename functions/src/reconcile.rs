@@ -16,14 +16,19 @@ use serde_json::{Value, json};
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let budget = app.config.cache.request_budget;
     let schedules = app.service.run_schedules(budget).await;
+    let ramps = app.service.run_ramps(app.alarms(), budget).await;
     // Whatever became of schedules, a lost invalidation must not wait.
     let done = app.service.reconcile(budget).await?;
     let schedules = schedules?;
+    let ramps = ramps?;
     tracing::info!(
         domain = "config",
         applied = schedules.applied,
         postponed = schedules.postponed,
         failed = schedules.failed,
+        ramps = ramps.checked,
+        ramps_advanced = ramps.advanced,
+        ramps_rolled_back = ramps.rolled_back,
         environments = done.environments,
         repaired = done.repaired,
         warmed = done.warmed,
@@ -44,6 +49,12 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         return Err(Error::Unavailable(format!(
             "{} scheduled changes could not be made in time",
             schedules.postponed
+        )));
+    }
+    if ramps.failed > 0 {
+        return Err(Error::Unavailable(format!(
+            "{} ramps could not be checked",
+            ramps.failed
         )));
     }
     Ok(json!({

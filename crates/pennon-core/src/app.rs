@@ -1,11 +1,12 @@
 //! The cold start: everything an instance needs, put together once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::warn;
 
+use crate::alarms::Alarms;
 use crate::cache::Cache;
 use crate::config::{
     CacheConfig, Complaint, Config, DatabaseConfig, UrlSource, process_environment,
@@ -34,6 +35,7 @@ pub struct App {
     pub tally: Tally,
     /// Checks the tokens of callers, where an issuer is configured.
     pub tokens: Option<Tokens>,
+    alarms: OnceLock<Alarms>,
     answered: AtomicBool,
 }
 
@@ -54,6 +56,7 @@ impl App {
             instance,
             tally: Tally::default(),
             tokens,
+            alarms: OnceLock::new(),
             answered: AtomicBool::new(false),
         }
     }
@@ -87,6 +90,21 @@ impl App {
         );
         let service = FlagService::new(cache, store, &config);
         Self::new(config, service, instance)
+    }
+
+    /// Where the alarms of ramps are read. Most functions never ask, so it is put together when first used.
+    pub fn alarms(&self) -> &Alarms {
+        self.alarms
+            .get_or_init(|| Alarms::cloud_watch(self.config.cloudwatch_endpoint.as_deref()))
+    }
+
+    /// The same with alarms that this process keeps itself.
+    #[must_use]
+    pub fn with_alarms(self, alarms: Alarms) -> Self {
+        Self {
+            alarms: OnceLock::from(alarms),
+            ..self
+        }
     }
 
     /// Whether this is the first time that anyone asks.

@@ -214,6 +214,9 @@ pub struct Config {
     /// `INSTALLATION_ID`: what tells this installation from others that use the same Redis. Without it,
     /// the address and the name of the database do.
     pub installation: Option<String>,
+    /// `CLOUDWATCH_ENDPOINT`: where the alarms of ramps are read, instead of the region's own endpoint;
+    /// `none` where functions have no way to CloudWatch.
+    pub cloudwatch_endpoint: Option<String>,
     /// `STAGE`: which deployment this is (`production`, `staging`), for people who read /health.
     pub stage: String,
 }
@@ -309,6 +312,7 @@ impl Config {
             },
             snapshot_max_age: from.millis("SNAPSHOT_MAX_AGE_MS", 0, 0..=3_600_000),
             installation: from.text("INSTALLATION_ID"),
+            cloudwatch_endpoint: from.text("CLOUDWATCH_ENDPOINT"),
             stage: from
                 .text("STAGE")
                 .unwrap_or_else(|| "production".to_owned()),

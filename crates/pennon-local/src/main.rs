@@ -4,6 +4,7 @@
 //! By default flags are in `flags.json`. With `DATABASE_URL` they are in PostgreSQL, which is migrated first;
 //! with `REDIS_URL` Redis caches them.
 
+mod alarms;
 mod arguments;
 mod credentials;
 mod login;
@@ -14,9 +15,10 @@ mod welcome;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use pennon_core::alarms::Alarms;
 use pennon_core::app::{self, App, connect_cache};
 use pennon_core::config::{Complaint, Config, UrlSource, process_arguments};
 use pennon_core::environment::Environment;
@@ -122,7 +124,12 @@ async fn run() -> Result<(), String> {
         told_connections: ToldConnections::default(),
     };
     let service = FlagService::new(cache, store, &config);
-    let app = Arc::new(App::new(config, service, instance));
+    let is_aws = config.cloudwatch_endpoint.is_some();
+    let mut app = App::new(config, service, instance);
+    if !is_aws {
+        app = app.with_alarms(Alarms::Local(Mutex::default()));
+    }
+    let app = Arc::new(app);
     tokio::spawn(run_schedules(app.clone()));
     tokio::spawn(count_regularly(app.clone()));
     let gate = Gate {
@@ -207,6 +214,9 @@ async fn run_schedules(app: Arc<App>) {
         let budget = app.config.cache.request_budget;
         if let Err(error) = app.service.run_schedules(budget).await {
             tracing::warn!(%error, "cannot look for scheduled changes");
+        }
+        if let Err(error) = app.service.run_ramps(app.alarms(), budget).await {
+            tracing::warn!(%error, "cannot look for ramps");
         }
     }
 }

@@ -14,6 +14,7 @@ use pennon_core::http::{self, Cors, Incoming, Match, Query, VouchedKey};
 use pennon_core::{middleware, ofrep};
 use tokio::net::TcpListener;
 
+use crate::alarms;
 use crate::throttle::Throttle;
 
 /// The checks before a handler, which API Gateway does on AWS.
@@ -77,6 +78,9 @@ async fn dispatch(
         headers: parts.headers,
         ..Incoming::default()
     };
+    if let Some(alarm) = alarms::named_by(&incoming.method, &incoming.path) {
+        return whole(alarms::answer(&local.app, &alarm, &incoming, body).await);
+    }
     let found = incoming.find();
     let function = found.function();
     let app = local.app.clone();

@@ -22,11 +22,11 @@ pub use flag_state::FlagState;
 pub use incoming::{Incoming, LARGEST_BODY, Query, VouchedKey};
 pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, pagination};
 pub use path::OfrepPath;
+pub(crate) use reply::moved;
 pub use reply::{
-    LARGEST_ANSWER, Response, beyond_lambda, header_list, json, no_content, not_modified,
-    with_header,
+    LARGEST_ANSWER, Response, beyond_lambda, error_reply, header_list, json, no_content,
+    not_modified, with_header,
 };
-pub(crate) use reply::{error_reply, moved};
 pub use request::Request;
 pub(crate) use route::PREFIX;
 pub use route::{

@@ -95,7 +95,8 @@ fn unavailable(message: &str) -> Response {
 }
 
 /// What an error looks like from outside. Texts of internal errors stay inside.
-pub(crate) fn error_reply(error: &Error) -> Response {
+#[must_use]
+pub fn error_reply(error: &Error) -> Response {
     match error {
         Error::Invalid(complaints) => json(StatusCode::BAD_REQUEST, &validation(complaints)),
         Error::Unauthenticated => json(

@@ -7,6 +7,7 @@ use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_
 use super::overrides::{
     must_have, must_not_be_too_many, override_in, override_state, put_back_at_once,
 };
+use super::ramps::must_not_be_rolled_back;
 use super::schedules::call_all_off;
 use super::update::{Change, definition_in, in_definition, live, must_have_an_effect};
 use super::validate::{
@@ -235,6 +236,7 @@ async fn revert_whole(
         let step = [(key, &before.flag, &kept.flag)];
         must_leave_no_plan_without_effect(open, &step).await?;
         must_stay_where_named(open, &step).await?;
+        must_not_be_rolled_back(open, &step).await?;
     }
     if !kept.archived {
         must_fit(open, environment, (key, before.as_ref(), &kept.flag)).await?;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::change::{
     Changed, Expected, prefer_validation_error, settings_for, state_as, state_of, to_json,
 };
+use super::ramps::must_not_be_rolled_back;
 use super::schedules::call_all_off;
 use super::validate::{
     broken_by, in_use, must_fit_together, must_leave_no_plan_without_effect, must_stay_where_named,
@@ -243,6 +244,7 @@ async fn compare(
         .collect();
     must_leave_no_plan_without_effect(open, &steps).await?;
     must_stay_where_named(open, &steps).await?;
+    must_not_be_rolled_back(open, &steps).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
         Mode::Replace => in_use(&there)
             .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use tracing::{error, info};
 
 use super::change::state_of;
+use super::ramps::must_not_be_rolled_back;
 use super::update::{Change, live};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -165,6 +166,7 @@ impl FlagService {
         }
         let mut flag = before.flag.clone();
         change.apply(&mut flag, None);
+        must_not_be_rolled_back(&mut open, &[(key, &before.flag, &flag)]).await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         open.note(Some(key), Action::ScheduledUpdate, Some(from), Some(to))

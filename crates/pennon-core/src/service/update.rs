@@ -4,6 +4,7 @@ use pennon_eval::{Definition, Flag, FlagKey, Rollout, Violation};
 use serde_json::Value;
 
 use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
+use super::ramps::must_not_be_rolled_back;
 use super::validate::{must_fit, must_leave_no_plan_without_effect, must_stay_where_named};
 use super::{FlagService, Scope};
 use crate::auth::Admin;
@@ -99,6 +100,7 @@ impl FlagService {
         must_have_an_effect(change, &flag)?;
         must_leave_no_plan_without_effect(&mut open, &[(key, &before.flag, &flag)]).await?;
         must_stay_where_named(&mut open, &[(key, &before.flag, &flag)]).await?;
+        must_not_be_rolled_back(&mut open, &[(key, &before.flag, &flag)]).await?;
         must_fit(&mut open, environment, (key, Some(&before), &flag)).await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));

@@ -1,0 +1,72 @@
+//! `PUT /local/alarms/{name}`: sets the state of an alarm, so that a person can ring the alarm of a ramp on
+//! a laptop. Only the local server has this route, and only while `CLOUDWATCH_ENDPOINT` is not set.
+
+use std::time::{Duration, SystemTime};
+
+use axum::http::{Method, StatusCode};
+use pennon_core::alarms::AlarmState;
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{self, Fields, Incoming, Response, decoded};
+use serde_json::json;
+
+const PREFIX: &str = "/local/alarms/";
+/// The evaluation of an alarm that nobody evaluates.
+const WINDOW: Duration = Duration::from_secs(300);
+
+/// The alarm that a request is about.
+pub(crate) fn named_by(method: &Method, path: &str) -> Option<String> {
+    let name = path.strip_prefix(PREFIX)?;
+    (method == Method::PUT && !name.is_empty() && !name.contains('/')).then(|| decoded(name))
+}
+
+/// Answers admins: sets the state, and does what the function `guard` does when an alarm rings.
+pub(crate) async fn answer(
+    app: &App,
+    alarm: &str,
+    incoming: &Incoming,
+    body: axum::body::Body,
+) -> Response {
+    let set = set(app, alarm, incoming, body).await;
+    set.unwrap_or_else(|error| http::error_reply(&error))
+}
+
+async fn set(
+    app: &App,
+    alarm: &str,
+    incoming: &Incoming,
+    body: axum::body::Body,
+) -> Result<Response, Error> {
+    Admin::verify(
+        incoming.claims.as_ref(),
+        &incoming.headers,
+        &app.config.auth,
+    )?;
+    let body = axum::body::to_bytes(body, http::LARGEST_BODY).await;
+    let body = body.map_err(|_| Error::TooLarge {
+        most: http::LARGEST_BODY,
+    })?;
+    let mut fields = Fields::of(&body)?;
+    let state = fields.take("state", |value| {
+        let state = value.as_str().and_then(AlarmState::parse);
+        state.ok_or("must be OK, ALARM or INSUFFICIENT_DATA")
+    });
+    fields.must_have("state", state.as_ref());
+    fields.must_be_empty();
+    fields.finish()?;
+    let state = state.unwrap_or(AlarmState::Ok);
+    if !app.alarms().set(alarm, state) {
+        return Err(Error::Conflict(
+            "Alarms are read from CLOUDWATCH_ENDPOINT; set them there".to_owned(),
+        ));
+    }
+    let mut rolled_back = 0;
+    if state == AlarmState::Alarm {
+        let budget = app.config.cache.request_budget;
+        let now = SystemTime::now();
+        rolled_back = app.service.ring_alarm(alarm, now, WINDOW, budget).await?;
+    }
+    let body = json!({ "alarm": alarm, "state": state.name(), "rolledBack": rolled_back });
+    Ok(http::json(StatusCode::OK, &body))
+}

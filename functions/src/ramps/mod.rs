@@ -1,0 +1,61 @@
+//! `/api/admin/flags/{flagKey}/ramp`: a rollout that climbs by itself while alarms watch it. `reconcile`
+//! advances it, and `guard` takes it back.
+
+mod create;
+mod read;
+mod view;
+
+use std::sync::Arc;
+
+use pennon_core::app::App;
+use pennon_core::auth::Admin;
+use pennon_core::error::Error;
+use pennon_core::http::{Fields, Request, Response};
+use pennon_core::service::RampAction;
+
+/// Answers these routes to admins.
+///
+/// # Errors
+/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`] or [`Error::NotFound`],
+/// [`Error::PreconditionFailed`], [`Error::Conflict`] or [`Error::InvalidState`].
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let admin = request.admin(&app.config.auth)?;
+    let action = match request.route().map(|route| (route.method, route.path)) {
+        Some(("GET", "/api/admin/flags/{flagKey}/ramp")) => {
+            return read::handle(&app, &request).await;
+        }
+        Some(("POST", "/api/admin/flags/{flagKey}/ramp")) => {
+            return create::handle(&app, &request, &admin).await;
+        }
+        Some(("POST", "/api/admin/flags/{flagKey}/ramp/pause")) => RampAction::Pause,
+        Some(("POST", "/api/admin/flags/{flagKey}/ramp/resume")) => RampAction::Resume,
+        Some(("POST", "/api/admin/flags/{flagKey}/ramp/advance")) => RampAction::Advance,
+        Some(("POST", "/api/admin/flags/{flagKey}/ramp/rollback")) => RampAction::RollBack,
+        Some(("POST", "/api/admin/flags/{flagKey}/ramp/acknowledge")) => RampAction::Acknowledge,
+        Some(("POST", "/api/admin/flags/{flagKey}/ramp/cancel")) => RampAction::Cancel,
+        _ => return Err(request.route_not_found()),
+    };
+    steer(&app, &request, &admin, action).await
+}
+
+async fn steer(
+    app: &App,
+    request: &Request,
+    admin: &Admin,
+    action: RampAction,
+) -> Result<Response, Error> {
+    let environment = request.environment()?;
+    let key = request.flag_key()?;
+    if !request.body().trim_ascii().is_empty() {
+        let mut fields = Fields::of(request.body())?;
+        fields.must_be_empty();
+        fields.finish()?;
+    }
+    let expected = request.expected()?;
+    expected.require()?;
+    let service = &app.service;
+    let (alarms, scope) = (app.alarms(), request.scope());
+    let changed = service.steer_ramp(&environment, &key, action, &expected, admin, alarms, scope);
+    Ok(view::changed(&key, &changed.await?))
+}

@@ -1,0 +1,61 @@
+//! A ramp as admins see it.
+
+use lambda_http::http::StatusCode;
+use pennon_core::eval::FlagKey;
+use pennon_core::http::{self, ETag, Response};
+use pennon_core::ramp::Ramp;
+use pennon_core::service::Changed;
+use serde_json::{Value, json};
+
+/// The body.
+pub(crate) fn ramp(key: &FlagKey, ramp: &Ramp) -> Value {
+    let mut body = json!({
+        "id": ramp.id,
+        "flagKey": key,
+        "state": ramp.state,
+        "reason": ramp.reason,
+        "step": ramp.step,
+        "percent": ramp.percent,
+        "dueAt": ramp.due_at.map(http::timestamp),
+        "steps": ramp.plan.steps,
+        "guards": ramp.plan.guards,
+        "onAlarm": ramp.plan.on_alarm,
+        "start": { "enabled": ramp.start["enabled"], "percent": ramp.start_percent },
+        "acknowledgedBy": ramp.acknowledged_by,
+        "createdBy": ramp.created_by,
+        "createdAt": http::timestamp(ramp.created_at),
+        "transitions": ramp.transitions,
+    });
+    if let Some(pair) = &ramp.plan.variants {
+        body["from"] = json!(pair.from);
+        body["to"] = json!(pair.to);
+    }
+    body
+}
+
+/// What is shown of an earlier ramp.
+pub(crate) fn outline(ramp: &Ramp) -> Value {
+    json!({
+        "id": ramp.id,
+        "state": ramp.state,
+        "reason": ramp.reason,
+        "step": ramp.step,
+        "percent": ramp.percent,
+        "createdBy": ramp.created_by,
+        "createdAt": http::timestamp(ramp.created_at),
+        "endedAt": ramp.transitions.last().map(|last| http::timestamp(last.at)),
+    })
+}
+
+/// The answer to a change.
+pub(crate) fn changed(key: &FlagKey, changed: &Changed<Ramp>) -> Response {
+    answer(StatusCode::OK, key, changed)
+}
+
+/// The answer with another status.
+pub(crate) fn answer(status: StatusCode, key: &FlagKey, changed: &Changed<Ramp>) -> Response {
+    let response = http::json(status, &ramp(key, &changed.value));
+    let tag = ETag::of_record(changed.value.version);
+    let response = http::with_header(response, "etag", tag.as_str());
+    http::with_invalidation(response, changed.invalidated)
+}
