@@ -21,7 +21,7 @@ const ROLES: [&str; 3] = ["read", "write", "count"];
 const OWNER_PASSWORD: &str = "owner-password";
 
 /// Which role each function has; the others have no database, and `migrate` has its owner.
-const FUNCTIONS: [(&str, &str); 15] = [
+const FUNCTIONS: [(&str, &str); 17] = [
     ("get-flag", "read"),
     ("list-flags", "read"),
     ("evaluate-flag", "read"),
@@ -34,6 +34,8 @@ const FUNCTIONS: [(&str, &str); 15] = [
     ("manage-flags", "write"),
     ("manage-environments", "write"),
     ("manage-keys", "write"),
+    ("ramps", "write"),
+    ("guard", "write"),
     ("reconcile", "write"),
     ("count-evaluations", "count"),
     ("migrate", "owner"),
@@ -214,7 +216,7 @@ async fn concurrent_runs_of_migrate_agree_on_the_secrets() {
 }
 
 /// Statements, and the roles that may run them.
-const RIGHTS: [(&str, &[&str]); 24] = [
+const RIGHTS: [(&str, &[&str]); 29] = [
     ("select from feature_flags", &["read", "write"]),
     (
         "select from feature_flag_user_overrides",
@@ -230,6 +232,11 @@ const RIGHTS: [(&str, &[&str]); 24] = [
     ("select from pennon_evaluation_counts", &["read", "count"]),
     ("select from feature_flag_schedules", &["write"]),
     ("select from pennon_audit", &["write"]),
+    ("select from pennon_ramps", &["write"]),
+    ("delete from pennon_ramps", &[]),
+    ("select from pennon_evaluation_hours", &["write", "count"]),
+    ("delete from pennon_evaluation_hours", &["count"]),
+    ("update pennon_evaluation_hours set count = 0", &["count"]),
     ("select from pennon_counted_batches", &["count"]),
     ("select from pennon_role_secrets", &[]),
     ("select from pennon_migrations", &[]),
@@ -331,7 +338,7 @@ async fn every_function_works_with_the_role_that_it_has() {
                 asked += 1;
             }
         }
-        if ["reconcile", "count-evaluations"].contains(&name) {
+        if ["guard", "reconcile", "count-evaluations"].contains(&name) {
             let outcome = function.invoke(Event::load(name).value()).await;
             outcome.unwrap_or_else(|error| panic!("{name}: {error}; {}", function.log()));
             asked += 1;

@@ -471,6 +471,7 @@ async fn every_event_file_is_answered_by_its_function() {
             "count-evaluations",
             json!({"lines": 1, "evaluations": 2, "again": false}),
         ),
+        ("guard", json!({"state": "ALARM", "rolledBack": 0})),
     ] {
         let function = stack.function(file).await;
         let answer = function.invoke(Event::load(file).value()).await;

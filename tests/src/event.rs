@@ -9,9 +9,17 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
-pub const REQUEST_FILES: [(&str, &str, u16); 39] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 47] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
+    ("ramps", "ramps", 201),
+    ("ramps-read", "ramps", 200),
+    ("ramps-advance", "ramps", 200),
+    ("ramps-pause", "ramps", 200),
+    ("ramps-resume", "ramps", 200),
+    ("ramps-rollback", "ramps", 200),
+    ("ramps-acknowledge", "ramps", 404),
+    ("ramps-cancel", "ramps", 404),
     ("update-flag", "update-flag", 200),
     ("update-flag-post", "update-flag", 200),
     ("update-flag-unauthenticated", "update-flag", 401),

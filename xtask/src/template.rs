@@ -219,7 +219,7 @@ impl Sources<'_> {
         if function.in_network {
             properties.extend(self.text("function-network", &Values::default())?);
         }
-        if function.role == "Change" {
+        if ["Change", "Ramp"].contains(&function.role.as_str()) {
             properties.extend(self.text("function-writes", &Values::default())?);
         }
         properties.extend(deployment(function));

@@ -139,6 +139,15 @@ impl Alarms {
         }
     }
 
+    /// Why no alarm can be read here.
+    #[must_use]
+    pub fn absent(&self) -> Option<&str> {
+        match self {
+            Self::Absent(why) => Some(why),
+            Self::CloudWatch { .. } | Self::Local(_) => None,
+        }
+    }
+
     /// Sets the state of an alarm of the local server. Returns whether there is such a thing here.
     pub fn set(&self, name: &str, state: AlarmState) -> bool {
         match self {

@@ -255,23 +255,57 @@ impl Aws {
         Ok(())
     }
 
-    /// Where a service is. The variable has the name that every AWS SDK reads.
+    /// The endpoint of a service. The variables have the names that every AWS SDK reads.
     fn endpoint(&self, service: &str) -> String {
         let variable = format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase());
         process_environment(&variable).unwrap_or_else(|| {
-            let suffix = if self.region.starts_with("cn-") {
-                ".cn"
-            } else {
-                ""
-            };
-            format!("https://{service}.{}.amazonaws.com{suffix}", self.region)
+            let dual_stack = process_environment("AWS_USE_DUALSTACK_ENDPOINT");
+            regional_endpoint(service, &self.region, dual_stack.as_deref() == Some("true"))
         })
     }
+}
+
+/// Only the dual-stack endpoint of a service has IPv6 addresses.
+fn regional_endpoint(service: &str, region: &str, dual_stack: bool) -> String {
+    let domain = match (region.starts_with("cn-"), dual_stack) {
+        (false, false) => "amazonaws.com",
+        (false, true) => "api.aws",
+        (true, false) => "amazonaws.com.cn",
+        (true, true) => "api.amazonwebservices.com.cn",
+    };
+    format!("https://{service}.{region}.{domain}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_without_ipv4_use_the_dual_stack_endpoint() {
+        for (region, dual_stack, endpoint) in [
+            (
+                "eu-west-1",
+                false,
+                "https://monitoring.eu-west-1.amazonaws.com",
+            ),
+            ("eu-west-1", true, "https://monitoring.eu-west-1.api.aws"),
+            (
+                "cn-north-1",
+                false,
+                "https://monitoring.cn-north-1.amazonaws.com.cn",
+            ),
+            (
+                "cn-north-1",
+                true,
+                "https://monitoring.cn-north-1.api.amazonwebservices.com.cn",
+            ),
+        ] {
+            assert_eq!(
+                regional_endpoint("monitoring", region, dual_stack),
+                endpoint
+            );
+        }
+    }
 
     #[test]
     fn only_the_arn_of_a_version_names_one() {

@@ -8,7 +8,7 @@ use super::{Mistake, Problems, planted, read};
 /// The functions that answer reads, each with `ReservedConcurrency`.
 const READERS: [&str; 4] = ["get-flag", "list-flags", "evaluate-flag", "evaluate-flags"];
 /// Functions for admins, each with `AdminConcurrency`.
-const ADMINS: [&str; 7] = [
+const ADMINS: [&str; 8] = [
     "update-flag",
     "overrides",
     "schedules",
@@ -16,9 +16,15 @@ const ADMINS: [&str; 7] = [
     "manage-environments",
     "manage-keys",
     "report-usage",
+    "ramps",
 ];
 /// Functions with a limit of their own.
-const OTHERS: [(&str, u64); 3] = [("health", 2), ("count-evaluations", 2), ("reconcile", 1)];
+const OTHERS: [(&str, u64); 4] = [
+    ("health", 2),
+    ("count-evaluations", 2),
+    ("reconcile", 1),
+    ("guard", 2),
+];
 /// Connections that PostgreSQL and RDS keep for superusers.
 const OF_THE_SERVER: u64 = 5;
 /// For operators, and for the runs of `migrate` that a release starts.

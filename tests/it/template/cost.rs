@@ -12,7 +12,7 @@ use super::{AFTER, GONE, Mistake, Problems, planted, read};
 use crate::log_size::{WARM_READ, WARM_READ_WITHOUT_REDIS};
 
 /// Types that take no tags. A type that is new here has to be decided about.
-const UNTAGGABLE: [&str; 23] = [
+const UNTAGGABLE: [&str; 24] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
     "AWS::CloudFormation::WaitConditionHandle",
     "AWS::CloudWatch::Dashboard",
@@ -26,6 +26,7 @@ const UNTAGGABLE: [&str; 23] = [
     "AWS::EC2::VPCCidrBlock",
     "AWS::EC2::VPCGatewayAttachment",
     "AWS::IAM::ManagedPolicy",
+    "AWS::Lambda::Permission",
     "AWS::Logs::QueryDefinition",
     "AWS::RDS::DBProxyTargetGroup",
     "AWS::SNS::Subscription",

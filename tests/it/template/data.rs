@@ -330,6 +330,8 @@ fn role_of(id: &str) -> Option<&'static str> {
         | "ManageFlagsFunction"
         | "ManageEnvironmentsFunction"
         | "ManageKeysFunction"
+        | "RampsFunction"
+        | "GuardFunction"
         | "ReconcileFunction" => Some("write"),
         "CountEvaluationsFunction" => Some("count"),
         "MigrateFunction" => Some("owner"),
@@ -564,8 +566,8 @@ fn primary_endpoint_used_in_cluster_mode() {
 fn the_wrong_cache_in_the_middle_of_the_move() {
     let mistake = Mistake(
         "Conditions",
-        "  UseClusterCache: !Or\n    - !Equals [!Ref CacheMode, both-use-cluster]\n",
-        "  UseClusterCache: !Or\n    - !Equals [!Ref CacheMode, both-use-single]\n",
+        "  UseClusterCache: !Or [!Equals [!Ref CacheMode, both-use-cluster]",
+        "  UseClusterCache: !Or [!Equals [!Ref CacheMode, both-use-single]",
     );
     let found = super::problems(&mistake.plant(&super::read("template.yaml")));
     assert!(!found.is_empty());

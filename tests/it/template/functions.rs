@@ -262,6 +262,11 @@ pub(super) fn list_or_one(value: &Value) -> impl Iterator<Item = &Value> {
     list(value).iter().chain(one)
 }
 
+/// What `CloudWatch` grants for `*` only, as soon as one alarm of several is composite.
+fn is_read_of_alarms(statement: &Value) -> bool {
+    statement["Action"] == "cloudwatch:DescribeAlarms"
+}
+
 /// What Lambda needs for the network interfaces of a function. EC2 takes no resource but `*` for these.
 fn is_network_interface(action: &Value) -> bool {
     [
@@ -310,7 +315,7 @@ fn check_policies(stack: &Stack, problems: &mut Problems) {
             }
             let interfaces = list_or_one(&statement["Action"]).all(is_network_interface);
             for resource in list_or_one(&statement["Resource"]) {
-                let narrow = resource != "*" || interfaces;
+                let narrow = resource != "*" || interfaces || is_read_of_alarms(statement);
                 problems.unless(narrow, id, "may do it to everything");
             }
         }

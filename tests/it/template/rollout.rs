@@ -9,9 +9,9 @@ use super::functions::{list_or_one, statements};
 use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
-/// Run by people or by `CodeDeploy`, once a release: a canary of them would prove nothing. The functions for admins
-/// have none either, since 5 % of the calls of an hour would be none.
-const AT_ONCE: [&str; 2] = ["migrate", "pre-traffic"];
+/// Run by people or by `CodeDeploy`, once a release, or by an alarm: a canary of them would prove nothing. The functions
+/// for admins have none either, since 5 % of the calls of an hour would be none.
+const AT_ONCE: [&str; 3] = ["migrate", "pre-traffic", "guard"];
 /// How many functions `CloudFormation` may create or change at once: each step is one request for each of them, and
 /// Lambda takes 15 such requests a second from an account.
 const AT_A_TIME: usize = 10;

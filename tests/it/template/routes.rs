@@ -11,8 +11,8 @@ use super::{Mistake, Problems, planted, read};
 
 /// Answers what no route has.
 const FALLBACK: &str = "not-found";
-/// Functions that people and `CodeDeploy` invoke. All others have a route or a schedule.
-const INVOKED: [&str; 2] = ["migrate", "pre-traffic"];
+/// Functions that people, `CodeDeploy` and alarms invoke. All others have a route or a schedule.
+const INVOKED: [&str; 3] = ["migrate", "pre-traffic", "guard"];
 /// Where a browser's preflight of an admin path leads: to the fallback, without a token. Public paths take
 /// every method anyway.
 const PREFLIGHTS: [&str; 2] = ["/api/admin/{proxy+}", "/admin/{proxy+}"];

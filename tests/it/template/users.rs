@@ -10,11 +10,13 @@ use super::yaml::parse;
 
 const ACCESS: [&str; 5] = ["token", "prepare", "switch", "moved", "users"];
 /// Functions that invalidate the cache.
-const WRITERS: [&str; 7] = [
+const WRITERS: [&str; 9] = [
+    "guard",
     "manage-environments",
     "manage-flags",
     "manage-keys",
     "overrides",
+    "ramps",
     "reconcile",
     "schedules",
     "update-flag",

@@ -4,27 +4,31 @@
 //! audit says `ramp:<id>`. The ramp knows the revision that its own last change gave the flag. Another
 //! revision means that somebody else has changed it, and then the ramp never writes again.
 
+mod flags;
+mod guards;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use pennon_eval::{Flag, FlagKey};
-use serde_json::{Value, json};
+use pennon_eval::FlagKey;
 use tracing::{error, info, warn};
 
-use super::change::{Changed, Expected, from_audit, state_of};
+pub(super) use self::flags::must_not_be_rolled_back;
+use self::flags::{advance, is_foreign, name_of, not_rampable, roll_back, settle, summary_of};
+use self::guards::{Known, guard_states, must_be_ok};
+use super::change::{Changed, Expected, state_of};
 use super::update::live;
-use super::validate::Step;
 use super::{FlagService, Scope};
-use crate::alarms::{Alarm, AlarmState, Alarms, Unreachable};
+use crate::alarms::Alarms;
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::unique_id;
 use crate::ramp::{
-    Decision, Guard, GuardState, MAX_TRANSITIONS, NotRampable, Observed, OnAlarm, Plan, Ramp,
-    RampPlace, RampState, Share, decide,
+    Decision, Guard, MAX_TRANSITIONS, Observed, OnAlarm, Plan, Ramp, RampPlace, RampState, Share,
+    decide,
 };
-use crate::store::{Action, FlagRecord, Transaction};
+use crate::store::Action;
 
 /// As many ramps are looked at in one run, those first that were not looked at for longest.
 const MAX_PER_RUN: u32 = 500;
@@ -59,14 +63,6 @@ pub struct RampsRun {
     pub rolled_back: usize,
     /// Ramps that could not be looked at; the next run does.
     pub failed: usize,
-}
-
-/// What is known of the alarms of a run.
-enum Known<'a> {
-    /// As CloudWatch described them.
-    Described(&'a Result<BTreeMap<String, Alarm>, Unreachable>),
-    /// CloudWatch has called `guard` because this one rings.
-    Rings(&'a str, Duration),
 }
 
 impl FlagService {
@@ -469,266 +465,6 @@ impl FlagService {
     ) -> Result<u64, Error> {
         self.store.evaluations_since(environment, key, since).await
     }
-}
-
-/// Refuses to change flags that a ramp has taken back, until an admin acknowledges that. They can be
-/// switched off, and archived.
-///
-/// # Errors
-/// [`Error::Conflict`] that names the ramp.
-pub(super) async fn must_not_be_rolled_back(
-    open: &mut Transaction,
-    changes: &[Step<'_>],
-) -> Result<(), Error> {
-    let raised = changes.iter().filter(|(_, before, after)| {
-        let off = Flag {
-            enabled: false,
-            ..(*before).clone()
-        };
-        **after != **before && **after != off
-    });
-    let keys: Vec<&FlagKey> = raised.map(|(key, ..)| *key).collect();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let ramps = open.open_ramps(&keys).await?;
-    match ramps.iter().find(|(_, ramp)| ramp.blocks_changes()) {
-        None => Ok(()),
-        Some((key, ramp)) => Err(Error::Conflict(format!(
-            "Ramp {} of '{key}' was rolled back ({}); acknowledge that before you change the flag. It can \
-             be switched off",
-            ramp.id,
-            ramp.reason.as_deref().unwrap_or("by an admin")
-        ))),
-    }
-}
-
-/// Ends a ramp whose flag somebody else has changed. Returns whether that is so.
-async fn settle(
-    open: &mut Transaction,
-    key: &FlagKey,
-    ramp: &mut Ramp,
-    found: Option<&FlagRecord>,
-) -> Result<bool, Error> {
-    if !ramp.state.is_live() || !is_foreign(ramp, found) {
-        return Ok(false);
-    }
-    let by = open.last_change(key).await?;
-    let own = format!("ramp:{}", ramp.id);
-    let (who, how) = match by.filter(|(who, _)| *who != own) {
-        Some((who, action)) => (who.clone(), format!("{who} changed the flag ({action})")),
-        None => (own, "the flag was changed without the API".to_owned()),
-    };
-    let before = summary_of(ramp);
-    ramp.due_at = None;
-    ramp.enter(RampState::Superseded, Some(how), &who, SystemTime::now());
-    ramp.version += 1;
-    let after = summary_of(ramp);
-    open.note(Some(key), Action::ChangeRamp, Some(before), Some(after))
-        .await?;
-    open.write_ramp(key, ramp).await?;
-    Ok(true)
-}
-
-/// Whether the flag is not as the ramp has left it.
-fn is_foreign(ramp: &Ramp, found: Option<&FlagRecord>) -> bool {
-    found.is_none_or(|it| it.archived_at.is_some() || it.revision != ramp.flag_revision)
-}
-
-/// Begins the next step.
-async fn advance(
-    open: &mut Transaction,
-    key: &FlagKey,
-    ramp: &mut Ramp,
-    before: &FlagRecord,
-    evaluations: u64,
-    actor: &str,
-) -> Result<(), Error> {
-    if let Some(step) = ramp.next_step() {
-        let percent = step.percent;
-        let mut flag = before.flag.clone();
-        let share =
-            Share::of(&flag, ramp.plan.variants.as_ref()).map_err(|why| not_rampable(&why))?;
-        share
-            .set(&mut flag, percent)
-            .map_err(|why| not_rampable(&why))?;
-        let after = write(open, key, before, &flag, Action::RampStep).await?;
-        ramp.flag_revision = after.revision;
-    }
-    ramp.advance(evaluations, actor, SystemTime::now());
-    Ok(())
-}
-
-/// Takes the flag back.
-async fn roll_back(
-    open: &mut Transaction,
-    key: &FlagKey,
-    ramp: &mut Ramp,
-    before: &FlagRecord,
-    to: OnAlarm,
-    why: Option<String>,
-    actor: &str,
-) -> Result<(), Error> {
-    if ramp.step > 0 {
-        let flag = lowered(ramp, &before.flag, to)?;
-        let after = write(open, key, before, &flag, Action::RampRollback).await?;
-        ramp.flag_revision = after.revision;
-        if let Ok(share) = Share::of(&after.flag, ramp.plan.variants.as_ref()) {
-            ramp.percent = share.percent();
-        }
-    }
-    ramp.due_at = None;
-    ramp.enter(RampState::RolledBack, why, actor, SystemTime::now());
-    Ok(())
-}
-
-async fn write(
-    open: &mut Transaction,
-    key: &FlagKey,
-    before: &FlagRecord,
-    flag: &Flag,
-    action: Action,
-) -> Result<FlagRecord, Error> {
-    let after = open.write_flag(key, flag, false).await?;
-    let (from, to) = (state_of(before), state_of(&after));
-    open.note(Some(key), action, Some(from), Some(to)).await?;
-    Ok(after)
-}
-
-/// The flag as a rollback leaves it. Whatever is stored of the ramp, nobody gets the flag by it who did
-/// not have it before.
-///
-/// # Errors
-/// [`Error::Internal`] when it would raise the share, switch the flag on, or change anything else.
-fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
-    let mut after = before.clone();
-    match to {
-        OnAlarm::Off => after.enabled = false,
-        OnAlarm::Previous if ramp.step > 1 => {
-            let share =
-                Share::of(before, ramp.plan.variants.as_ref()).map_err(|why| not_rampable(&why))?;
-            let percent = ramp.previous_percent();
-            share
-                .set(&mut after, percent)
-                .map_err(|why| not_rampable(&why))?;
-        }
-        OnAlarm::Previous | OnAlarm::Start => {
-            let start = from_audit(&ramp.start)
-                .ok_or_else(|| Error::Internal("the start of a ramp is no flag".to_owned()))?;
-            after.rollout_percentage = start.flag.rollout_percentage;
-            let rule = start.flag.definition.and_then(|it| it.targeting);
-            if let Some(definition) = &mut after.definition {
-                definition.targeting = rule;
-            }
-        }
-        OnAlarm::Pause => {}
-    }
-    let pair = ramp.plan.variants.as_ref();
-    let is_lower = match (Share::of(before, pair), Share::of(&after, pair)) {
-        (Ok(before), Ok(after)) => before.is_at_least(&after),
-        (Err(_), _) | (_, Err(_)) => !after.enabled,
-    };
-    let is_switched_on = after.enabled && !before.enabled;
-    if is_lower && !is_switched_on {
-        Ok(after)
-    } else {
-        Err(Error::Internal(
-            "a rollback of a ramp would raise the share of its flag".to_owned(),
-        ))
-    }
-}
-
-/// The states of a ramp's guards, in their order.
-fn guard_states(ramp: &Ramp, all: &[RampPlace], known: &Known<'_>) -> Vec<GuardState> {
-    let guards = ramp.plan.guards.iter().map(Guard::name);
-    guards
-        .map(|name| {
-            let shared = || {
-                let mut others = all.iter().filter(|other| other.ramp.id != ramp.id);
-                others.any(|other| {
-                    let mut guards = other.ramp.plan.guards.iter();
-                    guards.any(|guard| guard.name() == name)
-                })
-            };
-            match known {
-                Known::Rings(alarm, window) if *alarm == name => GuardState::Alarm {
-                    window: *window,
-                    shared: shared(),
-                },
-                Known::Rings(..) => GuardState::Ok,
-                Known::Described(Err(_)) => GuardState::Unknown,
-                Known::Described(Ok(found)) => match found.get(name) {
-                    None => GuardState::Missing("does not exist"),
-                    Some(alarm) => match alarm.state {
-                        AlarmState::Ok => GuardState::Ok,
-                        AlarmState::InsufficientData => GuardState::Missing("has no data"),
-                        AlarmState::Alarm => GuardState::Alarm {
-                            window: alarm.window,
-                            shared: shared(),
-                        },
-                    },
-                },
-            }
-        })
-        .collect()
-}
-
-/// Refuses to raise a share while a guard is not OK.
-///
-/// # Errors
-/// [`Error::Conflict`] that names the guards; [`Error::Unavailable`] when CloudWatch does not answer.
-async fn must_be_ok(guards: &[Guard], alarms: &Alarms) -> Result<(), Error> {
-    if guards.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = guards.iter().map(Guard::name).collect();
-    let found = alarms.find(&names).await;
-    let found = found.map_err(|why| {
-        warn!(domain = "config", error = %why, "CloudWatch did not answer");
-        Error::Unavailable("CloudWatch did not answer about the ramp's guards".to_owned())
-    })?;
-    let not_ok = names.iter().filter_map(|name| match found.get(*name) {
-        Some(alarm) if alarm.state == AlarmState::Ok => None,
-        Some(alarm) => Some(format!("alarm '{name}' is in {}", alarm.state.name())),
-        None => Some(format!("alarm '{name}' does not exist")),
-    });
-    let not_ok: Vec<String> = not_ok.collect();
-    if not_ok.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Conflict(format!(
-        "A ramp advances only while its guards are OK: {}",
-        not_ok.join(", ")
-    )))
-}
-
-/// A ramp as the audit keeps it.
-fn summary_of(ramp: &Ramp) -> Value {
-    json!({
-        "id": ramp.id,
-        "state": ramp.state,
-        "step": ramp.step,
-        "percent": ramp.percent,
-        "reason": ramp.reason,
-    })
-}
-
-/// A state in the API's words.
-fn name_of(state: RampState) -> &'static str {
-    match state {
-        RampState::Pending => "pending",
-        RampState::Baking => "baking",
-        RampState::Holding => "holding",
-        RampState::Paused => "paused",
-        RampState::Completed => "completed",
-        RampState::RolledBack => "rolledBack",
-        RampState::Superseded => "superseded",
-        RampState::Cancelled => "cancelled",
-    }
-}
-
-fn not_rampable(why: &NotRampable) -> Error {
-    Error::Conflict(format!("This flag cannot be ramped: {why}"))
 }
 
 fn report_failure(place: &RampPlace, why: &Error) {
