@@ -59,7 +59,7 @@ fn every_vendor_has_one_home() {
         ("ring::signature", "crates/pennon-core/src/token/keys.rs"),
         ("aws_config", "crates/pennon-core/src/secrets.rs"),
         ("rustix", "crates/pennon-core/src/store/embedded/disk.rs"),
-        ("std::env::", "crates/pennon-core/src/config.rs"),
+        ("std::env::", "crates/pennon-core/src/config/process.rs"),
     ];
     for (path, text) in sources("crates").into_iter().chain(sources("functions")) {
         let code = text.split("#[cfg(test)]").next().expect("code");
@@ -429,7 +429,7 @@ fn every_setting_is_in_the_configuration_page() {
     let page = read("docs/configuration.md");
     let mut names = BTreeSet::new();
     for path in [
-        "crates/pennon-core/src/config.rs",
+        "crates/pennon-core/src/config/reader.rs",
         "crates/pennon-local/src/settings.rs",
     ] {
         let text = read(path);

@@ -1,320 +1,21 @@
-//! What is seen from outside: log lines, and metrics in the same lines.
-//!
-//! Every request writes one line. On Lambda it is JSON and also a document in CloudWatch's embedded
-//! metric format, so that metrics cost no call and no agent; elsewhere it is a sentence. The format:
-//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+//! The log line of a request.
 
-mod lines;
-
-use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use tracing_subscriber::EnvFilter;
 
-use crate::config::process_environment;
+use super::logging::LogStyle;
+use super::metrics::Metric;
+use super::text::{LONGEST_IGNORED, LONGEST_NAME, shorten, visible};
+use super::trace::{CacheOutcome, Facts};
 use crate::counts::Counts;
-pub use lines::LONGEST_TEXT;
-use lines::{JsonEvents, human, human_fields, shorten};
 
-/// The most bytes that the id of a request takes in its line. Those of the gateway have 16.
+/// The most bytes of a request id. API Gateway's ids have 16.
 const LONGEST_ID: usize = 64;
-/// The most bytes that a name takes in the line of a request: a flag's key, a path, a node.
-const LONGEST_NAME: usize = 200;
-/// Of fields that were ignored, so many are named, with so many bytes each.
-const MOST_IGNORED: usize = 10;
-const LONGEST_IGNORED: usize = 40;
-/// So long an instance does not repeat how many connections it has, while they are as many.
+/// How often an instance repeats an unchanged number of connections at most.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogStyle {
-    /// One JSON object a line, for CloudWatch.
-    Json,
-    /// For a person at a terminal.
-    Human,
-}
-
-/// Starts logging. Call once per process. The level comes from `AWS_LAMBDA_LOG_LEVEL` or
-/// `RUST_LOG`; without either it is INFO.
-pub fn start_logging(style: LogStyle) {
-    let level = process_environment("AWS_LAMBDA_LOG_LEVEL")
-        .or_else(|| process_environment("RUST_LOG"))
-        .unwrap_or_else(|| "info".to_owned());
-    // fred and the Lambda runtime tell of things that we tell ourselves, with better words.
-    let directives = format!(
-        "{},fred=off,lambda_runtime=error",
-        level.to_ascii_lowercase()
-    );
-    let filter = EnvFilter::builder().parse_lossy(directives);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        // Colours are for terminals; in a file they are letters in the way.
-        .with_ansi(std::io::stdout().is_terminal())
-        .with_writer(std::io::stdout);
-    // A second call finds a subscriber in place; the first one stays.
-    let _already_started = match style {
-        LogStyle::Json => builder.event_format(JsonEvents).try_init(),
-        LogStyle::Human => builder
-            .without_time()
-            .compact()
-            .fmt_fields(human_fields())
-            .try_init(),
-    };
-}
-
-/// Every metric, by its name in namespace `Pennon`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// 1 when the cache had the answer, 0 when not; the average is the hit rate, the sum are the hits.
-    CacheHitRate,
-    /// Reads that the cache had no entry for.
-    CacheMisses,
-    /// Reads for which the cache could not be asked.
-    CacheUnavailable,
-    /// Attempts that failed on the way to Redis or back.
-    RedisConnectionErrors,
-    /// Attempts made again.
-    RedisRetries,
-    /// 1 while reads are kept from a Redis that does not answer.
-    BreakerOpen,
-    /// Connections that this instance has open to Redis.
-    ActiveConnections,
-    /// Snapshots that were asked of the database.
-    DatabaseLoads,
-    /// Answers from what was known before, with cache and database both gone.
-    StaleAnswers,
-    /// Fills that came too late: the entry had been invalidated meanwhile.
-    FillsRefused,
-    /// Flags, overrides, settings and API keys of the environment that cannot be read. Written while there
-    /// are any, so that it costs nothing otherwise.
-    UnreadableRows,
-    /// Cache entries that were not authentic, and were dropped. Written while there are any.
-    ForgedEntries,
-    /// From the request's arrival at the handler to its answer.
-    ResponseLatency,
-    /// Answers with a status of 500 or more.
-    ServerErrors,
-}
-
-impl Metric {
-    /// All of them, for whoever checks a template or a dashboard.
-    pub const ALL: [Self; 14] = [
-        Self::CacheHitRate,
-        Self::CacheMisses,
-        Self::CacheUnavailable,
-        Self::RedisConnectionErrors,
-        Self::RedisRetries,
-        Self::BreakerOpen,
-        Self::ActiveConnections,
-        Self::DatabaseLoads,
-        Self::StaleAnswers,
-        Self::FillsRefused,
-        Self::UnreadableRows,
-        Self::ForgedEntries,
-        Self::ResponseLatency,
-        Self::ServerErrors,
-    ];
-
-    /// Those that the alarms of a canary look at: written for each version of a function as well, which makes each of
-    /// them a second metric on the bill.
-    pub const BY_VERSION: [Self; 3] = [
-        Self::CacheHitRate,
-        Self::ResponseLatency,
-        Self::ServerErrors,
-    ];
-
-    /// Where CloudWatch files them.
-    pub const NAMESPACE: &'static str = "Pennon";
-
-    /// The name in CloudWatch.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CacheHitRate => "cache_hit_rate",
-            Self::CacheMisses => "cache_misses",
-            Self::CacheUnavailable => "cache_unavailable_reads",
-            Self::RedisConnectionErrors => "redis_connection_errors",
-            Self::RedisRetries => "redis_retries",
-            Self::BreakerOpen => "breaker_open",
-            Self::ActiveConnections => "active_connections",
-            Self::DatabaseLoads => "database_loads",
-            Self::StaleAnswers => "stale_answers",
-            Self::FillsRefused => "fills_refused",
-            Self::UnreadableRows => "unreadable_rows",
-            Self::ForgedEntries => "forged_entries",
-            Self::ResponseLatency => "response_latency",
-            Self::ServerErrors => "server_errors",
-        }
-    }
-
-    /// The unit in CloudWatch.
-    #[must_use]
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::ResponseLatency => "Milliseconds",
-            Self::CacheHitRate => "None",
-            Self::CacheMisses
-            | Self::CacheUnavailable
-            | Self::RedisConnectionErrors
-            | Self::RedisRetries
-            | Self::BreakerOpen
-            | Self::ActiveConnections
-            | Self::DatabaseLoads
-            | Self::StaleAnswers
-            | Self::FillsRefused
-            | Self::UnreadableRows
-            | Self::ForgedEntries
-            | Self::ServerErrors => "Count",
-        }
-    }
-}
-
-/// How the cache took part in a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheOutcome {
-    /// It had the answer, or said that what the instance holds is current.
-    Hit,
-    /// It had none.
-    Miss,
-    /// It could not be asked.
-    Unavailable,
-}
-
-/// What happened during one request, collected while it happens.
-#[derive(Debug, Default)]
-pub struct Trace {
-    facts: Mutex<Facts>,
-}
-
-/// What happened during one request.
-#[derive(Debug, Clone, Default)]
-pub struct Facts {
-    /// The cache's part, when the request read flags.
-    pub cache: Option<CacheOutcome>,
-    /// The entry had been there and ran out.
-    pub expired: bool,
-    /// Whether the cache was told of a change, when there was one.
-    pub invalidated: Option<bool>,
-    /// Neither cache nor database answered; the answer is from before.
-    pub stale: bool,
-    /// The flag that was asked for.
-    pub flag_key: Option<String>,
-    /// What kind of failure the request met, whether or not it was answered.
-    pub error_type: Option<&'static str>,
-    /// The node of Redis that answered last, or failed to.
-    pub node_id: Option<String>,
-    /// Names in the body that mean nothing to us.
-    pub ignored_fields: Vec<String>,
-    /// The environment that was asked for does not exist.
-    pub unknown_environment: bool,
-    /// Attempts at Redis that failed.
-    pub connection_errors: u32,
-    /// Cache entries that were not authentic.
-    pub forged_entries: u32,
-    retries: u32,
-    database_loads: u32,
-    fills_refused: u32,
-    unreadable_rows: usize,
-}
-
-impl Trace {
-    /// The request read flags, and the cache took this part.
-    pub fn cache(&self, outcome: CacheOutcome) {
-        self.lock().cache = Some(outcome);
-    }
-
-    /// The environment that was asked for does not exist.
-    pub fn unknown_environment(&self) {
-        self.lock().unknown_environment = true;
-    }
-
-    /// The entry had been there and ran out.
-    pub fn expired(&self) {
-        self.lock().expired = true;
-    }
-
-    /// Whether the cache was told of a change.
-    pub fn invalidated(&self, told: bool) {
-        self.lock().invalidated = Some(told);
-    }
-
-    /// The answer is from before.
-    pub fn stale(&self) {
-        self.lock().stale = true;
-    }
-
-    /// So many items of the environment that was read cannot be read. Of several environments, the most.
-    pub fn unreadable_rows(&self, count: usize) {
-        let mut facts = self.lock();
-        facts.unreadable_rows = facts.unreadable_rows.max(count);
-    }
-
-    /// The flag that the request is about.
-    pub fn flag_key(&self, key: &str) {
-        self.lock().flag_key = Some(shorten(key, LONGEST_NAME).into_owned());
-    }
-
-    /// This node of Redis answered, or failed to.
-    pub fn node(&self, address: String) {
-        self.lock().node_id = Some(address);
-    }
-
-    /// Names in the body that mean nothing to us.
-    pub fn ignored_fields(&self, names: &[String]) {
-        let names = names.iter().take(MOST_IGNORED);
-        let names = names.map(|name| shorten(name, LONGEST_IGNORED).into_owned());
-        self.lock().ignored_fields = names.collect();
-    }
-
-    /// The request failed in this way.
-    pub fn failed(&self, error_type: &'static str) {
-        self.lock().error_type = Some(error_type);
-    }
-
-    /// The cache failed in this way. A failure of the request itself is the better word.
-    pub fn cache_failed(&self, error_type: &'static str) {
-        self.lock().error_type.get_or_insert(error_type);
-    }
-
-    /// An attempt at Redis failed.
-    pub fn connection_error(&self) {
-        self.lock().connection_errors += 1;
-    }
-
-    /// An attempt at Redis is made again.
-    pub fn retried(&self) {
-        self.lock().retries += 1;
-    }
-
-    /// The database was asked for a snapshot.
-    pub fn database_load(&self) {
-        self.lock().database_loads += 1;
-    }
-
-    /// A fill came too late.
-    pub fn fill_refused(&self) {
-        self.lock().fills_refused += 1;
-    }
-
-    /// A cache entry was not authentic, and was dropped.
-    pub fn forged_entry(&self) {
-        self.lock().forged_entries += 1;
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn facts(&self) -> Facts {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What does not change between the requests of an instance.
 #[derive(Debug, Clone)]
@@ -573,9 +274,43 @@ fn unix_millis() -> u64 {
         })
 }
 
+/// The line of a request for a person.
+fn human(line: &RequestLine<'_>) -> String {
+    let facts = line.facts;
+    let mut text = format!(
+        "{:5} {} {} {:.1} ms",
+        visible(line.method, LONGEST_IGNORED),
+        visible(line.path, LONGEST_NAME),
+        line.status,
+        line.duration.as_secs_f64() * 1e3
+    );
+    if let Some(key) = &facts.flag_key {
+        text.push_str(", ");
+        text.push_str(&visible(key, LONGEST_NAME));
+    }
+    match facts.cache {
+        Some(CacheOutcome::Hit) => text.push_str(", cache hit"),
+        Some(CacheOutcome::Miss) => text.push_str(", cache miss"),
+        Some(CacheOutcome::Unavailable) => text.push_str(", cache unavailable"),
+        None => {}
+    }
+    if facts.stale {
+        text.push_str(", stale");
+    }
+    if facts.invalidated == Some(false) {
+        text.push_str(", cache not invalidated");
+    }
+    if let Some(kind) = facts.error_type {
+        text.push_str(", ");
+        text.push_str(kind);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Trace;
 
     fn line(facts: &Facts) -> RequestLine<'_> {
         RequestLine {

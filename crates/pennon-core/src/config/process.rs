@@ -1,0 +1,13 @@
+//! The environment and arguments of this process. No other file reads them.
+
+/// The process environment as a lookup function.
+#[must_use]
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The arguments of this process, without its name.
+#[must_use]
+pub fn process_arguments() -> Vec<std::ffi::OsString> {
+    std::env::args_os().skip(1).collect()
+}

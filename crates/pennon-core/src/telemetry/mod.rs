@@ -1,0 +1,17 @@
+//! Log lines, and metrics inside the same lines.
+//!
+//! Every request writes one line. On Lambda the line is a JSON document in CloudWatch's embedded metric
+//! format, so that metrics need no API call and no agent; elsewhere it is a line for people. The format:
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+mod logging;
+mod metrics;
+mod request_line;
+mod text;
+mod trace;
+
+pub use logging::{LogStyle, start_logging};
+pub use metrics::Metric;
+pub use request_line::{Instance, RequestLine, ToldConnections};
+pub use text::LONGEST_TEXT;
+pub use trace::{CacheOutcome, Facts, Trace};
