@@ -1,4 +1,4 @@
-//! `POST /ofrep/v1/evaluate/flags/{flagKey}`: one flag, for an OpenFeature SDK.
+//! `POST /ofrep/v1/evaluate/flags/{flagKey}`: evaluates one flag for an OpenFeature SDK.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 use pennon_core::ofrep;
 
-/// Answers with the flag's value for the context in the body, or with why it has none.
+/// Returns the value of the flag for the context in the body, or the reason why there is none.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] without a good API key, [`Error::Forbidden`] with one of another
+/// [`Error::Unauthenticated`] without a valid API key, [`Error::Forbidden`] with a key of another
 /// environment, [`Error::Unavailable`] when flags cannot be read.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let caller = ofrep::admit(&app, &request).await?;

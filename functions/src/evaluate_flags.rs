@@ -1,4 +1,4 @@
-//! `POST /ofrep/v1/evaluate/flags`: all flags that the caller may see, for an OpenFeature SDK.
+//! `POST /ofrep/v1/evaluate/flags`: evaluates all flags that the caller may see, for an OpenFeature SDK.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Request, Response};
 use pennon_core::ofrep;
 
-/// Answers with an item per flag, in the order of their keys; 304 when the caller has this answer. A
-/// flag that cannot be evaluated is an item that says why, and does no harm to the others.
+/// Returns an item per flag, ordered by key, or 304 if the caller has this response. An item of a flag that cannot
+/// be evaluated holds the reason; other flags are not affected.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] without a good API key, [`Error::Forbidden`] with one of another
+/// [`Error::Unauthenticated`] without a valid API key, [`Error::Forbidden`] with a key of another
 /// environment, [`Error::Unavailable`] when flags cannot be read.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let caller = ofrep::admit(&app, &request).await?;

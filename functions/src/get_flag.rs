@@ -1,5 +1,5 @@
-//! `GET /api/config/flags/{flagKey}`: the state of one flag, the same for
-//! everyone who may see it.
+//! `GET /api/config/flags/{flagKey}`: the state of one flag, equal for all
+//! callers who may see it.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, FlagState, Request, Response};
 use pennon_core::ofrep::{self, ApiClient};
 
-/// Answers with the flag's raw state, not with an evaluation.
+/// Returns the configuration of the flag, not an evaluation.
 ///
 /// # Errors
 /// Those of [`ofrep::admit_to_config`]; [`Error::FlagNotFound`], also for a flag that the caller may not
-/// see; [`Error::Invalid`] for a key that cannot be one.
+/// see; [`Error::Invalid`] for an invalid key.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let ApiClient { kind, reading, .. } = ofrep::admit_to_config(&app, &request).await?;
     let key = request.flag_key_in_path()?;
     let snapshot = &reading.snapshot;
-    // Before the ETag is compared: a 304 would say that there is such a flag.
+    // Checked before the ETag: a 304 would disclose that the flag exists.
     let Some(flag) = snapshot
         .flags
         .get(&key)

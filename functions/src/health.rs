@@ -1,5 +1,5 @@
-//! `GET /health`, `/health/live` and `/health/ready`: whether Redis answers right now, and whether
-//! PostgreSQL did within the last ten seconds.
+//! `GET /health`, `/health/live` and `/health/ready`: whether Redis answers, and whether PostgreSQL did within the
+//! last ten seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,11 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 use serde_json::json;
 
-/// How long Redis and PostgreSQL have for an answer, both at once.
+/// Time limit of the checks of Redis and PostgreSQL, which run concurrently.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// Answers for the route that was asked: 200 always for `/health` and `/health/live`, 503 for
-/// `/health/ready` when the database does not answer. Without Redis the service is slower, not
-/// wrong, so Redis does not count there.
+/// `/health` and `/health/live` always return 200. `/health/ready` returns 503 if the database does not answer.
+/// It ignores Redis, without which responses are slower but correct.
 ///
 /// # Errors
 /// None.
@@ -26,11 +25,11 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     }
     let check = app.service.check_database(request.scope(), WITHIN);
     let (check, cache) = tokio::join!(check, cache(&app));
-    let database = judge("database", check.failure.map_or(Ok(()), Err));
+    let database = report("database", check.failure.map_or(Ok(()), Err));
     let may_tell_why = app.service.store().may_tell_why();
     let response = if route == Some("/health/ready") {
         let checks = json!({ "database": database.word(), "cache": cache.word() });
-        if database.is_well() {
+        if database.is_healthy() {
             let body = json!({ "status": "ready", "checks": checks });
             http::json(StatusCode::OK, &body)
         } else {
@@ -40,10 +39,12 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     } else {
         let unreadable = check.unreadable_rows;
         let unreadable_state = app.service.store().unreadable_state();
-        let well =
-            database.is_well() && cache.is_well() && unreadable == 0 && unreadable_state.is_none();
+        let healthy = database.is_healthy()
+            && cache.is_healthy()
+            && unreadable == 0
+            && unreadable_state.is_none();
         let mut body = json!({
-            "status": if well { "healthy" } else { "degraded" },
+            "status": if healthy { "healthy" } else { "degraded" },
             "version": env!("CARGO_PKG_VERSION"),
             "environment": app.config.stage,
             "timestamp": http::timestamp(std::time::SystemTime::now()),
@@ -63,26 +64,26 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     Ok(http::with_header(response, "cache-control", "no-store"))
 }
 
-/// How one of the services does.
+/// The result of a check.
 enum Check {
-    Well,
-    /// It does not answer, and why.
+    Healthy,
+    /// The service does not answer; holds the reason.
     Failed(String),
-    /// It is not configured, which is a legal way to run.
+    /// The service is not configured, which is supported.
     Disabled,
 }
 
 impl Check {
-    fn is_well(&self) -> bool {
+    fn is_healthy(&self) -> bool {
         match self {
-            Self::Well | Self::Disabled => true,
+            Self::Healthy | Self::Disabled => true,
             Self::Failed(_) => false,
         }
     }
 
     fn word(&self) -> &'static str {
         match self {
-            Self::Well => "healthy",
+            Self::Healthy => "healthy",
             Self::Failed(_) => "unhealthy",
             Self::Disabled => "disabled",
         }
@@ -91,8 +92,8 @@ impl Check {
 
 async fn cache(app: &App) -> Check {
     match app.service.cache() {
-        Some(cache) => judge("cache", cache.ping(WITHIN).await),
-        // A URL that could not be had or understood is a failure; none at all is not.
+        Some(cache) => report("cache", cache.ping(WITHIN).await),
+        // A URL that could not be read or parsed is a failure; a missing one is not.
         None if app.config.cache.is_configured() => {
             Check::Failed("its address could not be read".to_owned())
         }
@@ -100,9 +101,9 @@ async fn cache(app: &App) -> Check {
     }
 }
 
-fn judge(service: &str, outcome: Result<(), String>) -> Check {
+fn report(service: &str, outcome: Result<(), String>) -> Check {
     match outcome {
-        Ok(()) => Check::Well,
+        Ok(()) => Check::Healthy,
         Err(why) => {
             tracing::warn!(domain = "config", service, error = %why, "health check failed");
             Check::Failed(why)

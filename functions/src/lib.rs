@@ -1,7 +1,7 @@
-//! The handlers: one module for each Lambda function, with the name of the function.
+//! The handlers: one module per Lambda function, with the name of the function.
 //!
-//! All functions run the same program, so that it is compiled, linked and uploaded once. Each function's
-//! `Handler` says which of the handlers it uses.
+//! All functions run the same program, so that it is compiled, linked and uploaded once. The `Handler`
+//! of a function selects its handler.
 
 pub mod count_evaluations;
 pub mod evaluate_flag;
@@ -29,8 +29,7 @@ use pennon_core::app::App;
 use pennon_core::http::{Incoming, Response};
 use pennon_core::middleware;
 
-/// Answers a request as the function of this name does. A name without a handler is answered by
-/// `not-found`.
+/// Runs the handler of the function with this name. Unknown names run `not-found`.
 pub async fn answer(app: Arc<App>, function: &'static str, incoming: Incoming) -> Response {
     match function {
         "evaluate-flag" => middleware::answer(app, function, evaluate_flag::handle, incoming).await,

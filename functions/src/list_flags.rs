@@ -10,8 +10,8 @@ use pennon_core::eval::{Context, FlagKey};
 use pennon_core::http::{self, ETag, Request, Response};
 use pennon_core::ofrep::{self, ApiClient};
 
-/// Answers with an object of booleans under the flags' keys; flags with other values, and those that the
-/// caller may not see, are left out. An unknown environment has no flags.
+/// Returns an object of booleans by flag key, without flags of other types and flags that the caller may not see.
+/// An unknown environment has no flags.
 ///
 /// # Errors
 /// Those of [`ofrep::admit_to_config`].
@@ -37,8 +37,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             .filter_map(|(key, _)| Some((key, rules.is_on(key.as_str(), &context, now)?)))
             .collect();
         let variant = |on: bool| if on { "on" } else { "off" };
-        let given = values.iter().map(|(key, on)| (key.as_str(), variant(*on)));
-        app.tally.add(&environment, given);
+        let served = values.iter().map(|(key, on)| (key.as_str(), variant(*on)));
+        app.tally.add(&environment, served);
         let response = http::json(StatusCode::OK, &values);
         http::tagged(response, &tag, rules.look_at_the_time(), &request)
     };

@@ -6,8 +6,8 @@ use pennon_core::http::ENDPOINTS;
 use pennon_core::lambda::{self, RuntimeError};
 use pennon_functions::{answer, count_evaluations, guard, migrate, pre_traffic, reconcile};
 
-/// The `Handler` of a function that answers all routes: `bootstrap` is the name of this program in a
-/// deployment package, and what is configured where nobody chose a handler (`cargo lambda watch`).
+/// The `Handler` of a function that serves all routes: `bootstrap` is the name of this program in a deployment
+/// package and the default of `cargo lambda watch`.
 const EVERY_ROUTE: &str = "bootstrap";
 
 #[tokio::main(flavor = "current_thread")]

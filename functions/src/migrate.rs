@@ -1,5 +1,5 @@
-//! Brings the database to the newest version, decides once how the installation evaluates partial
-//! rollouts, and keeps the roles of functions in the database. Invoked by the deploy command, or by hand; no route leads here.
+//! Migrates the database, decides once how the installation evaluates partial rollouts, and manages the database
+//! roles of functions. Invoked by the deploy command or by hand; it has no route.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use serde_json::{Value, json};
 const DEFAULTS: &str = "evaluationDefaults";
 const ROTATE: &str = "rotateDatabaseRoles";
 
-/// What an event asks for.
+/// A parsed event.
 #[derive(Debug, Default, Clone, Copy)]
 struct Wanted {
     defaults: Option<EvaluationDefaults>,
     rotate: bool,
 }
 
-/// Runs the migrations that have not run and answers how many those were, and which evaluation defaults
-/// the installation has. `{"evaluationDefaults": "existing" | "new"}` decides these explicitly, and
-/// replaces a stored decision that has become unreadable. Where secrets of roles are configured,
+/// Runs pending migrations and returns their number and the evaluation defaults of the installation.
+/// `{"evaluationDefaults": "existing" | "new"}` sets the defaults explicitly, and replaces a stored decision that
+/// has become unreadable. If secrets of roles are configured,
 /// `databaseRoles` is `ready`, or `waiting` for an administrator to run `sql`;
-/// `{"rotateDatabaseRoles": true}` gives all of them new passwords.
+/// `{"rotateDatabaseRoles": true}` gives all roles new passwords.
 ///
 /// # Errors
-/// When the event has another form; when other defaults were decided and there are flags; when the
-/// database cannot be reached; when a step fails: the steps before it stay.
+/// If the event is invalid, other defaults were decided and flags exist, the database is unreachable, or a step
+/// fails. Steps before a failed one stay applied.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let wanted = wanted(&event).map_err(|why| Error::InvalidState(why.to_owned()))?;
     let store = app.service.store();
@@ -61,11 +61,11 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
             answer["secretsWritten"] = json!(written);
         }
         RolesState::ByHand { sql } => {
-            // The statements hold verifiers of passwords, which belong into no log either.
+            // Not logged: the statements contain password verifiers.
             tracing::warn!(
                 domain = "config",
                 "this login may not create roles; an administrator has to run the statements in the \
-                 answer, and functions use one login until then"
+                 response, and functions share one login until then"
             );
             answer["databaseRoles"] = json!("waiting");
             answer["sql"] = json!(sql);
@@ -74,7 +74,8 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     Ok(answer)
 }
 
-/// Reads an event. A misspelt field must not let `migrate` decide by itself: it decides once.
+/// Parses an event. Unknown fields are rejected: with a misspelt field, `migrate` would decide the defaults itself,
+/// and it decides only once.
 fn wanted(event: &Value) -> Result<Wanted, &'static str> {
     let fields = match event {
         Value::Null => return Ok(Wanted::default()),

@@ -1,10 +1,9 @@
-//! Every path that no route has, behind API Gateway's `$default` route, whose own answer would not have
-//! the shape that clients know; and `GET /`, which says what this is.
+//! `GET /`, and all paths without a route, behind API Gateway's `$default` route. The gateway's own 404 would not
+//! have the form that clients expect.
 //!
-//! What no route has is answered before any handler, the same by every function: 404; 405 where the path
-//! has other methods; 401 where only admins may look and nobody has said who they are; 308 for an
-//! evaluation by `//ofrep/…`, which is what an SDK asks whose base URL ends with a slash, and which no
-//! route of the gateway takes.
+//! `middleware` responds to paths without a route, equally in every function: 404; 405 if the path has other
+//! methods; 401 on admin paths without an identity; 308 for an evaluation at `//ofrep/…`, which SDKs call if their
+//! base URL ends with a slash, and which has no route in the gateway.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 use serde_json::json;
 
-/// Answers with name, version and where the documentation is.
+/// Returns the name, the version and the address of the documentation.
 ///
 /// # Errors
 /// None.

@@ -1,10 +1,9 @@
-//! Decides whether a new version may get traffic. CodeDeploy invokes it before the first call is
-//! shifted; no route leads here.
+//! Decides whether a new version may get traffic. CodeDeploy invokes this function before it shifts traffic; it has
+//! no route.
 //!
-//! It lets the new version of `migrate` bring the database up to date, asks the new version of
-//! `health` for `/health`, which pings Redis and PostgreSQL from inside the VPC, with the settings
-//! and the secrets of this release, and tells CodeDeploy. CodeDeploy's event does not say which
-//! versions it is about, so the template does.
+//! It invokes the new version of `migrate`, then `GET /health` of the new version of `health`, which pings Redis
+//! and PostgreSQL from inside the VPC with the settings and secrets of this release, and reports the result to
+//! CodeDeploy. CodeDeploy's event does not name the versions, so the template sets them as variables.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,19 +13,19 @@ use pennon_core::aws::{Aws, FunctionVersion, Refusal};
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
-/// What Lambda grants to `migrate`, and a moment. Several deployments come at once; the database lets
-/// one after the other.
+/// A little more than the timeout of `migrate`. Several deployments invoke it at once, and the database runs one
+/// after the other.
 const MIGRATION: Duration = Duration::from_secs(305);
-/// One question. The version may have to start first.
-const QUESTION: Duration = Duration::from_secs(15);
-/// Between two attempts: long enough for a blip to pass.
+/// Time limit of one health check, including a cold start.
+const HEALTH_CHECK: Duration = Duration::from_secs(15);
+/// The pause between two attempts, long enough for a short disturbance to pass.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Asks until the version is healthy or its time is over, and reports `Succeeded` or `Failed`.
+/// Checks until the version is healthy or the time limit is reached, and reports `Succeeded` or `Failed`.
 ///
 /// # Errors
-/// When the event is none of CodeDeploy's, or CodeDeploy cannot be told: it then waits, and gives
-/// the deployment up after an hour.
+/// If the event is not from CodeDeploy, or the report to CodeDeploy fails: CodeDeploy then cancels the deployment
+/// after an hour.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let id = |name: &str| {
         let missing = || Error::Internal(format!("the event has no {name}"));
@@ -52,9 +51,8 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     Ok(json!({ "deployment": deployment, "healthy": outcome.is_ok() }))
 }
 
-/// Migrations only add, so the old version goes on while the new one finds what it needs. As every
-/// function's deployment asks for them at once, there may be no instance left for a moment: it is
-/// asked again, which does no harm, since one runs after the other and does only what is missing.
+/// Migrations are additive, so the old version keeps working. The deployments of all functions invoke `migrate` at
+/// once and may exceed its concurrency; a retry is safe, because runs are serialised and apply only missing steps.
 async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
     let Some(arn) = &app.config.rollout.migrate_function else {
         return Ok(());
@@ -67,7 +65,7 @@ async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
         tracing::info!(domain = "config", %applied, "the database is up to date");
         Ok(())
     };
-    let outcome = insist(app, "not migrated yet", attempt).await;
+    let outcome = retry(app, "not migrated yet", attempt).await;
     outcome.map_err(|why| format!("migrate: {why}"))
 }
 
@@ -77,18 +75,18 @@ async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
         .and_then(FunctionVersion::parse)
         .ok_or("HEALTH_FUNCTION_ARN is not the ARN of a function's version")?;
     let attempt = || async {
-        let answer = aws.invoke(&version, &question(), QUESTION).await;
-        // Whatever is wrong with it may be better in a moment.
-        let judged = answer.map_err(|refusal| refusal.to_string());
-        judged
-            .and_then(|response| judge(&response))
+        let answer = aws.invoke(&version, &health_event(), HEALTH_CHECK).await;
+        // Every failure may be temporary.
+        let result = answer.map_err(|refusal| refusal.to_string());
+        result
+            .and_then(|response| check_health(&response))
             .map_err(Refusal::ForNow)
     };
-    insist(app, "not healthy yet", attempt).await
+    retry(app, "not healthy yet", attempt).await
 }
 
-/// Tries until it succeeds, is refused for good, or patience is at its end.
-async fn insist<F: Future<Output = Result<(), Refusal>>>(
+/// Retries until success, a permanent refusal, or the time limit.
+async fn retry<F: Future<Output = Result<(), Refusal>>>(
     app: &App,
     not_yet: &str,
     attempt: impl Fn() -> F,
@@ -108,9 +106,9 @@ async fn insist<F: Future<Output = Result<(), Refusal>>>(
     }
 }
 
-/// Healthy means that both answer. A service whose cache is gone answers all the same, but a release
-/// that takes the cache away is no release to shift traffic to.
-fn judge(response: &Value) -> Result<(), String> {
+/// Requires that Redis and PostgreSQL both answer. The service works without Redis, but a release that loses the
+/// connection to Redis must not get traffic.
+fn check_health(response: &Value) -> Result<(), String> {
     let body = response["body"].as_str().unwrap_or_default();
     let health: Value = serde_json::from_str(body).unwrap_or_default();
     if response["statusCode"] == 200 && health["status"] == "healthy" {
@@ -122,8 +120,8 @@ fn judge(response: &Value) -> Result<(), String> {
     ))
 }
 
-/// `GET /health` as API Gateway writes it.
-fn question() -> Value {
+/// An event of API Gateway for `GET /health`.
+fn health_event() -> Value {
     json!({
         "version": "2.0",
         "routeKey": "GET /health",

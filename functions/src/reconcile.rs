@@ -1,5 +1,5 @@
-//! Makes the changes whose time has come; then compares the cache with the database, drops entries that
-//! are different and fills what is missing. Runs every minute: it is what bounds a lost invalidation.
+//! Applies due schedules; then compares the cache with the database, removes entries that differ and fills missing
+//! ones. It runs every minute, which limits how long a lost invalidation has an effect.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use pennon_core::error::Error;
 use pennon_core::telemetry::Metric;
 use serde_json::{Value, json};
 
-/// Makes scheduled changes, reconciles every environment, and says what that took.
+/// Applies due schedules, reconciles every environment, and returns the numbers.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when the database does not answer, a scheduled change could not be made, or
-/// Redis could not be asked about some environment: the invocation fails, so that an alarm sees it.
+/// [`Error::Unavailable`] if the database does not answer, a scheduled change failed, or Redis was unavailable for
+/// an environment: the invocation fails, so that an alarm reports it.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let budget = app.config.cache.request_budget;
     let schedules = app.service.run_schedules(budget).await;
     let ramps = app.service.run_ramps(app.alarms(), budget).await;
-    // Whatever became of schedules, a lost invalidation must not wait.
+    // Reconciles even if schedules or ramps failed: a lost invalidation must not wait for them.
     let done = app.service.reconcile(budget).await?;
     let schedules = schedules?;
     let ramps = ramps?;
@@ -41,13 +41,13 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     }
     if done.unreachable > 0 {
         return Err(Error::Unavailable(format!(
-            "Redis could not be asked about {} of {} environments",
+            "Redis is unavailable for {} of {} environments",
             done.unreachable, done.environments
         )));
     }
     if schedules.postponed > 0 {
         return Err(Error::Unavailable(format!(
-            "{} scheduled changes could not be made in time",
+            "{} scheduled changes failed and will be retried",
             schedules.postponed
         )));
     }

@@ -1,5 +1,5 @@
-//! `GET /api/admin/flags/stale` and `GET /api/admin/flags/{flagKey}/usage`: which flags are used, how,
-//! and which nobody needs any more.
+//! `GET /api/admin/flags/stale` and `GET /api/admin/flags/{flagKey}/usage`: the usage of
+//! flags, and flags that can probably be removed.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use pennon_core::http::{self, Request, Response, timestamp};
 use pennon_core::service::{Stale, StaleFlag};
 use serde_json::{Value, json};
 
-/// A flag that nobody has touched or asked for in a month can wait for no release any more.
+/// The default period: a flag without a change or an evaluation in a month is not waiting for a release.
 const DAYS: u32 = 30;
-/// What is older may still be counted and is of no use.
+/// Limit on the period; older counts are not useful.
 const MOST_DAYS: u32 = 400;
 
-/// Answers with the flags that are stale, or with the use of one.
+/// Returns stale flags, or the usage of one flag.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

@@ -1,4 +1,4 @@
-//! `PATCH` and `POST /api/admin/flags/{flagKey}`: change a flag.
+//! `PATCH` and `POST /api/admin/flags/{flagKey}`: changes a flag.
 
 use std::sync::Arc;
 
@@ -7,11 +7,10 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, FlagState, Request, Response};
 
-/// Changes what the body names and answers with the flag's new state, and its new revision as `ETag`.
+/// Changes the fields in the body and returns the new state, with the new revision as `ETag`.
 ///
-/// `If-Match` with the revision of an earlier read keeps one admin from overwriting unseen what another
-/// has done. It may be left out, as the clients of an existing service do, unless the body names
-/// `definition` or `salt`, which they cannot.
+/// `If-Match` prevents that an admin overwrites a change that they have not seen. Clients of an existing service do
+/// not send it, so it is required only with `definition` and `salt`, which these clients do not know.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

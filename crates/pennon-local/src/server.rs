@@ -120,6 +120,6 @@ fn verify(headers: &HeaderMap, admin_token: &Secret) -> Option<Claims> {
 /// Accepts the API key of this server, which is not in the store.
 fn vouch(headers: &HeaderMap, key: &KeyText) -> Option<VouchedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let sent = ofrep::presented(text("x-api-key"), text("authorization"))?;
+    let sent = ofrep::key_of(text("x-api-key"), text("authorization"))?;
     (sent == key.expose()).then_some(VouchedKey(key.kind))
 }

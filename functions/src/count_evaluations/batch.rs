@@ -1,4 +1,4 @@
-//! A batch of log lines as CloudWatch Logs hands it over: gzipped JSON in base64.
+//! A batch of log lines from CloudWatch Logs: gzipped JSON in base64.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html>
 
@@ -14,16 +14,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// CloudWatch sends batches of a megabyte at most, compressed; text shrinks tenfold. More than this is
-/// no batch of log lines.
+/// Limit on the size of a decompressed batch. CloudWatch sends at most a megabyte, and text compresses about
+/// tenfold; the limit protects the memory from a decompression bomb.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
-/// What a batch of log lines tells.
+/// The evaluations in a batch of log lines.
 #[derive(Debug)]
 pub struct Batch {
-    /// Equal for a batch that is handed over again: SHA-256 over the ids of its lines.
+    /// SHA-256 of the ids of its lines: equal when CloudWatch delivers the batch again.
     pub id: String,
-    /// Lines that tell of evaluations.
+    /// The number of lines with evaluations.
     pub lines: usize,
     /// The evaluations.
     pub counts: Counts,
@@ -46,39 +46,38 @@ struct LogEvent {
     message: String,
 }
 
-/// A line of ours, as far as it is about evaluations.
+/// The field of a log line with evaluations.
 #[derive(Deserialize)]
 struct Line {
     evaluations: Counts,
 }
 
 impl Batch {
-    /// Reads an event.
+    /// Parses an event.
     ///
     /// # Errors
-    /// A sentence for the log when it is no batch. A single line that makes no sense is passed over:
-    /// trying again would not mend it.
+    /// A sentence for the log if the event is not a batch. A malformed line is skipped: a retry would fail again.
     pub fn read(event: &Value) -> Result<Self, String> {
         let data = event["awslogs"]["data"]
             .as_str()
             .ok_or("the event has no awslogs.data")?;
         let packed = STANDARD
             .decode(data)
-            .map_err(|error| format!("awslogs.data is no base64: {error}"))?;
+            .map_err(|error| format!("awslogs.data is not base64: {error}"))?;
         let mut text = String::new();
         GzDecoder::new(packed.as_slice())
             .take(LARGEST)
             .read_to_string(&mut text)
             .map_err(|error| format!("awslogs.data cannot be unpacked: {error}"))?;
         let data: Data = serde_json::from_str(&text)
-            .map_err(|error| format!("awslogs.data holds no log lines: {error}"))?;
+            .map_err(|error| format!("awslogs.data contains no log lines: {error}"))?;
         let mut batch = Self {
             id: String::new(),
             lines: 0,
             counts: Counts::default(),
             until: UNIX_EPOCH,
         };
-        // CloudWatch's own "can you hear me".
+        // A control message, with which CloudWatch tests the subscription.
         if data.message_type != "DATA_MESSAGE" {
             return Ok(batch);
         }

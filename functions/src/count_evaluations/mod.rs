@@ -1,6 +1,4 @@
-//! Adds up how often which variant was given, from the log.
-//!
-//! Fed by subscriptions of CloudWatch Logs to the lines that tell of evaluations.
+//! Adds the evaluation counts of log lines to the database. Subscriptions of CloudWatch Logs deliver the lines.
 
 mod batch;
 
@@ -13,13 +11,12 @@ use serde_json::{Value, json};
 
 pub use batch::Batch;
 
-/// Adds a batch of log lines to the counts, once: the database remembers which batches it has counted,
-/// and CloudWatch may hand over the same one again. `lost` are evaluations whose counts the database
-/// refuses.
+/// Adds a batch of log lines to the counts. The database remembers the ids of batches, because CloudWatch may
+/// deliver one twice. `lost` is the number of evaluations whose counts the database rejects.
 ///
 /// # Errors
-/// [`Error::Internal`] for an event that is no batch, [`Error::Unavailable`] when the database does not
-/// answer; then Lambda tries again.
+/// [`Error::Internal`] for an event that is not a batch; [`Error::Unavailable`] if the database does not answer, so
+/// that Lambda retries.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let batch = Batch::read(&event).map_err(Error::Internal)?;
     let counted = if batch.counts.is_empty() {

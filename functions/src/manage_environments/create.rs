@@ -1,4 +1,4 @@
-//! `POST /api/admin/environments`: a new environment, empty.
+//! `POST /api/admin/environments`: creates an empty environment.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -10,8 +10,8 @@ use pennon_core::http::{self, Fields, Request, Response};
 
 use super::settings;
 
-/// Takes `environment`, its name, and `fractional`: `v3`, as when it is absent, or `v2` for flags that
-/// come from a system which chooses that way.
+/// Takes `environment`, its name, and `fractional`: `v3` (the default), or `v2` for flags from a system that
+/// evaluates `fractional` by version 2.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let (environment, fractional) = parse(request.body())?;
     let defaults = app.service.store().evaluation_defaults().await?;

@@ -1,4 +1,4 @@
-//! `GET /api/admin/environments/{environment}/export`: all flags in use, as a file for flagd.
+//! `GET /api/admin/environments/{environment}/export`: all flags that are not archived, as a flagd file.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -6,7 +6,7 @@ use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Request, Response};
 
-/// The tag of the answer is what `If-Match` of an import takes.
+/// The `ETag` of the response is the `If-Match` of an import.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let (file, revision) = app.service.export(&environment, admin).await?;

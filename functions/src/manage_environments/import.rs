@@ -1,4 +1,4 @@
-//! `POST /api/admin/environments/{environment}/import`: makes an environment what a file for flagd says.
+//! `POST /api/admin/environments/{environment}/import`: imports a flagd file.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -11,8 +11,8 @@ use pennon_core::http::{self, ETag, Request, Response};
 use pennon_core::service::{Difference, Import};
 use serde_json::{Value, json};
 
-/// With `?dryRun=true` it only says what would become different, and its tag is what `If-Match` takes
-/// to have exactly that done. With `?mode=merge` flags that the file does not hold stay.
+/// With `?dryRun=true` it returns only the differences; the same file with `If-Match` set to the `ETag` of that
+/// response makes exactly these changes. With `?mode=merge`, flags that the file lacks stay.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let dry_run = request.switch("dryRun")?;
@@ -47,8 +47,8 @@ fn mode(request: &Request) -> Result<Mode, Error> {
     }
 }
 
-/// An answer that would be more than Lambda can give, after everything was done, names flags only, and when
-/// even that is too much, only some of them.
+/// If the response is larger than Lambda allows, it contains only the keys of flags, and if it is still too large,
+/// only some of them. It must not fail, because the import is already committed.
 fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) -> Response {
     let whole = http::json(StatusCode::OK, &body(environment, dry_run, &difference));
     if http::beyond_lambda(&whole).is_none() {
@@ -80,7 +80,7 @@ fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) 
     }
 }
 
-/// Leaves out half of what a difference lists, and answers with how much that was.
+/// Removes half of each list of a difference, and returns the number of removed entries.
 fn halve(difference: &mut Difference) -> usize {
     fn half<T>(list: &mut Vec<T>) -> usize {
         let before = list.len();

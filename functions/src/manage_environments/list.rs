@@ -1,4 +1,4 @@
-//! `GET /api/admin/environments`: which there are.
+//! `GET /api/admin/environments`: lists environments.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;

@@ -1,4 +1,4 @@
-//! `/api/admin/environments`: what holds for all flags of one, and all of them at once.
+//! `/api/admin/environments`: environments, their settings, export and import.
 
 mod audit;
 mod create;
@@ -14,7 +14,7 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{Request, Response};
 
-/// Answers these routes to admins.
+/// Handles the routes of environments.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

@@ -1,4 +1,5 @@
-//! `POST /api/admin/environments/{environment}/purge`: everyone reads it anew, now.
+//! `POST /api/admin/environments/{environment}/purge`: makes all instances read the environment
+//! again.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -7,7 +8,7 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 use serde_json::json;
 
-/// For whoever has reason to believe that somebody serves what is no longer true.
+/// For an admin who suspects that an instance serves outdated flags.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let done = app

@@ -1,5 +1,5 @@
-//! `GET` and `PUT /api/admin/environments/{environment}/settings`: evaluators that flags share, how
-//! `fractional` chooses, what partial rollouts answer, metadata.
+//! `GET` and `PUT /api/admin/environments/{environment}/settings`: shared evaluators, the version
+//! of `fractional`, defaults of partial rollouts, metadata.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -19,7 +19,7 @@ pub(crate) async fn read(app: &App, request: &Request) -> Result<Response, Error
     Ok(answer(StatusCode::OK, &environment, &record, defaults))
 }
 
-/// Replaces all of them: what is absent gets its default.
+/// Replaces all settings: absent ones get their defaults.
 pub(crate) async fn replace(
     app: &App,
     request: &Request,
@@ -29,7 +29,7 @@ pub(crate) async fn replace(
     let settings = http::parse_settings(request.body())?;
     let expected = request.expected()?;
     expected.require()?;
-    // Before the change: after it, nothing may fail any more.
+    // Read before the change: after the commit the request must not fail.
     let defaults = app.service.store().evaluation_defaults().await?;
     let result = app
         .service
@@ -38,7 +38,7 @@ pub(crate) async fn replace(
     Ok(changed(StatusCode::OK, &environment, &result, defaults))
 }
 
-/// The settings that the environment does not have of its own: their values are the installation's.
+/// The settings that the environment inherits from the installation.
 pub(crate) fn inherited(settings: &Settings) -> Vec<&'static str> {
     let own = [
         ("anonymousRollout", settings.anonymous_rollout.is_some()),
@@ -67,7 +67,7 @@ fn answer(
         "metadata": settings.metadata,
         "revision": record.revision,
     });
-    // What is stored, for whoever repairs it: by a PUT of all settings.
+    // The stored text, so that an admin can repair it by a PUT of all settings.
     if let Some(unreadable) = &settings.unreadable {
         body["broken"] = json!({ "reason": unreadable.reason, "settings": unreadable.text });
     }

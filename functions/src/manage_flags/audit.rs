@@ -1,11 +1,11 @@
-//! `GET /api/admin/flags/{flagKey}/audit`: who changed the flag, newest first.
+//! `GET /api/admin/flags/{flagKey}/audit`: the changes of a flag, newest first.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 
-/// A flag that is gone still has its history.
+/// A deleted flag keeps its audit.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;

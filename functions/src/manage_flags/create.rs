@@ -1,4 +1,4 @@
-//! `POST /api/admin/flags`: a new flag.
+//! `POST /api/admin/flags`: creates a flag.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::view;
 
-/// Takes `key`, and what an update takes. What is absent has its default: off, 0 %.
+/// Takes `key` and the fields of an update. Absent fields have their defaults: off, 0 %.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let (key, wanted) = parse(request.body())?;

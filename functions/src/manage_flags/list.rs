@@ -1,4 +1,4 @@
-//! `GET /api/admin/flags`: definitions by key, in pages.
+//! `GET /api/admin/flags`: lists flags by key, in pages.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::view;
 
-/// The longest text that is searched for, in characters: no key is longer.
+/// Limit on the search text, in characters: no key is longer.
 const LONGEST_SEARCH: usize = 255;
 
-/// `?search=` finds a part of key or description in any case; `?archived=true` lists archived ones.
+/// `?search=` matches a part of key or description, ignoring case; `?archived=true` lists archived flags.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let page = request.page()?;
@@ -33,7 +33,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         .iter()
         .map(|(key, record)| view::definition(key, record))
         .collect();
-    // A smaller page, or the flag by itself, shows what is left out.
+    // A smaller page, or the route of the single flag, returns omitted parts.
     http::leave_out_what_is_large(&mut flags, &["definition", "broken"]);
     let body = json!({ "flags": flags, "pagination": http::pagination(page, &found) });
     Ok(http::json(StatusCode::OK, &body))

@@ -1,4 +1,4 @@
-//! `/api/admin/flags`: the life of a flag, beside its updates.
+//! `/api/admin/flags`: creating, archiving, restoring, reverting and deleting flags.
 
 mod audit;
 mod create;
@@ -15,7 +15,7 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{Request, Response};
 
-/// Answers these routes to admins.
+/// Handles the routes of flags.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

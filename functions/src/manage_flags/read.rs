@@ -1,4 +1,4 @@
-//! `GET /api/admin/flags/{flagKey}`: a flag with everything, archived or not.
+//! `GET /api/admin/flags/{flagKey}`: one flag, archived or not.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -7,7 +7,7 @@ use pennon_core::http::{self, ETag, Request, Response};
 
 use super::view;
 
-/// The tag of the answer is what `If-Match` takes.
+/// The `ETag` of the response is the `If-Match` of a change.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;

@@ -1,4 +1,5 @@
-//! `DELETE /api/admin/flags/{flagKey}`: out of use; and with `?permanently=true`, once archived, gone.
+//! `DELETE /api/admin/flags/{flagKey}`: archives a flag; with `?permanently=true`, deletes an
+//! archived one.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -8,7 +9,7 @@ use pennon_core::http::{self, Request, Response};
 
 use super::view;
 
-/// 200 with the archived flag; 204 when it is gone.
+/// Returns 200 with the archived flag, or 204 after a deletion.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;

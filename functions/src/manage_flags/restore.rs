@@ -1,4 +1,4 @@
-//! `POST /api/admin/flags/{flagKey}/restore`: an archived flag back in use, switched off.
+//! `POST /api/admin/flags/{flagKey}/restore`: restores an archived flag, switched off.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;

@@ -1,4 +1,5 @@
-//! `POST /api/admin/flags/{flagKey}/revert`: a flag as it was before or after a change of the past.
+//! `POST /api/admin/flags/{flagKey}/revert`: reverts a flag to its state before or after an
+//! earlier change.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -9,7 +10,7 @@ use pennon_core::service::Side;
 
 use super::view;
 
-/// Takes `auditId`, and `state`: `after`, as when it is absent, or `before`, which undoes that change.
+/// Takes `auditId`, and `state`: `after` (the default), or `before`, which undoes that change.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;

@@ -1,4 +1,4 @@
-//! A flag as admins see it: everything but its overrides, which have a route of their own.
+//! The JSON of a flag for admins: all but its overrides, which have their own route.
 
 use lambda_http::http::StatusCode;
 use pennon_core::eval::FlagKey;
@@ -26,24 +26,24 @@ pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
         "createdAt": record.created_at.map(http::timestamp),
         "updatedAt": record.updated_at.map(http::timestamp),
     });
-    // What is stored, for whoever repairs it: by a PATCH of the definition.
+    // The stored text, so that an admin can repair it by a PATCH of the definition.
     if let Some(unreadable) = unreadable {
         body["broken"] = json!({ "reason": unreadable.reason, "definition": unreadable.text });
     }
     body
 }
 
-/// The answer, with the revision as its tag.
+/// The response, with the revision as its `ETag`.
 pub(crate) fn answer(status: StatusCode, key: &FlagKey, record: &FlagRecord) -> Response {
     let mut body = [definition(key, record)];
-    // Only SQL makes a definition that is larger than an answer.
+    // Only SQL can store a definition that is larger than a response.
     http::leave_out_what_is_large(&mut body, &["definition", "broken"]);
     let [body] = body;
     let response = http::json(status, &body);
     http::with_header(response, "etag", ETag::of_record(record.revision).as_str())
 }
 
-/// The answer to a change.
+/// The response to a change.
 pub(crate) fn changed(
     status: StatusCode,
     key: &FlagKey,

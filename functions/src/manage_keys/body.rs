@@ -1,19 +1,19 @@
-//! What an admin says of a key.
+//! Bodies of requests about keys.
 
 use pennon_core::api_key::kind_named;
 use pennon_core::error::Error;
 use pennon_core::http::Fields;
 use pennon_core::snapshot::KeyKind;
 
-/// As long as a sentence.
+/// Limit on the name of a key, in characters.
 const LONGEST_NAME: usize = 100;
 
-/// A key that is to be made.
+/// The key to create.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    /// Who will use it.
+    /// Which kind of client will use it.
     pub(crate) kind: KeyKind,
-    /// What for.
+    /// Its purpose, for admins.
     pub(crate) name: String,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Error> {
     })
 }
 
-/// Ids are hexadecimal, with or without dashes. Nothing else is looked for.
+/// Whether a text can be an id: hexadecimal, with or without dashes.
 pub(crate) fn may_be_an_id(text: &str) -> bool {
     text.len() <= 36
         && text

@@ -1,4 +1,4 @@
-//! `/api/admin/keys`: API keys are made, listed and revoked.
+//! `/api/admin/keys`: creating, listing and revoking API keys.
 
 mod body;
 
@@ -14,7 +14,7 @@ use pennon_core::http::{self, Request, Response, timestamp};
 use pennon_core::store::KeyRecord;
 use serde_json::{Value, json};
 
-/// Makes a key (`POST`), lists keys (`GET`), or revokes one (`DELETE`).
+/// Creates a key (`POST`), lists keys (`GET`), or revokes one (`DELETE`).
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
@@ -51,14 +51,14 @@ async fn create(
         .await?;
     let new = changed.value;
     let mut shown = shown(&new.record, environment);
-    // Once, and never again: only its hash is kept.
+    // The only response with the key: the store keeps only its hash.
     shown["key"] = json!(new.text.expose());
     let response = http::json(StatusCode::CREATED, &shown);
     let response = http::with_header(response, "cache-control", "no-store");
     Ok(http::with_invalidation(response, changed.invalidated))
 }
 
-/// All keys, or a page of them where the query names one.
+/// All keys, or a page if the query names one.
 async fn list(app: &App, request: &Request, environment: &Environment) -> Result<Response, Error> {
     let page = request.page_if_any()?;
     let keys = app.service.store().list_keys(environment).await?;
@@ -87,7 +87,7 @@ async fn revoke(
     ))
 }
 
-/// A key as admins see it, which is never the key itself.
+/// The JSON of a key for admins, without the key itself.
 fn shown(record: &KeyRecord, environment: &Environment) -> Value {
     let mut key = json!({
         "id": record.id,

@@ -1,4 +1,4 @@
-//! `GET /api/admin/flags/{flagKey}/users`: who is an exception, newest first.
+//! `GET /api/admin/flags/{flagKey}/users`: the overrides of a flag, newest first.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -9,8 +9,7 @@ use pennon_core::service::override_state;
 use pennon_core::store::OverridePage;
 use serde_json::{Value, json};
 
-/// The page is cut over both kinds together and then sorted into them. The tag is that of all overrides of
-/// the flag.
+/// A page contains both kinds; the response lists them separately. The `ETag` covers all overrides of the flag.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;

@@ -1,4 +1,4 @@
-//! `/api/admin/flags/{flagKey}/users`: exceptions for single users, one by one or many at once.
+//! `/api/admin/flags/{flagKey}/users`: overrides for single users, one by one or in bulk.
 
 mod list;
 mod put;
@@ -11,7 +11,7 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{Request, Response};
 
-/// Answers these routes to admins.
+/// Handles the routes of overrides.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

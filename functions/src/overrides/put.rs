@@ -1,4 +1,4 @@
-//! `PUT /api/admin/flags/{flagKey}/users`: the exceptions of a flag, many at once, as one change.
+//! `PUT /api/admin/flags/{flagKey}/users`: sets the overrides of a flag in bulk, as one change.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::set::take_override;
 
-/// The most overrides in one request. They are written in one statement and stand in one entry of the
-/// audit; who needs more needs a targeting rule.
+/// Limit on the overrides of one request. They are written in one statement and one audit entry; larger groups of
+/// users are better served by a targeting rule.
 const MOST_OVERRIDES: usize = 10_000;
-/// More complaints than anyone would read, and a bound on the answer to a hostile body.
+/// Limit on reported errors, which bounds the response to a hostile body.
 const MOST_COMPLAINTS: usize = 50;
 
 /// Replaces all overrides of the flag, or, with `?mode=merge`, only those of the users in the body.
@@ -55,8 +55,8 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     Ok(http::with_invalidation(response, changed.invalidated))
 }
 
-/// Takes `overrides`, a list of what `POST` takes. Entries may have `createdBy` and `createdAt`, as the
-/// list has them, so that what was read can be sent back; both are of no effect.
+/// Parses `overrides`, a list of bodies of `POST`. `createdBy` and `createdAt` are accepted and ignored, so that the
+/// entries of a list can be sent back.
 fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     let mut fields = Fields::of(body)?;
     let list = fields.take("overrides", |value| match value.as_array() {

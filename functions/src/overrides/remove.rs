@@ -1,4 +1,4 @@
-//! `DELETE /api/admin/flags/{flagKey}/users/{userId}`: no exception any more.
+//! `DELETE /api/admin/flags/{flagKey}/users/{userId}`: removes an override.
 
 use pennon_core::app::App;
 use pennon_core::auth::Admin;

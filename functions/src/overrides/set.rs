@@ -1,4 +1,4 @@
-//! `POST /api/admin/flags/{flagKey}/users`: makes an exception of a user, or another one.
+//! `POST /api/admin/flags/{flagKey}/users`: sets the override of a user.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -8,12 +8,12 @@ use pennon_core::eval::Override;
 use pennon_core::http::{self, Fields, Request, Response};
 use pennon_core::service::{NewOverride, override_state};
 
-/// The longest reason, in characters.
+/// Limit on a reason, in characters.
 const LONGEST_REASON: usize = 500;
-/// The longest user id, and name of a variant, in characters.
+/// Limit on a user id and the name of a variant, in characters.
 const LONGEST_NAME: usize = 255;
 
-/// 201 even when it replaces one, as clients know it.
+/// Returns 201 also when it replaces an override, as existing clients expect.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
@@ -27,7 +27,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     Ok(http::with_ignored_fields(response, &ignored, request))
 }
 
-/// The override, and the names in the body that mean nothing.
+/// The override, and the names of ignored fields.
 fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
     let mut fields = Fields::of_existing_client(body, &["variant"])?;
     let wanted = take_override(&mut fields);
@@ -36,7 +36,7 @@ fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
     Ok((wanted, ignored))
 }
 
-/// Takes the fields of an override, and complains about what is wrong with them.
+/// Takes the fields of an override and records their errors.
 pub(crate) fn take_override(fields: &mut Fields) -> NewOverride {
     let user_id = fields.text("userId", 1..=LONGEST_NAME);
     fields.must_have("userId", user_id.as_ref());
@@ -47,7 +47,7 @@ pub(crate) fn take_override(fields: &mut Fields) -> NewOverride {
     let kind = match (kind.as_deref(), variant) {
         (Some("include"), None) => Override::Include,
         (Some("include"), Some(variant)) => Override::Variant(variant),
-        // An absent type has been complained about above.
+        // The missing type is already reported.
         (Some("exclude"), None) | (None, _) => Override::Exclude,
         (Some("exclude"), Some(_)) => {
             let complaint = "Only an included user can get a variant";

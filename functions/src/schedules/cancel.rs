@@ -1,4 +1,4 @@
-//! `DELETE /api/admin/flags/{flagKey}/schedule/{id}`: calls a planned change off.
+//! `DELETE /api/admin/flags/{flagKey}/schedule/{id}`: cancels a scheduled change.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -16,6 +16,9 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
         let complaint = "Must not hold a NUL character";
         return Err(Error::invalid_field("id", complaint));
     }
-    let cancelled = app.service.call_off(&environment, &key, id, admin).await?;
+    let cancelled = app
+        .service
+        .cancel_schedule(&environment, &key, id, admin)
+        .await?;
     Ok(http::json(StatusCode::OK, &view::schedule(&cancelled)))
 }

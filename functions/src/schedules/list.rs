@@ -1,4 +1,4 @@
-//! `GET /api/admin/flags/{flagKey}/schedule`: what is planned, and what has become of it.
+//! `GET /api/admin/flags/{flagKey}/schedule`: the schedules of a flag and their status.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::view;
 
-/// The brackets of the list.
+/// Bytes of the brackets of the list.
 const AROUND: usize = 2;
 
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
@@ -35,8 +35,8 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     ))
 }
 
-/// The list, without as many schedules as do not fit into an answer, and how many those are: first those
-/// that are done with, the oldest first, and then those that come last.
+/// The list, and how many schedules were omitted because they do not fit into a response. Finished schedules are
+/// omitted first, the oldest first, then the pending ones that are due last.
 fn fitting(found: &[ScheduleRecord]) -> (Vec<Value>, usize) {
     let (open, done): (Vec<usize>, Vec<usize>) =
         (0..found.len()).partition(|at| found[*at].is_open());

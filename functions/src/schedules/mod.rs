@@ -1,8 +1,8 @@
-//! `/api/admin/flags/{flagKey}/schedule`: changes that are to be made later. `reconcile` makes them.
+//! `/api/admin/flags/{flagKey}/schedule`: scheduled changes. `reconcile` applies them.
 
 mod cancel;
+mod create;
 mod list;
-mod plan;
 mod view;
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{Request, Response};
 
-/// Answers these routes to admins.
+/// Handles the routes of schedules.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
@@ -21,7 +21,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     match request.route().map(|route| (route.method, route.path)) {
         Some(("GET", "/api/admin/flags/{flagKey}/schedule")) => list::handle(&app, &request).await,
         Some(("POST", "/api/admin/flags/{flagKey}/schedule")) => {
-            plan::handle(&app, &request, &admin).await
+            create::handle(&app, &request, &admin).await
         }
         Some(("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}")) => {
             cancel::handle(&app, &request, &admin).await

@@ -1,10 +1,10 @@
-//! A schedule in the form that clients know.
+//! The JSON of a schedule.
 
 use pennon_core::http;
 use pennon_core::store::ScheduleRecord;
 use serde_json::{Value, json};
 
-/// Who planned it, and who called it off when, are absent when nobody did.
+/// `createdBy`, `cancelledBy` and `cancelledAt` are omitted if unknown, as existing clients expect.
 pub(crate) fn schedule(record: &ScheduleRecord) -> Value {
     let mut body = json!({
         "id": record.id,

@@ -15,21 +15,20 @@ use crate::snapshot::KeyKind;
 pub struct ApiClient {
     /// The environment.
     pub environment: Environment,
-    /// Which flags the caller may see: see [`Snapshot::shows`](crate::snapshot::Snapshot::shows).
+    /// Determines which flags the caller may see: see [`Snapshot::shows`](crate::snapshot::Snapshot::shows).
     pub kind: KeyKind,
     /// The flags, and where they were read from.
     pub reading: Reading,
 }
 
-/// Checks the key of a request against the environment that the key itself names, in the same reading
-/// that the answer will be made from: a key that is revoked is gone together with the flags' next
-/// revision.
+/// Checks the key of a request in the environment that the key names, against the snapshot that the response is made
+/// from: a revocation takes effect with the next revision.
 ///
 /// # Errors
-/// [`Error::NoKey`] for no key or one that opens nothing, [`Error::OtherEnvironment`] for a good key
-/// in a request that names another environment, [`Error::Unavailable`] as for every read.
+/// [`Error::NoKey`] for a missing or invalid key, [`Error::OtherEnvironment`] for a valid key in a request that names
+/// another environment, [`Error::Unavailable`] as for every read.
 pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
-    let key = presented(request.header("x-api-key"), request.header("authorization"))
+    let key = key_of(request.header("x-api-key"), request.header("authorization"))
         .and_then(KeyText::parse)
         .ok_or(Error::NoKey)?;
     let reading = app.service.read(&key.environment, request.scope()).await?;
@@ -44,19 +43,18 @@ pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
     })
 }
 
-/// Authenticates a request to a public config route according to `PUBLIC_CONFIG_ROUTES`. Where the routes are open,
-/// a caller without a key sees what the holder of a client key does, and a server key for the environment
-/// shows the rest.
+/// Authenticates a request to a public config route according to `PUBLIC_CONFIG_ROUTES`. If the routes are open,
+/// a caller without a key sees the same flags as with a client key, and with a server key all flags.
 ///
 /// # Errors
-/// As [`admit`] where a key is needed; [`Error::Invalid`] for an environment that cannot be one;
-/// [`Error::RouteNotFound`] where the routes are off.
+/// Those of [`admit`] if a key is required; [`Error::Invalid`] for an invalid environment name;
+/// [`Error::RouteNotFound`] if the routes are off.
 pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, Error> {
     match app.config.auth.public_config {
         PublicConfigRoutes::Open => {
             let environment = request.environment()?;
             let reading = app.service.read(&environment, request.scope()).await?;
-            let key = presented(request.header("x-api-key"), request.header("authorization"))
+            let key = key_of(request.header("x-api-key"), request.header("authorization"))
                 .and_then(KeyText::parse)
                 .filter(|key| key.environment == environment);
             let kind = key.and_then(|key| kind_of(&key, request, &reading));
@@ -71,7 +69,7 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, 
     }
 }
 
-/// The kind of a key, if the environment has it.
+/// The kind of a key, if it belongs to the environment.
 fn kind_of(key: &KeyText, request: &Request, reading: &Reading) -> Option<KeyKind> {
     match request.vouched_key() {
         Some(VouchedKey(kind)) => Some(kind),
@@ -79,10 +77,10 @@ fn kind_of(key: &KeyText, request: &Request, reading: &Reading) -> Option<KeyKin
     }
 }
 
-/// What a request gives for its key: `X-API-Key` if there is anything in it, else the token of
-/// `Authorization: Bearer`, whose word is one without case (RFC 9110, section 11.1).
+/// The key of a request: `X-API-Key` unless it is empty, otherwise the token of `Authorization: Bearer`, whose scheme is
+/// case-insensitive (RFC 9110, section 11.1).
 #[must_use]
-pub fn presented<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Option<&'a str> {
+pub fn key_of<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Option<&'a str> {
     let api_key = api_key.filter(|key| !key.trim().is_empty());
     api_key.or_else(|| bearer_token(authorization?))
 }
@@ -92,13 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_comes_in_its_own_header_or_as_a_bearer_token() {
-        assert_eq!(presented(None, Some("Bearer abc")), Some("abc"));
-        assert_eq!(presented(None, Some("bearer  abc ")), Some("abc"));
-        assert_eq!(presented(Some("k"), Some("Bearer abc")), Some("k"));
-        assert_eq!(presented(Some(" "), Some("Bearer abc")), Some("abc"));
+    fn a_key_is_read_from_its_header_or_from_a_bearer_token() {
+        assert_eq!(key_of(None, Some("Bearer abc")), Some("abc"));
+        assert_eq!(key_of(None, Some("bearer  abc ")), Some("abc"));
+        assert_eq!(key_of(Some("k"), Some("Bearer abc")), Some("k"));
+        assert_eq!(key_of(Some(" "), Some("Bearer abc")), Some("abc"));
         for other in ["abc", "Basic abc", "Bearer", ""] {
-            assert_eq!(presented(None, Some(other)), None, "{other}");
+            assert_eq!(key_of(None, Some(other)), None, "{other}");
         }
     }
 }

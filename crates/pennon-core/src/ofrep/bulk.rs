@@ -1,4 +1,4 @@
-//! What a caller gets: the value of one flag, or of all that she may see.
+//! Evaluation of one flag, or of all flags that the caller may see.
 
 use lambda_http::http::StatusCode;
 use pennon_eval::{Context, Work};
@@ -11,7 +11,7 @@ use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
 
-/// One of the items of a bulk answer: a value, or why there is none.
+/// An item of a bulk response: a value, or the reason why there is none.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Entry<'a> {
@@ -19,7 +19,7 @@ enum Entry<'a> {
     Failure(FailureItem<'a>),
 }
 
-/// All flags on the wire.
+/// The body of a response with all flags.
 #[derive(Debug, Serialize)]
 pub struct Bulk<'a> {
     flags: Vec<Entry<'a>>,
@@ -28,10 +28,10 @@ pub struct Bulk<'a> {
 }
 
 impl Item<'_> {
-    /// The whole answer.
+    /// The response.
     ///
     /// # Errors
-    /// When it is larger than a function may answer: only SQL can store such a value.
+    /// If the value exceeds the limit of Lambda, which only a value written by SQL can.
     pub fn answer(&self) -> Result<Response, Failure> {
         let response = json(StatusCode::OK, self);
         match beyond_lambda(&response) {
@@ -41,17 +41,17 @@ impl Item<'_> {
     }
 }
 
-/// Why a flag has no value whose value does not fit into an answer.
+/// The failure of a flag whose value exceeds the limit of a response.
 fn too_large(key: &str, size: usize) -> Failure {
     let details = format!(
-        "The value of flag '{key}' is too large: it takes {size} bytes of the {LARGEST_ANSWER} that an \
-         answer may have; make its variants smaller"
+        "The value of flag '{key}' is too large: it takes {size} bytes, more than the limit of {LARGEST_ANSWER}; make \
+         its variants smaller"
     );
     Failure::new(Code::General, details)
 }
 
 impl Bulk<'_> {
-    /// The flags and the variants that were given.
+    /// The flags with a value, and the variants served.
     pub fn served(&self) -> impl Iterator<Item = (&str, &str)> {
         self.flags.iter().filter_map(|entry| match entry {
             Entry::Value(item) => Some(item.served()),
@@ -59,9 +59,8 @@ impl Bulk<'_> {
         })
     }
 
-    /// The whole answer: 200. When it would be larger than a function may answer, the largest values become
-    /// failures of their flags until the others fit. 500 when even that is too much: the gateway would make
-    /// a 500 of it as well, and not say why.
+    /// The response, 200. If it exceeds the limit of Lambda, failures replace the largest values until the others fit.
+    /// If that is not enough, 500 with the reason; the gateway would also return 500, without it.
     #[must_use]
     pub fn answer(&mut self) -> Response {
         let response = json(StatusCode::OK, self);
@@ -69,25 +68,25 @@ impl Bulk<'_> {
             return response;
         };
         drop(response);
-        self.leave_out_largest(size);
+        self.omit_largest(size);
         let response = json(StatusCode::OK, self);
         let Some(size) = beyond_lambda(&response) else {
             return response;
         };
         let details = format!(
-            "All flags together are {size} bytes, more than the {LARGEST_ANSWER} that fit into one \
-             answer; ask for single flags, or make variants smaller"
+            "All flags together take {size} bytes, more than the limit of {LARGEST_ANSWER}; evaluate single flags, \
+             or make variants smaller"
         );
         tracing::error!(
             domain = "config",
             size,
-            "all flags together do not fit into one answer"
+            "the flags exceed the limit of a response"
         );
         Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
     }
 
-    /// Puts failures in the place of the largest values until the answer, which has so many bytes, fits.
-    fn leave_out_largest(&mut self, mut size: usize) {
+    /// Replaces the largest values by failures until a response of this size fits.
+    fn omit_largest(&mut self, mut size: usize) {
         let entries = self.flags.iter_mut();
         let mut values: Vec<(usize, &mut Entry<'_>)> = entries
             .filter_map(|entry| match &*entry {
@@ -107,7 +106,7 @@ impl Bulk<'_> {
                 domain = "config",
                 flag_key = key,
                 size = of_value,
-                "a value is left out: all flags together do not fit into one answer"
+                "a value was omitted because the flags exceed the limit of a response"
             );
             let failure = too_large(key, of_value).into_item(key);
             size = size.saturating_sub(of_value) + wire_size(&failure);
@@ -117,10 +116,10 @@ impl Bulk<'_> {
 }
 
 impl ApiClient {
-    /// One flag.
+    /// Evaluates one flag.
     ///
     /// # Errors
-    /// Why it has no value.
+    /// The reason why the flag has no value.
     pub fn evaluate<'a>(&'a self, key: &'a str, context: &Context) -> Result<Item<'a>, Failure> {
         let snapshot = &self.reading.snapshot;
         let flag = snapshot.flags.get(key);
@@ -133,7 +132,7 @@ impl ApiClient {
         self.item(key, context, unix_seconds(), &mut Work::default())
     }
 
-    /// All flags that the caller may see, by key.
+    /// Evaluates all flags that the caller may see, in the order of their keys.
     #[must_use]
     pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
         let now = unix_seconds();
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn no_caller_gets_a_larger_answer_and_the_rough_bound_is_never_below() {
+    fn no_response_exceeds_the_bound_and_the_bound_from_sums_is_never_lower() {
         let quotes = "\"\\\n\u{1}".repeat(50);
         let half = Rollout::parse(50).expect("in range");
         let flags = BTreeMap::from([
@@ -298,7 +297,7 @@ mod tests {
                 let context = Context::parse(context).expect("a context");
                 let sent = wire_size(&caller.evaluate_all(&context));
                 assert!(sent <= bound, "{sent} {bound}");
-                // It is a bound, and not far off.
+                // The bound is tight.
                 assert!(bound < sent + 5 * 800, "{sent} {bound}");
             }
         }

@@ -9,12 +9,12 @@ use crate::http::{OfrepPath, Response, json, with_header};
 use crate::ofrep_format::Failure;
 use crate::snapshot::KeyKind;
 
-/// What an error looks like on a path of OFREP's. Texts of internal errors stay inside.
+/// The response to a failed request on an OFREP path. Texts of internal errors are not disclosed.
 ///
-/// A store that does not answer is a 500 and no 503 here: 500 is the protocol's own word for it, and
-/// the only one of the two whose body the JavaScript clients read.
-pub(crate) fn error_reply(error: &Error, place: &OfrepPath) -> Response {
-    let key = place.key();
+/// An unavailable store is reported as 500, not 503: the protocol defines 500, and the JavaScript clients read the
+/// body only of that status.
+pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
+    let key = path.key();
     let general = |status: StatusCode, details: &str| Failure::general(status, details).answer(key);
     match error {
         Error::Unauthenticated | Error::NoKey => with_header(
@@ -35,13 +35,10 @@ pub(crate) fn error_reply(error: &Error, place: &OfrepPath) -> Response {
         }
         Error::RouteNotFound => general(
             StatusCode::NOT_FOUND,
-            "There are /ofrep/v1/evaluate/flags and /ofrep/v1/evaluate/flags/{key}, and nothing else",
+            "Unknown path; the routes are /ofrep/v1/evaluate/flags and /ofrep/v1/evaluate/flags/{key}",
         ),
         Error::MethodNotAllowed { allow } => with_header(
-            general(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "Flags are evaluated by POST",
-            ),
+            general(StatusCode::METHOD_NOT_ALLOWED, "Use POST to evaluate flags"),
             "allow",
             allow,
         ),
@@ -52,7 +49,7 @@ pub(crate) fn error_reply(error: &Error, place: &OfrepPath) -> Response {
         Error::InvalidState(why) => general(StatusCode::BAD_REQUEST, why),
         Error::PreconditionFailed => general(
             StatusCode::PRECONDITION_FAILED,
-            "It has been changed meanwhile",
+            "The item has changed since it was read",
         ),
         Error::PreconditionRequired => {
             general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing")
@@ -71,14 +68,14 @@ pub(crate) fn error_reply(error: &Error, place: &OfrepPath) -> Response {
 }
 
 impl Failure {
-    /// The answer to a request that failed with this; about a flag when there is a key.
+    /// The response to the failed request; with a key, about that flag.
     #[must_use]
     pub fn answer(&self, key: Option<&str>) -> Response {
         json(self.status, &self.item(key))
     }
 }
 
-/// 429. Whole seconds, at least one: the only form of `Retry-After` that every client reads.
+/// 429. `Retry-After` is in whole seconds, at least one: the only form that every client reads.
 #[must_use]
 pub fn too_many(retry_after: u64, key: Option<&str>) -> Response {
     let retry_after = retry_after.max(1);

@@ -1,4 +1,4 @@
-//! For whom flags are asked: the body of both routes.
+//! The body of both routes: the evaluation context.
 
 use pennon_eval::{Context, json};
 use serde_json::Value;
@@ -6,26 +6,25 @@ use sha2::{Digest, Sha256};
 
 use crate::ofrep_format::{Code, Failure};
 
-/// Larger bodies are refused. A context is a few hundred bytes; this leaves room for a hundred times
-/// as much and bounds what evaluating it can cost. API Gateway itself would let 10 MB through.
+/// Larger bodies are rejected. A context has a few hundred bytes; this allows a hundred times as much and bounds the
+/// cost of an evaluation. API Gateway accepts 10 MB.
 pub const LARGEST_BODY: usize = 64 * 1024;
 
-/// A context, and what tells it from every other.
+/// A context and its digest.
 #[derive(Debug)]
 pub struct EvaluationRequest {
-    /// Who asks, as far as rules look at it.
+    /// The attributes that rules evaluate.
     pub context: Context,
-    /// SHA-256 over its canonical form: equal for contexts that differ in the order of fields or in
-    /// white space only.
+    /// SHA-256 of its canonical form: equal for contexts that differ only in the order of fields or in white space.
     pub digest: [u8; 32],
 }
 
-/// Reads `{"context": {…}}`.
+/// Parses `{"context": {…}}`.
 ///
 /// # Errors
-/// A failure of status 413 for a body above [`LARGEST_BODY`]; `PARSE_ERROR` for text that is no JSON,
-/// `INVALID_CONTEXT` for a body or a context that is missing or no object, a targeting key that is no text,
-/// and a key that occurs twice in an object: nobody can say for which of the two values to evaluate.
+/// A failure of status 413 for a body above [`LARGEST_BODY`]; `PARSE_ERROR` for invalid JSON;
+/// `INVALID_CONTEXT` if the body or the context is missing or not an object, the targeting key is not a string, or a
+/// key occurs twice in an object, which makes the context ambiguous.
 pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
     if body.len() > LARGEST_BODY {
         return Err(Failure::too_large(LARGEST_BODY));
@@ -33,19 +32,23 @@ pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(invalid("The body is empty; send {\"context\": {…}}"));
     }
-    let (body, duplicates) = json::read(body)
-        .map_err(|error| Failure::new(Code::ParseError, format!("The body is no JSON: {error}")))?;
+    let (body, duplicates) = json::read(body).map_err(|error| {
+        Failure::new(
+            Code::ParseError,
+            format!("The body is not valid JSON: {error}"),
+        )
+    })?;
     if let Some(first) = duplicates.first() {
         return Err(invalid(format!("{}: {}", first.at, first.problem)));
     }
     let Value::Object(mut body) = body else {
-        return Err(invalid("The body is no object"));
+        return Err(invalid("The body is not an object"));
     };
     let context = body
         .remove("context")
         .ok_or_else(|| invalid("The body has no context"))?;
     if !context.is_object() {
-        return Err(invalid("The context is no object"));
+        return Err(invalid("The context is not an object"));
     }
     let mut hasher = Sha256::new();
     digest(&context, &mut hasher);
@@ -60,8 +63,8 @@ fn invalid(details: impl Into<String>) -> Failure {
     Failure::new(Code::InvalidContext, details)
 }
 
-/// Feeds a value in a form that no other value has: a letter for its type, lengths before what has
-/// one, fields by name.
+/// Hashes a value in an unambiguous form: a letter for its type, lengths before strings and lists, fields sorted by
+/// name.
 fn digest(value: &Value, hasher: &mut Sha256) {
     let mut text = |letter: &str, text: &str| {
         hasher.update(letter);
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_context_is_told_from_what_is_no_json() {
+    fn an_invalid_context_is_distinguished_from_invalid_json() {
         for body in [
             "{",
             "x",
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_body_is_refused_and_overflows_nothing() {
+    fn the_deepest_body_is_rejected_without_a_stack_overflow() {
         let body = format!(
             "{{\"context\":{{\"a\":{}{}}}}}",
             "[".repeat(30_000),
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn order_and_white_space_make_no_other_context() {
+    fn order_and_white_space_do_not_change_the_digest() {
         let same = digest_of(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#);
         assert_eq!(
             digest_of("{ \"b\": {\"d\":null, \"c\":[1, 2]},\n\"a\":1 }"),
@@ -188,29 +191,29 @@ mod fuzz {
         ]
     }
 
-    /// The same value with the fields of every object the other way round.
-    fn turned(value: &Value) -> Value {
+    /// The same value with the fields of every object in reverse order.
+    fn reversed(value: &Value) -> Value {
         match value {
             Value::Object(fields) => {
                 let fields = fields.iter().rev();
                 Value::Object(
                     fields
-                        .map(|(name, value)| (name.clone(), turned(value)))
+                        .map(|(name, value)| (name.clone(), reversed(value)))
                         .collect(),
                 )
             }
-            Value::Array(items) => items.iter().map(turned).collect(),
+            Value::Array(items) => items.iter().map(reversed).collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
         }
     }
 
     #[test]
-    fn a_context_has_one_digest_however_it_is_written_and_another_than_its_neighbour() {
+    fn equal_contexts_have_equal_digests_and_different_ones_differ() {
         for_all(&json(examples()), |body| {
             let Ok(asked) = parse(body.to_string().as_bytes()) else {
                 return;
             };
-            let pretty = serde_json::to_vec_pretty(&turned(&body)).expect("JSON");
+            let pretty = serde_json::to_vec_pretty(&reversed(&body)).expect("JSON");
             if pretty.len() <= LARGEST_BODY {
                 let again = parse(&pretty).expect("the same context");
                 assert_eq!(again.digest, asked.digest);

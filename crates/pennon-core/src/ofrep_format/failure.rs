@@ -1,7 +1,7 @@
-//! What went wrong, in OFREP's words.
+//! OFREP failures.
 //!
-//! Every failure has a code and a text, and the key where it is about one flag: the Python client fails
-//! without the text, the JavaScript one makes nothing of an answer without key and code.
+//! Every failure has a code and a text, and a key if it is about one flag: the Python client raises an exception
+//! without the text, and the JavaScript client ignores a failure without key or code.
 
 use std::borrow::Cow;
 
@@ -15,29 +15,29 @@ use crate::snapshot::KeyKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Code {
-    /// The request, or the flag's rule, is not what it should be.
+    /// The request or the rule of the flag is malformed.
     ParseError,
-    /// The flag divides callers by their targeting key, and there is none.
+    /// The flag buckets callers by their targeting key, and the context has none.
     TargetingKeyMissing,
-    /// The context is no context.
+    /// The context is invalid.
     InvalidContext,
-    /// There is no such flag that the caller may see.
+    /// The flag does not exist, or the caller may not see it.
     FlagNotFound,
-    /// Anything else.
+    /// Any other failure.
     General,
 }
 
 /// A failure, of a whole request or of one flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Which.
+    /// The code.
     pub code: Code,
-    /// For a person.
+    /// A text for people.
     pub details: String,
     pub(crate) status: StatusCode,
 }
 
-/// A failure on the wire.
+/// The JSON of a failure.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FailureItem<'a> {
@@ -48,7 +48,7 @@ pub(crate) struct FailureItem<'a> {
 }
 
 impl Failure {
-    /// A failure because of what was asked: 404 for a flag that is not there, else 400.
+    /// A failure caused by the request: 404 for an unknown flag, otherwise 400.
     #[must_use]
     pub fn new(code: Code, details: impl Into<String>) -> Self {
         let status = match code {
@@ -64,15 +64,15 @@ impl Failure {
         }
     }
 
-    /// 413: the body is larger than this many bytes.
+    /// 413: the body exceeds the limit, in bytes.
     #[must_use]
     pub fn too_large(limit: usize) -> Self {
         let details = format!("The body is larger than {limit} bytes");
         Self::general(StatusCode::PAYLOAD_TOO_LARGE, details)
     }
 
-    /// Why a flag has no value for this caller. Details go to servers only: they quote the rule, or what it
-    /// computed, and everyone can read a key for clients.
+    /// The reason why a flag has no value for this caller. Only servers get details, which may quote the rule: everyone
+    /// can read a client key.
     #[must_use]
     pub fn of_evaluation(key: &str, error: &EvaluationError, kind: KeyKind) -> Self {
         let with_details = |text: String, details: &str| match kind {
@@ -85,9 +85,7 @@ impl Failure {
             }
             EvaluationError::TargetingKeyMissing => Self::new(
                 Code::TargetingKeyMissing,
-                format!(
-                    "Flag '{key}' divides callers by their targetingKey, and the context has none"
-                ),
+                format!("Flag '{key}' buckets callers by targetingKey, and the context has none"),
             ),
             EvaluationError::Parse(why) => Self::new(
                 Code::ParseError,
@@ -103,7 +101,7 @@ impl Failure {
         }
     }
 
-    /// What kind of failure the log calls it.
+    /// The name of the failure in the log.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.code {
@@ -123,7 +121,7 @@ impl Failure {
         }
     }
 
-    /// As an item among those of other flags.
+    /// Converts it to an item of a bulk response.
     pub(crate) fn into_item(self, key: &str) -> FailureItem<'_> {
         FailureItem {
             key: Some(key),

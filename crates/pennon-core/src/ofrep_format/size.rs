@@ -1,8 +1,8 @@
-//! How large the answer with all flags of an environment can become.
+//! An upper bound of the size of the response with all flags of an environment.
 //!
-//! Lambda refuses an answer above six megabytes, whoever asks, so one large flag could take all others
-//! from every caller. A bound over all callers is kept when flags are written instead: each flag counts
-//! with its largest variant, or with the longest reason why it has no value.
+//! Lambda rejects responses above six megabytes, so one large flag could make all flags unavailable. The limit is
+//! therefore enforced when flags are written. The bound holds for every caller: each flag counts with its largest
+//! variant, or with the longest failure.
 
 use pennon_eval::{Definition, EvaluationError, Flag, FlagKey, Reason, Settings};
 use serde_json::{Map, Value};
@@ -15,19 +15,18 @@ use crate::wire_size::wire_size;
 
 /// `,"metadata":` and the comma after the flag.
 const METADATA_NAME: usize = 15;
-/// What a flag takes beside its key, its definition and its metadata, at most: a simple one, and one with
-/// a definition, which may fail in more words.
+/// Upper bound of the bytes of a simple flag beside its key, its definition and its metadata.
 const SIMPLE_FRAME: usize = 250;
-/// See [`SIMPLE_FRAME`].
+/// Like [`SIMPLE_FRAME`], for a flag with a definition, whose failures are longer.
 const TYPED_FRAME: usize = 350;
-/// The most bytes of a reason why a rule has no value for a caller.
+/// Upper bound of the bytes of the reason of a failed rule.
 const LONGEST_REASON: usize = 160;
-/// A key stands in a flag's answer twice at most, and a control character in it as `\\u0000`.
+/// An item contains the key at most twice, with control characters as `\\u0000`.
 const KEY_FACTOR: usize = 2 * 7;
-/// A quotation mark is the only kind of character that takes twice the place.
+/// Quotation marks take twice the space; other characters of a definition do not.
 const DEFINITION_FACTOR: usize = 2;
 
-/// Sizes in an environment with certain settings, in bytes on the way out of Lambda.
+/// Computes sizes for an environment with certain settings, in bytes as Lambda counts them.
 #[derive(Debug)]
 pub struct BulkSize {
     common: Map<String, Value>,
@@ -35,7 +34,7 @@ pub struct BulkSize {
 }
 
 impl BulkSize {
-    /// For an environment with these settings, whose metadata every flag has.
+    /// For an environment with these settings, whose metadata every item includes.
     #[must_use]
     pub fn with(settings: &Settings) -> Self {
         let common = flat(&settings.metadata);
@@ -46,13 +45,13 @@ impl BulkSize {
         }
     }
 
-    /// The answer with these flags, at most.
+    /// Upper bound of the response with these flags.
     pub fn of_all<'a>(&self, flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>) -> usize {
         let sizes = flags.map(|(key, flag)| self.of_flag(key, flag));
         sizes.fold(self.around(), usize::saturating_add)
     }
 
-    /// One flag in the answer, at most.
+    /// Upper bound of the item of one flag.
     #[must_use]
     pub fn of_flag(&self, key: &FlagKey, flag: &Flag) -> usize {
         let key = key.as_str();
@@ -78,14 +77,14 @@ impl BulkSize {
             Some(definition) => {
                 let variants = definition.variants.iter();
                 let values = variants.map(|(name, value)| item(value, name)).max();
-                // The longest: that there is no variant of a name out of the context.
+                // The longest failure: an unknown variant with a name from the context.
                 let failed = EvaluationError::General("x".repeat(LONGEST_REASON));
                 values.unwrap_or(0).max(failure(&failed)) + self.metadata_of(definition)
             }
         }
     }
 
-    /// The answer with flags of which only sums are known. It is never less than [`Self::of_all`].
+    /// Upper bound of the response, from sums over the flags. Never less than [`Self::of_all`].
     #[must_use]
     pub fn at_most(&self, sums: FlagSums) -> usize {
         let flags = (sums.simple + sums.typed).saturating_mul(self.common_size)
@@ -97,10 +96,10 @@ impl BulkSize {
             .saturating_add(self.around())
     }
 
-    /// What stands around the flags.
+    /// The size of the response without flags.
     #[must_use]
     pub fn around(&self) -> usize {
-        // `{"flags":[],"metadata":{}}`, and its quotation marks a second time.
+        // `{"flags":[],"metadata":{}}`, with quotation marks counted twice.
         self.common_size + 32
     }
 

@@ -1,14 +1,14 @@
-//! The life of a flag: created, archived, restored, put back to an earlier state, deleted for good.
+//! Creating, archiving, restoring, reverting and deleting flags.
 
 use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
 use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_error, state_of};
 use super::overrides::{
-    must_have, must_not_be_too_many, override_in, override_state, put_back_at_once,
+    check_change_rate, check_variant, override_in, override_state, revert_overrides,
 };
 use super::ramps::must_not_be_rolled_back;
-use super::schedules::call_all_off;
+use super::schedules::cancel_schedules;
 use super::update::{Change, definition_in, in_definition, live, must_have_an_effect};
 use super::validate::{
     must_fit, must_leave_no_plan_without_effect, must_stay_where_named, require_environment_in,
@@ -19,12 +19,12 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{Action, AuditEntry, FlagRecord, OverrideRecord, Transaction};
 
-/// Which side of an audit entry a flag is put back to.
+/// The side of an audit entry that a flag is reverted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// As it was before that change.
+    /// The state before the change.
     Before,
-    /// As it was after that change.
+    /// The state after the change.
     After,
 }
 
@@ -35,11 +35,11 @@ enum State {
 }
 
 impl FlagService {
-    /// Creates a flag in an environment that there is.
+    /// Creates a flag in an existing environment.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a definition that is none; [`Error::NotFound`] without such an
-    /// environment; [`Error::Conflict`] when there is a flag under this key, archived or not.
+    /// [`Error::Invalid`] for an invalid definition; [`Error::NotFound`] for an unknown environment;
+    /// [`Error::Conflict`] if the key is taken, also by an archived flag.
     pub async fn create_flag(
         &self,
         environment: &Environment,
@@ -62,11 +62,13 @@ impl FlagService {
         require_environment_in(&mut open, environment).await?;
         if let Some(there) = found {
             let state = if there.archived_at.is_some() {
-                "archived; restore it, or delete it for good first"
+                "archived; restore it, or delete it permanently first"
             } else {
                 "in use"
             };
-            return Err(Error::Conflict(format!("There is a flag '{key}', {state}")));
+            return Err(Error::Conflict(format!(
+                "Flag '{key}' already exists and is {state}"
+            )));
         }
         let after = open.insert_flag(key, &flag).await?;
         open.note(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
@@ -74,12 +76,11 @@ impl FlagService {
         self.finish(open, environment, after, scope).await
     }
 
-    /// Takes a flag out of use. It is switched off as well: an existing service, which may still
-    /// run, knows no other way to keep it from its users. What is planned for it is called off, so that
-    /// nothing switches it on when it comes back.
+    /// Archives a flag. It is also switched off, because an existing service on the same tables has no other way to
+    /// hide it. Its pending schedules are cancelled, so that it stays off after a restore.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is archived already; [`Error::PreconditionFailed`].
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] if it is already archived; [`Error::PreconditionFailed`].
     pub async fn archive_flag(
         &self,
         environment: &Environment,
@@ -89,21 +90,21 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let otherwise = "is archived already; ?permanently=true deletes it for good";
-        let before = must_be(&mut open, key, State::InUse, expected, otherwise).await?;
+        let otherwise = "is already archived; ?permanently=true deletes it";
+        let before = find_in_state(&mut open, key, State::InUse, expected, otherwise).await?;
         let mut flag = before.flag.clone();
         flag.enabled = false;
         let after = open.write_flag(key, &flag, true).await?;
         note_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
-        call_all_off(&mut open, &[key], admin).await?;
+        cancel_schedules(&mut open, &[key], admin).await?;
         self.finish(open, environment, after, scope).await
     }
 
-    /// Takes an archived flag back into use, switched off.
+    /// Restores an archived flag, switched off.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::PreconditionFailed`];
-    /// [`Error::Invalid`] when its definition names what is no longer there.
+    /// [`Error::Invalid`] if its definition refers to a removed evaluator.
     pub async fn restore_flag(
         &self,
         environment: &Environment,
@@ -114,19 +115,19 @@ impl FlagService {
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let otherwise = "is not archived";
-        let before = must_be(&mut open, key, State::Archived, expected, otherwise).await?;
+        let before = find_in_state(&mut open, key, State::Archived, expected, otherwise).await?;
         if let Some(definition) = &before.flag.definition {
-            must_still_be_valid(&mut open, definition).await?;
+            validate_stored(&mut open, definition).await?;
         }
         must_fit(&mut open, environment, (key, Some(&before), &before.flag)).await?;
         let after = open.write_flag(key, &before.flag, false).await?;
         note_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
-        // Planned before archiving called plans off.
-        call_all_off(&mut open, &[key], admin).await?;
+        // Schedules of flags that were archived before archiving cancelled schedules.
+        cancel_schedules(&mut open, &[key], admin).await?;
         self.finish(open, environment, after, scope).await
     }
 
-    /// Deletes an archived flag, its overrides and its schedules. The audit keeps what they were.
+    /// Deletes an archived flag, its overrides and its schedules. The audit keeps the flag and its overrides.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::PreconditionFailed`].
@@ -139,8 +140,8 @@ impl FlagService {
         scope: &Scope,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let otherwise = "is in use; archive it before it is deleted for good";
-        let before = must_be(&mut open, key, State::Archived, expected, otherwise).await?;
+        let otherwise = "is in use; archive it before you delete it permanently";
+        let before = find_in_state(&mut open, key, State::Archived, expected, otherwise).await?;
         let mut state = state_of(&before);
         let overrides = open.overrides(key).await?;
         if !overrides.is_empty() {
@@ -153,15 +154,14 @@ impl FlagService {
         self.finish(open, environment, (), scope).await
     }
 
-    /// Puts a flag, or the overrides that the entry is about, back to what it was then. A flag that
-    /// was deleted for good comes into being again: from the entry of its deletion with its overrides,
-    /// from another one without. The overrides of a flag that is there stay as they are.
+    /// Reverts a flag, or the overrides that the entry is about, to an earlier state. A deleted flag is created again:
+    /// with its overrides from the entry of its deletion, otherwise without. The overrides of an existing flag stay
+    /// as they are.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such an entry; [`Error::Conflict`] when there was no flag at that
-    /// time, or when an override names a variant that it did not have; [`Error::PreconditionFailed`];
-    /// [`Error::Invalid`] when its definition names what is no longer there; [`Error::RateLimited`] for an
-    /// override.
+    /// [`Error::NotFound`] for an unknown entry; [`Error::Conflict`] if the flag did not exist at that time, or an
+    /// override names a variant that it did not have; [`Error::PreconditionFailed`];
+    /// [`Error::Invalid`] if its definition refers to a removed evaluator; [`Error::RateLimited`] for an override.
     pub async fn revert_flag(
         &self,
         environment: &Environment,
@@ -186,20 +186,20 @@ impl FlagService {
             let record = live(open.flag(key).await?, key)?;
             expected.check(record.revision)?;
             let sides = (side.of(&entry), side.other().of(&entry));
-            put_back_at_once(&mut open, key, &record.flag, sides).await?;
+            revert_overrides(&mut open, key, &record.flag, sides).await?;
             record
         } else if entry.action.starts_with("flag.") {
             revert_whole(&mut open, environment, key, &entry, side, expected, admin).await?
         } else {
             let what = &entry.action;
             return Err(Error::Conflict(format!(
-                "Entry {id} tells of {what} and holds no state of '{key}'"
+                "Entry {id} is about {what} and holds no state of '{key}'"
             )));
         };
         self.finish(open, environment, after, scope).await
     }
 
-    /// Commits, and answers with that.
+    /// Commits, and returns the value with the outcome of the invalidation.
     pub(super) async fn finish<T>(
         &self,
         open: Transaction,
@@ -221,46 +221,46 @@ async fn revert_whole(
     expected: &Expected,
     admin: &Admin,
 ) -> Result<FlagRecord, Error> {
-    let Some(kept) = side.of(entry).and_then(from_audit) else {
+    let Some(target) = side.of(entry).and_then(from_audit) else {
         let id = entry.id;
         return Err(Error::Conflict(format!(
             "Entry {id} holds no state of '{key}' on that side"
         )));
     };
     let before = open.flag(key).await?;
-    if let Some(definition) = &kept.flag.definition {
-        must_still_be_valid(open, definition).await?;
+    if let Some(definition) = &target.flag.definition {
+        validate_stored(open, definition).await?;
     }
     if let Some(before) = &before {
         expected.check(before.revision)?;
-        let step = [(key, &before.flag, &kept.flag)];
+        let step = [(key, &before.flag, &target.flag)];
         must_leave_no_plan_without_effect(open, &step).await?;
         must_stay_where_named(open, &step).await?;
         must_not_be_rolled_back(open, &step).await?;
     }
-    if !kept.archived {
-        must_fit(open, environment, (key, before.as_ref(), &kept.flag)).await?;
+    if !target.archived {
+        must_fit(open, environment, (key, before.as_ref(), &target.flag)).await?;
     }
     if before.is_none() {
-        open.insert_flag(key, &kept.flag).await?;
+        open.insert_flag(key, &target.flag).await?;
     }
-    let after = open.write_flag(key, &kept.flag, kept.archived).await?;
+    let after = open.write_flag(key, &target.flag, target.archived).await?;
     let mut state = state_of(&after);
-    if before.is_none() && !kept.overrides.is_empty() {
-        state[OVERRIDES] = put_back(open, key, &kept.flag, &kept.overrides).await?;
+    if before.is_none() && !target.overrides.is_empty() {
+        state[OVERRIDES] = restore_overrides(open, key, &target.flag, &target.overrides).await?;
     }
     let was = before.as_ref().map(state_of);
     open.note(Some(key), Action::RevertFlag, was, Some(state))
         .await?;
-    if kept.archived {
-        call_all_off(open, &[key], admin).await?;
+    if target.archived {
+        cancel_schedules(open, &[key], admin).await?;
     }
     Ok(after)
 }
 
-/// Gives a flag that comes back the overrides that went with it, and answers with them. One of a variant
-/// that the flag did not have was of no use to its user, and stays away.
-async fn put_back(
+/// Restores the overrides of a deleted flag and returns their states. Overrides of unknown variants are omitted,
+/// because they would give their users an error.
+async fn restore_overrides(
     open: &mut Transaction,
     key: &FlagKey,
     flag: &Flag,
@@ -269,10 +269,10 @@ async fn put_back(
     let wanted: Vec<OverrideRecord> = overrides
         .iter()
         .filter_map(override_in)
-        .filter(|wanted| must_have(flag, &wanted.kind).is_ok())
+        .filter(|wanted| check_variant(flag, &wanted.kind).is_ok())
         .collect();
-    let back = open.put_overrides(key, &wanted).await?;
-    Ok(back.iter().map(override_state).collect())
+    let restored = open.put_overrides(key, &wanted).await?;
+    Ok(restored.iter().map(override_state).collect())
 }
 
 async fn revert_override(
@@ -306,8 +306,8 @@ async fn revert_override(
             "an override's entry without its override".to_owned(),
         ));
     };
-    must_have(&record.flag, &wanted.kind)?;
-    must_not_be_too_many(open, key).await?;
+    check_variant(&record.flag, &wanted.kind)?;
+    check_change_rate(open, key).await?;
     let after = open.put_override(key, &wanted).await?;
     open.note(
         Some(key),
@@ -347,8 +347,8 @@ async fn note_change(
         .await
 }
 
-/// A flag that is in the wanted state, at the expected revision; a conflict says what it is otherwise.
-async fn must_be(
+/// Finds a flag and requires a state and a revision. `otherwise` completes the error for the other state.
+async fn find_in_state(
     open: &mut Transaction,
     key: &FlagKey,
     wanted: State,
@@ -365,9 +365,9 @@ async fn must_be(
     Ok(record)
 }
 
-/// A definition from the past may name an evaluator that is gone.
-async fn must_still_be_valid(open: &mut Transaction, definition: &Definition) -> Result<(), Error> {
-    // What could not be read before comes back as it was, to be repaired.
+/// Validates a stored definition, which may refer to a removed evaluator.
+async fn validate_stored(open: &mut Transaction, definition: &Definition) -> Result<(), Error> {
+    // An unreadable definition is restored unchanged, so that an admin can repair it.
     if definition.unreadable.is_some() {
         return Ok(());
     }

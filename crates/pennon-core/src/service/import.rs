@@ -1,4 +1,4 @@
-//! A whole environment as a file for flagd, in and out.
+//! Export and import of an environment as a flagd file.
 
 use pennon_eval::flagd::{self, File, Form, Mode};
 use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
@@ -9,7 +9,7 @@ use super::change::{
     Changed, Expected, prefer_validation_error, settings_for, state_as, state_of, to_json,
 };
 use super::ramps::must_not_be_rolled_back;
-use super::schedules::call_all_off;
+use super::schedules::cancel_schedules;
 use super::validate::{
     broken_by, in_use, must_fit_together, must_leave_no_plan_without_effect, must_stay_where_named,
     require_environment_in,
@@ -22,41 +22,41 @@ use crate::limits::{check_flag, check_metadata};
 use crate::snapshot::Revision;
 use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
 
-/// A file holds no more flags: they are written in one transaction, within the ten seconds that a
-/// function has. Few services have a tenth of them.
+/// Limit on the flags of a file. They are written in one transaction, within the function's timeout of ten
+/// seconds; few services have a tenth of that.
 const MOST_FLAGS: usize = 5_000;
 
-/// More complaints than anyone would read, and a bound on the answer to a hostile file.
+/// Limit on reported errors, which bounds the response to a hostile file.
 const MOST_COMPLAINTS: usize = 50;
 
-/// What an import makes different.
+/// The differences that an import makes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Difference {
-    /// Flags that were not there.
+    /// New flags.
     pub created: Vec<FlagDifference>,
-    /// Flags that were another way, or archived.
+    /// Flags that differ or are archived.
     pub changed: Vec<FlagDifference>,
-    /// Flags in use that the file does not hold.
+    /// Flags in use that the file lacks.
     pub archived: Vec<FlagDifference>,
-    /// How many flags stay as they are.
+    /// The number of unchanged flags.
     pub unchanged: usize,
-    /// The settings, when they become others.
+    /// The settings, if they change.
     pub settings: Option<SettingsDifference>,
-    /// JSON pointers to fields of the file that are kept for the export and mean nothing to Pennon.
+    /// JSON pointers to fields of the file that Pennon keeps for the export and does not use.
     pub kept: Vec<String>,
-    /// Parts of the file that are imported and cannot work, each with a JSON pointer.
+    /// Parts of the file that are imported but have no effect or fail, each with a JSON pointer.
     pub warnings: Vec<Violation>,
 }
 
 /// One flag before and after.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FlagDifference {
-    /// Which.
+    /// The key of the flag.
     pub key: FlagKey,
-    /// What it is, if it is there.
+    /// The current state, if the flag exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// What it becomes, unless it is archived.
+    /// The new state, unless the flag becomes archived.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
 }
@@ -64,35 +64,33 @@ pub struct FlagDifference {
 /// Settings before and after.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingsDifference {
-    /// What they are.
+    /// The current settings.
     pub before: Value,
-    /// What they become.
+    /// The new settings.
     pub after: Value,
 }
 
-/// A file to import, and how.
+/// A file to import, and the mode.
 #[derive(Debug, Clone, Copy)]
 pub struct Import<'a> {
     /// The file, as JSON without duplicate keys.
     pub file: &'a Value,
-    /// What happens to what the environment has and the file does not: with [`Mode::Replace`] flags are
-    /// archived, with [`Mode::Merge`] everything stays.
+    /// The effect on flags that the file lacks: [`Mode::Replace`] archives them, [`Mode::Merge`] keeps them.
     pub mode: Mode,
 }
 
 impl FlagService {
-    /// All flags in use and the settings, as a file that imports unchanged, and the revision that it is
-    /// the state of.
+    /// All flags in use and the settings as a file, and its revision. Importing the file changes nothing.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such an environment.
+    /// [`Error::NotFound`] for an unknown environment.
     pub async fn export(
         &self,
         environment: &Environment,
         admin: &Admin,
     ) -> Result<(Value, Revision), Error> {
         self.require_environment(environment).await?;
-        // A snapshot is not enough: it lacks what evaluation does not need. Nothing is committed.
+        // A snapshot lacks fields that evaluation does not need. The transaction is never committed.
         let mut open = self.begin(environment, &admin.id).await?;
         let revision = open.environment_revision().await?;
         let records = open.flags().await?;
@@ -102,10 +100,10 @@ impl FlagService {
         Ok((file, revision.unwrap_or(Revision::NONE)))
     }
 
-    /// What an import would make different, and at which revision.
+    /// The differences that an import would make, and the revision that they are relative to.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the places in the file; [`Error::NotFound`].
+    /// [`Error::Invalid`] with JSON pointers into the file; [`Error::NotFound`].
     pub async fn compare(
         &self,
         environment: &Environment,
@@ -116,12 +114,12 @@ impl FlagService {
         Ok((compared.difference, compared.revision))
     }
 
-    /// Makes an environment what a file says, all at once: archived flags that it holds come back, and
-    /// with [`Mode::Replace`] flags that it does not hold are archived. Overrides stay.
+    /// Imports a file in one transaction. Archived flags in the file are restored; with [`Mode::Replace`], flags that
+    /// the file lacks are archived. Overrides stay.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the places in the file; [`Error::NotFound`]; [`Error::PreconditionFailed`] when the
-    /// environment is no longer at the revision of the comparison.
+    /// [`Error::Invalid`] with JSON pointers into the file; [`Error::NotFound`]; [`Error::PreconditionFailed`] if the
+    /// environment has changed since the comparison.
     pub async fn import(
         &self,
         environment: &Environment,
@@ -132,13 +130,13 @@ impl FlagService {
     ) -> Result<Changed<Difference>, Error> {
         let (mut open, compared) = self.begin_import(environment, import, admin).await?;
         let Compared {
-            there,
+            current,
             file,
             difference,
             revision,
         } = compared;
         expected.check(revision.0)?;
-        put(&mut open, &there, &file, import.mode, admin).await?;
+        write(&mut open, &current, &file, import.mode, admin).await?;
         if let Some(SettingsDifference { before, after }) = &difference.settings {
             open.write_settings(&file.settings).await?;
             let (before, after) = (before.clone(), after.clone());
@@ -150,8 +148,7 @@ impl FlagService {
 }
 
 impl FlagService {
-    /// Begins a change, and compares. Also while the store does not answer, what is wrong with the file is
-    /// said first.
+    /// Begins a transaction and compares. Errors of the file take precedence over an outage of the store.
     async fn begin_import(
         &self,
         environment: &Environment,
@@ -171,8 +168,8 @@ impl FlagService {
     }
 }
 
-/// Reads a file into an environment with these settings.
-fn understand(import: Import<'_>, current: &Settings) -> Result<File, Error> {
+/// Parses a file for an environment with these settings.
+fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = read_file(import, current)?;
     if let Some(found) = check_metadata(&file.settings.metadata)
         && file.settings.metadata != current.metadata
@@ -182,7 +179,7 @@ fn understand(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     Ok(file)
 }
 
-/// The same, but for what depends on what the environment has had before.
+/// Parses a file without the checks that depend on the current state of the environment.
 fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = flagd::read(import.file, current, import.mode).map_err(Error::from_violations)?;
     let mut complaints = FieldErrors::default();
@@ -190,13 +187,13 @@ fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
         if !flag.overrides.is_empty() {
             complaints.add(
                 &format!("{}/overrides", file.pointer_to(key)),
-                "An import sets no overrides; they have their own route",
+                "An import cannot set overrides; use PUT /api/admin/flags/{flagKey}/users",
             );
         }
     }
     let count = file.flags.len();
     if count > MOST_FLAGS {
-        let complaint = format!("A file holds at most {MOST_FLAGS} flags; here are {count}");
+        let complaint = format!("Must have at most {MOST_FLAGS} flags (got {count})");
         complaints.add("/flags", complaint);
     }
     if complaints.is_empty() {
@@ -206,9 +203,9 @@ fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     }
 }
 
-/// An environment beside a file.
+/// A comparison of an environment and a file.
 struct Compared {
-    there: FlagRecords,
+    current: FlagRecords,
     file: File,
     difference: Difference,
     revision: Revision,
@@ -219,14 +216,14 @@ async fn compare(
     environment: &Environment,
     import: Import<'_>,
 ) -> Result<Compared, Error> {
-    // First the environment and then its flags, so that none comes into being meanwhile; but what is
-    // wrong with the file is said before what is missing.
+    // Locks the environment before its flags, so that no flag is created meanwhile. Errors of the file take
+    // precedence over a missing environment.
     let exists = require_environment_in(open, environment).await;
-    let there = open.flags().await?;
+    let current = open.flags().await?;
     let settings = open.settings().await?.settings;
-    let mut file = understand(import, &settings)?;
-    keep_what_no_file_says(&there, &mut file);
-    must_keep_the_rules(&there, &mut file, import.file)?;
+    let mut file = parse_file(import, &settings)?;
+    keep_rollout_percentages(&current, &mut file);
+    check_file_limits(&current, &mut file, import.file)?;
     exists?;
     if let Some(unreadable) = &settings.unreadable
         && file.settings != settings
@@ -240,16 +237,16 @@ async fn compare(
     let steps: Vec<_> = file
         .flags
         .iter()
-        .filter_map(|(key, flag)| Some((key, &there.get(key)?.flag, flag)))
+        .filter_map(|(key, flag)| Some((key, &current.get(key)?.flag, flag)))
         .collect();
     must_leave_no_plan_without_effect(open, &steps).await?;
     must_stay_where_named(open, &steps).await?;
     must_not_be_rolled_back(open, &steps).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
-        Mode::Replace => in_use(&there)
+        Mode::Replace => in_use(&current)
             .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))
             .collect(),
-        Mode::Merge => in_use(&there)
+        Mode::Merge => in_use(&current)
             .filter(|(key, _)| !file.flags.contains_key(*key))
             .collect(),
     };
@@ -262,13 +259,13 @@ async fn compare(
     must_fit_together(
         ("/flags", "/flags"),
         environment,
-        (in_use(&there), &settings),
+        (in_use(&current), &settings),
         (
             others.iter().copied().chain(file.flags.iter()),
             &file.settings,
         ),
     )?;
-    let mut difference = difference(&settings, &there, &file, import.mode)?;
+    let mut difference = difference(&settings, &current, &file, import.mode)?;
     difference.kept.clone_from(&file.kept);
     difference.warnings.clone_from(&file.warnings);
     let warnings = broken.warnings.into_iter().map(not_in_file);
@@ -276,14 +273,14 @@ async fn compare(
     difference.warnings.truncate(MOST_COMPLAINTS);
     let revision = open.environment_revision().await?;
     Ok(Compared {
-        there,
+        current,
         file,
         difference,
         revision: revision.unwrap_or(Revision::NONE),
     })
 }
 
-/// A flag of the environment that the settings of the file break.
+/// The violation of a flag that the file lacks and its settings break.
 fn not_in_file((key, found): (FlagKey, Violation)) -> Violation {
     Violation {
         at: format!("/flags/{}{}", pointer_step(key.as_str()), found.at),
@@ -294,11 +291,11 @@ fn not_in_file((key, found): (FlagKey, Violation)) -> Violation {
     }
 }
 
-/// A percentage that a typed flag has from before is in no file, since it has no effect.
-fn keep_what_no_file_says(there: &FlagRecords, file: &mut File) {
+/// Keeps the rollout percentages of typed flags, which have no effect and are not part of a file.
+fn keep_rollout_percentages(current: &FlagRecords, file: &mut File) {
     for (key, flag) in &mut file.flags {
         if flag.definition.is_some()
-            && let Some(before) = there.get(key)
+            && let Some(before) = current.get(key)
             && before.flag.definition.is_some()
         {
             flag.rollout_percentage = before.flag.rollout_percentage;
@@ -306,14 +303,14 @@ fn keep_what_no_file_says(there: &FlagRecords, file: &mut File) {
     }
 }
 
-/// Whether a flag is already what the file says.
-fn stays(before: Option<&FlagRecord>, flag: &Flag) -> bool {
+/// Whether a flag equals that of the file.
+fn is_unchanged(before: Option<&FlagRecord>, flag: &Flag) -> bool {
     before.is_some_and(|record| record.archived_at.is_none() && record.flag == *flag)
 }
 
-/// Whether a flag is in use, and the import takes it out of use. An export could not hold a flag that was
-/// unreadable, and importing it must not take that flag for one that was removed.
-fn goes(key: &FlagKey, record: &FlagRecord, file: &File, mode: Mode) -> bool {
+/// Whether the import archives a flag that is in use. An unreadable flag is missing from an export; importing that
+/// export must not archive it.
+fn is_removed(key: &FlagKey, record: &FlagRecord, file: &File, mode: Mode) -> bool {
     match mode {
         Mode::Replace => {
             record.archived_at.is_none()
@@ -326,14 +323,14 @@ fn goes(key: &FlagKey, record: &FlagRecord, file: &File, mode: Mode) -> bool {
 
 fn difference(
     settings: &Settings,
-    there: &FlagRecords,
+    current: &FlagRecords,
     file: &File,
     mode: Mode,
 ) -> Result<Difference, Error> {
     let mut difference = Difference::default();
     for (key, flag) in &file.flags {
-        let before = there.get(key);
-        if stays(before, flag) {
+        let before = current.get(key);
+        if is_unchanged(before, flag) {
             difference.unchanged += 1;
             continue;
         }
@@ -348,8 +345,8 @@ fn difference(
             after: Some(to_json(flag)?),
         });
     }
-    for (key, record) in there {
-        if goes(key, record, file, mode) {
+    for (key, record) in current {
+        if is_removed(key, record, file, mode) {
             difference.archived.push(FlagDifference {
                 key: key.clone(),
                 before: Some(state_of(record)),
@@ -366,9 +363,9 @@ fn difference(
     Ok(difference)
 }
 
-/// New flags and new texts must be such as their own routes take. What is there from before these rules
-/// may stay. A salt that has no effect is only worth a warning.
-fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
+/// Applies the limits of the routes to new flags and new texts; existing values may stay. A salt without an effect
+/// is a warning.
+fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
     let mut complaints = FieldErrors::default();
     let mut warnings = Vec::new();
     for (key, flag) in &file.flags {
@@ -376,7 +373,7 @@ fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> 
             break;
         }
         let place = file.pointer_to(key);
-        // A text may be a field of the flag, or in its metadata.
+        // A text may be a field of the flag or of its metadata.
         let place_of = |name: &str| {
             let field = format!("{place}/{name}");
             if source.pointer(&field).is_some() {
@@ -385,7 +382,7 @@ fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> 
                 format!("{place}/metadata/pennon.{name}")
             }
         };
-        let before = there.get(key).map(|record| &record.flag);
+        let before = current.get(key).map(|record| &record.flag);
         for found in check_flag(key, flag, before) {
             let at = match found.at.as_str() {
                 "/description" => place_of("description"),
@@ -412,10 +409,10 @@ fn must_keep_the_rules(there: &FlagRecords, file: &mut File, source: &Value) -> 
     }
 }
 
-/// Writes what is different, and tells of it.
-async fn put(
+/// Writes the differences and their audit entries.
+async fn write(
     open: &mut Transaction,
-    there: &FlagRecords,
+    current: &FlagRecords,
     file: &File,
     mode: Mode,
     admin: &Admin,
@@ -423,11 +420,11 @@ async fn put(
     let live = file
         .flags
         .iter()
-        .filter(|(key, flag)| !stays(there.get(*key), flag))
+        .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
         .map(|(key, flag)| (key, flag.clone(), false));
-    let gone = there
+    let archived = current
         .iter()
-        .filter(|(key, record)| goes(key, record, file, mode))
+        .filter(|(key, record)| is_removed(key, record, file, mode))
         .map(|(key, record)| {
             let off = Flag {
                 enabled: false,
@@ -435,7 +432,7 @@ async fn put(
             };
             (key, off, true)
         });
-    let all: Vec<(&FlagKey, Flag, bool)> = live.chain(gone).collect();
+    let all: Vec<(&FlagKey, Flag, bool)> = live.chain(archived).collect();
     let states: Vec<NewState<'_>> = all
         .iter()
         .map(|(key, flag, archived)| NewState {
@@ -447,22 +444,22 @@ async fn put(
     open.put_flags(&states).await?;
     let steps = all.iter().map(|(key, flag, archived)| AuditStep {
         key: (*key).clone(),
-        before: there.get(*key).map(state_of),
+        before: current.get(*key).map(state_of),
         after: Some(state_as(flag, *archived)),
     });
     open.note_all(Action::ImportFlag, steps.collect()).await?;
-    // Of flags that go out of use; and of those that come back, should anything have been left of them.
+    // Of flags that become archived, and of restored ones, in case pending schedules are left.
     let was_archived = |key: &FlagKey| {
-        let record = there.get(key);
+        let record = current.get(key);
         record.is_some_and(|record| record.archived_at.is_some())
     };
-    let turned: Vec<&FlagKey> = all
+    let affected: Vec<&FlagKey> = all
         .iter()
         .filter(|(key, _, archived)| *archived || was_archived(key))
         .map(|(key, _, _)| *key)
         .collect();
-    if turned.is_empty() {
+    if affected.is_empty() {
         return Ok(());
     }
-    call_all_off(open, &turned, admin).await
+    cancel_schedules(open, &affected, admin).await
 }

@@ -1,4 +1,4 @@
-//! Exceptions for single users.
+//! Overrides for single users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,26 +15,25 @@ use crate::error::{Error, FieldErrors};
 use crate::store::{Action, OverrideRecord, Transaction};
 use crate::timestamp::{parse, timestamp};
 
-/// As many overrides of one flag may be added or changed in [`WINDOW`], on all instances together.
-/// Beyond it somebody is using overrides for what a rollout or a targeting rule is for. Removing one is
-/// never refused and does not count.
+/// Limit on additions and changes of overrides per flag within [`WINDOW`], over all instances. Beyond it, a rollout
+/// or a targeting rule is the right tool. Removals are always allowed and do not count.
 const CHANGES: u32 = 100;
 /// See [`CHANGES`].
 const WINDOW: Duration = Duration::from_secs(3600);
 
-/// About a variant that cannot be given.
+/// The error for an unknown variant.
 const NO_SUCH_VARIANT: &str = "The flag has no such variant";
-/// More than anyone would read at once.
+/// Limit on reported errors.
 const MOST_COMPLAINTS: usize = 50;
 
-/// What an admin wants for a user.
+/// The override that an admin sets for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOverride {
-    /// For whom.
+    /// The id of the user.
     pub user_id: String,
-    /// What.
+    /// The kind of override.
     pub kind: Override,
-    /// Why.
+    /// The reason, for other admins.
     pub reason: Option<String>,
 }
 
@@ -54,8 +53,8 @@ impl FlagService {
     ) -> Result<Changed<OverrideRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = live(open.flag(key).await?, key)?;
-        must_have(&record.flag, &wanted.kind)?;
-        must_not_be_too_many(&mut open, key).await?;
+        check_variant(&record.flag, &wanted.kind)?;
+        check_change_rate(&mut open, key).await?;
         let before = open.find_override(key, &wanted.user_id).await?;
         let wanted = OverrideRecord {
             user_id: wanted.user_id,
@@ -108,7 +107,7 @@ impl FlagService {
     }
 }
 
-/// What becomes of overrides that a request does not name.
+/// The effect on overrides that a request does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutMode {
     /// They are removed.
@@ -117,30 +116,30 @@ pub enum PutMode {
     Merge,
 }
 
-/// What was done to the overrides of a flag at once.
+/// The result of a bulk change of overrides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OverridesPut {
-    /// Users who had none.
+    /// Users who had no override.
     pub created: usize,
-    /// Users who had another one.
+    /// Users whose override was changed.
     pub changed: usize,
-    /// Users who have none any more.
+    /// Users whose override was removed.
     pub removed: usize,
-    /// Users who had the same.
+    /// Users whose override was already equal.
     pub unchanged: usize,
-    /// Overrides of the flag from now on.
+    /// The number of overrides after the change.
     pub total: usize,
-    /// The state of all of them: see [`crate::store::OverridePage`].
+    /// The new revision of all overrides: see [`crate::store::OverridePage`].
     pub revision: i64,
 }
 
 impl FlagService {
-    /// Sets the overrides of a flag for many users, each named once, as one change with one entry in the
-    /// audit. It counts as one of the hundred changes of an hour, unless it only removes.
+    /// Sets the overrides of a flag for many users, each named once, as one change with one audit entry. It counts as
+    /// one change toward the hourly limit, unless it only removes overrides.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Invalid`] for variants that the flag does not have, with the
-    /// place of each in the list; [`Error::PreconditionFailed`] when the overrides are in another state;
+    /// [`Error::FlagNotFound`]; [`Error::Invalid`] for unknown variants, with the index of
+    /// each; [`Error::PreconditionFailed`] if the overrides have changed;
     /// [`Error::RateLimited`]; [`Error::Unavailable`].
     pub async fn put_overrides(
         &self,
@@ -153,7 +152,7 @@ impl FlagService {
     ) -> Result<Changed<OverridesPut>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = live(open.flag(key).await?, key)?;
-        must_have_all(&record.flag, &wanted)?;
+        check_variants(&record.flag, &wanted)?;
         expected.check(open.overrides_revision(key).await?)?;
         let known = open.overrides(key).await?;
         let mut known: BTreeMap<&str, &OverrideRecord> = known
@@ -191,15 +190,14 @@ impl FlagService {
         done.total = had + done.created - done.removed;
         before.extend_from_slice(&removed);
         let users: Vec<&str> = removed.iter().map(|one| one.user_id.as_str()).collect();
-        put_at_once(&mut open, key, (&put, &users), &before).await?;
+        write_overrides(&mut open, key, (&put, &users), &before).await?;
         done.revision = open.overrides_revision(key).await?;
         self.finish(open, environment, done, scope).await
     }
 }
 
-/// Sets and removes overrides, and tells of it in one entry: the users whose override is another, with
-/// what each had and has.
-async fn put_at_once(
+/// Sets and removes overrides, with one audit entry that contains the old and new overrides of the affected users.
+async fn write_overrides(
     open: &mut Transaction,
     key: &FlagKey,
     (put, removed): (&[OverrideRecord], &[&str]),
@@ -211,7 +209,7 @@ async fn put_at_once(
     let action = if put.is_empty() {
         Action::DeleteOverrides
     } else {
-        must_not_be_too_many(open, key).await?;
+        check_change_rate(open, key).await?;
         Action::SetOverrides
     };
     let mut after = Vec::new();
@@ -230,12 +228,12 @@ async fn put_at_once(
         .await
 }
 
-/// Puts the overrides that an entry of [`put_at_once`] is about back to one of its sides. Those of other
-/// users stay as they are.
+/// Reverts the overrides in an audit entry of [`write_overrides`] to one side of the entry. Overrides of other users
+/// stay as they are.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a variant that the flag does not have any more; [`Error::RateLimited`].
-pub(super) async fn put_back_at_once(
+/// [`Error::Invalid`] for a variant that the flag no longer has; [`Error::RateLimited`].
+pub(super) async fn revert_overrides(
     open: &mut Transaction,
     key: &FlagKey,
     flag: &Flag,
@@ -247,7 +245,7 @@ pub(super) async fn put_back_at_once(
     };
     let wanted = all(wanted);
     for one in &wanted {
-        must_have(flag, &one.kind)?;
+        check_variant(flag, &one.kind)?;
     }
     let known = open.overrides(key).await?;
     let known: BTreeMap<&str, &OverrideRecord> = known
@@ -256,23 +254,23 @@ pub(super) async fn put_back_at_once(
         .collect();
     let users: BTreeSet<&str> = wanted.iter().map(|one| one.user_id.as_str()).collect();
     let other = all(other);
-    let gone: Vec<&str> = other
+    let removed: Vec<&str> = other
         .iter()
         .map(|one| one.user_id.as_str())
         .filter(|user| known.contains_key(user) && !users.contains(user))
         .collect();
-    let touched = users.iter().chain(&gone);
+    let touched = users.iter().chain(&removed);
     let before: Vec<OverrideRecord> = touched
         .filter_map(|user| known.get(user).copied().cloned())
         .collect();
-    put_at_once(open, key, (&wanted, &gone), &before).await
+    write_overrides(open, key, (&wanted, &removed), &before).await
 }
 
-/// Only variants of the flag can be given to users.
-fn must_have_all(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
+/// Rejects overrides that name an unknown variant.
+fn check_variants(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
     let mut complaints = FieldErrors::default();
     for (number, one) in wanted.iter().enumerate() {
-        if must_have(flag, &one.kind).is_err() && complaints.fields.len() < MOST_COMPLAINTS {
+        if check_variant(flag, &one.kind).is_err() && complaints.fields.len() < MOST_COMPLAINTS {
             let field = format!("{OVERRIDES}/{number}/variant");
             complaints.add(&field, NO_SUCH_VARIANT);
         }
@@ -284,7 +282,7 @@ fn must_have_all(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
     }
 }
 
-/// An override in the form that clients know and the audit keeps; `variant` only where one is named.
+/// The JSON of an override for clients and the audit. `variant` is omitted unless the override names one.
 #[must_use]
 pub fn override_state(record: &OverrideRecord) -> Value {
     let mut state = json!({
@@ -307,7 +305,7 @@ pub fn override_state(record: &OverrideRecord) -> Value {
     state
 }
 
-/// The other way round.
+/// Parses the result of [`override_state`].
 pub(super) fn override_in(state: &Value) -> Option<OverrideRecord> {
     let text = |name: &str| state[name].as_str().map(str::to_owned);
     Some(OverrideRecord {
@@ -324,8 +322,8 @@ pub(super) fn override_in(state: &Value) -> Option<OverrideRecord> {
     })
 }
 
-/// Only a variant of the flag can be given to a user.
-pub(super) fn must_have(flag: &Flag, kind: &Override) -> Result<(), Error> {
+/// Rejects an override that names an unknown variant.
+pub(super) fn check_variant(flag: &Flag, kind: &Override) -> Result<(), Error> {
     match (kind, &flag.definition) {
         (Override::Include | Override::Exclude, _) => Ok(()),
         (Override::Variant(variant), Some(definition))
@@ -334,20 +332,17 @@ pub(super) fn must_have(flag: &Flag, kind: &Override) -> Result<(), Error> {
             Ok(())
         }
         (Override::Unreadable, _) => Err(Error::Conflict(
-            "The override of that time could not be read; set it to include or exclude".to_owned(),
+            "The override in this entry is unreadable; set it to include or exclude".to_owned(),
         )),
         (Override::Variant(_), _) => Err(Error::invalid_field("variant", NO_SUCH_VARIANT)),
     }
 }
 
-/// The flag is locked, so nobody else can be counting at the same time.
-pub(super) async fn must_not_be_too_many(
-    open: &mut Transaction,
-    key: &FlagKey,
-) -> Result<(), Error> {
+/// Enforces the limit on changes. The flag is locked, so concurrent requests cannot exceed it.
+pub(super) async fn check_change_rate(open: &mut Transaction, key: &FlagKey) -> Result<(), Error> {
     let wait = open.wait_for_override_change(key, CHANGES, WINDOW).await?;
     match wait {
-        // A little longer rather than a little too short.
+        // Rounded up: a retry after a rounded-down time would fail again.
         Some(wait) => Err(Error::RateLimited {
             retry_after: wait.as_secs() + 1,
         }),

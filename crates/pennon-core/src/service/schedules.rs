@@ -1,4 +1,4 @@
-//! Changes that are planned, and made when their time has come.
+//! Scheduled changes.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,41 +17,40 @@ use crate::error::Error;
 use crate::limits::NO_EFFECT;
 use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transaction};
 
-/// As many are made in one run; the others in the next, a minute later.
+/// Limit on the changes of one run; the next run, a minute later, applies the others.
 const MOST_AT_ONCE: u32 = 100;
-/// A schedule that could not be made for longer than this is not made at all: whoever planned it has
-/// long looked, and a surprise after days is worse than none. The schedules of an existing
-/// service, which never ran, are such.
+/// A schedule that is later than this is abandoned: after days, the change would surprise the admin who scheduled it.
+/// This also covers the schedules of an existing service, which never applied any.
 const TOO_LATE: Duration = Duration::from_secs(24 * 3600);
-/// Until a schedule that failed is tried again: this long, then twice, then four times.
+/// The pause before the first retry of a failed schedule; it doubles with each retry.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SchedulesRun {
-    /// Changes that were made.
+    /// Changes that were applied.
     pub applied: usize,
-    /// Changes that could not be made now and are tried again.
+    /// Changes that failed and will be retried.
     pub postponed: usize,
-    /// Changes that never can be: late by more than a day, or of a flag that is archived.
+    /// Changes that failed permanently: late by more than a day, or of an archived flag.
     pub failed: usize,
 }
 
-/// Why a change was not made.
+/// Why a change was not applied.
 enum Failure {
-    /// It never can be.
-    ForGood(String),
-    /// Perhaps the next time.
-    Passing(Error),
+    /// A permanent failure.
+    Permanent(String),
+    /// A failure that a retry may resolve.
+    Temporary(Error),
 }
 
 impl FlagService {
-    /// Plans a change of a flag.
+    /// Schedules a change of a flag.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Invalid`] for a rollout percentage of a flag with a definition;
     /// [`Error::Unavailable`].
-    pub async fn plan(
+    pub async fn create_schedule(
         &self,
         environment: &Environment,
         key: &FlagKey,
@@ -69,17 +68,17 @@ impl FlagService {
         let state = serde_json::to_value(&schedule).ok();
         open.note(Some(key), Action::CreateSchedule, None, state)
             .await?;
-        // Nothing that a reader sees has changed, so no cache need be told.
+        // Readers do not see schedules, so the cache stays valid.
         open.commit().await?;
         Ok(schedule)
     }
 
-    /// Calls a planned change off.
+    /// Cancels a schedule.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`], [`Error::NotFound`]; [`Error::InvalidState`] when it has been made, or
-    /// has failed for good.
-    pub async fn call_off(
+    /// [`Error::FlagNotFound`], [`Error::NotFound`]; [`Error::InvalidState`] if it was applied or
+    /// has failed permanently.
+    pub async fn cancel_schedule(
         &self,
         environment: &Environment,
         key: &FlagKey,
@@ -96,18 +95,18 @@ impl FlagService {
         }
         if !before.is_open() {
             return Err(Error::InvalidState(
-                "The schedule has been applied, or has failed for good".to_owned(),
+                "The schedule was applied or has failed permanently".to_owned(),
             ));
         }
-        let after = call_one_off(&mut open, before, admin).await?;
+        let after = cancel(&mut open, before, admin).await?;
         open.commit().await?;
         Ok(after)
     }
 
-    /// Makes the changes whose time has come. Whoever else does so at the same time makes others.
+    /// Applies due schedules. Concurrent runs apply different ones.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the store does not say which those are.
+    /// [`Error::Unavailable`] if the due schedules cannot be read.
     pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
         let mut run = SchedulesRun::default();
         for due in self.store.due_schedules(MOST_AT_ONCE).await? {
@@ -120,15 +119,15 @@ impl FlagService {
                         environment = due.environment.as_str(),
                         flag_key = due.key.as_str(),
                         schedule = due.id,
-                        "a scheduled change was made"
+                        "scheduled change applied"
                     );
                 }
-                // Somebody else has it in hand, or it has been called off meanwhile.
+                // Another run is applying it, or it was cancelled.
                 Ok(false) => {}
                 Err(failure) => {
                     match failure {
-                        Failure::ForGood(_) => run.failed += 1,
-                        Failure::Passing(_) => run.postponed += 1,
+                        Failure::Permanent(_) => run.failed += 1,
+                        Failure::Temporary(_) => run.postponed += 1,
                     }
                     self.note_failure(&due, &failure).await;
                 }
@@ -141,28 +140,28 @@ impl FlagService {
         let (environment, key) = (&due.environment, &due.key);
         scope.trace.flag_key(key.as_str());
         let mut open = self.begin(environment, &actor(due)).await?;
-        // First the flag and then its schedule, as everyone locks them.
+        // Locks the flag before its schedule, the same order as all changes.
         let found = open.flag(key).await?;
         let Some(schedule) = still_due(&mut open, due).await? else {
             return Ok(false);
         };
         if let Some(why) = &schedule.unreadable {
-            return Err(Failure::ForGood(format!(
+            return Err(Failure::Permanent(format!(
                 "the schedule is unreadable: {why}"
             )));
         }
         let late = SystemTime::now().duration_since(schedule.scheduled_at);
         if late.unwrap_or_default() > TOO_LATE {
-            let why = "it was not made within a day of its time";
-            return Err(Failure::ForGood(why.to_owned()));
+            let why = "it was not applied within a day of its time";
+            return Err(Failure::Permanent(why.to_owned()));
         }
-        let change = change_in(&schedule.updates).map_err(Failure::ForGood)?;
+        let change = change_in(&schedule.updates).map_err(Failure::Permanent)?;
         let Ok(before) = live(found, key) else {
-            return Err(Failure::ForGood("the flag is archived".to_owned()));
+            return Err(Failure::Permanent("the flag is archived".to_owned()));
         };
         if before.flag.definition.is_some() && change.rollout_percentage.is_some() {
             let why = "the flag has a definition, on which a rollout percentage has no effect";
-            return Err(Failure::ForGood(why.to_owned()));
+            return Err(Failure::Permanent(why.to_owned()));
         }
         let mut flag = before.flag.clone();
         change.apply(&mut flag, None);
@@ -182,12 +181,11 @@ impl FlagService {
         Ok(true)
     }
 
-    /// Writes down that a change was not made. When even that cannot be written, the schedule is as it
-    /// was and is found again.
+    /// Records a failure. If that fails too, the schedule is unchanged and the next run finds it again.
     async fn note_failure(&self, due: &DueSchedule, failure: &Failure) {
         let (why, for_good) = match failure {
-            Failure::ForGood(why) => (why.clone(), true),
-            Failure::Passing(why) => (why.to_string(), false),
+            Failure::Permanent(why) => (why.clone(), true),
+            Failure::Temporary(why) => (why.to_string(), false),
         };
         error!(
             domain = "config",
@@ -196,10 +194,10 @@ impl FlagService {
             schedule = due.id,
             for_good,
             error = why,
-            "a scheduled change could not be made"
+            "scheduled change failed"
         );
         if let Err(again) = self.write_failure(due, &why, for_good).await {
-            error!(domain = "config", error = %again, "nor could that be written down");
+            error!(domain = "config", error = %again, "the failure of a scheduled change could not be recorded");
         }
     }
 
@@ -224,7 +222,7 @@ impl FlagService {
             } else {
                 ScheduleStatus::Pending
             },
-            // What is seen from outside says no more than it has to.
+            // Clients see the error only once it is final.
             error_message: is_last.then(|| why.to_owned()),
             last_error: Some(why.to_owned()),
             retry_count: if is_last { before.retry_count } else { tried },
@@ -244,25 +242,25 @@ impl FlagService {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Passing(error)
+        Self::Temporary(error)
     }
 }
 
-/// Calls everything off that is planned for flags which are taken out of use.
-pub(super) async fn call_all_off(
+/// Cancels all pending schedules of flags that become archived.
+pub(super) async fn cancel_schedules(
     open: &mut Transaction,
     keys: &[&FlagKey],
     admin: &Admin,
 ) -> Result<(), Error> {
     for before in open.schedules(keys).await? {
         if before.is_open() {
-            call_one_off(open, before, admin).await?;
+            cancel(open, before, admin).await?;
         }
     }
     Ok(())
 }
 
-async fn call_one_off(
+async fn cancel(
     open: &mut Transaction,
     before: ScheduleRecord,
     admin: &Admin,
@@ -282,10 +280,10 @@ async fn call_one_off(
     Ok(after)
 }
 
-/// What a plan changes, as its `updates` say.
+/// Parses the `updates` of a schedule.
 ///
 /// # Errors
-/// A sentence about what is wrong with them.
+/// A sentence that names the invalid field.
 pub(super) fn change_in(updates: &Value) -> Result<Change, String> {
     let nothing = Map::new();
     let fields = updates.as_object().unwrap_or(&nothing);
@@ -303,12 +301,12 @@ pub(super) fn change_in(updates: &Value) -> Result<Change, String> {
         change.rollout_percentage = Some(rollout);
     }
     if change == Change::default() {
-        return Err("updates hold neither enabled nor rolloutPercentage".to_owned());
+        return Err("updates must contain enabled or rolloutPercentage".to_owned());
     }
     Ok(change)
 }
 
-/// The schedule, if it is still there, still due, and in nobody else's hands.
+/// Locks the schedule, if it still exists, is still due and no other run holds it.
 async fn still_due(
     open: &mut Transaction,
     due: &DueSchedule,
@@ -317,7 +315,7 @@ async fn still_due(
     Ok(found.filter(|schedule| schedule.is_due(SystemTime::now())))
 }
 
-/// Whom the audit names.
+/// The actor in the audit.
 fn actor(due: &DueSchedule) -> String {
     format!("schedule:{}", due.id)
 }

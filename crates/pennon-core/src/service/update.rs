@@ -1,4 +1,4 @@
-//! Changing a flag that is there.
+//! Updates of existing flags.
 
 use pennon_eval::{Definition, Flag, FlagKey, Rollout, Violation};
 use serde_json::Value;
@@ -13,33 +13,33 @@ use crate::error::{Error, FieldErrors};
 use crate::limits::{NO_EFFECT, check_definition};
 use crate::store::{Action, FlagRecord, Transaction};
 
-/// What an admin wants to be different. `None` keeps what is.
+/// The fields that an update changes. `None` keeps the current value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
-    /// On or off.
+    /// Whether the flag is on.
     pub enabled: Option<bool>,
-    /// How many.
+    /// The rollout percentage.
     pub rollout_percentage: Option<Rollout>,
-    /// What for; `None` inside takes the description away.
+    /// The description; `Some(None)` removes it.
     pub description: Option<Option<String>>,
-    /// What goes into the hash before a user's id; `Some(None)` for nothing.
+    /// The salt of the hash of user ids; `Some(None)` removes it.
     pub salt: Option<Option<String>>,
-    /// Variants and targeting, still to be checked; `Some(None)` makes a plain switch of the flag.
+    /// Unvalidated variants and targeting; `Some(None)` turns the flag into a simple switch.
     pub definition: Option<Option<Value>>,
 }
 
 impl Change {
-    /// Whether it touches what an existing service did not know. Its clients cannot name the
-    /// state that they want to replace; everybody else must.
+    /// Whether it changes fields that an existing service lacks. Its clients do not send `If-Match`; requests with
+    /// these fields must.
     #[must_use]
     pub fn is_typed(&self) -> bool {
         self.salt.is_some() || self.definition.is_some()
     }
 
-    /// Checks what can be checked without the flag and its environment.
+    /// Validates the change without the flag and its environment.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a definition that is none in any environment.
+    /// [`Error::Invalid`] for a definition that is invalid in every environment.
     pub(super) fn check_alone(&self) -> Result<(), Error> {
         match &self.definition {
             None | Some(None) => Ok(()),
@@ -49,7 +49,7 @@ impl Change {
         }
     }
 
-    /// Makes the change. The definition is the one of this change, checked.
+    /// Applies the change, with its validated definition.
     pub(super) fn apply(&self, flag: &mut Flag, definition: Option<Definition>) {
         if let Some(enabled) = self.enabled {
             flag.enabled = enabled;
@@ -70,12 +70,12 @@ impl Change {
 }
 
 impl FlagService {
-    /// Changes a flag, tells the cache, and says whether it could be told.
+    /// Changes a flag and invalidates the cache.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a definition that is none or too large, [`Error::FlagNotFound`], [`Error::PreconditionFailed`];
-    /// [`Error::Conflict`] when an override names a variant that would be gone, or a schedule would have
-    /// no effect any more; [`Error::Unavailable`] when the store does not answer.
+    /// [`Error::Invalid`] for an invalid or too large definition; [`Error::FlagNotFound`]; [`Error::PreconditionFailed`];
+    /// [`Error::Conflict`] if an override names a removed variant, or a schedule would lose its effect;
+    /// [`Error::Unavailable`] if the store does not answer.
     pub async fn update(
         &self,
         environment: &Environment,
@@ -88,8 +88,8 @@ impl FlagService {
         let begun = self.begin(environment, &admin.id).await;
         let mut open =
             begun.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
-        // First the flag and then the settings, as everyone locks them; but what is wrong with the
-        // request is said before what is missing.
+        // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
+        // over a missing flag.
         let found = open.flag(key).await?;
         let known = found.as_ref().map(|record| &record.flag);
         let definition = definition_in(&mut open, change, known).await?;
@@ -114,15 +114,15 @@ impl FlagService {
     }
 }
 
-/// A flag that is in use.
+/// Rejects a flag that does not exist or is archived.
 pub(super) fn live(found: Option<FlagRecord>, key: &FlagKey) -> Result<FlagRecord, Error> {
     found
         .filter(|record| record.archived_at.is_none())
         .ok_or_else(|| Error::FlagNotFound(key.to_string()))
 }
 
-/// The definition of a change, checked against the settings of its environment and against the limits,
-/// but for what the flag already has.
+/// The definition of a change, validated against the settings of its environment and the limits. Values that the
+/// flag already has may exceed the limits.
 pub(super) async fn definition_in(
     open: &mut Transaction,
     change: &Change,
@@ -143,7 +143,7 @@ pub(super) async fn definition_in(
     }
 }
 
-/// Violations of a definition, as the complaints about the field that it is in.
+/// Violations of a definition as errors of the field `definition`.
 pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
     let mut complaints = FieldErrors::default();
     for found in problems {
@@ -152,8 +152,7 @@ pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
     Error::Invalid(complaints)
 }
 
-/// Refuses what a change asks of a flag and what would have no effect: a definition decides by its
-/// targeting alone.
+/// Rejects a rollout percentage or a salt for a typed flag, on which they have no effect.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the fields.

@@ -1,4 +1,4 @@
-//! `POST /api/admin/flags/{flagKey}/schedule`: plans a change.
+//! `POST /api/admin/flags/{flagKey}/schedule`: schedules a change.
 
 use std::time::SystemTime;
 
@@ -15,29 +15,29 @@ use super::view;
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    let Plan {
+    let Schedule {
         at,
         updates,
         ignored,
     } = parse(request.body())?;
-    let planned = app
+    let created = app
         .service
-        .plan(&environment, &key, at, &updates, admin)
+        .create_schedule(&environment, &key, at, &updates, admin)
         .await?;
-    let response = http::json(StatusCode::CREATED, &view::schedule(&planned));
+    let response = http::json(StatusCode::CREATED, &view::schedule(&created));
     Ok(http::with_ignored_fields(response, &ignored, request))
 }
 
-/// A body, understood.
-struct Plan {
+/// A parsed body.
+struct Schedule {
     at: SystemTime,
     updates: Value,
-    /// Names in it that mean nothing, or nothing here.
+    /// Names of fields that are ignored.
     ignored: Vec<String>,
 }
 
-/// Takes `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
-fn parse(body: &[u8]) -> Result<Plan, Error> {
+/// Parses `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
+fn parse(body: &[u8]) -> Result<Schedule, Error> {
     let mut fields = Fields::of_existing_client(body, &[])?;
     let at = fields.text("scheduledAt", 0..=64);
     fields.must_have("scheduledAt", at.as_ref());
@@ -59,7 +59,7 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
     if let Some(updates) = updates {
         let mut inner = Fields::within(updates);
         let change = http::take_change(&mut inner);
-        // What a flag has, but no schedule can change.
+        // Fields of a flag that a schedule cannot change.
         let others = [
             ("description", change.description.is_some()),
             ("salt", change.salt.is_some()),
@@ -88,7 +88,7 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
         fields.complaints.add("updates", complaint);
     }
     fields.finish()?;
-    Ok(Plan {
+    Ok(Schedule {
         at: at.unwrap_or(SystemTime::UNIX_EPOCH),
         updates: Value::Object(wanted),
         ignored,
