@@ -370,7 +370,7 @@ async fn a_migration_waits_for_a_transaction_of_the_existing_service_and_retries
     let event = json!({});
     let (outcome, ()) = tokio::join!(function.invoke(&event), async {
         pennon_tests::eventually("it tries again", async || {
-            function.has_logged("a transaction is in the way of a migration; trying again")
+            function.has_logged("a transaction blocks a migration; retrying")
         })
         .await;
         database

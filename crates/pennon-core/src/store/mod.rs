@@ -1,7 +1,7 @@
-//! Where flags live: PostgreSQL, or a file for local use.
+//! The source of truth for flags: PostgreSQL, or files for local use.
 //!
-//! Reads are questions to [`Store`]; every change goes through a [`Transaction`]. Both kinds of store
-//! only keep and give back; what a change means is decided in `service`, once for both.
+//! [`Store`] reads; all changes use a [`Transaction`]. Both stores only read and write records; `service` makes the
+//! decisions about a change.
 
 mod embedded;
 mod postgres;
@@ -28,65 +28,64 @@ use crate::error::Error;
 use crate::ramp::{Ramp, RampPlace};
 use crate::snapshot::{Revision, Snapshot};
 
-/// A transaction that waits longer than this for its commit is ended by the database. It bounds how
-/// late a commit can come, which the mark of a writer in the cache relies on.
+/// The database ends a transaction that idles longer than this. It limits how late a commit can happen, which the TTL
+/// of a write barrier in the cache depends on.
 pub const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 
-/// The one place of truth.
+/// The store of flags.
 pub enum Store {
     /// PostgreSQL.
     Postgres(Box<PostgresStore>),
     /// A file in a format that people can edit, held in memory.
     Embedded(EmbeddedStore),
-    /// No database is configured. Every question fails, so that an instance with a warm cache still
-    /// answers.
+    /// No database is configured. Every call fails, but an instance with a warm cache still serves reads.
     Absent(String),
 }
 
-/// A snapshot, unless the caller already has it.
+/// A snapshot, unless the caller already has the current one.
 #[derive(Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "it is moved once, out of here")]
 pub enum Fresh {
     /// The environment is still at the revision that the caller named.
     Unchanged,
-    /// It is not; here is what it is now.
+    /// The environment has changed; holds its current state.
     Changed(Snapshot),
 }
 
-/// Whether a read waits for a database that takes no connection at the moment.
+/// Whether a read waits while the database accepts no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// Until its time limit, `DATABASE_TIMEOUT_MS`: the caller has no other answer.
+    /// Until `DATABASE_TIMEOUT_MS`: the caller has no snapshot to fall back to.
     UntilTimeout,
-    /// Not at all: the caller has an answer, if an older one.
+    /// Fail at once: the caller has an older snapshot.
     Never,
 }
 
-/// What `migrate` did.
+/// The result of `migrate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
-    /// How many steps had not run before.
+    /// The number of steps applied.
     pub applied: usize,
-    /// Which defaults the installation has. [`EvaluationDefaults::Unreadable`] when a row that was decided
-    /// before cannot be read and nobody has said what it was.
+    /// The defaults of the installation. [`EvaluationDefaults::Unreadable`] if the stored row cannot be read and the
+    /// event did not name them.
     pub defaults: EvaluationDefaults,
-    /// Which logins functions have.
+    /// The state of the database roles.
     pub roles: RolesState,
 }
 
-/// Asks whichever store there is. All questions fail alike where there is none.
-macro_rules! ask {
-    ($store:expr, $kept:ident => $question:expr) => {
+/// Calls a method of the configured store; fails without one.
+macro_rules! dispatch {
+    ($store:expr, $kept:ident => $call:expr) => {
         match $store {
-            Store::Postgres($kept) => $question.await,
-            Store::Embedded($kept) => $question,
+            Store::Postgres($kept) => $call.await,
+            Store::Embedded($kept) => $call,
             Store::Absent(why) => Err(Error::Unavailable(why.clone())),
         }
     };
 }
 
-/// Every question fails with [`Error::Unavailable`] when the store does not answer in time.
-#[expect(clippy::missing_errors_doc, reason = "said once for all of them")]
+/// All methods fail with [`Error::Unavailable`] if the store does not answer in time.
+#[expect(clippy::missing_errors_doc, reason = "stated once for all methods")]
 impl Store {
     /// The state of an environment, or that it has not changed since `known`, in one consistent read.
     pub async fn snapshot(
@@ -102,24 +101,24 @@ impl Store {
         }
     }
 
-    /// Every environment that there is, by name, with its revision.
+    /// All environments by name, with their revisions.
     pub async fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
-        ask!(self, store => store.environments())
+        dispatch!(self, store => store.environments())
     }
 
-    /// The same with what admins want to know of each.
+    /// All environments, with the details that admins see.
     pub async fn list_environments(&self) -> Result<Vec<EnvironmentRecord>, Error> {
-        ask!(self, store => store.list_environments())
+        dispatch!(self, store => store.list_environments())
     }
 
-    /// What the installation answers where the settings of an environment leave it open.
+    /// The installation's defaults for settings that an environment does not set.
     pub async fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
-        ask!(self, store => store.evaluation_defaults())
+        dispatch!(self, store => store.evaluation_defaults())
     }
 
-    /// The settings of an environment; the defaults when nobody has set any.
+    /// The settings of an environment, or the defaults if none are stored.
     pub async fn settings(&self, environment: &Environment) -> Result<SettingsRecord, Error> {
-        ask!(self, store => store.settings(environment))
+        dispatch!(self, store => store.settings(environment))
     }
 
     /// A flag, archived or not.
@@ -128,7 +127,7 @@ impl Store {
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<FlagRecord>, Error> {
-        ask!(self, store => store.find_flag(environment, key))
+        dispatch!(self, store => store.find_flag(environment, key))
     }
 
     /// Flags by key.
@@ -137,17 +136,17 @@ impl Store {
         environment: &Environment,
         query: &FlagQuery,
     ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
-        ask!(self, store => store.list_flags(environment, query))
+        dispatch!(self, store => store.list_flags(environment, query))
     }
 
-    /// The overrides of a flag; `None` when there is no such flag in use.
+    /// The overrides of a flag; `None` if the flag does not exist or is archived.
     pub async fn list_overrides(
         &self,
         environment: &Environment,
         key: &FlagKey,
         page: Page,
     ) -> Result<Option<OverridePage>, Error> {
-        ask!(self, store => store.list_overrides(environment, key, page))
+        dispatch!(self, store => store.list_overrides(environment, key, page))
     }
 
     /// The audit of a flag, or of a whole environment, newest first.
@@ -157,7 +156,7 @@ impl Store {
         key: Option<&FlagKey>,
         page: Page,
     ) -> Result<Paged<AuditEntry>, Error> {
-        ask!(self, store => store.list_audit(environment, key, page))
+        dispatch!(self, store => store.list_audit(environment, key, page))
     }
 
     /// One entry of a flag's audit.
@@ -167,56 +166,55 @@ impl Store {
         key: &FlagKey,
         id: i64,
     ) -> Result<Option<AuditEntry>, Error> {
-        ask!(self, store => store.find_audit(environment, key, id))
+        dispatch!(self, store => store.find_audit(environment, key, id))
     }
 
     /// The API keys of an environment, revoked ones included, newest first.
     pub async fn list_keys(&self, environment: &Environment) -> Result<Vec<KeyRecord>, Error> {
-        ask!(self, store => store.list_keys(environment))
+        dispatch!(self, store => store.list_keys(environment))
     }
 
-    /// Adds evaluations that happened until then. A batch that was added before adds nothing. A count
-    /// that the store refuses is lost, the others are not.
+    /// Adds the evaluation counts of a batch that ends at `until`. A batch that was added before is ignored. Counts that
+    /// the store rejects are lost; the others are added.
     pub async fn count(
         &self,
         batch: &str,
         counts: &Counts,
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
-        ask!(self, store => store.count(batch, counts, until))
+        dispatch!(self, store => store.count(batch, counts, until))
     }
 
-    /// How often, and when last, the flags of an environment were evaluated. A flag that never was is
-    /// left out.
+    /// The number of evaluations and the time of the last one, by flag. Flags without evaluations are omitted.
     pub async fn usage(
         &self,
         environment: &Environment,
     ) -> Result<BTreeMap<FlagKey, Usage>, Error> {
-        ask!(self, store => store.usage(environment))
+        dispatch!(self, store => store.usage(environment))
     }
 
-    /// How often each variant of a flag was given, by day, newest first, for so many days.
+    /// The counts of a flag by day and variant, newest first, for this many days.
     pub async fn day_counts(
         &self,
         environment: &Environment,
         key: &FlagKey,
         days: u32,
     ) -> Result<Vec<DayCount>, Error> {
-        ask!(self, store => store.day_counts(environment, key, days))
+        dispatch!(self, store => store.day_counts(environment, key, days))
     }
 
-    /// The schedules of a flag by the time they are for; `None` when there is no such flag in use.
+    /// The schedules of a flag in the order of their times; `None` if the flag does not exist or is archived.
     pub async fn list_schedules(
         &self,
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
-        ask!(self, store => store.list_schedules(environment, key))
+        dispatch!(self, store => store.list_schedules(environment, key))
     }
 
     /// Ramps that the engine looks at, those first that it has not looked at for longest.
     pub async fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
-        ask!(self, store => store.watched_ramps(most))
+        dispatch!(self, store => store.watched_ramps(most))
     }
 
     /// The ramps of a flag, newest first.
@@ -226,7 +224,7 @@ impl Store {
         key: &FlagKey,
         most: u32,
     ) -> Result<Vec<Ramp>, Error> {
-        ask!(self, store => store.list_ramps(environment, key, most))
+        dispatch!(self, store => store.list_ramps(environment, key, most))
     }
 
     /// Evaluations of a flag from the beginning of the hour of `time` on, or a number that rises with
@@ -237,15 +235,15 @@ impl Store {
         key: &FlagKey,
         time: SystemTime,
     ) -> Result<u64, Error> {
-        ask!(self, store => store.evaluations_since(environment, key, time))
+        dispatch!(self, store => store.evaluations_since(environment, key, time))
     }
 
-    /// Schedules that are to be made now, at most so many, the oldest first.
+    /// Due schedules up to a limit, the oldest first.
     pub async fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
-        ask!(self, store => store.due_schedules(most))
+        dispatch!(self, store => store.due_schedules(most))
     }
 
-    /// Begins to change an environment, on behalf of that actor.
+    /// Begins a transaction in an environment. The audit names this actor.
     pub async fn begin(
         &self,
         environment: &Environment,
@@ -264,9 +262,8 @@ impl Store {
         }
     }
 
-    /// To be called before a request is answered, whatever became of it: on Lambda the instance may be
-    /// frozen right after, and a connection that is still open then counts against the limit of the
-    /// database. Closes those that nobody uses, unless the process keeps them.
+    /// Closes unused connections, unless the process keeps them. Must be called before every response: Lambda may
+    /// freeze the instance right after it, and an open connection would count against the limit of the database.
     pub async fn end_of_request(&self) {
         match self {
             Self::Postgres(store) => store.end_of_request().await,
@@ -284,8 +281,8 @@ impl Store {
         }
     }
 
-    /// Whether callers may read why it does not answer: of a file on their own machine, with the place of a
-    /// mistake in it. What a database says stays in the log.
+    /// Whether responses may contain the reason of a failure: yes for a file on the caller's own machine. Messages of a
+    /// database are only logged.
     #[must_use]
     pub fn may_tell_why(&self) -> bool {
         match self {
@@ -294,7 +291,7 @@ impl Store {
         }
     }
 
-    /// Why part of the stored state was not read at the start. PostgreSQL reports unreadable rows instead.
+    /// Why part of the state file was not read at the start. PostgreSQL reports unreadable rows instead.
     #[must_use]
     pub fn unreadable_state(&self) -> Option<String> {
         match self {
@@ -303,11 +300,10 @@ impl Store {
         }
     }
 
-    /// Brings the tables to the newest version, and decides which evaluation defaults the installation
-    /// has, once. Without `wanted`, tables that were there before have [`EvaluationDefaults::Existing`].
-    /// Fails with [`Error::InvalidState`] when others were decided and there are flags, with
-    /// [`Error::Internal`] when a step fails. Then it creates the roles whose secrets are configured, and
-    /// with `rotate` gives all of them new passwords.
+    /// Migrates the tables and decides the evaluation defaults of the installation, once. Without `wanted`, an existing
+    /// installation gets [`EvaluationDefaults::Existing`]. Then creates the roles whose secrets are configured; with
+    /// `rotate`, all roles get new passwords. Fails with [`Error::InvalidState`] if other defaults were decided and
+    /// flags exist, with [`Error::Internal`] if a step fails.
     pub async fn migrate(
         &self,
         wanted: Option<EvaluationDefaults>,

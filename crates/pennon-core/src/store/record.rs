@@ -1,4 +1,4 @@
-//! What the store keeps beside what evaluation needs.
+//! Records of the store, for admins.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,39 +13,39 @@ use crate::snapshot::{KeyKind, Revision};
 /// A flag as admins see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagRecord {
-    /// The flag without its overrides, which may be many and have questions of their own.
+    /// The flag without its overrides, which are read separately because there may be many.
     pub flag: Flag,
-    /// Since when nobody gets it any more.
+    /// When it was archived.
     pub archived_at: Option<SystemTime>,
-    /// Raised by every change to the flag itself; overrides have no part in it.
+    /// Raised by every change of the flag, but not of its overrides.
     pub revision: i64,
-    /// Unknown for a flag that somebody wrote into a file.
+    /// Unknown for a flag from an edited file.
     pub created_at: Option<SystemTime>,
-    /// Unknown for a flag that somebody wrote into a file.
+    /// Unknown for a flag from an edited file.
     pub updated_at: Option<SystemTime>,
 }
 
-/// A flag's exception for one user.
+/// An override of a flag for one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverrideRecord {
-    /// Whom it is about.
+    /// The id of the user.
     pub user_id: String,
-    /// What it does.
+    /// Its effect.
     pub kind: Override,
-    /// Why there is one.
+    /// The reason, for other admins.
     pub reason: Option<String>,
     /// The admin who last set it.
     pub created_by: Option<String>,
-    /// When there first was one for this user.
+    /// When it was first set.
     pub created_at: Option<SystemTime>,
 }
 
-/// A page of a flag's overrides, and the state of all of them.
+/// A page of the overrides of a flag, and the revision of all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverridePage {
     /// Newest first.
     pub overrides: Paged<OverrideRecord>,
-    /// Another number whenever an override is another; not a time, and in no order.
+    /// Differs whenever an override differs; revisions are not ordered.
     pub revision: i64,
 }
 
@@ -54,7 +54,7 @@ pub struct OverridePage {
 pub struct SettingsRecord {
     /// The settings.
     pub settings: Settings,
-    /// Raised by every change to them; 0 while nobody has made one.
+    /// Raised by every change; 0 before the first one.
     pub revision: i64,
 }
 
@@ -63,132 +63,132 @@ pub struct SettingsRecord {
 pub struct EnvironmentRecord {
     /// Its name.
     pub environment: Environment,
-    /// The revision of all that evaluation depends on.
+    /// The revision of its snapshot.
     pub revision: Revision,
-    /// Flags that are not archived.
+    /// The number of flags in use.
     pub flags: u64,
-    /// Flags that are.
+    /// The number of archived flags.
     pub archived: u64,
-    /// What holds for all of its flags.
+    /// Its settings.
     pub settings: Settings,
 }
 
-/// An API key as admins see it.
+/// An API key, for admins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRecord {
-    /// What admins call it by; no secret.
+    /// The id that admins refer to; not a secret.
     pub id: String,
-    /// Who uses it.
+    /// Which kind of client uses it.
     pub kind: KeyKind,
-    /// Its row makes no sense, so that it opens nothing.
+    /// Whether its row is invalid, so that it is rejected.
     #[serde(default, skip_serializing)]
     pub unreadable: bool,
-    /// What for.
+    /// Its purpose.
     pub name: String,
-    /// When it came into being.
+    /// When it was created.
     #[serde(default, with = "crate::timestamp::optional")]
     pub created_at: Option<SystemTime>,
     /// The admin who created it.
     #[serde(default)]
     pub created_by: Option<String>,
-    /// Since when it opens nothing any more.
+    /// When it was revoked.
     #[serde(default, with = "crate::timestamp::optional")]
     pub revoked_at: Option<SystemTime>,
 }
 
-/// How a flag is used.
+/// The usage of a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// When somebody last got a value of it.
+    /// When it was last evaluated.
     pub last_evaluated_at: Option<SystemTime>,
-    /// How often, as long as anybody counts.
+    /// The number of counted evaluations.
     pub evaluations: u64,
 }
 
-/// What became of a batch of counts.
+/// The result of adding a batch of counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedBatch {
-    /// Whether the batch was added. One that was added before adds nothing.
+    /// Whether the batch was new; a known batch is ignored.
     pub is_new: bool,
-    /// Evaluations whose counts the store refuses, for instance because of a name that it cannot keep.
+    /// The evaluations whose counts the store rejects, for example because of a name that it cannot store.
     pub lost: u64,
 }
 
-/// How often a variant of a flag was given on one day.
+/// The count of a variant of a flag on one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayCount {
     /// `YYYY-MM-DD`, in UTC.
     pub day: String,
-    /// The variant; empty for the code's own default.
+    /// The variant; empty for the application's own default.
     pub variant: String,
-    /// How often.
+    /// The number of evaluations.
     pub count: u64,
 }
 
-/// A change that is to be made later.
+/// A scheduled change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleRecord {
-    /// Names it.
+    /// Its id.
     pub id: String,
-    /// Of which flag.
+    /// The flag that it changes.
     pub flag_key: FlagKey,
-    /// When it is to be made.
+    /// When it is due.
     #[serde(with = "crate::timestamp::required")]
     pub scheduled_at: SystemTime,
-    /// What has become of it.
+    /// Its status.
     pub status: ScheduleStatus,
     /// `enabled`, `rolloutPercentage` or both.
     pub updates: Value,
-    /// When it was made.
+    /// When it was applied.
     #[serde(default, with = "crate::timestamp::optional")]
     pub applied_at: Option<SystemTime>,
-    /// Why it has failed for good.
+    /// Why it has failed permanently.
     #[serde(default)]
     pub error_message: Option<String>,
-    /// The admin who planned it.
+    /// The admin who created it.
     #[serde(default)]
     pub created_by: Option<String>,
-    /// The admin who called it off.
+    /// The admin who cancelled it.
     #[serde(default)]
     pub cancelled_by: Option<String>,
-    /// What is wrong with what is stored. Then the change cannot be made, only cancelled.
+    /// Why the stored schedule is unreadable. It cannot be applied, only cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
-    /// When that was.
+    /// When it was cancelled.
     #[serde(default, with = "crate::timestamp::optional")]
     pub cancelled_at: Option<SystemTime>,
-    /// When it was planned.
+    /// When it was created.
     #[serde(default, with = "crate::timestamp::optional")]
     pub created_at: Option<SystemTime>,
-    /// How often it was tried again.
+    /// The number of retries so far.
     #[serde(default)]
     pub retry_count: i32,
-    /// How often it may be.
+    /// The limit on retries.
     #[serde(default)]
     pub max_retries: i32,
-    /// When it is tried again.
+    /// When the next retry is due.
     #[serde(default, with = "crate::timestamp::optional")]
     pub next_retry_at: Option<SystemTime>,
-    /// Why it has failed last.
+    /// The error of the last attempt.
     #[serde(default)]
     pub last_error: Option<String>,
 }
 
-/// What has become of a schedule.
+/// The status of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleStatus {
-    /// Nothing yet.
+    /// It is not applied yet.
     Pending,
-    /// It was made.
+    /// It was applied.
     Applied,
-    /// It could not be made.
+    /// It has failed.
     Failed,
-    /// It was called off.
+    /// It was cancelled.
     Cancelled,
-    /// What is stored is none of these.
+    /// The stored status is unknown.
     #[serde(other)]
     Unreadable,
 }
@@ -200,8 +200,8 @@ impl ScheduleRecord {
         self.updates.get("rolloutPercentage").is_some()
     }
 
-    /// Whether it may still be made, and so can be cancelled. An existing service calls one failed
-    /// that it will try again.
+    /// Whether it may still be applied or cancelled. An existing service marks a schedule as failed that it will
+    /// retry.
     #[must_use]
     pub fn is_open(&self) -> bool {
         match self.status {
@@ -213,7 +213,7 @@ impl ScheduleRecord {
         }
     }
 
-    /// Whether it is to be made now.
+    /// Whether it is due.
     #[must_use]
     pub fn is_due(&self, now: SystemTime) -> bool {
         let from = self.next_retry_at.unwrap_or(self.scheduled_at);
@@ -224,31 +224,31 @@ impl ScheduleRecord {
     }
 }
 
-/// Where a schedule is.
+/// A reference to a due schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueSchedule {
     /// The environment of its flag.
     pub environment: Environment,
     /// Its flag.
     pub key: FlagKey,
-    /// Its name.
+    /// Its id.
     pub id: String,
 }
 
-/// What an admin can do, as the audit names it.
+/// The actions that the audit records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A flag came into being.
+    /// A flag was created.
     CreateFlag,
     /// A flag was changed.
     UpdateFlag,
-    /// A flag was taken out of use.
+    /// A flag was archived.
     ArchiveFlag,
-    /// A flag was taken back into use.
+    /// A flag was restored.
     RestoreFlag,
-    /// An archived flag was removed for good.
+    /// An archived flag was deleted.
     DeleteFlag,
-    /// A flag was put back to an earlier state.
+    /// A flag was reverted to an earlier state.
     RevertFlag,
     /// A flag was changed by an import.
     ImportFlag,
@@ -270,19 +270,19 @@ pub enum Action {
     SetOverrides,
     /// Overrides of several users were removed at once.
     DeleteOverrides,
-    /// A change was planned.
+    /// A schedule was created.
     CreateSchedule,
-    /// A planned change was called off.
+    /// A schedule was cancelled.
     CancelSchedule,
-    /// A planned change could not be made.
+    /// A schedule has failed permanently.
     FailSchedule,
-    /// An environment came into being.
+    /// An environment was created.
     CreateEnvironment,
     /// An environment's settings were changed.
     ChangeSettings,
-    /// Every cached copy of an environment was made invalid.
+    /// The cache entry of an environment was invalidated by an admin.
     Purge,
-    /// An API key came into being.
+    /// An API key was created.
     CreateKey,
     /// An API key was revoked.
     RevokeKey,
@@ -321,71 +321,71 @@ impl Action {
     }
 }
 
-/// One line of the audit.
+/// An entry of the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
     /// Rises with every entry.
     pub id: i64,
-    /// Where.
+    /// The environment.
     pub environment: String,
-    /// Which flag, unless it is about the environment as a whole.
+    /// The flag; `None` for an entry about the environment.
     pub flag_key: Option<String>,
-    /// What was done, in the words of [`Action`]; a newer version may have more of them.
+    /// The name of an [`Action`]; newer versions may have more.
     pub action: String,
-    /// Who: a token's `sub`, or `schedule:` and an id.
+    /// The actor: a token's `sub`, or `schedule:` and an id.
     pub actor: String,
-    /// When.
+    /// The time of the change.
     #[serde(with = "crate::timestamp::required")]
     pub at: SystemTime,
-    /// What was there before.
+    /// The state before.
     pub before: Option<Value>,
-    /// What is there since.
+    /// The state after.
     pub after: Option<Value>,
-    /// What is wrong with a state that is stored, and therefore missing here.
+    /// Why a stored state is unreadable, and therefore missing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
 
-/// A flag as it is to be from now on.
+/// The new state of a flag.
 #[derive(Debug, Clone, Copy)]
 pub struct NewState<'a> {
-    /// Which.
+    /// The key of the flag.
     pub key: &'a FlagKey,
-    /// What it becomes. Overrides stay as they are.
+    /// The new flag. Overrides stay as they are.
     pub flag: &'a Flag,
-    /// Whether nobody gets it any more.
+    /// Whether it is archived.
     pub archived: bool,
 }
 
-/// What the audit is to tell of one flag.
+/// A change of one flag, for the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditStep {
-    /// Which.
+    /// The key of the flag.
     pub key: FlagKey,
-    /// What was there before.
+    /// The state before.
     pub before: Option<Value>,
-    /// What is there since.
+    /// The state after.
     pub after: Option<Value>,
 }
 
-/// A part of a list.
+/// The page of a list that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     /// From 1.
     pub number: u32,
-    /// Entries on each.
+    /// Entries per page.
     pub size: u32,
 }
 
 impl Page {
-    /// How many entries come before it.
+    /// The number of entries before this page.
     #[must_use]
     pub fn offset(self) -> i64 {
         i64::from(self.number.saturating_sub(1)) * i64::from(self.size)
     }
 
-    /// This part of a list.
+    /// The entries of a list that are on this page.
     #[must_use]
     pub fn cut<T>(self, all: Vec<T>) -> Vec<T> {
         let offset = usize::try_from(self.offset()).unwrap_or(usize::MAX);
@@ -394,23 +394,23 @@ impl Page {
     }
 }
 
-/// A page, and how long the whole list is.
+/// A page, and the length of the whole list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paged<T> {
-    /// What is on the page.
+    /// The entries on the page.
     pub items: Vec<T>,
-    /// On all pages together.
+    /// The number of entries on all pages.
     pub total: u64,
 }
 
-/// Which flags an admin wants listed.
+/// A query for a list of flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagQuery {
-    /// A part of key or description, in any case; empty for all.
+    /// A part of the key or the description, ignoring case; empty for all flags.
     pub search: String,
-    /// Archived ones instead of those in use.
+    /// Whether to list archived flags instead of those in use.
     pub archived: bool,
-    /// Which of them.
+    /// The page.
     pub page: Page,
 }
 

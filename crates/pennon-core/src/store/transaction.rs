@@ -1,7 +1,7 @@
-//! Changes to one environment that happen together or not at all.
+//! Transactions that change one environment.
 //!
-//! Rows that are read here stay locked until the end, so what was decided on them still holds when
-//! it is committed. Dropping a transaction takes everything back.
+//! Rows that a transaction reads stay locked until its end, so decisions based on them still hold at the commit.
+//! Dropping a transaction rolls it back.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,84 +18,83 @@ use crate::flag_sums::FlagSums;
 use crate::ramp::Ramp;
 use crate::snapshot::{KeyKind, Revision};
 
-/// Changes that are made and not committed.
+/// An open transaction.
 pub enum Transaction {
     /// In PostgreSQL.
     Postgres(postgres::Transaction),
-    /// On a copy of the file.
+    /// On a copy of the local state.
     Embedded(embedded::Transaction),
 }
 
-/// Asks whichever kind it is.
-macro_rules! ask {
-    ($transaction:expr, $kept:ident => $question:expr) => {
+/// Calls a method of the transaction's kind.
+macro_rules! dispatch {
+    ($transaction:expr, $kept:ident => $call:expr) => {
         match $transaction {
-            Transaction::Postgres($kept) => $question.await,
-            Transaction::Embedded($kept) => $question,
+            Transaction::Postgres($kept) => $call.await,
+            Transaction::Embedded($kept) => $call,
         }
     };
 }
 
-/// Every step fails with [`Error::Unavailable`] when the store does not answer in time.
-#[expect(clippy::missing_errors_doc, reason = "said once for all of them")]
+/// All methods fail with [`Error::Unavailable`] if the store does not answer in time.
+#[expect(clippy::missing_errors_doc, reason = "stated once for all methods")]
 impl Transaction {
-    /// A flag, archived or not. Nobody else changes it until the end.
+    /// Locks and reads a flag, archived or not.
     pub async fn flag(&mut self, key: &FlagKey) -> Result<Option<FlagRecord>, Error> {
-        ask!(self, open => open.flag(key))
+        dispatch!(self, open => open.flag(key))
     }
 
-    /// Every flag, archived ones included. Nobody else changes them until the end.
+    /// Locks and reads all flags, including archived ones.
     pub async fn flags(&mut self) -> Result<FlagRecords, Error> {
-        ask!(self, open => open.flags())
+        dispatch!(self, open => open.flags())
     }
 
-    /// Sums over the flags in use but this one. Ask with the environment locked: then they hold.
+    /// Sums over the flags in use except this one. They stay true until the end only if the environment is locked.
     pub async fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
-        ask!(self, open => open.sums_without(key))
+        dispatch!(self, open => open.sums_without(key))
     }
 
-    /// Every flag in use, as it is now. Others may change them, unless the environment is locked.
+    /// Reads all flags in use without locking them. They may change, unless the environment is locked.
     pub async fn flags_in_use(&mut self) -> Result<FlagRecords, Error> {
-        ask!(self, open => open.flags_in_use())
+        dispatch!(self, open => open.flags_in_use())
     }
 
-    /// Adds a flag. [`Error::Conflict`] when there is one under this key.
+    /// Adds a flag. [`Error::Conflict`] if the key is taken.
     pub async fn insert_flag(&mut self, key: &FlagKey, flag: &Flag) -> Result<FlagRecord, Error> {
-        ask!(self, open => open.insert_flag(key, flag))
+        dispatch!(self, open => open.insert_flag(key, flag))
     }
 
-    /// Replaces a flag that is there. Overrides stay as they are.
+    /// Replaces an existing flag. Overrides stay as they are.
     pub async fn write_flag(
         &mut self,
         key: &FlagKey,
         flag: &Flag,
         archived: bool,
     ) -> Result<FlagRecord, Error> {
-        ask!(self, open => open.write_flag(key, flag, archived))
+        dispatch!(self, open => open.write_flag(key, flag, archived))
     }
 
-    /// Adds flags, or replaces those that are there, as [`Self::insert_flag`] and [`Self::write_flag`]
-    /// do: many at once, in a few round trips.
+    /// Adds or replaces many flags in a few round trips.
     pub async fn put_flags(&mut self, flags: &[NewState<'_>]) -> Result<(), Error> {
-        ask!(self, open => open.put_flags(flags))
+        dispatch!(self, open => open.put_flags(flags))
     }
 
     /// Removes a flag, and its overrides and schedules with it.
     pub async fn delete_flag(&mut self, key: &FlagKey) -> Result<(), Error> {
-        ask!(self, open => open.delete_flag(key))
+        dispatch!(self, open => open.delete_flag(key))
     }
 
     /// All overrides of a flag, oldest first.
     pub async fn overrides(&mut self, key: &FlagKey) -> Result<Vec<OverrideRecord>, Error> {
-        ask!(self, open => open.overrides(key))
+        dispatch!(self, open => open.overrides(key))
     }
 
-    /// Which variants of these flags overrides name, and for how many users each.
+    /// The variants of these flags that overrides name, with the number of users of each.
     pub async fn named_variants(
         &mut self,
         keys: &[&FlagKey],
     ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
-        ask!(self, open => open.named_variants(keys))
+        dispatch!(self, open => open.named_variants(keys))
     }
 
     /// A flag's override for one user.
@@ -104,25 +103,25 @@ impl Transaction {
         key: &FlagKey,
         user: &str,
     ) -> Result<Option<OverrideRecord>, Error> {
-        ask!(self, open => open.find_override(key, user))
+        dispatch!(self, open => open.find_override(key, user))
     }
 
     /// The revision of [`super::OverridePage`].
     pub async fn overrides_revision(&mut self, key: &FlagKey) -> Result<i64, Error> {
-        ask!(self, open => open.overrides_revision(key))
+        dispatch!(self, open => open.overrides_revision(key))
     }
 
-    /// Sets overrides of a flag that is there, one for each user, in one round trip. Where a user has one
-    /// already, `created_at` stays what it is; otherwise it is what is wanted, or now.
+    /// Sets overrides of an existing flag, one per user, in one round trip. `created_at` of an existing override stays;
+    /// a new override has the given time, or the current one.
     pub async fn put_overrides(
         &mut self,
         key: &FlagKey,
         wanted: &[OverrideRecord],
     ) -> Result<Vec<OverrideRecord>, Error> {
-        ask!(self, open => open.put_overrides(key, wanted))
+        dispatch!(self, open => open.put_overrides(key, wanted))
     }
 
-    /// The same for one.
+    /// Sets one override.
     pub async fn put_override(
         &mut self,
         key: &FlagKey,
@@ -137,44 +136,43 @@ impl Transaction {
 
     /// Removes the overrides of these users, in one round trip.
     pub async fn delete_overrides(&mut self, key: &FlagKey, users: &[&str]) -> Result<(), Error> {
-        ask!(self, open => open.delete_overrides(key, users))
+        dispatch!(self, open => open.delete_overrides(key, users))
     }
 
-    /// How long to wait until fewer than `limit` additions and changes of a flag's overrides lie within
-    /// the window, as the audit tells. Ask with the flag locked: then nobody else can add one meanwhile.
+    /// How long to wait until the audit has fewer than `limit` additions and changes of the flag's overrides within the
+    /// window. The flag must be locked, so that concurrent requests cannot exceed the limit.
     pub async fn wait_for_override_change(
         &mut self,
         key: &FlagKey,
         limit: u32,
         window: Duration,
     ) -> Result<Option<Duration>, Error> {
-        ask!(self, open => open.wait_for_override_change(key, limit, window))
+        dispatch!(self, open => open.wait_for_override_change(key, limit, window))
     }
 
-    /// The settings of the environment. Nobody else changes them until the end, if there are any.
+    /// Locks and reads the settings of the environment.
     pub async fn settings(&mut self) -> Result<SettingsRecord, Error> {
-        ask!(self, open => open.settings())
+        dispatch!(self, open => open.settings())
     }
 
-    /// Replaces the settings of the environment, which thereby exists.
+    /// Replaces the settings of the environment, and creates it if necessary.
     pub async fn write_settings(&mut self, settings: &Settings) -> Result<SettingsRecord, Error> {
-        ask!(self, open => open.write_settings(settings))
+        dispatch!(self, open => open.write_settings(settings))
     }
 
-    /// The environment's revision; `None` when there is no such environment. Nobody else changes the
-    /// environment until the end.
+    /// Locks the environment and reads its revision; `None` if it does not exist.
     pub async fn environment_revision(&mut self) -> Result<Option<Revision>, Error> {
-        ask!(self, open => open.environment_revision())
+        dispatch!(self, open => open.environment_revision())
     }
 
-    /// Raises the environment's revision, so that nobody takes what he has for current.
+    /// Raises the environment's revision, so that all cached snapshots are outdated.
     pub async fn raise_revision(&mut self) -> Result<(), Error> {
-        ask!(self, open => open.raise_revision())
+        dispatch!(self, open => open.raise_revision())
     }
 
     /// All API keys, revoked ones included.
     pub async fn keys(&mut self) -> Result<Vec<KeyRecord>, Error> {
-        ask!(self, open => open.keys())
+        dispatch!(self, open => open.keys())
     }
 
     /// Adds a key by its hash.
@@ -184,56 +182,56 @@ impl Transaction {
         kind: KeyKind,
         name: &str,
     ) -> Result<KeyRecord, Error> {
-        ask!(self, open => open.insert_key(hash, kind, name))
+        dispatch!(self, open => open.insert_key(hash, kind, name))
     }
 
-    /// Revokes a key. [`Error::NotFound`] when it is not there, or revoked.
+    /// Revokes a key. [`Error::NotFound`] if it does not exist or is already revoked.
     pub async fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
-        ask!(self, open => open.revoke_key(id))
+        dispatch!(self, open => open.revoke_key(id))
     }
 
-    /// Plans a change of a flag that is there.
+    /// Adds a schedule to an existing flag.
     pub async fn insert_schedule(
         &mut self,
         key: &FlagKey,
         at: SystemTime,
         updates: &Value,
     ) -> Result<ScheduleRecord, Error> {
-        ask!(self, open => open.insert_schedule(key, at, updates))
+        dispatch!(self, open => open.insert_schedule(key, at, updates))
     }
 
-    /// A schedule of a flag. Nobody else changes it until the end.
+    /// Locks and reads a schedule of a flag.
     pub async fn schedule(
         &mut self,
         key: &FlagKey,
         id: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        ask!(self, open => open.schedule(key, id))
+        dispatch!(self, open => open.schedule(key, id))
     }
 
-    /// All schedules of these flags. Nobody else changes them until the end.
+    /// Locks and reads all schedules of these flags.
     pub async fn schedules(&mut self, keys: &[&FlagKey]) -> Result<Vec<ScheduleRecord>, Error> {
-        ask!(self, open => open.schedules(keys))
+        dispatch!(self, open => open.schedules(keys))
     }
 
-    /// One schedule, but nothing when somebody else has it in hand.
+    /// Locks and reads a schedule; `None` if another transaction has locked it.
     pub async fn claim_schedule(
         &mut self,
         key: &FlagKey,
         id: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        ask!(self, open => open.claim_schedule(key, id))
+        dispatch!(self, open => open.claim_schedule(key, id))
     }
 
-    /// Writes down what has become of a schedule.
+    /// Writes a schedule.
     pub async fn write_schedule(&mut self, schedule: &ScheduleRecord) -> Result<(), Error> {
-        ask!(self, open => open.write_schedule(schedule))
+        dispatch!(self, open => open.write_schedule(schedule))
     }
 
     /// The ramps of these flags that are live, or were rolled back and are not acknowledged; a flag has
     /// one at most. Nobody else changes them until the end.
     pub async fn open_ramps(&mut self, keys: &[&FlagKey]) -> Result<Vec<(FlagKey, Ramp)>, Error> {
-        ask!(self, open => open.open_ramps(keys))
+        dispatch!(self, open => open.open_ramps(keys))
     }
 
     /// The same for one flag.
@@ -244,20 +242,20 @@ impl Transaction {
 
     /// One ramp, but nothing while another transaction has it.
     pub async fn claim_ramp(&mut self, key: &FlagKey, id: &str) -> Result<Option<Ramp>, Error> {
-        ask!(self, open => open.claim_ramp(key, id))
+        dispatch!(self, open => open.claim_ramp(key, id))
     }
 
     /// Adds a ramp, or replaces the one with its id.
     pub async fn write_ramp(&mut self, key: &FlagKey, ramp: &Ramp) -> Result<(), Error> {
-        ask!(self, open => open.write_ramp(key, ramp))
+        dispatch!(self, open => open.write_ramp(key, ramp))
     }
 
     /// Who has changed the flag last, and by which [`Action`], as the audit tells.
     pub async fn last_change(&mut self, key: &FlagKey) -> Result<Option<(String, String)>, Error> {
-        ask!(self, open => open.last_change(key))
+        dispatch!(self, open => open.last_change(key))
     }
 
-    /// Writes into the audit what this transaction does.
+    /// Adds an audit entry.
     pub async fn note(
         &mut self,
         key: Option<&FlagKey>,
@@ -265,15 +263,15 @@ impl Transaction {
         before: Option<Value>,
         after: Option<Value>,
     ) -> Result<(), Error> {
-        ask!(self, open => open.note(key, action, before, after))
+        dispatch!(self, open => open.note(key, action, before, after))
     }
 
-    /// Writes many entries of one kind, in this order and in a few round trips.
+    /// Adds many audit entries with the same action, in this order and in a few round trips.
     pub async fn note_all(&mut self, action: Action, steps: Vec<AuditStep>) -> Result<(), Error> {
-        ask!(self, open => open.note_all(action, steps))
+        dispatch!(self, open => open.note_all(action, steps))
     }
 
-    /// Commits. [`Error::Unavailable`] when the outcome is unknown: the commit may still happen, within
+    /// Commits. [`Error::Unavailable`] if the outcome is unknown: the commit may still happen, within
     /// [`super::COMMIT_WITHIN`].
     pub async fn commit(self) -> Result<(), Error> {
         match self {

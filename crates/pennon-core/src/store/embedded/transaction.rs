@@ -1,4 +1,4 @@
-//! A change that waits for its commit: made on a copy, written as a whole.
+//! A transaction of the local store: it changes a copy, and the commit writes the copy as a whole.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -23,16 +23,16 @@ use crate::store::record::{
 };
 use crate::wire_size::wire_size;
 
-/// How often a schedule is tried again; the default of the column in the database.
+/// The limit on retries of a schedule; equal to the default in the database.
 const MAX_RETRIES: i32 = 3;
 
-/// A copy of what can be changed, and the right to be the only one who changes it.
+/// A copy of the state, and the lock on changes.
 pub struct Transaction {
     store: EmbeddedStore,
     environment: Environment,
     actor: String,
     data: Data,
-    /// The steps that have been made on the state.
+    /// The steps applied to the copy.
     records: Vec<Record>,
     next_audit_id: i64,
     based_on: Revision,
@@ -63,7 +63,7 @@ impl EmbeddedStore {
 #[expect(
     clippy::unnecessary_wraps,
     clippy::unused_self,
-    reason = "the same steps as in a database, where each can fail"
+    reason = "the same signatures as for a database, where each call can fail"
 )]
 impl Transaction {
     pub(in crate::store) fn flag(&mut self, key: &FlagKey) -> Result<Option<FlagRecord>, Error> {
@@ -108,7 +108,7 @@ impl Transaction {
         flag: &Flag,
     ) -> Result<FlagRecord, Error> {
         if self.data.flag(self.environment.as_str(), key).is_some() {
-            return Err(Error::Conflict(format!("There is a flag '{key}' already")));
+            return Err(Error::Conflict(format!("Flag '{key}' already exists")));
         }
         let note = FlagNote {
             created_at: Some(SystemTime::now()),
@@ -240,7 +240,7 @@ impl Transaction {
         })?;
         let mut put = Vec::with_capacity(wanted.len());
         for one in wanted {
-            // Unknown for one that somebody wrote into the file.
+            // Unknown for an override from an edited file.
             let known = before.remove(&one.user_id);
             let created_at = known.unwrap_or(one.created_at.or(now));
             self.step(Record::Override {
@@ -328,7 +328,7 @@ impl Transaction {
         Ok(known.then_some(self.based_on))
     }
 
-    /// The commit raises it, whatever it brings.
+    /// Does nothing: every commit raises the revision.
     pub(in crate::store) fn raise_revision(&mut self) -> Result<(), Error> {
         Ok(())
     }
@@ -505,13 +505,13 @@ impl Transaction {
         &self.data.state
     }
 
-    /// Makes a step on the state.
+    /// Applies a step to the copy.
     pub(super) fn step(&mut self, record: Record) {
         self.data.state.apply(&record);
         self.records.push(record);
     }
 
-    /// Puts a flag into the file.
+    /// Writes a flag to the file.
     fn put_in_use(&mut self, key: &FlagKey, flag: Flag, note: &FlagNote) {
         let environment = self.environment.to_string();
         let is_typed = flag.definition.is_some();
@@ -535,8 +535,8 @@ impl Transaction {
         });
     }
 
-    /// Marks flags that are from before today's rules, and have come back from the audit or from the
-    /// archive: what the API lets through must not be a mistake when the file is read again.
+    /// Marks flags that exceed limits and were reverted or restored: the API accepts them, so the file must not be
+    /// rejected when it is read again.
     fn exempt(&mut self, before: &Data) {
         let name = self.environment.as_str();
         let Some(set) = self.data.contents.environments.get(name) else {
@@ -575,7 +575,7 @@ impl Transaction {
             .ok_or_else(|| Error::FlagNotFound(key.to_string()))
     }
 
-    /// Changes the overrides of a flag, wherever it stands.
+    /// Changes the overrides of a flag, in use or archived.
     fn change_overrides(
         &mut self,
         key: &FlagKey,

@@ -1,4 +1,4 @@
-//! Who changed what.
+//! The audit.
 
 use pennon_eval::FlagKey;
 use serde_json::Value;
@@ -130,7 +130,7 @@ impl Transaction {
     }
 }
 
-/// An entry as it is stored. A state that cannot be read is missing in it, and the entry says why.
+/// Parses an entry. An unreadable state is omitted, with the reason in the entry.
 fn entry_of(row: &Row) -> AuditEntry {
     let mut wrong = Vec::new();
     let mut state = |column: &str| {

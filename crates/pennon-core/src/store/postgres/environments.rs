@@ -1,4 +1,4 @@
-//! Environments: which there are, and what holds for all flags of one.
+//! Environments and their settings.
 
 use pennon_eval::{EvaluationDefaults, Settings};
 use tokio_postgres::Row;
@@ -28,7 +28,7 @@ impl PostgresStore {
                 &[],
             )
             .await?;
-        // A name that no request can ask for is no environment to us.
+        // Skips names that are invalid in a request.
         let environments = rows.iter().filter_map(|row| {
             let name = Environment::parse(row.get("environment")).ok()?;
             Some((name, Revision(row.get("revision"))))
@@ -70,8 +70,7 @@ impl PostgresStore {
         Ok(records)
     }
 
-    /// What the installation answers where settings leave it open; before `migrate` has decided, what it
-    /// has always answered.
+    /// The installation's evaluation defaults; those of an existing installation before `migrate` has decided.
     pub(in crate::store) async fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
         let stored = "select string_agg(distinct evaluation_defaults, ', ') as defaults
             from pennon_installation";

@@ -1,4 +1,4 @@
-//! What an error of PostgreSQL means for the request that met it, and for the requests after it.
+//! Classifies errors of PostgreSQL: how to respond to the request, and whether later requests will fail too.
 
 use tokio_postgres::error::SqlState;
 
@@ -7,24 +7,24 @@ use crate::error::Error;
 /// A statement that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// What the request is answered with.
+    /// The error of the request.
     pub(super) error: Error,
-    /// Whether the database itself is in trouble, so that the next request will probably fail too. Only
-    /// this opens the breaker. An error about data says that PostgreSQL works, and a breaker that it
-    /// opened would keep all other requests from flags that can be read.
+    /// Whether the database itself fails, so that the next request will probably fail too. Only such errors open the
+    /// breaker. An error about data shows that PostgreSQL works; if it opened the breaker, one bad row would make all
+    /// flags unavailable.
     pub(super) is_outage: bool,
 }
 
 impl Failure {
-    /// What an error of a statement means whose parameters come from a request.
+    /// Classifies the error of a statement with parameters from a request.
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         let answer = match error.code() {
             Some(code) if is_about_input(code) => Error::invalid_form(format!(
-                "The request holds a text that the database cannot keep: {}",
+                "The request contains a text that the database cannot store: {}",
                 reason(error)
             )),
             Some(code) if is_about_data(code) => {
-                Error::Internal(format!("a statement was refused: {}", chain(error)))
+                Error::Internal(format!("statement failed: {}", chain(error)))
             }
             Some(_) | None => unavailable(error),
         };
@@ -34,8 +34,8 @@ impl Failure {
         }
     }
 
-    /// The same for a statement whose parameters are our own. Whatever went wrong, what an instance knows
-    /// from before is still the best answer.
+    /// Classifies the error of a statement without parameters from a request. After any failure the snapshot of the
+    /// instance is still the best answer.
     pub(super) fn of_snapshot(error: &tokio_postgres::Error) -> Self {
         Self {
             error: unavailable(error),
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-/// A store that cannot be reached, or does not answer in time, is an outage; nothing else here is.
+/// Converts an error; an unreachable store or a timeout is an outage.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let is_outage = matches!(error, Error::Unavailable(_));
@@ -52,7 +52,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Whether the database is out of order. An error without a code is one of the connection.
+/// Whether the database itself fails. An error without a code is a connection error.
 fn is_outage(error: &tokio_postgres::Error) -> bool {
     error.code().is_none_or(|code| {
         // The connection, resources, an operator or a time limit, the system.
@@ -60,8 +60,8 @@ fn is_outage(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Whether the database cannot keep a text as it was sent: a character that its encoding lacks, NUL, too
-/// long for a column or for an index.
+/// Whether the database cannot store a text: a character that its encoding lacks, NUL, or too long for a column or an
+/// index.
 fn is_about_input(code: &SqlState) -> bool {
     [
         SqlState::CHARACTER_NOT_IN_REPERTOIRE,
@@ -72,7 +72,7 @@ fn is_about_input(code: &SqlState) -> bool {
     .contains(code)
 }
 
-/// Whether the same statement will fail again, however often it is sent.
+/// Whether a retry of the same statement will always fail.
 fn is_about_data(code: &SqlState) -> bool {
     // Cardinality, data, constraints, functions, views with a check, limits, `raise` in a trigger.
     ["21", "22", "23", "2F", "38", "39", "44", "54", "P0"].contains(&class(code))
@@ -82,14 +82,14 @@ fn class(code: &SqlState) -> &str {
     code.code().get(..2).unwrap_or_default()
 }
 
-/// PostgreSQL's own sentence, which names no value of a row.
+/// The message of PostgreSQL, which contains no value of a row.
 fn reason(error: &tokio_postgres::Error) -> &str {
     error.as_db_error().map_or("", |error| error.message())
 }
 
-/// Maps a row that cannot be read: a defect of this code, or a change made by hand.
+/// Converts the error of an unreadable row: a defect of this code, or a change made by SQL.
 pub(super) fn damaged(error: &dyn std::error::Error) -> Error {
-    Error::Internal(format!("a row makes no sense: {}", chain(error)))
+    Error::Internal(format!("unreadable row: {}", chain(error)))
 }
 
 pub(super) fn unavailable(error: &dyn std::error::Error) -> Error {

@@ -1,4 +1,4 @@
-//! Flags as admins see them: archived ones too, with revision and times, without overrides.
+//! Flags for admins, including archived ones, with revisions and times but without overrides.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::flag_sums::FlagSums;
 use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
 
-/// Revisions are raised by triggers, for each of the two kinds of rows once.
+/// Triggers raise the revisions of both kinds of rows.
 const PUT: &str = "
     insert into feature_flags as known
       (flag_key, environment, enabled, rollout_percentage, description, salt, definition, other,
@@ -59,7 +59,7 @@ impl PostgresStore {
         environment: &Environment,
         query: &FlagQuery,
     ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
-        // `position` looks for the text as it is: nothing in it is a pattern.
+        // `position` searches for the literal text; unlike `like`, it has no wildcards.
         let chosen = "from feature_flags
             where environment = $1 and (archived_at is not null) = $2
               and ($3 = '' or position(lower($3) in lower(flag_key)) > 0
@@ -194,10 +194,10 @@ impl Transaction {
             .await
             .map_err(|error| match error {
                 Refused::ByDatabase(SqlState::UNIQUE_VIOLATION) => {
-                    Error::Conflict(format!("There is a flag '{key}' already"))
+                    Error::Conflict(format!("Flag '{key}' already exists"))
                 }
                 Refused::ByDatabase(code) => {
-                    Error::Internal(format!("a flag was refused: {}", code.code()))
+                    Error::Internal(format!("the flag was rejected: {}", code.code()))
                 }
                 Refused::Otherwise(error) => error,
             })
@@ -222,7 +222,7 @@ impl Transaction {
             .await
             .map_err(|error| match error {
                 Refused::ByDatabase(code) => {
-                    Error::Internal(format!("a flag was refused: {}", code.code()))
+                    Error::Internal(format!("the flag was rejected: {}", code.code()))
                 }
                 Refused::Otherwise(error) => error,
             })
@@ -307,7 +307,7 @@ impl Transaction {
         }
         let rows = self.try_rows(statement, &parameters).await?;
         let row = rows.first().ok_or_else(|| {
-            Refused::Otherwise(Error::Internal("a flag was gone while locked".to_owned()))
+            Refused::Otherwise(Error::Internal("a locked flag is missing".to_owned()))
         })?;
         Ok(record_of(row))
     }
@@ -318,24 +318,24 @@ fn definition_text(flag: &Flag) -> Result<Option<String>, Error> {
     text.transpose().map_err(|error| damaged(&error))
 }
 
-/// Fields that are kept for the export; nothing when there are none.
+/// Fields that are kept for the export, as a parameter; NULL if there are none.
 fn other_text(flag: &Flag) -> Result<Option<String>, Error> {
     let other = (!flag.other.is_empty()).then(|| serde_json::to_string(&flag.other));
     other.transpose().map_err(|error| damaged(&error))
 }
 
-/// Why a statement did nothing.
+/// Why a statement failed.
 pub(super) enum Refused {
-    /// The database says no, for this reason.
+    /// The database rejected it, with this code.
     ByDatabase(SqlState),
-    /// Anything else.
+    /// Another failure.
     Otherwise(Error),
 }
 
-/// A flag without its overrides, and without what evaluation does not need.
+/// Parses a flag, without its overrides and fields for admins.
 ///
-/// What only tables without their constraints can hold counts as an existing service takes it: a
-/// percentage above 100 as 100, one below 0 or NULL as 0, and NULL for `enabled` as off.
+/// Values that only tables without their constraints can contain are treated as by an existing service: a percentage
+/// above 100 is 100, below 0 or NULL is 0, and NULL for `enabled` is off.
 pub(super) fn flag_of(row: &Row) -> Flag {
     let percentage = row.get::<_, Option<i32>>("rollout_percentage").unwrap_or(0);
     let definition: Option<&str> = row.get("definition");
@@ -353,7 +353,7 @@ fn record_of(row: &Row) -> FlagRecord {
     let other: Option<&str> = row.get("other");
     FlagRecord {
         flag: Flag {
-            // Of no use but in an export: fields that are none are left out there.
+            // Only used by exports, which omit invalid fields.
             other: other
                 .and_then(|text| serde_json::from_str(text).ok())
                 .unwrap_or_default(),
@@ -366,7 +366,7 @@ fn record_of(row: &Row) -> FlagRecord {
     }
 }
 
-/// Nothing for the row of an empty page, and for a key that no request can name.
+/// `None` for the row of an empty page, and for a key that is invalid in a request.
 fn keyed_record_of(row: &Row) -> Option<(FlagKey, FlagRecord)> {
     let text: Option<String> = row.get("flag_key");
     let key = FlagKey::parse(text?).ok()?;

@@ -1,4 +1,4 @@
-//! Which evaluation defaults an installation has: decided by the first `migrate`, and stored.
+//! The evaluation defaults of an installation, decided and stored by the first `migrate`.
 
 use pennon_eval::EvaluationDefaults;
 use tokio_postgres::types::Type;
@@ -6,13 +6,13 @@ use tokio_postgres::{Client, Row};
 
 use super::migrations::INSTALLATION;
 
-/// The decision could not be made.
+/// Why the decision failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Undecided {
-    /// What PostgreSQL said.
+    /// An error of PostgreSQL.
     #[error(transparent)]
     Database(#[from] tokio_postgres::Error),
-    /// Others were decided, and flags depend on them.
+    /// Other defaults were decided, and flags depend on them.
     #[error(
         "the evaluation defaults of this installation are '{0}', and its flags depend on them; to \
          evaluate an environment another way, set anonymousRollout and bucketing in its settings"
@@ -20,7 +20,7 @@ pub(super) enum Undecided {
     Others(&'static str),
 }
 
-/// One row. A table that was there before has it added by the first `migrate` of a version that knows it.
+/// A table with one row. The first `migrate` of a version that uses the table creates it.
 const TABLE: &str = "
     create table if not exists pennon_installation (
       only_row boolean primary key default true
@@ -31,8 +31,8 @@ const TABLE: &str = "
       decided_at timestamptz not null default now()
     )";
 
-/// Tables of an existing service, even empty ones, and steps that earlier versions have run make an
-/// existing installation: somebody may rely on its answers.
+/// Tables of an existing service, even if empty, or steps applied by earlier versions make the installation an
+/// existing one, whose evaluations must not change.
 const DECIDE: &str = "
     insert into pennon_installation (evaluation_defaults)
     select coalesce($1::text, case
@@ -43,14 +43,12 @@ const DECIDE: &str = "
       then 'existing' else 'new' end)
     on conflict do nothing";
 
-/// Decides which defaults the installation has, unless that was decided before, and returns them. Runs in
-/// the transaction that holds the lock of the migrations, before the first step makes the tables that
-/// this looks for. Others than those that were decided can be wanted only while there is no flag whose
-/// answers they would change.
+/// Decides the defaults of the installation, unless they are already decided, and returns them. Runs in the transaction
+/// that holds the lock of the migrations, before the first step creates the tables that this function checks for. The
+/// decision can be changed only while no flag depends on it.
 ///
-/// A row that was decided and cannot be read any more, or is gone, is not decided about again unless
-/// somebody says what it was: nobody may get another answer by a guess. The same holds when the table is gone
-/// and the ledger says that it existed.
+/// If a decided row is unreadable or missing, or its table is missing although the ledger contains the step, the
+/// defaults are not decided again unless the event names them: a guess could change evaluations.
 pub(super) async fn decide(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
@@ -85,7 +83,7 @@ pub(super) async fn decide(
     }
 }
 
-/// Puts one readable row in the place of whatever is there, and has every environment read anew.
+/// Replaces the row, and raises the revisions of all environments so that they are read again.
 async fn replace(client: &Client, wanted: EvaluationDefaults) -> Result<(), tokio_postgres::Error> {
     client
         .batch_execute("delete from pennon_installation")

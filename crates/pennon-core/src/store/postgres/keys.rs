@@ -1,4 +1,4 @@
-//! API keys: their hashes, and what admins know of them.
+//! API keys.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -64,7 +64,7 @@ impl Transaction {
     }
 
     pub(in crate::store) async fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
-        // Compared as text: an id that is no UUID is nobody's.
+        // Compared as text: an invalid UUID is not found instead of an error.
         let statement = format!(
             "update pennon_api_keys set revoked_at = now(), revoked_by = $3
              where environment = $1 and id::text = $2 and revoked_at is null
@@ -88,7 +88,7 @@ fn one(rows: &[Row]) -> Result<KeyRecord, Error> {
 }
 
 fn record_of(row: &Row) -> KeyRecord {
-    // Only a table without its constraints holds NULL.
+    // NULL occurs only in a table without its constraints.
     let text = |column: &str| row.get::<_, Option<&str>>(column).unwrap_or_default();
     let kind = text("kind");
     KeyRecord {

@@ -1,4 +1,4 @@
-//! The steps that bring a database to the newest version, each in a transaction of its own.
+//! Migrations of the database, each in its own transaction.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::installation::{self, Undecided};
 
-/// Every step, in order. A step that has run anywhere is never edited.
+/// All steps, in order. A released step is never edited.
 const STEPS: [(i32, &str, &str); 7] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
@@ -36,34 +36,32 @@ const STEPS: [(i32, &str, &str); 7] = [
     (7, "ramps", include_str!("migrations/0007_ramps.sql")),
 ];
 
-/// The step that makes what admins manage: definitions, settings, API keys.
+/// The step that creates the tables of definitions, settings and API keys.
 pub(super) const MANAGEMENT: i32 = 3;
-/// The step that records that the evaluation defaults of the installation are stored.
+/// The step that stores the evaluation defaults of the installation.
 pub(super) const INSTALLATION: i32 = 6;
 
-/// Two migrations at once would trip over each other; this names the lock they queue at. The number
-/// is arbitrary ("PNN" in ASCII) and only has to be ours.
+/// The id of the advisory lock that serialises concurrent migrations. The number is arbitrary ("PNN" in ASCII).
 const LOCK: i64 = 0x50_4e_4e;
 
-/// How often a step is tried while the existing service's transactions are in its way. A step waits a few
-/// seconds at most each time, since everybody else waits behind it; together that is well within the
-/// five minutes that the function `migrate` has.
+/// The number of attempts while transactions of an existing service hold conflicting locks. Each attempt waits only a
+/// few seconds, because other statements queue behind it; all attempts fit into the five minutes of `migrate`.
 const ATTEMPTS: u32 = 5;
-/// Between two attempts those who waited behind the step get their turn.
+/// The pause between two attempts, in which statements that queued behind the step can run.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A runner that stops between two statements of a step keeps the lock no longer than this.
+/// Limit on how long a stopped migration keeps the lock between two statements.
 const ABANDONED_AFTER: Duration = Duration::from_secs(30);
 
-/// Decides which evaluation defaults the installation has, and runs the steps that have not run. Returns
-/// how many those were, and the defaults.
+/// Decides the evaluation defaults of the installation and runs pending steps. Returns the number of steps and the
+/// defaults.
 ///
 /// Each step is one transaction that holds the lock. Behind PgBouncer or RDS Proxy in transaction mode the
-/// next transaction may run on another server connection, so a lock or a setting of the session would stay
-/// behind on a connection that belongs to somebody else.
+/// next transaction may run on another server connection, so a session lock or a session setting would leak to
+/// another client.
 ///
 /// # Errors
-/// The error of PostgreSQL for the first step that fails. The steps before it stay.
+/// The error of the first step that fails. The steps before it stay applied.
 pub(super) async fn run(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
@@ -78,9 +76,9 @@ pub(super) async fn run(
     Ok((applied, defaults))
 }
 
-/// Begins a transaction that holds the lock. Its end releases the lock, whatever ends it.
+/// Begins a transaction that holds the lock until its end.
 pub(super) async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> {
-    // A step may take longer than a statement of a request.
+    // A step may take longer than the statements of requests.
     let begin = format!(
         "begin;
          set local statement_timeout = 0;
@@ -91,7 +89,7 @@ pub(super) async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> 
     client.batch_execute(&begin).await
 }
 
-/// The first transaction of every run: what has to be there before the first step.
+/// The first transaction of every run, which creates the ledger and decides the defaults.
 async fn prepare(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
@@ -111,7 +109,7 @@ async fn prepare(
     Ok(defaults)
 }
 
-/// Runs a step unless it has run, and returns whether it did.
+/// Runs a step unless it was applied before. Returns whether it ran.
 async fn run_step(client: &Client, step: (i32, &str, &str)) -> Result<bool, tokio_postgres::Error> {
     let mut attempt = 1;
     loop {
@@ -134,7 +132,7 @@ async fn run_step(client: &Client, step: (i32, &str, &str)) -> Result<bool, toki
             step = step.0,
             attempt,
             error = %error,
-            "a transaction is in the way of a migration; trying again"
+            "a transaction blocks a migration; retrying"
         );
         attempt += 1;
         tokio::time::sleep(PAUSE).await;

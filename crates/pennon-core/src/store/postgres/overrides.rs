@@ -1,4 +1,4 @@
-//! Exceptions for single users.
+//! Overrides for single users.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,14 +15,13 @@ use crate::error::Error;
 use crate::store::{OverridePage, OverrideRecord, Page, Paged};
 
 const COLUMNS: &str = "user_id, override_type, variant, reason, created_by, created_at";
-/// A number that follows from all overrides of a flag, in whatever order they are read. 48 bits: readers
-/// of JSON keep every digit.
+/// A hash of all overrides of a flag, independent of their order. 48 bits, which JSON readers represent exactly.
 const REVISION: &str = "mod(abs(coalesce(sum(hashtextextended(
       json_build_array(user_id, override_type, variant, reason)::text, 0
     )), 0)), 281474976710656)::bigint";
-/// An override of nobody, which only a table without its constraint can hold, is none.
+/// Ignores overrides without a user, which only a table without its constraint can contain.
 const OF_SOMEBODY: &str = "user_id is not null";
-/// The flag that a statement is about, by the parameters $1 and $2.
+/// The id of the flag, from the parameters $1 and $2.
 const FLAG: &str = "(select id from feature_flags where flag_key = $1 and environment = $2)";
 
 impl PostgresStore {
@@ -32,7 +31,7 @@ impl PostgresStore {
         key: &FlagKey,
         page: Page,
     ) -> Result<Option<OverridePage>, Error> {
-        // One row without a user when the flag has none on this page, and no row without a flag.
+        // One row without a user if the page is empty; no row if the flag does not exist.
         let statement = format!(
             "select counted.total, counted.revision, page.*
             from (
@@ -174,7 +173,7 @@ impl Transaction {
             .iter()
             .map(|one| match &one.kind {
                 Override::Include => ("include", None),
-                // Nobody can ask for the second: it is what a row without a known type is read as.
+                // `Unreadable` is never written: it represents a row with an unknown type.
                 Override::Exclude | Override::Unreadable => ("exclude", None),
                 Override::Variant(variant) => ("include", Some(variant.as_str())),
             })
@@ -220,8 +219,8 @@ impl Transaction {
         limit: u32,
         window: Duration,
     ) -> Result<Option<Duration>, Error> {
-        // The newest `limit` changes: when even the oldest of them lies in the window, it is full until
-        // that one leaves it.
+        // Of the newest `limit` changes, the oldest determines the wait: the limit is reached until it leaves the
+        // window.
         let statement = "
             select (extract(epoch from at - clock_timestamp()) + $5)::double precision as wait
             from pennon_audit

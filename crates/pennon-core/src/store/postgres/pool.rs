@@ -35,22 +35,22 @@ use crate::tls;
 
 /// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them.
 const RDS_AUTHORITIES: &[u8] = include_bytes!("../../../certs/rds.pem");
-/// A connection that has idled longer is asked whether it lives before it is used: what lies in between
-/// forgets connections. Under load, where the question would cost most, connections idle for less.
+/// A connection that was idle longer is checked before use, because network devices drop idle connections. Under load,
+/// where the check would cost most, connections are idle for less.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
-/// An answer to `SELECT 1` takes one round trip; after this long there is nobody there.
+/// Limit on the check, which takes one round trip.
 const CHECK_WITHIN: Duration = Duration::from_millis(150);
-/// Saying goodbye is one write to a socket. A connection that takes longer is cut off.
+/// Limit on closing a connection, which takes one write to a socket. After it, the socket is closed by force.
 const CLOSE_WITHIN: Duration = Duration::from_millis(100);
-/// A secret that did not help is not read again before. A rotation is over in seconds, and an instance
-/// that reads more often only adds to the account's quota of calls.
+/// The pause between two reads of a secret whose login is rejected. A rotation ends within seconds, and more reads
+/// would only use up the account's quota.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The pauses between attempts to connect to a server that has no connection left: the first and the
 /// longest. Even an attempt that is refused costs the server a process.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
-/// Where connections come from.
+/// The connection pool.
 pub(super) struct Connections {
     config: DatabaseConfig,
     secrets: Arc<Secrets>,
@@ -77,7 +77,7 @@ struct State {
     fallback: Option<Arc<Server>>,
     /// When the secret was last read.
     read: Instant,
-    /// Connections that nobody uses at the moment, each to the server above.
+    /// Idle connections to the server above.
     idle: Vec<Open>,
 }
 
@@ -131,7 +131,7 @@ impl Connections {
     ) -> Self {
         let server = find_server(config, secrets, installation).await;
         if let Err(why) = &server {
-            tracing::error!(domain = "config", error = %why, "the database cannot be had");
+            tracing::error!(domain = "config", error = %why, "no address for the database");
         }
         Self {
             config: config.clone(),
@@ -151,7 +151,7 @@ impl Connections {
         }
     }
 
-    /// A connection that works as far as anyone can tell.
+    /// Returns an idle or new connection.
     ///
     /// With [`Waiting::UntilTimeout`] it tries again while the server takes no connection, for nine tenths of
     /// the time that an operation has: the caller, who limits that, gets the server's reason.
@@ -187,8 +187,8 @@ impl Connections {
         }
     }
 
-    /// Closes the connections that nobody uses, and waits until that is done: the instance may be frozen
-    /// right after. Keeps them where the process goes on.
+    /// Closes unused connections and waits until they are closed, because Lambda may freeze the instance right after.
+    /// Does nothing if the process keeps connections.
     pub(super) async fn end_of_request(&self) {
         if self.config.keep_connections {
             return;
@@ -254,7 +254,7 @@ impl Connections {
                 Some(server)
             }
             Err(why) => {
-                tracing::error!(domain = "config", error = %why, "the database cannot be had");
+                tracing::error!(domain = "config", error = %why, "no address for the database");
                 None
             }
         }
@@ -340,7 +340,7 @@ impl Connections {
                 Some(server)
             }
             Err(why) => {
-                tracing::error!(domain = "config", error = %why, "the database cannot be had");
+                tracing::error!(domain = "config", error = %why, "no address for the database");
                 None
             }
         }
@@ -389,12 +389,12 @@ impl Deref for Connection {
 }
 
 impl Open {
-    /// Tells the server that the connection ends, and waits until the socket is closed.
+    /// Ends the connection and waits until the socket is closed.
     async fn close(self) {
         let Self {
             client, mut socket, ..
         } = self;
-        // The task says goodbye when there is no client any more.
+        // The task sends the termination message once the client is dropped.
         drop(client);
         if tokio::time::timeout(CLOSE_WITHIN, &mut socket.0)
             .await
@@ -402,7 +402,7 @@ impl Open {
         {
             tracing::warn!(
                 domain = "config",
-                "a connection to the database was cut off"
+                "a connection to the database was closed by force"
             );
         }
     }

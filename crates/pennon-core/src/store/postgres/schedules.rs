@@ -1,4 +1,4 @@
-//! Changes that are to be made later.
+//! Scheduled changes.
 
 use std::time::SystemTime;
 
@@ -26,7 +26,7 @@ impl PostgresStore {
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
-        // One row without an id when the flag has none, and no row without a flag.
+        // One row without an id if the flag has no schedules; no row if the flag does not exist.
         let statement = format!(
             "select {COLUMNS} from feature_flags as flag
              left join feature_flag_schedules as schedule on schedule.flag_id = flag.id
@@ -48,7 +48,7 @@ impl PostgresStore {
         &self,
         most: u32,
     ) -> Result<Vec<DueSchedule>, Error> {
-        // As `ScheduleRecord::is_due` has it.
+        // The same condition as `ScheduleRecord::is_due`.
         let statement = "
             select flag.environment, flag.flag_key, schedule.id::text as id
             from feature_flag_schedules as schedule
@@ -144,7 +144,7 @@ impl Transaction {
         id: &str,
         lock: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        // Compared as a text: what is no UUID names nothing, and is no error.
+        // Compared as text: an invalid UUID is not found instead of an error.
         let statement = format!(
             "select {COLUMNS} from feature_flag_schedules as schedule
              join feature_flags as flag on flag.id = schedule.flag_id
@@ -167,7 +167,7 @@ impl Transaction {
         let status = match schedule.status {
             ScheduleStatus::Pending => "pending",
             ScheduleStatus::Applied => "applied",
-            // The second is never written: a schedule is read with it, and becomes another one.
+            // `Unreadable` is never written: it represents an unknown status.
             ScheduleStatus::Failed | ScheduleStatus::Unreadable => "failed",
             ScheduleStatus::Cancelled => "cancelled",
         };
@@ -195,8 +195,8 @@ impl Transaction {
     }
 }
 
-/// A schedule as it is stored. What is wrong with it is told by the schedule itself, so that it harms no
-/// other. Nothing for the row of a flag without schedules.
+/// Parses a schedule. An unreadable one holds the reason, so that others in the list are not affected. `None` for the
+/// row of a flag without schedules.
 fn record_of(row: &Row) -> Option<ScheduleRecord> {
     let id: Option<String> = row.get("id");
     let mut wrong = Vec::new();
@@ -215,7 +215,7 @@ fn record_of(row: &Row) -> Option<ScheduleRecord> {
     if scheduled_at.is_none() {
         wrong.push("it has no time".to_owned());
     }
-    // Any JSON is stored there, such as a number that no reader of ours can hold.
+    // The column may contain any JSON, such as a number out of range.
     let updates: Option<&str> = row.get("updates");
     let updates = serde_json::from_str(updates.unwrap_or_default()).unwrap_or_else(|error| {
         wrong.push(format!("its updates cannot be read: {error}"));
