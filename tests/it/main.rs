@@ -101,3 +101,4 @@ mod tls;
 mod tokens;
 mod undoing;
 mod unreadable_rows;
+mod webhooks;

@@ -55,7 +55,7 @@ fn every_vendor_has_one_home() {
         ("tokio_postgres", "crates/pennon-core/src/store/"),
         ("aws_sdk", "crates/pennon-core/src/secrets.rs"),
         ("aws_sigv4", "crates/pennon-core/src/aws.rs"),
-        ("hyper_", "crates/pennon-core/src/https.rs"),
+        ("hyper_", "crates/pennon-core/src/https"),
         ("ring::signature", "crates/pennon-core/src/token/keys.rs"),
         ("aws_config", "crates/pennon-core/src/secrets.rs"),
         ("rustix", "crates/pennon-core/src/store/embedded/disk.rs"),

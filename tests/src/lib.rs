@@ -34,6 +34,7 @@ pub mod plot;
 pub mod pooler;
 pub mod postgres;
 pub mod process;
+pub mod receiver;
 pub mod redis;
 pub mod reference_engine;
 pub mod response;

@@ -1,5 +1,7 @@
-//! HTTPS to others: the issuer of tokens, and AWS where an SDK would be too much. The only home of
-//! hyper.
+//! HTTPS clients: for the issuer of tokens, for AWS calls without an SDK, and for webhooks. Only this module
+//! uses the clients of hyper.
+
+mod guarded;
 
 use std::time::Duration;
 
@@ -14,6 +16,9 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::tls::{self, Authorities};
+
+pub use guarded::Reach;
+pub(crate) use guarded::{Guarded, PostError};
 
 /// The longest answer that is read. Key sets and reports are a few kilobytes.
 const LARGEST_ANSWER: usize = 256 * 1024;

@@ -40,6 +40,7 @@ pub mod telemetry;
 pub mod timestamp;
 mod tls;
 pub mod token;
+pub mod webhooks;
 mod wire_size;
 
 pub use pennon_eval as eval;

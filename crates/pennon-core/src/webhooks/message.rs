@@ -1,0 +1,241 @@
+//! Signed requests.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Destination, Format};
+use crate::config::Secret;
+use crate::error::Error;
+use crate::id::random_bytes;
+
+/// What a secret begins with.
+const SECRET_PREFIX: &str = "whsec_";
+/// The most lines of a Slack message. Slack cuts a text of more than 40,000 characters.
+const MAX_LINES: usize = 50;
+
+/// A request that is ready to be sent.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Message {
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: String,
+}
+
+impl Message {
+    /// A request with these events, signed now: receivers reject an old timestamp, so that every attempt needs
+    /// a signature of its own.
+    #[must_use]
+    pub fn new(
+        destination: &Destination,
+        format: Format,
+        events: &[Value],
+        now: SystemTime,
+    ) -> Self {
+        let body = match format {
+            Format::Json => json!({ "type": "flags.changed", "events": events }),
+            Format::Slack => json!({ "text": slack_text(events) }),
+        };
+        let body = body.to_string();
+        let id = message_id(events);
+        let timestamp = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+            .to_string();
+        let signature = sign(&destination.secret, &id, &timestamp, &body);
+        let headers = [
+            ("content-type", "application/json"),
+            ("webhook-id", &id),
+            ("webhook-timestamp", &timestamp),
+            ("webhook-signature", &signature),
+        ];
+        Self {
+            url: destination.url.expose().to_owned(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            body,
+        }
+    }
+}
+
+/// A new secret.
+///
+/// # Errors
+/// [`Error::Internal`] when the operating system gives no random numbers.
+pub fn new_secret() -> Result<Secret, Error> {
+    let mut bytes = [0; 32];
+    random_bytes(&mut bytes)?;
+    Ok(Secret::new(
+        SECRET_PREFIX.to_owned() + &STANDARD.encode(bytes),
+    ))
+}
+
+/// The id of a request: those of its first and last event. A request that is sent again has the same id only if
+/// it has the same events.
+fn message_id(events: &[Value]) -> String {
+    let id = |event: Option<&Value>| match event.map(|event| &event["id"]) {
+        Some(Value::String(id)) => id.clone(),
+        Some(id) => id.to_string(),
+        None => String::new(),
+    };
+    let (first, last) = (id(events.first()), id(events.last()));
+    if first == last {
+        return format!("msg_{first}");
+    }
+    format!("msg_{first}_{last}")
+}
+
+/// `v1,` and the HMAC-SHA-256 of id, timestamp and body, by the specification of Standard Webhooks.
+fn sign(secret: &Secret, id: &str, timestamp: &str, body: &str) -> String {
+    let encoded = secret.expose();
+    let encoded = encoded.strip_prefix(SECRET_PREFIX).unwrap_or(encoded);
+    // Only a secret that was edited by hand is not base64. Its bytes are the key then: a receiver that has the
+    // same text still rejects what others send.
+    let key = STANDARD
+        .decode(encoded)
+        .unwrap_or_else(|_| encoded.as_bytes().to_vec());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+    let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(tag))
+}
+
+/// One line per event: `alice changed new-checkout in production (flag.update)`.
+fn slack_text(events: &[Value]) -> String {
+    let mut text = String::new();
+    for event in events.iter().take(MAX_LINES) {
+        let field = |name: &str| escape(event[name].as_str().unwrap_or_default());
+        let flag = event["flagKey"].as_str().map(escape);
+        let flag = flag.map_or_else(String::new, |flag| format!(" of `{flag}`"));
+        let _infallible = writeln!(
+            text,
+            "`{}`{flag} in {} by {}{}",
+            field("action"),
+            field("environment"),
+            field("actor"),
+            change(event)
+        );
+    }
+    if let Some(more @ 1..) = events.len().checked_sub(MAX_LINES) {
+        let _infallible = writeln!(text, "and {more} more changes");
+    }
+    text
+}
+
+/// What changed of a simple flag: `: enabled true → false, rolloutPercentage 5 → 25`.
+fn change(event: &Value) -> String {
+    let (before, after) = (&event["before"], &event["after"]);
+    let changed = ["enabled", "rolloutPercentage"]
+        .into_iter()
+        .filter_map(|name| {
+            let (old, new) = (before.get(name)?, after.get(name)?);
+            (old != new).then(|| format!("{name} {old} → {new}"))
+        });
+    let changed: Vec<String> = changed.collect();
+    if changed.is_empty() {
+        return String::new();
+    }
+    format!(": {}", changed.join(", "))
+}
+
+/// Slack reads `<…>` as a link or a mention, `<!channel>` among them, and a backtick ends code.
+fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let text = text.replace('>', "&gt;").replace('`', "'");
+    text.chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn destination() -> Destination {
+        Destination {
+            url: Secret::new("https://example.com/hook"),
+            secret: Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        }
+    }
+
+    fn header<'a>(message: &'a Message, name: &str) -> &'a str {
+        let mut headers = message.headers.iter();
+        let found = headers.find(|(known, _)| known == name);
+        &found.expect("a header").1
+    }
+
+    #[test]
+    fn the_signature_is_that_of_the_specification() {
+        // The example of https://github.com/standard-webhooks/standard-webhooks.
+        let signature = sign(
+            &destination().secret,
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "1614265330",
+            r#"{"test": 2432232314}"#,
+        );
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_request_names_its_events_and_is_signed_at_the_time_of_the_attempt() {
+        let events = [json!({ "id": "17" }), json!({ "id": "19" })];
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let first = Message::new(&destination(), Format::Json, &events, at(1000));
+        let again = Message::new(&destination(), Format::Json, &events, at(2000));
+        assert_eq!(header(&first, "webhook-id"), "msg_17_19");
+        assert_eq!(header(&again, "webhook-id"), "msg_17_19");
+        assert_eq!(header(&first, "webhook-timestamp"), "1000");
+        assert_eq!(first.body, again.body);
+        assert_ne!(
+            header(&first, "webhook-signature"),
+            header(&again, "webhook-signature")
+        );
+        let fewer = Message::new(&destination(), Format::Json, &events[..1], at(1000));
+        assert_eq!(header(&fewer, "webhook-id"), "msg_17");
+        let body: Value = serde_json::from_str(&first.body).expect("JSON");
+        assert_eq!(body["events"], json!(events));
+    }
+
+    #[test]
+    fn a_slack_message_has_a_line_per_event_and_mentions_nobody() {
+        let event = json!({
+            "id": "1", "action": "flag.update", "flagKey": "a`b", "environment": "production",
+            "actor": "<!channel>\nall & more",
+            "before": { "enabled": true, "rolloutPercentage": 5 },
+            "after": { "enabled": true, "rolloutPercentage": 25 },
+        });
+        assert_eq!(
+            slack_text(std::slice::from_ref(&event)),
+            "`flag.update` of `a'b` in production by &lt;!channel&gt; all &amp; more: \
+             rolloutPercentage 5 → 25\n"
+        );
+        let many = vec![event; MAX_LINES + 7];
+        let text = slack_text(&many);
+        assert_eq!(text.lines().count(), MAX_LINES + 1);
+        assert!(text.ends_with("and 7 more changes\n"), "{text}");
+    }
+
+    #[test]
+    fn a_new_secret_has_256_bits_and_is_not_printed() {
+        let secret = new_secret().expect("random");
+        let encoded = secret.expose().strip_prefix("whsec_").expect("a prefix");
+        assert_eq!(STANDARD.decode(encoded).expect("base64").len(), 32);
+        assert_ne!(secret, new_secret().expect("random"));
+        let destination = Destination {
+            secret: secret.clone(),
+            ..destination()
+        };
+        let printed = format!("{destination:?}");
+        assert!(
+            !printed.contains(encoded) && !printed.contains("hook"),
+            "{printed}"
+        );
+    }
+}
