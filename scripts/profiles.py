@@ -1,14 +1,14 @@
-"""Transforms template.yaml as CloudFormation would, and lints what comes out, for many parameters.
+"""Transforms template.yaml as CloudFormation does and lints the result, for many sets of parameters.
 
-Linters do not transform, and `sam validate` knows one set of parameters: neither sees a resource
-that refers to one which another choice has left out. So each profile below is transformed with
-SAM's own translator, its conditions are decided, and cfn-lint looks at the result: cycles,
-undefined references, unknown properties. In the profiles every two values of two parameters meet;
-that is 15 runs or so instead of 1,920, and a mistake that needs three parameters would have to name three
-in one condition.
+Linters do not apply the transform, and `sam validate` checks one set of parameters: neither notices a reference to a
+resource that another parameter leaves out. Therefore SAM's own translator transforms the template for each profile
+below, the conditions are evaluated, and cfn-lint checks the result for cycles, undefined references and unknown
+properties.
 
-Run by scripts/check-template with the Python of .tools/sam. An argument is a folder to keep the
-results in.
+The profiles cover every pair of values of two parameters (pairwise testing): about 15 runs instead of thousands. A
+mistake that only three values together reveal needs a condition that names three parameters.
+
+scripts/check-template runs this with the Python of .tools/sam. An optional argument is a folder that keeps the results.
 """
 
 import collections
@@ -20,7 +20,7 @@ import pathlib
 import sys
 import tempfile
 
-# The translator tells of switches that only AWS has.
+# The translator logs warnings about feature switches that exist only inside AWS.
 logging.disable(logging.CRITICAL)
 
 from boto3.session import Session  # noqa: E402
@@ -44,8 +44,8 @@ CHOICES = {
     "JwtIssuer": ["", "https://issuer.example"],
     "AWS::Region": ["us-east-1", "eu-west-1"],
 }
-# What some choices need, and values that the defaults leave out.
-TOGETHER = {
+# Parameters that a choice requires, and values that differ from the defaults.
+REQUIRED_WITH = {
     ("DatabaseMode", "external"): {
         "ExternalDatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db-AbCdEf",
         "ExternalDatabaseCidr": "10.30.4.0/24",
@@ -57,19 +57,18 @@ TOGETHER = {
         "AdminConcurrency": "3",
     },
 }
-# Of a transformed template these are no news: a parameter that the transform has used up (W2001),
-# a mapping likewise (W7001), a DependsOn that a reference says again (W3005), and defaults that
-# the Rules of the template keep from being used (W1030).
-KNOWN = ["W2001", "W7001", "W3005", "W1030"]
-# CloudFormation refuses a template that declares more than 500 resources, whether their conditions
-# hold or not. A route is one resource (a permission), a function with a canary about ten: the
-# headroom is for those who add some and must not find the limit in a deployment.
+# Expected in a transformed template: parameters (W2001) and mappings (W7001) that the transform has resolved, a
+# DependsOn that repeats a reference (W3005), and defaults that the Rules of the template rule out (W1030).
+EXPECTED_FINDINGS = ["W2001", "W7001", "W3005", "W1030"]
+# CloudFormation rejects a template that declares more than 500 resources, whether their conditions hold or not. A route
+# is one resource (a permission), a function with a canary about ten. The headroom makes this check fail before a
+# deployment does.
 ALLOWED_RESOURCES = 500
 HEADROOM = 50
 
 
 def profiles():
-    """Few choices in which every two values of two parameters meet."""
+    """A small set of profiles that covers every pair of values of two parameters (greedy)."""
     names = list(CHOICES)
     missing = {
         ((one, a), (two, b))
@@ -79,7 +78,7 @@ def profiles():
     }
     found = []
     while missing:
-        # Of all choices, the one in which most of the missing pairs meet.
+        # The profile that covers most of the missing pairs.
         best = max(
             (dict(zip(names, values)) for values in itertools.product(*CHOICES.values())),
             key=lambda it: len(missing & set(itertools.combinations(it.items(), 2))),
@@ -90,10 +89,10 @@ def profiles():
 
 
 def transform(template, parameters, region):
-    """What CloudFormation's Serverless transform makes of it."""
+    """The template after CloudFormation's Serverless transform."""
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
-            # `sam build` and `sam package` put an address here.
+            # `sam build` and `sam package` replace this path by an S3 address, which the translator expects.
             resource["Properties"]["CodeUri"] = "s3://bucket/key"
     template["Globals"]["Function"].pop("CodeUri", None)
     defaults = {
@@ -104,8 +103,8 @@ def transform(template, parameters, region):
     return json.loads(json.dumps(translator.translate(template, {**defaults, **parameters})))
 
 
-class Decided:
-    """A transformed template with its conditions decided."""
+class Evaluated:
+    """A transformed template with its conditions evaluated."""
 
     def __init__(self, template, parameters, region):
         self.template = template
@@ -156,7 +155,7 @@ class Decided:
             for key, it in kept.items()
         }
 
-    def whole(self):
+    def document(self):
         chosen = {
             name: {**of, **({"Default": self.values[name]} if name in self.values else {})}
             for name, of in self.template["Parameters"].items()
@@ -171,32 +170,33 @@ class Decided:
 
 
 def check(job):
-    """One profile: its name, what it creates and declares, and the linter's complaints."""
+    """Checks one profile: its name, the number of resources, the declared resources, and the findings."""
     number, profile, folder = job
     region = profile["AWS::Region"]
     parameters = {name: value for name, value in profile.items() if name != "AWS::Region"}
-    for choice, more in TOGETHER.items():
+    for choice, more in REQUIRED_WITH.items():
         if choice in profile.items():
             parameters.update(more)
     text = pathlib.Path("template.yaml").read_text()
     transformed = transform(yaml_parse(text), parameters, region)
-    whole = Decided(transformed, parameters, region).whole()
+    document = Evaluated(transformed, parameters, region).document()
     path = pathlib.Path(folder) / f"{number:02}.json"
-    path.write_text(json.dumps(whole, indent=1))
-    config = ManualArgs(ignore_checks=KNOWN, regions=[region])
-    complaints = [
+    path.write_text(json.dumps(document, indent=1))
+    config = ManualArgs(ignore_checks=EXPECTED_FINDINGS, regions=[region])
+    findings = [
         f"{'/'.join(map(str, it.path or []))}: {it.rule.id} {it.message[:160]}"
         for it in lint_file(path, config)
     ]
-    # What SAM attaches to a role that it makes. With it, Lambda brings back log groups that were deleted.
-    complaints += [
+    # SAM attaches this permission to roles that it generates. With it, Lambda recreates log groups after the stack is
+    # deleted, and a new stack of the same name fails.
+    findings += [
         f"Resources/{id}: may create log groups"
-        for id, it in whole["Resources"].items()
+        for id, it in document["Resources"].items()
         if it["Type"] in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
         and any(text in json.dumps(it) for text in ("logs:CreateLogGroup", "service-role/AWSLambda"))
     ]
     name = ", ".join(f"{key}={value or '(none)'}" for key, value in profile.items())
-    return name, len(whole["Resources"]), transformed["Resources"], complaints
+    return name, len(document["Resources"]), transformed["Resources"], findings
 
 
 def main():
@@ -206,13 +206,13 @@ def main():
         jobs = [(number, profile, folder) for number, profile in enumerate(profiles())]
         with concurrent.futures.ProcessPoolExecutor() as pool:
             results = list(pool.map(check, jobs))
-    # One line for a complaint, with the first profile that it was met in.
-    first_met = {}
-    for name, _, _, complaints in results:
-        for complaint in complaints:
-            first_met.setdefault(complaint, name)
-    for complaint, name in first_met.items():
-        print(f"{complaint}\n  with {name}")
+    # Each finding is printed once, with the first profile that has it.
+    first_profile = {}
+    for name, _, _, findings in results:
+        for finding in findings:
+            first_profile.setdefault(finding, name)
+    for finding, name in first_profile.items():
+        print(f"{finding}\n  with {name}")
     sizes = [size for _, size, _, _ in results]
     print(f"{len(results)} profiles of {min(sizes)} to {max(sizes)} resources transformed and linted")
     name, _, declared, _ = max(results, key=lambda it: len(it[2]))
@@ -221,13 +221,13 @@ def main():
     if too_many:
         kinds = collections.Counter(of["Type"] for of in declared.values())
         print(
-            f"template.yaml: {len(declared)} resources leave fewer than {HEADROOM} of the"
-            f" {ALLOWED_RESOURCES} that CloudFormation allows in a template; move some into a nested"
-            f" stack or serve several routes by one.\n  with {name}"
+            f"template.yaml declares {len(declared)} resources; fewer than {HEADROOM} of the"
+            f" {ALLOWED_RESOURCES} that CloudFormation allows are left. Move resources into a nested"
+            f" stack, or serve several routes by one.\n  with {name}"
         )
         for kind, count in kinds.most_common(5):
             print(f"  {count:4} {kind}")
-    return 1 if first_met or too_many else 0
+    return 1 if first_profile or too_many else 0
 
 
 if __name__ == "__main__":

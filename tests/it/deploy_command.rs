@@ -264,7 +264,7 @@ fn credentials_that_expire_too_early_are_a_warning() {
         let done = desk.run(&["production"], &variables);
         let said = text(&done.stderr);
         assert!(done.status.success(), "{said}");
-        assert_eq!(said.contains("your credentials end"), warns, "{said}");
+        assert_eq!(said.contains("your credentials expire"), warns, "{said}");
     }
 }
 
