@@ -266,8 +266,8 @@ fn report(
     let refused = refused.count();
     let longest = cold.iter().map(|sample| sample.took).max();
     println!(
-        "cold while Redis is gone: {served} answered with 200, {refused} with 503 and Retry-After; \
-         the longest after {:.0} ms",
+        "cold starts while Redis is down: {served} answered with 200, {refused} with 503 and Retry-After; \
+         the slowest after {:.0} ms",
         milliseconds(longest.unwrap_or_default())
     );
     verdict.require(
@@ -281,10 +281,10 @@ fn report(
         .filter(|sample| sample.at >= back && !sample.hit);
     let last = without.map(|sample| sample.at + sample.took).max();
     let recovery = milliseconds(last.unwrap_or(back).saturating_sub(back));
-    println!("on the cache again: every instance after {recovery:.0} ms");
+    println!("all instances used the cache again after {recovery:.0} ms");
     verdict.limit(RECOVERY, recovery, "Redis is back");
     let gone = milliseconds(closed);
-    println!("no connection is left {gone:.0} ms after the last answer");
+    println!("no connection was open {gone:.0} ms after the last response");
     verdict.limit(LEFT_CONNECTIONS, gone, "after the load");
 
     let most = f64::from(CONNECTIONS);

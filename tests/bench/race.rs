@@ -83,7 +83,7 @@ async fn main() -> ExitCode {
     let reads = setting("RACE_READS", 100_000);
     let seed = setting("RACE_SEED", 20_261_121);
     println!("{READERS} readers, {WRITERS} writers, {reads} reads, seed {seed}");
-    let guarded = run("as it is", reads, seed, Trouble::AttemptsLost).await;
+    let guarded = run("unmodified", reads, seed, Trouble::AttemptsLost).await;
     let marked = run(
         "whole invalidations lost",
         reads / 10,
@@ -92,7 +92,7 @@ async fn main() -> ExitCode {
     )
     .await;
     let unguarded = run(
-        "without the lease's check",
+        "without the lease check",
         reads / 5,
         seed,
         Trouble::LeaseUnchecked,
@@ -142,8 +142,8 @@ async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
     let (read, stale) = (count(&tally.reads), count(&tally.stale));
     println!(
-        "{title}: {read} reads in {:.0} s, {:.1} % hits, {} updates of which {} could not tell \
-         Redis, {} errors, {stale} stale reads",
+        "{title}: {read} reads in {:.0} s, {:.1} % hits, {} updates of which {} unconfirmed, \
+         {} errors, {stale} stale reads",
         began.elapsed().as_secs_f64(),
         100.0 * tally.hits.load(Ordering::Relaxed) as f64 / read as f64,
         count(&tally.updates),

@@ -327,7 +327,7 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
             "{broken:?} was asked again at once"
         );
         assert!(
-            list.has_logged("the issuer's keys cannot be had"),
+            list.has_logged("the issuer's keys cannot be fetched"),
             "{broken:?}"
         );
     }
@@ -369,7 +369,7 @@ async fn an_issuer_may_name_only_trusted_addresses() {
         assert_eq!(found, good, "{address}: {}", list.log());
         if !good {
             assert!(
-                list.has_logged("the issuer's keys cannot be had"),
+                list.has_logged("the issuer's keys cannot be fetched"),
                 "{address}"
             );
             assert!(list.log().contains("jwks_uri"), "{}", list.log());

@@ -15,8 +15,8 @@ pub(crate) fn routes(document: &str) -> Result<String, String> {
     let row = |cells: [&str; 5]| format!("| {} |", cells.join(" | "));
     let mut rows = vec![row([
         "Route",
-        "What it does",
-        "Who may",
+        "Summary",
+        "Allowed callers",
         "Query",
         "Function",
     ])];

@@ -45,7 +45,7 @@ impl Authorization {
     pub fn label(self) -> &'static str {
         match self {
             Self::Anyone => "anyone",
-            Self::PublicConfig => "anyone, unless `PUBLIC_CONFIG_ROUTES` says otherwise",
+            Self::PublicConfig => "anyone, unless restricted by `PUBLIC_CONFIG_ROUTES`",
             Self::ApiKey => "applications with an API key",
             Self::Admin => "admins",
         }
@@ -138,9 +138,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     route("PUT", "/api/admin/environments/{environment}/settings", "manage-environments", Admin,
         &[], "Replace the settings of an environment"),
     route("GET", "/api/admin/environments/{environment}/export", "manage-environments", Admin,
-        &[], "Export the flags in use as a file for flagd"),
+        &[], "Export all active flags as a flagd file"),
     route("POST", "/api/admin/environments/{environment}/import", "manage-environments", Admin,
-        &["dryRun", "mode"], "Import a file for flagd"),
+        &["dryRun", "mode"], "Import a flagd file"),
     route("POST", "/api/admin/environments/{environment}/purge", "manage-environments", Admin,
         &[], "Purge an environment from the cache"),
     route("GET", "/api/admin/environments/{environment}/audit", "manage-environments", Admin,

@@ -128,7 +128,7 @@ impl Tokens {
                     domain = "config",
                     error = %why,
                     issuer = %self.config.issuer,
-                    "the issuer's keys cannot be had"
+                    "the issuer's keys cannot be fetched"
                 );
                 now.forget_old_keys(Instant::now());
             }
