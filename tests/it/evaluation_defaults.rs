@@ -58,7 +58,7 @@ async fn run(database: &Database, sql: &str) {
     done.unwrap_or_else(|error| panic!("{error}: {sql}"));
 }
 
-/// Runs the first steps as an earlier version did.
+/// Runs the first migrations, as an earlier version has.
 async fn migrate_as_before(database: &Database, steps: usize) {
     let text = STEPS[..steps].join(";\n");
     let done: Vec<String> = (1..=steps).map(|step| format!("({step}, 'x')")).collect();
@@ -182,22 +182,22 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
     assert_eq!(
         decided(&database, &json!({})).await.as_deref(),
         Ok("existing"),
-        "it stays"
+        "a run without a choice keeps the defaults"
     );
     assert_eq!(
         decided(&database, &new).await.as_deref(),
         Ok("new"),
-        "no flag yet"
+        "a change is possible while there are no flags"
     );
     assert_eq!(
         decided(&database, &json!({})).await.as_deref(),
         Ok("new"),
-        "it stays"
+        "a run without a choice keeps the defaults"
     );
     database.add_flag("a", true, 50).await;
     let refused = decided(&database, &existing)
         .await
-        .expect_err("a flag depends on it");
+        .expect_err("a flag depends on the defaults");
     assert!(
         refused.contains("'new'") && refused.contains("anonymousRollout"),
         "{refused}"
@@ -205,7 +205,7 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
     assert_eq!(
         decided(&database, &new).await.as_deref(),
         Ok("new"),
-        "the same is no change"
+        "the same value is accepted"
     );
     run(
         &database,
@@ -214,7 +214,7 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
     .await;
     assert!(
         decided(&database, &existing).await.is_err(),
-        "it may come back"
+        "an archived flag may be restored"
     );
 
     let database = Database::create_empty().await;
@@ -222,11 +222,11 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
     assert_eq!(
         decided(&database, &new).await.as_deref(),
         Ok("new"),
-        "before the first step"
+        "before the first migration"
     );
     assert!(
         decided(&database, &existing).await.is_err(),
-        "then it stays"
+        "the defaults stay once migrations have run"
     );
 }
 
@@ -293,7 +293,7 @@ async fn an_upgrade_changes_no_result_of_three_hundred_users() {
             .await;
         }
         let old = list(&database).await;
-        // Tables that no Pennon has migrated have no revisions to read by.
+        // Tables without Pennon's migrations have no revisions.
         let before = if steps > 0 {
             Some(answers(&old).await)
         } else {
@@ -500,7 +500,7 @@ async fn settings_of_an_environment_override_the_defaults() {
     }
 }
 
-/// Each part after its length, as entries are hashed and signed.
+/// Each part prefixed with its length: the input of an entry's hash and MAC.
 fn framed(parts: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in parts {
@@ -557,13 +557,13 @@ async fn an_entry_without_the_defaults_is_filled_again() {
     run(&stack.database, change).await;
     let list = stack.function("list-flags").await;
     assert_eq!(list.call(&Event::list()).await.json()["checkout"], false);
-    // An authentic entry decides by its defaults.
+    // The defaults of an authentic entry are used.
     fill_with_defaults(&stack, Some("existing"));
     let other = stack.function("list-flags").await;
     let answer = other.call(&Event::list()).await;
     assert_eq!(answer.source(), "redis");
     assert_eq!(answer.json()["checkout"], true);
-    // A version that knows no defaults fills none.
+    // A version without this feature fills entries without defaults.
     fill_with_defaults(&stack, None);
     let other = stack.function("list-flags").await;
     let answer = other.call(&Event::list()).await;

@@ -10,8 +10,7 @@ use pennon_tests::routes::path_for;
 use pennon_tests::stack::{Stack, database_loads};
 use serde_json::{Value, json};
 
-/// A request to a route, with a body that it takes; every parameter of the path is `checkout`, except
-/// the environment.
+/// A valid request to a route. Every path parameter is `checkout`, except the environment.
 fn event(method: &str, path: &str) -> Event {
     let parameters = ["flagKey", "userId", "id", "keyId"].map(|name| (name, "checkout"));
     let mut parameters = parameters.to_vec();
@@ -99,7 +98,7 @@ async fn an_unknown_parameter_is_rejected_by_every_other_route_and_changes_nothi
     }
     assert!(refusing > 15);
     let after = stack.database.revision("production").await;
-    assert_eq!(after, before, "nothing was imported, deleted or made");
+    assert_eq!(after, before, "no request has changed anything");
 }
 
 #[tokio::test]
@@ -186,7 +185,7 @@ async fn a_time_may_have_an_offset_and_omit_seconds() {
             assert_eq!(answer.status, 201, "{text} on {}: {answer:?}", api.on);
             assert_eq!(answer.json()["scheduledAt"], expected, "{text}");
         }
-        // In the future without its offset, in the past with it.
+        // In the future if the offset is ignored, in the past otherwise.
         let soon = timestamp(SystemTime::now() + Duration::from_secs(1_800));
         let over = soon.replace('Z', "+01:00");
         for text in ["2099-06-01T12Z", "2099-06-01", "2099-06-01T12:30+2", &over] {

@@ -1,4 +1,4 @@
-//! Each failure of Redis on each route: 200, the right body, in bounded time. And of the database.
+//! Failures of Redis and of the database, on every route: the response is 200, correct, and in time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::{eventually, wire::Mode};
 use serde_json::{Value, json};
 
-/// The time that a request may take in the worst case with the settings below. Not a measurement: a request
-/// that waits for a server that hangs takes for ever.
+/// The longest time that a request may take with these settings. This is not a measurement: a request that waits for
+/// a hung server would never end.
 const BOUNDED: Duration = Duration::from_secs(5);
 
 /// One function per route, all on the same wires.
@@ -33,8 +33,8 @@ impl Routes {
         }
     }
 
-    /// Calls every route and checks that each answers with the truth. `percent` must be new.
-    async fn are_right(&self, percent: i64, when: &str) {
+    /// Calls every route and checks the responses. `percent` must differ from the previous one.
+    async fn check(&self, percent: i64, when: &str) {
         let started = Instant::now();
         let updated = set_percentage(&self.update, "checkout", percent).await;
         assert_eq!(percentage(&updated), percent, "{when}");
@@ -58,7 +58,7 @@ impl Routes {
     }
 }
 
-/// A function of every name in the table of routes, all on the same wires.
+/// Every function of the route table, all on the same wires.
 struct EveryRoute {
     functions: BTreeMap<&'static str, Function>,
     rounds: u32,
@@ -79,9 +79,9 @@ impl EveryRoute {
         }
     }
 
-    /// Asks every route once, in the order of the table, and expects what it answers when nothing
-    /// fails: a flag of this round is created, archived, restored; a key is made and revoked.
-    async fn is_right(&mut self, when: &str) {
+    /// Calls every route once, in the order of the table, and expects the same responses as without a fault. Each
+    /// round creates, archives and restores its own flag, and creates and revokes a key.
+    async fn check(&mut self, when: &str) {
         self.rounds += 1;
         let flag = format!("made-{}", self.rounds);
         let environment = format!("made-{}", self.rounds);
@@ -89,7 +89,7 @@ impl EveryRoute {
         for endpoint in ENDPOINTS {
             let (method, path) = (endpoint.method, endpoint.path);
             let (body, expected) = request(method, path, &flag, &environment);
-            // What is archived and restored is the flag of this round; all else is about one that stays.
+            // Only the flag of this round is archived and restored.
             let key = match (method, path) {
                 ("GET" | "DELETE", "/api/admin/flags/{flagKey}")
                 | (_, "/api/admin/flags/{flagKey}/restore" | "/api/admin/flags/{flagKey}/revert") => {
@@ -141,7 +141,7 @@ impl EveryRoute {
     }
 }
 
-/// The body that a route takes, and the status of its answer.
+/// The body of a request to a route, and the expected status.
 fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u16) {
     let last = path.rsplit('/').next().unwrap_or_default();
     match (method, path) {
@@ -195,7 +195,7 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
             answer("LOADING Redis is loading the dataset in memory"),
         ),
         ("MOVED", answer("MOVED 16114 127.0.0.1:1")),
-        ("an error nobody knows", answer("ERR what?")),
+        ("an unknown error", answer("ERR what?")),
     ];
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let routes = Routes::start(&stack).await;
@@ -205,20 +205,20 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
         percent += 1;
         percent
     };
-    routes.are_right(next(), "before anything fails").await;
-    every_route.is_right("before anything fails").await;
+    routes.check(next(), "before anything fails").await;
+    every_route.check("before anything fails").await;
     for (name, fault) in faults {
         stack.redis.set(fault).await;
         for round in ["first", "second", "third"] {
             routes
-                .are_right(next(), &format!("{name}, {round} request"))
+                .check(next(), &format!("{name}, {round} request"))
                 .await;
         }
-        every_route.is_right(name).await;
+        every_route.check(name).await;
         stack.redis.set(Mode::Open).await;
-        // The update that Redis was not told of may be cached still: nobody has reconciled. Those
-        // who noticed the outage ask the database.
-        routes.are_right(next(), &format!("{name}, healed")).await;
+        // The entry may still have the value from before the unconfirmed update. Instances that have seen the outage
+        // compare it with the database.
+        routes.check(next(), &format!("{name}, healed")).await;
         eventually(&format!("{name}: back on the cache"), async || {
             let answer = routes.get.call(&Event::get("checkout")).await;
             assert_eq!(answer.status, 200);
@@ -231,9 +231,9 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
 async fn a_restarted_redis_is_used_again(on: Topology) {
     let mut stack = Stack::start_on(on).await.with_default_cache_limits();
     let routes = Routes::start(&stack).await;
-    routes.are_right(1, "warm").await;
+    routes.check(1, "warm").await;
     stack.redis.kill();
-    routes.are_right(2, "killed").await;
+    routes.check(2, "killed").await;
     let line = routes.get.last_request();
     assert_eq!(line["cache_unavailable"], 1, "{line}");
     assert_eq!(line["cache_hit"], 0);
@@ -255,10 +255,10 @@ async fn a_restarted_redis_is_used_again(on: Topology) {
 async fn a_frozen_redis_costs_bounded_time_and_recovers(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let routes = Routes::start(&stack).await;
-    routes.are_right(1, "warm").await;
+    routes.check(1, "warm").await;
     stack.redis.freeze();
-    routes.are_right(2, "frozen").await;
-    routes.are_right(3, "still frozen").await;
+    routes.check(2, "frozen").await;
+    routes.check(3, "still frozen").await;
     stack.redis.thaw();
     eventually("back on the cache", async || {
         let answer = routes.get.call(&Event::get("checkout")).await;
@@ -285,7 +285,7 @@ async fn only_the_first_requests_of_an_outage_are_slow(on: Topology) {
                 .is_some_and(|errors| errors > 0)
         })
         .count();
-    assert!(tried >= 1, "somebody has to find out");
+    assert!(tried >= 1, "the first request must fail");
     assert!(tried < 10, "{tried} of 50 requests tried");
     assert_eq!(get.last_request()["breaker_open"], 1);
 }
@@ -294,8 +294,8 @@ async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     let get = stack.function("get-flag").await;
     for failures in [1, 2, 3] {
-        // On a machine that is busy elsewhere, the budget may end before the blip does. The log has to
-        // say so then, and the next blip may do.
+        // On a busy machine the budget may end before the failure does. The log must then say so, and the test tries
+        // again.
         eventually(&format!("{failures} failures are not seen"), async || {
             stack.redis.set(Mode::Open).await;
             on_the_cache(&get).await;
@@ -307,7 +307,7 @@ async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
             let lines = &get.lines()[lines..];
             let told = |message: &str| lines.iter().any(|line| line["message"] == message);
             if answer.source() != "memory" {
-                // Either no further retry fits, or the last attempt had what was left.
+                // Either no further retry fits, or the last attempt used the rest of the budget.
                 let took = get.last_request()["duration"].as_f64().expect("a time");
                 assert!(
                     told("Redis retries stopped by the time budget") || took >= 400.0,
@@ -318,8 +318,7 @@ async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
             assert_eq!(answer.header("x-cache-hit"), Some("true"));
             assert_eq!(get.last_request()["redis_retries"], failures);
             assert!(told(&format!("Redis retry attempt {failures}/3")));
-            // A connection that was cut is replaced at once. What is cut again just after that has to
-            // wait.
+            // A cut connection is replaced immediately. If the new one is cut too, the retry has a pause.
             assert_eq!(gaps.len(), failures);
             let least = [0, 200, 50].map(Duration::from_millis);
             for (gap, least) in gaps.iter().zip(least) {
@@ -338,14 +337,14 @@ async fn on_the_cache(get: &Function) {
     .await;
 }
 
-/// The times between the attempts that have arrived at Redis since there were so many.
+/// The times between attempts that have arrived at Redis, without the first `before` attempts.
 fn gaps(stack: &Stack, before: usize) -> Vec<Duration> {
     let attempts = &stack.redis.commands()[before..];
     attempts.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
-/// Pauses are observed from outside, at the wire. Between the arrival of an attempt and that of the next
-/// one lies the whole pause, so a slow machine only makes a gap longer.
+/// The wire measures the pauses. The whole pause lies between the arrivals of two attempts, so a slow machine can only
+/// make the gap longer.
 async fn retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_left(on: Topology) {
     let stack = Stack::start_on(on).await.with_default_cache_limits();
     for budget in [400, 500] {
@@ -354,8 +353,7 @@ async fn retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_lef
             .each_ref()
             .map(|(name, value)| (*name, value.as_str()));
         let get = stack.function_with("get-flag", &settings).await;
-        // A machine that is busy elsewhere uses up the budget: then the log has to say so, and the next
-        // outage may do.
+        // On a busy machine the budget may end early. The log must then say so, and the test tries again.
         eventually("a request makes all three retries", async || {
             on_the_cache(&get).await;
             let before = stack.redis.commands().len();
@@ -419,8 +417,8 @@ async fn a_full_redis_serves_its_entries_and_the_database_the_rest(on: Topology)
             .redis
             .command(&["CONFIG", "SET", "maxmemory-policy", policy]);
         let routes = Routes::start(&stack).await;
-        routes.are_right(1, policy).await;
-        // Full of keys of another program.
+        routes.check(1, policy).await;
+        // Another program's key fills the memory.
         stack.redis.command(&[
             "SET",
             "{feature_flags:production}filler",
@@ -428,7 +426,7 @@ async fn a_full_redis_serves_its_entries_and_the_database_the_rest(on: Topology)
         ]);
         stack.redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
         for percent in 2..6 {
-            routes.are_right(percent, policy).await;
+            routes.check(percent, policy).await;
         }
         let logged = routes.get.log();
         assert!(!logged.contains("\"status\":500"), "{logged}");
@@ -546,10 +544,10 @@ async fn a_thawed_instance_whose_connections_are_half_open_still_answers(on: Top
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     get.process().freeze();
-    // The other end is gone without a word: packets of the old connection lead nowhere.
+    // The other end is gone without closing: packets of the old connections get no reply.
     stack.redis.abandon();
     stack.database_wire.abandon();
-    // A freeze lasts a while; connections that idled for less than a second are taken for alive.
+    // Connections that were idle for less than a second are assumed to be alive.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     get.process().thaw();
     let answer = get.call(&Event::get("checkout")).await;

@@ -1,4 +1,4 @@
-//! The file of flags, edited by hand, with typical mistakes.
+//! Manual edits of `flags.json`, with typical mistakes.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn good() -> String {
     json!({"flags": {"mine": {"state": "ENABLED", "rolloutPercentage": 5}}}).to_string()
 }
 
-/// A server whose file was good when it started.
+/// A server that has started with a valid file.
 async fn server() -> (Local, PathBuf) {
     let folder = new_folder("flags");
     let path = folder.join("flags.json");
@@ -36,7 +36,7 @@ fn mode(path: &Path) -> u32 {
     path.metadata().expect("a file").permissions().mode() & 0o777
 }
 
-/// The names in a folder, but for the log of the server.
+/// The names of the files in a folder, except the server's log.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let mut names: Vec<String> = entries
@@ -48,7 +48,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Starts another server on a file and waits until it has given up.
+/// Starts another server on a file and waits until it exits.
 fn try_to_start(flags: &Path) -> Output {
     let mut command = Command::new(binary("pennon-local"));
     command
@@ -63,7 +63,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A text, and words of the message about it.
+/// The text of a file, and words of its error message.
 type Mistake = (String, &'static [&'static str]);
 
 fn flag(fields: &str) -> String {
@@ -221,7 +221,7 @@ fn variant(text: &str) -> String {
     json!({"state": "ENABLED", "variants": {"a": text}, "defaultVariant": "a"}).to_string()
 }
 
-/// Flags that one answer cannot hold together.
+/// Flags that together exceed the size of a response.
 fn large() -> String {
     let flags: Vec<String> = (0..23)
         .map(|number| format!("\"large-{number}\": {}", variant(&"x".repeat(250_000))))
@@ -230,7 +230,7 @@ fn large() -> String {
 }
 
 #[tokio::test]
-async fn a_flag_with_a_scheduled_percentage_gets_no_variants_by_hand() {
+async fn an_edit_cannot_add_variants_to_a_flag_with_a_scheduled_percentage() {
     let (local, path) = server().await;
     let body = r#"{"scheduledAt": "2099-01-01T00:00Z", "updates": {"rolloutPercentage": 7}}"#;
     let url = format!("{MINE}/schedule");
@@ -421,7 +421,7 @@ async fn a_second_server_on_the_same_file_does_not_start_under_any_path() {
         200
     );
     assert_eq!(try_to_start(&path).status.code(), Some(1));
-    // A process that is gone holds no lock, however it went.
+    // The lock of a process ends with the process, even after SIGKILL.
     local.restart().await;
     assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 6);
 }
@@ -433,7 +433,7 @@ async fn a_write_keeps_links_mode_and_owner_and_leaves_no_other_file() {
     let target = folder.join("real/mine.json");
     std::fs::write(&target, good()).expect("writes");
     std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).expect("a mode");
-    // Only root may give a file away.
+    // Only root may change a file's owner.
     let _not_root = chown(&target, Some(12_345), Some(23_456));
     let before = target.metadata().expect("a file");
     symlink("real/mine.json", folder.join("flags.json")).expect("a link");
@@ -460,7 +460,7 @@ async fn a_write_keeps_links_mode_and_owner_and_leaves_no_other_file() {
         assert_eq!(names(&folder), ["flags.json", "real"]);
     }
     assert_eq!(mode(&folder.join("real/mine.json.state")), 0o600);
-    // A link that leads elsewhere from now on is not followed in silence.
+    // A changed link is reported, not followed.
     std::fs::write(folder.join("other.json"), good()).expect("writes");
     std::fs::remove_file(folder.join("flags.json")).expect("removes");
     symlink("other.json", folder.join("flags.json")).expect("a link");
@@ -471,7 +471,7 @@ async fn a_write_keeps_links_mode_and_owner_and_leaves_no_other_file() {
     assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);
 }
 
-/// An editor that takes no care: it reads the file, and replaces it a moment later.
+/// An editor that reads the file and overwrites it a moment later, without a check for changes.
 fn add_by_hand(path: &Path, number: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else {
         return false;
@@ -544,7 +544,7 @@ async fn a_server_killed_during_writes_keeps_every_acknowledged_change() {
     let (mut local, path) = server().await;
     let acknowledged = Arc::new(AtomicU64::new(0));
     for round in 1..=8_u64 {
-        // One without connections to the process before.
+        // A client without connections to the previous process.
         let client = HttpClient::of(local.base().to_owned());
         let seen = acknowledged.clone();
         let writer = tokio::spawn(async move {
@@ -576,7 +576,7 @@ async fn a_server_killed_during_writes_keeps_every_acknowledged_change() {
             .as_str()
             .and_then(|text| text.parse().ok())
             .expect("a number");
-        // The last change may have been made without an answer.
+        // The last change may have been made although its response was lost.
         assert!(
             there == known || there == known + 1,
             "{there} after {known}"
@@ -689,7 +689,7 @@ async fn state_survives_a_restart_and_only_its_owner_can_read_it() {
     assert_eq!(mode(&state), 0o600);
 }
 
-/// A state file with so many lines of audit.
+/// A state file with this number of audit entries.
 fn state_with(entries: u32) -> String {
     let mut text = json!({"format": 1, "about": "a test"}).to_string();
     for id in 1..=entries {
@@ -715,7 +715,7 @@ fn transferred(pid: u32) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn a_long_audit_is_kept_whole_and_slows_no_write() {
+async fn a_long_audit_is_kept_completely_and_does_not_slow_down_writes() {
     let mut costs = Vec::new();
     for entries in [10, 10_000] {
         let folder = new_folder("flags");
@@ -734,16 +734,16 @@ async fn a_long_audit_is_kept_whole_and_slows_no_write() {
         let answer = local.admin("GET", audit, "").await.json();
         assert_eq!(answer["pagination"]["total"], entries + 20);
         assert_eq!(answer["entries"][0]["id"], entries + 20);
-        // Where there is no /proc, nothing is measured.
+        // Systems without /proc skip the measurement.
         costs.extend(before.zip(after).map(|(before, after)| after - before));
     }
     if let [few, many] = costs[..] {
         assert!(many * 2 <= few * 3, "{many} bytes instead of {few}");
-        assert!(few > 1_000, "{few} bytes is too little to be true");
+        assert!(few > 1_000, "the measurement of {few} bytes is wrong");
     }
 }
 
-/// A file of version 0.1 with everything that it could hold.
+/// A file in the format of version 0.1, with every field.
 fn old_file() -> Value {
     let hash = "0".repeat(64);
     json!({

@@ -1,12 +1,11 @@
-//! What all functions of Pennon share.
+//! Code that all functions of Pennon share.
 //!
-//! [`App::cold_start`](app::App::cold_start) is the cold start: configuration, secrets, the Redis pool and the
-//! store, put together once per instance. [`service`] answers questions about flags out of [`cache`]
-//! and [`store`]; [`http`] turns requests into questions and answers into responses; [`lambda`] runs
-//! a handler on AWS Lambda. What a flag means is decided in `pennon-eval`.
+//! [`App::cold_start`](app::App::cold_start) reads the configuration and secrets and creates the Redis pool and the
+//! store, once per instance. [`service`] reads and changes flags in [`cache`] and [`store`], [`http`] parses requests
+//! and writes responses, and [`lambda`] runs a handler on AWS Lambda. `pennon-eval` evaluates flags.
 //!
-//! One home per vendor: fred is used in [`cache`] only, tokio-postgres in [`store`]
-//! only, the AWS SDK in [`secrets`] and [`aws`] only, the process environment in [`config`] only.
+//! Each external dependency is used in one module: fred in [`cache`], tokio-postgres in [`store`], the AWS SDK in
+//! [`secrets`] and [`aws`], the process environment in [`config`].
 
 pub mod alarms;
 pub mod api_key;

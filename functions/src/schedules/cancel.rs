@@ -13,7 +13,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let key = request.flag_key()?;
     let id = request.parameter("id");
     if id.contains('\0') {
-        let complaint = "Must not hold a NUL character";
+        let complaint = "Must not contain a NUL character";
         return Err(Error::invalid_field("id", complaint));
     }
     let cancelled = app

@@ -56,7 +56,7 @@ impl Cache {
             | Reply::Number(_)
             | Reply::List(_)
             | Reply::WrongType
-            | Reply::Nonsense => None,
+            | Reply::Malformed => None,
         };
         let values = parts.each_ref().map(text);
         let values = values.each_ref().map(Option::as_deref);

@@ -1,10 +1,10 @@
-//! What one request may spend on the cache.
+//! The time that one request may spend on the cache.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Time that is used up by waiting for Redis, and by nothing else.
+/// The remaining time. Only waiting for Redis reduces it.
 #[derive(Debug)]
 pub struct Budget {
     left: Mutex<Duration>,
@@ -19,19 +19,19 @@ impl Budget {
         }
     }
 
-    /// What is left.
+    /// The remaining time.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes that much away, at most all.
+    /// Subtracts an amount, down to zero.
     pub fn spend(&self, amount: Duration) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left = left.saturating_sub(amount);
     }
 
-    /// Splits off half of what is left, so that one step cannot starve the next.
+    /// Splits off half of the remaining time, so that one step cannot starve the next.
     #[must_use]
     pub fn half(&self) -> Self {
         let half = self.remaining() / 2;
@@ -39,7 +39,7 @@ impl Budget {
         Self::new(half)
     }
 
-    /// Returns what a split-off part did not use.
+    /// Adds the unused time of a part that [`half`](Self::half) has split off.
     pub fn give_back(&self, part: &Self) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left += part.remaining();
@@ -53,7 +53,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_budget_never_goes_below_nothing() {
+    fn a_budget_is_never_negative() {
         let budget = Budget::new(100 * MS);
         budget.spend(70 * MS);
         assert_eq!(budget.remaining(), 30 * MS);

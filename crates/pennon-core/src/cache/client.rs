@@ -1,9 +1,9 @@
 //! One Redis server on the wire: the only file that knows fred.
 //!
 //! It sends one command once to one server and returns the reply or the failure. Retries, breakers and
-//! reconnecting belong to `executor`. Which server of a cluster to ask is decided by `topology` and not by
-//! fred, whose own cluster client stops every shard when one primary dies and ends for good at the first
-//! ASK. Another client could replace fred here and nothing else would change.
+//! reconnecting belong to `executor`. `topology` chooses the server of a cluster, because fred's own cluster client
+//! stops every shard when one primary dies, and stops permanently at the first ASK. Another client could replace
+//! fred in this file without a change of other files.
 
 use std::time::{Duration, Instant};
 
@@ -36,20 +36,20 @@ pub(super) enum Command<'a> {
         lease: Duration,
         fill_grace_period: Duration,
     },
-    /// A script of ours on this key.
+    /// A script of the protocol, on this key.
     Run {
         script: Script,
         key: &'a str,
         arguments: &'a [String],
     },
-    /// Whether the server answers.
+    /// `PING`, to check that the server answers.
     Ping,
     /// `CLUSTER SLOTS`: the nodes of the cluster and the slots that each of them serves.
     Slots,
 }
 
 impl Command<'_> {
-    /// The key that it touches.
+    /// The key that the command reads or writes.
     pub(super) fn key(&self) -> Option<&str> {
         match self {
             Self::Header { key } | Self::Read { key, .. } | Self::Run { key, .. } => Some(key),
@@ -120,7 +120,7 @@ impl Command<'_> {
     }
 }
 
-/// What is sent in one pipeline with a command.
+/// Commands to send in one pipeline with a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct CommandOptions {
     pub(super) before: Before,
@@ -129,15 +129,15 @@ pub(super) struct CommandOptions {
     pub(super) wait: bool,
 }
 
-/// What is sent before a command.
+/// The command to send before another command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Before {
     #[default]
     Nothing,
-    /// A replica answers by itself. Sent with every command, because a new connection starts without this
-    /// mode.
+    /// `READONLY`: a replica answers itself instead of redirecting. It precedes every command, because a new
+    /// connection starts without this mode.
     ReadOnly,
-    /// A node that imports the slot answers although it does not own the slot yet.
+    /// `ASKING`: a node that imports the slot answers although it does not own the slot yet.
     Asking,
 }
 
@@ -150,7 +150,7 @@ const REPLICATED_WITHIN: Duration = Duration::from_millis(50);
 /// second, so `WAIT` may return 100 ms late.
 pub(super) const WAITING: Duration = REPLICATED_WITHIN.saturating_add(Duration::from_millis(100));
 
-/// The scripts of the protocol that change something.
+/// The scripts of the protocol that change the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
     Fill,
@@ -181,8 +181,8 @@ pub(super) enum Reply {
     List(Vec<Reply>),
     /// The key holds something that is not a hash.
     WrongType,
-    /// Bytes that are not UTF-8, or a kind of reply that no command of ours has.
-    Nonsense,
+    /// Bytes that are not UTF-8, or a type of reply that none of the commands has.
+    Malformed,
 }
 
 /// Why there is no usable reply.
@@ -273,7 +273,7 @@ impl From<FredError> for Failure {
     }
 }
 
-/// Some connections to Redis and the tasks behind them. Dropping it ends both.
+/// Connections to one Redis server, and their tasks. Dropping it ends both.
 pub(super) struct Connections {
     pool: FredPool,
     tasks: Vec<ConnectHandle>,
@@ -289,7 +289,7 @@ impl Drop for Connections {
 }
 
 impl Connections {
-    /// Connects, all connections at once.
+    /// Opens all connections concurrently.
     ///
     /// # Errors
     /// [`Failure`] when not all connections are established `within` that time.
@@ -312,7 +312,7 @@ impl Connections {
         }
     }
 
-    /// Sends one command once and waits for the reply at most `within`.
+    /// Sends a command once and waits at most `within` for the reply.
     pub(super) async fn send(
         &self,
         command: &Command<'_>,
@@ -332,7 +332,7 @@ impl Connections {
         if options == CommandOptions::default() {
             return reply_of(client.custom(custom(name), words).await);
         }
-        // A pipeline is written as one, so that nothing of another request comes between.
+        // A pipeline is written at once, so that commands of other requests cannot come between.
         let pipeline = Pipeline::from(client);
         let before = match options.before {
             Before::Nothing => None,
@@ -357,7 +357,7 @@ impl Connections {
         Ok(Reply::List(replies.collect::<Result<Vec<Reply>, _>>()?))
     }
 
-    /// Whether a connection has given up for good.
+    /// Whether a connection has stopped reconnecting.
     pub(super) fn are_dead(&self) -> bool {
         self.tasks.iter().any(ConnectHandle::is_finished)
     }
@@ -372,7 +372,7 @@ impl Connections {
     }
 }
 
-/// One command by name, wherever fred would send it.
+/// A command by name. Its hash slot is irrelevant, because fred knows one server only.
 fn custom(name: &'static str) -> CustomCommand {
     CustomCommand::new_static(name, ClusterHash::Random, false)
 }
@@ -394,8 +394,8 @@ fn reply_of(answer: Result<Value, FredError>) -> Result<Reply, Failure> {
     }
 }
 
-/// What to connect to: by number, since of several addresses behind a name one may be dead, and by
-/// name in the certificate.
+/// The server to connect to: one reachable IP address of the name, because some of its addresses may be dead, and the
+/// name that the certificate must have.
 async fn server(address: &Address, deadline: Instant) -> Result<ServerConfig, Failure> {
     let ip = address.reach(deadline).await?;
     let host = if ip.is_ipv6() {
@@ -421,15 +421,15 @@ fn build(url: &RedisUrl, server: ServerConfig, config: &CacheConfig) -> Result<F
         tls: tls_config(url, config)?,
         ..FredConfig::default()
     };
-    // For ever: with a limit the client would be dead for good after a long outage. Attempts are
-    // limited by the executor. The jitter is kept small because its default costs up to 100 ms.
-    let mut forever = ReconnectPolicy::new_exponential(0, 5, 250, 2);
-    forever.set_jitter(5);
+    // Unlimited attempts: with a limit, the client would stop reconnecting after a long outage. The executor limits the
+    // time. The default jitter costs up to 100 ms.
+    let mut reconnect = ReconnectPolicy::new_exponential(0, 5, 250, 2);
+    reconnect.set_jitter(5);
     let mut builder = Builder::from_config(fred_config);
     builder
-        .set_policy(forever)
+        .set_policy(reconnect)
         .with_performance_config(|performance| {
-            // A net under every command that is sent without a limit of its own.
+            // Applies to fred's own commands; `send` sets a timeout for each of ours.
             performance.default_command_timeout = Duration::from_millis(250);
         })
         .with_connection_config(|connection| {
@@ -437,10 +437,10 @@ fn build(url: &RedisUrl, server: ServerConfig, config: &CacheConfig) -> Result<F
             connection.internal_command_timeout = config.connect_timeout;
             connection.max_command_attempts = 1;
             connection.tcp.nodelay = Some(true);
-            // The executor decides what a LOADING or READONLY means.
+            // The executor handles LOADING and READONLY.
             connection.reconnect_errors = Vec::new();
         });
-    // A cluster has several nodes, and ten connections in all are enough for anyone.
+    // A cluster has several nodes, and an instance must not exceed ten connections in total.
     let size = if url.cluster { 1 } else { config.pool_size };
     Ok(builder.build_pool(size)?)
 }
@@ -465,10 +465,10 @@ impl From<Value> for Reply {
             Value::Integer(number) => Self::Number(number),
             Value::String(text) => Self::Text(text.to_string()),
             Value::Bytes(bytes) => {
-                String::from_utf8(bytes.to_vec()).map_or(Self::Nonsense, Self::Text)
+                String::from_utf8(bytes.to_vec()).map_or(Self::Malformed, Self::Text)
             }
             Value::Array(values) => Self::List(values.into_iter().map(Self::from).collect()),
-            Value::Boolean(_) | Value::Double(_) | Value::Queued | Value::Map(_) => Self::Nonsense,
+            Value::Boolean(_) | Value::Double(_) | Value::Queued | Value::Map(_) => Self::Malformed,
         }
     }
 }

@@ -31,8 +31,8 @@ const PROBE_BUDGET: Duration = Duration::from_millis(150);
 const MOST_REDIRECTIONS: usize = 5;
 /// How long a replica may take, so that there is time left to ask the primary.
 const REPLICA_TIMEOUT: Duration = Duration::from_millis(50);
-/// After a failure of a replica, none is asked for this long: the others may be affected as well, and the
-/// primary has the same answer.
+/// After one replica fails, no replica is asked for this long: the failure may affect all of them, and the primary
+/// gives the same answer.
 const REPLICA_COOL_DOWN: Duration = Duration::from_secs(5);
 
 pub(super) struct Executor {
@@ -51,7 +51,7 @@ pub(super) struct Executor {
     outages: AtomicU64,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// The reply; `None` when Redis is unavailable.
@@ -62,14 +62,14 @@ pub(super) struct Outcome {
 
 /// The attempts of one command.
 struct Attempts {
-    /// The node of the last one.
+    /// The node of the last attempt.
     node: Arc<Node>,
     result: Result<Reply, Failure>,
     lost_replies: u32,
 }
 
 impl Executor {
-    /// Connects within that limit to the node that serves this key. After a failure a later request connects.
+    /// Connects to the node that serves this key, at most `within`. If that fails, a later request connects.
     pub(super) async fn connect(
         url: RedisUrl,
         config: CacheConfig,
@@ -98,7 +98,7 @@ impl Executor {
         }
         let opened = match executor.owner(executor.default_slot) {
             Some(owner) => (owner.connect(deadline).await.map(drop), owner),
-            // The seed node tells why there is no slot map.
+            // The seed node's failure explains the missing slot map.
             None => (
                 match executor.seed.connect(deadline).await {
                     Ok(_) => Err(no_slots()),
@@ -203,8 +203,8 @@ impl Executor {
         }
     }
 
-    /// Asks a replica once. It may be behind the primary. `None` also where there is no replica, and after a
-    /// recent failure of one.
+    /// Asks a replica once. The replica may lag behind the primary. Returns `None` if it fails, if there is no
+    /// replica, and for a while after one has failed.
     pub(super) async fn ask_replica(
         &self,
         command: &Command<'_>,
@@ -275,8 +275,8 @@ impl Executor {
         }
     }
 
-    /// How often an invalidation may have been lost: a command failed, or another node became the primary.
-    /// A reader that sees this number change compares the entry with the store before it uses it.
+    /// The number of events that may have lost an invalidation: a failed command, or a new primary. When it changes,
+    /// a reader compares its entry with the store before it uses the entry.
     pub(super) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
@@ -340,13 +340,13 @@ impl Executor {
                         topology.refresh(Some(&self.seed), deadline).await;
                     }
                     let Some(owner) = self.owner(slot) else {
-                        let why = self.why_nobody(deadline).await;
+                        let why = self.no_owner_failure(deadline).await;
                         return ended(self.seed.clone(), Err(why), lost_replies);
                     };
                     (owner, Before::Nothing)
                 }
             };
-            let wait = self.must_be_replicated(command, &node);
+            let wait = self.waits_for_replica(command, &node);
             let options = CommandOptions { before, wait };
             let mut within = self.time_for(command);
             if wait {
@@ -428,8 +428,8 @@ impl Executor {
     ) -> bool {
         let is_hopeful = match failure {
             Failure::TimedOut | Failure::NotConnected(_) => true,
-            // A primary that became a replica: its name may resolve to the new one by now. A cluster that is
-            // down, or that continues without this node.
+            // READONLY: the primary became a replica, and its name may resolve to the new primary by now.
+            // CLUSTERDOWN: the cluster is down, or continues without this node.
             Failure::Refused(why) => ["READONLY", "CLUSTERDOWN", "MASTERDOWN"]
                 .iter()
                 .any(|word| why.contains(word)),
@@ -466,13 +466,13 @@ impl Executor {
         }
     }
 
-    /// An invalidation waits for a replica, unless it is known that there is none.
-    fn must_be_replicated(&self, command: &Command<'_>, node: &Node) -> bool {
+    /// Whether the command must wait for a replica: an invalidation does, unless the node has no replicas.
+    fn waits_for_replica(&self, command: &Command<'_>, node: &Node) -> bool {
         let topology = self.topology.as_ref().filter(|_| command.ends_a_write());
         topology.is_some_and(|topology| topology.replicas_of(node) != Some(0))
     }
 
-    /// The node that serves a slot, where that is known.
+    /// The node that serves a slot, if the slot map has one.
     fn owner(&self, slot: u16) -> Option<Arc<Node>> {
         match &self.topology {
             None => Some(self.seed.clone()),
@@ -484,8 +484,8 @@ impl Executor {
         command.key().map_or(self.default_slot, slot)
     }
 
-    /// Why no node serves a slot.
-    async fn why_nobody(&self, deadline: Instant) -> Failure {
+    /// The failure to report if no node serves a slot: that of the seed node, or a missing slot map.
+    async fn no_owner_failure(&self, deadline: Instant) -> Failure {
         match self.seed.connect(deadline).await {
             Ok(_) => no_slots(),
             Err(failure) => failure,
@@ -507,7 +507,7 @@ impl Executor {
             return;
         }
         if primaries.insert(slot, node.address().clone()).is_some() {
-            // It may have been behind when it took over, and an invalidation may be lost.
+            // The new primary may have lagged when it took over, so an invalidation may be lost.
             self.outages.fetch_add(1, Ordering::Relaxed);
             info!(
                 domain = "config",

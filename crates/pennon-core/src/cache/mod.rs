@@ -535,7 +535,7 @@ impl Cache {
                     | Reply::Number(_)
                     | Reply::Text(_)
                     | Reply::WrongType
-                    | Reply::Nonsense,
+                    | Reply::Malformed,
                 )
                 | None => false,
             };

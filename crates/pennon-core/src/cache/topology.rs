@@ -365,8 +365,8 @@ mod fuzz {
         match value {
             Value::Null => Reply::Nothing,
             Value::Bool(true) => Reply::WrongType,
-            Value::Bool(false) => Reply::Nonsense,
-            Value::Number(number) => number.as_i64().map_or(Reply::Nonsense, Reply::Number),
+            Value::Bool(false) => Reply::Malformed,
+            Value::Number(number) => number.as_i64().map_or(Reply::Malformed, Reply::Number),
             Value::String(text) => Reply::Text(text.clone()),
             Value::Array(items) => Reply::List(items.iter().map(reply).collect()),
             Value::Object(fields) => Reply::List(fields.values().map(reply).collect()),

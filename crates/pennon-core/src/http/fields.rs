@@ -124,7 +124,8 @@ impl Fields {
             }
             // PostgreSQL keeps every character but this one.
             Value::String(text) if text.contains('\0') => {
-                self.complaints.add(name, "Must not hold a NUL character");
+                self.complaints
+                    .add(name, "Must not contain a NUL character");
                 None
             }
             Value::String(text) => Some(text),

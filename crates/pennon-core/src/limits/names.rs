@@ -10,18 +10,18 @@ const LONGEST_KEY: usize = 255;
 const LONGEST_VARIANT_NAME: usize = 255;
 /// The longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 500;
-/// The longest salt, in characters: it only has to differ from others.
+/// The longest salt, in characters. A salt only has to be unique.
 const LONGEST_SALT: usize = 100;
-/// Paths with another meaning: the report of stale flags, and the segments that HTTP clients resolve
+/// Path segments with another meaning: the report of stale flags, and the segments that HTTP clients resolve
 /// before they send a request.
-const OTHER_PATHS: [&str; 3] = ["stale", ".", ".."];
+const RESERVED: [&str; 3] = ["stale", ".", ".."];
 /// API Gateway decodes a path before it looks for the route, so `/` ends a segment however it was
 /// written; `?` and `#` end the path, `%` is decoded twice by some clients, and `\` is `/` to browsers.
 const PATH_CHARACTERS: [char; 5] = ['/', '\\', '?', '#', '%'];
 /// The general categories Cf (format), Zl and Zp (line and paragraph separators) of Unicode 16.0, from
 /// `DerivedGeneralCategory.txt`, and the property `Default_Ignorable_Code_Point`, from
 /// `DerivedCoreProperties.txt`: direction overrides, zero-width characters, fillers, variation selectors,
-/// tags. Two keys that differ in them only look the same.
+/// tags. Two keys that differ only in such characters look the same.
 const INVISIBLE: [(char, char); 26] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -89,7 +89,7 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
             "Must not contain any of / \\ ? # % (found {found})"
         ));
     }
-    if OTHER_PATHS.contains(&text) {
+    if RESERVED.contains(&text) {
         return Err("Must not be stale, . or .., which mean something else in a path".to_owned());
     }
     FlagKey::parse(text).map_err(|error| error.to_string())
@@ -151,7 +151,7 @@ pub fn check_salt(text: &str) -> Result<(), &'static str> {
 /// PostgreSQL cannot store NUL in a text.
 fn no_nul(text: &str) -> Result<(), &'static str> {
     if text.contains('\0') {
-        return Err("Must not hold a NUL character");
+        return Err("Must not contain a NUL character");
     }
     Ok(())
 }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_can_be_seen_and_stand_in_a_path() {
+    fn a_new_key_is_visible_and_valid_in_a_path() {
         for (bad, rule) in [
             ("", "1 to 255 characters (got 0)"),
             ("\0", "control characters (found U+0000)"),
@@ -216,8 +216,8 @@ mod tests {
             (".", "stale"),
             ("..", "stale"),
         ] {
-            let said = new_key(bad).expect_err(bad);
-            assert!(said.contains(rule), "{bad:?}: {said}");
+            let error = new_key(bad).expect_err(bad);
+            assert!(error.contains(rule), "{bad:?}: {error}");
         }
         for good in [
             "Stale",
