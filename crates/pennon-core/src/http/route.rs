@@ -92,7 +92,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Read a flag with its definition, archived or not"),
     route("DELETE", "/api/admin/flags/{flagKey}", "manage-flags", Admin,
         &["environment", "flagKey", "permanently"],
-        "Archive a flag, or delete an archived flag for good"),
+        "Archive a flag, or permanently delete an archived flag"),
     route("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", Admin, FLAG,
         "Restore an archived flag, disabled"),
     route("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", Admin, FLAG,
@@ -154,7 +154,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     route("GET", "/api/admin/keys", "manage-keys", Admin, &["environment", "page", "pageSize"],
         "List API keys, without their values"),
     route("DELETE", "/api/admin/keys/{keyId}", "manage-keys", Admin, &["environment"],
-        "Revoke an API key for good"),
+        "Revoke an API key permanently"),
     // Clients that receive notifications of changes send the values of the notification in the query.
     route("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags", ApiKey,
         &["environment", "userId", "flagConfigEtag", "flagConfigLastModified"],
