@@ -31,6 +31,14 @@ const EXPECTED: &str = "\
 201 POST /api/admin/flags/new-checkout/schedule
 200 GET /api/admin/flags/new-checkout/schedule
 404 DELETE /api/admin/flags/new-checkout/schedule/5f3c1f0e-0000-4000-8000-000000000002
+201 POST /api/admin/flags/new-checkout/ramp
+200 GET /api/admin/flags/new-checkout/ramp
+200 POST /api/admin/flags/new-checkout/ramp/pause
+200 POST /api/admin/flags/new-checkout/ramp/resume
+200 POST /api/admin/flags/new-checkout/ramp/advance
+200 POST /api/admin/flags/new-checkout/ramp/rollback
+404 POST /api/admin/flags/new-checkout/ramp/acknowledge
+404 POST /api/admin/flags/new-checkout/ramp/cancel
 200 GET /api/admin/environments
 201 POST /api/admin/environments
 200 GET /api/admin/environments/preview/settings
