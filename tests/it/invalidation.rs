@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pennon_core::cache::{Budget, Cache, Found, Lookup};
+use pennon_core::cache::{Cache, Found, Lookup};
 use pennon_core::config::Config;
 use pennon_core::environment::Environment;
 use pennon_core::installation::Installation;
+use pennon_core::request_context::RequestContext;
 use pennon_core::secrets::Secrets;
 use pennon_core::snapshot::{Revision, Snapshot};
-use pennon_core::telemetry::Trace;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::lambda::{INSTALLATION, MAC_KEY};
@@ -23,8 +23,7 @@ use serde_json::json;
 struct Instance {
     cache: Cache,
     environment: Environment,
-    budget: Budget,
-    trace: Trace,
+    context: RequestContext,
 }
 
 impl Instance {
@@ -48,15 +47,12 @@ impl Instance {
         Self {
             cache: cache.expect("it is configured"),
             environment: Environment::production(),
-            budget: Budget::new(Duration::from_secs(60)),
-            trace: Trace::default(),
+            context: RequestContext::begin(Duration::from_secs(60)),
         }
     }
 
     async fn read(&self) -> Found {
-        self.cache
-            .read(&self.environment, &self.budget, &self.trace)
-            .await
+        self.cache.read(&self.environment, &self.context).await
     }
 
     async fn fill(&self, found: Found, revision: i64) -> bool {
@@ -64,33 +60,24 @@ impl Instance {
             panic!("no lease but {found:?}");
         };
         self.cache
-            .fill(
-                &self.environment,
-                lease,
-                &snapshot(revision),
-                &self.budget,
-                &self.trace,
-            )
+            .fill(&self.environment, lease, &snapshot(revision), &self.context)
             .await
     }
 
     async fn begin_write(&self) -> pennon_core::cache::WriteBarrier {
         self.cache
-            .begin_write(&self.environment, &self.budget, &self.trace)
+            .begin_write(&self.environment, &self.context)
             .await
     }
 
     async fn end_write(&self, barrier: pennon_core::cache::WriteBarrier) -> bool {
         self.cache
-            .end_write(&self.environment, barrier, &self.budget, &self.trace)
+            .end_write(&self.environment, barrier, &self.context)
             .await
     }
 
     async fn revision(&self) -> Lookup<Revision> {
-        let found = self
-            .cache
-            .revision(&self.environment, &self.budget, &self.trace)
-            .await;
+        let found = self.cache.revision(&self.environment, &self.context).await;
         match found {
             Lookup::Hit(seen) => Lookup::Hit(seen.revision),
             Lookup::Miss => Lookup::Miss,
@@ -249,7 +236,7 @@ async fn a_reader_of_a_large_environment_never_sees_a_part_of_it(on: Topology) {
             tokio::select! {
                 biased;
                 _ = &mut fill => break,
-                found = reader.cache.revision(&reader.environment, &reader.budget, &reader.trace) => {
+                found = reader.cache.revision(&reader.environment, &reader.context) => {
                     if matches!(found, Lookup::Hit(_)) {
                         assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(5_009));
                     }

@@ -19,7 +19,7 @@ use crate::http::{
 };
 use crate::id::unique_id;
 use crate::ofrep;
-use crate::service::Scope;
+use crate::request_context::RequestContext;
 use crate::telemetry::RequestLine;
 
 /// Runs the handler of a function and answers, whatever it does. The handler gets the requests to the
@@ -34,7 +34,7 @@ where
     H: FnOnce(Arc<App>, Request) -> F,
     F: Future<Output = Result<Response, Error>>,
 {
-    let scope = Arc::new(Scope::begin(app.config.cache.request_budget));
+    let scope = Arc::new(RequestContext::begin(app.config.cache.request_budget));
     let method = incoming.method.clone();
     let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
     let request = Request::new(incoming, scope.clone(), app.config.auth.public_config);
@@ -196,7 +196,7 @@ fn without_body(mut response: Response) -> Response {
 }
 
 /// An error that the caller cannot mend is told in the log, once, here.
-fn report(error: &Error, scope: &Scope) {
+fn report(error: &Error, scope: &RequestContext) {
     let kind = match error {
         Error::Invalid(_) => "validation",
         Error::Unauthenticated | Error::NoKey => "unauthenticated",

@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::address::Address;
-use super::budget::Budget;
 use super::client::{
     Before, Command, CommandOptions, Connections, Failure, Reply, Script, WAITING,
 };
+use super::cluster::{Topology, slot};
 use super::node::{Login, Node};
 use super::retry::{LEAST_ATTEMPT, RETRIES, pause_before};
-use super::topology::{Topology, slot};
 use super::url::RedisUrl;
 use crate::breaker::{Breaker, Permit};
+use crate::budget::Budget;
 use crate::config::CacheConfig;
+use crate::request_context::RequestContext;
 use crate::telemetry::Trace;
 
 /// The most that a request spends on finding out whether an outage is over.
@@ -134,17 +135,12 @@ impl Executor {
     }
 
     /// Executes a command within the budget.
-    pub(super) async fn execute(
-        &self,
-        command: &Command<'_>,
-        budget: &Budget,
-        trace: &Trace,
-    ) -> Outcome {
+    pub(super) async fn execute(&self, command: &Command<'_>, context: &RequestContext) -> Outcome {
         const NOT_TRIED: Outcome = Outcome {
             reply: None,
             lost_replies: 0,
         };
-        let remaining = budget.remaining();
+        let remaining = context.budget.remaining();
         if remaining < LEAST_ATTEMPT {
             return NOT_TRIED;
         }
@@ -163,21 +159,26 @@ impl Executor {
                         .await;
                 }
                 let deadline = started + remaining;
-                self.attempt(command, slot, deadline, RETRIES, trace).await
+                self.attempt(command, slot, deadline, RETRIES, &context.trace)
+                    .await
             }
-            Permit::Probe => self.probe(command, slot, owner, probe, trace).await,
+            Permit::Probe => {
+                self.probe(command, slot, owner, probe, &context.trace)
+                    .await
+            }
             Permit::Refused if command.is_invalidation() => {
-                self.probe(command, slot, owner, probe, trace).await
+                self.probe(command, slot, owner, probe, &context.trace)
+                    .await
             }
             Permit::Refused => return NOT_TRIED,
         };
-        budget.spend(started.elapsed());
+        context.budget.spend(started.elapsed());
         let Attempts {
             node,
             result,
             lost_replies,
         } = attempts;
-        trace.node(node.address().to_string());
+        context.trace.node(node.address().to_string());
         let reply = match result {
             Ok(reply) => {
                 let of_node = breaker_of(&node, command).succeeded();
@@ -192,7 +193,7 @@ impl Executor {
                 breaker.failed(now);
                 breaker_of(&node, command).failed(now);
                 self.outages.fetch_add(1, Ordering::Relaxed);
-                trace.cache_failed(failure.kind());
+                context.trace.cache_failed(failure.kind());
                 self.report(&node, &failure);
                 None
             }
@@ -208,8 +209,7 @@ impl Executor {
     pub(super) async fn ask_replica(
         &self,
         command: &Command<'_>,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> Option<Reply> {
         let started = Instant::now();
         let cool_down = *self.lock_cool_down();
@@ -221,7 +221,7 @@ impl Executor {
         let next = self.next_replica.fetch_add(1, Ordering::Relaxed);
         let replica = replicas.get(next.checked_rem(replicas.len())?)?;
         // Half of the budget, so that the primary can still be asked.
-        let within = REPLICA_TIMEOUT.min(budget.remaining() / 2);
+        let within = REPLICA_TIMEOUT.min(context.budget.remaining() / 2);
         let options = CommandOptions {
             before: Before::ReadOnly,
             wait: false,
@@ -229,16 +229,16 @@ impl Executor {
         let sent = replica
             .send(command, options, within, started + within)
             .await;
-        budget.spend(started.elapsed());
+        context.budget.spend(started.elapsed());
         match sent {
             Ok(reply) => {
-                trace.node(replica.address().to_string());
+                context.trace.node(replica.address().to_string());
                 Some(reply)
             }
             Err((failure, connections)) => {
                 replica.give_up(connections.as_ref());
                 *self.lock_cool_down() = Some(Instant::now() + REPLICA_COOL_DOWN);
-                trace.connection_error();
+                context.trace.connection_error();
                 warn!(
                     domain = "config",
                     node_id = %replica.address(),

@@ -17,42 +17,41 @@
 
 mod address;
 mod authentic;
-mod budget;
 mod client;
+mod cluster;
 mod entry;
 mod executor;
+mod invalidate;
 mod mac;
 mod node;
 mod protocol;
-mod replicas;
 mod retry;
 mod target;
-mod topology;
 mod url;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use authentic::Seen;
-pub use budget::Budget;
 pub use protocol::{BARRIER, Found, Lease, Lookup, WriteBarrier};
 pub use url::{InvalidRedisUrl, RedisUrl};
 
 use authentic::{in_milliseconds, now};
 use client::{Command, Reply, Script};
+use cluster::Replicas;
 use entry::{Header, Signer, Unusable};
 use executor::Executor;
 use protocol::{BARRIER_LATE, FILL_GRACE_PERIOD, LEASE};
-use replicas::Replicas;
 use target::TargetSource;
 
+use crate::budget::Budget;
 use crate::config::{CacheConfig, UrlSource};
 use crate::environment::Environment;
 use crate::id::unique_id;
 use crate::installation::Installation;
+use crate::request_context::RequestContext;
 use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
-use crate::telemetry::Trace;
 
 /// The TTL of the list of environments. Creating an environment through the API removes the list, so this is
 /// how long an environment that was created by SQL, or by an existing service, may stay unseen. Unknown names
@@ -63,14 +62,6 @@ const LARGE_PAYLOAD: usize = 1_000_000;
 
 /// Decodes the fields of an entry that is authentic at that time.
 type Decode<T> = fn(&[(String, String)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
-
-/// What came of an invalidation.
-struct Invalidation {
-    /// Every Redis has run it.
-    confirmed: bool,
-    /// How many attempts ended without a reply.
-    lost_replies: u32,
-}
 
 /// The cache of this process: one Redis, single node or cluster.
 pub struct Cache {
@@ -112,17 +103,16 @@ impl Cache {
     pub async fn revision(
         &self,
         environment: &Environment,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> Lookup<Seen> {
-        self.source.renew(budget).await;
+        self.source.renew(&context.budget).await;
         if self.reads_replicas
             && let Some(known) = self.replicas.must_know(environment, Instant::now())
             && let Some(target) = self.source.current()
         {
             let key = self.key(environment);
             let command = Command::Header { key: &key };
-            let reply = target.read.ask_replica(&command, budget, trace).await;
+            let reply = target.read.ask_replica(&command, context).await;
             let found = reply.map(|reply| self.header_in(reply, environment));
             if let Some(Lookup::Hit(seen)) = found
                 && seen.revision >= known
@@ -130,25 +120,23 @@ impl Cache {
                 return Lookup::Hit(seen);
             }
         }
-        self.ask_primary(environment, budget, trace).await
+        self.ask_primary(environment, context).await
     }
 
     /// The same, always from the primary.
     pub async fn revision_at_primary(
         &self,
         environment: &Environment,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> Lookup<Seen> {
-        self.source.renew(budget).await;
-        self.ask_primary(environment, budget, trace).await
+        self.source.renew(&context.budget).await;
+        self.ask_primary(environment, context).await
     }
 
     async fn ask_primary(
         &self,
         environment: &Environment,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> Lookup<Seen> {
         if self.source.keys().is_none() {
             return Lookup::Unavailable;
@@ -156,7 +144,7 @@ impl Cache {
         let key = self.key(environment);
         let asked = Instant::now();
         let command = Command::Header { key: &key };
-        let Some(reply) = self.ask(&command, budget, trace).await else {
+        let Some(reply) = self.ask(&command, context).await else {
             return Lookup::Unavailable;
         };
         let found = self.header_in(reply, environment);
@@ -170,23 +158,22 @@ impl Cache {
     }
 
     /// A whole entry, or the right to fill it.
-    pub async fn read(&self, environment: &Environment, budget: &Budget, trace: &Trace) -> Found {
+    pub async fn read(&self, environment: &Environment, context: &RequestContext) -> Found {
         // Boxed: its type is nested too deeply for the compiler.
-        Box::pin(self.fetch(environment, budget, trace, entry::decode)).await
+        Box::pin(self.fetch(environment, context, entry::decode)).await
     }
 
     /// The list of all environments, or the right to fill it.
-    pub async fn read_list(&self, budget: &Budget, trace: &Trace) -> Found<Vec<Environment>> {
-        self.source.renew(budget).await;
+    pub async fn read_list(&self, context: &RequestContext) -> Found<Vec<Environment>> {
+        self.source.renew(&context.budget).await;
         let listing = Environment::listing();
-        Box::pin(self.fetch(&listing, budget, trace, entry::decode_names)).await
+        Box::pin(self.fetch(&listing, context, entry::decode_names)).await
     }
 
     async fn fetch<T>(
         &self,
         environment: &Environment,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
         decode: Decode<T>,
     ) -> Found<T> {
         let Some(keys) = self.source.keys() else {
@@ -199,7 +186,7 @@ impl Cache {
             lease: LEASE,
             fill_grace_period: FILL_GRACE_PERIOD,
         };
-        let Some(reply) = self.ask(&command, budget, trace).await else {
+        let Some(reply) = self.ask(&command, context).await else {
             return Found::Unavailable;
         };
         let Reply::List(parts) = reply else {
@@ -229,8 +216,8 @@ impl Cache {
                     }
                     Err(why) => why,
                 };
-                self.report_unusable(why, environment, trace);
-                self.drop_entry(&key, "", budget, trace).await;
+                self.report_unusable(why, environment, &context.trace);
+                self.drop_entry(&key, "", context).await;
                 Found::Corrupt
             }
             [Reply::Text(kind), Reply::Text(id)] if kind == "lease" => {
@@ -247,13 +234,12 @@ impl Cache {
         environment: &Environment,
         lease: Lease,
         snapshot: &Snapshot,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> bool {
         let asked = Instant::now();
         let encode = |signer: &Signer<'_>, expires| entry::encode(snapshot, signer, expires);
         let filled = self
-            .put(environment, lease, self.ttl, encode, budget, trace)
+            .put(environment, lease, self.ttl, encode, context)
             .await;
         if filled {
             self.replicas
@@ -267,12 +253,11 @@ impl Cache {
         &self,
         lease: Lease,
         names: &[Environment],
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> bool {
         let encode = |signer: &Signer<'_>, expires| entry::encode_names(names, signer, expires);
         let ttl = LIST_TTL.min(self.ttl);
-        self.put(&Environment::listing(), lease, ttl, encode, budget, trace)
+        self.put(&Environment::listing(), lease, ttl, encode, context)
             .await
     }
 
@@ -282,8 +267,7 @@ impl Cache {
         lease: Lease,
         ttl: Duration,
         encode: impl FnOnce(&Signer<'_>, u64) -> Result<Vec<String>, serde_json::Error>,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> bool {
         let (Some(keys), Some(installation)) = (self.source.keys(), self.installation_id()) else {
             return false;
@@ -311,19 +295,17 @@ impl Cache {
         arguments.push(ttl.as_millis().to_string());
         arguments.extend(fields);
         let key = self.key(environment);
-        let reply = self
-            .run(Script::Fill, &key, &arguments, budget, trace)
-            .await;
+        let reply = self.run(Script::Fill, &key, &arguments, context).await;
         if reply == Some(Reply::Number(0)) {
-            trace.fill_refused();
+            context.trace.fill_refused();
         }
         reply == Some(Reply::Number(1))
     }
 
     /// Removes the list of all environments. Returns whether Redis has confirmed it.
-    pub async fn discard_list(&self, budget: &Budget, trace: &Trace) -> bool {
+    pub async fn discard_list(&self, context: &RequestContext) -> bool {
         let revision = entry::LIST_REVISION;
-        self.discard(&Environment::listing(), revision, budget, trace)
+        self.discard(&Environment::listing(), revision, context)
             .await
     }
 
@@ -331,10 +313,9 @@ impl Cache {
     pub async fn begin_write(
         &self,
         environment: &Environment,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> WriteBarrier {
-        self.source.renew(budget).await;
+        self.source.renew(&context.budget).await;
         let id = unique_id();
         let sent = SystemTime::now().duration_since(UNIX_EPOCH);
         let arguments = [
@@ -344,7 +325,7 @@ impl Cache {
             BARRIER_LATE.as_millis().to_string(),
         ];
         let invalidation = self
-            .invalidate_all(Script::BeginWrite, environment, &arguments, budget, trace)
+            .invalidate_all(Script::BeginWrite, environment, &arguments, context)
             .await;
         WriteBarrier {
             id,
@@ -363,8 +344,7 @@ impl Cache {
         &self,
         environment: &Environment,
         barrier: WriteBarrier,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> bool {
         let done_for = if barrier.may_arrive_late {
             BARRIER
@@ -373,7 +353,7 @@ impl Cache {
         };
         let arguments = [barrier.id, done_for.as_millis().to_string()];
         let invalidation = self
-            .invalidate_all(Script::EndWrite, environment, &arguments, budget, trace)
+            .invalidate_all(Script::EndWrite, environment, &arguments, context)
             .await;
         self.replicas.changed(environment, Instant::now());
         invalidation.confirmed
@@ -384,21 +364,18 @@ impl Cache {
         &self,
         environment: &Environment,
         wrong: Revision,
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> bool {
         let key = self.key(environment);
-        let confirmed = self
-            .drop_entry(&key, &wrong.to_string(), budget, trace)
-            .await;
+        let confirmed = self.drop_entry(&key, &wrong.to_string(), context).await;
         self.replicas.changed(environment, Instant::now());
         confirmed
     }
 
     /// Removes the entry at a key if it has that revision, or any entry where the revision is empty.
-    async fn drop_entry(&self, key: &str, revision: &str, budget: &Budget, trace: &Trace) -> bool {
+    async fn drop_entry(&self, key: &str, revision: &str, context: &RequestContext) -> bool {
         let arguments = [revision.to_owned(), BARRIER.as_millis().to_string()];
-        self.run(Script::Discard, key, &arguments, budget, trace)
+        self.run(Script::Discard, key, &arguments, context)
             .await
             .is_some()
     }
@@ -465,9 +442,9 @@ impl Cache {
         entry::key(&self.key_prefix, environment)
     }
 
-    async fn ask(&self, command: &Command<'_>, budget: &Budget, trace: &Trace) -> Option<Reply> {
+    async fn ask(&self, command: &Command<'_>, context: &RequestContext) -> Option<Reply> {
         let target = self.source.current()?;
-        let outcome = target.read.execute(command, budget, trace).await;
+        let outcome = target.read.execute(command, context).await;
         outcome.reply
     }
 
@@ -476,78 +453,14 @@ impl Cache {
         script: Script,
         key: &str,
         arguments: &[String],
-        budget: &Budget,
-        trace: &Trace,
+        context: &RequestContext,
     ) -> Option<Reply> {
         let command = Command::Run {
             script,
             key,
             arguments,
         };
-        self.ask(&command, budget, trace).await
-    }
-
-    /// Runs a script at every Redis that changes invalidate, all at once. It is confirmed when all have run it,
-    /// and a replica has acknowledged it where that was requested.
-    async fn invalidate_all(
-        &self,
-        script: Script,
-        environment: &Environment,
-        arguments: &[String],
-        budget: &Budget,
-        trace: &Trace,
-    ) -> Invalidation {
-        let Some(target) = self.source.current() else {
-            return Invalidation {
-                confirmed: false,
-                lost_replies: 0,
-            };
-        };
-        let key = self.key(environment);
-        let command = Command::Run {
-            script,
-            key: &key,
-            arguments,
-        };
-        let began = Instant::now();
-        let size = budget.remaining();
-        let invalidate = async |executor: &Executor| {
-            let own = Budget::new(size);
-            let outcome = executor.execute(&command, &own, trace).await;
-            let confirmed = match outcome.reply {
-                Some(Reply::Number(1)) => true,
-                Some(Reply::List(parts)) => match parts.as_slice() {
-                    [Reply::Number(1), Reply::Number(1..)] => true,
-                    [Reply::Number(1), Reply::Number(_)] => {
-                        tracing::warn!(
-                            domain = "config",
-                            environment = environment.as_str(),
-                            "no replica has confirmed an invalidation"
-                        );
-                        // The replicas may have changed, or there may be none.
-                        executor.refresh_topology(&command, &own).await;
-                        false
-                    }
-                    _ => false,
-                },
-                Some(
-                    Reply::Nothing
-                    | Reply::Number(_)
-                    | Reply::Text(_)
-                    | Reply::WrongType
-                    | Reply::Malformed,
-                )
-                | None => false,
-            };
-            (confirmed, outcome.lost_replies)
-        };
-        let executors = std::iter::once(&target.read).chain(&target.mirrors);
-        let outcomes = futures_util::future::join_all(executors.map(invalidate)).await;
-        budget.spend(began.elapsed());
-        Invalidation {
-            confirmed: outcomes.iter().all(|(confirmed, _)| *confirmed),
-            lost_replies: outcomes.iter().map(|(_, lost)| lost).sum(),
-        }
+        self.ask(&command, context).await
     }
 }
 

@@ -16,10 +16,10 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::budget::Budget;
 use super::executor::Executor;
 use super::mac::MacKeys;
 use super::url::{InvalidRedisUrl, RedisUrl};
+use crate::budget::Budget;
 use crate::config::{CacheConfig, Secret, UrlSource};
 use crate::secrets::Secrets;
 

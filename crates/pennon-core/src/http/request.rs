@@ -17,7 +17,8 @@ use crate::auth::{self, Admin, Claims};
 use crate::config::{AuthConfig, PublicConfigRoutes};
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
-use crate::service::{Expected, Scope};
+use crate::request_context::RequestContext;
+use crate::service::Expected;
 use crate::store::Page;
 
 /// What an existing service gave to who did not say.
@@ -38,14 +39,14 @@ const LAST_PAGE: u32 = 1_000_000;
 pub struct Request {
     incoming: Incoming,
     found: Match,
-    scope: Arc<Scope>,
+    scope: Arc<RequestContext>,
     admin: OnceLock<Result<Admin, Error>>,
 }
 
 impl Request {
     pub(crate) fn new(
         incoming: Incoming,
-        scope: Arc<Scope>,
+        scope: Arc<RequestContext>,
         public_config: PublicConfigRoutes,
     ) -> Self {
         let found = match (incoming.find(), public_config) {
@@ -69,7 +70,7 @@ impl Request {
 
     /// Time and record of this request.
     #[must_use]
-    pub fn scope(&self) -> &Scope {
+    pub fn scope(&self) -> &RequestContext {
         &self.scope
     }
 
@@ -624,7 +625,7 @@ mod fuzz {
     use crate::snapshot::Revision;
 
     fn request(incoming: Incoming) -> Request {
-        let scope = Arc::new(Scope::begin(Duration::from_millis(400)));
+        let scope = Arc::new(RequestContext::begin(Duration::from_millis(400)));
         Request::new(incoming, scope, PublicConfigRoutes::Open)
     }
 

@@ -4,9 +4,10 @@ use pennon_eval::{Flag, Settings};
 use serde_json::{Value, json};
 use tracing::error;
 
-use super::{FlagService, Scope};
+use super::FlagService;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::request_context::RequestContext;
 use crate::store::{FlagRecord, Transaction};
 
 /// The result of a change.
@@ -107,7 +108,7 @@ impl FlagService {
         &self,
         open: Transaction,
         environment: &Environment,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Option<bool>, Error> {
         self.commit_in(open, &[environment], scope).await
     }
@@ -117,27 +118,25 @@ impl FlagService {
         &self,
         open: Transaction,
         entries: &[&Environment],
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Option<bool>, Error> {
         let Some(cache) = &self.cache else {
             open.commit().await?;
             return Ok(None);
         };
-        let first_half = scope.budget.half();
+        let first_half = scope.with_half_budget();
         let mut barriers = Vec::with_capacity(entries.len());
         for entry in entries {
-            barriers.push(cache.begin_write(entry, &first_half, &scope.trace).await);
+            barriers.push(cache.begin_write(entry, &first_half).await);
         }
-        scope.budget.give_back(&first_half);
+        scope.budget.give_back(&first_half.budget);
         let committed = open.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
             // After an error the outcome is unknown. A confirmed barrier stays, and expires after the commit
             // can no longer happen; without one, the entry is removed, since it may be out of date.
             if committed.is_ok() || !barrier.is_set() {
-                confirmed &= cache
-                    .end_write(entry, barrier, &scope.budget, &scope.trace)
-                    .await;
+                confirmed &= cache.end_write(entry, barrier, scope).await;
             }
         }
         committed?;
@@ -197,7 +196,7 @@ pub(super) struct AuditedFlag {
 /// The field of an audit entry that lists several overrides: of a deleted or recreated flag, or of a bulk change.
 pub(super) const OVERRIDES: &str = "overrides";
 
-fn report_unconfirmed(entries: &[&Environment], scope: &Scope) {
+fn report_unconfirmed(entries: &[&Environment], scope: &RequestContext) {
     error!(
         domain = "config",
         cache_invalidated = 0,

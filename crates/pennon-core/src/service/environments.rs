@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::FlagService;
 use super::snapshot_slot::SnapshotSlot;
-use super::{FlagService, Scope};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::request_context::RequestContext;
 use crate::store::Waiting;
 
 /// Without Redis, unknown names cause at most one query of the list in this time. It is also how long a new
@@ -32,7 +33,7 @@ impl FlagService {
     pub(super) async fn slot(
         &self,
         environment: &Environment,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Option<Arc<SnapshotSlot>>, Error> {
         if let Some(slot) = self.known().get(environment) {
             return Ok(Some(slot.clone()));
@@ -50,9 +51,7 @@ impl FlagService {
         };
         // Only existing environments have an entry, so one can be served while the store is unavailable.
         if let Some(cache) = &self.cache {
-            let found = cache
-                .revision(environment, &scope.budget, &scope.trace)
-                .await;
+            let found = cache.revision(environment, scope).await;
             if matches!(found, Lookup::Hit(_)) {
                 self.learn([environment.clone()]);
             }
@@ -67,9 +66,7 @@ impl FlagService {
                     let names: Vec<Environment> =
                         environments.into_iter().map(|(name, _)| name).collect();
                     if let Some((cache, lease)) = lease {
-                        cache
-                            .fill_list(lease, &names, &scope.budget, &scope.trace)
-                            .await;
+                        cache.fill_list(lease, &names, scope).await;
                     }
                     self.learn(names);
                 }
@@ -81,11 +78,11 @@ impl FlagService {
     }
 
     /// Reads the list of environments from Redis, and waits while another reader loads it.
-    async fn listed_in_cache(&self, cache: &Cache, scope: &Scope) -> Listed {
+    async fn listed_in_cache(&self, cache: &Cache, scope: &RequestContext) -> Listed {
         let deadline = Instant::now() + FILL_WAIT_LIMIT;
         let mut has_repaired = false;
         loop {
-            match cache.read_list(&scope.budget, &scope.trace).await {
+            match cache.read_list(scope).await {
                 Found::Entry(names, _) => return Listed::Names(*names),
                 Found::Lease(lease) => return Listed::Lease(lease),
                 Found::Corrupt if !has_repaired => has_repaired = true,
@@ -114,7 +111,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store does not answer, or lacks a table or a column.
-    pub async fn unreadable_rows(&self, scope: &Scope) -> Result<usize, Error> {
+    pub async fn unreadable_rows(&self, scope: &RequestContext) -> Result<usize, Error> {
         let (mut count, mut installation) = (0, 0);
         let environments = self.store.environments().await?;
         // Reads are answered from Redis, which does not notice a missing table or column. This question

@@ -3,6 +3,7 @@
 use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
+use super::FlagService;
 use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_error, state_of};
 use super::overrides::{
     check_change_rate, check_variant, override_in, override_state, revert_overrides,
@@ -13,10 +14,10 @@ use super::update::{Change, definition_in, in_definition, live, must_have_an_eff
 use super::validate::{
     must_fit, must_leave_no_plan_without_effect, must_stay_where_named, require_environment_in,
 };
-use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::request_context::RequestContext;
 use crate::store::{Action, AuditEntry, FlagRecord, OverrideRecord, Transaction};
 
 /// The side of an audit entry that a flag is reverted to.
@@ -46,7 +47,7 @@ impl FlagService {
         key: &FlagKey,
         wanted: &Change,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
         let mut open =
@@ -87,7 +88,7 @@ impl FlagService {
         key: &FlagKey,
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let otherwise = "is already archived; ?permanently=true deletes it";
@@ -111,7 +112,7 @@ impl FlagService {
         key: &FlagKey,
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let otherwise = "is not archived";
@@ -137,7 +138,7 @@ impl FlagService {
         key: &FlagKey,
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let otherwise = "is in use; archive it before you delete it permanently";
@@ -169,7 +170,7 @@ impl FlagService {
         to: (i64, Side),
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let (id, side) = to;
         let entry = self.store.find_audit(environment, key, id).await?;
@@ -205,7 +206,7 @@ impl FlagService {
         open: Transaction,
         environment: &Environment,
         value: T,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<T>, Error> {
         let invalidated = self.commit(open, environment, scope).await?;
         Ok(Changed { value, invalidated })

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FlagService, Scope};
+use super::FlagService;
+use crate::request_context::RequestContext;
 use crate::store::Store;
 
 /// An instance queries PostgreSQL at most once in this time, and reuses the result. Otherwise callers of
@@ -24,7 +25,7 @@ pub(super) type LastCheck = tokio::sync::Mutex<Option<(Instant, DatabaseCheck)>>
 impl FlagService {
     /// Checks whether the database answers within this time and can be read. The result for PostgreSQL is kept
     /// for ten seconds; a file is checked every time.
-    pub async fn check_database(&self, scope: &Scope, within: Duration) -> DatabaseCheck {
+    pub async fn check_database(&self, scope: &RequestContext, within: Duration) -> DatabaseCheck {
         match &self.store {
             Store::Postgres(_) => {
                 let mut last = self.last_check.lock().await;
@@ -42,7 +43,7 @@ impl FlagService {
         }
     }
 
-    async fn check_now(&self, scope: &Scope, within: Duration) -> DatabaseCheck {
+    async fn check_now(&self, scope: &RequestContext, within: Duration) -> DatabaseCheck {
         let failure = self.store.ping(within).await.err();
         let outcome = match failure {
             None => self

@@ -5,6 +5,7 @@ use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::FlagService;
 use super::change::{
     Changed, Expected, prefer_validation_error, settings_for, state_as, state_of, to_json,
 };
@@ -14,11 +15,11 @@ use super::validate::{
     broken_by, in_use, must_fit_together, must_leave_no_plan_without_effect, must_stay_where_named,
     require_environment_in,
 };
-use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::limits::{check_flag, check_metadata};
+use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
 use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
 
@@ -126,7 +127,7 @@ impl FlagService {
         import: Import<'_>,
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<Difference>, Error> {
         let (mut open, compared) = self.begin_import(environment, import, admin).await?;
         let Compared {

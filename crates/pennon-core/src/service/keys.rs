@@ -3,12 +3,13 @@
 
 use serde_json::{Value, json};
 
+use super::FlagService;
 use super::change::Changed;
-use super::{FlagService, Scope};
 use crate::api_key::{KeyText, kind_name};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::request_context::RequestContext;
 use crate::snapshot::KeyKind;
 use crate::store::{Action, KeyRecord};
 
@@ -37,7 +38,7 @@ impl FlagService {
         kind: KeyKind,
         name: &str,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<NewKey>, Error> {
         let text = KeyText::generate(kind, environment)?;
         let mut open = self.begin(environment, &admin.id).await?;
@@ -71,7 +72,7 @@ impl FlagService {
         environment: &Environment,
         id: &str,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<KeyRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = open.revoke_key(id).await?;

@@ -38,36 +38,13 @@ pub use schedules::SchedulesRun;
 pub use update::Change;
 pub use usage::{FlagUsage, Stale, StaleFlag};
 
-use crate::cache::{Budget, Cache};
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use crate::telemetry::{CacheOutcome, Trace};
+use crate::telemetry::CacheOutcome;
 use snapshot_slot::SnapshotSlot;
-
-/// The time budget and the trace of one request.
-#[derive(Debug)]
-pub struct Scope {
-    /// When the request arrived. Flags must be read after this time.
-    pub arrived: Instant,
-    /// The time that the request may spend on the cache.
-    pub budget: Budget,
-    /// What the log line reports about the request.
-    pub trace: Trace,
-}
-
-impl Scope {
-    /// Starts the clock of a request.
-    #[must_use]
-    pub fn begin(budget: Duration) -> Self {
-        Self {
-            arrived: Instant::now(),
-            budget: Budget::new(budget),
-            trace: Trace::default(),
-        }
-    }
-}
 
 /// Where a snapshot was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

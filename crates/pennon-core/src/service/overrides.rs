@@ -6,12 +6,13 @@ use std::time::Duration;
 use pennon_eval::{Flag, FlagKey, Override};
 use serde_json::{Value, json};
 
+use super::FlagService;
 use super::change::{Changed, Expected, OVERRIDES};
 use super::update::live;
-use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
+use crate::request_context::RequestContext;
 use crate::store::{Action, OverrideRecord, Transaction};
 use crate::timestamp::{parse, timestamp};
 
@@ -49,7 +50,7 @@ impl FlagService {
         key: &FlagKey,
         wanted: NewOverride,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<OverrideRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = live(open.flag(key).await?, key)?;
@@ -88,7 +89,7 @@ impl FlagService {
         key: &FlagKey,
         user: &str,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         live(open.flag(key).await?, key)?;
@@ -148,7 +149,7 @@ impl FlagService {
         (mode, wanted): (PutMode, Vec<NewOverride>),
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<OverridesPut>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = live(open.flag(key).await?, key)?;

@@ -16,9 +16,9 @@ use tracing::{error, info, warn};
 pub(super) use self::flags::must_not_be_rolled_back;
 use self::flags::{advance, is_foreign, name_of, not_rampable, roll_back, settle, summary_of};
 use self::guards::{Known, guard_states, must_be_ok};
+use super::FlagService;
 use super::change::{Changed, Expected, state_of};
 use super::update::live;
-use super::{FlagService, Scope};
 use crate::alarms::Alarms;
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -28,6 +28,7 @@ use crate::ramp::{
     Decision, Guard, MAX_TRANSITIONS, Observed, OnAlarm, Plan, Ramp, RampPlace, RampState, Share,
     decide,
 };
+use crate::request_context::RequestContext;
 use crate::store::Action;
 
 /// As many ramps are looked at in one run, those first that were not looked at for longest.
@@ -81,7 +82,7 @@ impl FlagService {
         expected: &Expected,
         admin: &Admin,
         alarms: &Alarms,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
         must_be_ok(&plan.guards, alarms).await?;
         let evaluations = self
@@ -173,7 +174,7 @@ impl FlagService {
         expected: &Expected,
         admin: &Admin,
         alarms: &Alarms,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
         if action == RampAction::Advance {
             let ramps = self.store.list_ramps(environment, key, 1).await?;
@@ -365,7 +366,7 @@ impl FlagService {
         known: &Known<'_>,
         budget: Duration,
     ) -> Result<Option<Decision>, Error> {
-        let scope = Scope::begin(budget);
+        let scope = RequestContext::begin(budget);
         let (environment, key) = (&place.environment, &place.key);
         scope.trace.flag_key(key.as_str());
         let began = place.ramp.step_began_at.unwrap_or(place.ramp.created_at);

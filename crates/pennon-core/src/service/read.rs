@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::snapshot_slot::{Began, CachedSnapshot, Refresh, SnapshotSlot};
-use super::{FlagService, Reading, Scope, Source};
+use super::{FlagService, Reading, Source};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::request_context::RequestContext;
 use crate::snapshot::{Revision, Snapshot};
 use crate::store::{Fresh, Waiting};
 use crate::telemetry::CacheOutcome;
@@ -46,7 +47,7 @@ struct RefreshRun<'a> {
     service: &'a FlagService,
     slot: &'a SnapshotSlot,
     environment: &'a Environment,
-    scope: &'a Scope,
+    scope: &'a RequestContext,
     began: Began,
 }
 
@@ -56,7 +57,11 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither cache nor store answers and the instance has no snapshot.
-    pub async fn read(&self, environment: &Environment, scope: &Scope) -> Result<Reading, Error> {
+    pub async fn read(
+        &self,
+        environment: &Environment,
+        scope: &RequestContext,
+    ) -> Result<Reading, Error> {
         let Some(slot) = self.slot(environment, scope).await? else {
             scope.trace.unknown_environment();
             return Ok(Reading {
@@ -87,7 +92,7 @@ impl FlagService {
         &self,
         slot: &SnapshotSlot,
         environment: &Environment,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Reading, Error> {
         let held = slot.held();
         if let Some(held) = &held
@@ -100,9 +105,7 @@ impl FlagService {
         let task = match &self.cache {
             None => Task::ReadStore,
             Some(cache) => {
-                let lookup = cache
-                    .revision(environment, &scope.budget, &scope.trace)
-                    .await;
+                let lookup = cache.revision(environment, scope).await;
                 // After the lookup, which is what detects a new primary or another Redis.
                 let outages = cache.outages();
                 match (lookup, &held) {
@@ -232,13 +235,7 @@ impl RefreshRun<'_> {
         if reading.source != Source::Stale {
             let sent = Instant::now();
             let filled = cache
-                .fill(
-                    self.environment,
-                    lease,
-                    &reading.snapshot,
-                    &self.scope.budget,
-                    &self.scope.trace,
-                )
+                .fill(self.environment, lease, &reading.snapshot, self.scope)
                 .await;
             if filled {
                 self.slot.filled(cache.ttl(), sent);
@@ -333,16 +330,12 @@ impl RefreshRun<'_> {
 
     async fn entry(&self, cache: &Cache) -> Found {
         let scope = self.scope;
-        cache
-            .read(self.environment, &scope.budget, &scope.trace)
-            .await
+        cache.read(self.environment, scope).await
     }
 
     async fn discard(&self, cache: &Cache, wrong: Revision) -> bool {
         let scope = self.scope;
-        cache
-            .discard(self.environment, wrong, &scope.budget, &scope.trace)
-            .await
+        cache.discard(self.environment, wrong, scope).await
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::FlagService;
 use super::snapshot_slot::Began;
-use super::{FlagService, Scope};
 use crate::cache::{Cache, Found, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
 use crate::store::{Fresh, Waiting};
 
@@ -50,7 +51,7 @@ impl FlagService {
         let environments = self.store.environments().await?;
         self.compare_list(cache, &environments, budget).await;
         for (environment, current) in environments {
-            let scope = Scope::begin(budget);
+            let scope = RequestContext::begin(budget);
             done.environments += 1;
             let compared = self
                 .compare_entry(cache, &environment, current, &scope)
@@ -66,9 +67,7 @@ impl FlagService {
             }
             self.read(&environment, &scope).await?;
             // A concurrent change forbids the fill.
-            let filled = cache
-                .revision_at_primary(&environment, &scope.budget, &scope.trace)
-                .await;
+            let filled = cache.revision_at_primary(&environment, &scope).await;
             if matches!(filled, Lookup::Hit(_)) {
                 done.warmed += 1;
             }
@@ -90,17 +89,16 @@ impl FlagService {
         stored: &[(Environment, Revision)],
         budget: Duration,
     ) {
-        let scope = Scope::begin(budget);
-        let (budget, trace) = (&scope.budget, &scope.trace);
+        let scope = RequestContext::begin(budget);
         // Checked first, because a read of a missing list takes a lease.
         let found = cache
-            .revision_at_primary(&Environment::listing(), budget, trace)
+            .revision_at_primary(&Environment::listing(), &scope)
             .await;
         if matches!(found, Lookup::Hit(_))
-            && let Found::Entry(names, _) = cache.read_list(budget, trace).await
+            && let Found::Entry(names, _) = cache.read_list(&scope).await
             && !names.iter().eq(stored.iter().map(|(name, _)| name))
         {
-            cache.discard_list(budget, trace).await;
+            cache.discard_list(&scope).await;
         }
     }
 
@@ -109,10 +107,9 @@ impl FlagService {
         cache: &Cache,
         environment: &Environment,
         current: Revision,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Compared, Error> {
-        let (budget, trace) = (&scope.budget, &scope.trace);
-        let found = match cache.revision_at_primary(environment, budget, trace).await {
+        let found = match cache.revision_at_primary(environment, scope).await {
             Lookup::Hit(seen) => seen.revision,
             // Includes entries that are not authentic: the next read reports and replaces them.
             Lookup::Miss => return Ok(Compared::Absent),
@@ -128,7 +125,7 @@ impl FlagService {
         {
             return Ok(remove_entry(cache, environment, found, scope).await);
         }
-        let entry = match cache.read(environment, budget, trace).await {
+        let entry = match cache.read(environment, scope).await {
             Found::Entry(entry, _) => *entry,
             Found::Corrupt => return Ok(Compared::Removed),
             Found::Lease(_) | Found::FillInProgress | Found::FillForbidden => {
@@ -150,7 +147,7 @@ impl FlagService {
                     "an authentic cache entry differs from PostgreSQL at the same revision and was removed. \
                      Either a row was changed with triggers disabled, or the MAC key has leaked. See cache-forged-entries in docs/operations.md"
                 );
-                trace.forged_entry();
+                scope.trace.forged_entry();
                 let slot = self.known().entry(environment.clone()).or_default().clone();
                 slot.hold_loaded(stored, Began::now());
                 Ok(remove_entry(cache, environment, entry.revision, scope).await)
@@ -164,11 +161,9 @@ async fn remove_entry(
     cache: &Cache,
     environment: &Environment,
     wrong: Revision,
-    scope: &Scope,
+    scope: &RequestContext,
 ) -> Compared {
-    let confirmed = cache
-        .discard(environment, wrong, &scope.budget, &scope.trace)
-        .await;
+    let confirmed = cache.discard(environment, wrong, scope).await;
     if confirmed {
         Compared::Removed
     } else {

@@ -7,14 +7,15 @@ use pennon_eval::{FlagKey, Rollout};
 use serde_json::{Map, Value};
 use tracing::{error, info};
 
+use super::FlagService;
 use super::change::state_of;
 use super::ramps::must_not_be_rolled_back;
 use super::update::{Change, live};
-use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::limits::NO_EFFECT;
+use crate::request_context::RequestContext;
 use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transaction};
 
 /// Limit on the changes of one run; the next run, a minute later, applies the others.
@@ -110,7 +111,7 @@ impl FlagService {
     pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
         let mut run = SchedulesRun::default();
         for due in self.store.due_schedules(MOST_AT_ONCE).await? {
-            let scope = Scope::begin(budget);
+            let scope = RequestContext::begin(budget);
             match self.apply(&due, &scope).await {
                 Ok(true) => {
                     run.applied += 1;
@@ -136,7 +137,7 @@ impl FlagService {
         Ok(run)
     }
 
-    async fn apply(&self, due: &DueSchedule, scope: &Scope) -> Result<bool, Failure> {
+    async fn apply(&self, due: &DueSchedule, scope: &RequestContext) -> Result<bool, Failure> {
         let (environment, key) = (&due.environment, &due.key);
         scope.trace.flag_key(key.as_str());
         let mut open = self.begin(environment, &actor(due)).await?;

@@ -3,13 +3,14 @@
 use pennon_eval::{FractionalVersion, Settings};
 use serde_json::json;
 
+use super::FlagService;
 use super::change::{Changed, Expected, to_json};
 use super::validate::{broken_by, in_use, must_fit_together, require_environment_in};
-use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::limits::check_metadata;
+use crate::request_context::RequestContext;
 use crate::store::{Action, FlagRecords, SettingsRecord};
 
 impl FlagService {
@@ -22,7 +23,7 @@ impl FlagService {
         environment: &Environment,
         fractional: FractionalVersion,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         if open.environment_revision().await?.is_some() {
@@ -68,7 +69,7 @@ impl FlagService {
         settings: &Settings,
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
         check_settings(settings)?;
         let mut open = self.begin(environment, &admin.id).await?;
@@ -108,7 +109,7 @@ impl FlagService {
         &self,
         environment: &Environment,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         require_environment_in(&mut open, environment).await?;

@@ -3,14 +3,15 @@
 use pennon_eval::{Definition, Flag, FlagKey, Rollout, Violation};
 use serde_json::Value;
 
+use super::FlagService;
 use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
 use super::ramps::must_not_be_rolled_back;
 use super::validate::{must_fit, must_leave_no_plan_without_effect, must_stay_where_named};
-use super::{FlagService, Scope};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::limits::{NO_EFFECT, check_definition};
+use crate::request_context::RequestContext;
 use crate::store::{Action, FlagRecord, Transaction};
 
 /// The fields that an update changes. `None` keeps the current value.
@@ -83,7 +84,7 @@ impl FlagService {
         change: &Change,
         expected: &Expected,
         admin: &Admin,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
         let mut open =

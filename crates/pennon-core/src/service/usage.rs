@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use pennon_eval::{Flag, FlagKey};
 
-use super::{FlagService, Scope};
+use super::FlagService;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::request_context::RequestContext;
 use crate::store::{DayCount, FlagQuery, FlagRecord, Page, Usage};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -52,7 +53,7 @@ impl FlagService {
         &self,
         environment: &Environment,
         days: u32,
-        scope: &Scope,
+        scope: &RequestContext,
     ) -> Result<Vec<StaleFlag>, Error> {
         let everything = FlagQuery {
             search: String::new(),

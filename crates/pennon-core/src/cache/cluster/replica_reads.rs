@@ -14,11 +14,11 @@ use crate::snapshot::Revision;
 
 /// How long a reply of the primary counts, and so the most staleness that a replica can add. Half a second is
 /// the lag that raises an alarm, and under load one read in hundreds goes to the primary.
-pub(super) const TRUST: Duration = Duration::from_millis(500);
+const TRUST: Duration = Duration::from_millis(500);
 
 /// The last replies of primaries, by environment.
 #[derive(Default)]
-pub(super) struct Replicas {
+pub(in crate::cache) struct Replicas {
     known: Mutex<HashMap<Environment, Known>>,
 }
 
@@ -32,13 +32,17 @@ struct Known {
 
 impl Replicas {
     /// The revision that a replica must have at least. `None` when only the primary may answer.
-    pub(super) fn must_know(&self, environment: &Environment, now: Instant) -> Option<Revision> {
+    pub(in crate::cache) fn must_know(
+        &self,
+        environment: &Environment,
+        now: Instant,
+    ) -> Option<Revision> {
         let (revision, asked) = self.lock().get(environment)?.said?;
         (now.saturating_duration_since(asked) < TRUST).then_some(revision)
     }
 
     /// The primary was asked at that time, and had this revision.
-    pub(super) fn primary_said(
+    pub(in crate::cache) fn primary_said(
         &self,
         environment: &Environment,
         revision: Revision,
@@ -52,14 +56,14 @@ impl Replicas {
     }
 
     /// The primary has no entry.
-    pub(super) fn primary_has_none(&self, environment: &Environment) {
+    pub(in crate::cache) fn primary_has_none(&self, environment: &Environment) {
         if let Some(known) = self.lock().get_mut(environment) {
             known.said = None;
         }
     }
 
     /// This instance has changed something, and must see its own change.
-    pub(super) fn changed(&self, environment: &Environment, now: Instant) {
+    pub(in crate::cache) fn changed(&self, environment: &Environment, now: Instant) {
         let changed = Some(now);
         let said = None;
         self.lock()

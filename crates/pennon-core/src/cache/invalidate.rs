@@ -1,0 +1,81 @@
+//! Invalidation at every Redis of this process: the one that is read, and the mirrors of a migration.
+
+use std::time::Instant;
+
+use super::Cache;
+use super::client::{Command, Reply, Script};
+use super::executor::Executor;
+use crate::environment::Environment;
+use crate::request_context::RequestContext;
+
+/// What came of an invalidation.
+pub(super) struct Invalidation {
+    /// Every Redis has run it.
+    pub(super) confirmed: bool,
+    /// How many attempts ended without a reply.
+    pub(super) lost_replies: u32,
+}
+
+impl Cache {
+    /// Runs a script at every Redis that changes invalidate, all at once. It is confirmed when all have run it,
+    /// and a replica has acknowledged it where that was requested.
+    pub(super) async fn invalidate_all(
+        &self,
+        script: Script,
+        environment: &Environment,
+        arguments: &[String],
+        context: &RequestContext,
+    ) -> Invalidation {
+        let Some(target) = self.source.current() else {
+            return Invalidation {
+                confirmed: false,
+                lost_replies: 0,
+            };
+        };
+        let key = self.key(environment);
+        let command = Command::Run {
+            script,
+            key: &key,
+            arguments,
+        };
+        let began = Instant::now();
+        let size = context.budget.remaining();
+        let invalidate = async |executor: &Executor| {
+            let own = context.with_budget(size);
+            let outcome = executor.execute(&command, &own).await;
+            let confirmed = match outcome.reply {
+                Some(Reply::Number(1)) => true,
+                Some(Reply::List(parts)) => match parts.as_slice() {
+                    [Reply::Number(1), Reply::Number(1..)] => true,
+                    [Reply::Number(1), Reply::Number(_)] => {
+                        tracing::warn!(
+                            domain = "config",
+                            environment = environment.as_str(),
+                            "no replica has confirmed an invalidation"
+                        );
+                        // The replicas may have changed, or there may be none.
+                        executor.refresh_topology(&command, &own.budget).await;
+                        false
+                    }
+                    _ => false,
+                },
+                Some(
+                    Reply::Nothing
+                    | Reply::Number(_)
+                    | Reply::Text(_)
+                    | Reply::WrongType
+                    | Reply::Malformed,
+                )
+                | None => false,
+            };
+            (confirmed, outcome.lost_replies)
+        };
+        let executors = std::iter::once(&target.read).chain(&target.mirrors);
+        let outcomes = futures_util::future::join_all(executors.map(invalidate)).await;
+        context.budget.spend(began.elapsed());
+        Invalidation {
+            confirmed: outcomes.iter().all(|(confirmed, _)| *confirmed),
+            lost_replies: outcomes.iter().map(|(_, lost)| lost).sum(),
+        }
+    }
+}
