@@ -224,10 +224,10 @@ impl Error {
     pub fn from_violations(violations: Vec<Violation>) -> Self {
         let mut errors = FieldErrors::default();
         for found in violations {
-            if found.at.is_empty() {
-                errors.form.push(found.problem);
+            if found.pointer.is_empty() {
+                errors.form.push(found.message);
             } else {
-                errors.add(&found.at, found.problem);
+                errors.add(&found.pointer, found.message);
             }
         }
         Self::Invalid(errors)

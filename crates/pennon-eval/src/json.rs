@@ -247,7 +247,7 @@ mod tests {
         let Err(JsonError::Duplicates(found)) = parse(text.as_bytes()) else {
             panic!("duplicates");
         };
-        let places: Vec<&str> = found.iter().map(|problem| problem.at.as_str()).collect();
+        let places: Vec<&str> = found.iter().map(|found| found.pointer.as_str()).collect();
         assert_eq!(
             places,
             [

@@ -209,7 +209,7 @@ fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {
         shape.add_at(&error.pointer, error.message);
     }
     for found in shape.or(()).err().into_iter().flatten() {
-        problems.add_at(&found.at, found.problem);
+        problems.add_at(&found.pointer, found.message);
     }
 }
 

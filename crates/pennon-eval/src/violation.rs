@@ -6,15 +6,15 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// A JSON pointer into the checked value.
-    pub at: String,
+    pub pointer: String,
     /// The message, which continues the pointer.
-    pub problem: String,
+    pub message: String,
 }
 
 /// The violations found so far, and the pointer to the value that is being checked.
 #[derive(Debug, Default)]
 pub(crate) struct Violations {
-    at: String,
+    pointer: String,
     found: Vec<Violation>,
 }
 
@@ -22,42 +22,42 @@ pub(crate) struct Violations {
 const MOST: usize = 50;
 
 impl Violations {
-    pub(crate) fn add(&mut self, problem: impl Into<String>) {
-        self.add_at("", problem);
+    pub(crate) fn add(&mut self, message: impl Into<String>) {
+        self.add_at("", message);
     }
 
     /// Adds a violation below the current value.
-    pub(crate) fn add_at(&mut self, below: &str, problem: impl Into<String>) {
+    pub(crate) fn add_at(&mut self, below: &str, message: impl Into<String>) {
         if self.found.len() < MOST {
             self.found.push(Violation {
-                at: format!("{}{below}", self.at),
-                problem: problem.into(),
+                pointer: format!("{}{below}", self.pointer),
+                message: message.into(),
             });
         }
     }
 
     /// Checks a field or an item.
     pub(crate) fn inside<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let length = self.at.len();
-        self.at.push('/');
-        self.at.push_str(&pointer_step(step));
+        let length = self.pointer.len();
+        self.pointer.push('/');
+        self.pointer.push_str(&pointer_step(step));
         let result = work(self);
-        self.at.truncate(length);
+        self.pointer.truncate(length);
         result
     }
 
     /// Checks the value at this JSON pointer below the current value.
     pub(crate) fn at<T>(&mut self, below: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let length = self.at.len();
-        self.at.push_str(below);
+        let length = self.pointer.len();
+        self.pointer.push_str(below);
         let result = work(self);
-        self.at.truncate(length);
+        self.pointer.truncate(length);
         result
     }
 
     /// The JSON pointer to the current value.
     pub(crate) fn pointer(&self) -> &str {
-        &self.at
+        &self.pointer
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -239,7 +239,7 @@ fn a_rule_that_refers_to_itself_does_not_compile() {
         let rule = json!({"!": {"$ref": "a"}});
         let definition = json!({"variants": {"a": 1}, "targeting": rule});
         let problems = Definition::validate(&definition, &settings).expect_err("endless");
-        assert_eq!(problems[0].at, "/targeting/!/$ref", "{problems:?}");
+        assert_eq!(problems[0].pointer, "/targeting/!/$ref", "{problems:?}");
         let rules = compile(&flag(rule), &settings);
         let result = rules.evaluate("flag", &Context::default(), 0);
         assert!(matches!(

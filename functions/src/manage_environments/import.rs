@@ -97,7 +97,7 @@ fn body(environment: &Environment, dry_run: bool, difference: &Difference) -> Va
     let warnings: Vec<Value> = difference
         .warnings
         .iter()
-        .map(|found| json!({"pointer": found.at, "message": found.problem}))
+        .map(|found| json!({"pointer": found.pointer, "message": found.message}))
         .collect();
     json!({
         "environment": environment.as_str(),

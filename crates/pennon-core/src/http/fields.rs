@@ -18,8 +18,8 @@ pub fn not_json(error: &serde_json::Error) -> Error {
 fn twice<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error {
     let mut complaints = FieldErrors::default();
     for found in duplicates {
-        let place = found.at.strip_prefix('/').unwrap_or(&found.at);
-        complaints.add(place, found.problem.as_str());
+        let place = found.pointer.strip_prefix('/').unwrap_or(&found.pointer);
+        complaints.add(place, found.message.as_str());
     }
     Error::Invalid(complaints)
 }
@@ -82,7 +82,7 @@ impl Fields {
             .filter(|found| {
                 newer
                     .iter()
-                    .any(|name| is_in(&found.at, &pointer_step(name)))
+                    .any(|name| is_in(&found.pointer, &pointer_step(name)))
             })
             .collect();
         if refused.is_empty() {

@@ -17,15 +17,15 @@ pub(crate) const NO_EFFECT: &str =
 /// limit can still be changed.
 #[must_use]
 pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Violation> {
-    let at = |at: &str, problem: String| Violation {
-        at: at.to_owned(),
-        problem,
+    let violation = |pointer: &str, message: String| Violation {
+        pointer: pointer.to_owned(),
+        message,
     };
     let mut problems = Vec::new();
     if before.is_none()
         && let Err(why) = new_key(key.as_str())
     {
-        problems.push(at("", why));
+        problems.push(violation("", why));
     }
     if let Some(definition) = &flag.definition {
         let known = before.and_then(|flag| flag.definition.as_ref());
@@ -41,7 +41,7 @@ pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> V
             && known != Some(text)
             && let Err(why) = check(words)
         {
-            problems.push(at(place, why.to_owned()));
+            problems.push(violation(place, why.to_owned()));
         }
     }
     problems
@@ -60,17 +60,17 @@ pub(crate) fn check_definition(
     let mut problems = Vec::new();
     for name in definition.variants.keys() {
         let known = before.is_some_and(|before| before.variants.contains_key(name));
-        if !known && let Err(problem) = check_variant_name(name) {
-            let at = format!("/variants/{}", pointer_step(name));
-            problems.push(Violation { at, problem });
+        if !known && let Err(message) = check_variant_name(name) {
+            let pointer = format!("/variants/{}", pointer_step(name));
+            problems.push(Violation { pointer, message });
         }
     }
     for (name, value) in &definition.variants {
         let size = json_size(value);
         if size > LARGEST_VARIANT && size > known_variant(before, name).map_or(0, json_size) {
-            let at = format!("/variants/{}", pointer_step(name));
-            let problem = format!("Must have at most {LARGEST_VARIANT} bytes as JSON (got {size})");
-            problems.push(Violation { at, problem });
+            let pointer = format!("/variants/{}", pointer_step(name));
+            let message = format!("Must have at most {LARGEST_VARIANT} bytes as JSON (got {size})");
+            problems.push(Violation { pointer, message });
         }
     }
     if before != Some(definition) {
@@ -87,8 +87,8 @@ pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Option<Violation>
         return None;
     }
     Some(Violation {
-        at: format!("/metadata/{SERVER_ONLY}"),
-        problem: "Must be true or false".to_owned(),
+        pointer: format!("/metadata/{SERVER_ONLY}"),
+        message: "Must be true or false".to_owned(),
     })
 }
 
@@ -123,13 +123,13 @@ mod tests {
             let one = definition(&json!({"good": 1, (bad): 2}));
             let problems = check_definition(&one, None);
             assert_eq!(problems.len(), 1, "{bad:?}");
-            assert_eq!(problems[0].at, format!("/variants/{bad}"));
-            assert!(problems[0].problem.contains(rule), "{problems:?}");
+            assert_eq!(problems[0].pointer, format!("/variants/{bad}"));
+            assert!(problems[0].message.contains(rule), "{problems:?}");
             let other = definition(&json!({(bad): 3, "more": 4}));
             assert_eq!(check_definition(&other, Some(&one)), []);
         }
         let slash = check_definition(&definition(&json!({"a/\n": 1})), None);
-        assert_eq!(slash[0].at, "/variants/a~1\n");
+        assert_eq!(slash[0].pointer, "/variants/a~1\n");
         let fine = definition(&json!({("v".repeat(255)): 1, "a/b %\u{200b}": 2}));
         assert_eq!(check_definition(&fine, None), []);
     }

@@ -39,7 +39,7 @@ pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
         )
     })?;
     if let Some(first) = duplicates.first() {
-        return Err(invalid(format!("{}: {}", first.at, first.problem)));
+        return Err(invalid(format!("{}: {}", first.pointer, first.message)));
     }
     let Value::Object(mut body) = body else {
         return Err(invalid("The body is not an object"));

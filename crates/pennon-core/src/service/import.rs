@@ -284,10 +284,10 @@ async fn compare(
 /// The violation of a flag that the file lacks and its settings break.
 fn not_in_file((key, found): (FlagKey, Violation)) -> Violation {
     Violation {
-        at: format!("/flags/{}{}", pointer_step(key.as_str()), found.at),
-        problem: format!(
+        pointer: format!("/flags/{}{}", pointer_step(key.as_str()), found.pointer),
+        message: format!(
             "{} (the file does not have this flag, but it changes what the flag refers to)",
-            found.problem
+            found.message
         ),
     }
 }
@@ -385,20 +385,20 @@ fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> 
         };
         let before = current.get(key).map(|record| &record.flag);
         for found in check_flag(key, flag, before) {
-            let at = match found.at.as_str() {
+            let pointer = match found.pointer.as_str() {
                 "/description" => place_of("description"),
                 "/salt" => place_of("salt"),
-                at => format!("{place}{at}"),
+                pointer => format!("{place}{pointer}"),
             };
-            complaints.add(&at, found.problem);
+            complaints.add(&pointer, found.message);
         }
         if flag.definition.is_some()
             && flag.salt.is_some()
             && before.is_none_or(|before| before.salt != flag.salt)
         {
             warnings.push(Violation {
-                at: place_of("salt"),
-                problem: "has no effect on a flag with variants".to_owned(),
+                pointer: place_of("salt"),
+                message: "has no effect on a flag with variants".to_owned(),
             });
         }
     }

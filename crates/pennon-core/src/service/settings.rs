@@ -156,12 +156,12 @@ fn reject_breaking_settings(
     let known = before.lint();
     for found in after.lint() {
         if !known.contains(&found) {
-            complaints.add(&format!("/evaluators{}", found.at), found.problem);
+            complaints.add(&format!("/evaluators{}", found.pointer), found.message);
         }
     }
     let broken = broken_by(in_use(flags), before, after)?;
     for (key, found) in broken.errors.into_iter().chain(broken.warnings) {
-        complaints.add(&format!("flags/{key}{}", found.at), found.problem);
+        complaints.add(&format!("flags/{key}{}", found.pointer), found.message);
     }
     if complaints.is_empty() {
         Ok(())

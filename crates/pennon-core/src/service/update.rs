@@ -148,7 +148,7 @@ pub(super) async fn definition_in(
 pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
     let mut complaints = FieldErrors::default();
     for found in problems {
-        complaints.add(&format!("definition{}", found.at), found.problem);
+        complaints.add(&format!("definition{}", found.pointer), found.message);
     }
     Error::Invalid(complaints)
 }

@@ -63,14 +63,14 @@ fn what_is_wrong_with_a_file_is_told_with_places_and_not_without_end() {
             assert!(!problems.is_empty());
             let size: usize = problems
                 .iter()
-                .map(|one| one.at.len() + one.problem.len())
+                .map(|one| one.pointer.len() + one.message.len())
                 .sum();
             assert!(size < 4 * 1024 * 1024, "{size} bytes of problems");
             for problem in problems {
                 assert!(
-                    problem.at.is_empty() || problem.at.starts_with('/'),
+                    problem.pointer.is_empty() || problem.pointer.starts_with('/'),
                     "{}",
-                    problem.at
+                    problem.pointer
                 );
             }
         }

@@ -56,9 +56,10 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
         }
     }
     if reader.more_kept > 0 {
-        let problem = format!("{} more fields were kept than are listed", reader.more_kept);
-        let at = String::new();
-        read.warnings.push(Violation { at, problem });
+        read.warnings.push(Violation {
+            pointer: String::new(),
+            message: format!("{} more fields were kept than are listed", reader.more_kept),
+        });
     }
     read.kept = reader.kept;
     reader.problems.or(read)
@@ -119,8 +120,8 @@ impl Reader {
                 problems.inside(name, |problems| match (name.as_str(), value) {
                     ("settings", Value::Bool(false)) => {}
                     ("settings", Value::Bool(true)) => warnings.push(Violation {
-                        at: problems.pointer().to_owned(),
-                        problem: "the settings were unreadable when this file was exported, so it does \
+                        pointer: problems.pointer().to_owned(),
+                        message: "the settings were unreadable when this file was exported, so it does \
                                   not hold them"
                             .to_owned(),
                     }),
@@ -135,8 +136,8 @@ impl Reader {
                                     return;
                                 }
                                 warnings.push(Violation {
-                                    at: problems.pointer().to_owned(),
-                                    problem: format!(
+                                    pointer: problems.pointer().to_owned(),
+                                    message: format!(
                                         "the flag '{key}' was unreadable when this file was exported, so \
                                          it does not hold the flag; an import leaves the flag as it is"
                                     ),

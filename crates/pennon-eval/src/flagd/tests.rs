@@ -29,7 +29,7 @@ fn read_new(file: &Value) -> Result<File, Vec<Violation>> {
 }
 
 fn places(problems: &[Violation]) -> Vec<String> {
-    let place = |problem: &Violation| format!("{} {}", problem.at, problem.problem);
+    let place = |problem: &Violation| format!("{} {}", problem.pointer, problem.message);
     problems.iter().map(place).collect()
 }
 
@@ -142,7 +142,10 @@ fn settings_for_rollouts_are_checked_and_stay_when_a_file_does_not_have_them() {
     assert_eq!(changed.metadata, Map::new());
     let bad = file(json!({"pennon.anonymousRollout": "no", "pennon.bucketing": "md5"}));
     let problems = read(&bad, &current, Mode::Replace).expect_err("faults");
-    let places: Vec<&str> = problems.iter().map(|found| found.at.as_str()).collect();
+    let places: Vec<&str> = problems
+        .iter()
+        .map(|found| found.pointer.as_str())
+        .collect();
     assert_eq!(
         places,
         [
@@ -232,7 +235,10 @@ fn a_simple_flag_that_was_changed_as_a_typed_one_is_not_taken() {
     let mut file = write(&flags, &Settings::default(), Form::Exchange);
     file["flags"]["a"]["defaultVariant"] = json!("on");
     let problems = read_new(&file).expect_err("a contradiction");
-    assert_eq!(problems[0].at, "/flags/a/metadata/pennon.rolloutPercentage");
+    assert_eq!(
+        problems[0].pointer,
+        "/flags/a/metadata/pennon.rolloutPercentage"
+    );
 }
 
 #[test]

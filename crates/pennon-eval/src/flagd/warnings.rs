@@ -13,8 +13,8 @@ pub(super) fn of(
     given: Option<&Map<String, Value>>,
     evaluators: &Evaluators<'_>,
 ) -> Vec<Violation> {
-    let at = |place: String, found: Violation| Violation {
-        at: format!("{place}{}", found.at),
+    let below = |place: String, found: Violation| Violation {
+        pointer: format!("{place}{}", found.pointer),
         ..found
     };
     let given = Settings {
@@ -24,18 +24,18 @@ pub(super) fn of(
     let mut warnings: Vec<Violation> = given
         .lint()
         .into_iter()
-        .map(|found| at("/$evaluators".to_owned(), found))
+        .map(|found| below("/$evaluators".to_owned(), found))
         .collect();
     for (key, flag) in &read.flags {
         if let Some(definition) = &flag.definition {
             let found = definition.lint_with(evaluators).into_iter();
-            warnings.extend(found.map(|found| at(read.pointer_to(key), found)));
+            warnings.extend(found.map(|found| below(read.pointer_to(key), found)));
         }
     }
     if !evaluators.all_linted() {
         warnings.push(Violation {
-            at: String::new(),
-            problem:
+            pointer: String::new(),
+            message:
                 "the rules refer to so much that not all of it was checked for parts that cannot \
                       work"
                     .to_owned(),

@@ -165,7 +165,7 @@ impl<'s> Lint<'_, 's> {
                     let mut inner = Violations::default();
                     weights(evaluator, self.evaluators, &mut inner);
                     for found in inner.or(()).err().into_iter().flatten() {
-                        let why = found.problem;
+                        let why = found.message;
                         self.problems.add(format!("the evaluator '{name}': {why}"));
                     }
                 }
@@ -364,7 +364,7 @@ mod tests {
         let definition = Definition::validate(&definition, &settings)
             .unwrap_or_else(|why| panic!("{why:?} in {rule}"));
         let found = definition.lint(&settings);
-        found.into_iter().map(|problem| problem.at).collect()
+        found.into_iter().map(|found| found.pointer).collect()
     }
 
     fn places(rule: &Value) -> Vec<String> {
@@ -440,7 +440,7 @@ mod tests {
             .expect("a definition")
             .lint(&settings(FractionalVersion::V3));
         assert_eq!(
-            found[0].problem,
+            found[0].message,
             "the evaluator 'choice' has a result that names no variant: there is no 'ghost'"
         );
     }
@@ -548,7 +548,11 @@ mod tests {
             }
         }
         let settings = settings(FractionalVersion::V3);
-        let places: Vec<String> = settings.lint().into_iter().map(|found| found.at).collect();
+        let places: Vec<String> = settings
+            .lint()
+            .into_iter()
+            .map(|found| found.pointer)
+            .collect();
         assert_eq!(places, ["/nobody/fractional"]);
     }
 

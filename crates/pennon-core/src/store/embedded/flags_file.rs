@@ -101,7 +101,7 @@ impl Contents {
             return Err(told(&mistakes, text, path));
         }
         for found in mistakes {
-            tracing::warn!(at = found.at, "in flags.json: {}", found.problem);
+            tracing::warn!(at = found.pointer, "in flags.json: {}", found.message);
         }
         Ok(read)
     }
@@ -187,7 +187,7 @@ impl Contents {
         mistakes: &mut Vec<Violation>,
     ) {
         let inside = |found: Violation| Violation {
-            at: format!("{place}{}", found.at),
+            pointer: format!("{place}{}", found.pointer),
             ..found
         };
         let mut file = match flagd::read(value, &Settings::default(), Mode::Replace) {
@@ -195,7 +195,7 @@ impl Contents {
             Err(found) => return mistakes.extend(found.into_iter().map(inside)),
         };
         for found in file.warnings.drain(..).map(inside) {
-            tracing::warn!(at = found.at, "in flags.json: {}", found.problem);
+            tracing::warn!(at = found.pointer, "in flags.json: {}", found.message);
         }
         for at in file.kept.drain(..) {
             tracing::warn!(
@@ -212,7 +212,7 @@ impl Contents {
                 let schedules = aside.into_iter().flat_map(|aside| aside.schedules.values());
                 let found = broken_rules(key, flag, schedules);
                 mistakes.extend(found.into_iter().map(|found| Violation {
-                    at: format!("{at}{}", found.at),
+                    pointer: format!("{at}{}", found.pointer),
                     ..found
                 }));
             }
@@ -313,8 +313,8 @@ pub(super) fn broken_rules<'a>(
     schedules: impl Iterator<Item = &'a ScheduleRecord>,
 ) -> Vec<Violation> {
     let mut found = check_flag(key, flag, None);
-    for about_key in found.iter_mut().filter(|found| found.at.is_empty()) {
-        about_key.problem = format!("the key: {}", about_key.problem);
+    for about_key in found.iter_mut().filter(|found| found.pointer.is_empty()) {
+        about_key.message = format!("the key: {}", about_key.message);
     }
     if flag.definition.is_some() {
         let planned = schedules.filter(|schedule| {
@@ -349,10 +349,10 @@ pub(super) fn broken_rules<'a>(
     found
 }
 
-fn problem(at: &str, problem: impl Into<String>) -> Violation {
+fn problem(pointer: &str, message: impl Into<String>) -> Violation {
     Violation {
-        at: at.to_owned(),
-        problem: problem.into(),
+        pointer: pointer.to_owned(),
+        message: message.into(),
     }
 }
 
@@ -364,14 +364,14 @@ pub(super) fn not_right(path: &Path, error: &dyn std::fmt::Display) -> String {
 /// The same about its mistakes, each with its line.
 fn told(mistakes: &[Violation], text: &str, path: &Path) -> String {
     let tell = |found: &Violation| {
-        let line = line_of(text, &found.at);
+        let line = line_of(text, &found.pointer);
         let line = line.map_or(String::new(), |line| format!("line {line}, "));
-        let place = if found.at.is_empty() {
+        let place = if found.pointer.is_empty() {
             "the file"
         } else {
-            &found.at
+            &found.pointer
         };
-        format!("{line}{place}: {}", found.problem)
+        format!("{line}{place}: {}", found.message)
     };
     let mut all: Vec<String> = mistakes.iter().take(MOST_TOLD).map(tell).collect();
     if mistakes.len() > MOST_TOLD {
