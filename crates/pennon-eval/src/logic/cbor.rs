@@ -1,5 +1,5 @@
-//! The deterministic encoding of a value in CBOR (RFC 8949, 4.2), fed into a hash: what version 3 of
-//! `fractional` places callers by. Floats that are whole are encoded as whole numbers.
+//! Hashes the deterministic CBOR encoding of a value (RFC 8949, 4.2), which version 3 of `fractional` uses. Whole
+//! floats are encoded as integers.
 
 use serde_json::{Map, Value};
 
@@ -14,13 +14,13 @@ const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
 const MAP: u8 = 5;
 
-// How many bytes follow for a length or value that does not fit into the first one.
+// The number of bytes that follow for a length or value that does not fit into the first byte.
 const ONE_BYTE: u8 = 0x18;
 const TWO_BYTES: u8 = 0x19;
 const FOUR_BYTES: u8 = 0x1a;
 const EIGHT_BYTES: u8 = 0x1b;
 
-/// Feeds the beginning of a list of so many items.
+/// Hashes the head of a list with this many items.
 pub(super) fn list(items: usize, hash: &mut Murmur) {
     head(ARRAY, items as u64, hash);
 }
@@ -29,7 +29,7 @@ pub(super) fn text(text: &str, hash: &mut Murmur) {
     text_in_parts(&[text], hash);
 }
 
-/// Feeds one text that is these parts joined.
+/// Hashes these parts as one text.
 pub(super) fn text_in_parts(parts: &[&str], hash: &mut Murmur) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     head(TEXT, length as u64, hash);
@@ -69,7 +69,7 @@ fn fields(
     head(MAP, content.len() as u64, hash);
     fuel.charge_request(content.len() as u64)?;
     let mut sorted: Vec<(&String, &Value)> = content.iter().collect();
-    // In the order of their encodings, which begin with their lengths.
+    // Encodings begin with the length, so shorter names sort first.
     sorted.sort_unstable_by_key(|(name, _)| (name.len(), *name));
     for (name, content) in sorted {
         fuel.charge_text(name)?;
@@ -124,7 +124,7 @@ fn float(float: f64, hash: &mut Murmur) {
     }
 }
 
-/// The half-precision float that is exactly this number.
+/// The half-precision float that equals this number.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -155,10 +155,10 @@ fn half(float: f64) -> Option<u16> {
     None
 }
 
-/// The type of an item, and its length or value in as few bytes as it fits in.
+/// Hashes the type of an item, and its length or value in the shortest form.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "every arm casts what its range holds"
+    reason = "the range of each arm fits into the type"
 )]
 fn head(kind: u8, argument: u64, hash: &mut Murmur) {
     let kind = kind << 5;

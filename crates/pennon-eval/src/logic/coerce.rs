@@ -1,4 +1,4 @@
-//! How values become numbers and texts, and when two of them are equal.
+//! Conversion of values to numbers and texts, equality and order.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -7,10 +7,10 @@ use super::number::Num;
 use super::value::{List, Text, Val};
 use crate::limits::{EvalError, Fuel};
 
-/// What every object is as a text.
+/// The text of every object.
 const OBJECT: &str = "[object Object]";
 
-/// As a number, as JavaScript's `Number()` does.
+/// Converts a value as JavaScript's `Number()` does.
 pub(super) fn number(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError> {
     Ok(match value {
         Val::Null => Num::Int(0),
@@ -25,7 +25,7 @@ pub(super) fn number(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError>
     })
 }
 
-/// What `+` and `*` take a value for: of a text, the number that it begins with.
+/// Converts an operand of `+` and `*`: a text counts as the number at its beginning.
 pub(super) fn operand(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError> {
     Ok(match value {
         Val::Null => Num::Int(0),
@@ -40,7 +40,7 @@ pub(super) fn operand(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError
     })
 }
 
-/// The text of a value: a list is its items with commas between them.
+/// Converts a value to a text. The items of a list are joined with commas.
 pub(super) fn text<'a>(value: &Val<'a>, fuel: &mut Fuel) -> Result<Text<'a>, EvalError> {
     if let Val::Text(text) = value {
         return Ok(text.clone());
@@ -76,8 +76,7 @@ pub(super) fn write(value: &Val<'_>, to: &mut String, fuel: &mut Fuel) -> Result
     Ok(())
 }
 
-/// `===`, and what `in` asks of every item: the same type and the same content; of lists and objects,
-/// that they are one and the same.
+/// `===`, also used by `in`: the same type and content. Lists and objects are equal only to themselves.
 pub(super) fn same(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, EvalError> {
     Ok(match (a, b) {
         (Val::Null, Val::Null) => true,
@@ -101,7 +100,7 @@ pub(super) fn same(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, Ev
     })
 }
 
-/// Whether two texts are equal. Those of different lengths are told apart without looking at them.
+/// Whether two texts are equal. Different lengths cost no step.
 pub(super) fn same_text(a: &str, b: &str, fuel: &mut Fuel) -> Result<bool, EvalError> {
     if a.len() != b.len() {
         return Ok(false);
@@ -127,8 +126,8 @@ pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, E
     }
 }
 
-/// The order of two values: texts by their characters, lists and objects as texts unless they meet a
-/// number, everything else as numbers. Nothing when a number is none.
+/// The order of two values: texts by code points; lists and objects as texts, but as numbers against `null`,
+/// booleans and numbers; everything else as numbers. `None` for not-a-number.
 pub(super) fn order(
     a: &Val<'_>,
     b: &Val<'_>,

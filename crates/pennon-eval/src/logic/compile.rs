@@ -1,4 +1,4 @@
-//! From JSON to expressions.
+//! Compiles the JSON of a rule to an [`Expression`].
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::run::Run;
 use crate::limits::{Fuel, RULE_DEPTH, RULE_NODES};
 use crate::{Context, pointer_step};
 
-/// Up to so many bytes a text of an evaluator is copied, which takes no more room than a pointer to it.
+/// A text of an evaluator of at most this many bytes is copied, which takes no more memory than sharing it.
 const SHORT: usize = 32;
 
 /// Compiles a rule that may refer to the evaluators of its environment.
@@ -40,7 +40,7 @@ fn compile_evaluator(
     };
     match state {
         Some(State::Done(result)) => return result,
-        // An evaluator that refers to itself has no end.
+        // The evaluator refers to itself.
         Some(State::Compiling) => return Err(error(too_deep())),
         None => {}
     }
@@ -60,7 +60,7 @@ struct Compiler<'e, 's> {
     evaluators: &'e Evaluators<'s>,
     /// The steps of the JSON pointer from the rule to the current value.
     path: Vec<String>,
-    /// Whether this is an evaluator, which is no part of the text of the rule that refers to it.
+    /// Whether this is an evaluator. Its text is not part of the rule, so it adds nothing to pointers.
     is_evaluator: bool,
     depth: usize,
     deepest: usize,
@@ -98,7 +98,7 @@ impl<'e, 's> Compiler<'e, 's> {
         }
     }
 
-    /// Does something one step further in.
+    /// Runs `work` for the value one step below the current one.
     fn inside<T>(
         &mut self,
         step: impl FnOnce() -> String,
@@ -108,7 +108,7 @@ impl<'e, 's> Compiler<'e, 's> {
             self.path.push(step());
         }
         let result = work(self);
-        // The place of a fault is written down where it is found.
+        // An error already holds its pointer.
         if !self.is_evaluator {
             self.path.pop();
         }
@@ -120,7 +120,7 @@ impl<'e, 's> Compiler<'e, 's> {
         self.count_in(1, 0)
     }
 
-    /// Counts values that are nested so deep at this place.
+    /// Counts this many values, nested this deep below the current value.
     fn count_in(&mut self, values: usize, depth: usize) -> Result<(), CompileError> {
         self.deepest = self.deepest.max(self.depth + depth);
         self.values = self.values.saturating_add(values);
@@ -161,7 +161,7 @@ impl<'e, 's> Compiler<'e, 's> {
         Ok(expression)
     }
 
-    /// An object that stays as it is, but counts.
+    /// An object that is data. Its values count against the limits.
     fn data(&mut self, fields: &Map<String, Value>) -> Result<Expression, CompileError> {
         for (name, value) in fields {
             self.inside(|| name.clone(), |compiler| compiler.count(value))?;
@@ -289,7 +289,7 @@ impl<'e, 's> Compiler<'e, 's> {
                     length: arguments.next().map(Box::new),
                 }
             }
-            // Logging is for those who debug rules; here it is what it logs.
+            // Nothing is logged: the result is the argument.
             "log" => *next(&mut arguments),
             "starts_with" => affix(arguments.collect(), false),
             "ends_with" => affix(arguments.collect(), true),
@@ -306,8 +306,8 @@ impl<'e, 's> Compiler<'e, 's> {
         Ok(self.fold(expression))
     }
 
-    /// Evaluates what does not depend on the caller, unless that fails: then it shall fail when it is
-    /// asked for.
+    /// Evaluates an operation whose operands are constant. One that fails is kept, and fails for the callers
+    /// that reach it.
     fn fold(&self, expression: Expression) -> Expression {
         if !all_operands(&expression, &|one| one.constant().is_some()) {
             return expression;
@@ -320,7 +320,7 @@ impl<'e, 's> Compiler<'e, 's> {
         });
         let is_copied = all_operands(&expression, &|one| !matches!(one, Expression::Evaluator(_)));
         let folded = if is_copied {
-            // It takes no more room than its operands, whose place it takes.
+            // The result replaces its operands and takes no more memory.
             let mut run = Run::with(Fuel::for_evaluation());
             let folded = run.evaluate(&expression, &scope);
             folded.ok().and_then(|value| value.json())
@@ -357,14 +357,14 @@ fn var(mut arguments: Arguments) -> Expression {
     };
     match (fixed, default) {
         (Some(path), None) => Expression::Var(path),
-        // What is all there is does not lack: an empty path takes no default.
+        // An empty path always leads to a value, so the default never applies.
         (Some(path), Some(_)) if path.is_empty() => Expression::Var(path),
         (Some(path), Some(default)) => Expression::VarOr(path, Box::new(default)),
         (None, default) => Expression::VarAt(path, default.map(Box::new)),
     }
 }
 
-/// The path that a constant text is.
+/// The path of a constant text.
 fn path_of(expression: &Expression, text: &str) -> Path {
     let make = || Path::new(text);
     if let Expression::Evaluator(evaluator) = expression {
@@ -434,7 +434,7 @@ fn ordered(mut arguments: Arguments, order: Order) -> Expression {
 
 fn each(mut arguments: Arguments, each: Each) -> Expression {
     let list = next(&mut arguments);
-    // Without a body nothing is mapped, and nothing holds.
+    // A missing body is `null` for every item.
     Expression::Each {
         list,
         body: next(&mut arguments),
@@ -472,7 +472,7 @@ fn affix(arguments: Vec<Expression>, is_end: bool) -> Expression {
     }
 }
 
-/// Whether an operation looks at nothing but its operands, and this holds for all of them.
+/// Whether an operation depends only on its operands, and `holds` is true for all of them.
 fn all_operands(expression: &Expression, holds: &impl Fn(&Expression) -> bool) -> bool {
     let all = |expressions: &[Expression]| expressions.iter().all(holds);
     let both = |a: &Expression, b: &Expression| holds(a) && holds(b);

@@ -39,7 +39,7 @@ pub(crate) struct CompileError {
 }
 
 impl<'s> Evaluators<'s> {
-    /// Those of these settings. Each is compiled when a rule first refers to it.
+    /// The evaluators of these settings. Each is compiled when a rule first refers to it.
     #[must_use]
     pub fn of(settings: &'s Settings) -> Self {
         Self {
@@ -62,8 +62,8 @@ impl<'s> Evaluators<'s> {
         self.compiled.borrow_mut().insert(name, state);
     }
 
-    /// Computes something from constants that several rules share, as long as that takes no more than a
-    /// request may, all rules together.
+    /// Computes a value from shared constants, while all such computations together take no more steps than a
+    /// request may.
     pub(super) fn fold<T>(&self, work: impl FnOnce(&mut Run) -> Result<T, EvalError>) -> Option<T> {
         let left = self.fold_steps_left.get();
         let mut run = Run::with(Fuel::for_request(left));
@@ -72,8 +72,8 @@ impl<'s> Evaluators<'s> {
         result
     }
 
-    /// Takes room for a constant that is copied or computed from one that several rules share. Without
-    /// room it stays an operation that is run for each caller.
+    /// Reserves memory for a copy of a shared constant or a value computed from it. Without memory left, the
+    /// operation runs for each caller.
     pub(super) fn has_room_for(&self, constant: &Value) -> bool {
         let left = self
             .folded_left
@@ -85,14 +85,14 @@ impl<'s> Evaluators<'s> {
         left.is_some()
     }
 
-    /// Counts a value that is looked at for parts that cannot work. Not so once there were too many.
+    /// Counts checked values. Returns false once the limit is reached.
     pub(crate) fn may_lint(&self, values: usize) -> bool {
         let left = self.lint_left.get().checked_sub(values);
         self.lint_left.set(left.unwrap_or(0));
         left.is_some()
     }
 
-    /// Whether everything was looked at that could be a part that cannot work.
+    /// Whether the limit allowed all checks.
     pub(crate) fn all_linted(&self) -> bool {
         self.lint_left.get() > 0
     }

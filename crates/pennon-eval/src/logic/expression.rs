@@ -15,7 +15,7 @@ pub(super) enum Expression {
     Constant(Value),
     /// A reference to an evaluator, evaluated as if its text stood here.
     Evaluator(Arc<CompiledEvaluator>),
-    /// A list with something in it to compute.
+    /// A list with at least one computed item.
     List(Vec<Expression>),
     Var(Path),
     /// `var` with a default.
@@ -29,20 +29,20 @@ pub(super) enum Expression {
     If(Vec<Expression>),
     And(Vec<Expression>),
     Or(Vec<Expression>),
-    /// Whether it is true as a condition (`!!`), or not (`!`).
+    /// `!!` (true) and `!` (false).
     Truth(Box<Expression>, bool),
     /// `==` and its relatives.
     Equal {
         a: Box<Expression>,
         b: Box<Expression>,
         is_strict: bool,
-        /// What the answer is when they are equal.
+        /// The result when they are equal.
         when_equal: bool,
     },
     Order {
         a: Box<Expression>,
         b: Box<Expression>,
-        /// The third one of "between".
+        /// The third operand of "between".
         c: Option<Box<Expression>>,
         order: Order,
     },
@@ -84,16 +84,16 @@ pub(super) enum Expression {
     Fractional(Box<Fractional>),
 }
 
-/// Fixed texts to look among.
+/// The fixed texts of [`Expression::InTexts`].
 #[derive(Debug, Clone)]
 pub(super) enum Texts {
-    /// Quicker to walk than to hash for.
+    /// Faster to scan than to hash.
     Few(Vec<Box<str>>),
     Many(HashSet<Box<str>>),
 }
 
 impl Texts {
-    /// Up to so many are few.
+    /// The maximal length of [`Self::Few`].
     const FEW: usize = 8;
 
     pub(super) fn new(texts: Vec<Box<str>>) -> Self {
@@ -113,7 +113,7 @@ impl Texts {
     }
 }
 
-/// The four orders.
+/// `<`, `<=`, `>` and `>=`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Order {
     Below,
@@ -122,7 +122,7 @@ pub(super) enum Order {
     AtLeast,
 }
 
-/// What happens with what the body says of each item.
+/// What the operator does with the result of the body for each item.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Each {
     Map,
@@ -178,7 +178,7 @@ pub(super) enum Buckets {
 pub(super) enum Bucket {
     Pair {
         variant: Expression,
-        /// 1 when it is not given.
+        /// 1 if absent.
         weight: Option<Expression>,
     },
     /// An expression whose result may be a pair.

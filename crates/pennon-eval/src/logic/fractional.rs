@@ -1,9 +1,8 @@
-//! `fractional`: callers in proportion to weights, the same caller always at the same place.
+//! `fractional`: distributes callers over buckets in proportion to weights, by a hash.
 //!
-//! Version 3 hashes the CBOR encoding of what callers are placed by; version 2, for rules that come
-//! from elsewhere, the bytes of the text. Without an expression to place them by, it is the flag's
-//! key with the targeting key. Whatever cannot be placed, and whatever weights make no sense, gives
-//! `null`, and so the default.
+//! Version 3 hashes the CBOR encoding of the bucketing value; version 2, for imported rules, hashes the bytes of
+//! its text. Without a bucketing expression, the value is the flag's key with the targeting key. A caller without
+//! a bucketing value, and invalid weights, give `null`, which selects the default variant.
 
 use serde_json::Value;
 
@@ -19,7 +18,7 @@ use super::value::Val;
 use crate::FractionalVersion;
 use crate::limits::Fuel;
 
-/// Where flagd ends the sum of weights.
+/// flagd's limit on the sum of weights.
 pub(super) const LARGEST_TOTAL: u64 = i32::MAX as u64;
 
 impl Fractional {
@@ -80,7 +79,7 @@ impl Fractional {
         match (&self.buckets, first_bucket) {
             (Buckets::Fixed { total, ends }, None) => {
                 let place = (hash * total) >> 32;
-                // The ends rise.
+                // The ends are sorted.
                 let chosen = ends.partition_point(|(end, _)| *end <= place);
                 match ends.get(chosen) {
                     Some((_, variant)) => Ok(self.variant(run.evaluate(variant, scope)?)),
@@ -116,7 +115,7 @@ impl Fractional {
         if is_name { variant } else { Val::Null }
     }
 
-    /// Whether the caller has a targeting key; if so, feeds it and the flag's key.
+    /// Hashes the flag's key and the targeting key. Returns false without a targeting key.
     fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Result<bool> {
         let Scope::Context(Asked { context, flag, .. }) = scope else {
             return Ok(false);
@@ -131,9 +130,9 @@ impl Fractional {
 }
 
 impl Bucket {
-    /// Nothing when it can never be one.
+    /// `None` for an argument that can never be a bucket.
     fn compile(argument: Expression, evaluators: &Evaluators<'_>) -> Option<Self> {
-        // One that is shared is copied while there is room for that.
+        // A shared constant is copied while the limit for copies allows it.
         let argument = match argument.constant() {
             Some(shared) if matches!(argument, Expression::Evaluator(_)) => {
                 if !evaluators.has_room_for(shared) {
@@ -164,7 +163,7 @@ impl Bucket {
 }
 
 impl Buckets {
-    /// Nothing when no caller can get a variant.
+    /// `None` if no caller can get a variant.
     fn compile(buckets: Vec<Bucket>, version: FractionalVersion) -> Option<Self> {
         let is_fixed = buckets.iter().all(|bucket| match bucket {
             Bucket::Pair { weight, .. } => weight
@@ -193,7 +192,7 @@ impl Buckets {
         (total <= LARGEST_TOTAL).then_some(Self::Fixed { total, ends })
     }
 
-    /// Variants with their weights; nothing when one of them is no bucket.
+    /// Variants with their weights; `None` if one of them is not a bucket.
     fn weigh<'a>(
         &'a self,
         first: Option<Val<'a>>,
@@ -255,8 +254,8 @@ fn pair<'a>(value: &Val<'a>, version: FractionalVersion) -> Option<(Val<'a>, u64
     }
 }
 
-/// A weight: a whole number, 0 when it is negative (as a calculation for a rollout may end). Version
-/// 2 takes a float that is whole, version 3 none.
+/// A weight: a whole number. A negative one, as a computed rollout may produce, counts as 0. Version 2 also
+/// accepts whole floats.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -269,7 +268,7 @@ pub(super) fn weight(value: &Val<'_>, version: FractionalVersion) -> Option<u64>
     match (*number, version) {
         (Num::Int(int), _) => {
             let weight = u64::try_from(int).unwrap_or(0);
-            // One more than the largest is enough to be too much, and cannot overflow a sum.
+            // One above the limit exceeds it, and cannot overflow the sum.
             Some(weight.min(LARGEST_TOTAL + 1))
         }
         (Num::Big(_), _) => Some(LARGEST_TOTAL + 1),

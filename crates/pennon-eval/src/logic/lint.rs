@@ -1,8 +1,8 @@
-//! Parts of a rule that cannot work, as far as its text alone proves it: results that name no variant,
-//! and weights that place nobody.
+//! Finds parts of a rule that cannot work for any caller: results that name no variant, and weights that no caller
+//! can satisfy.
 //!
-//! Nothing is reported that some caller may need: a computed result may be anything, a branch behind a
-//! condition that is always false is never reached, and `null` stands for the default variant.
+//! Only certain mistakes are reported: a computed result may be any variant, a branch behind a condition that is
+//! always false is ignored, and `null` selects the default variant.
 
 use serde_json::{Map, Value};
 
@@ -62,7 +62,7 @@ pub(crate) fn weights(rule: &Value, evaluators: &Evaluators<'_>, problems: &mut 
     }
 }
 
-/// Which results of an expression can come out of the operation around it.
+/// The results of an expression that can become the result of the operation around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Any,
@@ -81,7 +81,7 @@ impl Wanted {
         }
     }
 
-    /// What both allow, if there is anything.
+    /// The results that both allow, if any.
     fn within(self, other: Self) -> Option<Self> {
         match (self, other) {
             (both, Self::Any) | (Self::Any, both) => Some(both),
@@ -95,8 +95,8 @@ struct Lint<'a, 's> {
     variants: &'a Map<String, Value>,
     evaluators: &'a Evaluators<'s>,
     problems: &'a mut Violations,
-    /// The evaluator whose rule is being looked at. Its text is not part of the rule, so the reference
-    /// is the place of whatever is wrong in it.
+    /// The evaluator that is being checked. Its text is not part of the rule, so violations in it have the
+    /// pointer of the reference.
     evaluator: Option<String>,
 }
 
@@ -181,7 +181,7 @@ impl<'s> Lint<'_, 's> {
         }
     }
 
-    /// `if`: conditions, each before its result, and the result when none holds.
+    /// `if`: pairs of a condition and a result, then an optional default result.
     fn branches(&mut self, arguments: &[Value], wanted: Wanted) {
         let mut index = 0;
         while let Some(argument) = arguments.get(index) {
@@ -230,7 +230,7 @@ impl<'s> Lint<'_, 's> {
             let weight = match bucket.get(1).map(|weight| self.fixed(weight)) {
                 Some(Some(weight)) => match fractional::weight(&Val::of(&weight), version) {
                     Some(weight) => weight,
-                    // Not a weight: nobody is placed.
+                    // An invalid weight: no caller gets a variant.
                     None => return,
                 },
                 Some(None) | None => 1,
@@ -240,7 +240,7 @@ impl<'s> Lint<'_, 's> {
             }
         }
         for (index, variant) in reached {
-            // Version 2 takes a list for null.
+            // Version 2 treats a list as null.
             if version == FractionalVersion::V3 || !variant.is_array() {
                 self.inside(&index.to_string(), |lint| {
                     lint.inside("0", |lint| lint.result(variant, wanted));

@@ -23,7 +23,7 @@ impl Run {
         Val::list(missing)
     }
 
-    /// What `missing` answers for computed names: a list of them, or one by one.
+    /// `missing` with computed names: one list, or one argument per name.
     pub(super) fn missing_of<'a>(
         &mut self,
         names: &'a [Expression],
@@ -88,19 +88,19 @@ impl Run {
         let mut kept = Vec::new();
         for item in list.iter() {
             self.fuel.charge_step()?;
-            let said = self.evaluate(body, &Scope::Item(item.clone()))?;
+            let result = self.evaluate(body, &Scope::Item(item.clone()))?;
             match each {
-                Each::Map => kept.push(said),
-                Each::Filter if said.is_truthy() => kept.push(item),
-                Each::All if !said.is_truthy() => return Ok(Val::Bool(false)),
-                Each::Some if said.is_truthy() => return Ok(Val::Bool(true)),
-                Each::None if said.is_truthy() => return Ok(Val::Bool(false)),
+                Each::Map => kept.push(result),
+                Each::Filter if result.is_truthy() => kept.push(item),
+                Each::All if !result.is_truthy() => return Ok(Val::Bool(false)),
+                Each::Some if result.is_truthy() => return Ok(Val::Bool(true)),
+                Each::None if result.is_truthy() => return Ok(Val::Bool(false)),
                 Each::Filter | Each::All | Each::Some | Each::None => {}
             }
         }
         match each {
             Each::Map | Each::Filter => Val::list(kept),
-            // JsonLogic: nothing holds for all of nothing.
+            // JsonLogic: `all` is false for an empty list.
             Each::All => Ok(Val::Bool(list.len() > 0)),
             Each::Some => Ok(Val::Bool(false)),
             Each::None => Ok(Val::Bool(true)),
@@ -153,7 +153,7 @@ impl Run {
         let needle = self.evaluate(needle, scope)?;
         match self.evaluate(hay, scope)? {
             Val::List(list) => self.is_among(&needle, &list),
-            // Not even an empty text is in an empty one.
+            // An empty text contains nothing, not even an empty text.
             Val::Text(text) if text.is_empty() => Ok(false),
             Val::Text(text) => {
                 self.fuel.charge_text(&text)?;

@@ -2,7 +2,7 @@
 //!
 //! `compile` turns a rule into a tree of [`expression::Expression`]s once, with constants folded, paths
 //! split and weights summed; `run` walks that tree over borrowed values. Both are bounded by
-//! [`limits`](crate::limits), and neither panics, whatever the rule and the context are.
+//! [`limits`](crate::limits), and neither panics for any rule and context.
 
 mod arithmetic;
 mod cbor;

@@ -1,16 +1,16 @@
-//! `MurmurHash3`, the 32-bit kind for x86, seed 0: what `fractional` places callers by. Public domain,
-//! by Austin Appleby. Takes its input in pieces, so that nothing is copied together for it.
+//! `MurmurHash3` (x86, 32 bits, seed 0), which `fractional` uses. Public domain, by Austin Appleby. It hashes its
+//! input in pieces, without copying them together.
 
 const FIRST: u32 = 0xcc9e_2d51;
 const SECOND: u32 = 0x1b87_3593;
 
-/// A hash that is being computed.
+/// The state of a hash.
 #[derive(Debug, Default)]
 pub(super) struct Murmur {
     hash: u32,
-    /// Bytes that do not make a block yet, the first one lowest.
+    /// The bytes of an incomplete block, the first one lowest.
     pending: u32,
-    /// How many they are.
+    /// The number of pending bytes.
     held: u32,
     length: u32,
 }

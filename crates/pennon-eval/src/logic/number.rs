@@ -1,4 +1,4 @@
-//! Numbers: whole ones stay whole while they fit, as in the JSON they came from.
+//! Numbers. Integers stay exact while they fit, as in JSON.
 
 use std::cmp::Ordering;
 
@@ -7,11 +7,11 @@ use serde_json::Number;
 /// A number of a rule.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Num {
-    /// Whole.
+    /// An integer.
     Int(i64),
-    /// Whole, and too large for the other.
+    /// An integer above `i64::MAX`.
     Big(u64),
-    /// Everything else, not-a-number too.
+    /// Any other number, or not-a-number.
     Float(f64),
 }
 
@@ -30,7 +30,7 @@ impl Num {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "what JSON's other readers do with large whole numbers"
+        reason = "other JSON parsers round large integers too"
     )]
     pub(super) fn float(self) -> f64 {
         match self {
@@ -40,7 +40,7 @@ impl Num {
         }
     }
 
-    /// As JSON; nothing for what JSON cannot say.
+    /// As JSON; `None` for infinity and not-a-number.
     pub(super) fn json(self) -> Option<Number> {
         match self {
             Self::Int(int) => Some(int.into()),
@@ -79,7 +79,7 @@ impl Num {
         self.compare(other) == Some(Ordering::Equal)
     }
 
-    /// The whole result while it fits, the other one when it does not.
+    /// The integer result if it fits, else the float.
     fn combine(
         self,
         other: Self,
@@ -106,17 +106,17 @@ impl Num {
         self.combine(other, i64::checked_mul, |a, b| a * b)
     }
 
-    /// Nothing for a division by zero.
+    /// `None` for a division by zero.
     pub(super) fn over(self, other: Self) -> Option<Self> {
         (other.float() != 0.0).then(|| Self::Float(self.float() / other.float()))
     }
 
-    /// What is left, with the sign of the dividend; nothing for a division by zero.
+    /// The remainder, with the sign of the dividend; `None` for a division by zero.
     pub(super) fn modulo(self, other: Self) -> Option<Self> {
         (other.float() != 0.0).then(|| self.combine(other, i64::checked_rem, |a, b| a % b))
     }
 
-    /// How JavaScript writes it.
+    /// The text that JavaScript writes.
     pub(super) fn text(self) -> String {
         match self {
             Self::Int(int) => int.to_string(),
@@ -139,8 +139,7 @@ impl Num {
         }
     }
 
-    /// The number that a text says. Nothing but white space is 0, what is no number is
-    /// not-a-number.
+    /// Parses a whole text. White space is 0; any other text is not-a-number.
     pub(super) fn parse(text: &str) -> Self {
         let text = trim(text);
         if text.is_empty() {
@@ -155,13 +154,13 @@ impl Num {
         }
     }
 
-    /// The number that a text begins with; not-a-number when it begins with none.
+    /// Parses the number at the beginning of a text; not-a-number if there is none.
     pub(super) fn parse_prefix(text: &str) -> Self {
         Self::decimal(prefix(trim(text)))
     }
 
     fn decimal(text: &str) -> Self {
-        // Of the words that Rust takes for numbers, a prefix can only be this one.
+        // `prefix` returns digits or `Infinity`, and no other word that Rust parses as a number.
         Self::Float(text.parse().unwrap_or(f64::NAN))
     }
 
@@ -184,7 +183,7 @@ fn trim(text: &str) -> &str {
     text.trim_matches(|char: char| char.is_whitespace() || char == '\u{feff}')
 }
 
-/// Other notations than the decimal one: `0x1F`, `0b1`, `0o7`.
+/// Notations other than decimal: `0x1F`, `0b1`, `0o7`.
 fn radix(text: &str) -> Option<(u32, &str)> {
     let (zero, digits) = text.split_at_checked(2)?;
     let radix = match zero {
@@ -196,7 +195,7 @@ fn radix(text: &str) -> Option<(u32, &str)> {
     Some((radix, digits))
 }
 
-/// As much of the beginning of a text as is a decimal number.
+/// The longest decimal number at the beginning of a text.
 fn prefix(text: &str) -> &str {
     let bytes = text.as_bytes();
     let digits = |from: usize| {

@@ -1,4 +1,4 @@
-//! Where `var` and `missing` look: `user.groups.0`.
+//! Paths of `var` and `missing`, such as `user.groups.0`.
 
 use std::iter;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use super::value::{Text, Val};
 use crate::Context;
 use crate::limits::{BYTES_PER_STEP, EvalError, Fuel};
 
-/// The field that holds what Pennon knows: the key of the flag and the time.
+/// The field with the flag's key and the time, which Pennon adds.
 const OWN: &str = "$flagd";
 
-/// Up to so many fields are quicker to walk than to hash for.
-const WALKED: usize = 8;
+/// At most this many fields are faster to scan than to hash.
+const SCANNED: usize = 8;
 
-/// A path that the rule spells out.
+/// A parsed path.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
     /// Names with dots between them. Rules that refer to the same evaluator share it.
@@ -25,7 +25,7 @@ pub(super) struct Path {
     is_own: bool,
 }
 
-/// What a path starts from.
+/// The value that a path starts from.
 #[derive(Debug, Clone)]
 pub(super) enum Scope<'a> {
     /// The context of the caller.
@@ -34,7 +34,7 @@ pub(super) enum Scope<'a> {
     Item(Val<'a>),
 }
 
-/// Which flag is asked for, for whom, and when.
+/// The flag, the caller and the time of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) context: &'a Context,
@@ -51,22 +51,22 @@ impl Path {
         }
     }
 
-    /// As it is written.
+    /// The path as written.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// How many steps it is to follow it, beside the one of `var`: its names are compared.
+    /// The steps of following it, beside the one of `var`: its names are compared.
     pub(super) fn cost(&self) -> u64 {
         (self.text.len() / BYTES_PER_STEP) as u64
     }
 
-    /// Whether it leads to all there is.
+    /// Whether it leads to the whole scope.
     pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// The first name and the others; nothing of an empty path.
+    /// The first name and the rest; `None` for an empty path.
     #[inline]
     fn split(&self) -> Option<(&str, Rest<'_>)> {
         if self.is_empty() {
@@ -78,7 +78,7 @@ impl Path {
         })
     }
 
-    /// What stands in the context, where only objects lie on the way.
+    /// The value in the context, if the path leads only through objects.
     #[inline]
     pub(super) fn peek<'a>(&self, scope: &Scope<'a>) -> Option<&'a Value> {
         let Scope::Context(asked) = scope else {
@@ -120,8 +120,8 @@ impl Path {
     }
 }
 
-/// The names that are left of a path. `Split` of the standard library does the same, and takes longer to
-/// set up than most paths to follow.
+/// The remaining names of a path. Setting up `Split` of the standard library takes longer than following most
+/// paths.
 struct Rest<'p>(Option<&'p str>);
 
 impl<'p> Iterator for Rest<'p> {
@@ -139,7 +139,7 @@ impl<'p> Iterator for Rest<'p> {
     }
 }
 
-/// Finds what a computed path leads to.
+/// Follows a computed path.
 pub(super) fn find<'a>(
     scope: &Scope<'a>,
     path: &Text<'_>,
@@ -166,7 +166,7 @@ fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Val<'a> {
 }
 
 fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a Value {
-    let found = if fields.len() <= WALKED {
+    let found = if fields.len() <= SCANNED {
         let mut fields = fields.iter();
         fields.find(|(key, _)| *key == name).map(|(_, value)| value)
     } else {
@@ -196,7 +196,7 @@ fn walk<'a, 'p>(
                     .unwrap_or(Val::Null),
             },
             Val::Text(text) => {
-                // Its characters have to be counted.
+                // Counts characters.
                 fuel.charge_request_for_bytes(text.len())?;
                 match piece {
                     "length" => length(text.chars().count()),
@@ -215,7 +215,7 @@ fn length(length: usize) -> Val<'static> {
     Val::Number(i64::try_from(length).map_or(Num::NAN, Num::Int))
 }
 
-/// An index as it is written: `0`, `12`, but not `01`, `+1` or ` 1`.
+/// An index in its canonical form: `0`, `12`, but not `01`, `+1` or ` 1`.
 fn index(piece: &str) -> Option<usize> {
     let digits = piece.bytes().all(|byte| byte.is_ascii_digit());
     let is_canonical = digits && (piece == "0" || !piece.starts_with('0'));

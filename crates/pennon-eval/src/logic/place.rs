@@ -1,4 +1,4 @@
-//! Where `fractional` places a caller: a hash, scaled to a number of places.
+//! The place of a caller in a `fractional`: a hash, scaled to a number of places.
 
 use super::cbor;
 use super::murmur::Murmur;
@@ -26,7 +26,7 @@ pub(crate) fn by_text(version: FractionalVersion, parts: [&str; 2], places: u8) 
     scale(hash, places)
 }
 
-/// Feeds what `fractional` hashes where the rule names no bucketing value.
+/// Hashes the default bucketing value of `fractional`.
 pub(super) fn hash_flag_and_user(
     version: FractionalVersion,
     flag: &str,

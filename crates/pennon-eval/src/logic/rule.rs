@@ -11,7 +11,7 @@ use crate::limits::{EvalError, Fuel};
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(super) expression: Expression,
-    /// How many steps an evaluation takes at most for a caller with nothing but a targeting key.
+    /// The maximal steps of an evaluation for a caller without attributes.
     pub(crate) cost: u64,
 }
 
@@ -25,8 +25,7 @@ pub(crate) enum Choice<'a> {
 }
 
 impl Rule {
-    /// Evaluates the rule for one flag and caller. Returns the choice, and how many of the given steps it
-    /// took.
+    /// Evaluates the rule for one flag and caller. Returns the choice and the steps taken.
     pub(crate) fn choose<'a>(
         &'a self,
         flag: &'a str,

@@ -95,8 +95,8 @@ impl Run {
         }
     }
 
-    /// Whether an expression is true as a condition. Most conditions compare something in the context
-    /// with a constant: they never become a [`Val`].
+    /// Evaluates a condition. Most conditions compare a value of the context with a constant, without
+    /// creating a [`Val`].
     pub(super) fn truth<'a>(
         &mut self,
         expression: &'a Expression,
@@ -269,7 +269,7 @@ impl Run {
         }
     }
 
-    /// The first value that is as true as wanted, or the last one.
+    /// The first value whose truth is `wanted`, else the last value.
     fn first<'a>(
         &mut self,
         parts: &'a [Expression],
@@ -333,7 +333,7 @@ impl Run {
         }
     }
 
-    /// What an expression is, where that can be told without evaluating anything.
+    /// The value of a constant or of a path through objects, without an evaluation.
     #[inline]
     fn peek<'a>(
         &mut self,

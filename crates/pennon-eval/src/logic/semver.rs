@@ -1,12 +1,11 @@
-//! `sem_ver`: versions (semver.org) and how they compare. A leading `v` and missing parts are forgiven:
-//! `v1` is `1.0.0`.
+//! `sem_ver`: compares versions (semver.org). A leading `v` and missing parts are accepted: `v1` is `1.0.0`.
 
 use std::cmp::Ordering;
 
-/// Longer texts are no versions (node-semver).
+/// The maximal length of a version, from node-semver.
 const LONGEST: usize = 256;
 
-/// A version, as far as comparing needs it.
+/// The parts of a version that matter for comparisons.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Version<'a> {
     major: &'a str,
@@ -16,7 +15,7 @@ pub(super) struct Version<'a> {
     pre: &'a str,
 }
 
-/// How two versions are to stand.
+/// The relation of two versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Relation {
     Equal,
@@ -59,8 +58,8 @@ impl Relation {
 }
 
 impl<'a> Version<'a> {
-    /// Takes what flagd's engine for JavaScript takes: two `v` in front of a complete version, or one in
-    /// front of its beginning; white space around a complete one.
+    /// Accepts the same texts as flagd's JavaScript engine: up to two `v` before a complete version, one before an
+    /// incomplete version, and white space around a complete version.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
         let complete = text.trim();
@@ -159,7 +158,7 @@ fn is_padded(text: &str) -> bool {
     is_digits(text) && text.len() > 1 && text.starts_with('0')
 }
 
-/// Whether it is a number, and one that JavaScript holds exactly.
+/// Whether it is a number that JavaScript represents exactly.
 fn is_number(text: &str) -> bool {
     const LARGEST: u64 = (1 << 53) - 1;
     let is_small = || text.parse::<u64>().is_ok_and(|number| number <= LARGEST);
@@ -176,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_stand_in_the_order_of_the_specification() {
+    fn versions_are_ordered_as_specified() {
         let ordered = [
             "0.9.0",
             "1.0.0-alpha",

@@ -1,20 +1,20 @@
-//! The shape of a rule: what flagd's published JSON Schema for targeting accepts.
+//! Checks the shape of a rule as flagd's published JSON Schema for targeting does.
 //!
-//! Stricter in one way: an operation has one operator. The schema lets several of one family stand
-//! beside each other, which no engine understands.
+//! One check is stricter: an operation has exactly one operator. The schema allows several operators of one family
+//! in an object, which no engine supports.
 
 use serde_json::{Map, Value};
 
 use super::semver::{Relation, Version};
 use crate::violation::Violations;
 
-/// What the arguments of an operator are.
+/// The arguments of an operator.
 enum Shape {
-    /// A list of at least, and maybe at most, so many.
+    /// A list with a minimal and a maximal length.
     List(usize, usize),
-    /// One, in a list or not.
+    /// One argument, which may be the only item of a list.
     One,
-    /// Two texts, or operations that make them.
+    /// Two texts or operations.
     Texts,
     Var,
     Missing,
@@ -25,8 +25,7 @@ enum Shape {
 
 const ANY: usize = usize::MAX;
 
-/// The operators that the schema knows. The engine knows `?:` and `log` as well, for rules that came
-/// before they were checked.
+/// The operators of the schema. The engine also supports `?:` and `log`, for rules stored before this check.
 fn shape(operator: &str) -> Option<Shape> {
     Some(match operator {
         "if" | "or" | "and" | "+" | "-" | "max" | "min" | "merge" | "cat" => Shape::List(1, ANY),
@@ -46,7 +45,7 @@ fn shape(operator: &str) -> Option<Shape> {
     })
 }
 
-/// Checks a whole rule: an operation, or `{}` for none.
+/// Checks a whole rule: an operation, or `{}` for no rule.
 pub(crate) fn check(rule: &Value, problems: &mut Violations) {
     let is_empty = rule.as_object().is_some_and(Map::is_empty);
     if !is_empty {
@@ -78,7 +77,7 @@ fn operation(rule: &Value, problems: &mut Violations) {
     });
 }
 
-/// Anything that may be an argument. What a list holds is not looked at, as the schema does not.
+/// Checks an argument. Like the schema, it does not check the items of a list.
 fn argument(value: &Value, problems: &mut Violations) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {}
@@ -98,7 +97,7 @@ fn text(value: &Value, problems: &mut Violations) {
     }
 }
 
-/// The items of a list of at least, and at most, so many; says so when there are not.
+/// The items of a list. Adds a violation unless it has `least` to `most` items.
 fn list<'v>(
     value: &'v Value,
     least: usize,
@@ -126,7 +125,7 @@ impl Shape {
                     each(items, problems, argument);
                 }
             }
-            // A list is one argument itself, unless it holds just the one.
+            // A list of one item stands for this item; any other list is itself the argument.
             Self::One => match value.as_array().map(Vec::as_slice) {
                 Some([one]) => problems.inside("0", |problems| argument(one, problems)),
                 Some(_) => {}
@@ -183,7 +182,7 @@ fn var(value: &Value, problems: &mut Violations) {
                 problems.add("$flagd has a timestamp and a flagKey, and nothing else");
             }
         }
-        // The schema says about other paths only what texts they must not be.
+        // The schema restricts only texts.
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {}
     }
 }
@@ -208,7 +207,7 @@ fn fractional(value: &Value, problems: &mut Violations) {
     let Some(items) = list(value, 1, ANY, problems) else {
         return;
     };
-    // What callers are placed by may come first.
+    // The first argument may be the bucketing expression.
     let by = items.first().filter(|first| first.is_object());
     if let Some(by) = by {
         problems.inside("0", |problems| operation(by, problems));

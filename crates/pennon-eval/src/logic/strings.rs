@@ -21,11 +21,11 @@ impl Run {
         Ok(Val::owned_text(written))
     }
 
-    /// Counts characters. A negative start counts from the end, a negative length leaves off so many
+    /// Counts characters. A negative start counts from the end; a negative length omits that many characters
     /// at the end.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a cast from a float ends at the bounds of its type, and so does a text"
+        reason = "a cast from a float saturates, and texts are shorter"
     )]
     pub(super) fn substr<'a>(
         &mut self,

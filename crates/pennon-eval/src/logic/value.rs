@@ -1,5 +1,4 @@
-//! The values that a rule handles while it is evaluated. What comes from the context or from the
-//! rule itself is borrowed; only what a rule makes is owned.
+//! The values of an evaluation. Values of the context and constants are borrowed; results of operators are owned.
 
 use std::rc::Rc;
 
@@ -11,7 +10,7 @@ use crate::limits::{DATA_DEPTH, EvalError};
 /// Any value.
 #[derive(Debug, Clone)]
 pub(crate) enum Val<'a> {
-    /// `null`, and whatever is absent.
+    /// `null`, or absent.
     Null,
     /// `true` or `false`.
     Bool(bool),
@@ -21,44 +20,44 @@ pub(crate) enum Val<'a> {
     Text(Text<'a>),
     /// A list.
     List(List<'a>),
-    /// An object. Rules cannot make one.
+    /// An object. No operator creates one.
     Object(&'a Map<String, Value>),
-    /// What the body of a `reduce` sees.
+    /// The scope of the body of a `reduce`.
     Frame(Rc<Frame<'a>>),
 }
 
 /// A text.
 #[derive(Debug, Clone)]
 pub(crate) enum Text<'a> {
-    /// Of the context or the rule.
+    /// From the context or the rule.
     Borrowed(&'a str),
-    /// Made by the rule.
+    /// The result of an operator.
     Owned(Rc<str>),
 }
 
 /// A list.
 #[derive(Debug, Clone)]
 pub(crate) enum List<'a> {
-    /// Of the context or the rule.
+    /// From the context or the rule.
     Borrowed(&'a Vec<Value>),
-    /// Made by the rule.
+    /// The result of an operator.
     Owned(Rc<Built<'a>>),
 }
 
-/// A list that a rule made.
+/// A list that an operator created.
 #[derive(Debug)]
 pub(crate) struct Built<'a> {
     items: Vec<Val<'a>>,
-    /// How deep the built lists in it are nested: a `reduce` can nest them once per item.
+    /// The nesting of built lists in it: a `reduce` can add a level per item.
     depth: usize,
 }
 
-/// What the body of a `reduce` sees: an object of two fields.
+/// The scope of the body of a `reduce`: an object with two fields.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
-    /// What came out so far.
+    /// The result of the previous iteration.
     pub(super) accumulator: Val<'a>,
-    /// The item at hand.
+    /// The current item.
     pub(super) current: Val<'a>,
     depth: usize,
 }
@@ -87,7 +86,7 @@ impl<'a> Val<'a> {
         Self::Number(Num::Int(int))
     }
 
-    /// A list of these.
+    /// A list of these items.
     pub(super) fn list(items: Vec<Self>) -> Result<Self, EvalError> {
         let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
         if depth > DATA_DEPTH {
@@ -96,7 +95,7 @@ impl<'a> Val<'a> {
         Ok(Self::List(List::Owned(Rc::new(Built { items, depth }))))
     }
 
-    /// The object that the body of a `reduce` sees.
+    /// The scope of the body of a `reduce`.
     pub(super) fn frame(accumulator: Self, current: Self) -> Result<Self, EvalError> {
         let depth = 1 + accumulator.depth().max(current.depth());
         if depth > DATA_DEPTH {
@@ -109,7 +108,7 @@ impl<'a> Val<'a> {
         })))
     }
 
-    /// How deep what a rule made of it is nested. The depth of a context is bounded already.
+    /// The nesting of built values. Values of the context have a limit of their own.
     fn depth(&self) -> usize {
         match self {
             Self::List(List::Owned(built)) => built.depth,
@@ -139,7 +138,7 @@ impl<'a> Val<'a> {
         matches!(self, Self::Null)
     }
 
-    /// As a condition: `false`, `null`, 0, not-a-number, `""` and `[]` are not true.
+    /// Whether it is true as a condition: `false`, `null`, 0, not-a-number, `""` and `[]` are false.
     pub(super) fn is_truthy(&self) -> bool {
         match self {
             Self::Null => false,
@@ -151,7 +150,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// As JSON; nothing for what JSON cannot say.
+    /// As JSON; `None` for values without a JSON form.
     pub(super) fn json(&self) -> Option<Value> {
         match self {
             Self::Null => Some(Value::Null),
