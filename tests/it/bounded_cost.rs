@@ -96,9 +96,9 @@ async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
             let file = file(flags, &rule, &evaluators);
             for path in [format!("{IMPORT}?dryRun=true"), IMPORT.to_owned()] {
                 let answer = api.admin_if("*", "POST", &path, &file).await;
-                let said = fields(&answer)["/flags"].to_string();
+                let message = fields(&answer)["/flags"].to_string();
                 for word in ["production", "5000000", "steps", "heavy-0", "other flags"] {
-                    assert!(said.contains(word), "{word} in {said} on {}", api.on);
+                    assert!(message.contains(word), "{word} in {message} on {}", api.on);
                 }
             }
             // Rules within the limit of a request are accepted.
@@ -122,9 +122,9 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
             .await;
         assert_eq!(answer.status, 200, "{answer:?} on {on}");
         let refused = |answer: &Response, field: &str, key: &str| {
-            let said = fields(answer)[field].to_string();
+            let message = fields(answer)[field].to_string();
             for word in [key, "5000000", "steps", "heavy-0"] {
-                assert!(said.contains(word), "{word} in {said} on {on}");
+                assert!(message.contains(word), "{word} in {message} on {on}");
             }
         };
         let new = json!({"key": "one-more", "definition": definition(&walk())});
@@ -210,8 +210,8 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     }
 
     let new = json!({"key": "new", "definition": definition(&walk())});
-    let said = fields(&api.admin("POST", FLAGS, &new).await)["definition"].to_string();
-    assert!(said.contains("steps"), "{said}");
+    let message = fields(&api.admin("POST", FLAGS, &new).await)["definition"].to_string();
+    assert!(message.contains("steps"), "{message}");
     let first = format!("{FLAGS}/heavy-0");
     let same = json!({"enabled": false, "definition": definition(&walk())});
     assert_eq!(api.admin_if("*", "PATCH", &first, &same).await.status, 200);
@@ -226,7 +226,7 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     let answer = api.admin_if("*", "POST", IMPORT, &export).await;
     assert_eq!(
         answer.status, 200,
-        "what is there imports unchanged: {answer:?}"
+        "an unchanged import is accepted: {answer:?}"
     );
     let fewer = file(150, &walk(), &walking());
     let answer = api.admin_if("*", "POST", IMPORT, &fewer).await;
@@ -340,9 +340,9 @@ async fn the_values_of_an_environment_are_limited() {
                 let new = json!({"key": key, "definition": definition(rule)});
                 let answer = api.admin("POST", FLAGS, &new).await;
                 if answer.status == 400 {
-                    let said = fields(&answer)["definition"].to_string();
+                    let message = fields(&answer)["definition"].to_string();
                     for word in [key.as_str(), "values", "500000", "heavy-0"] {
-                        assert!(said.contains(word), "{word} in {said} on {}", api.on);
+                        assert!(message.contains(word), "{word} in {message} on {}", api.on);
                     }
                     refused = true;
                     break;
@@ -363,9 +363,9 @@ async fn the_values_of_an_environment_are_limited() {
         let answer = api
             .admin_if("*", "POST", &format!("{IMPORT}?mode=merge"), &file)
             .await;
-        let said = fields(&answer)["/flags"].to_string();
+        let message = fields(&answer)["/flags"].to_string();
         for word in ["values", "500000", "heavy-0"] {
-            assert!(said.contains(word), "{word} in {said} on {}", api.on);
+            assert!(message.contains(word), "{word} in {message} on {}", api.on);
         }
     }
 }
@@ -381,8 +381,8 @@ async fn a_body_of_a_million_values_is_rejected_before_it_is_parsed() {
         for path in [IMPORT, FLAGS, &format!("{FLAGS}/checkout/users")] {
             let answer = api.admin_text(path, &body).await;
             assert_eq!(answer.status, 400, "{path} on {}", api.on);
-            let said = answer.json()["details"]["formErrors"].to_string();
-            assert!(said.contains("600000"), "{said} {path} on {}", api.on);
+            let message = answer.json()["details"]["formErrors"].to_string();
+            assert!(message.contains("600000"), "{message} {path} on {}", api.on);
         }
     }
 }
@@ -395,9 +395,9 @@ async fn an_edit_of_the_file_that_costs_too_much_changes_nothing() {
     std::fs::write(&path, file(60, &walk(), &walking()).to_string()).expect("an edit");
     let answer = api.read(FLAGS).await;
     assert_eq!(answer.status, 503, "{answer:?}");
-    let said = answer.json()["message"].to_string();
+    let message = answer.json()["message"].to_string();
     for word in ["/flags", "5000000", "heavy-0"] {
-        assert!(said.contains(word), "{word} in {said}");
+        assert!(message.contains(word), "{word} in {message}");
     }
     std::fs::write(&path, file(12, &walk(), &walking()).to_string()).expect("an edit");
     assert_eq!(api.get("/api/config/flags").await.json()["heavy-11"], true);

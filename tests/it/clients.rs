@@ -99,16 +99,16 @@ async fn every_client_gets_every_kind_of_value() {
         for base in [base.to_owned(), format!("{base}/")] {
             let answers = client.ask(&base, API_KEY, &questions).await;
             for (answer, (question, value, variant, reason)) in answers.iter().zip(&table) {
-                let said = format!("{client:?} about {}: {answer}", question.key);
-                assert_eq!(answer["value"].as_f64(), value.as_f64(), "{said}");
+                let message = format!("{client:?} about {}: {answer}", question.key);
+                assert_eq!(answer["value"].as_f64(), value.as_f64(), "{message}");
                 if !value.is_number() {
-                    assert_eq!(&answer["value"], value, "{said}");
+                    assert_eq!(&answer["value"], value, "{message}");
                 }
-                assert_eq!(answer["variant"], *variant, "{said}");
-                assert!(answer["errorCode"].is_null(), "{said}");
+                assert_eq!(answer["variant"], *variant, "{message}");
+                assert!(answer["errorCode"].is_null(), "{message}");
                 // The Rust client passes no reason on.
                 if client != Client::Rust {
-                    assert_eq!(answer["reason"], *reason, "{said}");
+                    assert_eq!(answer["reason"], *reason, "{message}");
                 }
             }
         }
@@ -252,9 +252,9 @@ async fn the_web_client_gets_all_flags_at_once() {
     let local = server(&[]).await;
     for base in [local.base().to_owned(), format!("{}/", local.base())] {
         let mut web = WebClient::start(&web_job(&local, &json!({"base": base})));
-        let said = web.says().await;
-        assert_eq!(said["what"], "ready", "{said}");
-        let results = said["results"].as_array().expect("a list");
+        let message = web.says().await;
+        assert_eq!(message["what"], "ready", "{message}");
+        let results = message["results"].as_array().expect("a list");
         let values: Vec<&Value> = results.iter().map(|result| &result["value"]).collect();
         assert_eq!(
             json!(values),
@@ -267,10 +267,10 @@ async fn the_web_client_gets_all_flags_at_once() {
         let codes: Vec<&Value> = results.iter().map(|result| &result["errorCode"]).collect();
         assert_eq!(codes[7], "FLAG_NOT_FOUND");
         assert_eq!(codes[8], "TYPE_MISMATCH");
-        assert!(codes[..7].iter().all(|code| code.is_null()), "{said}");
+        assert!(codes[..7].iter().all(|code| code.is_null()), "{message}");
         assert_eq!(results[1]["reason"], "DISABLED");
         assert_eq!(results[6]["reason"], "DEFAULT");
-        assert_eq!(said["exchanges"][0]["status"], 200);
+        assert_eq!(message["exchanges"][0]["status"], 200);
     }
 }
 
@@ -278,15 +278,15 @@ async fn the_web_client_gets_all_flags_at_once() {
 async fn the_web_client_without_a_targeting_key_gets_flags_that_need_none() {
     let local = server(&[]).await;
     let mut web = WebClient::start(&web_job(&local, &json!({"context": {}})));
-    let said = web.says().await;
-    assert_eq!(said["results"][0]["value"], true, "{said}");
+    let message = web.says().await;
+    assert_eq!(message["results"][0]["value"], true, "{message}");
     assert_eq!(
-        said["results"][9]["value"], false,
-        "the application's own: {said}"
+        message["results"][9]["value"], false,
+        "the application's own: {message}"
     );
     assert_eq!(
-        said["results"][9]["errorCode"], "TARGETING_KEY_MISSING",
-        "{said}"
+        message["results"][9]["errorCode"], "TARGETING_KEY_MISSING",
+        "{message}"
     );
 }
 
@@ -330,10 +330,13 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
     let local = server(&[]).await;
     let wrong = json!({"headers": {"X-API-Key": "nonsense"}});
     let mut web = WebClient::start(&web_job(&local, &wrong));
-    let said = web.says().await;
-    assert!(said["what"]["failed"].is_string(), "{said}");
-    assert_eq!(said["exchanges"][0]["status"], 401, "{said}");
-    assert_eq!(said["results"][0]["value"], false, "the application's own");
+    let message = web.says().await;
+    assert!(message["what"]["failed"].is_string(), "{message}");
+    assert_eq!(message["exchanges"][0]["status"], 401, "{message}");
+    assert_eq!(
+        message["results"][0]["value"], false,
+        "the application's own"
+    );
 
     let slow = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.4")]).await;
     let job = json!({"poll": 20, "changes": 1});
@@ -343,8 +346,8 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
         .patch("/api/admin/flags/on", r#"{"enabled":false}"#)
         .await;
     assert_eq!(off.status, 200, "{off:?}");
-    let said = web.says().await;
-    let exchanges = said["exchanges"].as_array().expect("a list");
+    let message = web.says().await;
+    let exchanges = message["exchanges"].as_array().expect("a list");
     let statuses: Vec<&Value> = exchanges
         .iter()
         .map(|exchange| &exchange["status"])

@@ -188,12 +188,12 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
     }
     let answer = set_percentage(&update, "checkout", 1).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
-    let told = Instant::now();
+    let invalidated = Instant::now();
     let mut stale = 0;
     let mut seen = [false; 2];
-    while told.elapsed() < 2 * lag {
+    while invalidated.elapsed() < 2 * lag {
         for (get, seen) in [&even, &odd].into_iter().zip(&mut seen) {
-            let began = told.elapsed();
+            let began = invalidated.elapsed();
             let is_new = percentage(&get.call(&event).await) == 1;
             assert!(is_new || began < lag, "stale {began:?} after the change");
             assert!(is_new || !*seen, "back to the value before");
@@ -403,7 +403,7 @@ async fn a_new_replica_confirms_the_next_change() {
     deployment.cluster.nodes[replica].kill();
     let address = deployment.cluster.address(replica);
     let (_, port) = address.split_once(':').expect("a port");
-    eventually("nobody tells of the replica", async || {
+    eventually("no node reports the replica", async || {
         let nodes = &deployment.cluster.nodes;
         let mut running = nodes.iter().filter(|node| node.runs());
         running.all(|node| {
@@ -416,7 +416,7 @@ async fn a_new_replica_confirms_the_next_change() {
     let confirmations = |cluster: &Cluster| cluster.nodes[primary].calls("wait");
     let answer = set_percentage(&update, "checkout", 1).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
-    assert_eq!(confirmations(&deployment.cluster), 0, "by nobody");
+    assert_eq!(confirmations(&deployment.cluster), 0, "no node confirms");
     deployment.cluster.nodes[replica].restart();
     deployment.cluster.wait().await;
     let answer = set_percentage(&update, "checkout", 2).await;

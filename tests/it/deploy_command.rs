@@ -160,11 +160,11 @@ fn a_canary_does_not_start_without_instances_in_the_account() {
         let done = desk.run(&[stage], &variables);
         let calls = desk.calls();
         assert_eq!(calls.contains("sam build"), begins, "{instances}: {calls}");
-        let said = text(&done.stderr);
+        let errors = text(&done.stderr);
         assert_eq!(
-            said.contains("docs/deployment/first-deploy.md"),
+            errors.contains("docs/deployment/first-deploy.md"),
             !begins,
-            "{said}"
+            "{errors}"
         );
     }
 }
@@ -189,11 +189,11 @@ fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
         let done = desk.run(&["production"], &variables);
         let begun = desk.calls().contains("sam build");
         assert_eq!(begun, begins, "{before} {chosen:?}: {}", text(&done.stderr));
-        let said = text(&done.stderr);
+        let errors = text(&done.stderr);
         assert_eq!(
-            said.contains("DatabaseRoles = \"moving\""),
+            errors.contains("DatabaseRoles = \"moving\""),
             !begins,
-            "{said}"
+            "{errors}"
         );
     }
 }
@@ -212,8 +212,8 @@ fn a_stack_whose_creation_failed_is_not_updated() {
             &[("ANSWER", r#"{"applied":2}"#), ("STATUS", status)],
         );
         assert_eq!(desk.calls().contains("sam build"), begins, "{status}");
-        let said = text(&done.stderr);
-        assert_eq!(said.contains("can only be deleted"), !begins, "{said}");
+        let errors = text(&done.stderr);
+        assert_eq!(errors.contains("can only be deleted"), !begins, "{errors}");
     }
 }
 
@@ -234,15 +234,15 @@ fn a_first_deployment_stops_at_resources_of_an_earlier_stack() {
             ("SECRETS", secrets),
         ];
         let done = desk.run(&["production"], &variables);
-        let said = text(&done.stderr);
-        assert_eq!(desk.calls().contains("sam build"), begins, "{said}");
+        let errors = text(&done.stderr);
+        assert_eq!(desk.calls().contains("sam build"), begins, "{errors}");
         for name in [groups, secrets] {
-            let told =
-                said.contains(&format!("-name {name}")) || said.contains(&format!("-id {name}"));
+            let is_listed = errors.contains(&format!("-name {name}"))
+                || errors.contains(&format!("-id {name}"));
             assert_eq!(
-                told && !name.is_empty(),
+                is_listed && !name.is_empty(),
                 !begins && !name.is_empty(),
-                "{name}: {said}"
+                "{name}: {errors}"
             );
         }
     }
@@ -262,9 +262,9 @@ fn credentials_that_expire_too_early_are_a_warning() {
             ("CREDENTIALS", credentials.as_str()),
         ];
         let done = desk.run(&["production"], &variables);
-        let said = text(&done.stderr);
-        assert!(done.status.success(), "{said}");
-        assert_eq!(said.contains("your credentials expire"), warns, "{said}");
+        let errors = text(&done.stderr);
+        assert!(done.status.success(), "{errors}");
+        assert_eq!(errors.contains("your credentials expire"), warns, "{errors}");
     }
 }
 
@@ -327,11 +327,11 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
                  --routing-config '{\"AdditionalVersionWeights\": {\"4\": 0.05}}'";
     with_aws(alias);
     let dry = [variables.as_slice(), &[("DRY_RUN", "1")]].concat();
-    let told = desk.run_script("prune-versions", &["dev", "3"], &dry);
+    let output = desk.run_script("prune-versions", &["dev", "3"], &dry);
     assert!(
-        text(&told.stdout).contains("- pennon-dev-get-flag:5\n"),
+        text(&output.stdout).contains("- pennon-dev-get-flag:5\n"),
         "{}",
-        text(&told.stdout)
+        text(&output.stdout)
     );
     assert_eq!(versions(), "$LATEST 1 2 3 4 5 6 7 8");
     let done = desk.run_script("prune-versions", &["dev", "3"], &variables);
@@ -349,24 +349,27 @@ fn a_migration_that_fails_fails_the_deployment() {
     let answer = [("ANSWER", r#"{"errorMessage":"no database"}"#)];
     let failed = desk.run(&["dev"], &answer);
     assert!(!failed.status.success());
-    let said = text(&failed.stderr);
-    assert!(said.contains("/aws/lambda/pennon-dev-migrate"), "{said}");
+    let errors = text(&failed.stderr);
+    assert!(
+        errors.contains("/aws/lambda/pennon-dev-migrate"),
+        "{errors}"
+    );
 }
 
 #[test]
 fn a_dry_run_calls_nothing_and_prints_the_commands() {
     let desk = Desk::complete();
-    let told = desk.run(&["staging"], &[("DRY_RUN", "1")]);
-    assert!(told.status.success(), "{}", text(&told.stderr));
+    let output = desk.run(&["staging"], &[("DRY_RUN", "1")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(desk.calls(), "");
-    let told = text(&told.stdout);
+    let output = text(&output.stdout);
     for line in [
         "+ cargo fetch --locked",
         "+ sam build",
         "+ sam deploy --config-file",
         "pennon-staging-migrate:live",
     ] {
-        assert!(told.contains(line), "{told}");
+        assert!(output.contains(line), "{output}");
     }
 }
 
@@ -376,10 +379,10 @@ fn a_missing_tool_is_named_with_the_way_to_install_it() {
     let desk = Desk::with(&[("sam", SAM), ("aws", AWS), ("cargo", nothing)]);
     let refused = desk.run(&["staging"], &[]);
     assert!(!refused.status.success());
-    let said = text(&refused.stderr);
+    let errors = text(&refused.stderr);
     assert!(
-        said.contains("cargo-lambda: pip install -r scripts/requirements-build.txt"),
-        "{said}"
+        errors.contains("cargo-lambda: pip install -r scripts/requirements-build.txt"),
+        "{errors}"
     );
     assert_eq!(desk.calls(), "");
 

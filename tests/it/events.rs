@@ -327,7 +327,7 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
             }
             is_400(&function.call(&bad).await, &format!("{changes:?}"));
         }
-        // What JSON allows and no text in memory can be, and what is no event for anybody.
+        // Valid JSON that is not a valid string, and events of an unknown form.
         let text = event.value().to_string();
         let body = text.find("\"body\":\"").expect("a body") + 8;
         for text in [
@@ -350,7 +350,11 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
                 Err(error) => panic!("{what}: {error}"),
             }
         }
-        assert_eq!(function.call(&event).await.status, 200, "and life goes on");
+        assert_eq!(
+            function.call(&event).await.status,
+            200,
+            "the function still serves requests"
+        );
     }
 }
 

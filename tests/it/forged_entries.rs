@@ -71,7 +71,7 @@ async fn cold(stack: &Stack) -> Function {
 
 /// Whether a function has reported a forged entry, in a line for people and in the metric.
 fn has_reported(function: &Function) -> bool {
-    let told = function
+    let logged = function
         .lines()
         .iter()
         .any(|line| line["error.type"] == "forged_entry" && line["level"] == "ERROR");
@@ -79,8 +79,8 @@ fn has_reported(function: &Function) -> bool {
         .requests()
         .iter()
         .any(|line| line["forged_entries"].as_u64() > Some(0));
-    assert_eq!(told, counted, "{}", function.log());
-    told
+    assert_eq!(logged, counted, "{}", function.log());
+    logged
 }
 
 async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
@@ -140,11 +140,11 @@ async fn reconciling_compares_what_an_entry_holds(on: Topology) {
     let done = run().await;
     assert_eq!((&done["repaired"], &done["warmed"]), (&json!(1), &json!(1)));
     let lines = reconcile.lines();
-    let told = lines
+    let is_logged = lines
         .iter()
         .any(|line| line["error.type"] == "forged_entry");
     let counted = lines.iter().any(|line| line["forged_entries"] == 1);
-    assert!(told && counted, "{}", reconcile.log());
+    assert!(is_logged && counted, "{}", reconcile.log());
     assert_eq!(run().await["repaired"], 0);
     assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
 }
@@ -441,7 +441,7 @@ async fn without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated(on
             assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
             assert_eq!(checkout(&get).await, percent);
             assert!(!stack.redis.has_entry());
-            assert_eq!(checkout(&other).await, percent, "told of the change");
+            assert_eq!(checkout(&other).await, percent, "the change is seen");
         }
         let reports = get.lines();
         let reports = reports

@@ -343,7 +343,7 @@ async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) 
     assert_eq!(
         percentage(&get.call(&Event::get("checkout")).await),
         50,
-        "nobody knows yet"
+        "the instance still has the old value"
     );
     assert_eq!(
         run().await,
@@ -370,7 +370,7 @@ async fn an_instance_that_noticed_an_outage_distrusts_entries_from_before_it(on:
     assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
     stack.redis.set(Mode::Open).await;
     assert!(stack.redis.has_entry(), "the old entry is still there");
-    eventually("it comes back to the cache", async || {
+    eventually("the entry is in the cache again", async || {
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 4);
         get.last_request()["cache_hit"] == 1
     })
@@ -425,7 +425,7 @@ async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topolog
     assert!(writer.end_write(barrier).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
     let lease = reader.read().await;
-    assert!(reader.fill(lease, 1).await, "nobody is kept from filling");
+    assert!(reader.fill(lease, 1).await, "fills are allowed");
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(1)));
     // Another writer's change in between does not bring it back.

@@ -31,7 +31,7 @@ async fn it_starts_with_sample_flags_in_a_file_and_says_what_to_try() {
     assert!(log.contains("curl"), "{log}");
     assert!(
         !log.contains(pennon_tests::local::ADMIN_TOKEN),
-        "a token that was given is not told"
+        "a configured token is not printed"
     );
 }
 
@@ -512,12 +512,12 @@ async fn a_database_without_tls_is_reported_with_a_remedy() {
         .env("PENNON_LISTEN", "127.0.0.1:0")
         .env("DATABASE_URL", url);
     let output = output_within(&mut server, PATIENCE);
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(!output.status.success(), "{said}");
+    let message = [output.stdout, output.stderr].concat();
+    let message = String::from_utf8_lossy(&message);
+    assert!(!output.status.success(), "{message}");
     assert!(
-        said.contains("sslmode=disable") && said.contains("does not support TLS"),
-        "{said}"
+        message.contains("sslmode=disable") && message.contains("does not support TLS"),
+        "{message}"
     );
 }
 
@@ -580,9 +580,9 @@ fn the_command_line_is_parsed() {
         format!("pennon-local {}\n", env!("CARGO_PKG_VERSION"))
     );
     for wrong in [&["--hlep"][..], &["serve"], &["--help", "--port"], &[""]] {
-        let (code, nothing, said) = run(wrong);
+        let (code, nothing, message) = run(wrong);
         assert_eq!((code, nothing.as_str()), (Some(2), ""), "{wrong:?}");
-        assert!(said.contains("--help"), "{said}");
-        assert!(said.contains("unknown argument"), "{said}");
+        assert!(message.contains("--help"), "{message}");
+        assert!(message.contains("unknown argument"), "{message}");
     }
 }

@@ -131,24 +131,24 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
             .admin("POST", &format!("{IMPORT}?dryRun=true"), &file)
             .await;
         assert_eq!(dry.status, 200, "{dry:?} on {}", api.on);
-        let said = dry.json();
+        let preview = dry.json();
         let keys = |list: &str| -> Vec<&str> {
-            let list = said[list].as_array().expect("a list");
+            let list = preview[list].as_array().expect("a list");
             list.iter()
                 .filter_map(|entry| entry["key"].as_str())
                 .collect()
         };
-        assert_eq!(said["dryRun"], true);
+        assert_eq!(preview["dryRun"], true);
         assert_eq!(
             (keys("created"), keys("changed")),
             (vec!["theme"], vec!["checkout"])
         );
         assert_eq!(
-            (keys("archived"), &said["unchanged"]),
+            (keys("archived"), &preview["unchanged"]),
             (vec!["export"], &json!(1))
         );
-        assert_eq!(said["changed"][0]["before"]["rolloutPercentage"], 50);
-        assert!(said["changed"][0]["after"]["definition"]["variants"].is_object());
+        assert_eq!(preview["changed"][0]["before"]["rolloutPercentage"], 50);
+        assert!(preview["changed"][0]["after"]["definition"]["variants"].is_object());
         assert_eq!(
             api.get("/api/config/flags/theme").await.status,
             404,
@@ -167,8 +167,8 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
         assert_eq!(done.status, 200, "{done:?}");
         assert_eq!(
             done.json()["changed"],
-            said["changed"],
-            "what was said is what was done"
+            preview["changed"],
+            "the import matches its dry run"
         );
         assert_eq!(done.json()["dryRun"], false);
         assert_eq!(api.get("/api/config/flags/theme").await.status, 200);
@@ -176,10 +176,7 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
         let archived = api.read("/api/admin/flags/export").await.json();
         assert!(archived["archivedAt"].is_string(), "archived, not gone");
         let again = api.admin_if(&seen, "POST", IMPORT, &file).await;
-        assert_eq!(
-            again.status, 412,
-            "somebody has changed it meanwhile: this very import"
-        );
+        assert_eq!(again.status, 412, "the import has changed the revision");
 
         let same = api
             .admin("POST", &format!("{IMPORT}?dryRun=true"), &file)
@@ -189,16 +186,16 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
             (same["unchanged"].clone(), same["changed"].clone()),
             (json!(3), json!([]))
         );
-        let told = api.read("/api/admin/flags/checkout/audit").await.json();
-        assert_eq!(told["entries"][0]["action"], "flag.import");
-        let back = json!({"auditId": told["entries"][0]["id"], "state": "before"});
+        let audit = api.read("/api/admin/flags/checkout/audit").await.json();
+        assert_eq!(audit["entries"][0]["action"], "flag.import");
+        let back = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
         let answer = api
             .admin_if("*", "POST", "/api/admin/flags/checkout/revert", &back)
             .await;
         assert_eq!(
             answer.json()["rolloutPercentage"],
             50,
-            "and each flag can be put back"
+            "each flag can be reverted"
         );
     }
 }

@@ -254,7 +254,7 @@ async fn a_bad_body_is_an_error_of_the_protocol() {
         failure(&answer, 400, code, None);
     }
     let answer = one.call(&Event::evaluate("search", &alice())).await;
-    assert_eq!(answer.status, 200, "and life goes on");
+    assert_eq!(answer.status, 200, "the function still serves requests");
 }
 
 #[tokio::test]

@@ -512,7 +512,7 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         let value = api.get("/api/config/flags?userId=dave").await.json();
         assert_eq!(value["checkout"], true);
 
-        // One entry each, with what is different.
+        // One entry each, with the differences.
         let told = api.read(AUDIT).await.json();
         assert_eq!(told["pagination"]["total"], 4, "{told} on {on}");
         let entry = &told["entries"][0];
@@ -530,7 +530,7 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         let again = api.read(AUDIT).await.json();
         assert_eq!(again["pagination"]["total"], 4, "nothing was done");
 
-        // And it is put back as one, both ways.
+        // It is reverted as one change, in both directions.
         let undo = json!({"auditId": entry["id"], "state": "before"});
         let undone = api.admin_if("*", "POST", REVERT, &undo).await;
         assert_eq!(undone.status, 200, "{undone:?} on {on}");

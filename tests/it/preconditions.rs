@@ -25,8 +25,8 @@ async fn a_malformed_tag_is_rejected_and_changes_nothing() {
         ] {
             let answer = api.admin_if(&bad, "PATCH", CHECKOUT, &body).await;
             assert_eq!(answer.status, 400, "{bad} {answer:?} on {}", api.on);
-            let said = answer.json()["details"]["fieldErrors"]["If-Match"].to_string();
-            assert!(said.contains("ETag"), "{bad}: {said}");
+            let message = answer.json()["details"]["fieldErrors"]["If-Match"].to_string();
+            assert!(message.contains("ETag"), "{bad}: {message}");
         }
         let state = api.get("/api/config/flags/checkout").await.json();
         assert_eq!(state["rolloutPercentage"], 50, "on {}", api.on);

@@ -299,8 +299,8 @@ async fn with_off_or_an_invalid_value_the_paths_are_unknown() {
                 }
                 assert_eq!(site.get(path, &[]).await.status, 404);
             }
-            let said = site.local.log().contains("PUBLIC_CONFIG_ROUTES must be");
-            assert_eq!(said, routes == "opne", "{}", site.local.log());
+            let is_logged = site.local.log().contains("PUBLIC_CONFIG_ROUTES must be");
+            assert_eq!(is_logged, routes == "opne", "{}", site.local.log());
         }
     }
 }
@@ -351,8 +351,8 @@ async fn functions_apply_the_setting_of_the_public_routes() {
         let answer = rest.call(&post).await;
         let expected = if with == 404 { 404 } else { 405 };
         assert_eq!(answer.status, expected, "{routes}: {answer:?}");
-        let said = list.log().contains("PUBLIC_CONFIG_ROUTES must be");
-        assert_eq!(said, routes == "Key");
+        let is_logged = list.log().contains("PUBLIC_CONFIG_ROUTES must be");
+        assert_eq!(is_logged, routes == "Key");
     }
 }
 

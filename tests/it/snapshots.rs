@@ -105,7 +105,7 @@ async fn entries_of_a_snapshot_expire_on_time() {
     get.call(&Event::get("checkout")).await;
     assert!(old.has_entry());
     old.command(&["SAVE"]);
-    eventually("the entry runs out", async || !old.has_entry()).await;
+    eventually("the entry expires", async || !old.has_entry()).await;
     // The snapshot holds when the entry ends, not how long it has.
     let mut new = Redis::prepare(free_port(), &[]);
     std::fs::copy(old.snapshot(), new.snapshot()).expect("copies");

@@ -616,7 +616,7 @@ async fn a_broken_flag_is_imported_over_archived_deleted_and_restored() {
     let back = api
         .admin_if("*", "POST", &format!("{url}/revert"), &back)
         .await;
-    assert_eq!(back.status, 200, "it comes back as it was: {back:?}");
+    assert_eq!(back.status, 200, "it is restored unchanged: {back:?}");
     assert_eq!(back.json()["broken"]["definition"], "{\"variants\": 1}");
 }
 
