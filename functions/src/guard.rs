@@ -2,11 +2,12 @@
 //! alarm, and calls again when it fails. It can only lower the share of users who get a flag.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use pennon_core::alarms::window_of_event;
 use pennon_core::app::App;
 use pennon_core::error::Error;
+use pennon_core::service::RingingAlarm;
 use pennon_core::timestamp;
 use serde_json::{Value, json};
 
@@ -26,15 +27,16 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     if state != "ALARM" {
         return Ok(json!({ "state": state, "rolledBack": 0 }));
     }
-    let rang_at = text("/alarmData/state/timestamp")
-        .and_then(timestamp::parse)
-        .unwrap_or_else(SystemTime::now);
-    let window: Duration = window_of_event(&event);
+    let alarm = RingingAlarm {
+        name,
+        arn: text("/alarmArn"),
+        at: text("/alarmData/state/timestamp")
+            .and_then(timestamp::parse)
+            .unwrap_or_else(SystemTime::now),
+        window: window_of_event(&event),
+    };
     let budget = app.config.cache.request_budget;
-    let rolled_back = app
-        .service
-        .ring_alarm(name, rang_at, window, budget)
-        .await?;
+    let rolled_back = app.service.ring_alarm(alarm, budget).await?;
     tracing::info!(
         domain = "config",
         alarm = name,

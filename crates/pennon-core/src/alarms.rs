@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,6 +11,8 @@ use crate::aws::Aws;
 
 /// Asking CloudWatch, answer included.
 const WITHIN: Duration = Duration::from_secs(5);
+/// All calls of one run: as long again is left for the ramps before `reconcile` ends.
+const IN_ALL: Duration = Duration::from_secs(15);
 /// The value of `CLOUDWATCH_ENDPOINT` where functions have no way to CloudWatch.
 const NOWHERE: &str = "none";
 /// As many names as one call takes.
@@ -71,14 +73,25 @@ impl AlarmState {
 }
 
 /// An alarm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
+    /// Its ARN; an alarm of the local server has none.
+    pub arn: Option<String>,
     /// Its state.
     pub state: AlarmState,
     /// The length of its evaluation: period times number of periods.
     pub window: Duration,
-    /// Whether it calls anybody when it rings.
-    pub has_actions: bool,
+    /// Whether it invokes a function when it enters `ALARM`.
+    pub invokes_function: bool,
+}
+
+/// The alarms that were found.
+#[derive(Debug, Default)]
+pub struct Described {
+    /// By their names.
+    pub alarms: BTreeMap<String, Alarm>,
+    /// Why some names were not looked up. The state of an alarm that is not found is unknown then.
+    pub failure: Option<Unreachable>,
 }
 
 /// CloudWatch did not say.
@@ -107,20 +120,26 @@ impl Alarms {
         }
     }
 
-    /// The alarms with these names. A name that is missing in the answer has no alarm.
-    ///
-    /// # Errors
-    /// [`Unreachable`] when CloudWatch does not answer.
-    pub async fn find(&self, names: &[&str]) -> Result<BTreeMap<String, Alarm>, Unreachable> {
+    /// The alarms with these names. Without a failure, a name that is missing has no alarm. A failure of
+    /// one call costs only its own names, and calls end after [`IN_ALL`].
+    pub async fn find(&self, names: &[&str]) -> Described {
         match self {
             Self::CloudWatch { aws, endpoint } => {
-                let mut found = BTreeMap::new();
+                let mut found = Described::default();
+                let began = Instant::now();
                 for names in names.chunks(NAMES) {
+                    if began.elapsed() > IN_ALL {
+                        let why = "no time was left for all alarms";
+                        found.failure = Some(Unreachable(why.to_owned()));
+                        break;
+                    }
                     let answer = aws.describe_alarms(endpoint.as_deref(), names, WITHIN);
-                    let answer = answer.await.map_err(|why| Unreachable(why.to_string()))?;
-                    found.extend(alarms_in(&answer));
+                    match answer.await {
+                        Ok(answer) => found.alarms.extend(alarms_in(&answer)),
+                        Err(why) => found.failure = Some(Unreachable(why.to_string())),
+                    }
                 }
-                Ok(found)
+                found
             }
             Self::Local(alarms) => {
                 let alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,14 +147,21 @@ impl Alarms {
                     let state = *alarms.get(*name)?;
                     let alarm = Alarm {
                         state,
+                        arn: None,
                         window: LEAST_WINDOW,
-                        has_actions: true,
+                        invokes_function: true,
                     };
                     Some(((*name).to_owned(), alarm))
                 });
-                Ok(known.collect())
+                Described {
+                    alarms: known.collect(),
+                    failure: None,
+                }
             }
-            Self::Absent(why) => Err(Unreachable(why.clone())),
+            Self::Absent(why) => Described {
+                failure: Some(Unreachable(why.clone())),
+                ..Described::default()
+            },
         }
     }
 
@@ -168,7 +194,12 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
         .filter_map(|kind| answer.get(kind)?.as_array())
         .flatten();
     let alarm = |alarm: &Value| {
-        let name = alarm.get("AlarmName")?.as_str()?.to_owned();
+        let text = |name: &str| Some(alarm.get(name)?.as_str()?.to_owned());
+        let is_function = |action: &Value| {
+            let arn = action.as_str();
+            arn.and_then(|arn| arn.split(':').nth(2)) == Some("lambda")
+        };
+        let name = text("AlarmName")?;
         let state = alarm.get("StateValue").and_then(Value::as_str);
         let acts = alarm.get("ActionsEnabled").and_then(Value::as_bool);
         let actions = alarm.get("AlarmActions").and_then(Value::as_array);
@@ -179,7 +210,9 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
                     .and_then(AlarmState::parse)
                     .unwrap_or(AlarmState::InsufficientData),
                 window: window_of(alarm),
-                has_actions: acts.unwrap_or(true) && actions.is_some_and(|it| !it.is_empty()),
+                arn: text("AlarmArn"),
+                invokes_function: acts.unwrap_or(true)
+                    && actions.is_some_and(|it| it.iter().any(is_function)),
             },
         ))
     };

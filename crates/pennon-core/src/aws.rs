@@ -20,6 +20,8 @@ use crate::tls::Authorities;
 
 /// A report, answer included.
 const REPORT: Duration = Duration::from_secs(10);
+/// A hundred composite alarms, each with a rule of 10 kB, a reason and its data.
+const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
 
 /// AWS, as the role of this function.
 pub struct Aws {
@@ -207,7 +209,7 @@ impl Aws {
         self.sign(service, url, &mut request, body.as_bytes())
             .map_err(Refusal::ForGood)?;
         let told = |why: String| format!("{service} at {url}: {why}");
-        let answer = self.https.send(request, within).await;
+        let answer = self.https.send_for(request, LARGEST_ANSWER, within).await;
         let answer = answer.map_err(|why| Refusal::ForNow(told(why)))?;
         if answer.status.is_success() {
             return Ok(answer);

@@ -109,6 +109,19 @@ impl Https {
         request: Request<Full<Bytes>>,
         within: Duration,
     ) -> Result<Answer, String> {
+        self.send_for(request, LARGEST_ANSWER, within).await
+    }
+
+    /// The same with another limit for the answer, in bytes.
+    ///
+    /// # Errors
+    /// See [`Self::send`].
+    pub(crate) async fn send_for(
+        &self,
+        request: Request<Full<Bytes>>,
+        largest: usize,
+        within: Duration,
+    ) -> Result<Answer, String> {
         let exchange = async {
             let response = self
                 .0
@@ -116,7 +129,7 @@ impl Https {
                 .await
                 .map_err(|error| tell(&error))?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_ANSWER).collect().await;
+            let body = Limited::new(body, largest).collect().await;
             Ok(Answer {
                 status: parts.status,
                 headers: parts.headers,

@@ -9,6 +9,7 @@ use pennon_core::app::App;
 use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Fields, Incoming, Response, decoded};
+use pennon_core::service::RingingAlarm;
 use serde_json::json;
 
 const PREFIX: &str = "/local/alarms/";
@@ -64,8 +65,13 @@ async fn set(
     let mut rolled_back = 0;
     if state == AlarmState::Alarm {
         let budget = app.config.cache.request_budget;
-        let now = SystemTime::now();
-        rolled_back = app.service.ring_alarm(alarm, now, WINDOW, budget).await?;
+        let ringing = RingingAlarm {
+            name: alarm,
+            arn: None,
+            at: SystemTime::now(),
+            window: WINDOW,
+        };
+        rolled_back = app.service.ring_alarm(ringing, budget).await?;
     }
     let body = json!({ "alarm": alarm, "state": state.name(), "rolledBack": rolled_back });
     Ok(http::json(StatusCode::OK, &body))

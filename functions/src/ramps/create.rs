@@ -5,7 +5,7 @@ use pennon_core::app::App;
 use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::http::{Fields, Request, Response};
-use pennon_core::ramp::{Guard, OnAlarm, OnMissing, Plan, Step, VariantPair};
+use pennon_core::ramp::{Guard, OnAlarm, OnMissing, Plan, Step, VariantPair, alarm_name};
 use serde_json::{Map, Value};
 
 use super::view;
@@ -16,8 +16,8 @@ const MAX_STEPS: usize = 50;
 const MAX_GUARDS: usize = 10;
 /// The longest bake, in seconds: 30 days.
 const MAX_BAKE: u64 = 30 * 24 * 3600;
-/// The longest ARN of an alarm is about as long as this; a name has 255 characters at most.
-const MAX_ALARM: usize = 512;
+/// The most characters of an alarm's name in CloudWatch, which otherwise rejects the whole call.
+const MAX_NAME: usize = 255;
 
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
@@ -138,10 +138,11 @@ fn guard(mut fields: Map<String, Value>) -> Result<Guard, String> {
         Some(_) => return Err(".alarm must be a string".to_owned()),
         None => return Err(".alarm is required".to_owned()),
     };
+    let name = alarm_name(&alarm);
     let is_plain = !alarm.chars().any(char::is_control);
-    if alarm.is_empty() || alarm.chars().count() > MAX_ALARM || !is_plain {
+    if name.is_empty() || name.chars().count() > MAX_NAME || !is_plain {
         return Err(format!(
-            ".alarm must be the name or ARN of a CloudWatch alarm, 1 to {MAX_ALARM} characters"
+            ".alarm must be the name or ARN of a CloudWatch alarm, a name of 1 to {MAX_NAME} characters"
         ));
     }
     let on_missing = match fields.shift_remove("onMissing") {
@@ -156,11 +157,13 @@ fn guard(mut fields: Map<String, Value>) -> Result<Guard, String> {
         },
     };
     must_be_empty(&fields)?;
-    let guard = Guard { alarm, on_missing };
-    if guard.alarm.starts_with("arn:") && !guard.alarm.contains(":alarm:") {
+    let mut parts = alarm.splitn(7, ':');
+    if alarm.starts_with("arn:")
+        && (parts.nth(2), parts.nth(2)) != (Some("cloudwatch"), Some("alarm"))
+    {
         return Err(".alarm is an ARN of something else than an alarm".to_owned());
     }
-    Ok(guard)
+    Ok(Guard { alarm, on_missing })
 }
 
 fn whole(

@@ -18,7 +18,7 @@ pub(crate) fn ramp(key: &FlagKey, ramp: &Ramp) -> Value {
         "percent": ramp.percent,
         "dueAt": ramp.due_at.map(http::timestamp),
         "steps": ramp.plan.steps,
-        "guards": ramp.plan.guards,
+        "guards": guards(ramp),
         "onAlarm": ramp.plan.on_alarm,
         "start": { "enabled": ramp.start["enabled"], "percent": ramp.start_percent },
         "acknowledgedBy": ramp.acknowledged_by,
@@ -31,6 +31,19 @@ pub(crate) fn ramp(key: &FlagKey, ramp: &Ramp) -> Value {
         body["to"] = json!(pair.to);
     }
     body
+}
+
+fn guards(ramp: &Ramp) -> Vec<Value> {
+    let guards = ramp.plan.guards.iter().map(|guard| {
+        let mut shown = json!(guard);
+        if ramp.silent_guards.contains(&guard.alarm) {
+            shown["warning"] = json!(
+                "the alarm invokes no function; the ramp notices it at the check of every minute"
+            );
+        }
+        shown
+    });
+    guards.collect()
 }
 
 /// What is shown of an earlier ramp.

@@ -60,17 +60,22 @@ pub enum Decision {
 #[must_use]
 pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     let guards = || std::iter::zip(&ramp.plan.guards, observed.guards);
-    for (guard, state) in guards() {
+    let alarms = guards().filter_map(|(guard, state)| {
         let name = guard.name();
         match state {
             GuardState::Alarm { window, shared } => {
-                return on_alarm(ramp, observed.now, name, *window, *shared);
+                Some(on_alarm(ramp, observed.now, name, *window, *shared))
             }
             GuardState::Missing(what) if guard.on_missing == OnMissing::Rollback => {
-                return roll_back(ramp, format!("alarm '{name}' {what}"));
+                Some(roll_back(ramp, format!("alarm '{name}' {what}")))
             }
-            GuardState::Ok | GuardState::Missing(_) | GuardState::Unknown => {}
+            GuardState::Ok | GuardState::Missing(_) | GuardState::Unknown => None,
         }
+    });
+    // A guard that pauses must not keep another one from rolling back.
+    let is_pause = |decision: &Decision| matches!(decision, Decision::Pause(_));
+    if let Some(decision) = alarms.min_by_key(is_pause) {
+        return decision;
     }
     if let Some(why) = late(ramp, observed.now) {
         return Decision::BakeAgain(why);
@@ -97,7 +102,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
         return Decision::Hold(format!("the step needs {wanted} evaluations"));
     }
     let needs_approval = ramp.next_step().is_some_and(|step| step.approval);
-    if needs_approval && !ramp.approved {
+    if needs_approval {
         return Decision::Hold("the next step needs an approval".to_owned());
     }
     Decision::Advance

@@ -54,9 +54,13 @@ pub struct Ramp {
     /// When the engine looked at it last.
     #[serde(default, with = "crate::timestamp::optional")]
     pub checked_at: Option<SystemTime>,
-    /// Whether an admin has granted the approval that the next step waits for.
+    /// The most evaluations that the engine has counted since the present step began. Hours are deleted
+    /// after 14 days, so that a later count may be lower.
     #[serde(default)]
-    pub approved: bool,
+    pub evaluations: u64,
+    /// Guards whose alarm invokes no function. Only the engine notices them, once a minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_guards: Vec<String>,
     /// Who has acknowledged a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
@@ -124,6 +128,16 @@ impl Guard {
     #[must_use]
     pub fn name(&self) -> &str {
         alarm_name(&self.alarm)
+    }
+
+    /// Whether this is the alarm with this name and ARN. A guard that is an ARN never matches an alarm of
+    /// the same name in another region or account.
+    #[must_use]
+    pub fn is(&self, name: &str, arn: Option<&str>) -> bool {
+        match arn {
+            Some(arn) if self.alarm.starts_with("arn:") => self.alarm == arn,
+            Some(_) | None => self.name() == name,
+        }
     }
 }
 
@@ -307,7 +321,7 @@ impl Ramp {
         let (percent, bake) = (step.percent, step.bake());
         self.step += 1;
         self.percent = percent;
-        self.approved = false;
+        self.evaluations = 0;
         self.evaluations_before = evaluations_before;
         self.step_began_at = Some(now);
         self.bake_from(now, bake);

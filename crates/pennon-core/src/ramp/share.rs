@@ -42,6 +42,8 @@ type Buckets = Vec<(String, u64)>;
 /// The weights of a flag whose rule is one `fractional`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Weights {
+    /// Without a rule, all users get the default variant, which is `from`.
+    has_rule: bool,
     /// What places callers, where the rule says so.
     placed_by: Option<Value>,
     buckets: Buckets,
@@ -137,10 +139,7 @@ impl Share {
     pub fn is_at_least(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Rollout(before), Self::Rollout(after)) => after <= before,
-            (Self::Weights(before), Self::Weights(after)) => {
-                after.to() * before.total() <= before.to() * after.total()
-                    && before.third_variants_equal(after)
-            }
+            (Self::Weights(before), Self::Weights(after)) => before.contains(after),
             (Self::Rollout(_), Self::Weights(_)) | (Self::Weights(_), Self::Rollout(_)) => false,
         }
     }
@@ -164,7 +163,8 @@ impl Weights {
                 return Err(NotRampable(format!("the flag has no variant '{name}'")));
             }
         }
-        let (placed_by, mut buckets) = if let Some(rule) = rule_of(definition) {
+        let rule = rule_of(definition);
+        let (placed_by, mut buckets) = if let Some(rule) = rule {
             buckets_of(rule)?
         } else if definition.default_variant.as_ref() == Some(from) {
             (None, vec![(from.clone(), 1)])
@@ -203,6 +203,7 @@ impl Weights {
             )));
         }
         let weights = Self {
+            has_rule: rule.is_some(),
             placed_by,
             buckets,
             from: from_at,
@@ -278,23 +279,42 @@ impl Weights {
         json!({ "fractional": arguments })
     }
 
-    /// Whether all other variants have the same users as in another state of the same flag.
-    fn third_variants_equal(&self, other: &Self) -> bool {
-        let thirds = |weights: &Self, total: u64| -> Vec<(String, u64)> {
-            let named = weights.buckets.iter().enumerate();
-            let named = named.filter(|(at, _)| *at != weights.from && *at != weights.to);
-            named
-                .map(|(_, (name, weight))| (name.clone(), *weight * total))
-                .collect()
-        };
-        self.placed_by_same(other) && thirds(self, other.total()) == thirds(other, self.total())
+    /// Whether the growing variant keeps only callers that it has here, and every third variant keeps its
+    /// callers. Comparing sums of weights is not enough: a rule that lists the same weights in another
+    /// order gives the variant to other callers.
+    fn contains(&self, other: &Self) -> bool {
+        let places_alike = !self.has_rule || !other.has_rule || self.placed_by == other.placed_by;
+        let (total, others_total) = (self.total(), other.total());
+        let (begin, end) = self.bounds(self.to);
+        let (others_begin, others_end) = other.bounds(other.to);
+        let keeps = other.to() == 0
+            || (others_begin * total >= begin * others_total
+                && others_end * total <= end * others_total);
+        places_alike && keeps && self.thirds(others_total) == other.thirds(total)
     }
 
-    /// Without other variants and without an expression, no rule and one `fractional` place alike.
-    fn placed_by_same(&self, other: &Self) -> bool {
-        self.placed_by == other.placed_by
-            // Everybody gets `from`, however callers are placed.
-            || (other.to() == 0 && other.buckets.len() == 2)
+    /// The sums of the weights before and up to this bucket.
+    fn bounds(&self, at: usize) -> (u64, u64) {
+        let before = self
+            .buckets
+            .iter()
+            .take(at)
+            .map(|(_, weight)| *weight)
+            .sum();
+        (before, before + self.weight(at))
+    }
+
+    /// The callers of all other variants: name, and bounds by this factor.
+    fn thirds(&self, factor: u64) -> Vec<(&str, u64, u64)> {
+        let named = self.buckets.iter().enumerate();
+        let thirds =
+            named.filter(|(at, (_, weight))| *at != self.from && *at != self.to && *weight > 0);
+        thirds
+            .map(|(at, (name, _))| {
+                let (begin, end) = self.bounds(at);
+                (name.as_str(), begin * factor, end * factor)
+            })
+            .collect()
     }
 }
 

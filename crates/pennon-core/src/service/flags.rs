@@ -8,7 +8,7 @@ use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_
 use super::overrides::{
     check_change_rate, check_variant, override_in, override_state, revert_overrides,
 };
-use super::ramps::must_not_be_rolled_back;
+use super::ramps::{archive_before_ramps, change_before_ramps};
 use super::schedules::cancel_schedules;
 use super::update::{Change, definition_in, in_definition, live, must_have_an_effect};
 use super::validate::{
@@ -95,6 +95,7 @@ impl FlagService {
         let before = find_in_state(&mut open, key, State::InUse, expected, otherwise).await?;
         let mut flag = before.flag.clone();
         flag.enabled = false;
+        archive_before_ramps(&mut open, &[key], Action::ArchiveFlag).await?;
         let after = open.write_flag(key, &flag, true).await?;
         note_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
         cancel_schedules(&mut open, &[key], admin).await?;
@@ -237,7 +238,7 @@ async fn revert_whole(
         let step = [(key, &before.flag, &target.flag)];
         must_leave_no_plan_without_effect(open, &step).await?;
         must_stay_where_named(open, &step).await?;
-        must_not_be_rolled_back(open, &step).await?;
+        change_before_ramps(open, &step, Action::RevertFlag).await?;
     }
     if !target.archived {
         must_fit(open, environment, (key, before.as_ref(), &target.flag)).await?;

@@ -9,7 +9,7 @@ use super::FlagService;
 use super::change::{
     Changed, Expected, prefer_validation_error, settings_for, state_as, state_of, to_json,
 };
-use super::ramps::must_not_be_rolled_back;
+use super::ramps::{archive_before_ramps, change_before_ramps};
 use super::schedules::cancel_schedules;
 use super::validate::{
     broken_by, in_use, must_fit_together, must_leave_no_plan_without_effect, must_stay_where_named,
@@ -238,11 +238,12 @@ async fn compare(
     let steps: Vec<_> = file
         .flags
         .iter()
+        .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
         .filter_map(|(key, flag)| Some((key, &current.get(key)?.flag, flag)))
         .collect();
     must_leave_no_plan_without_effect(open, &steps).await?;
     must_stay_where_named(open, &steps).await?;
-    must_not_be_rolled_back(open, &steps).await?;
+    change_before_ramps(open, &steps, Action::ImportFlag).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
         Mode::Replace => in_use(&current)
             .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))
@@ -462,5 +463,6 @@ async fn write(
     if affected.is_empty() {
         return Ok(());
     }
+    archive_before_ramps(open, &affected, Action::ImportFlag).await?;
     cancel_schedules(open, &affected, admin).await
 }

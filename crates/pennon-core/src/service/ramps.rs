@@ -7,32 +7,39 @@
 mod flags;
 mod guards;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pennon_eval::FlagKey;
 use tracing::{error, info, warn};
 
-pub(super) use self::flags::must_not_be_rolled_back;
-use self::flags::{advance, is_foreign, name_of, not_rampable, roll_back, settle, summary_of};
-use self::guards::{Known, guard_states, must_be_ok};
-use super::FlagService;
+use self::flags::{
+    advance, changed_by, is_foreign, name_of, not_rampable, roll_back, settle, summary_of,
+};
+pub(super) use self::flags::{archive_before_ramps, change_before_ramps};
+use self::guards::{Known, Missing, guard_states, must_be_ok, silent_guards};
 use super::change::{Changed, Expected, state_of};
 use super::update::live;
-use crate::alarms::Alarms;
+use super::{FlagService, Scope};
+use crate::alarms::{Alarms, Described};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::unique_id;
 use crate::ramp::{
-    Decision, Guard, MAX_TRANSITIONS, Observed, OnAlarm, Plan, Ramp, RampPlace, RampState, Share,
-    decide,
+    Decision, Guard, GuardState, MAX_TRANSITIONS, Observed, OnAlarm, Plan, Ramp, RampPlace,
+    RampState, Share, Step, decide,
 };
 use crate::request_context::RequestContext;
 use crate::store::Action;
 
 /// As many ramps are looked at in one run, those first that were not looked at for longest.
 const MAX_PER_RUN: u32 = 500;
+/// A run starts to check no further ramp after this time; `reconcile` ends after 50 s. The next run begins
+/// with the ramps that are left.
+const LONGEST_RUN: Duration = Duration::from_secs(25);
+/// The time of the last check is written this often. The local server checks every two seconds, and
+/// would otherwise write its file as often.
+const BETWEEN_WRITES: Duration = Duration::from_secs(30);
 /// As many ramps of a flag are listed, newest first.
 const MAX_LISTED: u32 = 100;
 
@@ -64,6 +71,21 @@ pub struct RampsRun {
     pub rolled_back: usize,
     /// Ramps that could not be looked at; the next run does.
     pub failed: usize,
+    /// Ramps for which no time was left; the next run begins with them.
+    pub left: usize,
+}
+
+/// An alarm that has entered `ALARM`, as CloudWatch says it to `guard`.
+#[derive(Debug, Clone, Copy)]
+pub struct RingingAlarm<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its ARN; an alarm of the local server has none.
+    pub arn: Option<&'a str>,
+    /// When it entered the state.
+    pub at: SystemTime,
+    /// How far back it looks.
+    pub window: Duration,
 }
 
 impl FlagService {
@@ -84,9 +106,19 @@ impl FlagService {
         alarms: &Alarms,
         scope: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
-        must_be_ok(&plan.guards, alarms).await?;
+        // Before the guards are checked: a guard that enters ALARM after that enters it after this.
+        let now = SystemTime::now();
+        let silent_guards = if plan.guards.is_empty() {
+            Vec::new()
+        } else {
+            // Without holding a lock while CloudWatch answers.
+            let found = live(self.store.find_flag(environment, key).await?, key)?;
+            expected.check(found.revision)?;
+            let described = must_be_ok(&plan.guards, alarms, Missing::Refuse).await?;
+            silent_guards(&plan.guards, &described)
+        };
         let evaluations = self
-            .evaluations(environment, key, SystemTime::now())
+            .evaluations_for(plan.steps.first(), environment, key)
             .await?;
         let mut open = self.begin(environment, &admin.id).await?;
         let before = live(open.flag(key).await?, key)?;
@@ -115,7 +147,6 @@ impl FlagService {
                 .map_err(|why| not_rampable(&why))?;
         }
         let waits = plan.steps.first().is_some_and(|step| step.approval);
-        let now = SystemTime::now();
         let mut ramp = Ramp {
             id: unique_id(),
             version: 1,
@@ -131,7 +162,8 @@ impl FlagService {
             evaluations_before: 0,
             due_at: None,
             checked_at: None,
-            approved: false,
+            evaluations: 0,
+            silent_guards,
             acknowledged_by: None,
             created_by: admin.id.clone(),
             created_at: now,
@@ -176,15 +208,16 @@ impl FlagService {
         alarms: &Alarms,
         scope: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
+        let mut evaluations = 0;
         if action == RampAction::Advance {
             let ramps = self.store.list_ramps(environment, key, 1).await?;
             if let Some(ramp) = ramps.first().filter(|ramp| ramp.state.is_live()) {
-                must_be_ok(&ramp.plan.guards, alarms).await?;
+                expected.check(ramp.version)?;
+                must_be_ok(&ramp.plan.guards, alarms, Missing::AsPlanned).await?;
+                let next = ramp.next_step();
+                evaluations = self.evaluations_for(next, environment, key).await?;
             }
         }
-        let evaluations = self
-            .evaluations(environment, key, SystemTime::now())
-            .await?;
         let mut open = self.begin(environment, &admin.id).await?;
         let found = live(open.flag(key).await?, key)?;
         let Some(mut ramp) = open.open_ramp(key).await? else {
@@ -202,6 +235,14 @@ impl FlagService {
         match (action, ramp.state) {
             (RampAction::Pause, RampState::Pending | RampState::Baking | RampState::Holding) => {
                 ramp.enter(RampState::Paused, None, who, now);
+            }
+            (RampAction::Resume, RampState::Paused)
+                if ramp.transitions.len() >= MAX_TRANSITIONS =>
+            {
+                return Err(Error::Conflict(
+                    "The state of this ramp has changed too often; cancel it and start another one"
+                        .to_owned(),
+                ));
             }
             (RampAction::Resume, RampState::Paused) if ramp.step == 0 => {
                 ramp.enter(RampState::Pending, None, who, now);
@@ -222,8 +263,11 @@ impl FlagService {
             }
             (RampAction::Acknowledge, RampState::RolledBack) => {
                 ramp.acknowledged_by = Some(who.clone());
+                // The ramp still says why it was rolled back.
+                let reason = ramp.reason.clone();
                 let why = "acknowledged".to_owned();
                 ramp.enter(RampState::RolledBack, Some(why), who, now);
+                ramp.reason = reason;
             }
             (RampAction::Cancel, state) if state.is_live() => {
                 ramp.due_at = None;
@@ -277,8 +321,9 @@ impl FlagService {
         if let Some(newest) = ramps.first_mut().filter(|ramp| ramp.state.is_live()) {
             let found = self.store.find_flag(environment, key).await?;
             if is_foreign(newest, found.as_ref()) {
+                let last = self.store.last_change(environment, key).await?;
                 newest.state = RampState::Superseded;
-                newest.reason = Some("the flag was changed by somebody else".to_owned());
+                newest.reason = Some(changed_by(last).1);
                 newest.due_at = None;
             }
         }
@@ -292,25 +337,47 @@ impl FlagService {
     /// [`Error::Unavailable`] when the store does not list the ramps.
     pub async fn run_ramps(&self, alarms: &Alarms, budget: Duration) -> Result<RampsRun, Error> {
         let mut run = RampsRun::default();
+        let began = Instant::now();
         let places = self.store.watched_ramps(MAX_PER_RUN).await?;
         let guards = places.iter().flat_map(|place| &place.ramp.plan.guards);
         let mut names: Vec<&str> = guards.map(Guard::name).collect();
         names.sort_unstable();
         names.dedup();
         let described = if names.is_empty() {
-            Ok(BTreeMap::new())
+            Described::default()
         } else {
             alarms.find(&names).await
         };
-        if let Err(why) = &described {
+        if let Some(why) = &described.failure {
             warn!(domain = "config", error = %why, "CloudWatch did not answer; guarded ramps hold");
         }
-        for place in &places {
+        let known = Known::Described(&described);
+        let is_silent = |name: &&str| {
+            let alarm = described.alarms.get(*name);
+            alarm.is_some_and(|alarm| !alarm.invokes_function)
+        };
+        let silent: Vec<&str> = names.iter().copied().filter(is_silent).collect();
+        if !silent.is_empty() {
+            warn!(
+                domain = "config",
+                alarms = silent.join(", "),
+                "alarms that guard ramps invoke no function; ramps notice them once a minute"
+            );
+        }
+        // A rollback must not wait until all other ramps have been checked.
+        let rings = |place: &&RampPlace| {
+            let states = guard_states(&place.ramp, &[], &known);
+            let mut states = states.iter();
+            states.any(|state| matches!(state, GuardState::Alarm { .. }))
+        };
+        let (urgent, others): (Vec<_>, Vec<_>) = places.iter().partition(rings);
+        for place in urgent.into_iter().chain(others) {
+            if began.elapsed() > LONGEST_RUN {
+                run.left += 1;
+                continue;
+            }
             run.checked += 1;
-            match self
-                .check_ramp(place, &places, &Known::Described(&described), budget)
-                .await
-            {
+            match self.check_ramp(place, &places, &known, budget).await {
                 Ok(Some(Decision::Advance)) => run.advanced += 1,
                 Ok(Some(Decision::RollBack(..))) => run.rolled_back += 1,
                 Ok(_) => {}
@@ -319,6 +386,13 @@ impl FlagService {
                     report_failure(place, &why);
                 }
             }
+        }
+        if run.left > 0 {
+            let left = run.left;
+            warn!(
+                domain = "config",
+                left, "no time was left to check all ramps"
+            );
         }
         Ok(run)
     }
@@ -332,20 +406,19 @@ impl FlagService {
     /// then calls again.
     pub async fn ring_alarm(
         &self,
-        alarm: &str,
-        rang_at: SystemTime,
-        window: Duration,
+        alarm: RingingAlarm<'_>,
         budget: Duration,
     ) -> Result<usize, Error> {
-        let places = self.store.watched_ramps(MAX_PER_RUN).await?;
-        let guarded = places.iter().filter(|place| {
-            let guards = &place.ramp.plan.guards;
-            // A call from before the ramp: a ramp begins only while its guards are OK.
-            guards.iter().any(|guard| guard.name() == alarm) && place.ramp.created_at <= rang_at
+        let mut places = self.store.ramps_guarded_by(alarm.name).await?;
+        places.retain(|place| {
+            let mut guards = place.ramp.plan.guards.iter();
+            guards.any(|guard| guard.is(alarm.name, alarm.arn))
         });
+        // A call from before the ramp: a ramp begins only while its guards are OK.
+        let guarded = places.iter().filter(|it| it.ramp.created_at <= alarm.at);
         let (mut taken_back, mut failure) = (0, None);
         for place in guarded {
-            let known = Known::Rings(alarm, window);
+            let known = Known::Rings(alarm);
             match self.check_ramp(place, &places, &known, budget).await {
                 Ok(Some(Decision::RollBack(..))) => taken_back += 1,
                 Ok(_) => {}
@@ -369,14 +442,22 @@ impl FlagService {
         let scope = RequestContext::begin(budget);
         let (environment, key) = (&place.environment, &place.key);
         scope.trace.flag_key(key.as_str());
-        let began = place.ramp.step_began_at.unwrap_or(place.ramp.created_at);
-        let counted = self.evaluations(environment, key, began).await?;
-        let now = SystemTime::now();
-        let from_now = self.evaluations(environment, key, now).await?;
-        let actor = match known {
-            Known::Described(_) => format!("ramp:{}", place.ramp.id),
-            Known::Rings(alarm, _) => format!("alarm:{alarm}"),
+        let (actor, is_engine) = match known {
+            Known::Described(_) => (format!("ramp:{}", place.ramp.id), true),
+            Known::Rings(alarm) => (format!("alarm:{}", alarm.name), false),
         };
+        let step = place.ramp.present_step();
+        let is_counted = is_engine && step.is_some_and(|step| step.min_evaluations.is_some());
+        let counted = if is_counted {
+            let began = place.ramp.step_began_at.unwrap_or(place.ramp.created_at);
+            self.store
+                .evaluations_since(environment, key, began)
+                .await?
+        } else {
+            0
+        };
+        let next = place.ramp.next_step().filter(|_| is_engine);
+        let from_now = self.evaluations_for(next, environment, key).await?;
         let mut open = self.begin(environment, &actor).await?;
         let found = open.flag(key).await?;
         let claimed = open.claim_ramp(key, &place.ramp.id).await?;
@@ -384,30 +465,54 @@ impl FlagService {
         let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
         };
+        // Another run has just begun a step, to which the counts above do not belong.
+        if is_engine && ramp.version != place.ramp.version {
+            return Ok(None);
+        }
         if settle(&mut open, key, &mut ramp, found.as_ref()).await? {
             open.commit().await?;
             return Ok(None);
         }
         let before = live(found, key)?;
+        let now = SystemTime::now();
         let guards = guard_states(&ramp, all, known);
+        let since_start = counted.saturating_sub(ramp.evaluations_before);
+        ramp.evaluations = ramp.evaluations.max(since_start);
         let mut decision = decide(
             &ramp,
             Observed {
-                now,
+                now: match known {
+                    Known::Described(_) => now,
+                    // CloudWatch may call again for hours.
+                    Known::Rings(alarm) => alarm.at,
+                },
                 guards: &guards,
-                evaluations: counted.saturating_sub(ramp.evaluations_before),
+                evaluations: ramp.evaluations,
             },
         );
-        if ramp.transitions.len() >= MAX_TRANSITIONS && matches!(decision, Decision::Hold(_)) {
+        let repeats = matches!(decision, Decision::Hold(_) | Decision::BakeAgain(_));
+        if ramp.transitions.len() >= MAX_TRANSITIONS && repeats {
             decision = Decision::Pause("its state has changed too often".to_owned());
         }
         // An alarm that has called decides nothing but what alarms do.
         let is_for_alarms = matches!(decision, Decision::RollBack(..) | Decision::Pause(_));
-        if matches!(known, Known::Rings(..)) && !is_for_alarms {
+        if !is_engine && !is_for_alarms {
             return Ok(None);
         }
         let old = summary_of(&ramp);
         let is_change = ramp.is_changed_by(&decision);
+        let mut is_worth_writing = is_change;
+        if let Known::Described(described) = known {
+            let silent = silent_guards(&ramp.plan.guards, described);
+            if described.failure.is_none() && silent != ramp.silent_guards {
+                ramp.silent_guards = silent;
+                is_worth_writing = true;
+            }
+        }
+        let checked = ramp.checked_at.map(|checked| now.duration_since(checked));
+        if !is_worth_writing && checked.is_some_and(|it| it.is_ok_and(|it| it < BETWEEN_WRITES)) {
+            return Ok(None);
+        }
         ramp.checked_at = Some(now);
         let mut flag_changes = false;
         match &decision {
@@ -438,6 +543,14 @@ impl FlagService {
                 open.note(Some(key), Action::ChangeRamp, Some(old), Some(new))
                     .await?;
             }
+        }
+        open.write_ramp(key, &ramp).await?;
+        if flag_changes {
+            self.commit(open, environment, &scope).await?;
+        } else {
+            open.commit().await?;
+        }
+        if is_change {
             info!(
                 domain = "config",
                 environment = environment.as_str(),
@@ -449,22 +562,21 @@ impl FlagService {
                 "a ramp changed its state"
             );
         }
-        open.write_ramp(key, &ramp).await?;
-        if flag_changes {
-            self.commit(open, environment, &scope).await?;
-        } else {
-            open.commit().await?;
-        }
         Ok(is_change.then_some(decision))
     }
 
-    async fn evaluations(
+    /// Evaluations of the present hour, from which a step that begins now counts. Most steps count none.
+    async fn evaluations_for(
         &self,
+        step: Option<&Step>,
         environment: &Environment,
         key: &FlagKey,
-        since: SystemTime,
     ) -> Result<u64, Error> {
-        self.store.evaluations_since(environment, key, since).await
+        if step.is_none_or(|step| step.min_evaluations.is_none()) {
+            return Ok(0);
+        }
+        let now = SystemTime::now();
+        self.store.evaluations_since(environment, key, now).await
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::FlagService;
 use super::change::state_of;
-use super::ramps::must_not_be_rolled_back;
+use super::ramps::change_before_ramps;
 use super::update::{Change, live};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -166,7 +166,12 @@ impl FlagService {
         }
         let mut flag = before.flag.clone();
         change.apply(&mut flag, None);
-        must_not_be_rolled_back(&mut open, &[(key, &before.flag, &flag)]).await?;
+        change_before_ramps(
+            &mut open,
+            &[(key, &before.flag, &flag)],
+            Action::ScheduledUpdate,
+        )
+        .await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         open.note(Some(key), Action::ScheduledUpdate, Some(from), Some(to))

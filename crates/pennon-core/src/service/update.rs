@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::FlagService;
 use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
-use super::ramps::must_not_be_rolled_back;
+use super::ramps::change_before_ramps;
 use super::validate::{must_fit, must_leave_no_plan_without_effect, must_stay_where_named};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -101,7 +101,7 @@ impl FlagService {
         must_have_an_effect(change, &flag)?;
         must_leave_no_plan_without_effect(&mut open, &[(key, &before.flag, &flag)]).await?;
         must_stay_where_named(&mut open, &[(key, &before.flag, &flag)]).await?;
-        must_not_be_rolled_back(&mut open, &[(key, &before.flag, &flag)]).await?;
+        change_before_ramps(&mut open, &[(key, &before.flag, &flag)], Action::UpdateFlag).await?;
         must_fit(&mut open, environment, (key, Some(&before), &flag)).await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));

@@ -217,6 +217,20 @@ impl Store {
         dispatch!(self, store => store.watched_ramps(most))
     }
 
+    /// All watched ramps that this alarm may guard: an ARN ends with its name.
+    pub async fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<RampPlace>, Error> {
+        dispatch!(self, store => store.ramps_guarded_by(alarm))
+    }
+
+    /// Who has changed the flag or its ramps last, and by which [`Action`], as the audit tells.
+    pub async fn last_change(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<(String, String)>, Error> {
+        dispatch!(self, store => store.last_change(environment, key))
+    }
+
     /// The ramps of a flag, newest first.
     pub async fn list_ramps(
         &self,

@@ -230,14 +230,27 @@ impl Transaction {
 
     /// The ramps of these flags that are live, or were rolled back and are not acknowledged; a flag has
     /// one at most. Nobody else changes them until the end.
-    pub async fn open_ramps(&mut self, keys: &[&FlagKey]) -> Result<Vec<(FlagKey, Ramp)>, Error> {
+    /// `None` stands for one that is unreadable.
+    pub async fn open_ramps(
+        &mut self,
+        keys: &[&FlagKey],
+    ) -> Result<Vec<(FlagKey, Option<Ramp>)>, Error> {
         dispatch!(self, open => open.open_ramps(keys))
     }
 
     /// The same for one flag.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the ramp is unreadable.
     pub async fn open_ramp(&mut self, key: &FlagKey) -> Result<Option<Ramp>, Error> {
-        let mut found = self.open_ramps(&[key]).await?;
-        Ok(found.pop().map(|(_, ramp)| ramp))
+        match self.open_ramps(&[key]).await?.pop() {
+            None => Ok(None),
+            Some((_, Some(ramp))) => Ok(Some(ramp)),
+            Some((_, None)) => Err(Error::Conflict(format!(
+                "The ramp of '{key}' is unreadable: its row was edited, or a newer version wrote it; the \
+                 log says why"
+            ))),
+        }
     }
 
     /// One ramp, but nothing while another transaction has it.
@@ -250,7 +263,15 @@ impl Transaction {
         dispatch!(self, open => open.write_ramp(key, ramp))
     }
 
-    /// Who has changed the flag last, and by which [`Action`], as the audit tells.
+    /// Who makes the changes.
+    pub fn actor(&self) -> &str {
+        match self {
+            Self::Postgres(open) => open.actor(),
+            Self::Embedded(open) => open.actor(),
+        }
+    }
+
+    /// Who has changed the flag or its ramps last, and by which [`Action`], as the audit tells.
     pub async fn last_change(&mut self, key: &FlagKey) -> Result<Option<(String, String)>, Error> {
         dispatch!(self, open => open.last_change(key))
     }

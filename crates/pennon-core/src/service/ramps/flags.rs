@@ -11,39 +11,68 @@ use crate::service::change::{from_audit, state_of};
 use crate::service::validate::Step;
 use crate::store::{Action, FlagRecord, Transaction};
 
-/// Refuses to change flags that a ramp has taken back, until an admin acknowledges that. They can be
-/// switched off, and archived.
+/// Refuses to change flags that a ramp has taken back, until an admin acknowledges that; they can be
+/// switched off, and archived. Ends the live ramps of all others: the change stays, and names who made it.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
-pub(in crate::service) async fn must_not_be_rolled_back(
+pub(in crate::service) async fn change_before_ramps(
     open: &mut Transaction,
     changes: &[Step<'_>],
+    action: Action,
 ) -> Result<(), Error> {
-    let raised = changes.iter().filter(|(_, before, after)| {
-        let off = Flag {
-            enabled: false,
-            ..(*before).clone()
-        };
-        **after != **before && **after != off
-    });
-    let keys: Vec<&FlagKey> = raised.map(|(key, ..)| *key).collect();
-    if keys.is_empty() {
-        return Ok(());
+    let keys: Vec<&FlagKey> = changes.iter().map(|(key, ..)| *key).collect();
+    for (key, ramp) in open.open_ramps(&keys).await? {
+        // An unreadable ramp never writes, and harms nothing but itself.
+        let Some(mut ramp) = ramp else { continue };
+        if ramp.state.is_live() {
+            supersede(open, &key, &mut ramp, action).await?;
+        }
+        let more_than_off = changes.iter().any(|(changed, before, after)| {
+            let off = Flag {
+                enabled: false,
+                ..(*before).clone()
+            };
+            **changed == key && **after != **before && **after != off
+        });
+        if ramp.blocks_changes() && more_than_off {
+            return Err(Error::Conflict(format!(
+                "Ramp {} of '{key}' was rolled back ({}); acknowledge that before you change the flag. It \
+                 can be switched off",
+                ramp.id,
+                ramp.reason.as_deref().unwrap_or("by an admin")
+            )));
+        }
     }
-    let ramps = open.open_ramps(&keys).await?;
-    match ramps.iter().find(|(_, ramp)| ramp.blocks_changes()) {
-        None => Ok(()),
-        Some((key, ramp)) => Err(Error::Conflict(format!(
-            "Ramp {} of '{key}' was rolled back ({}); acknowledge that before you change the flag. It can \
-             be switched off",
-            ramp.id,
-            ramp.reason.as_deref().unwrap_or("by an admin")
-        ))),
-    }
+    Ok(())
 }
 
-/// Ends a ramp whose flag somebody else has changed. Returns whether that is so.
+/// Ends the live ramps of flags that are archived.
+pub(in crate::service) async fn archive_before_ramps(
+    open: &mut Transaction,
+    keys: &[&FlagKey],
+    action: Action,
+) -> Result<(), Error> {
+    for (key, ramp) in open.open_ramps(keys).await? {
+        if let Some(mut ramp) = ramp.filter(|ramp| ramp.state.is_live()) {
+            supersede(open, &key, &mut ramp, action).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn supersede(
+    open: &mut Transaction,
+    key: &FlagKey,
+    ramp: &mut Ramp,
+    action: Action,
+) -> Result<(), Error> {
+    let (who, how) = changed_by(Some((open.actor().to_owned(), action.name().to_owned())));
+    end_superseded(open, key, ramp, &who, how).await
+}
+
+/// Ends a ramp whose flag was changed without the API, or by a version that knows no ramps. Returns
+/// whether that is so.
 pub(super) async fn settle(
     open: &mut Transaction,
     key: &FlagKey,
@@ -53,21 +82,47 @@ pub(super) async fn settle(
     if !ramp.state.is_live() || !is_foreign(ramp, found) {
         return Ok(false);
     }
-    let by = open.last_change(key).await?;
-    let own = format!("ramp:{}", ramp.id);
-    let (who, how) = match by.filter(|(who, _)| *who != own) {
-        Some((who, action)) => (who.clone(), format!("{who} changed the flag ({action})")),
-        None => (own, "the flag was changed without the API".to_owned()),
-    };
+    let (who, how) = changed_by(open.last_change(key).await?);
+    end_superseded(open, key, ramp, &who, how).await?;
+    Ok(true)
+}
+
+async fn end_superseded(
+    open: &mut Transaction,
+    key: &FlagKey,
+    ramp: &mut Ramp,
+    who: &str,
+    how: String,
+) -> Result<(), Error> {
     let before = summary_of(ramp);
     ramp.due_at = None;
-    ramp.enter(RampState::Superseded, Some(how), &who, SystemTime::now());
+    ramp.enter(RampState::Superseded, Some(how), who, SystemTime::now());
     ramp.version += 1;
     let after = summary_of(ramp);
     open.note(Some(key), Action::ChangeRamp, Some(before), Some(after))
         .await?;
-    open.write_ramp(key, ramp).await?;
-    Ok(true)
+    open.write_ramp(key, ramp).await
+}
+
+/// Who has changed a flag, and a sentence about it, from the newest entry of the audit about the flag or
+/// its ramps. When that is the ramp's own, the change is in no audit.
+pub(super) fn changed_by(last: Option<(String, String)>) -> (String, String) {
+    let own = [
+        Action::CreateRamp,
+        Action::ChangeRamp,
+        Action::RampStep,
+        Action::RampRollback,
+    ];
+    match last.filter(|(_, action)| own.iter().all(|own| own.name() != action)) {
+        Some((who, action)) => {
+            let how = format!("{who} changed the flag ({action})");
+            (who, how)
+        }
+        None => (
+            "unknown".to_owned(),
+            "the flag was changed without the API".to_owned(),
+        ),
+    }
 }
 
 /// Whether the flag is not as the ramp has left it.
@@ -186,6 +241,7 @@ pub(super) fn summary_of(ramp: &Ramp) -> Value {
         "step": ramp.step,
         "percent": ramp.percent,
         "reason": ramp.reason,
+        "acknowledgedBy": ramp.acknowledged_by,
     })
 }
 

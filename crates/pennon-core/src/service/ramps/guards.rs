@@ -1,85 +1,117 @@
 //! The alarms that guard ramps.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use tracing::warn;
 
-use crate::alarms::{Alarm, AlarmState, Alarms, Unreachable};
+use super::RingingAlarm;
+use crate::alarms::{Alarm, AlarmState, Alarms, Described};
 use crate::error::Error;
-use crate::ramp::{Guard, GuardState, Ramp, RampPlace};
+use crate::ramp::{Guard, GuardState, OnMissing, Ramp, RampPlace};
 
 /// What is known of the alarms of a run.
 pub(super) enum Known<'a> {
     /// As CloudWatch described them.
-    Described(&'a Result<BTreeMap<String, Alarm>, Unreachable>),
+    Described(&'a Described),
     /// CloudWatch has called `guard` because this one rings.
-    Rings(&'a str, Duration),
+    Rings(RingingAlarm<'a>),
 }
 
 /// The states of a ramp's guards, in their order.
 pub(super) fn guard_states(ramp: &Ramp, all: &[RampPlace], known: &Known<'_>) -> Vec<GuardState> {
-    let guards = ramp.plan.guards.iter().map(Guard::name);
-    guards
-        .map(|name| {
-            let shared = || {
-                let mut others = all.iter().filter(|other| other.ramp.id != ramp.id);
-                others.any(|other| {
-                    let mut guards = other.ramp.plan.guards.iter();
-                    guards.any(|guard| guard.name() == name)
-                })
-            };
-            match known {
-                Known::Rings(alarm, window) if *alarm == name => GuardState::Alarm {
-                    window: *window,
+    let state_of = |guard: &Guard| {
+        let shared = || {
+            let mut others = all.iter().filter(|other| other.ramp.id != ramp.id);
+            others.any(|other| {
+                let mut guards = other.ramp.plan.guards.iter();
+                guards.any(|other| other.name() == guard.name())
+            })
+        };
+        let described = match known {
+            Known::Rings(alarm) if guard.is(alarm.name, alarm.arn) => {
+                return GuardState::Alarm {
+                    window: alarm.window,
+                    shared: shared(),
+                };
+            }
+            Known::Rings(_) => return GuardState::Ok,
+            Known::Described(described) => *described,
+        };
+        match alarm_of(guard, described) {
+            None if described.failure.is_some() => GuardState::Unknown,
+            None => GuardState::Missing("does not exist"),
+            Some(alarm) => match alarm.state {
+                AlarmState::Ok => GuardState::Ok,
+                AlarmState::InsufficientData => GuardState::Missing("has no data"),
+                AlarmState::Alarm => GuardState::Alarm {
+                    window: alarm.window,
                     shared: shared(),
                 },
-                Known::Rings(..) => GuardState::Ok,
-                Known::Described(Err(_)) => GuardState::Unknown,
-                Known::Described(Ok(found)) => match found.get(name) {
-                    None => GuardState::Missing("does not exist"),
-                    Some(alarm) => match alarm.state {
-                        AlarmState::Ok => GuardState::Ok,
-                        AlarmState::InsufficientData => GuardState::Missing("has no data"),
-                        AlarmState::Alarm => GuardState::Alarm {
-                            window: alarm.window,
-                            shared: shared(),
-                        },
-                    },
-                },
-            }
-        })
-        .collect()
+            },
+        }
+    };
+    ramp.plan.guards.iter().map(state_of).collect()
+}
+
+fn alarm_of<'a>(guard: &Guard, described: &'a Described) -> Option<&'a Alarm> {
+    let alarm = described.alarms.get(guard.name());
+    alarm.filter(|alarm| guard.is(guard.name(), alarm.arn.as_deref()))
+}
+
+/// The guards whose alarm invokes no function.
+pub(super) fn silent_guards(guards: &[Guard], described: &Described) -> Vec<String> {
+    let silent = guards.iter().filter(|guard| {
+        let alarm = alarm_of(guard, described);
+        alarm.is_some_and(|alarm| !alarm.invokes_function)
+    });
+    silent.map(|guard| guard.alarm.clone()).collect()
+}
+
+/// What an alarm without data, or none at all, means for the share that is to rise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It must not rise.
+    Refuse,
+    /// It may rise when the guard says that this is ignored.
+    AsPlanned,
 }
 
 /// Refuses to raise a share while a guard is not OK.
 ///
 /// # Errors
-/// [`Error::Conflict`] that names the guards, or when no alarm can be read here; [`Error::Unavailable`] when
-/// CloudWatch does not answer.
-pub(super) async fn must_be_ok(guards: &[Guard], alarms: &Alarms) -> Result<(), Error> {
+/// [`Error::Conflict`] that names the guards; [`Error::Unavailable`] when CloudWatch does not answer.
+pub(super) async fn must_be_ok(
+    guards: &[Guard],
+    alarms: &Alarms,
+    missing: Missing,
+) -> Result<Described, Error> {
     if guards.is_empty() {
-        return Ok(());
-    }
-    if let Some(why) = alarms.absent() {
-        return Err(Error::Conflict(format!(
-            "This installation cannot read CloudWatch alarms ({why}); start the ramp without guards"
-        )));
+        return Ok(Described::default());
     }
     let names: Vec<&str> = guards.iter().map(Guard::name).collect();
     let found = alarms.find(&names).await;
-    let found = found.map_err(|why| {
+    if let Some(why) = &found.failure {
         warn!(domain = "config", error = %why, "CloudWatch did not answer");
-        Error::Unavailable("CloudWatch did not answer about the ramp's guards".to_owned())
-    })?;
-    let not_ok = names.iter().filter_map(|name| match found.get(*name) {
-        Some(alarm) if alarm.state == AlarmState::Ok => None,
-        Some(alarm) => Some(format!("alarm '{name}' is in {}", alarm.state.name())),
-        None => Some(format!("alarm '{name}' does not exist")),
+        return Err(Error::Unavailable(
+            "CloudWatch did not answer about the ramp's guards".to_owned(),
+        ));
+    }
+    let not_ok = guards.iter().filter_map(|guard| {
+        let name = &guard.alarm;
+        let may_miss = missing == Missing::AsPlanned && guard.on_missing == OnMissing::Ignore;
+        match alarm_of(guard, &found) {
+            None if may_miss => None,
+            None => Some(format!("alarm '{name}' does not exist")),
+            Some(alarm) => match alarm.state {
+                AlarmState::Ok => None,
+                AlarmState::InsufficientData if may_miss => None,
+                AlarmState::Alarm | AlarmState::InsufficientData => {
+                    Some(format!("alarm '{name}' is in {}", alarm.state.name()))
+                }
+            },
+        }
     });
     let not_ok: Vec<String> = not_ok.collect();
     if not_ok.is_empty() {
-        return Ok(());
+        return Ok(found);
     }
     Err(Error::Conflict(format!(
         "A ramp advances only while its guards are OK: {}",

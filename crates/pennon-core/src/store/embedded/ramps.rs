@@ -31,6 +31,15 @@ impl EmbeddedStore {
         Ok(places)
     }
 
+    pub(in crate::store) fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<RampPlace>, Error> {
+        let mut places = self.watched_ramps(u32::MAX)?;
+        places.retain(|place| {
+            let mut guards = place.ramp.plan.guards.iter();
+            guards.any(|guard| guard.name() == alarm)
+        });
+        Ok(places)
+    }
+
     pub(in crate::store) fn list_ramps(
         &self,
         environment: &Environment,
@@ -57,8 +66,7 @@ impl EmbeddedStore {
         Ok(usage.get(key).map_or(0, |usage| usage.evaluations))
     }
 
-    /// Who has changed the flag last, and how, as the audit tells.
-    pub(super) fn last_change(
+    pub(in crate::store) fn last_change(
         &self,
         environment: &Environment,
         key: &FlagKey,
@@ -68,7 +76,9 @@ impl EmbeddedStore {
         let found = newest_first.find(|entry| {
             entry.environment == environment.as_str()
                 && entry.flag_key.as_deref() == Some(key.as_str())
-                && entry.action.starts_with("flag.")
+                && ["flag.", "ramp."]
+                    .iter()
+                    .any(|kind| entry.action.starts_with(kind))
         });
         Ok(found.map(|entry| (entry.actor.clone(), entry.action.clone())))
     }

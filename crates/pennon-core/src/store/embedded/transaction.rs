@@ -382,7 +382,7 @@ impl Transaction {
             .map_err(Error::StoreFile)
     }
 
-    pub(super) fn actor(&self) -> &str {
+    pub(in crate::store) fn actor(&self) -> &str {
         &self.actor
     }
 

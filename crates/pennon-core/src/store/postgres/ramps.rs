@@ -11,7 +11,7 @@ use super::statement::count;
 use super::{PostgresStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ramp::{Ramp, RampPlace};
+use crate::ramp::{Guard, Ramp, RampPlace};
 
 impl PostgresStore {
     pub(in crate::store) async fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
@@ -21,14 +21,31 @@ impl PostgresStore {
         let rows = self
             .rows(statement, &[(&i64::from(most), Type::INT8)])
             .await?;
-        let places = rows.iter().filter_map(|row| {
-            Some(RampPlace {
-                environment: Environment::parse(row.get("environment")).ok()?,
-                key: FlagKey::parse(row.get::<_, &str>("flag_key")).ok()?,
-                ramp: ramp_of(row)?,
-            })
-        });
-        Ok(places.collect())
+        Ok(rows.iter().filter_map(place_of).collect())
+    }
+
+    pub(in crate::store) async fn ramps_guarded_by(
+        &self,
+        alarm: &str,
+    ) -> Result<Vec<RampPlace>, Error> {
+        let statement = "
+            select environment, flag_key, id, ramp::text as ramp from pennon_ramps
+            where watched and $1 = any(alarms) order by id";
+        let rows = self.rows(statement, &[(&alarm, Type::TEXT)]).await?;
+        Ok(rows.iter().filter_map(place_of).collect())
+    }
+
+    pub(in crate::store) async fn last_change(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+    ) -> Result<Option<(String, String)>, Error> {
+        let parameters: [super::Parameter<'_>; 2] = [
+            (&environment.as_str(), Type::TEXT),
+            (&key.as_str(), Type::TEXT),
+        ];
+        let rows = self.rows(LAST_CHANGE, &parameters).await?;
+        Ok(rows.first().map(change_of))
     }
 
     pub(in crate::store) async fn list_ramps(
@@ -73,7 +90,7 @@ impl Transaction {
     pub(in crate::store) async fn open_ramps(
         &mut self,
         keys: &[&FlagKey],
-    ) -> Result<Vec<(FlagKey, Ramp)>, Error> {
+    ) -> Result<Vec<(FlagKey, Option<Ramp>)>, Error> {
         let statement = "
             select flag_key, id, ramp::text as ramp from pennon_ramps
             where environment = $1 and flag_key = any($2) and open
@@ -84,7 +101,7 @@ impl Transaction {
         let rows = self.rows(statement, &parameters).await?;
         let open = rows.iter().filter_map(|row| {
             let key = FlagKey::parse(row.get::<_, &str>("flag_key")).ok()?;
-            Some((key, ramp_of(row)?))
+            Some((key, ramp_of(row)))
         });
         Ok(open.collect())
     }
@@ -114,43 +131,57 @@ impl Transaction {
         let text = serde_json::to_string(ramp)
             .map_err(|error| Error::Internal(format!("a ramp is no JSON: {error}")))?;
         let (watched, open) = (ramp.state.is_watched(), ramp.is_open());
-        let parameters: [super::Parameter<'_>; 7] = [
+        let guards = ramp.plan.guards.iter();
+        let alarms: Vec<&str> = guards.map(Guard::name).collect();
+        let parameters: [super::Parameter<'_>; 8] = [
             (&ramp.id, Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
             (&watched, Type::BOOL),
             (&open, Type::BOOL),
             (&ramp.checked_at, Type::TIMESTAMPTZ),
+            (&alarms, Type::TEXT_ARRAY),
             (&text, Type::TEXT),
         ];
         let statement = "
-            insert into pennon_ramps (id, environment, flag_key, watched, open, checked_at, ramp)
-            values ($1, $2, $3, $4, $5, $6, $7::json)
+            insert into pennon_ramps
+              (id, environment, flag_key, watched, open, checked_at, alarms, ramp)
+            values ($1, $2, $3, $4, $5, $6, $7, $8::json)
             on conflict (id) do update
               set watched = excluded.watched, open = excluded.open,
-                  checked_at = excluded.checked_at, ramp = excluded.ramp, updated_at = now()";
+                  checked_at = excluded.checked_at, alarms = excluded.alarms, ramp = excluded.ramp, updated_at = now()";
         self.rows(statement, &parameters).await?;
         Ok(())
     }
 
-    /// Who has changed the flag last, and how, as the audit tells.
     pub(in crate::store) async fn last_change(
         &mut self,
         key: &FlagKey,
     ) -> Result<Option<(String, String)>, Error> {
-        let statement = r"
-            select actor, action from pennon_audit
-            where environment = $1 and flag_key = $2 and action like 'flag.%'
-            order by id desc limit 1";
         let parameters: [super::Parameter<'_>; 2] = [
             (&self.environment(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
         ];
-        let rows = self.rows(statement, &parameters).await?;
-        Ok(rows
-            .first()
-            .map(|row| (row.get("actor"), row.get("action"))))
+        let rows = self.rows(LAST_CHANGE, &parameters).await?;
+        Ok(rows.first().map(change_of))
     }
+}
+
+const LAST_CHANGE: &str = "
+    select actor, action from pennon_audit
+    where environment = $1 and flag_key = $2 and (action like 'flag.%' or action like 'ramp.%')
+    order by id desc limit 1";
+
+fn change_of(row: &Row) -> (String, String) {
+    (row.get("actor"), row.get("action"))
+}
+
+fn place_of(row: &Row) -> Option<RampPlace> {
+    Some(RampPlace {
+        environment: Environment::parse(row.get("environment")).ok()?,
+        key: FlagKey::parse(row.get::<_, &str>("flag_key")).ok()?,
+        ramp: ramp_of(row)?,
+    })
 }
 
 /// A ramp as it is stored. One that cannot be read harms no other.

@@ -74,7 +74,7 @@ impl Transaction {
         self.environment.as_str()
     }
 
-    pub(super) fn actor(&self) -> &str {
+    pub(in crate::store) fn actor(&self) -> &str {
         &self.actor
     }
 

@@ -90,10 +90,10 @@ impl Transaction {
     pub(in crate::store) fn open_ramps(
         &mut self,
         keys: &[&FlagKey],
-    ) -> Result<Vec<(FlagKey, Ramp)>, Error> {
+    ) -> Result<Vec<(FlagKey, Option<Ramp>)>, Error> {
         let open = keys.iter().filter_map(|key| {
             let ramp = self.ramps(key).iter().find(|ramp| ramp.is_open())?;
-            Some(((*key).clone(), ramp.clone()))
+            Some(((*key).clone(), Some(ramp.clone())))
         });
         Ok(open.collect())
     }

@@ -9,6 +9,7 @@ create table pennon_ramps (
   watched boolean not null,
   open boolean not null,
   checked_at timestamptz,
+  alarms text[] not null default '{}',
   ramp json not null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
