@@ -87,6 +87,7 @@ mod pre_traffic;
 mod preconditions;
 mod public_routes;
 mod query_options;
+mod ramps;
 mod redis_users;
 mod requests;
 mod revocation;

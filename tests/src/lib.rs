@@ -21,6 +21,7 @@ pub mod binaries;
 pub mod browser;
 pub mod certificates;
 pub mod clients;
+pub mod cloudwatch;
 pub mod cluster;
 pub mod event;
 pub mod figures;

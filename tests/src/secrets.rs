@@ -28,23 +28,7 @@ pub struct SecretsManager {
 impl SecretsManager {
     /// Starts moto and waits until it answers.
     pub async fn start() -> Self {
-        let tools = format!("{}/../.tools/bin", env!("CARGO_MANIFEST_DIR"));
-        let program = find_program(
-            "moto_server",
-            &[&tools],
-            "Install it with `pip install 'moto[server]'`, or run `scripts/test`, which does.",
-        );
-        let port = free_port();
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        let folder = new_folder("moto");
-        let process = Process::start(&command, &folder.join("log"), Some(&folder));
-        eventually("moto answers", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-        })
-        .await;
+        let (process, port) = start_moto().await;
         Self {
             process,
             port,
@@ -146,4 +130,26 @@ impl SecretsManager {
     pub fn own_calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
+}
+
+/// Starts moto and gives its port.
+pub(crate) async fn start_moto() -> (Process, u16) {
+    let tools = format!("{}/../.tools/bin", env!("CARGO_MANIFEST_DIR"));
+    let program = find_program(
+        "moto_server",
+        &[&tools],
+        "Install it with `pip install 'moto[server]'`, or run `scripts/test`, which does.",
+    );
+    let port = free_port();
+    let mut command = Command::new(program);
+    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+    let folder = new_folder("moto");
+    let process = Process::start(&command, &folder.join("log"), Some(&folder));
+    eventually("moto answers", async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .is_ok()
+    })
+    .await;
+    (process, port)
 }

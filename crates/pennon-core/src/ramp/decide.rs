@@ -169,3 +169,162 @@ impl Ramp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{Guard, Plan, Step};
+    use super::*;
+
+    const BAKE: u32 = 600;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    /// A ramp with two guards whose first of two steps began at 0.
+    fn ramp() -> Ramp {
+        let step = |percent| Step {
+            percent,
+            bake_seconds: BAKE,
+            min_evaluations: None,
+            approval: false,
+        };
+        let guard = |alarm: &str| Guard {
+            alarm: alarm.to_owned(),
+            on_missing: OnMissing::Hold,
+        };
+        let mut ramp = Ramp {
+            id: "r".to_owned(),
+            version: 1,
+            plan: Plan {
+                steps: vec![step(10), step(50)],
+                guards: vec![guard("one"), guard("two")],
+                on_alarm: OnAlarm::Start,
+                variants: None,
+            },
+            state: RampState::Pending,
+            reason: None,
+            step: 0,
+            start: json!({}),
+            start_percent: 0,
+            percent: 0,
+            flag_revision: 1,
+            step_began_at: None,
+            evaluations_before: 0,
+            due_at: None,
+            checked_at: None,
+            evaluations: 0,
+            silent_guards: Vec::new(),
+            acknowledged_by: None,
+            created_by: "a".to_owned(),
+            created_at: at(0),
+            transitions: Vec::new(),
+        };
+        ramp.advance(0, "a", at(0));
+        ramp
+    }
+
+    fn decided(ramp: &Ramp, now: SystemTime, guards: &[GuardState]) -> Decision {
+        decide(
+            ramp,
+            Observed {
+                now,
+                guards,
+                evaluations: 0,
+            },
+        )
+    }
+
+    fn checked(at_second: u64) -> Ramp {
+        Ramp {
+            checked_at: Some(at(at_second)),
+            ..ramp()
+        }
+    }
+
+    const OK: [GuardState; 2] = [GuardState::Ok, GuardState::Ok];
+
+    fn alarm(shared: bool) -> GuardState {
+        GuardState::Alarm {
+            window: Duration::from_secs(300),
+            shared,
+        }
+    }
+
+    #[test]
+    fn a_step_ends_when_it_is_due_and_was_watched() {
+        assert_eq!(decided(&checked(540), at(599), &OK), Decision::Bake);
+        assert_eq!(decided(&checked(540), at(600), &OK), Decision::Advance);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_forwards_bakes_the_step_again() {
+        for jump in [301, 3_600, 30 * 24 * 3600] {
+            let mut ramp = checked(60);
+            let decision = decided(&ramp, at(60 + jump), &OK);
+            assert!(matches!(decision, Decision::BakeAgain(_)), "{decision:?}");
+            ramp.bake_again(at(60 + jump));
+            assert_eq!(decided(&ramp, at(120 + jump), &OK), Decision::Bake);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_neither_advances_nor_holds_for_ever() {
+        let hour = 3_600;
+        let mut ramp = ramp();
+        ramp.bake_again(at(hour));
+        // A few seconds are the skew of two instances.
+        assert_eq!(decided(&ramp, at(hour - 5), &OK), Decision::Bake);
+        let decision = decided(&ramp, at(0), &OK);
+        assert!(matches!(decision, Decision::BakeAgain(_)), "{decision:?}");
+        ramp.bake_again(at(0));
+        assert_eq!(ramp.due_at, Some(at(u64::from(BAKE))));
+        // An alarm is not weighed against a time that has not come yet.
+        let decision = decided(&ramp, at(0), &[alarm(true), GuardState::Ok]);
+        assert!(matches!(decision, Decision::RollBack(..)), "{decision:?}");
+    }
+
+    #[test]
+    fn a_guard_that_pauses_does_not_hide_one_that_rolls_back() {
+        let ramp = checked(540);
+        let pause = decided(&ramp, at(550), &[alarm(true), GuardState::Ok]);
+        assert!(matches!(pause, Decision::Pause(_)), "{pause:?}");
+        for guards in [[alarm(true), alarm(false)], [alarm(false), alarm(true)]] {
+            let decision = decided(&ramp, at(550), &guards);
+            assert!(matches!(decision, Decision::RollBack(..)), "{decision:?}");
+        }
+        let recent = decided(&ramp, at(300), &[alarm(true), GuardState::Ok]);
+        assert!(matches!(recent, Decision::RollBack(..)), "{recent:?}");
+    }
+
+    #[test]
+    fn an_alarm_decides_before_lateness_and_before_guards_without_state() {
+        for other in [GuardState::Unknown, GuardState::Missing("has no data")] {
+            let decision = decided(&checked(0), at(9_000), &[other, alarm(false)]);
+            assert!(matches!(decision, Decision::RollBack(..)), "{decision:?}");
+        }
+        let unknown = [GuardState::Ok, GuardState::Unknown];
+        let decision = decided(&checked(0), at(60), &unknown);
+        assert!(matches!(decision, Decision::Hold(_)), "{decision:?}");
+        let decision = decided(&checked(540), at(601), &unknown);
+        assert!(matches!(decision, Decision::Hold(_)), "{decision:?}");
+    }
+
+    #[test]
+    fn evaluations_and_approvals_are_waited_for_after_the_time() {
+        let mut ramp = checked(540);
+        ramp.plan.steps[0].min_evaluations = Some(5);
+        ramp.plan.steps[1].approval = true;
+        let observed = |evaluations| Observed {
+            now: at(600),
+            guards: &OK,
+            evaluations,
+        };
+        let few = Decision::Hold("the step needs 5 evaluations".to_owned());
+        assert_eq!(decide(&ramp, observed(4)), few);
+        let approval = Decision::Hold("the next step needs an approval".to_owned());
+        assert_eq!(decide(&ramp, observed(5)), approval);
+    }
+}

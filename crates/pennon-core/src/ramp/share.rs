@@ -343,18 +343,17 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
         Some((first, rest)) if !first.is_array() => (Some(first.clone()), rest),
         Some(_) | None => (None, arguments.as_slice()),
     };
+    if placed_by.as_ref().is_some_and(may_be_bucket) {
+        return Err(no(
+            "the rule's first argument may be a variant that is computed",
+        ));
+    }
     let bucket = |bucket: &Value| -> Option<(String, u64)> {
         match bucket.as_array()?.as_slice() {
             [Value::String(name)] => Some((name.clone(), 1)),
+            // 50.0 is a weight in one version of `fractional` and invalid in the other.
             [Value::String(name), Value::Number(weight)] => {
-                let whole = weight.as_u64().or_else(|| {
-                    // 50.0 is a whole number, too.
-                    let float = weight.as_f64()?;
-                    format!("{float:.0}")
-                        .parse()
-                        .ok()
-                        .filter(|_| float >= 0.0 && float.fract() == 0.0)
-                })?;
+                let whole = weight.as_u64()?;
                 (whole <= LARGEST_TOTAL).then(|| (name.clone(), whole))
             }
             _ => None,
@@ -365,10 +364,293 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
     Ok((placed_by, buckets))
 }
 
+/// An expression that evaluates to a list is a bucket to `fractional`. Texts and the two operators by which
+/// rules place callers are none.
+fn may_be_bucket(expression: &Value) -> bool {
+    match expression {
+        Value::String(_) => false,
+        Value::Object(fields) => {
+            !(fields.len() == 1 && ["var", "cat"].iter().any(|name| fields.contains_key(*name)))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => true,
+    }
+}
+
 fn gcd(one: u64, other: u64) -> u64 {
     if other == 0 {
         one
     } else {
         gcd(other, one % other)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests stop at the first surprise")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use pennon_eval::{
+        Bucketing, Context, EvaluationDefaults, FlagKey, FractionalVersion, Ruleset, Settings,
+        UserId,
+    };
+    use proptest::collection::vec;
+    use proptest::prelude::{Just, Strategy, any, prop_oneof};
+
+    use super::*;
+
+    const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+    const USERS: usize = 100;
+
+    fn typed(targeting: &Value) -> Flag {
+        let definition = json!({
+            "variants": {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5},
+            "defaultVariant": "a",
+            "targeting": targeting,
+        });
+        Flag {
+            enabled: true,
+            definition: Some(serde_json::from_value(definition).expect("a definition")),
+            ..Flag::default()
+        }
+    }
+
+    fn pair(from: &str, to: &str) -> VariantPair {
+        VariantPair {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        }
+    }
+
+    /// The variant of each user.
+    fn answers(flag: &Flag, settings: &Settings) -> Vec<String> {
+        let key = FlagKey::parse("f").expect("a key");
+        let flags = BTreeMap::from([(key, flag.clone())]);
+        let ruleset = Ruleset::compile(&flags, settings, EvaluationDefaults::New);
+        let answer = |user: usize| {
+            let user = UserId::parse(&format!("user-{user}"));
+            let answer = ruleset.evaluate("f", &Context::of(user.as_ref()), 0);
+            answer.expect("a value").variant.to_owned()
+        };
+        (0..USERS).map(answer).collect()
+    }
+
+    fn at(flag: &Flag, pair: Option<&VariantPair>, percent: u8) -> Flag {
+        let mut raised = flag.clone();
+        let share = Share::of(flag, pair).expect("a share");
+        share.set(&mut raised, percent).expect("can be expressed");
+        raised
+    }
+
+    /// Both versions of `fractional`, and both bucketings.
+    fn settings() -> impl Strategy<Value = Settings> {
+        let version = prop_oneof![Just(FractionalVersion::V2), Just(FractionalVersion::V3)];
+        let bucketing = prop_oneof![Just(Bucketing::Sha256), Just(Bucketing::Fractional)];
+        (version, bucketing).prop_map(|(fractional, bucketing)| Settings {
+            fractional,
+            bucketing: Some(bucketing),
+            ..Settings::default()
+        })
+    }
+
+    fn percentages() -> impl Strategy<Value = Vec<u8>> {
+        vec(1_u8..=100, 1..6).prop_map(|mut percentages| {
+            percentages.sort_unstable();
+            percentages.dedup();
+            percentages
+        })
+    }
+
+    #[test]
+    fn the_cohort_of_a_simple_flag_only_grows_and_is_the_same_after_a_restart() {
+        pennon_fuzz::for_all(&(settings(), percentages()), |(settings, percentages)| {
+            let mut flag = Flag {
+                enabled: true,
+                ..Flag::default()
+            };
+            let start = at(&flag, None, 0);
+            let mut before = answers(&start, &settings);
+            let mut seen = Vec::new();
+            for percent in &percentages {
+                flag = at(&flag, None, *percent);
+                let now = answers(&flag, &settings);
+                for (was, is) in before.iter().zip(&now) {
+                    assert!(was == is || is == "on", "a user has lost the flag");
+                }
+                before.clone_from(&now);
+                seen.push(now);
+            }
+            // Rolled back, and started again.
+            let mut again = start;
+            for (percent, seen) in percentages.iter().zip(seen) {
+                again = at(&again, None, *percent);
+                assert_eq!(answers(&again, &settings), seen);
+            }
+        });
+    }
+
+    #[test]
+    fn a_ramp_of_variants_moves_no_third_variant_and_only_adds_users() {
+        let weights = vec(0_u32..1_000, 2..=5);
+        let inputs = (
+            settings(),
+            percentages(),
+            weights,
+            any::<(bool, bool, u8)>(),
+        );
+        pennon_fuzz::for_all(&inputs, |(settings, percentages, weights, chosen)| {
+            let (is_forward, is_placed, place) = chosen;
+            let first = usize::from(place) % (weights.len() - 1);
+            let (from, to) = if is_forward {
+                (first, first + 1)
+            } else {
+                (first + 1, first)
+            };
+            let buckets = NAMES
+                .iter()
+                .zip(&weights)
+                .map(|(name, weight)| json!([name, weight]));
+            let by = is_placed.then(|| json!({"cat": ["salt", {"var": "targetingKey"}]}));
+            let rule: Vec<Value> = by.into_iter().chain(buckets).collect();
+            let start = typed(&json!({"fractional": rule}));
+            let pair = pair(NAMES[from], NAMES[to]);
+            let Ok(share) = Share::of(&start, Some(&pair)) else {
+                assert!(weights.iter().all(|weight| *weight == 0));
+                return;
+            };
+            let mut flag = start.clone();
+            let mut steps = vec![answers(&start, &settings)];
+            for percent in percentages {
+                let present = Share::of(&flag, Some(&pair)).expect("a share");
+                if present.check_growth(percent, percent).is_err() {
+                    continue;
+                }
+                let raised = at(&flag, Some(&pair), percent);
+                let after = Share::of(&raised, Some(&pair)).expect("a share");
+                assert_eq!(after.percent(), percent);
+                assert!(after.is_at_least(&present), "a rollback may undo the step");
+                assert!(after.is_at_least(&share), "or all steps");
+                assert!(!present.is_at_least(&after), "and never makes it");
+                flag = raised;
+                steps.push(answers(&flag, &settings));
+            }
+            for both in steps.windows(2) {
+                for (was, is) in both[0].iter().zip(&both[1]) {
+                    let is_moved = was == &pair.from && is == &pair.to;
+                    assert!(was == is || is_moved, "{was} became {is}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_rollback_is_lower_only_when_nobody_gets_a_variant_by_it() {
+        let weights = || vec(0_u32..5, 3);
+        let orders = || Just(["a", "b", "c"].to_vec()).prop_shuffle();
+        let inputs = (settings(), weights(), orders(), weights(), orders());
+        pennon_fuzz::for_all(
+            &inputs,
+            |(settings, weights, order, others, other_order)| {
+                let flag = |order: &[&str], weights: &[u32]| {
+                    let buckets = order.iter().zip(weights);
+                    let buckets: Vec<Value> = buckets.map(|(name, it)| json!([name, it])).collect();
+                    typed(&json!({ "fractional": buckets }))
+                };
+                let (before, after) = (flag(&order, &weights), flag(&other_order, &others));
+                let pair = pair("a", "b");
+                let shares = (
+                    Share::of(&before, Some(&pair)),
+                    Share::of(&after, Some(&pair)),
+                );
+                let (Ok(share), Ok(other)) = shares else {
+                    return;
+                };
+                if !share.is_at_least(&other) {
+                    return;
+                }
+                let answers = [before, after].map(|flag| answers(&flag, &settings));
+                for (was, is) in answers[0].iter().zip(&answers[1]) {
+                    assert!(was == is || (was == "b" && is == "a"), "{was} became {is}");
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn a_flag_that_no_ramp_can_move_is_named_with_the_reason() {
+        let rule = |rule: Value| typed(&rule);
+        for (flag, from, to, reason) in [
+            (rule(Value::Null), "b", "a", "from must be that"),
+            (rule(Value::Null), "a", "a", "different variants"),
+            (rule(Value::Null), "a", "x", "no variant 'x'"),
+            (
+                rule(json!({"if": [true, "a", "b"]})),
+                "a",
+                "b",
+                "more than one fractional",
+            ),
+            (
+                rule(json!({"fractional": [["a", 1], ["b", {"var": "n"}]]})),
+                "a",
+                "b",
+                "computed",
+            ),
+            (
+                rule(json!({"fractional": [["a", 50.0], ["b", 50]]})),
+                "a",
+                "b",
+                "computed",
+            ),
+            (
+                rule(json!({"fractional": [{"if": [true, ["c", 1]]}, ["a", 1], ["b", 1]]})),
+                "a",
+                "b",
+                "computed",
+            ),
+            (
+                rule(json!({"fractional": [["a", 1], ["c", 1], ["b", 1]]})),
+                "a",
+                "b",
+                "next to each other",
+            ),
+            (
+                rule(json!({"fractional": [["a", 1], ["a", 1]]})),
+                "a",
+                "b",
+                "more than once",
+            ),
+            (
+                rule(json!({"fractional": [["b", 1], ["c", 1]]})),
+                "a",
+                "b",
+                "does not list",
+            ),
+            (
+                rule(json!({"fractional": [["a", 0], ["b", 0]]})),
+                "a",
+                "b",
+                "above 0",
+            ),
+        ] {
+            let refused = Share::of(&flag, Some(&pair(from, to)));
+            let refused = refused.expect_err("no ramp").to_string();
+            assert!(refused.contains(reason), "{refused}");
+        }
+        assert!(Share::of(&Flag::default(), Some(&pair("a", "b"))).is_err());
+        assert!(Share::of(&typed(&Value::Null), None).is_err());
+    }
+
+    #[test]
+    fn steps_must_grow_and_leave_other_variants_alone() {
+        let flag = typed(&json!({"fractional": [["a", 70], ["b", 10], ["c", 20]]}));
+        let share = Share::of(&flag, Some(&pair("a", "b"))).expect("a share");
+        assert!(share.check_growth(11, 80).is_ok());
+        assert!(share.check_growth(10, 80).is_err());
+        assert!(share.check_growth(11, 81).is_err());
+        let none = typed(&Value::Null);
+        let share = Share::of(&none, Some(&pair("a", "e"))).expect("a share");
+        assert!(share.check_growth(1, 100).is_ok());
+        let all = at(&none, Some(&pair("a", "e")), 100);
+        let rule = all.definition.expect("a definition").targeting;
+        assert_eq!(rule, Some(json!({"fractional": [["e", 1], ["a", 0]]})));
     }
 }
