@@ -1,4 +1,4 @@
-//! The alarms of CloudWatch, as moto's server plays them.
+//! The metric alarms of CloudWatch, as moto's server plays them. It knows no composite alarms.
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -56,16 +56,6 @@ impl CloudWatch {
             "ComparisonOperator": "GreaterThanOrEqualToThreshold",
         });
         self.send("PutMetricAlarm", &alarm).await;
-        self.set(name, "OK").await;
-    }
-
-    /// Adds a composite alarm that is OK.
-    pub async fn add_composite(&self, name: &str, part: &str) {
-        let alarm = json!({
-            "AlarmName": name, "AlarmActions": [GUARD], "ActionsEnabled": true,
-            "AlarmRule": format!("ALARM(\"{part}\")"),
-        });
-        self.send("PutCompositeAlarm", &alarm).await;
         self.set(name, "OK").await;
     }
 

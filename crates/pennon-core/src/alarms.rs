@@ -248,3 +248,47 @@ fn window_of(alarm: &Value) -> Duration {
     let seconds = period.saturating_mul(periods.unwrap_or(1));
     Duration::from_secs(seconds.min(LONGEST_WINDOW)).max(LEAST_WINDOW)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn metric_and_composite_alarms_are_read_alike() {
+        let arn = "arn:aws:cloudwatch:us-east-1:123456789012:alarm:parts";
+        let function = "arn:aws:lambda:us-east-1:123456789012:function:pennon-guard:live";
+        let answer = json!({
+            "MetricAlarms": [
+                {"AlarmName": "errors", "StateValue": "OK", "Period": 300, "EvaluationPeriods": 3,
+                 "AlarmActions": ["arn:aws:sns:us-east-1:1:topic"]},
+                {"AlarmName": "rate", "StateValue": "new", "EvaluationPeriods": 2, "Metrics": [
+                    {"MetricStat": {"Period": 60}}, {"Period": 900}]},
+                {"AlarmName": "muted", "StateValue": "OK", "ActionsEnabled": false,
+                 "AlarmActions": [function], "Period": 10, "EvaluationPeriods": 1},
+                {"StateValue": "OK"},
+            ],
+            "CompositeAlarms": [{"AlarmName": "parts", "AlarmArn": arn, "StateValue": "ALARM",
+                "AlarmRule": "ALARM(errors)", "AlarmActions": [function]}],
+        });
+        let alarm = |state, seconds, invokes_function| Alarm {
+            arn: None,
+            state,
+            window: Duration::from_secs(seconds),
+            invokes_function,
+        };
+        let composite = Alarm {
+            arn: Some(arn.to_owned()),
+            ..alarm(AlarmState::Alarm, 300, true)
+        };
+        let wanted = [
+            ("errors", alarm(AlarmState::Ok, 900, false)),
+            ("muted", alarm(AlarmState::Ok, 300, false)),
+            ("parts", composite),
+            ("rate", alarm(AlarmState::InsufficientData, 1_800, false)),
+        ];
+        let wanted = wanted.map(|(name, alarm)| (name.to_owned(), alarm));
+        assert_eq!(alarms_in(&answer), wanted.into());
+    }
+}
