@@ -447,10 +447,8 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
         assert_eq!(set(&api, "errors", "ALARM").await["rolledBack"], 1);
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
         let step = audit["entries"].as_array().expect("entries").iter();
-        let step = step
-            .filter(|it| it["action"] == "flag.ramp")
-            .next()
-            .expect("a step");
+        let mut steps = step.filter(|it| it["action"] == "flag.ramp");
+        let step = steps.next().expect("a step");
         let revert = json!({ "auditId": step["id"] });
         let import = json!({"flags": {"checkout": {
             "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",

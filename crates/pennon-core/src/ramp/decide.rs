@@ -168,6 +168,20 @@ impl Ramp {
             | Decision::Pause(_) => true,
         }
     }
+
+    /// Follows a decision that leaves the flag as it is.
+    pub fn follow(&mut self, decision: &Decision, actor: &str, now: SystemTime) {
+        match decision {
+            Decision::Bake => self.enter(RampState::Baking, None, actor, now),
+            Decision::Hold(why) => self.enter(RampState::Holding, Some(why.clone()), actor, now),
+            Decision::BakeAgain(why) => {
+                self.bake_again(now);
+                self.enter(RampState::Holding, Some(why.clone()), actor, now);
+            }
+            Decision::Pause(why) => self.enter(RampState::Paused, Some(why.clone()), actor, now),
+            Decision::Advance | Decision::RollBack(..) => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -385,7 +385,6 @@ fn gcd(one: u64, other: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "tests stop at the first surprise")]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -446,13 +446,8 @@ impl FlagService {
             Known::Described(_) => (format!("ramp:{}", place.ramp.id), true),
             Known::Rings(alarm) => (format!("alarm:{}", alarm.name), false),
         };
-        let step = place.ramp.present_step();
-        let is_counted = is_engine && step.is_some_and(|step| step.min_evaluations.is_some());
-        let counted = if is_counted {
-            let began = place.ramp.step_began_at.unwrap_or(place.ramp.created_at);
-            self.store
-                .evaluations_since(environment, key, began)
-                .await?
+        let counted = if is_engine {
+            self.evaluations_of(place).await?
         } else {
             0
         };
@@ -514,26 +509,25 @@ impl FlagService {
             return Ok(None);
         }
         ramp.checked_at = Some(now);
-        let mut flag_changes = false;
+        let flag_changes = match &decision {
+            Decision::Advance => ramp.next_step().is_some(),
+            Decision::RollBack(..) => true,
+            Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
+                false
+            }
+        };
         match &decision {
-            Decision::Bake if is_change => ramp.enter(RampState::Baking, None, &actor, now),
-            Decision::Hold(why) if is_change => {
-                ramp.enter(RampState::Holding, Some(why.clone()), &actor, now);
-            }
-            Decision::Bake | Decision::Hold(_) => {}
-            Decision::BakeAgain(why) => {
-                ramp.bake_again(now);
-                ramp.enter(RampState::Holding, Some(why.clone()), &actor, now);
-            }
-            Decision::Pause(why) => ramp.enter(RampState::Paused, Some(why.clone()), &actor, now),
             Decision::Advance => {
-                flag_changes = ramp.next_step().is_some();
                 advance(&mut open, key, &mut ramp, &before, from_now, &actor).await?;
             }
             Decision::RollBack(to, why) => {
-                flag_changes = true;
                 let why = Some(why.clone());
                 roll_back(&mut open, key, &mut ramp, &before, *to, why, &actor).await?;
+            }
+            Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
+                if is_change {
+                    ramp.follow(&decision, &actor, now);
+                }
             }
         }
         if is_change {
@@ -551,18 +545,24 @@ impl FlagService {
             open.commit().await?;
         }
         if is_change {
-            info!(
-                domain = "config",
-                environment = environment.as_str(),
-                flag_key = key.as_str(),
-                ramp = ramp.id,
-                state = name_of(ramp.state),
-                percent = ramp.percent,
-                reason = ramp.reason.as_deref().unwrap_or_default(),
-                "a ramp changed its state"
-            );
+            report_change(place, &ramp);
         }
         Ok(is_change.then_some(decision))
+    }
+
+    /// Evaluations since the hour in which the present step began, if that counts any.
+    async fn evaluations_of(&self, place: &RampPlace) -> Result<u64, Error> {
+        let RampPlace {
+            environment,
+            key,
+            ramp,
+        } = place;
+        let step = ramp.present_step();
+        if step.is_none_or(|step| step.min_evaluations.is_none()) {
+            return Ok(0);
+        }
+        let began = ramp.step_began_at.unwrap_or(ramp.created_at);
+        self.store.evaluations_since(environment, key, began).await
     }
 
     /// Evaluations of the present hour, from which a step that begins now counts. Most steps count none.
@@ -578,6 +578,19 @@ impl FlagService {
         let now = SystemTime::now();
         self.store.evaluations_since(environment, key, now).await
     }
+}
+
+fn report_change(place: &RampPlace, ramp: &Ramp) {
+    info!(
+        domain = "config",
+        environment = place.environment.as_str(),
+        flag_key = place.key.as_str(),
+        ramp = ramp.id,
+        state = name_of(ramp.state),
+        percent = ramp.percent,
+        reason = ramp.reason.as_deref().unwrap_or_default(),
+        "a ramp changed its state"
+    );
 }
 
 fn report_failure(place: &RampPlace, why: &Error) {
