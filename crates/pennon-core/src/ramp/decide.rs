@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{OnAlarm, OnMissing, Ramp, RampState};
+use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
 /// The engine looks every minute. A step that was not watched for longer than this bakes again, so that
 /// an engine that comes back after an outage neither trusts a bake that nobody watched nor catches up
@@ -166,6 +166,29 @@ impl Ramp {
             | Decision::Advance
             | Decision::RollBack(..)
             | Decision::Pause(_) => true,
+        }
+    }
+
+    /// Whether a decision changes the flag. The end of the last step does not.
+    #[must_use]
+    pub fn moves_flag(&self, decision: &Decision) -> bool {
+        match decision {
+            Decision::Advance => self.next_step().is_some(),
+            Decision::RollBack(..) => true,
+            Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
+                false
+            }
+        }
+    }
+
+    /// The decision, or a pause where the ramp would only change its state once more.
+    #[must_use]
+    pub fn within_bounds(&self, decision: Decision) -> Decision {
+        let repeats = matches!(decision, Decision::Hold(_) | Decision::BakeAgain(_));
+        if repeats && self.transitions.len() >= MAX_TRANSITIONS {
+            Decision::Pause("its state has changed too often".to_owned())
+        } else {
+            decision
         }
     }
 

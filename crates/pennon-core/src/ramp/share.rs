@@ -426,7 +426,7 @@ mod tests {
         let flags = BTreeMap::from([(key, flag.clone())]);
         let ruleset = Ruleset::compile(&flags, settings, EvaluationDefaults::New);
         let answer = |user: usize| {
-            let user = UserId::parse(&format!("user-{user}"));
+            let user = UserId::parse(format!("user-{user}"));
             let answer = ruleset.evaluate("f", &Context::of(user.as_ref()), 0);
             answer.expect("a value").variant.to_owned()
         };

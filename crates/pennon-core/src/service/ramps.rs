@@ -473,7 +473,7 @@ impl FlagService {
         let guards = guard_states(&ramp, all, known);
         let since_start = counted.saturating_sub(ramp.evaluations_before);
         ramp.evaluations = ramp.evaluations.max(since_start);
-        let mut decision = decide(
+        let decision = ramp.within_bounds(decide(
             &ramp,
             Observed {
                 now: match known {
@@ -484,11 +484,7 @@ impl FlagService {
                 guards: &guards,
                 evaluations: ramp.evaluations,
             },
-        );
-        let repeats = matches!(decision, Decision::Hold(_) | Decision::BakeAgain(_));
-        if ramp.transitions.len() >= MAX_TRANSITIONS && repeats {
-            decision = Decision::Pause("its state has changed too often".to_owned());
-        }
+        ));
         // An alarm that has called decides nothing but what alarms do.
         let is_for_alarms = matches!(decision, Decision::RollBack(..) | Decision::Pause(_));
         if !is_engine && !is_for_alarms {
@@ -509,13 +505,7 @@ impl FlagService {
             return Ok(None);
         }
         ramp.checked_at = Some(now);
-        let flag_changes = match &decision {
-            Decision::Advance => ramp.next_step().is_some(),
-            Decision::RollBack(..) => true,
-            Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
-                false
-            }
-        };
+        let flag_changes = ramp.moves_flag(&decision);
         match &decision {
             Decision::Advance => {
                 advance(&mut open, key, &mut ramp, &before, from_now, &actor).await?;

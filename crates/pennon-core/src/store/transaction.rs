@@ -264,6 +264,7 @@ impl Transaction {
     }
 
     /// Who makes the changes.
+    #[must_use]
     pub fn actor(&self) -> &str {
         match self {
             Self::Postgres(open) => open.actor(),
