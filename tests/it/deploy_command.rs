@@ -1,5 +1,6 @@
 //! `scripts/deploy` and `scripts/set-parameter`, with programs in the place of `sam`, `aws` and `cargo-lambda` that write down
-//! how they were called: there is no AWS to deploy to. `scripts/prune-versions` runs with the real AWS CLI against moto.
+//! how they were called: there is no AWS to deploy to. `scripts/prune-versions` and `scripts/guard-alarm` run with the
+//! real AWS CLI against moto.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::{Command, Output};
 use pennon_tests::PATIENCE;
 use pennon_tests::process::{new_folder, output_within};
 use pennon_tests::secrets::SecretsManager;
+use serde_json::{Value, json};
 
 /// Writes its arguments down, and the samconfig.toml that it was given.
 const SAM: &str = r#"#!/bin/sh
@@ -341,6 +343,88 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
         let refused = desk.run_script("prune-versions", arguments, &variables);
         assert!(!refused.status.success(), "{arguments:?}");
     }
+}
+
+/// A stack with the function `guard`, and alarms on a metric and on a formula. Moto has no composite alarms.
+const STACK_WITH_ALARMS: &str = r#"set -e
+aws cloudformation create-stack --stack-name pennon-dev --template-body '{"Resources": {
+  "Topic": {"Type": "AWS::SNS::Topic", "Properties": {}}},
+  "Outputs": {"GuardFunctionArn": {"Value": "arn:aws:lambda:us-east-1:123456789012:function:pennon-dev-guard:live"}}}'
+aws cloudwatch put-metric-alarm --alarm-name 'checkout errors' --alarm-description 'It fails' --namespace Shop \
+  --metric-name Errors --dimensions Name=Page,Value=checkout --statistic Sum --period 60 --evaluation-periods 3 \
+  --datapoints-to-alarm 2 --threshold 5 --comparison-operator GreaterThanThreshold --treat-missing-data notBreaching \
+  --alarm-actions arn:aws:sns:us-east-1:123456789012:mail --ok-actions arn:aws:sns:us-east-1:123456789012:mail
+aws cloudwatch put-metric-alarm --alarm-name rate --evaluation-periods 1 --threshold 0.5 \
+  --comparison-operator LessThanThreshold --metrics '[
+  {"Id": "rate", "Expression": "errors / 60", "ReturnData": true},
+  {"Id": "errors", "ReturnData": false, "MetricStat": {"Metric": {"Namespace": "Shop", "MetricName": "Errors",
+    "Dimensions": [{"Name": "Page", "Value": "checkout"}]}, "Period": 60, "Stat": "Sum"}}]'
+"#;
+
+#[tokio::test]
+async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
+    let moto = SecretsManager::start().await;
+    let mut variables = moto.environment();
+    variables.push(("AWS_ENDPOINT_URL".to_owned(), variables[0].1.clone()));
+    variables.push(("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()));
+    let desk = Desk::with(&[]);
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/aws");
+    std::os::unix::fs::symlink(tools, desk.folder.join("aws")).expect("links");
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let with_aws = |script: &str| {
+        let done = Command::new("bash")
+            .args(["-c", script])
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", desk.folder.display()))
+            .envs(variables.iter().copied())
+            .output();
+        let done = done.expect("bash runs");
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    let alarms = || -> Value {
+        let all = with_aws("aws cloudwatch describe-alarms --output json");
+        let mut all: Value = serde_json::from_str(&all).expect("JSON");
+        for alarm in ["/MetricAlarms/0", "/MetricAlarms/1"] {
+            let alarm = all.pointer_mut(alarm).and_then(Value::as_object_mut);
+            let alarm = alarm.expect("an alarm");
+            // Times of the last change.
+            alarm.retain(|name, _| !name.contains("Timestamp"));
+        }
+        all
+    };
+    let guard = "arn:aws:lambda:us-east-1:123456789012:function:pennon-dev-guard:live";
+
+    let missing = desk.run_script("guard-alarm", &["dev", "rate"], &variables);
+    assert!(!missing.status.success(), "without a stack");
+    with_aws(STACK_WITH_ALARMS);
+    let mut wanted = alarms();
+    let dry = [variables.as_slice(), &[("DRY_RUN", "1")]].concat();
+    let shown = desk.run_script("guard-alarm", &["dev", "rate"], &dry);
+    assert!(text(&shown.stdout).contains(guard), "{shown:?}");
+    assert_eq!(alarms(), wanted, "a dry run writes nothing");
+
+    for (alarm, place) in [
+        ("checkout errors", "/MetricAlarms/0/AlarmActions"),
+        ("rate", "/MetricAlarms/1/AlarmActions"),
+    ] {
+        let done = desk.run_script("guard-alarm", &["dev", alarm], &variables);
+        assert!(done.status.success(), "{alarm}: {}", text(&done.stderr));
+        let actions = wanted.pointer_mut(place).and_then(Value::as_array_mut);
+        actions.expect("actions").push(json!(guard));
+        assert_eq!(alarms(), wanted, "{alarm}");
+    }
+    let again = desk.run_script("guard-alarm", &["dev", "rate"], &variables);
+    assert!(text(&again.stdout).contains("already"), "{again:?}");
+    assert_eq!(alarms(), wanted);
+    let unknown = desk.run_script("guard-alarm", &["dev", "nothing"], &variables);
+    assert!(
+        text(&unknown.stderr).contains("There is no alarm nothing"),
+        "{unknown:?}"
+    );
 }
 
 #[test]
