@@ -49,6 +49,43 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     }
     check_public_config_routes(stack, problems);
     check_policies(stack, problems);
+    check_alarms_of_ramps(stack, problems);
+}
+
+/// Alarms of this account, and no others, may invoke `guard`; `ramps` and `reconcile` read alarms, except where no
+/// function can reach `CloudWatch`.
+fn check_alarms_of_ramps(stack: &Stack, problems: &mut Problems) {
+    let wanted = json!({ "Action": "lambda:InvokeFunction", "FunctionName": reference("GuardFunction.Alias"),
+        "Principal": "lambda.alarms.cloudwatch.amazonaws.com", "SourceAccount": reference("AWS::AccountId") });
+    for (id, permission) in stack.of_type("AWS::Lambda::Permission") {
+        problems.unless(
+            *permission == wanted,
+            id,
+            "lets others than alarms of this account invoke guard",
+        );
+    }
+    let endpoint = if stack.has("EgressMode", "endpoint") {
+        "none"
+    } else {
+        ""
+    };
+    for function in stack.functions() {
+        let reads = statements(stack, function)
+            .into_iter()
+            .any(is_read_of_alarms);
+        let should = ["ramps", "reconcile"].contains(&function.handler.as_str());
+        problems.unless(
+            reads == should,
+            &function.id,
+            format!("may read alarms: {reads}"),
+        );
+        let told = &function.properties["Environment"]["Variables"]["CLOUDWATCH_ENDPOINT"];
+        problems.unless(
+            *told == endpoint,
+            &function.id,
+            format!("reads alarms at {told}"),
+        );
+    }
 }
 
 fn check_form(stack: &Stack, function: &Function, problems: &mut Problems) {
@@ -407,6 +444,13 @@ planted! {
     a_function_that_lambda_cannot_connect:
         [Mistake("MigrateRole", "      ManagedPolicyArns: [!Ref NetworkInterfacesPolicy]\n", "")]
         => "MigrateFunction: cannot be connected to its VPC";
+    a_guard_that_alarms_of_other_accounts_may_invoke:
+        [Mistake("GuardPermission", ", SourceAccount: !Ref AWS::AccountId", "")]
+        => "GuardPermission: lets others than alarms of this account invoke guard";
+    an_engine_that_cannot_read_alarms:
+        [Mistake("ReconcileFunction", "RampRole", "ChangeRole"),
+         Mistake("ChangeRole", "!GetAtt UpdateFlagLogs.Arn", "!GetAtt UpdateFlagLogs.Arn, !GetAtt ReconcileLogs.Arn")]
+        => "ReconcileFunction: may read alarms: false";
     code_that_may_create_network_interfaces:
         [Mistake("NetworkInterfacesPolicy", "Effect: Deny", "Effect: Allow")]
         => "NetworkInterfacesPolicy: code may use the rights that Lambda needs";
