@@ -266,7 +266,11 @@ fn credentials_that_expire_too_early_are_a_warning() {
         let done = desk.run(&["production"], &variables);
         let errors = text(&done.stderr);
         assert!(done.status.success(), "{errors}");
-        assert_eq!(errors.contains("your credentials expire"), warns, "{errors}");
+        assert_eq!(
+            errors.contains("your credentials expire"),
+            warns,
+            "{errors}"
+        );
     }
 }
 

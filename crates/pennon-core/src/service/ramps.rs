@@ -17,9 +17,9 @@ use self::flags::{
 };
 pub(super) use self::flags::{archive_before_ramps, change_before_ramps};
 use self::guards::{Known, Missing, guard_states, must_be_ok, silent_guards};
+use super::FlagService;
 use super::change::{Changed, Expected, state_of};
 use super::update::live;
-use super::{FlagService, Scope};
 use crate::alarms::{Alarms, Described};
 use crate::auth::Admin;
 use crate::environment::Environment;
