@@ -121,7 +121,7 @@ impl Alarms {
     }
 
     /// The alarms with these names. Without a failure, a name that is missing has no alarm. A failure of
-    /// one call costs only its own names, and calls end after [`IN_ALL`].
+    /// one call costs only its own names, and calls end after a limit.
     pub async fn find(&self, names: &[&str]) -> Described {
         match self {
             Self::CloudWatch { aws, endpoint } => {
