@@ -22,7 +22,55 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
 }
 
 /// Method, route, body, and the place of the key.
-const REFUSED: [(&str, &str, &str, &str); 20] = [
+const REFUSED: [(&str, &str, &str, &str); 28] = [
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp",
+        r#"{"onAlarm":"start","onAlarm":"off"}"#,
+        "onAlarm",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp",
+        r#"{"steps":[{"percent":5,"bakeSeconds":60,"percent":50}]}"#,
+        "steps/0/percent",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp/pause",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp/resume",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp/advance",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp/rollback",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp/acknowledge",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/ramp/cancel",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
     (
         "POST",
         "/api/admin/flags",

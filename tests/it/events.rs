@@ -7,7 +7,7 @@ use pennon_core::http::{ENDPOINTS, Endpoint};
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
 use pennon_tests::response::Response;
-use pennon_tests::routes::{path_for, paths_for};
+use pennon_tests::routes::{path_for, paths_for, read_status};
 use pennon_tests::stack::{Stack, percentage};
 use serde_json::{Value, json};
 
@@ -370,7 +370,12 @@ async fn head_is_answered_as_get_without_a_body() {
         let again = functions.call(endpoint.function, &at("GET")).await;
         let head = functions.call(endpoint.function, &at("HEAD")).await;
         let path = endpoint.path;
-        assert_eq!((get.status, head.status), (200, 200), "{path}: {head:?}");
+        let expected = read_status(endpoint);
+        assert_eq!(
+            (get.status, head.status),
+            (expected, expected),
+            "{path}: {head:?}"
+        );
         assert_eq!(head.body, "", "{path}");
         let length = head.header("content-length").expect("a length");
         assert_eq!(length, again.body.len().to_string(), "{path}");

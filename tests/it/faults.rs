@@ -166,6 +166,10 @@ fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u
             let body = json!({"scheduledAt": "2099-01-01T00:00Z", "updates": {"enabled": true}});
             (body, 201)
         }
+        // `ramps` tests ramps; here these routes must answer as without a fault.
+        ("POST", _) if last == "ramp" => (json!({"steps": []}), 400),
+        ("GET", _) if last == "ramp" => (Value::Null, 404),
+        ("POST", _) if path.contains("/ramp/") => (json!({}), 404),
         ("POST", _) if last == "revert" => (json!({"auditId": i64::MAX}), 404),
         ("POST", _) if last == "import" => (json!({"flags": {}}), 200),
         ("GET" | "POST" | "PATCH" | "PUT", _) => (json!({}), 200),

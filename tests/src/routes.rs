@@ -23,6 +23,15 @@ pub fn paths_for(endpoint: &Endpoint, flag: &str) -> [String; 2] {
     ]
 }
 
+/// The status of a `GET` of a route for a flag that has no ramp.
+pub fn read_status(endpoint: &Endpoint) -> u16 {
+    if endpoint.path.ends_with("/ramp") {
+        404
+    } else {
+        200
+    }
+}
+
 /// The `Authorization` header that opens a route of the local server: the admin's token or its API key.
 pub fn authorization_for(endpoint: &Endpoint) -> String {
     let token = if endpoint.is_admin() {
