@@ -274,6 +274,48 @@ fn credentials_that_expire_too_early_are_a_warning() {
     }
 }
 
+/// A folder with the AWS CLI, whose calls reach moto: all services, not secrets alone.
+struct AwsDesk {
+    desk: Desk,
+    variables: Vec<(String, String)>,
+}
+
+impl AwsDesk {
+    fn at(moto: &SecretsManager) -> Self {
+        let mut variables = moto.environment();
+        variables.push(("AWS_ENDPOINT_URL".to_owned(), variables[0].1.clone()));
+        variables.push(("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()));
+        let desk = Desk::with(&[]);
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/aws");
+        std::os::unix::fs::symlink(tools, desk.folder.join("aws")).expect("links");
+        Self { desk, variables }
+    }
+
+    /// Runs one of the project's scripts, with more variables.
+    fn run_script(&self, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> Output {
+        let own = self.variables.iter();
+        let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
+        let variables: Vec<(&str, &str)> = own.chain(more.iter().copied()).collect();
+        self.desk.run_script(name, arguments, &variables)
+    }
+
+    /// Runs a script that must succeed, and returns its output.
+    fn run(&self, script: &str) -> String {
+        let done = Command::new("bash")
+            .args(["-c", script])
+            .env_clear()
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.desk.folder.display()),
+            )
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .output();
+        let done = done.expect("bash runs");
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        text(&done.stdout)
+    }
+}
+
 /// A function with eight versions in a stack.
 const STACK_WITH_VERSIONS: &str = r#"set -e
 aws cloudformation create-stack --stack-name pennon-dev --template-body '{"Resources": {
@@ -291,28 +333,8 @@ done
 #[tokio::test]
 async fn old_versions_are_deleted_and_those_in_use_are_kept() {
     let moto = SecretsManager::start().await;
-    let mut variables = moto.environment();
-    // For every service, not for secrets alone.
-    variables.push(("AWS_ENDPOINT_URL".to_owned(), variables[0].1.clone()));
-    variables.push(("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()));
-    let desk = Desk::with(&[]);
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/aws");
-    std::os::unix::fs::symlink(tools, desk.folder.join("aws")).expect("links");
-    let variables: Vec<(&str, &str)> = variables
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let with_aws = |script: &str| {
-        let done = Command::new("bash")
-            .args(["-c", script])
-            .env_clear()
-            .env("PATH", format!("{}:/usr/bin:/bin", desk.folder.display()))
-            .envs(variables.iter().copied())
-            .output();
-        let done = done.expect("bash runs");
-        assert!(done.status.success(), "{}", text(&done.stderr));
-        text(&done.stdout)
-    };
+    let desk = AwsDesk::at(&moto);
+    let with_aws = |script: &str| desk.run(script);
     let versions = || {
         let list = "aws lambda list-versions-by-function --function-name pennon-dev-get-flag \
                     --query 'Versions[].Version' --output text";
@@ -320,7 +342,7 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
     };
     with_aws(STACK_WITH_VERSIONS);
     // Without an alias, the version in use is unknown.
-    let refused = desk.run_script("prune-versions", &["dev", "3"], &variables);
+    let refused = desk.run_script("prune-versions", &["dev", "3"], &[]);
     assert!(!refused.status.success());
     assert!(
         text(&refused.stderr).contains("no alias"),
@@ -332,19 +354,18 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
     let alias = "aws lambda create-alias --function-name pennon-dev-get-flag --name live --function-version 2 \
                  --routing-config '{\"AdditionalVersionWeights\": {\"4\": 0.05}}'";
     with_aws(alias);
-    let dry = [variables.as_slice(), &[("DRY_RUN", "1")]].concat();
-    let output = desk.run_script("prune-versions", &["dev", "3"], &dry);
+    let output = desk.run_script("prune-versions", &["dev", "3"], &[("DRY_RUN", "1")]);
     assert!(
         text(&output.stdout).contains("- pennon-dev-get-flag:5\n"),
         "{}",
         text(&output.stdout)
     );
     assert_eq!(versions(), "$LATEST 1 2 3 4 5 6 7 8");
-    let done = desk.run_script("prune-versions", &["dev", "3"], &variables);
+    let done = desk.run_script("prune-versions", &["dev", "3"], &[]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert_eq!(versions(), "$LATEST 2 4 6 7 8");
     for arguments in [&["dev", "0"][..], &["nowhere"], &["dev", "-1"]] {
-        let refused = desk.run_script("prune-versions", arguments, &variables);
+        let refused = desk.run_script("prune-versions", arguments, &[]);
         assert!(!refused.status.success(), "{arguments:?}");
     }
 }
@@ -368,27 +389,8 @@ aws cloudwatch put-metric-alarm --alarm-name rate --evaluation-periods 1 --thres
 #[tokio::test]
 async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
     let moto = SecretsManager::start().await;
-    let mut variables = moto.environment();
-    variables.push(("AWS_ENDPOINT_URL".to_owned(), variables[0].1.clone()));
-    variables.push(("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()));
-    let desk = Desk::with(&[]);
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/aws");
-    std::os::unix::fs::symlink(tools, desk.folder.join("aws")).expect("links");
-    let variables: Vec<(&str, &str)> = variables
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let with_aws = |script: &str| {
-        let done = Command::new("bash")
-            .args(["-c", script])
-            .env_clear()
-            .env("PATH", format!("{}:/usr/bin:/bin", desk.folder.display()))
-            .envs(variables.iter().copied())
-            .output();
-        let done = done.expect("bash runs");
-        assert!(done.status.success(), "{}", text(&done.stderr));
-        text(&done.stdout)
-    };
+    let desk = AwsDesk::at(&moto);
+    let with_aws = |script: &str| desk.run(script);
     let alarms = || -> Value {
         let all = with_aws("aws cloudwatch describe-alarms --output json");
         let mut all: Value = serde_json::from_str(&all).expect("JSON");
@@ -402,12 +404,11 @@ async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
     };
     let guard = "arn:aws:lambda:us-east-1:123456789012:function:pennon-dev-guard:live";
 
-    let missing = desk.run_script("guard-alarm", &["dev", "rate"], &variables);
+    let missing = desk.run_script("guard-alarm", &["dev", "rate"], &[]);
     assert!(!missing.status.success(), "without a stack");
     with_aws(STACK_WITH_ALARMS);
     let mut wanted = alarms();
-    let dry = [variables.as_slice(), &[("DRY_RUN", "1")]].concat();
-    let shown = desk.run_script("guard-alarm", &["dev", "rate"], &dry);
+    let shown = desk.run_script("guard-alarm", &["dev", "rate"], &[("DRY_RUN", "1")]);
     assert!(text(&shown.stdout).contains(guard), "{shown:?}");
     assert_eq!(alarms(), wanted, "a dry run writes nothing");
 
@@ -415,16 +416,16 @@ async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
         ("checkout errors", "/MetricAlarms/0/AlarmActions"),
         ("rate", "/MetricAlarms/1/AlarmActions"),
     ] {
-        let done = desk.run_script("guard-alarm", &["dev", alarm], &variables);
+        let done = desk.run_script("guard-alarm", &["dev", alarm], &[]);
         assert!(done.status.success(), "{alarm}: {}", text(&done.stderr));
         let actions = wanted.pointer_mut(place).and_then(Value::as_array_mut);
         actions.expect("actions").push(json!(guard));
         assert_eq!(alarms(), wanted, "{alarm}");
     }
-    let again = desk.run_script("guard-alarm", &["dev", "rate"], &variables);
+    let again = desk.run_script("guard-alarm", &["dev", "rate"], &[]);
     assert!(text(&again.stdout).contains("already"), "{again:?}");
     assert_eq!(alarms(), wanted);
-    let unknown = desk.run_script("guard-alarm", &["dev", "nothing"], &variables);
+    let unknown = desk.run_script("guard-alarm", &["dev", "nothing"], &[]);
     assert!(
         text(&unknown.stderr).contains("There is no alarm nothing"),
         "{unknown:?}"
