@@ -19,7 +19,7 @@ const NOWHERE: &str = "none";
 const NAMES: usize = 100;
 /// The evaluation of a composite alarm, whose parts are not known, and the least of any other: an alarm
 /// notices what happened a few minutes ago.
-const LEAST_WINDOW: Duration = Duration::from_secs(5 * 60);
+pub const LEAST_WINDOW: Duration = Duration::from_secs(5 * 60);
 /// The longest evaluation that CloudWatch has, in seconds: a week.
 const LONGEST_WINDOW: u64 = 7 * 24 * 3600;
 
@@ -231,8 +231,7 @@ pub fn window_of_event(event: &Value) -> Duration {
         period.as_u64()
     });
     // The event does not say how many periods are evaluated.
-    let seconds = periods.max().unwrap_or(0).saturating_mul(3);
-    Duration::from_secs(seconds.min(LONGEST_WINDOW)).max(LEAST_WINDOW)
+    window(periods.max(), 3)
 }
 
 /// How far back an alarm looks. An alarm on a metric formula has a period in each of its metrics.
@@ -243,9 +242,14 @@ fn window_of(alarm: &Value) -> Duration {
         own.or_else(|| metric.pointer("/MetricStat/Period")?.as_u64())
     });
     let own = alarm.get("Period").and_then(Value::as_u64);
-    let period = own.into_iter().chain(of_metrics).max().unwrap_or(0);
+    let period = own.into_iter().chain(of_metrics).max();
     let periods = alarm.get("EvaluationPeriods").and_then(Value::as_u64);
-    let seconds = period.saturating_mul(periods.unwrap_or(1));
+    window(period, periods.unwrap_or(1))
+}
+
+/// The length of that many periods in seconds, within the bounds of an evaluation.
+fn window(period: Option<u64>, periods: u64) -> Duration {
+    let seconds = period.unwrap_or(0).saturating_mul(periods);
     Duration::from_secs(seconds.min(LONGEST_WINDOW)).max(LEAST_WINDOW)
 }
 

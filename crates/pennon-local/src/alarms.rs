@@ -1,10 +1,10 @@
 //! `PUT /local/alarms/{name}`: sets the state of an alarm, so that a person can ring the alarm of a ramp on
 //! a laptop. Only the local server has this route, and only while `CLOUDWATCH_ENDPOINT` is not set.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::http::{Method, StatusCode};
-use pennon_core::alarms::AlarmState;
+use pennon_core::alarms::{AlarmState, LEAST_WINDOW};
 use pennon_core::app::App;
 use pennon_core::auth::Admin;
 use pennon_core::error::Error;
@@ -13,8 +13,6 @@ use pennon_core::service::RingingAlarm;
 use serde_json::json;
 
 const PREFIX: &str = "/local/alarms/";
-/// The evaluation of an alarm that nobody evaluates.
-const WINDOW: Duration = Duration::from_secs(300);
 
 /// The alarm that a request is about.
 pub(crate) fn named_by(method: &Method, path: &str) -> Option<String> {
@@ -69,7 +67,7 @@ async fn set(
             name: alarm,
             arn: None,
             at: SystemTime::now(),
-            window: WINDOW,
+            window: LEAST_WINDOW,
         };
         rolled_back = app.service.ring_alarm(ringing, budget).await?;
     }
