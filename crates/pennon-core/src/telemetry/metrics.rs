@@ -35,7 +35,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// All of them, for whoever checks a template or a dashboard.
+    /// All metrics, for tests that compare them with the template and its dashboard.
     pub const ALL: [Self; 14] = [
         Self::CacheHitRate,
         Self::CacheMisses,

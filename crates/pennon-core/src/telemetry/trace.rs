@@ -31,7 +31,7 @@ pub struct Facts {
     pub cache: Option<CacheOutcome>,
     /// The entry had been there and ran out.
     pub expired: bool,
-    /// Whether the cache was told of a change, when there was one.
+    /// Whether Redis confirmed the invalidation of a change, where there was a change and a cache.
     pub invalidated: Option<bool>,
     /// Neither cache nor database answered; the answer is from before.
     pub stale: bool,
@@ -71,7 +71,7 @@ impl Trace {
         self.lock().expired = true;
     }
 
-    /// Whether the cache was told of a change.
+    /// Records whether Redis confirmed the invalidation of a change.
     pub fn invalidated(&self, told: bool) {
         self.lock().invalidated = Some(told);
     }

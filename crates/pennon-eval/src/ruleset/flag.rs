@@ -266,7 +266,7 @@ impl Typed {
     }
 }
 
-/// Why a flag can have no value, whoever asks.
+/// Why a flag has no value for any caller.
 fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Option<String> {
     if let Some(definition) = &flag.definition
         && let Some(unreadable) = &definition.unreadable
