@@ -3,8 +3,9 @@
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use pennon_core::app::open_store;
@@ -71,7 +72,10 @@ impl Server {
             .args(["-c", "unix_socket_directories="])
             .args(["-c", "max_connections=200"])
             // Speed over durability: these databases live for seconds.
-            .args(["-c", "fsync=off", "-c", "synchronous_commit=off"]);
+            .args(["-c", "fsync=off", "-c", "synchronous_commit=off"])
+            // The log grows by the size of each new database, and by default it keeps 1 GB.
+            .args(["-c", "wal_level=minimal", "-c", "max_wal_senders=0"])
+            .args(["-c", "max_wal_size=128MB"]);
         for setting in &self.extra {
             command.args(["-c", setting]);
         }
@@ -123,7 +127,7 @@ impl Drop for Server {
     }
 }
 
-/// A database for one test on the shared server.
+/// A database for one test on the shared server. It is dropped with this value: a thousand of them would need 9 GB.
 pub struct Database {
     name: String,
     port: u16,
@@ -265,6 +269,41 @@ impl Database {
             .await
             .expect("a revision")
             .get(0)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Dropping one takes up to a second, which no test waits for.
+        let _at_exit = CLEANER.send((self.port, std::mem::take(&mut self.name)));
+    }
+}
+
+/// The thread that drops databases, one after the other.
+static CLEANER: LazyLock<Sender<(u16, String)>> = LazyLock::new(|| {
+    let (sender, databases) = channel::<(u16, String)>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        for (port, name) in databases {
+            runtime.block_on(drop_database(port, &name));
+        }
+    });
+    sender
+});
+
+/// Drops a database, even if a function that is about to end is still connected to it.
+#[expect(clippy::print_stderr, reason = "no test waits for the result")]
+async fn drop_database(port: u16, name: &str) {
+    let statement = format!("drop database {name} with (force)");
+    let dropped = async {
+        let admin = connect(&url(port, "postgres")).await?;
+        admin.batch_execute(&statement).await
+    };
+    if let Err(error) = dropped.await {
+        eprintln!("{statement}: {error}");
     }
 }
 
