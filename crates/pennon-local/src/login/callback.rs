@@ -1,4 +1,4 @@
-//! The port of this machine to which the issuer sends the browser back.
+//! The local HTTP server to which the issuer redirects the browser.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +11,16 @@ use pennon_core::http::Query;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// How long the browser may take to fetch the last page.
+/// The time limit for delivering the last page to the browser.
 const LAST_PAGE: Duration = Duration::from_secs(2);
 
-/// A port that listens.
+/// A bound port.
 pub(super) struct Callback {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// What has to come, and where it goes.
+/// The expected callback, and the channel for its outcome.
 struct Expected {
     state: String,
     issuer: String,
@@ -29,7 +29,7 @@ struct Expected {
 }
 
 impl Callback {
-    /// Listens on the first port that is free, for this machine only.
+    /// Listens on the first free port of the loopback interface.
     pub(super) async fn listen(ports: &[u16]) -> Result<Self, String> {
         for port in ports {
             if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).await {
@@ -38,17 +38,17 @@ impl Callback {
             }
         }
         Err(format!(
-            "no port is free for the browser to come back to (127.0.0.1, {ports:?})"
+            "no port on 127.0.0.1 is free for the redirect (tried {ports:?})"
         ))
     }
 
-    /// Where the issuer sends the browser.
+    /// The redirect URI.
     pub(super) fn address(&self) -> String {
         format!("http://{}/callback", self.address)
     }
 
-    /// Waits for the browser and gives the issuer's code. What does not name this sign-in is refused, and
-    /// does not end it: any page may send a browser here.
+    /// Waits for the callback and returns the issuer's code. Requests without the state of this sign-in are
+    /// rejected and do not end it: any page can send a browser here.
     pub(super) async fn wait(
         self,
         state: &str,
@@ -63,7 +63,7 @@ impl Callback {
             outcome: Mutex::new(Some(sender)),
         });
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = axum::Router::new().fallback(take).with_state(expected);
+        let router = axum::Router::new().fallback(receive).with_state(expected);
         let server = axum::serve(self.listener, router).with_graceful_shutdown(async {
             let _stopped = stopped.await;
         });
@@ -75,23 +75,23 @@ impl Callback {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err("the port stopped listening".to_owned()),
             Err(_) => Err(format!(
-                "nobody has signed in within {} s",
+                "the sign-in was not completed within {} s",
                 within.as_secs()
             )),
         }
     }
 }
 
-async fn take(State(expected): State<Arc<Expected>>, request: Request) -> Response {
+async fn receive(State(expected): State<Arc<Expected>>, request: Request) -> Response {
     if request.method() != Method::GET || request.uri().path() != "/callback" {
-        return page(StatusCode::NOT_FOUND, "There is nothing here.");
+        return page(StatusCode::NOT_FOUND, "Not found.");
     }
-    // A name that leads to this machine is not this machine: the page would be of another origin.
+    // Rejects DNS rebinding: a page of another origin whose name resolves to 127.0.0.1.
     let host = request.headers().get(header::HOST);
     if host.is_none_or(|host| host.as_bytes() != expected.address.to_string().as_bytes()) {
         return page(
             StatusCode::BAD_REQUEST,
-            "This is not the address that was asked for.",
+            "The Host header is not the address of this server.",
         );
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
@@ -101,48 +101,49 @@ async fn take(State(expected): State<Arc<Expected>>, request: Request) -> Respon
         first.filter(|_| values.next().is_none())
     };
     if only("state") != Some(&expected.state) {
-        let text =
-            "This does not belong to the sign-in that is under way. Start again from the terminal.";
+        let text = "This page belongs to another sign-in. Start again from the terminal.";
         return page(StatusCode::BAD_REQUEST, text);
     }
     let outcome = if query.first("iss").is_some() && only("iss") != Some(&expected.issuer) {
-        Err("the answer is from another issuer".to_owned())
+        Err("the response is from another issuer".to_owned())
     } else if let Some(error) = query.first("error") {
-        let more = query.first("error_description").unwrap_or_default();
-        Err(
-            format!("the issuer refuses: {} {}", plain(error), plain(more))
-                .trim_end()
-                .to_owned(),
+        let description = query.first("error_description").unwrap_or_default();
+        Err(format!(
+            "the issuer rejected the sign-in: {} {}",
+            plain(error),
+            plain(description)
         )
+        .trim_end()
+        .to_owned())
     } else {
         let code = only("code").filter(|code| !code.is_empty());
         code.map(str::to_owned)
-            .ok_or_else(|| "the issuer sends no code".to_owned())
+            .ok_or_else(|| "the issuer sent no code".to_owned())
     };
     let (status, text) = match &outcome {
         Ok(_) => (
             StatusCode::OK,
-            "The terminal goes on. You can close this page.",
+            "Signed in. You can close this page and return to the terminal.",
         ),
         Err(_) => (
             StatusCode::BAD_REQUEST,
-            "You are not signed in; the terminal says why.",
+            "The sign-in failed. The terminal shows the reason.",
         ),
     };
-    let mut waiting = expected
+    let mut sender = expected
         .outcome
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    match waiting.take() {
-        Some(waiting) => {
-            let _gone = waiting.send(outcome);
+    match sender.take() {
+        Some(sender) => {
+            let _gone = sender.send(outcome);
             page(status, text)
         }
-        None => page(StatusCode::BAD_REQUEST, "The browser was here before."),
+        None => page(StatusCode::BAD_REQUEST, "This sign-in has already ended."),
     }
 }
 
-/// A text from outside, for a terminal.
+/// Replaces everything but printable ASCII: text from outside must not control the terminal.
 pub(super) fn plain(text: &str) -> String {
     let plain = |character: char| match character {
         ' '..='~' => character,

@@ -1,4 +1,4 @@
-//! The issuer's side: where it is asked, and what its answers must say.
+//! Requests to the OpenID Connect issuer, and the checks of its responses.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use super::callback::plain;
 use super::options::Options;
 use super::session::{Session, is_token, seconds_now};
 
-/// One request to the issuer.
-const WITHIN: Duration = Duration::from_secs(15);
-/// What a token without `expires_in` is believed to be valid for.
-const UNSAID_EXPIRY: u64 = 300;
+/// The time limit of one request to the issuer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The assumed lifetime of a token without `expires_in`, in seconds.
+const DEFAULT_LIFETIME: u64 = 300;
 
-/// An issuer that has described itself.
+/// An issuer, from its discovery document.
 pub(super) struct Issuer {
     name: String,
     client_id: String,
@@ -33,28 +33,28 @@ pub(super) struct Issuer {
     tokens: Tokens,
 }
 
-/// A sign-in that has begun.
+/// A sign-in in progress.
 pub(super) struct Attempt {
-    /// Where the user signs in.
+    /// The page on which the user signs in.
     pub(super) url: Url,
-    /// What the issuer sends back with the browser.
+    /// The `state` that the callback must repeat.
     pub(super) state: String,
     nonce: String,
     verifier: Secret,
     redirect: String,
 }
 
-/// Why there are no tokens.
+/// Why the issuer returned no tokens.
 #[derive(Debug)]
-pub(super) enum Refused {
-    /// The issuer takes the refresh token no more.
-    Over(String),
-    /// Something else went wrong; trying again may help.
+pub(super) enum TokenError {
+    /// The issuer no longer accepts the code or the refresh token.
+    Rejected(String),
+    /// Any other failure. A retry may succeed.
     Failed(String),
 }
 
 impl Issuer {
-    /// Asks the issuer where it signs users in.
+    /// Reads the discovery document of the issuer.
     pub(super) async fn discover(options: &Options) -> Result<Self, String> {
         let ca_file = process_environment("JWT_CA_FILE").filter(|it| !it.is_empty());
         let https = Https::trusting(ca_file.as_deref())?;
@@ -64,22 +64,26 @@ impl Issuer {
             ca_file,
         })?;
         let base = options.issuer.trim_end_matches('/');
-        let about = https
-            .get_json(&format!("{base}/.well-known/openid-configuration"), WITHIN)
+        let document = https
+            .get_json(
+                &format!("{base}/.well-known/openid-configuration"),
+                REQUEST_TIMEOUT,
+            )
             .await?;
-        if about["issuer"].as_str() != Some(&options.issuer) {
+        if document["issuer"].as_str() != Some(&options.issuer) {
             return Err(format!(
-                "{} calls itself {}; --issuer must be what it calls itself",
+                "{} calls itself {}; --issuer must have exactly this value",
                 options.issuer,
-                plain(&about["issuer"].to_string())
+                plain(&document["issuer"].to_string())
             ));
         }
         let address = parse_issuer(&options.issuer)?;
         let endpoint = |name: &str| {
-            let text = about[name].as_str();
-            let text = text.ok_or_else(|| format!("the issuer names no {name}"))?;
+            let text = document[name].as_str();
+            let text =
+                text.ok_or_else(|| format!("the discovery document of the issuer has no {name}"))?;
             parse_endpoint(&address, text)
-                .map_err(|why| format!("{name} of the issuer cannot be used: {why}"))
+                .map_err(|why| format!("the {name} of the issuer is invalid: {why}"))
         };
         Ok(Self {
             name: options.issuer.clone(),
@@ -93,12 +97,12 @@ impl Issuer {
         })
     }
 
-    /// What the issuer calls itself.
+    /// The identifier of the issuer (`iss`).
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Begins to sign a user in.
+    /// Starts a sign-in.
     pub(super) fn begin(&self, redirect: String) -> Result<Attempt, String> {
         let random = || unguessable_text().map_err(|error| error.to_string());
         let (state, nonce, verifier) = (random()?, random()?, random()?);
@@ -131,42 +135,47 @@ impl Issuer {
             ("client_id", &self.client_id),
             ("code_verifier", attempt.verifier.expose()),
         ];
-        let answer = self.ask(&fields).await.map_err(|refused| match refused {
-            Refused::Over(why) => format!("the issuer refuses the code: {why}"),
-            Refused::Failed(why) => why,
-        })?;
-        let id_token = answer["id_token"].as_str().unwrap_or_default();
+        let response = self
+            .request_tokens(&fields)
+            .await
+            .map_err(|error| match error {
+                TokenError::Rejected(why) => format!("the issuer rejected the code: {why}"),
+                TokenError::Failed(why) => why,
+            })?;
+        let id_token = response["id_token"].as_str().unwrap_or_default();
         let claims = self.claims(id_token).await?;
         if claims["nonce"].as_str() != Some(&attempt.nonce) {
-            return Err("the id token is not for this sign-in (nonce)".to_owned());
+            return Err("the id token belongs to another sign-in (nonce)".to_owned());
         }
-        self.session(&answer, id_token.to_owned(), &claims, None)
+        self.session(&response, id_token.to_owned(), &claims, None)
     }
 
-    /// Exchanges the refresh token for new tokens, and a new refresh token where the issuer rotates them.
-    pub(super) async fn refresh(&self, session: &Session) -> Result<Session, Refused> {
+    /// Exchanges the refresh token for new tokens. An issuer may rotate the refresh token.
+    pub(super) async fn refresh(&self, session: &Session) -> Result<Session, TokenError> {
         let old = session.refresh_token.as_ref();
         let fields = [
             ("grant_type", "refresh_token"),
             ("refresh_token", old.map_or("", Secret::expose)),
             ("client_id", &self.client_id),
         ];
-        let answer = self.ask(&fields).await?;
-        let (id_token, claims) = match answer["id_token"].as_str() {
+        let response = self.request_tokens(&fields).await?;
+        let (id_token, claims) = match response["id_token"].as_str() {
             Some(id_token) => {
-                let claims = self.claims(id_token).await.map_err(Refused::Failed)?;
+                let claims = self.claims(id_token).await.map_err(TokenError::Failed)?;
                 (id_token.to_owned(), claims)
             }
             None => (session.id_token.expose().to_owned(), Value::Null),
         };
         if !claims.is_null() && claims["sub"].as_str() != Some(&session.subject) {
-            return Err(Refused::Over("the tokens are somebody else's".to_owned()));
+            return Err(TokenError::Rejected(
+                "the new tokens belong to another user".to_owned(),
+            ));
         }
-        self.session(&answer, id_token, &claims, Some(session))
-            .map_err(Refused::Failed)
+        self.session(&response, id_token, &claims, Some(session))
+            .map_err(TokenError::Failed)
     }
 
-    /// Takes the refresh token back, where the issuer has a way.
+    /// Revokes the refresh token, if the issuer has an endpoint for that.
     pub(super) async fn revoke(&self, session: &Session) -> Result<(), String> {
         let (Some(address), Some(token)) = (&self.revocation, &session.refresh_token) else {
             return Ok(());
@@ -174,37 +183,41 @@ impl Issuer {
         let fields = [("token", token.expose()), ("client_id", &self.client_id)];
         let (status, _) = self
             .https
-            .post_form(address.as_str(), &fields, WITHIN)
+            .post_form(address.as_str(), &fields, REQUEST_TIMEOUT)
             .await?;
         if (200..300).contains(&status) {
             Ok(())
         } else {
             Err(format!(
-                "the issuer does not take the refresh token back (status {status})"
+                "the issuer did not revoke the refresh token (status {status})"
             ))
         }
     }
 
-    async fn ask(&self, fields: &[(&str, &str)]) -> Result<Value, Refused> {
-        let answer = self
+    async fn request_tokens(&self, fields: &[(&str, &str)]) -> Result<Value, TokenError> {
+        let response = self
             .https
-            .post_form(self.token.as_str(), fields, WITHIN)
+            .post_form(self.token.as_str(), fields, REQUEST_TIMEOUT)
             .await;
-        let (status, body) = answer.map_err(Refused::Failed)?;
+        let (status, body) = response.map_err(TokenError::Failed)?;
         match status {
             200 => Ok(body),
             400 | 401 => {
-                let why = body["error"].as_str().unwrap_or("without a reason");
-                Err(Refused::Over(plain(why)))
+                let why = body["error"].as_str().unwrap_or("no reason given");
+                Err(TokenError::Rejected(plain(why)))
             }
-            _ => Err(Refused::Failed(format!("{}: status {status}", self.token))),
+            _ => Err(TokenError::Failed(format!(
+                "{}: status {status}",
+                self.token
+            ))),
         }
     }
 
-    /// The claims of an id token, if all is well with it.
+    /// Verifies an id token and returns its claims.
     async fn claims(&self, id_token: &str) -> Result<Value, String> {
         let claims = self.tokens.claims(id_token).await;
-        let claims = claims.map_err(|why| format!("the id token of the issuer is wrong: {why}"))?;
+        let claims =
+            claims.map_err(|why| format!("the id token of the issuer is invalid: {why}"))?;
         let azp = &claims["azp"];
         if !azp.is_null() && azp.as_str() != Some(&self.client_id) {
             return Err("the id token is for another client (azp)".to_owned());
@@ -214,19 +227,19 @@ impl Issuer {
 
     fn session(
         &self,
-        answer: &Value,
+        response: &Value,
         id_token: String,
         claims: &Value,
         before: Option<&Session>,
     ) -> Result<Session, String> {
-        let bearer = answer["token_type"].as_str();
+        let bearer = response["token_type"].as_str();
         if !bearer.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
-            return Err("the issuer gives a token that is not a bearer token".to_owned());
+            return Err("the issuer returned a token that is not a bearer token".to_owned());
         }
-        let access_token = answer["access_token"].as_str().filter(|it| is_token(it));
-        let refresh_token = match answer["refresh_token"].as_str() {
+        let access_token = response["access_token"].as_str().filter(|it| is_token(it));
+        let refresh_token = match response["refresh_token"].as_str() {
             Some(token) if is_token(token) => Some(Secret::new(token)),
-            Some(_) => return Err("the issuer gives a refresh token of another form".to_owned()),
+            Some(_) => return Err("the issuer returned a malformed refresh token".to_owned()),
             None => before.and_then(|session| session.refresh_token.clone()),
         };
         let subject = before.map(|session| session.subject.clone());
@@ -235,11 +248,11 @@ impl Issuer {
             issuer: self.name.clone(),
             client_id: self.client_id.clone(),
             subject: subject.unwrap_or_default(),
-            access_token: Secret::new(access_token.ok_or("the issuer gives no access token")?),
+            access_token: Secret::new(access_token.ok_or("the issuer returned no access token")?),
             id_token: Secret::new(id_token),
             refresh_token,
             expires_at: seconds_now()
-                .saturating_add(answer["expires_in"].as_u64().unwrap_or(UNSAID_EXPIRY)),
+                .saturating_add(response["expires_in"].as_u64().unwrap_or(DEFAULT_LIFETIME)),
         })
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! The authorization code flow with PKCE (RFC 7636, RFC 8252): the user signs in at the issuer, in a browser,
 //! so that this program sees no password and a second factor works. The issuer sends the browser back to a
-//! port of this machine with a code, which is worth nothing without the verifier that only this process knows.
+//! port of this machine with a code, which is useless without the verifier that only this process knows.
 //!
-//! What the issuer gives is kept in a file that only its owner can read. The next call uses the token that is
-//! still valid, or the refresh token, before it asks the user again.
+//! The tokens are stored in a file that only its owner can read. The next call uses the stored token while it is
+//! valid, then the refresh token, and only then asks the user to sign in again.
 
 mod callback;
 mod issuer;
@@ -19,15 +19,15 @@ use std::time::Duration;
 use pennon_core::config::process_environment;
 
 use callback::Callback;
-use issuer::{Issuer, Refused};
+use issuer::{Issuer, TokenError};
 use options::Purpose;
 pub(crate) use options::{HELP, Options};
 use session::{Session, SessionFile};
 
-/// A token that is valid for a shorter time is not worth using.
-const LEAST_LEFT: Duration = Duration::from_secs(60);
+/// A token that expires sooner is refreshed instead of used.
+const MIN_VALIDITY: Duration = Duration::from_secs(60);
 
-/// Gets a token and returns the line that sets it in a shell; nothing after a logout.
+/// Gets a token and returns the line that sets it in a shell; `None` after a logout.
 ///
 /// # Errors
 /// A sentence for the user.
@@ -43,12 +43,12 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
         };
         file.remove()?;
         revoked?;
-        tell("signed out");
+        notify("signed out");
         return Ok(None);
     }
     if let Some(session) = &session
         && options.purpose != Purpose::SignIn
-        && session.is_valid_for(LEAST_LEFT)
+        && session.is_valid_for(MIN_VALIDITY)
     {
         return Ok(Some(session.export(options.token)));
     }
@@ -58,15 +58,15 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
     {
         match issuer.refresh(&session).await {
             Ok(session) => {
-                // Written before it is used: the refresh token before it may be good for nothing now.
+                // Stored before it is used: a rotating issuer has invalidated the previous refresh token.
                 file.write(&session)?;
                 return Ok(Some(session.export(options.token)));
             }
-            Err(Refused::Over(why)) => {
+            Err(TokenError::Rejected(why)) => {
                 file.remove()?;
-                tell(&format!("the session has ended ({why})"));
+                notify(&format!("the session has ended ({why})"));
             }
-            Err(Refused::Failed(why)) => return Err(why),
+            Err(TokenError::Failed(why)) => return Err(why),
         }
     }
     if options.purpose == Purpose::Refresh {
@@ -80,7 +80,7 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
 async fn sign_in(issuer: &Issuer, options: &Options) -> Result<Session, String> {
     let callback = Callback::listen(&options.ports).await?;
     let attempt = issuer.begin(callback.address())?;
-    tell(&format!("Sign in at\n\n  {}\n", attempt.url));
+    notify(&format!("Sign in at\n\n  {}\n", attempt.url));
     if options.open_browser {
         open(attempt.url.as_str());
     }
@@ -90,7 +90,7 @@ async fn sign_in(issuer: &Issuer, options: &Options) -> Result<Session, String> 
     issuer.exchange(&attempt, &code).await
 }
 
-/// Opens the browser, if there is a way. The address was printed, so a failure needs no word.
+/// Opens a browser, if there is one. Failures are ignored, since the address is printed too.
 fn open(url: &str) {
     let has = |name: &str| process_environment(name).is_some_and(|value| !value.is_empty());
     let program = if cfg!(target_os = "macos") {
@@ -108,7 +108,7 @@ fn open(url: &str) {
         .spawn();
 }
 
-/// Tells the user something: what goes to the standard output is for the shell.
-fn tell(text: &str) {
+/// Prints to standard error: the shell evaluates standard output.
+fn notify(text: &str) {
     let _unread = writeln!(std::io::stderr(), "{text}");
 }

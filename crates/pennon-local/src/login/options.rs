@@ -5,61 +5,61 @@ use std::time::Duration;
 
 use pennon_core::config::parse_issuer;
 
-/// The ports that the user pool of template.yaml allows. Cognito compares callback addresses as a whole.
+/// The ports that the user pool in template.yaml allows. Cognito compares whole redirect URIs, ports included.
 const PORTS: [u16; 3] = [41817, 41818, 41819];
-/// How long somebody may take to sign in.
+/// The default time limit of a sign-in.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Which of the issuer's tokens the API takes.
+/// The issuer's token that the API accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     /// The access token.
     Access,
-    /// The id token, of issuers whose access tokens are not JWTs or for another audience.
+    /// The id token, for issuers whose access tokens are not JWTs or have another audience.
     Id,
 }
 
-/// What to do with the session that is kept.
+/// What to do with the stored session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Use it, refresh it, or sign in anew, whatever is the first that works.
+    /// Use it, else refresh it, else sign in.
     Token,
-    /// Sign in anew, whatever is kept.
+    /// Sign in again, even if a session is stored.
     SignIn,
-    /// Use it or refresh it, and never ask the user.
+    /// Use it or refresh it; fail instead of asking the user.
     Refresh,
-    /// End it.
+    /// Revoke and delete it.
     Logout,
 }
 
-/// What was asked for.
+/// The parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// The issuer's address, exactly as tokens write it.
+    /// The issuer's address, exactly as in the claim `iss`.
     pub(crate) issuer: String,
-    /// The public client that the issuer knows.
+    /// The id of a public client of the issuer.
     pub(crate) client_id: String,
-    /// Names the file that the session is kept in.
+    /// The name of the session file.
     pub(crate) name: String,
-    /// The scopes to ask for.
+    /// The scopes to request.
     pub(crate) scope: String,
     /// Which token is printed.
     pub(crate) token: TokenKind,
-    /// The ports to listen on, the first one that is free; 0 is any.
+    /// The ports to try, in this order; 0 is any free port.
     pub(crate) ports: Vec<u16>,
     /// How long to wait for the browser.
     pub(crate) timeout: Duration,
-    /// Open a browser.
+    /// Whether to open a browser.
     pub(crate) open_browser: bool,
     /// What to do.
     pub(crate) purpose: Purpose,
 }
 
 impl Options {
-    /// Reads the arguments after `login`; nothing when help is asked for.
+    /// Parses the arguments after `login`; `None` for `--help`.
     ///
     /// # Errors
-    /// A sentence about the first argument that is wrong.
+    /// A sentence about the first invalid argument.
     pub(crate) fn parse(arguments: &[OsString]) -> Result<Option<Self>, String> {
         let mut options = Self {
             issuer: String::new(),
@@ -100,7 +100,7 @@ impl Options {
                 "--logout" => purposes.push(Purpose::Logout),
                 _ => {
                     return Err(format!(
-                        "unknown argument '{argument}'; login --help says what it takes"
+                        "unknown argument '{argument}'; login --help lists all"
                     ));
                 }
             }
@@ -112,7 +112,7 @@ impl Options {
         }
         if options.client_id.is_empty() {
             return Err(
-                "--client-id is needed: the public client that the issuer knows".to_owned(),
+                "--client-id is required: the id of a public client of the issuer".to_owned(),
             );
         }
         match parse_issuer(&options.issuer) {
@@ -151,23 +151,23 @@ the token in a shell. `scripts/login staging` calls it for a deployed stack.
 
 Usage: pennon-local login --issuer URL --client-id ID [options]
 
-  --issuer URL      the issuer, exactly as its tokens write it
+  --issuer URL      the issuer, exactly as in its tokens (iss)
   --client-id ID    a public client (no secret) for which one of these addresses is allowed:
                       http://127.0.0.1:41817/callback
                       http://127.0.0.1:41818/callback
                       http://127.0.0.1:41819/callback
-  --name NAME       keep the session under this name (default)
-  --scope SCOPES    what to ask for (openid)
-  --token KIND      access, or id for issuers whose access tokens are for another audience (access)
-  --port PORT       listen on this port instead; 0 is any, for issuers that allow any on this machine
+  --name NAME       store the session under this name (default)
+  --scope SCOPES    the scopes to request (openid)
+  --token KIND      access, or id for issuers whose access tokens have another audience (access)
+  --port PORT       listen on this port instead; 0 is any, for issuers that allow any port of 127.0.0.1
   --timeout SECONDS how long to wait for the browser (300)
-  --no-browser      print the address and open nothing
-  --new             sign in anew, whatever is kept
-  --refresh         never ask: use what is kept, or fail
-  --logout          end the session
+  --no-browser      print the address without opening a browser
+  --new             sign in again, even if a session is stored
+  --refresh         use or refresh the stored session, or fail
+  --logout          revoke and delete the session
 
-JWT_CA_FILE names a PEM file with the authorities of the issuer's server, where those are not public.
-The session is kept in $XDG_CONFIG_HOME/pennon or ~/.config/pennon, readable by its owner only.
+JWT_CA_FILE names a PEM file with certificate authorities for an issuer without a public certificate.
+The session is stored in $XDG_CONFIG_HOME/pennon or ~/.config/pennon, readable by its owner only.
 ";
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_in_the_help_are_those_that_are_listened_on() {
+    fn the_help_lists_every_redirect_uri() {
         for port in PORTS {
             let address = format!("http://127.0.0.1:{port}/callback\n");
             assert!(HELP.contains(&address), "{port}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_on_the_command_line_is_named() {
+    fn an_invalid_command_line_is_rejected_with_the_argument() {
         let good = "--issuer https://i.example --client-id c";
         let options = parsed(good).expect("good").expect("no help");
         assert_eq!(options.ports, PORTS);

@@ -1,4 +1,4 @@
-//! What the issuer gave, and the file that keeps it.
+//! A session at an issuer, and the file that stores it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -10,20 +10,20 @@ use pennon_core::config::{Secret, process_environment};
 use pennon_core::http::unique_id;
 use serde_json::{Value, json};
 
+use super::notify;
 use super::options::TokenKind;
-use super::tell;
 
-/// What the issuer gave.
+/// The tokens of one sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) issuer: String,
     pub(super) client_id: String,
-    /// Who has signed in.
+    /// The user (`sub`).
     pub(super) subject: String,
     pub(super) access_token: Secret,
     pub(super) id_token: Secret,
     pub(super) refresh_token: Option<Secret>,
-    /// Until when the tokens but the refresh token are valid, in seconds since 1970.
+    /// When the access token and the id token expire, in seconds since 1970.
     pub(super) expires_at: u64,
 }
 
@@ -40,7 +40,7 @@ impl Session {
         self.refresh_token.is_some()
     }
 
-    /// The line that sets the token in a shell. The characters of a token need no quotes.
+    /// The line that sets the token in a shell. [`is_token`] rejects tokens that would need quotes.
     pub(super) fn export(&self, kind: TokenKind) -> String {
         let token = match kind {
             TokenKind::Access => &self.access_token,
@@ -76,7 +76,7 @@ impl Session {
     }
 }
 
-/// Whether a text has the form of a bearer token (RFC 6750), which a shell takes as it stands.
+/// Whether a text has the form of a bearer token (RFC 6750), which is safe in a shell without quotes.
 pub(super) fn is_token(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     !text.is_empty() && text.len() <= 16_384 && text.bytes().all(plain)
@@ -88,22 +88,22 @@ pub(super) fn seconds_now() -> u64 {
     now.unwrap_or_default().as_secs()
 }
 
-/// The file of one session. While this exists no other process uses the session: a refresh token that two
-/// use ends the session for both.
+/// The file of one session, locked against other processes: issuers end a session whose refresh token is used
+/// twice.
 pub(super) struct SessionFile {
     path: PathBuf,
     _lock: File,
 }
 
 impl SessionFile {
-    /// Finds the folder, which it may create, and waits for other processes.
+    /// Creates the folder if needed, and waits for other processes.
     pub(super) fn open(name: &str) -> Result<Self, String> {
         let variable =
             |name: &str| process_environment(name).filter(|value| value.starts_with('/'));
         let folder = variable("XDG_CONFIG_HOME")
             .map(PathBuf::from)
             .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".config")))
-            .ok_or("neither XDG_CONFIG_HOME nor HOME names a folder to keep the session in")?
+            .ok_or("the session has no folder: set HOME or XDG_CONFIG_HOME to an absolute path")?
             .join("pennon");
         let failed = |error: &std::io::Error| format!("cannot use {}: {error}", folder.display());
         DirBuilder::new()
@@ -121,7 +121,7 @@ impl SessionFile {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                tell("another login with this name is under way; waiting for it");
+                notify("another login with this name is running; waiting for it");
                 lock.lock().map_err(|error| failed(&error))?;
             }
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
@@ -132,13 +132,13 @@ impl SessionFile {
         })
     }
 
-    /// What is kept. A file that cannot be read counts as none: the user signs in again.
+    /// Reads the session. An unreadable file counts as none: the user signs in again.
     pub(super) fn read(&self) -> Option<Session> {
         let text = std::fs::read(&self.path).ok()?;
         Session::of_json(&serde_json::from_slice(&text).ok()?)
     }
 
-    /// Keeps a session, readable by its owner only.
+    /// Stores the session, readable by its owner only.
     pub(super) fn write(&self, session: &Session) -> Result<(), String> {
         let temporary = self.path.with_extension(format!("new-{}", unique_id()));
         let written = OpenOptions::new()
@@ -157,7 +157,7 @@ impl SessionFile {
         })
     }
 
-    /// Forgets the session.
+    /// Deletes the session.
     pub(super) fn remove(&self) -> Result<(), String> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
