@@ -1,5 +1,7 @@
 //! The local server, the first thing that a newcomer runs.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +9,7 @@ use std::process::Command;
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::binaries::binary;
 use pennon_tests::clients::rust_example;
-use pennon_tests::local::Local;
+use pennon_tests::local::{API_KEY, Local};
 use pennon_tests::process::{find_program, new_folder, output_within};
 use pennon_tests::routes::{authorization_for, paths_for, read_status};
 use pennon_tests::stack::{Stack, percentage};
@@ -197,6 +199,27 @@ async fn a_body_that_is_too_large_is_413_and_the_server_keeps_running() {
     assert_eq!(answer.status, 400, "no larger than that, and no JSON");
     assert!(answer.body.contains("line 1 column 1"), "{}", answer.body);
     assert_eq!(local.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_a_large_body_before_it_reads_receives_413() {
+    let local = Local::start(&[]).await;
+    let address = local.base().trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address).expect("a connection");
+    let body = vec![b'x'; 20_000_000];
+    let head = format!(
+        "POST /ofrep/v1/evaluate/flags HTTP/1.1\r\nhost: {address}\r\nx-api-key: {API_KEY}\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let sent = connection
+        .write_all(head.as_bytes())
+        .and_then(|()| connection.write_all(&body));
+    assert!(sent.is_ok(), "{sent:?}");
+    let mut response = String::new();
+    let received = connection.read_to_string(&mut response);
+    assert!(received.is_ok(), "{received:?}: {response}");
+    assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
 }
 
 #[tokio::test]

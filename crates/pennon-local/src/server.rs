@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, header};
+use http_body_util::BodyExt;
 use pennon_core::api_key::KeyText;
 use pennon_core::app::App;
 use pennon_core::auth::{self, Claims};
@@ -16,6 +17,9 @@ use tokio::net::TcpListener;
 
 use crate::alarms;
 use crate::throttle::Throttle;
+
+/// How many bytes of a body above the limit are read before the response.
+const LARGEST_DISCARDED: usize = 10 * http::LARGEST_BODY;
 
 /// The checks before a handler, which API Gateway does on AWS.
 pub(crate) struct Gate {
@@ -35,13 +39,10 @@ struct Local {
 
 /// Serves until the process receives a signal.
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, gate: Gate) -> Result<(), String> {
-    let router = axum::Router::new()
-        .fallback(dispatch)
-        .layer(axum::extract::DefaultBodyLimit::max(http::LARGEST_BODY))
-        .with_state(Local {
-            app,
-            gate: Arc::new(gate),
-        });
+    let router = axum::Router::new().fallback(dispatch).with_state(Local {
+        app,
+        gate: Arc::new(gate),
+    });
     axum::serve(listener, router)
         .with_graceful_shutdown(stopped())
         .await
@@ -84,10 +85,10 @@ async fn dispatch(
     let found = incoming.find();
     let function = found.function();
     let app = local.app.clone();
-    let Ok(body) = axum::body::to_bytes(body, http::LARGEST_BODY).await else {
+    let Some(body) = read(body).await else {
         return whole(middleware::answer(app, function, too_large, incoming).await);
     };
-    incoming.body = body.to_vec();
+    incoming.body = body;
     if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gate.throttle)
         && endpoint.is_ofrep()
         && let Err(retry_after) = throttle.admit(Instant::now())
@@ -99,7 +100,26 @@ async fn dispatch(
     whole(pennon_functions::answer(app, function, incoming).await)
 }
 
-/// 413 for a body that was not read.
+/// Reads a body. A body above the limit is read too, up to [`LARGEST_DISCARDED`], and discarded: a server that
+/// closes a connection with unread bytes resets it, and the client may lose the response.
+async fn read(mut body: axum::body::Body) -> Option<Vec<u8>> {
+    let mut kept = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length <= http::LARGEST_BODY {
+            kept.extend_from_slice(&data);
+        } else if length > LARGEST_DISCARDED {
+            return None;
+        }
+    }
+    (length <= http::LARGEST_BODY).then_some(kept)
+}
+
+/// 413 for a body above the limit.
 async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Response, Error> {
     let most = http::LARGEST_BODY;
     Err(Error::TooLarge { most })
