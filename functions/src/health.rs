@@ -26,7 +26,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let check = app.service.check_database(request.scope(), WITHIN);
     let (check, cache) = tokio::join!(check, cache(&app));
     let database = report("database", check.failure.map_or(Ok(()), Err));
-    let may_tell_why = app.service.store().may_tell_why();
+    let exposes_failure_reasons = app.service.store().exposes_failure_reasons();
     let response = if route == Some("/health/ready") {
         let checks = json!({ "database": database.word(), "cache": cache.word() });
         if database.is_healthy() {
@@ -56,7 +56,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         if let Some(why) = unreadable_state {
             body["message"] = json!(why);
         }
-        if let (Check::Failed(why), true) = (&database, may_tell_why) {
+        if let (Check::Failed(why), true) = (&database, exposes_failure_reasons) {
             body["message"] = json!(why);
         }
         http::json(StatusCode::OK, &body)

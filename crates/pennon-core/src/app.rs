@@ -9,14 +9,14 @@ use tracing::warn;
 use crate::alarms::Alarms;
 use crate::cache::Cache;
 use crate::config::{
-    CacheConfig, Complaint, Config, DatabaseConfig, UrlSource, process_environment,
+    CacheConfig, Config, ConfigWarning, DatabaseConfig, UrlSource, process_environment,
 };
 use crate::counts::Tally;
 use crate::installation::Installation;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
-use crate::telemetry::{Instance, LogStyle, ToldConnections, start_logging};
+use crate::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
 use crate::token::Tokens;
 
 /// All that Redis gets of a cold start, so that an instance answers within half a second of its
@@ -71,8 +71,8 @@ impl App {
             Some(_) | None => LogStyle::Json,
         };
         start_logging(style);
-        let (config, complaints) = Config::from_process();
-        for Complaint(text) in complaints {
+        let (config, warnings) = Config::from_process();
+        for ConfigWarning(text) in warnings {
             warn!(domain = "config", "{text}");
         }
         let name = |variable: &str| process_environment(variable).unwrap_or_default();
@@ -80,7 +80,7 @@ impl App {
             style,
             function: name("AWS_LAMBDA_FUNCTION_NAME"),
             version: name("AWS_LAMBDA_FUNCTION_VERSION"),
-            told_connections: ToldConnections::default(),
+            reported_connections: ReportedConnections::default(),
         };
         let secrets = Arc::new(Secrets::default());
         let installation = Arc::new(Installation::named(config.installation.as_deref()));

@@ -84,11 +84,11 @@ where
     let cache = app.service.cache();
     let evaluations = app
         .instance
-        .tells_counts()
+        .reports_counts()
         .then(|| app.tally.due(Instant::now()));
     app.instance.write(&RequestLine {
         method: method.as_str(),
-        told_method: (!only_method).then_some(method.as_str()),
+        reported_method: (!only_method).then_some(method.as_str()),
         path: &shape,
         status: response.status().as_u16(),
         request_id: &request_id,

@@ -20,14 +20,14 @@ use std::time::{Duration, SystemTime};
 
 use pennon_core::alarms::Alarms;
 use pennon_core::app::{self, App, connect_cache};
-use pennon_core::config::{Complaint, Config, UrlSource, process_arguments};
+use pennon_core::config::{Config, ConfigWarning, UrlSource, process_arguments};
 use pennon_core::environment::Environment;
 use pennon_core::http;
 use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Fresh, Store, Waiting};
-use pennon_core::telemetry::{Instance, LogStyle, ToldConnections, start_logging};
+use pennon_core::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
 
 use arguments::Command;
 use credentials::Credentials;
@@ -86,8 +86,8 @@ async fn sign_in(options: login::Options) -> ExitCode {
 
 async fn run() -> Result<(), String> {
     let mut settings = Settings::from_process()?;
-    let (mut config, complaints) = Config::from_process();
-    for Complaint(text) in complaints {
+    let (mut config, warnings) = Config::from_process();
+    for ConfigWarning(text) in warnings {
         tracing::warn!("{text}");
     }
     // All callers are on this machine, so they may evaluate flags for any user.
@@ -121,7 +121,7 @@ async fn run() -> Result<(), String> {
         style: LogStyle::Human,
         function: "local".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        told_connections: ToldConnections::default(),
+        reported_connections: ReportedConnections::default(),
     };
     let service = FlagService::new(cache, store, &config);
     let is_aws = config.cloudwatch_endpoint.is_some();

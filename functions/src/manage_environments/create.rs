@@ -33,8 +33,8 @@ fn parse(body: &[u8]) -> Result<(Environment, FractionalVersion), Error> {
     fields.must_have("environment", name.as_ref());
     let name = name.unwrap_or_default();
     let environment = Environment::parse(&name);
-    if let (Err(why), None) = (&environment, fields.complaints.fields.get("environment")) {
-        fields.complaints.add("environment", why.to_string());
+    if let (Err(why), None) = (&environment, fields.errors.fields.get("environment")) {
+        fields.errors.add("environment", why.to_string());
     }
     let fractional = http::fractional(&mut fields);
     fields.must_be_empty();

@@ -19,8 +19,8 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     let archived = request.switch("archived")?;
     let search = request.query("search").unwrap_or_default();
     if search.chars().count() > LONGEST_SEARCH || search.contains('\0') {
-        let complaint = "At most 255 characters, and no NUL character";
-        return Err(Error::invalid_field("search", complaint));
+        let message = "At most 255 characters, and no NUL character";
+        return Err(Error::invalid_field("search", message));
     }
     let query = FlagQuery {
         search: search.to_owned(),

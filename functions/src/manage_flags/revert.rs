@@ -29,14 +29,14 @@ fn parse(body: &[u8]) -> Result<(i64, Side), Error> {
     let id = fields.value("auditId");
     let id = id.as_ref().and_then(serde_json::Value::as_i64);
     if id.is_none() {
-        let complaint = "Expected the id of an entry of the flag's audit";
-        fields.complaints.add("auditId", complaint);
+        let message = "Expected the id of an entry of the flag's audit";
+        fields.errors.add("auditId", message);
     }
     let side = match fields.text("state", 0..=10).as_deref() {
         None | Some("after") => Side::After,
         Some("before") => Side::Before,
         Some(_) => {
-            fields.complaints.add("state", "Expected before or after");
+            fields.errors.add("state", "Expected before or after");
             Side::After
         }
     };

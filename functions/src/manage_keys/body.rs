@@ -23,7 +23,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Error> {
     let kind = fields.text("kind", 0..=LONGEST_NAME);
     let kind = kind.as_deref().and_then(kind_named);
     if kind.is_none() {
-        fields.complaints.add("kind", "Expected server or client");
+        fields.errors.add("kind", "Expected server or client");
     }
     let name = fields.text("name", 1..=LONGEST_NAME);
     fields.must_have("name", name.as_ref());

@@ -16,7 +16,7 @@ use super::set::take_override;
 /// users are better served by a targeting rule.
 const MOST_OVERRIDES: usize = 10_000;
 /// Limit on reported errors, which bounds the response to a hostile body.
-const MOST_COMPLAINTS: usize = 50;
+const MAX_ERRORS: usize = 50;
 
 /// Replaces all overrides of the flag, or, with `?mode=merge`, only those of the users in the body.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
@@ -71,16 +71,16 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     fields.must_be_empty();
     fields.finish()?;
 
-    let mut complaints = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut wanted = Vec::new();
     for (number, entry) in list.into_iter().flatten().enumerate() {
-        if complaints.fields.len() >= MOST_COMPLAINTS {
+        if errors.fields.len() >= MAX_ERRORS {
             break;
         }
         let place = format!("overrides/{number}");
         let Value::Object(entry) = entry else {
-            complaints.add(&place, "Expected an object");
+            errors.add(&place, "Expected an object");
             continue;
         };
         let mut fields = Fields::within(entry);
@@ -89,22 +89,22 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
             fields.value(shown);
         }
         fields.must_be_empty();
-        for (field, found) in fields.complaints.fields {
-            for complaint in found {
-                complaints.add(&format!("{place}/{field}"), complaint);
+        for (field, found) in fields.errors.fields {
+            for message in found {
+                errors.add(&format!("{place}/{field}"), message);
             }
         }
         if let Some(first) = seen.insert(one.user_id.clone(), number)
             && !one.user_id.is_empty()
         {
-            let complaint = format!("The user has another entry, overrides/{first}");
-            complaints.add(&format!("{place}/userId"), complaint);
+            let message = format!("The user has another entry, overrides/{first}");
+            errors.add(&format!("{place}/userId"), message);
         }
         wanted.push(one);
     }
-    if complaints.is_empty() {
+    if errors.is_empty() {
         Ok(wanted)
     } else {
-        Err(Error::Invalid(complaints))
+        Err(Error::Invalid(errors))
     }
 }

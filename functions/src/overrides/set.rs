@@ -50,13 +50,13 @@ pub(crate) fn take_override(fields: &mut Fields) -> NewOverride {
         // The missing type is already reported.
         (Some("exclude"), None) | (None, _) => Override::Exclude,
         (Some("exclude"), Some(_)) => {
-            let complaint = "Only an included user can get a variant";
-            fields.complaints.add("variant", complaint);
+            let message = "Only an included user can get a variant";
+            fields.errors.add("variant", message);
             Override::Exclude
         }
         (Some(_), _) => {
-            let complaint = "Expected include or exclude";
-            fields.complaints.add("overrideType", complaint);
+            let message = "Expected include or exclude";
+            fields.errors.add("overrideType", message);
             Override::Exclude
         }
     };

@@ -42,20 +42,18 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
         .windows(2)
         .find(|pair| pair.first().map(|it| it.percent) >= pair.last().map(|it| it.percent))
     {
-        let complaint = format!(
+        let message = format!(
             "percent must grow from step to step (got {} after {})",
             wrong[1].percent, wrong[0].percent
         );
-        fields.complaints.add("steps", complaint);
+        fields.errors.add("steps", message);
     }
     let guards = fields.take_or_null("guards", |value| list(value, 0..=MAX_GUARDS, guard));
     let guards = guards.unwrap_or_default();
     let mut names: Vec<&str> = guards.iter().map(Guard::name).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair.first() == pair.last()) {
-        fields
-            .complaints
-            .add("guards", "must not name an alarm twice");
+        fields.errors.add("guards", "must not name an alarm twice");
     }
     let on_alarm = fields.take_or_null("onAlarm", |value| match value.as_str() {
         Some("previous") => Ok(OnAlarm::Previous),

@@ -44,9 +44,9 @@ fn parse(body: &[u8]) -> Result<Schedule, Error> {
     let at = at.and_then(|text| {
         let at = timestamp::parse(&text);
         if at.is_none_or(|at| at <= SystemTime::now()) {
-            let complaint = "Expected a time in the future, ISO 8601 with Z or an offset, such as \
+            let message = "Expected a time in the future, ISO 8601 with Z or an offset, such as \
                  2027-01-01T09:00+02:00";
-            fields.complaints.add("scheduledAt", complaint);
+            fields.errors.add("scheduledAt", message);
         }
         at
     });
@@ -69,10 +69,10 @@ fn parse(body: &[u8]) -> Result<Schedule, Error> {
         let names = inner.rest().keys().cloned().collect::<Vec<String>>();
         let names = others.map(|(name, _)| name.to_owned()).chain(names);
         ignored.extend(names.map(|name| format!("updates.{name}")));
-        for (name, complaints) in inner.complaints.fields {
-            for complaint in complaints {
-                let complaint = format!("{name}: {complaint}");
-                fields.complaints.add("updates", complaint);
+        for (name, errors) in inner.errors.fields {
+            for message in errors {
+                let message = format!("{name}: {message}");
+                fields.errors.add("updates", message);
             }
         }
         if let Some(enabled) = change.enabled {
@@ -83,9 +83,9 @@ fn parse(body: &[u8]) -> Result<Schedule, Error> {
             wanted.insert("rolloutPercentage".to_owned(), percentage);
         }
     }
-    if wanted.is_empty() && !fields.complaints.fields.contains_key("updates") {
-        let complaint = "Expected enabled, rolloutPercentage or both";
-        fields.complaints.add("updates", complaint);
+    if wanted.is_empty() && !fields.errors.fields.contains_key("updates") {
+        let message = "Expected enabled, rolloutPercentage or both";
+        fields.errors.add("updates", message);
     }
     fields.finish()?;
     Ok(Schedule {

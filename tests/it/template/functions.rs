@@ -177,9 +177,9 @@ fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
             let text = chosen.as_str().map(str::to_owned);
             text.or_else(|| (!chosen.is_null()).then(|| chosen.to_string()))
         };
-        let (_, complaints) = Config::from_lookup(value_of);
-        for complaint in complaints {
-            problems.add(&function.id, complaint.0);
+        let (_, warnings) = Config::from_lookup(value_of);
+        for warning in warnings {
+            problems.add(&function.id, warning.0);
         }
     }
     // A lookup that knows everything is asked for what a lookup that knows nothing is not.
@@ -216,9 +216,9 @@ fn check_public_config_routes(stack: &Stack, problems: &mut Problems) {
     let parameter = &stack.parameters["PublicConfigRoutes"];
     for value in list(&parameter["AllowedValues"]) {
         let found = |name: &str| (name == "PUBLIC_CONFIG_ROUTES").then(|| text(value).to_owned());
-        let (_, complaints) = Config::from_lookup(found);
+        let (_, warnings) = Config::from_lookup(found);
         let why = format!("{value} means nothing to the functions");
-        problems.unless(complaints.is_empty(), "PublicConfigRoutes", why);
+        problems.unless(warnings.is_empty(), "PublicConfigRoutes", why);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The settings of a function, read once at cold start.
 //!
 //! [`Config::from_lookup`] takes any lookup function, so that a test can pass a map. A setting that cannot be
-//! parsed is reported as a [`Complaint`] and keeps its default: a typing error in one variable must not take
+//! parsed is reported as a [`ConfigWarning`] and keeps its default: a typing error in one variable must not take
 //! the service down.
 
 mod address;
@@ -14,7 +14,7 @@ mod settings;
 pub use address::{parse_endpoint, parse_issuer};
 pub use origins::{CorsConfig, Origins};
 pub use process::{process_arguments, process_environment};
-pub use reader::Complaint;
+pub use reader::ConfigWarning;
 pub use secret::Secret;
 pub use settings::{
     AuthConfig, CacheConfig, Config, DatabaseAddress, DatabaseConfig, PublicConfigRoutes,

@@ -11,23 +11,23 @@ use super::settings::{
     RolesConfig, RolloutConfig, TokenConfig, UrlSource,
 };
 
-/// A setting that was not understood, and what happens instead. Never holds a secret's text.
+/// A message about an invalid setting and the value that applies instead. Never contains the text of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint(pub String);
+pub struct ConfigWarning(pub String);
 
 impl Config {
     /// The settings of this process.
     #[must_use]
-    pub fn from_process() -> (Self, Vec<Complaint>) {
+    pub fn from_process() -> (Self, Vec<ConfigWarning>) {
         Self::from_lookup(process_environment)
     }
 
-    /// The settings that a lookup function knows, and what is wrong with them.
+    /// Reads the settings with a lookup function. Returns a warning for each invalid one.
     #[must_use]
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> (Self, Vec<Complaint>) {
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> (Self, Vec<ConfigWarning>) {
         let mut from = Reader {
             lookup,
-            complaints: Vec::new(),
+            warnings: Vec::new(),
         };
         let (cache_url, cluster) = from.cache_url();
         let on_lambda = from.text("AWS_LAMBDA_RUNTIME_API").is_some();
@@ -95,14 +95,14 @@ impl Config {
                 .text("STAGE")
                 .unwrap_or_else(|| "production".to_owned()),
         };
-        (config, from.complaints)
+        (config, from.warnings)
     }
 }
 
-/// Reads settings and collects complaints.
+/// Reads settings and collects warnings.
 struct Reader<L> {
     lookup: L,
-    complaints: Vec<Complaint>,
+    warnings: Vec<ConfigWarning>,
 }
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
@@ -152,7 +152,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 ca_file,
             });
         };
-        self.complaints.push(Complaint(format!(
+        self.warnings.push(ConfigWarning(format!(
             "{mistake}; callers of public routes are anonymous"
         )));
         None
@@ -179,7 +179,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             };
             match parsed {
                 Ok(origin) => origins.push(origin),
-                Err(why) => self.complaints.push(Complaint(format!(
+                Err(why) => self.warnings.push(ConfigWarning(format!(
                     "{name}: {one:?} is not an origin: {why}; pages there cannot read answers"
                 ))),
             }
@@ -195,7 +195,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             Ok(value) if range.contains(&value) => value,
             Ok(value) => {
                 let nearest = value.clamp(*range.start(), *range.end());
-                self.complaints.push(Complaint(format!(
+                self.warnings.push(ConfigWarning(format!(
                     "{name}={value} is outside {} to {}; using {nearest}",
                     range.start(),
                     range.end()
@@ -203,7 +203,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 nearest
             }
             Err(_) => {
-                self.complaints.push(Complaint(format!(
+                self.warnings.push(ConfigWarning(format!(
                     "{name} is not a whole number; using {default}"
                 )));
                 default
@@ -231,7 +231,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             Some("key") => PublicConfigRoutes::Key,
             Some("off") => PublicConfigRoutes::Off,
             Some(_) => {
-                self.complaints.push(Complaint(
+                self.warnings.push(ConfigWarning(
                     "PUBLIC_CONFIG_ROUTES must be open, key or off; until it is, /api/config/flags \
                      is off"
                         .to_owned(),
@@ -245,7 +245,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let text = self.text(name)?;
         let port = text.trim().parse().ok().filter(|port| *port != 0);
         if port.is_none() {
-            self.complaints.push(Complaint(format!(
+            self.warnings.push(ConfigWarning(format!(
                 "{name} must be a port from 1 to 65535; ignoring it"
             )));
         }
@@ -260,7 +260,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         if text.len() <= 64 && text.bytes().all(allowed) {
             return text;
         }
-        self.complaints.push(Complaint(format!(
+        self.warnings.push(ConfigWarning(format!(
             "{name} must be at most 64 letters, digits, '-', '_', ':' or '.'; using no prefix"
         )));
         String::new()
@@ -271,7 +271,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             Some("true" | "1") => true,
             None | Some("false" | "0") => false,
             Some(_) => {
-                self.complaints.push(Complaint(format!(
+                self.warnings.push(ConfigWarning(format!(
                     "{name} is neither true nor false; using false"
                 )));
                 false
@@ -284,7 +284,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> (Config, Vec<Complaint>) {
+    fn read(pairs: &[(&str, &str)]) -> (Config, Vec<ConfigWarning>) {
         let pairs: Vec<(String, String)> = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -298,9 +298,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_environment_has_defaults_and_no_complaints() {
-        let (config, complaints) = read(&[]);
-        assert_eq!(complaints, []);
+    fn an_empty_environment_has_defaults_and_no_warnings() {
+        let (config, warnings) = read(&[]);
+        assert_eq!(warnings, []);
         assert_eq!(config.cache.url, UrlSource::None);
         assert_eq!(config.cache.pool_size, 1);
         assert_eq!(config.cache.ttl, Duration::from_secs(300));
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn only_a_value_that_is_understood_opens_the_public_config_routes() {
-        for (text, routes, complaints) in [
+        for (text, routes, warnings) in [
             ("", PublicConfigRoutes::Open, 0),
             ("open", PublicConfigRoutes::Open, 0),
             (" key ", PublicConfigRoutes::Key, 0),
@@ -320,28 +320,28 @@ mod tests {
         ] {
             let (config, found) = read(&[("PUBLIC_CONFIG_ROUTES", text)]);
             assert_eq!(config.auth.public_config, routes, "{text}");
-            assert_eq!(found.len(), complaints, "{text}");
+            assert_eq!(found.len(), warnings, "{text}");
         }
     }
 
     #[test]
     fn the_pool_has_at_least_one_and_at_most_ten_connections() {
         for (asked, given) in [("0", 1), ("1", 1), ("10", 10), ("50", 10)] {
-            let (config, complaints) = read(&[("REDIS_POOL_SIZE", asked)]);
+            let (config, warnings) = read(&[("REDIS_POOL_SIZE", asked)]);
             assert_eq!(config.cache.pool_size, given);
-            assert_eq!(complaints.is_empty(), asked == given.to_string());
+            assert_eq!(warnings.is_empty(), asked == given.to_string());
         }
     }
 
     #[test]
     fn no_setting_lets_a_request_spend_more_than_its_limits_on_the_cache() {
-        let (config, complaints) = read(&[
+        let (config, warnings) = read(&[
             ("CACHE_CONNECT_TIMEOUT_MS", "60000"),
             ("CACHE_BUDGET_MS", "5000"),
         ]);
         assert_eq!(config.cache.connect_timeout, Duration::from_secs(2));
         assert_eq!(config.cache.request_budget, Duration::from_millis(500));
-        assert_eq!(complaints.len(), 2);
+        assert_eq!(warnings.len(), 2);
     }
 
     #[test]
@@ -367,24 +367,24 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_complained_about_and_the_default_stays() {
-        let (config, complaints) = read(&[
+    fn an_invalid_value_is_reported_and_the_default_applies() {
+        let (config, warnings) = read(&[
             ("CACHE_TTL_SECONDS", "five"),
             ("TRUST_USER_ID_PARAMETER", "maybe"),
         ]);
         assert_eq!(config.cache.ttl, Duration::from_secs(300));
         assert!(!config.auth.trust_user_id_parameter);
-        assert_eq!(complaints.len(), 2);
+        assert_eq!(warnings.len(), 2);
     }
 
     #[test]
     fn tokens_are_checked_only_with_a_safe_issuer_and_an_audience() {
         let issuer = ("JWT_ISSUER", "https://issuer.example/");
-        let (config, complaints) = read(&[issuer, ("JWT_AUDIENCE", "a, b,")]);
+        let (config, warnings) = read(&[issuer, ("JWT_AUDIENCE", "a, b,")]);
         let tokens = config.tokens.expect("tokens");
         assert_eq!(tokens.issuer, "https://issuer.example/");
         assert_eq!(tokens.audiences, ["a", "b"]);
-        assert_eq!(complaints, []);
+        assert_eq!(warnings, []);
         for wrong in [
             vec![issuer],
             vec![issuer, ("JWT_AUDIENCE", " , ")],
@@ -397,9 +397,9 @@ mod tests {
                 ("JWT_AUDIENCE", "a"),
             ],
         ] {
-            let (config, complaints) = read(&wrong);
+            let (config, warnings) = read(&wrong);
             assert_eq!(config.tokens, None, "{wrong:?}");
-            assert_eq!(complaints.len(), 1, "{wrong:?}");
+            assert_eq!(warnings.len(), 1, "{wrong:?}");
         }
         assert_eq!(read(&[("JWT_AUDIENCE", "a")]).0.tokens, None);
     }
@@ -407,14 +407,14 @@ mod tests {
     #[test]
     fn a_key_prefix_cannot_move_a_key_to_another_slot() {
         for good in ["", "staging:", "a-b_c.d:", &"x".repeat(64)] {
-            let (config, complaints) = read(&[("CACHE_KEY_PREFIX", good)]);
+            let (config, warnings) = read(&[("CACHE_KEY_PREFIX", good)]);
             assert_eq!(config.cache.key_prefix, good);
-            assert_eq!(complaints, []);
+            assert_eq!(warnings, []);
         }
         for bad in ["{tag}", "a b", "ä", "a\n", &"x".repeat(65)] {
-            let (config, complaints) = read(&[("CACHE_KEY_PREFIX", bad)]);
+            let (config, warnings) = read(&[("CACHE_KEY_PREFIX", bad)]);
             assert_eq!(config.cache.key_prefix, "", "{bad}");
-            assert_eq!(complaints.len(), 1, "{bad}");
+            assert_eq!(warnings.len(), 1, "{bad}");
         }
     }
 
@@ -426,9 +426,9 @@ mod tests {
             ("65536", None),
             ("x", None),
         ] {
-            let (config, complaints) = read(&[("DATABASE_PORT", text)]);
+            let (config, warnings) = read(&[("DATABASE_PORT", text)]);
             assert_eq!(config.database.elsewhere.port, port, "{text}");
-            assert_eq!(complaints.is_empty(), port.is_some(), "{text}");
+            assert_eq!(warnings.is_empty(), port.is_some(), "{text}");
         }
     }
 

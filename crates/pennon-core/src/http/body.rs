@@ -20,7 +20,7 @@ pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
     let change = take_change(&mut fields);
     let ignored: Vec<String> = fields.rest().keys().cloned().collect();
     if given > 0 && ignored.len() == given {
-        fields.complaints.form.push(
+        fields.errors.form.push(
             "None of these fields can be changed; known are enabled, rolloutPercentage, description, \
              salt, definition"
                 .to_owned(),
@@ -41,7 +41,7 @@ pub fn take_change(fields: &mut Fields) -> Change {
     };
     if let Some(wanted) = fields.take("isEnabled", boolean) {
         if change.enabled.is_some_and(|enabled| enabled != wanted) {
-            fields.complaints.add("isEnabled", "Contradicts enabled");
+            fields.errors.add("isEnabled", "Contradicts enabled");
         }
         change.enabled = Some(wanted);
     }
@@ -112,9 +112,9 @@ mod tests {
         parse_change(body.as_bytes())
     }
 
-    fn complaints(body: &str) -> FieldErrors {
+    fn errors(body: &str) -> FieldErrors {
         match parse(body) {
-            Err(Error::Invalid(complaints)) => complaints,
+            Err(Error::Invalid(errors)) => errors,
             other => panic!("{body} gave {other:?}"),
         }
     }
@@ -140,12 +140,9 @@ mod tests {
         }
         let bad = ["10.5", "-1", "101", "1e300", "\"10\"", "null", "true", "[]"];
         for text in bad {
-            let complaints = complaints(&format!(r#"{{"rolloutPercentage":{text}}}"#));
-            assert!(
-                complaints.fields.contains_key("rolloutPercentage"),
-                "{text}"
-            );
-            let message = format!("{:?}", complaints.fields["rolloutPercentage"]);
+            let errors = errors(&format!(r#"{{"rolloutPercentage":{text}}}"#));
+            assert!(errors.fields.contains_key("rolloutPercentage"), "{text}");
+            let message = format!("{:?}", errors.fields["rolloutPercentage"]);
             let named = text == "[]" || message.contains(&text.replace('"', "\\\""));
             assert!(
                 named || text == "1e300",
@@ -167,7 +164,7 @@ mod tests {
             r#"{"isEnabled":true,"enabled":false}"#,
             r#"{"enabled":true,"isEnabled":false}"#,
         ] {
-            assert!(complaints(body).fields.contains_key("isEnabled"), "{body}");
+            assert!(errors(body).fields.contains_key("isEnabled"), "{body}");
         }
     }
 
@@ -175,9 +172,9 @@ mod tests {
     fn a_description_has_at_most_500_characters() {
         let body = |length: usize| format!(r#"{{"description":"{}"}}"#, "ä".repeat(length));
         assert!(parse(&body(500)).is_ok());
-        assert!(complaints(&body(501)).fields.contains_key("description"));
+        assert!(errors(&body(501)).fields.contains_key("description"));
         assert!(
-            complaints(r#"{"description":"a\u0000b"}"#)
+            errors(r#"{"description":"a\u0000b"}"#)
                 .fields
                 .contains_key("description")
         );
@@ -188,13 +185,13 @@ mod tests {
         let (change, ignored) = parse(r#"{"enabled":false,"owner":"x","a":1}"#).expect("good");
         assert_eq!(change.enabled, Some(false));
         assert_eq!(ignored, ["owner", "a"]);
-        assert!(!complaints(r#"{"owner":"x"}"#).form.is_empty());
+        assert!(!errors(r#"{"owner":"x"}"#).form.is_empty());
     }
 
     #[test]
     fn all_mistakes_are_reported_at_once() {
-        let complaints = complaints(r#"{"enabled":"yes","rolloutPercentage":101,"description":5}"#);
-        let fields: Vec<&str> = complaints.fields.keys().map(String::as_str).collect();
+        let errors = errors(r#"{"enabled":"yes","rolloutPercentage":101,"description":5}"#);
+        let fields: Vec<&str> = errors.fields.keys().map(String::as_str).collect();
         assert_eq!(fields, ["description", "enabled", "rolloutPercentage"]);
     }
 
@@ -210,7 +207,7 @@ mod tests {
             "{\"a\":1e999}",
             "\u{feff}{}",
         ] {
-            assert!(!complaints(body).form.is_empty(), "{body:?}");
+            assert!(!errors(body).form.is_empty(), "{body:?}");
         }
         assert!(parse_change(b"{\"description\":\"\xff\"}").is_err());
     }

@@ -14,14 +14,14 @@ pub fn not_json(error: &serde_json::Error) -> Error {
     Error::invalid_form(format!("The body is not valid JSON: {error}"))
 }
 
-/// Keys that occur twice, as complaints about their places.
+/// Duplicate keys as field errors, each under its JSON pointer.
 fn twice<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error {
-    let mut complaints = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     for found in duplicates {
         let place = found.pointer.strip_prefix('/').unwrap_or(&found.pointer);
-        complaints.add(place, found.message.as_str());
+        errors.add(place, found.message.as_str());
     }
-    Error::Invalid(complaints)
+    Error::Invalid(errors)
 }
 
 /// More values than this a body does not have, since each takes up to a hundred times its length in memory:
@@ -46,7 +46,7 @@ pub fn must_have_few_values(body: &[u8]) -> Result<(), Error> {
 pub struct Fields {
     fields: Map<String, Value>,
     /// What is wrong; a handler may add to it.
-    pub complaints: FieldErrors,
+    pub errors: FieldErrors,
 }
 
 impl Fields {
@@ -108,7 +108,7 @@ impl Fields {
     pub fn within(fields: Map<String, Value>) -> Self {
         Self {
             fields,
-            complaints: FieldErrors::default(),
+            errors: FieldErrors::default(),
         }
     }
 
@@ -118,19 +118,18 @@ impl Fields {
             Value::Null => None,
             Value::String(text) if !length.contains(&text.chars().count()) => {
                 let (least, most) = (length.start(), length.end());
-                let complaint = format!("Must have {least} to {most} characters");
-                self.complaints.add(name, complaint);
+                let message = format!("Must have {least} to {most} characters");
+                self.errors.add(name, message);
                 None
             }
             // PostgreSQL keeps every character but this one.
             Value::String(text) if text.contains('\0') => {
-                self.complaints
-                    .add(name, "Must not contain a NUL character");
+                self.errors.add(name, "Must not contain a NUL character");
                 None
             }
             Value::String(text) => Some(text),
             Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                self.complaints.add(name, "Expected a string");
+                self.errors.add(name, "Expected a string");
                 None
             }
         }
@@ -142,26 +141,26 @@ impl Fields {
         self.fields.len()
     }
 
-    /// Takes a field in the form that it is read into, or complains in the reader's words.
-    pub fn take<T, Complaint: Into<String>>(
+    /// Takes a field and parses it. The parser's message becomes an error of the field.
+    pub fn take<T, Message: Into<String>>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&Value) -> Result<T, Complaint>,
+        read: impl FnOnce(&Value) -> Result<T, Message>,
     ) -> Option<T> {
         match read(&self.fields.shift_remove(name)?) {
             Ok(taken) => Some(taken),
-            Err(complaint) => {
-                self.complaints.add(name, complaint);
+            Err(message) => {
+                self.errors.add(name, message);
                 None
             }
         }
     }
 
     /// The same for a field that may be `null`, which is nothing as well.
-    pub fn take_or_null<T, Complaint: Into<String>>(
+    pub fn take_or_null<T, Message: Into<String>>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&Value) -> Result<T, Complaint>,
+        read: impl FnOnce(&Value) -> Result<T, Message>,
     ) -> Option<T> {
         if self.fields.get(name).is_some_and(Value::is_null) {
             self.fields.shift_remove(name);
@@ -181,27 +180,27 @@ impl Fields {
         std::mem::take(&mut self.fields)
     }
 
-    /// Adds a complaint about a field that must be there, unless there is one already.
+    /// Reports a required field that is missing, unless it has an error already.
     pub fn must_have<T>(&mut self, name: &str, found: Option<&T>) {
-        if found.is_none() && !self.complaints.fields.contains_key(name) {
-            self.complaints.add(name, "Required");
+        if found.is_none() && !self.errors.fields.contains_key(name) {
+            self.errors.add(name, "Required");
         }
     }
 
-    /// Adds a complaint about every field that has not been taken: for routes that no older client
+    /// Adds a message about every field that has not been taken: for routes that no older client
     /// knows, so that a typing error is no silent one.
     pub fn must_be_empty(&mut self) {
         let rest = self.rest();
-        self.complaints
+        self.errors
             .add_unknown(rest.keys().map(String::as_str), "Unknown field");
     }
 
     /// Whether all was well.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with all complaints.
+    /// [`Error::Invalid`] with all errors.
     pub fn finish(self) -> Result<(), Error> {
-        self.complaints.none()
+        self.errors.none()
     }
 }
 
@@ -212,10 +211,10 @@ mod tests {
     #[test]
     fn a_key_that_occurs_twice_is_refused_with_its_place() {
         let body = br#"{"a": 1, "b": [{"c/d": 1, "c/d": 2}], "a": 3}"#;
-        let Err(Error::Invalid(complaints)) = Fields::of(body) else {
-            panic!("complaints");
+        let Err(Error::Invalid(errors)) = Fields::of(body) else {
+            panic!("errors");
         };
-        let names: Vec<&str> = complaints.fields.keys().map(String::as_str).collect();
+        let names: Vec<&str> = errors.fields.keys().map(String::as_str).collect();
         assert_eq!(names, ["a", "b/0/c~1d"]);
         let mut fields = Fields::of_existing_client(body, &["c", "bb"]).expect("the last counts");
         assert_eq!(fields.value("a"), Some(3.into()));
@@ -237,12 +236,12 @@ mod tests {
         fields.must_have("b", None::<&String>);
         fields.must_have("c", None::<&String>);
         fields.must_be_empty();
-        let Err(Error::Invalid(complaints)) = fields.finish() else {
-            panic!("complaints");
+        let Err(Error::Invalid(errors)) = fields.finish() else {
+            panic!("errors");
         };
-        let names: Vec<&str> = complaints.fields.keys().map(String::as_str).collect();
+        let names: Vec<&str> = errors.fields.keys().map(String::as_str).collect();
         assert_eq!(names, ["a", "b", "c", "d", "f"]);
-        assert_eq!(complaints.fields["b"], ["Expected a string"]);
-        assert_eq!(complaints.fields["c"], ["Required"]);
+        assert_eq!(errors.fields["b"], ["Expected a string"]);
+        assert_eq!(errors.fields["c"], ["Required"]);
     }
 }

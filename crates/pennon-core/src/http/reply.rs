@@ -98,7 +98,7 @@ fn unavailable(message: &str) -> Response {
 #[must_use]
 pub fn error_reply(error: &Error) -> Response {
     match error {
-        Error::Invalid(complaints) => json(StatusCode::BAD_REQUEST, &validation(complaints)),
+        Error::Invalid(errors) => json(StatusCode::BAD_REQUEST, &validation(errors)),
         Error::Unauthenticated => json(
             StatusCode::UNAUTHORIZED,
             &json!({ "error": "Unauthorized", "message": "A valid token is needed" }),
@@ -200,10 +200,10 @@ pub fn error_reply(error: &Error) -> Response {
 }
 
 /// The shape in which the service being replaced reports what is wrong with a request.
-fn validation(complaints: &FieldErrors) -> serde_json::Value {
+fn validation(errors: &FieldErrors) -> serde_json::Value {
     json!({
         "error": "Validation failed",
-        "details": { "formErrors": complaints.form, "fieldErrors": complaints.fields },
+        "details": { "formErrors": errors.form, "fieldErrors": errors.fields },
     })
 }
 

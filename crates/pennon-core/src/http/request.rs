@@ -217,9 +217,8 @@ impl Request {
                 Ok(_) | Err(_) => {
                     let (least, most) = (range.start(), range.end());
                     let got = quote(&text.into());
-                    let complaint =
-                        format!("Must be an integer from {least} to {most} (got {got})");
-                    Err(Error::invalid_field(name, complaint))
+                    let message = format!("Must be an integer from {least} to {most} (got {got})");
+                    Err(Error::invalid_field(name, message))
                 }
             },
         }
@@ -278,8 +277,8 @@ impl Request {
         };
         let page = page.ok_or_else(|| {
             let got = quote(&self.query("page").into());
-            let complaint = format!("Must be an integer from 1 to {LAST_PAGE} (got {got})");
-            Error::invalid_field("page", complaint)
+            let message = format!("Must be an integer from 1 to {LAST_PAGE} (got {got})");
+            Error::invalid_field("page", message)
         })?;
         let size = self.query("pageSize");
         Ok(Page {
@@ -479,34 +478,34 @@ impl Request {
     /// [`Error::Invalid`] for a parameter that the route does not know and does not ignore, or that
     /// stands there twice with different values: nobody can say which of them is meant.
     pub(crate) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let mut complaints = FieldErrors::default();
+        let mut errors = FieldErrors::default();
         if endpoint.unknown_parameters == UnknownParameters::Ignored {
             // Clients of the existing service may send anything, but a change is for one environment.
             if endpoint.is_admin() {
-                self.must_be_unique("environment", &mut complaints);
+                self.must_be_unique("environment", &mut errors);
             }
-            return complaints.none();
+            return errors.none();
         }
         let known = match endpoint.query {
             [] => "this route has none".to_owned(),
             known => format!("this route has {}", known.join(", ")),
         };
         let unknown = self.unknown_parameters(endpoint);
-        complaints.add_unknown(
+        errors.add_unknown(
             unknown.iter().map(String::as_str),
             &format!("Unknown parameter; {known}"),
         );
         for name in endpoint.query {
-            self.must_be_unique(name, &mut complaints);
+            self.must_be_unique(name, &mut errors);
         }
-        complaints.none()
+        errors.none()
     }
 
-    fn must_be_unique(&self, name: &str, complaints: &mut FieldErrors) {
+    fn must_be_unique(&self, name: &str, errors: &mut FieldErrors) {
         let query = &self.incoming.query;
         let first = query.first(name);
         if query.all(name).any(|value| Some(value) != first) {
-            complaints.add(name, "Stands in the query twice, with different values");
+            errors.add(name, "Stands in the query twice, with different values");
         }
     }
 

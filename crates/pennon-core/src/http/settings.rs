@@ -36,7 +36,7 @@ pub fn fractional(fields: &mut Fields) -> FractionalVersion {
         None | Some("v3") => FractionalVersion::V3,
         Some("v2") => FractionalVersion::V2,
         Some(_) => {
-            fields.complaints.add("fractional", "Expected v2 or v3");
+            fields.errors.add("fractional", "Expected v2 or v3");
             FractionalVersion::V3
         }
     }
@@ -47,7 +47,7 @@ fn object(fields: &mut Fields, name: &str) -> Map<String, Value> {
         None => Map::new(),
         Some(Value::Object(object)) => object,
         Some(_) => {
-            fields.complaints.add(name, "Expected an object");
+            fields.errors.add(name, "Expected an object");
             Map::new()
         }
     }

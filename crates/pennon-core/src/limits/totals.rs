@@ -39,7 +39,7 @@ impl Measure {
     }
 
     /// The error for a total above the limit.
-    pub(crate) fn complaint(self, environment: &str, total: usize, largest: &str) -> String {
+    pub(crate) fn message(self, environment: &str, total: usize, largest: &str) -> String {
         let most = self.most();
         match self {
             Self::Bytes => format!(
@@ -158,7 +158,7 @@ pub(crate) fn too_large<'a>(
     let total = scale.of_all(measure, flags.clone());
     (total > measure.most().max(known)).then(|| {
         let largest = scale.largest(measure, flags);
-        (total, measure.complaint(environment, total, &largest))
+        (total, measure.message(environment, total, &largest))
     })
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn check_together(
     let before = before.map(|(flags, settings)| (flags.iter(), settings));
     let measures = &[Measure::Values, Measure::Steps];
     let found = too_much(measures, environment, before, (after.0.iter(), after.1));
-    found.map(|(_, complaint)| complaint)
+    found.map(|(_, message)| message)
 }
 
 pub(crate) fn too_much<'a>(
@@ -197,7 +197,7 @@ pub(crate) fn too_much<'a>(
         };
         (total > measure.most() && total > was()).then(|| {
             let largest = scale.largest(measure, flags.clone());
-            (measure, measure.complaint(environment, total, &largest))
+            (measure, measure.message(environment, total, &largest))
         })
     })
 }

@@ -42,7 +42,7 @@ pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
             "allow",
             allow,
         ),
-        Error::Invalid(complaints) => general(StatusCode::BAD_REQUEST, &complaints.summary()),
+        Error::Invalid(errors) => general(StatusCode::BAD_REQUEST, &errors.summary()),
         Error::RateLimited { retry_after } => too_many(*retry_after, key),
         Error::NotFound(what) => general(StatusCode::NOT_FOUND, &format!("{what} not found")),
         Error::Conflict(why) => general(StatusCode::CONFLICT, why),

@@ -10,9 +10,12 @@ use super::overrides::{
 };
 use super::ramps::{archive_before_ramps, change_before_ramps};
 use super::schedules::cancel_schedules;
-use super::update::{Change, definition_in, in_definition, live, must_have_an_effect};
+use super::update::{
+    Change, definition_in, in_definition, reject_ineffective_fields, require_in_use,
+};
 use super::validate::{
-    must_fit, must_leave_no_plan_without_effect, must_stay_where_named, require_environment_in,
+    check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
+    require_environment_in,
 };
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -56,9 +59,9 @@ impl FlagService {
         let definition = definition_in(&mut open, wanted, None).await?;
         let mut flag = Flag::default();
         wanted.apply(&mut flag, definition);
-        must_have_an_effect(wanted, &flag)?;
+        reject_ineffective_fields(wanted, &flag)?;
         if found.is_none() {
-            must_fit(&mut open, environment, (key, None, &flag)).await?;
+            check_limits_with_flag(&mut open, environment, (key, None, &flag)).await?;
         }
         require_environment_in(&mut open, environment).await?;
         if let Some(there) = found {
@@ -72,7 +75,7 @@ impl FlagService {
             )));
         }
         let after = open.insert_flag(key, &flag).await?;
-        open.note(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
+        open.add_audit_entry(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
             .await?;
         self.finish(open, environment, after, scope).await
     }
@@ -97,7 +100,7 @@ impl FlagService {
         flag.enabled = false;
         archive_before_ramps(&mut open, &[key], Action::ArchiveFlag).await?;
         let after = open.write_flag(key, &flag, true).await?;
-        note_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
+        audit_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
         cancel_schedules(&mut open, &[key], admin).await?;
         self.finish(open, environment, after, scope).await
     }
@@ -121,9 +124,9 @@ impl FlagService {
         if let Some(definition) = &before.flag.definition {
             validate_stored(&mut open, definition).await?;
         }
-        must_fit(&mut open, environment, (key, Some(&before), &before.flag)).await?;
+        check_limits_with_flag(&mut open, environment, (key, Some(&before), &before.flag)).await?;
         let after = open.write_flag(key, &before.flag, false).await?;
-        note_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
+        audit_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
         // Schedules of flags that were archived before archiving cancelled schedules.
         cancel_schedules(&mut open, &[key], admin).await?;
         self.finish(open, environment, after, scope).await
@@ -151,7 +154,7 @@ impl FlagService {
             state[OVERRIDES] = json!(overrides);
         }
         open.delete_flag(key).await?;
-        open.note(Some(key), Action::DeleteFlag, Some(state), None)
+        open.add_audit_entry(Some(key), Action::DeleteFlag, Some(state), None)
             .await?;
         self.finish(open, environment, (), scope).await
     }
@@ -185,7 +188,7 @@ impl FlagService {
         let after = if entry.action.starts_with("override.") {
             revert_override(&mut open, key, &entry, side, expected).await?
         } else if entry.action.starts_with("overrides.") {
-            let record = live(open.flag(key).await?, key)?;
+            let record = require_in_use(open.flag(key).await?, key)?;
             expected.check(record.revision)?;
             let sides = (side.of(&entry), side.other().of(&entry));
             revert_overrides(&mut open, key, &record.flag, sides).await?;
@@ -236,12 +239,12 @@ async fn revert_whole(
     if let Some(before) = &before {
         expected.check(before.revision)?;
         let step = [(key, &before.flag, &target.flag)];
-        must_leave_no_plan_without_effect(open, &step).await?;
-        must_stay_where_named(open, &step).await?;
+        reject_ineffective_schedules(open, &step).await?;
+        reject_removal_of_used_variants(open, &step).await?;
         change_before_ramps(open, &step, Action::RevertFlag).await?;
     }
     if !target.archived {
-        must_fit(open, environment, (key, before.as_ref(), &target.flag)).await?;
+        check_limits_with_flag(open, environment, (key, before.as_ref(), &target.flag)).await?;
     }
     if before.is_none() {
         open.insert_flag(key, &target.flag).await?;
@@ -252,7 +255,7 @@ async fn revert_whole(
         state[OVERRIDES] = restore_overrides(open, key, &target.flag, &target.overrides).await?;
     }
     let was = before.as_ref().map(state_of);
-    open.note(Some(key), Action::RevertFlag, was, Some(state))
+    open.add_audit_entry(Some(key), Action::RevertFlag, was, Some(state))
         .await?;
     if target.archived {
         cancel_schedules(open, &[key], admin).await?;
@@ -284,7 +287,7 @@ async fn revert_override(
     side: Side,
     expected: &Expected,
 ) -> Result<FlagRecord, Error> {
-    let record = live(open.flag(key).await?, key)?;
+    let record = require_in_use(open.flag(key).await?, key)?;
     expected.check(record.revision)?;
     let about = entry.after.as_ref().or(entry.before.as_ref());
     let user = about.and_then(|state| state["userId"].as_str());
@@ -298,7 +301,7 @@ async fn revert_override(
     let Some(state) = side.of(entry) else {
         if before.is_some() {
             open.delete_overrides(key, &[user]).await?;
-            open.note(Some(key), Action::DeleteOverride, before_state, None)
+            open.add_audit_entry(Some(key), Action::DeleteOverride, before_state, None)
                 .await?;
         }
         return Ok(record);
@@ -311,7 +314,7 @@ async fn revert_override(
     check_variant(&record.flag, &wanted.kind)?;
     check_change_rate(open, key).await?;
     let after = open.put_override(key, &wanted).await?;
-    open.note(
+    open.add_audit_entry(
         Some(key),
         Action::SetOverride,
         before_state,
@@ -337,7 +340,7 @@ impl Side {
     }
 }
 
-async fn note_change(
+async fn audit_change(
     open: &mut Transaction,
     key: &FlagKey,
     action: Action,
@@ -345,7 +348,7 @@ async fn note_change(
     after: &FlagRecord,
 ) -> Result<(), Error> {
     let (before, after) = (state_of(before), state_of(after));
-    open.note(Some(key), action, Some(before), Some(after))
+    open.add_audit_entry(Some(key), action, Some(before), Some(after))
         .await
 }
 

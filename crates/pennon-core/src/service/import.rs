@@ -12,8 +12,8 @@ use super::change::{
 use super::ramps::{archive_before_ramps, change_before_ramps};
 use super::schedules::cancel_schedules;
 use super::validate::{
-    broken_by, in_use, must_fit_together, must_leave_no_plan_without_effect, must_stay_where_named,
-    require_environment_in,
+    broken_by, check_limits_of_environment, in_use, reject_ineffective_schedules,
+    reject_removal_of_used_variants, require_environment_in,
 };
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -28,7 +28,7 @@ use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transac
 const MOST_FLAGS: usize = 5_000;
 
 /// Limit on reported errors, which bounds the response to a hostile file.
-const MOST_COMPLAINTS: usize = 50;
+const MAX_ERRORS: usize = 50;
 
 /// The differences that an import makes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -141,7 +141,7 @@ impl FlagService {
         if let Some(SettingsDifference { before, after }) = &difference.settings {
             open.write_settings(&file.settings).await?;
             let (before, after) = (before.clone(), after.clone());
-            open.note(None, Action::ChangeSettings, Some(before), Some(after))
+            open.add_audit_entry(None, Action::ChangeSettings, Some(before), Some(after))
                 .await?;
         }
         self.finish(open, environment, difference, scope).await
@@ -183,10 +183,10 @@ fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
 /// Parses a file without the checks that depend on the current state of the environment.
 fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = flagd::read(import.file, current, import.mode).map_err(Error::from_violations)?;
-    let mut complaints = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     for (key, flag) in &file.flags {
         if !flag.overrides.is_empty() {
-            complaints.add(
+            errors.add(
                 &format!("{}/overrides", file.pointer_to(key)),
                 "An import cannot set overrides; use PUT /api/admin/flags/{flagKey}/users",
             );
@@ -194,13 +194,13 @@ fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     }
     let count = file.flags.len();
     if count > MOST_FLAGS {
-        let complaint = format!("Must have at most {MOST_FLAGS} flags (got {count})");
-        complaints.add("/flags", complaint);
+        let message = format!("Must have at most {MOST_FLAGS} flags (got {count})");
+        errors.add("/flags", message);
     }
-    if complaints.is_empty() {
+    if errors.is_empty() {
         Ok(file)
     } else {
-        Err(Error::Invalid(complaints))
+        Err(Error::Invalid(errors))
     }
 }
 
@@ -241,8 +241,8 @@ async fn compare(
         .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
         .filter_map(|(key, flag)| Some((key, &current.get(key)?.flag, flag)))
         .collect();
-    must_leave_no_plan_without_effect(open, &steps).await?;
-    must_stay_where_named(open, &steps).await?;
+    reject_ineffective_schedules(open, &steps).await?;
+    reject_removal_of_used_variants(open, &steps).await?;
     change_before_ramps(open, &steps, Action::ImportFlag).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
         Mode::Replace => in_use(&current)
@@ -258,7 +258,7 @@ async fn compare(
             broken.errors.into_iter().map(not_in_file).collect(),
         ));
     }
-    must_fit_together(
+    check_limits_of_environment(
         ("/flags", "/flags"),
         environment,
         (in_use(&current), &settings),
@@ -272,7 +272,7 @@ async fn compare(
     difference.warnings.clone_from(&file.warnings);
     let warnings = broken.warnings.into_iter().map(not_in_file);
     difference.warnings.extend(warnings);
-    difference.warnings.truncate(MOST_COMPLAINTS);
+    difference.warnings.truncate(MAX_ERRORS);
     let revision = open.environment_revision().await?;
     Ok(Compared {
         current,
@@ -368,10 +368,10 @@ fn difference(
 /// Applies the limits of the routes to new flags and new texts; existing values may stay. A salt without an effect
 /// is a warning.
 fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
-    let mut complaints = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     let mut warnings = Vec::new();
     for (key, flag) in &file.flags {
-        if complaints.fields.len() >= MOST_COMPLAINTS {
+        if errors.fields.len() >= MAX_ERRORS {
             break;
         }
         let place = file.pointer_to(key);
@@ -391,7 +391,7 @@ fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> 
                 "/salt" => place_of("salt"),
                 pointer => format!("{place}{pointer}"),
             };
-            complaints.add(&pointer, found.message);
+            errors.add(&pointer, found.message);
         }
         if flag.definition.is_some()
             && flag.salt.is_some()
@@ -403,11 +403,11 @@ fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> 
             });
         }
     }
-    if complaints.is_empty() {
+    if errors.is_empty() {
         file.warnings.append(&mut warnings);
         Ok(())
     } else {
-        Err(Error::Invalid(complaints))
+        Err(Error::Invalid(errors))
     }
 }
 
@@ -449,7 +449,8 @@ async fn write(
         before: current.get(*key).map(state_of),
         after: Some(state_as(flag, *archived)),
     });
-    open.note_all(Action::ImportFlag, steps.collect()).await?;
+    open.add_audit_entries(Action::ImportFlag, steps.collect())
+        .await?;
     // Of flags that become archived, and of restored ones, in case pending schedules are left.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);

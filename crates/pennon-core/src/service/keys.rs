@@ -54,7 +54,7 @@ impl FlagService {
             return Err(Error::Conflict(why));
         }
         let record = open.insert_key(&text.hash(), kind, name).await?;
-        open.note(None, Action::CreateKey, None, Some(state_of(&record)))
+        open.add_audit_entry(None, Action::CreateKey, None, Some(state_of(&record)))
             .await?;
         let invalidated = self.commit(open, environment, scope).await?;
         Ok(Changed {
@@ -76,7 +76,7 @@ impl FlagService {
     ) -> Result<Changed<KeyRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = open.revoke_key(id).await?;
-        open.note(None, Action::RevokeKey, Some(state_of(&record)), None)
+        open.add_audit_entry(None, Action::RevokeKey, Some(state_of(&record)), None)
             .await?;
         let invalidated = self.commit(open, environment, scope).await?;
         Ok(Changed {

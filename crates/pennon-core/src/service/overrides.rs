@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::FlagService;
 use super::change::{Changed, Expected, OVERRIDES};
-use super::update::live;
+use super::update::require_in_use;
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
@@ -25,7 +25,7 @@ const WINDOW: Duration = Duration::from_secs(3600);
 /// The error for an unknown variant.
 const NO_SUCH_VARIANT: &str = "The flag has no such variant";
 /// Limit on reported errors.
-const MOST_COMPLAINTS: usize = 50;
+const MAX_ERRORS: usize = 50;
 
 /// The override that an admin sets for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl FlagService {
         scope: &RequestContext,
     ) -> Result<Changed<OverrideRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let record = live(open.flag(key).await?, key)?;
+        let record = require_in_use(open.flag(key).await?, key)?;
         check_variant(&record.flag, &wanted.kind)?;
         check_change_rate(&mut open, key).await?;
         let before = open.find_override(key, &wanted.user_id).await?;
@@ -65,7 +65,7 @@ impl FlagService {
             created_at: None,
         };
         let after = open.put_override(key, &wanted).await?;
-        open.note(
+        open.add_audit_entry(
             Some(key),
             Action::SetOverride,
             before.as_ref().map(override_state),
@@ -92,13 +92,13 @@ impl FlagService {
         scope: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        live(open.flag(key).await?, key)?;
+        require_in_use(open.flag(key).await?, key)?;
         let Some(before) = open.find_override(key, user).await? else {
             return Err(Error::NotFound(format!("Override for user '{user}'")));
         };
         open.delete_overrides(key, &[user]).await?;
         let before = Some(override_state(&before));
-        open.note(Some(key), Action::DeleteOverride, before, None)
+        open.add_audit_entry(Some(key), Action::DeleteOverride, before, None)
             .await?;
         let invalidated = self.commit(open, environment, scope).await?;
         Ok(Changed {
@@ -152,7 +152,7 @@ impl FlagService {
         scope: &RequestContext,
     ) -> Result<Changed<OverridesPut>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let record = live(open.flag(key).await?, key)?;
+        let record = require_in_use(open.flag(key).await?, key)?;
         check_variants(&record.flag, &wanted)?;
         expected.check(open.overrides_revision(key).await?)?;
         let known = open.overrides(key).await?;
@@ -225,7 +225,7 @@ async fn write_overrides(
         json!({ (OVERRIDES): states })
     };
     let (before, after) = (state(before), state(&after));
-    open.note(Some(key), action, Some(before), Some(after))
+    open.add_audit_entry(Some(key), action, Some(before), Some(after))
         .await
 }
 
@@ -269,17 +269,17 @@ pub(super) async fn revert_overrides(
 
 /// Rejects overrides that name an unknown variant.
 fn check_variants(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
-    let mut complaints = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     for (number, one) in wanted.iter().enumerate() {
-        if check_variant(flag, &one.kind).is_err() && complaints.fields.len() < MOST_COMPLAINTS {
+        if check_variant(flag, &one.kind).is_err() && errors.fields.len() < MAX_ERRORS {
             let field = format!("{OVERRIDES}/{number}/variant");
-            complaints.add(&field, NO_SUCH_VARIANT);
+            errors.add(&field, NO_SUCH_VARIANT);
         }
     }
-    if complaints.is_empty() {
+    if errors.is_empty() {
         Ok(())
     } else {
-        Err(Error::Invalid(complaints))
+        Err(Error::Invalid(errors))
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) use self::flags::{archive_before_ramps, change_before_ramps};
 use self::guards::{Known, Missing, guard_states, must_be_ok, silent_guards};
 use super::FlagService;
 use super::change::{Changed, Expected, state_of};
-use super::update::live;
+use super::update::require_in_use;
 use crate::alarms::{Alarms, Described};
 use crate::auth::Admin;
 use crate::environment::Environment;
@@ -112,7 +112,7 @@ impl FlagService {
             Vec::new()
         } else {
             // Without holding a lock while CloudWatch answers.
-            let found = live(self.store.find_flag(environment, key).await?, key)?;
+            let found = require_in_use(self.store.find_flag(environment, key).await?, key)?;
             expected.check(found.revision)?;
             let described = must_be_ok(&plan.guards, alarms, Missing::Refuse).await?;
             silent_guards(&plan.guards, &described)
@@ -121,7 +121,7 @@ impl FlagService {
             .evaluations_for(plan.steps.first(), environment, key)
             .await?;
         let mut open = self.begin(environment, &admin.id).await?;
-        let before = live(open.flag(key).await?, key)?;
+        let before = require_in_use(open.flag(key).await?, key)?;
         expected.check(before.revision)?;
         if let Some(mut other) = open.open_ramp(key).await?
             && !settle(&mut open, key, &mut other, Some(&before)).await?
@@ -172,7 +172,7 @@ impl FlagService {
         let reason = waits.then(|| "the first step needs an approval".to_owned());
         ramp.enter(RampState::Pending, reason, &admin.id, now);
         let summary = summary_of(&ramp);
-        open.note(Some(key), Action::CreateRamp, None, Some(summary))
+        open.add_audit_entry(Some(key), Action::CreateRamp, None, Some(summary))
             .await?;
         if waits {
             open.write_ramp(key, &ramp).await?;
@@ -219,7 +219,7 @@ impl FlagService {
             }
         }
         let mut open = self.begin(environment, &admin.id).await?;
-        let found = live(open.flag(key).await?, key)?;
+        let found = require_in_use(open.flag(key).await?, key)?;
         let Some(mut ramp) = open.open_ramp(key).await? else {
             return Err(Error::NotFound(format!("A live ramp of '{key}'")));
         };
@@ -290,7 +290,7 @@ impl FlagService {
         }
         if !flag_changes {
             let after = summary_of(&ramp);
-            open.note(Some(key), Action::ChangeRamp, Some(before), Some(after))
+            open.add_audit_entry(Some(key), Action::ChangeRamp, Some(before), Some(after))
                 .await?;
         }
         ramp.version += 1;
@@ -468,7 +468,7 @@ impl FlagService {
             open.commit().await?;
             return Ok(None);
         }
-        let before = live(found, key)?;
+        let before = require_in_use(found, key)?;
         let now = SystemTime::now();
         let guards = guard_states(&ramp, all, known);
         let since_start = counted.saturating_sub(ramp.evaluations_before);
@@ -524,7 +524,7 @@ impl FlagService {
             ramp.version += 1;
             if !flag_changes {
                 let new = summary_of(&ramp);
-                open.note(Some(key), Action::ChangeRamp, Some(old), Some(new))
+                open.add_audit_entry(Some(key), Action::ChangeRamp, Some(old), Some(new))
                     .await?;
             }
         }

@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::FlagService;
 use super::change::state_of;
 use super::ramps::change_before_ramps;
-use super::update::{Change, live};
+use super::update::{Change, require_in_use};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::Error;
@@ -60,14 +60,14 @@ impl FlagService {
         admin: &Admin,
     ) -> Result<ScheduleRecord, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        let record = live(open.flag(key).await?, key)?;
+        let record = require_in_use(open.flag(key).await?, key)?;
         if record.flag.definition.is_some() && updates.get("rolloutPercentage").is_some() {
-            let complaint = format!("rolloutPercentage: {NO_EFFECT}");
-            return Err(Error::invalid_field("updates", complaint));
+            let message = format!("rolloutPercentage: {NO_EFFECT}");
+            return Err(Error::invalid_field("updates", message));
         }
         let schedule = open.insert_schedule(key, at, updates).await?;
         let state = serde_json::to_value(&schedule).ok();
-        open.note(Some(key), Action::CreateSchedule, None, state)
+        open.add_audit_entry(Some(key), Action::CreateSchedule, None, state)
             .await?;
         // Readers do not see schedules, so the cache stays valid.
         open.commit().await?;
@@ -87,7 +87,7 @@ impl FlagService {
         admin: &Admin,
     ) -> Result<ScheduleRecord, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
-        live(open.flag(key).await?, key)?;
+        require_in_use(open.flag(key).await?, key)?;
         let Some(before) = open.schedule(key, id).await? else {
             return Err(Error::NotFound(format!("Schedule '{id}'")));
         };
@@ -130,7 +130,7 @@ impl FlagService {
                         Failure::Permanent(_) => run.failed += 1,
                         Failure::Temporary(_) => run.postponed += 1,
                     }
-                    self.note_failure(&due, &failure).await;
+                    self.record_failure(&due, &failure).await;
                 }
             }
         }
@@ -157,7 +157,7 @@ impl FlagService {
             return Err(Failure::Permanent(why.to_owned()));
         }
         let change = change_in(&schedule.updates).map_err(Failure::Permanent)?;
-        let Ok(before) = live(found, key) else {
+        let Ok(before) = require_in_use(found, key) else {
             return Err(Failure::Permanent("the flag is archived".to_owned()));
         };
         if before.flag.definition.is_some() && change.rollout_percentage.is_some() {
@@ -174,7 +174,7 @@ impl FlagService {
         .await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
-        open.note(Some(key), Action::ScheduledUpdate, Some(from), Some(to))
+        open.add_audit_entry(Some(key), Action::ScheduledUpdate, Some(from), Some(to))
             .await?;
         let made = ScheduleRecord {
             status: ScheduleStatus::Applied,
@@ -188,7 +188,7 @@ impl FlagService {
     }
 
     /// Records a failure. If that fails too, the schedule is unchanged and the next run finds it again.
-    async fn note_failure(&self, due: &DueSchedule, failure: &Failure) {
+    async fn record_failure(&self, due: &DueSchedule, failure: &Failure) {
         let (why, for_good) = match failure {
             Failure::Permanent(why) => (why.clone(), true),
             Failure::Temporary(why) => (why.to_string(), false),
@@ -239,7 +239,7 @@ impl FlagService {
         if is_last {
             let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
             let [before, now] = states;
-            open.note(Some(&due.key), Action::FailSchedule, before, now)
+            open.add_audit_entry(Some(&due.key), Action::FailSchedule, before, now)
                 .await?;
         }
         open.commit().await
@@ -281,7 +281,7 @@ async fn cancel(
     open.write_schedule(&after).await?;
     let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
     let [before, now] = states;
-    open.note(Some(&after.flag_key), Action::CancelSchedule, before, now)
+    open.add_audit_entry(Some(&after.flag_key), Action::CancelSchedule, before, now)
         .await?;
     Ok(after)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::FlagService;
 use super::change::{Changed, Expected, to_json};
-use super::validate::{broken_by, in_use, must_fit_together, require_environment_in};
+use super::validate::{broken_by, check_limits_of_environment, in_use, require_environment_in};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
@@ -37,7 +37,7 @@ impl FlagService {
         };
         let after = open.write_settings(&settings).await?;
         let state = to_json(&after.settings)?;
-        open.note(None, Action::CreateEnvironment, None, Some(state))
+        open.add_audit_entry(None, Action::CreateEnvironment, None, Some(state))
             .await?;
         let listing = Environment::listing();
         let invalidated = self
@@ -83,14 +83,14 @@ impl FlagService {
             other: before.settings.other.clone(),
             ..settings.clone()
         };
-        must_fit_together(
+        check_limits_of_environment(
             ("metadata", "evaluators"),
             environment,
             (in_use(&flags), &before.settings),
             (in_use(&flags), &settings),
         )?;
         let after = open.write_settings(&settings).await?;
-        open.note(
+        open.add_audit_entry(
             None,
             Action::ChangeSettings,
             Some(to_json(&before.settings)?),
@@ -114,7 +114,8 @@ impl FlagService {
         let mut open = self.begin(environment, &admin.id).await?;
         require_environment_in(&mut open, environment).await?;
         open.raise_revision().await?;
-        open.note(None, Action::Purge, None, None).await?;
+        open.add_audit_entry(None, Action::Purge, None, None)
+            .await?;
         self.finish(open, environment, (), scope).await
     }
 
@@ -152,20 +153,20 @@ fn reject_breaking_settings(
     before: &Settings,
     after: &Settings,
 ) -> Result<(), Error> {
-    let mut complaints = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     let known = before.lint();
     for found in after.lint() {
         if !known.contains(&found) {
-            complaints.add(&format!("/evaluators{}", found.pointer), found.message);
+            errors.add(&format!("/evaluators{}", found.pointer), found.message);
         }
     }
     let broken = broken_by(in_use(flags), before, after)?;
     for (key, found) in broken.errors.into_iter().chain(broken.warnings) {
-        complaints.add(&format!("flags/{key}{}", found.pointer), found.message);
+        errors.add(&format!("flags/{key}{}", found.pointer), found.message);
     }
-    if complaints.is_empty() {
+    if errors.is_empty() {
         Ok(())
     } else {
-        Err(Error::Invalid(complaints))
+        Err(Error::Invalid(errors))
     }
 }

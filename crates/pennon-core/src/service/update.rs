@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::FlagService;
 use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
 use super::ramps::change_before_ramps;
-use super::validate::{must_fit, must_leave_no_plan_without_effect, must_stay_where_named};
+use super::validate::{
+    check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
+};
 use crate::auth::Admin;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
@@ -94,18 +96,18 @@ impl FlagService {
         let found = open.flag(key).await?;
         let known = found.as_ref().map(|record| &record.flag);
         let definition = definition_in(&mut open, change, known).await?;
-        let before = live(found, key)?;
+        let before = require_in_use(found, key)?;
         expected.check(before.revision)?;
         let mut flag = before.flag.clone();
         change.apply(&mut flag, definition);
-        must_have_an_effect(change, &flag)?;
-        must_leave_no_plan_without_effect(&mut open, &[(key, &before.flag, &flag)]).await?;
-        must_stay_where_named(&mut open, &[(key, &before.flag, &flag)]).await?;
+        reject_ineffective_fields(change, &flag)?;
+        reject_ineffective_schedules(&mut open, &[(key, &before.flag, &flag)]).await?;
+        reject_removal_of_used_variants(&mut open, &[(key, &before.flag, &flag)]).await?;
         change_before_ramps(&mut open, &[(key, &before.flag, &flag)], Action::UpdateFlag).await?;
-        must_fit(&mut open, environment, (key, Some(&before), &flag)).await?;
+        check_limits_with_flag(&mut open, environment, (key, Some(&before), &flag)).await?;
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
-        open.note(Some(key), Action::UpdateFlag, Some(from), Some(to))
+        open.add_audit_entry(Some(key), Action::UpdateFlag, Some(from), Some(to))
             .await?;
         let invalidated = self.commit(open, environment, scope).await?;
         Ok(Changed {
@@ -116,7 +118,10 @@ impl FlagService {
 }
 
 /// Rejects a flag that does not exist or is archived.
-pub(super) fn live(found: Option<FlagRecord>, key: &FlagKey) -> Result<FlagRecord, Error> {
+pub(super) fn require_in_use(
+    found: Option<FlagRecord>,
+    key: &FlagKey,
+) -> Result<FlagRecord, Error> {
     found
         .filter(|record| record.archived_at.is_none())
         .ok_or_else(|| Error::FlagNotFound(key.to_string()))
@@ -146,30 +151,30 @@ pub(super) async fn definition_in(
 
 /// Violations of a definition as errors of the field `definition`.
 pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
-    let mut complaints = FieldErrors::default();
+    let mut errors = FieldErrors::default();
     for found in problems {
-        complaints.add(&format!("definition{}", found.pointer), found.message);
+        errors.add(&format!("definition{}", found.pointer), found.message);
     }
-    Error::Invalid(complaints)
+    Error::Invalid(errors)
 }
 
 /// Rejects a rollout percentage or a salt for a typed flag, on which they have no effect.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the fields.
-pub(super) fn must_have_an_effect(change: &Change, after: &Flag) -> Result<(), Error> {
-    let mut complaints = FieldErrors::default();
+pub(super) fn reject_ineffective_fields(change: &Change, after: &Flag) -> Result<(), Error> {
+    let mut errors = FieldErrors::default();
     if after.definition.is_some() {
         if change.rollout_percentage.is_some() {
-            complaints.add("rolloutPercentage", NO_EFFECT);
+            errors.add("rolloutPercentage", NO_EFFECT);
         }
         if matches!(change.salt, Some(Some(_))) {
-            complaints.add("salt", NO_EFFECT);
+            errors.add("salt", NO_EFFECT);
         }
     }
-    if complaints.is_empty() {
+    if errors.is_empty() {
         Ok(())
     } else {
-        Err(Error::Invalid(complaints))
+        Err(Error::Invalid(errors))
     }
 }

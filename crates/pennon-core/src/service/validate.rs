@@ -33,7 +33,7 @@ pub(super) async fn require_environment_in(
 ///
 /// # Errors
 /// [`Error::Conflict`] that names flags and variants, and how many users have each.
-pub(super) async fn must_stay_where_named(
+pub(super) async fn reject_removal_of_used_variants(
     open: &mut Transaction,
     steps: &[Step<'_>],
 ) -> Result<(), Error> {
@@ -86,7 +86,7 @@ fn loses_a_variant(before: &Flag, after: &Flag) -> bool {
 ///
 /// # Errors
 /// [`Error::Conflict`] that names flags and schedules.
-pub(super) async fn must_leave_no_plan_without_effect(
+pub(super) async fn reject_ineffective_schedules(
     open: &mut Transaction,
     steps: &[Step<'_>],
 ) -> Result<(), Error> {
@@ -99,7 +99,7 @@ pub(super) async fn must_leave_no_plan_without_effect(
     }
     let mut schedules: Vec<String> = Vec::new();
     for schedule in open.schedules(&keys).await? {
-        if schedule.is_open() && schedule.plans_a_percentage() {
+        if schedule.is_open() && schedule.sets_rollout_percentage() {
             let ScheduleRecord { id, flag_key, .. } = schedule;
             schedules.push(format!("schedule '{id}' of '{flag_key}'"));
         }
@@ -123,7 +123,7 @@ pub(super) async fn must_leave_no_plan_without_effect(
 ///
 /// # Errors
 /// [`Error::Invalid`] that names the flag, those that take the most, the size and the limit.
-pub(super) async fn must_fit(
+pub(super) async fn check_limits_with_flag(
     open: &mut Transaction,
     environment: &Environment,
     (key, before, after): (&FlagKey, Option<&FlagRecord>, &Flag),
@@ -172,8 +172,8 @@ pub(super) async fn must_fit(
         let total = scale.of_all(measure, all());
         if total > measure.most() {
             let largest = scale.largest(measure, all());
-            let complaint = measure.complaint(environment.as_str(), total, &largest);
-            let with = format!("With '{key}', which takes up to {becomes}: {complaint}");
+            let message = measure.message(environment.as_str(), total, &largest);
+            let with = format!("With '{key}', which takes up to {becomes}: {message}");
             return Err(Error::invalid_field(field, with));
         }
     }
@@ -185,7 +185,7 @@ pub(super) async fn must_fit(
 /// # Errors
 /// [`Error::Invalid`] about the first of these fields, for the size of the answer, or about the second one;
 /// it names the flags that take the most, the size and the limit.
-pub(super) fn must_fit_together<'a>(
+pub(super) fn check_limits_of_environment<'a>(
     (field_of_bytes, field): (&str, &str),
     environment: &Environment,
     before: (
@@ -199,9 +199,9 @@ pub(super) fn must_fit_together<'a>(
 ) -> Result<(), Error> {
     match too_much(&Measure::ALL, environment.as_str(), Some(before), after) {
         None => Ok(()),
-        Some((Measure::Bytes, complaint)) => Err(Error::invalid_field(field_of_bytes, complaint)),
-        Some((Measure::Values | Measure::Steps, complaint)) => {
-            Err(Error::invalid_field(field, complaint))
+        Some((Measure::Bytes, message)) => Err(Error::invalid_field(field_of_bytes, message)),
+        Some((Measure::Values | Measure::Steps, message)) => {
+            Err(Error::invalid_field(field, message))
         }
     }
 }

@@ -298,7 +298,7 @@ impl Store {
     /// Whether responses may contain the reason of a failure: yes for a file on the caller's own machine. Messages of a
     /// database are only logged.
     #[must_use]
-    pub fn may_tell_why(&self) -> bool {
+    pub fn exposes_failure_reasons(&self) -> bool {
         match self {
             Self::Embedded(_) => true,
             Self::Postgres(_) | Self::Absent(_) => false,

@@ -196,7 +196,7 @@ pub enum ScheduleStatus {
 impl ScheduleRecord {
     /// Whether the schedule changes the rollout percentage.
     #[must_use]
-    pub fn plans_a_percentage(&self) -> bool {
+    pub fn sets_rollout_percentage(&self) -> bool {
         self.updates.get("rolloutPercentage").is_some()
     }
 

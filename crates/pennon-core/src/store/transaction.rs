@@ -278,19 +278,23 @@ impl Transaction {
     }
 
     /// Adds an audit entry.
-    pub async fn note(
+    pub async fn add_audit_entry(
         &mut self,
         key: Option<&FlagKey>,
         action: Action,
         before: Option<Value>,
         after: Option<Value>,
     ) -> Result<(), Error> {
-        dispatch!(self, open => open.note(key, action, before, after))
+        dispatch!(self, open => open.add_audit_entry(key, action, before, after))
     }
 
     /// Adds many audit entries with the same action, in this order and in a few round trips.
-    pub async fn note_all(&mut self, action: Action, steps: Vec<AuditStep>) -> Result<(), Error> {
-        dispatch!(self, open => open.note_all(action, steps))
+    pub async fn add_audit_entries(
+        &mut self,
+        action: Action,
+        steps: Vec<AuditStep>,
+    ) -> Result<(), Error> {
+        dispatch!(self, open => open.add_audit_entries(action, steps))
     }
 
     /// Commits. [`Error::Unavailable`] if the outcome is unknown: the commit may still happen, within

@@ -26,25 +26,25 @@ pub struct Instance {
     pub function: String,
     /// The function's version, so that a canary's figures can be told from the rest.
     pub version: String,
-    /// How many connections its last line told of, and when.
-    pub told_connections: ToldConnections,
+    /// The number of connections in its last line with one.
+    pub reported_connections: ReportedConnections,
 }
 
-/// How many connections the last line of an instance told of, and when. They hardly ever change, and every
-/// metric of a line costs bytes of each.
+/// The number of connections that an instance has logged last, and when. The number rarely changes, so most
+/// lines omit this metric.
 #[derive(Debug, Clone, Default)]
-pub struct ToldConnections(Arc<Mutex<Option<(usize, Instant)>>>);
+pub struct ReportedConnections(Arc<Mutex<Option<(usize, Instant)>>>);
 
-impl ToldConnections {
-    /// Whether this line has to tell: they are others, or it is a minute ago.
+impl ReportedConnections {
+    /// Whether the next line reports the number: it has changed, or a minute has passed.
     fn are_due(&self, connections: usize) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let is_known = told.is_some_and(|(known, at)| {
+        let is_known = reported.is_some_and(|(known, at)| {
             known == connections && now.duration_since(at) < GAUGE_INTERVAL
         });
         if !is_known {
-            *told = Some((connections, now));
+            *reported = Some((connections, now));
         }
         !is_known
     }
@@ -55,8 +55,8 @@ impl ToldConnections {
 pub struct RequestLine<'a> {
     /// The method.
     pub method: &'a str,
-    /// What a JSON line says of it: nothing where the path has this method only.
-    pub told_method: Option<&'a str>,
+    /// The method in a JSON line; omitted if the path has only this method.
+    pub reported_method: Option<&'a str>,
     /// The path of the route, with names in the place of ids: see `http::Request::shape`.
     pub path: &'a str,
     /// The answer's status.
@@ -80,9 +80,9 @@ pub struct RequestLine<'a> {
 }
 
 impl Instance {
-    /// Whether evaluations are counted from its lines. A person who reads lines gets none of that.
+    /// Whether its lines contain counts of evaluations. Lines for humans do not.
     #[must_use]
-    pub fn tells_counts(&self) -> bool {
+    pub fn reports_counts(&self) -> bool {
         match self.style {
             LogStyle::Json => true,
             LogStyle::Human => false,
@@ -130,7 +130,7 @@ impl Instance {
             fields.insert(name.to_owned(), value);
         };
         put("domain", json!("config"));
-        if let Some(method) = line.told_method {
+        if let Some(method) = line.reported_method {
             put("method", json!(shorten(method, LONGEST_IGNORED)));
         }
         put("path", name(line.path));
@@ -177,7 +177,7 @@ impl Instance {
             put("evaluations", json!(counts));
         }
         let mut told: Vec<(Metric, Value)> = metrics(line, milliseconds);
-        if self.told_connections.are_due(line.connections) {
+        if self.reported_connections.are_due(line.connections) {
             told.push((Metric::ActiveConnections, json!(line.connections)));
         }
         let mut directives = Vec::new();
@@ -315,7 +315,7 @@ mod tests {
     fn line(facts: &Facts) -> RequestLine<'_> {
         RequestLine {
             method: "GET",
-            told_method: None,
+            reported_method: None,
             path: "/api/config/flags",
             status: 200,
             request_id: "r-1",
@@ -334,7 +334,7 @@ mod tests {
             style: LogStyle::Json,
             function: "list-flags".to_owned(),
             version: "7".to_owned(),
-            told_connections: ToldConnections::default(),
+            reported_connections: ReportedConnections::default(),
         }
     }
 
@@ -439,7 +439,7 @@ mod tests {
             let facts = trace.facts();
             let line = RequestLine {
                 method: &long,
-                told_method: Some(&long),
+                reported_method: Some(&long),
                 path: &long,
                 request_id: &long,
                 ..line(&facts)

@@ -99,7 +99,7 @@ async fn end_superseded(
     ramp.enter(RampState::Superseded, Some(how), who, SystemTime::now());
     ramp.version += 1;
     let after = summary_of(ramp);
-    open.note(Some(key), Action::ChangeRamp, Some(before), Some(after))
+    open.add_audit_entry(Some(key), Action::ChangeRamp, Some(before), Some(after))
         .await?;
     open.write_ramp(key, ramp).await
 }
@@ -186,7 +186,8 @@ async fn write(
 ) -> Result<FlagRecord, Error> {
     let after = open.write_flag(key, flag, false).await?;
     let (from, to) = (state_of(before), state_of(&after));
-    open.note(Some(key), action, Some(from), Some(to)).await?;
+    open.add_audit_entry(Some(key), action, Some(from), Some(to))
+        .await?;
     Ok(after)
 }
 

@@ -318,7 +318,7 @@ pub(super) fn broken_rules<'a>(
     }
     if flag.definition.is_some() {
         let planned = schedules.filter(|schedule| {
-            schedule.flag_key == *key && schedule.is_open() && schedule.plans_a_percentage()
+            schedule.flag_key == *key && schedule.is_open() && schedule.sets_rollout_percentage()
         });
         found.extend(planned.map(|schedule| {
             let id = &schedule.id;

@@ -330,7 +330,7 @@ impl Transaction {
         Ok(())
     }
 
-    pub(in crate::store) fn note(
+    pub(in crate::store) fn add_audit_entry(
         &mut self,
         key: Option<&FlagKey>,
         action: Action,
@@ -353,13 +353,13 @@ impl Transaction {
         Ok(())
     }
 
-    pub(in crate::store) fn note_all(
+    pub(in crate::store) fn add_audit_entries(
         &mut self,
         action: Action,
         steps: Vec<AuditStep>,
     ) -> Result<(), Error> {
         for AuditStep { key, before, after } in steps {
-            self.note(Some(&key), action, before, after)?;
+            self.add_audit_entry(Some(&key), action, before, after)?;
         }
         Ok(())
     }

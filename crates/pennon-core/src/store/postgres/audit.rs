@@ -70,7 +70,7 @@ impl PostgresStore {
 }
 
 impl Transaction {
-    pub(in crate::store) async fn note(
+    pub(in crate::store) async fn add_audit_entry(
         &mut self,
         key: Option<&FlagKey>,
         action: Action,
@@ -95,7 +95,7 @@ impl Transaction {
         Ok(())
     }
 
-    pub(in crate::store) async fn note_all(
+    pub(in crate::store) async fn add_audit_entries(
         &mut self,
         action: Action,
         steps: Vec<AuditStep>,
