@@ -27,6 +27,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::ramp::{Ramp, RampPlace};
 use crate::snapshot::{Revision, Snapshot};
+use crate::webhooks::Webhook;
 
 /// The database ends a transaction that idles longer than this. It limits how late a commit can happen, which the TTL
 /// of a write barrier in the cache depends on.
@@ -215,6 +216,11 @@ impl Store {
     /// Ramps that the engine looks at, those first that it has not looked at for longest.
     pub async fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
         dispatch!(self, store => store.watched_ramps(most))
+    }
+
+    /// The webhooks of an environment, newest first.
+    pub async fn list_webhooks(&self, environment: &Environment) -> Result<Vec<Webhook>, Error> {
+        dispatch!(self, store => store.list_webhooks(environment))
     }
 
     /// All watched ramps that this alarm may guard: an ARN ends with its name.

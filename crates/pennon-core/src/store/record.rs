@@ -286,6 +286,12 @@ pub enum Action {
     CreateKey,
     /// An API key was revoked.
     RevokeKey,
+    /// A webhook was created.
+    CreateWebhook,
+    /// A disabled webhook was enabled.
+    EnableWebhook,
+    /// A webhook was deleted.
+    DeleteWebhook,
 }
 
 impl Action {
@@ -317,6 +323,9 @@ impl Action {
             Self::Purge => "environment.purge",
             Self::CreateKey => "key.create",
             Self::RevokeKey => "key.revoke",
+            Self::CreateWebhook => "webhook.create",
+            Self::EnableWebhook => "webhook.enable",
+            Self::DeleteWebhook => "webhook.delete",
         }
     }
 }

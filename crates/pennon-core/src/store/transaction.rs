@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::flag_sums::FlagSums;
 use crate::ramp::Ramp;
 use crate::snapshot::{KeyKind, Revision};
+use crate::webhooks::{Destination, Webhook};
 
 /// An open transaction.
 pub enum Transaction {
@@ -261,6 +262,30 @@ impl Transaction {
     /// Adds a ramp, or replaces the one with its id.
     pub async fn write_ramp(&mut self, key: &FlagKey, ramp: &Ramp) -> Result<(), Error> {
         dispatch!(self, open => open.write_ramp(key, ramp))
+    }
+
+    /// All webhooks. They are locked until the transaction ends.
+    pub async fn webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
+        dispatch!(self, open => open.webhooks())
+    }
+
+    /// Adds a webhook.
+    pub async fn insert_webhook(
+        &mut self,
+        webhook: &Webhook,
+        destination: &Destination,
+    ) -> Result<(), Error> {
+        dispatch!(self, open => open.insert_webhook(webhook, destination))
+    }
+
+    /// Replaces the webhook with this id, except its URL and secret, and makes it due.
+    pub async fn write_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
+        dispatch!(self, open => open.write_webhook(webhook))
+    }
+
+    /// Deletes a webhook, its URL and its secret.
+    pub async fn delete_webhook(&mut self, id: &str) -> Result<(), Error> {
+        dispatch!(self, open => open.delete_webhook(id))
     }
 
     /// Who makes the changes.

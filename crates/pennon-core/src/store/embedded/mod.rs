@@ -16,6 +16,7 @@ mod old_form;
 mod ramps;
 mod state;
 mod transaction;
+mod webhooks;
 
 use std::fs::File;
 use std::path::Path;

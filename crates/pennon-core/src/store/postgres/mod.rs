@@ -18,6 +18,7 @@ mod snapshot;
 mod statement;
 mod transaction;
 mod url;
+mod webhooks;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;

@@ -94,6 +94,8 @@ impl Role {
                 ("pennon_evaluation_hours", READS),
                 ("pennon_installation", READS),
                 ("pennon_ramps", ADDS_UP),
+                ("pennon_webhook_destinations", CHANGES),
+                ("pennon_webhooks", CHANGES),
             ],
             Self::Count => &[
                 ("pennon_counted_batches", &["DELETE", "INSERT", "SELECT"]),

@@ -1,0 +1,49 @@
+//! The file store has no webhooks, because it has no outbox: its journal would have to record every delivery.
+
+use super::{EmbeddedStore, Transaction};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::webhooks::{Destination, Webhook};
+
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the same signatures as for a database, where each call can fail"
+)]
+impl EmbeddedStore {
+    pub(in crate::store) fn list_webhooks(
+        &self,
+        _environment: &Environment,
+    ) -> Result<Vec<Webhook>, Error> {
+        Ok(Vec::new())
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the same signatures as for a database, where each call can fail"
+)]
+impl Transaction {
+    pub(in crate::store) fn webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub(in crate::store) fn insert_webhook(
+        &mut self,
+        _webhook: &Webhook,
+        _destination: &Destination,
+    ) -> Result<(), Error> {
+        Err(Error::Conflict(
+            "Webhooks need PostgreSQL: set DATABASE_URL".to_owned(),
+        ))
+    }
+
+    pub(in crate::store) fn write_webhook(&mut self, _webhook: &Webhook) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub(in crate::store) fn delete_webhook(&mut self, _id: &str) -> Result<(), Error> {
+        Ok(())
+    }
+}
