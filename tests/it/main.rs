@@ -102,4 +102,5 @@ mod tls;
 mod tokens;
 mod undoing;
 mod unreadable_rows;
+mod webhook_routes;
 mod webhooks;

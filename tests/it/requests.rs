@@ -57,6 +57,10 @@ const EXPECTED: &str = "\
 201 POST /api/admin/keys
 200 GET /api/admin/keys
 404 DELETE /api/admin/keys/00000000-0000-4000-8000-000000000000
+409 POST /api/admin/webhooks
+200 GET /api/admin/webhooks
+404 POST /api/admin/webhooks/0123456789abcdef0123456789abcdef/enable
+404 DELETE /api/admin/webhooks/0123456789abcdef0123456789abcdef
 200 POST /ofrep/v1/evaluate/flags/new-checkout
 200 POST /ofrep/v1/evaluate/flags
 ";

@@ -9,7 +9,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
 /// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
-pub const REQUEST_FILES: [(&str, &str, u16); 47] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 51] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("ramps", "ramps", 201),
@@ -53,6 +53,10 @@ pub const REQUEST_FILES: [(&str, &str, u16); 47] = [
     ("manage-environments-export", "manage-environments", 200),
     ("manage-environments-audit", "manage-environments", 200),
     ("manage-environments-purge", "manage-environments", 200),
+    ("manage-keys-webhooks", "manage-keys", 200),
+    ("manage-keys-webhook-create", "manage-keys", 201),
+    ("manage-keys-webhook-enable", "manage-keys", 404),
+    ("manage-keys-webhook-delete", "manage-keys", 404),
     ("health", "health", 200),
     ("health-live", "health", 200),
     ("health-ready", "health", 200),

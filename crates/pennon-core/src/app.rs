@@ -18,6 +18,7 @@ use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
 use crate::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
 use crate::token::Tokens;
+use crate::webhooks::Reach;
 
 /// All that Redis gets of a cold start, so that an instance answers within half a second of its
 /// start whatever Redis does.
@@ -36,6 +37,7 @@ pub struct App {
     /// Checks the tokens of callers, where an issuer is configured.
     pub tokens: Option<Tokens>,
     alarms: OnceLock<Alarms>,
+    webhook_reach: Reach,
     answered: AtomicBool,
 }
 
@@ -57,6 +59,7 @@ impl App {
             tally: Tally::default(),
             tokens,
             alarms: OnceLock::new(),
+            webhook_reach: Reach::Public,
             answered: AtomicBool::new(false),
         }
     }
@@ -103,6 +106,20 @@ impl App {
     pub fn with_alarms(self, alarms: Alarms) -> Self {
         Self {
             alarms: OnceLock::from(alarms),
+            ..self
+        }
+    }
+
+    /// The URLs that webhooks may have.
+    pub fn webhook_reach(&self) -> Reach {
+        self.webhook_reach
+    }
+
+    /// Accepts webhooks of any address, over HTTP too: for the local server.
+    #[must_use]
+    pub fn with_webhooks_anywhere(self) -> Self {
+        Self {
+            webhook_reach: Reach::Anywhere,
             ..self
         }
     }

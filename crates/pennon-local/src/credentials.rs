@@ -227,6 +227,7 @@ mod tests {
             api_key: None,
             evaluations_per_second: None,
             flags_file: folder.join("flags.json").display().to_string(),
+            webhooks_anywhere: false,
         }
     }
 

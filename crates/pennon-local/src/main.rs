@@ -129,6 +129,9 @@ async fn run() -> Result<(), String> {
     if !is_aws {
         app = app.with_alarms(Alarms::Local(Mutex::default()));
     }
+    if settings.webhooks_anywhere {
+        app = app.with_webhooks_anywhere();
+    }
     let app = Arc::new(app);
     tokio::spawn(run_schedules(app.clone()));
     tokio::spawn(count_regularly(app.clone()));

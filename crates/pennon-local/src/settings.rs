@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) evaluations_per_second: Option<f64>,
     /// `PENNON_FLAGS_FILE`: the file with the flags, without a database.
     pub(crate) flags_file: String,
+    /// `PENNON_WEBHOOKS`: whether webhooks may have private addresses and use HTTP.
+    pub(crate) webhooks_anywhere: bool,
 }
 
 impl Settings {
@@ -37,6 +39,11 @@ impl Settings {
                 None => None,
             },
             flags_file: text("PENNON_FLAGS_FILE").unwrap_or_else(|| "flags.json".to_owned()),
+            webhooks_anywhere: match text("PENNON_WEBHOOKS").as_deref() {
+                None | Some("public") => false,
+                Some("anywhere") => true,
+                Some(_) => return Err("PENNON_WEBHOOKS must be public or anywhere".to_owned()),
+            },
         })
     }
 }

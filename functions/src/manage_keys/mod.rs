@@ -1,6 +1,7 @@
-//! `/api/admin/keys`: creating, listing and revoking API keys.
+//! `/api/admin/keys`: creating, listing and revoking API keys; and `/api/admin/webhooks`.
 
 mod body;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -14,11 +15,11 @@ use pennon_core::http::{self, Request, Response, timestamp};
 use pennon_core::store::KeyRecord;
 use serde_json::{Value, json};
 
-/// Creates a key (`POST`), lists keys (`GET`), or revokes one (`DELETE`).
+/// Answers these routes to admins.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::NotFound`], [`Error::Conflict`].
+/// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`], [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;
@@ -27,6 +28,16 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Some(("GET", "/api/admin/keys")) => list(&app, &request, &environment).await,
         Some(("DELETE", "/api/admin/keys/{keyId}")) => {
             revoke(&app, &request, &admin, &environment).await
+        }
+        Some(("GET", "/api/admin/webhooks")) => webhooks::list(&app, &environment).await,
+        Some(("POST", "/api/admin/webhooks")) => {
+            webhooks::create(&app, &request, &admin, &environment).await
+        }
+        Some(("POST", "/api/admin/webhooks/{webhookId}/enable")) => {
+            webhooks::enable(&app, &request, &admin, &environment).await
+        }
+        Some(("DELETE", "/api/admin/webhooks/{webhookId}")) => {
+            webhooks::delete(&app, &request, &admin, &environment).await
         }
         _ => Err(request.route_not_found()),
     }

@@ -21,6 +21,7 @@ mod snapshot_slot;
 mod update;
 mod usage;
 mod validate;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,7 @@ pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
 pub use update::Change;
 pub use usage::{FlagUsage, Stale, StaleFlag};
+pub use webhooks::{NewWebhook, WantedWebhook};
 
 use crate::cache::Cache;
 use crate::config::Config;

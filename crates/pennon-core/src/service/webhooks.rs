@@ -1,0 +1,153 @@
+//! Creating, enabling and deleting webhooks. They are not part of a snapshot, so the cache is not involved.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::FlagService;
+use super::change::Expected;
+use crate::auth::Admin;
+use crate::config::Secret;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::id::unique_id;
+use crate::store::{Action, Transaction};
+use crate::webhooks::{Destination, Format, Webhook, new_secret};
+
+/// Limit on the webhooks of an environment. Every change writes an event for each of them.
+const MAX_WEBHOOKS: usize = 20;
+
+/// The webhook to create.
+#[derive(Debug)]
+pub struct WantedWebhook {
+    /// Its purpose, for admins.
+    pub name: String,
+    /// Its URL, which [`crate::webhooks::Reach::accepts`].
+    pub url: Url,
+    /// The format of the body.
+    pub format: Format,
+}
+
+/// A webhook that was just created.
+#[derive(Debug)]
+pub struct NewWebhook {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// The key of its signatures. Only the response to its creation shows it.
+    pub secret: Secret,
+}
+
+impl FlagService {
+    /// Creates a webhook.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown environment, [`Error::Conflict`] if it has too many webhooks or the
+    /// store is a file; [`Error::Unavailable`].
+    pub async fn create_webhook(
+        &self,
+        environment: &Environment,
+        wanted: WantedWebhook,
+        admin: &Admin,
+    ) -> Result<NewWebhook, Error> {
+        let secret = new_secret()?;
+        let mut open = self.begin(environment, &admin.id).await?;
+        // Locks the environment, so that concurrent requests cannot exceed the limit.
+        if open.environment_revision().await?.is_none() {
+            return Err(Error::NotFound(format!("Environment '{environment}'")));
+        }
+        if open.webhooks().await?.len() >= MAX_WEBHOOKS {
+            return Err(Error::Conflict(format!(
+                "An environment can have {MAX_WEBHOOKS} webhooks; delete one first"
+            )));
+        }
+        let webhook = Webhook {
+            id: unique_id(),
+            name: wanted.name,
+            origin: wanted.url.origin().ascii_serialization(),
+            format: wanted.format,
+            created_at: SystemTime::now(),
+            created_by: admin.id.clone(),
+            revision: 1,
+            disabled: None,
+            delivered_at: None,
+            outage: None,
+        };
+        let destination = Destination {
+            url: Secret::new(wanted.url),
+            secret,
+        };
+        open.insert_webhook(&webhook, &destination).await?;
+        open.add_audit_entry(None, Action::CreateWebhook, None, Some(state_of(&webhook)))
+            .await?;
+        open.commit().await?;
+        Ok(NewWebhook {
+            webhook,
+            secret: destination.secret,
+        })
+    }
+
+    /// Enables a disabled webhook and clears its failures. It receives the events that were kept meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::PreconditionFailed`]; [`Error::Unavailable`].
+    pub async fn enable_webhook(
+        &self,
+        environment: &Environment,
+        id: &str,
+        expected: &Expected,
+        admin: &Admin,
+    ) -> Result<Webhook, Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        let mut webhook = find_webhook(&mut open, id).await?;
+        expected.check(webhook.revision)?;
+        let before = state_of(&webhook);
+        webhook.enable();
+        open.write_webhook(&webhook).await?;
+        let after = Some(state_of(&webhook));
+        open.add_audit_entry(None, Action::EnableWebhook, Some(before), after)
+            .await?;
+        open.commit().await?;
+        Ok(webhook)
+    }
+
+    /// Deletes a webhook and its secret.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::PreconditionFailed`]; [`Error::Unavailable`].
+    pub async fn delete_webhook(
+        &self,
+        environment: &Environment,
+        id: &str,
+        expected: &Expected,
+        admin: &Admin,
+    ) -> Result<(), Error> {
+        let mut open = self.begin(environment, &admin.id).await?;
+        let webhook = find_webhook(&mut open, id).await?;
+        expected.check(webhook.revision)?;
+        open.delete_webhook(id).await?;
+        open.add_audit_entry(None, Action::DeleteWebhook, Some(state_of(&webhook)), None)
+            .await?;
+        open.commit().await
+    }
+}
+
+/// The webhook with this id. Locks the environment first: audit ids of an environment must be assigned in the
+/// order of the commits.
+async fn find_webhook(open: &mut Transaction, id: &str) -> Result<Webhook, Error> {
+    open.environment_revision().await?;
+    let mut webhooks = open.webhooks().await?.into_iter();
+    let found = webhooks.find(|webhook| webhook.id == id);
+    found.ok_or_else(|| Error::NotFound("Webhook".to_owned()))
+}
+
+/// A webhook as the audit stores it: without its secret and without the path of its URL.
+fn state_of(webhook: &Webhook) -> Value {
+    json!({
+        "id": webhook.id,
+        "name": webhook.name,
+        "origin": webhook.origin,
+        "format": webhook.format,
+        "disabled": webhook.disabled.is_some(),
+    })
+}
