@@ -33,7 +33,8 @@ pub struct SchedulesRun {
     pub applied: usize,
     /// Changes that failed and will be retried.
     pub postponed: usize,
-    /// Changes that failed permanently: late by more than a day, or of an archived flag.
+    /// Changes that failed permanently: late by more than a day, of an archived flag, or of a flag that a
+    /// ramp has rolled back.
     pub failed: usize,
 }
 
@@ -166,12 +167,14 @@ impl FlagService {
         }
         let mut flag = before.flag.clone();
         change.apply(&mut flag, None);
-        change_before_ramps(
-            &mut open,
-            &[(key, &before.flag, &flag)],
-            Action::ScheduledUpdate,
-        )
-        .await?;
+        let changes = [(key, &before.flag, &flag)];
+        match change_before_ramps(&mut open, &changes, Action::ScheduledUpdate).await {
+            Ok(()) => {}
+            // The ramp was rolled back. A retry would apply the change at a random time after an admin has
+            // acknowledged that, and would fail `reconcile` every minute until then.
+            Err(Error::Conflict(why)) => return Err(Failure::Permanent(why)),
+            Err(why) => return Err(why.into()),
+        }
         let after = open.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         open.add_audit_entry(Some(key), Action::ScheduledUpdate, Some(from), Some(to))
