@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use pennon_eval::FlagKey;
 
 use super::EmbeddedStore;
+use super::state::StoredRamp;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::ramp::{Ramp, RampPlace};
@@ -18,7 +19,8 @@ impl EmbeddedStore {
                 continue;
             };
             for (key, ramps) in &aside.ramps {
-                let watched = ramps.iter().filter(|ramp| ramp.state.is_watched());
+                let readable = ramps.iter().filter_map(StoredRamp::readable);
+                let watched = readable.filter(|ramp| ramp.state.is_watched());
                 places.extend(watched.map(|ramp| RampPlace {
                     environment: environment.clone(),
                     key: key.clone(),
@@ -49,8 +51,9 @@ impl EmbeddedStore {
         let inner = self.current()?;
         let aside = inner.data.state.of(environment.as_str());
         let ramps = aside.and_then(|aside| aside.ramps.get(key));
-        let newest_first = ramps.into_iter().flatten().rev().cloned();
-        Ok(newest_first
+        let newest_first = ramps.into_iter().flatten().rev();
+        let readable = newest_first.filter_map(StoredRamp::readable).cloned();
+        Ok(readable
             .take(usize::try_from(most).unwrap_or(usize::MAX))
             .collect())
     }

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use pennon_eval::{Flag, FlagKey, Rollout};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::counts::{Count, Counts};
-use crate::ramp::Ramp;
+use crate::ramp::{Ramp, RampState};
 use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
 
 /// A step that changes the state.
@@ -58,7 +59,7 @@ pub(super) enum Record {
     Ramp {
         environment: String,
         key: FlagKey,
-        ramp: Box<Ramp>,
+        ramp: StoredRamp,
     },
     /// Evaluations, in addition to those before.
     Counts {
@@ -134,6 +135,60 @@ pub(super) struct OverrideNote {
     pub(super) created_at: Option<SystemTime>,
 }
 
+/// A ramp in the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Value", untagged)]
+pub(super) enum StoredRamp {
+    /// One that this version reads.
+    Readable(Box<Ramp>),
+    /// A newer version wrote it, or someone edited the file. It is kept as it is, and harms no other ramp.
+    Unreadable(Value),
+}
+
+impl From<Value> for StoredRamp {
+    fn from(stored: Value) -> Self {
+        match serde_json::from_value(stored.clone()) {
+            Ok(ramp) => Self::Readable(ramp),
+            Err(why) => {
+                let id = stored.get("id").and_then(Value::as_str);
+                let id = id.unwrap_or_default();
+                tracing::error!(domain = "config", ramp = id, error = %why, "a stored ramp cannot be read");
+                Self::Unreadable(stored)
+            }
+        }
+    }
+}
+
+impl StoredRamp {
+    pub(super) fn readable(&self) -> Option<&Ramp> {
+        match self {
+            Self::Readable(ramp) => Some(ramp),
+            Self::Unreadable(_) => None,
+        }
+    }
+
+    /// Whether the flag can have no other ramp beside it. An unreadable ramp counts as open unless its state
+    /// says otherwise.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Readable(ramp) => ramp.is_open(),
+            Self::Unreadable(stored) => {
+                let state = stored.get("state").map(RampState::deserialize);
+                let Some(Ok(state)) = state else { return true };
+                let acknowledged_by = stored.get("acknowledgedBy").unwrap_or(&Value::Null);
+                state.is_live() || state == RampState::RolledBack && acknowledged_by.is_null()
+            }
+        }
+    }
+
+    fn id(&self) -> Option<&str> {
+        match self {
+            Self::Readable(ramp) => Some(&ramp.id),
+            Self::Unreadable(stored) => stored.get("id")?.as_str(),
+        }
+    }
+}
+
 /// What a transaction may change. It is copied for each, so nothing in it grows for ever.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct State {
@@ -152,7 +207,7 @@ pub(super) struct Aside {
     /// Under their ids.
     pub(super) schedules: BTreeMap<String, ScheduleRecord>,
     /// Of each flag, oldest first.
-    pub(super) ramps: BTreeMap<FlagKey, Vec<Ramp>>,
+    pub(super) ramps: BTreeMap<FlagKey, Vec<StoredRamp>>,
 }
 
 /// What only grows.
@@ -264,9 +319,11 @@ impl State {
                     .ramps
                     .entry(key.clone())
                     .or_default();
-                match ramps.iter_mut().find(|known| known.id == ramp.id) {
+                let is_same =
+                    |known: &&mut StoredRamp| known.id().is_some() && known.id() == ramp.id();
+                match ramps.iter_mut().find(is_same) {
                     Some(known) => known.clone_from(ramp),
-                    None => ramps.push((**ramp).clone()),
+                    None => ramps.push(ramp.clone()),
                 }
             }
         }
@@ -318,7 +375,7 @@ impl State {
                 records.extend(ramps.iter().map(|ramp| Record::Ramp {
                     environment: environment(),
                     key: key.clone(),
-                    ramp: Box::new(ramp.clone()),
+                    ramp: ramp.clone(),
                 }));
             }
         }

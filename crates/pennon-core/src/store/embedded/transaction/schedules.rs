@@ -9,7 +9,7 @@ use super::Transaction;
 use crate::error::Error;
 use crate::id::unique_id;
 use crate::ramp::Ramp;
-use crate::store::embedded::state::Record;
+use crate::store::embedded::state::{Record, StoredRamp};
 use crate::store::record::{ScheduleRecord, ScheduleStatus};
 
 /// The limit on retries of a schedule; equal to the default in the database.
@@ -93,7 +93,7 @@ impl Transaction {
     ) -> Result<Vec<(FlagKey, Option<Ramp>)>, Error> {
         let open = keys.iter().filter_map(|key| {
             let ramp = self.ramps(key).iter().find(|ramp| ramp.is_open())?;
-            Some(((*key).clone(), Some(ramp.clone())))
+            Some(((*key).clone(), ramp.readable().cloned()))
         });
         Ok(open.collect())
     }
@@ -103,14 +103,15 @@ impl Transaction {
         key: &FlagKey,
         id: &str,
     ) -> Result<Option<Ramp>, Error> {
-        Ok(self.ramps(key).iter().find(|ramp| ramp.id == id).cloned())
+        let mut readable = self.ramps(key).iter().filter_map(StoredRamp::readable);
+        Ok(readable.find(|ramp| ramp.id == id).cloned())
     }
 
     pub(in crate::store) fn write_ramp(&mut self, key: &FlagKey, ramp: &Ramp) -> Result<(), Error> {
         self.step(Record::Ramp {
             environment: self.environment.to_string(),
             key: key.clone(),
-            ramp: Box::new(ramp.clone()),
+            ramp: StoredRamp::Readable(Box::new(ramp.clone())),
         });
         Ok(())
     }
@@ -122,7 +123,7 @@ impl Transaction {
         self.store.last_change(&self.environment, key)
     }
 
-    fn ramps(&self, key: &FlagKey) -> &[Ramp] {
+    fn ramps(&self, key: &FlagKey) -> &[StoredRamp] {
         let aside = self.data.state.of(self.environment.as_str());
         let ramps = aside.and_then(|aside| aside.ramps.get(key));
         ramps.map_or(&[], Vec::as_slice)
