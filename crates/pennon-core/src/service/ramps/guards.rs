@@ -86,6 +86,11 @@ pub(super) async fn must_be_ok(
     if guards.is_empty() {
         return Ok(Described::default());
     }
+    if let Some(why) = alarms.absent() {
+        return Err(Error::Conflict(format!(
+            "A ramp with guards needs CloudWatch, which cannot be reached from here: {why}"
+        )));
+    }
     let names: Vec<&str> = guards.iter().map(Guard::name).collect();
     let found = alarms.find(&names).await;
     if let Some(why) = &found.failure {
