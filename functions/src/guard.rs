@@ -1,5 +1,5 @@
-//! Takes ramps back when an alarm rings. CloudWatch invokes this function itself, as an action of the
-//! alarm, and calls again when it fails. It can only lower the share of users who get a flag.
+//! Rolls ramps back when an alarm fires. CloudWatch invokes this function as an action of the alarm, and Lambda repeats
+//! a failed invocation. It can only lower the share of users who get a flag.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,15 +7,14 @@ use std::time::SystemTime;
 use pennon_core::alarms::window_of_event;
 use pennon_core::app::App;
 use pennon_core::error::Error;
-use pennon_core::service::RingingAlarm;
+use pennon_core::service::AlarmEvent;
 use pennon_core::timestamp;
 use serde_json::{Value, json};
 
-/// Takes back what the alarm of this event guards, if the event says that it rings.
+/// Rolls back the ramps that the alarm of this event guards, if the alarm has entered `ALARM`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an event that is none of an alarm; [`Error::Unavailable`] when the store does not
-/// answer.
+/// [`Error::Invalid`] for any other event; [`Error::Unavailable`] if the store does not answer.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let (Some(name), Some(state)) = (text("/alarmData/alarmName"), text("/alarmData/state/value"))
@@ -27,7 +26,7 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     if state != "ALARM" {
         return Ok(json!({ "state": state, "rolledBack": 0 }));
     }
-    let alarm = RingingAlarm {
+    let alarm = AlarmEvent {
         name,
         arn: text("/alarmArn"),
         at: text("/alarmData/state/timestamp")
@@ -36,12 +35,12 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
         window: window_of_event(&event),
     };
     let budget = app.config.cache.request_budget;
-    let rolled_back = app.service.ring_alarm(alarm, budget).await?;
+    let rolled_back = app.service.handle_alarm(alarm, budget).await?;
     tracing::info!(
         domain = "config",
         alarm = name,
         rolled_back,
-        "an alarm rings"
+        "an alarm has fired"
     );
     Ok(json!({ "state": state, "rolledBack": rolled_back }))
 }

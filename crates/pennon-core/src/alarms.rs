@@ -1,7 +1,6 @@
 //! The states of CloudWatch alarms, which guard ramps.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,32 +8,32 @@ use serde_json::Value;
 
 use crate::aws::Aws;
 
-/// Asking CloudWatch, answer included.
-const WITHIN: Duration = Duration::from_secs(5);
-/// All calls of one run: as long again is left for the ramps before `reconcile` ends.
-const IN_ALL: Duration = Duration::from_secs(15);
-/// The value of `CLOUDWATCH_ENDPOINT` where functions have no way to CloudWatch.
-const NOWHERE: &str = "none";
-/// As many names as one call takes.
-const NAMES: usize = 100;
-/// The evaluation of a composite alarm, whose parts are not known, and the least of any other: an alarm
-/// notices what happened a few minutes ago.
-pub const LEAST_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// The longest evaluation that CloudWatch has, in seconds: a week.
-const LONGEST_WINDOW: u64 = 7 * 24 * 3600;
+/// Limit on one call of CloudWatch.
+const CALL_WITHIN: Duration = Duration::from_secs(5);
+/// Limit on the time after which no further call of a run begins: `reconcile` needs the rest for the ramps.
+const CALLS_WITHIN: Duration = Duration::from_secs(15);
+/// The value of `CLOUDWATCH_ENDPOINT` in a network from which CloudWatch cannot be reached.
+const NONE: &str = "none";
+/// Limit on the names of one call.
+const NAMES_PER_CALL: usize = 100;
+/// The evaluation of a composite alarm, whose parts are unknown, and the minimum for any other: metrics arrive minutes
+/// late.
+pub const MIN_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// The longest evaluation that CloudWatch supports, in seconds: a week.
+const MAX_WINDOW: u64 = 7 * 24 * 3600;
 
-/// Where alarms are read.
+/// The source of the states of alarms.
 pub enum Alarms {
-    /// Amazon CloudWatch, or a server that answers like it.
+    /// Amazon CloudWatch, or a server with the same API.
     CloudWatch {
         /// Signs calls.
         aws: Box<Aws>,
-        /// `CLOUDWATCH_ENDPOINT`; otherwise the region's own.
+        /// `CLOUDWATCH_ENDPOINT`; the region's endpoint if it is not set.
         endpoint: Option<String>,
     },
-    /// Alarms that the local server keeps in memory and rings by a route of its own.
+    /// Alarms in the memory of the local server, which has a route to set them.
     Local(Mutex<BTreeMap<String, AlarmState>>),
-    /// Nowhere; this says why.
+    /// CloudWatch cannot be reached, for this reason.
     Absent(String),
 }
 
@@ -50,7 +49,7 @@ pub enum AlarmState {
 }
 
 impl AlarmState {
-    /// Takes CloudWatch's name of a state.
+    /// Parses CloudWatch's name of a state.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -61,7 +60,7 @@ impl AlarmState {
         }
     }
 
-    /// CloudWatch's name of it.
+    /// CloudWatch's name of the state.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -90,25 +89,15 @@ pub struct Alarm {
 pub struct Described {
     /// By their names.
     pub alarms: BTreeMap<String, Alarm>,
-    /// Why some names were not looked up. The state of an alarm that is not found is unknown then.
-    pub failure: Option<Unreachable>,
-}
-
-/// CloudWatch did not say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreachable(pub String);
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
+    /// Why some names were not looked up. If this is set, the state of an alarm that is missing above is unknown.
+    pub failure: Option<String>,
 }
 
 impl Alarms {
-    /// CloudWatch, as the role of this function.
+    /// CloudWatch, with the role of this function.
     #[must_use]
     pub fn cloud_watch(endpoint: Option<&str>) -> Self {
-        if endpoint == Some(NOWHERE) {
+        if endpoint == Some(NONE) {
             return Self::Absent("CLOUDWATCH_ENDPOINT is none".to_owned());
         }
         match Aws::from_process() {
@@ -120,23 +109,22 @@ impl Alarms {
         }
     }
 
-    /// The alarms with these names. Without a failure, a name that is missing has no alarm. A failure of
-    /// one call costs only its own names, and calls end after a limit.
+    /// The alarms with these names. Without a failure, a name that is missing has no alarm. A failed call does not
+    /// affect the names of other calls.
     pub async fn find(&self, names: &[&str]) -> Described {
         match self {
             Self::CloudWatch { aws, endpoint } => {
                 let mut found = Described::default();
                 let began = Instant::now();
-                for names in names.chunks(NAMES) {
-                    if began.elapsed() > IN_ALL {
-                        let why = "no time was left for all alarms";
-                        found.failure = Some(Unreachable(why.to_owned()));
+                for names in names.chunks(NAMES_PER_CALL) {
+                    if began.elapsed() > CALLS_WITHIN {
+                        found.failure = Some("no time was left for all alarms".to_owned());
                         break;
                     }
-                    let answer = aws.describe_alarms(endpoint.as_deref(), names, WITHIN);
+                    let answer = aws.describe_alarms(endpoint.as_deref(), names, CALL_WITHIN);
                     match answer.await {
                         Ok(answer) => found.alarms.extend(alarms_in(&answer)),
-                        Err(why) => found.failure = Some(Unreachable(why.to_string())),
+                        Err(why) => found.failure = Some(why.to_string()),
                     }
                 }
                 found
@@ -148,7 +136,7 @@ impl Alarms {
                     let alarm = Alarm {
                         state,
                         arn: None,
-                        window: LEAST_WINDOW,
+                        window: MIN_WINDOW,
                         invokes_function: true,
                     };
                     Some(((*name).to_owned(), alarm))
@@ -159,13 +147,13 @@ impl Alarms {
                 }
             }
             Self::Absent(why) => Described {
-                failure: Some(Unreachable(why.clone())),
+                failure: Some(why.clone()),
                 ..Described::default()
             },
         }
     }
 
-    /// Why no alarm can be read here.
+    /// Why CloudWatch cannot be reached from here.
     #[must_use]
     pub fn absent(&self) -> Option<&str> {
         match self {
@@ -174,7 +162,7 @@ impl Alarms {
         }
     }
 
-    /// Sets the state of an alarm of the local server. Returns whether there is such a thing here.
+    /// Sets the state of an alarm of the local server. Returns `false` if alarms are read from CloudWatch.
     pub fn set(&self, name: &str, state: AlarmState) -> bool {
         match self {
             Self::Local(alarms) => {
@@ -187,7 +175,7 @@ impl Alarms {
     }
 }
 
-/// The alarms in an answer to `DescribeAlarms`. One with a state that is unknown counts as without data.
+/// The alarms in a response to `DescribeAlarms`. An unknown state counts as `INSUFFICIENT_DATA`.
 fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
     let kinds = ["MetricAlarms", "CompositeAlarms"].into_iter();
     let all = kinds
@@ -219,7 +207,7 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
     all.filter_map(alarm).collect()
 }
 
-/// How far back the alarm of an event looks that CloudWatch sends to a function.
+/// The length of the evaluation of an alarm, from the event that CloudWatch sends to a function.
 #[must_use]
 pub fn window_of_event(event: &Value) -> Duration {
     let configuration = event.pointer("/alarmData/configuration");
@@ -234,7 +222,7 @@ pub fn window_of_event(event: &Value) -> Duration {
     window(periods.max(), 3)
 }
 
-/// How far back an alarm looks. An alarm on a metric formula has a period in each of its metrics.
+/// The length of the evaluation of an alarm. An alarm on a formula has a period in each of its metrics.
 fn window_of(alarm: &Value) -> Duration {
     let metrics = alarm.get("Metrics").and_then(Value::as_array);
     let of_metrics = metrics.into_iter().flatten().filter_map(|metric| {
@@ -247,10 +235,10 @@ fn window_of(alarm: &Value) -> Duration {
     window(period, periods.unwrap_or(1))
 }
 
-/// The length of that many periods in seconds, within the bounds of an evaluation.
+/// The length of that many periods, within the bounds of an evaluation.
 fn window(period: Option<u64>, periods: u64) -> Duration {
     let seconds = period.unwrap_or(0).saturating_mul(periods);
-    Duration::from_secs(seconds.min(LONGEST_WINDOW)).max(LEAST_WINDOW)
+    Duration::from_secs(seconds.min(MAX_WINDOW)).max(MIN_WINDOW)
 }
 
 #[cfg(test)]

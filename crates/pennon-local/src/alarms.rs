@@ -1,26 +1,26 @@
-//! `PUT /local/alarms/{name}`: sets the state of an alarm, so that a person can ring the alarm of a ramp on
-//! a laptop. Only the local server has this route, and only while `CLOUDWATCH_ENDPOINT` is not set.
+//! `PUT /local/alarms/{name}`: sets the state of an alarm, so that a ramp can be tried on a laptop. Only the local
+//! server has this route. It works unless `CLOUDWATCH_ENDPOINT` is set.
 
 use std::time::SystemTime;
 
 use axum::http::{Method, StatusCode};
-use pennon_core::alarms::{AlarmState, LEAST_WINDOW};
+use pennon_core::alarms::{AlarmState, MIN_WINDOW};
 use pennon_core::app::App;
 use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Fields, Incoming, Response, decoded};
-use pennon_core::service::RingingAlarm;
+use pennon_core::service::AlarmEvent;
 use serde_json::json;
 
 const PREFIX: &str = "/local/alarms/";
 
-/// The alarm that a request is about.
+/// The alarm that a request names.
 pub(crate) fn named_by(method: &Method, path: &str) -> Option<String> {
     let name = path.strip_prefix(PREFIX)?;
     (method == Method::PUT && !name.is_empty() && !name.contains('/')).then(|| decoded(name))
 }
 
-/// Answers admins: sets the state, and does what the function `guard` does when an alarm rings.
+/// Sets the state for an admin, and handles `ALARM` as the function `guard` does.
 pub(crate) async fn answer(
     app: &App,
     alarm: &str,
@@ -63,13 +63,13 @@ async fn set(
     let mut rolled_back = 0;
     if state == AlarmState::Alarm {
         let budget = app.config.cache.request_budget;
-        let ringing = RingingAlarm {
+        let event = AlarmEvent {
             name: alarm,
             arn: None,
             at: SystemTime::now(),
-            window: LEAST_WINDOW,
+            window: MIN_WINDOW,
         };
-        rolled_back = app.service.ring_alarm(ringing, budget).await?;
+        rolled_back = app.service.handle_alarm(event, budget).await?;
     }
     let body = json!({ "alarm": alarm, "state": state.name(), "rolledBack": rolled_back });
     Ok(http::json(StatusCode::OK, &body))

@@ -1,22 +1,24 @@
 //! `POST /api/admin/flags/{flagKey}/ramp`: starts a ramp.
 
+use std::ops::RangeInclusive;
+
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::auth::Admin;
 use pennon_core::error::Error;
 use pennon_core::http::{Fields, Request, Response};
 use pennon_core::ramp::{Guard, OnAlarm, OnMissing, Plan, Step, VariantPair, alarm_name};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::view;
 
-/// The most steps of a ramp.
+/// Limit on the steps of a ramp.
 const MAX_STEPS: usize = 50;
-/// The most guards of a ramp.
+/// Limit on the guards of a ramp.
 const MAX_GUARDS: usize = 10;
-/// The longest bake, in seconds: 30 days.
+/// Limit on a bake, in seconds: 30 days.
 const MAX_BAKE: u64 = 30 * 24 * 3600;
-/// The most characters of an alarm's name in CloudWatch, which otherwise rejects the whole call.
+/// CloudWatch's limit on the characters of an alarm's name. It rejects a whole call because of one longer name.
 const MAX_NAME: usize = 255;
 
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
@@ -35,25 +37,25 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 
 fn parse(body: &[u8]) -> Result<Plan, Error> {
     let mut fields = Fields::of(body)?;
-    let steps = fields.take("steps", |value| list(value, 1..=MAX_STEPS, step));
+    let steps = objects(&mut fields, "steps", 1..=MAX_STEPS, step);
     fields.must_have("steps", steps.as_ref());
     let steps = steps.unwrap_or_default();
-    if let Some(wrong) = steps
-        .windows(2)
-        .find(|pair| pair.first().map(|it| it.percent) >= pair.last().map(|it| it.percent))
-    {
-        let message = format!(
-            "percent must grow from step to step (got {} after {})",
-            wrong[1].percent, wrong[0].percent
-        );
-        fields.errors.add("steps", message);
+    for pair in steps.windows(2) {
+        if let [before, after] = pair
+            && after.percent <= before.percent
+        {
+            let (before, after) = (before.percent, after.percent);
+            let message =
+                format!("percent must grow from step to step (got {after} after {before})");
+            fields.errors.add("steps", message);
+        }
     }
-    let guards = fields.take_or_null("guards", |value| list(value, 0..=MAX_GUARDS, guard));
-    let guards = guards.unwrap_or_default();
+    let guards = objects(&mut fields, "guards", 0..=MAX_GUARDS, guard).unwrap_or_default();
     let mut names: Vec<&str> = guards.iter().map(Guard::name).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair.first() == pair.last()) {
-        fields.errors.add("guards", "must not name an alarm twice");
+        let message = "must not name an alarm twice";
+        fields.errors.add("guards", message);
     }
     let on_alarm = fields.take_or_null("onAlarm", |value| match value.as_str() {
         Some("previous") => Ok(OnAlarm::Previous),
@@ -63,125 +65,118 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
         Some(_) | None => Err("must be previous, start, off or pause"),
     });
     let (from, to) = (fields.text("from", 1..=255), fields.text("to", 1..=255));
-    let variants = match (from, to) {
-        (Some(from), Some(to)) => Some(VariantPair { from, to }),
-        (None, None) => None,
-        (Some(_), None) => {
-            fields.must_have::<String>("to", None);
-            None
-        }
-        (None, Some(_)) => {
-            fields.must_have::<String>("from", None);
-            None
-        }
-    };
+    if from.is_some() {
+        fields.must_have("to", to.as_ref());
+    }
+    if to.is_some() {
+        fields.must_have("from", from.as_ref());
+    }
     fields.must_be_empty();
     fields.finish()?;
     Ok(Plan {
         steps,
         guards,
         on_alarm: on_alarm.unwrap_or(OnAlarm::Start),
-        variants,
+        variants: from.zip(to).map(|(from, to)| VariantPair { from, to }),
     })
 }
 
-/// Reads a list of objects; the message names the place of what is wrong.
-fn list<T>(
-    value: &Value,
-    length: std::ops::RangeInclusive<usize>,
-    read: impl Fn(Map<String, Value>) -> Result<T, String>,
-) -> Result<Vec<T>, String> {
-    let items = value
-        .as_array()
-        .ok_or_else(|| "must be a list".to_owned())?;
-    if !length.contains(&items.len()) {
+/// Parses a list of objects. Errors are reported by place, such as `steps/0/percent`.
+fn objects<T>(
+    fields: &mut Fields,
+    name: &str,
+    length: RangeInclusive<usize>,
+    parse: impl Fn(&mut Fields) -> Option<T>,
+) -> Option<Vec<T>> {
+    let items = fields.take_or_null(name, |value| {
         let (least, most) = (length.start(), length.end());
-        return Err(format!(
-            "must have {least} to {most} entries (got {})",
-            items.len()
-        ));
+        match value.as_array() {
+            None => Err("must be a list".to_owned()),
+            Some(items) if length.contains(&items.len()) => Ok(items.clone()),
+            Some(items) => Err(format!(
+                "must have {least} to {most} entries (got {})",
+                items.len()
+            )),
+        }
+    })?;
+    let mut parsed = Vec::with_capacity(items.len());
+    for (number, item) in items.into_iter().enumerate() {
+        let place = format!("{name}/{number}");
+        let Value::Object(item) = item else {
+            fields.errors.add(&place, "must be an object");
+            continue;
+        };
+        let mut inner = Fields::within(item);
+        parsed.extend(parse(&mut inner));
+        inner.must_be_empty();
+        for (field, messages) in inner.errors.fields {
+            for message in messages {
+                let field = format!("{place}/{field}");
+                fields.errors.add(&field, message);
+            }
+        }
     }
-    let items = items.iter().enumerate().map(|(at, item)| {
-        let fields = item.as_object().cloned();
-        let fields = fields.ok_or_else(|| format!("[{at}] must be an object"))?;
-        read(fields).map_err(|why| format!("[{at}]{why}"))
-    });
-    items.collect()
+    Some(parsed)
 }
 
-fn step(mut fields: Map<String, Value>) -> Result<Step, String> {
-    let percent = whole(&mut fields, "percent", 1..=100)?.ok_or(".percent is required")?;
-    let bake = whole(&mut fields, "bakeSeconds", 1..=MAX_BAKE)?;
-    let bake = bake.ok_or(".bakeSeconds is required")?;
-    let min_evaluations = whole(&mut fields, "minEvaluations", 1..=1_000_000_000_000)?;
-    let approval = match fields.shift_remove("approval") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(approval)) => approval,
-        Some(Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
-            return Err(".approval must be true or false".to_owned());
-        }
-    };
-    must_be_empty(&fields)?;
-    Ok(Step {
-        percent: u8::try_from(percent).unwrap_or(100),
-        bake_seconds: u32::try_from(bake).unwrap_or(u32::MAX),
+fn step(fields: &mut Fields) -> Option<Step> {
+    let percent = integer(fields, "percent", 1..=100);
+    fields.must_have("percent", percent.as_ref());
+    let bake = integer(fields, "bakeSeconds", 1..=MAX_BAKE);
+    fields.must_have("bakeSeconds", bake.as_ref());
+    let min_evaluations = integer(fields, "minEvaluations", 1..=1_000_000_000_000);
+    let approval = fields.take_or_null("approval", |value| {
+        value.as_bool().ok_or("must be true or false")
+    });
+    Some(Step {
+        percent: u8::try_from(percent?).ok()?,
+        bake_seconds: u32::try_from(bake?).ok()?,
         min_evaluations,
-        approval,
+        approval: approval.unwrap_or(false),
     })
 }
 
-fn guard(mut fields: Map<String, Value>) -> Result<Guard, String> {
-    let alarm = match fields.shift_remove("alarm") {
-        Some(Value::String(alarm)) => alarm,
-        Some(_) => return Err(".alarm must be a string".to_owned()),
-        None => return Err(".alarm is required".to_owned()),
-    };
-    let name = alarm_name(&alarm);
+fn guard(fields: &mut Fields) -> Option<Guard> {
+    let alarm = fields.take("alarm", |value| {
+        let alarm = value.as_str().ok_or("must be a string")?;
+        require_alarm(alarm).map(|()| alarm.to_owned())
+    });
+    fields.must_have("alarm", alarm.as_ref());
+    let on_missing = fields.take_or_null("onMissing", |value| match value.as_str() {
+        Some("hold") => Ok(OnMissing::Hold),
+        Some("rollback") => Ok(OnMissing::Rollback),
+        Some("ignore") => Ok(OnMissing::Ignore),
+        Some(_) | None => Err("must be hold, rollback or ignore"),
+    });
+    Some(Guard {
+        alarm: alarm?,
+        on_missing: on_missing.unwrap_or(OnMissing::Hold),
+    })
+}
+
+/// Rejects a text that cannot be the name or ARN of an alarm.
+fn require_alarm(alarm: &str) -> Result<(), String> {
+    let name = alarm_name(alarm);
     let is_plain = !alarm.chars().any(char::is_control);
     if name.is_empty() || name.chars().count() > MAX_NAME || !is_plain {
         return Err(format!(
-            ".alarm must be the name or ARN of a CloudWatch alarm, a name of 1 to {MAX_NAME} characters"
+            "must be the name or ARN of a CloudWatch alarm, with a name of 1 to {MAX_NAME} characters"
         ));
     }
-    let on_missing = match fields.shift_remove("onMissing") {
-        None | Some(Value::Null) => OnMissing::Hold,
-        Some(value) => match value.as_str() {
-            Some("hold") => OnMissing::Hold,
-            Some("rollback") => OnMissing::Rollback,
-            Some("ignore") => OnMissing::Ignore,
-            Some(_) | None => {
-                return Err(".onMissing must be hold, rollback or ignore".to_owned());
-            }
-        },
-    };
-    must_be_empty(&fields)?;
     let mut parts = alarm.splitn(7, ':');
-    if alarm.starts_with("arn:")
-        && (parts.nth(2), parts.nth(2)) != (Some("cloudwatch"), Some("alarm"))
-    {
-        return Err(".alarm is an ARN of something else than an alarm".to_owned());
+    let kind = (parts.nth(2), parts.nth(2));
+    if alarm.starts_with("arn:") && kind != (Some("cloudwatch"), Some("alarm")) {
+        return Err("must be the ARN of an alarm".to_owned());
     }
-    Ok(Guard { alarm, on_missing })
+    Ok(())
 }
 
-fn whole(
-    fields: &mut Map<String, Value>,
-    name: &str,
-    range: std::ops::RangeInclusive<u64>,
-) -> Result<Option<u64>, String> {
-    let Some(value) = fields.shift_remove(name).filter(|value| !value.is_null()) else {
-        return Ok(None);
-    };
-    let number = value.as_u64().filter(|number| range.contains(number));
-    number.map(Some).ok_or_else(|| {
-        let (least, most) = (range.start(), range.end());
-        format!(".{name} must be a whole number from {least} to {most} (got {value})")
+fn integer(fields: &mut Fields, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    fields.take_or_null(name, |value| {
+        let number = value.as_u64().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            format!("must be an integer from {least} to {most} (got {value})")
+        })
     })
-}
-
-fn must_be_empty(fields: &Map<String, Value>) -> Result<(), String> {
-    match fields.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(format!(".{name} is an unknown field")),
-    }
 }

@@ -1,5 +1,5 @@
-//! `/api/admin/flags/{flagKey}/ramp`: a rollout that climbs by itself while alarms watch it. `reconcile`
-//! advances it, and `guard` takes it back.
+//! `/api/admin/flags/{flagKey}/ramp`: a rollout that advances by itself while alarms guard it. `reconcile`
+//! advances it, and `guard` rolls it back.
 
 mod create;
 mod read;

@@ -1,5 +1,4 @@
-//! `GET /api/admin/flags/{flagKey}/ramp`: the newest ramp with all that happened to it, and what became of
-//! earlier ones.
+//! `GET /api/admin/flags/{flagKey}/ramp`: the newest ramp with all its transitions, and an outline of earlier ones.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;

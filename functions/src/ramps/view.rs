@@ -1,4 +1,4 @@
-//! A ramp as admins see it.
+//! Ramps in responses.
 
 use lambda_http::http::StatusCode;
 use pennon_core::eval::FlagKey;
@@ -7,7 +7,7 @@ use pennon_core::ramp::Ramp;
 use pennon_core::service::Changed;
 use serde_json::{Value, json};
 
-/// The body.
+/// A ramp in full.
 pub(crate) fn ramp(key: &FlagKey, ramp: &Ramp) -> Value {
     let mut body = json!({
         "id": ramp.id,
@@ -46,7 +46,7 @@ fn guards(ramp: &Ramp) -> Vec<Value> {
     guards.collect()
 }
 
-/// What is shown of an earlier ramp.
+/// An earlier ramp.
 pub(crate) fn outline(ramp: &Ramp) -> Value {
     json!({
         "id": ramp.id,
@@ -60,12 +60,12 @@ pub(crate) fn outline(ramp: &Ramp) -> Value {
     })
 }
 
-/// The answer to a change.
+/// The response to a change.
 pub(crate) fn changed(key: &FlagKey, changed: &Changed<Ramp>) -> Response {
     answer(StatusCode::OK, key, changed)
 }
 
-/// The answer with another status.
+/// The response to a change, with this status.
 pub(crate) fn answer(status: StatusCode, key: &FlagKey, changed: &Changed<Ramp>) -> Response {
     let response = http::json(status, &ramp(key, &changed.value));
     let tag = ETag::of_record(changed.value.version);

@@ -1,62 +1,61 @@
-//! What happens to a ramp next.
+//! Decides what happens to a ramp next.
 
 use std::time::{Duration, SystemTime};
 
 use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
-/// The engine looks every minute. A step that was not watched for longer than this bakes again, so that
-/// an engine that comes back after an outage neither trusts a bake that nobody watched nor catches up
-/// several steps.
+/// The engine checks every minute. A step that was not checked for longer than this bakes again, so that after an outage
+/// the engine neither trusts a bake that it did not watch nor begins several steps at once.
 pub const LATE_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// What is known of one of the ramp's guards.
+/// The state of one of the ramp's guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuardState {
     /// The alarm is OK.
     Ok,
-    /// The alarm rings.
+    /// The alarm is in `ALARM`.
     Alarm {
-        /// How long it takes the alarm to notice: the length of its evaluation.
+        /// The length of its evaluation: a cause of the alarm may be that old.
         window: Duration,
         /// Whether other live ramps have the same guard.
         shared: bool,
     },
-    /// The alarm has no data, or does not exist.
+    /// The alarm has no data or does not exist, as this says.
     Missing(&'static str),
     /// CloudWatch did not answer.
     Unknown,
 }
 
-/// What a decision depends on.
+/// The facts that a decision depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
     /// The time.
     pub now: SystemTime,
     /// The states of the ramp's guards, in their order.
     pub guards: &'a [GuardState],
-    /// Evaluations of the flag since the present step began.
+    /// Evaluations of the flag since the current step began.
     pub evaluations: u64,
 }
 
-/// What is to be done.
+/// What to do with a ramp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing: the step bakes on.
+    /// Nothing: the step continues to bake.
     Bake,
-    /// Wait, for a reason.
+    /// Begin no step, for a reason.
     Hold(String),
-    /// Bake the present step again in full, for a reason.
+    /// Bake the current step again in full, for a reason.
     BakeAgain(String),
-    /// Begin the next step, or complete.
+    /// Begin the next step, or complete the ramp.
     Advance,
-    /// Take the flag back. [`OnAlarm::Pause`] is [`Self::Pause`].
+    /// Roll the flag back. [`OnAlarm::Pause`] leads to [`Self::Pause`].
     RollBack(OnAlarm, String),
     /// Pause, for a reason.
     Pause(String),
 }
 
-/// Decides about a ramp that is baking or holding. An alarm decides first; then whatever is not known;
-/// time, evaluations and approvals last.
+/// Decides about a ramp that is baking or holding. Alarms come first, then gaps in what is known, then time, evaluations
+/// and approvals.
 #[must_use]
 pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     let guards = || std::iter::zip(&ramp.plan.guards, observed.guards);
@@ -95,7 +94,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     if ramp.due_at.is_some_and(|due| observed.now < due) {
         return Decision::Bake;
     }
-    let wanted = ramp.present_step().and_then(|step| step.min_evaluations);
+    let wanted = ramp.current_step().and_then(|step| step.min_evaluations);
     if let Some(wanted) = wanted
         && observed.evaluations < wanted
     {
@@ -108,17 +107,17 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     Decision::Advance
 }
 
-/// Why the bake cannot be trusted: nobody has watched it, or the clock has been set back.
+/// Why the bake cannot be trusted: the engine did not run, or the clock was set back.
 fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
     let checked = ramp.checked_at?;
-    let bake = ramp.present_step()?.bake();
+    let bake = ramp.current_step()?.bake();
     match now.duration_since(checked) {
         Ok(since) if since > LATE_AFTER => Some(format!(
             "the step was not watched for {} s, and bakes again",
             since.as_secs()
         )),
         Ok(_) => None,
-        // Otherwise the bake would last as much longer as the clock was ahead.
+        // Without this, the bake would take longer by as much as the clock was ahead.
         Err(_) => ramp
             .due_at
             .and_then(|due| due.duration_since(now).ok())
@@ -127,14 +126,14 @@ fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
     }
 }
 
-/// Several ramps may share an alarm, and only those that advanced within its evaluation can be why it
-/// rings. The others pause, so that an admin looks.
+/// Several ramps may share an alarm. Only ramps that advanced within its evaluation can be the cause; the others pause,
+/// and an admin decides.
 fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: bool) -> Decision {
     let why = format!("alarm '{name}' is in ALARM");
     let advanced = ramp
         .step_began_at
         .and_then(|at| now.duration_since(at).ok());
-    // A step that began in the future by a clock that was set back since has just begun.
+    // A start in the future means that the clock was set back; the step may have begun just now.
     let advanced_recently = advanced.is_none_or(|since| since <= window);
     if shared && !advanced_recently {
         return Decision::Pause(format!(
@@ -154,7 +153,7 @@ fn roll_back(ramp: &Ramp, why: String) -> Decision {
 }
 
 impl Ramp {
-    /// Whether a decision changes anything that is to be written.
+    /// Whether a decision changes the ramp.
     #[must_use]
     pub fn is_changed_by(&self, decision: &Decision) -> bool {
         match decision {
@@ -169,9 +168,9 @@ impl Ramp {
         }
     }
 
-    /// Whether a decision changes the flag. The end of the last step does not.
+    /// Whether a decision changes the flag. Completing the ramp does not.
     #[must_use]
-    pub fn moves_flag(&self, decision: &Decision) -> bool {
+    pub fn changes_flag(&self, decision: &Decision) -> bool {
         match decision {
             Decision::Advance => self.next_step().is_some(),
             Decision::RollBack(..) => true,
@@ -181,7 +180,7 @@ impl Ramp {
         }
     }
 
-    /// The decision, or a pause where the ramp would only change its state once more.
+    /// The decision, or a pause if the ramp has reached [`MAX_TRANSITIONS`].
     #[must_use]
     pub fn within_bounds(&self, decision: Decision) -> Decision {
         let repeats = matches!(decision, Decision::Hold(_) | Decision::BakeAgain(_));
@@ -192,8 +191,8 @@ impl Ramp {
         }
     }
 
-    /// Follows a decision that leaves the flag as it is.
-    pub fn follow(&mut self, decision: &Decision, actor: &str, now: SystemTime) {
+    /// Applies a decision that does not change the flag.
+    pub fn apply(&mut self, decision: &Decision, actor: &str, now: SystemTime) {
         match decision {
             Decision::Bake => self.enter(RampState::Baking, None, actor, now),
             Decision::Hold(why) => self.enter(RampState::Holding, Some(why.clone()), actor, now),

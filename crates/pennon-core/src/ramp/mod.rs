@@ -1,11 +1,12 @@
 //! A ramp raises the share of users that get a flag, step by step, while CloudWatch alarms watch it.
 //!
-//! This module is pure: the model, and what happens next ([`decide`]). `service/ramps` reads and writes
-//! ramps and flags, and asks CloudWatch.
+//! This module does no I/O: the model, and what happens next ([`decide`]). `service/ramps` reads and writes
+//! ramps and flags, and reads alarms from CloudWatch.
 
 mod decide;
 mod share;
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use pennon_eval::FlagKey;
@@ -17,7 +18,7 @@ pub use share::{NotRampable, Share};
 
 use crate::environment::Environment;
 
-/// A ramp of one flag in one environment, as the store keeps it.
+/// A ramp of one flag in one environment, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ramp {
@@ -25,66 +26,66 @@ pub struct Ramp {
     pub id: String,
     /// Rises with every change of the ramp; the API's `ETag`.
     pub version: i64,
-    /// What the admin asked for.
+    /// The plan of the admin.
     pub plan: Plan,
-    /// Where it stands.
+    /// Its state.
     pub state: RampState,
-    /// Why it holds, or ended.
+    /// Why it holds, was paused or has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How many steps have begun. 0 while it is pending.
     pub step: usize,
-    /// The flag before the first step, as the audit keeps it.
+    /// The flag before the first step, as the audit stores it.
     pub start: Value,
     /// The percentage before the first step.
     pub start_percent: u8,
     /// The percentage that the ramp has set last.
     pub percent: u8,
-    /// The flag's revision that the ramp expects. Another one means that somebody has changed the flag.
+    /// The flag's revision that the ramp expects. Another revision means that someone else has changed the flag.
     pub flag_revision: i64,
-    /// When the present step began.
+    /// When the current step began.
     #[serde(default, with = "crate::timestamp::optional")]
     pub step_began_at: Option<SystemTime>,
-    /// Evaluations of the flag in the hour in which the present step began, up to that moment.
+    /// Evaluations of the flag in the hour in which the current step began, before it began.
     #[serde(default)]
     pub evaluations_before: u64,
     /// When its bake ends.
     #[serde(default, with = "crate::timestamp::optional")]
     pub due_at: Option<SystemTime>,
-    /// When the engine looked at it last.
+    /// When the engine last checked it.
     #[serde(default, with = "crate::timestamp::optional")]
     pub checked_at: Option<SystemTime>,
-    /// The most evaluations that the engine has counted since the present step began. Hours are deleted
-    /// after 14 days, so that a later count may be lower.
+    /// The largest number of evaluations that the engine has counted since the current step began. Counts are deleted
+    /// after 14 days, so a later number may be smaller.
     #[serde(default)]
     pub evaluations: u64,
-    /// Guards whose alarm invokes no function. Only the engine notices them, once a minute.
+    /// Guards whose alarm invokes no function. Only the engine notices such an alarm, once a minute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent_guards: Vec<String>,
-    /// Who has acknowledged a rollback.
+    /// The admin who has acknowledged the rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
     /// The admin who created it.
     pub created_by: String,
-    /// When that was.
+    /// When it was created.
     #[serde(with = "crate::timestamp::required")]
     pub created_at: SystemTime,
     /// Every change of its state, oldest first.
     pub transitions: Vec<Transition>,
 }
 
-/// What an admin asks for.
+/// The plan of a ramp, as an admin sends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The steps, with rising percentages.
     pub steps: Vec<Step>,
-    /// The alarms that watch it.
+    /// The alarms that guard it.
     #[serde(default)]
     pub guards: Vec<Guard>,
-    /// What an alarm does.
+    /// What happens when an alarm fires.
     pub on_alarm: OnAlarm,
-    /// For a flag with variants, between which of them weight moves.
+    /// For a flag with variants: the two between which weight moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variants: Option<VariantPair>,
 }
@@ -97,10 +98,10 @@ pub struct Step {
     pub percent: u8,
     /// How long the step is watched before the next one.
     pub bake_seconds: u32,
-    /// How many evaluations of the flag it takes at least.
+    /// The evaluations of the flag that the step needs before the next one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_evaluations: Option<u64>,
-    /// Whether an admin must allow the step before it begins.
+    /// Whether an admin must approve the step before it begins.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approval: bool,
 }
@@ -113,13 +114,13 @@ impl Step {
     }
 }
 
-/// A CloudWatch alarm that watches a ramp.
+/// A CloudWatch alarm that guards a ramp.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Guard {
     /// The alarm's name or ARN.
     pub alarm: String,
-    /// What happens while it has no data, or does not exist.
+    /// What happens while it has no data or does not exist.
     pub on_missing: OnMissing,
 }
 
@@ -157,23 +158,23 @@ pub fn alarm_name(alarm: &str) -> &str {
 pub enum OnMissing {
     /// No step begins.
     Hold,
-    /// As if the alarm rang.
+    /// The same as in `ALARM`.
     Rollback,
-    /// Nothing.
+    /// The same as in `OK`.
     Ignore,
 }
 
-/// What a ramp does when an alarm rings.
+/// What a ramp does when an alarm fires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OnAlarm {
-    /// Returns to the percentage before the present step.
+    /// Returns to the percentage before the current step.
     Previous,
     /// Returns to the state before the ramp.
     Start,
     /// Switches the flag off.
     Off,
-    /// Pauses and leaves the flag as it is.
+    /// Pauses. The flag keeps its share.
     Pause,
 }
 
@@ -187,30 +188,37 @@ pub struct VariantPair {
     pub to: String,
 }
 
-/// Where a ramp stands.
+/// The state of a ramp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RampState {
-    /// Its first step waits for an approval.
+    /// The first step needs an approval.
     Pending,
-    /// A step is being watched.
+    /// A step bakes: alarms and time are watched.
     Baking,
-    /// The next step waits for something that [`Ramp::reason`] names.
+    /// The next step waits; [`Ramp::reason`] says for what.
     Holding,
-    /// An admin or an alarm has stopped it; the flag stays as it is.
+    /// An admin or an alarm has stopped the steps. The flag keeps its share.
     Paused,
-    /// The last step has been watched to its end.
+    /// The last step has baked.
     Completed,
-    /// The flag has been taken back. Until an admin acknowledges that, it can only be switched off.
+    /// The flag was rolled back. Until an admin acknowledges that, it can only be switched off.
     RolledBack,
-    /// Somebody has changed the flag, and that change stays.
+    /// Someone else has changed the flag. Their change stays.
     Superseded,
-    /// An admin has ended it; the flag stays as it is.
+    /// An admin has ended it. The flag keeps its share.
     Cancelled,
 }
 
+impl fmt::Display for RampState {
+    /// Writes the name that the API uses.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}
+
 impl RampState {
-    /// Whether the engine looks at it.
+    /// Whether the engine checks it.
     #[must_use]
     pub fn is_watched(self) -> bool {
         match self {
@@ -238,39 +246,39 @@ pub struct Transition {
     /// When.
     #[serde(with = "crate::timestamp::required")]
     pub at: SystemTime,
-    /// To which state.
+    /// The new state.
     pub state: RampState,
-    /// How many steps had begun then.
+    /// How many steps had begun by then.
     pub step: usize,
     /// The percentage from then on.
     pub percent: u8,
-    /// Who: an admin's `sub`, `ramp:<id>` for the engine, `alarm:<name>`.
+    /// The actor: an admin's `sub`, `ramp:<id>` for the engine, `alarm:<name>`.
     pub actor: String,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A ramp has this many transitions at most. An alarm without data that comes and goes would otherwise
-/// make it grow without bound; it is paused instead.
+/// Limit on the transitions of a ramp, which is then paused. An alarm that loses its data again and again would otherwise
+/// make the ramp grow without bound.
 pub const MAX_TRANSITIONS: usize = 1_000;
 
 impl Ramp {
-    /// Whether it blocks changes of the flag: it was rolled back and nobody has acknowledged that.
+    /// Whether it blocks changes of the flag: it was rolled back, and no admin has acknowledged that.
     #[must_use]
     pub fn blocks_changes(&self) -> bool {
         self.state == RampState::RolledBack && self.acknowledged_by.is_none()
     }
 
-    /// Whether a flag can have no other ramp beside it.
+    /// Whether its flag can have no other ramp.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.state.is_live() || self.blocks_changes()
     }
 
-    /// The step that is being watched.
+    /// The step that bakes.
     #[must_use]
-    pub fn present_step(&self) -> Option<&Step> {
+    pub fn current_step(&self) -> Option<&Step> {
         self.step
             .checked_sub(1)
             .and_then(|at| self.plan.steps.get(at))
@@ -282,7 +290,7 @@ impl Ramp {
         self.plan.steps.get(self.step)
     }
 
-    /// The percentage before the present step.
+    /// The percentage before the current step.
     #[must_use]
     pub fn previous_percent(&self) -> u8 {
         let before = self.step.checked_sub(2);
@@ -291,7 +299,7 @@ impl Ramp {
             .map_or(self.start_percent, |step| step.percent)
     }
 
-    /// Enters a state. The same state with the same reason is no transition.
+    /// Enters a state and records the transition.
     pub fn enter(
         &mut self,
         state: RampState,
@@ -311,7 +319,7 @@ impl Ramp {
         });
     }
 
-    /// Begins the next step, or completes when there is none.
+    /// Begins the next step, or completes the ramp after the last one.
     pub fn advance(&mut self, evaluations_before: u64, actor: &str, now: SystemTime) {
         let Some(step) = self.next_step() else {
             self.due_at = None;
@@ -328,9 +336,9 @@ impl Ramp {
         self.enter(RampState::Baking, None, actor, now);
     }
 
-    /// Watches the present step from now on for its whole length.
+    /// Bakes the current step again in full, from now on.
     pub fn bake_again(&mut self, now: SystemTime) {
-        if let Some(bake) = self.present_step().map(Step::bake) {
+        if let Some(bake) = self.current_step().map(Step::bake) {
             self.bake_from(now, bake);
         }
     }
@@ -341,7 +349,7 @@ impl Ramp {
     }
 }
 
-/// Where a ramp is.
+/// A ramp with its flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RampPlace {
     /// The environment of its flag.

@@ -69,7 +69,7 @@ impl Share {
         }
     }
 
-    /// The present percentage, rounded down.
+    /// The current percentage, rounded down.
     #[must_use]
     pub fn percent(&self) -> u8 {
         match self {
@@ -83,7 +83,7 @@ impl Share {
         }
     }
 
-    /// Checks that a percentage is more than the present share and not more than there is to move.
+    /// Checks that the first step is above the current share, and the last one within what can be moved.
     ///
     /// # Errors
     /// The reason.
@@ -91,17 +91,17 @@ impl Share {
         match self {
             Self::Rollout(percent) if first > *percent => Ok(()),
             Self::Rollout(percent) => Err(NotRampable(format!(
-                "the first step must be above the present {percent} %"
+                "the first step must be above the current {percent} %"
             ))),
             Self::Weights(weights) => {
-                let (total, present) = (weights.total(), weights.to());
-                if u64::from(first) * total <= present * 100 {
+                let (total, current) = (weights.total(), weights.to());
+                if u64::from(first) * total <= current * 100 {
                     let percent = self.percent();
                     return Err(NotRampable(format!(
-                        "the first step must be above the present share of about {percent} %"
+                        "the first step must be above the current share of about {percent} %"
                     )));
                 }
-                let movable = present + weights.from();
+                let movable = current + weights.from();
                 if u64::from(last) * total > movable * 100 {
                     let most = (movable * 100).checked_div(total).unwrap_or_default();
                     return Err(NotRampable(format!(

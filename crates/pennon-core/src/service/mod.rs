@@ -33,7 +33,7 @@ pub use health::DatabaseCheck;
 pub use import::{Difference, FlagDifference, Import, SettingsDifference};
 pub use keys::NewKey;
 pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
-pub use ramps::{RampAction, RampsRun, RingingAlarm};
+pub use ramps::{AlarmEvent, RampAction, RampsRun};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
 pub use update::Change;

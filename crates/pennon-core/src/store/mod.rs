@@ -213,7 +213,7 @@ impl Store {
         dispatch!(self, store => store.list_schedules(environment, key))
     }
 
-    /// Ramps that the engine looks at, those first that it has not looked at for longest.
+    /// Ramps that are baking or holding, those first whose last check is oldest.
     pub async fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
         dispatch!(self, store => store.watched_ramps(most))
     }
@@ -228,7 +228,7 @@ impl Store {
         dispatch!(self, store => store.ramps_guarded_by(alarm))
     }
 
-    /// Who has changed the flag or its ramps last, and by which [`Action`], as the audit tells.
+    /// Actor and [`Action`] of the newest audit entry about the flag or its ramps.
     pub async fn last_change(
         &self,
         environment: &Environment,

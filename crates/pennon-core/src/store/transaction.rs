@@ -229,9 +229,8 @@ impl Transaction {
         dispatch!(self, open => open.write_schedule(schedule))
     }
 
-    /// The ramps of these flags that are live, or were rolled back and are not acknowledged; a flag has
-    /// one at most. Nobody else changes them until the end.
-    /// `None` stands for one that is unreadable.
+    /// Locks and reads the ramps of these flags that are live, or were rolled back and are not acknowledged; a flag
+    /// has at most one. `None` stands for an unreadable ramp.
     pub async fn open_ramps(
         &mut self,
         keys: &[&FlagKey],
@@ -242,7 +241,7 @@ impl Transaction {
     /// The same for one flag.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the ramp is unreadable.
+    /// [`Error::Conflict`] if the ramp is unreadable.
     pub async fn open_ramp(&mut self, key: &FlagKey) -> Result<Option<Ramp>, Error> {
         match self.open_ramps(&[key]).await?.pop() {
             None => Ok(None),
@@ -254,7 +253,7 @@ impl Transaction {
         }
     }
 
-    /// One ramp, but nothing while another transaction has it.
+    /// Locks and reads a ramp; `None` if another transaction has locked it.
     pub async fn claim_ramp(&mut self, key: &FlagKey, id: &str) -> Result<Option<Ramp>, Error> {
         dispatch!(self, open => open.claim_ramp(key, id))
     }
@@ -297,7 +296,7 @@ impl Transaction {
         }
     }
 
-    /// Who has changed the flag or its ramps last, and by which [`Action`], as the audit tells.
+    /// Actor and [`Action`] of the newest audit entry about the flag or its ramps.
     pub async fn last_change(&mut self, key: &FlagKey) -> Result<Option<(String, String)>, Error> {
         dispatch!(self, open => open.last_change(key))
     }

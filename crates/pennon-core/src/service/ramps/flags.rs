@@ -1,4 +1,4 @@
-//! What ramps do to their flags.
+//! Changes of flags by ramps, and of ramps by changes of their flags.
 
 use std::time::SystemTime;
 
@@ -11,8 +11,8 @@ use crate::service::change::{from_audit, state_of};
 use crate::service::validate::Step;
 use crate::store::{Action, FlagRecord, Transaction};
 
-/// Refuses to change flags that a ramp has taken back, until an admin acknowledges that; they can be
-/// switched off, and archived. Ends the live ramps of all others: the change stays, and names who made it.
+/// Ends the live ramps of flags that are about to change. Rejects changes of flags that a ramp has rolled back until an
+/// admin acknowledges the rollback; such a flag can only be switched off or archived.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
@@ -23,7 +23,7 @@ pub(in crate::service) async fn change_before_ramps(
 ) -> Result<(), Error> {
     let keys: Vec<&FlagKey> = changes.iter().map(|(key, ..)| *key).collect();
     for (key, ramp) in open.open_ramps(&keys).await? {
-        // An unreadable ramp never writes, and harms nothing but itself.
+        // An unreadable ramp never changes its flag, so admins may.
         let Some(mut ramp) = ramp else { continue };
         if ramp.state.is_live() {
             supersede(open, &key, &mut ramp, action).await?;
@@ -71,15 +71,15 @@ async fn supersede(
     end_superseded(open, key, ramp, &who, how).await
 }
 
-/// Ends a ramp whose flag was changed without the API, or by a version that knows no ramps. Returns
-/// whether that is so.
-pub(super) async fn settle(
+/// Ends a live ramp if its flag was changed without the API, or by a version without ramps. Returns whether it has ended
+/// the ramp.
+pub(super) async fn supersede_if_changed(
     open: &mut Transaction,
     key: &FlagKey,
     ramp: &mut Ramp,
     found: Option<&FlagRecord>,
 ) -> Result<bool, Error> {
-    if !ramp.state.is_live() || !is_foreign(ramp, found) {
+    if !ramp.state.is_live() || !is_changed_by_others(ramp, found) {
         return Ok(false);
     }
     let (who, how) = changed_by(open.last_change(key).await?);
@@ -104,8 +104,8 @@ async fn end_superseded(
     open.write_ramp(key, ramp).await
 }
 
-/// Who has changed a flag, and a sentence about it, from the newest entry of the audit about the flag or
-/// its ramps. When that is the ramp's own, the change is in no audit.
+/// The actor of the last change of a flag, and the reason for the ramp, from the newest audit entry about the flag or its
+/// ramps. If that is an entry of the ramp itself, the change was made without the API.
 pub(super) fn changed_by(last: Option<(String, String)>) -> (String, String) {
     let own = [
         Action::CreateRamp,
@@ -125,8 +125,8 @@ pub(super) fn changed_by(last: Option<(String, String)>) -> (String, String) {
     }
 }
 
-/// Whether the flag is not as the ramp has left it.
-pub(super) fn is_foreign(ramp: &Ramp, found: Option<&FlagRecord>) -> bool {
+/// Whether someone else has changed or archived the flag since the ramp has written it.
+pub(super) fn is_changed_by_others(ramp: &Ramp, found: Option<&FlagRecord>) -> bool {
     found.is_none_or(|it| it.archived_at.is_some() || it.revision != ramp.flag_revision)
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn advance(
     Ok(())
 }
 
-/// Takes the flag back.
+/// Rolls the flag back.
 pub(super) async fn roll_back(
     open: &mut Transaction,
     key: &FlagKey,
@@ -191,11 +191,10 @@ async fn write(
     Ok(after)
 }
 
-/// The flag as a rollback leaves it. Whatever is stored of the ramp, nobody gets the flag by it who did
-/// not have it before.
+/// The flag after a rollback. Whatever the stored ramp says, no user gets the flag who did not have it before.
 ///
 /// # Errors
-/// [`Error::Internal`] when it would raise the share, switch the flag on, or change anything else.
+/// [`Error::Internal`] if it would raise the share, switch the flag on, or move users of a third variant.
 fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
     let mut after = before.clone();
     match to {
@@ -234,7 +233,7 @@ fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
     }
 }
 
-/// A ramp as the audit keeps it.
+/// A ramp as the audit stores it.
 pub(super) fn summary_of(ramp: &Ramp) -> Value {
     json!({
         "id": ramp.id,
@@ -244,20 +243,6 @@ pub(super) fn summary_of(ramp: &Ramp) -> Value {
         "reason": ramp.reason,
         "acknowledgedBy": ramp.acknowledged_by,
     })
-}
-
-/// A state in the API's words.
-pub(super) fn name_of(state: RampState) -> &'static str {
-    match state {
-        RampState::Pending => "pending",
-        RampState::Baking => "baking",
-        RampState::Holding => "holding",
-        RampState::Paused => "paused",
-        RampState::Completed => "completed",
-        RampState::RolledBack => "rolledBack",
-        RampState::Superseded => "superseded",
-        RampState::Cancelled => "cancelled",
-    }
 }
 
 pub(super) fn not_rampable(why: &NotRampable) -> Error {

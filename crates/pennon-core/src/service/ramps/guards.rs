@@ -2,21 +2,39 @@
 
 use tracing::warn;
 
-use super::RingingAlarm;
+use super::AlarmEvent;
 use crate::alarms::{Alarm, AlarmState, Alarms, Described};
 use crate::error::Error;
 use crate::ramp::{Guard, GuardState, OnMissing, Ramp, RampPlace};
 
-/// What is known of the alarms of a run.
-pub(super) enum Known<'a> {
-    /// As CloudWatch described them.
+/// Where the states of alarms come from.
+pub(super) enum AlarmSource<'a> {
+    /// `DescribeAlarms`.
     Described(&'a Described),
-    /// CloudWatch has called `guard` because this one rings.
-    Rings(RingingAlarm<'a>),
+    /// The event of an alarm that has entered `ALARM`. Other alarms count as `OK`.
+    Event(AlarmEvent<'a>),
+}
+
+impl AlarmSource<'_> {
+    /// Updates which guards of a ramp invoke no function, and returns whether that has changed.
+    pub(super) fn update_warnings(&self, ramp: &mut Ramp) -> bool {
+        let described = match self {
+            Self::Described(described) if described.failure.is_none() => described,
+            Self::Described(_) | Self::Event(_) => return false,
+        };
+        let silent = silent_guards(&ramp.plan.guards, described);
+        let is_new = silent != ramp.silent_guards;
+        ramp.silent_guards = silent;
+        is_new
+    }
 }
 
 /// The states of a ramp's guards, in their order.
-pub(super) fn guard_states(ramp: &Ramp, all: &[RampPlace], known: &Known<'_>) -> Vec<GuardState> {
+pub(super) fn guard_states(
+    ramp: &Ramp,
+    all: &[RampPlace],
+    source: &AlarmSource<'_>,
+) -> Vec<GuardState> {
     let state_of = |guard: &Guard| {
         let shared = || {
             let mut others = all.iter().filter(|other| other.ramp.id != ramp.id);
@@ -25,15 +43,15 @@ pub(super) fn guard_states(ramp: &Ramp, all: &[RampPlace], known: &Known<'_>) ->
                 guards.any(|other| other.name() == guard.name())
             })
         };
-        let described = match known {
-            Known::Rings(alarm) if guard.is(alarm.name, alarm.arn) => {
+        let described = match source {
+            AlarmSource::Event(alarm) if guard.is(alarm.name, alarm.arn) => {
                 return GuardState::Alarm {
                     window: alarm.window,
                     shared: shared(),
                 };
             }
-            Known::Rings(_) => return GuardState::Ok,
-            Known::Described(described) => *described,
+            AlarmSource::Event(_) => return GuardState::Ok,
+            AlarmSource::Described(described) => *described,
         };
         match alarm_of(guard, described) {
             None if described.failure.is_some() => GuardState::Unknown,
@@ -65,23 +83,24 @@ pub(super) fn silent_guards(guards: &[Guard], described: &Described) -> Vec<Stri
     silent.map(|guard| guard.alarm.clone()).collect()
 }
 
-/// What an alarm without data, or none at all, means for the share that is to rise.
+/// What an alarm that has no data or does not exist means for a share that is about to rise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// It must not rise.
-    Refuse,
-    /// It may rise when the guard says that this is ignored.
-    AsPlanned,
+pub(super) enum MissingAlarms {
+    /// The share must not rise.
+    Reject,
+    /// The share may rise if the guard has `onMissing: ignore`.
+    FollowGuard,
 }
 
-/// Refuses to raise a share while a guard is not OK.
+/// Rejects a request that would raise a share while a guard is not OK.
 ///
 /// # Errors
-/// [`Error::Conflict`] that names the guards; [`Error::Unavailable`] when CloudWatch does not answer.
-pub(super) async fn must_be_ok(
+/// [`Error::Conflict`] that names the guards, or if CloudWatch cannot be reached from here at all;
+/// [`Error::Unavailable`] if CloudWatch does not answer.
+pub(super) async fn require_ok(
     guards: &[Guard],
     alarms: &Alarms,
-    missing: Missing,
+    missing: MissingAlarms,
 ) -> Result<Described, Error> {
     if guards.is_empty() {
         return Ok(Described::default());
@@ -101,7 +120,8 @@ pub(super) async fn must_be_ok(
     }
     let not_ok = guards.iter().filter_map(|guard| {
         let name = &guard.alarm;
-        let may_miss = missing == Missing::AsPlanned && guard.on_missing == OnMissing::Ignore;
+        let may_miss =
+            missing == MissingAlarms::FollowGuard && guard.on_missing == OnMissing::Ignore;
         match alarm_of(guard, &found) {
             None if may_miss => None,
             None => Some(format!("alarm '{name}' does not exist")),

@@ -1,0 +1,123 @@
+//! Creates ramps.
+
+use std::time::SystemTime;
+
+use pennon_eval::FlagKey;
+
+use super::flags::{advance, not_rampable, summary_of, supersede_if_changed};
+use super::guards::{MissingAlarms, require_ok, silent_guards};
+use crate::alarms::Alarms;
+use crate::auth::Admin;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::id::unique_id;
+use crate::ramp::{Plan, Ramp, RampState, Share};
+use crate::request_context::RequestContext;
+use crate::service::FlagService;
+use crate::service::change::{Changed, Expected, state_of};
+use crate::service::update::require_in_use;
+use crate::store::Action;
+
+impl FlagService {
+    /// Creates a ramp and begins its first step, unless that needs an approval.
+    ///
+    /// # Errors
+    /// [`Error::FlagNotFound`], [`Error::PreconditionFailed`]; [`Error::Conflict`] if the flag is off, has another
+    /// ramp or cannot be ramped, or if a guard is not OK; [`Error::Unavailable`] if CloudWatch or the store does
+    /// not answer.
+    #[expect(clippy::too_many_arguments, reason = "a request and its context")]
+    pub async fn create_ramp(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        plan: Plan,
+        expected: &Expected,
+        admin: &Admin,
+        alarms: &Alarms,
+        scope: &RequestContext,
+    ) -> Result<Changed<Ramp>, Error> {
+        // Read before the guards are checked, so that an alarm that fires after the check has a later time.
+        let now = SystemTime::now();
+        let silent_guards = if plan.guards.is_empty() {
+            Vec::new()
+        } else {
+            // Before the transaction, so that no lock is held while CloudWatch answers.
+            let found = require_in_use(self.store.find_flag(environment, key).await?, key)?;
+            expected.check(found.revision)?;
+            let described = require_ok(&plan.guards, alarms, MissingAlarms::Reject).await?;
+            silent_guards(&plan.guards, &described)
+        };
+        let evaluations = self
+            .evaluations_for(plan.steps.first(), environment, key)
+            .await?;
+        let mut open = self.begin(environment, &admin.id).await?;
+        let before = require_in_use(open.flag(key).await?, key)?;
+        expected.check(before.revision)?;
+        if let Some(mut other) = open.open_ramp(key).await?
+            && !supersede_if_changed(&mut open, key, &mut other, Some(&before)).await?
+        {
+            return Err(Error::Conflict(if other.blocks_changes() {
+                format!("Ramp {} was rolled back; acknowledge that first", other.id)
+            } else {
+                format!("Ramp {} of this flag is still live", other.id)
+            }));
+        }
+        if !before.flag.enabled {
+            return Err(Error::Conflict(
+                "The flag is off, and a ramp does not switch it on. Switch it on first, with a rollout of \
+                 0 % if no user should get it yet"
+                    .to_owned(),
+            ));
+        }
+        let share =
+            Share::of(&before.flag, plan.variants.as_ref()).map_err(|why| not_rampable(&why))?;
+        if let (Some(first), Some(last)) = (plan.steps.first(), plan.steps.last()) {
+            share
+                .check_growth(first.percent, last.percent)
+                .map_err(|why| not_rampable(&why))?;
+        }
+        let needs_approval = plan.steps.first().is_some_and(|step| step.approval);
+        let mut ramp = Ramp {
+            id: unique_id(),
+            version: 1,
+            plan,
+            state: RampState::Pending,
+            reason: None,
+            step: 0,
+            start: state_of(&before),
+            start_percent: share.percent(),
+            percent: share.percent(),
+            flag_revision: before.revision,
+            step_began_at: None,
+            evaluations_before: 0,
+            due_at: None,
+            checked_at: None,
+            evaluations: 0,
+            silent_guards,
+            acknowledged_by: None,
+            created_by: admin.id.clone(),
+            created_at: now,
+            transitions: Vec::new(),
+        };
+        let reason = needs_approval.then(|| "the first step needs an approval".to_owned());
+        ramp.enter(RampState::Pending, reason, &admin.id, now);
+        let summary = summary_of(&ramp);
+        open.add_audit_entry(Some(key), Action::CreateRamp, None, Some(summary))
+            .await?;
+        if needs_approval {
+            open.write_ramp(key, &ramp).await?;
+            open.commit().await?;
+            return Ok(Changed {
+                value: ramp,
+                invalidated: None,
+            });
+        }
+        advance(&mut open, key, &mut ramp, &before, evaluations, &admin.id).await?;
+        open.write_ramp(key, &ramp).await?;
+        let invalidated = self.commit(open, environment, scope).await?;
+        Ok(Changed {
+            value: ramp,
+            invalidated,
+        })
+    }
+}

@@ -1,0 +1,306 @@
+//! The engine of ramps: `reconcile` checks them every minute, and `guard` when an alarm fires.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{error, info, warn};
+
+use super::flags::{advance, roll_back, summary_of, supersede_if_changed};
+use super::guards::{AlarmSource, guard_states};
+use crate::alarms::{Alarms, Described};
+use crate::error::Error;
+use crate::ramp::{Decision, Guard, GuardState, Observed, Ramp, RampPlace, decide};
+use crate::request_context::RequestContext;
+use crate::service::FlagService;
+use crate::service::update::require_in_use;
+use crate::store::Action;
+
+/// Limit on the ramps of one run. A run checks those first whose last check is oldest.
+const MAX_PER_RUN: u32 = 500;
+/// A run checks no further ramp after this time, because `reconcile` is stopped after 50 s. The next run begins with
+/// the ramps that are left.
+const LONGEST_RUN: Duration = Duration::from_secs(25);
+/// The time of a check without effect is written this often. The local server checks every two seconds, and
+/// would otherwise write its file as often.
+const BETWEEN_WRITES: Duration = Duration::from_secs(30);
+
+/// The result of a run of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RampsRun {
+    /// Ramps that were checked.
+    pub checked: usize,
+    /// Steps that began, and ramps that completed.
+    pub advanced: usize,
+    /// Flags that were rolled back.
+    pub rolled_back: usize,
+    /// Ramps that could not be checked; the next run tries again.
+    pub failed: usize,
+    /// Ramps for which no time was left; the next run begins with them.
+    pub left: usize,
+}
+
+/// An alarm that has entered `ALARM`, as CloudWatch reports it to `guard`.
+#[derive(Debug, Clone, Copy)]
+pub struct AlarmEvent<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its ARN; an alarm of the local server has none.
+    pub arn: Option<&'a str>,
+    /// When it entered the state.
+    pub at: SystemTime,
+    /// The length of its evaluation.
+    pub window: Duration,
+}
+
+impl FlagService {
+    /// Checks all ramps that are baking or holding. Concurrent runs never change the same ramp.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store does not list the ramps.
+    pub async fn run_ramps(&self, alarms: &Alarms, budget: Duration) -> Result<RampsRun, Error> {
+        let mut run = RampsRun::default();
+        let began = Instant::now();
+        let places = self.store.watched_ramps(MAX_PER_RUN).await?;
+        let guards = places.iter().flat_map(|place| &place.ramp.plan.guards);
+        let mut names: Vec<&str> = guards.map(Guard::name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let described = if names.is_empty() {
+            Described::default()
+        } else {
+            alarms.find(&names).await
+        };
+        if let Some(why) = &described.failure {
+            warn!(domain = "config", error = %why, "CloudWatch did not answer; guarded ramps hold");
+        }
+        let source = AlarmSource::Described(&described);
+        let is_silent = |name: &&str| {
+            let alarm = described.alarms.get(*name);
+            alarm.is_some_and(|alarm| !alarm.invokes_function)
+        };
+        let silent: Vec<&str> = names.iter().copied().filter(is_silent).collect();
+        if !silent.is_empty() {
+            warn!(
+                domain = "config",
+                alarms = silent.join(", "),
+                "alarms that guard ramps invoke no function; ramps notice them once a minute"
+            );
+        }
+        // A rollback must not wait until all other ramps have been checked.
+        let is_in_alarm = |place: &&RampPlace| {
+            let states = guard_states(&place.ramp, &[], &source);
+            let mut states = states.iter();
+            states.any(|state| matches!(state, GuardState::Alarm { .. }))
+        };
+        let (urgent, others): (Vec<_>, Vec<_>) = places.iter().partition(is_in_alarm);
+        for place in urgent.into_iter().chain(others) {
+            if began.elapsed() > LONGEST_RUN {
+                run.left += 1;
+                continue;
+            }
+            run.checked += 1;
+            match self.check_ramp(place, &places, &source, budget).await {
+                Ok(Some(Decision::Advance)) => run.advanced += 1,
+                Ok(Some(Decision::RollBack(..))) => run.rolled_back += 1,
+                Ok(
+                    Some(
+                        Decision::Bake
+                        | Decision::Hold(_)
+                        | Decision::BakeAgain(_)
+                        | Decision::Pause(_),
+                    )
+                    | None,
+                ) => {}
+                Err(why) => {
+                    run.failed += 1;
+                    report_failure(place, &why);
+                }
+            }
+        }
+        if run.left > 0 {
+            let left = run.left;
+            warn!(
+                domain = "config",
+                left, "no time was left to check all ramps"
+            );
+        }
+        Ok(run)
+    }
+
+    /// Rolls back or pauses the ramps that an alarm guards, and returns how many flags were rolled back. It is
+    /// idempotent, because CloudWatch may repeat an event. It never raises a share or switches a flag on.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store does not answer, or a flag could not be rolled back. Lambda then repeats
+    /// the event.
+    pub async fn handle_alarm(
+        &self,
+        alarm: AlarmEvent<'_>,
+        budget: Duration,
+    ) -> Result<usize, Error> {
+        let mut places = self.store.ramps_guarded_by(alarm.name).await?;
+        places.retain(|place| {
+            let mut guards = place.ramp.plan.guards.iter();
+            guards.any(|guard| guard.is(alarm.name, alarm.arn))
+        });
+        // An older event: a ramp begins only while its guards are OK.
+        let guarded = places.iter().filter(|it| it.ramp.created_at <= alarm.at);
+        let (mut rolled_back, mut failure) = (0, None);
+        for place in guarded {
+            let source = AlarmSource::Event(alarm);
+            match self.check_ramp(place, &places, &source, budget).await {
+                Ok(decision) => {
+                    let is_rollback = matches!(decision, Some(Decision::RollBack(..)));
+                    rolled_back += usize::from(is_rollback);
+                }
+                Err(why) => {
+                    report_failure(place, &why);
+                    failure = Some(why);
+                }
+            }
+        }
+        failure.map_or(Ok(rolled_back), Err)
+    }
+
+    /// Checks one ramp. Returns the decision that has changed it, if any.
+    async fn check_ramp(
+        &self,
+        place: &RampPlace,
+        all: &[RampPlace],
+        source: &AlarmSource<'_>,
+        budget: Duration,
+    ) -> Result<Option<Decision>, Error> {
+        let scope = RequestContext::begin(budget);
+        let (environment, key) = (&place.environment, &place.key);
+        scope.trace.flag_key(key.as_str());
+        let (actor, is_engine) = match source {
+            AlarmSource::Described(_) => (format!("ramp:{}", place.ramp.id), true),
+            AlarmSource::Event(alarm) => (format!("alarm:{}", alarm.name), false),
+        };
+        let counted = if is_engine {
+            self.evaluations_of(place).await?
+        } else {
+            0
+        };
+        let next = place.ramp.next_step().filter(|_| is_engine);
+        let from_now = self.evaluations_for(next, environment, key).await?;
+        let mut open = self.begin(environment, &actor).await?;
+        let found = open.flag(key).await?;
+        let claimed = open.claim_ramp(key, &place.ramp.id).await?;
+        // Another run has locked it, or an admin has paused or ended it.
+        let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
+            return Ok(None);
+        };
+        // Another run has begun a step. The counts above belong to the step before.
+        if is_engine && ramp.version != place.ramp.version {
+            return Ok(None);
+        }
+        if supersede_if_changed(&mut open, key, &mut ramp, found.as_ref()).await? {
+            open.commit().await?;
+            return Ok(None);
+        }
+        let before = require_in_use(found, key)?;
+        let now = SystemTime::now();
+        let since_start = counted.saturating_sub(ramp.evaluations_before);
+        ramp.evaluations = ramp.evaluations.max(since_start);
+        let decision = ramp.within_bounds(decide(
+            &ramp,
+            Observed {
+                now: match source {
+                    AlarmSource::Described(_) => now,
+                    // Lambda may repeat the event for hours.
+                    AlarmSource::Event(alarm) => alarm.at,
+                },
+                guards: &guard_states(&ramp, all, source),
+                evaluations: ramp.evaluations,
+            },
+        ));
+        // An event of an alarm never begins a step.
+        let is_for_alarms = matches!(decision, Decision::RollBack(..) | Decision::Pause(_));
+        if !is_engine && !is_for_alarms {
+            return Ok(None);
+        }
+        let old = summary_of(&ramp);
+        let is_change = ramp.is_changed_by(&decision);
+        let has_new_warnings = source.update_warnings(&mut ramp);
+        let is_checked_recently = ramp.checked_at.is_some_and(|checked| {
+            let since = now.duration_since(checked);
+            since.is_ok_and(|since| since < BETWEEN_WRITES)
+        });
+        if !is_change && !has_new_warnings && is_checked_recently {
+            return Ok(None);
+        }
+        ramp.checked_at = Some(now);
+        let flag_changes = ramp.changes_flag(&decision);
+        match &decision {
+            Decision::Advance => {
+                advance(&mut open, key, &mut ramp, &before, from_now, &actor).await?;
+            }
+            Decision::RollBack(to, why) => {
+                let why = Some(why.clone());
+                roll_back(&mut open, key, &mut ramp, &before, *to, why, &actor).await?;
+            }
+            Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
+                if is_change {
+                    ramp.apply(&decision, &actor, now);
+                }
+            }
+        }
+        if is_change {
+            ramp.version += 1;
+            if !flag_changes {
+                let new = summary_of(&ramp);
+                open.add_audit_entry(Some(key), Action::ChangeRamp, Some(old), Some(new))
+                    .await?;
+            }
+        }
+        open.write_ramp(key, &ramp).await?;
+        if flag_changes {
+            self.commit(open, environment, &scope).await?;
+        } else {
+            open.commit().await?;
+        }
+        if is_change {
+            report_change(place, &ramp);
+        }
+        Ok(is_change.then_some(decision))
+    }
+
+    /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
+    async fn evaluations_of(&self, place: &RampPlace) -> Result<u64, Error> {
+        let RampPlace {
+            environment,
+            key,
+            ramp,
+        } = place;
+        let step = ramp.current_step();
+        if step.is_none_or(|step| step.min_evaluations.is_none()) {
+            return Ok(0);
+        }
+        let began = ramp.step_began_at.unwrap_or(ramp.created_at);
+        self.store.evaluations_since(environment, key, began).await
+    }
+}
+
+fn report_change(place: &RampPlace, ramp: &Ramp) {
+    info!(
+        domain = "config",
+        environment = place.environment.as_str(),
+        flag_key = place.key.as_str(),
+        ramp = ramp.id,
+        state = %ramp.state,
+        percent = ramp.percent,
+        reason = ramp.reason.as_deref().unwrap_or_default(),
+        "a ramp changed its state"
+    );
+}
+
+fn report_failure(place: &RampPlace, why: &Error) {
+    error!(
+        domain = "config",
+        environment = place.environment.as_str(),
+        flag_key = place.key.as_str(),
+        ramp = place.ramp.id,
+        error = %why,
+        "a ramp could not be checked"
+    );
+}

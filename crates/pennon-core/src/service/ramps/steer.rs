@@ -1,0 +1,152 @@
+//! Steers ramps: the actions of admins.
+
+use std::time::SystemTime;
+
+use pennon_eval::FlagKey;
+
+use super::flags::{advance, roll_back, summary_of, supersede_if_changed};
+use super::guards::{MissingAlarms, require_ok};
+use crate::alarms::Alarms;
+use crate::auth::Admin;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::ramp::{MAX_TRANSITIONS, OnAlarm, Ramp, RampState};
+use crate::request_context::RequestContext;
+use crate::service::FlagService;
+use crate::service::change::{Changed, Expected};
+use crate::service::update::require_in_use;
+use crate::store::Action;
+
+/// What an admin does with a ramp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RampAction {
+    /// Stops the steps. The flag keeps its share.
+    Pause,
+    /// Continues. The current step bakes again in full.
+    Resume,
+    /// Begins the next step now, whatever it waits for, and grants its approval.
+    Advance,
+    /// Rolls the flag back to its share before the ramp.
+    RollBack,
+    /// Allows changes of a flag again that an alarm has rolled back.
+    Acknowledge,
+    /// Ends the ramp. The flag keeps its share.
+    Cancel,
+}
+
+impl FlagService {
+    /// Applies an action of an admin to the flag's open ramp.
+    ///
+    /// # Errors
+    /// [`Error::FlagNotFound`], [`Error::NotFound`] without a ramp, [`Error::PreconditionFailed`];
+    /// [`Error::InvalidState`] if its state does not allow the action; [`Error::Conflict`] if someone else has changed
+    /// the flag, or if a guard is not OK.
+    #[expect(clippy::too_many_arguments, reason = "a request and its context")]
+    pub async fn steer_ramp(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        action: RampAction,
+        expected: &Expected,
+        admin: &Admin,
+        alarms: &Alarms,
+        scope: &RequestContext,
+    ) -> Result<Changed<Ramp>, Error> {
+        let mut evaluations = 0;
+        if action == RampAction::Advance {
+            let ramps = self.store.list_ramps(environment, key, 1).await?;
+            if let Some(ramp) = ramps.first().filter(|ramp| ramp.state.is_live()) {
+                expected.check(ramp.version)?;
+                require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
+                let next = ramp.next_step();
+                evaluations = self.evaluations_for(next, environment, key).await?;
+            }
+        }
+        let mut open = self.begin(environment, &admin.id).await?;
+        let found = require_in_use(open.flag(key).await?, key)?;
+        let Some(mut ramp) = open.open_ramp(key).await? else {
+            return Err(Error::NotFound(format!("A live ramp of '{key}'")));
+        };
+        expected.check(ramp.version)?;
+        if supersede_if_changed(&mut open, key, &mut ramp, Some(&found)).await? {
+            let why = ramp.reason.unwrap_or_default();
+            open.commit().await?;
+            return Err(Error::Conflict(format!("The ramp is superseded: {why}")));
+        }
+        let (before, now) = (summary_of(&ramp), SystemTime::now());
+        let mut flag_changes = false;
+        let who = &admin.id;
+        match (action, ramp.state) {
+            (RampAction::Pause, RampState::Pending | RampState::Baking | RampState::Holding) => {
+                ramp.enter(RampState::Paused, None, who, now);
+            }
+            (RampAction::Resume, RampState::Paused)
+                if ramp.transitions.len() >= MAX_TRANSITIONS =>
+            {
+                return Err(Error::Conflict(
+                    "The state of this ramp has changed too often; cancel it and start another one"
+                        .to_owned(),
+                ));
+            }
+            (RampAction::Resume, RampState::Paused) if ramp.step == 0 => {
+                ramp.enter(RampState::Pending, None, who, now);
+            }
+            (RampAction::Resume, RampState::Paused) => {
+                ramp.bake_again(now);
+                ramp.enter(RampState::Baking, None, who, now);
+            }
+            (RampAction::Advance, RampState::Pending | RampState::Baking | RampState::Holding) => {
+                flag_changes = ramp.next_step().is_some();
+                advance(&mut open, key, &mut ramp, &found, evaluations, who).await?;
+            }
+            (RampAction::RollBack, state) if state.is_live() => {
+                flag_changes = ramp.step > 0;
+                let to = OnAlarm::Start;
+                roll_back(&mut open, key, &mut ramp, &found, to, None, who).await?;
+                ramp.acknowledged_by = Some(who.clone());
+            }
+            (RampAction::Acknowledge, RampState::RolledBack) => {
+                ramp.acknowledged_by = Some(who.clone());
+                // The ramp keeps the reason of the rollback.
+                let reason = ramp.reason.clone();
+                let why = "acknowledged".to_owned();
+                ramp.enter(RampState::RolledBack, Some(why), who, now);
+                ramp.reason = reason;
+            }
+            (RampAction::Cancel, state) if state.is_live() => {
+                ramp.due_at = None;
+                ramp.enter(RampState::Cancelled, None, who, now);
+            }
+            (
+                RampAction::Pause
+                | RampAction::Resume
+                | RampAction::Advance
+                | RampAction::RollBack
+                | RampAction::Acknowledge
+                | RampAction::Cancel,
+                state,
+            ) => {
+                return Err(Error::InvalidState(format!(
+                    "The ramp is {state}, which does not allow this"
+                )));
+            }
+        }
+        if !flag_changes {
+            let after = summary_of(&ramp);
+            open.add_audit_entry(Some(key), Action::ChangeRamp, Some(before), Some(after))
+                .await?;
+        }
+        ramp.version += 1;
+        open.write_ramp(key, &ramp).await?;
+        let invalidated = if flag_changes {
+            self.commit(open, environment, scope).await?
+        } else {
+            open.commit().await?;
+            None
+        };
+        Ok(Changed {
+            value: ramp,
+            invalidated,
+        })
+    }
+}
