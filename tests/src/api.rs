@@ -24,7 +24,18 @@ pub struct Admin(HttpClient);
 impl Api {
     /// One on PostgreSQL and Redis, and one on a file. Both must behave the same.
     pub async fn of_both_kinds() -> [Self; 2] {
-        [Self::on_postgres().await, Self::on_file().await]
+        Self::of_both_kinds_with(&[]).await
+    }
+
+    /// The same with more variables.
+    pub async fn of_both_kinds_with(more: &[(&str, &str)]) -> [Self; 2] {
+        let stack = Stack::start().await;
+        let on_postgres = Self {
+            on: "PostgreSQL",
+            local: instance(&stack, more).await,
+            stack: Some(stack),
+        };
+        [on_postgres, Self::on_file_in(&three_flags(), more).await]
     }
 
     /// On PostgreSQL and Redis.
@@ -36,28 +47,27 @@ impl Api {
     pub async fn on_stack(stack: Stack) -> Self {
         Self {
             on: "PostgreSQL",
-            local: instance(&stack).await,
+            local: instance(&stack, &[]).await,
             stack: Some(stack),
         }
     }
 
     /// On a file in the format that holds flags only.
     pub async fn on_file() -> Self {
-        let flags = json!({"production": {
-            "checkout": {"enabled": true, "rolloutPercentage": 50},
-            "search": {"enabled": true, "rolloutPercentage": 100},
-            "export": {"enabled": false, "rolloutPercentage": 100},
-        }});
-        Self::on_file_with(&flags).await
+        Self::on_file_with(&three_flags()).await
     }
 
     /// On a file with this content.
     pub async fn on_file_with(flags: &Value) -> Self {
+        Self::on_file_in(flags, &[]).await
+    }
+
+    async fn on_file_in(flags: &Value, more: &[(&str, &str)]) -> Self {
         let folder = new_folder("api");
         std::fs::write(folder.join("flags.json"), flags.to_string()).expect("a file");
         Self {
             on: "a file",
-            local: Local::start_in(folder, &[]).await,
+            local: Local::start_in(folder, more).await,
             stack: None,
         }
     }
@@ -71,7 +81,7 @@ impl Api {
     pub async fn another_instance(&self) -> Self {
         Self {
             on: "PostgreSQL",
-            local: instance(self.stack()).await,
+            local: instance(self.stack(), &[]).await,
             stack: None,
         }
     }
@@ -79,6 +89,11 @@ impl Api {
     /// The server.
     pub fn local(&self) -> &Local {
         &self.local
+    }
+
+    /// The server, to restart it.
+    pub fn local_mut(&mut self) -> &mut Local {
+        &mut self.local
     }
 
     /// A client with connections of its own, for another task.
@@ -136,11 +151,19 @@ impl Admin {
     }
 }
 
-async fn instance(stack: &Stack) -> Local {
+fn three_flags() -> Value {
+    json!({"production": {
+        "checkout": {"enabled": true, "rolloutPercentage": 50},
+        "search": {"enabled": true, "rolloutPercentage": 100},
+        "export": {"enabled": false, "rolloutPercentage": 100},
+    }})
+}
+
+async fn instance(stack: &Stack, more: &[(&str, &str)]) -> Local {
     let environment = stack.environment();
-    let environment: Vec<(&str, &str)> = environment
+    let environment = environment
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let environment: Vec<(&str, &str)> = environment.chain(more.iter().copied()).collect();
     Local::start(&environment).await
 }

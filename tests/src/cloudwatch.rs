@@ -1,5 +1,12 @@
-//! The metric alarms of CloudWatch, as moto's server plays them. It knows no composite alarms.
+//! CloudWatch: metric alarms by moto's server, which has no composite alarms, and one composite alarm by a
+//! server that answers in the documented format.
 
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
@@ -11,8 +18,21 @@ use crate::process::Process;
 use crate::secrets::start_moto;
 use crate::wire::Wire;
 
-/// The action of an alarm that `guard` learns of.
+/// The action of an alarm that invokes `guard`.
 pub const GUARD: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-guard:live";
+
+/// The variables that lead a function to a CloudWatch.
+fn environment(port: u16) -> Vec<(String, String)> {
+    let endpoint = format!("http://127.0.0.1:{port}");
+    [
+        ("CLOUDWATCH_ENDPOINT", endpoint.as_str()),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
 
 /// A CloudWatch for one test, behind a wire.
 pub struct CloudWatch {
@@ -37,17 +57,10 @@ impl CloudWatch {
 
     /// The variables that lead a function here.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let endpoint = format!("http://127.0.0.1:{}", self.wire.port());
-        [
-            ("CLOUDWATCH_ENDPOINT", endpoint.as_str()),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+        environment(self.wire.port())
     }
 
-    /// Adds a metric alarm that is OK and does this when it rings.
+    /// Adds a metric alarm that is OK, with these actions.
     pub async fn add(&self, name: &str, actions: &[&str]) {
         let alarm = json!({
             "AlarmName": name, "AlarmActions": actions, "ActionsEnabled": true,
@@ -89,4 +102,90 @@ impl CloudWatch {
         let body = response.into_body().collect().await.expect("a body");
         assert!(status.is_success(), "{action}: {:?}", body.to_bytes());
     }
+}
+
+/// A CloudWatch with one composite alarm.
+pub struct CompositeAlarm {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    state: Mutex<String>,
+    requests: Mutex<Vec<(String, Value)>>,
+}
+
+impl CompositeAlarm {
+    /// Starts the server, with this alarm in `OK`.
+    pub async fn start(name: &str) -> Self {
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            state: Mutex::new("OK".to_owned()),
+            requests: Mutex::default(),
+        });
+        let router = Router::new()
+            .route("/", post(describe_alarms))
+            .with_state(shared.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { port, shared }
+    }
+
+    /// The variables that lead a function here.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        environment(self.port)
+    }
+
+    /// Sets the state of the alarm.
+    pub fn set(&self, state: &str) {
+        state.clone_into(&mut self.shared.state.lock().expect("not poisoned"));
+    }
+
+    /// The requests so far: `X-Amz-Target`, and the body.
+    pub fn requests(&self) -> Vec<(String, Value)> {
+        self.shared.requests.lock().expect("not poisoned").clone()
+    }
+}
+
+/// `DescribeAlarms` as the API reference describes it: without `AlarmTypes`, CloudWatch returns metric alarms only.
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html>
+async fn describe_alarms(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> String {
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    let target = headers.get("x-amz-target").map(|it| it.to_str());
+    let target = target.and_then(Result::ok).unwrap_or_default().to_owned();
+    let lists = |field: &str, item: &str| {
+        let list = body[field].as_array();
+        list.is_some_and(|list| list.iter().any(|it| it == item))
+    };
+    let name = shared.name.as_str();
+    let is_wanted = lists("AlarmTypes", "CompositeAlarm") && lists("AlarmNames", name);
+    let alarm = json!({
+        "ActionsEnabled": true,
+        "AlarmActions": [GUARD],
+        "AlarmArn": format!("arn:aws:cloudwatch:us-east-1:123456789012:alarm:{name}"),
+        "AlarmConfigurationUpdatedTimestamp": 1_795_900_000.125,
+        "AlarmName": name,
+        "AlarmRule": "ALARM(\"errors\") OR ALARM(\"latency\")",
+        "InsufficientDataActions": [],
+        "OKActions": [],
+        "StateReason": "a test",
+        "StateReasonData": "{\"triggeringAlarms\":[]}",
+        "StateTransitionedTimestamp": 1_795_900_060.5,
+        "StateUpdatedTimestamp": 1_795_900_060.5,
+        "StateValue": *shared.state.lock().expect("not poisoned"),
+    });
+    shared
+        .requests
+        .lock()
+        .expect("not poisoned")
+        .push((target, body));
+    let composite = if is_wanted { vec![alarm] } else { Vec::new() };
+    json!({ "CompositeAlarms": composite, "MetricAlarms": [] }).to_string()
 }

@@ -1,0 +1,506 @@
+//! Alarms that guard ramps: metric alarms of moto's CloudWatch, a composite alarm, and the function `guard`.
+
+use std::time::SystemTime;
+
+use pennon_tests::api::Api;
+use pennon_tests::cloudwatch::{CloudWatch, CompositeAlarm, GUARD};
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::response::Response;
+use pennon_tests::stack::Stack;
+use pennon_tests::wire::Mode;
+use serde_json::{Value, json};
+
+use super::{RAMP, act, create, end_bakes, guarded, percentage, plan, ramp, sql, started, steps};
+
+/// The functions of ramps.
+pub(super) struct Deployment {
+    pub(super) stack: Stack,
+    pub(super) alarms: CloudWatch,
+    pub(super) ramps: Function,
+    pub(super) reconcile: Function,
+    pub(super) guard: Function,
+}
+
+fn borrowed(environment: &[(String, String)]) -> Vec<(&str, &str)> {
+    let pairs = environment.iter();
+    pairs
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
+}
+
+impl Deployment {
+    /// Starts them with moto's CloudWatch.
+    pub(super) async fn start() -> Self {
+        let (stack, alarms) = (Stack::start().await, CloudWatch::start().await);
+        let environment = alarms.environment();
+        let environment = borrowed(&environment);
+        Self {
+            ramps: stack.function_with("ramps", &environment).await,
+            reconcile: stack.function_with("reconcile", &environment).await,
+            // It does not call CloudWatch.
+            guard: stack.function("guard").await,
+            stack,
+            alarms,
+        }
+    }
+
+    pub(super) async fn create(&self, key: &str, plan: &Value) -> Response {
+        let path = format!("/api/admin/flags/{key}/ramp");
+        let event = Event::admin("POST", &path, &plan.to_string()).header("if-match", "*");
+        self.ramps.call(&event).await
+    }
+
+    async fn act(&self, key: &str, action: &str) -> Response {
+        let path = format!("/api/admin/flags/{key}/ramp/{action}");
+        let event = Event::admin("POST", &path, "").header("if-match", "*");
+        self.ramps.call(&event).await
+    }
+
+    pub(super) async fn read(&self, key: &str) -> Value {
+        let path = format!("/api/admin/flags/{key}/ramp");
+        self.ramps
+            .call(&Event::admin("GET", &path, ""))
+            .await
+            .json()
+    }
+
+    pub(super) async fn run(&self) -> Value {
+        self.reconcile.invoke(&json!({})).await.expect("reconciles")
+    }
+}
+
+/// The event by which CloudWatch invokes a function, at this time.
+pub(super) fn alarm_event(alarm: &str, state: &str, at: &str) -> Value {
+    json!({
+        "source": "aws.cloudwatch",
+        "alarmArn": format!("arn:aws:cloudwatch:us-east-1:123456789012:alarm:{alarm}"),
+        "accountId": "123456789012", "time": at, "region": "us-east-1",
+        "alarmData": {
+            "alarmName": alarm,
+            "state": {"value": state, "reason": "test", "timestamp": at},
+            "previousState": {"value": "OK", "reason": "test", "timestamp": at},
+            "configuration": {"metrics": [{"id": "m", "metricStat": {
+                "metric": {"namespace": "AWS/Lambda", "name": "Errors", "dimensions": {}},
+                "period": 60, "stat": "Sum"}, "returnData": true}]},
+        },
+    })
+}
+
+pub(super) fn now() -> String {
+    pennon_core::http::timestamp(SystemTime::now()).replace('Z', "+0000")
+}
+
+#[tokio::test]
+async fn reconcile_reads_the_alarms_of_cloudwatch() {
+    let deployment = Deployment::start().await;
+    let alarms = &deployment.alarms;
+    alarms
+        .add("silent", &["arn:aws:sns:us-east-1:1:topic"])
+        .await;
+    alarms.add("metric", &[GUARD]).await;
+    alarms.add("both", &[GUARD]).await;
+    let guards = json!([
+        {"alarm": "both"}, {"alarm": "silent"},
+        {"alarm": "arn:aws:cloudwatch:us-east-1:123456789012:alarm:metric", "onMissing": "hold"},
+    ]);
+    let body = json!({"steps": steps(&[60, 70, 80]), "guards": guards});
+    let mut elsewhere = body.clone();
+    elsewhere["guards"][2]["alarm"] = json!("arn:aws:cloudwatch:eu-west-1:1:alarm:metric");
+    assert_eq!(deployment.create("checkout", &elsewhere).await.status, 409);
+    let made = deployment.create("checkout", &body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert!(made.json()["guards"][1]["warning"].is_string(), "{made:?}");
+    assert_eq!(made.json()["guards"][0]["warning"], Value::Null);
+    end_bakes(&deployment.stack).await;
+    deployment.run().await;
+    assert_eq!(deployment.read("checkout").await["step"], 2);
+    let message = "alarms that guard ramps invoke no function; ramps notice them once a minute";
+    assert!(deployment.reconcile.has_logged(message));
+
+    for (state, reason) in [("INSUFFICIENT_DATA", "has no data"), ("", "does not exist")] {
+        if state.is_empty() {
+            alarms.delete("metric").await;
+        } else {
+            alarms.set("metric", state).await;
+        }
+        end_bakes(&deployment.stack).await;
+        deployment.run().await;
+        let ramp = deployment.read("checkout").await;
+        assert_eq!(ramp["state"], "holding");
+        assert_eq!(ramp["reason"], format!("alarm 'metric' {reason}"));
+        assert_eq!(ramp["step"], 2);
+    }
+    alarms.wire.set(Mode::Refuse).await;
+    deployment.run().await;
+    let ramp = deployment.read("checkout").await;
+    let reason = ramp["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("CloudWatch did not answer"), "{reason}");
+    assert_eq!(deployment.create("search", &body).await.status, 503);
+    alarms.wire.set(Mode::Open).await;
+    alarms.set("both", "ALARM").await;
+    deployment.run().await;
+    let ramp = deployment.read("checkout").await;
+    assert_eq!(
+        (&ramp["state"], ramp["percent"].as_u64()),
+        (&json!("rolledBack"), Some(50))
+    );
+}
+
+#[tokio::test]
+async fn a_run_reads_the_alarms_of_more_than_a_hundred_names() {
+    let deployment = Deployment::start().await;
+    for number in 0..105 {
+        let name = format!("alarm-{number}");
+        deployment.alarms.add(&name, &[GUARD]).await;
+    }
+    for number in 0..15 {
+        let key = format!("flag-{number}");
+        deployment.stack.database.add_flag(&key, true, 0).await;
+        let guards = (0..7).map(|part| json!({"alarm": format!("alarm-{}", number * 7 + part)}));
+        let guards: Vec<Value> = guards.collect();
+        let body = json!({"steps": steps(&[10, 20]), "guards": guards});
+        assert_eq!(deployment.create(&key, &body).await.status, 201);
+    }
+    for name in ["alarm-3", "alarm-104"] {
+        deployment.alarms.set(name, "ALARM").await;
+    }
+    end_bakes(&deployment.stack).await;
+    deployment.run().await;
+    for number in 0..15 {
+        let ramp = deployment.read(&format!("flag-{number}")).await;
+        let wanted = if [0, 14].contains(&number) {
+            "rolledBack"
+        } else {
+            "baking"
+        };
+        assert_eq!(ramp["state"], wanted, "{number}: {ramp}");
+    }
+}
+
+#[tokio::test]
+async fn guard_rolls_a_ramp_back_once_and_ignores_other_events() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD]).await;
+    let old = "2026-01-01T00:00:00.000+0000";
+    let body = guarded(&[60, 70], "errors");
+    assert_eq!(deployment.create("checkout", &body).await.status, 201);
+    let guard = &deployment.guard;
+    let none = |state: &str| Ok(json!({"state": state, "rolledBack": 0}));
+    for state in ["OK", "INSUFFICIENT_DATA"] {
+        assert_eq!(
+            guard.invoke(&alarm_event("errors", state, &now())).await,
+            none(state)
+        );
+    }
+    assert_eq!(
+        guard.invoke(&alarm_event("errors", "ALARM", old)).await,
+        none("ALARM")
+    );
+    assert_eq!(
+        guard.invoke(&alarm_event("other", "ALARM", &now())).await,
+        none("ALARM")
+    );
+    for event in [json!({}), json!([]), json!({"alarmData": {"alarmName": 1}})] {
+        assert!(guard.invoke(&event).await.is_err(), "{event}");
+    }
+    assert_eq!(deployment.read("checkout").await["state"], "baking");
+    let event = alarm_event("errors", "ALARM", &now());
+    let done = json!({"state": "ALARM", "rolledBack": 1});
+    assert_eq!(guard.invoke(&event).await, Ok(done));
+    assert_eq!(guard.invoke(&event).await, none("ALARM"));
+    let ramp = deployment.read("checkout").await;
+    assert_eq!(
+        (&ramp["state"], ramp["percent"].as_u64()),
+        (&json!("rolledBack"), Some(50))
+    );
+}
+
+#[tokio::test]
+async fn of_two_ramps_with_one_alarm_only_the_one_that_advanced_recently_rolls_back() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.stack.database.add_flag("older", true, 0).await;
+    let body = guarded(&[60, 70], "errors");
+    for key in ["older", "checkout"] {
+        assert_eq!(deployment.create(key, &body).await.status, 201);
+    }
+    let earlier = "update pennon_ramps set ramp = (ramp::jsonb ||
+        '{\"stepBeganAt\": \"2026-01-01T00:00:00.000Z\"}')::json where flag_key = 'older'";
+    sql(&deployment.stack, earlier).await;
+    let done = json!({"state": "ALARM", "rolledBack": 1});
+    let event = alarm_event("errors", "ALARM", &now());
+    assert_eq!(deployment.guard.invoke(&event).await, Ok(done));
+    assert_eq!(deployment.read("checkout").await["state"], "rolledBack");
+    let older = deployment.read("older").await;
+    assert_eq!(
+        (&older["state"], older["percent"].as_u64()),
+        (&json!("paused"), Some(60))
+    );
+}
+
+#[tokio::test]
+async fn a_forged_ramp_never_raises_a_share_when_it_is_rolled_back() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD]).await;
+    for (number, (on_alarm, forged)) in [
+        (
+            "start",
+            json!({"start": {"enabled": true, "rolloutPercentage": 90}}),
+        ),
+        (
+            "start",
+            json!({"start": {"enabled": false, "rolloutPercentage": 100}}),
+        ),
+        (
+            "previous",
+            json!({"startPercent": 99, "step": 1, "start": {"rolloutPercentage": 99}}),
+        ),
+        (
+            "previous",
+            json!({"step": 2, "plan": {"steps": steps(&[95, 96]),
+            "guards": [{"alarm": "errors", "onMissing": "hold"}], "onAlarm": "previous"}}),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = format!("flag-{number}");
+        deployment.stack.database.add_flag(&key, true, 10).await;
+        let mut body = guarded(&[20, 70], "errors");
+        body["onAlarm"] = json!(on_alarm);
+        assert_eq!(deployment.create(&key, &body).await.status, 201);
+        let forge = format!(
+            "update pennon_ramps set ramp = (ramp::jsonb || '{forged}')::json
+             where flag_key = '{key}'"
+        );
+        sql(&deployment.stack, &forge).await;
+        let event = alarm_event("errors", "ALARM", &now());
+        let outcome = deployment.guard.invoke(&event).await;
+        assert!(outcome.is_err(), "{forged}: {outcome:?}");
+        let statement = "select enabled, rollout_percentage from feature_flags where flag_key = $1";
+        let row = deployment
+            .stack
+            .database
+            .sql()
+            .query_one(statement, &[&key])
+            .await;
+        let row = row.expect("a flag");
+        assert_eq!(
+            (row.get::<_, bool>(0), row.get::<_, i32>(1)),
+            (true, 20),
+            "{forged}"
+        );
+        sql(&deployment.stack, "delete from pennon_ramps").await;
+    }
+}
+
+#[tokio::test]
+async fn a_composite_alarm_guards_a_ramp() {
+    const NAME: &str = "service-health";
+    let stack = Stack::start().await;
+    let alarm = CompositeAlarm::start(NAME).await;
+    let environment = alarm.environment();
+    let environment = borrowed(&environment);
+    let ramps = stack.function_with("ramps", &environment).await;
+    let reconcile = stack.function_with("reconcile", &environment).await;
+    let guard = stack.function("guard").await;
+    stack.database.add_flag("other", true, 0).await;
+    let path = |key: &str| format!("/api/admin/flags/{key}/ramp");
+    let state = async |key: &str| {
+        let answer = ramps.call(&Event::admin("GET", &path(key), "")).await;
+        let ramp = answer.json();
+        (ramp["state"].clone(), ramp["percent"].clone())
+    };
+    for (key, name) in [
+        ("checkout", NAME),
+        (
+            "other",
+            "arn:aws:cloudwatch:us-east-1:123456789012:alarm:service-health",
+        ),
+    ] {
+        let body = guarded(&[60, 70], name).to_string();
+        let event = Event::admin("POST", &path(key), &body).header("if-match", "*");
+        let made = ramps.call(&event).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        assert_eq!(made.json()["guards"][0]["warning"], Value::Null, "{made:?}");
+    }
+    for (target, body) in alarm.requests() {
+        assert_eq!(target, "GraniteServiceVersion20100801.DescribeAlarms");
+        assert_eq!(body["AlarmTypes"], json!(["MetricAlarm", "CompositeAlarm"]));
+        assert_eq!(body["AlarmNames"], json!([NAME]));
+    }
+    reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(state("checkout").await, (json!("baking"), json!(60)));
+
+    alarm.set("ALARM");
+    let absent = guarded(&[60], NAME).to_string();
+    let event = Event::admin("POST", &path("search"), &absent).header("if-match", "*");
+    let refused = ramps.call(&event).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(refused.body.contains("is in ALARM"), "{refused:?}");
+    // The event of a composite alarm has a rule instead of metrics.
+    let mut event = alarm_event(NAME, "ALARM", &now());
+    event["alarmData"]["configuration"] = json!({"alarmRule": "ALARM(\"errors\")"});
+    let done = json!({"state": "ALARM", "rolledBack": 2});
+    assert_eq!(guard.invoke(&event).await, Ok(done));
+    assert_eq!(state("checkout").await, (json!("rolledBack"), json!(50)));
+    assert_eq!(state("other").await, (json!("rolledBack"), json!(0)));
+
+    // Without the event, the next run finds the alarm.
+    alarm.set("OK");
+    let acknowledge = format!("{}/acknowledge", path("other"));
+    let event = Event::admin("POST", &acknowledge, "").header("if-match", "*");
+    assert_eq!(ramps.call(&event).await.status, 200);
+    let body = guarded(&[60, 70], NAME).to_string();
+    let event = Event::admin("POST", &path("other"), &body).header("if-match", "*");
+    assert_eq!(ramps.call(&event).await.status, 201);
+    alarm.set("ALARM");
+    reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(state("other").await, (json!("rolledBack"), json!(0)));
+}
+
+#[tokio::test]
+async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does() {
+    let alarms = CloudWatch::start().await;
+    let environment = alarms.environment();
+    let cases = ["hold", "rollback", "ignore"];
+    let losses = [("no-data", "has no data"), ("deleted", "does not exist")];
+    let every = || cases.iter().flat_map(|it| losses.map(|loss| (*it, loss)));
+    for (number, api) in Api::of_both_kinds_with(&borrowed(&environment))
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        let key = |on_missing: &str, loss: &str| format!("{on_missing}-{loss}");
+        let name = |on_missing: &str, loss: &str| format!("{on_missing}-{loss}-{number}");
+        for (on_missing, (loss, _)) in every() {
+            let flag =
+                json!({"key": key(on_missing, loss), "enabled": true, "rolloutPercentage": 5});
+            let made = api.admin("POST", "/api/admin/flags", &flag).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            let alarm = name(on_missing, loss);
+            alarms.add(&alarm, &[GUARD]).await;
+            let body = json!({
+                "steps": [
+                    {"percent": 10, "bakeSeconds": 3_600}, {"percent": 20, "bakeSeconds": 3_600},
+                ],
+                "guards": [{"alarm": alarm, "onMissing": on_missing}],
+            });
+            let path = format!("/api/admin/flags/{}/ramp", key(on_missing, loss));
+            let made = api.admin_if("*", "POST", &path, &body).await;
+            assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        }
+        for (on_missing, (loss, _)) in every() {
+            let alarm = name(on_missing, loss);
+            if loss == "deleted" {
+                alarms.delete(&alarm).await;
+            } else {
+                alarms.set(&alarm, "INSUFFICIENT_DATA").await;
+            }
+        }
+        for (on_missing, (loss, reason)) in every() {
+            let path = format!("/api/admin/flags/{}/ramp", key(on_missing, loss));
+            let reason = format!("alarm '{}' {reason}", name(on_missing, loss));
+            let read = async || api.read(&path).await.json();
+            let (state, percent) = match on_missing {
+                "hold" => ("holding", 10),
+                "rollback" => ("rolledBack", 5),
+                _ => ("baking", 20),
+            };
+            if on_missing == "ignore" {
+                let advanced = api
+                    .admin_if("*", "POST", &format!("{path}/advance"), &Value::Null)
+                    .await;
+                assert_eq!(advanced.status, 200, "{advanced:?} on {}", api.on);
+            } else {
+                eventually("the ramp follows its guard", async || {
+                    read().await["reason"] == reason
+                })
+                .await;
+            }
+            let ramp = read().await;
+            assert_eq!(
+                (&ramp["state"], &ramp["percent"]),
+                (&json!(state), &json!(percent)),
+                "{on_missing} {loss} on {}: {ramp}",
+                api.on
+            );
+            if on_missing == "hold" {
+                let advance = format!("{path}/advance");
+                let refused = api.admin_if("*", "POST", &advance, &Value::Null).await;
+                assert_eq!(refused.status, 409, "{refused:?} on {}", api.on);
+            }
+        }
+        // The engine advances past an alarm that is ignored.
+        let body = json!({
+            "steps": [
+                {"percent": 60, "bakeSeconds": 1}, {"percent": 70, "bakeSeconds": 3_600},
+            ],
+            "guards": [{"alarm": name("ignore", "steps"), "onMissing": "ignore"}],
+        });
+        alarms.add(&name("ignore", "steps"), &[GUARD]).await;
+        started(&api, &body).await;
+        alarms.delete(&name("ignore", "steps")).await;
+        eventually("the second step begins", async || {
+            ramp(&api).await["step"] == 2
+        })
+        .await;
+        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.stack.database.add_flag("waiting", true, 0).await;
+    let mut approval = guarded(&[10], "errors");
+    approval["steps"][0]["approval"] = json!(true);
+    let baking = guarded(&[60, 70], "errors");
+    for (key, body) in [("checkout", &baking), ("waiting", &approval)] {
+        assert_eq!(deployment.create(key, body).await.status, 201);
+    }
+    for state in ["ALARM", "INSUFFICIENT_DATA", "deleted"] {
+        if state == "deleted" {
+            deployment.alarms.delete("errors").await;
+        } else {
+            deployment.alarms.set("errors", state).await;
+        }
+        for (key, step, percent) in [("checkout", 1, 60), ("waiting", 0, 0)] {
+            let refused = deployment.act(key, "advance").await;
+            assert_eq!(refused.status, 409, "{state}: {refused:?}");
+            assert!(refused.body.contains("alarm 'errors'"), "{refused:?}");
+            let ramp = deployment.read(key).await;
+            assert_eq!(
+                (&ramp["step"], &ramp["percent"]),
+                (&json!(step), &json!(percent)),
+                "{state}"
+            );
+        }
+    }
+    deployment.alarms.add("errors", &[GUARD]).await;
+    for (key, percent) in [("checkout", 70), ("waiting", 10)] {
+        let advanced = deployment.act(key, "advance").await;
+        assert_eq!(advanced.status, 200, "{advanced:?}");
+        assert_eq!(advanced.json()["percent"], percent);
+    }
+}
+
+#[tokio::test]
+async fn without_a_way_to_cloudwatch_a_ramp_with_guards_is_rejected() {
+    for api in Api::of_both_kinds_with(&[("CLOUDWATCH_ENDPOINT", "none")]).await {
+        let refused = create(&api, &guarded(&[60, 70], "errors")).await;
+        assert_eq!(refused.status, 409, "{refused:?} on {}", api.on);
+        assert!(
+            refused.body.contains("CLOUDWATCH_ENDPOINT is none"),
+            "{refused:?}"
+        );
+        assert_eq!(api.read(RAMP).await.status, 404);
+        started(&api, &plan(&[60, 70])).await;
+        let advanced = act(&api, "advance").await;
+        assert_eq!(advanced.status, 200, "{advanced:?} on {}", api.on);
+        assert_eq!(percentage(&api).await, 70);
+    }
+}

@@ -1,0 +1,619 @@
+//! Ramps: rollouts that advance by themselves, and that alarms and admins end.
+
+mod engine;
+mod guards;
+mod superseded;
+
+use std::time::SystemTime;
+
+use pennon_tests::api::Api;
+use pennon_tests::eventually;
+use pennon_tests::local::API_KEY;
+use pennon_tests::response::Response;
+use pennon_tests::stack::Stack;
+use serde_json::{Value, json};
+
+const FLAG: &str = "/api/admin/flags/checkout";
+
+const RAMP: &str = "/api/admin/flags/checkout/ramp";
+
+const LONG: u32 = 3_600;
+
+/// Steps with these percentages that bake for an hour.
+fn steps(percentages: &[u8]) -> Value {
+    let step = |percent: &u8| json!({"percent": percent, "bakeSeconds": LONG});
+    percentages.iter().map(step).collect()
+}
+
+fn plan(percentages: &[u8]) -> Value {
+    json!({ "steps": steps(percentages) })
+}
+
+fn guarded(percentages: &[u8], alarm: &str) -> Value {
+    json!({ "steps": steps(percentages), "guards": [{ "alarm": alarm }] })
+}
+
+async fn create(api: &Api, plan: &Value) -> Response {
+    api.admin_if("*", "POST", RAMP, plan).await
+}
+
+async fn started(api: &Api, plan: &Value) -> Value {
+    let answer = create(api, plan).await;
+    assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+    answer.json()
+}
+
+async fn act(api: &Api, action: &str) -> Response {
+    let path = format!("{RAMP}/{action}");
+    api.admin_if("*", "POST", &path, &Value::Null).await
+}
+
+async fn ramp(api: &Api) -> Value {
+    let answer = api.read(RAMP).await;
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    answer.json()
+}
+
+async fn percentage(api: &Api) -> Value {
+    api.read(FLAG).await.json()["rolloutPercentage"].clone()
+}
+
+async fn patch(api: &Api, body: &Value) -> Response {
+    api.admin_if("*", "PATCH", FLAG, body).await
+}
+
+/// Sets the state of an alarm of the local server.
+async fn set_alarm(api: &Api, alarm: &str, state: &str) -> Value {
+    let path = format!("/local/alarms/{alarm}");
+    let answer = api.admin("PUT", &path, &json!({ "state": state })).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+async fn sql(stack: &Stack, statement: &str) {
+    let done = stack.database.sql().batch_execute(statement).await;
+    done.expect("a statement");
+}
+
+/// Edits the stored ramp of a flag, as a change of the clock or a newer version does.
+async fn edit_ramp(api: &mut Api, key: &str, edit: impl Fn(&mut Value)) {
+    if let Some(stack) = &api.stack {
+        let database = stack.database.sql();
+        let read = "select id, ramp::text from pennon_ramps where flag_key = $1 and open";
+        let row = database.query_one(read, &[&key]).await.expect("a ramp");
+        let mut ramp: Value = serde_json::from_str(row.get(1)).expect("JSON");
+        edit(&mut ramp);
+        let write = "update pennon_ramps set ramp = $1::text::json where id = $2";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+            [&ramp.to_string(), &row.get::<_, String>(0)];
+        let written = database.execute(write, &parameters).await;
+        assert_eq!(written.expect("a row"), 1);
+        return;
+    }
+    api.local_mut().kill();
+    let path = api.local().folder().join("flags.json.state");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let mut edited = String::new();
+    for line in text.lines() {
+        let mut line: Value = serde_json::from_str(line).expect("JSON");
+        let records = line.get_mut("records").and_then(Value::as_array_mut);
+        for record in records.into_iter().flatten() {
+            if record["ramp"]["key"] == key {
+                edit(&mut record["ramp"]["ramp"]);
+            }
+        }
+        edited.push_str(&line.to_string());
+        edited.push('\n');
+    }
+    assert_ne!(edited, text, "no ramp of {key}");
+    std::fs::write(&path, edited).expect("a file");
+    api.local_mut().restart().await;
+}
+
+/// Ends the bake of the current step of every ramp, as if it had been watched all the time.
+async fn end_bakes(stack: &Stack) {
+    let text = pennon_core::http::timestamp(SystemTime::now());
+    let statement = format!(
+        "update pennon_ramps set ramp = (ramp::jsonb || jsonb_build_object(
+           'dueAt', to_char(now() at time zone 'utc' - interval '1 second', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),
+           'checkedAt', '{text}'))::json where watched"
+    );
+    sql(stack, &statement).await;
+}
+
+#[tokio::test]
+async fn a_ramp_advances_by_itself_and_completes() {
+    for api in Api::of_both_kinds().await {
+        let steps = json!([
+            {"percent": 60, "bakeSeconds": 1}, {"percent": 100, "bakeSeconds": 1},
+        ]);
+        let first = started(&api, &json!({ "steps": steps })).await;
+        assert_eq!(first["state"], "baking");
+        assert_eq!(percentage(&api).await, 60);
+        eventually("the ramp completes", async || {
+            ramp(&api).await["state"] == "completed"
+        })
+        .await;
+        assert_eq!(percentage(&api).await, 100, "on {}", api.on);
+        let done = ramp(&api).await;
+        let transitions = done["transitions"].as_array().expect("a list");
+        let listed: Vec<String> = transitions
+            .iter()
+            .map(|it| format!("{}/{}/{}", it["state"], it["step"], it["percent"]))
+            .collect();
+        let wanted = [
+            "\"pending\"/0/50",
+            "\"baking\"/1/60",
+            "\"baking\"/2/100",
+            "\"completed\"/2/100",
+        ];
+        assert_eq!(listed, wanted, "on {}", api.on);
+        let id = done["id"].as_str().expect("an id");
+        let engine = format!("ramp:{id}");
+        assert_eq!(transitions[2]["actor"], engine);
+        assert_eq!(transitions[0]["actor"], "local-admin");
+        let audit = api.read(&format!("{FLAG}/audit")).await.json();
+        let listed: Vec<(&Value, &Value)> = audit["entries"]
+            .as_array()
+            .expect("entries")
+            .iter()
+            .map(|entry| (&entry["action"], &entry["actor"]))
+            .collect();
+        let (engine, admin) = (json!(engine), json!("local-admin"));
+        let actions = ["ramp.change", "flag.ramp", "flag.ramp", "ramp.create"].map(Value::from);
+        let wanted: Vec<(&Value, &Value)> = actions
+            .iter()
+            .zip([&engine, &engine, &admin, &admin])
+            .collect();
+        assert_eq!(listed, wanted, "on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn each_action_is_allowed_in_its_states_only() {
+    const ACTIONS: [&str; 6] = [
+        "pause",
+        "resume",
+        "advance",
+        "rollback",
+        "acknowledge",
+        "cancel",
+    ];
+    // How to get there, the state, and the actions that it allows.
+    let cases: [(&[&str], &str, &[&str]); 6] = [
+        (&[], "baking", &["pause", "advance", "rollback", "cancel"]),
+        (&["pause"], "paused", &["resume", "rollback", "cancel"]),
+        (&["rollback"], "rolledBack", &[]),
+        (&["cancel"], "cancelled", &[]),
+        (&["advance", "advance"], "completed", &[]),
+        (
+            &["pause", "resume"],
+            "baking",
+            &["pause", "advance", "rollback", "cancel"],
+        ),
+    ];
+    for api in Api::of_both_kinds().await {
+        for (path, state, allowed) in cases {
+            for action in ACTIONS {
+                let reset = patch(&api, &json!({"rolloutPercentage": 50})).await;
+                assert_eq!(reset.status, 200);
+                started(&api, &plan(&[60, 70])).await;
+                for step in path {
+                    assert_eq!(act(&api, step).await.status, 200, "{step} on {}", api.on);
+                }
+                assert_eq!(ramp(&api).await["state"], state, "on {}", api.on);
+                let before = ramp(&api).await;
+                let answer = act(&api, action).await;
+                let is_allowed = allowed.contains(&action);
+                assert_eq!(
+                    answer.status == 200,
+                    is_allowed,
+                    "{action} of {state}: {answer:?}"
+                );
+                if !is_allowed {
+                    assert!([400, 404].contains(&answer.status), "{answer:?}");
+                    assert_eq!(ramp(&api).await, before, "nothing has changed");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_approval_holds_the_first_step_and_later_ones() {
+    for api in Api::of_both_kinds().await {
+        let steps = json!([
+            {"percent": 60, "bakeSeconds": 1, "approval": true},
+            {"percent": 70, "bakeSeconds": 1, "approval": true},
+        ]);
+        let first = started(&api, &json!({ "steps": steps })).await;
+        assert_eq!(
+            (&first["state"], first["step"].as_u64()),
+            (&json!("pending"), Some(0))
+        );
+        assert_eq!(percentage(&api).await, 50);
+        for action in ["resume", "acknowledge"] {
+            assert_eq!(act(&api, action).await.status, 400, "{action}");
+        }
+        assert_eq!(act(&api, "pause").await.json()["state"], "paused");
+        assert_eq!(act(&api, "resume").await.json()["state"], "pending");
+        assert_eq!(act(&api, "advance").await.json()["state"], "baking");
+        assert_eq!(percentage(&api).await, 60);
+        eventually("the ramp holds", async || {
+            let ramp = ramp(&api).await;
+            ramp["state"] == "holding" && ramp["reason"] == "the next step needs an approval"
+        })
+        .await;
+        assert_eq!(percentage(&api).await, 60);
+        assert_eq!(act(&api, "advance").await.json()["step"], 2);
+        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn changes_need_the_state_that_they_are_based_on() {
+    for api in Api::of_both_kinds().await {
+        let body = plan(&[60, 70]);
+        let flag = api.read(FLAG).await;
+        let tag = flag.header("etag").expect("a tag").to_owned();
+        assert_eq!(api.admin("POST", RAMP, &body).await.status, 428);
+        assert_eq!(api.admin_if("\"1\"", "POST", RAMP, &body).await.status, 412);
+        let made = api.admin_if(&tag, "POST", RAMP, &body).await;
+        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        let tag = api
+            .read(RAMP)
+            .await
+            .header("etag")
+            .expect("a tag")
+            .to_owned();
+        assert_eq!(made.header("etag"), Some(tag.as_str()));
+        for action in [
+            "pause",
+            "advance",
+            "rollback",
+            "acknowledge",
+            "cancel",
+            "resume",
+        ] {
+            let path = format!("{RAMP}/{action}");
+            let nothing = Value::Null;
+            assert_eq!(
+                api.admin("POST", &path, &nothing).await.status,
+                428,
+                "{action}"
+            );
+            let wrong = api.admin_if("\"77\"", "POST", &path, &nothing).await;
+            assert_eq!(wrong.status, 412, "{action} on {}", api.on);
+        }
+        let path = format!("{RAMP}/pause");
+        let paused = api.admin_if(&tag, "POST", &path, &Value::Null).await;
+        assert_eq!(paused.status, 200);
+        let again = api.admin_if(&tag, "POST", &path, &Value::Null).await;
+        assert_eq!(again.status, 412, "the tag is of the state before");
+        for (method, path) in [("POST", RAMP), ("GET", RAMP)] {
+            assert_eq!(api.local().send(method, path, &[], "").await.status, 401);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_plan_is_rejected_with_its_field() {
+    for api in Api::of_both_kinds().await {
+        let one = json!([{"percent": 60, "bakeSeconds": 1}]);
+        let with = |field: &str, value: Value| {
+            let mut body = json!({ "steps": one });
+            body[field] = value;
+            body
+        };
+        let step = |field: &str, value: Value| {
+            let mut step = one[0].clone();
+            step[field] = value;
+            json!({ "steps": [step] })
+        };
+        let guard = |guard: Value| with("guards", json!([guard]));
+        for (body, field) in [
+            (json!({}), "steps"),
+            (json!({"steps": []}), "steps"),
+            (json!({"steps": {}}), "steps"),
+            (json!({"steps": [1]}), "steps/0"),
+            (json!({"steps": vec![one[0].clone(); 51]}), "steps"),
+            (plan(&[60, 60]), "steps"),
+            (plan(&[70, 60]), "steps"),
+            (step("percent", json!(0)), "steps/0/percent"),
+            (step("percent", json!(101)), "steps/0/percent"),
+            (step("percent", json!(1.5)), "steps/0/percent"),
+            (step("percent", Value::Null), "steps/0/percent"),
+            (step("bakeSeconds", json!(0)), "steps/0/bakeSeconds"),
+            (
+                step("bakeSeconds", json!(30 * 24 * 3_600 + 1)),
+                "steps/0/bakeSeconds",
+            ),
+            (step("minEvaluations", json!(0)), "steps/0/minEvaluations"),
+            (step("approval", json!("yes")), "steps/0/approval"),
+            (step("colour", json!(1)), "steps/0/colour"),
+            (with("guards", json!({})), "guards"),
+            (guard(json!("a")), "guards/0"),
+            (guard(json!({})), "guards/0/alarm"),
+            (guard(json!({"alarm": 1})), "guards/0/alarm"),
+            (guard(json!({"alarm": ""})), "guards/0/alarm"),
+            (guard(json!({"alarm": "a\n"})), "guards/0/alarm"),
+            (guard(json!({"alarm": "a".repeat(256)})), "guards/0/alarm"),
+            (
+                guard(json!({"alarm": "arn:aws:cloudwatch:us-east-1:1:alarm:"})),
+                "guards/0/alarm",
+            ),
+            (
+                guard(json!({"alarm": "arn:aws:sns:us-east-1:1:topic"})),
+                "guards/0/alarm",
+            ),
+            (
+                guard(json!({"alarm": "a", "onMissing": "panic"})),
+                "guards/0/onMissing",
+            ),
+            (guard(json!({"alarm": "a", "colour": 1})), "guards/0/colour"),
+            (
+                with(
+                    "guards",
+                    json!([{"alarm": "a"}, {"alarm": "arn:aws:cloudwatch:e:1:alarm:a"}]),
+                ),
+                "guards",
+            ),
+            (with("onAlarm", json!("explode")), "onAlarm"),
+            (with("onAlarm", json!(1)), "onAlarm"),
+            (with("from", json!("a")), "to"),
+            (with("to", json!("a")), "from"),
+        ] {
+            let answer = create(&api, &body).await;
+            assert_eq!(answer.status, 400, "{body}: {answer:?} on {}", api.on);
+            let fields = answer.json()["details"]["fieldErrors"].clone();
+            assert!(fields[field].is_array(), "{body}: {fields} on {}", api.on);
+        }
+        assert_eq!(api.read(RAMP).await.status, 404);
+        // The state of the flag.
+        for (key, body, status) in [
+            ("no-such-flag", plan(&[60]), 404),
+            ("export", plan(&[100]), 409),
+            ("checkout", plan(&[50]), 409),
+            ("checkout", with("from", json!("a")), 400),
+            (
+                "checkout",
+                json!({"steps": one, "from": "a", "to": "b"}),
+                409,
+            ),
+        ] {
+            let path = format!("/api/admin/flags/{key}/ramp");
+            let answer = api.admin_if("*", "POST", &path, &body).await;
+            assert_eq!(answer.status, status, "{key} {body}: {answer:?}");
+        }
+        started(&api, &plan(&[60])).await;
+        assert_eq!(create(&api, &plan(&[70])).await.status, 409, "one is live");
+        let path = format!("{RAMP}/pause");
+        let answer = api.admin_if("*", "POST", &path, &json!({"a": 1})).await;
+        assert_eq!(answer.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn a_ramp_starts_and_is_advanced_only_while_its_guards_are_ok() {
+    for api in Api::of_both_kinds().await {
+        let guards = json!([{"alarm": "errors"}, {"alarm": "slow", "onMissing": "ignore"}]);
+        let body = json!({"steps": steps(&[60, 70, 80]), "guards": guards});
+        let refused = create(&api, &body).await;
+        assert_eq!(refused.status, 409, "{refused:?}");
+        assert!(
+            refused.body.contains("alarm 'errors' does not exist"),
+            "{refused:?}"
+        );
+        for (errors, slow) in [
+            ("ALARM", "OK"),
+            ("INSUFFICIENT_DATA", "OK"),
+            ("OK", "ALARM"),
+        ] {
+            set_alarm(&api, "errors", errors).await;
+            set_alarm(&api, "slow", slow).await;
+            assert_eq!(create(&api, &body).await.status, 409, "{errors} {slow}");
+        }
+        set_alarm(&api, "slow", "OK").await;
+        started(&api, &body).await;
+        set_alarm(&api, "slow", "INSUFFICIENT_DATA").await;
+        assert_eq!(act(&api, "advance").await.status, 200, "that is ignored");
+        act(&api, "pause").await;
+        assert_eq!(
+            set_alarm(&api, "errors", "ALARM").await["rolledBack"],
+            0,
+            "paused"
+        );
+        // The engine would roll back a ramp that is deployment.
+        assert_eq!(act(&api, "advance").await.status, 409);
+        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn an_alarm_rolls_the_flag_back_as_configured() {
+    for api in Api::of_both_kinds().await {
+        for (on_alarm, state, percent, enabled) in [
+            ("previous", "rolledBack", 60, true),
+            ("start", "rolledBack", 50, true),
+            ("off", "rolledBack", 70, false),
+            ("pause", "paused", 70, true),
+        ] {
+            set_alarm(&api, "errors", "OK").await;
+            let mut body = guarded(&[60, 70, 80], "errors");
+            body["onAlarm"] = json!(on_alarm);
+            let id = started(&api, &body).await["id"].clone();
+            assert_eq!(act(&api, "advance").await.status, 200);
+            set_alarm(&api, "errors", "ALARM").await;
+            let after = ramp(&api).await;
+            assert_eq!(after["id"], id);
+            assert_eq!(after["state"], state, "{on_alarm} on {}: {after}", api.on);
+            assert_eq!(after["reason"], "alarm 'errors' is in ALARM");
+            let last = after["transitions"]
+                .as_array()
+                .and_then(|it| it.last())
+                .cloned();
+            assert_eq!(last.expect("one")["actor"], "alarm:errors");
+            let flag = api.read(FLAG).await.json();
+            assert_eq!(
+                flag["rolloutPercentage"], percent,
+                "{on_alarm} on {}",
+                api.on
+            );
+            assert_eq!(flag["enabled"], enabled, "{on_alarm} on {}", api.on);
+            // CloudWatch may call twice.
+            assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 0);
+            let end = if state == "paused" {
+                "cancel"
+            } else {
+                "acknowledge"
+            };
+            let ended = act(&api, end).await;
+            assert_eq!(ended.status, 200, "{ended:?}");
+            assert_eq!(
+                ended.json()["reason"].is_null(),
+                end == "cancel",
+                "still says why"
+            );
+            let reset = json!({"enabled": true, "rolloutPercentage": 50});
+            assert_eq!(patch(&api, &reset).await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged() {
+    for api in Api::of_both_kinds().await {
+        set_alarm(&api, "errors", "OK").await;
+        started(&api, &guarded(&[60], "errors")).await;
+        assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
+        let audit = api.read(&format!("{FLAG}/audit")).await.json();
+        let step = audit["entries"].as_array().expect("entries").iter();
+        let mut steps = step.filter(|it| it["action"] == "flag.ramp");
+        let step = steps.next().expect("a step");
+        let revert = json!({ "auditId": step["id"] });
+        let import = json!({"flags": {"checkout": {
+            "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",
+        }}});
+        let import_path = "/api/admin/environments/production/import?mode=merge";
+        let off = json!({"enabled": false});
+        for (method, path, body) in [
+            ("PATCH", FLAG, json!({"rolloutPercentage": 51})),
+            ("PATCH", FLAG, json!({"rolloutPercentage": 10})),
+            ("PATCH", FLAG, json!({"description": "x", "enabled": false})),
+            ("POST", "/api/admin/flags/checkout/revert", revert),
+            ("POST", import_path, import),
+            ("POST", RAMP, plan(&[70])),
+        ] {
+            let answer = api.admin_if("*", method, path, &body).await;
+            assert_eq!(
+                answer.status, 409,
+                "{path} {body}: {answer:?} on {}",
+                api.on
+            );
+        }
+        assert_eq!(percentage(&api).await, 50);
+        assert_eq!(patch(&api, &off).await.status, 200);
+        assert_eq!(patch(&api, &json!({"enabled": true})).await.status, 409);
+        assert_eq!(ramp(&api).await["acknowledgedBy"], Value::Null);
+        let acknowledged = act(&api, "acknowledge").await;
+        assert_eq!(acknowledged.json()["acknowledgedBy"], "local-admin");
+        assert_eq!(
+            act(&api, "acknowledge").await.status,
+            404,
+            "no ramp is open"
+        );
+        assert_eq!(
+            patch(&api, &json!({"enabled": true})).await.status,
+            200,
+            "on {}",
+            api.on
+        );
+        // An admin's own rollback needs nobody to acknowledge it.
+        started(&api, &plan(&[60])).await;
+        let back = act(&api, "rollback").await.json();
+        assert_eq!(
+            (&back["state"], back["percent"].as_u64()),
+            (&json!("rolledBack"), Some(50))
+        );
+        assert_eq!(
+            patch(&api, &json!({"rolloutPercentage": 55})).await.status,
+            200
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_ramp_moves_weight_between_two_variants() {
+    for api in Api::of_both_kinds().await {
+        let flag = json!({"key": "theme", "enabled": true, "definition": {
+            "variants": {"red": "r", "green": "g", "blue": "b"}, "defaultVariant": "red",
+            "targeting": {"fractional": [["red", 70], ["green", 10], ["blue", 20]]},
+        }});
+        let made = api.admin("POST", "/api/admin/flags", &flag).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let path = "/api/admin/flags/theme/ramp";
+        let mut body = json!({"steps": steps(&[20, 80]), "from": "red", "to": "green"});
+        for (from, to) in [("red", "blue"), ("red", "pink"), ("blue", "green")] {
+            let mut wrong = body.clone();
+            (wrong["from"], wrong["to"]) = (json!(from), json!(to));
+            let answer = api.admin_if("*", "POST", path, &wrong).await;
+            assert_eq!(answer.status, 409, "{from} {to}: {answer:?}");
+        }
+        let answer = api.admin_if("*", "POST", path, &body).await;
+        assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+        let rule = async || {
+            let flag = api.read("/api/admin/flags/theme").await.json();
+            flag["definition"]["targeting"]["fractional"].clone()
+        };
+        assert_eq!(rule().await, json!([["red", 3], ["green", 1], ["blue", 1]]));
+        let advance = format!("{path}/advance");
+        api.admin_if("*", "POST", &advance, &Value::Null).await;
+        assert_eq!(rule().await, json!([["red", 0], ["green", 4], ["blue", 1]]));
+        let back = format!("{path}/rollback");
+        assert_eq!(
+            api.admin_if("*", "POST", &back, &Value::Null).await.status,
+            200
+        );
+        assert_eq!(
+            rule().await,
+            json!([["red", 70], ["green", 10], ["blue", 20]])
+        );
+        body["steps"] = steps(&[81]);
+        assert_eq!(api.admin_if("*", "POST", path, &body).await.status, 409);
+    }
+}
+
+#[tokio::test]
+async fn a_step_waits_for_evaluations_from_its_start_on() {
+    for api in Api::of_both_kinds().await {
+        if let Some(stack) = &api.stack {
+            stack.database.add_key(API_KEY).await;
+        }
+        let evaluate = async |times: u32| {
+            for _ in 0..times {
+                let path = "/ofrep/v1/evaluate/flags/checkout";
+                let body = r#"{"context":{"targetingKey":"u"}}"#;
+                let answer = api.local().evaluate(path, API_KEY, body).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        };
+        evaluate(5).await;
+        let usage = "/api/admin/flags/checkout/usage";
+        eventually("they are counted", async || {
+            api.read(usage).await.json()["evaluations"] == 5
+        })
+        .await;
+        let steps = json!([
+            {"percent": 60, "bakeSeconds": 1, "minEvaluations": 3},
+            {"percent": 70, "bakeSeconds": 3600},
+        ]);
+        started(&api, &json!({ "steps": steps })).await;
+        eventually("the ramp holds", async || {
+            ramp(&api).await["reason"] == "the step needs 3 evaluations"
+        })
+        .await;
+        evaluate(3).await;
+        eventually("the step begins", async || ramp(&api).await["step"] == 2).await;
+        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+    }
+}

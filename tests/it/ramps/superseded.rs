@@ -1,0 +1,396 @@
+//! A change of the flag by anyone else ends its ramp, which never writes again.
+
+use std::time::{Duration, SystemTime};
+
+use pennon_tests::api::Api;
+use pennon_tests::cloudwatch::GUARD;
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::rng::Rng;
+use pennon_tests::side_by_side;
+use serde_json::{Value, json};
+
+use super::guards::{Deployment, alarm_event, now};
+use super::{
+    FLAG, act, end_bakes, guarded, patch, percentage, plan, ramp, set_alarm, sql, started,
+};
+
+#[tokio::test]
+async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
+    for api in Api::of_both_kinds().await {
+        let audit = api.read(&format!("{FLAG}/audit")).await.json();
+        assert_eq!(audit["entries"], json!([]));
+        let import = json!({"flags": {"checkout": {
+            "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",
+            "targeting": {"fractional": [["on", 55], ["off", 45]]},
+        }}});
+        let import_path = "/api/admin/environments/production/import?mode=merge";
+        let revert_path = format!("{FLAG}/revert");
+        for (method, path, body, action) in [
+            (
+                "PATCH",
+                FLAG,
+                json!({"rolloutPercentage": 52}),
+                "flag.update",
+            ),
+            ("PATCH", FLAG, json!({"description": "d"}), "flag.update"),
+            ("POST", import_path, import, "flag.import"),
+            ("POST", &revert_path, Value::Null, "flag.revert"),
+            ("DELETE", FLAG, Value::Null, "flag.archive"),
+        ] {
+            for pause in [false, true] {
+                started(&api, &plan(&[60, 70])).await;
+                let mut body = body.clone();
+                if action == "flag.revert" {
+                    let audit = api.read(&format!("{FLAG}/audit")).await.json();
+                    let mut entries = audit["entries"].as_array().expect("entries").iter();
+                    let step = entries
+                        .find(|it| it["action"] == "flag.ramp")
+                        .expect("a step");
+                    body = json!({"auditId": step["id"], "state": "before"});
+                }
+                if pause {
+                    assert_eq!(act(&api, "pause").await.status, 200);
+                }
+                let include = json!({"userId": "some-user", "overrideType": "include"});
+                let set = api.admin("POST", &format!("{FLAG}/users"), &include).await;
+                assert!([200, 201].contains(&set.status), "{set:?}");
+                let state = if pause { "paused" } else { "baking" };
+                assert_eq!(ramp(&api).await["state"], state, "not by an override");
+                let answer = api.admin_if("*", method, path, &body).await;
+                assert!(
+                    answer.status < 300,
+                    "{path} {body}: {answer:?} on {}",
+                    api.on
+                );
+                let after = ramp(&api).await;
+                assert_eq!(after["state"], "superseded", "{action} on {}", api.on);
+                let reason = format!("local-admin changed the flag ({action})");
+                assert_eq!(after["reason"], reason, "on {}", api.on);
+                assert_eq!(act(&api, "advance").await.status, 404);
+                if action == "flag.archive" {
+                    let restore = format!("{FLAG}/restore");
+                    api.admin_if("*", "POST", &restore, &Value::Null).await;
+                }
+                let reset = json!({"enabled": true, "rolloutPercentage": 50, "definition": null});
+                let reset = patch(&api, &reset).await;
+                assert_eq!(reset.status, 200, "{reset:?}");
+            }
+        }
+        let earlier = ramp(&api).await["earlier"].as_array().map(Vec::len);
+        assert_eq!(earlier, Some(9));
+        api.admin_if("*", "DELETE", FLAG, &Value::Null).await;
+        let gone = format!("{FLAG}?permanently=true");
+        assert!(
+            api.admin_if("*", "DELETE", &gone, &Value::Null)
+                .await
+                .status
+                < 300
+        );
+        assert_eq!(
+            ramp(&api).await["state"],
+            "superseded",
+            "history outlives the flag"
+        );
+    }
+}
+
+/// Schedules a change of the flag within seconds and returns its id.
+async fn schedule(api: &Api, key: &str, updates: &Value) -> String {
+    let soon = SystemTime::now() + Duration::from_secs(2);
+    let soon = pennon_core::http::timestamp(soon);
+    let body = json!({"scheduledAt": soon, "updates": updates});
+    let path = format!("/api/admin/flags/{key}/schedule");
+    let made = api.admin("POST", &path, &body).await;
+    assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+    made.json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// The schedule with this id, once it is not pending any more.
+async fn settled_schedule(api: &Api, key: &str, id: &str) -> Value {
+    let path = format!("/api/admin/flags/{key}/schedule");
+    let mut found = Value::Null;
+    eventually("the schedule is applied or fails", async || {
+        let list = api.read(&path).await.json();
+        let list = list.as_array().expect("a list").clone();
+        found = list.into_iter().find(|it| it["id"] == id).expect("it");
+        found["status"] != "pending"
+    })
+    .await;
+    found
+}
+
+#[tokio::test]
+async fn a_due_schedule_supersedes_the_ramp_which_names_the_schedule() {
+    for api in Api::of_both_kinds().await {
+        started(&api, &plan(&[60, 70])).await;
+        let id = schedule(&api, "checkout", &json!({"rolloutPercentage": 52})).await;
+        assert_eq!(
+            settled_schedule(&api, "checkout", &id).await["status"],
+            "applied"
+        );
+        let after = ramp(&api).await;
+        assert_eq!(after["state"], "superseded", "on {}", api.on);
+        let reason = format!("schedule:{id} changed the flag (flag.schedule)");
+        assert_eq!(after["reason"], reason, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 52);
+    }
+}
+
+#[tokio::test]
+async fn a_due_schedule_of_a_rolled_back_flag_fails_with_the_reason() {
+    for api in Api::of_both_kinds().await {
+        set_alarm(&api, "errors", "OK").await;
+        started(&api, &guarded(&[60], "errors")).await;
+        assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
+        let refused = schedule(&api, "checkout", &json!({"rolloutPercentage": 90})).await;
+        let other = schedule(&api, "search", &json!({"rolloutPercentage": 9})).await;
+        let found = settled_schedule(&api, "checkout", &refused).await;
+        assert_eq!(found["status"], "failed", "{found} on {}", api.on);
+        let why = found["errorMessage"].as_str().expect("a reason");
+        assert!(
+            why.contains("was rolled back (alarm 'errors' is in ALARM)"),
+            "{why}"
+        );
+        assert!(why.contains("acknowledge"), "{why}");
+        assert_eq!(percentage(&api).await, 50, "on {}", api.on);
+        assert_eq!(ramp(&api).await["state"], "rolledBack");
+        let audit = api.read(&format!("{FLAG}/audit")).await.json();
+        assert_eq!(
+            audit["entries"][0]["action"], "schedule.fail",
+            "on {}",
+            api.on
+        );
+        assert_eq!(
+            settled_schedule(&api, "search", &other).await["status"],
+            "applied"
+        );
+
+        let off = schedule(&api, "checkout", &json!({"enabled": false})).await;
+        assert_eq!(
+            settled_schedule(&api, "checkout", &off).await["status"],
+            "applied"
+        );
+        assert_eq!(
+            api.read(FLAG).await.json()["enabled"],
+            false,
+            "on {}",
+            api.on
+        );
+        assert_eq!(ramp(&api).await["acknowledgedBy"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn reconcile_does_not_fail_on_a_schedule_of_a_rolled_back_flag() {
+    let deployment = Deployment::start().await;
+    let schedules = deployment.stack.function("schedules").await;
+    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.stack.database.add_flag("other", true, 0).await;
+    let body = guarded(&[60], "errors");
+    assert_eq!(deployment.create("checkout", &body).await.status, 201);
+    assert_eq!(
+        deployment.create("other", &plan(&[10, 20])).await.status,
+        201
+    );
+    let event = alarm_event("errors", "ALARM", &now());
+    let done = json!({"state": "ALARM", "rolledBack": 1});
+    assert_eq!(deployment.guard.invoke(&event).await, Ok(done));
+    for key in ["checkout", "search"] {
+        let path = format!("/api/admin/flags/{key}/schedule");
+        let body =
+            json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"rolloutPercentage": 90}});
+        let event = Event::admin("POST", &path, &body.to_string());
+        assert_eq!(schedules.call(&event).await.status, 201);
+    }
+    let due = "update feature_flag_schedules set scheduled_at = now() - interval '1 second'";
+    sql(&deployment.stack, due).await;
+    end_bakes(&deployment.stack).await;
+    assert_eq!(deployment.run().await["applied"], 1);
+    assert_eq!(
+        deployment.read("other").await["step"],
+        2,
+        "ramps are advanced"
+    );
+    assert_eq!(deployment.run().await["applied"], 0);
+    let list = Event::admin("GET", "/api/admin/flags/checkout/schedule", "");
+    let list = schedules.call(&list).await.json();
+    assert_eq!(list[0]["status"], "failed", "{list}");
+}
+
+#[tokio::test]
+async fn a_change_without_the_api_supersedes_the_ramp_which_names_no_admin() {
+    for api in Api::of_both_kinds().await {
+        for pause in [false, true] {
+            patch(&api, &json!({"rolloutPercentage": 50})).await;
+            started(&api, &plan(&[60, 70])).await;
+            if pause {
+                assert_eq!(act(&api, "pause").await.status, 200);
+            }
+            if let Some(stack) = &api.stack {
+                let change = "update feature_flags set rollout_percentage = 33
+                              where flag_key = 'checkout'";
+                sql(stack, change).await;
+            } else {
+                let path = api.local().folder().join("flags.json");
+                let text = std::fs::read_to_string(&path).expect("a file");
+                let edited = text.replace("60", "33");
+                assert_ne!(edited, text);
+                std::fs::write(&path, edited).expect("a file");
+            }
+            eventually("the ramp is superseded", async || {
+                ramp(&api).await["state"] == "superseded"
+            })
+            .await;
+            assert_eq!(
+                ramp(&api).await["reason"],
+                "the flag was changed without the API",
+                "on {}",
+                api.on
+            );
+            if pause {
+                let answer = act(&api, "resume").await;
+                assert_eq!(answer.status, 409, "{answer:?}");
+            }
+            assert_eq!(percentage(&api).await, 33);
+        }
+    }
+}
+
+/// How the actors of a round of the race begin.
+#[derive(Clone, Copy, PartialEq)]
+enum Start {
+    /// All at once.
+    Together,
+    /// The engine has advanced the ramps before anyone changes a flag.
+    EngineFirst,
+    /// The alarm has rolled ramps back before anyone changes a flag.
+    AlarmFirst,
+}
+
+/// No ramp writes after a newer change by an admin: between the creation of a ramp and each change that it
+/// makes, the audit of the flag has no change by anyone else.
+///
+/// The verdict depends on the audit alone, so a slow machine can fail it in no round. Rounds with a fixed
+/// order guarantee that ramps do write: on a slow machine, admins might otherwise win every race.
+#[tokio::test]
+async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
+    const FLAGS: u32 = 20;
+    const ROUNDS: u32 = 100;
+    let api = Api::on_postgres().await;
+    let stack = api.stack();
+    let engines = [
+        stack.function("reconcile").await,
+        stack.function("reconcile").await,
+    ];
+    let guard = stack.function("guard").await;
+    for number in 0..FLAGS {
+        let key = format!("f{number}");
+        stack.database.add_flag(&key, true, 0).await;
+    }
+    let rng = Rng::new(7);
+    let pause = || tokio::time::sleep(rng.pause(Duration::from_millis(100)));
+    let any = [("if-match", "*")];
+    let clients: Vec<_> = (0..FLAGS).map(|_| api.client()).collect();
+    for round in 0..ROUNDS {
+        let start = match round % 5 {
+            0 => Start::EngineFirst,
+            1 => Start::AlarmFirst,
+            _ => Start::Together,
+        };
+        set_alarm(&api, "race", "OK").await;
+        // Locks the flags first, as every change does. The engine of the local server is still running.
+        let reset = "begin;
+            select 1 from feature_flags where flag_key like 'f%' order by flag_key for update;
+            update feature_flags set rollout_percentage = 0 where flag_key like 'f%';
+            update pennon_ramps set watched = false, open = false;
+            commit";
+        sql(stack, reset).await;
+        side_by_side(clients.iter().zip(0_u32..).map(async |(client, number)| {
+            let body = if number % 2 == 0 {
+                plan(&[20, 40, 60, 80])
+            } else {
+                guarded(&[20, 40, 60, 80], "race")
+            };
+            let path = format!("/api/admin/flags/f{number}/ramp");
+            let made = client.send("POST", &path, &any, &body).await;
+            assert_eq!(made.status, 201, "{made:?}\n{}", api.local().log());
+        }))
+        .await;
+        end_bakes(stack).await;
+        let advance = async || {
+            let runs = engines.iter().map(|engine| until_done(engine, json!({})));
+            side_by_side(runs).await;
+        };
+        let event = alarm_event("race", "ALARM", &now());
+        let roll_back = async || until_done(&guard, event.clone()).await;
+        match start {
+            Start::Together => {}
+            Start::EngineFirst => advance().await,
+            Start::AlarmFirst => roll_back().await,
+        }
+        let admins = side_by_side(clients.iter().zip(0_u32..).map(async |(client, number)| {
+            pause().await;
+            let path = format!("/api/admin/flags/f{number}");
+            let body = json!({"rolloutPercentage": 90 + rng.roll(10)});
+            eventually(
+                "the flag is changed, or its ramp was rolled back",
+                async || {
+                    let answer = client.send("PATCH", &path, &any, &body).await;
+                    match answer.status {
+                        200 | 409 => true,
+                        // Too many changes wait for the same rows. An admin repeats the request.
+                        503 => false,
+                        _ => panic!("{answer:?}"),
+                    }
+                },
+            )
+            .await;
+        }));
+        let alarm = async {
+            pause().await;
+            roll_back().await;
+        };
+        tokio::join!(admins, alarm, advance());
+    }
+    let sql = stack.database.sql();
+    let overwritten = "
+        with ordered as (
+          select id, flag_key, action,
+                 max(id) filter (where action = 'ramp.create') over earlier as created,
+                 max(id) filter (where action = 'flag.update') over earlier as changed
+          from pennon_audit
+          window earlier as (partition by flag_key order by id)
+        )
+        select count(*) filter (where changed > created and action in ('flag.ramp', 'flag.rollback')),
+               count(*) filter (where action = 'flag.ramp'),
+               count(*) filter (where action = 'flag.rollback'),
+               count(*) filter (where action = 'flag.update'),
+               (select deadlocks from pg_stat_database where datname = current_database())
+        from ordered";
+    let row = sql.query_one(overwritten, &[]).await.expect("counts");
+    let count = |at: usize| row.get::<_, i64>(at);
+    assert_eq!(count(0), 0, "a ramp has overwritten a change");
+    let (rounds, flags) = (i64::from(ROUNDS), i64::from(FLAGS));
+    // Every ramp began. In a fifth of the rounds the engine advanced those without a guard, and in another
+    // fifth the alarm rolled the others back, before anyone changed a flag. Only the latter reject a change.
+    let (begun, in_order) = (rounds * flags, rounds / 5 * flags / 2);
+    assert!(count(1) >= begun + in_order, "{} steps", count(1));
+    assert!(count(2) >= in_order, "{} rollbacks", count(2));
+    assert!(count(3) >= begun / 2, "{} changes by admins", count(3));
+    assert_eq!(count(4), 0, "all changes lock rows in the same order");
+}
+
+/// Invokes a function until it succeeds, as its next invocation on Lambda does: it fails while too many
+/// changes wait for the same rows.
+async fn until_done(function: &Function, event: Value) {
+    let mut failure = Value::Null;
+    for _ in 0..20 {
+        match function.invoke(&event).await {
+            Ok(_done) => return,
+            Err(why) => failure = why,
+        }
+    }
+    panic!("{failure}; log:\n{}", function.log());
+}
