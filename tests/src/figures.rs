@@ -12,6 +12,11 @@ impl Times {
         self.0.push(time);
     }
 
+    /// Adds all of them.
+    pub fn extend(&mut self, times: impl IntoIterator<Item = Duration>) {
+        self.0.extend(times);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()

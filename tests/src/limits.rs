@@ -77,6 +77,12 @@ pub const DEAREST_READ: Limit = Limit {
     most: 250.0,
     promise: "the average read of flags that may be written",
 };
+/// From the alarm of a ramp to the last read of the ramped-up value, at 100 requests per second.
+pub const ROLLBACK: Limit = Limit {
+    name: "LIMIT_ROLLBACK_MS",
+    most: 1_000.0,
+    promise: "no read returns the ramped-up value any more, 99th percentile",
+};
 /// Cache operations that fail in ten minutes of load with failovers, of a hundred.
 pub const FAILED_OPERATIONS: Limit = Limit {
     name: "LIMIT_FAILED_PERCENT",
