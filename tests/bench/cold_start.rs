@@ -1,6 +1,6 @@
-//! How long a cold start takes: from exec to the first request for work, and to the first response.
-//! Beside it, in the same run and taking turns, a function that does nothing. Then ten cold starts at once.
-//! It fails when a start took longer than `pennon_tests::limits` allows.
+//! The time of a cold start: from exec to the first request for an event, and to the first response, compared with a
+//! function that does nothing, in alternating starts. Then ten concurrent cold starts. Fails if a start exceeds a limit
+//! of `pennon_tests::limits`.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench cold_start`
 
@@ -12,24 +12,24 @@ use std::time::{Duration, Instant};
 use pennon_tests::binaries::binary;
 use pennon_tests::event::Event;
 use pennon_tests::figures::milliseconds;
+use pennon_tests::join_all;
 use pennon_tests::lambda::RuntimeApi;
 use pennon_tests::limits::{COLD_RESPONSE, COLD_START, Verdict};
 use pennon_tests::secrets::SecretsManager;
-use pennon_tests::side_by_side;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::BlackHole;
 
 const RUNS: usize = 20;
-/// Cold starts at the same moment, as after a burst of requests.
+/// Concurrent cold starts, as after a burst of requests.
 const AT_ONCE: usize = 10;
 
-/// The two times of one start.
+/// The times of one start.
 struct Start {
     asked: Duration,
     answered: Duration,
 }
 
-/// The program with nothing of Pennon in it, which the functions are compared with.
+/// The program without Pennon, which the functions are compared with.
 const HELLO_WORLD: &str = "hello-world";
 
 async fn start(name: &str, environment: &[(String, String)]) -> Start {
@@ -51,7 +51,7 @@ async fn start(name: &str, environment: &[(String, String)]) -> Start {
     let response = runtime.invoke(event.value()).await.expect("an answer");
     let answered = began.elapsed();
     response.expect("a response");
-    let asked = runtime.first_asked().expect("it asked") - began;
+    let asked = runtime.first_poll().expect("it asked") - began;
     child.kill().expect("it ends");
     child.wait().expect("it ends");
     Start { asked, answered }
@@ -68,7 +68,7 @@ fn summary(mut times: Vec<Duration>) -> (f64, f64) {
 async fn main() -> ExitCode {
     let stack = Stack::start().await.with_default_limits();
     let manager = SecretsManager::start().await;
-    let hole = BlackHole::dig();
+    let hole = BlackHole::open();
     let redis = stack.redis.direct_url();
     let database = stack.database.url();
     let redis_arn = manager.create("redis", &redis).await;
@@ -99,7 +99,7 @@ async fn main() -> ExitCode {
         ),
         ("get-flag, secrets, Redis up", "get-flag", with_secrets),
     ];
-    // The first start of each fills the cache and the file cache, and does not count.
+    // The first start of each case fills the cache and the file cache; it does not count.
     let mut times: Vec<(Vec<Duration>, Vec<Duration>)> = vec![Default::default(); scenarios.len()];
     for run in 0..=RUNS {
         for ((_, function, environment), (asked, answered)) in scenarios.iter().zip(&mut times) {
@@ -134,7 +134,7 @@ async fn main() -> ExitCode {
     }
     println!("{AT_ONCE} starts at once, the longest");
     for (title, function, environment) in scenarios.iter().skip(1) {
-        let starts = side_by_side((0..AT_ONCE).map(|_| start(function, environment))).await;
+        let starts = join_all((0..AT_ONCE).map(|_| start(function, environment))).await;
         let (asked, answered) = starts.iter().map(|one| (one.asked, one.answered)).unzip();
         let ((_, last_asked), (_, last_answered)) = (summary(asked), summary(answered));
         println!(

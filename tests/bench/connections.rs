@@ -1,12 +1,12 @@
-//! Sixty warm instances on a PostgreSQL that takes forty connections: Redis is killed under load and comes
-//! back, and ten more instances start while it is gone. It fails when a warm instance answered with an
-//! error, a cold one with anything but 200 or 503 with `Retry-After`, when the cache was not used again in
-//! time, or when a connection was left behind.
+//! Sixty warm instances use a PostgreSQL that accepts forty connections. Under load, Redis is killed and restarted, and
+//! ten instances start in between. Fails if a warm instance responds with an error, if a cold one responds with
+//! anything but 200 or 503 with `Retry-After`, if instances use the cache again too late, or if a connection stays
+//! open.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` sets the length
-//! of a phase (10), `CONNECTIONS_PAUSE_MS` how long an instance pauses between two requests (200), and
-//! `CONNECTIONS_DELAY_MS` how late PostgreSQL answers (100): connections are held for as long as on a
-//! database that has too much to do, without keeping this machine, on which all of it runs, busy.
+//! `cargo bench --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` is the length of a phase
+//! (10), `CONNECTIONS_PAUSE_MS` the pause between two requests of an instance (200), and `CONNECTIONS_DELAY_MS` the
+//! delay of PostgreSQL (100): connections are open for as long as on an overloaded database, but this machine, which
+//! runs everything, stays idle.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -29,16 +29,16 @@ use pennon_tests::postgres::{Server, connect, migrate};
 use pennon_tests::response::Response;
 use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::wire::{Mode, Wire};
-use pennon_tests::{eventually, side_by_side};
+use pennon_tests::{eventually, join_all};
 use tokio_postgres::Client;
 
 const WARM: usize = 60;
 const COLD: usize = 10;
-/// What PostgreSQL is told; it keeps three of these for superusers, which functions are not.
+/// The server's `max_connections`. Three of them are for superusers, which functions are not.
 const CONNECTIONS: u32 = 40;
 const DATABASE: &str = "flags";
 
-/// One answer.
+/// One response.
 struct Sample {
     at: Duration,
     took: Duration,
@@ -48,7 +48,7 @@ struct Sample {
     hit: bool,
 }
 
-/// What happens at which time, for all that runs side by side.
+/// The times of the phases, shared by all tasks.
 struct Clock {
     began: Instant,
     length: Duration,
@@ -93,16 +93,16 @@ async fn main() -> ExitCode {
         is_over: Cell::new(false),
     };
     let connections = RefCell::new(Vec::new());
-    let load = side_by_side(warm.iter().map(|instance| ask(instance, &clock, pause)));
+    let load = join_all(warm.iter().map(|instance| ask(instance, &clock, pause)));
     let phases = async {
         tokio::time::sleep(length).await;
         redis.kill();
         clock.killed.set(clock.began.elapsed());
-        // They start while the warm ones are at the limit.
+        // Cold instances start while the warm ones use all connections.
         let cold = async {
             let cold = start(&environment, COLD).await;
             let mut samples = Vec::new();
-            for of_one in side_by_side(cold.iter().map(|instance| first(instance, &clock))).await {
+            for of_one in join_all(cold.iter().map(|instance| first(instance, &clock))).await {
                 samples.push(of_one);
             }
             samples
@@ -125,7 +125,7 @@ async fn main() -> ExitCode {
     report(&clock, &samples, &cold, &connections.borrow(), closed)
 }
 
-/// A database with a flag, and a login for functions that is no superuser.
+/// Creates a database with a flag, and a login for functions that is not a superuser.
 async fn prepare(server: &Server) -> Client {
     let admin = connect(&server.url("postgres")).await.expect("connects");
     admin
@@ -155,17 +155,17 @@ async fn start(environment: &[(String, String)], count: usize) -> Vec<Function> 
     let mut instances = Vec::new();
     while instances.len() < count {
         let some = (0..10).map(|_| Function::start("get-flag", &environment));
-        instances.extend(side_by_side(some).await);
+        instances.extend(join_all(some).await);
     }
     instances
 }
 
 async fn call(instance: &Function, clock: &Clock) -> Sample {
-    let asked = Instant::now();
+    let sent = Instant::now();
     let answer: Response = instance.call(&Event::get("checkout")).await;
     Sample {
-        at: asked.duration_since(clock.began),
-        took: asked.elapsed(),
+        at: sent.duration_since(clock.began),
+        took: sent.elapsed(),
         status: answer.status,
         retry_after: answer.header("retry-after").is_some(),
         stale: answer.source() == "stale",
@@ -182,7 +182,7 @@ async fn ask(instance: &Function, clock: &Clock, pause: Duration) -> Vec<Sample>
     samples
 }
 
-/// The first request of an instance, which knows nothing.
+/// Sends the first request of an instance.
 async fn first(instance: &Function, clock: &Clock) -> Sample {
     call(instance, clock).await
 }
@@ -275,7 +275,7 @@ fn report(
         "a cold instance answered something else",
     );
 
-    // An instance is on the cache again from its first hit on that nothing interrupts.
+    // An instance is considered recovered from the first of its uninterrupted hits on.
     let without = samples
         .iter()
         .filter(|sample| sample.at >= back && !sample.hit);

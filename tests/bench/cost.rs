@@ -1,6 +1,5 @@
-//! What a read costs, by the number of flags, as a ratio to what Redis itself takes for the same
-//! question in the same run, what an invalidation costs the database, and how much memory an entry takes
-//! in Redis.
+//! The cost of a read, by the number of flags, as a ratio to what Redis takes for the same command in the same run; the
+//! database loads that an invalidation causes; and the memory of an entry in Redis.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench cost`; `COST_ONLY=memory` measures memory alone.
 
@@ -17,10 +16,10 @@ use std::time::Instant;
 
 use pennon_tests::event::Event;
 use pennon_tests::figures::Times;
+use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::{KEY, Resp};
-use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, database_loads};
 
 const REQUESTS: usize = 4_000;
@@ -35,7 +34,7 @@ async fn main() {
     memory().await;
 }
 
-/// What a read costs, by the number of flags.
+/// Measures reads, by the number of flags.
 async fn reads() {
     println!(
         "{:>6} {:>12} {:>12} {:>12} {:>12} {:>16} {:>10}",
@@ -78,7 +77,7 @@ async fn reads() {
     }
 }
 
-/// What an invalidation costs the database.
+/// Counts the database loads that invalidations cause.
 async fn invalidations() {
     let stack = Stack::start().await.with_default_limits();
     let mut instances: Vec<Function> = Vec::new();
@@ -90,7 +89,7 @@ async fn invalidations() {
     let before = loads();
     for _ in 0..50 {
         stack.redis.command(&["DEL", KEY]);
-        side_by_side(instances.iter().map(|instance| instance.call(&event))).await;
+        join_all(instances.iter().map(|instance| instance.call(&event))).await;
     }
     println!(
         "database loads per invalidation, 10 instances asking at once: {:.2}",
@@ -98,12 +97,12 @@ async fn invalidations() {
     );
 }
 
-/// A switch with a description of 40 characters, as most flags are.
+/// Simple flags with a description of 40 characters.
 const SWITCHES: &str = "
     insert into feature_flags (flag_key, enabled, rollout_percentage, description)
     select 'flag-' || n, true, n % 101, rpad('The new checkout for customers', 40, '.')
     from generate_series(4, $1::int) as n";
-/// A flag with variants and a targeting rule, about 400 bytes of definition.
+/// Flags with variants and a targeting rule: about 400 bytes of definition.
 const TYPED: &str = r#"
     insert into feature_flags (flag_key, enabled, rollout_percentage, description, definition)
     select 'flag-' || n, true, 0, rpad('The new checkout for customers', 40, '.'), json_build_object(
@@ -114,8 +113,7 @@ const TYPED: &str = r#"
             {"fractional": [["control", 50], ["second", 50]]}]}'::json)
     from generate_series(4, $1::int) as n"#;
 
-/// What an entry takes in Redis, by the number of flags: `MEMORY USAGE <key> SAMPLES 0`, which counts
-/// every field.
+/// Measures the memory of an entry, by the number of flags: `MEMORY USAGE <key> SAMPLES 0`, which counts every field.
 async fn memory() {
     println!(
         "{:>6} {:>24} {:>24}",
@@ -157,7 +155,7 @@ async fn median(local: &Local, path: &str) -> f64 {
     times.percentile(50)
 }
 
-/// The median of HGET with one request in flight, as redis-benchmark measures it.
+/// The median of `HGET` with one request in flight, as redis-benchmark measures it.
 fn redis_benchmark(stack: &Stack) -> f64 {
     let output = Command::new("redis-benchmark")
         .args(["-p", &stack.redis.port().to_string()])

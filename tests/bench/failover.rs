@@ -1,11 +1,11 @@
-//! Clusters that lose nodes, are replaced node by node and moved to, under steady load: who sees an
-//! error or an old value, how long the cache is out of use, and what it costs that an invalidation
-//! waits for a replica.
+//! Constant load on clusters that lose nodes, are replaced node by node, or are migrated to and from. Counts errors and
+//! stale reads, and measures how long the cache is unavailable and what it costs to wait for a replica's confirmation.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench failover` ends with a minute of failovers, which
-//! it draws into `docs/failover.svg`, and another one with 100 requests in parallel; `FAILOVER_MINUTES`
-//! makes both longer (10), 0 leaves them out. `FAILOVER_ONLY` names the one scenario to run. It fails when
-//! something happened that must not, or a figure exceeds what `pennon_tests::limits` allows.
+//! `cargo bench --profile driver -p pennon-tests --bench failover` ends with a minute of failovers, drawn into
+//! `docs/failover.svg`, and another one with 100 concurrent requests. `FAILOVER_MINUTES` makes both longer (10) or
+//! skips them (0); `FAILOVER_ONLY` names one scenario to run. Fails if a guarantee is violated or a figure exceeds a
+//! limit of
+//! `pennon_tests::limits`.
 
 #![expect(
     clippy::expect_used,
@@ -30,16 +30,16 @@ use pennon_tests::stack::Stack;
 
 const BETWEEN_READS: Duration = Duration::from_millis(8);
 const BETWEEN_CHANGES: Duration = Duration::from_millis(250);
-/// Requests in parallel, spread over the functions that read, and the time from one burst to the next.
+/// Concurrent requests, spread over all readers, and the time from one burst to the next.
 const PARALLEL: usize = 100;
 const BETWEEN_BURSTS: Duration = Duration::from_millis(200);
-/// With requests in parallel: a change every second, so that most bursts find the cache warm.
+/// With concurrent requests: a change every second, so that most bursts find a warm cache.
 const BETWEEN_CHANGES_IN_PARALLEL: Duration = Duration::from_secs(1);
-/// What a replica may add to the age of an answer.
+/// How much later a change may be visible through a replica.
 const LAG: Duration = Duration::from_millis(500);
-/// A node that says nothing for so long is taken for dead by the others.
+/// The nodes' `cluster-node-timeout`.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What the control plane of a cluster of one shard takes to notice that its primary is gone.
+/// The time until the control plane of a cluster of one shard replaces a lost primary.
 const CONTROL_PLANE: Duration = Duration::from_secs(3);
 
 const SIX_NODES: Shape = Shape {
@@ -103,7 +103,7 @@ impl Scenario {
         }
     }
 
-    /// How many of all cache operations may fail.
+    /// Whether this many of all cache operations may fail.
     fn may_fail(self, failed: usize, all: usize) -> bool {
         match self {
             Self::Graceful | Self::ReplicaKilled | Self::ReplicaFrozen => failed == 0,
@@ -140,7 +140,7 @@ async fn main() -> ExitCode {
         migrate(&mut verdict).await;
     }
     if is_wanted("wait") {
-        cost_of_waiting().await;
+        measure_confirmation().await;
     }
     let length = Duration::from_secs_f64(minutes * 60.0);
     for (name, kind) in [("minutes", Kind::OneByOne), ("parallel", Kind::Parallel)] {
@@ -159,7 +159,7 @@ enum Kind {
     Parallel,
 }
 
-/// Two functions that read primaries, two that read replicas, one that writes.
+/// Starts two functions that read primaries, two that read replicas, and one that writes.
 async fn start_load(deployment: &Deployment, kind: Kind) -> Load {
     const READERS: usize = 4;
     let each = PARALLEL / READERS;
@@ -194,11 +194,11 @@ async fn start_load(deployment: &Deployment, kind: Kind) -> Load {
     load
 }
 
-/// What holds whatever happens.
+/// Checks the guarantees that hold in every scenario.
 fn check(title: &str, record: &Record, verdict: &mut Verdict) {
     let (errors, stale) = (record.errors(), record.stale());
     verdict.require(errors == 0, &format!("{title}: {errors} errors"));
-    verdict.require(stale == 0, &format!("{title}: {stale} old answers"));
+    verdict.require(stale == 0, &format!("{title}: {stale} stale responses"));
     verdict.limit(OUTAGE, milliseconds(record.longest()), title);
 }
 
@@ -206,7 +206,7 @@ async fn run(scenario: Scenario, verdict: &mut Verdict) {
     let mut deployment = Deployment::on_cluster(scenario.shape()).await;
     let load = start_load(&deployment, Kind::OneByOne).await;
     let began = Instant::now();
-    happen(scenario, &mut deployment.cluster).await;
+    cause(scenario, &mut deployment.cluster).await;
     let promoted = (began.elapsed(), SystemTime::now());
     tokio::time::sleep(Duration::from_secs(4)).await;
     let record = load.finish().await;
@@ -219,18 +219,18 @@ async fn run(scenario: Scenario, verdict: &mut Verdict) {
     );
 }
 
-/// Returns when the cluster itself is well again.
-async fn happen(scenario: Scenario, cluster: &mut Cluster) {
+/// Causes the event, and returns when the cluster works again.
+async fn cause(scenario: Scenario, cluster: &mut Cluster) {
     let primary = cluster.primary();
     match scenario {
         Scenario::Graceful => {
             for _ in 0..2 {
-                hand_over(cluster, cluster.primary()).await;
+                fail_over(cluster, cluster.primary()).await;
             }
         }
         Scenario::Killed => {
             cluster.nodes[primary].kill();
-            await_another(cluster, primary).await;
+            wait_for_another_primary(cluster, primary).await;
         }
         Scenario::Frozen => {
             cluster.nodes[primary].freeze();
@@ -241,7 +241,7 @@ async fn happen(scenario: Scenario, cluster: &mut Cluster) {
             let other = cluster.replicas_of((primary + 1) % 3)[0];
             cluster.nodes[primary].kill();
             cluster.nodes[other].kill();
-            await_another(cluster, primary).await;
+            wait_for_another_primary(cluster, primary).await;
         }
         Scenario::ReplicaKilled => cluster.nodes[1].kill(),
         Scenario::ReplicaFrozen => cluster.nodes[1].freeze(),
@@ -268,7 +268,7 @@ async fn happen(scenario: Scenario, cluster: &mut Cluster) {
         Scenario::Rolling => {
             for node in 0..cluster.nodes.len() {
                 if !cluster.replicas_of(node).is_empty() {
-                    hand_over(cluster, node).await;
+                    fail_over(cluster, node).await;
                 }
                 cluster.nodes[node].kill();
                 cluster.nodes[node].restart();
@@ -290,18 +290,18 @@ async fn happen(scenario: Scenario, cluster: &mut Cluster) {
     }
 }
 
-/// Lets a replica and its primary change places.
-async fn hand_over(cluster: &Cluster, primary: usize) {
+/// Performs a planned failover to a replica.
+async fn fail_over(cluster: &Cluster, primary: usize) {
     let replica = cluster.replicas_of(primary)[0];
     cluster.fail_over_to(replica);
-    eventually("handed over", async || {
+    eventually("failed over", async || {
         cluster.replicas_of(replica).contains(&primary)
     })
     .await;
     cluster.wait().await;
 }
 
-async fn await_another(cluster: &Cluster, old: usize) {
+async fn wait_for_another_primary(cluster: &Cluster, old: usize) {
     eventually("another primary", async || {
         cluster.try_primary().is_some_and(|new| new != old)
     })
@@ -312,7 +312,7 @@ fn report(title: &str, record: &Record, promoted: Option<(Duration, SystemTime)>
     let reads: Vec<&Sample> = record
         .samples
         .iter()
-        .filter(|one| one.told.is_none())
+        .filter(|one| one.invalidated.is_none())
         .collect();
     let hits = reads.iter().filter(|sample| sample.hit).count();
     let (after, back) = promoted.map_or((String::new(), String::new()), |(after, moment)| {
@@ -333,7 +333,7 @@ fn report(title: &str, record: &Record, promoted: Option<(Duration, SystemTime)>
     );
 }
 
-/// From a single Redis to a cluster and back by nothing but the secret.
+/// Moves from a single Redis to a cluster and back by changes of the secret.
 async fn migrate(verdict: &mut Verdict) {
     let stack = Stack::start().await.with_default_limits();
     let cluster = Cluster::start_and_wait(SIX_NODES).await;
@@ -382,11 +382,11 @@ async fn migrate(verdict: &mut Verdict) {
     );
     verdict.require(
         !switches.is_empty(),
-        &format!("{title}: nobody switched to another Redis"),
+        &format!("{title}: no reader switched to another Redis"),
     );
 }
 
-/// How long each switch took, from asking for the secret to having the new Redis connected.
+/// The durations of all switches, from the request for the secret until the new Redis is connected.
 fn switch_times(function: &Function) -> Vec<f64> {
     let lines = function.lines();
     let is_switch = |line: &&serde_json::Value| {
@@ -397,8 +397,8 @@ fn switch_times(function: &Function) -> Vec<f64> {
     times.filter_map(|line| line["duration"].as_f64()).collect()
 }
 
-/// The same changes on a shard without replicas, where nothing is waited for, and on one with two.
-async fn cost_of_waiting() {
+/// Compares updates on a shard without replicas, which wait for no confirmation, with updates on one with two.
+async fn measure_confirmation() {
     for replicas in [0, 2] {
         let deployment = Deployment::on_cluster(Shape {
             replicas,
@@ -425,7 +425,7 @@ async fn cost_of_waiting() {
     }
 }
 
-/// Graceful failovers, as those of a service window, and in the middle a primary that is killed.
+/// Performs planned failovers, and kills a primary halfway.
 async fn long_run(length: Duration, kind: Kind, verdict: &mut Verdict) {
     let mut deployment = Deployment::on_cluster(SIX_NODES).await;
     let load = start_load(&deployment, kind).await;
@@ -441,12 +441,12 @@ async fn long_run(length: Duration, kind: Kind, verdict: &mut Verdict) {
         if turn == turns / 2 {
             marks.push((began.elapsed(), "primary killed".to_owned()));
             cluster.nodes[primary].kill();
-            await_another(cluster, primary).await;
+            wait_for_another_primary(cluster, primary).await;
             cluster.nodes[primary].restart();
             cluster.wait().await;
         } else {
             marks.push((began.elapsed(), "failover".to_owned()));
-            hand_over(cluster, primary).await;
+            fail_over(cluster, primary).await;
         }
     }
     tokio::time::sleep(length.saturating_sub(began.elapsed())).await;
@@ -474,7 +474,7 @@ async fn long_run(length: Duration, kind: Kind, verdict: &mut Verdict) {
         times.percentile(95)
     );
     check(&title, &record, verdict);
-    // The one outage takes seconds: a hundredth of ten minutes, and more of a shorter run.
+    // The one unplanned failover takes seconds: less than 1 % of ten minutes, but more of a shorter run.
     if length >= Duration::from_secs(600) {
         verdict.limit(FAILED_OPERATIONS, 100.0 * share, &title);
     }
@@ -500,7 +500,8 @@ fn draw(
     for bin in 0..bins {
         let (from, to) = (began + width * bin, began + width * (bin + 1));
         let reads = record.samples.iter();
-        let reads = reads.filter(|one| one.told.is_none() && one.began >= from && one.began < to);
+        let reads =
+            reads.filter(|one| one.invalidated.is_none() && one.began >= from && one.began < to);
         let (mut all, mut hits) = (0_u32, 0_u32);
         for sample in reads {
             all += 1;

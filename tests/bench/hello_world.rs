@@ -1,4 +1,4 @@
-//! The least that a function of this kind can be.
+//! The smallest possible function.
 
 use lambda_http::{Error, Request, run_concurrent, service_fn};
 

@@ -1,6 +1,5 @@
-//! 50 and 100 requests in flight against one process: all answered, how fast, over how many
-//! connections to Redis. It fails when one was not answered with 200, or a figure exceeds what
-//! `pennon_tests::limits` allows.
+//! 50 and 100 requests in flight to one process: their times, and the number of connections to Redis. Fails if a
+//! response is not 200, or a figure exceeds a limit of `pennon_tests::limits`.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench load`
 

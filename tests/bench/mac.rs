@@ -1,10 +1,10 @@
-//! What authenticating a cache entry costs, beside reading its JSON: no server, only the code itself.
+//! The cost of authenticating a cache entry, compared with reading its JSON. Needs no server.
 
 #![expect(clippy::print_stdout, reason = "the result of a measurement")]
 
 use std::time::{Duration, Instant};
 
-// What the module takes from its crate.
+// `mac.rs` imports these from its crate.
 use pennon_core::{config, hex};
 
 #[expect(dead_code, reason = "a part of it is measured")]
@@ -21,7 +21,7 @@ fn main() {
     println!("| Flags | Bytes | Digest of the fields | Reading their JSON |");
     println!("|---|---|---|---|");
     for count in [100_usize, 1_000, 10_000] {
-        // In no order, as Redis gives them.
+        // In any order, as Redis returns them.
         let fields: Vec<(String, String)> = (0..count)
             .map(|number| (format!("flag-{}", number * 7_919 % count), flag(number)))
             .collect();
@@ -62,7 +62,7 @@ fn main() {
     );
 }
 
-/// A flag as an entry holds it.
+/// The JSON of a flag in an entry.
 fn flag(number: usize) -> String {
     format!(
         r#"{{"enabled":true,"rolloutPercentage":{},"description":"The new checkout, for some users","overrides":{{"alice":"include"}}}}"#,
@@ -70,7 +70,7 @@ fn flag(number: usize) -> String {
     )
 }
 
-/// The shortest of some repetitions.
+/// The shortest of several repetitions.
 fn best(mut work: impl FnMut() -> usize) -> Duration {
     let times = (0..REPETITIONS).map(|_| {
         let began = Instant::now();

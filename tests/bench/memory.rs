@@ -1,6 +1,6 @@
-//! What the dearest flags cost that may be written, and those that are there from before: the memory of a
-//! function that has 512 MB and not one more, and the time of a read. It fails when a function took more
-//! than `pennon_tests::limits` allows, or ended.
+//! The memory and the read time of a function with exactly 512 MB, for the most expensive flags that the API accepts
+//! and for more expensive ones from before its limits. Fails if a limit of `pennon_tests::limits` is exceeded or a
+//! function ends.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench memory`
 
@@ -10,44 +10,31 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::expensive_flags::{
+    definition, doubling_evaluators, doubling_rule, list_evaluator, list_rule,
+};
 use pennon_tests::figures::Times;
 use pennon_tests::lambda::Function;
-use pennon_tests::limits::{DEAREST_READ, MEMORY, Verdict};
+use pennon_tests::limits::{EXPENSIVE_READ, MEMORY, Verdict};
 use pennon_tests::stack::Stack;
 use serde_json::{Map, Value, json};
 
-/// What the template gives a function.
+/// The memory of a function in the template.
 const LIMIT: u64 = 512 * 1024 * 1024;
-/// Reads after the first one.
+/// The number of reads after the first one.
 const READS: u32 = 20;
 
-/// Flags in the database, as many as there are, with the same rule each.
+/// Flags in the database, all with the same rule.
 struct Case {
     what: &'static str,
     flags: i32,
     rule: Value,
     evaluators: Map<String, Value>,
-    /// Whether the API would take them.
+    /// Whether the API accepts them.
     may_be_written: bool,
 }
 
-/// Evaluators of which each refers to the one before it twice.
-fn doubling() -> Map<String, Value> {
-    let mut evaluators = Map::new();
-    evaluators.insert("e0".to_owned(), json!({"==": [{"var": "email"}, "x"]}));
-    for level in 1..=12 {
-        let before = json!({"$ref": format!("e{}", level - 1)});
-        evaluators.insert(format!("e{level}"), json!({"or": [before, before]}));
-    }
-    evaluators
-}
-
-fn walking() -> Map<String, Value> {
-    let numbers: Vec<u32> = (0..15_000).collect();
-    Map::from_iter([("numbers".to_owned(), json!({"merge": [numbers]}))])
-}
-
-/// A rule of 50 conditions, each as deep as it may be, of many small objects.
+/// A rule of many small objects: conditions of the maximum depth.
 fn deep() -> Value {
     let mut rule = json!({"var": "a"});
     for _ in 0..40 {
@@ -57,9 +44,6 @@ fn deep() -> Value {
 }
 
 fn cases() -> Vec<Case> {
-    let doubled = json!({"if": [{"$ref": "e12"}, "off", "on"]});
-    let walk =
-        json!({"if": [{"some": [{"$ref": "numbers"}, {"==": [{"var": ""}, -1]}]}, "off", "on"]});
     let ordinary = json!({"if": [
         {"and": [{"in": [{"var": "country"}, ["DE", "FR", "ES", "IT"]]}, {">=": [{"var": "user.age"}, 18]}]},
         "off",
@@ -77,19 +61,31 @@ fn cases() -> Vec<Case> {
         case(
             "the import bomb, 200 flags",
             200,
-            &doubled,
-            doubling(),
+            &doubling_rule(),
+            doubling_evaluators(),
             false,
         ),
-        case("as many of them as fit", 95, &doubled, doubling(), true),
+        case(
+            "as many of them as fit",
+            95,
+            &doubling_rule(),
+            doubling_evaluators(),
+            true,
+        ),
         case(
             "1,000 flags at the limit of steps",
             1_000,
-            &walk,
-            walking(),
+            &list_rule(),
+            list_evaluator(),
             false,
         ),
-        case("as many of them as fit", 49, &walk, walking(), true),
+        case(
+            "as many of them as fit",
+            49,
+            &list_rule(),
+            list_evaluator(),
+            true,
+        ),
         case(
             "500,000 values in deep rules",
             490,
@@ -100,7 +96,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// The first read, the others, and the peak of memory, also after all flags were read anew.
+/// Returns the time of the first read, the times of the others, and the peak memory, including a reload of all flags.
 async fn measure(stack: &Stack, function: &Function, event: &Event) -> (f64, Times, f64) {
     let began = Instant::now();
     assert_eq!(function.call(event).await.status, 200);
@@ -112,7 +108,7 @@ async fn measure(stack: &Stack, function: &Function, event: &Event) -> (f64, Tim
         times.add(began.elapsed());
         assert_eq!(answer.status, 200, "{}", function.log());
     }
-    // The flags of before are kept until those of now have been read and compiled.
+    // The previous flags are in memory until the new ones have been read and compiled.
     let statement = "update feature_flags set description = 'changed' where flag_key = 'checkout'";
     stack
         .database
@@ -133,13 +129,13 @@ async fn main() -> ExitCode {
     for case in cases() {
         let stack = Stack::start().await;
         stack.database.add_key(EXAMPLE_KEY).await;
-        let definition = json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": case.rule});
+        let definition = definition(&case.rule);
         stack
             .database
             .add_heavy_flags(case.flags, &definition, &case.evaluators)
             .await;
         let environment = stack.environment();
-        // Without Redis every read asks the database, and so finds what was changed by hand.
+        // Without Redis, every read compares its revision with the database and so notices the change by SQL.
         let environment: Vec<(&str, &str)> = environment
             .iter()
             .filter(|(name, _)| !name.starts_with("REDIS"))
@@ -160,7 +156,7 @@ async fn main() -> ExitCode {
             let of = format!("{}, {name}", case.what);
             verdict.limit(MEMORY, peak, &of);
             if case.may_be_written {
-                verdict.limit(DEAREST_READ, mean, &of);
+                verdict.limit(EXPENSIVE_READ, mean, &of);
             }
         }
     }
@@ -169,13 +165,13 @@ async fn main() -> ExitCode {
     verdict.exit_code()
 }
 
-/// What an import takes that is refused, or taken, by a function with as little memory.
+/// Measures imports, accepted and rejected, by a function with the same memory.
 async fn import_bombs(verdict: &mut Verdict) {
     for case in cases() {
         let stack = Stack::start().await;
-        let mut flag = json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": case.rule});
+        let mut flag = definition(&case.rule);
         flag["state"] = json!("ENABLED");
-        // An import takes 5,000 flags.
+        // An import has at most 5,000 flags.
         let flags: Map<String, Value> = (0..case.flags.min(5_000))
             .map(|number| (format!("heavy-{number}"), flag.clone()))
             .collect();

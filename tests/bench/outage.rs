@@ -1,6 +1,5 @@
-//! Steady load while Redis and PostgreSQL are refused, hung, frozen, killed and brought back: what
-//! every phase costs, whether anyone sees an error, and whether anyone waits for longer than
-//! `pennon_tests::limits` allows. It fails when either happened.
+//! Constant load while Redis and PostgreSQL are refused, hung, frozen, killed and restarted. Measures each phase; fails
+//! if a response is an error or exceeds a limit of `pennon_tests::limits`.
 //!
 //! `cargo bench --profile driver -p pennon-tests --bench outage`; `OUTAGE_SECONDS` sets the length of a phase (5).
 
@@ -17,7 +16,7 @@ use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::json;
 
-/// One request to each route in turn, this far apart.
+/// The time between two requests.
 const BETWEEN_REQUESTS: Duration = Duration::from_millis(10);
 
 struct Routes {
@@ -27,12 +26,12 @@ struct Routes {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Alive {
-    /// Whatever fails, one of them lives: no route may fail.
+enum Available {
+    /// At least one of Redis and PostgreSQL works for each request: no route may fail.
     One,
-    /// The database is gone: reads may not fail, updates do.
+    /// PostgreSQL is unavailable: reads may not fail; there are no updates.
     RedisOnly,
-    /// Both are gone: a warm instance answers reads.
+    /// Both are unavailable: a warm instance answers reads.
     None,
 }
 
@@ -54,41 +53,41 @@ async fn main() -> ExitCode {
         "phase", "reads", "p50 ms", "p95 ms", "longest", "update", "hits", "failed"
     );
     let mut verdict = Verdict::default();
-    let mut phase = async |title: &str, alive: Alive| {
-        measure(&routes, title, length, alive, &mut verdict).await;
+    let mut phase = async |title: &str, available: Available| {
+        measure(&routes, title, length, available, &mut verdict).await;
     };
-    phase("all is well", Alive::One).await;
+    phase("all is well", Available::One).await;
     stack.redis.set(Mode::Refuse).await;
-    phase("Redis refused", Alive::One).await;
+    phase("Redis refused", Available::One).await;
     stack.redis.set(Mode::Open).await;
-    phase("Redis back", Alive::One).await;
+    phase("Redis back", Available::One).await;
     stack.redis.set(Mode::Hang).await;
-    phase("Redis hung", Alive::One).await;
+    phase("Redis hung", Available::One).await;
     stack.redis.set(Mode::Open).await;
-    phase("Redis back", Alive::One).await;
+    phase("Redis back", Available::One).await;
     stack.redis.freeze();
-    phase("Redis frozen", Alive::One).await;
+    phase("Redis frozen", Available::One).await;
     stack.redis.thaw();
-    phase("Redis thawed", Alive::One).await;
+    phase("Redis thawed", Available::One).await;
     stack.redis.kill();
-    phase("Redis killed", Alive::One).await;
+    phase("Redis killed", Available::One).await;
     stack.redis.restart().await;
-    phase("Redis started, empty", Alive::One).await;
+    phase("Redis started, empty", Available::One).await;
     stack.database_wire.set(Mode::Refuse).await;
-    phase("PostgreSQL refused", Alive::RedisOnly).await;
+    phase("PostgreSQL refused", Available::RedisOnly).await;
     stack.database_wire.set(Mode::Hang).await;
-    phase("PostgreSQL hung", Alive::RedisOnly).await;
+    phase("PostgreSQL hung", Available::RedisOnly).await;
     stack.database_wire.set(Mode::Open).await;
-    phase("PostgreSQL back", Alive::One).await;
+    phase("PostgreSQL back", Available::One).await;
     stack.redis.set(Mode::Refuse).await;
     stack.database_wire.set(Mode::Refuse).await;
-    phase("both refused", Alive::None).await;
+    phase("both refused", Available::None).await;
     stack.redis.set(Mode::Hang).await;
     stack.database_wire.set(Mode::Hang).await;
-    phase("both hung", Alive::None).await;
+    phase("both hung", Available::None).await;
     stack.redis.set(Mode::Open).await;
     stack.database_wire.set(Mode::Open).await;
-    phase("both back", Alive::One).await;
+    phase("both back", Available::One).await;
     println!("{}", verdict.report());
     verdict.exit_code()
 }
@@ -97,7 +96,7 @@ async fn measure(
     routes: &Routes,
     title: &str,
     length: Duration,
-    alive: Alive,
+    available: Available,
     verdict: &mut Verdict,
 ) {
     let mut reads = Times::default();
@@ -111,25 +110,25 @@ async fn measure(
             (&routes.get, Event::get("checkout")),
             (&routes.list, Event::list()),
         ] {
-            let asked = Instant::now();
+            let sent = Instant::now();
             let answer = function.call(&event).await;
-            let took = asked.elapsed();
+            let took = sent.elapsed();
             reads.add(took);
             failures += usize::from(answer.status != 200);
             hits += usize::from(answer.header("x-cache-hit") == Some("true"));
             tokio::time::sleep(BETWEEN_REQUESTS).await;
         }
         percent = (percent + 1) % 100;
-        if reads.count() % 20 == 0 && alive == Alive::One {
+        if reads.count() % 20 == 0 && available == Available::One {
             let body = json!({ "rolloutPercentage": percent });
-            let asked = Instant::now();
+            let sent = Instant::now();
             let answer = routes.update.call(&Event::update("checkout", &body)).await;
-            updates.add(asked.elapsed());
+            updates.add(sent.elapsed());
             failures += usize::from(answer.status != 200);
         }
     }
-    if alive == Alive::One {
-        // The last request may have been an update. Whatever fails next finds a warm cache.
+    if available == Available::One {
+        // The last request may have been an update: fill the cache before the next phase.
         routes.get.call(&Event::get("checkout")).await;
         routes.list.call(&Event::list()).await;
     }
@@ -146,7 +145,7 @@ async fn measure(
         failures == 0,
         &format!("{title}: {failures} answers were not 200"),
     );
-    if alive != Alive::None {
+    if available != Available::None {
         verdict.limit(OUTAGE, reads.longest(), &format!("{title}, reads"));
         verdict.limit(OUTAGE, updates.longest(), &format!("{title}, updates"));
     }

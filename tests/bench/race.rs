@@ -1,12 +1,10 @@
-//! Many readers and writers, real functions in processes of their own, in a world where everything
-//! that can come between does: slow and frozen readers, slow databases, operators' DELs, expiry, and
-//! a fifth of all invalidations lost on the wire. A read that began after a change was committed and
-//! answered must not return the older value.
+//! Readers and writers, real functions in separate processes, with faults: slow and frozen readers, slow databases,
+//! operators' DELs, expiry, and invalidations lost on the wire. A read that begins after a change was acknowledged must
+//! not return the older value.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench race` runs it three times: as it is, with each attempt
-//! to invalidate lost in one case of five; then with whole invalidations lost, every attempt of them,
-//! after one update in five; and with the check of the lease taken out of the fill script on its way to
-//! Redis, where it has to find stale reads.
+//! `cargo bench --profile driver -p pennon-tests --bench race` runs it three times: with a fifth of all attempts to
+//! invalidate lost; with whole invalidations, including their retries, lost after one update in five; and with the
+//! lease check removed from the fill script on its way to Redis, which must cause stale reads.
 //! `RACE_READS` sets the number of reads (100000), `RACE_SEED` the seed.
 
 #![expect(
@@ -31,33 +29,33 @@ use serde_json::json;
 
 const READERS: usize = 8;
 const WRITERS: usize = 3;
-/// What takes the check out: any lease will do, and none as well.
-const NO_CHECK: &[(&str, &str)] = &[
+/// Replacements that remove the lease check: a fill succeeds with any lease or none.
+const WITHOUT_LEASE_CHECK: &[(&str, &str)] = &[
     ("~= 'hash' then return 0", "== 'none' then local x "),
     ("if deadline <= clock", "if deadline == clock"),
 ];
-/// Text that occurs only in the scripts that begin and end a write, and only in the one that ends it.
+/// Text that only the scripts that begin and end a write contain, and text that only the latter contains.
 const INVALIDATION: &str = "local barriers = {";
 const END_WRITE: &str = "local barriers = {}";
 
-/// What goes wrong beside delays, freezes and DELs.
+/// The faults of a run, in addition to delays, freezes and DELs.
 #[derive(Clone, Copy, PartialEq)]
-enum Trouble {
-    /// Each attempt to begin or to end a write is lost in one case of five.
+enum Faults {
+    /// A fifth of all attempts to begin or end a write is lost.
     AttemptsLost,
-    /// After one update in five, nothing of the invalidation arrives. The barrier before the commit has
-    /// to keep readers right.
+    /// After one update in five, the whole invalidation is lost. Until it expires, the barrier from before the commit
+    /// must prevent stale reads.
     InvalidationsLost,
-    /// The guard is off.
+    /// The lease check is removed.
     LeaseUnchecked,
 }
 
-/// What is promised of one flag, and what was seen.
+/// The newest value of one flag that readers must see.
 #[derive(Default)]
-struct Promise {
-    /// The newest value that every reader must see: its update was answered with
-    /// `X-Cache-Invalidated: true`, or at least the barrier before its commit had arrived.
-    visible: AtomicU64,
+struct NewestValue {
+    /// Its update was answered with `X-Cache-Invalidated: true`, or at least its barrier had been set before the
+    /// commit.
+    value: AtomicU64,
 }
 
 #[derive(Default)]
@@ -66,7 +64,7 @@ struct Tally {
     hits: AtomicU64,
     stale: AtomicU64,
     updates: AtomicU64,
-    untold: AtomicU64,
+    unconfirmed: AtomicU64,
     errors: AtomicU64,
     over: AtomicBool,
 }
@@ -83,36 +81,37 @@ async fn main() -> ExitCode {
     let reads = setting("RACE_READS", 100_000);
     let seed = setting("RACE_SEED", 20_261_121);
     println!("{READERS} readers, {WRITERS} writers, {reads} reads, seed {seed}");
-    let guarded = run("unmodified", reads, seed, Trouble::AttemptsLost).await;
-    let marked = run(
+    let with_attempts_lost = run("unmodified", reads, seed, Faults::AttemptsLost).await;
+    let with_invalidations_lost = run(
         "whole invalidations lost",
         reads / 10,
         seed,
-        Trouble::InvalidationsLost,
+        Faults::InvalidationsLost,
     )
     .await;
-    let unguarded = run(
+    let without_check = run(
         "without the lease check",
         reads / 5,
         seed,
-        Trouble::LeaseUnchecked,
+        Faults::LeaseUnchecked,
     )
     .await;
-    if guarded == 0 && marked == 0 && unguarded > 0 {
+    if with_attempts_lost == 0 && with_invalidations_lost == 0 && without_check > 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-/// Gives the number of stale reads.
-async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
+/// Returns the number of stale reads and errors.
+async fn run(title: &str, reads: u64, seed: u64, faults: Faults) -> u64 {
     let stack = Rc::new(Stack::start().await);
     let rng = Rng::new(seed);
     for writer in 0..WRITERS {
         stack.database.add_flag(&flag(writer), true, 100).await;
     }
-    let promises: Rc<Vec<Promise>> = Rc::new((0..WRITERS).map(|_| Promise::default()).collect());
+    let newest: Rc<Vec<NewestValue>> =
+        Rc::new((0..WRITERS).map(|_| NewestValue::default()).collect());
     let tally = Rc::new(Tally::default());
     let began = Instant::now();
     let local = tokio::task::LocalSet::new();
@@ -120,20 +119,20 @@ async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
         local.spawn_local(write(
             stack.clone(),
             writer,
-            promises.clone(),
+            newest.clone(),
             tally.clone(),
             rng.clone(),
-            trouble,
+            faults,
         ));
     }
     for _ in 0..READERS {
         local.spawn_local(read(
             stack.clone(),
             reads,
-            promises.clone(),
+            newest.clone(),
             tally.clone(),
             rng.clone(),
-            trouble == Trouble::LeaseUnchecked,
+            faults == Faults::LeaseUnchecked,
         ));
     }
     local.spawn_local(operate(stack.clone(), tally.clone(), rng.clone()));
@@ -147,7 +146,7 @@ async fn run(title: &str, reads: u64, seed: u64, trouble: Trouble) -> u64 {
         began.elapsed().as_secs_f64(),
         100.0 * tally.hits.load(Ordering::Relaxed) as f64 / read as f64,
         count(&tally.updates),
-        count(&tally.untold),
+        count(&tally.unconfirmed),
         count(&tally.errors),
     );
     stale + count(&tally.errors)
@@ -157,7 +156,7 @@ fn flag(writer: usize) -> String {
     format!("raced-{writer}")
 }
 
-/// A function on wires of its own, with the settings of this run.
+/// A function with its own wires and the settings of this run.
 async fn function(stack: &Stack, name: &str) -> (Function, Wire, Wire) {
     let redis = Wire::to(stack.redis.port());
     let database = Wire::to(stack.database.port());
@@ -173,14 +172,14 @@ async fn function(stack: &Stack, name: &str) -> (Function, Wire, Wire) {
     (function, redis, database)
 }
 
-/// Sets one flag to 1, 2, 3, …, on a wire that loses invalidations.
+/// Sets one flag to 1, 2, 3, …, through a wire that loses invalidations.
 async fn write(
     stack: Rc<Stack>,
     writer: usize,
-    promises: Rc<Vec<Promise>>,
+    newest: Rc<Vec<NewestValue>>,
     tally: Rc<Tally>,
     rng: Rng,
-    trouble: Trouble,
+    faults: Faults,
 ) {
     let (update, redis, database) = function(&stack, "update-flag").await;
     let attempts_lost = Mode::Lose {
@@ -193,12 +192,12 @@ async fn write(
     while !tally.over.load(Ordering::Relaxed) {
         value += 1;
         let event = Event::update(&key, &json!({ "description": value.to_string() }));
-        // A slow database stretches the time between the mark and the commit; a frozen writer too.
+        // A slow database or a frozen writer lengthens the time between the barrier and the commit.
         let slow = if rng.roll(4) == 0 { 30 } else { 0 };
         database
             .set(Mode::Delay(rng.pause(Duration::from_millis(slow))))
             .await;
-        if trouble == Trouble::InvalidationsLost {
+        if faults == Faults::InvalidationsLost {
             let lost = Mode::Lose {
                 text: END_WRITE,
                 percent: 100,
@@ -223,45 +222,45 @@ async fn write(
             continue;
         }
         tally.updates.fetch_add(1, Ordering::Relaxed);
-        let is_told = answer.header("x-cache-invalidated") == Some("true");
-        if !is_told {
-            tally.untold.fetch_add(1, Ordering::Relaxed);
+        let is_confirmed = answer.header("x-cache-invalidated") == Some("true");
+        if !is_confirmed {
+            tally.unconfirmed.fetch_add(1, Ordering::Relaxed);
         }
-        if is_told || trouble == Trouble::InvalidationsLost {
-            promises[writer].visible.store(value, Ordering::Relaxed);
+        if is_confirmed || faults == Faults::InvalidationsLost {
+            newest[writer].value.store(value, Ordering::Relaxed);
         }
         tokio::time::sleep(rng.pause(Duration::from_millis(60))).await;
     }
 }
 
-/// Reads one flag after the other and holds each answer against what was promised when it began.
+/// Reads the flags, and compares each response with the values that were acknowledged when its request began.
 async fn read(
     stack: Rc<Stack>,
     reads: u64,
-    promises: Rc<Vec<Promise>>,
+    newest: Rc<Vec<NewestValue>>,
     tally: Rc<Tally>,
     rng: Rng,
-    forged: bool,
+    without_lease_check: bool,
 ) {
     let (get, redis, database) = function(&stack, "get-flag").await;
-    if forged {
-        redis.set(Mode::Forge(NO_CHECK)).await;
+    if without_lease_check {
+        redis.set(Mode::Replace(WITHOUT_LEASE_CHECK)).await;
     }
-    let mut until_trouble = 20;
+    let mut until_fault = 20;
     while !tally.over.load(Ordering::Relaxed) {
         let writer = usize::try_from(rng.roll(3)).expect("small");
         let event = Event::get(&flag(writer));
-        until_trouble -= 1;
-        let trouble = until_trouble == 0;
-        if trouble {
-            until_trouble = 20 + rng.roll(150);
+        until_fault -= 1;
+        let has_fault = until_fault == 0;
+        if has_fault {
+            until_fault = 20 + rng.roll(150);
             database
                 .set(Mode::Delay(rng.pause(Duration::from_millis(40))))
                 .await;
         }
-        let promised = promises[writer].visible.load(Ordering::Relaxed);
+        let acknowledged = newest[writer].value.load(Ordering::Relaxed);
         let call = get.call(&event);
-        let answer = if trouble && rng.roll(3) == 0 {
+        let answer = if has_fault && rng.roll(3) == 0 {
             let freeze = async {
                 tokio::time::sleep(rng.pause(Duration::from_millis(10))).await;
                 get.process().freeze();
@@ -284,7 +283,7 @@ async fn read(
             let number = description.as_str().and_then(|text| text.parse().ok());
             number.expect("a number")
         };
-        if seen < promised {
+        if seen < acknowledged {
             tally.stale.fetch_add(1, Ordering::Relaxed);
         }
         if answer.header("x-cache-hit") == Some("true") {
@@ -297,7 +296,7 @@ async fn read(
     }
 }
 
-/// An operator who deletes the entry now and then, and the schedule that reconciles.
+/// Deletes the entry at random times, as an operator does, and runs `reconcile`.
 async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, rng: Rng) {
     let reconcile = stack.function("reconcile").await;
     while !tally.over.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Admin rights come from groups that the gateway has verified, and never from an ambiguous text.
+//! Admin rights come from groups that the gateway has verified, never from an ambiguous claim.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::api::Api;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const ISSUER: &str = "https://issuer.example";
 const EXPIRY: u64 = 1_790_000_000;
 
-/// What an HTTP API hands over, for a token with these roles; `written` is how it writes them.
+/// The verified claims as an HTTP API passes them; `written` is the text of the roles.
 fn claims(written: &str) -> Value {
     json!({ "iss": ISSUER, "sub": "u-1", "exp": EXPIRY.to_string(), "roles": written })
 }
@@ -25,7 +25,7 @@ fn token(payload: &Value) -> String {
     format!("Bearer e30.{}.c2ln", encode(payload.to_string().as_bytes()))
 }
 
-/// A change of a flag with these claims, verified by the gateway, and the header that it was sent with.
+/// A change of a flag with these verified claims and this `Authorization` header.
 fn change(claims: &Value, authorization: Option<&str>) -> Event {
     let mut event = Event::update("checkout", &json!({}));
     event.value_mut()["requestContext"]["authorizer"]["jwt"]["claims"] = claims.clone();
@@ -63,7 +63,7 @@ async fn a_group_whose_name_has_a_space_is_not_two_groups() {
         (None, 403, Some("has no token to read it from")),
         (Some(token(&payload(&json!(["site admin"])))), 403, None),
         (Some(token(&payload(&json!(["site", "admin"])))), 200, None),
-        // With two tokens, the one that the gateway has verified is unknown.
+        // With two tokens, it is unknown which one the gateway has verified.
         (
             Some(format!(
                 "{0},{0}",

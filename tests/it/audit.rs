@@ -1,4 +1,4 @@
-//! The audit: an entry in the transaction of each change, and reverting a flag to an entry.
+//! The audit: an entry in the transaction of each change, and reverting a flag to the state in an entry.
 
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 const CHECKOUT: &str = "/api/admin/flags/checkout";
 const AUDIT: &str = "/api/admin/flags/checkout/audit";
 
-/// The entries of an audit, newest first.
-async fn entries(api: &Api, path: &str) -> Vec<Value> {
+/// Reads the entries of an audit, newest first.
+async fn read_audit(api: &Api, path: &str) -> Vec<Value> {
     let answer = api.read(path).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["entries"].as_array().expect("a list").clone()
@@ -28,7 +28,10 @@ async fn audit_rows(stack: &Stack) -> i64 {
 #[tokio::test]
 async fn the_audit_records_actor_time_and_both_states_of_every_change() {
     for api in Api::of_both_kinds().await {
-        assert!(entries(&api, AUDIT).await.is_empty(), "no change, no entry");
+        assert!(
+            read_audit(&api, AUDIT).await.is_empty(),
+            "no change, no entry"
+        );
         api.admin(
             "PATCH",
             CHECKOUT,
@@ -53,8 +56,8 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
         api.admin("POST", "/api/admin/flags", &json!({"key": "checkout"}))
             .await;
 
-        let told = entries(&api, AUDIT).await;
-        let actions: Vec<&str> = told
+        let entries = read_audit(&api, AUDIT).await;
+        let actions: Vec<&str> = entries
             .iter()
             .rev()
             .filter_map(|entry| entry["action"].as_str())
@@ -74,7 +77,7 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
             "on {}",
             api.on
         );
-        let first = told.last().expect("an entry");
+        let first = entries.last().expect("an entry");
         assert_eq!(first["flagKey"], "checkout");
         assert_eq!(first["environment"], "production");
         assert_eq!(first["actor"], "local-admin");
@@ -83,7 +86,7 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
         assert_eq!(first["before"]["description"], Value::Null);
         assert_eq!(first["after"]["rolloutPercentage"], 60);
         assert_eq!(first["after"]["description"], "why");
-        let ids: Vec<i64> = told
+        let ids: Vec<i64> = entries
             .iter()
             .filter_map(|entry| entry["id"].as_i64())
             .collect();
@@ -104,7 +107,7 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
             .await;
         api.admin_if("\"1\"", "PATCH", CHECKOUT, &json!({"rolloutPercentage": 1}))
             .await;
-        assert_eq!(entries(&api, AUDIT).await.len(), 8);
+        assert_eq!(read_audit(&api, AUDIT).await.len(), 8);
         let unknown = api.read("/api/admin/flags/no-such-flag/audit").await;
         assert_eq!(unknown.status, 404);
     }
@@ -133,11 +136,11 @@ async fn the_audit_of_an_environment_covers_everything_in_it() {
             &Value::Null,
         )
         .await;
-        let told = entries(&api, "/api/admin/environments/production/audit").await;
-        let keys: Vec<&Value> = told.iter().map(|entry| &entry["flagKey"]).collect();
+        let entries = read_audit(&api, "/api/admin/environments/production/audit").await;
+        let keys: Vec<&Value> = entries.iter().map(|entry| &entry["flagKey"]).collect();
         assert_eq!(keys, ["search", "checkout"], "on {}", api.on);
-        let told = entries(&api, "/api/admin/environments/staging/audit").await;
-        let actions: Vec<&Value> = told.iter().map(|entry| &entry["action"]).collect();
+        let entries = read_audit(&api, "/api/admin/environments/staging/audit").await;
+        let actions: Vec<&Value> = entries.iter().map(|entry| &entry["action"]).collect();
         assert_eq!(actions, ["environment.purge", "environment.create"]);
         let unknown = api.read("/api/admin/environments/nowhere/audit").await;
         assert_eq!(unknown.status, 404);
@@ -150,8 +153,8 @@ async fn a_commit_that_fails_leaves_neither_a_change_nor_an_entry() {
     let update = stack.function("update-flag").await;
     let overrides = stack.function("overrides").await;
     let sql = stack.database.sql();
-    // Everything works until the very commit. Who is told that the disk is full may try again; what a
-    // trigger refuses, it will refuse again.
+    // Only the commit fails. The error is that of a full disk, after which the client may retry; after an error raised
+    // by a trigger a retry would be useless.
     for (code, status) in [("53100", 503), ("P0001", 500)] {
         sql.batch_execute(&format!(
             "create or replace function refuse() returns trigger language plpgsql as
@@ -217,8 +220,8 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
                 200
             );
         }
-        let told = entries(&api, AUDIT).await;
-        let id = |at: usize| told[at]["id"].clone();
+        let entries = read_audit(&api, AUDIT).await;
+        let id = |at: usize| entries[at]["id"].clone();
         let revert = format!("{CHECKOUT}/revert");
         let put_back = async |body: Value| {
             let answer = api.admin_if("*", "POST", &revert, &body).await;
@@ -251,9 +254,9 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
             api.get("/api/config/flags/checkout").await.json()["rolloutPercentage"],
             50
         );
-        let newest = entries(&api, AUDIT).await.swap_remove(0);
+        let newest = read_audit(&api, AUDIT).await.swap_remove(0);
         assert_eq!(newest["action"], "flag.revert");
-        assert_eq!(newest["after"], told[2]["before"]);
+        assert_eq!(newest["after"], entries[2]["before"]);
 
         for (body, status) in [
             (json!({}), 400),
@@ -272,7 +275,7 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
         let plan = json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"enabled": true}});
         api.admin("POST", &format!("{CHECKOUT}/schedule"), &plan)
             .await;
-        let planned = entries(&api, AUDIT).await.swap_remove(0);
+        let planned = read_audit(&api, AUDIT).await.swap_remove(0);
         let no_state = json!({"auditId": planned["id"]});
         let answer = api.admin_if("*", "POST", &revert, &no_state).await;
         assert_eq!(answer.status, 409, "a plan is no state of the flag");
@@ -300,22 +303,22 @@ async fn a_flag_that_was_deleted_for_good_is_restored() {
             &Value::Null,
         )
         .await;
-        let told = entries(&api, AUDIT).await;
+        let entries = read_audit(&api, AUDIT).await;
         assert_eq!(
-            told[0]["before"]["overrides"][0]["userId"], "alice",
+            entries[0]["before"]["overrides"][0]["userId"], "alice",
             "the audit keeps them"
         );
         let revert = format!("{CHECKOUT}/revert");
         let nothing = api
-            .admin_if("*", "POST", &revert, &json!({"auditId": told[0]["id"]}))
+            .admin_if("*", "POST", &revert, &json!({"auditId": entries[0]["id"]}))
             .await;
         assert_eq!(nothing.status, 409, "after that there was no flag");
-        let body = json!({"auditId": told[2]["id"]});
+        let body = json!({"auditId": entries[2]["id"]});
         let back = api.admin_if("*", "POST", &revert, &body).await;
         assert_eq!(back.status, 200, "{back:?} on {}", api.on);
         let state = api.get("/api/config/flags/checkout").await.json();
         assert_eq!(state["rolloutPercentage"], 61);
-        let archived = json!({"auditId": told[1]["id"]});
+        let archived = json!({"auditId": entries[1]["id"]});
         api.admin_if("*", "POST", &revert, &archived).await;
         assert_eq!(
             api.get("/api/config/flags/checkout").await.status,
@@ -333,13 +336,13 @@ async fn a_single_override_is_reverted() {
         api.admin("POST", &users, &user).await;
         api.admin("DELETE", &format!("{users}/alice"), &Value::Null)
             .await;
-        let told = entries(&api, AUDIT).await;
+        let entries = read_audit(&api, AUDIT).await;
         let revert = format!("{CHECKOUT}/revert");
-        let undo = json!({"auditId": told[0]["id"], "state": "before"});
+        let undo = json!({"auditId": entries[0]["id"], "state": "before"});
         assert_eq!(api.admin_if("*", "POST", &revert, &undo).await.status, 200);
         let list = api.read(&users).await.json();
         assert_eq!(list["excludes"][0]["reason"], "r", "on {}", api.on);
-        let undo = json!({"auditId": told[1]["id"], "state": "before"});
+        let undo = json!({"auditId": entries[1]["id"], "state": "before"});
         assert_eq!(api.admin_if("*", "POST", &revert, &undo).await.status, 200);
         assert_eq!(api.read(&users).await.json()["pagination"]["total"], 0);
     }

@@ -1,9 +1,12 @@
-//! A few kilobytes of rules or of a request cause a bounded amount of work.
+//! Small rules and small requests cause a bounded amount of work.
 
 use std::fmt::Write as _;
 
 use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::expensive_flags::{
+    definition, doubling_evaluators, doubling_rule, list_evaluator, list_rule,
+};
 use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use serde_json::{Map, Value, json};
@@ -12,39 +15,7 @@ const FLAGS: &str = "/api/admin/flags";
 const IMPORT: &str = "/api/admin/environments/production/import";
 const SETTINGS: &str = "/api/admin/environments/production/settings";
 
-/// Evaluators of which each refers to the one before it twice: the last one stands for thousands of
-/// comparisons.
-fn doubling() -> Map<String, Value> {
-    let mut evaluators = Map::new();
-    evaluators.insert("e0".to_owned(), json!({"==": [{"var": "email"}, "x"]}));
-    for level in 1..=12 {
-        let before = json!({"$ref": format!("e{}", level - 1)});
-        let twice = json!({"or": [before, before]});
-        evaluators.insert(format!("e{level}"), twice);
-    }
-    evaluators
-}
-
-/// A rule that takes tens of thousands of steps of every caller: it walks through this evaluator.
-fn walking() -> Map<String, Value> {
-    let numbers: Vec<u32> = (0..15_000).collect();
-    Map::from_iter([("numbers".to_owned(), json!({"merge": [numbers]}))])
-}
-
-fn walk() -> Value {
-    let missing = json!({"==": [{"var": ""}, -1]});
-    json!({"if": [{"some": [{"$ref": "numbers"}, missing]}, "off", "on"]})
-}
-
-fn doubled() -> Value {
-    json!({"if": [{"$ref": "e12"}, "off", "on"]})
-}
-
-fn definition(rule: &Value) -> Value {
-    json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": rule})
-}
-
-/// A file of so many flags with this rule.
+/// A file with this many flags that have this rule.
 fn file(flags: usize, rule: &Value, evaluators: &Map<String, Value>) -> Value {
     let mut flag = definition(rule);
     flag["state"] = json!("ENABLED");
@@ -65,7 +36,7 @@ async fn shared_evaluators_take_memory_once_for_any_number_of_flags() {
     stack.database.add_key(EXAMPLE_KEY).await;
     stack
         .database
-        .add_heavy_flags(200, &definition(&doubled()), &doubling())
+        .add_heavy_flags(200, &definition(&doubling_rule()), &doubling_evaluators())
         .await;
     for (name, event) in [
         ("list-flags", Event::list().anonymous()),
@@ -81,7 +52,7 @@ async fn shared_evaluators_take_memory_once_for_any_number_of_flags() {
             "evaluate-flag" => answer.json()["value"].clone(),
             _ => json!(true),
         };
-        // Such a flag evaluates as before the limit existed.
+        // An existing flag evaluates as before the limit.
         assert_eq!(is_on, true, "{name}");
         let taken = function.peak_memory() - before;
         assert!(taken < 24_000_000, "{name} took {taken} bytes");
@@ -91,8 +62,10 @@ async fn shared_evaluators_take_memory_once_for_any_number_of_flags() {
 #[tokio::test]
 async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
     for api in Api::of_both_kinds().await {
-        for (rule, evaluators, flags) in [(doubled(), doubling(), 200), (walk(), walking(), 1_000)]
-        {
+        for (rule, evaluators, flags) in [
+            (doubling_rule(), doubling_evaluators(), 200),
+            (list_rule(), list_evaluator(), 1_000),
+        ] {
             let file = file(flags, &rule, &evaluators);
             for path in [format!("{IMPORT}?dryRun=true"), IMPORT.to_owned()] {
                 let answer = api.admin_if("*", "POST", &path, &file).await;
@@ -115,8 +88,8 @@ async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
 async fn every_write_of_flags_that_cost_too_much_is_rejected() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
-        // 49 × 100,000 steps and a few more: one more flag does not fit.
-        let file = file(49, &walk(), &walking());
+        // 49 × 100,000 steps and a few more: another flag exceeds the limit.
+        let file = file(49, &list_rule(), &list_evaluator());
         let answer = api
             .admin_if("*", "POST", &format!("{IMPORT}?mode=merge"), &file)
             .await;
@@ -127,13 +100,13 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
                 assert!(message.contains(word), "{word} in {message} on {on}");
             }
         };
-        let new = json!({"key": "one-more", "definition": definition(&walk())});
+        let new = json!({"key": "one-more", "definition": definition(&list_rule())});
         refused(
             &api.admin("POST", FLAGS, &new).await,
             "definition",
             "one-more",
         );
-        let change = json!({"definition": definition(&walk())});
+        let change = json!({"definition": definition(&list_rule())});
         for method in ["PATCH", "POST"] {
             let answer = api
                 .admin_if("*", method, &format!("{FLAGS}/checkout"), &change)
@@ -148,7 +121,7 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
                 .await;
             assert_eq!(answer.status, 200, "{answer:?} on {on}");
         }
-        // There is room for one: then the first one cannot come back.
+        // Another flag takes the room of the archived one, which then cannot be restored.
         assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201, "on {on}");
         let audit = api.read(&format!("{FLAGS}/heavy-0/audit")).await.json();
         let undo = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
@@ -156,7 +129,7 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
             .admin_if("*", "POST", &format!("{FLAGS}/heavy-0/revert"), &undo)
             .await;
         refused(&answer, "definition", "heavy-0");
-        // An archived one that takes part no more makes room, and does not fit when that is used.
+        // Archiving makes room again; restoring fails once the room is taken.
         let first = format!("{FLAGS}/heavy-1");
         assert_eq!(
             api.admin_if("*", "DELETE", &first, &Value::Null)
@@ -173,14 +146,14 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
             .await;
         refused(&answer, "definition", "heavy-1");
 
-        // Evaluators make flags cost more that refer to them.
+        // Evaluators add to the cost of the flags that refer to them.
         let cheap = json!({"evaluators": {"numbers": {"merge": [[1]]}}});
         assert_eq!(api.admin_if("*", "PUT", SETTINGS, &cheap).await.status, 200);
         let answer = api
             .admin_if("*", "POST", &format!("{first}/restore"), &Value::Null)
             .await;
         assert_eq!(answer.status, 200, "{answer:?} on {on}");
-        let dear = json!({ "evaluators": walking() });
+        let dear = json!({ "evaluators": list_evaluator() });
         let answer = api.admin_if("*", "PUT", SETTINGS, &dear).await;
         refused(&answer, "evaluators", "heavy-1");
     }
@@ -193,7 +166,7 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     stack.database.add_key(EXAMPLE_KEY).await;
     stack
         .database
-        .add_heavy_flags(200, &definition(&walk()), &walking())
+        .add_heavy_flags(200, &definition(&list_rule()), &list_evaluator())
         .await;
     let list = stack.function("list-flags").await;
     let answer = list.call(&Event::list().anonymous()).await;
@@ -209,15 +182,15 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
         assert!(item.get("errorCode").is_none(), "{item}");
     }
 
-    let new = json!({"key": "new", "definition": definition(&walk())});
+    let new = json!({"key": "new", "definition": definition(&list_rule())});
     let message = fields(&api.admin("POST", FLAGS, &new).await)["definition"].to_string();
     assert!(message.contains("steps"), "{message}");
     let first = format!("{FLAGS}/heavy-0");
-    let same = json!({"enabled": false, "definition": definition(&walk())});
+    let same = json!({"enabled": false, "definition": definition(&list_rule())});
     assert_eq!(api.admin_if("*", "PATCH", &first, &same).await.status, 200);
     let simple = json!({"key": "simple"});
     let answer = api.admin("POST", FLAGS, &simple).await;
-    // It takes a step, and there is none left.
+    // It takes one step more than are left.
     assert_eq!(answer.status, 400, "{answer:?}");
     let export = api
         .read("/api/admin/environments/production/export")
@@ -228,7 +201,7 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
         answer.status, 200,
         "an unchanged import is accepted: {answer:?}"
     );
-    let fewer = file(150, &walk(), &walking());
+    let fewer = file(150, &list_rule(), &list_evaluator());
     let answer = api.admin_if("*", "POST", IMPORT, &fewer).await;
     assert_eq!(
         answer.status, 200,
@@ -240,7 +213,7 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
 async fn the_cost_of_a_context_is_bounded() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
-    // Ordinary flags: each looks through the groups of the caller.
+    // Ordinary flags: each searches the groups of the caller.
     let rule =
         json!({"if": [{"some": [{"var": "groups"}, {"==": [{"var": ""}, "beta"]}]}, "on", "off"]});
     stack
@@ -272,7 +245,7 @@ async fn the_cost_of_a_context_is_bounded() {
         let details = item["errorDetails"].to_string();
         assert!(details.contains("ask for single flags"), "{item}");
     }
-    // A single flag has the request for itself.
+    // A request for a single flag has the whole limit for it.
     let evaluate = stack.function("evaluate-flag").await;
     let answer = evaluate
         .call(&Event::evaluate("heavy-1999", &groups(8_000)))
@@ -280,7 +253,7 @@ async fn the_cost_of_a_context_is_bounded() {
     assert_eq!(answer.json()["variant"], "off", "{answer:?}");
 }
 
-/// Both kinds of store with these flags, which no limit keeps out.
+/// Both kinds of store with these flags, which exceed the limits.
 async fn both_kinds_with(flags: usize, rule: &Value) -> [Api; 2] {
     let postgres = Api::on_postgres().await;
     postgres
@@ -331,7 +304,7 @@ async fn the_values_of_an_environment_are_limited() {
     let list = json!({"if": [{"in": [{"var": "n"}, numbers]}, "on"]});
     // 120 lists of 4,000 numbers leave room for four more.
     for api in both_kinds_with(120, &list).await {
-        // A text counts by its length, as 64 bytes for each value.
+        // Each 64 bytes of a text count as a value.
         let text = json!({"if": [{"==": [{"var": "n"}, "x".repeat(2_000_000)]}, "on"]});
         for (name, rule) in [("list", &list), ("text", &text)] {
             let mut refused = false;
@@ -389,25 +362,25 @@ async fn a_body_of_a_million_values_is_rejected_before_it_is_parsed() {
 
 #[tokio::test]
 async fn an_edit_of_the_file_that_costs_too_much_changes_nothing() {
-    let api = Api::on_file_with(&file(10, &walk(), &walking())).await;
+    let api = Api::on_file_with(&file(10, &list_rule(), &list_evaluator())).await;
     let path = api.local().folder().join("flags.json");
     assert_eq!(api.get("/api/config/flags").await.json()["heavy-9"], true);
-    std::fs::write(&path, file(60, &walk(), &walking()).to_string()).expect("an edit");
+    std::fs::write(&path, file(60, &list_rule(), &list_evaluator()).to_string()).expect("an edit");
     let answer = api.read(FLAGS).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     let message = answer.json()["message"].to_string();
     for word in ["/flags", "5000000", "heavy-0"] {
         assert!(message.contains(word), "{word} in {message}");
     }
-    std::fs::write(&path, file(12, &walk(), &walking()).to_string()).expect("an edit");
+    std::fs::write(&path, file(12, &list_rule(), &list_evaluator()).to_string()).expect("an edit");
     assert_eq!(api.get("/api/config/flags").await.json()["heavy-11"], true);
 
-    // Flags that exist when the server starts keep working, and can be made smaller.
-    let api = Api::on_file_with(&file(60, &walk(), &walking())).await;
+    // Flags that exceed a limit at the start keep working, and can be made smaller.
+    let api = Api::on_file_with(&file(60, &list_rule(), &list_evaluator())).await;
     assert_eq!(api.get("/api/config/flags").await.json()["heavy-59"], true);
     let path = api.local().folder().join("flags.json");
-    std::fs::write(&path, file(55, &walk(), &walking()).to_string()).expect("an edit");
+    std::fs::write(&path, file(55, &list_rule(), &list_evaluator()).to_string()).expect("an edit");
     assert_eq!(api.read(FLAGS).await.status, 200);
-    std::fs::write(&path, file(56, &walk(), &walking()).to_string()).expect("an edit");
+    std::fs::write(&path, file(56, &list_rule(), &list_evaluator()).to_string()).expect("an edit");
     assert_eq!(api.read(FLAGS).await.status, 503);
 }

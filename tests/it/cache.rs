@@ -1,4 +1,4 @@
-//! The content of Redis, and when it is written.
+//! The contents of Redis, and when they are written.
 
 use pennon_tests::event::Event;
 use pennon_tests::redis::{KEY, Resp};
@@ -271,7 +271,7 @@ async fn an_entry_expires_and_is_filled_again(on: Topology) {
 
 async fn no_key_is_ever_without_a_lifetime(on: Topology) {
     let stack = Stack::start_on(on).await;
-    // An instance that dies between its lease and its fill leaves a lease, and that expires.
+    // An instance that ends between its lease and its fill leaves the lease, which expires.
     stack.database_wire.set(Mode::Hang).await;
     let mut dying = stack.function("get-flag").await;
     {
@@ -311,7 +311,7 @@ async fn a_string_of_the_existing_service_is_a_miss_and_is_replaced(on: Topology
         stack.redis.command(&["TYPE", KEY]),
         Resp::Text("hash".to_owned())
     );
-    // And again while we hold a snapshot.
+    // Again, with a snapshot in memory.
     stack.redis.command(&["SET", KEY, "{}"]);
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     assert!(stack.redis.has_entry());
@@ -451,7 +451,7 @@ async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
     );
     assert!(list.has_logged("Large cache payload"));
     assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_009));
-    // It moves within the budget of half a second, unless the machine is busy.
+    // The transfer takes less than the budget of half a second, unless the machine is busy.
     eventually("an instance that reads it in time", async || {
         let other = stack.function("get-flag").await;
         let answer = other.call(&Event::get("flag-9999")).await;
@@ -464,7 +464,7 @@ async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
     .await;
 }
 
-/// The bytes of production's entry.
+/// The size of production's entry in bytes.
 fn entry_size(stack: &Stack) -> i32 {
     let fields = stack.redis.fields();
     let size: usize = fields
@@ -516,7 +516,7 @@ async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read(on: 
     let stack = Stack::start_on(on).await;
     let revision = stack.database.revision("production").await.to_string();
     let flag = r#"{"enabled":true,"rolloutPercentage":1,"description":null}"#;
-    // At the right revision, without the fields that version 0.1 lacks.
+    // It has the current revision, but not the fields that version 0.1 lacks.
     for (field, value) in [("__rev", revision.as_str()), ("theme", flag)] {
         stack.redis.command(&["HSET", KEY, field, value]);
     }

@@ -1,4 +1,4 @@
-//! Secrets never appear in logs or responses, whatever fails; server-only flags never reach other callers.
+//! Secrets never appear in logs or responses, whatever fails. Server-only flags never reach other callers.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::event::{Event, REQUEST_FILES};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::tidy;
 
-/// Passwords and tokens that stand nowhere else.
+/// Passwords and tokens that occur nowhere else.
 const REDIS_PASSWORD: &str = "canaryRedisPassword7Qx";
 const OLD_REDIS_PASSWORD: &str = "canaryOldRedisPassword3Vd";
 const DATABASE_PASSWORD: &str = "canaryDatabasePassword9Lm";
@@ -23,7 +23,7 @@ const AWS_SECRET_KEY: &str = "canaryAwsSecretKey2Jh";
 const AWS_SESSION: &str = "canaryAwsSession5Rb";
 const ADMIN_TOKEN_END: &str = "canaryAdminTokenSignature4Zt";
 
-/// Every secret of a test, and texts that a log or an answer could show it as.
+/// All secrets of a test, and the forms in which a log or a response could show them.
 struct Canaries(Vec<String>);
 
 impl Canaries {
@@ -55,7 +55,7 @@ async fn secured_stack() -> Stack {
     Stack::start_with(WiredRedis::of(redis.with_password(REDIS_PASSWORD))).await
 }
 
-/// The URLs of Redis, of Redis with a wrong password, and of the database, which looks at no password.
+/// The URLs of Redis, of Redis with a wrong password, and of the database, which accepts any password.
 fn urls(stack: &Stack) -> [String; 3] {
     let (redis, database) = (stack.redis_url(), stack.database_url());
     let of_redis = |password| redis.replacen("://", &format!("://:{password}@"), 1);
@@ -67,8 +67,7 @@ fn urls(stack: &Stack) -> [String; 3] {
     ]
 }
 
-/// Calls a function with each of its events, and with secrets in headers that are wrong, and checks every
-/// answer. An invocation may fail.
+/// Sends all events of a function, with invalid secrets in headers, and checks every response. An invocation may fail.
 async fn call_everything(function: &Function, name: &str, keys: &[String], canaries: &Canaries) {
     let mut events = Vec::new();
     for (file, of, _) in REQUEST_FILES {
@@ -96,7 +95,7 @@ async fn call_everything(function: &Function, name: &str, keys: &[String], canar
             Ok(answer) | Err(answer) => answer,
         };
         canaries.check(&format!("an answer of {name}"), &answer.to_string());
-        // A key that was just made is shown once, and not to the log.
+        // A new key is shown in the response, once, and never in the log.
         let body = answer["body"].as_str().unwrap_or_default();
         let made: Value = serde_json::from_str(body).unwrap_or_default();
         if let Some(key) = made["key"]
@@ -185,7 +184,7 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
         ] {
             let environment = [&common[..], settings].concat();
             let function = if calls_aws {
-                // Its calls to AWS go nowhere, and are signed all the same.
+                // Its calls to AWS fail, but are signed.
                 let nowhere = ("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
                 Function::start(&name, &[&environment[..], &[nowhere]].concat()).await
             } else {
@@ -258,7 +257,7 @@ async fn no_route_reveals_a_server_only_flag_to_others() {
         let function = stack.function(endpoint.function).await;
         let ask = async |method: &str, flag: &str, key: Option<&str>| {
             let event = Event::by_route(method, endpoint.path, "", &[("flagKey", flag)]);
-            // Without a body, as a page or a crawler asks; and as an SDK does.
+            // Without a body, as a page or a crawler sends it, and as an SDK does.
             let event = event.anonymous().body(&context);
             let event = match key {
                 Some(key) => event.api_key(key),
@@ -271,12 +270,12 @@ async fn no_route_reveals_a_server_only_flag_to_others() {
                 for flag in ["canaryFlag", "canaryBroken"] {
                     let place = format!("{method} {} with {key:?}", endpoint.path);
                     let answer = ask(method, flag, key).await;
-                    // As long as the other, for `Content-Length`.
+                    // As long as the other key, so that `Content-Length` is the same.
                     let nobody = flag.replace("canary", "nobody");
                     let unknown = ask(method, &nobody, key).await;
                     let seen = |answer: &Response, flag: &str| {
                         let mut headers = answer.headers.clone();
-                        // It differs between any two requests.
+                        // Differs in every request.
                         headers.remove("x-cache-source");
                         (answer.status, answer.body.replace(flag, "-"), headers)
                     };

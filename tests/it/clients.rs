@@ -1,12 +1,12 @@
-//! The published OpenFeature clients, as programs, against the local server.
+//! The published OpenFeature clients, as programs, with the local server.
 
-use pennon_tests::clients::{Client, Question, WebClient};
+use pennon_tests::clients::{Client, Evaluation, WebClient};
 use pennon_tests::eventually;
 use pennon_tests::local::{API_KEY, Local};
 use pennon_tests::process::new_folder;
 use serde_json::{Value, json};
 
-/// A server with flags of every kind.
+/// A server with all kinds of flags.
 async fn server(environment: &[(&str, &str)]) -> Local {
     let typed = |definition: Value| json!({"enabled": true, "definition": definition});
     let one = |value: Value| typed(json!({"variants": {"a": value}, "defaultVariant": "a"}));
@@ -29,8 +29,8 @@ async fn server(environment: &[(&str, &str)]) -> Local {
     Local::start_in(folder, environment).await
 }
 
-fn ask(kind: &'static str, key: &'static str, fallback: Value) -> Question {
-    Question {
+fn ask(kind: &'static str, key: &'static str, fallback: Value) -> Evaluation {
+    Evaluation {
         kind,
         key,
         fallback,
@@ -39,10 +39,10 @@ fn ask(kind: &'static str, key: &'static str, fallback: Value) -> Question {
     }
 }
 
-fn with(question: Question, context: Value) -> Question {
-    Question {
+fn with(evaluation: Evaluation, context: Value) -> Evaluation {
+    Evaluation {
         context,
-        ..question
+        ..evaluation
     }
 }
 
@@ -92,21 +92,21 @@ async fn every_client_gets_every_kind_of_value() {
             "TARGETING_MATCH",
         ),
     ];
-    let questions: Vec<Question> = table.iter().map(|row| row.0.clone()).collect();
+    let evaluations: Vec<Evaluation> = table.iter().map(|row| row.0.clone()).collect();
     for client in Client::ALL {
         let base = local.base();
-        // An application may end its base URL with a slash.
+        // A base URL may end with a slash.
         for base in [base.to_owned(), format!("{base}/")] {
-            let answers = client.ask(&base, API_KEY, &questions).await;
-            for (answer, (question, value, variant, reason)) in answers.iter().zip(&table) {
-                let message = format!("{client:?} about {}: {answer}", question.key);
+            let answers = client.evaluate(&base, API_KEY, &evaluations).await;
+            for (answer, (evaluation, value, variant, reason)) in answers.iter().zip(&table) {
+                let message = format!("{client:?} about {}: {answer}", evaluation.key);
                 assert_eq!(answer["value"].as_f64(), value.as_f64(), "{message}");
                 if !value.is_number() {
                     assert_eq!(&answer["value"], value, "{message}");
                 }
                 assert_eq!(answer["variant"], *variant, "{message}");
                 assert!(answer["errorCode"].is_null(), "{message}");
-                // The Rust client passes no reason on.
+                // The Rust client does not return the reason.
                 if client != Client::Rust {
                     assert_eq!(answer["reason"], *reason, "{message}");
                 }
@@ -115,14 +115,14 @@ async fn every_client_gets_every_kind_of_value() {
     }
 }
 
-/// What each client makes of an answer without a value: its application gets its own default, which is
-/// what counts. The Node client and the Rust client call it a failure all the same.
+/// Every client returns the application's default for a response without a value. The Node and the Rust client report
+/// an error as well.
 #[tokio::test]
 async fn the_code_default_reaches_the_application() {
     let local = server(&[]).await;
-    let question = [ask("string", "code-default", json!("mine"))];
+    let evaluation = [ask("string", "code-default", json!("mine"))];
     for client in Client::ALL {
-        let answers = client.ask(local.base(), API_KEY, &question).await;
+        let answers = client.evaluate(local.base(), API_KEY, &evaluation).await;
         let answer = &answers[0];
         match client {
             Client::Node => assert_eq!(answer["value"], "mine", "{answer}"),
@@ -139,14 +139,14 @@ async fn the_code_default_reaches_the_application() {
 #[tokio::test]
 async fn every_client_gets_the_reason_for_a_missing_value() {
     let local = server(&[]).await;
-    let questions = [
+    let evaluations = [
         ask("boolean", "no-such-flag", json!(true)),
         ask("boolean", "text", json!(true)),
         with(ask("boolean", "half", json!(true)), json!({})),
     ];
     for client in Client::ALL {
-        let answers = client.ask(local.base(), API_KEY, &questions).await;
-        // The Rust client has words of its own, and takes every 400 for a bad context.
+        let answers = client.evaluate(local.base(), API_KEY, &evaluations).await;
+        // The Rust client has its own error texts, and reports every 400 as an invalid context.
         let expected = match client {
             Client::Node | Client::Python => {
                 ["FLAG_NOT_FOUND", "TYPE_MISMATCH", "TARGETING_KEY_MISSING"]
@@ -165,11 +165,11 @@ async fn every_client_gets_the_reason_for_a_missing_value() {
 #[tokio::test]
 async fn every_client_is_rejected_without_a_valid_key() {
     let local = server(&[]).await;
-    let questions = [ask("boolean", "off", json!(true))];
+    let evaluations = [ask("boolean", "off", json!(true))];
     let unknown = format!("pennon_server_production_{}", "x".repeat(43));
     for client in Client::ALL {
         for key in ["nonsense", &unknown] {
-            let answers = client.ask(local.base(), key, &questions).await;
+            let answers = client.evaluate(local.base(), key, &evaluations).await;
             let answer = &answers[0];
             match client {
                 Client::Node | Client::Python => {
@@ -188,11 +188,11 @@ async fn every_client_is_rejected_without_a_valid_key() {
 #[tokio::test]
 async fn every_client_waits_as_long_as_a_429_says() {
     for client in Client::ALL {
-        // One request in twenty seconds: the second is one too many, and the third is not even sent.
+        // One request in twenty seconds is allowed: the second is rejected, and clients do not send the third.
         let local = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.05")]).await;
-        let question = ask("boolean", "on", json!(false));
-        let questions = [question.clone(), question.clone(), question];
-        let answers = client.ask(local.base(), API_KEY, &questions).await;
+        let evaluation = ask("boolean", "on", json!(false));
+        let evaluations = [evaluation.clone(), evaluation.clone(), evaluation];
+        let answers = client.evaluate(local.base(), API_KEY, &evaluations).await;
         assert_eq!(answers[0]["value"], true, "{client:?}: {}", answers[0]);
         for answer in &answers[1..] {
             let code = answer["errorCode"].as_str().unwrap_or_default();
@@ -252,7 +252,7 @@ async fn the_web_client_gets_all_flags_at_once() {
     let local = server(&[]).await;
     for base in [local.base().to_owned(), format!("{}/", local.base())] {
         let mut web = WebClient::start(&web_job(&local, &json!({"base": base})));
-        let message = web.says().await;
+        let message = web.next_message().await;
         assert_eq!(message["what"], "ready", "{message}");
         let results = message["results"].as_array().expect("a list");
         let values: Vec<&Value> = results.iter().map(|result| &result["value"]).collect();
@@ -278,7 +278,7 @@ async fn the_web_client_gets_all_flags_at_once() {
 async fn the_web_client_without_a_targeting_key_gets_flags_that_need_none() {
     let local = server(&[]).await;
     let mut web = WebClient::start(&web_job(&local, &json!({"context": {}})));
-    let message = web.says().await;
+    let message = web.next_message().await;
     assert_eq!(message["results"][0]["value"], true, "{message}");
     assert_eq!(
         message["results"][9]["value"], false,
@@ -299,7 +299,7 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
         "nextContext": {"targetingKey": "user-8", "plan": "pro"},
     });
     let mut web = WebClient::start(&web_job(&local, &job));
-    let first = web.says().await;
+    let first = web.next_message().await;
     assert_eq!(first["what"], "ready", "{first}");
     let asked = || local.log().matches("/ofrep/v1/evaluate/flags 304").count();
     eventually("it has polled in vain", async || asked() >= 2).await;
@@ -307,7 +307,7 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
         .patch("/api/admin/flags/on", r#"{"enabled":false}"#)
         .await;
     assert_eq!(off.status, 200, "{off:?}");
-    let second = web.says().await;
+    let second = web.next_message().await;
     assert_eq!(second["what"]["changed"], json!(["on"]), "{second}");
     assert_eq!(second["results"][0]["value"], false, "{second}");
     let exchanges = second["exchanges"].as_array().expect("a list");
@@ -319,8 +319,8 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
     for exchange in unchanged {
         assert_eq!(exchange["sent"], exchange["etag"], "it keeps its tag");
     }
-    // Only another attribute differs, and the client sends the tag that it has.
-    let third = web.says().await;
+    // Only another attribute differs, so the client sends its old tag.
+    let third = web.next_message().await;
     assert_eq!(third["what"], "another context", "{third}");
     assert_eq!(third["results"][10]["value"], 100, "{third}");
 }
@@ -330,7 +330,7 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
     let local = server(&[]).await;
     let wrong = json!({"headers": {"X-API-Key": "nonsense"}});
     let mut web = WebClient::start(&web_job(&local, &wrong));
-    let message = web.says().await;
+    let message = web.next_message().await;
     assert!(message["what"]["failed"].is_string(), "{message}");
     assert_eq!(message["exchanges"][0]["status"], 401, "{message}");
     assert_eq!(
@@ -341,12 +341,12 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
     let slow = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.4")]).await;
     let job = json!({"poll": 20, "changes": 1});
     let mut web = WebClient::start(&web_job(&slow, &job));
-    assert_eq!(web.says().await["what"], "ready");
+    assert_eq!(web.next_message().await["what"], "ready");
     let off = slow
         .patch("/api/admin/flags/on", r#"{"enabled":false}"#)
         .await;
     assert_eq!(off.status, 200, "{off:?}");
-    let message = web.says().await;
+    let message = web.next_message().await;
     let exchanges = message["exchanges"].as_array().expect("a list");
     let statuses: Vec<&Value> = exchanges
         .iter()

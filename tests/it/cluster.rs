@@ -1,5 +1,5 @@
-//! What only a cluster does: finding it, replicas, slots on the move, and fred's defects in exactly
-//! this shape.
+//! Behaviour that only a cluster has: discovery, replicas, slot migration, and the cases in which fred's own cluster
+//! client failed.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use pennon_tests::stack::{Stack, percentage, set_percentage};
 
 const REPLICAS: &[(&str, &str)] = &[("REDIS_REPLICA_READS", "true")];
 
-/// How many requests of a function could not use the cache.
+/// The number of requests that could not use the cache.
 fn failures(function: &Function) -> usize {
     let mut requests = function.requests();
     requests.retain(|line| line["cache_unavailable"] == 1 || line["cache_invalidated"] == 0);
@@ -47,7 +47,7 @@ async fn a_bad_configuration_endpoint_is_logged_and_the_database_answers() {
     let database = deployment.database.url();
     let lonely = Redis::start();
     for url in [
-        // A Redis without cluster mode; a closed port; an unknown name.
+        // A Redis without cluster mode, a closed port, an unknown name.
         format!("redis-cluster://127.0.0.1:{}", lonely.port()),
         "redis-cluster://127.0.0.1:1".to_owned(),
         "redis-cluster://no-such-host.invalid:6379".to_owned(),
@@ -64,7 +64,7 @@ async fn a_bad_configuration_endpoint_is_logged_and_the_database_answers() {
         );
         assert_eq!(get.last_request()["cluster_unavailable"], 1, "{url}");
     }
-    // The other way round: a cluster that is taken for a single server.
+    // The reverse: the URL of a single server leads to a cluster.
     let url = deployment
         .cluster
         .url_of(2)
@@ -79,9 +79,9 @@ async fn a_bad_configuration_endpoint_is_logged_and_the_database_answers() {
 async fn reads_go_to_replicas_where_that_is_configured() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", REPLICAS).await;
-    deployment.is_on_the_cache(&get).await;
-    // A replica that a busy machine keeps from answering in time is not read for five seconds. Such
-    // a round does not show how reads are spread, so another one follows.
+    deployment.wait_for_cache(&get).await;
+    // On a busy machine a replica may respond too late, and is then not read for five seconds. Such a round does not
+    // show how reads are spread, so it is repeated.
     let mut rounds = 0;
     let reads = loop {
         let before = deployment.cluster.calls("hmget");
@@ -114,7 +114,7 @@ async fn reads_go_to_replicas_where_that_is_configured() {
             "replica {node} had {reads}"
         );
     }
-    // The saved query for the hit rate by node groups by this field.
+    // The saved query `hit-rate-by-node` groups by this field.
     let named: BTreeSet<String> = get
         .requests()
         .iter()
@@ -166,21 +166,21 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
     ])
     .await;
     let update = deployment.function("update-flag", &[]).await;
-    // Replicas take turns; with one read more than the other, these two ask different ones.
+    // Replicas are read in turn. An additional read makes these two read different ones.
     let even = deployment.function("get-flag", REPLICAS).await;
     let odd = deployment.function("get-flag", REPLICAS).await;
     let event = Event::get("checkout");
     let path = "/api/config/flags/checkout";
     for _ in 0..4 {
-        deployment.is_on_the_cache(&even).await;
-        deployment.is_on_the_cache(&odd).await;
+        deployment.wait_for_cache(&even).await;
+        deployment.wait_for_cache(&odd).await;
         local.get(path).await;
     }
-    deployment.cluster.leave_behind(1).await;
+    deployment.cluster.stop_replication_to(1).await;
 
     let lag = Duration::from_millis(500);
     tokio::time::sleep(lag).await;
-    // The first read of each asks the primary, the others replicas.
+    // The first read of each instance asks the primary, the others ask replicas.
     for (get, reads) in [(&even, 5), (&odd, 4)] {
         for _ in 0..reads {
             assert_eq!(percentage(&get.call(&event).await), 50);
@@ -205,7 +205,7 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
         stale > 0,
         "the replica that lags was asked, and believed for a while"
     );
-    // The writer sees its change at once.
+    // The writer sees its change immediately.
     for percent in 10..30 {
         local.get(path).await;
         let body = format!("{{\"rolloutPercentage\":{percent}}}");
@@ -243,12 +243,12 @@ async fn the_first_read_of_a_replica_does_not_cause_a_connection_storm() {
             assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
         }
         let made = received(&deployment.cluster) - before;
-        // A replica that a busy machine made late is left alone, and its connection is closed.
+        // A replica that responds late on a busy machine is not read for a while, and its connection is closed.
         let late = |line: &serde_json::Value| line["redis_connection_errors"] != 0;
         if get.requests().iter().any(late) {
             return false;
         }
-        // Three of the function, three of this test to look, and a few to find the way.
+        // Three of the function, three of this test, and a few for discovery.
         assert!(made < 12, "{made} connections");
         assert_eq!(get.last_request()["active_connections"], 3);
         true
@@ -261,7 +261,7 @@ async fn a_dead_replica_costs_no_error() {
     let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", REPLICAS).await;
     let update = deployment.function("update-flag", &[]).await;
-    deployment.is_on_the_cache(&get).await;
+    deployment.wait_for_cache(&get).await;
     deployment.cluster.nodes[1].kill();
     for percent in 0..20 {
         set_percentage(&update, "checkout", percent).await;
@@ -270,7 +270,7 @@ async fn a_dead_replica_costs_no_error() {
         assert_eq!(get.last_request()["cache_unavailable"], 0);
         assert_eq!(update.last_request()["cache_invalidated"], 1);
     }
-    // And one that starts while a replica is dead.
+    // An instance that starts while a replica is dead.
     let fresh = deployment.function("get-flag", REPLICAS).await;
     for _ in 0..20 {
         assert_eq!(percentage(&fresh.call(&Event::get("checkout")).await), 19);
@@ -284,7 +284,7 @@ async fn a_frozen_replica_costs_no_error() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", REPLICAS).await;
     let update = deployment.function("update-flag", &[]).await;
-    deployment.is_on_the_cache(&get).await;
+    deployment.wait_for_cache(&get).await;
     deployment.cluster.nodes[2].freeze();
     for percent in 0..20 {
         set_percentage(&update, "checkout", percent).await;
@@ -303,7 +303,7 @@ async fn a_dead_primary_affects_only_its_own_shard() {
         ..Shape::SIX_NODES
     })
     .await;
-    // `staging` is served by the first node, `production` by the last.
+    // The first node serves `staging`, the last one `production`.
     deployment
         .database
         .sql()
@@ -313,14 +313,14 @@ async fn a_dead_primary_affects_only_its_own_shard() {
         )
         .await
         .expect("a flag");
-    // Nodes would refuse everything once they know that slots are missing.
+    // By default nodes reject all commands once slots are missing.
     for node in &deployment.cluster.nodes {
         node.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
     let get = deployment.function("get-flag", &[]).await;
     let staging = Event::get("checkout").query("environment=staging");
     get.call(&staging).await;
-    deployment.is_on_the_cache(&get).await;
+    deployment.wait_for_cache(&get).await;
     let primary = deployment.cluster.primary();
     let exists = deployment.cluster.nodes[0].command(&["EXISTS", "feature_flags:staging"]);
     let other = usize::from(!matches!(exists, Resp::Number(_)));
@@ -344,14 +344,14 @@ async fn a_migrating_slot_is_followed() {
     .await;
     let get = deployment.function("get-flag", &[]).await;
     let update = deployment.function("update-flag", &[]).await;
-    deployment.is_on_the_cache(&get).await;
+    deployment.wait_for_cache(&get).await;
     let nodes = &deployment.cluster.nodes;
     let (from, to) = (deployment.cluster.primary(), 0);
     let slot = "16114";
     let id = |node: usize| deployment.cluster.id(node).to_owned();
     nodes[to].command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &id(from)]);
     nodes[from].command(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &id(to)]);
-    // The key is still on the old node; after a change it has moved, and the old node answers ASK.
+    // The key is still on the old node. After a change it is on the new one, and the old node answers ASK.
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     for percent in 1..6 {
         set_percentage(&update, "checkout", percent).await;
@@ -373,18 +373,17 @@ async fn a_migrating_slot_is_followed() {
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (5, "memory"));
     assert!(nodes[to].has_entry());
-    // A script that drops the key and sets it again is interrupted half-way while its slot moves: then
-    // it is tried again, on the new node.
+    // If the key migrates between two commands of a script, the script fails and is retried on the new node.
     assert_eq!((failures(&get), failures(&update)), (0, 0));
 }
 
 #[tokio::test]
 async fn a_replica_that_is_added_later_is_used() {
-    // It is found when the picture of the cluster is renewed, here because a failover calls for it.
+    // The slot map is refreshed by the failover, and then contains the new replica.
     let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     deployment.cluster.nodes[2].kill();
     let get = deployment.function("get-flag", REPLICAS).await;
-    deployment.is_on_the_cache(&get).await;
+    deployment.wait_for_cache(&get).await;
     deployment.cluster.nodes[2].restart();
     deployment.cluster.wait().await;
     deployment.cluster.fail_over_to(1);

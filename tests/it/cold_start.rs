@@ -1,12 +1,12 @@
-//! The first moments of an instance: with Redis, without, with secrets, with nonsense.
+//! Cold starts: with and without Redis, with secrets, and with invalid settings.
 
 use std::time::{Duration, Instant};
 
 use pennon_tests::event::Event;
+use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Server, connect, migrate};
 use pennon_tests::secrets::SecretsManager;
-use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::topology::Topology;
 use pennon_tests::wire::{BlackHole, Mode};
@@ -39,11 +39,11 @@ async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later
 
 #[tokio::test]
 async fn a_connection_that_hangs_times_out() {
-    let hole = BlackHole::dig();
+    let hole = BlackHole::open();
     let stack = Stack::start().await.with_default_cache_limits();
     for scheme in ["redis", "redis-cluster"] {
         let url = format!("{scheme}://127.0.0.1:{}", hole.port());
-        // Without a limit, the system tries to connect for more than two minutes.
+        // Without a limit, the system would try to connect for more than two minutes.
         let get = stack
             .function_with("get-flag", &[("REDIS_URL", &url)])
             .await;
@@ -60,7 +60,7 @@ async fn ten_cold_starts_at_once_all_succeed(on: Topology) {
         let get = stack.function("get-flag").await;
         percentage(&get.call(&Event::get("checkout")).await)
     });
-    for percent in side_by_side(starts).await {
+    for percent in join_all(starts).await {
         assert_eq!(percent, 50);
     }
 }
@@ -125,7 +125,7 @@ async fn urls_come_from_secrets_manager_and_are_fetched_once() {
     }
     assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
     let reads = manager.log().matches("GetSecretValue").count();
-    // moto names no action in its log; every call of ours is one POST.
+    // moto's log has no action names; each call of the function is one POST.
     let posts = manager.log().matches("POST").count();
     assert_eq!(reads.max(posts) - manager.own_calls(), 2, "one per secret");
     assert!(!get.log().contains("postgres://"), "no URL in the log");
@@ -223,7 +223,7 @@ async fn a_secret_that_answers_late_but_within_its_limits_is_waited_for() {
     let redis = manager.create("redis", &stack.redis_url()).await;
     let database = manager.create("database", &stack.database_url()).await;
     let (slow, endpoint) = manager.behind_a_wire();
-    // Headers and body may come apart, and each part is delayed: one attempt has 1.5 s.
+    // Headers and body may arrive separately, and each is delayed: one attempt has 1.5 s.
     slow.set(Mode::Delay(Duration::from_millis(500))).await;
     let get = manager
         .function(
@@ -288,7 +288,7 @@ async fn a_secret_that_answers_too_late_is_read_in_a_later_request() {
             answer.status == 200 && answer.source() == "memory"
         })
         .await;
-        // Without Redis, memory answers what PostgreSQL has confirmed; with it, there is an entry.
+        // Without Redis, the response comes from memory after PostgreSQL has confirmed it; with Redis, from the entry.
         assert!(stack.redis.has_entry(), "{name}: {}", get.log());
         assert!(!get.log().contains("postgres://"), "no URL in the log");
     }
@@ -296,7 +296,7 @@ async fn a_secret_that_answers_too_late_is_read_in_a_later_request() {
 
 #[tokio::test]
 async fn a_database_secret_that_comes_late_or_is_rotated_is_read_again() {
-    // The user of the service needs a password; everyone else here is trusted.
+    // Only this login needs a password.
     let server = Server::start(&[], |folder| {
         let rules = "host all service all scram-sha-256\nhost all all all trust\n";
         std::fs::write(folder.join("data/pg_hba.conf"), rules).expect("writes");
@@ -315,7 +315,7 @@ async fn a_database_secret_that_comes_late_or_is_rotated_is_read_again() {
     let url = |password: &str| plain.replace("//pennon@", &format!("//service:{password}@"));
 
     let manager = SecretsManager::start().await;
-    // Secrets Manager finds a secret by its name as well; the ARN is only made with the secret.
+    // moto also accepts a secret's name, and the ARN is known only after its creation.
     let get = manager
         .function("get-flag", &[("DATABASE_SECRET_ARN", "late")])
         .await;

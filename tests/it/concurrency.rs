@@ -1,4 +1,4 @@
-//! Many requests at once, in one process and in several.
+//! Concurrent requests, in one process and in several.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use pennon_tests::redis::KEY;
 use pennon_tests::stack::{Stack, database_loads, percentage, was_quick};
 use pennon_tests::topology::Topology;
 use pennon_tests::wire::Mode;
-use pennon_tests::{eventually, side_by_side};
+use pennon_tests::{eventually, join_all};
 
 async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
     let stack = Stack::start_on(on).await;
@@ -19,8 +19,8 @@ async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     environment.push(("REDIS_POOL_SIZE", "50"));
-    // On a busy machine a command may take longer than its limit. Its pool is then replaced, and the old
-    // one keeps its connections until its last command has ended; this is about a pool that works.
+    // On a busy machine a command may exceed its timeout. The pool is then replaced, but the old one keeps its
+    // connections until its last command has ended. This test is about a pool without failures.
     eventually("no pool is replaced", async || {
         let local = Local::start(&environment).await;
         let most = [
@@ -39,7 +39,7 @@ async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
     .await;
 }
 
-/// The most connections to Redis that a server has while so many requests are in flight.
+/// The maximum number of connections to Redis that a server has with this many requests in flight.
 async fn most_connections(stack: &Stack, local: &Local, in_flight: usize) -> usize {
     let mut most = 0;
     for _ in 0..5 {
@@ -71,7 +71,7 @@ async fn a_concurrent_function_shares_one_load_among_its_requests(on: Topology) 
         stack.redis.command(&["DEL", KEY]);
         let before = database_loads(&get);
         let calls: Vec<_> = (0..32).map(|_| get.call(&event)).collect();
-        for answer in side_by_side(calls).await {
+        for answer in join_all(calls).await {
             assert_eq!(percentage(&answer), 50);
         }
         let loads = database_loads(&get) - before;
@@ -99,7 +99,7 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
             .iter()
             .map(|instance| instance.call(&event))
             .collect();
-        for answer in side_by_side(calls).await {
+        for answer in join_all(calls).await {
             assert_eq!(percentage(&answer), 50);
         }
         let loads: u64 = instances.iter().map(database_loads).sum::<u64>() - before;
@@ -127,18 +127,18 @@ async fn without_redis_and_postgresql_only_the_probing_request_waits(on: Topolog
     assert_eq!(percentage(&get.call(&event).await), 50);
     stack.redis.set(Mode::Refuse).await;
     stack.database_wire.set(Mode::Hang).await;
-    // The outage is found out, and the pause after it runs out: whoever asks next is the probe.
+    // The breaker has opened and its pause is over: the next request is the probe.
     assert_eq!(get.call(&event).await.source(), "stale");
     let waits = |lines: &[serde_json::Value]| {
         let times = lines.iter().filter_map(|line| line["duration"].as_f64());
         times.filter(|&duration| duration > 1_500.0).count()
     };
     eventually("a probe among many", async || {
-        // Long enough that not every turn falls into the pause after a probe.
+        // Long enough for some rounds outside the pause after a probe.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let before = get.requests().len();
         let calls: Vec<_> = (0..8).map(|_| get.call(&event)).collect();
-        for answer in side_by_side(calls).await {
+        for answer in join_all(calls).await {
             assert_eq!((percentage(&answer), answer.source()), (50, "stale"));
         }
         let waited = waits(&get.requests()[before..]);

@@ -1,8 +1,8 @@
-//! Generated flags and contexts, answered by flagd's two engines and by ours.
+//! Generated flags and contexts, evaluated by flagd's two engines and by ours.
 //!
-//! `CONFORMANCE_SEED` repeats a run, `CONFORMANCE_CASES` makes it longer or shorter, and
-//! `CONFORMANCE_LIST=1` shows every case in which the two engines differ from each other.
-//! docs/targeting.md explains how such a case is decided and lists the remaining differences.
+//! `CONFORMANCE_SEED` repeats a run, `CONFORMANCE_CASES` sets its length, and `CONFORMANCE_LIST=1` prints every case in
+//! which the two engines differ. docs/targeting.md describes the expected result of such a case and lists the remaining
+//! differences.
 
 #![expect(clippy::print_stdout, reason = "the seed is what repeats a run")]
 
@@ -14,18 +14,18 @@ use pennon_eval::{
     Context, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion, Reason,
     Rollout, Ruleset, Settings, Violation,
 };
-use pennon_tests::flag_generator::{Author, Subject, smaller};
-use pennon_tests::reference_engine::{By, ReferenceEngine, Response};
+use pennon_tests::flag_generator::{FlagGenerator, Subject, smaller_versions};
+use pennon_tests::reference_engine::{Engine, ReferenceEngine, Response};
 use serde_json::{Map, Value, json};
 
 /// Enough for every operator to meet every kind of operand, within seconds.
 const CASES: usize = 6_000;
 
-/// Flags per file, contexts per flag: the engines are asked once per file.
+/// Flags per file, and contexts per flag. The engines evaluate one file at a time.
 const FLAGS: u32 = 40;
 const CONTEXTS: usize = 8;
 
-/// Differences that a run shows, and questions that it asks to make one of them smaller.
+/// The number of differences that are printed, and of attempts to reduce each.
 const SHOWN: usize = 8;
 const TRIES: usize = 400;
 
@@ -36,31 +36,31 @@ struct Engines {
 
 /// The expected result of a case.
 #[derive(Debug)]
-struct Judgement {
+struct Expectation {
     expected: Response,
-    /// The results of the engines that disagree: JavaScript, Python.
-    dissent: Option<[Response; 2]>,
-    /// The result of the reference when it contradicts them.
+    /// The results of JavaScript and Python if they differ.
+    disagreement: Option<[Response; 2]>,
+    /// The reference's result if it differs from that of both engines.
     contradiction: Option<Response>,
-    /// Variants that anyone's rule named and the flag does not have.
+    /// Names that a rule returned and that are not variants of the flag.
     unknown: Vec<String>,
 }
 
-/// Of how many cases what is true.
+/// The number of cases of each kind.
 #[derive(Debug, Default)]
 struct Tally {
     cases: usize,
     rejected_flags: usize,
-    dissent: usize,
-    settled_as_javascript: usize,
-    settled_as_python: usize,
-    with_the_reference_alone: usize,
+    disagreement: usize,
+    as_javascript: usize,
+    as_python: usize,
+    as_reference_alone: usize,
     different: usize,
 }
 
-impl Judgement {
-    /// Two engines now and then give the same for reasons of their own, such as a text that one takes for
-    /// 0 and the other for no number; then the reference will do.
+impl Expectation {
+    /// Whether our result is acceptable. Two engines may agree for different reasons, for example if one reads a text
+    /// as 0 and the other as not a number; the reference's result is then acceptable too.
     fn allows(&self, ours: &Response) -> bool {
         let reference = self.contradiction.as_ref();
         same(ours, &self.expected) || reference.is_some_and(|reference| same(ours, reference))
@@ -75,50 +75,55 @@ impl Engines {
         }
     }
 
-    fn judge(
+    fn expected_results(
         &mut self,
         subject: Subject,
         file: &Value,
         cases: &[(&str, &Value)],
-    ) -> Vec<Judgement> {
-        let ask =
-            |oracle: &mut ReferenceEngine, by| oracle.answers(by, file, cases.iter().copied());
-        let alone = |expected: Response| Judgement {
+    ) -> Vec<Expectation> {
+        let evaluate =
+            |engine: &mut ReferenceEngine, by| engine.evaluate(by, file, cases.iter().copied());
+        let alone = |expected: Response| Expectation {
             unknown: expected.unknown_variant.iter().cloned().collect(),
             expected,
-            dissent: None,
+            disagreement: None,
             contradiction: None,
         };
         match subject {
             Subject::FractionalV2 => {
-                let answers = ask(&mut self.node, By::Flagd);
-                answers.into_iter().map(alone).collect()
+                let results = evaluate(&mut self.node, Engine::Flagd);
+                results.into_iter().map(alone).collect()
             }
             Subject::FractionalV3 => {
-                let answers = ask(&mut self.python, By::Flagd);
-                answers.into_iter().map(alone).collect()
+                let results = evaluate(&mut self.python, Engine::Flagd);
+                results.into_iter().map(alone).collect()
             }
             Subject::Operators => {
-                let node = ask(&mut self.node, By::Flagd);
-                let python = ask(&mut self.python, By::Flagd);
-                let reference = ask(&mut self.node, By::JsonLogic);
+                let node = evaluate(&mut self.node, Engine::Flagd);
+                let python = evaluate(&mut self.python, Engine::Flagd);
+                let reference = evaluate(&mut self.node, Engine::JsonLogic);
                 node.into_iter()
                     .zip(python)
                     .zip(reference)
-                    .map(|((node, python), reference)| settle(node, python, reference))
+                    .map(|((node, python), reference)| combine(node, python, reference))
                     .collect()
             }
         }
     }
 
-    /// Gives flags the variants that their rules name, so that what a rule says can be compared.
-    fn learn(&mut self, subject: Subject, file: &mut Value, cases: &[(&str, &Value)]) {
-        let judged = self.judge(subject, file, cases);
-        for (judgement, (key, _)) in judged.into_iter().zip(cases) {
+    /// Adds variants for the names that rules return, so that the results can be compared.
+    fn add_missing_variants(
+        &mut self,
+        subject: Subject,
+        file: &mut Value,
+        cases: &[(&str, &Value)],
+    ) {
+        let expectations = self.expected_results(subject, file, cases);
+        for (expectation, (key, _)) in expectations.into_iter().zip(cases) {
             let variants = file["flags"][*key]["variants"]
                 .as_object_mut()
                 .expect("variants");
-            for name in judgement.unknown {
+            for name in expectation.unknown {
                 if is_name(&name) {
                     let value = match variants.values().next().expect("a variant") {
                         Value::Bool(_) => json!(variants.len().is_multiple_of(2)),
@@ -132,29 +137,31 @@ impl Engines {
         }
     }
 
-    /// What ours says against what it must say about one flag alone; nothing when they are the same.
+    /// The difference between our result and the expected one for a single flag, if any.
     fn difference(&mut self, subject: Subject, file: &Value, context: &Value) -> Option<String> {
         let mut file = file.clone();
         let key = file["flags"].as_object()?.keys().next()?.clone();
         let case = [(key.as_str(), context)];
-        self.learn(subject, &mut file, &case);
-        let judgement = self.judge(subject, &file, &case).remove(0);
+        self.add_missing_variants(subject, &mut file, &case);
+        let expectation = self.expected_results(subject, &file, &case).remove(0);
         let ours = ours(&read(subject, &file).ok()?, &key, context);
-        (!judgement.allows(&ours)).then(|| {
+        (!expectation.allows(&ours)).then(|| {
             format!(
                 "{}\n  with {context}\n  ours      {}\n  expected  {}{}",
                 file,
-                brief(&ours),
-                brief(&judgement.expected),
-                judgement.dissent.map_or(String::new(), |[node, python]| {
-                    let (node, python) = (brief(&node), brief(&python));
-                    format!(" (JavaScript {node}, Python {python})")
-                })
+                summary(&ours),
+                summary(&expectation.expected),
+                expectation
+                    .disagreement
+                    .map_or(String::new(), |[node, python]| {
+                        let (node, python) = (summary(&node), summary(&python));
+                        format!(" (JavaScript {node}, Python {python})")
+                    })
             )
         })
     }
 
-    /// The same difference on a smaller flag and context.
+    /// Finds a smaller flag and context with the same kind of difference.
     fn shrink(&mut self, subject: Subject, mut file: Value, mut context: Value) -> String {
         let key = file["flags"]
             .as_object()
@@ -171,14 +178,14 @@ impl Engines {
             .unwrap_or_default();
         'again: loop {
             let rule = file.pointer(&at).cloned().unwrap_or_default();
-            let files = smaller(&rule).into_iter().map(|rule| {
+            let files = smaller_versions(&rule).into_iter().map(|rule| {
                 let mut file = file.clone();
                 if let Some(place) = file.pointer_mut(&at) {
                     *place = rule;
                 }
                 (file, context.clone())
             });
-            let contexts = smaller(&context)
+            let contexts = smaller_versions(&context)
                 .into_iter()
                 .map(|context| (file.clone(), context));
             for (new_file, new_context) in files.chain(contexts).collect::<Vec<_>>() {
@@ -200,14 +207,14 @@ impl Engines {
     }
 }
 
-/// What flagd's schemas let be the name of a variant.
+/// Whether flagd's schemas accept this as the name of a variant.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['\n', '\r', '\u{2028}', '\u{2029}'])
 }
 
-/// What two engines agree on; a failure, when both fail in ways of their own; the answer of the one that
-/// has one, when the other and the reference fail; else what the reference of `JsonLogic` says.
-fn settle(node: Response, python: Response, reference: Response) -> Judgement {
+/// The expected result: that of both engines if they agree; an error if both fail, in whatever way; that of the one
+/// that succeeds if the other and the reference fail; otherwise that of the reference implementation of `JsonLogic`.
+fn combine(node: Response, python: Response, reference: Response) -> Expectation {
     let all = [&node, &python, &reference];
     let unknown = all
         .iter()
@@ -215,8 +222,8 @@ fn settle(node: Response, python: Response, reference: Response) -> Judgement {
     let unknown = unknown.collect();
     let stopped =
         |answer: &Response| answer.error_code.is_some() && answer.unknown_variant.is_none();
-    let dissent = !same(&node, &python);
-    let expected = if !dissent {
+    let disagreement = !same(&node, &python);
+    let expected = if !disagreement {
         node.clone()
     } else if node.error_code.is_some() && python.error_code.is_some() {
         Response {
@@ -230,15 +237,15 @@ fn settle(node: Response, python: Response, reference: Response) -> Judgement {
     } else {
         node.clone()
     };
-    Judgement {
+    Expectation {
         contradiction: (!same(&expected, &reference)).then_some(reference),
         expected,
-        dissent: dissent.then_some([node, python]),
+        disagreement: disagreement.then_some([node, python]),
         unknown,
     }
 }
 
-/// JavaScript writes 2.0 as 2.
+/// Compares values; JavaScript writes 2.0 as 2.
 fn same_value(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
@@ -260,7 +267,7 @@ fn same_value(one: &Value, other: &Value) -> bool {
 fn same(one: &Response, other: &Response) -> bool {
     let same_metadata = match (&one.metadata, &other.metadata) {
         (Some(one), Some(other)) => same_value(&json!(one), &json!(other)),
-        // The reference of JsonLogic has none.
+        // The reference of JsonLogic has no metadata.
         (None, _) | (_, None) => true,
     };
     let same_values = match (&one.value, &other.value) {
@@ -274,7 +281,7 @@ fn same(one: &Response, other: &Response) -> bool {
         && same_metadata
 }
 
-fn brief(answer: &Response) -> String {
+fn summary(answer: &Response) -> String {
     match (&answer.error_code, &answer.variant) {
         (Some(code), _) => code.clone(),
         (None, Some(variant)) => format!("{variant:?} {}", answer.reason),
@@ -282,7 +289,7 @@ fn brief(answer: &Response) -> String {
     }
 }
 
-/// The file as an import would read it.
+/// Parses the file as an import does.
 fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Violation>> {
     let mut read = flagd::read(file, &Settings::default(), Mode::Replace)?;
     read.settings.fractional = match subject {
@@ -335,8 +342,7 @@ fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Response {
     }
 }
 
-/// Takes out the flags that flagd's schemas do not allow, and says how many they were. Ours allows the
-/// same.
+/// Removes flags that flagd's schemas reject, and returns their number. Ours must reject the same.
 fn keep_valid(node: &mut ReferenceEngine, subject: Subject, file: &mut Value) -> usize {
     let mut alone = file.clone();
     let flags = file["flags"].as_object_mut().expect("flags");
@@ -373,12 +379,12 @@ fn compare(subject: Subject, share: usize) {
         number("CONFORMANCE_CASES").map_or(CASES, |cases| cases.try_into().expect("few")) / share;
     let list = number("CONFORMANCE_LIST").is_some();
     println!("CONFORMANCE_SEED={seed}");
-    let author = Author::new(seed, subject);
+    let generator = FlagGenerator::new(seed, subject);
     let mut engines = Engines::start();
     let mut tally = Tally::default();
     let mut differences = BTreeSet::new();
     while tally.cases < cases {
-        let mut file = author.file(FLAGS);
+        let mut file = generator.file(FLAGS);
         tally.rejected_flags += keep_valid(&mut engines.node, subject, &mut file);
         let keys: Vec<String> = file["flags"]
             .as_object()
@@ -387,40 +393,40 @@ fn compare(subject: Subject, share: usize) {
             .cloned()
             .collect();
         let contexts: Vec<Value> = (0..keys.len() * CONTEXTS)
-            .map(|_| author.context())
+            .map(|_| generator.context())
             .collect();
         let keys = keys
             .iter()
             .flat_map(|key| std::iter::repeat_n(key.as_str(), CONTEXTS));
         let cases: Vec<(&str, &Value)> = keys.zip(&contexts).collect();
-        engines.learn(subject, &mut file, &cases);
+        engines.add_missing_variants(subject, &mut file, &cases);
         let ruleset = read(subject, &file).unwrap_or_else(|why| panic!("{why:?} in {file}"));
-        for (judgement, (key, context)) in engines
-            .judge(subject, &file, &cases)
+        for (expectation, (key, context)) in engines
+            .expected_results(subject, &file, &cases)
             .into_iter()
             .zip(&cases)
         {
             tally.cases += 1;
-            if let Some([node, python]) = &judgement.dissent {
-                tally.dissent += 1;
-                if same(node, &judgement.expected) {
-                    tally.settled_as_javascript += 1;
-                } else if same(python, &judgement.expected) {
-                    tally.settled_as_python += 1;
+            if let Some([node, python]) = &expectation.disagreement {
+                tally.disagreement += 1;
+                if same(node, &expectation.expected) {
+                    tally.as_javascript += 1;
+                } else if same(python, &expectation.expected) {
+                    tally.as_python += 1;
                 }
                 if list {
                     println!(
-                        "{} with {context}: JavaScript {}, Python {}, settled as {}",
+                        "{} with {context}: JavaScript {}, Python {}, expected {}",
                         file["flags"][*key]["targeting"],
-                        brief(node),
-                        brief(python),
-                        brief(&judgement.expected)
+                        summary(node),
+                        summary(python),
+                        summary(&expectation.expected)
                     );
                 }
             }
             let ours = ours(&ruleset, key, context);
-            if judgement.allows(&ours) {
-                tally.with_the_reference_alone += usize::from(!same(&ours, &judgement.expected));
+            if expectation.allows(&ours) {
+                tally.as_reference_alone += usize::from(!same(&ours, &expectation.expected));
             } else {
                 tally.different += 1;
                 if differences.len() < SHOWN {
@@ -434,11 +440,8 @@ fn compare(subject: Subject, share: usize) {
     println!("{subject:?}: {tally:?}");
     let differences = Vec::from_iter(differences).join("\n\n");
     assert!(differences.is_empty(), "{tally:?}, such as\n{differences}");
-    // By chance, not by a rule of ours.
-    assert!(
-        tally.with_the_reference_alone * 50 < tally.cases,
-        "{tally:?}"
-    );
+    // Engine chance, not by a rule of ours.
+    assert!(tally.as_reference_alone * 50 < tally.cases, "{tally:?}");
 }
 
 #[test]
@@ -456,8 +459,8 @@ fn fractional_v3_buckets_match_the_python_engine() {
     compare(Subject::FractionalV3, 4);
 }
 
-/// A simple flag whose users are placed by `fractional` is exported as a rule, and flagd's engines give
-/// that to the same users. A caller without a key gets the default from them, and `false` here.
+/// An export of a simple flag whose users are placed by `fractional` is a rule, and flagd's engines give it to the same
+/// users. For a caller without a targeting key they return the default, which is `false` here.
 fn rollouts_are_what_the_engine_computes(engine: &mut ReferenceEngine, version: FractionalVersion) {
     let settings = Settings {
         fractional: version,
@@ -493,7 +496,7 @@ fn rollouts_are_what_the_engine_computes(engine: &mut ReferenceEngine, version: 
         .keys()
         .flat_map(|key| contexts.iter().map(move |context| (key.as_str(), context)))
         .collect();
-    let answers = engine.answers(By::Flagd, &file, cases.iter().copied());
+    let answers = engine.evaluate(Engine::Flagd, &file, cases.iter().copied());
     let mut anonymous = 0;
     for (answer, (key, value)) in answers.iter().zip(&cases) {
         let context = Context::parse((*value).clone()).expect("a context");

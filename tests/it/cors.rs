@@ -41,7 +41,7 @@ const HOSTILE: [&str; 16] = [
 ];
 
 /// The allowed origin, whether the response varies by origin, and whether it has any CORS header.
-fn said(answer: &Response) -> (Option<&str>, bool, bool) {
+fn cors_headers(answer: &Response) -> (Option<&str>, bool, bool) {
     let any = answer
         .headers
         .keys()
@@ -62,7 +62,7 @@ async fn by_default_every_origin_reads_public_routes_and_none_reads_admin_routes
                 for origin in [None, Some("null"), Some(SHOP), Some("https://evil.example")] {
                     for token in [None, Some(token.as_str())] {
                         for method in [endpoint.method, "OPTIONS", "TRACE"] {
-                            // No request may change what the next one finds.
+                            // No request may affect the next one.
                             let token =
                                 token.filter(|_| !endpoint.is_admin() || method != "DELETE");
                             let mut headers = Vec::new();
@@ -75,7 +75,7 @@ async fn by_default_every_origin_reads_public_routes_and_none_reads_admin_routes
                                 (Some("*"), false, true)
                             };
                             let place = format!("{method} {path} by {origin:?} on {}", api.on);
-                            assert_eq!(said(&answer), wanted, "{place}: {answer:?}");
+                            assert_eq!(cors_headers(&answer), wanted, "{place}: {answer:?}");
                         }
                     }
                 }
@@ -97,22 +97,26 @@ async fn with_named_origins_only_their_pages_read_responses_and_vary_is_set() {
                 local.send(method, &path, &headers, "{}").await
             };
             let answer = ask(Some(own)).await;
-            assert_eq!(said(&answer), (Some(own), true, true), "{method} {path}");
+            assert_eq!(
+                cors_headers(&answer),
+                (Some(own), true, true),
+                "{method} {path}"
+            );
             let strangers = HOSTILE.into_iter().chain([other]).map(Some).chain([None]);
             for origin in strangers {
                 let answer = ask(origin).await;
                 let place = format!("{method} {path} by {origin:?}: {answer:?}");
-                assert_eq!(said(&answer), (None, true, false), "{place}");
+                assert_eq!(cors_headers(&answer), (None, true, false), "{place}");
             }
         }
     }
     let page = [("origin", "http://localhost:3000")];
     let answer = local.send("GET", "/health", &page, "").await;
-    assert_eq!(said(&answer), (Some(page[0].1), true, true));
+    assert_eq!(cors_headers(&answer), (Some(page[0].1), true, true));
     // Two origins match none.
     let two = [("origin", SHOP), ("origin", SHOP)];
     let answer = local.send("GET", "/health", &two, "").await;
-    assert_eq!(said(&answer), (None, true, false));
+    assert_eq!(cors_headers(&answer), (None, true, false));
 }
 
 #[tokio::test]
@@ -141,7 +145,7 @@ async fn functions_behind_a_gateway_send_the_same_headers_as_the_local_server() 
                 let place = format!("{} {base}{}", endpoint.method, endpoint.path);
                 let answer = function.call(&event.clone().header("origin", own)).await;
                 assert_eq!(
-                    said(&answer),
+                    cors_headers(&answer),
                     (Some(own), true, true),
                     "{place}: {answer:?}"
                 );
@@ -154,9 +158,16 @@ async fn functions_behind_a_gateway_send_the_same_headers_as_the_local_server() 
                 assert_eq!(unknown, !endpoint.is_admin(), "{place}: {exposed}");
                 for origin in HOSTILE {
                     let answer = function.call(&event.clone().header("origin", origin)).await;
-                    assert_eq!(said(&answer), (None, true, false), "{place} by {origin}");
+                    assert_eq!(
+                        cors_headers(&answer),
+                        (None, true, false),
+                        "{place} by {origin}"
+                    );
                 }
-                assert_eq!(said(&function.call(&event).await), (None, true, false));
+                assert_eq!(
+                    cors_headers(&function.call(&event).await),
+                    (None, true, false)
+                );
             }
         }
     }
@@ -197,7 +208,11 @@ async fn a_preflight_of_an_admin_path_needs_no_token_and_is_answered_behind_a_ba
             for (function, origin, varies) in [(&open, SHOP, true), (&closed, DESK, false)] {
                 let answer = function.call(&ask(origin)).await;
                 assert_eq!(answer.status, 204, "{place}");
-                assert_eq!(said(&answer), (None, varies, false), "{place}: {answer:?}");
+                assert_eq!(
+                    cors_headers(&answer),
+                    (None, varies, false),
+                    "{place}: {answer:?}"
+                );
                 assert_eq!(answer.header("allow"), Some(methods), "{place}");
             }
             let answer = open.call(&question(template, "nothing", base, DESK)).await;
@@ -296,8 +311,7 @@ async fn a_preflight_names_the_methods_and_headers_of_its_path_and_no_others() {
     }
 }
 
-/// A page has to be able to tell why it got no flags: an answer without these headers is a network error
-/// to it.
+/// A page must be able to read why it got no flags. Without these headers an error is a network error to it.
 #[tokio::test]
 async fn pages_can_read_errors_and_their_headers() {
     let local = Local::start(&[("PENNON_EVALUATIONS_PER_SECOND", "0.05")]).await;
@@ -345,7 +359,7 @@ async fn pages_can_read_errors_and_their_headers() {
         ),
         ("POST", list, &[], "", 405, "allow"),
         ("GET", "/nowhere", &[], "", 404, "content-type"),
-        // The request before has used the one that this server admits.
+        // The previous request has used the one that this server allows.
         (
             "POST",
             bulk,
@@ -366,14 +380,14 @@ async fn pages_can_read_errors_and_their_headers() {
     let large = "x".repeat(4_100_000);
     let answer = page.fetch(&client, "POST", bulk, &[key], &large).await;
     assert_eq!(answer.map(|it| it.status), Ok(413));
-    // An admin route is closed to pages, even with a token.
+    // Pages cannot use an admin route, even with a token.
     let token = format!("Bearer {ADMIN_TOKEN}");
     let token = [("authorization", token.as_str())];
     let answer = page
         .fetch(&client, "GET", "/api/admin/flags", &token, "")
         .await;
     assert_eq!(answer.map(|it| it.status), Err(Blocked::Origin));
-    // Not even one that needs no preflight.
+    // Not even with a request without a preflight.
     let answer = page
         .fetch(&client, "GET", "/api/admin/flags", &[], "")
         .await;
@@ -473,16 +487,16 @@ async fn an_invalid_origin_is_logged_and_allows_nothing() {
             "{origin}"
         );
         let admin = local.send("GET", "/api/admin/flags", &headers, "").await;
-        assert_eq!(said(&admin), (None, false, false), "{origin}");
+        assert_eq!(cors_headers(&admin), (None, false, false), "{origin}");
     }
     let log = local.log();
-    for said in [
+    for cors_headers in [
         "CORS_ORIGINS: \"*\" is not an origin: * stands alone",
         "browsers write it as https://shop.example",
         "ADMIN_CORS_ORIGINS: \"*\" is not an origin: admin routes are never open to every page",
         "ADMIN_CORS_ORIGINS: \"null\" is not an origin",
         "admin routes take https:// origins",
     ] {
-        assert!(log.contains(said), "{said}: {log}");
+        assert!(log.contains(cors_headers), "{cors_headers}: {log}");
     }
 }

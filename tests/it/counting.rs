@@ -1,4 +1,4 @@
-//! Counts of evaluated variants: written to the log, added up in batches, read by admins.
+//! Evaluation counts: written to the log, added in batches, read by admins.
 
 use std::io::Write;
 
@@ -21,8 +21,8 @@ async fn stack() -> Stack {
     stack
 }
 
-/// What CloudWatch Logs hands to a subscriber.
-fn packed(data: &Value) -> Value {
+/// The event with which CloudWatch Logs invokes a subscriber.
+fn subscription_event(data: &Value) -> Value {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder
         .write_all(data.to_string().as_bytes())
@@ -31,13 +31,13 @@ fn packed(data: &Value) -> Value {
     json!({ "awslogs": { "data": data } })
 }
 
-/// The lines of a function as a batch, those that the subscription's filter lets through.
+/// The log lines of a function that match the subscription's filter, as a batch.
 fn batch(function: &Function, name: &str) -> Value {
     let lines = function.requests();
-    let told = lines
+    let logged = lines
         .iter()
         .filter(|line| line["evaluated"].as_u64() > Some(0));
-    let events: Vec<Value> = told
+    let events: Vec<Value> = logged
         .enumerate()
         .map(|(number, line)| {
             json!({
@@ -47,7 +47,9 @@ fn batch(function: &Function, name: &str) -> Value {
             })
         })
         .collect();
-    packed(&json!({"messageType": "DATA_MESSAGE", "logGroup": name, "logEvents": events}))
+    subscription_event(
+        &json!({"messageType": "DATA_MESSAGE", "logGroup": name, "logEvents": events}),
+    )
 }
 
 async fn counts(stack: &Stack) -> Vec<(String, String, i64)> {
@@ -67,7 +69,7 @@ async fn counts(stack: &Stack) -> Vec<(String, String, i64)> {
         .collect()
 }
 
-fn counted(expected: &[(&str, &str, i64)]) -> Vec<(String, String, i64)> {
+fn expected_counts(expected: &[(&str, &str, i64)]) -> Vec<(String, String, i64)> {
     expected
         .iter()
         .map(|(flag, variant, count)| ((*flag).to_owned(), (*variant).to_owned(), *count))
@@ -104,7 +106,7 @@ async fn evaluations_in_the_log_are_counted_once_even_when_delivered_again() {
     }
     assert_eq!(
         counts(&stack).await,
-        counted(&[
+        expected_counts(&[
             ("checkout", "off", 1),
             ("checkout", "on", 4),
             ("export", "off", 2),
@@ -136,14 +138,14 @@ async fn failed_evaluations_are_not_counted() {
     assert_eq!(get.call(&Event::get("search")).await.status, 200);
     let nowhere = Event::list().query("environment=nowhere");
     assert_eq!(list.call(&nowhere).await.status, 200);
-    let told = |function: &Function| -> u64 {
+    let logged = |function: &Function| -> u64 {
         let lines = function.requests();
-        let told = lines.iter().filter_map(|line| line["evaluated"].as_u64());
-        told.sum()
+        let logged = lines.iter().filter_map(|line| line["evaluated"].as_u64());
+        logged.sum()
     };
-    assert_eq!(told(&one), 0);
-    assert_eq!(told(&all), 3, "the first time only");
-    assert_eq!((told(&get), told(&list)), (0, 0));
+    assert_eq!(logged(&one), 0);
+    assert_eq!(logged(&all), 3, "the first time only");
+    assert_eq!((logged(&get), logged(&list)), (0, 0));
 }
 
 #[tokio::test]
@@ -164,11 +166,11 @@ async fn counts_of_many_flags_are_spread_over_lines() {
         assert_eq!(all.call(&event).await.status, 200);
     }
     let lines = all.requests();
-    let told: Vec<u64> = lines
+    let logged: Vec<u64> = lines
         .iter()
         .map(|line| line["evaluated"].as_u64().unwrap_or(0))
         .collect();
-    assert_eq!(told, [3003, 0, 0, 0, 0], "the rest within ten seconds");
+    assert_eq!(logged, [3003, 0, 0, 0, 0], "the rest within ten seconds");
     let length = lines[0].to_string().len();
     assert!(
         length < 256 * 1024,
@@ -191,17 +193,18 @@ async fn concurrent_batches_lose_no_counts() {
         json!({"evaluations": {"production": {"2026-11-21": given}}}).to_string()
     };
     let send = |number: usize| {
-        // In opposite orders, so that they meet.
+        // The batches have opposite orders, which would deadlock if rows were locked in these orders.
         let mut flags = ["a", "b", "c", "d", "e"];
         if number.is_multiple_of(2) {
             flags.reverse();
         }
         let event = json!({"id": format!("id-{number}"), "timestamp": 1, "message": line(&flags)});
-        let event = packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": [event]}));
+        let event =
+            subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": [event]}));
         let count = &count[number % 2];
         async move { count.invoke(&event).await }
     };
-    for outcome in pennon_tests::side_by_side((0..40).map(send)).await {
+    for outcome in pennon_tests::join_all((0..40).map(send)).await {
         assert_eq!(outcome.expect("counted")["evaluations"], 15);
     }
     let rows = stack
@@ -226,17 +229,17 @@ async fn an_invalid_batch_is_an_error_and_an_invalid_line_is_skipped() {
         {"id": "2", "timestamp": 1, "message": r#"{"evaluations":"many"}"#},
         {"id": "3", "timestamp": 1, "message": good},
     ]);
-    let event = packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": events}));
+    let event = subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": events}));
     let done = json!({"lines": 1, "evaluations": 1, "again": false});
     assert_eq!(count.invoke(&event).await, Ok(done));
-    let hello = packed(&json!({"messageType": "CONTROL_MESSAGE", "logEvents": []}));
+    let hello = subscription_event(&json!({"messageType": "CONTROL_MESSAGE", "logEvents": []}));
     let done = json!({"lines": 0, "evaluations": 0, "again": false});
     assert_eq!(count.invoke(&hello).await, Ok(done));
     for event in [
         json!({}),
         json!({"awslogs": {"data": "!"}}),
-        json!({"awslogs": {"data": STANDARD.encode("not packed")}}),
-        packed(&json!([1])),
+        json!({"awslogs": {"data": STANDARD.encode("not subscription_event")}}),
+        subscription_event(&json!([1])),
     ] {
         assert!(count.invoke(&event).await.is_err(), "{event}");
     }
@@ -245,14 +248,14 @@ async fn an_invalid_batch_is_an_error_and_an_invalid_line_is_skipped() {
         .set(pennon_tests::wire::Mode::Refuse)
         .await;
     let later = json!([{"id": "4", "timestamp": 1, "message": good}]);
-    let event = packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": later}));
+    let event = subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": later}));
     assert!(
         count.invoke(&event).await.is_err(),
         "so that Lambda tries again"
     );
 }
 
-/// Text that does not compress, longer than a row of an index may be.
+/// Incompressible text that is longer than an index row may be.
 fn incompressible() -> String {
     (0..9_000_u32)
         .map(|place| {
@@ -287,7 +290,7 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
     }});
     let event = |id: &str, message: &Value| {
         let line = json!({"id": id, "timestamp": 1, "message": message.to_string()});
-        packed(&json!({"messageType": "DATA_MESSAGE", "logEvents": [line]}))
+        subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": [line]}))
     };
     let first = event("1", &sent);
     let outcome = count.invoke(&first).await.expect("counted");
@@ -298,7 +301,7 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
     );
     let again = count.invoke(&first).await.expect("counted");
     assert_eq!(again["again"], true, "{again}");
-    // One more of what has reached the largest number, and one of another.
+    // One more of the count that has reached the maximum, and one of another.
     let full = json!({"evaluations": {"production": {"2026-11-21": {
         "a": {"on": 512}, "most": {"on": 1},
     }}}});
@@ -359,8 +362,8 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
         .iter()
         .filter(|line| line["message"] == named)
         .collect();
-    // Five are named of those that are refused before the database is asked, three that it refuses, and one of
-    // the second batch.
+    // Five of the counts that are rejected before the database, three that the database rejects, and one of the second
+    // batch are logged by name.
     assert_eq!(lost.len(), 9, "one for each");
     assert!(lost.iter().all(|line| line.to_string().len() < 1_000));
 }
@@ -437,7 +440,7 @@ async fn stale_flags_are_unused_or_the_same_for_everyone() {
             ("search".to_owned(), json!(["sameForEveryone"]))
         ]
     );
-    // A user with another value is a reason to keep a flag.
+    // A flag that has another value for one user is not listed.
     sql.batch_execute(
         "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
          select id, 'alice', 'exclude' from feature_flags where flag_key = 'search'",

@@ -1,4 +1,4 @@
-//! How many connections to PostgreSQL instances use, and what they do when there are no more.
+//! The number of connections to PostgreSQL, and the behaviour of instances when no connection is free.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,21 @@ use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Database, connect};
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::wire::Mode;
-use pennon_tests::{eventually, side_by_side};
+use pennon_tests::{eventually, join_all};
 use serde_json::Value;
 use tokio_postgres::Client;
 
-/// Connections of functions to this database. Asked on a connection of its own, which `watch` gives:
-/// within one transaction PostgreSQL shows the same activity again and again.
+/// The number of connections of functions to this database, queried on a separate connection: within a transaction
+/// PostgreSQL always reports the same activity.
 async fn connections(watch: &Client) -> i64 {
     let query = "select count(*) from pg_stat_activity
         where datname = current_database() and application_name = 'pennon'";
     watch.query_one(query, &[]).await.expect("a count").get(0)
 }
 
-/// Established connections of clients to this port of this machine, by the kernel's table. PostgreSQL goes on
-/// counting a connection for a moment after the client has closed it, so only this table shows how many an
-/// instance holds at once. The format: <https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html>.
+/// The number of established connections to this port, from the kernel's table. PostgreSQL still counts a connection
+/// for a moment after the client has closed it, so only this table shows how many an instance has at the same time. The
+/// format: <https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html>.
 fn established(port: u16) -> usize {
     const ESTABLISHED: &str = "01";
     let remote = format!(":{port:04X}");
@@ -40,7 +40,7 @@ async fn watch(database: &Database) -> Client {
     connect(&database.url()).await.expect("connects")
 }
 
-async fn none_is_left(watch: &Client, after: &str) {
+async fn assert_no_connections(watch: &Client, after: &str) {
     eventually(
         &format!("no connection is left after {after}"),
         async || connections(watch).await == 0,
@@ -56,7 +56,7 @@ async fn instances(stack: &Stack, name: &str, count: usize) -> Vec<Function> {
     instances
 }
 
-/// Frozen instances cannot close anything, so what is left when the answers are there stays.
+/// Freezes instances. A frozen instance cannot close a connection that is still open after its response.
 fn freeze(instances: &[Function]) {
     for instance in instances {
         instance.process().freeze();
@@ -78,7 +78,7 @@ async fn requests_leave_no_connection_behind_in_frozen_instances() {
             "update-flag",
             Event::update("checkout", &serde_json::json!({"rolloutPercentage": 7})),
         ),
-        // Refused in the middle of a transaction.
+        // Rejected in the middle of a transaction.
         (
             "update-flag",
             Event::update("missing", &serde_json::json!({"rolloutPercentage": 7})),
@@ -90,7 +90,7 @@ async fn requests_leave_no_connection_behind_in_frozen_instances() {
             assert!(answer.status < 500, "{answer:?}");
         }
         freeze(&instances);
-        none_is_left(&watch, function).await;
+        assert_no_connections(&watch, function).await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn events_leave_no_connection_behind_in_frozen_instances() {
                 .expect("an outcome");
         }
         freeze(&instances);
-        none_is_left(&watch, name).await;
+        assert_no_connections(&watch, name).await;
     }
 }
 
@@ -122,7 +122,7 @@ async fn without_redis_there_are_never_more_connections_than_instances() {
     }
     stack.redis.kill();
     let watch = watch(&stack.database).await;
-    let load = side_by_side(readers.iter().map(async |reader| {
+    let load = join_all(readers.iter().map(async |reader| {
         for _ in 0..25 {
             assert_eq!(percentage(&reader.call(&event).await), 50);
         }
@@ -144,7 +144,7 @@ async fn without_redis_there_are_never_more_connections_than_instances() {
         (1..=INSTANCES).contains(&most),
         "{most} for {INSTANCES} instances"
     );
-    none_is_left(&watch, "the load").await;
+    assert_no_connections(&watch, "the load").await;
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn one_instance_with_many_requests_at_once_uses_one_connection() {
         Event::get("checkout").query("environment=zz"),
     );
     let calls = (0..16).map(|number| get.call(if number % 2 == 0 { &known } else { &unknown }));
-    let calls = side_by_side(calls);
+    let calls = join_all(calls);
     let mut most = 0;
     let answers = {
         let mut calls = std::pin::pin!(calls);
@@ -175,10 +175,10 @@ async fn one_instance_with_many_requests_at_once_uses_one_connection() {
     };
     assert!(answers.iter().all(|answer| answer.status < 500));
     assert_eq!(most, 1);
-    none_is_left(&watch, "many requests").await;
+    assert_no_connections(&watch, "many requests").await;
 }
 
-/// A login that may have so many connections at once, and its URL.
+/// Creates a login with this many connections, and returns its URL.
 async fn login_with_limit(stack: &Stack, limit: u32) -> String {
     let name = format!("limited_{}", stack.database.name());
     stack
@@ -195,7 +195,7 @@ async fn login_with_limit(stack: &Stack, limit: u32) -> String {
         .replace("//pennon@", &format!("//{name}@"))
 }
 
-/// The server counts a connection that was closed until its process has ended.
+/// Opens the only connection of a login, once the server has closed the previous one.
 async fn take_the_only_connection(url: &str) -> Client {
     let mut taken = None;
     eventually("the only connection is free", async || {
@@ -246,7 +246,7 @@ async fn at_the_connection_limit_a_cold_instance_waits_and_then_answers_503() {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(began.elapsed() >= Duration::from_millis(500), "it waits");
-    // One that is still waiting when a connection is free gets it.
+    // An instance that is waiting when a connection becomes free gets it.
     let cold = stack
         .function_with(
             "get-flag",

@@ -1,15 +1,15 @@
-//! Functions log in to PostgreSQL with the role that they need, and `migrate` makes these roles.
+//! Functions log in to PostgreSQL with the role that they need, and `migrate` creates these roles.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::eventually;
+use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::pooler::Pooler;
 use pennon_tests::postgres::{Database, Server, connect};
 use pennon_tests::secrets::SecretsManager;
-use pennon_tests::side_by_side;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -20,7 +20,7 @@ const OLD_TABLES: &str = include_str!("old_tables.sql");
 const ROLES: [&str; 3] = ["read", "write", "count"];
 const OWNER_PASSWORD: &str = "owner-password";
 
-/// Which role each function has; the others have no database, and `migrate` has its owner.
+/// The role of each function. The other functions have no database, and `migrate` logs in as the owner.
 const FUNCTIONS: [(&str, &str); 17] = [
     ("get-flag", "read"),
     ("list-flags", "read"),
@@ -41,8 +41,8 @@ const FUNCTIONS: [(&str, &str); 17] = [
     ("migrate", "owner"),
 ];
 
-/// A PostgreSQL that asks for passwords and logs every statement, a login that owns the database `flags`
-/// and is no superuser, and the secrets that a stack has before the first `migrate`.
+/// A PostgreSQL that requires passwords and logs every statement, a login that owns the database `flags` and is not a
+/// superuser, and the secrets that a stack has before the first `migrate`.
 struct Installation {
     server: Server,
     manager: SecretsManager,
@@ -61,7 +61,7 @@ impl Installation {
         let admin = connect(&server.url("postgres")).await.expect("connects");
         for statement in [
             format!("create role owner login {rights}"),
-            // The server logs a statement as a whole, before it runs it.
+            // The server logs a statement before it executes it.
             "set log_statement = none".to_owned(),
             format!("alter role owner password '{OWNER_PASSWORD}'"),
             "create database flags owner owner".to_owned(),
@@ -113,7 +113,7 @@ impl Installation {
         self.migrate_with(json!({})).await
     }
 
-    /// A function with the secret of its role.
+    /// Starts a function with the secret of its role.
     async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
         let role = FUNCTIONS.iter().find(|(function, _)| *function == name);
         let (_, role) = role.expect("a function with a database");
@@ -128,7 +128,7 @@ impl Installation {
         connect(&url).await.expect("the login works")
     }
 
-    /// What no log may hold.
+    /// All passwords, which no log may contain.
     async fn passwords(&self) -> Vec<String> {
         let mut passwords = vec![OWNER_PASSWORD.to_owned()];
         for role in ROLES {
@@ -138,7 +138,7 @@ impl Installation {
         passwords
     }
 
-    /// As if the secrets had been written a while ago.
+    /// Changes the recorded time so that the secrets seem to be a minute old.
     async fn let_a_minute_pass(&self) {
         let pass = "update pennon_role_secrets set written_at = written_at - interval '1 minute'";
         self.sql().await.batch_execute(pass).await.expect("later");
@@ -200,8 +200,8 @@ async fn migrate_creates_the_roles_once_and_logs_no_password() {
 #[tokio::test]
 async fn concurrent_runs_of_migrate_agree_on_the_secrets() {
     let installation = Installation::start("createrole").await;
-    let runs = side_by_side((0..4).map(|_| installation.start_migrate(&[]))).await;
-    let answers = side_by_side(runs.iter().map(async |run| run.invoke(&json!({})).await)).await;
+    let runs = join_all((0..4).map(|_| installation.start_migrate(&[]))).await;
+    let answers = join_all(runs.iter().map(async |run| run.invoke(&json!({})).await)).await;
     let written: u64 = answers
         .iter()
         .map(|answer| {
@@ -289,7 +289,7 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The next run corrects rights that were added or removed by hand.
+    // The next run restores rights that were added or removed by SQL.
     let sql = installation.sql().await;
     sql.batch_execute(
         "grant delete on pennon_audit to pennon_flags_write;
@@ -353,7 +353,7 @@ async fn every_function_works_with_the_role_that_it_has() {
 async fn the_existing_service_keeps_its_login_its_tables_and_its_rights() {
     let installation = Installation::start("createrole").await;
     let sql = installation.sql().await;
-    // Its tables belong to the login that migrates later; another one has rights on them only.
+    // One login owns the tables and migrates later; the existing service's login only has rights on them.
     sql.batch_execute(&format!(
         "set role owner; {OLD_TABLES}; reset role;
          create role reporting login;
@@ -426,7 +426,7 @@ async fn a_rotation_while_functions_run_fails_no_request() {
                 user_of(&url.expect("a value")),
                 format!("pennon_flags_read_{expected}")
             );
-            // One that starts now, and the ones that run.
+            // A function that starts now, and those that are running.
             let cold = installation.function("get-flag", &[]).await;
             assert_eq!(cold.call(&Event::get("checkout")).await.status, 200);
             // The secret is read again at most every five seconds.
@@ -463,7 +463,7 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_on
             get.log()
         );
     }
-    // The statements stay the same until they were run, but for the salt of the verifiers.
+    // The statements stay the same until they have been run, except for the salt of the verifiers.
     let statements = installation.migrate().await["sql"]
         .as_str()
         .expect("SQL")
@@ -487,7 +487,7 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_on
             .contains("pennon_flags_read_a: LOG:")
     })
     .await;
-    // A rotation needs an administrator as well, since migrate may not change these logins.
+    // A rotation needs an administrator too, because migrate may not change these logins.
     installation.let_a_minute_pass().await;
     let answer = installation
         .migrate_with(json!({"rotateDatabaseRoles": true}))
@@ -527,7 +527,7 @@ async fn a_secret_that_was_lost_or_is_from_another_server_is_written_again() {
         assert_eq!(answer["secretsWritten"], 1, "{answer}");
         installation.connect_as("read").await;
     }
-    // The database was restored on a server that has no such roles.
+    // The database was restored on a server without these roles.
     let sql = installation.sql().await;
     sql.batch_execute("drop owned by pennon_flags_count; drop role pennon_flags_count_a; drop role pennon_flags_count")
         .await
@@ -581,8 +581,8 @@ async fn roles_are_created_behind_a_pooler() {
         ("DATABASE_READ_SECRET_ARN", &read),
         ("DATABASE_IDLE_SESSION_SECONDS", "0"),
     ];
-    let runs = side_by_side((0..2).map(|_| manager.function("migrate", &environment))).await;
-    for answer in side_by_side(runs.iter().map(async |run| run.invoke(&json!({})).await)).await {
+    let runs = join_all((0..2).map(|_| manager.function("migrate", &environment))).await;
+    for answer in join_all(runs.iter().map(async |run| run.invoke(&json!({})).await)).await {
         assert_eq!(answer.expect("migrates")["databaseRoles"], "ready");
     }
     let role = format!("pennon_{}_read_a", database.name());

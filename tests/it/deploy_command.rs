@@ -1,17 +1,17 @@
-//! `scripts/deploy` and `scripts/set-parameter`, with programs in the place of `sam`, `aws` and `cargo-lambda` that write down
-//! how they were called: there is no AWS to deploy to. `scripts/prune-versions` and `scripts/guard-alarm` run with the
-//! real AWS CLI against moto.
+//! `scripts/deploy` and `scripts/set-parameter` with replacements for `sam`, `aws` and `cargo-lambda` that record their
+//! arguments, because no test deploys to AWS. `scripts/prune-versions` and `scripts/guard-alarm` run with the real AWS
+//! CLI and moto.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pennon_tests::PATIENCE;
+use pennon_tests::TIME_LIMIT;
 use pennon_tests::process::{new_folder, output_within};
 use pennon_tests::secrets::SecretsManager;
 use serde_json::{Value, json};
 
-/// Writes its arguments down, and the samconfig.toml that it was given.
+/// Records its arguments, and the samconfig.toml that it reads.
 const SAM: &str = r#"#!/bin/sh
 echo "sam $*" >>"$CALLS"
 while [ $# -gt 0 ]; do
@@ -20,8 +20,8 @@ while [ $# -gt 0 ]; do
 done
 "#;
 
-/// Writes its arguments down. Into the file that is named last goes what `migrate` would answer; a
-/// stack has three parameters; an account has so many instances, or no stack yet; and what an earlier stack has left.
+/// Records its arguments. It answers for `migrate`, for the parameters of a stack, for the number of instances of an
+/// account, for a stack that does not exist, and for resources of an earlier stack.
 const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
 case $* in
@@ -36,11 +36,11 @@ case $* in
 esac
 "#;
 
-struct Desk {
+struct Sandbox {
     folder: PathBuf,
 }
 
-impl Desk {
+impl Sandbox {
     fn with(programs: &[(&str, &str)]) -> Self {
         let folder = new_folder("deploy");
         for (name, text) in programs {
@@ -62,12 +62,12 @@ impl Desk {
         ])
     }
 
-    /// Runs the command where only these programs and the system's own are found.
+    /// Runs `scripts/deploy` with only these programs and the system's.
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         self.run_script("deploy", arguments, variables)
     }
 
-    /// The script works on the samconfig.toml beside its folder: on a copy.
+    /// Runs a script on a copy of samconfig.toml.
     fn run_script(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let scripts = self.folder.join("scripts");
@@ -88,7 +88,7 @@ impl Desk {
             .env("PATH", format!("{}:/usr/bin:/bin", self.folder.display()))
             .env("CALLS", self.folder.join("calls"))
             .envs(variables.iter().copied());
-        output_within(&mut command, 3 * PATIENCE)
+        output_within(&mut command, 3 * TIME_LIMIT)
     }
 
     fn calls(&self) -> String {
@@ -96,7 +96,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         let _already_gone = std::fs::remove_dir_all(&self.folder);
     }
@@ -113,11 +113,11 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
-    let desk = Desk::complete();
+    let sandbox = Sandbox::complete();
     let answer = [("ANSWER", r#"{"applied":2}"#)];
-    let done = desk.run(&["production", "--no-confirm-changeset"], &answer);
+    let done = sandbox.run(&["production", "--no-confirm-changeset"], &answer);
     assert!(done.status.success(), "{}", text(&done.stderr));
-    let calls = desk.calls();
+    let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
     assert_eq!(lines.len(), 9, "{calls}");
     assert_eq!(lines[4], "sam build");
@@ -135,8 +135,8 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
         "aws cloudformation list-stack-resources --region us-east-1 --stack-name pennon-production";
     assert!(lines[8].starts_with(prunes), "{calls}");
 
-    // The same settings but for the revision: ten digits, as the template allows.
-    let config = std::fs::read_to_string(desk.folder.join("calls.config")).expect("a file");
+    // The same settings except for the revision: ten digits, as the template allows.
+    let config = std::fs::read_to_string(sandbox.folder.join("calls.config")).expect("a file");
     let revision = config
         .lines()
         .find_map(|line| line.strip_prefix("DeployRevision = \"")?.strip_suffix('"'))
@@ -153,14 +153,14 @@ fn a_canary_does_not_start_without_instances_in_the_account() {
     for (stage, instances, begins) in [
         ("production", "10", false),
         ("production", "40", true),
-        // The first deployment has no canary, and neither has this stage.
+        // The first deployment and this stage have no canary.
         ("production", "no stack", true),
         ("dev", "10", true),
     ] {
-        let desk = Desk::complete();
+        let sandbox = Sandbox::complete();
         let variables = [("ANSWER", r#"{"applied":2}"#), ("INSTANCES", instances)];
-        let done = desk.run(&[stage], &variables);
-        let calls = desk.calls();
+        let done = sandbox.run(&[stage], &variables);
+        let calls = sandbox.calls();
         assert_eq!(calls.contains("sam build"), begins, "{instances}: {calls}");
         let errors = text(&done.stderr);
         assert_eq!(
@@ -175,7 +175,7 @@ fn a_canary_does_not_start_without_instances_in_the_account() {
 fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
     let moving = "MonthlyBudgetUsd = \"200\"\nDatabaseRoles = \"moving\"\n";
     for (before, chosen, begins) in [
-        // An earlier version, which has no such parameter.
+        // A stack of an earlier version, which has no such parameter.
         ("", None, false),
         ("one", None, false),
         ("", Some(moving), true),
@@ -183,13 +183,13 @@ fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
         ("moving", None, true),
         ("separate", None, true),
     ] {
-        let desk = Desk::complete();
+        let sandbox = Sandbox::complete();
         let last = "MonthlyBudgetUsd = \"200\"\n";
         let config = samconfig().replace(last, chosen.unwrap_or(last));
-        std::fs::write(desk.folder.join("samconfig.toml"), config).expect("writes");
+        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
         let variables = [("ANSWER", r#"{"applied":2}"#), ("ROLES", before)];
-        let done = desk.run(&["production"], &variables);
-        let begun = desk.calls().contains("sam build");
+        let done = sandbox.run(&["production"], &variables);
+        let begun = sandbox.calls().contains("sam build");
         assert_eq!(begun, begins, "{before} {chosen:?}: {}", text(&done.stderr));
         let errors = text(&done.stderr);
         assert_eq!(
@@ -208,12 +208,12 @@ fn a_stack_whose_creation_failed_is_not_updated() {
         ("DELETE_FAILED", false),
         ("UPDATE_ROLLBACK_COMPLETE", true),
     ] {
-        let desk = Desk::complete();
-        let done = desk.run(
+        let sandbox = Sandbox::complete();
+        let done = sandbox.run(
             &["dev"],
             &[("ANSWER", r#"{"applied":2}"#), ("STATUS", status)],
         );
-        assert_eq!(desk.calls().contains("sam build"), begins, "{status}");
+        assert_eq!(sandbox.calls().contains("sam build"), begins, "{status}");
         let errors = text(&done.stderr);
         assert_eq!(errors.contains("can only be deleted"), !begins, "{errors}");
     }
@@ -228,16 +228,16 @@ fn a_first_deployment_stops_at_resources_of_an_earlier_stack() {
         ("/aws/lambda/pennon-production-get-flag", "", false),
         ("", "pennon-production/redis-url", false),
     ] {
-        let desk = Desk::complete();
+        let sandbox = Sandbox::complete();
         let variables = [
             ("ANSWER", r#"{"applied":2}"#),
             ("INSTANCES", "no stack"),
             ("LEFT", groups),
             ("SECRETS", secrets),
         ];
-        let done = desk.run(&["production"], &variables);
+        let done = sandbox.run(&["production"], &variables);
         let errors = text(&done.stderr);
-        assert_eq!(desk.calls().contains("sam build"), begins, "{errors}");
+        assert_eq!(sandbox.calls().contains("sam build"), begins, "{errors}");
         for name in [groups, secrets] {
             let is_listed = errors.contains(&format!("-name {name}"))
                 || errors.contains(&format!("-id {name}"));
@@ -257,13 +257,13 @@ fn credentials_that_expire_too_early_are_a_warning() {
         ("2999-01-01T00:00:00+00:00", false),
         ("soon", false),
     ] {
-        let desk = Desk::complete();
+        let sandbox = Sandbox::complete();
         let credentials = format!(r#"{{"Version": 1, "Expiration": "{end}"}}"#);
         let variables = [
             ("ANSWER", r#"{"applied":2}"#),
             ("CREDENTIALS", credentials.as_str()),
         ];
-        let done = desk.run(&["production"], &variables);
+        let done = sandbox.run(&["production"], &variables);
         let errors = text(&done.stderr);
         assert!(done.status.success(), "{errors}");
         assert_eq!(
@@ -274,29 +274,29 @@ fn credentials_that_expire_too_early_are_a_warning() {
     }
 }
 
-/// A folder with the AWS CLI, whose calls reach moto: all services, not secrets alone.
-struct AwsDesk {
-    desk: Desk,
+/// A folder with the AWS CLI, whose calls reach moto's server.
+struct AwsSandbox {
+    sandbox: Sandbox,
     variables: Vec<(String, String)>,
 }
 
-impl AwsDesk {
+impl AwsSandbox {
     fn at(moto: &SecretsManager) -> Self {
         let mut variables = moto.environment();
         variables.push(("AWS_ENDPOINT_URL".to_owned(), variables[0].1.clone()));
         variables.push(("AWS_DEFAULT_REGION".to_owned(), "us-east-1".to_owned()));
-        let desk = Desk::with(&[]);
+        let sandbox = Sandbox::with(&[]);
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/awscli/bin/aws");
-        std::os::unix::fs::symlink(tools, desk.folder.join("aws")).expect("links");
-        Self { desk, variables }
+        std::os::unix::fs::symlink(tools, sandbox.folder.join("aws")).expect("links");
+        Self { sandbox, variables }
     }
 
-    /// Runs one of the project's scripts, with more variables.
+    /// Runs one of the project's scripts, with additional variables.
     fn run_script(&self, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> Output {
         let own = self.variables.iter();
         let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
         let variables: Vec<(&str, &str)> = own.chain(more.iter().copied()).collect();
-        self.desk.run_script(name, arguments, &variables)
+        self.sandbox.run_script(name, arguments, &variables)
     }
 
     /// Runs a script that must succeed, and returns its output.
@@ -306,7 +306,7 @@ impl AwsDesk {
             .env_clear()
             .env(
                 "PATH",
-                format!("{}:/usr/bin:/bin", self.desk.folder.display()),
+                format!("{}:/usr/bin:/bin", self.sandbox.folder.display()),
             )
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .output();
@@ -316,7 +316,7 @@ impl AwsDesk {
     }
 }
 
-/// A function with eight versions in a stack.
+/// Creates a stack with a function of eight versions.
 const STACK_WITH_VERSIONS: &str = r#"set -e
 aws cloudformation create-stack --stack-name pennon-dev --template-body '{"Resources": {
   "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17",
@@ -333,8 +333,8 @@ done
 #[tokio::test]
 async fn old_versions_are_deleted_and_those_in_use_are_kept() {
     let moto = SecretsManager::start().await;
-    let desk = AwsDesk::at(&moto);
-    let with_aws = |script: &str| desk.run(script);
+    let sandbox = AwsSandbox::at(&moto);
+    let with_aws = |script: &str| sandbox.run(script);
     let versions = || {
         let list = "aws lambda list-versions-by-function --function-name pennon-dev-get-flag \
                     --query 'Versions[].Version' --output text";
@@ -342,7 +342,7 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
     };
     with_aws(STACK_WITH_VERSIONS);
     // Without an alias, the version in use is unknown.
-    let refused = desk.run_script("prune-versions", &["dev", "3"], &[]);
+    let refused = sandbox.run_script("prune-versions", &["dev", "3"], &[]);
     assert!(!refused.status.success());
     assert!(
         text(&refused.stderr).contains("no alias"),
@@ -354,23 +354,23 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
     let alias = "aws lambda create-alias --function-name pennon-dev-get-flag --name live --function-version 2 \
                  --routing-config '{\"AdditionalVersionWeights\": {\"4\": 0.05}}'";
     with_aws(alias);
-    let output = desk.run_script("prune-versions", &["dev", "3"], &[("DRY_RUN", "1")]);
+    let output = sandbox.run_script("prune-versions", &["dev", "3"], &[("DRY_RUN", "1")]);
     assert!(
         text(&output.stdout).contains("- pennon-dev-get-flag:5\n"),
         "{}",
         text(&output.stdout)
     );
     assert_eq!(versions(), "$LATEST 1 2 3 4 5 6 7 8");
-    let done = desk.run_script("prune-versions", &["dev", "3"], &[]);
+    let done = sandbox.run_script("prune-versions", &["dev", "3"], &[]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert_eq!(versions(), "$LATEST 2 4 6 7 8");
     for arguments in [&["dev", "0"][..], &["nowhere"], &["dev", "-1"]] {
-        let refused = desk.run_script("prune-versions", arguments, &[]);
+        let refused = sandbox.run_script("prune-versions", arguments, &[]);
         assert!(!refused.status.success(), "{arguments:?}");
     }
 }
 
-/// A stack with the function `guard`, and alarms on a metric and on a formula. Moto has no composite alarms.
+/// Creates a stack with the function `guard`, and alarms on a metric and on metric math. moto has no composite alarms.
 const STACK_WITH_ALARMS: &str = r#"set -e
 aws cloudformation create-stack --stack-name pennon-dev --template-body '{"Resources": {
   "Topic": {"Type": "AWS::SNS::Topic", "Properties": {}}},
@@ -389,8 +389,8 @@ aws cloudwatch put-metric-alarm --alarm-name rate --evaluation-periods 1 --thres
 #[tokio::test]
 async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
     let moto = SecretsManager::start().await;
-    let desk = AwsDesk::at(&moto);
-    let with_aws = |script: &str| desk.run(script);
+    let sandbox = AwsSandbox::at(&moto);
+    let with_aws = |script: &str| sandbox.run(script);
     let alarms = || -> Value {
         let all = with_aws("aws cloudwatch describe-alarms --output json");
         let mut all: Value = serde_json::from_str(&all).expect("JSON");
@@ -404,11 +404,11 @@ async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
     };
     let guard = "arn:aws:lambda:us-east-1:123456789012:function:pennon-dev-guard:live";
 
-    let missing = desk.run_script("guard-alarm", &["dev", "rate"], &[]);
+    let missing = sandbox.run_script("guard-alarm", &["dev", "rate"], &[]);
     assert!(!missing.status.success(), "without a stack");
     with_aws(STACK_WITH_ALARMS);
     let mut wanted = alarms();
-    let shown = desk.run_script("guard-alarm", &["dev", "rate"], &[("DRY_RUN", "1")]);
+    let shown = sandbox.run_script("guard-alarm", &["dev", "rate"], &[("DRY_RUN", "1")]);
     assert!(text(&shown.stdout).contains(guard), "{shown:?}");
     assert_eq!(alarms(), wanted, "a dry run writes nothing");
 
@@ -416,16 +416,16 @@ async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
         ("checkout errors", "/MetricAlarms/0/AlarmActions"),
         ("rate", "/MetricAlarms/1/AlarmActions"),
     ] {
-        let done = desk.run_script("guard-alarm", &["dev", alarm], &[]);
+        let done = sandbox.run_script("guard-alarm", &["dev", alarm], &[]);
         assert!(done.status.success(), "{alarm}: {}", text(&done.stderr));
         let actions = wanted.pointer_mut(place).and_then(Value::as_array_mut);
         actions.expect("actions").push(json!(guard));
         assert_eq!(alarms(), wanted, "{alarm}");
     }
-    let again = desk.run_script("guard-alarm", &["dev", "rate"], &[]);
+    let again = sandbox.run_script("guard-alarm", &["dev", "rate"], &[]);
     assert!(text(&again.stdout).contains("already"), "{again:?}");
     assert_eq!(alarms(), wanted);
-    let unknown = desk.run_script("guard-alarm", &["dev", "nothing"], &[]);
+    let unknown = sandbox.run_script("guard-alarm", &["dev", "nothing"], &[]);
     assert!(
         text(&unknown.stderr).contains("There is no alarm nothing"),
         "{unknown:?}"
@@ -434,9 +434,9 @@ async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
 
 #[test]
 fn a_migration_that_fails_fails_the_deployment() {
-    let desk = Desk::complete();
+    let sandbox = Sandbox::complete();
     let answer = [("ANSWER", r#"{"errorMessage":"no database"}"#)];
-    let failed = desk.run(&["dev"], &answer);
+    let failed = sandbox.run(&["dev"], &answer);
     assert!(!failed.status.success());
     let errors = text(&failed.stderr);
     assert!(
@@ -447,10 +447,10 @@ fn a_migration_that_fails_fails_the_deployment() {
 
 #[test]
 fn a_dry_run_calls_nothing_and_prints_the_commands() {
-    let desk = Desk::complete();
-    let output = desk.run(&["staging"], &[("DRY_RUN", "1")]);
+    let sandbox = Sandbox::complete();
+    let output = sandbox.run(&["staging"], &[("DRY_RUN", "1")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(desk.calls(), "");
+    assert_eq!(sandbox.calls(), "");
     let output = text(&output.stdout);
     for line in [
         "+ cargo fetch --locked",
@@ -465,31 +465,31 @@ fn a_dry_run_calls_nothing_and_prints_the_commands() {
 #[test]
 fn a_missing_tool_is_named_with_the_way_to_install_it() {
     let nothing = "#!/bin/sh\n";
-    let desk = Desk::with(&[("sam", SAM), ("aws", AWS), ("cargo", nothing)]);
-    let refused = desk.run(&["staging"], &[]);
+    let sandbox = Sandbox::with(&[("sam", SAM), ("aws", AWS), ("cargo", nothing)]);
+    let refused = sandbox.run(&["staging"], &[]);
     assert!(!refused.status.success());
     let errors = text(&refused.stderr);
     assert!(
         errors.contains("cargo-lambda: pip install -r scripts/requirements-build.txt"),
         "{errors}"
     );
-    assert_eq!(desk.calls(), "");
+    assert_eq!(sandbox.calls(), "");
 
-    let refused = desk.run(&["nowhere"], &[]);
+    let refused = sandbox.run(&["nowhere"], &[]);
     assert!(text(&refused.stderr).contains("dev staging production"));
-    assert!(!desk.run(&[], &[]).status.success());
+    assert!(!sandbox.run(&[], &[]).status.success());
 }
 
 #[test]
 fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
-    let desk = Desk::complete();
-    let done = desk.run_script(
+    let sandbox = Sandbox::complete();
+    let done = sandbox.run_script(
         "set-parameter",
         &["production", "CacheMode=both-use-cluster"],
         &[],
     );
     assert!(done.status.success(), "{}", text(&done.stderr));
-    let calls = desk.calls();
+    let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
     assert_eq!(lines.len(), 3, "{calls}");
     let update = "aws cloudformation update-stack --region us-east-1 --stack-name pennon-production \
@@ -507,10 +507,11 @@ fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
 
 #[test]
 fn a_changed_parameter_and_no_other_is_written_to_samconfig() {
-    let desk = Desk::complete();
-    let written = || std::fs::read_to_string(desk.folder.join("samconfig.toml")).expect("a file");
+    let sandbox = Sandbox::complete();
+    let written =
+        || std::fs::read_to_string(sandbox.folder.join("samconfig.toml")).expect("a file");
     let set = |change: &str, variables: &[(&str, &str)]| {
-        let done = desk.run_script("set-parameter", &["staging", change], variables);
+        let done = sandbox.run_script("set-parameter", &["staging", change], variables);
         assert!(done.status.success(), "{}", text(&done.stderr));
     };
     set("CacheMode=both-use-cluster", &[("DRY_RUN", "1")]);
@@ -529,25 +530,25 @@ fn a_changed_parameter_and_no_other_is_written_to_samconfig() {
 
 #[test]
 fn a_failed_change_is_not_written_to_samconfig() {
-    let desk = Desk::complete();
+    let sandbox = Sandbox::complete();
     let failing = AWS.replace("case $* in", "case $* in\n  *wait*) exit 255 ;;");
-    std::fs::write(desk.folder.join("aws"), failing).expect("writes");
-    let failed = desk.run_script("set-parameter", &["production", "CacheMode=single"], &[]);
+    std::fs::write(sandbox.folder.join("aws"), failing).expect("writes");
+    let failed = sandbox.run_script("set-parameter", &["production", "CacheMode=single"], &[]);
     assert!(!failed.status.success());
-    let written = std::fs::read_to_string(desk.folder.join("samconfig.toml")).expect("a file");
+    let written = std::fs::read_to_string(sandbox.folder.join("samconfig.toml")).expect("a file");
     assert_eq!(written, samconfig());
 }
 
 #[test]
 fn a_parameter_that_needs_a_new_version_is_left_to_a_deployment() {
-    let desk = Desk::complete();
+    let sandbox = Sandbox::complete();
     for change in [
         "CacheMode=none",
         "MemorySize=1024",
         "CacheMode",
         "CacheMode=clusters",
     ] {
-        let refused = desk.run_script("set-parameter", &["production", change], &[]);
+        let refused = sandbox.run_script("set-parameter", &["production", change], &[]);
         assert!(!refused.status.success(), "{change}");
         assert!(
             text(&refused.stderr).contains("scripts/deploy production"),
@@ -555,15 +556,15 @@ fn a_parameter_that_needs_a_new_version_is_left_to_a_deployment() {
         );
     }
     assert!(
-        !desk
+        !sandbox
             .run_script("set-parameter", &["nowhere", "CacheMode=single"], &[])
             .status
             .success()
     );
-    assert_eq!(desk.calls(), "");
+    assert_eq!(sandbox.calls(), "");
 }
 
-/// Writes its arguments down; the stack's outputs are in `$ISSUER` and `$CLIENT`.
+/// Records its arguments; the outputs of the stack are in `$ISSUER` and `$CLIENT`.
 const LOGIN_AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
 case $* in
@@ -580,11 +581,11 @@ echo export PENNON_ADMIN_TOKEN=x
 fn a_login_reads_issuer_and_client_from_the_stack() {
     let issuer = ("ISSUER", "https://cognito-idp.us-east-1.amazonaws.com/p");
     let client = ("CLIENT", "client-1");
-    let desk = Desk::with(&[("aws", LOGIN_AWS), ("cargo", LOGIN_CARGO)]);
-    let done = desk.run_script("login", &["staging", "--no-browser"], &[issuer, client]);
+    let sandbox = Sandbox::with(&[("aws", LOGIN_AWS), ("cargo", LOGIN_CARGO)]);
+    let done = sandbox.run_script("login", &["staging", "--no-browser"], &[issuer, client]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert_eq!(text(&done.stdout), "export PENNON_ADMIN_TOKEN=x\n");
-    let calls = desk.calls();
+    let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
     let stack = "aws cloudformation describe-stacks --region us-east-1 --stack-name pennon-staging";
     assert!(lines[0].starts_with(stack), "{calls}");
@@ -596,10 +597,15 @@ fn a_login_reads_issuer_and_client_from_the_stack() {
     );
     assert_eq!(options, wanted);
 
-    // Of an issuer that is not the stack's, only its name is known.
-    let own = desk.run_script("login", &["dev", "--client-id", "mine"], &[issuer]);
+    // With your own issuer, the stack only knows the issuer's name.
+    let own = sandbox.run_script("login", &["dev", "--client-id", "mine"], &[issuer]);
     assert!(own.status.success(), "{}", text(&own.stderr));
-    let last = desk.calls().lines().last().unwrap_or_default().to_owned();
+    let last = sandbox
+        .calls()
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned();
     assert!(
         last.ends_with(&format!("--issuer {} --client-id mine", issuer.1)),
         "{last}"
@@ -614,7 +620,7 @@ fn a_login_reads_issuer_and_client_from_the_stack() {
         (&["--help"], "usage"),
         (&[], "usage"),
     ] {
-        let refused = desk.run_script("login", arguments, &[]);
+        let refused = sandbox.run_script("login", arguments, &[]);
         assert!(!refused.status.success(), "{arguments:?}");
         assert!(refused.stdout.is_empty(), "{arguments:?}");
         assert!(
@@ -623,7 +629,7 @@ fn a_login_reads_issuer_and_client_from_the_stack() {
             text(&refused.stderr)
         );
     }
-    let bare = Desk::with(&[("aws", LOGIN_AWS)]);
+    let bare = Sandbox::with(&[("aws", LOGIN_AWS)]);
     let refused = bare.run_script("login", &["staging"], &[issuer, client]);
     assert!(
         text(&refused.stderr).contains("needed to sign in: cargo"),

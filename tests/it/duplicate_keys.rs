@@ -1,4 +1,4 @@
-//! JSON bodies in which an object has a key twice, which is ambiguous.
+//! JSON bodies with a duplicate key in an object, whose meaning is ambiguous.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use pennon_tests::response::Response;
 use pennon_tests::routes::path_for;
 use serde_json::{Value, json};
 
-/// Sends a text as the admin, or to OFREP with the key of the server.
+/// Sends a text as the admin, or to OFREP with the server's API key.
 async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
     let token = if path.starts_with("/ofrep") {
         API_KEY
@@ -21,7 +21,7 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
     api.local().send(method, path, &headers, body).await
 }
 
-/// Method, route, body, and the place of the key.
+/// Method, route, body, and the position of the duplicate.
 const REFUSED: [(&str, &str, &str, &str); 28] = [
     (
         "POST",
@@ -208,7 +208,7 @@ async fn every_route_with_a_body_refuses_a_key_that_occurs_twice_and_says_where(
                 "{method} {route} {body} {answer:?} on {}",
                 api.on
             );
-            let said = if route.starts_with("/ofrep") {
+            let message = if route.starts_with("/ofrep") {
                 assert_eq!(answer.json()["errorCode"], "INVALID_CONTEXT", "{answer:?}");
                 let details = answer.json()["errorDetails"].clone();
                 assert!(
@@ -220,7 +220,7 @@ async fn every_route_with_a_body_refuses_a_key_that_occurs_twice_and_says_where(
                 answer.json()["details"]["fieldErrors"][place].to_string()
             };
             assert!(
-                said.contains("more than once"),
+                message.contains("more than once"),
                 "{place} in {answer:?} on {}",
                 api.on
             );
@@ -243,9 +243,9 @@ fn the_cases_cover_every_route_with_a_body() {
         .iter()
         .map(|(method, route, _, _)| (*method, *route))
         .chain([
-            // All of its fields are those of the existing service; see below.
+            // All its fields are those of the existing service; see below.
             ("POST", "/api/admin/flags/{flagKey}/schedule"),
-            // They take no body.
+            // These routes take no body.
             ("POST", "/api/admin/flags/{flagKey}/restore"),
             ("POST", "/api/admin/environments/{environment}/purge"),
         ])
@@ -278,7 +278,7 @@ async fn for_existing_clients_the_last_of_two_equal_keys_counts() {
                     "description",
                     json!("b"),
                 ),
-                // Ignored as before, and named.
+                // Unknown fields are ignored and named, as without a duplicate.
                 (
                     r#"{"enabled":true,"owner":{"a":1,"a":2}}"#,
                     "enabled",

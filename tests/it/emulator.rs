@@ -1,4 +1,4 @@
-//! The functions under Lambda's own Runtime Interface Emulator, which the SAM CLI brings along.
+//! The functions in Lambda's Runtime Interface Emulator, which the SAM CLI contains.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,7 +57,7 @@ async fn every_event_file_is_answered_under_lambdas_own_emulator() {
     assert_eq!(plane.reports()[0].body["status"], "Succeeded");
 }
 
-/// Starts the function under the emulator, sends it the event file and gives what it answers.
+/// Starts the function in the emulator, sends it the event file and returns its response.
 async fn invoke(
     stack: &Stack,
     function: &str,

@@ -25,7 +25,7 @@ const STEPS: [&str; 4] = [
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0004_counting.sql"),
 ];
 
-/// Users and their buckets, as recorded from an existing service.
+/// Users and their buckets, recorded from an existing service.
 const RECORDED: [(&str, i32); 20] = [
     ("user-123", 35),
     ("user-456", 15),
@@ -49,7 +49,7 @@ const RECORDED: [(&str, i32); 20] = [
     ("user-118", 99),
 ];
 
-/// The rule of an existing service, computed by PostgreSQL.
+/// The existing service's formula, computed by PostgreSQL.
 const EXPECTED: &str = "
     select ('x' || substr(encode(sha256(convert_to($1, 'utf8')), 'hex'), 1, 8))::bit(32)::bigint % 100";
 
@@ -58,7 +58,7 @@ async fn run(database: &Database, sql: &str) {
     done.unwrap_or_else(|error| panic!("{error}: {sql}"));
 }
 
-/// Runs the first migrations, as an earlier version has.
+/// Applies the first migrations, as an earlier version would have.
 async fn migrate_as_before(database: &Database, steps: usize) {
     let text = STEPS[..steps].join(";\n");
     let done: Vec<String> = (1..=steps).map(|step| format!("({step}, 'x')")).collect();
@@ -84,7 +84,7 @@ async fn migrate_with(database: &Database, event: &Value) -> Result<Value, Value
 }
 
 /// Migrates, and returns the chosen defaults.
-async fn decided(database: &Database, event: &Value) -> Result<String, String> {
+async fn chosen_defaults(database: &Database, event: &Value) -> Result<String, String> {
     match migrate_with(database, event).await {
         Ok(done) => Ok(done["evaluationDefaults"]
             .as_str()
@@ -144,13 +144,13 @@ async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() 
             sql => run(&database, sql).await,
         }
         assert_eq!(
-            decided(&database, &ours).await.as_deref(),
+            chosen_defaults(&database, &ours).await.as_deref(),
             Ok(expected),
             "{name}"
         );
         database.add_flag("a", true, 50).await;
         assert_eq!(
-            decided(&database, &ours).await.as_deref(),
+            chosen_defaults(&database, &ours).await.as_deref(),
             Ok(expected),
             "again, {name}"
         );
@@ -161,7 +161,7 @@ async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() 
         let database = Database::create_empty().await;
         migrate_as_before(&database, steps).await;
         assert_eq!(
-            decided(&database, &ours).await.as_deref(),
+            chosen_defaults(&database, &ours).await.as_deref(),
             Ok("existing"),
             "{steps} steps"
         );
@@ -176,26 +176,26 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
     );
     let database = Database::create_empty().await;
     assert_eq!(
-        decided(&database, &existing).await.as_deref(),
+        chosen_defaults(&database, &existing).await.as_deref(),
         Ok("existing")
     );
     assert_eq!(
-        decided(&database, &json!({})).await.as_deref(),
+        chosen_defaults(&database, &json!({})).await.as_deref(),
         Ok("existing"),
         "a run without a choice keeps the defaults"
     );
     assert_eq!(
-        decided(&database, &new).await.as_deref(),
+        chosen_defaults(&database, &new).await.as_deref(),
         Ok("new"),
         "a change is possible while there are no flags"
     );
     assert_eq!(
-        decided(&database, &json!({})).await.as_deref(),
+        chosen_defaults(&database, &json!({})).await.as_deref(),
         Ok("new"),
         "a run without a choice keeps the defaults"
     );
     database.add_flag("a", true, 50).await;
-    let refused = decided(&database, &existing)
+    let refused = chosen_defaults(&database, &existing)
         .await
         .expect_err("a flag depends on the defaults");
     assert!(
@@ -203,7 +203,7 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
         "{refused}"
     );
     assert_eq!(
-        decided(&database, &new).await.as_deref(),
+        chosen_defaults(&database, &new).await.as_deref(),
         Ok("new"),
         "the same value is accepted"
     );
@@ -213,19 +213,19 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
     )
     .await;
     assert!(
-        decided(&database, &existing).await.is_err(),
+        chosen_defaults(&database, &existing).await.is_err(),
         "an archived flag may be restored"
     );
 
     let database = Database::create_empty().await;
     run(&database, OLD_TABLES).await;
     assert_eq!(
-        decided(&database, &new).await.as_deref(),
+        chosen_defaults(&database, &new).await.as_deref(),
         Ok("new"),
         "before the first migration"
     );
     assert!(
-        decided(&database, &existing).await.is_err(),
+        chosen_defaults(&database, &existing).await.is_err(),
         "the defaults stay once migrations have run"
     );
 }
@@ -242,7 +242,9 @@ async fn an_invalid_event_decides_nothing() {
         json!("existing"),
         json!(["new"]),
     ] {
-        let refused = decided(&database, &event).await.expect_err("a mistake");
+        let refused = chosen_defaults(&database, &event)
+            .await
+            .expect_err("a mistake");
         assert!(
             refused.contains("event") || refused.contains("must be"),
             "{refused}"
@@ -258,9 +260,9 @@ async fn concurrent_migrations_choose_the_same_defaults() {
     let database = Database::create_empty().await;
     let event = json!({});
     let all = tokio::join!(
-        decided(&database, &event),
-        decided(&database, &event),
-        decided(&database, &event)
+        chosen_defaults(&database, &event),
+        chosen_defaults(&database, &event),
+        chosen_defaults(&database, &event)
     );
     assert_eq!(
         all,
@@ -300,7 +302,7 @@ async fn an_upgrade_changes_no_result_of_three_hundred_users() {
             None
         };
         assert_eq!(
-            decided(&database, &json!({})).await.as_deref(),
+            chosen_defaults(&database, &json!({})).await.as_deref(),
             Ok("existing")
         );
         let after = answers(&old).await;
@@ -368,7 +370,10 @@ async fn existing_defaults_keep_the_results_of_the_recorded_users() {
 #[tokio::test]
 async fn a_new_installation_gives_anonymous_callers_false_and_each_flag_its_own_order() {
     let database = Database::create_empty().await;
-    assert_eq!(decided(&database, &json!({})).await.as_deref(), Ok("new"));
+    assert_eq!(
+        chosen_defaults(&database, &json!({})).await.as_deref(),
+        Ok("new")
+    );
     for (key, percent) in [("f", 30), ("g", 50), ("h", 50), ("full", 100), ("none", 0)] {
         database.add_flag(key, true, percent).await;
     }
@@ -408,7 +413,7 @@ async fn a_new_installation_gives_anonymous_callers_false_and_each_flag_its_own_
 
 const SETTINGS: &str = "/api/admin/environments/production/settings";
 
-/// The value of `checkout`, which is on for 50 %, for this user.
+/// The value of `checkout`, at 50 %, for this user.
 async fn checkout(api: &Api, user: &str) -> Value {
     let path = format!("/api/config/flags?userId={user}");
     api.get(&path).await.json()["checkout"].clone()
@@ -515,7 +520,7 @@ fn hex(bytes: &[u8]) -> String {
     digits.concat()
 }
 
-/// Replaces the defaults in the entry of production and signs the entry, as another version may fill it.
+/// Replaces the defaults in production's entry and signs the entry, as another version would fill it.
 fn fill_with_defaults(stack: &Stack, defaults: Option<&str>) {
     let mut fields: BTreeMap<String, String> = stack.redis.fields().into_iter().collect();
     let mut common: Value = serde_json::from_str(&fields["__env"]).expect("JSON");

@@ -1,5 +1,5 @@
-//! Requests as gateways hand them over: decoded paths, base paths and stages, function URLs, REST APIs,
-//! and events that cannot be read.
+//! Requests as gateways pass them: decoded paths, base paths and stages, function URLs, REST APIs, and malformed
+//! events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use pennon_tests::routes::{path_for, paths_for, read_status};
 use pennon_tests::stack::{Stack, percentage};
 use serde_json::{Value, json};
 
-/// Texts that a path cannot hold as they are, and a gateway hands over as they are.
-const STRANGE: [&str; 9] = [
+/// Texts that must be encoded in a path, and that a gateway passes decoded.
+const SPECIAL_TEXTS: [&str; 9] = [
     "CORP\\alice",
     "a#b",
     "a b",
@@ -24,7 +24,7 @@ const STRANGE: [&str; 9] = [
     "a/b",
 ];
 
-/// A function of each name, started when first asked for.
+/// One function of each name, started on first use.
 struct Functions<'a> {
     stack: &'a Stack,
     running: BTreeMap<&'static str, Function>,
@@ -62,7 +62,7 @@ async fn every_route_is_served_behind_a_base_path_a_stage_and_its_prefix() {
                 .to_owned();
             event.value_mut()["rawPath"] = json!(format!("{base}{path}"));
             let answer = functions.call(function, &event).await;
-            // What exists after the first round.
+            // Resources that exist after the first round.
             let created = file.ends_with("-create") && answer.status == 409;
             assert!(
                 answer.status == status || created,
@@ -83,10 +83,10 @@ async fn keys_and_users_come_from_the_gateway_with_any_characters() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let mut functions = Functions::of(&stack);
-    for (key, percent) in STRANGE.into_iter().zip(10..) {
+    for (key, percent) in SPECIAL_TEXTS.into_iter().zip(10..) {
         stack.database.add_flag(key, true, percent).await;
     }
-    for (key, percent) in STRANGE.into_iter().zip(10..) {
+    for (key, percent) in SPECIAL_TEXTS.into_iter().zip(10..) {
         for base in ["", "/flags"] {
             let at = |method: &str, template: &str| {
                 Event::by_route(method, template, base, &[("flagKey", key), ("userId", key)])
@@ -182,7 +182,7 @@ async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
             key(by_route.clone()),
             key(by_route.clone()).at_function_url(url),
             key(by_route.clone()).by_rest_api(),
-            // The stage of a REST API that proxies everything does not stand in its path.
+            // With a REST API that proxies all paths, `path` does not contain the stage.
             key(by_route.clone()).at_function_url(url).by_rest_api(),
             key(by_route).at_function_url(url).stage("prod", "/prod"),
         ] {
@@ -231,7 +231,7 @@ async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
         let answer = functions.call("health", &event).await;
         assert_eq!(answer.status, 404, "{path}: {answer:?}");
     }
-    // The function that changes flags is no way to delete one.
+    // The function that changes flags does not serve the route that deletes one.
     let event = Event::by_route(
         "DELETE",
         "/api/admin/flags/{flagKey}",
@@ -267,15 +267,15 @@ async fn no_event_is_an_error_of_the_function() {
     }
 }
 
-/// Values that no gateway writes: places in the event, and their values.
-fn spoilt() -> Vec<Vec<(&'static str, Value)>> {
+/// Values that no gateway writes, with their places in the event.
+fn malformed_values() -> Vec<Vec<(&'static str, Value)>> {
     let base64 = |body: &str| vec![("/isBase64Encoded", json!(true)), ("/body", json!(body))];
     let one = |place: &'static str, value: Value| vec![(place, value)];
     let method = "/requestContext/http/method";
     vec![
         base64("{}{}"),
         base64("e30"),
-        // Base64 of bytes that are no UTF-8.
+        // Base64 of invalid UTF-8.
         base64("/////w=="),
         one("/body", json!({"enabled": true})),
         one("/isBase64Encoded", json!("true")),
@@ -320,14 +320,14 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
             assert_eq!(answer.header("content-type"), Some("application/json"));
             assert!(answer.json()[word].is_string(), "{what}: {answer:?}");
         };
-        for changes in spoilt() {
+        for changes in malformed_values() {
             let mut bad = event.clone();
             for (place, value) in &changes {
                 *bad.value_mut().pointer_mut(place).expect(place) = value.clone();
             }
             is_400(&function.call(&bad).await, &format!("{changes:?}"));
         }
-        // Valid JSON that is not a valid string, and events of an unknown form.
+        // Valid JSON with an invalid string, and events of unknown forms.
         let text = event.value().to_string();
         let body = text.find("\"body\":\"").expect("a body") + 8;
         for text in [
@@ -407,7 +407,7 @@ async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
         for method in others.into_iter().filter(|it| !allowed.contains(it)) {
             for path in paths_for(endpoint, "checkout") {
                 let place = format!("{method} {path}");
-                // `stale` is in the place of a flag's key, so its path fits other routes too.
+                // `stale` matches the placeholder of a flag key, so its path matches other routes too.
                 let is_of = |it: &Endpoint| paths_for(it, "stale").contains(&path);
                 if ENDPOINTS.iter().any(|it| it.method == method && is_of(it)) {
                     continue;
@@ -428,7 +428,7 @@ async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
             }
         }
     }
-    // Where the gateway has one route for all methods of a path, its function answers 405 itself.
+    // If the gateway has one route for all methods of a path, its function answers 405 itself.
     for (function, template) in [
         ("get-flag", "/api/config/flags/{flagKey}"),
         ("health", "/health"),

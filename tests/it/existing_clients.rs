@@ -1,4 +1,4 @@
-//! Requests of clients of the existing service: parameters and values that newer routes reject.
+//! Clients of the existing service: parameters and values that newer routes reject.
 
 use std::time::{Duration, SystemTime};
 

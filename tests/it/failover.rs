@@ -1,5 +1,5 @@
-//! Clusters that lose nodes while several functions read and one writes: no request fails, no read is
-//! stale, and every instance returns to the cache without help.
+//! Clusters that lose nodes while several functions read and one writes: no request fails, no read is stale, and every
+//! instance uses the cache again without intervention.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +10,10 @@ use pennon_tests::load::{Load, Reader, Record};
 use pennon_tests::redis::{Redis, Resp};
 use pennon_tests::stack::{percentage, set_confirmed_percentage};
 
-/// The delay that a replica may add.
+/// How much later a change may be visible through a replica.
 const LAG: Duration = Duration::from_millis(500);
 
-/// Two functions that read the primary, one that reads replicas, one that writes.
+/// Starts two functions that read primaries, one that reads replicas, and one that writes.
 async fn load(deployment: &Deployment) -> Load {
     let replicas = [("REDIS_REPLICA_READS", "true")];
     let mut readers = Vec::new();
@@ -34,18 +34,18 @@ async fn load(deployment: &Deployment) -> Load {
     load
 }
 
-/// Ends the load once a new function, and so everybody, has had time to find the cache again.
-async fn settle(deployment: &Deployment, load: Load) -> Record {
+/// Stops the load once a new instance, and therefore every instance, has had time to use the cache again.
+async fn finish_after_recovery(deployment: &Deployment, load: Load) -> Record {
     let probe = deployment
         .function("get-flag", &[("REDIS_URL", &live_url(&deployment.cluster))])
         .await;
-    deployment.is_on_the_cache(&probe).await;
+    deployment.wait_for_cache(&probe).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let record = load.finish().await;
     assert_eq!(record.errors(), 0, "nobody sees an error");
     assert_eq!(record.stale(), 0, "nobody sees an old value");
     for function in &record.readers {
-        deployment.is_on_the_cache(function).await;
+        deployment.wait_for_cache(function).await;
     }
     record
 }
@@ -55,7 +55,7 @@ fn live_url(cluster: &Cluster) -> String {
     cluster.url_of(live.expect("a node that answers"))
 }
 
-/// Waits until the others agree that another node serves production. Says which.
+/// Waits until all other nodes agree that another node serves production, and returns its index.
 async fn new_primary(cluster: &Cluster, old: usize) -> usize {
     let mut new = old;
     eventually("another primary", async || {
@@ -66,7 +66,7 @@ async fn new_primary(cluster: &Cluster, old: usize) -> usize {
     new
 }
 
-fn have_told(record: &Record, message: &str) {
+fn assert_logged(record: &Record, message: &str) {
     for function in &record.readers {
         assert!(
             function.has_logged(message),
@@ -88,8 +88,8 @@ async fn failover_mid_request() {
         deployment.cluster.wait().await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let record = settle(&deployment, load).await;
-    have_told(&record, "Redis reconnected to new primary");
+    let record = finish_after_recovery(&deployment, load).await;
+    assert_logged(&record, "Redis reconnected to new primary");
     let failed = record.failed_cache_operations();
     assert!(failed.is_empty(), "{failed:#?}");
 }
@@ -102,9 +102,9 @@ async fn a_killed_primary_is_replaced_by_its_replica() {
     deployment.cluster.nodes[old].kill();
     new_primary(&deployment.cluster, old).await;
     let promoted = SystemTime::now();
-    let record = settle(&deployment, load).await;
-    have_told(&record, "Redis reconnected to new primary");
-    have_told(
+    let record = finish_after_recovery(&deployment, load).await;
+    assert_logged(&record, "Redis reconnected to new primary");
+    assert_logged(
         &record,
         "Redis Cluster unavailable, falling back to database",
     );
@@ -127,8 +127,8 @@ async fn a_frozen_primary_is_left_within_two_seconds_of_a_takeover() {
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     deployment.cluster.take_over_by(1);
     let taken_over = SystemTime::now();
-    let record = settle(&deployment, load).await;
-    have_told(&record, "Redis reconnected to new primary");
+    let record = finish_after_recovery(&deployment, load).await;
+    assert_logged(&record, "Redis reconnected to new primary");
     let back = record.recovered_after(taken_over);
     assert!(back < Duration::from_secs(2), "{back:?} after the takeover");
     deployment.cluster.nodes[0].thaw();
@@ -144,7 +144,7 @@ async fn losing_a_zone_with_a_primary_and_a_replica_is_survived() {
     deployment.cluster.nodes[other].kill();
     new_primary(&deployment.cluster, old).await;
     let promoted = SystemTime::now();
-    let record = settle(&deployment, load).await;
+    let record = finish_after_recovery(&deployment, load).await;
     let back = record.recovered_after(promoted);
     assert!(
         back < Duration::from_secs(2),
@@ -164,8 +164,8 @@ async fn all_nodes_down_and_back() {
         node.restart();
     }
     deployment.cluster.wait().await;
-    let record = settle(&deployment, load).await;
-    have_told(
+    let record = finish_after_recovery(&deployment, load).await;
+    assert_logged(
         &record,
         "Redis Cluster unavailable, falling back to database",
     );
@@ -183,7 +183,7 @@ async fn a_rolling_replacement_of_every_node_is_not_noticed() {
     let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let load = load(&deployment).await;
     for node in 0..deployment.cluster.nodes.len() {
-        // As a service window does it: hand over first, then replace.
+        // As in a service window: fail over first, then replace.
         let replicas = deployment.cluster.replicas_of(node);
         if let [replica, ..] = replicas.as_slice() {
             deployment.cluster.fail_over_to(*replica);
@@ -197,7 +197,7 @@ async fn a_rolling_replacement_of_every_node_is_not_noticed() {
         deployment.cluster.nodes[node].restart();
         deployment.cluster.wait().await;
     }
-    let record = settle(&deployment, load).await;
+    let record = finish_after_recovery(&deployment, load).await;
     let failed = record.failed_cache_operations().len();
     let share = failed * 100 / record.samples.len();
     assert!(share < 1, "{failed} of {} requests", record.samples.len());
@@ -209,7 +209,7 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
     let load = load(&deployment).await;
     let primary = deployment.cluster.primary();
     let replica = deployment.cluster.replicas_of(primary)[0];
-    // The nodes of production run, but are cut off from the others: a minority decides nothing.
+    // The nodes that serve production run, but are cut off with a minority.
     let others: Vec<usize> = (0..6)
         .filter(|node| ![primary, replica].contains(node))
         .collect();
@@ -230,8 +230,8 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
         deployment.cluster.nodes[*node].thaw();
     }
     deployment.cluster.wait().await;
-    let record = settle(&deployment, load).await;
-    have_told(
+    let record = finish_after_recovery(&deployment, load).await;
+    assert_logged(
         &record,
         "Redis Cluster unavailable, falling back to database",
     );
@@ -241,9 +241,9 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
 async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
     let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let old = deployment.cluster.primary();
-    // Connected to the old primary before it is cut off, and asleep while it is.
+    // Connected to the old primary before it is cut off, and frozen during the partition.
     let sleeper = deployment.function("get-flag", &[]).await;
-    deployment.is_on_the_cache(&sleeper).await;
+    deployment.wait_for_cache(&sleeper).await;
     let load = load(&deployment).await;
     deployment.cluster.nodes[old].freeze();
     let new = new_primary(&deployment.cluster, old).await;
@@ -253,7 +253,7 @@ async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
             &[("REDIS_URL", &deployment.cluster.url_of(new))],
         )
         .await;
-    // The old primary wakes up with the old entry, and believes for a moment that nothing happened.
+    // The old primary resumes with the old entry, and still considers itself the primary for a moment.
     deployment.cluster.nodes[old].thaw();
     deployment.cluster.wait().await;
     let percent = set_confirmed_percentage(&update, "checkout", 9).await;
@@ -270,5 +270,5 @@ async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
     let primaries = roles.filter(|role| *role == Resp::Text("master".to_owned()));
     assert_eq!(primaries.count(), 3, "one for each shard");
     assert_eq!(deployment.cluster.primary(), new);
-    settle(&deployment, load).await;
+    finish_after_recovery(&deployment, load).await;
 }

@@ -13,8 +13,8 @@ use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::{eventually, wire::Mode};
 use serde_json::{Value, json};
 
-/// The longest time that a request may take with these settings. This is not a measurement: a request that waits for
-/// a hung server would never end.
+/// The longest time of a request with these settings. This is not a measurement: a request that waits for a hung server
+/// would never end.
 const BOUNDED: Duration = Duration::from_secs(5);
 
 /// One function per route, all on the same wires.
@@ -166,7 +166,7 @@ fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u
             let body = json!({"scheduledAt": "2099-01-01T00:00Z", "updates": {"enabled": true}});
             (body, 201)
         }
-        // `ramps` tests ramps; here these routes must answer as without a fault.
+        // `ramps` tests ramps; here these routes must only respond as without a fault.
         ("POST", _) if last == "ramp" => (json!({"steps": []}), 400),
         ("GET", _) if last == "ramp" => (Value::Null, 404),
         ("POST", _) if path.contains("/ramp/") => (json!({}), 404),
@@ -309,19 +309,19 @@ async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
             assert_eq!(percentage(&answer), 50);
             let gaps = gaps(&stack, before);
             let lines = &get.lines()[lines..];
-            let told = |message: &str| lines.iter().any(|line| line["message"] == message);
+            let logged = |message: &str| lines.iter().any(|line| line["message"] == message);
             if answer.source() != "memory" {
                 // Either no further retry fits, or the last attempt used the rest of the budget.
                 let took = get.last_request()["duration"].as_f64().expect("a time");
                 assert!(
-                    told("Redis retries stopped by the time budget") || took >= 400.0,
+                    logged("Redis retries stopped by the time budget") || took >= 400.0,
                     "{lines:#?}"
                 );
                 return false;
             }
             assert_eq!(answer.header("x-cache-hit"), Some("true"));
             assert_eq!(get.last_request()["redis_retries"], failures);
-            assert!(told(&format!("Redis retry attempt {failures}/3")));
+            assert!(logged(&format!("Redis retry attempt {failures}/3")));
             // A cut connection is replaced immediately. If the new one is cut too, the retry has a pause.
             assert_eq!(gaps.len(), failures);
             let least = [0, 200, 50].map(Duration::from_millis);
@@ -377,16 +377,16 @@ async fn retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_lef
                 assert!(*gap >= least, "{gaps:?}");
             }
             let lines = &get.lines()[lines..];
-            let told = |message: &str| lines.iter().find(|line| line["message"] == message);
+            let logged = |message: &str| lines.iter().find(|line| line["message"] == message);
             for number in 1..=3 {
-                let attempt = told(&format!("Redis retry attempt {number}/3"));
+                let attempt = logged(&format!("Redis retry attempt {number}/3"));
                 assert_eq!(
                     attempt.is_some(),
                     number <= gaps.len(),
                     "{number}: {gaps:?}"
                 );
             }
-            let stopped = told("Redis retries stopped by the time budget");
+            let stopped = logged("Redis retries stopped by the time budget");
             assert_eq!(stopped.is_some(), gaps.len() < 3, "{lines:#?}");
             if let Some(stopped) = stopped {
                 assert_eq!(stopped["retries"], gaps.len());
@@ -549,8 +549,8 @@ async fn a_thawed_instance_whose_connections_are_half_open_still_answers(on: Top
     get.call(&Event::get("checkout")).await;
     get.process().freeze();
     // The other end is gone without closing: packets of the old connections get no reply.
-    stack.redis.abandon();
-    stack.database_wire.abandon();
+    stack.redis.make_half_open();
+    stack.database_wire.make_half_open();
     // Connections that were idle for less than a second are assumed to be alive.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     get.process().thaw();

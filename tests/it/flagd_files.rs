@@ -35,14 +35,14 @@ async fn import(api: &Api, query: &str, file: &Value) -> Value {
         .admin_if(&seen, "POST", &format!("{IMPORT}?{query}"), file)
         .await;
     assert_eq!(done.status, 200, "{done:?} on {}", api.on);
-    let mut said = dry.json();
-    said["dryRun"] = json!(false);
-    assert_eq!(done.json(), said, "on {}", api.on);
-    said
+    let mut response = dry.json();
+    response["dryRun"] = json!(false);
+    assert_eq!(done.json(), response, "on {}", api.on);
+    response
 }
 
 /// The refusal of an import, and of its dry run.
-async fn refusals(api: &Api, query: &str, file: &str) -> [Response; 2] {
+async fn rejected_imports(api: &Api, query: &str, file: &str) -> [Response; 2] {
     let mut answers = Vec::new();
     for path in [
         format!("{IMPORT}?{query}"),
@@ -70,7 +70,7 @@ fn pointers(list: &Value) -> Vec<&str> {
 }
 
 /// The field of a refusal that is complained about, with the complaint.
-fn complaints(answer: &Response) -> Map<String, Value> {
+fn field_errors(answer: &Response) -> Map<String, Value> {
     let details = answer.json()["details"]["fieldErrors"].clone();
     details.as_object().cloned().unwrap_or_default()
 }
@@ -96,9 +96,9 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
                 },
             },
         });
-        let said = import(&api, "", &file).await;
+        let response = import(&api, "", &file).await;
         assert_eq!(
-            said["kept"],
+            response["kept"],
             json!([
                 "/$schema",
                 "/$comment",
@@ -111,7 +111,7 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
             "on {}",
             api.on
         );
-        assert_eq!(said["warnings"], json!([]));
+        assert_eq!(response["warnings"], json!([]));
         assert_eq!(api.read(EXPORT).await.json(), file, "on {}", api.on);
         let described = api.read(&format!("{FLAGS}/described")).await.json();
         assert_eq!(described["description"], "Makes the cart slow");
@@ -174,9 +174,9 @@ async fn flags_may_be_an_array_of_objects_with_a_key() {
             flag(&json!({"key": "b", "owner": "us"})),
             flag(&json!({"key": "a", "description": "First"})),
         ]});
-        let said = import(&api, "", &file).await;
-        assert_eq!(keys(&said["created"]), ["a", "b"]);
-        assert_eq!(said["kept"], json!(["/flags/0/owner"]));
+        let response = import(&api, "", &file).await;
+        assert_eq!(keys(&response["created"]), ["a", "b"]);
+        assert_eq!(response["kept"], json!(["/flags/0/owner"]));
         let expected = json!({"flags": {
             "a": flag(&json!({"description": "First"})), "b": flag(&json!({"owner": "us"})),
         }});
@@ -203,15 +203,15 @@ async fn flags_may_be_an_array_of_objects_with_a_key() {
             (json!({}), "/flags/0/key"),
         ] {
             let file = json!({"flags": [flag(&more)]}).to_string();
-            for answer in refusals(&api, "", &file).await {
-                let found = complaints(&answer);
+            for answer in rejected_imports(&api, "", &file).await {
+                let found = field_errors(&answer);
                 assert!(found.contains_key(place), "{more} {found:?} on {}", api.on);
             }
         }
         let twice = json!({"flags": [flag(&json!({"key": "a"})), flag(&json!({"key": "a"}))]});
-        for answer in refusals(&api, "", &twice.to_string()).await {
+        for answer in rejected_imports(&api, "", &twice.to_string()).await {
             assert!(
-                complaints(&answer).contains_key("/flags/1/key"),
+                field_errors(&answer).contains_key("/flags/1/key"),
                 "{answer:?}"
             );
         }
@@ -248,8 +248,8 @@ async fn a_duplicate_key_anywhere_in_a_file_is_an_error_with_its_pointer() {
                 &["/$evaluators/a~1b"],
             ),
         ] {
-            for answer in refusals(&api, "", file).await {
-                let found = complaints(&answer);
+            for answer in rejected_imports(&api, "", file).await {
+                let found = field_errors(&answer);
                 let found: Vec<&str> = found.keys().map(String::as_str).collect();
                 let mut places = places.to_vec();
                 places.sort_unstable();
@@ -288,8 +288,8 @@ async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
             now
         };
         for mode in ["", "mode=merge"] {
-            let said = import(&api, mode, &colour).await;
-            assert_eq!(said["settings"], Value::Null, "on {}", api.on);
+            let response = import(&api, mode, &colour).await;
+            assert_eq!(response["settings"], Value::Null, "on {}", api.on);
             assert_eq!(settings_now().await, settings, "on {}", api.on);
             assert_eq!(api.read(EXPORT).await.json()["$schema"], "s");
         }
@@ -317,14 +317,14 @@ async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
         assert_eq!(settings_now().await, expected);
 
         file["$evaluators"] = json!({});
-        for answer in refusals(&api, "", &file.to_string()).await {
+        for answer in rejected_imports(&api, "", &file.to_string()).await {
             let place = "/flags/colour/targeting/if/0/$ref";
-            assert!(complaints(&answer).contains_key(place), "{answer:?}");
+            assert!(field_errors(&answer).contains_key(place), "{answer:?}");
         }
         file["environments"] = json!({"staging": {"flags": {}}});
-        for answer in refusals(&api, "", &file.to_string()).await {
+        for answer in rejected_imports(&api, "", &file.to_string()).await {
             assert!(
-                complaints(&answer).contains_key("/environments"),
+                field_errors(&answer).contains_key("/environments"),
                 "{answer:?}"
             );
         }
@@ -352,12 +352,12 @@ async fn a_merge_adds_and_changes_and_archives_nothing() {
             "metadata": {"cost": 2},
             "$evaluators": {"extra": {"==": [1, 1]}},
         });
-        let said = import(&api, "mode=merge", &file).await;
+        let response = import(&api, "mode=merge", &file).await;
         assert_eq!(
             (
-                keys(&said["created"]),
-                keys(&said["changed"]),
-                keys(&said["archived"])
+                keys(&response["created"]),
+                keys(&response["changed"]),
+                keys(&response["archived"])
             ),
             (vec!["new"], vec!["checkout"], vec![]),
             "on {}",
@@ -386,22 +386,22 @@ async fn a_merge_adds_and_changes_and_archives_nothing() {
         // What the file changes for flags that it does not have.
         let named =
             json!({"flags": {}, "$evaluators": {"choice": {"if": [{"var": "x"}, "on", "ghost"]}}});
-        let said = import(&api, "mode=merge", &named).await;
+        let response = import(&api, "mode=merge", &named).await;
         assert_eq!(
-            pointers(&said["warnings"]),
+            pointers(&response["warnings"]),
             ["/flags/there/targeting/$ref"],
-            "{said}"
+            "{response}"
         );
         let broken = json!({"flags": {}, "$evaluators": {"choice": {"$ref": "gone"}}});
-        for answer in refusals(&api, "mode=merge", &broken.to_string()).await {
-            let found = complaints(&answer);
+        for answer in rejected_imports(&api, "mode=merge", &broken.to_string()).await {
+            let found = field_errors(&answer);
             assert!(found.contains_key("/$evaluators/choice/$ref"), "{found:?}");
         }
         let archived = import(&api, "mode=replace", &json!({"flags": {}})).await;
         assert_eq!(keys(&archived["archived"]).len(), 5);
         for mode in ["mode=Merge", "mode=add"] {
-            for answer in refusals(&api, mode, "{\"flags\": {}}").await {
-                assert!(complaints(&answer).contains_key("mode"), "{answer:?}");
+            for answer in rejected_imports(&api, mode, "{\"flags\": {}}").await {
+                assert!(field_errors(&answer).contains_key("mode"), "{answer:?}");
             }
         }
     }
@@ -449,7 +449,7 @@ async fn an_invalid_rule_is_rejected_by_its_own_routes_and_a_warning_of_an_impor
             let changed = api.admin_if("*", "PATCH", &path, &change).await;
             for answer in [created, changed] {
                 assert_eq!(answer.status, 400, "{rule} {answer:?} on {}", api.on);
-                let found = complaints(&answer);
+                let found = field_errors(&answer);
                 let found: Vec<&String> = found.keys().collect();
                 assert_eq!(found, [&place], "{rule} on {}", api.on);
             }
@@ -460,14 +460,14 @@ async fn an_invalid_rule_is_rejected_by_its_own_routes_and_a_warning_of_an_impor
             .map(|(number, (rule, _))| (format!("rule{number}"), ruled(&rule)));
         let flags: Map<String, Value> = flags.collect();
         let file = json!({"flags": flags, "$evaluators": {"nobody": {"fractional": [["on", 0]]}}});
-        let said = import(&api, "", &file).await;
+        let response = import(&api, "", &file).await;
         let mut expected = vec!["/$evaluators/nobody/fractional".to_owned()];
         for (number, (_, place)) in wrong_rules().into_iter().enumerate() {
             expected.push(format!("/flags/rule{number}/targeting{place}"));
         }
-        assert_eq!(pointers(&said["warnings"]), expected, "on {}", api.on);
+        assert_eq!(pointers(&response["warnings"]), expected, "on {}", api.on);
         assert!(
-            said["warnings"][1]["message"]
+            response["warnings"][1]["message"]
                 .as_str()
                 .is_some_and(|text| text.contains("'ghost'"))
         );
@@ -512,15 +512,15 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_a_warning_of_
         ] {
             let answer = api.admin_if("*", "PUT", SETTINGS, &with(evaluator)).await;
             assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
-            let found = complaints(&answer);
+            let found = field_errors(&answer);
             let found: Vec<&str> = found.keys().map(String::as_str).collect();
             assert_eq!(found, places, "on {}", api.on);
         }
         let mut file = api.read(EXPORT).await.json();
         file["$evaluators"]["choice"] = ghost.clone();
-        let said = import(&api, "", &file).await;
+        let response = import(&api, "", &file).await;
         assert_eq!(
-            pointers(&said["warnings"]),
+            pointers(&response["warnings"]),
             ["/flags/rule/targeting/if/1/$ref"],
             "on {}",
             api.on
@@ -536,7 +536,7 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_a_warning_of_
         let new = json!({"key": "second", "definition": {"variants": {"on": 1}, "targeting": {"$ref": "choice"}}});
         let answer = api.admin("POST", FLAGS, &new).await;
         assert!(
-            complaints(&answer).contains_key("definition/targeting/$ref"),
+            field_errors(&answer).contains_key("definition/targeting/$ref"),
             "{answer:?}"
         );
     }
@@ -577,10 +577,10 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
             let mut file = file.clone();
             let fields = file["flags"]["five"].as_object_mut().expect("a flag");
             fields.extend(more.as_object().cloned().expect("an object"));
-            for answer in refusals(&api, "", &file.to_string()).await {
+            for answer in rejected_imports(&api, "", &file.to_string()).await {
                 let place = format!("/flags/five{place}");
                 assert!(
-                    complaints(&answer).contains_key(&place),
+                    field_errors(&answer).contains_key(&place),
                     "{answer:?} on {}",
                     api.on
                 );
@@ -590,14 +590,14 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
 }
 
 /// Files of any content that an import accepts.
-struct Author(Rng);
+struct FileGenerator(Rng);
 
-impl Author {
+impl FileGenerator {
     fn one_of<'a>(&self, all: &[&'a str]) -> &'a str {
         all[self.0.roll(u32::try_from(all.len()).expect("few")) as usize]
     }
 
-    fn maybe(&self, fields: &mut Value, name: &str, value: Value) {
+    fn set_sometimes(&self, fields: &mut Value, name: &str, value: Value) {
         if self.0.roll(2) == 0 {
             fields[name] = value;
         }
@@ -629,32 +629,32 @@ impl Author {
         let mut flag = json!({"state": self.one_of(&["ENABLED", "DISABLED"])});
         if self.0.roll(3) == 0 {
             flag["rolloutPercentage"] = json!(self.0.roll(101));
-            self.maybe(&mut flag, "salt", json!("salt"));
+            self.set_sometimes(&mut flag, "salt", json!("salt"));
         } else {
             flag["variants"] = match self.0.roll(3) {
                 0 => json!({"b": 1, "a": 2.0}),
                 1 => json!({"a": {"deep": self.value(3)}, "b": {}}),
                 _ => json!({"a": "1", "b": ""}),
             };
-            self.maybe(
+            self.set_sometimes(
                 &mut flag,
                 "defaultVariant",
                 json!(self.one_of(&["a", "b", ""])),
             );
-            self.maybe(&mut flag, "targeting", self.rule());
-            self.maybe(
+            self.set_sometimes(&mut flag, "targeting", self.rule());
+            self.set_sometimes(
                 &mut flag,
                 "metadata",
                 json!({"owner": "us", "cost": 1.5, "pennon.new": true}),
             );
         }
-        self.maybe(
+        self.set_sometimes(
             &mut flag,
             "description",
             json!(self.one_of(&["", "A text", "\"ä\""])),
         );
-        self.maybe(&mut flag, "owner", self.value(3));
-        self.maybe(&mut flag, "$comment", self.value(2));
+        self.set_sometimes(&mut flag, "owner", self.value(3));
+        self.set_sometimes(&mut flag, "$comment", self.value(2));
         flag
     }
 
@@ -671,14 +671,14 @@ impl Author {
             let items = flags_as_array(&file);
             file["flags"] = items;
         }
-        self.maybe(
+        self.set_sometimes(
             &mut file,
             "$schema",
             json!("https://flagd.dev/schema/v0/flags.json"),
         );
-        self.maybe(&mut file, "x", self.value(3));
+        self.set_sometimes(&mut file, "x", self.value(3));
         let version = self.one_of(&["v2", "v3"]);
-        self.maybe(
+        self.set_sometimes(
             &mut file,
             "metadata",
             json!({"flagSetId": "us", "pennon.fractional": version}),
@@ -703,28 +703,28 @@ async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
         .and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
     println!("PENNON_SEED={seed}");
-    let author = Author(Rng::new(seed));
+    let author = FileGenerator(Rng::new(seed));
     for api in Api::of_both_kinds().await {
         for round in 0..12 {
             let file = author.file();
             let mode = author.one_of(&["", "mode=merge"]);
-            let told = import(&api, mode, &file).await;
+            let result = import(&api, mode, &file).await;
             let exported = api.read(EXPORT).await;
             for mode in ["", "mode=merge"] {
-                let mut said = import(&api, mode, &exported.json()).await;
+                let mut response = import(&api, mode, &exported.json()).await;
                 assert_eq!(
                     (
-                        &said["created"],
-                        &said["changed"],
-                        &said["archived"],
-                        &said["settings"]
+                        &response["created"],
+                        &response["changed"],
+                        &response["archived"],
+                        &response["settings"]
                     ),
                     (&json!([]), &json!([]), &json!([]), &Value::Null),
-                    "round {round} of seed {seed} on {}: {file} {told}",
+                    "round {round} of seed {seed} on {}: {file} {result}",
                     api.on
                 );
                 let count = exported.json()["flags"].as_object().map_or(0, Map::len);
-                assert_eq!(said["unchanged"].take(), json!(count));
+                assert_eq!(response["unchanged"].take(), json!(count));
             }
             let again = api.read(EXPORT).await;
             assert_eq!(

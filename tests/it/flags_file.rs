@@ -10,7 +10,7 @@ use pennon_tests::binaries::binary;
 use pennon_tests::local::{HttpClient, Local};
 use pennon_tests::process::{free_port, new_folder, output_within};
 use pennon_tests::stack::percentage;
-use pennon_tests::{PATIENCE, eventually};
+use pennon_tests::{TIME_LIMIT, eventually};
 use serde_json::{Value, json};
 
 const MINE: &str = "/api/admin/flags/mine";
@@ -55,10 +55,10 @@ fn try_to_start(flags: &Path) -> Output {
         .env_clear()
         .env("PENNON_LISTEN", format!("127.0.0.1:{}", free_port()))
         .env("PENNON_FLAGS_FILE", flags);
-    output_within(&mut command, PATIENCE)
+    output_within(&mut command, TIME_LIMIT)
 }
 
-fn said(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -234,12 +234,12 @@ async fn an_edit_cannot_add_variants_to_a_flag_with_a_scheduled_percentage() {
     let (local, path) = server().await;
     let body = r#"{"scheduledAt": "2099-01-01T00:00Z", "updates": {"rolloutPercentage": 7}}"#;
     let url = format!("{MINE}/schedule");
-    let planned = local.admin("POST", &url, body).await;
-    assert_eq!(planned.status, 201, "{planned:?}");
+    let scheduled = local.admin("POST", &url, body).await;
+    assert_eq!(scheduled.status, 201, "{scheduled:?}");
     std::fs::write(&path, typed(r#""defaultVariant": "a""#)).expect("writes");
     let answer = local.patch(MINE, "{}").await;
     assert_eq!(answer.status, 503, "{answer:?}");
-    let id = planned.json()["id"].as_str().expect("an id").to_owned();
+    let id = scheduled.json()["id"].as_str().expect("an id").to_owned();
     for word in [&*id, "line 2, /flags/mine/variants", "no effect"] {
         assert!(
             answer.body.to_lowercase().contains(word),
@@ -386,7 +386,11 @@ async fn a_mistake_at_the_start_is_reported_and_nothing_is_written() {
         let output = try_to_start(&path);
         assert_eq!(output.status.code(), Some(1), "{text}");
         for word in words.iter().chain(&["flags.json"]) {
-            assert!(said(&output).contains(word), "{word} in {}", said(&output));
+            assert!(
+                stderr(&output).contains(word),
+                "{word} in {}",
+                stderr(&output)
+            );
         }
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), text);
         assert!(!folder.join("flags.json.bak").exists());
@@ -410,10 +414,10 @@ async fn a_second_server_on_the_same_file_does_not_start_under_any_path() {
     for other in &paths {
         let output = try_to_start(other);
         assert_eq!(output.status.code(), Some(1), "{}", other.display());
-        let said = said(&output);
-        assert!(said.contains("another Pennon server"), "{said}");
-        assert!(said.contains("flags.json"), "{said}");
-        assert!(said.contains("(process "), "{said}");
+        let stderr = stderr(&output);
+        assert!(stderr.contains("another Pennon server"), "{stderr}");
+        assert!(stderr.contains("flags.json"), "{stderr}");
+        assert!(stderr.contains("(process "), "{stderr}");
     }
     // A write replaces the file, but not the lock.
     assert_eq!(

@@ -127,8 +127,8 @@ async fn a_variant_that_an_override_names_cannot_be_removed() {
         for answer in both_ways(&api, &file).await {
             refused(&answer);
         }
-        let told = api.read(&format!("{theme}/audit")).await.json();
-        let first = told["entries"]
+        let audit = api.read(&format!("{theme}/audit")).await.json();
+        let first = audit["entries"]
             .as_array()
             .and_then(|all| all.last())
             .cloned();
@@ -164,8 +164,8 @@ async fn thousands_of_flags_are_imported_at_once_and_too_many_are_refused() {
         }
         let [_, done] = both_ways(&api, &many(5_000)).await;
         assert_eq!(done.status, 200, "on {}", api.on);
-        let said = done.json();
-        let length = |list: &str| said[list].as_array().map(Vec::len);
+        let result = done.json();
+        let length = |list: &str| result[list].as_array().map(Vec::len);
         assert_eq!(
             (length("created"), length("archived")),
             (Some(5_000), Some(3))
@@ -174,8 +174,8 @@ async fn thousands_of_flags_are_imported_at_once_and_too_many_are_refused() {
         file["flags"]["flag-7"]["variants"]["v"] = json!(-7);
         let [_, done] = both_ways(&api, &file).await;
         assert_eq!(done.json()["unchanged"], 4_999, "on {}", api.on);
-        let told = api.read(&format!("{FLAGS}/flag-7/audit")).await.json();
-        let values: Vec<&Value> = told["entries"]
+        let audit = api.read(&format!("{FLAGS}/flag-7/audit")).await.json();
+        let values: Vec<&Value> = audit["entries"]
             .as_array()
             .expect("entries")
             .iter()
@@ -205,9 +205,9 @@ async fn a_response_larger_than_lambda_allows_is_not_sent() {
     let flag = json!({"state": "ENABLED", "variants": large("y")});
     let [dry, done] = both_ways(&api, &json!({"flags": {"large-0": flag}})).await;
     assert_eq!((dry.status, done.status), (200, 200));
-    let said = done.json();
-    assert_eq!(said["changed"], json!([{"key": "large-0"}]));
-    assert_eq!(said["archived"].as_array().map(Vec::len), Some(3));
+    let result = done.json();
+    assert_eq!(result["changed"], json!([{"key": "large-0"}]));
+    assert_eq!(result["archived"].as_array().map(Vec::len), Some(3));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use pennon_tests::topology::Topology;
 
 /// A second database with a flag of the same key and another percentage, at the same revision: as when
 /// both were restored from one backup.
-async fn twin(stack: &Stack) -> Database {
+async fn second_installation(stack: &Stack) -> Database {
     let other = Database::create().await;
     other.add_flag("checkout", true, 7).await;
     let revision = stack.database.revision("production").await + 1_000_000;
@@ -24,7 +24,7 @@ async fn twin(stack: &Stack) -> Database {
 
 async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let other = twin(&stack).await;
+    let other = second_installation(&stack).await;
     let url = other.url();
     let theirs = [
         ("INSTALLATION_ID", "theirs"),
@@ -66,7 +66,7 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
 
 async fn a_key_prefix_gives_each_installation_entries_of_its_own(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let other = twin(&stack).await;
+    let other = second_installation(&stack).await;
     let url = other.url();
     let theirs = [
         ("INSTALLATION_ID", "theirs"),
@@ -90,7 +90,7 @@ async fn a_key_prefix_gives_each_installation_entries_of_its_own(on: Topology) {
 
 async fn without_a_setting_the_address_of_the_database_identifies_the_installation(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let other = twin(&stack).await;
+    let other = second_installation(&stack).await;
     let (plain, url) = (stack.database.url(), other.url());
     // The same database, written in another way.
     let spelled = plain.replace("pennon@127.0.0.1", "%70ennon@127.0.0.1");

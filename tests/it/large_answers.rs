@@ -15,19 +15,19 @@ async fn sql(api: &Api, text: &str) {
 }
 
 /// How long a body is as a part of the JSON that Lambda takes.
-fn on_the_wire(answer: &Response) -> usize {
+fn size_in_event(answer: &Response) -> usize {
     Value::from(answer.body.as_str()).to_string().len() - 2
 }
 
-fn must_fit(answer: &Response) {
-    let size = on_the_wire(answer);
+fn assert_fits(answer: &Response) {
+    let size = size_in_event(answer);
     assert!(size <= LARGEST_ANSWER, "{size}");
 }
 
 /// A `GET` that fits, and its status.
 async fn read(api: &Api, path: &str) -> Response {
     let answer = api.read(path).await;
-    must_fit(&answer);
+    assert_fits(&answer);
     assert!(
         answer.status < 500,
         "{} {}",
@@ -93,7 +93,7 @@ async fn a_flag_too_large_for_a_response_is_read_changed_and_archived() {
         let changed = api.admin("PATCH", &url, &json!({"enabled": false})).await;
         assert_eq!(changed.status, 200, "{column}");
         let archived = api.admin_if("*", "DELETE", &url, &Value::Null).await;
-        must_fit(&archived);
+        assert_fits(&archived);
         assert_eq!(
             (archived.status, archived.json()["archivedAt"].is_string()),
             (200, true)
@@ -127,7 +127,7 @@ async fn old_schedules_are_left_out_of_a_list_that_would_be_too_large() {
     let all = listed.json();
     let all = all.as_array().expect("a list");
     assert_eq!(all.len() + omitted, 10_001);
-    assert!(omitted > 100 && on_the_wire(&listed) > LARGEST_ANSWER - 2_000);
+    assert!(omitted > 100 && size_in_event(&listed) > LARGEST_ANSWER - 2_000);
     assert_eq!(all.last().expect("one")["status"], "pending");
     let times: Vec<&str> = all
         .iter()
@@ -196,7 +196,7 @@ async fn lists_of_keys_stale_flags_and_overrides_come_in_pages_that_fit() {
     let emptied = api
         .admin_if("*", "POST", IMPORT, &json!({"flags": {}}))
         .await;
-    must_fit(&emptied);
+    assert_fits(&emptied);
     assert_eq!(emptied.status, 200, "{}", &emptied.body[..200]);
     let body = emptied.json();
     let listed = body["archived"].as_array().map_or(0, Vec::len);
@@ -220,7 +220,7 @@ async fn settings_too_large_for_a_response_can_be_replaced() {
     assert_eq!(read(&api, "/api/admin/environments").await.status, 200);
     let replaced = api.admin_if("*", "PUT", SETTINGS, &json!({})).await;
     assert_eq!(
-        (replaced.status, on_the_wire(&replaced) < 1_000),
+        (replaced.status, size_in_event(&replaced) < 1_000),
         (200, true)
     );
     assert_eq!(read(&api, SETTINGS).await.status, 200);

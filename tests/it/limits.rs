@@ -61,17 +61,17 @@ async fn every_write_rejects_an_invisible_or_unreachable_key_with_its_rule() {
             ("a%2Fb".to_owned(), "any of / \\ ? # %"),
         ] {
             let answer = api.admin("POST", FLAGS, &json!({"key": key})).await;
-            let said = fields(&answer)["key"].to_string();
+            let message = fields(&answer)["key"].to_string();
             assert!(
-                said.contains(&rule.replace('\\', "\\\\")),
-                "{key:?} {said} on {}",
+                message.contains(&rule.replace('\\', "\\\\")),
+                "{key:?} {message} on {}",
                 api.on
             );
             let flag = json!({"state": "ENABLED", "variants": {"a": 1}});
             for answer in import(&api, &json!({"flags": {(key.as_str()): flag}})).await {
-                let said = fields(&answer)[place(&key)].to_string();
+                let message = fields(&answer)[place(&key)].to_string();
                 assert!(
-                    key.is_empty() || said.contains(&rule.replace('\\', "\\\\")),
+                    key.is_empty() || message.contains(&rule.replace('\\', "\\\\")),
                     "{key:?} {answer:?} on {}",
                     api.on
                 );
@@ -98,15 +98,15 @@ async fn the_name_of_a_variant_is_short_and_has_no_control_characters() {
             let changed = json!({"definition": definition});
             let changed = api.admin_if("*", "PATCH", CHECKOUT, &changed).await;
             for answer in [created, changed] {
-                let said = fields(&answer)[&at].to_string();
-                assert!(said.contains(rule), "{name:?} {said} on {}", api.on);
+                let message = fields(&answer)[&at].to_string();
+                assert!(message.contains(rule), "{name:?} {message} on {}", api.on);
             }
             let file = json!({"flags": {"limit": {
                 "state": "ENABLED", "variants": {"good": 1, (name.as_str()): 2},
             }}});
             for answer in import(&api, &file).await {
-                let said = fields(&answer)[format!("/flags/limit/variants/{name}")].to_string();
-                assert!(said.contains(rule), "{name:?} {answer:?} on {}", api.on);
+                let message = fields(&answer)[format!("/flags/limit/variants/{name}")].to_string();
+                assert!(message.contains(rule), "{name:?} {answer:?} on {}", api.on);
             }
         }
         let longest = json!({"key": "limit", "definition": {"variants": {("ä".repeat(255)): 1}}});
@@ -187,8 +187,8 @@ async fn a_flag_from_before_the_limits_is_reached_by_its_key_in_the_query_on_eve
             assert_eq!(gone.status, 204, "{gone:?} {on}");
             let plan =
                 json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"enabled": false}});
-            let planned = api.admin("POST", &url("/schedule"), &plan).await;
-            assert_eq!(planned.json()["flagKey"], key, "{planned:?} {on}");
+            let scheduled = api.admin("POST", &url("/schedule"), &plan).await;
+            assert_eq!(scheduled.json()["flagKey"], key, "{scheduled:?} {on}");
             let plans = api.read(&url("/schedule")).await.json();
             let id = plans[0]["id"].as_str().expect("an id").to_owned();
             let cancelled = url(&format!("/schedule/{id}"));
@@ -240,9 +240,9 @@ async fn a_path_and_a_query_that_name_different_flags_are_refused_on_every_route
             function.call(&event.header("if-match", "*")).await
         };
         let on = format!("{} {}", endpoint.method, endpoint.path);
-        let said = fields(&call("checkout", "flagKey=search").await)["flagKey"].to_string();
+        let message = fields(&call("checkout", "flagKey=search").await)["flagKey"].to_string();
         for word in ["'checkout'", "'search'", "-"] {
-            assert!(said.contains(word), "{said} {on}");
+            assert!(message.contains(word), "{message} {on}");
         }
         for query in ["flagKey=", "flagKey=%00", "flagKey=a&flagKey=b"] {
             assert!(
@@ -284,8 +284,8 @@ async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect
     for api in Api::of_both_kinds().await {
         let on = api.on;
         let no_effect = |answer: &Response, field: &str| {
-            let said = fields(answer)[field].to_string();
-            assert!(said.contains("no effect"), "{answer:?} on {on}");
+            let message = fields(answer)[field].to_string();
+            assert!(message.contains("no effect"), "{answer:?} on {on}");
         };
         let percentage = json!({"rolloutPercentage": 10});
         let salt = json!({"salt": "pepper"});
@@ -347,11 +347,11 @@ async fn a_flag_gets_no_definition_while_a_percentage_is_scheduled() {
         );
         let plan =
             json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"rolloutPercentage": 5}});
-        let planned = api
+        let scheduled = api
             .admin("POST", &format!("{CHECKOUT}/schedule"), &plan)
             .await;
-        assert_eq!(planned.status, 201, "{planned:?}");
-        let id = planned.json()["id"].as_str().expect("an id").to_owned();
+        assert_eq!(scheduled.status, 201, "{scheduled:?}");
+        let id = scheduled.json()["id"].as_str().expect("an id").to_owned();
 
         let mut file = api.read(EXPORT).await.json();
         file["flags"]["checkout"] = json!({
@@ -431,9 +431,9 @@ async fn server_only_must_be_true_or_false() {
                 (dry_set, "/metadata/serverOnly"),
                 (imported_set, "/metadata/serverOnly"),
             ] {
-                let said = fields(&answer)[place].to_string();
+                let message = fields(&answer)[place].to_string();
                 assert!(
-                    said.contains("true or false"),
+                    message.contains("true or false"),
                     "{place} {answer:?} on {}",
                     api.on
                 );
@@ -458,15 +458,15 @@ async fn a_variant_has_at_most_256_kb_and_an_existing_larger_one_is_kept() {
         let change = json!({"definition": sized(256_001)});
         let changed = api.admin_if("*", "PATCH", &url, &change).await;
         for answer in [created, changed] {
-            let said = fields(&answer)["definition/variants/only"].to_string();
+            let message = fields(&answer)["definition/variants/only"].to_string();
             for word in ["256000 bytes", "got 256001"] {
-                assert!(said.contains(word), "{said} on {}", api.on);
+                assert!(message.contains(word), "{message} on {}", api.on);
             }
         }
         let file = json!({"flags": {"larger": sized_in_file(256_001)}});
         for answer in import(&api, &file).await {
-            let said = fields(&answer)["/flags/larger/variants/only"].to_string();
-            assert!(said.contains("256000 bytes"), "{answer:?} on {}", api.on);
+            let message = fields(&answer)["/flags/larger/variants/only"].to_string();
+            assert!(message.contains("256000 bytes"), "{answer:?} on {}", api.on);
         }
     }
     let api = Api::on_postgres().await;
@@ -492,9 +492,9 @@ async fn a_variant_has_at_most_256_kb_and_an_existing_larger_one_is_kept() {
 async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
     let settings = "/api/admin/environments/production/settings";
     let refused = |answer: &Response, field: &str, names: &[&str], on: &str| {
-        let said = fields(answer)[field].to_string();
+        let message = fields(answer)[field].to_string();
         for word in names.iter().chain(&["5500000", "bytes"]) {
-            assert!(said.contains(word), "{word} in {said} on {on}");
+            assert!(message.contains(word), "{word} in {message} on {on}");
         }
     };
     for api in Api::of_both_kinds().await {
@@ -585,9 +585,9 @@ async fn an_environment_that_is_already_too_large_can_only_shrink() {
     let same = json!({"enabled": false, "definition": sized(700_000)});
     assert_eq!(api.admin_if("*", "PATCH", &first, &same).await.status, 200);
     let new = api.admin("POST", FLAGS, &json!({"key": "new"})).await;
-    let said = fields(&new)["key"].to_string();
+    let message = fields(&new)["key"].to_string();
     for word in ["'new'", "5500000", "production"] {
-        assert!(said.contains(word), "{said}");
+        assert!(message.contains(word), "{message}");
     }
     let smaller = json!({"definition": sized(100)});
     for number in 0..2 {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use pennon_tests::PATIENCE;
+use pennon_tests::TIME_LIMIT;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::Database;
@@ -28,7 +28,7 @@ impl Started {
         let mut started = Command::new(script);
         output_within(
             started.args([command, &self.first.to_string()]),
-            3 * PATIENCE,
+            3 * TIME_LIMIT,
         )
     }
 }
@@ -55,13 +55,13 @@ fn text(output: &Output) -> String {
 #[tokio::test]
 async fn one_command_starts_a_cluster_of_six_local_processes() {
     let (cluster, output) = Started::on(free_ports());
-    let told = text(&output);
+    let printed = text(&output);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(told.matches("  primary").count(), 3, "{told}");
-    assert_eq!(told.matches("  replica of ").count(), 3, "{told}");
+    assert_eq!(printed.matches("  primary").count(), 3, "{printed}");
+    assert_eq!(printed.matches("  replica of ").count(), 3, "{printed}");
     let url = format!("redis-cluster://127.0.0.1:{}", cluster.first);
-    assert!(told.contains(&format!("REDIS_URL={url}\n")), "{told}");
-    assert_eq!(text(&cluster.run("status")), told);
+    assert!(printed.contains(&format!("REDIS_URL={url}\n")), "{printed}");
+    assert_eq!(text(&cluster.run("status")), printed);
 
     let database = Database::create().await;
     database.add_flag("checkout", true, 50).await;

@@ -13,7 +13,7 @@ use pennon_tests::local::{API_KEY, Local};
 use pennon_tests::process::{find_program, new_folder, output_within};
 use pennon_tests::routes::{authorization_for, paths_for, read_status};
 use pennon_tests::stack::{Stack, percentage};
-use pennon_tests::{PATIENCE, eventually};
+use pennon_tests::{TIME_LIMIT, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -258,7 +258,7 @@ fn run_in_shell(exports: &[String], command: &str) -> String {
     let path = std::env::var("PATH").expect("a PATH");
     let mut shell = Command::new("sh");
     shell.args(["-euc", &script]).env_clear().env("PATH", path);
-    let output = output_within(&mut shell, PATIENCE);
+    let output = output_within(&mut shell, TIME_LIMIT);
     assert!(output.status.success(), "{command}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -324,7 +324,7 @@ fn masked(value: &Value) -> Value {
 #[tokio::test]
 async fn every_command_of_the_documents_works_after_the_two_lines_that_the_server_prints() {
     for (document, at_least) in [("README.md", 5), ("docs/managing-flags.md", 11)] {
-        let local = Local::start_bare_in(new_folder("documents"), &[]).await;
+        let local = Local::start_without_credentials(new_folder("documents"), &[]).await;
         let exports = exports(&local);
         assert_eq!(exports.len(), 2, "{}", local.log());
         let commands = console_commands(document);
@@ -349,7 +349,7 @@ fn run_client(local: &Local, program: &mut Command) -> String {
         program
             .env("PENNON_URL", local.base())
             .env("PENNON_API_KEY", pennon_tests::local::API_KEY),
-        PATIENCE,
+        TIME_LIMIT,
     );
     assert!(output.status.success(), "{program:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -434,7 +434,7 @@ async fn every_example_reads_the_flag_before_and_after_a_change() {
 async fn the_token_and_the_key_survive_a_restart_on_both_kinds_of_store() {
     let empty = pennon_tests::postgres::Database::create_empty().await;
     for environment in [&[][..], &[("DATABASE_URL", &*empty.url())]] {
-        let mut local = Local::start_bare_in(new_folder("restart"), environment).await;
+        let mut local = Local::start_without_credentials(new_folder("restart"), environment).await;
         let before = exports(&local);
         assert_eq!(before.len(), 2);
         local.restart().await;
@@ -477,7 +477,7 @@ fn run_commands_of_first_screen(local: &Local) {
 async fn the_commands_of_the_first_screen_work_with_every_setting_of_the_public_routes() {
     for routes in ["open", "key", "off"] {
         let environment = [("PUBLIC_CONFIG_ROUTES", routes)];
-        let local = Local::start_bare_in(new_folder("routes"), &environment).await;
+        let local = Local::start_without_credentials(new_folder("routes"), &environment).await;
         run_commands_of_first_screen(&local);
         let public = local.get("/api/config/flags").await.status;
         let expected = if routes == "open" {
@@ -499,7 +499,7 @@ async fn the_commands_of_the_first_screen_name_a_flag_of_the_file() {
         "typed": {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"},
     }});
     std::fs::write(folder.join("flags.json"), flags.to_string()).expect("writes");
-    let local = Local::start_bare_in(folder, &[]).await;
+    let local = Local::start_without_credentials(folder, &[]).await;
     assert!(!local.log().contains("new-checkout"), "{}", local.log());
     run_commands_of_first_screen(&local);
     let flag = local.get("/api/config/flags/my.flag").await;
@@ -514,7 +514,7 @@ async fn the_commands_of_the_first_screen_work_for_flags_with_variants_and_unusu
             json!({"state": "DISABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"});
         let flags = json!({"flags": {key: typed}});
         std::fs::write(folder.join("flags.json"), flags.to_string()).expect("writes");
-        let local = Local::start_bare_in(folder, &[]).await;
+        let local = Local::start_without_credentials(folder, &[]).await;
         run_commands_of_first_screen(&local);
         let flag = local.get("/api/config/flags/new-checkout").await;
         assert_eq!(flag.status == 200, created, "{key}");
@@ -534,7 +534,7 @@ async fn a_database_without_tls_is_reported_with_a_remedy() {
         .current_dir(new_folder("clear"))
         .env("PENNON_LISTEN", "127.0.0.1:0")
         .env("DATABASE_URL", url);
-    let output = output_within(&mut server, PATIENCE);
+    let output = output_within(&mut server, TIME_LIMIT);
     let message = [output.stdout, output.stderr].concat();
     let message = String::from_utf8_lossy(&message);
     assert!(!output.status.success(), "{message}");
@@ -548,7 +548,7 @@ async fn a_database_without_tls_is_reported_with_a_remedy() {
 async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
     let empty = pennon_tests::postgres::Database::create_empty().await;
     let environment = [("DATABASE_URL", &*empty.url())];
-    let mut local = Local::start_bare_in(new_folder("empty"), &environment).await;
+    let mut local = Local::start_without_credentials(new_folder("empty"), &environment).await;
     assert!(
         local
             .log()
@@ -573,7 +573,7 @@ async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
 fn the_command_line_is_parsed() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(binary("pennon-local"));
-        let output = output_within(command.args(arguments).env_clear(), PATIENCE);
+        let output = output_within(command.args(arguments).env_clear(), TIME_LIMIT);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (
             output.status.code(),

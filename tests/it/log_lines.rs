@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
-use pennon_tests::side_by_side;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::json;
@@ -52,7 +52,7 @@ async fn every_line_of_every_function_has_the_domain_config() {
         stack.redis.set(Mode::Open).await;
         stack.database_wire.set(Mode::Open).await;
         let settings = [&quick[..], &BAD_SETTINGS, &invalid_redis];
-        let started = side_by_side(names.iter().map(async |name| {
+        let started = join_all(names.iter().map(async |name| {
             let mut functions = Vec::new();
             for settings in settings {
                 let function = stack.function_with(name, settings).await;
@@ -64,7 +64,7 @@ async fn every_line_of_every_function_has_the_domain_config() {
         .await;
         stack.redis.set(Mode::Refuse).await;
         stack.database_wire.set(Mode::Refuse).await;
-        let cut_off = side_by_side(names.iter().zip(&started).map(async |(name, functions)| {
+        let cut_off = join_all(names.iter().zip(&started).map(async |(name, functions)| {
             let cut_off = stack.function_with(name, &quick).await;
             run_events(&cut_off, name).await;
             run_events(&functions[0], name).await;

@@ -13,11 +13,11 @@ use pennon_tests::issuer::{AUDIENCE, Issuer, SigningKey};
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::new_folder;
 use pennon_tests::response::Response;
-use pennon_tests::sign_in::Manner;
+use pennon_tests::sign_in::Behaviour;
 use serde_json::{Value, json};
 
 /// A machine on which a user signs in, and the issuer.
-struct Desk {
+struct Machine {
     folder: PathBuf,
     issuer: Issuer,
 }
@@ -34,7 +34,7 @@ struct Outcome {
     errors: String,
 }
 
-impl Desk {
+impl Machine {
     async fn new() -> Self {
         let key = Arc::new(SigningKey::p256());
         let issuer = Issuer::start(&[key.public("k1")]).await;
@@ -68,43 +68,43 @@ impl Desk {
         Login { process, errors }
     }
 
-    /// Signs in like a user, if the program asks for it.
+    /// Signs in like a user if the program requests it.
     async fn sign_in(&self, more: &[&str]) -> Outcome {
         let mut login = self.start(more);
-        if let Some(url) = login.asks().await {
+        if let Some(url) = login.sign_in_url().await {
             visit(&go(&url).await).await;
         }
-        login.ends().await
+        login.finish().await
     }
 
     fn file(&self) -> PathBuf {
         self.folder.join(".config/pennon/default.json")
     }
 
-    fn kept(&self) -> Value {
+    fn session(&self) -> Value {
         let text = std::fs::read(self.file()).expect("a file");
         serde_json::from_slice(&text).expect("JSON")
     }
 }
 
-impl Drop for Desk {
+impl Drop for Machine {
     fn drop(&mut self) {
         let _already_gone = std::fs::remove_dir_all(&self.folder);
     }
 }
 
 impl Login {
-    fn said(&self) -> String {
+    fn stderr(&self) -> String {
         std::fs::read_to_string(&self.errors).unwrap_or_default()
     }
 
-    /// The address at which it asks the user to sign in; nothing when it ends without.
-    async fn asks(&mut self) -> Option<String> {
+    /// The sign-in address that the program prints; `None` if it exits without one.
+    async fn sign_in_url(&mut self) -> Option<String> {
         let mut url = None;
-        eventually("it asks or ends", async || {
-            let said = self.said();
+        eventually("the program prints an address or exits", async || {
+            let stderr = self.stderr();
             // A line without its end is not written yet.
-            let lines = said.split_inclusive('\n');
+            let lines = stderr.split_inclusive('\n');
             let mut lines = lines.filter(|line| line.ends_with('\n')).map(str::trim);
             let line = lines.find(|it| it.starts_with("http") && it.contains("/authorize?"));
             url = line.map(str::to_owned);
@@ -114,9 +114,9 @@ impl Login {
         url
     }
 
-    async fn ends(&mut self) -> Outcome {
+    async fn finish(&mut self) -> Outcome {
         let mut status = None;
-        eventually("it ends", async || {
+        eventually("the program exits", async || {
             status = self.process.try_wait().expect("a process");
             status.is_some()
         })
@@ -127,7 +127,7 @@ impl Login {
         Outcome {
             success: status.is_some_and(|it| it.success()),
             output,
-            errors: self.said(),
+            errors: self.stderr(),
         }
     }
 }
@@ -163,37 +163,37 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
-    let desk = Desk::new().await;
-    let first = desk.sign_in(&[]).await;
+    let machine = Machine::new().await;
+    let first = machine.sign_in(&[]).await;
     assert!(first.success, "{}", first.errors);
     assert_eq!(first.output, "export PENNON_ADMIN_TOKEN=access-2\n");
     assert_eq!(
-        (mode(&desk.file()), desk.kept()["subject"].as_str()),
+        (mode(&machine.file()), machine.session()["subject"].as_str()),
         (0o600, Some("admin-1"))
     );
-    assert_eq!(mode(desk.file().parent().expect("a folder")), 0o700);
+    assert_eq!(mode(machine.file().parent().expect("a folder")), 0o700);
     assert!(!first.errors.contains("access-2"), "{}", first.errors);
 
     // A valid token is used without a sign-in.
-    let again = desk.sign_in(&["--refresh"]).await;
+    let again = machine.sign_in(&["--refresh"]).await;
     assert_eq!((again.success, again.output), (true, first.output));
-    let asked = desk.issuer.sign_in(|it| it.grants.clone());
+    let asked = machine.issuer.sign_in(|it| it.grants.clone());
     assert_eq!(asked, ["authorization_code"]);
-    let id = desk.sign_in(&["--token", "id"]).await;
+    let id = machine.sign_in(&["--token", "id"]).await;
     assert!(
         id.output.starts_with("export PENNON_ADMIN_TOKEN=ey"),
         "{}",
         id.output
     );
 
-    // What ends within a minute is refreshed, and each refresh token is used once.
-    desk.issuer.sign_in(|it| it.seconds = 59);
-    assert!(desk.sign_in(&["--new"]).await.success);
-    let mut before = desk.kept()["refreshToken"].clone();
+    // What finish within a minute is refreshed, and each refresh token is used once.
+    machine.issuer.sign_in(|it| it.seconds = 59);
+    assert!(machine.sign_in(&["--new"]).await.success);
+    let mut before = machine.session()["refreshToken"].clone();
     for _ in 0..3 {
-        let refreshed = desk.sign_in(&["--refresh"]).await;
+        let refreshed = machine.sign_in(&["--refresh"]).await;
         assert!(refreshed.success, "{}", refreshed.errors);
-        let kept = desk.kept();
+        let kept = machine.session();
         assert_ne!(kept["refreshToken"], before);
         let token = kept["accessToken"].as_str().expect("text");
         assert_eq!(
@@ -201,52 +201,59 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
             format!("export PENNON_ADMIN_TOKEN={token}\n")
         );
         before = kept["refreshToken"].clone();
-        assert_eq!(mode(&desk.file()), 0o600);
+        assert_eq!(mode(&machine.file()), 0o600);
     }
-    // An issuer that is down ends no session.
-    desk.issuer.sign_in(|it| it.manner = Manner::Failing);
-    let failed = desk.sign_in(&["--refresh"]).await;
+    // An issuer that is down finish no session.
+    machine
+        .issuer
+        .sign_in(|it| it.behaviour = Behaviour::Failing);
+    let failed = machine.sign_in(&["--refresh"]).await;
     assert!(
         !failed.success && failed.output.is_empty(),
         "{}",
         failed.errors
     );
     assert!(failed.errors.contains("500"), "{}", failed.errors);
-    assert_eq!(desk.kept()["refreshToken"], before);
+    assert_eq!(machine.session()["refreshToken"], before);
     // Tokens of another user are rejected.
-    desk.issuer.sign_in(|it| it.manner = Manner::SomebodyElse);
-    let other = desk.sign_in(&["--refresh"]).await;
+    machine
+        .issuer
+        .sign_in(|it| it.behaviour = Behaviour::OtherUser);
+    let other = machine.sign_in(&["--refresh"]).await;
     assert!(
         !other.success && other.output.is_empty(),
         "{}",
         other.errors
     );
-    desk.issuer.sign_in(|it| it.manner = Manner::Good);
-    assert!(desk.sign_in(&[]).await.success);
+    machine
+        .issuer
+        .sign_in(|it| it.behaviour = Behaviour::Correct);
+    assert!(machine.sign_in(&[]).await.success);
 
-    // A session that the issuer has ended is said to be over; without --refresh the user signs in anew.
-    desk.issuer
+    // A session that the issuer has ended is stderr to be over; without --refresh the user signs in anew.
+    machine
+        .issuer
         .sign_in(pennon_tests::sign_in::SignIn::end_sessions);
-    let over = desk.sign_in(&["--refresh"]).await;
+    let over = machine.sign_in(&["--refresh"]).await;
     assert!(!over.success && over.output.is_empty());
     assert!(over.errors.contains("invalid_grant"), "{}", over.errors);
-    assert!(!desk.file().exists());
-    assert!(desk.sign_in(&[]).await.success);
+    assert!(!machine.file().exists());
+    assert!(machine.sign_in(&[]).await.success);
 
-    let token = desk.kept()["refreshToken"]
+    let token = machine.session()["refreshToken"]
         .as_str()
         .expect("text")
         .to_owned();
-    let ended = desk.sign_in(&["--logout"]).await;
+    let ended = machine.sign_in(&["--logout"]).await;
     assert_eq!(
         (ended.success, ended.output.as_str()),
         (true, ""),
         "{}",
         ended.errors
     );
-    assert_eq!(desk.issuer.sign_in(|it| it.revoked.clone()), [token]);
-    assert!(!desk.file().exists());
-    let none = desk.sign_in(&["--refresh"]).await;
+    assert_eq!(machine.issuer.sign_in(|it| it.revoked.clone()), [token]);
+    assert!(!machine.file().exists());
+    let none = machine.sign_in(&["--refresh"]).await;
     assert!(
         !none.success && none.errors.contains("no session"),
         "{}",
@@ -256,42 +263,44 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
 
 #[tokio::test]
 async fn a_failed_sign_in_gives_no_token_and_stores_nothing() {
-    let desk = Desk::new().await;
-    for (manner, why) in [
-        (Manner::Denied, "access_denied not today?[31m?"),
-        (Manner::OldCode, "invalid_grant"),
-        (Manner::OtherIssuer, "another issuer"),
-        (Manner::OtherNonce, "nonce"),
-        (Manner::OtherAudience, "audience"),
-        (Manner::OtherKey, "signature"),
-        (Manner::NoIdToken, "id token"),
-        (Manner::Shell, "access token"),
-        (Manner::Failing, "500"),
+    let machine = Machine::new().await;
+    for (behaviour, why) in [
+        (Behaviour::Denied, "access_denied not today?[31m?"),
+        (Behaviour::OldCode, "invalid_grant"),
+        (Behaviour::OtherIssuer, "another issuer"),
+        (Behaviour::OtherNonce, "nonce"),
+        (Behaviour::OtherAudience, "audience"),
+        (Behaviour::OtherKey, "signature"),
+        (Behaviour::NoIdToken, "id token"),
+        (Behaviour::Shell, "access token"),
+        (Behaviour::Failing, "500"),
     ] {
-        desk.issuer.sign_in(|it| it.manner = manner);
-        let outcome = desk.sign_in(&[]).await;
-        assert!(!outcome.success, "{manner:?}");
-        assert_eq!(outcome.output, "", "{manner:?}");
+        machine.issuer.sign_in(|it| it.behaviour = behaviour);
+        let outcome = machine.sign_in(&[]).await;
+        assert!(!outcome.success, "{behaviour:?}");
+        assert_eq!(outcome.output, "", "{behaviour:?}");
         assert!(
             outcome.errors.contains(why),
-            "{manner:?}: {}",
+            "{behaviour:?}: {}",
             outcome.errors
         );
-        assert!(!desk.file().exists(), "{manner:?}");
+        assert!(!machine.file().exists(), "{behaviour:?}");
     }
 }
 
 #[tokio::test]
 async fn unrelated_requests_are_rejected_and_do_not_end_the_sign_in() {
-    let desk = Desk::new().await;
-    let mut login = desk.start(&[]);
-    let url = login.asks().await.expect("an address");
-    for manner in [Manner::OtherState, Manner::NoState] {
-        desk.issuer.sign_in(|it| it.manner = manner);
+    let machine = Machine::new().await;
+    let mut login = machine.start(&[]);
+    let url = login.sign_in_url().await.expect("an address");
+    for behaviour in [Behaviour::OtherState, Behaviour::NoState] {
+        machine.issuer.sign_in(|it| it.behaviour = behaviour);
         let refused = visit(&go(&url).await).await;
-        assert_eq!(refused.status, 400, "{manner:?}: {refused:?}");
+        assert_eq!(refused.status, 400, "{behaviour:?}: {refused:?}");
     }
-    desk.issuer.sign_in(|it| it.manner = Manner::Good);
+    machine
+        .issuer
+        .sign_in(|it| it.behaviour = Behaviour::Correct);
     let back = go(&url).await;
     let location = back.header("location").expect("a location").to_owned();
     let (base, path) = split(&location);
@@ -309,23 +318,23 @@ async fn unrelated_requests_are_rejected_and_do_not_end_the_sign_in() {
         assert_eq!(refused.status, status, "{method} {path}: {refused:?}");
     }
     assert!(
-        desk.issuer.sign_in(|it| it.grants.is_empty()),
+        machine.issuer.sign_in(|it| it.grants.is_empty()),
         "no code was used"
     );
     let page = program.get(&path).await;
     assert_eq!(page.status, 200);
     assert_eq!(page.header("cache-control"), Some("no-store"));
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
-    let outcome = login.ends().await;
+    let outcome = login.finish().await;
     assert!(outcome.success, "{}", outcome.errors);
 }
 
 #[tokio::test]
 async fn a_sign_in_that_is_never_completed_times_out() {
-    let desk = Desk::new().await;
-    let mut login = desk.start(&["--timeout", "1"]);
-    let url = login.asks().await.expect("an address");
-    let outcome = login.ends().await;
+    let machine = Machine::new().await;
+    let mut login = machine.start(&["--timeout", "1"]);
+    let url = login.sign_in_url().await.expect("an address");
+    let outcome = login.finish().await;
     assert!(!outcome.success && outcome.output.is_empty());
     assert!(outcome.errors.contains("within 1 s"), "{}", outcome.errors);
     // The port is closed.
@@ -337,22 +346,22 @@ async fn a_sign_in_that_is_never_completed_times_out() {
 
 #[tokio::test]
 async fn two_logins_at_once_use_a_refresh_token_once() {
-    let desk = Desk::new().await;
-    desk.issuer.sign_in(|it| it.seconds = 59);
-    assert!(desk.sign_in(&[]).await.success);
-    desk.issuer.sign_in(|it| it.seconds = 900);
+    let machine = Machine::new().await;
+    machine.issuer.sign_in(|it| it.seconds = 59);
+    assert!(machine.sign_in(&[]).await.success);
+    machine.issuer.sign_in(|it| it.seconds = 900);
     let mut both = [
-        desk.start(&["--refresh"]),
-        desk.start(&["--refresh", "--token", "access"]),
+        machine.start(&["--refresh"]),
+        machine.start(&["--refresh", "--token", "access"]),
     ];
     let mut tokens = Vec::new();
     for login in &mut both {
-        let outcome = login.ends().await;
+        let outcome = login.finish().await;
         assert!(outcome.success, "{}", outcome.errors);
         tokens.push(outcome.output);
     }
     assert_eq!(tokens[0], tokens[1]);
-    let refreshed = desk
+    let refreshed = machine
         .issuer
         .sign_in(|it| it.grants.iter().filter(|it| *it == "refresh_token").count());
     assert_eq!(refreshed, 1);
@@ -360,7 +369,7 @@ async fn two_logins_at_once_use_a_refresh_token_once() {
 
 #[tokio::test]
 async fn an_issuer_that_leads_elsewhere_is_not_followed() {
-    let desk = Desk::new().await;
+    let machine = Machine::new().await;
     for (name, address) in [
         ("token_endpoint", "http://issuer.example/token"),
         (
@@ -371,26 +380,26 @@ async fn an_issuer_that_leads_elsewhere_is_not_followed() {
         ("authorization_endpoint", "javascript:alert(1)"),
         ("issuer", "https://issuer.example"),
     ] {
-        let desk = Desk::new().await;
-        desk.issuer.describe(name, json!(address));
-        let outcome = desk.sign_in(&[]).await;
+        let machine = Machine::new().await;
+        machine.issuer.set_metadata(name, json!(address));
+        let outcome = machine.sign_in(&[]).await;
         assert!(
             !outcome.success && outcome.output.is_empty(),
             "{name}: {}",
             outcome.errors
         );
-        let said = outcome.errors.contains(name) || outcome.errors.contains("calls itself");
-        assert!(said, "{name}: {}", outcome.errors);
+        let stderr = outcome.errors.contains(name) || outcome.errors.contains("calls itself");
+        assert!(stderr, "{name}: {}", outcome.errors);
     }
     // A session of another client is not used.
-    assert!(desk.sign_in(&[]).await.success);
+    assert!(machine.sign_in(&[]).await.success);
     let other = Command::new(binary("pennon-local"))
         .env_clear()
-        .env("HOME", &desk.folder)
+        .env("HOME", &machine.folder)
         .args([
             "login",
             "--issuer",
-            desk.issuer.name(),
+            machine.issuer.name(),
             "--client-id",
             "client-2",
             "--refresh",

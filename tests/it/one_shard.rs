@@ -13,14 +13,14 @@ async fn a_promoted_replica_that_was_behind_is_not_trusted() {
     let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", &[]).await;
     let update = deployment.function("update-flag", &[]).await;
-    deployment.is_on_the_cache(&get).await;
+    deployment.wait_for_cache(&get).await;
     set_percentage(&update, "checkout", 50).await;
-    deployment.is_on_the_cache(&get).await;
+    deployment.wait_for_cache(&get).await;
     eventually("the replica has the entry", async || {
         has_entry(&deployment, 1)
     })
     .await;
-    deployment.cluster.leave_behind(1).await;
+    deployment.cluster.stop_replication_to(1).await;
     let answer = set_percentage(&update, "checkout", 7).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
     assert!(has_entry(&deployment, 1), "from before");
@@ -42,9 +42,9 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
     let cluster = &deployment.cluster;
     let reader = deployment.function("get-flag", &[]).await;
     let writer = deployment.function("update-flag", &[]).await;
-    deployment.is_on_the_cache(&reader).await;
+    deployment.wait_for_cache(&reader).await;
     set_percentage(&writer, "checkout", 10).await;
-    deployment.is_on_the_cache(&reader).await;
+    deployment.wait_for_cache(&reader).await;
     // It no longer listens to the others, takes itself for the primary, and clients still reach it.
     for other in [1, 2] {
         let answer = cluster.nodes[0].command(&["CLUSTER", "FORGET", cluster.id(other)]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pennon_core::http::ENDPOINTS;
-use pennon_tests::PATIENCE;
+use pennon_tests::TIME_LIMIT;
 use pennon_tests::clients::tools;
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 use pennon_tests::process::output_within;
@@ -24,7 +24,7 @@ fn parsed() -> Value {
         "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
     // `scripts/tools` installs it.
     let mut python = Command::new(tools().join("schemathesis/bin/python"));
-    let output = output_within(python.args(["-c", program]).arg(document()), 3 * PATIENCE);
+    let output = output_within(python.args(["-c", program]).arg(document()), 3 * TIME_LIMIT);
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }

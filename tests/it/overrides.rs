@@ -513,9 +513,9 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         assert_eq!(value["checkout"], true);
 
         // One entry each, with the differences.
-        let told = api.read(AUDIT).await.json();
-        assert_eq!(told["pagination"]["total"], 4, "{told} on {on}");
-        let entry = &told["entries"][0];
+        let audit = api.read(AUDIT).await.json();
+        assert_eq!(audit["pagination"]["total"], 4, "{audit} on {on}");
+        let entry = &audit["entries"][0];
         assert_eq!(entry["action"], "overrides.set");
         let named = |side: &str| -> Vec<String> {
             let all = entry[side]["overrides"].as_array().expect("a list");
@@ -677,13 +677,13 @@ async fn ten_thousand_overrides_are_one_change_that_can_be_undone_and_listed() {
         assert_eq!(put.json()["changed"], 10_000, "{put:?} on {on}");
         let page = api.read(AUDIT).await;
         assert!(page.body.len() < 5_900_000, "{} on {on}", page.body.len());
-        let told = page.json();
-        assert_eq!(told["pagination"]["total"], 2);
+        let audit = page.json();
+        assert_eq!(audit["pagination"]["total"], 2);
         assert!(
-            told["entries"][0]["before"]["omittedBytes"].is_number(),
+            audit["entries"][0]["before"]["omittedBytes"].is_number(),
             "on {on}"
         );
-        let undo = json!({"auditId": told["entries"][0]["id"], "state": "before"});
+        let undo = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
         assert_eq!(api.admin_if("*", "POST", REVERT, &undo).await.status, 200);
         let page = api.read(&format!("{USERS}?pageSize=1")).await.json();
         assert_eq!(page["pagination"]["total"], 10_000);

@@ -36,20 +36,23 @@ async fn codedeploy_gets_success_when_the_new_health_function_reaches_redis_and_
     let (_hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
 
-    let asked = plane.invocations();
-    let paths: Vec<&str> = asked.iter().map(|it| it.path.as_str()).collect();
+    let invocations = plane.invocations();
+    let paths: Vec<&str> = invocations.iter().map(|it| it.path.as_str()).collect();
     let wanted = [
         "/2015-03-31/functions/pennon-migrate/invocations?Qualifier=4",
         "/2015-03-31/functions/pennon-health/invocations?Qualifier=7",
     ];
     assert_eq!(paths, wanted);
-    assert_eq!(asked[1].header("x-amz-invocation-type"), "RequestResponse");
-    assert_eq!(asked[1].body["rawPath"], "/health");
-
-    let told = plane.reports();
-    assert_eq!(told.len(), 1);
     assert_eq!(
-        told[0].body,
+        invocations[1].header("x-amz-invocation-type"),
+        "RequestResponse"
+    );
+    assert_eq!(invocations[1].body["rawPath"], "/health");
+
+    let reports = plane.reports();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(
+        reports[0].body,
         json!({
             "deploymentId": "d-7PEXAMPLE",
             "lifecycleEventHookExecutionId": "eyJlbmNyeXB0ZWQiOiJleGFtcGxlIn0",
@@ -57,9 +60,12 @@ async fn codedeploy_gets_success_when_the_new_health_function_reaches_redis_and_
         })
     );
     let target = "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus";
-    assert_eq!(told[0].header("x-amz-target"), target);
-    assert_eq!(told[0].header("content-type"), "application/x-amz-json-1.1");
-    for call in [&asked[0], &asked[1], &told[0]] {
+    assert_eq!(reports[0].header("x-amz-target"), target);
+    assert_eq!(
+        reports[0].header("content-type"),
+        "application/x-amz-json-1.1"
+    );
+    for call in [&invocations[0], &invocations[1], &reports[0]] {
         assert!(call.is_signed(plane.address()), "{call:?}");
         assert_eq!(call.header("x-amz-security-token"), "test-session");
         let signed = call.header("authorization");
@@ -94,7 +100,7 @@ async fn codedeploy_gets_failure_when_postgresql_does_not_answer_the_new_version
 async fn a_version_that_is_not_ready_yet_is_asked_again() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
-    plane.refuse("pennon-health", 409);
+    plane.reject_once("pennon-health", 409);
     let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
     assert_eq!(plane.invocations().len(), 3);
@@ -106,7 +112,7 @@ async fn a_migration_for_which_lambda_has_no_instance_is_asked_for_again() {
     let stack = Stack::start().await;
     for status in [429, 503, 409] {
         let plane = plane(&stack).await;
-        plane.refuse("pennon-migrate", status);
+        plane.reject_once("pennon-migrate", status);
         let (hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
         assert_eq!(outcome.expect("an answer")["healthy"], true, "{status}");
         assert_eq!(plane.invocations().len(), 3, "{status}");
@@ -132,7 +138,7 @@ async fn an_unreachable_lambda_is_retried_until_the_time_limit() {
 async fn a_migration_that_may_not_be_invoked_is_not_asked_for_again() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
-    plane.refuse("pennon-migrate", 403);
+    plane.reject_once("pennon-migrate", 403);
     let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert_eq!(plane.invocations().len(), 1);
@@ -172,8 +178,8 @@ async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migr
         assert!(outcome.is_ok(), "{outcome:?}");
         assert_eq!(status(&plane), [word]);
         // One that ran and failed would fail again.
-        let asked = plane.invocations();
-        let migrations = asked.iter().filter(|it| it.path.contains("migrate"));
+        let invocations = plane.invocations();
+        let migrations = invocations.iter().filter(|it| it.path.contains("migrate"));
         assert_eq!(migrations.count(), 1);
     }
     let flags = empty.sql().query("select * from feature_flags", &[]).await;

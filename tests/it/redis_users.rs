@@ -36,7 +36,7 @@ fn create_users(redis: &Redis) {
 }
 
 /// The commands that the server has denied, with their users, from its log.
-fn refused(redis: &Redis) -> String {
+fn denied_commands(redis: &Redis) -> String {
     let log = redis.command(&["ACL", "LOG"]);
     if log == Resp::List(Vec::new()) {
         String::new()
@@ -121,7 +121,7 @@ async fn every_function_works_with_its_user_on_a_single_redis() {
     let redis = Redis::start();
     create_users(&redis);
     use_everything(&redis.url(), &stack.database_url(), "fresh").await;
-    assert_eq!(refused(&redis), "");
+    assert_eq!(denied_commands(&redis), "");
     // A reader drops an entry of another program, and fills it again.
     for (key, field) in [(KEY, "checkout"), (LIST, "__env")] {
         redis.command(&["HSET", key, field, "{}"]);
@@ -142,7 +142,7 @@ async fn every_function_works_with_its_user_on_a_single_redis() {
     ] {
         list.call(&Event::list().query(query)).await;
     }
-    assert_eq!(refused(&redis), "");
+    assert_eq!(denied_commands(&redis), "");
     assert!(redis.has_entry());
     let other = Function::start("list-flags", &environment).await;
     for query in ["environment=fresh", "environment=production"] {
@@ -161,7 +161,7 @@ async fn every_function_works_with_its_user_on_a_cluster() {
         }
         use_everything(&cluster.url(), &stack.database_url(), fresh).await;
         for node in &cluster.nodes {
-            assert_eq!(refused(node), "");
+            assert_eq!(denied_commands(node), "");
         }
     }
 }

@@ -9,7 +9,7 @@ use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
 /// `details` of a 400, whose shape is always the same.
-fn complaints(answer: &Response) -> Value {
+fn validation_details(answer: &Response) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     let body = answer.json();
     assert_eq!(body["error"], "Validation failed");
@@ -73,7 +73,7 @@ async fn a_key_that_cannot_be_stored_is_400_and_never_500() {
         let function = stack.function(function).await;
         for key in ["\0", "a\0b", ""] {
             let event = event.clone().path("/api/x", Some(key));
-            let details = complaints(&function.call(&event).await);
+            let details = validation_details(&function.call(&event).await);
             assert!(details["fieldErrors"]["flagKey"].is_array(), "{details}");
         }
     }
@@ -184,7 +184,7 @@ async fn an_invalid_environment_name_is_400() {
         let function = stack.function(name).await;
         for bad in ["a%20b", "123456789012345678901", "%00", "a:b", "%C3%A9"] {
             let event = event.clone().query(&format!("environment={bad}"));
-            let details = complaints(&function.call(&event).await);
+            let details = validation_details(&function.call(&event).await);
             assert!(details["fieldErrors"]["environment"].is_array(), "{bad}");
         }
     }
@@ -244,11 +244,11 @@ async fn an_update_reports_every_mistake_and_changes_nothing() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;
     let body = json!({"enabled": "yes", "rolloutPercentage": 101, "description": 5});
-    let details = complaints(&update.call(&Event::update("checkout", &body)).await);
+    let details = validation_details(&update.call(&Event::update("checkout", &body)).await);
     let fields = details["fieldErrors"].as_object().expect("an object");
     assert_eq!(fields.len(), 3, "{details}");
     for text in ["", "{", "[]", "null", "{\"enabled\":tru"] {
-        let details = complaints(&update.call(&Event::update_text("checkout", text)).await);
+        let details = validation_details(&update.call(&Event::update_text("checkout", text)).await);
         assert_ne!(details["formErrors"], json!([]), "{text}");
     }
     let get = stack.function("get-flag").await;
@@ -260,7 +260,7 @@ async fn validation_comes_before_existence_and_existence_is_checked() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;
     let bad = Event::update("no-such-flag", &json!({"rolloutPercentage": -1}));
-    complaints(&update.call(&bad).await);
+    validation_details(&update.call(&bad).await);
     let good = Event::update("no-such-flag", &json!({"rolloutPercentage": 1}));
     let answer = update.call(&good).await;
     assert_eq!(answer.status, 404);
@@ -281,7 +281,7 @@ async fn unknown_fields_are_ignored_and_named() {
         update.last_request()["ignored_fields"],
         json!(["owner", "a\nb"])
     );
-    complaints(
+    validation_details(
         &update
             .call(&Event::update("checkout", &json!({"owner": "x"})))
             .await,

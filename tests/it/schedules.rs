@@ -1,4 +1,4 @@
-//! Changes that are planned, called off, and made when their time has come.
+//! Scheduled changes: created, cancelled, and applied on time.
 
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
@@ -14,7 +14,7 @@ fn plan(at: &str, updates: &Value) -> Value {
 }
 
 /// Plans a change of checkout and gives its id.
-async fn planned(api: &Api, updates: &Value) -> String {
+async fn schedule_change(api: &Api, updates: &Value) -> String {
     let body = plan("2099-01-01T00:00:00Z", updates);
     let answer = api.admin("POST", SCHEDULE, &body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
@@ -22,7 +22,7 @@ async fn planned(api: &Api, updates: &Value) -> String {
 }
 
 /// Lets its time come: it was to be made a moment ago.
-async fn let_come(stack: &Stack, id: &str, since: &str) {
+async fn make_due(stack: &Stack, id: &str, since: &str) {
     let statement = format!(
         "update feature_flag_schedules
          set scheduled_at = now() - interval '{since}', next_retry_at = null where id = '{id}'"
@@ -108,9 +108,9 @@ async fn a_change_is_scheduled_listed_by_time_and_cancelled() {
         let list = api.read(SCHEDULE).await;
         assert_eq!(list.status, 200);
         assert_eq!(list.json(), json!([sooner, cancelled]), "on {}", api.on);
-        let told = api.read("/api/admin/flags/checkout/audit").await.json();
-        assert_eq!(told["entries"][0]["action"], "schedule.cancel");
-        assert_eq!(told["entries"][2]["action"], "schedule.create");
+        let audit = api.read("/api/admin/flags/checkout/audit").await.json();
+        assert_eq!(audit["entries"][0]["action"], "schedule.cancel");
+        assert_eq!(audit["entries"][2]["action"], "schedule.create");
         for id in ["00000000-0000-4000-8000-000000000000", "x", "'--"] {
             let answer = api
                 .admin("DELETE", &format!("{SCHEDULE}/{id}"), &Value::Null)
@@ -191,11 +191,11 @@ async fn a_scheduled_change_is_applied_on_time_and_every_instance_sees_it() {
     let reconcile = stack.function("reconcile").await;
     let get = stack.function("get-flag").await;
     let state = async || get.call(&Event::get("checkout")).await.json();
-    let id = planned(&api, &json!({"enabled": false, "rolloutPercentage": 77})).await;
+    let id = schedule_change(&api, &json!({"enabled": false, "rolloutPercentage": 77})).await;
     assert_eq!(state().await["rolloutPercentage"], 50);
     reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(state().await["rolloutPercentage"], 50, "not yet");
-    let_come(stack, &id, "1 second").await;
+    make_due(stack, &id, "1 second").await;
     // This server makes it, or the function does; both look for it at the same time.
     eventually("the change is made", async || {
         reconcile.invoke(&json!({})).await.expect("reconciles");
@@ -213,10 +213,10 @@ async fn a_scheduled_change_is_applied_on_time_and_every_instance_sees_it() {
         (late.status, late.json()["error"].clone()),
         (400, json!("INVALID_STATE"))
     );
-    let told = api.read("/api/admin/flags/checkout/audit").await.json();
-    assert_eq!(told["entries"][0]["action"], "flag.schedule");
-    assert_eq!(told["entries"][0]["actor"], format!("schedule:{id}"));
-    assert_eq!(told["entries"][0]["before"]["rolloutPercentage"], 50);
+    let audit = api.read("/api/admin/flags/checkout/audit").await.json();
+    assert_eq!(audit["entries"][0]["action"], "flag.schedule");
+    assert_eq!(audit["entries"][0]["actor"], format!("schedule:{id}"));
+    assert_eq!(audit["entries"][0]["before"]["rolloutPercentage"], 50);
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn concurrent_reconcilers_apply_each_change_once() {
     // One that another had in hand is left to it; a second round finds what was left.
     for _ in 0..2 {
         let runs = workers.iter().map(|worker| worker.invoke(&event));
-        for outcome in pennon_tests::side_by_side(runs).await {
+        for outcome in pennon_tests::join_all(runs).await {
             applied += outcome.expect("reconciles")["applied"]
                 .as_u64()
                 .expect("a number");
@@ -286,7 +286,7 @@ async fn a_failed_change_is_retried_and_then_fails() {
     .expect("a constraint");
     let list = Event::admin("GET", SCHEDULE, "");
     for round in 0..3 {
-        let_come(&stack, &id, "1 second").await;
+        make_due(&stack, &id, "1 second").await;
         assert!(
             reconcile.invoke(&json!({})).await.is_err(),
             "an alarm must see it"
@@ -298,7 +298,7 @@ async fn a_failed_change_is_retried_and_then_fails() {
             .expect("not before its next time");
         assert_eq!(again["applied"], 0);
     }
-    let_come(&stack, &id, "1 second").await;
+    make_due(&stack, &id, "1 second").await;
     assert!(reconcile.invoke(&json!({})).await.is_err());
     let given_up = planner.call(&list).await.json()[0].clone();
     assert_eq!(given_up["status"], "failed");
@@ -314,7 +314,7 @@ async fn a_failed_change_is_retried_and_then_fails() {
     sql.batch_execute("alter table feature_flags drop constraint not_nine")
         .await
         .expect("no constraint");
-    let_come(&stack, &id, "1 second").await;
+    make_due(&stack, &id, "1 second").await;
     let run = reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(run["applied"], 0, "given up is given up");
 }
@@ -324,8 +324,8 @@ async fn a_change_that_is_too_late_or_for_an_archived_flag_is_not_applied() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
     let reconcile = stack.function("reconcile").await;
-    let forgotten = planned(&api, &json!({"rolloutPercentage": 1})).await;
-    let_come(stack, &forgotten, "25 hours").await;
+    let forgotten = schedule_change(&api, &json!({"rolloutPercentage": 1})).await;
+    make_due(stack, &forgotten, "25 hours").await;
     let failed = async |wanted: i64| {
         eventually("it is given up", async || {
             reconcile.invoke(&json!({})).await.expect("nobody's alarm");
@@ -343,7 +343,7 @@ async fn a_change_that_is_too_late_or_for_an_archived_flag_is_not_applied() {
         .await;
     };
     failed(1).await;
-    let of_archived = planned(&api, &json!({"enabled": true})).await;
+    let of_archived = schedule_change(&api, &json!({"enabled": true})).await;
     api.admin_if("*", "DELETE", "/api/admin/flags/checkout", &Value::Null)
         .await;
     // As if the flag had been archived by a version that called nothing off.
@@ -353,7 +353,7 @@ async fn a_change_that_is_too_late_or_for_an_archived_flag_is_not_applied() {
     );
     let sql = stack.database.sql();
     sql.batch_execute(&again).await.expect("a schedule");
-    let_come(stack, &of_archived, "1 second").await;
+    make_due(stack, &of_archived, "1 second").await;
     failed(2).await;
     let flag = api.read("/api/admin/flags/checkout").await.json();
     assert_eq!(

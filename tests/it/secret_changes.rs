@@ -11,7 +11,7 @@ use pennon_tests::load::{Load, Reader};
 use pennon_tests::redis::Redis;
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::{
-    GENEROUS_FOR_CACHE, GENEROUS_FOR_DATABASE, Stack, percentage, set_percentage,
+    LONG_CACHE_TIMEOUTS, LONG_DATABASE_TIMEOUTS, Stack, percentage, set_percentage,
 };
 use serde_json::json;
 
@@ -26,15 +26,15 @@ async fn function(manager: &SecretsManager, name: &str, arn: &str, database: &st
     ];
     let environment = [
         &environment[..],
-        &GENEROUS_FOR_CACHE,
-        &GENEROUS_FOR_DATABASE,
+        &LONG_CACHE_TIMEOUTS,
+        &LONG_DATABASE_TIMEOUTS,
     ]
     .concat();
     manager.function(name, &environment).await
 }
 
 /// Waits until every instance in use has read the secret again.
-async fn everybody_has_looked() {
+async fn wait_for_secret_refresh() {
     tokio::time::sleep(Duration::from_millis(2_500)).await;
 }
 
@@ -64,7 +64,7 @@ async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() 
         // Both are told of changes before anyone reads the new one, and until nobody reads the old one.
         for text in [format!("{from}\n{to}"), format!("{to}\n{from}"), to.clone()] {
             manager.change(&arn, &text).await;
-            everybody_has_looked().await;
+            wait_for_secret_refresh().await;
         }
         let on_single = stack.redis.count_clients().await;
         let on_cluster = cluster.nodes[primary].count_clients().await;

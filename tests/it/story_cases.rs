@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
+use pennon_tests::join_all;
 use pennon_tests::redis::{KEY, Resp};
-use pennon_tests::side_by_side;
 use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
 use pennon_tests::topology::Topology;
 use pennon_tests::wire::Mode;
@@ -55,7 +55,7 @@ async fn two_instances_filling_at_once(on: Topology) {
         stack.database_wire.set(delay).await;
         let before = loads();
         let calls = instances.iter().map(|instance| instance.call(&event));
-        for answer in side_by_side(calls).await {
+        for answer in join_all(calls).await {
             assert_eq!(percentage(&answer), percent);
         }
         stack.database_wire.set(Mode::Open).await;

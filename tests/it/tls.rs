@@ -8,7 +8,7 @@ use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Database, Server, connect, hand_over, migrate};
 use pennon_tests::process::free_port;
 use pennon_tests::redis::Redis;
-use pennon_tests::stack::{GENEROUS_FOR_CACHE, Stack, percentage};
+use pennon_tests::stack::{LONG_CACHE_TIMEOUTS, Stack, percentage};
 use pennon_tests::topology::WiredRedis;
 
 /// What a URL may say about TLS; nothing, and words that have no meaning, included.
@@ -150,7 +150,7 @@ async fn redis_needs_a_certificate_for_its_name_from_a_trusted_authority() {
     ] {
         let url = format!("{scheme}://:secret@{host}:{port}");
         let mut environment = vec![("REDIS_URL", url.as_str()), ("DATABASE_URL", &database)];
-        environment.extend(GENEROUS_FOR_CACHE);
+        environment.extend(LONG_CACHE_TIMEOUTS);
         if let Some(file) = authorities {
             environment.push(("REDIS_CA_FILE", file));
         }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use pennon_tests::certificates::Certificates;
 use pennon_tests::event::Event;
-use pennon_tests::issuer::{AUDIENCE, Broken, Issuer, SigningKey, encode, now};
+use pennon_tests::issuer::{AUDIENCE, Fault, Issuer, SigningKey, encode, now};
 use pennon_tests::lambda::Function;
 use pennon_tests::process::{Process, free_port};
 use pennon_tests::stack::Stack;
-use pennon_tests::{eventually, side_by_side};
+use pennon_tests::{eventually, join_all};
 use serde_json::{Value, json};
 
 const USER: &str = "user-118";
@@ -304,16 +304,16 @@ async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
 async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
     let known = Known::start(SigningKey::rsa()).await;
     for broken in [
-        Broken::Failing,
-        Broken::Silent,
-        Broken::SomebodyElse,
-        Broken::PlainHttp,
-        Broken::Nonsense,
-        Broken::Endless,
-        Broken::TooManyKeys,
-        Broken::Moved,
+        Fault::Failing,
+        Fault::Silent,
+        Fault::SomebodyElse,
+        Fault::PlainHttp,
+        Fault::Nonsense,
+        Fault::Endless,
+        Fault::TooManyKeys,
+        Fault::Moved,
     ] {
-        known.issuer.set_broken(Some(broken));
+        known.issuer.set_fault(Some(broken));
         let list = known.list().await;
         let begun = Instant::now();
         assert!(!is_known(&list, &known.good()).await, "{broken:?}");
@@ -331,7 +331,7 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
             "{broken:?}"
         );
     }
-    known.issuer.set_broken(None);
+    known.issuer.set_fault(None);
     let environment = [
         ("JWT_ISSUER", "http://127.0.0.1:1"),
         ("JWT_AUDIENCE", AUDIENCE),
@@ -363,7 +363,7 @@ async fn an_issuer_may_name_only_trusted_addresses() {
         ("/keys".to_owned(), false),
         (String::new(), false),
     ] {
-        known.issuer.describe("jwks_uri", json!(address));
+        known.issuer.set_metadata("jwks_uri", json!(address));
         let list = known.list().await;
         let found = is_known(&list, &known.good()).await;
         assert_eq!(found, good, "{address}: {}", list.log());
@@ -446,7 +446,7 @@ async fn keys_that_are_known_stay_known_while_the_issuer_is_down() {
     let known = Known::start(SigningKey::rsa()).await;
     let list = known.list().await;
     assert!(is_known(&list, &known.good()).await);
-    known.issuer.set_broken(Some(Broken::Failing));
+    known.issuer.set_fault(Some(Fault::Failing));
     assert!(is_known(&list, &known.good()).await);
 }
 
@@ -458,7 +458,7 @@ async fn requests_that_come_together_share_one_fetch() {
     environment.extend(issuer);
     let list = known.stack.function_with("list-flags", &environment).await;
     let token = known.good();
-    let outcomes = side_by_side((0..8).map(|_| is_known(&list, &token))).await;
+    let outcomes = join_all((0..8).map(|_| is_known(&list, &token))).await;
     assert_eq!(outcomes, [true; 8]);
     assert_eq!(known.issuer.fetches(), 1);
 }

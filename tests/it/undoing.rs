@@ -46,9 +46,9 @@ async fn reverting_a_deletion_restores_the_flag_with_its_overrides() {
             back.json()["archivedAt"].is_string(),
             "it was archived when it was deleted"
         );
-        let told = newest(&api).await;
-        assert_eq!(told["action"], "flag.revert");
-        assert_eq!(told["after"]["overrides"], deleted["before"]["overrides"]);
+        let entry = newest(&api).await;
+        assert_eq!(entry["action"], "flag.revert");
+        assert_eq!(entry["after"]["overrides"], deleted["before"]["overrides"]);
         restore(&api).await;
         assert_eq!(api.read(USERS).await.json(), before, "on {}", api.on);
         let state = api.get("/api/config/flags/checkout").await.json();
@@ -86,10 +86,10 @@ async fn archiving_a_flag_cancels_its_schedules() {
         let planned = api.admin("POST", SCHEDULE, &plan).await.json();
         let id = planned["id"].as_str().expect("an id");
         archive(&api).await;
-        let told = newest(&api).await;
-        assert_eq!(told["action"], "schedule.cancel", "on {}", api.on);
-        assert_eq!(told["actor"], "local-admin");
-        assert_eq!(told["after"]["status"], "cancelled");
+        let entry = newest(&api).await;
+        assert_eq!(entry["action"], "schedule.cancel", "on {}", api.on);
+        assert_eq!(entry["actor"], "local-admin");
+        assert_eq!(entry["after"]["status"], "cancelled");
         let one = format!("{SCHEDULE}/{id}");
         let answer = api.admin("DELETE", &one, &Value::Null).await;
         assert_eq!(answer.status, 404, "out of use, as for every other route");
@@ -123,8 +123,8 @@ async fn archiving_a_flag_cancels_its_schedules() {
 
 /// The id of the entry of the archiving.
 async fn newest_archiving(api: &Api) -> Value {
-    let told = api.read(AUDIT).await.json();
-    let entries = told["entries"].as_array().expect("entries");
+    let entry = api.read(AUDIT).await.json();
+    let entries = entry["entries"].as_array().expect("entries");
     let found = entries
         .iter()
         .find(|entry| entry["action"] == "flag.archive");

@@ -48,8 +48,8 @@ async fn an_unreadable_definition_fails_only_its_flag_and_can_be_repaired() {
             assert_eq!(answer.json(), expected, "{text}");
             let line = list.last_request();
             assert_eq!(line["unreadable_rows"], 1, "{text}: {line}");
-            let told = &line["_aws"]["CloudWatchMetrics"];
-            assert!(told.to_string().contains("unreadable_rows"), "{told}");
+            let metrics = &line["_aws"]["CloudWatchMetrics"];
+            assert!(metrics.to_string().contains("unreadable_rows"), "{metrics}");
         }
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
         let failed = evaluate.call(&evaluation("bad", "alice")).await;
@@ -225,12 +225,12 @@ async fn an_unreadable_schedule_fails_alone_and_can_be_cancelled() {
     assert_eq!(all.len(), 11);
     let broken: Vec<&Value> = all.iter().filter(|one| one["broken"].is_object()).collect();
     assert_eq!(broken.len(), 8, "{listed:?}");
-    let said: Vec<&Value> = broken.iter().map(|one| &one["broken"]["reason"]).collect();
+    let reasons: Vec<&Value> = broken.iter().map(|one| &one["broken"]["reason"]).collect();
     assert!(
-        json!(said)
+        json!(reasons)
             .to_string()
             .contains("there is no status 'maybe'"),
-        "{said:?}"
+        "{reasons:?}"
     );
 
     // The one that is due is given up; the others that are due and good are made all the same.
@@ -335,8 +335,8 @@ async fn unreadable_defaults_fail_only_flags_that_depend_on_them() {
         assert_eq!((answer.status, answer.source()), (400, "redis"), "{damage}");
         let health = stack.function("health").await;
         let degraded = health.call(&Event::load("health")).await.json();
-        let said = (&degraded["status"], &degraded["unreadableRows"]);
-        assert_eq!(said, (&json!("degraded"), &json!(1)), "{degraded}");
+        let status = (&degraded["status"], &degraded["unreadableRows"]);
+        assert_eq!(status, (&json!("degraded"), &json!(1)), "{degraded}");
         assert!(list.log().contains("evaluation_defaults"), "{}", list.log());
 
         // Settings of the environment that leave nothing open need no defaults.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use pennon_core::config::Secret;
 use pennon_core::webhooks::{Destination, Format, Message, Sender};
-use pennon_tests::PATIENCE;
+use pennon_tests::TIME_LIMIT;
 use pennon_tests::api::Api;
 use pennon_tests::process::{find_program, new_folder};
 use pennon_tests::receiver::Receiver;
@@ -35,7 +35,7 @@ async fn the_documented_code_accepts_our_signature_and_no_other() {
     };
     let events = [json!({ "id": "17", "action": "flag.update", "actor": "Zoë" })];
     let message = Message::new(&destination, Format::Json, &events, SystemTime::now());
-    assert_eq!(sender.send(message, PATIENCE).await, Ok(()));
+    assert_eq!(sender.send(message, TIME_LIMIT).await, Ok(()));
     let received = receiver.received().remove(0);
     let input = json!({
         "secret": SECRET,

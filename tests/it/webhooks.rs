@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use pennon_core::config::Secret;
 use pennon_core::webhooks::{Destination, Failure, Format, Message, Sender};
-use pennon_tests::PATIENCE;
+use pennon_tests::TIME_LIMIT;
 use pennon_tests::receiver::{Behaviour, Receiver};
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ async fn a_receiver_can_verify_the_events() {
     let receiver = Receiver::start().await;
     for status in [200, 201, 204, 299] {
         receiver.behave(Behaviour::Answer(status));
-        let sent = sender().send(message(&receiver.url()), PATIENCE).await;
+        let sent = sender().send(message(&receiver.url()), TIME_LIMIT).await;
         assert_eq!(sent, Ok(()), "{status}");
     }
     let received = receiver.received();
@@ -72,7 +72,7 @@ async fn an_error_is_retried_and_a_receiver_that_is_gone_is_not() {
         (500, true),
         (503, true),
     ] {
-        let failure = failure(&receiver, Behaviour::Answer(status), PATIENCE).await;
+        let failure = failure(&receiver, Behaviour::Answer(status), TIME_LIMIT).await;
         assert_eq!(failure.retryable, retryable, "{status}");
         assert_eq!(failure.reason, format!("the receiver answered {status}"));
     }
@@ -82,7 +82,7 @@ async fn an_error_is_retried_and_a_receiver_that_is_gone_is_not() {
 async fn a_redirect_is_not_followed() {
     let other = Receiver::start().await;
     let receiver = Receiver::start().await;
-    let failure = failure(&receiver, Behaviour::Redirect(other.url()), PATIENCE).await;
+    let failure = failure(&receiver, Behaviour::Redirect(other.url()), TIME_LIMIT).await;
     assert!(!failure.retryable);
     assert_eq!(failure.reason, "the receiver answered 307");
     assert_eq!(receiver.received().len(), 1);
@@ -107,11 +107,11 @@ async fn an_answer_without_an_end_is_cut() {
     let receiver = Receiver::start().await;
     // The status says enough: the body is not read.
     receiver.behave(Behaviour::EndlessBody(200));
-    let sent = sender().send(message(&receiver.url()), PATIENCE).await;
+    let sent = sender().send(message(&receiver.url()), TIME_LIMIT).await;
     assert_eq!(sent, Ok(()));
-    let answered = failure(&receiver, Behaviour::EndlessBody(500), PATIENCE).await;
+    let answered = failure(&receiver, Behaviour::EndlessBody(500), TIME_LIMIT).await;
     assert_eq!(answered.reason, "the receiver answered 500");
-    let headless = failure(&receiver, Behaviour::EndlessHead, PATIENCE).await;
+    let headless = failure(&receiver, Behaviour::EndlessHead, TIME_LIMIT).await;
     assert!(headless.retryable, "{headless:?}");
 }
 
@@ -119,11 +119,11 @@ async fn an_answer_without_an_end_is_cut() {
 async fn an_answer_that_is_not_http_is_a_failure() {
     let receiver = Receiver::start().await;
     for behaviour in [Behaviour::Garbage, Behaviour::Close] {
-        let failure = failure(&receiver, behaviour.clone(), PATIENCE).await;
+        let failure = failure(&receiver, behaviour.clone(), TIME_LIMIT).await;
         assert!(failure.retryable, "{behaviour:?}: {failure:?}");
     }
     receiver.behave(Behaviour::ShortBody(200));
-    let sent = sender().send(message(&receiver.url()), PATIENCE).await;
+    let sent = sender().send(message(&receiver.url()), TIME_LIMIT).await;
     assert_eq!(sent, Ok(()));
 }
 
@@ -131,7 +131,7 @@ async fn an_answer_that_is_not_http_is_a_failure() {
 async fn a_certificate_of_an_unknown_authority_is_rejected() {
     let receiver = Receiver::start().await;
     let sender = Sender::anywhere(None).expect("a sender");
-    let sent = sender.send(message(&receiver.url()), PATIENCE).await;
+    let sent = sender.send(message(&receiver.url()), TIME_LIMIT).await;
     let failure = sent.expect_err("a failure");
     assert!(failure.reason.contains("certificate"), "{failure:?}");
     assert_eq!(receiver.received().len(), 0);
@@ -147,7 +147,7 @@ async fn the_sender_of_the_functions_reaches_no_address_of_this_machine() {
         format!("https://[::ffff:127.0.0.1]:{}/", receiver.port()),
         format!("http://127.0.0.1:{}/", receiver.port()),
     ] {
-        let sent = sender.send(message(&url), PATIENCE).await;
+        let sent = sender.send(message(&url), TIME_LIMIT).await;
         let failure = sent.expect_err(&url);
         assert!(!failure.retryable, "{failure:?}");
     }
@@ -168,7 +168,7 @@ async fn no_failure_shows_the_path_of_the_url() {
         assert!(!failure.reason.contains("secret-path"), "{failure:?}");
     }
     let closed = message("https://127.0.0.1:1/secret-path");
-    let sent = sender().send(closed, PATIENCE).await;
+    let sent = sender().send(closed, TIME_LIMIT).await;
     let failure = sent.expect_err("a failure");
     assert!(failure.retryable && !failure.reason.contains("secret-path"));
 }

@@ -7,22 +7,21 @@ use crate::process::new_folder;
 use crate::response::Response;
 use crate::stack::Stack;
 
-/// A running Pennon with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and
-/// its admin.
+/// A server with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and an admin's client.
 pub struct Api {
-    /// The kind of store, for the message of a failing test.
+    /// The kind of store, for failure messages.
     pub on: &'static str,
     local: Local,
-    /// Redis and PostgreSQL, where it runs on them.
+    /// Redis and PostgreSQL, unless flags are in a file.
     pub stack: Option<Stack>,
 }
 
-/// An admin's client, for another task.
+/// A client of an admin, for another task.
 #[derive(Clone)]
 pub struct Admin(HttpClient);
 
 impl Api {
-    /// One on PostgreSQL and Redis, and one on a file. Both must behave the same.
+    /// A server on PostgreSQL and Redis, and one on a file. Both must behave the same.
     pub async fn of_both_kinds() -> [Self; 2] {
         Self::of_both_kinds_with(&[]).await
     }
@@ -38,12 +37,12 @@ impl Api {
         [on_postgres, Self::on_file_in(&three_flags(), more).await]
     }
 
-    /// On PostgreSQL and Redis.
+    /// Starts a server on PostgreSQL and Redis.
     pub async fn on_postgres() -> Self {
         Self::on_stack(Stack::start().await).await
     }
 
-    /// On the PostgreSQL and the Redis of this deployment.
+    /// Starts a server on the PostgreSQL and the Redis of this stack.
     pub async fn on_stack(stack: Stack) -> Self {
         Self {
             on: "PostgreSQL",
@@ -52,12 +51,12 @@ impl Api {
         }
     }
 
-    /// On a file in the format that holds flags only.
+    /// Starts a server on a file in the short form, which has flags only.
     pub async fn on_file() -> Self {
         Self::on_file_with(&three_flags()).await
     }
 
-    /// On a file with this content.
+    /// Starts a server on a file with this content.
     pub async fn on_file_with(flags: &Value) -> Self {
         Self::on_file_in(flags, &[]).await
     }
@@ -72,12 +71,12 @@ impl Api {
         }
     }
 
-    /// Its PostgreSQL and Redis.
+    /// The PostgreSQL and the Redis of this server.
     pub fn stack(&self) -> &Stack {
         self.stack.as_ref().expect("on PostgreSQL")
     }
 
-    /// Another instance on the same database and cache.
+    /// Starts another instance on the same database and cache.
     pub async fn another_instance(&self) -> Self {
         Self {
             on: "PostgreSQL",
@@ -86,7 +85,7 @@ impl Api {
         }
     }
 
-    /// The server.
+    /// The server process.
     pub fn local(&self) -> &Local {
         &self.local
     }
@@ -96,42 +95,42 @@ impl Api {
         &mut self.local
     }
 
-    /// A client with connections of its own, for another task.
+    /// Returns a client with its own connections, for another task.
     pub fn client(&self) -> Admin {
         Admin(self.local.clone_client())
     }
 
-    /// `GET` by an anonymous caller.
+    /// Sends a `GET` as an anonymous caller.
     pub async fn get(&self, path: &str) -> Response {
         self.local.get(path).await
     }
 
-    /// Any request by the admin.
+    /// Sends any request as the admin.
     pub async fn admin(&self, method: &str, path: &str, body: &Value) -> Response {
         self.client().send(method, path, &[], body).await
     }
 
-    /// `POST` of a text by the admin, for any state.
+    /// Sends a `POST` with a text body as the admin, with `If-Match: *`.
     pub async fn admin_text(&self, path: &str, body: &str) -> Response {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         let headers = [("authorization", authorization.as_str()), ("if-match", "*")];
         self.local.send("POST", path, &headers, body).await
     }
 
-    /// A request by the admin that names the state it wants to change.
+    /// Sends a request as the admin, with this tag as `If-Match`.
     pub async fn admin_if(&self, tag: &str, method: &str, path: &str, body: &Value) -> Response {
         let headers = [("if-match", tag)];
         self.client().send(method, path, &headers, body).await
     }
 
-    /// `GET` by the admin.
+    /// Sends a `GET` as the admin.
     pub async fn read(&self, path: &str) -> Response {
         self.admin("GET", path, &Value::Null).await
     }
 }
 
 impl Admin {
-    /// Any request by the admin. No body for `null`.
+    /// Sends any request as the admin; `null` means no body.
     pub async fn send(
         &self,
         method: &str,

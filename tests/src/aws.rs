@@ -1,6 +1,5 @@
-//! The two parts of AWS that decide about a rollout, as far as `pre-traffic` needs them. Lambda's
-//! Invoke runs the real health function; CodeDeploy records its calls. Nothing else can
-//! play them on one machine.
+//! The two AWS services that `pre-traffic` calls: Lambda's Invoke, which runs the real health function, and
+//! CodeDeploy, which records its calls. No emulator implements both.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,13 +15,13 @@ use serde_json::{Value, json};
 
 use crate::lambda::Function;
 
-/// The version that CodeDeploy asks about.
+/// The version of `health` to check.
 pub const HEALTH_VERSION: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:7";
 
-/// The version that is to migrate.
+/// The version of `migrate` to run.
 pub const MIGRATE_VERSION: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-migrate:4";
 
-/// A running control plane.
+/// The simulated services.
 pub struct ControlPlane {
     address: String,
     shared: Arc<Shared>,
@@ -36,12 +35,12 @@ struct Shared {
     refusals: Mutex<Vec<(&'static str, StatusCode)>>,
 }
 
-/// One call that came in.
+/// One request that was received.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Path and query.
     pub path: String,
-    /// The service that it is for.
+    /// The service of its signature.
     pub service: &'static str,
     /// Its headers.
     pub headers: HeaderMap,
@@ -50,7 +49,7 @@ pub struct Call {
     text: String,
 }
 
-/// Signs the call that comes in on its standard input as botocore would.
+/// Signs the request on standard input as botocore does.
 const SIGN: &str = r#"
 import json, sys
 from botocore.auth import SigV4Auth
@@ -65,7 +64,7 @@ print(signer.signature(text, request))
 "#;
 
 impl Call {
-    /// Whether its signature is the one that Amazon's own Python library makes.
+    /// Whether its signature equals the one that botocore computes.
     pub fn is_signed(&self, address: &str) -> bool {
         let signed = self.header("authorization");
         let part = |name: &str| {
@@ -94,7 +93,7 @@ impl Call {
         !wanted.trim().is_empty() && wanted.trim() == part("Signature=")
     }
 
-    /// A header, or nothing.
+    /// A header, or "".
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.and_then(|value| value.to_str().ok()).unwrap_or("")
@@ -102,7 +101,7 @@ impl Call {
 }
 
 impl ControlPlane {
-    /// Starts it before functions that are running.
+    /// Starts the services, with these functions behind Invoke.
     pub async fn start(migrate: Function, health: Function) -> Self {
         let shared = Arc::new(Shared {
             health,
@@ -123,20 +122,20 @@ impl ControlPlane {
         Self { address, shared }
     }
 
-    /// Refuses one invocation of this function, as Lambda does for reasons of its own: 409 while a
-    /// version that was published a moment ago is pending, 429 when no instance is left.
-    pub fn refuse(&self, function: &'static str, status: u16) {
+    /// Rejects one invocation of this function, as Lambda does: 409 while a new version is pending, 429 when no
+    /// instance is available.
+    pub fn reject_once(&self, function: &'static str, status: u16) {
         let status = StatusCode::from_u16(status).expect("a status");
         let mut refusals = self.shared.refusals.lock().expect("not poisoned");
         refusals.push((function, status));
     }
 
-    /// Where it listens.
+    /// The base URL.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// What leads `pre-traffic` here.
+    /// The environment variables that point `pre-traffic` to these services.
     pub fn environment(&self) -> Vec<(&str, &str)> {
         vec![
             ("AWS_ENDPOINT_URL_LAMBDA", self.address.as_str()),
@@ -149,7 +148,7 @@ impl ControlPlane {
         ]
     }
 
-    /// The invocations so far.
+    /// The invocations that were received.
     pub fn invocations(&self) -> Vec<Call> {
         self.shared
             .invocations
@@ -158,7 +157,7 @@ impl ControlPlane {
             .clone()
     }
 
-    /// The calls of CodeDeploy so far.
+    /// The calls to CodeDeploy that were received.
     pub fn reports(&self) -> Vec<Call> {
         self.shared.reports.lock().expect("not poisoned").clone()
     }

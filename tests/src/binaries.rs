@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The binary of this name, built from the code as it is now.
+/// The path of a binary of the workspace, built from the current code.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(build);
@@ -13,8 +13,8 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Builds all binaries: `cargo test` builds the tests of a package and not the binaries of others.
-/// Tests run debug builds; benchmarks, which have a profile of their own, run release builds.
+/// Builds all binaries, because `cargo test` builds only those of the package under test. Tests use debug builds;
+/// benchmarks have a profile of their own and use release builds.
 fn build() -> PathBuf {
     let own = std::env::current_exe().expect("a path");
     // target/<profile>/deps/it-<hash>
@@ -29,8 +29,8 @@ fn build() -> PathBuf {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // The variables that cargo sets for a test would look like a change to build scripts that watch
-    // these variables (ring's does), and half of the tree would be built again.
+    // Cargo sets these variables for a test. Build scripts that watch them, such as ring's, would see a change and
+    // rebuild half of the dependencies.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

@@ -1,5 +1,5 @@
-//! A web page that asks across origins, as far as browsers decide what it may ask and read: the CORS
-//! protocol of the Fetch standard, for requests without cookies.
+//! A web page of another origin, as far as CORS decides which requests it may send and which responses it may
+//! read: the CORS protocol of the Fetch standard, for requests without credentials.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use crate::response::Response;
 /// A page of one origin.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
-    /// As the browser writes it; `null` in a sandbox or from a file.
+    /// The origin as the browser sends it; `null` in a sandbox or from a file.
     pub origin: &'a str,
 }
 
-/// Why a browser keeps an answer from a page.
+/// The reason why a browser blocks a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
-    /// The preflight was not answered with a success.
+    /// The preflight failed.
     PreflightStatus(u16),
-    /// The preflight, or the answer itself, does not name the page's origin.
+    /// The response, or that to the preflight, does not allow the page's origin.
     Origin,
-    /// The preflight does not name the method.
+    /// The preflight does not allow the method.
     Method,
-    /// The preflight does not name this header.
+    /// The preflight does not allow this header.
     Header(String),
 }
 
-/// What pages may read of every answer.
+/// Headers that pages may read without `Access-Control-Expose-Headers`.
 const READABLE: [&str; 4] = [
     "cache-control",
     "content-length",
@@ -35,10 +35,10 @@ const READABLE: [&str; 4] = [
 ];
 
 impl Page<'_> {
-    /// Sends a request as a browser would. The answer has only what the page may read.
+    /// Sends a request as a browser does. The response has only the headers that the page may read.
     ///
     /// # Errors
-    /// The reason for which the browser blocks.
+    /// The reason why the browser blocks the request.
     pub async fn fetch(
         &self,
         client: &HttpClient,
@@ -67,10 +67,10 @@ impl Page<'_> {
         Ok(readable(answer))
     }
 
-    /// Decides whether an answer to `OPTIONS` allows a request.
+    /// Decides whether a response to `OPTIONS` allows a request.
     ///
     /// # Errors
-    /// The reason for which the browser blocks.
+    /// The reason why the browser blocks the request.
     pub fn check_preflight(
         &self,
         answer: &Response,
@@ -95,7 +95,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Decides whether the page may read an answer.
+    /// Decides whether the page may read a response.
     ///
     /// # Errors
     /// [`Blocked::Origin`].
@@ -112,7 +112,7 @@ fn is_simple(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "POST")
 }
 
-/// The names of the headers that take a preflight, in lower case, as browsers sort them.
+/// The names of the headers that require a preflight, in lower case, sorted as browsers do.
 fn unsafe_headers(headers: &[(&str, &str)]) -> Vec<String> {
     let simple_types = [
         "application/x-www-form-urlencoded",

@@ -1,4 +1,4 @@
-//! A certificate authority for tests, and a server certificate that it has signed.
+//! A test certificate authority, and a server certificate signed by it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes new ones, valid for two days.
+    /// Creates both, valid for two days.
     pub fn create() -> Self {
         let folder = new_folder("certificates");
         let openssl = |arguments: &[&str]| {
@@ -61,18 +61,18 @@ impl Certificates {
         Self { folder }
     }
 
-    /// Shared certificates for tests that need no others, created on first use.
+    /// The certificates that tests share unless they need their own.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Certificates> = OnceLock::new();
         SHARED.get_or_init(Self::create)
     }
 
-    /// One of the files.
+    /// The path of one of the files.
     pub fn file(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
 
-    /// Where they are.
+    /// The folder of the files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -1,5 +1,5 @@
-//! The published OpenFeature clients as programs: tests/clients has them, `scripts/tools` installs what
-//! they need.
+//! The published OpenFeature clients, run as programs from tests/clients. `scripts/tools` installs their
+//! dependencies.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,69 +9,71 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use crate::PATIENCE;
+use crate::TIME_LIMIT;
 use crate::process::find_program;
 
-/// A client that asks for one flag at a time.
+/// A client that requests one flag at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
     /// npm `@openfeature/ofrep-provider`.
     Node,
-    /// `openfeature-provider-ofrep`, of the Python Package Index.
+    /// The Python package `openfeature-provider-ofrep`.
     Python,
     /// crates.io `open-feature-ofrep`.
     Rust,
 }
 
-/// A question to a client.
+/// An evaluation for a client to request.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct Evaluation {
     /// `boolean`, `string`, `integer`, `float` or `object`.
     pub kind: &'static str,
     /// The flag.
     pub key: &'static str,
-    /// The code default of the application.
+    /// The application's default.
     pub fallback: Value,
-    /// The context; the targeting key is one of its fields.
+    /// The context, including the targeting key.
     pub context: Value,
 }
 
 impl Client {
-    /// All of them.
+    /// All clients of this kind.
     pub const ALL: [Self; 3] = [Self::Node, Self::Python, Self::Rust];
 
-    /// Runs the client as a program of its own and gives what it gets for each question.
-    pub async fn ask(self, base: &str, api_key: &str, questions: &[Question]) -> Vec<Value> {
-        let evaluations: Vec<Value> = questions
-            .iter()
-            .map(|question| {
-                json!({
-                    "type": question.kind,
-                    "key": question.key,
-                    "fallback": question.fallback,
-                    "context": question.context,
-                })
+    /// Runs the client as a program and returns its result for each evaluation.
+    pub async fn evaluate(
+        self,
+        base: &str,
+        api_key: &str,
+        evaluations: &[Evaluation],
+    ) -> Vec<Value> {
+        let requested = evaluations.iter().map(|evaluation| {
+            json!({
+                "type": evaluation.kind,
+                "key": evaluation.key,
+                "fallback": evaluation.fallback,
+                "context": evaluation.context,
             })
-            .collect();
+        });
         let job = json!({
             "base": base,
             "headers": { "Authorization": format!("Bearer {api_key}") },
-            "evaluations": evaluations,
+            "evaluations": requested.collect::<Vec<Value>>(),
         });
         let mut command = tokio::process::Command::from(self.command());
         command.arg(job.to_string()).kill_on_drop(true);
-        let output = tokio::time::timeout(3 * PATIENCE, command.output())
+        let output = tokio::time::timeout(3 * TIME_LIMIT, command.output())
             .await
             .unwrap_or_else(|_| panic!("{self:?} does not end"))
             .expect("it runs");
         let errors = String::from_utf8_lossy(&output.stderr);
         let text = String::from_utf8_lossy(&output.stdout);
         let Some(line) = text.lines().rfind(|line| line.starts_with('[')) else {
-            panic!("{self:?} said {text:?}; {errors}");
+            panic!("{self:?} printed {text:?}; {errors}");
         };
-        let answers: Vec<Value> = serde_json::from_str(line).expect("JSON");
-        assert_eq!(answers.len(), questions.len(), "{self:?}: {errors}");
-        answers
+        let results: Vec<Value> = serde_json::from_str(line).expect("JSON");
+        assert_eq!(results.len(), evaluations.len(), "{self:?}: {errors}");
+        results
     }
 
     fn command(self) -> Command {
@@ -87,15 +89,15 @@ impl Client {
     }
 }
 
-/// The client for browsers (npm `@openfeature/ofrep-web-provider`): it holds all flags for one context
-/// and polls.
+/// The client for browsers (npm `@openfeature/ofrep-web-provider`), which reads all flags for one context and
+/// polls.
 pub struct WebClient {
     _process: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl WebClient {
-    /// Starts the program with this job; tests/clients/node/web.cjs says what one is.
+    /// Starts the program with this job, whose format tests/clients/node/web.cjs describes.
     pub fn start(job: &Value) -> Self {
         let mut command = tokio::process::Command::from(node("web.cjs"));
         let mut process = command
@@ -111,13 +113,13 @@ impl WebClient {
         }
     }
 
-    /// Its next line of output.
-    pub async fn says(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next_line())
+    /// Reads its next line of output.
+    pub async fn next_message(&mut self) -> Value {
+        let line = tokio::time::timeout(TIME_LIMIT, self.lines.next_line())
             .await
-            .expect("the web client says something in time")
+            .expect("the web client next_message something in time")
             .expect("it can be read")
-            .expect("the web client says something before it ends");
+            .expect("the web client next_message something before it ends");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
     }
 }
@@ -126,7 +128,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Where `scripts/tools` installs.
+/// The folder in which `scripts/tools` installs.
 pub fn tools() -> PathBuf {
     root().join(".tools")
 }
@@ -151,14 +153,14 @@ fn rust() -> &'static Path {
     PROGRAM.get_or_init(|| build(&programs().join("rust"), "openfeature-client"))
 }
 
-/// The Rust example, built.
+/// Builds the Rust example and returns its path.
 pub fn rust_example() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/rust");
     build(&folder, "pennon-example")
 }
 
-/// Builds a Rust client. Each is its own workspace, so that its HTTP client and TLS library are no dependencies of
-/// Pennon. They share a target folder, because they share nearly all crates: the first build takes half a minute.
+/// Builds a Rust client. Each is its own workspace, so that its HTTP client and TLS library are not dependencies
+/// of Pennon. The clients share a target folder because they share most crates; the first build takes half a minute.
 fn build(workspace: &Path, program: &str) -> PathBuf {
     // target/<profile>/deps/it-<hash>
     let own = std::env::current_exe().expect("a path");

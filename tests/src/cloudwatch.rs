@@ -21,7 +21,7 @@ use crate::wire::Wire;
 /// The action of an alarm that invokes `guard`.
 pub const GUARD: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-guard:live";
 
-/// The variables that lead a function to a CloudWatch.
+/// The environment variables that point a function to a CloudWatch.
 fn environment(port: u16) -> Vec<(String, String)> {
     let endpoint = format!("http://127.0.0.1:{port}");
     [
@@ -38,13 +38,13 @@ fn environment(port: u16) -> Vec<(String, String)> {
 pub struct CloudWatch {
     _process: Process,
     base: String,
-    /// Leads the functions here.
+    /// The wire between functions and moto.
     pub wire: Wire,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl CloudWatch {
-    /// Starts moto and waits until it answers.
+    /// Starts moto and waits until it responds.
     pub async fn start() -> Self {
         let (process, port) = start_moto().await;
         Self {
@@ -55,7 +55,7 @@ impl CloudWatch {
         }
     }
 
-    /// The variables that lead a function here.
+    /// The environment variables that point a function to this CloudWatch.
     pub fn environment(&self) -> Vec<(String, String)> {
         environment(self.wire.port())
     }

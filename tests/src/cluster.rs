@@ -1,4 +1,4 @@
-//! A real Redis Cluster of local processes, and what an operator or an outage does to it.
+//! A real Redis Cluster of local processes, with the commands of an operator and the faults of an outage.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,28 +10,28 @@ use crate::lambda::Function;
 use crate::postgres::Database;
 use crate::process::free_port;
 use crate::redis::{Redis, Resp};
-use crate::wire::{Plug, Wire};
+use crate::wire::{Wire, WireListener};
 
-/// Of a cluster or a single server that wants one.
+/// The password of secured clusters and servers.
 pub const PASSWORD: &str = "s3cret";
 
-/// The shape of a cluster.
+/// The topology and the settings of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// How many primaries share the slots.
+    /// The number of primaries, which share the slots.
     pub shards: usize,
-    /// How many replicas each of them has.
+    /// The number of replicas of each primary.
     pub replicas: usize,
-    /// After how long without a word a node is taken for dead.
+    /// The time without a reply after which nodes consider another node failed.
     pub node_timeout: Duration,
-    /// Encrypted and with a password.
+    /// Whether connections use TLS and a password.
     pub secured: bool,
-    /// Nodes announce the addresses of wires instead of their own.
+    /// Whether nodes announce the addresses of wires instead of their own.
     pub wired: bool,
 }
 
 impl Shape {
-    /// Three primaries, each with a replica, as on the ports 7000 to 7005 of a developer.
+    /// Three primaries with a replica each, as `scripts/redis-cluster` starts.
     pub const SIX_NODES: Self = Self {
         shards: 3,
         replicas: 1,
@@ -39,11 +39,11 @@ impl Shape {
         secured: false,
         wired: false,
     };
-    /// One primary with two replicas: what production has. It cannot elect a primary by itself.
+    /// One primary with two replicas, as in production. Without a majority it cannot elect a new primary.
     pub const ONE_SHARD: Self = Self {
         shards: 1,
         replicas: 2,
-        // Nothing here relies on the nodes' own judgement.
+        // No test depends on failure detection by the nodes.
         node_timeout: Duration::from_secs(15),
         ..Self::SIX_NODES
     };
@@ -58,23 +58,23 @@ impl Shape {
 
 /// A cluster for one test.
 pub struct Cluster {
-    /// The nodes: first the primaries, then the first replica of each, and so on.
+    /// The nodes: the primaries, then the first replica of each primary, and so on.
     pub nodes: Vec<Redis>,
     ids: Vec<String>,
     shape: Shape,
-    /// Where clients connect to each node.
-    doors: Vec<u16>,
-    plugs: Vec<Plug>,
+    /// The ports at which clients reach the nodes.
+    announced_ports: Vec<u16>,
+    plugs: Vec<WireListener>,
 }
 
 impl Cluster {
-    /// Starts the nodes with a picture of their cluster on disk, as after a restart. They answer
-    /// once they have been in touch for two seconds, see [`Cluster::wait`].
+    /// Starts the nodes with their cluster state on disk, as after a restart. They accept commands after they have been
+    /// in contact for two seconds; see [`Cluster::wait`].
     pub fn start(shape: Shape) -> Self {
         Self::start_from(shape, None)
     }
 
-    /// The same with what a snapshot holds in every primary.
+    /// Starts the nodes, each primary with the data of this RDB snapshot.
     pub fn start_from(shape: Shape, snapshot: Option<&Path>) -> Self {
         let count = shape.shards * (1 + shape.replicas);
         let ids: Vec<String> = (0..count)
@@ -84,30 +84,30 @@ impl Cluster {
             .map(|_| [free_port(), free_port(), free_port()])
             .collect();
         let mut plugs = Vec::new();
-        let doors: Vec<u16> = ports
+        let announced_ports: Vec<u16> = ports
             .iter()
             .map(|[plain, _, tls]| {
                 let behind = if shape.secured { *tls } else { *plain };
                 if !shape.wired {
                     return behind;
                 }
-                let plug = Plug::to(behind);
-                let door = plug.port();
+                let plug = WireListener::to(behind);
+                let announced_port = plug.port();
                 plugs.push(plug);
-                door
+                announced_port
             })
             .collect();
         let nodes = (0..count)
             .map(|own| {
                 let [plain, bus, tls] = ports[own];
-                let arguments = arguments(&shape, bus, tls, doors[own]);
+                let arguments = arguments(&shape, bus, tls, announced_ports[own]);
                 let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 let mut node = Redis::prepare(plain, &words);
                 if shape.secured {
                     node = node.with_password(PASSWORD);
                 }
-                let picture = picture(&shape, own, &ids, &ports, &doors);
-                std::fs::write(node.folder().join("nodes.conf"), picture).expect("writes");
+                let state = nodes_conf(&shape, own, &ids, &ports, &announced_ports);
+                std::fs::write(node.folder().join("nodes.conf"), state).expect("writes");
                 if let (Some(snapshot), true) = (snapshot, own < shape.shards) {
                     std::fs::copy(snapshot, node.snapshot()).expect("copies");
                 }
@@ -119,7 +119,7 @@ impl Cluster {
             nodes,
             ids,
             shape,
-            doors,
+            announced_ports,
             plugs,
         }
     }
@@ -131,32 +131,33 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node that runs says that the cluster works, and announces all others to clients.
-    /// Nodes announce a replica once it has received something from its primary.
+    /// Waits until every running node reports `cluster_state:ok` and announces all others to clients. A node announces
+    /// a replica after the replica's first successful synchronisation.
     pub async fn wait(&self) {
         crate::eventually("the cluster works", async || {
             self.nodes.iter().filter(|node| node.runs()).all(|node| {
-                says(node, &["CLUSTER", "INFO"], "cluster_state:ok") && self.lists_everyone(node)
+                reply_contains(node, &["CLUSTER", "INFO"], "cluster_state:ok")
+                    && self.lists_all_nodes(node)
             })
         })
         .await;
     }
 
-    fn lists_everyone(&self, node: &Redis) -> bool {
-        let running = self.nodes.iter().zip(&self.doors);
+    fn lists_all_nodes(&self, node: &Redis) -> bool {
+        let running = self.nodes.iter().zip(&self.announced_ports);
         let mut running = running.filter(|(node, _)| node.runs());
         match node.try_command(&["CLUSTER", "SLOTS"]) {
             Some(slots) => {
                 let slots = format!("{slots:?}");
                 let names = |port: u16| slots.contains(&format!("Number({port})"));
-                // Valkey announces plain ports to a client without TLS, as this one.
-                running.all(|(node, door)| names(*door) || names(node.port()))
+                // Valkey announces unencrypted ports to a client without TLS, such as this one.
+                running.all(|(node, announced_port)| names(*announced_port) || names(node.port()))
             }
             None => false,
         }
     }
 
-    /// The wires that clients take, where the shape has some.
+    /// Takes the wires between clients and nodes, if the shape has any.
     pub fn wires(&mut self) -> Vec<Wire> {
         std::mem::take(&mut self.plugs)
             .into_iter()
@@ -164,27 +165,27 @@ impl Cluster {
             .collect()
     }
 
-    /// The URL of one node, from which clients find the others.
+    /// The URL of one node, from which clients discover the others.
     pub fn url_of(&self, node: usize) -> String {
-        let door = self.doors[node];
+        let announced_port = self.announced_ports[node];
         if self.shape.secured {
-            format!("rediss-cluster://:{PASSWORD}@127.0.0.1:{door}")
+            format!("rediss-cluster://:{PASSWORD}@127.0.0.1:{announced_port}")
         } else {
-            format!("redis-cluster://127.0.0.1:{door}")
+            format!("redis-cluster://127.0.0.1:{announced_port}")
         }
     }
 
-    /// The configuration endpoint: a node that is not the one that serves production.
+    /// The configuration endpoint: a node other than the one that serves production.
     pub fn url(&self) -> String {
         self.url_of(0)
     }
 
-    /// The number of the node that serves production, as most nodes see it.
+    /// The index of the node that serves production, according to most nodes.
     pub fn primary(&self) -> usize {
         self.try_primary().expect("a primary")
     }
 
-    /// The same; `None` while no running node knows it.
+    /// The index of that node; `None` while no running node knows it.
     pub fn try_primary(&self) -> Option<usize> {
         let mut votes = vec![0; self.nodes.len()];
         for node in self.nodes.iter().filter(|node| node.runs()) {
@@ -202,7 +203,7 @@ impl Cluster {
         votes.iter().position(|votes| *votes == most)
     }
 
-    /// The replicas of a node, by their numbers.
+    /// The indices of a node's replicas.
     pub fn replicas_of(&self, primary: usize) -> Vec<usize> {
         let Resp::Text(table) = self.nodes[primary].command(&["CLUSTER", "NODES"]) else {
             panic!("CLUSTER NODES answers with text");
@@ -218,21 +219,21 @@ impl Cluster {
             .collect()
     }
 
-    /// A replica asks its primary to change places, without losing anything.
+    /// Performs a planned failover: replica and primary exchange roles without data loss.
     pub fn fail_over_to(&self, replica: usize) {
         let answer = self.nodes[replica].command(&["CLUSTER", "FAILOVER"]);
         assert_eq!(answer, Resp::Text("OK".to_owned()));
     }
 
-    /// A replica takes over without asking anyone: the control plane of a cluster of one shard.
+    /// Promotes a replica without an election, as ElastiCache's control plane does for a cluster of one shard.
     pub fn take_over_by(&self, replica: usize) {
         let answer = self.nodes[replica].command(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
         assert_eq!(answer, Resp::Text("OK".to_owned()));
     }
 
-    /// Stops replication to a replica of the first node, which can no longer log in to its primary. The other
-    /// replicas can, and this one keeps answering. New connections to the primary need a password.
-    pub async fn leave_behind(&self, replica: usize) {
+    /// Stops replication to one replica of the first node by making its login fail. The other replicas keep
+    /// replicating, and this one keeps serving reads. New connections to the primary then need a password.
+    pub async fn stop_replication_to(&self, replica: usize) {
         for (number, node) in self.nodes.iter().enumerate().skip(1) {
             let word = if number == replica { "wrong" } else { "right" };
             node.command(&["CONFIG", "SET", "masterauth", word]);
@@ -241,24 +242,25 @@ impl Cluster {
         let login = ["AUTH", "right"];
         self.nodes[0].commands(&[&login, &["CLIENT", "KILL", "TYPE", "REPLICA"]]);
         crate::eventually("all replicas but one are back", async || {
-            let follows = |node: &Redis| says(node, &["INFO", "replication"], "link_status:up");
+            let follows =
+                |node: &Redis| reply_contains(node, &["INFO", "replication"], "link_status:up");
             let mut nodes = self.nodes.iter().enumerate().skip(1);
             nodes.all(|(number, node)| follows(node) == (number != replica))
         })
         .await;
     }
 
-    /// The id of a node in the cluster.
+    /// The cluster's id of a node.
     pub fn id(&self, node: usize) -> &str {
         &self.ids[node]
     }
 
-    /// Where clients find a node.
+    /// The address at which clients reach a node.
     pub fn address(&self, node: usize) -> String {
-        format!("127.0.0.1:{}", self.doors[node])
+        format!("127.0.0.1:{}", self.announced_ports[node])
     }
 
-    /// How often a command has run, at each node that runs.
+    /// How often each running node has executed a command.
     pub fn calls(&self, command: &str) -> Vec<u64> {
         self.nodes
             .iter()
@@ -267,7 +269,7 @@ impl Cluster {
     }
 }
 
-/// A cluster, a database with the flag `checkout` (on, 50 %), and functions on both.
+/// A cluster, a database with the flag `checkout` (on, 50 %), and functions that use both.
 pub struct Deployment {
     /// The cache.
     pub cluster: Cluster,
@@ -276,7 +278,7 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// A deployment on a cluster of that shape.
+    /// Starts a deployment on a cluster of this shape.
     pub async fn on_cluster(shape: Shape) -> Self {
         let database = Database::create().await;
         database.add_flag("checkout", true, 50).await;
@@ -286,7 +288,7 @@ impl Deployment {
         }
     }
 
-    /// Starts a function that knows one node of the cluster, with more variables.
+    /// Starts a function that knows one node of the cluster, with additional variables.
     pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
         let (redis, database) = (self.cluster.url(), self.database.url());
         let own = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", &database)];
@@ -298,7 +300,7 @@ impl Deployment {
     }
 
     /// Reads until the cache answers.
-    pub async fn is_on_the_cache(&self, get: &Function) {
+    pub async fn wait_for_cache(&self, get: &Function) {
         crate::eventually("on the cache", async || {
             let answer = get.call(&Event::get("checkout")).await;
             assert_eq!(answer.status, 200, "{answer:?}");
@@ -308,7 +310,7 @@ impl Deployment {
     }
 }
 
-/// Whether a line of `CLUSTER NODES` is of the primary that has production's slot.
+/// Whether a line of `CLUSTER NODES` describes the primary of production's slot.
 fn serves_production(line: &str) -> bool {
     let words: Vec<&str> = line.split(' ').collect();
     words.iter().skip(8).any(|range| {
@@ -320,10 +322,10 @@ fn serves_production(line: &str) -> bool {
     })
 }
 
-fn says(node: &Redis, command: &[&str], wanted: &str) -> bool {
+fn reply_contains(node: &Redis, command: &[&str], wanted: &str) -> bool {
     matches!(node.try_command(command), Some(Resp::Text(text)) if text.contains(wanted))
 }
-fn arguments(shape: &Shape, bus: u16, tls: u16, door: u16) -> Vec<String> {
+fn arguments(shape: &Shape, bus: u16, tls: u16, announced_port: u16) -> Vec<String> {
     let timeout = shape.node_timeout.as_millis();
     let mut text = format!(
         "--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout {timeout} \
@@ -335,7 +337,7 @@ fn arguments(shape: &Shape, bus: u16, tls: u16, door: u16) -> Vec<String> {
         write!(
             text,
             " --tls-port {tls} --tls-cluster yes --tls-auth-clients no --tls-replication yes \
-             --cluster-announce-tls-port {door} --requirepass {PASSWORD} --masterauth {PASSWORD} \
+             --cluster-announce-tls-port {announced_port} --requirepass {PASSWORD} --masterauth {PASSWORD} \
              --tls-cert-file {} --tls-key-file {} --tls-ca-cert-file {}",
             certificates.file("server.pem"),
             certificates.file("server.key"),
@@ -343,18 +345,24 @@ fn arguments(shape: &Shape, bus: u16, tls: u16, door: u16) -> Vec<String> {
         )
         .expect("it fits");
     } else {
-        write!(text, " --cluster-announce-port {door}").expect("it fits");
+        write!(text, " --cluster-announce-port {announced_port}").expect("it fits");
     }
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// The file in which a node keeps the state of its cluster.
-fn picture(shape: &Shape, own: usize, ids: &[String], ports: &[[u16; 3]], doors: &[u16]) -> String {
+/// The contents of nodes.conf, in which a node stores the cluster state.
+fn nodes_conf(
+    shape: &Shape,
+    own: usize,
+    ids: &[String],
+    ports: &[[u16; 3]],
+    announced_ports: &[u16],
+) -> String {
     let mut text = String::new();
     for (number, id) in ids.iter().enumerate() {
         let shard = number % shape.shards;
         let myself = if number == own { "myself," } else { "" };
-        let ([_, bus, _], door) = (ports[number], doors[number]);
+        let ([_, bus, _], announced_port) = (ports[number], announced_ports[number]);
         let (role, slots) = if number < shape.shards {
             let first = shard * 16_384 / shape.shards;
             let last = (shard + 1) * 16_384 / shape.shards - 1;
@@ -365,7 +373,7 @@ fn picture(shape: &Shape, own: usize, ids: &[String], ports: &[[u16; 3]], doors:
         let epoch = shard + 1;
         writeln!(
             text,
-            "{id} 127.0.0.1:{door}@{bus} {myself}{role} 0 0 {epoch} connected{slots}"
+            "{id} 127.0.0.1:{announced_port}@{bus} {myself}{role} 0 0 {epoch} connected{slots}"
         )
         .expect("it fits");
     }

@@ -1,14 +1,14 @@
-//! API Gateway's events: the files in `events/`, and variations of them.
+//! Events of API Gateway: the files in `events/`, and variations of them.
 
 use pennon_core::http::{Match, Query, find};
 use serde_json::{Value, json};
 
-/// The API key in the files for evaluation. It is valid where a test adds it to the database.
+/// The API key in the event files of evaluations. It is valid if a test has added it to the database.
 pub const EXAMPLE_KEY: &str =
     "pennon_server_production_this-key-is-an-example-and-opens-nothing-00";
 
-/// Every file of a request in `events/`: its name, the function it is for, and the status of the answer
-/// where there is a flag `new-checkout` and [`EXAMPLE_KEY`] opens production.
+/// Every request file in `events/`: its name, its function, and the status of the response if the flag
+/// `new-checkout` exists and [`EXAMPLE_KEY`] is valid for production.
 pub const REQUEST_FILES: [(&str, &str, u16); 51] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
@@ -63,12 +63,12 @@ pub const REQUEST_FILES: [(&str, &str, u16); 51] = [
     ("not-found", "not-found", 404),
 ];
 
-/// An event that a test can vary.
+/// An event that a test can modify.
 #[derive(Debug, Clone)]
 pub struct Event(Value);
 
 impl Event {
-    /// The event in `events/<name>.json`.
+    /// Loads `events/<name>.json`.
     pub fn load(name: &str) -> Self {
         let path = format!("{}/../events/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -90,7 +90,7 @@ impl Event {
         Self::update_text(key, &body.to_string())
     }
 
-    /// The same with a body that need not be JSON.
+    /// `PATCH /api/admin/flags/{key}` with any text as its body.
     pub fn update_text(key: &str, body: &str) -> Self {
         let mut event =
             Self::load("update-flag").path(&format!("/api/admin/flags/{key}"), Some(key));
@@ -110,19 +110,19 @@ impl Event {
         Self::load("evaluate-flags").body(&json!({ "context": context }).to_string())
     }
 
-    /// With this body.
+    /// Sets the body.
     pub fn body(mut self, body: &str) -> Self {
         self.0["body"] = json!(body);
         self
     }
 
-    /// With another method.
+    /// Sets the method.
     pub fn method(mut self, method: &str) -> Self {
         self.0["requestContext"]["http"]["method"] = json!(method);
         self
     }
 
-    /// Without a header.
+    /// Removes a header.
     pub fn without_header(mut self, name: &str) -> Self {
         self.0["headers"]
             .as_object_mut()
@@ -131,18 +131,19 @@ impl Event {
         self
     }
 
-    /// With this API key as a bearer token.
+    /// Sends this API key as a bearer token.
     pub fn api_key(self, key: &str) -> Self {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    /// With a parameter that the gateway took from the path.
+    /// Adds a path parameter that the gateway extracted.
     pub fn parameter(mut self, name: &str, value: &str) -> Self {
         self.0["pathParameters"] = json!({ name: value });
         self
     }
 
-    /// Any admin route, by an admin. `path` is encoded; the route and its parameters are added as by the gateway.
+    /// A request by an admin to any admin route. `path` is encoded; the route and its parameters are added as the
+    /// gateway does.
     pub fn admin(method: &str, path: &str, body: &str) -> Self {
         let Match::Found(endpoint, parameters) = find(method, path) else {
             panic!("no route {method} {path}");
@@ -163,8 +164,8 @@ impl Event {
         event
     }
 
-    /// Through a gateway that has matched this route and decoded the path. `base` is a stage or the base path
-    /// of a domain; `parameters` are the values of the braces.
+    /// A request through a gateway that has matched this route and decoded the path. `base` is a stage or the base path
+    /// of a domain; `parameters` are the values of the placeholders.
     pub fn by_route(method: &str, template: &str, base: &str, parameters: &[(&str, &str)]) -> Self {
         let mut event = Self::load("update-flag");
         let mut path = format!("{base}{template}");
@@ -186,8 +187,7 @@ impl Event {
         event
     }
 
-    /// The same request at a function URL, which has one route for everything and leaves the path
-    /// encoded.
+    /// The same request at a function URL, which has one route for all paths and does not decode the path.
     pub fn at_function_url(mut self, path: &str) -> Self {
         for context in ["", "/requestContext"] {
             let context = self.0.pointer_mut(context).expect("an object");
@@ -197,7 +197,7 @@ impl Event {
         self.path(path, None)
     }
 
-    /// Through a named stage, with this base before the path.
+    /// The same request through a named stage, with this base path.
     pub fn stage(mut self, name: &str, base: &str) -> Self {
         let path = self.0["rawPath"].as_str().expect("a path");
         self.0["rawPath"] = json!(format!("{base}{path}"));
@@ -246,7 +246,7 @@ impl Event {
         }))
     }
 
-    /// With another path, and the `flagKey` that the gateway took from it.
+    /// Sets the path, and the `flagKey` that the gateway extracted from it.
     pub fn path(mut self, path: &str, key: Option<&str>) -> Self {
         self.0["rawPath"] = json!(path);
         self.0["requestContext"]["http"]["path"] = json!(path);
@@ -262,26 +262,26 @@ impl Event {
         self
     }
 
-    /// With a query, encoded as in a URL.
+    /// Sets the query, encoded as in a URL.
     pub fn query(mut self, query: &str) -> Self {
         self.0["rawQueryString"] = json!(query);
         self
     }
 
-    /// With a header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.0["headers"][name] = json!(value);
         self
     }
 
-    /// By a user with these groups, as the gateway's JWT authorizer writes it.
+    /// Sets a user with these groups, as the gateway's JWT authorizer does.
     pub fn user(mut self, id: &str, groups: &str) -> Self {
         self.0["requestContext"]["authorizer"] =
             json!({ "jwt": { "claims": { "sub": id, "cognito:groups": groups }, "scopes": null } });
         self
     }
 
-    /// Without any identity.
+    /// Removes all identity.
     pub fn anonymous(mut self) -> Self {
         let context = self.0["requestContext"].as_object_mut().expect("an object");
         context.remove("authorizer");
@@ -293,7 +293,7 @@ impl Event {
         &mut self.0
     }
 
-    /// As JSON.
+    /// The event as JSON.
     pub fn value(&self) -> &Value {
         &self.0
     }

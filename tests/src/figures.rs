@@ -1,28 +1,28 @@
-//! The output of benchmarks.
+//! Statistics for benchmarks.
 
 use std::time::Duration;
 
-/// Times, to be summed up.
+/// A collection of durations.
 #[derive(Debug, Default, Clone)]
 pub struct Times(Vec<Duration>);
 
 impl Times {
-    /// Adds one.
+    /// Adds a duration.
     pub fn add(&mut self, time: Duration) {
         self.0.push(time);
     }
 
-    /// Adds all of them.
+    /// Adds durations.
     pub fn extend(&mut self, times: impl IntoIterator<Item = Duration>) {
         self.0.extend(times);
     }
 
-    /// How many there are.
+    /// The number of durations.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The time, in milliseconds, that so many of a hundred stay below.
+    /// A percentile in milliseconds.
     pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort();
@@ -36,13 +36,13 @@ impl Times {
         milliseconds(self.0.iter().sum::<Duration>() / count)
     }
 
-    /// The longest in milliseconds.
+    /// The maximum in milliseconds.
     pub fn longest(&self) -> f64 {
         milliseconds(self.0.iter().max().copied().unwrap_or_default())
     }
 }
 
-/// A time in milliseconds.
+/// A duration in milliseconds.
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

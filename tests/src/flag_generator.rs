@@ -1,33 +1,33 @@
-//! Flags and contexts that no one would write by hand, from a seed.
+//! Generates unusual flags and contexts from a seed.
 //!
-//! What is generated is what flagd's JSON Schemas allow, give or take a few that the test drops. Left
-//! out, since no engine's answer is worth following there:
+//! Nearly everything generated is valid under flagd's JSON Schemas; the test drops the rest. The generator avoids
+//! cases in which no engine's result is a useful reference:
 //!
-//! - attributes with the names of what every JavaScript object has (`constructor`), and `../`, which
-//!   one engine takes as a way up;
-//! - versions with blanks around them or numbers beyond 2^53, which one engine refuses, and with two `v`,
-//!   which one allows;
-//! - whole numbers beyond 2^53 outside of the bucketing value of fractional v3;
-//! - characters beyond U+FFFF where a text is cut or ordered, and texts beyond ASCII in fractional v2;
-//! - shared rules that name an earlier one, which no engine resolves, or that need an escape in JSON,
-//!   with which one engine rejects the whole file.
+//! - attributes named like members of every JavaScript object (`constructor`), and `../`, which one engine
+//!   interprets as a parent;
+//! - versions with surrounding white space or numbers beyond 2^53, which one engine rejects, and with two `v`, which
+//!   one accepts;
+//! - integers beyond 2^53, except in the bucketing value of fractional v3;
+//! - characters beyond U+FFFF where text is cut or ordered, and non-ASCII text in fractional v2;
+//! - evaluators that refer to an earlier one, which no engine resolves, or whose name needs an escape in JSON,
+//!   for which one engine rejects the whole file.
 
 use serde_json::{Map, Value, json};
 
 use crate::rng::Rng;
 
-/// The subject of a run of flags.
+/// What the generated flags test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// Every operator but `fractional`, in every odd combination.
+    /// Every operator except `fractional`, in unusual combinations.
     Operators,
-    /// `fractional` by text, and steady operators around it.
+    /// `fractional` over text, with portable operators around it.
     FractionalV2,
-    /// `fractional` by CBOR, and steady operators around it.
+    /// `fractional` over CBOR, with portable operators around it.
     FractionalV3,
 }
 
-/// The data that `var` refers to in an expression.
+/// The data that `var` reads in an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Context,
@@ -35,14 +35,14 @@ enum Scope {
     Reduction,
 }
 
-/// Writes flags and contexts.
+/// Generates flags and contexts.
 #[derive(Debug)]
-pub struct Author {
+pub struct FlagGenerator {
     rng: Rng,
     subject: Subject,
 }
 
-/// Deep enough for operators to meet in every pair and then some; deeper rules only fail later.
+/// Deep enough for operators to occur in every pair; deeper rules only fail later.
 const DEPTH: u32 = 3;
 
 const WORDS: &[&str] = &[
@@ -57,7 +57,7 @@ const WORDS: &[&str] = &[
     "日本",
     "",
 ];
-/// Texts that languages read as numbers differently.
+/// Texts that languages convert to different numbers.
 const NUMERALS: &[&str] = &[
     "0", "1", "01", "1.50", " 5 ", "1e3", "0x1F", "12abc", "-3", "NaN", "Infinity", "1_000",
     "true", "null", ".5", "5.", "+7", "\t", "1 2",
@@ -82,10 +82,10 @@ const ODD_VERSIONS: &[&str] = &[
     "1-beta", "1.2-beta", "1.2+b", "1.2.3-01", "1.x", "-1.2.3", "1..2", "1.2.", "v", "1.2.3-ä",
 ];
 
-/// Attributes that always have the type that their name suggests, or are absent.
-const STEADY_TEXTS: &[&str] = &["plan", "email", "country"];
+/// Attributes that have the type that their name suggests, or are absent.
+const TEXT_ATTRIBUTES: &[&str] = &["plan", "email", "country"];
 /// Attributes of any type.
-const LOOSE: &[&str] = &[
+const UNTYPED_ATTRIBUTES: &[&str] = &[
     "name",
     "text",
     "score",
@@ -115,8 +115,8 @@ const LOOSE: &[&str] = &[
     "age",
 ];
 
-impl Author {
-    /// One that this seed repeats.
+impl FlagGenerator {
+    /// Creates a generator; the same seed generates the same flags.
     pub fn new(seed: u64, subject: Subject) -> Self {
         let rng = Rng::new(seed);
         Self { rng, subject }
@@ -143,7 +143,7 @@ impl Author {
         (0..count).map(|_| one()).collect()
     }
 
-    /// A flagd file with this many flags.
+    /// Generates a flagd file with this many flags.
     pub fn file(&self, flags: u32) -> Value {
         let flags: Map<_, _> = (0..flags)
             .map(|number| (format!("flag-{number}"), self.flag()))
@@ -160,7 +160,7 @@ impl Author {
         let condition = || loop {
             let condition = match self.subject {
                 Subject::Operators => self.condition(2, Scope::Context),
-                Subject::FractionalV2 | Subject::FractionalV3 => self.steady_condition(1),
+                Subject::FractionalV2 | Subject::FractionalV3 => self.portable_condition(1),
             };
             let text = condition.to_string();
             if text.is_ascii() && !text.contains('\\') && !text.contains("$ref") {
@@ -197,7 +197,7 @@ impl Author {
         flag
     }
 
-    /// Variants of one type, and their names. Some are what rules give when they give no text.
+    /// Variants of one type, and their names, some of which rules return as values other than text.
     fn variants(&self) -> (Value, Vec<&'static str>) {
         let names = match self.rng.roll(4) {
             0 => vec!["on", "off"],
@@ -234,7 +234,7 @@ impl Author {
         let name = || json!(self.pick(names));
         let loose = || self.any(DEPTH, Scope::Context);
         match self.rng.roll(8) {
-            // The result itself, as a name: the test adds a variant for it.
+            // The rule's result is the name of a variant, which the test adds.
             0 | 1 => self.operation(DEPTH, Scope::Context),
             2 | 3 => json!({ "cat": ["v", loose()] }),
             4 => json!({ "if": [self.condition(DEPTH, Scope::Context), name(), name()] }),
@@ -244,7 +244,7 @@ impl Author {
         }
     }
 
-    // Loose: every operator with every operand.
+    // Unrestricted expressions: every operator with every operand.
 
     fn any(&self, depth: u32, scope: Scope) -> Value {
         if depth == 0 || self.one_in(5) {
@@ -315,7 +315,7 @@ impl Author {
 
     fn var(&self, scope: Scope) -> Value {
         let name = match scope {
-            Scope::Context => self.pick(LOOSE),
+            Scope::Context => self.pick(UNTYPED_ATTRIBUTES),
             Scope::Item => self.pick(&["", "", "x", "n", "y.z", "0", "length", "absent"]),
             Scope::Reduction => self.pick(&[
                 "current",
@@ -336,7 +336,7 @@ impl Author {
         }
     }
 
-    /// Mostly of the kind that the operator is for.
+    /// Usually an operand of the operator's type, sometimes any.
     fn mostly(&self, kind: impl FnOnce() -> Value, depth: u32, scope: Scope) -> Value {
         if self.one_in(8) {
             self.any(depth, scope)
@@ -380,7 +380,7 @@ impl Author {
             _ if scope == Scope::Context && self.one_in(2) => {
                 json!({ "$ref": self.pick(&["shared-1", "shared-2", "shared.3 (*)"]) })
             }
-            // Any time at which this runs is past the first and before the second.
+            // The present is later than the first time and earlier than the second.
             _ => self.pick(&[
                 json!({ ">": [{ "var": "$flagd.timestamp" }, 1_500_000_000] }),
                 json!({ "<": [4_000_000_000_u32, { "var": "$flagd.timestamp" }] }),
@@ -389,7 +389,7 @@ impl Author {
         }
     }
 
-    /// What the schema lets `starts_with` have: a text or a rule.
+    /// The operands that the schema allows for `starts_with`: a text or a rule.
     fn piece(&self, depth: u32, scope: Scope) -> Value {
         if self.one_in(3) {
             json!(self.word())
@@ -474,11 +474,11 @@ impl Author {
             2 => json!({ "merge": self.some(1, 3, || self.any(depth, scope)) }),
             3 => json!({ "reduce": [list(), self.any(depth, Scope::Reduction), self.literal()] }),
             4 => {
-                let names = self.some(1, 3, || json!(self.pick(LOOSE)));
+                let names = self.some(1, 3, || json!(self.pick(UNTYPED_ATTRIBUTES)));
                 json!({ "missing": names })
             }
             5 => {
-                let names = self.some(1, 3, || json!(self.pick(LOOSE)));
+                let names = self.some(1, 3, || json!(self.pick(UNTYPED_ATTRIBUTES)));
                 json!({ "missing_some": [self.rng.roll(4), names] })
             }
             _ => Value::Array(self.some(1, 2, || self.any(depth, scope))),
@@ -496,12 +496,12 @@ impl Author {
         }
     }
 
-    // Steady: what every engine answers alike, around `fractional`.
+    // Portable expressions, which every engine evaluates alike, around `fractional`.
 
-    fn steady_condition(&self, depth: u32) -> Value {
+    fn portable_condition(&self, depth: u32) -> Value {
         match self.rng.roll(if depth == 0 { 6 } else { 8 }) {
             0 => json!({ "in": [{ "var": "plan" }, ["gold", "beta"]] }),
-            1 => json!({ "==": [{ "var": self.pick(STEADY_TEXTS) }, self.word()] }),
+            1 => json!({ "==": [{ "var": self.pick(TEXT_ATTRIBUTES) }, self.word()] }),
             2 => json!({ ">=": [{ "var": "age" }, self.rng.roll(40)] }),
             3 => {
                 json!({ self.pick(&["starts_with", "ends_with"]): [{ "var": "email" }, self.pick(&["a", "@b.c", "z"])] })
@@ -509,7 +509,7 @@ impl Author {
             4 => json!({ "sem_ver": [{ "var": "release" }, self.pick(&["<", "^", "="]), "1.2.3"] }),
             5 => json!({ "!": [{ "var": "country" }] }),
             6 => {
-                json!({ self.pick(&["and", "or"]): self.some(1, 3, || self.steady_condition(depth - 1)) })
+                json!({ self.pick(&["and", "or"]): self.some(1, 3, || self.portable_condition(depth - 1)) })
             }
             _ => json!({ "$ref": self.pick(&["shared-1", "shared-2", "shared.3 (*)"]) }),
         }
@@ -518,8 +518,8 @@ impl Author {
     fn split(&self, names: &[&'static str]) -> Value {
         let name = || json!(self.pick(names));
         match self.rng.roll(6) {
-            0 => json!({ "if": [self.steady_condition(1), self.fractional(names, 1), name()] }),
-            1 => json!({ "if": [self.steady_condition(1), name(), self.fractional(names, 1)] }),
+            0 => json!({ "if": [self.portable_condition(1), self.fractional(names, 1), name()] }),
+            1 => json!({ "if": [self.portable_condition(1), name(), self.fractional(names, 1)] }),
             2 => json!({ "if": [{ "===": [self.fractional(names, 0), name()] }, name(), name()] }),
             _ => self.fractional(names, 1),
         }
@@ -533,13 +533,13 @@ impl Author {
         json!({ "fractional": arguments })
     }
 
-    /// What decides the bucket instead of flag and targeting key.
+    /// The expression that replaces flag key and targeting key in the hash.
     fn bucketing(&self) -> Value {
         match self.rng.roll(6) {
-            0 => json!({ "var": self.pick(STEADY_TEXTS) }),
+            0 => json!({ "var": self.pick(TEXT_ATTRIBUTES) }),
             1 => json!({ "cat": [{ "var": "$flagd.flagKey" }, { "var": "email" }] }),
             2 => {
-                json!({ "if": [self.steady_condition(0), { "var": "email" }, { "var": "bucket" }] })
+                json!({ "if": [self.portable_condition(0), { "var": "email" }, { "var": "bucket" }] })
             }
             3 => json!({ "var": "targetingKey" }),
             _ => json!({ "var": "bucket" }),
@@ -549,7 +549,7 @@ impl Author {
     fn part(&self, names: &[&'static str], depth: u32) -> Value {
         let variant = match self.rng.roll(9) {
             0 if depth > 0 => self.fractional(names, depth - 1),
-            1 => json!({ "if": [self.steady_condition(0), self.pick(names), self.pick(names)] }),
+            1 => json!({ "if": [self.portable_condition(0), self.pick(names), self.pick(names)] }),
             2 => json!({ "var": "plan" }),
             3 => self.pick(&[json!(true), json!(false), json!(1), json!(0), Value::Null]),
             _ => json!(self.pick(names)),
@@ -558,7 +558,7 @@ impl Author {
             0 | 1 => return json!([variant]),
             2 => json!({ "var": "weight" }),
             3 => json!({ "-": [100, { "var": "age" }] }),
-            4 => json!({ "if": [self.steady_condition(0), self.rng.roll(100), 1] }),
+            4 => json!({ "if": [self.portable_condition(0), self.rng.roll(100), 1] }),
             5 => json!(0),
             6 if self.one_in(3) => json!(i32::MAX),
             7 => json!(self.rng.roll(1_000_000)),
@@ -567,24 +567,22 @@ impl Author {
         json!([variant, weight])
     }
 
-    // Contexts.
-
-    /// Attributes of a caller.
+    /// Generates the attributes of a caller.
     pub fn context(&self) -> Value {
         let mut context = Map::new();
         let mut set = |name: &str, value: Value| context.insert(name.to_owned(), value);
         if !self.one_in(8) {
             set("targetingKey", self.targeting_key());
         }
-        for name in STEADY_TEXTS {
+        for name in TEXT_ATTRIBUTES {
             if !self.one_in(6) {
-                set(name, self.steady_text());
+                set(name, self.text_attribute());
             }
         }
         set("age", json!(self.rng.roll(130)));
         set("release", json!(self.pick(VERSIONS)));
         if self.subject == Subject::Operators {
-            self.loose_attributes(&mut set);
+            self.untyped_attributes(&mut set);
         } else {
             set("bucket", self.bucket());
             if !self.one_in(5) {
@@ -607,7 +605,7 @@ impl Author {
         }
     }
 
-    fn steady_text(&self) -> Value {
+    fn text_attribute(&self) -> Value {
         let number = self.rng.roll(1_000);
         match self.rng.roll(4) {
             0 => json!(format!("a{number}@b.c")),
@@ -634,7 +632,7 @@ impl Author {
         ])
     }
 
-    /// A bucketing value. By CBOR anything is one; by text only a text.
+    /// A bucketing value: any value for CBOR, a text otherwise.
     fn bucket(&self) -> Value {
         if self.subject == Subject::FractionalV2 || self.one_in(3) {
             return match self.rng.roll(10) {
@@ -657,7 +655,7 @@ impl Author {
         }
     }
 
-    /// Numbers on both sides of every edge of their encoding.
+    /// Numbers on both sides of each boundary of the CBOR encoding.
     fn cbor_number(&self) -> Value {
         self.pick(&[
             json!(0),
@@ -699,7 +697,7 @@ impl Author {
         ])
     }
 
-    fn loose_attributes(&self, set: &mut impl FnMut(&str, Value) -> Option<Value>) {
+    fn untyped_attributes(&self, set: &mut impl FnMut(&str, Value) -> Option<Value>) {
         let usual = |name: &str| {
             match name {
             "name" | "text" => json!(self.word()),
@@ -732,9 +730,9 @@ impl Author {
     }
 }
 
-/// The value with something left out, or something inside it replaced by a part of itself: to find
-/// the smallest that still shows what a large one showed.
-pub fn smaller(value: &Value) -> Vec<Value> {
+/// Smaller versions of a value: one part removed, or replaced by a part of itself. A failing case is reduced with
+/// these.
+pub fn smaller_versions(value: &Value) -> Vec<Value> {
     let mut found = Vec::new();
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -744,7 +742,7 @@ pub fn smaller(value: &Value) -> Vec<Value> {
                 let mut fewer = items.clone();
                 fewer.remove(place);
                 found.push(fewer.into());
-                for item in smaller(item) {
+                for item in smaller_versions(item) {
                     let mut items = items.clone();
                     items[place] = item;
                     found.push(items.into());
@@ -761,7 +759,7 @@ pub fn smaller(value: &Value) -> Vec<Value> {
                 let mut fewer = fields.clone();
                 fewer.shift_remove(name);
                 found.push(fewer.into());
-                for value in smaller(value) {
+                for value in smaller_versions(value) {
                     let mut fields = fields.clone();
                     fields.insert(name.clone(), value);
                     found.push(fields.into());

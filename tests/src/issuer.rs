@@ -1,5 +1,5 @@
-//! An OpenID Connect issuer: real keys, tokens signed with them, and a server that publishes the
-//! public halves and signs users in ([`sign_in`](crate::sign_in)).
+//! An OpenID Connect issuer: real keys, tokens signed with them, and a server that publishes the public keys and
+//! signs users in ([`sign_in`](crate::sign_in)).
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::process::find_program;
 use crate::sign_in::SignIn;
 
-/// Whom the tokens are for, unless a test says otherwise.
+/// The audience of tokens, unless a test sets another one.
 pub const AUDIENCE: &str = "client-1";
 
 /// A key pair that signs tokens.
@@ -34,7 +34,7 @@ pub enum SigningKey {
 }
 
 impl SigningKey {
-    /// A new RSA key. ring makes none, so openssl does.
+    /// Creates an RSA key with openssl, because ring cannot.
     pub fn rsa() -> Self {
         let program = find_program("openssl", &[], "Install it with `apt-get install openssl`.");
         let made = Command::new(program)
@@ -42,14 +42,14 @@ impl SigningKey {
             .args(["-pkeyopt", "rsa_keygen_bits:2048"])
             .output()
             .expect("openssl runs");
-        // Some versions of openssl wrap the key in PKCS#8, some do not.
+        // Some versions of openssl wrap the key in PKCS#8.
         let pair = RsaKeyPair::from_pkcs8(&made.stdout)
             .or_else(|_| RsaKeyPair::from_der(&made.stdout))
             .expect("an RSA key");
         Self::Rsa(Box::new(pair))
     }
 
-    /// A new P-256 key.
+    /// Creates a P-256 key.
     pub fn p256() -> Self {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
@@ -58,7 +58,7 @@ impl SigningKey {
         Self::P256(Box::new(pair.expect("a key")))
     }
 
-    /// The `alg` of its tokens.
+    /// The `alg` header of its tokens.
     pub fn algorithm(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "RS256",
@@ -66,7 +66,7 @@ impl SigningKey {
         }
     }
 
-    /// The public half as a JSON Web Key.
+    /// The public key as a JSON Web Key.
     pub fn public(&self, id: &str) -> Value {
         match self {
             Self::Rsa(pair) => {
@@ -82,7 +82,7 @@ impl SigningKey {
         }
     }
 
-    /// A token with this header and these claims.
+    /// Signs a token with this header and these claims.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let text = format!(
             "{}.{}",
@@ -116,29 +116,29 @@ struct Shared {
     address: String,
     keys: Mutex<Value>,
     fetches: AtomicUsize,
-    broken: Mutex<Option<Broken>>,
+    fault: Mutex<Option<Fault>>,
     description: Mutex<Map<String, Value>>,
     sign_in: Mutex<SignIn>,
 }
 
-/// What can be wrong with an issuer.
+/// A fault of an issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
-    /// It answers 500.
+pub enum Fault {
+    /// It responds with 500.
     Failing,
-    /// It never answers.
+    /// It does not respond.
     Silent,
-    /// It claims the name of another issuer.
+    /// Its metadata names another issuer.
     SomebodyElse,
     /// Its keys are at an address without TLS.
     PlainHttp,
-    /// It answers with something that is no JSON.
+    /// Its response is not JSON.
     Nonsense,
-    /// It sends more than anybody should read.
+    /// Its response is larger than the limit.
     Endless,
-    /// It has more keys than anybody has.
+    /// It publishes more keys than the limit.
     TooManyKeys,
-    /// Its keys have moved elsewhere on the same server.
+    /// Its key address redirects to another path on the same server.
     Moved,
 }
 
@@ -154,7 +154,7 @@ impl Issuer {
             address: address.clone(),
             keys: Mutex::new(json!({ "keys": keys })),
             fetches: AtomicUsize::new(0),
-            broken: Mutex::new(None),
+            fault: Mutex::new(None),
             description: Mutex::default(),
             sign_in: Mutex::new(SignIn::at(&address)),
         });
@@ -170,44 +170,44 @@ impl Issuer {
         Self { address, shared }
     }
 
-    /// Its name, which is its address.
+    /// Its identifier, which is its URL.
     pub fn name(&self) -> &str {
         &self.address
     }
 
-    /// Has other keys from now on.
+    /// Replaces the published keys.
     pub fn set_keys(&self, keys: &[Value]) {
         *self.shared.keys.lock().expect("not poisoned") = json!({ "keys": keys });
     }
 
-    /// Behaves like this from now on.
-    pub fn set_broken(&self, broken: Option<Broken>) {
-        *self.shared.broken.lock().expect("not poisoned") = broken;
+    /// Sets or removes a fault.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        *self.shared.fault.lock().expect("not poisoned") = fault;
     }
 
-    /// Says this of itself from now on, beside or instead of the truth.
-    pub fn describe(&self, name: &str, value: Value) {
+    /// Adds a field to its metadata, or replaces one.
+    pub fn set_metadata(&self, name: &str, value: Value) {
         let mut description = self.shared.description.lock().expect("not poisoned");
         description.insert(name.to_owned(), value);
     }
 
-    /// How it signs users in.
+    /// Accesses the state of sign-ins.
     pub fn sign_in<T>(&self, use_it: impl FnOnce(&mut SignIn) -> T) -> T {
         use_it(&mut self.shared.sign_in.lock().expect("not poisoned"))
     }
 
-    /// How often its keys were asked for.
+    /// How often its keys were fetched.
     pub fn fetches(&self) -> usize {
         self.shared.fetches.load(Ordering::Relaxed)
     }
 
-    /// Claims of a good token for this user.
+    /// Valid claims for this user.
     pub fn claims(&self, user: &str) -> Value {
         json!({ "iss": self.address, "aud": AUDIENCE, "sub": user,
             "iat": now(), "exp": now() + 3_600 })
     }
 
-    /// What leads a function here.
+    /// The environment variables that point a function to this issuer.
     pub fn environment(&self) -> [(&str, &str); 2] {
         [("JWT_ISSUER", &self.address), ("JWT_AUDIENCE", AUDIENCE)]
     }
@@ -226,16 +226,16 @@ pub fn encode(bytes: &[u8]) -> String {
 
 async fn about(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     shared.fetches.fetch_add(1, Ordering::Relaxed);
-    let broken = *shared.broken.lock().expect("not poisoned");
+    let fault = *shared.fault.lock().expect("not poisoned");
     let mut about =
         json!({ "issuer": shared.address, "jwks_uri": format!("{}/keys", shared.address) });
-    match broken {
-        None | Some(Broken::Endless | Broken::TooManyKeys | Broken::Moved) => {}
-        Some(Broken::Failing) => return (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
-        Some(Broken::Silent) => std::future::pending().await,
-        Some(Broken::SomebodyElse) => about["issuer"] = json!("https://issuer.example"),
-        Some(Broken::PlainHttp) => about["jwks_uri"] = json!("http://issuer.example/keys"),
-        Some(Broken::Nonsense) => return (StatusCode::OK, "<html>".to_owned()),
+    match fault {
+        None | Some(Fault::Endless | Fault::TooManyKeys | Fault::Moved) => {}
+        Some(Fault::Failing) => return (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
+        Some(Fault::Silent) => std::future::pending().await,
+        Some(Fault::SomebodyElse) => about["issuer"] = json!("https://issuer.example"),
+        Some(Fault::PlainHttp) => about["jwks_uri"] = json!("http://issuer.example/keys"),
+        Some(Fault::Nonsense) => return (StatusCode::OK, "<html>".to_owned()),
     }
     for (name, endpoint) in [
         ("authorization_endpoint", "authorize"),
@@ -252,15 +252,15 @@ async fn about(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
 
 async fn keys_of(State(shared): State<Arc<Shared>>) -> Response {
     let keys = shared.keys.lock().expect("not poisoned").clone();
-    let broken = *shared.broken.lock().expect("not poisoned");
-    if broken == Some(Broken::Moved) {
+    let fault = *shared.fault.lock().expect("not poisoned");
+    if fault == Some(Fault::Moved) {
         let elsewhere = [(header::LOCATION, "/other-keys")];
         return (StatusCode::FOUND, elsewhere).into_response();
     }
-    if broken == Some(Broken::Endless) {
+    if fault == Some(Fault::Endless) {
         return format!("{}{keys}", " ".repeat(1_000_000)).into_response();
     }
-    if broken == Some(Broken::TooManyKeys) {
+    if fault == Some(Fault::TooManyKeys) {
         let one = &keys["keys"][0];
         let many: Vec<&Value> = std::iter::repeat_n(one, 101).collect();
         return json!({ "keys": many }).to_string().into_response();

@@ -1,4 +1,4 @@
-//! The Lambda Runtime API, as far as a function needs it, and functions that run against it.
+//! A Lambda Runtime API, and functions that run against it.
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
@@ -22,19 +22,19 @@ use crate::binaries::binary;
 use crate::event::Event;
 use crate::process::{Process, coverage, new_folder};
 use crate::response::Response;
-use crate::{PATIENCE, eventually};
+use crate::{TIME_LIMIT, eventually};
 
-/// The limit of Lambda: 6 MB, and 100 kB for the envelope.
-const LARGEST_ANSWER: usize = 6 * 1024 * 1024 + 100 * 1024;
+/// Lambda's limit: 6 MB, and 100 kB for the envelope.
+const MAX_RESPONSE: usize = 6 * 1024 * 1024 + 100 * 1024;
 
-/// A function binary that is running, as on one warm instance.
+/// A running function binary: one warm instance.
 pub struct Function {
     process: Process,
     runtime: RuntimeApi,
     folder: std::path::PathBuf,
 }
 
-/// One instance's end of the Runtime API.
+/// The Runtime API of one instance.
 pub struct RuntimeApi {
     address: String,
     api: Arc<Api>,
@@ -45,16 +45,16 @@ struct Api {
     next: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, String)>>,
     running: Mutex<HashMap<String, oneshot::Sender<Result<String, String>>>>,
     counter: AtomicU64,
-    first_asked: OnceLock<Instant>,
+    first_poll: OnceLock<Instant>,
 }
 
-/// The installation that functions and servers belong to, unless a test says otherwise.
+/// The installation of functions and servers, unless a test sets another one.
 pub const INSTALLATION: &str = "tests";
 
-/// The key that authenticates what functions and servers put into Redis, unless a test says otherwise.
+/// The MAC key of functions and servers, unless a test sets another one.
 pub const MAC_KEY: &str = "a-key-for-tests-of-sixty-four-characters-0123456789-0123456789ab";
 
-/// The metrics that count what seldom happens.
+/// Metrics of rare events.
 fn counters() -> impl Iterator<Item = Metric> {
     Metric::ALL.into_iter().filter(|metric| match metric {
         Metric::ResponseLatency | Metric::CacheHitRate | Metric::ActiveConnections => false,
@@ -72,7 +72,7 @@ fn counters() -> impl Iterator<Item = Metric> {
     })
 }
 
-/// The program of a function: one of its own has only the one that the others are measured by.
+/// The program of a function: all functions share one, except the one that benchmarks compare with.
 fn program(function: &str) -> &str {
     match function {
         "hello-world" => function,
@@ -89,7 +89,7 @@ impl RuntimeApi {
             next: tokio::sync::Mutex::new(next),
             running: Mutex::new(HashMap::new()),
             counter: AtomicU64::new(0),
-            first_asked: OnceLock::new(),
+            first_poll: OnceLock::new(),
         });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next_event))
@@ -101,7 +101,7 @@ impl RuntimeApi {
                 "/2018-06-01/runtime/invocation/{id}/error",
                 post(take_error),
             )
-            .layer(DefaultBodyLimit::max(LARGEST_ANSWER))
+            .layer(DefaultBodyLimit::max(MAX_RESPONSE))
             .with_state(api.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -111,7 +111,7 @@ impl RuntimeApi {
         Self { address, api }
     }
 
-    /// What Lambda puts into a function's environment.
+    /// The environment variables that Lambda sets for a function.
     pub fn environment(&self, name: &str) -> Vec<(String, String)> {
         let lambda = [
             ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
@@ -121,7 +121,7 @@ impl RuntimeApi {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_REGION", "us-east-1"),
-            // Functions of one test reach the same database by different wires.
+            // Functions of one test reach the same database through different wires.
             ("INSTALLATION_ID", INSTALLATION),
             ("CACHE_MAC_KEY", MAC_KEY),
         ]
@@ -129,18 +129,18 @@ impl RuntimeApi {
         lambda.into_iter().chain(coverage()).collect()
     }
 
-    /// When the function first asked for work, which ends its cold start.
-    pub fn first_asked(&self) -> Option<Instant> {
-        self.api.first_asked.get().copied()
+    /// When the function first requested an event, which ends its cold start.
+    pub fn first_poll(&self) -> Option<Instant> {
+        self.api.first_poll.get().copied()
     }
 
-    /// Hands an event to the function and gives what it answers: its response, or its error;
-    /// nothing when there is no answer within [`PATIENCE`].
+    /// Sends an event to the function and returns its response or its error; `None` without either within
+    /// [`TIME_LIMIT`].
     pub async fn invoke(&self, event: &Value) -> Option<Result<Value, Value>> {
         self.invoke_text(&event.to_string()).await
     }
 
-    /// The same for an event as text, which need not be JSON that anybody can read.
+    /// Sends an event as text, which need not be valid JSON.
     pub async fn invoke_text(&self, event: &str) -> Option<Result<Value, Value>> {
         let number = self.api.counter.fetch_add(1, Ordering::Relaxed);
         let id = format!("invocation-{number}");
@@ -154,7 +154,7 @@ impl RuntimeApi {
             .waiting
             .send((id, event.to_owned()))
             .expect("the API runs");
-        let outcome = tokio::time::timeout(PATIENCE, outcome).await.ok()?;
+        let outcome = tokio::time::timeout(TIME_LIMIT, outcome).await.ok()?;
         let parse = |text: &str| serde_json::from_str(text).expect("JSON");
         Some(match outcome.expect("an answer") {
             Ok(text) => Ok(parse(&text)),
@@ -164,13 +164,13 @@ impl RuntimeApi {
 }
 
 impl Function {
-    /// Starts a function with these variables and nothing else in its environment, and waits until
-    /// it asks for work: its cold start is over then.
+    /// Starts a function with only these variables in its environment, and waits until it requests an event, which ends
+    /// its cold start.
     pub async fn start(name: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_by(Command::new("env"), name, environment).await
     }
 
-    /// The same with so many bytes of memory, and not one more: the system refuses it.
+    /// Starts a function in this much memory; the system denies more.
     pub async fn start_within(bytes: u64, name: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
         let kilobytes = (bytes / 1024).to_string();
@@ -178,7 +178,7 @@ impl Function {
         Self::start_by(command, name, environment).await
     }
 
-    /// By a command that takes the arguments of `env`.
+    /// Starts a function through a command that takes the arguments of `env`.
     async fn start_by(mut command: Command, name: &str, environment: &[(&str, &str)]) -> Self {
         let runtime = RuntimeApi::start().await;
         let folder = new_folder(name);
@@ -202,16 +202,16 @@ impl Function {
             folder,
         };
         eventually("the function asks for work", async || {
-            function.runtime.first_asked().is_some()
+            function.runtime.first_poll().is_some()
         })
         .await;
         function
     }
 
-    /// Sends an event and gives what the function answers: its response, or its error.
+    /// Sends an event and returns the function's response or its error.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not respond.
     pub async fn invoke(&self, event: &Value) -> Result<Value, Value> {
         self.runtime
             .invoke(event)
@@ -219,10 +219,10 @@ impl Function {
             .unwrap_or_else(|| panic!("no answer in time; log:\n{}", self.log()))
     }
 
-    /// The same for an event as text.
+    /// Sends an event as text.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not respond.
     pub async fn invoke_text(&self, event: &str) -> Result<Value, Value> {
         self.runtime
             .invoke_text(event)
@@ -230,10 +230,10 @@ impl Function {
             .unwrap_or_else(|| panic!("no answer in time to {event}; log:\n{}", self.log()))
     }
 
-    /// Sends a request and gives the response as a client sees it.
+    /// Sends a request and returns the response as a client receives it.
     ///
     /// # Panics
-    /// When the invocation fails, which a request never may.
+    /// If the invocation fails, which no request may cause.
     pub async fn call(&self, event: &Event) -> Response {
         match self.invoke(event.value()).await {
             Ok(response) => Response::of_gateway(&response),
@@ -241,10 +241,10 @@ impl Function {
         }
     }
 
-    /// The most memory that the function has had so far, in bytes. Linux only.
+    /// The peak memory of the function in bytes. Linux only.
     ///
     /// # Panics
-    /// When the function has ended.
+    /// If the function has ended.
     pub fn peak_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.pid());
         let status = std::fs::read_to_string(&path).expect("the function runs");
@@ -254,17 +254,17 @@ impl Function {
         kilobytes.expect("a number") * 1024
     }
 
-    /// The process, to freeze and thaw.
+    /// The process, to freeze and thaw it.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// SIGKILL, as when Lambda takes an instance away in the middle of a request.
+    /// SIGKILL, as when Lambda ends an instance in the middle of a request.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// All that the function has written.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -277,8 +277,8 @@ impl Function {
             .collect()
     }
 
-    /// The lines of its requests, in order. A line is written before the answer is sent. A counter is in a
-    /// line when there was something to count, and 0 here when not.
+    /// The log lines of its requests, in order. A function writes the line before it sends the response. Metrics that
+    /// are absent from a line count as 0.
     pub fn requests(&self) -> Vec<Value> {
         let mut lines = self.lines();
         lines.retain(|line| line.get("_aws").is_some());
@@ -290,12 +290,12 @@ impl Function {
         lines
     }
 
-    /// The line of the last request.
+    /// The log line of the last request.
     pub fn last_request(&self) -> Value {
         self.requests().pop().expect("a request line")
     }
 
-    /// Whether a line with this message was written.
+    /// Whether the log has a line with this message.
     pub fn has_logged(&self, message: &str) -> bool {
         self.lines().iter().any(|line| line["message"] == message)
     }
@@ -309,7 +309,7 @@ impl Drop for Function {
 }
 
 async fn next_event(State(api): State<Arc<Api>>) -> (HeaderMap, String) {
-    api.first_asked.get_or_init(Instant::now);
+    api.first_poll.get_or_init(Instant::now);
     let event = api.next.lock().await.recv().await;
     let Some((id, event)) = event else {
         std::future::pending().await

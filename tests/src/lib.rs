@@ -1,8 +1,8 @@
-//! The test harness: real servers, the real function binaries, and wires between them that a
-//! test can cut.
+//! The test harness: real servers, the real function binaries, and TCP proxies ("wires") between them that a test
+//! can cut.
 //!
-//! Every test gets a Redis process and a PostgreSQL database of its own. Only AWS's control
-//! plane is simulated, in [`aws`]; [`wire`] injects faults of the network.
+//! Every test has its own Redis process and PostgreSQL database. Only AWS's control plane is simulated, in [`aws`];
+//! [`wire`] injects network faults.
 
 // A harness may panic, as a test may.
 #![expect(
@@ -24,6 +24,7 @@ pub mod clients;
 pub mod cloudwatch;
 pub mod cluster;
 pub mod event;
+pub mod expensive_flags;
 pub mod figures;
 pub mod flag_generator;
 pub mod issuer;
@@ -50,16 +51,16 @@ pub mod wire;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// The time limit of everything that a test waits for. It catches hangs, and is far above the usual time, so
-/// that a slow machine fails no test.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of every wait. It catches hangs, and is far above the usual time, so that tests pass on a slow
+/// machine.
+pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Waits until a condition holds.
 ///
 /// # Panics
-/// When it does not hold within [`PATIENCE`].
+/// If it does not hold within [`TIME_LIMIT`].
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIME_LIMIT;
     while !holds().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -67,7 +68,7 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// Runs futures concurrently and returns their results in order.
-pub async fn side_by_side<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
     let mut outcomes: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
     std::future::poll_fn(|context| {

@@ -1,5 +1,5 @@
-//! Steady load by several functions in processes of their own, every answer held against what had been
-//! promised when its request began.
+//! Constant load by several functions in separate processes. Each response is compared with the changes that had been
+//! acknowledged when its request began.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,18 +10,17 @@ use tokio::task::JoinHandle;
 
 use crate::event::Event;
 use crate::figures::Times;
+use crate::join_all;
 use crate::lambda::Function;
-use crate::side_by_side;
 
-/// The flag that is read and changed.
+/// The flag that the load reads and changes.
 pub const FLAG: &str = "checkout";
 
-/// A function that reads, and how long after an acknowledged change it may still answer with the value
-/// before.
+/// A function that reads, and for how long after an acknowledged change it may still return the previous value.
 pub struct Reader {
     /// `get-flag`.
     pub function: Function,
-    /// Zero where only the primary is read.
+    /// Zero if only the primary is read.
     pub lag: Duration,
 }
 
@@ -32,26 +31,26 @@ pub struct Sample {
     pub began: Instant,
     /// How long it took.
     pub took: Duration,
-    /// The answer's status.
+    /// The status of the response.
     pub status: u16,
-    /// Whether it was a read that the cache answered.
+    /// Whether it was a read answered from the cache.
     pub hit: bool,
     /// Whether it was a change with a confirmed invalidation.
-    pub told: Option<bool>,
-    /// Whether it was older than what had been promised.
+    pub invalidated: Option<bool>,
+    /// Whether the response was older than the last acknowledged change.
     pub stale: bool,
 }
 
-/// The state of a run.
+/// A running load.
 pub struct Load {
     over: Arc<AtomicBool>,
     readers: Vec<JoinHandle<(Function, Vec<Sample>)>>,
     writer: JoinHandle<(Function, Vec<Sample>)>,
 }
 
-/// What went on.
+/// The results of a load.
 pub struct Record {
-    /// Every request, the readers' first.
+    /// All requests, those of the readers first.
     pub samples: Vec<Sample>,
     /// The functions that read.
     pub readers: Vec<Function>,
@@ -59,19 +58,19 @@ pub struct Record {
     pub writer: Function,
 }
 
-/// How a reader spreads its requests.
+/// When a reader sends its requests.
 #[derive(Debug, Clone, Copy)]
 enum Rhythm {
-    /// One request, a pause, and the next.
+    /// One request at a time, with a pause after each.
     OneByOne {
         /// The pause.
         pause: Duration,
     },
-    /// So many requests at the same moment, again and again. All readers of a load keep the same time.
+    /// Bursts of concurrent requests. All readers of a load send their bursts at the same time.
     Bursts {
-        /// How many at once.
+        /// The number of requests in a burst.
         size: usize,
-        /// From the beginning of one burst to that of the next. A burst that takes longer delays it.
+        /// The interval between bursts. A burst that takes longer delays the next one.
         every: Duration,
     },
 }
@@ -80,7 +79,7 @@ enum Rhythm {
 type Promises = Arc<Mutex<Vec<(Instant, u64)>>>;
 
 impl Load {
-    /// Lets them run: every reader with a pause between its requests, the writer with another.
+    /// Starts all readers and the writer, with these pauses between requests.
     pub fn start(
         readers: Vec<Reader>,
         writer: Function,
@@ -91,8 +90,8 @@ impl Load {
         Self::run(readers, writer, Rhythm::OneByOne { pause }, between_changes)
     }
 
-    /// Lets every reader send that many requests at once, `every` so often, all readers at the same
-    /// moment. A reader needs an instance that takes as many (`AWS_LAMBDA_MAX_CONCURRENCY`).
+    /// Starts all readers with bursts of this size, `every` so often, at the same time. A reader needs an instance that
+    /// accepts as many concurrent requests (`AWS_LAMBDA_MAX_CONCURRENCY`).
     pub fn start_bursts(
         readers: Vec<Reader>,
         writer: Function,
@@ -127,7 +126,7 @@ impl Load {
         }
     }
 
-    /// Ends it.
+    /// Stops the load and returns its results.
     pub async fn finish(self) -> Record {
         self.over.store(true, Ordering::Relaxed);
         let mut samples = Vec::new();
@@ -148,33 +147,33 @@ impl Load {
 }
 
 impl Record {
-    /// Answers that should not have been.
+    /// The number of responses with an error.
     pub fn errors(&self) -> usize {
         let is_error = |sample: &&Sample| sample.status != 200;
         self.samples.iter().filter(is_error).count()
     }
 
-    /// Answers that were older than what had been promised.
+    /// The number of stale responses.
     pub fn stale(&self) -> usize {
         self.samples.iter().filter(|sample| sample.stale).count()
     }
 
-    /// The longest request.
+    /// The duration of the longest request.
     pub fn longest(&self) -> Duration {
         let times = self.samples.iter().map(|sample| sample.took);
         times.max().unwrap_or_default()
     }
 
-    /// How long each read took.
+    /// The durations of all reads.
     pub fn read_times(&self) -> Times {
         let mut times = Times::default();
-        for read in self.samples.iter().filter(|one| one.told.is_none()) {
+        for read in self.samples.iter().filter(|one| one.invalidated.is_none()) {
             times.add(read.took);
         }
         times
     }
 
-    /// The lines of requests that could not read the cache, or not invalidate it.
+    /// The log lines of requests that could not read the cache or not invalidate it.
     pub fn failed_cache_operations(&self) -> Vec<Value> {
         let functions = self.readers.iter().chain([&self.writer]);
         let lines = functions.flat_map(Function::requests);
@@ -183,7 +182,7 @@ impl Record {
             .collect()
     }
 
-    /// How long after that moment the cache could not be used for the last time.
+    /// The time from this moment to the last failed cache operation.
     pub fn recovered_after(&self, moment: SystemTime) -> Duration {
         let moment = moment.duration_since(UNIX_EPOCH).expect("after 1970");
         let times = self
@@ -215,7 +214,7 @@ async fn read(
             ticks.tick().await;
         }
         let burst = (0..size).map(|_| read_once(&reader, &promises));
-        samples.extend(side_by_side(burst).await);
+        samples.extend(join_all(burst).await);
         if let Rhythm::OneByOne { pause } = rhythm {
             tokio::time::sleep(pause).await;
         }
@@ -241,12 +240,12 @@ async fn read_once(reader: &Reader, promises: &Promises) -> Sample {
         took,
         status: answer.status,
         hit: answer.header("x-cache-hit") == Some("true"),
-        told: None,
+        invalidated: None,
         stale: seen < promised,
     }
 }
 
-/// The newest value that was promised so long before a request began.
+/// The newest value that was acknowledged at least `lag` before a request began.
 fn promised_before(promises: &Promises, began: Instant, lag: Duration) -> u64 {
     let promises = promises.lock().expect("not poisoned");
     let mut latest = promises.iter().rev();
@@ -268,8 +267,8 @@ async fn write(
         let event = Event::update(FLAG, &json!({ "description": value.to_string() }));
         let began = Instant::now();
         let answer = function.call(&event).await;
-        let told = answer.header("x-cache-invalidated") == Some("true");
-        if answer.status == 200 && told {
+        let invalidated = answer.header("x-cache-invalidated") == Some("true");
+        if answer.status == 200 && invalidated {
             let mut promises = promises.lock().expect("not poisoned");
             promises.push((Instant::now(), value));
         }
@@ -278,7 +277,7 @@ async fn write(
             took: began.elapsed(),
             status: answer.status,
             hit: false,
-            told: Some(told),
+            invalidated: Some(invalidated),
             stale: false,
         });
         tokio::time::sleep(pause).await;

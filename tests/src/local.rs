@@ -14,7 +14,7 @@ use crate::binaries::binary;
 use crate::lambda::{INSTALLATION, MAC_KEY};
 use crate::process::{Process, coverage, free_port, new_folder};
 use crate::response::Response;
-use crate::{PATIENCE, eventually};
+use crate::{TIME_LIMIT, eventually};
 
 /// The token of the admin.
 pub const ADMIN_TOKEN: &str = "local-test-token";
@@ -22,7 +22,7 @@ pub const ADMIN_TOKEN: &str = "local-test-token";
 /// The API key of the server.
 pub const API_KEY: &str = crate::event::EXAMPLE_KEY;
 
-/// A local server that is running.
+/// A running local server.
 pub struct Local {
     command: Command,
     process: Process,
@@ -30,7 +30,7 @@ pub struct Local {
     folder: PathBuf,
 }
 
-/// A client of one server, with connections of its own.
+/// A client of one server, with its own connections.
 #[derive(Clone)]
 pub struct HttpClient {
     base: String,
@@ -38,13 +38,13 @@ pub struct HttpClient {
 }
 
 impl Local {
-    /// Starts a server with these variables, in an empty folder, and waits until it answers.
+    /// Starts a server with these variables in an empty folder, and waits until it responds.
     pub async fn start(environment: &[(&str, &str)]) -> Self {
         let folder = new_folder("local");
         Self::start_in(folder, environment).await
     }
 
-    /// The same in a folder that may already hold a `flags.json`.
+    /// Starts a server in this folder, which may contain a `flags.json`.
     pub async fn start_in(folder: PathBuf, environment: &[(&str, &str)]) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let flags = folder.join("flags.json");
@@ -74,15 +74,15 @@ impl Local {
         local
     }
 
-    /// Starts a server in a folder without a token and a key: the server chooses them.
-    pub async fn start_bare_in(folder: PathBuf, environment: &[(&str, &str)]) -> Self {
+    /// Starts a server in this folder without a token or an API key, so that it generates them.
+    pub async fn start_without_credentials(folder: PathBuf, environment: &[(&str, &str)]) -> Self {
         // An empty value counts as unset.
         let mut all = vec![("PENNON_ADMIN_TOKEN", ""), ("PENNON_API_KEY", "")];
         all.extend_from_slice(environment);
         Self::start_in(folder, &all).await
     }
 
-    /// Kills the process and starts it again on the same files. The log begins anew.
+    /// Kills the process and starts it again on the same files, with an empty log.
     pub async fn restart(&mut self) {
         self.kill();
         self.process = Process::start(&self.command, &self.folder.join("log"), None);
@@ -108,38 +108,38 @@ impl Local {
         .await;
     }
 
-    /// A client with connections of its own, for another task.
+    /// Returns a client with its own connections, for another task.
     pub fn clone_client(&self) -> HttpClient {
         self.client.clone()
     }
 
-    /// `GET`.
+    /// Sends a `GET`.
     pub async fn get(&self, path: &str) -> Response {
         self.client.get(path).await
     }
 
-    /// `PATCH` by the admin.
+    /// Sends a `PATCH` as the admin.
     pub async fn patch(&self, path: &str, body: &str) -> Response {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         self.send("PATCH", path, &[("authorization", &authorization)], body)
             .await
     }
 
-    /// Any request by the admin.
+    /// Sends any request as the admin.
     pub async fn admin(&self, method: &str, path: &str, body: &str) -> Response {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         self.send(method, path, &[("authorization", &authorization)], body)
             .await
     }
 
-    /// An evaluation with this API key.
+    /// Sends an evaluation with this API key.
     pub async fn evaluate(&self, path: &str, key: &str, body: &str) -> Response {
         let authorization = format!("Bearer {key}");
         self.send("POST", path, &[("authorization", &authorization)], body)
             .await
     }
 
-    /// Any request.
+    /// Sends any request.
     pub async fn send(
         &self,
         method: &str,
@@ -182,12 +182,12 @@ impl HttpClient {
         }
     }
 
-    /// `GET`.
+    /// Sends a `GET`.
     pub async fn get(&self, path: &str) -> Response {
         self.send("GET", path, &[], "").await
     }
 
-    /// Any request.
+    /// Sends any request.
     pub async fn send(
         &self,
         method: &str,
@@ -199,10 +199,10 @@ impl HttpClient {
         answer.expect("a response")
     }
 
-    /// Sends a request to a server that may be killed meanwhile; `None` if it was.
+    /// Sends a request to a server that may be killed before it responds; `None` if it was.
     ///
     /// # Panics
-    /// When the server runs and does not answer.
+    /// If the server runs and does not respond.
     pub async fn try_send(
         &self,
         method: &str,
@@ -220,7 +220,7 @@ impl HttpClient {
             .body(Full::from(body.to_owned()))
             .expect("a request");
         let request = self.client.request(request);
-        let response = tokio::time::timeout(3 * PATIENCE, request)
+        let response = tokio::time::timeout(3 * TIME_LIMIT, request)
             .await
             .unwrap_or_else(|_elapsed| panic!("no answer in time to {method} {path}"))
             .ok()?;

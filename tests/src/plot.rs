@@ -1,4 +1,4 @@
-//! One line over time as an SVG, with marks where something happened.
+//! An SVG with one line over time, and marks for events.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,20 +14,20 @@ const BOTTOM: f64 = 40.0;
 pub struct Plot {
     /// Its title.
     pub title: String,
-    /// How long it lasts.
+    /// The length of the time axis.
     pub length: Duration,
-    /// Points: when, and a share from 0 to 1.
+    /// Points: a time, and a share from 0 to 1.
     pub line: Vec<(Duration, f64)>,
-    /// What happened, and when.
+    /// Events, and their times.
     pub marks: Vec<(Duration, String)>,
-    /// The value on the axis of a share of 1.
+    /// The label of a share of 1.
     pub most: f64,
     /// The unit of the axis.
     pub unit: &'static str,
 }
 
 impl Plot {
-    /// The text of the file.
+    /// Renders the plot.
     pub fn svg(&self) -> String {
         let mut svg = String::new();
         self.write(&mut svg).expect("it fits");

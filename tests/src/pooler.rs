@@ -1,14 +1,14 @@
-//! `PgBouncer` in transaction mode, before a database of a test.
+//! `PgBouncer` in transaction mode, in front of a test's database.
 
-use crate::PATIENCE;
+use crate::TIME_LIMIT;
 use crate::postgres::{Database, connect, hand_over, run_as_owner};
 use crate::process::{Process, find_program, free_port, new_folder};
 
 const ADVICE: &str = "Install it with `apt-get install pgbouncer` or `brew install pgbouncer`, or run \
                       `scripts/test`, which does.";
 
-/// A pooler that is running. All its clients share one connection to the database, so whatever one of
-/// them leaves behind there reaches the others.
+/// A running pooler. All its clients share one connection to the database, so session state that one client leaves
+/// on it affects the others.
 pub struct Pooler {
     process: Process,
     port: u16,
@@ -16,7 +16,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one before the server of this database.
+    /// Starts a pooler in front of the server of this database.
     pub async fn start(database: &Database) -> Self {
         let folder = new_folder("pgbouncer");
         let port = free_port();
@@ -39,7 +39,7 @@ impl Pooler {
             folder,
         };
         let url = database.url_by(port);
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TIME_LIMIT;
         while connect(&url).await.is_err() {
             assert!(
                 std::time::Instant::now() < deadline,
@@ -51,7 +51,7 @@ impl Pooler {
         pooler
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.port
     }

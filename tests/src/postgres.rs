@@ -1,4 +1,4 @@
-//! One PostgreSQL server for all tests, and a database of its own for each.
+//! One PostgreSQL server for all tests, and a database per test.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use pennon_core::eval::EvaluationDefaults;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
-use crate::PATIENCE;
+use crate::TIME_LIMIT;
 use crate::process::{Process, find_program, free_port, new_folder};
 
 const ADVICE: &str = "Install it with `apt-get install postgresql` or `brew install postgresql`, \
                       or run `scripts/test`, which does.";
-/// A migrated database that others are copied from: copying is faster than migrating.
+/// A migrated database. Copying it is faster than migrating each database.
 const TEMPLATE: &str = "pennon_template";
 
-/// A PostgreSQL server for one test that stops or freezes it.
+/// A PostgreSQL server of one test, which may stop or freeze it.
 pub struct Server {
     process: Option<Process>,
     port: u16,
@@ -31,7 +31,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates and starts a server. With `extra` settings as on the command line of `postgres`.
+    /// Creates and starts a server. `extra` are settings as on the command line of `postgres`.
     pub async fn start(extra: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = new_folder("postgres");
         let data = folder.join("data");
@@ -61,7 +61,7 @@ impl Server {
         server
     }
 
-    /// Starts it (again) on the same port, and waits until it answers.
+    /// Starts it (again) on the same port, and waits until it responds.
     pub async fn restart(&mut self) {
         let mut command = run_as_owner(&program("postgres"));
         command
@@ -71,7 +71,7 @@ impl Server {
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
             .args(["-c", "max_connections=200"])
-            // Speed over durability: these databases live for seconds.
+            // Speed over durability: these databases exist for seconds.
             .args(["-c", "fsync=off", "-c", "synchronous_commit=off"])
             // The log grows by the size of each new database, and by default it keeps 1 GB.
             .args(["-c", "wal_level=minimal", "-c", "max_wal_senders=0"])
@@ -81,7 +81,7 @@ impl Server {
         }
         let log = self.folder.join("postgres.log");
         let process = Process::start(&command, &log, None);
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TIME_LIMIT;
         while connect(&self.url("postgres")).await.is_err() {
             assert!(
                 std::time::Instant::now() < deadline,
@@ -93,23 +93,23 @@ impl Server {
         self.process = Some(process);
     }
 
-    /// The process, to freeze and thaw. Backends are processes of their own and keep running.
+    /// The process, to freeze and thaw it. Backends are separate processes and keep running.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("it runs")
     }
 
-    /// SIGKILL; its backends notice and end.
+    /// SIGKILL. Its backends notice and exit.
     pub fn kill(&mut self) {
         self.process = None;
         let _stale = std::fs::remove_file(self.folder.join("data/postmaster.pid"));
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder that was handed to `prepare`.
+    /// The folder that was passed to `prepare`.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -127,7 +127,7 @@ impl Drop for Server {
     }
 }
 
-/// A database for one test on the shared server. It is dropped with this value: a thousand of them would need 9 GB.
+/// A database of one test on the shared server. It is dropped with this value, because a thousand of them need 9 GB.
 pub struct Database {
     name: String,
     port: u16,
@@ -140,7 +140,7 @@ impl Database {
         Self::create_from(TEMPLATE).await
     }
 
-    /// A database without any table.
+    /// Creates a database without tables.
     pub async fn create_empty() -> Self {
         Self::create_from("template0").await
     }
@@ -157,8 +157,8 @@ impl Database {
             .await
             .expect("a database");
         let client = connect(&url(shared.port, &name)).await.expect("connects");
-        // A statement that waits for a lock for ever fails its test.
-        let limit = format!("set statement_timeout = '{}s'", 3 * PATIENCE.as_secs());
+        // A statement that waits for a lock fails its test instead of hanging it.
+        let limit = format!("set statement_timeout = '{}s'", 3 * TIME_LIMIT.as_secs());
         client.batch_execute(&limit).await.expect("a limit");
         Self {
             name,
@@ -172,23 +172,22 @@ impl Database {
         url(self.port, &self.name)
     }
 
-    /// Its URL by another port, a wire's.
+    /// Its URL through another port, such as that of a wire.
     pub fn url_by(&self, port: u16) -> String {
         url(port, &self.name)
     }
 
-    /// The server's port.
+    /// The port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its name on the server, which no other database of this run has: for roles, which belong to the
-    /// server.
+    /// Its name, unique in this run: used in the names of roles, which all databases of a server share.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A connection to read it, and to change it without the service.
+    /// A connection to inspect it, and to change it without the service.
     pub fn sql(&self) -> &Client {
         &self.client
     }
@@ -204,7 +203,7 @@ impl Database {
             .expect("a flag");
     }
 
-    /// Adds a flag to production that is more than a switch.
+    /// Adds a typed flag to production.
     pub async fn add_typed_flag(&self, key: &str, definition: &serde_json::Value) {
         self.client
             .execute(
@@ -216,8 +215,8 @@ impl Database {
             .expect("a flag");
     }
 
-    /// Gives production so many flags with this definition, `heavy-0` and on, and these evaluators, past all
-    /// limits of the API.
+    /// Adds this many flags `heavy-0`, … with this definition to production, and these evaluators, regardless of the
+    /// API's limits.
     pub async fn add_heavy_flags(
         &self,
         flags: i32,
@@ -245,7 +244,7 @@ impl Database {
             .expect("flags");
     }
 
-    /// Lets an API key open the environment that it names.
+    /// Makes an API key valid for the environment that it names.
     pub async fn add_key(&self, key: &str) {
         let mut words = key.split('_').skip(1);
         let (kind, environment) = (words.next(), words.next());
@@ -274,12 +273,12 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // Dropping one takes up to a second, which no test waits for.
+        // Dropping a database takes up to a second; no test waits for it.
         let _at_exit = CLEANER.send((self.port, std::mem::take(&mut self.name)));
     }
 }
 
-/// The thread that drops databases, one after the other.
+/// Sends the databases to drop to a thread.
 static CLEANER: LazyLock<Sender<(u16, String)>> = LazyLock::new(|| {
     let (sender, databases) = channel::<(u16, String)>();
     std::thread::spawn(move || {
@@ -294,7 +293,7 @@ static CLEANER: LazyLock<Sender<(u16, String)>> = LazyLock::new(|| {
     sender
 });
 
-/// Drops a database, even if a function that is about to end is still connected to it.
+/// Drops a database, even if a function that has not ended yet is connected to it.
 #[expect(clippy::print_stderr, reason = "no test waits for the result")]
 async fn drop_database(port: u16, name: &str) {
     let statement = format!("drop database {name} with (force)");
@@ -307,10 +306,10 @@ async fn drop_database(port: u16, name: &str) {
     }
 }
 
-/// Connects, without TLS.
+/// Connects without TLS.
 ///
 /// # Errors
-/// What PostgreSQL says.
+/// The error of PostgreSQL.
 pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
@@ -321,12 +320,12 @@ struct Shared {
     port: u16,
 }
 
-/// The shared server, started when first asked for. Its watchdog ends it with the test process.
+/// The shared server, started on first use. Its watchdog ends it with the test process.
 async fn shared() -> &'static Shared {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     SHARED
         .get_or_init(|| async {
-            // Tests come and go with their runtimes; the server must not go with the first one.
+            // Each test has its own runtime; the server's connection must outlive the first of them.
             let server = Server::start(&[], |_| {}).await;
             let port = server.port;
             let admin = connect(&server.url("postgres")).await.expect("connects");
@@ -341,8 +340,8 @@ async fn shared() -> &'static Shared {
         .await
 }
 
-/// Brings a database to the newest version, with the code that does so in production. It answers as an
-/// existing service, which most tests are about; `migrate` itself decides otherwise for a new one.
+/// Migrates a database with the production code, with the evaluation defaults of an existing installation, which
+/// most tests use. `migrate` itself would choose those of a new one.
 pub async fn migrate(url: &str) {
     let found = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
     let (config, _) = Config::from_lookup(found);
@@ -377,8 +376,8 @@ fn program(name: &str) -> PathBuf {
     find_program(name, &folders, ADVICE)
 }
 
-/// PostgreSQL refuses to run as root; a container's only user often is. Then it runs as the user that
-/// the package created, or as `nobody`.
+/// The user that runs PostgreSQL, which refuses to run as root. If we are root, as in many containers, this is the
+/// user that the package created, or `nobody`.
 fn owner() -> Option<u32> {
     let own = std::fs::metadata("/proc/self").ok()?.uid();
     if own != 0 {
@@ -391,14 +390,14 @@ fn owner() -> Option<u32> {
     })
 }
 
-/// Gives a file or folder to the user whom PostgreSQL runs as.
+/// Makes the user that runs PostgreSQL the owner of a file or folder.
 pub fn hand_over(folder: &Path) {
     if let Some(owner) = owner() {
         chown(folder, Some(owner), None).expect("root may give a folder away");
     }
 }
 
-/// A command that runs as the owner of the server.
+/// A command that runs as the user that runs PostgreSQL.
 pub fn run_as_owner(program: &Path) -> Command {
     let Some(owner) = owner() else {
         return Command::new(program);

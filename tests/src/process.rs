@@ -1,4 +1,4 @@
-//! Servers as child processes that never outlive the tests.
+//! Servers as child processes that end with the tests.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Runs `"$@"`, prints its pid, and when its own standard input ends (the test process is gone, or
-/// dropped us) kills it and removes what it wrote.
+/// Runs `"$@"` and prints its pid. When its standard input closes (the test process has ended, or has dropped the
+/// `Process`), it kills the program and removes its files.
 const WATCHDOG: &str = r#"
 exec 3<&0
 "$@" </dev/null >"$PENNON_TEST_LOG" 2>&1 3<&- &
@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program. `trash` is removed when it has ended.
+    /// Starts a program. The folder `trash` is removed after it has ended.
     pub fn start(command: &Command, log: &Path, trash: Option<&Path>) -> Self {
         let mut watchdog = Command::new("sh");
         watchdog
@@ -63,7 +63,7 @@ impl Process {
         self.pid
     }
 
-    /// SIGSTOP: the process is there and does nothing, as a frozen instance or a hung server.
+    /// SIGSTOP: the process exists but does nothing, like a frozen instance or a hung server.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
@@ -73,7 +73,7 @@ impl Process {
         self.signal("-CONT");
     }
 
-    /// SIGKILL, and wait until it is gone.
+    /// SIGKILL, and waits until the process has ended.
     pub fn kill(&mut self) {
         drop(self.watchdog.stdin.take());
         self.watchdog.wait().expect("the watchdog ends");
@@ -99,8 +99,7 @@ impl Drop for Process {
     }
 }
 
-/// A new folder under the system's folder for temporary files. What nobody has removed is removed when
-/// the tests have ended.
+/// Creates a folder in the system's temporary folder. All of them are removed when the tests have ended.
 pub fn new_folder(name: &str) -> PathBuf {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
@@ -116,24 +115,24 @@ pub fn new_folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A process that waits for ours to end and then removes a folder.
+/// Starts a process that waits until ours has ended and then removes a folder.
 fn remove_at_exit(folder: &Path) {
     let command = Command::new("cat");
     let log = std::env::temp_dir().join("pennon-watchdog.log");
     std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
-/// Where a binary that is built to measure test coverage writes what it has run; nothing otherwise. All
-/// else of our environment is kept from the binaries under test.
+/// The variable that tells an instrumented binary where to write its coverage data, if we measure coverage. Programs
+/// under test inherit no other variable.
 pub fn coverage() -> Option<(String, String)> {
     let name = "LLVM_PROFILE_FILE";
     std::env::var(name).ok().map(|file| (name.to_owned(), file))
 }
 
-/// Runs a command to its end and gives what it has written.
+/// Runs a command to its end and returns its output.
 ///
 /// # Panics
-/// When it does not start, or not end in time: then it is killed.
+/// If it does not start, or does not end in time; then it is killed.
 pub fn output_within(command: &mut Command, within: Duration) -> Output {
     let child = command
         .stdin(Stdio::null())
@@ -154,14 +153,13 @@ pub fn output_within(command: &mut Command, within: Duration) -> Output {
     ending.join().expect("no panic").expect("its output")
 }
 
-/// A TCP port that is free right now, and that nobody else in this process is given. It lies below the
-/// ports that systems take for outgoing connections: one of those could be taken before a server that
-/// is being started has bound it.
+/// A free TCP port, different for each call in this process. It is below the range of ephemeral ports, because the
+/// system could give one of those to an outgoing connection before the server has bound it.
 pub fn free_port() -> u16 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 18_000;
-    // Processes that run at the same time begin in different places.
+    // Concurrent test processes begin at different ports.
     let begin = std::process::id() % 1_000 * 997;
     loop {
         let given = GIVEN.fetch_add(1, Ordering::Relaxed);
@@ -172,7 +170,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Finds a program in these folders or in PATH; stops with what to install when there is none.
+/// Finds a program in these folders or in PATH; panics with `advice` if it does not exist.
 pub fn find_program(name: &str, folders: &[&str], advice: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     folders

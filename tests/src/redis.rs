@@ -1,4 +1,4 @@
-//! A redis-server process per test, and a plain client to look into it.
+//! A redis-server process per test, and a simple client to inspect it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::PATIENCE;
+use crate::TIME_LIMIT;
 use crate::process::{Process, find_program, free_port, new_folder};
 
 /// The key of the environment that tests use.
@@ -23,7 +23,7 @@ pub struct Redis {
     is_frozen: AtomicBool,
 }
 
-/// What Redis answers.
+/// A reply of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resp {
     /// A null.
@@ -39,19 +39,19 @@ pub enum Resp {
 }
 
 impl Redis {
-    /// Starts a server that keeps nothing on disk.
+    /// Starts a server without persistence.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts a server with more settings, as on its command line.
+    /// Starts a server with additional settings, as on its command line.
     pub fn start_with(arguments: &[&str]) -> Self {
         let mut redis = Self::prepare(free_port(), arguments);
         redis.restart();
         redis
     }
 
-    /// A server that is yet to be started, on a port that is known before.
+    /// Creates a server that is not started yet, so that its port is known in advance.
     pub fn prepare(port: u16, arguments: &[&str]) -> Self {
         Self {
             process: None,
@@ -63,13 +63,13 @@ impl Redis {
         }
     }
 
-    /// Logs in with this password to look into it.
+    /// Inspects the server with this password.
     pub fn with_password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
     }
 
-    /// Starts it (again) on the same port, and waits until it answers.
+    /// Starts it (again) on the same port, and waits until it responds.
     pub fn restart(&mut self) {
         let mut command = Command::new(program());
         command
@@ -80,7 +80,7 @@ impl Redis {
             .args(&self.arguments);
         let log = self.folder.join("redis.log");
         let process = Process::start(&command, &log, None);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIME_LIMIT;
         while self.try_command(&["PING"]).is_none() {
             assert!(
                 Instant::now() < deadline,
@@ -92,17 +92,17 @@ impl Redis {
         self.process = Some(process);
     }
 
-    /// Where its files are.
+    /// The folder of its files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where `SAVE` writes, and what is read at a start.
+    /// The RDB file that `SAVE` writes and a start reads.
     pub fn snapshot(&self) -> PathBuf {
         self.folder.join("dump.rdb")
     }
 
-    /// SIGSTOP: connections are accepted and nothing is answered.
+    /// SIGSTOP: connections are accepted, but get no reply.
     pub fn freeze(&self) {
         self.is_frozen.store(true, Ordering::Relaxed);
         self.process().freeze();
@@ -114,7 +114,7 @@ impl Redis {
         self.is_frozen.store(false, Ordering::Relaxed);
     }
 
-    /// Whether its process is there and not frozen.
+    /// Whether its process exists and is not frozen.
     pub fn runs(&self) -> bool {
         self.process.is_some() && !self.is_frozen.load(Ordering::Relaxed)
     }
@@ -129,7 +129,7 @@ impl Redis {
         self.process.as_ref().expect("it runs")
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -139,16 +139,16 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Runs a command.
+    /// Executes a command.
     ///
     /// # Panics
-    /// When Redis is not there.
+    /// If Redis does not respond.
     pub fn command(&self, words: &[&str]) -> Resp {
         self.try_command(words)
             .unwrap_or_else(|| panic!("Redis does not answer {words:?}"))
     }
 
-    /// The fields of the production environment's hash, in no order.
+    /// The fields of production's hash, in any order.
     pub fn fields(&self) -> Vec<(String, String)> {
         let Resp::List(flat) = self.command(&["HGETALL", KEY]) else {
             return Vec::new();
@@ -173,7 +173,7 @@ impl Redis {
         self.command(&["HEXISTS", KEY, "__rev"]) == Resp::Number(1)
     }
 
-    /// How often a command has run.
+    /// How often a command has been executed.
     pub fn calls(&self, command: &str) -> u64 {
         let Resp::Text(text) = self.command(&["INFO", "commandstats"]) else {
             panic!("INFO answers with text");
@@ -185,7 +185,7 @@ impl Redis {
             .map_or(0, |number| number.parse().expect("a number"))
     }
 
-    /// The number of connections of others, counted while traffic continues.
+    /// The number of connections except ours, counted during traffic.
     pub async fn count_clients(&self) -> usize {
         let (port, password) = (self.port, self.password.clone());
         let listed = tokio::task::spawn_blocking(move || {
@@ -207,7 +207,7 @@ impl Redis {
         }
     }
 
-    /// Runs commands one after the other on one connection, and gives the last answer.
+    /// Executes commands on one connection, and returns the last reply.
     pub fn commands(&self, all: &[&[&str]]) -> Resp {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         let limit = Some(Duration::from_secs(5));
@@ -221,13 +221,13 @@ impl Redis {
         answer
     }
 
-    /// Runs a command; nothing when Redis is not there.
+    /// Executes a command; `None` if Redis does not respond.
     pub fn try_command(&self, words: &[&str]) -> Option<Resp> {
         ask(self.port, self.password.as_deref(), words)
     }
 }
 
-/// The server that is tested: `PENNON_REDIS_SERVER`, for instance a path to Valkey's, or `redis-server`.
+/// The server under test: `PENNON_REDIS_SERVER`, such as a path to Valkey's, or `redis-server`.
 fn program() -> PathBuf {
     if let Some(chosen) = std::env::var_os("PENNON_REDIS_SERVER") {
         return PathBuf::from(chosen);

@@ -1,6 +1,6 @@
-//! flagd's own engines, as processes that answer a line of JSON for a line of JSON.
+//! flagd's engines, as processes that exchange lines of JSON.
 //!
-//! The programs are in `tests/conformance`, what they run in `.tools` (put there by `scripts/tools`).
+//! The programs are in `tests/conformance`, their dependencies in `.tools` (installed by `scripts/tools`).
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,38 +11,38 @@ use serde_json::{Map, Value, json};
 
 use crate::process::find_program;
 
-/// One engine that answers.
+/// A running engine.
 #[derive(Debug)]
 pub struct ReferenceEngine {
     process: Child,
-    questions: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
 }
 
 /// The result of an engine for one flag and one context.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Response {
-    /// The value; none is the code's default.
+    /// The value; `None` means the application's default.
     pub value: Option<Value>,
     /// The name of the variant.
     pub variant: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What went wrong.
+    /// The error code.
     pub error_code: Option<String>,
-    /// The variant that the rule named and the flag does not have.
+    /// The name that the rule returned if the flag has no such variant.
     pub unknown_variant: Option<String>,
-    /// The flag's metadata over the file's; none with an error.
+    /// The flag's metadata merged over the file's; none with an error.
     pub metadata: Option<Map<String, Value>>,
 }
 
 /// The engine that the JavaScript program uses.
 #[derive(Debug, Clone, Copy)]
-pub enum By {
+pub enum Engine {
     /// flagd's engine.
     Flagd,
-    /// The reference of `JsonLogic`, with flagd's operators.
+    /// The reference implementation of `JsonLogic`, with flagd's operators.
     JsonLogic,
 }
 
@@ -51,9 +51,9 @@ fn root() -> PathBuf {
 }
 
 impl ReferenceEngine {
-    /// flagd's engine in JavaScript, the reference of `JsonLogic` and flagd's JSON Schemas.
+    /// flagd's engine in JavaScript, the reference implementation of `JsonLogic`, and flagd's JSON Schemas.
     pub fn node() -> Self {
-        // There only where the machine has none, or an old one.
+        // `scripts/tools` installs Node only if the machine has none, or an old one.
         let tools = root().join(".tools/bin").display().to_string();
         let program = find_program("node", &[&tools], "Run `scripts/tools`, which installs it.");
         Self::start(&program, "tests/conformance/engine.mjs")
@@ -73,36 +73,36 @@ impl ReferenceEngine {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let questions = process.stdin.take();
-        let answers = BufReader::new(process.stdout.take().expect("a pipe"));
+        let input = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().expect("a pipe"));
         Self {
             process,
-            questions,
-            answers,
+            input,
+            output,
         }
     }
 
-    fn ask(&mut self, question: &Value) -> Value {
-        let questions = self.questions.as_mut().expect("open while it lives");
-        writeln!(questions, "{question}").expect("the engine listens");
+    fn request(&mut self, request: &Value) -> Value {
+        let input = self.input.as_mut().expect("open while it lives");
+        writeln!(input, "{request}").expect("the engine listens");
         let mut line = String::new();
-        self.answers
+        self.output
             .read_line(&mut line)
             .expect("the engine answers");
         let answer: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|error| panic!("{error} in {line:?} for {question}"));
+            .unwrap_or_else(|error| panic!("{error} in {line:?} for {request}"));
         assert!(
             answer["failure"].is_null(),
-            "{} for {question}",
+            "{} for {request}",
             answer["failure"].as_str().unwrap_or_default()
         );
         answer
     }
 
-    /// Its results for every case of a flagd file: a flag and a context.
-    pub fn answers<'a>(
+    /// Evaluates cases of a flagd file: a flag and a context each.
+    pub fn evaluate<'a>(
         &mut self,
-        by: By,
+        engine: Engine,
         file: &Value,
         cases: impl IntoIterator<Item = (&'a str, &'a Value)>,
     ) -> Vec<Response> {
@@ -110,20 +110,20 @@ impl ReferenceEngine {
             .into_iter()
             .map(|(key, context)| json!({ "key": key, "context": context }))
             .collect();
-        let by = match by {
-            By::Flagd => "flagd",
-            By::JsonLogic => "jsonlogic",
+        let engine = match engine {
+            Engine::Flagd => "flagd",
+            Engine::JsonLogic => "jsonlogic",
         };
-        let answer = self.ask(&json!({ "flags": file, "cases": cases, "by": by }));
-        let answers: Vec<Response> =
-            serde_json::from_value(answer["answers"].clone()).expect("answers");
-        assert_eq!(answers.len(), cases.len());
-        answers
+        let answer = self.request(&json!({ "flags": file, "cases": cases, "by": engine }));
+        let results: Vec<Response> =
+            serde_json::from_value(answer["answers"].clone()).expect("results");
+        assert_eq!(results.len(), cases.len());
+        results
     }
 
     /// Whether flagd's JSON Schemas, and its check of the default variant, accept this file.
     pub fn accepts(&mut self, file: &Value) -> bool {
-        self.ask(&json!({ "flags": file, "by": "schema" }))["valid"]
+        self.request(&json!({ "flags": file, "by": "schema" }))["valid"]
             .as_bool()
             .expect("yes or no")
     }
@@ -131,8 +131,8 @@ impl ReferenceEngine {
 
 impl Drop for ReferenceEngine {
     fn drop(&mut self) {
-        // Without questions the program ends.
-        self.questions = None;
+        // The program ends when its input is closed.
+        self.input = None;
         let _ = self.process.wait();
     }
 }

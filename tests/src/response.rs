@@ -1,4 +1,4 @@
-//! An HTTP response, from a function or from a server.
+//! An HTTP response of a function or a server.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use serde_json::Value;
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// Headers under their names in lower case.
+    /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The body as text.
     pub body: String,
 }
 
 impl Response {
-    /// The response that a function gives to API Gateway.
+    /// Converts the response that a function returns to API Gateway.
     pub fn of_gateway(response: &Value) -> Self {
         let mut headers = BTreeMap::new();
         for (name, value) in response["headers"].as_object().into_iter().flatten() {
@@ -40,7 +40,7 @@ impl Response {
             .unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
     }
 
-    /// A header, or nothing.
+    /// A header, if present.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }

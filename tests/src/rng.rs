@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats.
+//! Random numbers that are reproducible by a seed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

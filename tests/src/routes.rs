@@ -1,11 +1,11 @@
-//! Requests to the routes of the table.
+//! Requests to the routes of the route table.
 
 use pennon_core::http::Endpoint;
 
 use crate::local::{ADMIN_TOKEN, API_KEY};
 
-/// The path of a route for this flag, with a value for every other parameter: user `u`, schedule `i`,
-/// key `k`, environment `production`.
+/// The path of a route for this flag. Other parameters have fixed values: user `u`, schedule `i`, key `k`,
+/// environment `production`.
 pub fn path_for(template: &str, flag: &str) -> String {
     template
         .replace("{flagKey}", flag)
@@ -15,7 +15,7 @@ pub fn path_for(template: &str, flag: &str) -> String {
         .replace("{environment}", "production")
 }
 
-/// Both paths of a route for this flag: with and without `/api`.
+/// The paths of a route for this flag, with and without `/api`.
 pub fn paths_for(endpoint: &Endpoint, flag: &str) -> [String; 2] {
     [
         path_for(endpoint.path, flag),
@@ -23,7 +23,7 @@ pub fn paths_for(endpoint: &Endpoint, flag: &str) -> [String; 2] {
     ]
 }
 
-/// The status of a `GET` of a route for a flag that has no ramp.
+/// The status of a `GET` of a route for a flag without a ramp.
 pub fn read_status(endpoint: &Endpoint) -> u16 {
     if endpoint.path.ends_with("/ramp") {
         404
@@ -32,7 +32,7 @@ pub fn read_status(endpoint: &Endpoint) -> u16 {
     }
 }
 
-/// The `Authorization` header that opens a route of the local server: the admin's token or its API key.
+/// The `Authorization` header that a route of the local server requires: the admin's token or the API key.
 pub fn authorization_for(endpoint: &Endpoint) -> String {
     let token = if endpoint.is_admin() {
         ADMIN_TOKEN

@@ -1,4 +1,4 @@
-//! Secrets Manager, as moto's server plays it: <https://docs.getmoto.org/en/latest/docs/server_mode.html>.
+//! Secrets Manager, simulated by moto's server: <https://docs.getmoto.org/en/latest/docs/server_mode.html>.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,12 +21,12 @@ pub struct SecretsManager {
     port: u16,
     endpoint: String,
     client: Client<HttpConnector, Full<Bytes>>,
-    /// Calls of the test's own, which the log counts too.
+    /// The number of calls that the test made, which moto's log contains too.
     calls: AtomicUsize,
 }
 
 impl SecretsManager {
-    /// Starts moto and waits until it answers.
+    /// Starts moto and waits until it responds.
     pub async fn start() -> Self {
         let (process, port) = start_moto().await;
         Self {
@@ -38,7 +38,7 @@ impl SecretsManager {
         }
     }
 
-    /// Creates a secret and gives its ARN.
+    /// Creates a secret and returns its ARN.
     pub async fn create(&self, name: &str, text: &str) -> String {
         let answer = self.ask("CreateSecret", "Name", name, text).await;
         answer["ARN"]
@@ -47,7 +47,7 @@ impl SecretsManager {
             .to_owned()
     }
 
-    /// Creates a secret without a value, as a template does, and gives its ARN.
+    /// Creates a secret without a value, as a template does, and returns its ARN.
     pub async fn create_empty(&self, name: &str) -> String {
         let answer = self.send("CreateSecret", &json!({ "Name": name })).await;
         answer["ARN"]
@@ -64,7 +64,7 @@ impl SecretsManager {
         answer["SecretString"].as_str().map(str::to_owned)
     }
 
-    /// Gives a secret, by its ARN, another value.
+    /// Replaces the value of a secret.
     pub async fn change(&self, arn: &str, text: &str) {
         let answer = self.ask("PutSecretValue", "SecretId", arn, text).await;
         assert_eq!(answer["ARN"], arn, "{answer}");
@@ -92,14 +92,14 @@ impl SecretsManager {
         serde_json::from_slice(&body.to_bytes()).expect("JSON")
     }
 
-    /// A wire that leads here, and the endpoint at its other end.
+    /// Creates a wire in front of this Secrets Manager, and returns it with its endpoint.
     pub fn behind_a_wire(&self) -> (Wire, String) {
         let wire = Wire::to(self.port);
         let endpoint = format!("http://127.0.0.1:{}", wire.port());
         (wire, endpoint)
     }
 
-    /// What leads a function here.
+    /// The environment variables that point a function to this Secrets Manager.
     pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.endpoint.as_str()),
@@ -110,7 +110,7 @@ impl SecretsManager {
         .to_vec()
     }
 
-    /// Starts a function that finds this Secrets Manager.
+    /// Starts a function that uses this Secrets Manager.
     pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
         let own = self.environment();
         let own = own
@@ -121,18 +121,18 @@ impl SecretsManager {
         Function::start(name, &environment).await
     }
 
-    /// Its log, a line per call.
+    /// Its log, with a line per call.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// How many of those calls were the test's own.
+    /// The number of these calls that the test itself made.
     pub fn own_calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
 }
 
-/// Starts moto and gives its port.
+/// Starts moto and returns its port.
 pub(crate) async fn start_moto() -> (Process, u16) {
     let tools = format!("{}/../.tools/bin", env!("CARGO_MANIFEST_DIR"));
     let program = find_program(

@@ -1,5 +1,4 @@
-//! How the issuer signs users in: the authorization code flow with PKCE, refresh tokens that rotate, and what
-//! can go wrong with them.
+//! Sign-ins at the issuer: the authorization code flow with PKCE, rotating refresh tokens, and their faults.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +11,20 @@ use url::form_urlencoded::Serializer;
 
 use crate::issuer::{AUDIENCE, SigningKey, encode, now};
 
-/// The issuer's side of sign-ins. Every user is the same one.
+/// The issuer's side of sign-ins. Every user is the same.
 pub struct SignIn {
     issuer: String,
     key: Option<(Arc<SigningKey>, String)>,
     codes: HashMap<String, Code>,
     refresh_tokens: Vec<String>,
     given: usize,
-    /// Changes its behaviour.
-    pub manner: Manner,
-    /// For how many seconds its tokens are valid.
+    /// How it behaves.
+    pub behaviour: Behaviour,
+    /// The lifetime of its tokens in seconds.
     pub seconds: u64,
-    /// The grants that were asked for.
+    /// The grant types of the requests so far.
     pub grants: Vec<String>,
-    /// Refresh tokens that clients have given back.
+    /// Refresh tokens that clients have revoked.
     pub revoked: Vec<String>,
 }
 
@@ -35,34 +34,34 @@ struct Code {
     nonce: String,
 }
 
-/// How it signs users in.
+/// How the issuer behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// As it should.
-    Good,
-    /// The user says no.
+pub enum Behaviour {
+    /// Correctly.
+    Correct,
+    /// The user denies the request.
     Denied,
-    /// The browser returns with another state.
+    /// The redirect contains another state.
     OtherState,
-    /// The browser returns without a state.
+    /// The redirect contains no state.
     NoState,
-    /// The browser returns with a code that was used before.
+    /// The redirect contains a code that was used before.
     OldCode,
-    /// The browser returns with the name of another issuer (RFC 9207).
+    /// The redirect names another issuer (RFC 9207).
     OtherIssuer,
-    /// The id token is for another sign-in.
+    /// The id token has another nonce.
     OtherNonce,
-    /// The id token is for another client.
+    /// The id token has another audience.
     OtherAudience,
-    /// The id token is signed with a key that the issuer does not tell.
+    /// The id token is signed with a key that the issuer does not publish.
     OtherKey,
-    /// There is no id token.
+    /// The response has no id token.
     NoIdToken,
-    /// The access token would do something in a shell.
+    /// The access token contains shell syntax.
     Shell,
     /// A refresh returns tokens of another user.
-    SomebodyElse,
-    /// The token endpoint answers 500.
+    OtherUser,
+    /// The token endpoint responds with 500.
     Failing,
 }
 
@@ -74,24 +73,24 @@ impl SignIn {
             codes: HashMap::new(),
             refresh_tokens: Vec::new(),
             given: 0,
-            manner: Manner::Good,
+            behaviour: Behaviour::Correct,
             seconds: 900,
             grants: Vec::new(),
             revoked: Vec::new(),
         }
     }
 
-    /// Signs with this key from now on.
+    /// Replaces the signing key.
     pub fn set_key(&mut self, key: Arc<SigningKey>, id: &str) {
         self.key = Some((key, id.to_owned()));
     }
 
-    /// Takes every refresh token back.
+    /// Revokes all refresh tokens.
     pub fn end_sessions(&mut self) {
         self.refresh_tokens.clear();
     }
 
-    /// A browser starts a sign-in; returns the address that it is redirected to.
+    /// Begins a sign-in, as a browser does; returns the redirect's address.
     pub(crate) fn authorize(&mut self, query: &Query) -> Result<String, String> {
         let named = |name: &str| {
             let text = query.first(name).filter(|text| !text.is_empty());
@@ -129,32 +128,32 @@ impl SignIn {
         };
         self.codes.insert(code.clone(), pending);
         let mut back = Serializer::new(format!("{redirect}?"));
-        if self.manner == Manner::Denied {
+        if self.behaviour == Behaviour::Denied {
             back.append_pair("error", "access_denied")
                 .append_pair("error_description", "not today\u{1b}[31m\n");
         } else {
-            if self.manner == Manner::OldCode {
+            if self.behaviour == Behaviour::OldCode {
                 self.codes.remove(&code);
             }
             back.append_pair("code", &code);
         }
-        if self.manner == Manner::OtherState {
+        if self.behaviour == Behaviour::OtherState {
             back.append_pair("state", &"x".repeat(43));
-        } else if self.manner != Manner::NoState {
+        } else if self.behaviour != Behaviour::NoState {
             back.append_pair("state", state);
         }
-        if self.manner == Manner::OtherIssuer {
+        if self.behaviour == Behaviour::OtherIssuer {
             back.append_pair("iss", "https://issuer.example");
         }
         Ok(back.finish())
     }
 
-    /// A program asks for tokens.
+    /// Responds to a request for tokens.
     pub(crate) fn token(&mut self, form: &Query) -> (StatusCode, Value) {
         let field = |name: &str| form.first(name).unwrap_or_default();
         self.grants.push(field("grant_type").to_owned());
         let refused = |why: &str| (StatusCode::BAD_REQUEST, json!({ "error": why }));
-        if self.manner == Manner::Failing {
+        if self.behaviour == Behaviour::Failing {
             return (StatusCode::INTERNAL_SERVER_ERROR, Value::Null);
         }
         if field("client_id") != AUDIENCE {
@@ -162,7 +161,7 @@ impl SignIn {
         }
         let nonce = match field("grant_type") {
             "authorization_code" => {
-                // A code is used once, even if the exchange fails.
+                // A code is valid once, even if the exchange fails.
                 let Some(code) = self.codes.remove(field("code")) else {
                     return refused("invalid_grant");
                 };
@@ -199,7 +198,7 @@ impl SignIn {
         let refresh = format!("refresh-{number}");
         self.refresh_tokens.push(refresh.clone());
         let begun = nonce.is_some();
-        let subject = if self.manner == Manner::SomebodyElse && !begun {
+        let subject = if self.behaviour == Behaviour::OtherUser && !begun {
             "somebody-else"
         } else {
             "admin-1"
@@ -209,20 +208,20 @@ impl SignIn {
         if let Some(nonce) = nonce {
             claims["nonce"] = json!(nonce);
         }
-        if self.manner == Manner::OtherNonce {
+        if self.behaviour == Behaviour::OtherNonce {
             claims["nonce"] = json!("x".repeat(43));
         }
-        if self.manner == Manner::OtherAudience {
+        if self.behaviour == Behaviour::OtherAudience {
             claims["aud"] = json!("client-2");
         }
         let (key, id) = self.key.clone().expect("a key to sign with");
-        let key = if self.manner == Manner::OtherKey {
+        let key = if self.behaviour == Behaviour::OtherKey {
             Arc::new(SigningKey::p256())
         } else {
             key
         };
         let header = json!({ "alg": key.algorithm(), "kid": id, "typ": "JWT" });
-        let access = if self.manner == Manner::Shell {
+        let access = if self.behaviour == Behaviour::Shell {
             "x; touch /tmp/pennon-login-was-here".to_owned()
         } else {
             format!("access-{number}")
@@ -234,7 +233,7 @@ impl SignIn {
             "token_type": "Bearer",
             "expires_in": self.seconds,
         });
-        if self.manner == Manner::NoIdToken {
+        if self.behaviour == Behaviour::NoIdToken {
             answer["id_token"] = Value::Null;
         }
         answer

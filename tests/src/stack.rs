@@ -1,4 +1,4 @@
-//! A whole deployment in miniature: Redis, PostgreSQL, wires to both, and functions.
+//! A complete deployment: Redis, PostgreSQL, wires to both, and functions.
 
 use serde_json::Value;
 
@@ -14,45 +14,44 @@ use crate::wire::Wire;
 pub struct Stack {
     /// The cache, and the wires to it.
     pub redis: WiredRedis,
-    /// The database, with a few flags in it.
+    /// The database, with a few flags.
     pub database: Database,
-    /// The wire to it.
+    /// The wire to the database.
     pub database_wire: Wire,
     limits: Vec<(&'static str, &'static str)>,
 }
 
-/// The most time for Redis that functions accept. With the default, a busy machine may make a Redis that
-/// works answer too late; the function then retries, asks the database or does not fill, as it should.
-/// Most tests are not about that.
-pub const GENEROUS_FOR_CACHE: [(&str, &str); 3] = [
+/// Longer timeouts for Redis. With the defaults, a healthy Redis on a busy machine may respond too late; the function
+/// then correctly retries, reads the database or does not fill the cache, which most tests do not expect.
+pub const LONG_CACHE_TIMEOUTS: [(&str, &str); 3] = [
     ("CACHE_CONNECT_TIMEOUT_MS", "2000"),
     ("CACHE_OPERATION_TIMEOUT_MS", "500"),
     ("CACHE_BUDGET_MS", "500"),
 ];
 
-/// The same for PostgreSQL, which answers 503 when it is too late. Less than [`crate::PATIENCE`].
-pub const GENEROUS_FOR_DATABASE: [(&str, &str); 2] = [
+/// Longer timeouts for PostgreSQL, below [`crate::TIME_LIMIT`].
+pub const LONG_DATABASE_TIMEOUTS: [(&str, &str); 2] = [
     ("DATABASE_CONNECT_TIMEOUT_MS", "10000"),
     ("DATABASE_TIMEOUT_MS", "15000"),
 ];
 
-/// Redis has half a second of a cold start. On a busy machine that may run out, and the first requests are
-/// then answered without a cache.
-const MOST_COLD_STARTS: usize = 20;
+/// A cold start waits half a second for Redis. On a busy machine that may not be enough, and the first requests then
+/// do not use the cache: try again.
+const MAX_COLD_STARTS: usize = 20;
 
 impl Stack {
-    /// A deployment with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and
-    /// a single Redis. Its functions have generous limits of time.
+    /// Starts a deployment with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and a single
+    /// Redis. Its functions have long timeouts.
     pub async fn start() -> Self {
         Self::start_on(Topology::Single).await
     }
 
-    /// The same with a Redis in that shape.
+    /// Starts a deployment on this topology.
     pub async fn start_on(topology: Topology) -> Self {
         Self::start_with(WiredRedis::start(topology).await).await
     }
 
-    /// The same on this Redis.
+    /// Starts a deployment on this Redis.
     pub async fn start_with(redis: WiredRedis) -> Self {
         let database = Database::create().await;
         database.add_flag("checkout", true, 50).await;
@@ -62,30 +61,29 @@ impl Stack {
             database_wire: Wire::to(database.port()),
             redis,
             database,
-            limits: [&GENEROUS_FOR_CACHE[..], &GENEROUS_FOR_DATABASE].concat(),
+            limits: [&LONG_CACHE_TIMEOUTS[..], &LONG_DATABASE_TIMEOUTS].concat(),
         }
     }
 
-    /// The same with the limits of time that functions have by default: for benchmarks, and for tests of
-    /// what happens when something does not answer.
+    /// Uses the default timeouts: for benchmarks, and for tests of servers that do not respond.
     pub fn with_default_limits(mut self) -> Self {
         self.limits.clear();
         self
     }
 
-    /// The same for Redis only: for tests in which PostgreSQL has to answer in its place.
+    /// Uses the default timeouts for Redis only: for tests in which PostgreSQL answers in its place.
     pub fn with_default_cache_limits(mut self) -> Self {
-        self.limits = GENEROUS_FOR_DATABASE.to_vec();
+        self.limits = LONG_DATABASE_TIMEOUTS.to_vec();
         self
     }
 
-    /// Starts a function that reaches both by their wires, and that has connected to Redis unless a fault or
-    /// a variable keeps it from that.
+    /// Starts a function that uses both through their wires and has connected to Redis, unless a fault or a variable
+    /// prevents that.
     pub async fn function(&self, name: &str) -> Function {
         self.function_with(name, &[]).await
     }
 
-    /// The same with more variables, or with others.
+    /// Starts a function with additional or overridden variables.
     pub async fn function_with(&self, name: &str, more: &[(&str, &str)]) -> Function {
         let environment = self.environment();
         let own = environment
@@ -93,7 +91,7 @@ impl Stack {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
         let environment: Vec<_> = own.chain(more.iter().copied()).collect();
-        for _ in 0..MOST_COLD_STARTS {
+        for _ in 0..MAX_COLD_STARTS {
             let function = Function::start(name, &environment).await;
             let ran_out = function.has_logged(self.redis.failure());
             if !ran_out || !self.must_connect(more) {
@@ -103,15 +101,14 @@ impl Stack {
         panic!("no cold start of {name} has connected to Redis");
     }
 
-    /// Whether a cold start that does not reach Redis in its time is one of a machine that is busy, and of
-    /// no interest.
+    /// Whether a cold start without a connection to Redis can only be due to a busy machine.
     fn must_connect(&self, more: &[(&str, &str)]) -> bool {
         let is_elsewhere = more.iter().any(|(name, _)| name.starts_with("REDIS"));
-        let is_about_faults = !self.limits.contains(&GENEROUS_FOR_CACHE[0]);
+        let is_about_faults = !self.limits.contains(&LONG_CACHE_TIMEOUTS[0]);
         !is_elsewhere && !is_about_faults && self.redis.is_reachable()
     }
 
-    /// The variables by which a function reaches both through their wires, and its limits.
+    /// The variables with which a function uses both through their wires, and its timeouts.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.redis.environment();
         environment.push(("DATABASE_URL".to_owned(), self.database_url()));
@@ -120,18 +117,18 @@ impl Stack {
         environment
     }
 
-    /// Redis by its wire.
+    /// The URL of Redis through its wire.
     pub fn redis_url(&self) -> String {
         self.redis.url()
     }
 
-    /// The database by its wire.
+    /// The URL of the database through its wire.
     pub fn database_url(&self) -> String {
         self.database.url_by(self.database_wire.port())
     }
 }
 
-/// The `rolloutPercentage` in an answer of `get-flag` or `update-flag`.
+/// The `rolloutPercentage` in a response of `get-flag` or `update-flag`.
 pub fn percentage(answer: &Response) -> i64 {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["rolloutPercentage"]
@@ -139,7 +136,7 @@ pub fn percentage(answer: &Response) -> i64 {
         .expect("a percentage")
 }
 
-/// Sets a percentage and returns the answer.
+/// Sets a percentage and returns the response.
 pub async fn set_percentage(update: &Function, key: &str, percentage: i64) -> Response {
     let body = serde_json::json!({ "rolloutPercentage": percentage });
     let answer = update.call(&Event::update(key, &body)).await;
@@ -147,9 +144,8 @@ pub async fn set_percentage(update: &Function, key: &str, percentage: i64) -> Re
     answer
 }
 
-/// Sets percentages, from this one upwards, until Redis has confirmed one, and gives that one. A replica
-/// that a busy machine keeps from confirming within 50 ms, or a node that it makes too late, is no reason
-/// for an error: the answer says `false`, and promises nothing.
+/// Sets percentages from `first` upwards until Redis has confirmed one, and returns it. On a busy machine a replica
+/// may not confirm within 50 ms, or a node may respond too late; the response then correctly says `false`.
 pub async fn set_confirmed_percentage(update: &Function, key: &str, first: i64) -> i64 {
     let mut last = first - 1;
     eventually("Redis confirms a change", async || {
@@ -173,7 +169,7 @@ pub async fn set_confirmed_percentage(update: &Function, key: &str, first: i64) 
     last
 }
 
-/// How often a function has asked the database for a snapshot.
+/// How often a function has loaded a snapshot from the database.
 pub fn database_loads(function: &Function) -> u64 {
     function
         .requests()
@@ -182,9 +178,9 @@ pub fn database_loads(function: &Function) -> u64 {
         .sum()
 }
 
-/// Whether the last requests of a function, that many, came nowhere near the limits after which it stops
-/// waiting for Redis, or for the instance that fills it. Only of such requests is it certain who asks
-/// what: on a busy machine, a reader that has waited long enough rightly loads by itself.
+/// Whether the last `requests` requests of a function were far from the limits after which it stops waiting for
+/// Redis, or for another instance's fill. On a busy machine a reader that has waited long enough correctly loads by
+/// itself, so only quick requests prove who loads.
 pub fn was_quick(function: &Function, requests: usize) -> bool {
     let lines = function.requests();
     let lines = &lines[lines.len() - requests..];

@@ -1,5 +1,5 @@
-//! The Redis of a deployment in each supported topology, behind wires. A test that must hold on every
-//! topology takes one as its parameter.
+//! The Redis of a deployment in each supported topology, behind wires. A test that must pass on every topology takes
+//! one as its parameter.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -10,16 +10,16 @@ use crate::process::free_port;
 use crate::redis::{Redis, Resp};
 use crate::wire::{Mode, Wire};
 
-/// How many servers there are, and whether they are secured.
+/// How many servers there are, and whether they use TLS and a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topology {
     /// One server.
     Single,
     /// Three primaries.
     Cluster,
-    /// One server, encrypted and with a password.
+    /// One server with TLS and a password.
     SecuredSingle,
-    /// Three primaries, encrypted and with a password: what ElastiCache is.
+    /// Three primaries with TLS and a password, as on ElastiCache.
     SecuredCluster,
 }
 
@@ -32,7 +32,7 @@ impl Topology {
         }
     }
 
-    /// The log line of a function that has connected.
+    /// The log message of a function that has connected.
     pub fn success(self) -> &'static str {
         if self.is_cluster() {
             "Connected to Redis Cluster"
@@ -41,7 +41,7 @@ impl Topology {
         }
     }
 
-    /// The log line of a function that cannot reach Redis.
+    /// The log message of a function that cannot reach Redis.
     pub fn failure(self) -> &'static str {
         if self.is_cluster() {
             "Redis Cluster unavailable, falling back to database"
@@ -51,7 +51,7 @@ impl Topology {
     }
 }
 
-/// One or several servers, and a wire to each.
+/// One or several servers, with a wire to each.
 pub struct WiredRedis {
     nodes: Nodes,
     wires: Vec<Wire>,
@@ -64,7 +64,7 @@ enum Nodes {
 }
 
 impl WiredRedis {
-    /// Starts servers in that shape.
+    /// Starts servers in this topology.
     pub async fn start(topology: Topology) -> Self {
         match topology {
             Topology::Single => Self::of(Redis::start()),
@@ -102,7 +102,7 @@ impl WiredRedis {
         }
     }
 
-    /// This single server.
+    /// Uses this single server.
     pub fn of(redis: Redis) -> Self {
         let wires = vec![Wire::to(redis.port())];
         let nodes = Nodes::Single(redis);
@@ -114,7 +114,7 @@ impl WiredRedis {
     }
 
     async fn cluster(shape: Shape) -> Self {
-        let mut cluster = reserved(shape);
+        let mut cluster = take_prestarted(shape);
         cluster.wait().await;
         let wires = cluster.wires();
         Self {
@@ -124,7 +124,7 @@ impl WiredRedis {
         }
     }
 
-    /// Its URL, by the wire.
+    /// Its URL through the wire.
     pub fn url(&self) -> String {
         let scheme = match (&self.nodes, self.secured) {
             (Nodes::Single(_), false) => "redis://",
@@ -140,9 +140,9 @@ impl WiredRedis {
         format!("{scheme}{login}127.0.0.1:{}", self.wires[0].port())
     }
 
-    /// Where the server that has production's entry listens itself, for one that is in the clear.
+    /// The port of the server that serves production, without its wire; for unencrypted servers.
     pub fn port(&self) -> u16 {
-        self.home().port()
+        self.production_node().port()
     }
 
     /// The URL of a single server without its wire.
@@ -150,7 +150,7 @@ impl WiredRedis {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// The variables by which a function finds and trusts it.
+    /// The variables with which a function connects and verifies certificates.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = vec![("REDIS_URL".to_owned(), self.url())];
         if self.secured {
@@ -160,14 +160,14 @@ impl WiredRedis {
         environment
     }
 
-    /// Every wire behaves like this from now on.
+    /// Sets the mode of every wire.
     pub async fn set(&self, mode: Mode) {
         for wire in &self.wires {
             wire.set(mode.clone()).await;
         }
     }
 
-    /// The log line of a function that cannot reach Redis.
+    /// The log message of a function that cannot reach Redis.
     pub fn failure(&self) -> &'static str {
         match &self.nodes {
             Nodes::Single(_) => Topology::Single.failure(),
@@ -180,17 +180,17 @@ impl WiredRedis {
         self.wires.iter().all(Wire::is_open) && self.servers().iter().all(Redis::runs)
     }
 
-    /// When each command of the cache protocol arrived at any of the wires, in order.
+    /// When each command of the cache protocol arrived at any wire, in order.
     pub fn commands(&self) -> Vec<Instant> {
         let mut arrivals: Vec<Instant> = self.wires.iter().flat_map(Wire::commands).collect();
         arrivals.sort();
         arrivals
     }
 
-    /// See [`Wire::abandon`].
-    pub fn abandon(&self) {
+    /// See [`Wire::make_half_open`].
+    pub fn make_half_open(&self) {
         for wire in &self.wires {
-            wire.abandon();
+            wire.make_half_open();
         }
     }
 
@@ -201,7 +201,7 @@ impl WiredRedis {
         }
     }
 
-    /// Starts them again. Of a cluster, waits until it works.
+    /// Starts all servers again, and waits until a cluster works.
     pub async fn restart(&mut self) {
         for redis in self.servers_mut() {
             redis.restart();
@@ -225,27 +225,27 @@ impl WiredRedis {
         }
     }
 
-    /// Runs a command where production is.
+    /// Executes a command on the server that serves production.
     pub fn command(&self, words: &[&str]) -> Resp {
-        self.home().command(words)
+        self.production_node().command(words)
     }
 
     /// See [`Redis::fields`].
     pub fn fields(&self) -> Vec<(String, String)> {
-        self.home().fields()
+        self.production_node().fields()
     }
 
     /// See [`Redis::has_entry`].
     pub fn has_entry(&self) -> bool {
-        self.home().has_entry()
+        self.production_node().has_entry()
     }
 
-    /// How often a command has run where production is.
+    /// How often that server has executed a command.
     pub fn calls(&self, command: &str) -> u64 {
-        self.home().calls(command)
+        self.production_node().calls(command)
     }
 
-    /// How many connections others have to all servers.
+    /// The number of client connections to all servers.
     pub async fn count_clients(&self) -> usize {
         let mut count = 0;
         for redis in self.servers() {
@@ -254,8 +254,8 @@ impl WiredRedis {
         count
     }
 
-    /// The server that has production's entry. Which one that is does not change here.
-    fn home(&self) -> &Redis {
+    /// The server that serves production, which stays the same here.
+    fn production_node(&self) -> &Redis {
         self.servers().last().expect("a server")
     }
 
@@ -274,12 +274,12 @@ impl WiredRedis {
     }
 }
 
-/// How many clusters of a shape wait for a test.
-const AHEAD: usize = 4;
+/// How many clusters of a shape are started in advance.
+const PRESTARTED: usize = 4;
 
-/// A cluster that was started before it was needed: its nodes wait two seconds before they answer,
-/// and waiting costs nothing while other tests run.
-fn reserved(shape: Shape) -> Cluster {
+/// Takes a cluster that was started in advance. Its nodes need two seconds before they accept commands, which pass
+/// while other tests run.
+fn take_prestarted(shape: Shape) -> Cluster {
     static PLAIN: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
     static SECURED: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
     let reserve = if shape.secured { &SECURED } else { &PLAIN };
@@ -288,8 +288,8 @@ fn reserved(shape: Shape) -> Cluster {
         (!clusters.is_empty()).then(|| clusters.remove(0))
     };
     let cluster = ready(reserve);
-    // As many ahead as tests of a second each use up in two seconds.
-    let missing = AHEAD.saturating_sub(reserve.lock().expect("not poisoned").len());
+    // As many as tests of a second each use in two seconds.
+    let missing = PRESTARTED.saturating_sub(reserve.lock().expect("not poisoned").len());
     for _ in 0..missing {
         tokio::task::spawn_blocking(move || {
             let cluster = Cluster::start(shape);

@@ -1,4 +1,4 @@
-//! A TCP connection that a test can cut, delay and corrupt, between a function and a real server.
+//! A TCP proxy between a function and a real server, which a test can cut, delay and corrupt.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,37 +12,37 @@ use tokio::sync::watch;
 
 use crate::rng::Rng;
 
-/// How the wire behaves.
+/// How the proxy behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// Everything passes.
+    /// All bytes pass.
     Open,
-    /// Refuses connections, and closes those that are open.
+    /// Refuses connections, and closes open ones.
     Refuse,
-    /// Connections are made and kept, and nothing passes.
+    /// Accepts connections and keeps them open, but no bytes pass.
     Hang,
-    /// Every reply to a command of the cache protocol is these bytes; other commands pass.
+    /// Replaces every reply to a command of the cache protocol by these bytes; other commands pass.
     Answer(Vec<u8>),
-    /// Every reply is cut off after so many bytes, and the connection with it.
+    /// Cuts every reply, and its connection, after this many bytes.
     CutReply(usize),
-    /// So many commands of the cache protocol are answered by a cut connection; then it opens.
+    /// Answers this many commands of the cache protocol by cutting the connection; then all bytes pass.
     FailFirst(usize),
-    /// Replies come late.
+    /// Delays replies.
     Delay(Duration),
-    /// So many of a hundred messages that hold this text take their connection down: half of them
-    /// before they arrive, half after, so that only the reply is lost.
+    /// Of a hundred messages that contain this text, this many lose their connection: half of them before they arrive,
+    /// half afterwards, so that only the reply is lost.
     Lose {
         /// The text.
         text: &'static str,
-        /// How many of a hundred.
+        /// The percentage.
         percent: u32,
     },
-    /// In requests, the first text of a pair is replaced by the second, which is as long. That is
-    /// how a run shows what a script's check is good for: by taking it out on the way.
-    Forge(&'static [(&'static str, &'static str)]),
+    /// In requests, replaces the first text of each pair by the second, which has the same length. Removing a check
+    /// from a script in this way shows what the check prevents.
+    Replace(&'static [(&'static str, &'static str)]),
 }
 
-/// A wire to one server.
+/// A proxy to one server.
 pub struct Wire {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
@@ -51,33 +51,33 @@ pub struct Wire {
     era: Arc<AtomicUsize>,
 }
 
-/// The end of a wire whose port is known before the wire is laid.
-pub struct Plug {
+/// The listener of a wire, whose port is known before the wire exists.
+pub struct WireListener {
     listener: std::net::TcpListener,
     behind: u16,
 }
 
-impl Plug {
-    /// A plug for a server on that port.
+impl WireListener {
+    /// Binds a port for a wire to a server on port `behind`.
     pub fn to(behind: u16) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         Self { listener, behind }
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.listener.local_addr().expect("an address").port()
     }
 }
 
 impl Wire {
-    /// Lays an open wire to a port on this machine.
+    /// Creates an open wire to a port on this machine.
     pub fn to(port: u16) -> Self {
-        Self::on(Plug::to(port))
+        Self::on(WireListener::to(port))
     }
 
-    /// Lays an open wire that begins at this plug.
-    pub fn on(plug: Plug) -> Self {
+    /// Creates an open wire that uses this listener.
+    pub fn on(plug: WireListener) -> Self {
         let port = plug.behind;
         plug.listener.set_nonblocking(true).expect("it can");
         let listener = TcpListener::from_std(plug.listener).expect("a listener");
@@ -105,37 +105,36 @@ impl Wire {
         }
     }
 
-    /// From now on nothing passes on the connections that exist, and they stay open; new ones are as
-    /// good as before. That is what is left of a connection when a firewall has forgotten it.
-    pub fn abandon(&self) {
+    /// Drops all further bytes of existing connections without closing them, as after a firewall has forgotten them.
+    /// New connections work.
+    pub fn make_half_open(&self) {
         self.era.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many pieces of requests have come in so far.
+    /// How many chunks of requests have arrived.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// When each command of the cache protocol arrived, from the first one on. A command that is sent
-    /// again arrives again.
+    /// When each command of the cache protocol arrived. A command that is sent twice counts twice.
     pub fn commands(&self) -> Vec<Instant> {
         self.commands.lock().expect("not poisoned").clone()
     }
 
-    /// Where to connect instead.
+    /// The port to connect to instead of the server's.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Whether everything passes.
+    /// Whether all bytes pass.
     pub fn is_open(&self) -> bool {
         *self.mode.borrow() == Mode::Open
     }
 
-    /// Behaves like this from now on, and does so when this returns.
+    /// Sets the mode, which is in effect when this returns.
     pub async fn set(&self, mode: Mode) {
         self.mode.send_replace(mode.clone());
-        // Refusing means that the port is closed: wait until it is, or is open again.
+        // In mode Refuse the port is closed: wait until it is, or until it is open again.
         crate::eventually("the wire switches", async || {
             TcpStream::connect(self.address).await.is_ok() == (mode != Mode::Refuse)
         })
@@ -143,7 +142,7 @@ impl Wire {
     }
 }
 
-/// Where a wire leads, and what its connections share.
+/// The server behind a wire, and the state that its connections share.
 #[derive(Clone)]
 struct FarEnd {
     port: u16,
@@ -156,7 +155,7 @@ struct FarEnd {
 }
 
 impl FarEnd {
-    /// So many commands arrive right now.
+    /// Records that this many commands have arrived.
     fn note(&self, commands: usize) {
         let mut arrivals = self.commands.lock().expect("not poisoned");
         arrivals.extend(std::iter::repeat_n(Instant::now(), commands));
@@ -190,20 +189,20 @@ async fn listen(
             }
             client = accepted => {
                 if let Ok((client, _)) = client {
-                    tokio::spawn(carry(client, far_end.clone()));
+                    tokio::spawn(forward(client, far_end.clone()));
                 }
             }
         }
     }
 }
 
-/// Carries one connection until one side ends it or the mode does.
-async fn carry(client: TcpStream, far_end: FarEnd) {
+/// Forwards one connection until one side closes it or the mode does.
+async fn forward(client: TcpStream, far_end: FarEnd) {
     let mut mode = far_end.switch.subscribe();
     let Ok(server) = TcpStream::connect(("127.0.0.1", far_end.port)).await else {
         return;
     };
-    // Otherwise a small write waits for the acknowledgement of the one before, which comes 40 ms late.
+    // Otherwise a small write waits for a delayed acknowledgement, 40 ms later.
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return;
     }
@@ -246,8 +245,8 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
                         }
                         return;
                     }
-                    if let Mode::Forge(pairs) = now {
-                        let forged = forge(bytes, pairs);
+                    if let Mode::Replace(pairs) = now {
+                        let forged = replace_texts(bytes, pairs);
                         if to_server.write_all(&forged).await.is_err() {
                             return;
                         }
@@ -278,7 +277,7 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
                     | Mode::Answer(_)
                     | Mode::FailFirst(_)
                     | Mode::Lose { .. }
-                    | Mode::Forge(_) => {}
+                    | Mode::Replace(_) => {}
                 }
                 if to_client.write_all(bytes).await.is_err() || matches!(now, Mode::CutReply(_)) {
                     return;
@@ -288,7 +287,7 @@ async fn carry(client: TcpStream, far_end: FarEnd) {
     }
 }
 
-fn forge(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
+fn replace_texts(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut forged = bytes.to_vec();
     for (from, to) in pairs {
         assert_eq!(from.len(), to.len(), "the protocol counts bytes");
@@ -308,7 +307,7 @@ fn count_commands(bytes: &[u8]) -> usize {
     text.matches("\r\nHMGET\r\n").count() + text.matches("\r\nEVAL\r\n").count()
 }
 
-/// A port where every connection gets this text after its first bytes, or silence for "".
+/// A server that answers the first bytes of every connection with this text, or not at all if it is empty.
 pub async fn answering(text: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -327,19 +326,19 @@ pub async fn answering(text: &'static str) -> u16 {
     port
 }
 
-/// A port that accepts no connection and refuses none: a listener whose queue is full drops SYN
-/// packets, as a wrong security group does.
+/// A port that neither accepts nor refuses connections: a listener whose queue is full drops SYN packets, like a
+/// security group without a rule.
 pub struct BlackHole {
     listener: std::net::TcpListener,
     _waiting: Vec<std::net::TcpStream>,
 }
 
 impl BlackHole {
-    /// Makes one.
-    pub fn dig() -> Self {
+    /// Creates one.
+    pub fn open() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        // Fill the queue until connections stop coming through.
+        // Fill the queue until connections are no longer accepted.
         let mut waiting = Vec::new();
         loop {
             let timeout = Duration::from_millis(200);
@@ -354,7 +353,7 @@ impl BlackHole {
         }
     }
 
-    /// Where not to connect.
+    /// The port.
     pub fn port(&self) -> u16 {
         self.listener.local_addr().expect("an address").port()
     }

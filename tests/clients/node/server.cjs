@@ -1,5 +1,5 @@
-// An application on a server: asks for flags by @openfeature/ofrep-provider and prints what it gets.
-// The job, as JSON in the first argument: {base, headers, evaluations: [{type, key, fallback, context}]}.
+// An application on a server: evaluates flags with @openfeature/ofrep-provider and prints the results.
+// The first argument is the job as JSON: {base, headers, evaluations: [{type, key, fallback, context}]}.
 const { OpenFeature } = require('@openfeature/server-sdk');
 const { OFREPProvider } = require('@openfeature/ofrep-provider');
 

@@ -1,7 +1,7 @@
-// An application in a browser: @openfeature/ofrep-web-provider fetches all flags for one context, polls,
-// and answers from what it holds. Prints one line of JSON at the start and one after each change.
-// The job, as JSON in the first argument: {base, headers, context, poll, changes, nextContext,
-// evaluations: [{type, key, fallback}]}; `changes` says how many changes to wait for.
+// An application in a browser: @openfeature/ofrep-web-provider fetches all flags for one context, polls, and evaluates
+// from memory. Prints a line of JSON at the start and one after each change.
+// The first argument is the job as JSON: {base, headers, context, poll, changes, nextContext,
+// evaluations: [{type, key, fallback}]}; `changes` is the number of changes to wait for.
 const { OpenFeature, ProviderEvents } = require('@openfeature/web-sdk');
 const { OFREPWebProvider } = require('@openfeature/ofrep-web-provider');
 
@@ -10,8 +10,8 @@ const exchanges = [];
 
 let last = Promise.resolve();
 
-// What a browser does for the client, and a record of it. One request at a time: the client polls by a
-// timer, and on a slow machine the answer to an older request would come after that to a newer one.
+// Imitates the browser's ETag handling and records the exchange. Requests are sent one after the other: the client
+// polls by a timer, and on a slow machine an older response could arrive after a newer one.
 function recordingFetch(request, options) {
   const tag = request.headers.get('if-none-match');
   const exchange = last.then(async () => {

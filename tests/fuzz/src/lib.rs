@@ -1,9 +1,8 @@
 //! Inputs for the fuzz tests: examples with random edits.
 //!
-//! A fuzz test is a unit test beside the code under test, since most parsers are private. It has examples that
-//! are valid, or nearly so, and a property that holds for every input. A normal run tries 2,000 inputs, always
-//! the same ones; CONTRIBUTING.md has the command that tries ten million. A failing input is reduced before it
-//! is reported.
+//! A fuzz test is a unit test beside the code under test, because most parsers are private. It has valid or nearly
+//! valid examples, and a property that holds for every input. A normal run tries the same 2,000 inputs every time;
+//! CONTRIBUTING.md has the command that tries ten million. A failing input is reduced before it is reported.
 
 #![expect(clippy::panic, reason = "a harness reports a failure by a panic")]
 
@@ -28,7 +27,7 @@ const LONGEST: usize = 64 * 1024;
 /// One edit: its kind and two random numbers.
 type Edit = (u8, u32, u32);
 
-/// Calls `check` with many inputs. It panics where a property does not hold.
+/// Calls `check`, which panics if a property is violated, with many inputs.
 ///
 /// `PROPTEST_CASES` sets the number of inputs, 2,000 by default; `PROPTEST_RNG_SEED` sets the seed, 1 by default.
 ///
@@ -53,10 +52,10 @@ where
     }
 }
 
-/// `count` inputs, for a test that runs once for all of them.
+/// `count` inputs, for a test that evaluates all of them at once.
 ///
 /// # Panics
-/// When a strategy rejects its own values.
+/// If a strategy rejects its own values.
 pub fn some<S: Strategy>(inputs: &S, count: usize) -> Vec<S::Value> {
     let mut runner = TestRunner::new(config());
     let tree = |_| match inputs.new_tree(&mut runner) {
@@ -78,10 +77,10 @@ fn config() -> Config {
     config
 }
 
-/// Byte strings: one of the examples after up to six edits, which may insert some of the words.
+/// Byte strings: an example after up to six edits, which may insert some of the words.
 ///
 /// # Panics
-/// When there is no example or no word.
+/// If there is no example or no word.
 pub fn bytes(
     examples: impl IntoIterator<Item = impl Into<Vec<u8>>>,
     words: &'static [&'static str],
@@ -114,10 +113,10 @@ pub fn seeds() -> impl Strategy<Value = u64> {
     any::<u64>()
 }
 
-/// JSON: one of the examples, in which up to six values are replaced, removed, copied or nested.
+/// JSON: an example in which up to six values are replaced, removed, copied or nested.
 ///
 /// # Panics
-/// When there is no example.
+/// If there is no example.
 pub fn json(examples: impl IntoIterator<Item = Value>) -> impl Strategy<Value = Value> {
     let examples: Vec<Value> = examples.into_iter().collect();
     assert!(!examples.is_empty());
@@ -141,7 +140,7 @@ fn pick<T>(from: &[T], number: u32) -> &T {
 fn edit_bytes(bytes: &mut Vec<u8>, edit: Edit, examples: &[Vec<u8>], words: &[&str]) {
     let (kind, one, other) = edit;
     let at = one as usize % (bytes.len() + 1);
-    // Short ranges most of the time, and the whole rest now and then.
+    // Mostly short ranges, sometimes the whole rest.
     let length = match other % 16 {
         0 => bytes.len(),
         short => short as usize,
@@ -210,7 +209,7 @@ fn edit_json(whole: &mut Value, edit: Edit, examples: &[Value]) {
     }
 }
 
-/// The number of values in a value, with itself.
+/// The number of values in a value, including itself.
 fn count(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(count).sum(),

@@ -6,9 +6,9 @@ use pennon_tests::api::Api;
 use pennon_tests::cloudwatch::GUARD;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
+use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::rng::Rng;
-use pennon_tests::side_by_side;
 use serde_json::{Value, json};
 
 use super::guards::{Deployment, alarm_event, now};
@@ -307,7 +307,7 @@ async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
             update pennon_ramps set watched = false, open = false;
             commit";
         sql(stack, reset).await;
-        side_by_side(clients.iter().zip(0_u32..).map(async |(client, number)| {
+        join_all(clients.iter().zip(0_u32..).map(async |(client, number)| {
             let body = if number % 2 == 0 {
                 plan(&[20, 40, 60, 80])
             } else {
@@ -321,7 +321,7 @@ async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
         end_bakes(stack).await;
         let advance = async || {
             let runs = engines.iter().map(|engine| until_done(engine, json!({})));
-            side_by_side(runs).await;
+            join_all(runs).await;
         };
         let event = alarm_event("race", "ALARM", &now());
         let roll_back = async || until_done(&guard, event.clone()).await;
@@ -330,7 +330,7 @@ async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
             Start::EngineFirst => advance().await,
             Start::AlarmFirst => roll_back().await,
         }
-        let admins = side_by_side(clients.iter().zip(0_u32..).map(async |(client, number)| {
+        let admins = join_all(clients.iter().zip(0_u32..).map(async |(client, number)| {
             pause().await;
             let path = format!("/api/admin/flags/f{number}");
             let body = json!({"rolloutPercentage": 90 + rng.roll(10)});

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pennon_tests::PATIENCE;
+use pennon_tests::TIME_LIMIT;
 use pennon_tests::process::{new_folder, output_within};
 
 use super::documents::DOCUMENTS;
@@ -53,7 +53,7 @@ fn operations(script: &str) -> BTreeSet<(String, String)> {
 }
 
 /// The errors in the `aws` commands of a document.
-fn complaints(document: &str) -> Vec<String> {
+fn errors(document: &str) -> Vec<String> {
     let folder = new_folder("commands");
     let script = script(document);
     let recorded = record(&folder, &script);
@@ -71,7 +71,7 @@ fn complaints(document: &str) -> Vec<String> {
     let mut check = Command::new(python);
     let checked = output_within(
         check.args(["-c", CHECK]).arg(folder.join("calls")),
-        9 * PATIENCE,
+        9 * TIME_LIMIT,
     );
     assert!(
         checked.status.success(),
@@ -101,9 +101,9 @@ fn record(folder: &PathBuf, script: &str) -> Vec<Vec<String>> {
         .env_clear()
         .env("PATH", format!("{}:/usr/bin:/bin", programs.display()))
         .env("CALLS", &calls);
-    let output = output_within(&mut bash, 3 * PATIENCE);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("syntax error"), "{said}");
+    let output = output_within(&mut bash, 3 * TIME_LIMIT);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("syntax error"), "{stderr}");
     let text = std::fs::read_to_string(&calls).expect("reads");
     let mut parts = text.split_terminator('\0');
     let mut recorded = Vec::new();
@@ -117,7 +117,7 @@ fn record(folder: &PathBuf, script: &str) -> Vec<Vec<String>> {
 #[test]
 fn the_aws_cli_accepts_every_command_of_the_documents() {
     for document in DOCUMENTS.into_iter().chain(["docs/targeting.md"]) {
-        assert_eq!(complaints(&read(document)), [""; 0], "{document}");
+        assert_eq!(errors(&read(document)), [""; 0], "{document}");
     }
 }
 
@@ -143,7 +143,7 @@ fn a_command_that_the_aws_cli_rejects_is_found() {
         ),
         ("false && aws sts get-caller-identity", "was not run"),
     ] {
-        let found = complaints(&format!("```sh\n{command}\n```"));
+        let found = errors(&format!("```sh\n{command}\n```"));
         assert_eq!(found.len(), 1, "{command}: {found:?}");
         assert!(found[0].contains(problem), "{command}: {found:?}");
     }

@@ -61,7 +61,7 @@ fn every_alarm_has_its_section_in_the_operations_manual_and_every_section_its_al
 }
 
 /// Text that keeps a command from running as written on Linux or on a Mac.
-fn complaints(document: &str) -> Vec<String> {
+fn problems(document: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut region = false;
     for block in document.split("```").skip(1).step_by(2) {
@@ -86,7 +86,7 @@ fn complaints(document: &str) -> Vec<String> {
 #[test]
 fn the_commands_of_the_documents_run_as_written() {
     for document in DOCUMENTS {
-        assert_eq!(complaints(&read(document)), [""; 0], "{document}");
+        assert_eq!(problems(&read(document)), [""; 0], "{document}");
     }
     let planted = "```sh\nx=$(aws logs x)\nexport AWS_REGION=r\naws y --since $(date -d '-1 hour')\nopen z\n```";
     let wanted = [
@@ -94,7 +94,7 @@ fn the_commands_of_the_documents_run_as_written() {
         "not on every system: aws y --since $(date -d '-1 hour')",
         "not on every system: open z",
     ];
-    assert_eq!(complaints(planted), wanted);
+    assert_eq!(problems(planted), wanted);
 }
 
 /// Words in code spans and blocks that look like a path of this project, or like a parameter.
@@ -203,8 +203,8 @@ fn parameter_changes(template: &str) -> Value {
     input.write_all(template.as_bytes()).expect("writes");
     drop(input);
     let output = python.wait_with_output().expect("ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 

@@ -1,7 +1,6 @@
-//! An application that asks for flags by `open-feature-ofrep` and prints what it gets.
+//! An application that evaluates flags with `open-feature-ofrep` and prints the results.
 //!
-//! The job, as JSON in the first argument: `{base, headers, evaluations: [{type, key, fallback,
-//! context}]}`.
+//! The first argument is the job as JSON: `{base, headers, evaluations: [{type, key, fallback, context}]}`.
 
 use std::error::Error;
 
@@ -83,7 +82,7 @@ fn plain(field: Field) -> Value {
     }
 }
 
-/// The context's texts, numbers and booleans; the client knows no others.
+/// The context's texts, numbers and booleans; the client supports no other types.
 fn context(fields: Option<&Map<String, Value>>) -> EvaluationContext {
     let mut context = EvaluationContext::default();
     for (name, value) in fields.into_iter().flatten() {
