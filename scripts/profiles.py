@@ -50,6 +50,8 @@ REQUIRED_WITH = {
         "ExternalDatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db-AbCdEf",
         "ExternalDatabaseCidr": "10.30.4.0/24",
     },
+    # Not with EgressMode endpoint, which a rule of the template rejects.
+    ("EgressMode", "nat"): {"EventBusName": "changes"},
     ("JwtIssuer", "https://issuer.example"): {
         "JwtAudience": "client-1,client-2",
         "AlarmEmail": "operator@example.com",

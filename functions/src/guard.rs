@@ -2,7 +2,7 @@
 //! a failed invocation. It can only lower the share of users who get a flag.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pennon_core::alarms::window_of_event;
 use pennon_core::app::App;
@@ -10,6 +10,9 @@ use pennon_core::error::Error;
 use pennon_core::service::AlarmEvent;
 use pennon_core::timestamp;
 use serde_json::{Value, json};
+
+/// The time limit for change events. The flag is rolled back before.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 
 /// Rolls back the ramps that the alarm of this event guards, if the alarm has entered `ALARM`.
 ///
@@ -36,6 +39,9 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     };
     let budget = app.config.cache.request_budget;
     let rolled_back = app.service.handle_alarm(alarm, budget).await?;
+    if let Some(bus) = app.bus() {
+        app.service.publish_after_change(bus, PUBLISH_WITHIN).await;
+    }
     tracing::info!(
         domain = "config",
         alarm = name,

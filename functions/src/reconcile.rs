@@ -1,26 +1,38 @@
 //! Applies due schedules; then compares the cache with the database, removes entries that differ and fills missing
-//! ones. It runs every minute, which limits how long a lost invalidation has an effect.
+//! ones; then sends waiting change events. It runs every minute, which limits how long a lost invalidation has an
+//! effect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::telemetry::Metric;
 use serde_json::{Value, json};
 
-/// Applies due schedules, reconciles every environment, and returns the numbers.
+/// The time limit for change events. An invocation has 50 seconds.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+/// Several runs have failed to deliver an event of this age, so an operator has to look.
+const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
+
+/// Applies due schedules, reconciles every environment, sends change events, and returns the numbers.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database does not answer, a scheduled change failed, or Redis was unavailable for
-/// an environment: the invocation fails, so that an alarm reports it.
+/// [`Error::Unavailable`] if the database does not answer, a scheduled change failed, Redis was unavailable for
+/// an environment, or a change event is undelivered for too long: the invocation fails, so that an alarm reports
+/// it.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let budget = app.config.cache.request_budget;
     let schedules = app.service.run_schedules(budget).await;
     let ramps = app.service.run_ramps(app.alarms(), budget).await;
     // Reconciles even if schedules or ramps failed: a lost invalidation must not wait for them.
-    let done = app.service.reconcile(budget).await?;
+    let done = app.service.reconcile(budget).await;
+    // Last, and before any error is returned: an outage of EventBridge must not delay the cache, and the reverse.
+    let published = app.service.publish(app.bus(), PUBLISH_WITHIN).await;
+    let done = done?;
     let schedules = schedules?;
     let ramps = ramps?;
+    let published = published?;
     tracing::info!(
         domain = "config",
         applied = schedules.applied,
@@ -29,6 +41,10 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         ramps = ramps.checked,
         ramps_advanced = ramps.advanced,
         ramps_rolled_back = ramps.rolled_back,
+        events_delivered = published.delivered,
+        events_rejected = published.rejected,
+        events_expired = published.expired,
+        events_waiting = published.backlog.events,
         environments = done.environments,
         repaired = done.repaired,
         warmed = done.warmed,
@@ -55,6 +71,13 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         return Err(Error::Unavailable(format!(
             "{} ramps could not be checked",
             ramps.failed
+        )));
+    }
+    if published.backlog.age > MAX_EVENT_AGE {
+        return Err(Error::Unavailable(format!(
+            "{} change events are undelivered, the oldest for {} s",
+            published.backlog.events,
+            published.backlog.age.as_secs()
         )));
     }
     Ok(json!({

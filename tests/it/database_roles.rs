@@ -216,7 +216,7 @@ async fn concurrent_runs_of_migrate_agree_on_the_secrets() {
 }
 
 /// Statements, and the roles that may run them.
-const RIGHTS: [(&str, &[&str]); 29] = [
+const RIGHTS: [(&str, &[&str]); 33] = [
     ("select from feature_flags", &["read", "write"]),
     (
         "select from feature_flag_user_overrides",
@@ -234,6 +234,10 @@ const RIGHTS: [(&str, &[&str]); 29] = [
     ("select from pennon_audit", &["write"]),
     ("select from pennon_ramps", &["write"]),
     ("delete from pennon_ramps", &[]),
+    ("update pennon_outbox set attempts = 0", &["write"]),
+    ("delete from pennon_outbox", &["write"]),
+    ("update pennon_event_sequences set last = 0", &["write"]),
+    ("delete from pennon_event_sequences", &[]),
     ("select from pennon_evaluation_hours", &["write", "count"]),
     ("delete from pennon_evaluation_hours", &["count"]),
     ("update pennon_evaluation_hours set count = 0", &["count"]),

@@ -43,6 +43,7 @@ mod audit;
 mod bounded_cost;
 mod cache;
 mod canaries;
+mod change_events;
 mod clients;
 mod cluster;
 mod cold_start;

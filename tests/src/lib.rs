@@ -24,6 +24,7 @@ pub mod clients;
 pub mod cloudwatch;
 pub mod cluster;
 pub mod event;
+pub mod event_bus;
 pub mod expensive_flags;
 pub mod figures;
 pub mod flag_generator;

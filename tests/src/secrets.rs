@@ -77,19 +77,25 @@ impl SecretsManager {
     }
 
     async fn send(&self, action: &str, body: &Value) -> Value {
+        let target = format!("secretsmanager.{action}");
+        self.call("secretsmanager", &target, body).await
+    }
+
+    /// Calls any service of moto.
+    pub async fn call(&self, service: &str, target: &str, body: &Value) -> Value {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        // moto chooses the service by the scope of the signature, and SQS speaks another version.
+        let version = if service == "sqs" { "1.0" } else { "1.1" };
+        let scope = format!("Credential=test/20261121/us-east-1/{service}/aws4_request");
         let request = hyper::Request::post(&self.endpoint)
-            .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("secretsmanager.{action}"))
-            .header(
-                "authorization",
-                "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/secretsmanager/aws4_request",
-            )
+            .header("content-type", format!("application/x-amz-json-{version}"))
+            .header("x-amz-target", target)
+            .header("authorization", format!("AWS4-HMAC-SHA256 {scope}"))
             .body(Full::from(body.to_string()))
             .expect("a request");
         let response = self.client.request(request).await.expect("a response");
         let body = response.into_body().collect().await.expect("a body");
-        serde_json::from_slice(&body.to_bytes()).expect("JSON")
+        serde_json::from_slice(&body.to_bytes()).unwrap_or_default()
     }
 
     /// Creates a wire in front of this Secrets Manager, and returns it with its endpoint.

@@ -12,6 +12,7 @@ use crate::config::{
     CacheConfig, Config, ConfigWarning, DatabaseConfig, UrlSource, process_environment,
 };
 use crate::counts::Tally;
+use crate::events::EventBus;
 use crate::installation::Installation;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
@@ -37,6 +38,7 @@ pub struct App {
     /// Checks the tokens of callers, where an issuer is configured.
     pub tokens: Option<Tokens>,
     alarms: OnceLock<Alarms>,
+    bus: OnceLock<Option<EventBus>>,
     webhook_reach: Reach,
     answered: AtomicBool,
 }
@@ -59,6 +61,7 @@ impl App {
             tally: Tally::default(),
             tokens,
             alarms: OnceLock::new(),
+            bus: OnceLock::new(),
             webhook_reach: Reach::Public,
             answered: AtomicBool::new(false),
         }
@@ -122,6 +125,13 @@ impl App {
             webhook_reach: Reach::Anywhere,
             ..self
         }
+    }
+
+    /// The event bus that receives change events, if one is configured. Created at the first use, because
+    /// functions that only read never use it.
+    pub fn bus(&self) -> Option<&EventBus> {
+        let open = || self.config.event_bus.clone().map(EventBus::new);
+        self.bus.get_or_init(open).as_ref()
     }
 
     /// Whether this is the first time that anyone asks.

@@ -1,6 +1,7 @@
-//! Signed calls to AWS: invoke a version of a function, tell CodeDeploy how a check ended, read alarms.
+//! Signed calls to AWS: invoke a version of a function, tell CodeDeploy how a check ended, read alarms, put
+//! events.
 //!
-//! Three SDKs for three requests would more than double what is compiled and shipped; the signature is
+//! Four SDKs for four requests would more than double what is compiled and shipped; the signature is
 //! made by the crate that the SDKs use.
 
 use std::fmt;
@@ -184,6 +185,24 @@ impl Aws {
             .await?;
         serde_json::from_slice(&answer.body)
             .map_err(|_| Refusal::ForGood("CloudWatch's answer is not JSON".to_owned()))
+    }
+
+    /// Calls `PutEvents` of EventBridge with at most ten entries. Returns its response.
+    ///
+    /// # Errors
+    /// EventBridge did not answer, or rejected the call.
+    pub async fn put_events(
+        &self,
+        entries: Vec<Value>,
+        within: Duration,
+    ) -> Result<Value, Refusal> {
+        let body = json!({ "Entries": entries });
+        let headers = [("x-amz-target", "AWSEvents.PutEvents")];
+        let endpoint = self.endpoint("events");
+        let url = format!("{}/", endpoint.trim_end_matches('/'));
+        let answer = self.call("events", &url, &headers, &body, within).await?;
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| Refusal::ForGood("the response of EventBridge is not JSON".to_owned()))
     }
 
     /// A signed POST; an answer that is no success is an error.

@@ -19,6 +19,7 @@ pub mod config;
 pub mod counts;
 pub mod environment;
 pub mod error;
+pub mod events;
 pub mod flag_sums;
 pub mod hex;
 pub mod http;

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use lambda_http::Body;
@@ -21,6 +21,9 @@ use crate::id::unique_id;
 use crate::ofrep;
 use crate::request_context::RequestContext;
 use crate::telemetry::RequestLine;
+
+/// The time limit for change events after the commit of a request. `reconcile` sends the remaining ones.
+const PUBLISH_WITHIN: Duration = Duration::from_millis(300);
 
 /// Runs the handler of a function and answers, whatever it does. The handler gets the requests to the
 /// routes of its function; all others are answered here, the same by every function.
@@ -51,9 +54,18 @@ where
         .place()
         .or_else(|| place_of_defect(&request, function));
 
+    let may_change = request
+        .route()
+        .is_some_and(|endpoint| endpoint.is_admin() && endpoint.method != "GET");
     let ignored = request.ignored_parameters();
     let of_flags = request.is_for_public_flags();
     let handled = respond(app.clone(), function, handle, request, &cors).await;
+    if may_change
+        && handled.is_ok()
+        && let Some(bus) = app.bus()
+    {
+        app.service.publish_after_change(bus, PUBLISH_WITHIN).await;
+    }
     app.service.store().end_of_request().await;
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);

@@ -104,6 +104,11 @@ async fn run() -> Result<(), String> {
         })?;
     let installation = Arc::new(Installation::named(config.installation.as_deref()));
     let store = open_store(&config, &settings, &installation).await?;
+    if matches!(store, Store::Embedded(_)) && config.event_bus.take().is_some() {
+        tracing::warn!(
+            "EVENT_BUS_NAME has no effect without DATABASE_URL: a flag file has no change events"
+        );
+    }
     let needs_mac_key = config.cache.is_configured() && config.cache.mac_key == UrlSource::None;
     let credentials = Credentials::open(&mut settings, needs_mac_key)?;
     if let Some(key) = &credentials.mac_key {
@@ -220,6 +225,9 @@ async fn run_schedules(app: Arc<App>) {
         }
         if let Err(error) = app.service.run_ramps(app.alarms(), budget).await {
             tracing::warn!(%error, "cannot look for ramps");
+        }
+        if let Err(error) = app.service.publish(app.bus(), BETWEEN_SCHEDULES).await {
+            tracing::warn!(%error, "cannot send change events");
         }
     }
 }

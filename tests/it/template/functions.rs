@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use pennon_core::config::Config;
 use serde_json::{Value, json};
 
-use super::stack::{Function, Stack, list, only, reference, target, text};
-use super::{Mistake, Problems, planted};
+use super::stack::{Function, Stack, accepts, list, only, reference, target, text};
+use super::{Mistake, Problems, parse, planted};
 use crate::tidy;
 
 /// Variables that the AWS SDK reads.
@@ -50,6 +50,39 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_public_config_routes(stack, problems);
     check_policies(stack, problems);
     check_alarms_of_ramps(stack, problems);
+    check_event_bus(stack, problems);
+}
+
+/// Functions that change flags may send events to the configured bus, and no function to another one.
+fn check_event_bus(stack: &Stack, problems: &mut Problems) {
+    let bus = json!({
+        "Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}"
+    });
+    for function in stack.functions() {
+        let may: Vec<&Value> = statements(stack, function)
+            .into_iter()
+            .filter(|it| list_or_one(&it["Action"]).any(|action| action == "events:PutEvents"))
+            .flat_map(|it| list_or_one(&it["Resource"]))
+            .collect();
+        let role = target(&function.properties["Role"]);
+        let changes = ["ChangeRole", "RampRole"].contains(&role);
+        let wanted = if changes && !stack.has("EventBusName", "") {
+            vec![&bus]
+        } else {
+            Vec::new()
+        };
+        problems.unless(
+            may == wanted,
+            &function.id,
+            format!("may send events to {may:?}"),
+        );
+        let name = &function.properties["Environment"]["Variables"]["EVENT_BUS_NAME"];
+        problems.unless(
+            *name == reference("EventBusName"),
+            &function.id,
+            format!("sends events to {name}"),
+        );
+    }
 }
 
 /// Alarms of this account, and no others, may invoke `guard`; `ramps` and `reconcile` read alarms, except where no
@@ -374,6 +407,20 @@ fn check_policies(stack: &Stack, problems: &mut Problems) {
 }
 
 #[test]
+fn an_event_bus_needs_a_way_to_eventbridge() {
+    let template = parse(&super::read("template.yaml"));
+    for (egress, bus, accepted) in [
+        ("ipv6", "changes", true),
+        ("nat", "changes", true),
+        ("endpoint", "changes", false),
+        ("endpoint", "", true),
+    ] {
+        let profile = BTreeMap::from([("EgressMode", egress), ("EventBusName", bus)]);
+        assert_eq!(accepts(&template, &profile), accepted, "{egress} {bus:?}");
+    }
+}
+
+#[test]
 fn a_handler_without_a_function() {
     let template = super::read("template.yaml");
     let template = Mistake("MigrateFunction", super::GONE, "").plant(&template);
@@ -451,6 +498,10 @@ planted! {
         [Mistake("ReconcileFunction", "RampRole", "ChangeRole"),
          Mistake("ChangeRole", "!GetAtt UpdateFlagLogs.Arn", "!GetAtt UpdateFlagLogs.Arn, !GetAtt ReconcileLogs.Arn")]
         => "ReconcileFunction: may read alarms: false";
+    a_function_that_may_send_events_to_every_bus:
+        [Mistake("RampRole", "event-bus/${EventBusName}", "event-bus/default")]
+        => "RampsFunction: may send events to [Object {\"Fn::Sub\": String(\"arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default\")}]",
+           "ReconcileFunction: may send events to [Object {\"Fn::Sub\": String(\"arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default\")}]";
     code_that_may_create_network_interfaces:
         [Mistake("NetworkInterfacesPolicy", "Effect: Deny", "Effect: Allow")]
         => "NetworkInterfacesPolicy: code may use the rights that Lambda needs";

@@ -26,6 +26,8 @@ const ROLES_AND_PROXY: [[(usize, bool); 3]; 5] = [
     [(1, true), (0, true), (2, false)],
 ];
 const EGRESS_MODES: [&str; 3] = ["ipv6", "endpoint", "nat"];
+/// Two values that a rule of the template rejects together.
+const REJECTED: [(&str, &str); 2] = [("EgressMode", "endpoint"), ("EventBusName", "changes")];
 
 /// Fifteen choices, in which every two values of two parameters meet: a mistake that takes more
 /// than two parameters to show would have to name three in one condition.
@@ -39,9 +41,11 @@ pub(super) fn profiles() -> Vec<Profile> {
             let elsewhere = (e == 1) != [1, 4].contains(&c);
             let two_zones = (e == 0) != (c == 3);
             let zones_chosen = (e == 2) != (c == 1);
+            let has_bus = e != 1 && (e == 2) == [2, 4].contains(&c);
             profiles.push(BTreeMap::from([
                 ("CacheMode", cache),
                 ("EgressMode", egress),
+                ("EventBusName", if has_bus { "changes" } else { "" }),
                 ("DatabaseRoles", DATABASE_ROLES[ROLES_AND_PROXY[c][e].0]),
                 (
                     "DatabaseProxy",
@@ -159,6 +163,18 @@ impl Stack {
     pub(super) fn functions(&self) -> &[Function] {
         &self.functions
     }
+}
+
+/// Whether the rules of a template accept these parameters.
+pub(super) fn accepts(template: &Value, profile: &Profile) -> bool {
+    let decide = Conditions { template, profile };
+    let rules = template["Rules"].as_object().expect("rules");
+    rules.values().all(|rule| {
+        !decide.truth(&rule["RuleCondition"])
+            || list(&rule["Assertions"])
+                .iter()
+                .all(|assertion| decide.truth(&assertion["Assert"]))
+    })
 }
 
 /// SAM's own rule: maps are merged, lists joined, everything else replaced.
@@ -292,8 +308,10 @@ fn every_two_values_of_two_parameters_meet_in_a_profile() {
                 for (second, other) in two {
                     let together =
                         |profile: &Profile| profile[first] == *value && profile[second] == *other;
+                    let pair = [(*first, *value), (*second, *other)];
+                    let is_rejected = REJECTED.iter().all(|one| pair.contains(one));
                     assert!(
-                        first == second || profiles.iter().any(together),
+                        first == second || is_rejected || profiles.iter().any(together),
                         "{first}={value} never meets {second}={other}"
                     );
                 }

@@ -73,6 +73,7 @@ impl Config {
                 keep_connections: !on_lambda,
                 connect_timeout: from.millis("DATABASE_CONNECT_TIMEOUT_MS", 1_000, 1..=10_000),
                 operation_timeout: from.millis("DATABASE_TIMEOUT_MS", 2_000, 1..=20_000),
+                outbox: from.text("EVENT_BUS_NAME").is_some(),
             },
             auth: AuthConfig {
                 admin_claim: from
@@ -91,6 +92,7 @@ impl Config {
             snapshot_max_age: from.millis("SNAPSHOT_MAX_AGE_MS", 0, 0..=3_600_000),
             installation: from.text("INSTALLATION_ID"),
             cloudwatch_endpoint: from.text("CLOUDWATCH_ENDPOINT"),
+            event_bus: from.text("EVENT_BUS_NAME"),
             stage: from
                 .text("STAGE")
                 .unwrap_or_else(|| "production".to_owned()),

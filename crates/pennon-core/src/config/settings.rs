@@ -111,6 +111,8 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     /// `DATABASE_TIMEOUT_MS`: one read or one change, as PostgreSQL and as the client count it.
     pub operation_timeout: Duration,
+    /// Whether a change writes an event into the outbox: `EVENT_BUS_NAME` is set.
+    pub outbox: bool,
 }
 
 /// Who may use `GET /api/config/flags` and `GET /api/config/flags/{flagKey}`.
@@ -185,6 +187,9 @@ pub struct Config {
     /// `CLOUDWATCH_ENDPOINT`: where the alarms of ramps are read, instead of the region's own endpoint;
     /// `none` where functions have no way to CloudWatch.
     pub cloudwatch_endpoint: Option<String>,
+    /// `EVENT_BUS_NAME`: the name or the ARN of the event bus that receives change events. Without it none are
+    /// sent.
+    pub event_bus: Option<String>,
     /// `STAGE`: which deployment this is (`production`, `staging`), for people who read /health.
     pub stage: String,
 }

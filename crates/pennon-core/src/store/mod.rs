@@ -16,7 +16,7 @@ use pennon_eval::{EvaluationDefaults, FlagKey};
 pub use embedded::EmbeddedStore;
 pub use postgres::{DatabaseUrl, InvalidDatabaseUrl, PostgresStore, RolesState};
 pub use record::{
-    Action, AuditEntry, AuditStep, CountedBatch, DayCount, DueSchedule, EnvironmentRecord,
+    Action, AuditEntry, AuditStep, Backlog, CountedBatch, DayCount, DueSchedule, EnvironmentRecord,
     FlagQuery, FlagRecord, FlagRecords, KeyRecord, NewState, OverridePage, OverrideRecord, Page,
     Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
@@ -32,6 +32,12 @@ use crate::webhooks::Webhook;
 /// The database ends a transaction that idles longer than this. It limits how late a commit can happen, which the TTL
 /// of a write barrier in the cache depends on.
 pub const COMMIT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Undelivered events are removed after this time, so that an outage of a destination does not fill the database. The
+/// audit keeps their content.
+pub const EVENT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The largest number of undelivered events of a destination. The oldest ones beyond it are removed.
+pub const MAX_BACKLOG: u32 = 100_000;
 
 /// The store of flags.
 pub enum Store {
@@ -261,6 +267,17 @@ impl Store {
     /// Due schedules up to a limit, the oldest first.
     pub async fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
         dispatch!(self, store => store.due_schedules(most))
+    }
+
+    /// The undelivered change events of the event bus.
+    pub async fn backlog(&self) -> Result<Backlog, Error> {
+        dispatch!(self, store => store.backlog())
+    }
+
+    /// Removes events beyond [`EVENT_RETENTION`] and [`MAX_BACKLOG`], and those for a bus that is no longer configured.
+    /// Returns how many were removed.
+    pub async fn expire_events(&self, has_bus: bool) -> Result<u64, Error> {
+        dispatch!(self, store => store.expire_events(has_bus))
     }
 
     /// Begins a transaction in an environment. The audit names this actor.

@@ -1,7 +1,7 @@
 //! Records of the store, for admins.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pennon_eval::{Flag, FlagKey, Override, Settings};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,15 @@ pub struct Usage {
     pub last_evaluated_at: Option<SystemTime>,
     /// The number of counted evaluations.
     pub evaluations: u64,
+}
+
+/// Undelivered change events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Their number.
+    pub events: u64,
+    /// The age of the oldest one.
+    pub age: Duration,
 }
 
 /// The result of adding a batch of counts.

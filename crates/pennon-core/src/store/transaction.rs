@@ -14,6 +14,7 @@ use super::record::{
 };
 use super::{embedded, postgres};
 use crate::error::Error;
+use crate::events::ChangeEvent;
 use crate::flag_sums::FlagSums;
 use crate::ramp::Ramp;
 use crate::snapshot::{KeyKind, Revision};
@@ -299,6 +300,21 @@ impl Transaction {
     /// Actor and [`Action`] of the newest audit entry about the flag or its ramps.
     pub async fn last_change(&mut self, key: &FlagKey) -> Result<Option<(String, String)>, Error> {
         dispatch!(self, open => open.last_change(key))
+    }
+
+    /// Claims events for the event bus up to a limit: the first undelivered event of each flag, the oldest ones first.
+    /// No other transaction claims events of these flags until the end.
+    pub async fn claim_events(&mut self, limit: u32) -> Result<Vec<ChangeEvent>, Error> {
+        dispatch!(self, open => open.claim_events(limit))
+    }
+
+    /// Removes delivered events, by their positions, and postpones rejected ones.
+    pub async fn settle_events(
+        &mut self,
+        delivered: &[i64],
+        rejected: &[i64],
+    ) -> Result<(), Error> {
+        dispatch!(self, open => open.settle_events(delivered, rejected))
     }
 
     /// Adds an audit entry.

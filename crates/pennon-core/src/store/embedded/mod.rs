@@ -13,6 +13,7 @@ mod journal;
 mod keys;
 mod line;
 mod old_form;
+mod outbox;
 mod ramps;
 mod state;
 mod transaction;

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
+use super::outbox::with_events;
 use super::statement::{BATCH_SIZE, Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
@@ -86,12 +87,15 @@ impl Transaction {
             (&text(before), Type::TEXT),
             (&text(after), Type::TEXT),
         ];
-        self.rows(
+        let insert =
             "insert into pennon_audit (environment, flag_key, action, actor, before, after)
-             values ($1, $2, $3, $4, $5::json, $6::json)",
-            &parameters,
-        )
-        .await?;
+             values ($1, $2, $3, $4, $5::json, $6::json)";
+        if self.has_outbox() {
+            let statement = with_events(insert, "values (coalesce($2, ''))");
+            self.rows(&statement, &parameters).await?;
+        } else {
+            self.rows(insert, &parameters).await?;
+        }
         Ok(())
     }
 
@@ -116,15 +120,18 @@ impl Transaction {
                 (&before, Type::TEXT_ARRAY),
                 (&after, Type::TEXT_ARRAY),
             ];
-            self.rows(
+            let insert =
                 "insert into pennon_audit (environment, flag_key, action, actor, before, after)
                  select $1, given.flag_key, $2, $3, given.before::json, given.after::json
                  from unnest($4::text[], $5::text[], $6::text[])
                    with ordinality as given (flag_key, before, after, place)
-                 order by given.place",
-                &parameters,
-            )
-            .await?;
+                 order by given.place";
+            if self.has_outbox() {
+                let statement = with_events(insert, "select unnest($4::text[])");
+                self.rows(&statement, &parameters).await?;
+            } else {
+                self.rows(insert, &parameters).await?;
+            }
         }
         Ok(())
     }

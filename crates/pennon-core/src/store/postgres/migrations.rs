@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::installation::{self, Undecided};
 
 /// All steps, in order. A released step is never edited.
-const STEPS: [(i32, &str, &str); 8] = [
+const STEPS: [(i32, &str, &str); 9] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -34,6 +34,11 @@ const STEPS: [(i32, &str, &str); 8] = [
         include_str!("migrations/0006_installation.sql"),
     ),
     (7, "ramps", include_str!("migrations/0007_ramps.sql")),
+    (
+        8,
+        "change events",
+        include_str!("migrations/0008_change_events.sql"),
+    ),
     (9, "webhooks", include_str!("migrations/0009_webhooks.sql")),
 ];
 

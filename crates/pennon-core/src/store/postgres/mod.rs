@@ -9,6 +9,7 @@ mod flags;
 mod installation;
 mod keys;
 mod migrations;
+mod outbox;
 mod overrides;
 mod pool;
 mod ramps;
@@ -91,7 +92,8 @@ impl PostgresStore {
     ) -> Result<Transaction, Error> {
         let begin = async {
             let client = self.connections.get(Waiting::UntilTimeout).await?;
-            Transaction::begin(client, environment, actor, self.operation_timeout).await
+            let (within, outbox) = (self.operation_timeout, self.config.outbox);
+            Transaction::begin(client, environment, actor, within, outbox).await
         };
         self.in_time(begin).await
     }

@@ -20,6 +20,8 @@ pub struct Transaction {
     environment: Environment,
     actor: String,
     within: Duration,
+    /// Whether changes write events into the outbox.
+    outbox: bool,
 }
 
 impl Transaction {
@@ -28,12 +30,14 @@ impl Transaction {
         environment: &Environment,
         actor: &str,
         within: Duration,
+        outbox: bool,
     ) -> Result<Self, Error> {
         let open = Self {
             client: Some(Box::new(client)),
             environment: environment.clone(),
             actor: actor.to_owned(),
             within,
+            outbox,
         };
         // Limits of this transaction alone: a pooler hands the connection to somebody else after it. The
         // second one ends a transaction whose commit does not come; see `COMMIT_WITHIN`.
@@ -76,6 +80,10 @@ impl Transaction {
 
     pub(in crate::store) fn actor(&self) -> &str {
         &self.actor
+    }
+
+    pub(super) fn has_outbox(&self) -> bool {
+        self.outbox
     }
 
     /// The rows that a statement leads to, in time.
