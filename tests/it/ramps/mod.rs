@@ -553,11 +553,16 @@ async fn a_ramp_moves_weight_between_two_variants() {
         assert_eq!(made.status, 201, "{made:?}");
         let path = "/api/admin/flags/theme/ramp";
         let mut body = json!({"steps": steps(&[20, 80]), "from": "red", "to": "green"});
-        for (from, to) in [("red", "blue"), ("red", "pink"), ("blue", "green")] {
+        for (from, to, why) in [
+            ("red", "blue", "must stand next to each other"),
+            ("red", "pink", "has no variant 'pink'"),
+            ("blue", "green", "both variants together have 30 %"),
+        ] {
             let mut wrong = body.clone();
             (wrong["from"], wrong["to"]) = (json!(from), json!(to));
             let answer = api.admin_if("*", "POST", path, &wrong).await;
             assert_eq!(answer.status, 409, "{from} {to}: {answer:?}");
+            assert!(answer.body.contains(why), "{from} {to}: {answer:?}");
         }
         let answer = api.admin_if("*", "POST", path, &body).await;
         assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
