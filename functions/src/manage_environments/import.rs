@@ -8,7 +8,8 @@ use pennon_core::error::Error;
 use pennon_core::eval::flagd::Mode;
 use pennon_core::eval::json::{self, JsonError};
 use pennon_core::http::{self, ETag, Request, Response};
-use pennon_core::service::{Difference, Import};
+use pennon_core::service::{Difference, FlagDifference, Import, SettingsDifference};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// With `?dryRun=true` it returns only the differences; the same file with `If-Match` set to the `ETag` of that
@@ -50,7 +51,7 @@ fn mode(request: &Request) -> Result<Mode, Error> {
 /// If the response is larger than Lambda allows, it contains only the keys of flags, and if it is still too large,
 /// only some of them. It must not fail, because the import is already committed.
 fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) -> Response {
-    let whole = http::json(StatusCode::OK, &body(environment, dry_run, &difference));
+    let whole = http::json(StatusCode::OK, &body(environment, dry_run, &difference, 0));
     if http::beyond_lambda(&whole).is_none() {
         return whole;
     }
@@ -65,10 +66,7 @@ fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) 
     }
     let mut omitted = 0;
     loop {
-        let mut body = body(environment, dry_run, &difference);
-        if omitted > 0 {
-            body["omitted"] = json!(omitted);
-        }
+        let body = body(environment, dry_run, &difference, omitted);
         let answer = http::json(StatusCode::OK, &body);
         let before = omitted;
         if http::beyond_lambda(&answer).is_some() {
@@ -93,21 +91,43 @@ fn halve(difference: &mut Difference) -> usize {
         + half(&mut difference.kept)
 }
 
-fn body(environment: &Environment, dry_run: bool, difference: &Difference) -> Value {
-    let warnings: Vec<Value> = difference
+/// The JSON of a response.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    environment: &'a str,
+    dry_run: bool,
+    created: &'a [FlagDifference],
+    changed: &'a [FlagDifference],
+    archived: &'a [FlagDifference],
+    unchanged: usize,
+    settings: Option<&'a SettingsDifference>,
+    kept: &'a [String],
+    warnings: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    omitted: Option<usize>,
+}
+
+fn body<'a>(
+    environment: &'a Environment,
+    dry_run: bool,
+    difference: &'a Difference,
+    omitted: usize,
+) -> Body<'a> {
+    let warnings = difference
         .warnings
         .iter()
-        .map(|found| json!({"pointer": found.pointer, "message": found.message}))
-        .collect();
-    json!({
-        "environment": environment.as_str(),
-        "dryRun": dry_run,
-        "created": difference.created,
-        "changed": difference.changed,
-        "archived": difference.archived,
-        "unchanged": difference.unchanged,
-        "settings": difference.settings,
-        "kept": difference.kept,
-        "warnings": warnings,
-    })
+        .map(|found| json!({"pointer": found.pointer, "message": found.message}));
+    Body {
+        environment: environment.as_str(),
+        dry_run,
+        created: &difference.created,
+        changed: &difference.changed,
+        archived: &difference.archived,
+        unchanged: difference.unchanged,
+        settings: difference.settings.as_ref(),
+        kept: &difference.kept,
+        warnings: warnings.collect(),
+        omitted: (omitted > 0).then_some(omitted),
+    }
 }

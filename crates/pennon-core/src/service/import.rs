@@ -4,6 +4,7 @@ use pennon_eval::flagd::{self, File, Form, Mode};
 use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::FlagService;
 use super::change::{
@@ -30,8 +31,11 @@ const MOST_FLAGS: usize = 5_000;
 /// Limit on reported errors, which bounds the response to a hostile file.
 const MAX_ERRORS: usize = 50;
 
+/// How many flags are added to the audit with one statement.
+const AUDITED_AT_ONCE: usize = 100;
+
 /// The differences that an import makes.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Difference {
     /// New flags.
     pub created: Vec<FlagDifference>,
@@ -49,17 +53,17 @@ pub struct Difference {
     pub warnings: Vec<Violation>,
 }
 
-/// One flag before and after.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One flag before and after, as text: parsed, a rule takes fifty times its length.
+#[derive(Debug, Clone, Serialize)]
 pub struct FlagDifference {
     /// The key of the flag.
     pub key: FlagKey,
     /// The current state, if the flag exists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<Value>,
+    pub before: Option<Box<RawValue>>,
     /// The new state, unless the flag becomes archived.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<Value>,
+    pub after: Option<Box<RawValue>>,
 }
 
 /// Settings before and after.
@@ -323,6 +327,10 @@ fn is_removed(key: &FlagKey, record: &FlagRecord, file: &File, mode: Mode) -> bo
     }
 }
 
+fn to_text(value: &impl Serialize) -> Result<Box<RawValue>, Error> {
+    to_raw_value(value).map_err(|error| Error::Internal(error.to_string()))
+}
+
 fn difference(
     settings: &Settings,
     current: &FlagRecords,
@@ -343,15 +351,17 @@ fn difference(
         };
         list.push(FlagDifference {
             key: key.clone(),
-            before: before.map(state_of),
-            after: Some(to_json(flag)?),
+            before: before
+                .map(|record| to_text(&state_of(record)))
+                .transpose()?,
+            after: Some(to_text(flag)?),
         });
     }
     for (key, record) in current {
         if is_removed(key, record, file, mode) {
             difference.archived.push(FlagDifference {
                 key: key.clone(),
-                before: Some(state_of(record)),
+                before: Some(to_text(&state_of(record))?),
                 after: None,
             });
         }
@@ -444,13 +454,16 @@ async fn write(
         })
         .collect();
     open.put_flags(&states).await?;
-    let steps = all.iter().map(|(key, flag, archived)| AuditStep {
-        key: (*key).clone(),
-        before: current.get(*key).map(state_of),
-        after: Some(state_as(flag, *archived)),
-    });
-    open.add_audit_entries(Action::ImportFlag, steps.collect())
-        .await?;
+    // In parts: the states of all flags at once can take more memory than the function has.
+    for part in all.chunks(AUDITED_AT_ONCE) {
+        let steps = part.iter().map(|(key, flag, archived)| AuditStep {
+            key: (*key).clone(),
+            before: current.get(*key).map(state_of),
+            after: Some(state_as(flag, *archived)),
+        });
+        open.add_audit_entries(Action::ImportFlag, steps.collect())
+            .await?;
+    }
     // Of flags that become archived, and of restored ones, in case pending schedules are left.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);
