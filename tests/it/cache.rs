@@ -512,11 +512,11 @@ async fn only_an_entry_of_more_than_one_megabyte_logs_large_cache_payload(on: To
     assert_eq!(line["bytes"], 1_000_001, "{line}");
 }
 
-async fn an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read(on: Topology) {
+async fn an_incomplete_entry_is_replaced(on: Topology) {
     let stack = Stack::start_on(on).await;
     let revision = stack.database.revision("production").await.to_string();
     let flag = r#"{"enabled":true,"rolloutPercentage":1,"description":null}"#;
-    // It has the current revision, but not the fields that version 0.1 lacks.
+    // The current revision and a flag, without installation, settings and MAC.
     for (field, value) in [("__rev", revision.as_str()), ("theme", flag)] {
         stack.redis.command(&["HSET", KEY, field, value]);
     }
@@ -562,5 +562,5 @@ on_every_redis!(
     a_maximum_age_trades_freshness_for_the_round_trip,
     a_large_payload_is_stored_with_a_warning,
     only_an_entry_of_more_than_one_megabyte_logs_large_cache_payload,
-    an_entry_by_version_0_1_is_replaced_by_one_that_both_versions_read,
+    an_incomplete_entry_is_replaced,
 );

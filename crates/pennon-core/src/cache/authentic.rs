@@ -69,7 +69,7 @@ impl Cache {
         let signer = Signer {
             keys: &keys,
             installation,
-            place: environment.as_str(),
+            environment: environment.as_str(),
         };
         match signer.check(values, now()) {
             Ok(header) => Lookup::Hit(self.seen(&header)),

@@ -200,7 +200,7 @@ impl Cache {
                 let signer = Signer {
                     keys: &keys,
                     installation,
-                    place: environment.as_str(),
+                    environment: environment.as_str(),
                 };
                 let fields = pairs(fields).ok_or(Unusable::Corrupt);
                 let decoded = fields.and_then(|fields| decode(&fields, &signer, now()));
@@ -275,7 +275,7 @@ impl Cache {
         let signer = Signer {
             keys: &keys,
             installation,
-            place: environment.as_str(),
+            environment: environment.as_str(),
         };
         let expires = now().saturating_add(in_milliseconds(ttl));
         let Ok(fields) = encode(&signer, expires) else {
