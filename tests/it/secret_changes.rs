@@ -273,7 +273,7 @@ async fn a_key_that_is_replaced_in_one_step_is_read_on_the_first_mismatch() {
             let answer = function.call(&Event::get("checkout")).await;
             assert_eq!(percentage(&answer), 50);
         }
-        old.has_logged("the key of cache entries has changed, using the new one")
+        old.has_logged("the key of cache entries has changed; using the new one")
     })
     .await;
     let fresh = manager.function("get-flag", &environment).await;

@@ -1,4 +1,4 @@
-//! Where a server is: host and port, and which of the addresses behind a name to connect to.
+//! Addresses of servers: host and port, and the choice of a reachable IP address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use futures_util::future::select_ok;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout_at;
 
-/// Where a server listens. Also its name in logs.
+/// Host and port of a server. Also its name in logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Address {
     host: Arc<str>,
@@ -24,18 +24,18 @@ impl Address {
         }
     }
 
-    /// Parses `host:port` as a redirection names it. An IPv6 address comes without brackets.
+    /// Parses the `host:port` of a redirection, in which an IPv6 address has no brackets.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self::new(host, port.parse().ok()?))
     }
 
-    /// The same, where a node that does not know its own name has left the host out: then it is where
-    /// we found that node.
-    pub(super) fn or_host_of(self, found: &Self) -> Self {
+    /// Replaces a missing host by that of the node that sent this address: a node that does not know its own
+    /// host omits it.
+    pub(super) fn or_host_of(self, sender: &Self) -> Self {
         if self.host.is_empty() || &*self.host == "?" {
             Self {
-                host: found.host.clone(),
+                host: sender.host.clone(),
                 port: self.port,
             }
         } else {
@@ -51,18 +51,18 @@ impl Address {
         self.port
     }
 
-    /// An IP address that accepts connections. The endpoint of a cluster has one for each node, also
-    /// for one that is dead, and fred would try them one after the other: the first that says nothing
-    /// would take all the time there is. So all are tried at once.
+    /// Finds an IP address that accepts connections. The endpoint of a cluster resolves to the addresses of all
+    /// nodes, including dead ones. All are tried at once: fred would try them in turn, and the first one that
+    /// does not answer would use up the whole time.
     ///
     /// # Errors
-    /// When the name has no address; [`io::ErrorKind::TimedOut`] when none accepts in time.
+    /// If the name has no address; [`io::ErrorKind::TimedOut`] if no address accepts in time.
     pub(super) async fn reach(&self, deadline: Instant) -> io::Result<IpAddr> {
         let found = timeout_at(deadline.into(), lookup_host((self.host(), self.port)));
         let found: Vec<SocketAddr> = found.await??.collect();
         match found.as_slice() {
             [] => Err(io::Error::other("the name has no address")),
-            // Whether it accepts shows when it is connected to.
+            // Not probed: connecting to it shows whether it accepts.
             [only] => Ok(only.ip()),
             several => {
                 let first = timeout_at(deadline.into(), first_to_accept(several)).await??;
@@ -93,23 +93,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_dead_address_does_not_keep_a_live_one_from_being_found() {
-        // A listener whose queue is full drops whatever comes, as a host that is gone does.
-        let hole = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let hole_at = hole.local_addr().expect("an address");
+    async fn a_reachable_address_is_found_among_dead_ones() {
+        // A listener with a full queue ignores connections, like a host that is down.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let silent_address = silent.local_addr().expect("an address");
         let mut waiting = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&hole_at, Duration::from_millis(200)) {
+        while let Ok(stream) =
+            TcpStream::connect_timeout(&silent_address, Duration::from_millis(200))
+        {
             waiting.push(stream);
         }
         let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
         let alive = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let alive_at = alive.local_addr().expect("an address");
-        let found = first_to_accept(&[hole_at, refusing, alive_at]).await;
-        assert_eq!(found.expect("one accepts"), alive_at);
+        let alive_address = alive.local_addr().expect("an address");
+        let found = first_to_accept(&[silent_address, refusing, alive_address]).await;
+        assert_eq!(found.expect("one accepts"), alive_address);
     }
 
     #[tokio::test]
-    async fn what_is_an_address_already_is_not_looked_up() {
+    async fn an_ip_address_is_returned_without_a_lookup() {
         let deadline = Instant::now() + Duration::from_secs(5);
         for host in ["127.0.0.7", "::1"] {
             let found = Address::new(host, 6379).reach(deadline).await;

@@ -1,4 +1,4 @@
-//! Whether what Redis says is authentic, and what is done when it is not.
+//! Verifies the headers of entries, and reports entries that are not authentic.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,40 +10,41 @@ use crate::environment::Environment;
 use crate::snapshot::Revision;
 use crate::telemetry::Trace;
 
-/// An entry that has ended for less than this is no news: clocks differ a little, and Redis counts the
-/// lifetime from the moment at which a fill arrives. For longer, somebody has put it back.
-const EXPIRED_LATELY: Duration = Duration::from_secs(10);
-/// What an authentic entry says of itself.
+/// An entry that expired less than this ago is not reported: clocks differ a little, and Redis counts the TTL
+/// from the arrival of the fill. An entry that expired earlier was replayed by somebody.
+const EXPIRY_TOLERANCE: Duration = Duration::from_secs(10);
+
+/// The facts in the header of an authentic entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct EntryInfo {
     /// The revision of the flags in it.
     pub revision: Revision,
-    /// How long ago it was filled from the database, as far as its expiry tells.
+    /// How long ago it was filled from the database, computed from its expiry.
     pub age: Duration,
-    /// How long it will live.
-    pub lives_for: Duration,
+    /// The time until it expires.
+    pub ttl: Duration,
 }
 
 impl Cache {
-    /// The id of this installation. Without one, nobody can tell whose flags an entry holds, and none
-    /// is believed or filled.
+    /// The id of this installation. Without one, entries cannot be attributed to an installation, so none is
+    /// used or filled.
     pub(super) fn installation_id(&self) -> Option<&str> {
         let id = self.installation.id();
         if id.is_none() && self.installation.is_first_report() {
             tracing::error!(
                 domain = "config",
                 error.r#type = "unknown_installation",
-                "Redis is not used, since neither INSTALLATION_ID nor the address of the database is \
+                "Redis is not used, because neither INSTALLATION_ID nor the address of the database is \
                  known; set INSTALLATION_ID to the same text in every function"
             );
         }
         id
     }
 
-    /// What an authentic entry of this installation says of itself. The revision alone would not do:
-    /// anyone may have written it, and databases that were restored from one backup have the same
-    /// revisions. What is wrong with an entry is reported when it is fetched.
-    pub(super) fn header_in(&self, reply: Reply, environment: &Environment) -> Lookup<Seen> {
+    /// Verifies the header of an entry. The revision alone is not enough: anyone may have written it, and
+    /// databases that were restored from the same backup have the same revisions. An invalid entry is a miss
+    /// here, and is reported when it is fetched.
+    pub(super) fn header_in(&self, reply: Reply, environment: &Environment) -> Lookup<EntryInfo> {
         let Reply::List(parts) = reply else {
             return Lookup::Miss;
         };
@@ -72,7 +73,7 @@ impl Cache {
             environment: environment.as_str(),
         };
         match signer.check(values, now()) {
-            Ok(header) => Lookup::Hit(self.seen(&header)),
+            Ok(header) => Lookup::Hit(self.entry_info(&header)),
             Err(Unusable::OtherInstallation) => {
                 self.report_other_installation(environment);
                 Lookup::Miss
@@ -83,25 +84,25 @@ impl Cache {
         }
     }
 
-    pub(super) fn seen(&self, header: &Header) -> Seen {
-        let lives_for = Duration::from_millis(header.expires.saturating_sub(now()));
-        Seen {
+    pub(super) fn entry_info(&self, header: &Header) -> EntryInfo {
+        let ttl = Duration::from_millis(header.expires.saturating_sub(now()));
+        EntryInfo {
             revision: header.revision,
-            age: self.ttl.saturating_sub(lives_for),
-            lives_for,
+            age: self.ttl.saturating_sub(ttl),
+            ttl,
         }
     }
 
-    /// Says what is wrong with an entry. All but one that has just ended is a reason to look into who can
-    /// write to this Redis.
+    /// Logs why an entry is unusable. An entry that is not authentic may mean that somebody else can write to
+    /// this Redis.
     pub(super) fn report_unusable(&self, why: Unusable, environment: &Environment, trace: &Trace) {
         match why {
-            Unusable::Expired(since) if since < in_milliseconds(EXPIRED_LATELY) => return,
+            Unusable::Expired(since) if since < in_milliseconds(EXPIRY_TOLERANCE) => return,
             Unusable::Corrupt => {
                 tracing::warn!(
                     domain = "config",
                     error.r#type = "damaged_entry",
-                    "the cache entry of {environment} makes no sense; dropping it"
+                    "the cache entry of {environment} cannot be decoded; removing it"
                 );
                 return;
             }
@@ -114,8 +115,8 @@ impl Cache {
             error.r#type = "forged_entry",
             environment = environment.as_str(),
             reason = why.name(),
-            "a cache entry is not authentic; it was dropped, and the flags were read from PostgreSQL. \
-             Harmless if another function or server on this Redis has a different CACHE_MAC_KEY (or \
+            "a cache entry is not authentic; it was removed, and the flags were read from PostgreSQL. \
+             This is harmless if another function or server on this Redis has a different CACHE_MAC_KEY (or \
              CACHE_MAC_SECRET_ARN), or runs an older version. Otherwise somebody else can write to \
              Redis; see cache-forged-entries in docs/operations.md"
         );
@@ -128,13 +129,13 @@ impl Cache {
                 error.r#type = "other_installation",
                 environment = environment.as_str(),
                 "another installation keeps its flags in this Redis under the same keys; they are not \
-                 used. Give each installation a CACHE_KEY_PREFIX of its own"
+                 used. Set a different CACHE_KEY_PREFIX for each installation"
             );
         }
     }
 }
 
-/// Milliseconds since 1970, by the clock of this machine.
+/// The time by the clock of this machine, in milliseconds since 1970.
 pub(super) fn now() -> u64 {
     in_milliseconds(
         SystemTime::now()

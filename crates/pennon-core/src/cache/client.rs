@@ -1,9 +1,8 @@
-//! One Redis server on the wire: the only file that knows fred.
+//! The connections to one Redis server. No other file uses fred.
 //!
 //! It sends one command once to one server and returns the reply or the failure. Retries, breakers and
 //! reconnecting belong to `executor`. `topology` chooses the server of a cluster, because fred's own cluster client
-//! stops every shard when one primary dies, and stops permanently at the first ASK. Another client could replace
-//! fred in this file without a change of other files.
+//! stops every shard when one primary dies, and stops permanently at the first ASK.
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +26,9 @@ use crate::tls;
 pub(super) enum Command<'a> {
     /// The header of the entry at this key: a list of [`entry::HEADER`]'s values.
     Header { key: &'a str },
-    /// The whole entry at this key, or a lease to fill it. Every attempt asks for a lease of its own: an
-    /// attempt that is delayed on the wire must not renew the lease of another one. All attempts of one
-    /// reader share its grace period, so that a lost reply does not make the reader wait for itself.
+    /// The whole entry at this key, or a lease to fill it. Every attempt has its own lease id, so that an attempt
+    /// that is delayed in the network does not renew the lease of another one. All attempts of one reader share
+    /// its grace period, so that a reader that lost the reply does not wait for itself.
     Read {
         key: &'a str,
         reader: &'a str,
@@ -57,7 +56,8 @@ impl Command<'_> {
         }
     }
 
-    /// An invalidation is tried even during an outage: readers depend on it, and changes are rare.
+    /// Whether it is an invalidation. Invalidations are sent even while the breaker is open: readers depend on
+    /// them, and changes are rare.
     pub(super) fn is_invalidation(&self) -> bool {
         match self {
             Self::Run { script, .. } => match script {
@@ -134,8 +134,8 @@ pub(super) struct CommandOptions {
 pub(super) enum Before {
     #[default]
     Nothing,
-    /// `READONLY`: a replica answers itself instead of redirecting. It precedes every command, because a new
-    /// connection starts without this mode.
+    /// `READONLY`: a replica answers instead of redirecting to its primary. Sent before every command, because a
+    /// new connection starts without this mode.
     ReadOnly,
     /// `ASKING`: a node that imports the slot answers although it does not own the slot yet.
     Asking,
@@ -143,8 +143,8 @@ pub(super) enum Before {
 
 const READ: &str = include_str!("scripts/read.lua");
 /// How long an invalidation waits for the acknowledgement of a replica, so that it survives a primary that
-/// dies right after it. A replica that keeps up acknowledges within a millisecond; waiting longer for one
-/// that lags would delay everything else on this connection.
+/// dies right after it. A replica without lag acknowledges within a millisecond; waiting longer for a lagging
+/// one would delay all other commands on this connection.
 const REPLICATED_WITHIN: Duration = Duration::from_millis(50);
 /// The additional time of a command that waits for a replica. An idle Redis checks timeouts ten times a
 /// second, so `WAIT` may return 100 ms late.
@@ -160,8 +160,8 @@ pub(super) enum Script {
 }
 
 impl Script {
-    /// The source, which is sent every time: scripts run on misses and writes only, and a Redis that was
-    /// restarted no longer has scripts that were loaded before.
+    /// The source. It is sent every time, because a restart of Redis removes loaded scripts, and scripts run only
+    /// on misses and writes.
     fn text(self) -> &'static str {
         match self {
             Self::Fill => include_str!("scripts/fill.lua"),
@@ -273,7 +273,7 @@ impl From<FredError> for Failure {
     }
 }
 
-/// Connections to one Redis server, and their tasks. Dropping it ends both.
+/// Connections to one Redis server, and their tasks. Dropping it closes the connections and stops the tasks.
 pub(super) struct Connections {
     pool: FredPool,
     tasks: Vec<ConnectHandle>,
@@ -292,7 +292,7 @@ impl Connections {
     /// Opens all connections concurrently.
     ///
     /// # Errors
-    /// [`Failure`] when not all connections are established `within` that time.
+    /// [`Failure`] if a connection is not established `within` this time.
     pub(super) async fn open(
         url: &RedisUrl,
         address: &Address,
@@ -319,7 +319,7 @@ impl Connections {
         options: CommandOptions,
         within: Duration,
     ) -> Result<Reply, Failure> {
-        // fred takes a timeout of zero for no timeout.
+        // fred treats a timeout of zero as no timeout.
         let for_fred = Options {
             timeout: Some(within.max(Duration::from_millis(1))),
             fail_fast: true,
@@ -332,7 +332,7 @@ impl Connections {
         if options == CommandOptions::default() {
             return reply_of(client.custom(custom(name), words).await);
         }
-        // A pipeline is written at once, so that commands of other requests cannot come between.
+        // A pipeline is written as a whole, so that no command of another request gets in between.
         let pipeline = Pipeline::from(client);
         let before = match options.before {
             Before::Nothing => None,
@@ -394,8 +394,7 @@ fn reply_of(answer: Result<Value, FredError>) -> Result<Reply, Failure> {
     }
 }
 
-/// The server to connect to: one reachable IP address of the name, because some of its addresses may be dead, and the
-/// name that the certificate must have.
+/// The server to connect to: a reachable IP address, and the host name that its certificate must have.
 async fn server(address: &Address, deadline: Instant) -> Result<ServerConfig, Failure> {
     let ip = address.reach(deadline).await?;
     let host = if ip.is_ipv6() {

@@ -1,8 +1,8 @@
 //! Executes commands on a Redis that may be unavailable: breaker, retries, recovery.
 //!
-//! A command passes the breaker of the node that serves its key and is tried a few times within the
-//! request's budget. Recovery happens here, inside a request, because nothing runs between requests on
-//! Lambda: connections that do not answer are replaced, and a node that is no longer the primary is left.
+//! A command passes the breaker of the node that serves its key and is tried a few times within the request's
+//! budget. The executor replaces connections that do not answer, and finds the new primary after a failover. It
+//! does so within requests, because nothing runs between requests on Lambda.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,24 +25,25 @@ use crate::config::CacheConfig;
 use crate::request_context::RequestContext;
 use crate::telemetry::Trace;
 
-/// The most that a request spends on finding out whether an outage is over.
+/// Limit on the time that a request spends on a probe.
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
-/// How many redirections one command follows. A failover takes one, a migrating slot two; more than a few
-/// mean that nodes disagree.
+/// Limit on the redirections that one command follows. A failover takes one, a migrating slot two; more than a
+/// few mean that nodes disagree.
 const MOST_REDIRECTIONS: usize = 5;
-/// How long a replica may take, so that there is time left to ask the primary.
+/// The timeout of a replica, short enough that the primary can be asked after it.
 const REPLICA_TIMEOUT: Duration = Duration::from_millis(50);
 /// After one replica fails, no replica is asked for this long: the failure may affect all of them, and the primary
 /// gives the same answer.
 const REPLICA_COOL_DOWN: Duration = Duration::from_secs(5);
 
+/// Executes commands on one Redis, single node or cluster.
 pub(super) struct Executor {
     login: Arc<Login>,
-    /// The only node; in a cluster, the node of the URL.
+    /// The node of the URL; the only node unless Redis is a cluster.
     seed: Arc<Node>,
-    /// In a cluster, its nodes and slots.
+    /// The nodes and slots of a cluster.
     topology: Option<Topology>,
-    /// The slot of most requests, which a health check asks as well.
+    /// The slot of most requests, which health checks use too.
     default_slot: u16,
     /// The node that last answered for each slot, to notice a new primary.
     primaries: Mutex<HashMap<u16, Address>>,
@@ -57,7 +58,7 @@ pub(super) struct Executor {
 pub(super) struct Outcome {
     /// The reply; `None` when Redis is unavailable.
     pub(super) reply: Option<Reply>,
-    /// How many attempts ended without a reply. Such a command may still be executed later.
+    /// The number of attempts without a reply. Redis may still execute such an attempt later.
     pub(super) lost_replies: u32,
 }
 
@@ -70,7 +71,7 @@ struct Attempts {
 }
 
 impl Executor {
-    /// Connects to the node that serves this key, at most `within`. If that fails, a later request connects.
+    /// Connects to the node that serves this key within this time. If that fails, a later request connects.
     pub(super) async fn connect(
         url: RedisUrl,
         config: CacheConfig,
@@ -99,7 +100,7 @@ impl Executor {
         }
         let opened = match executor.owner(executor.default_slot) {
             Some(owner) => (owner.connect(deadline).await.map(drop), owner),
-            // The seed node's failure explains the missing slot map.
+            // The failure of the seed node explains why there is no slot map.
             None => (
                 match executor.seed.connect(deadline).await {
                     Ok(_) => Err(no_slots()),
@@ -204,8 +205,8 @@ impl Executor {
         }
     }
 
-    /// Asks a replica once. The replica may lag behind the primary. Returns `None` if it fails, if there is no
-    /// replica, and for a while after one has failed.
+    /// Asks a replica once; it may lag behind the primary. Returns `None` if it fails, if there is no replica, and
+    /// for [`REPLICA_COOL_DOWN`] after a failure.
     pub(super) async fn ask_replica(
         &self,
         command: &Command<'_>,
@@ -244,7 +245,7 @@ impl Executor {
                     node_id = %replica.address(),
                     error.r#type = failure.kind(),
                     error = %failure,
-                    "a replica does not answer; reads go to the primary for a while"
+                    "a replica does not answer; reading from the primary for a while"
                 );
                 None
             }
@@ -281,7 +282,7 @@ impl Executor {
         self.outages.load(Ordering::Relaxed)
     }
 
-    /// How many connections are open right now.
+    /// The number of open connections.
     pub(super) fn connections(&self) -> usize {
         let nodes = self.nodes();
         nodes.iter().map(|node| node.connections()).sum()
@@ -300,8 +301,8 @@ impl Executor {
             .is_open()
     }
 
-    /// One attempt to find out whether an outage is over. In a cluster another node may have taken over, and
-    /// the other nodes answer that faster than the one that failed.
+    /// Makes one attempt, to find out whether an outage is over. In a cluster, first asks other nodes whether one
+    /// of them has taken over, which is faster than waiting for the failed one.
     async fn probe(
         &self,
         command: &Command<'_>,
@@ -325,7 +326,7 @@ impl Executor {
         retries: usize,
         trace: &Trace,
     ) -> Attempts {
-        // After a failure without retries, a new connection still deserves one attempt.
+        // Without retries, one more attempt is made over a new connection only.
         let allowed = retries.max(1);
         let mut lost_replies = 0;
         let mut retried = 0;
@@ -388,7 +389,7 @@ impl Executor {
             let mut fits = pause.is_some();
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
-                // An instance that was frozen or throttled meanwhile has nothing left.
+                // If the instance was frozen or throttled during the pause, no time is left.
                 fits = left(deadline) >= LEAST_ATTEMPT;
             }
             if !fits {
@@ -416,8 +417,8 @@ impl Executor {
         }
     }
 
-    /// Recovers from a failure: finds the node that has taken over, or opens a new connection. Returns
-    /// whether another attempt has a chance.
+    /// Recovers from a failure: finds the node that has taken over, or opens a new connection. Returns whether
+    /// another attempt may succeed.
     async fn recover(
         &self,
         node: &Arc<Node>,
@@ -426,7 +427,7 @@ impl Executor {
         slot: u16,
         deadline: Instant,
     ) -> bool {
-        let is_hopeful = match failure {
+        let is_recoverable = match failure {
             Failure::TimedOut | Failure::NotConnected(_) => true,
             // READONLY: the primary became a replica, and its name may resolve to the new primary by now.
             // CLUSTERDOWN: the cluster is down, or continues without this node.
@@ -435,7 +436,7 @@ impl Executor {
                 .any(|word| why.contains(word)),
             Failure::Moved(_) | Failure::Ask(_) => false,
         };
-        if !is_hopeful {
+        if !is_recoverable {
             return false;
         }
         // The next request opens a new connection instead of waiting for this one.
@@ -452,7 +453,7 @@ impl Executor {
         node.reconnect(deadline).await
     }
 
-    /// How long one attempt may take. A command that transfers a whole environment may use the whole budget.
+    /// The timeout of one attempt. A command that transfers a whole entry may use the whole budget.
     fn time_for(&self, command: &Command<'_>) -> Duration {
         match command {
             Command::Read { .. }

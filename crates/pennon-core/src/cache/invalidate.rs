@@ -1,4 +1,4 @@
-//! Invalidation at every Redis of this process: the one that is read, and the mirrors of a migration.
+//! Invalidation on every Redis of this process: the one that is read, and the mirrors of a migration.
 
 use std::time::Instant;
 
@@ -8,17 +8,17 @@ use super::executor::Executor;
 use crate::environment::Environment;
 use crate::request_context::RequestContext;
 
-/// What came of an invalidation.
+/// The result of an invalidation.
 pub(super) struct Invalidation {
-    /// Every Redis has run it.
+    /// Whether every Redis has confirmed it.
     pub(super) confirmed: bool,
-    /// How many attempts ended without a reply.
+    /// The number of attempts without a reply.
     pub(super) lost_replies: u32,
 }
 
 impl Cache {
-    /// Runs a script at every Redis that changes invalidate, all at once. It is confirmed when all have run it,
-    /// and a replica has acknowledged it where that was requested.
+    /// Runs a script on all of them concurrently. The result is confirmed if the script has run on each, and, after
+    /// a commit, a replica of each cluster has acknowledged it.
     pub(super) async fn invalidate_all(
         &self,
         script: Script,
@@ -53,7 +53,7 @@ impl Cache {
                             environment = environment.as_str(),
                             "no replica has confirmed an invalidation"
                         );
-                        // The replicas may have changed, or there may be none.
+                        // The node may have lost its replicas, or may never have had one.
                         executor.refresh_topology(&command, &own.budget).await;
                         false
                     }

@@ -1,15 +1,15 @@
-//! The keys that authenticate cache entries: HMAC-SHA-256, with the key that Redis never sees.
+//! The keys that authenticate cache entries by HMAC-SHA-256. They are never sent to Redis.
 
 use ring::{digest, hmac};
 
 use crate::config::Secret;
 use crate::hex::hex;
 
-/// The shortest key that is accepted, in bytes. HMAC-SHA-256 has no more strength than its key, and 32
-/// bytes are the size of its output.
-const SHORTEST_KEY: usize = 32;
+/// The least length of a key, in bytes: that of the output of HMAC-SHA-256. A shorter key would be weaker than
+/// the hash.
+const MIN_KEY_LENGTH: usize = 32;
 
-/// One key, or several while a key is being replaced: the first signs, each verifies.
+/// One key, or several while a key is replaced: the first one signs, all verify.
 #[derive(Debug, Clone)]
 pub(super) struct MacKeys {
     text: Secret,
@@ -20,16 +20,16 @@ impl MacKeys {
     /// Parses keys that are separated by white space.
     ///
     /// # Errors
-    /// A sentence for the log that says what to do. It holds no part of a key.
+    /// A message for the log that says what to do. It contains no part of a key.
     pub(super) fn parse(text: Secret) -> Result<Self, String> {
         let words = || text.expose().split_whitespace();
         if words().next().is_none() {
             return Err("the key for cache entries is empty".to_owned());
         }
-        if words().any(|word| word.len() < SHORTEST_KEY) {
+        if words().any(|word| word.len() < MIN_KEY_LENGTH) {
             return Err(format!(
-                "a key for cache entries must have at least {SHORTEST_KEY} characters; \
-                 `openssl rand -hex 32` makes one"
+                "a key for cache entries must have at least {MIN_KEY_LENGTH} characters; \
+                 `openssl rand -hex 32` generates one"
             ));
         }
         let keys = words()
@@ -38,20 +38,20 @@ impl MacKeys {
         Ok(Self { text, keys })
     }
 
-    /// Whether these are the keys of that text.
-    pub(super) fn are(&self, text: &Secret) -> bool {
+    /// Whether these keys were parsed from this text.
+    pub(super) fn are_from(&self, text: &Secret) -> bool {
         self.text == *text
     }
 
-    /// The MAC of a message, in hexadecimal, by the first key.
+    /// The MAC of a message by the first key, in hexadecimal.
     pub(super) fn sign(&self, message: &[u8]) -> String {
         let tag = self.keys.first().map(|key| hmac::sign(key, message));
         tag.map(|tag| hex(tag.as_ref())).unwrap_or_default()
     }
 
-    /// Whether this is the MAC of the message by one of the keys, in constant time for each key.
+    /// Whether this is the MAC of the message by one of the keys. Takes constant time per key.
     pub(super) fn verify(&self, message: &[u8], mac: &str) -> bool {
-        let Some(mac) = bytes_of(mac) else {
+        let Some(mac) = decode_hex(mac) else {
             return false;
         };
         self.keys
@@ -60,7 +60,7 @@ impl MacKeys {
     }
 }
 
-/// The SHA-256 of parts, each with its length before it, so that no two lists of parts have the same.
+/// The SHA-256 of parts, each prefixed with its length, so that different lists of parts have different digests.
 pub(super) fn digest_of<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
@@ -70,7 +70,7 @@ pub(super) fn digest_of<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     hex(context.finish().as_ref())
 }
 
-/// A message of parts, each with its length before it.
+/// A message of parts, each prefixed with its length.
 pub(super) fn message_of(parts: &[&str]) -> Vec<u8> {
     let mut message = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     for part in parts {
@@ -84,8 +84,8 @@ fn length_of(part: &str) -> [u8; 8] {
     u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes()
 }
 
-/// The bytes that hexadecimal text in lower case stands for.
-fn bytes_of(text: &str) -> Option<Vec<u8>> {
+/// Decodes hexadecimal text in lower case.
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn while_keys_are_replaced_both_verify_and_the_first_signs() {
+    fn of_two_keys_both_verify_and_the_first_signs() {
         let (old, new) = ("o".repeat(32), "n".repeat(32));
         let both = keys(&format!("{old}\n{new}"));
         let signed = both.sign(b"message");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_too_short_is_refused_and_not_repeated() {
+    fn a_short_key_is_rejected_without_repeating_it() {
         for text in ["", "  ", "hunter2", &format!("{} hunter2", "k".repeat(32))] {
             let why = MacKeys::parse(Secret::new(text)).expect_err("no key");
             assert!(!why.contains("hunter2"), "{why}");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_cannot_be_shifted() {
+    fn bytes_cannot_move_between_parts() {
         assert_ne!(message_of(&["ab", "c"]), message_of(&["a", "bc"]));
         assert_ne!(message_of(&["a", ""]), message_of(&["a"]));
         assert_ne!(

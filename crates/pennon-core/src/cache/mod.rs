@@ -1,19 +1,19 @@
 //! The cache shared by all instances: one Redis hash per environment.
 //!
-//! Nothing here returns an error. A lookup ends with a hit, a miss or "unavailable", an invalidation with
-//! confirmed or unconfirmed, so that no failure of Redis can become a failure of a request.
+//! No function here returns an error: a lookup returns a hit, a miss or "unavailable", and an invalidation
+//! returns confirmed or unconfirmed. So a failure of Redis never fails a request.
 //!
-//! One more entry holds the names of all environments, under the same protocol, so that an unknown name
-//! costs the database nothing.
+//! One more entry under the same protocol holds the names of all environments, so that requests for unknown
+//! names cause no query.
 //!
-//! The protocol consists of five scripts on one key each, which is legal in a cluster:
+//! The protocol consists of five scripts. Each uses one key only, as a cluster requires:
 //!
 //! * A reader that finds no entry takes a **lease** before it reads the database, and may fill only while
-//!   that lease is valid. Whatever removes the entry (a writer, an operator's `DEL`, expiry) removes the
-//!   leases with it, so a fill can never restore what was read before.
+//!   that lease is valid. Everything that removes the entry (a writer, an operator's `DEL`, expiry) also
+//!   removes the leases, so a fill never restores data that was read before.
 //! * A writer sets a **write barrier** before its commit, which removes the entry and the leases and prevents
-//!   new leases, and removes the barrier afterwards. If the second step is lost, the barrier expires later
-//!   than the commit can be delayed; readers use the database until then.
+//!   new leases, and removes the barrier afterwards. If the second step is lost, the barrier expires after
+//!   the commit can no longer happen; readers use the database until then.
 
 mod address;
 mod authentic;
@@ -32,7 +32,7 @@ mod url;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use authentic::Seen;
+pub use authentic::EntryInfo;
 pub use protocol::{BARRIER, Found, Lease, Lookup, WriteBarrier};
 pub use url::{InvalidRedisUrl, RedisUrl};
 
@@ -53,14 +53,14 @@ use crate::request_context::RequestContext;
 use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
 
-/// The TTL of the list of environments. Creating an environment through the API removes the list, so this is
-/// how long an environment that was created by SQL, or by an existing service, may stay unseen. Unknown names
-/// cost the database one query in this time, however many instances there are.
+/// The TTL of the list of environments, and so the longest time until an environment is visible that was
+/// created by SQL or by an existing service; the API removes the list when it creates one. All instances
+/// together query the database for unknown names at most once in this time.
 const LIST_TTL: Duration = Duration::from_secs(10);
-/// Above this size an entry costs noticeably more to move.
+/// Entries above this size, in bytes, are logged: transferring them slows requests down.
 const LARGE_PAYLOAD: usize = 1_000_000;
 
-/// Decodes the fields of an entry that is authentic at that time.
+/// Verifies and decodes the fields of an entry at a time, in milliseconds since 1970.
 type Decode<T> = fn(&[(String, String)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
 
 /// The cache of this process: one Redis, single node or cluster.
@@ -74,8 +74,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Reads the URL of Redis and connects within that limit, if Redis is configured. After a failure the
-    /// cache is unavailable until a later request connects.
+    /// Reads the URL of Redis and connects within this time. `None` if Redis is not configured. After a failure
+    /// the cache is unavailable until a later request connects.
     pub async fn open(
         config: &CacheConfig,
         secrets: &Arc<Secrets>,
@@ -98,37 +98,37 @@ impl Cache {
         })
     }
 
-    /// The revision of an environment's entry: all that most requests need. A replica may answer where that
-    /// is configured; `replicas` says when its answer is used.
+    /// Reads the header of an environment's entry, which is all that most requests need. With
+    /// `REDIS_REPLICA_READS` a replica may answer: see [`Replicas`].
     pub async fn revision(
         &self,
         environment: &Environment,
         context: &RequestContext,
-    ) -> Lookup<Seen> {
+    ) -> Lookup<EntryInfo> {
         self.source.renew(&context.budget).await;
         if self.reads_replicas
-            && let Some(known) = self.replicas.must_know(environment, Instant::now())
+            && let Some(least) = self.replicas.least_revision(environment, Instant::now())
             && let Some(target) = self.source.current()
         {
             let key = self.key(environment);
             let command = Command::Header { key: &key };
             let reply = target.read.ask_replica(&command, context).await;
             let found = reply.map(|reply| self.header_in(reply, environment));
-            if let Some(Lookup::Hit(seen)) = found
-                && seen.revision >= known
+            if let Some(Lookup::Hit(info)) = found
+                && info.revision >= least
             {
-                return Lookup::Hit(seen);
+                return Lookup::Hit(info);
             }
         }
         self.ask_primary(environment, context).await
     }
 
-    /// The same, always from the primary.
+    /// Like [`Self::revision`], but always asks the primary.
     pub async fn revision_at_primary(
         &self,
         environment: &Environment,
         context: &RequestContext,
-    ) -> Lookup<Seen> {
+    ) -> Lookup<EntryInfo> {
         self.source.renew(&context.budget).await;
         self.ask_primary(environment, context).await
     }
@@ -137,7 +137,7 @@ impl Cache {
         &self,
         environment: &Environment,
         context: &RequestContext,
-    ) -> Lookup<Seen> {
+    ) -> Lookup<EntryInfo> {
         if self.source.keys().is_none() {
             return Lookup::Unavailable;
         }
@@ -149,21 +149,22 @@ impl Cache {
         };
         let found = self.header_in(reply, environment);
         match &found {
-            Lookup::Hit(seen) => self
-                .replicas
-                .primary_said(environment, seen.revision, asked),
-            Lookup::Miss | Lookup::Unavailable => self.replicas.primary_has_none(environment),
+            Lookup::Hit(info) => {
+                self.replicas
+                    .record_primary(environment, info.revision, asked);
+            }
+            Lookup::Miss | Lookup::Unavailable => self.replicas.forget_primary(environment),
         }
         found
     }
 
-    /// A whole entry, or the right to fill it.
+    /// Fetches a whole entry, or a lease to fill it.
     pub async fn read(&self, environment: &Environment, context: &RequestContext) -> Found {
-        // Boxed: its type is nested too deeply for the compiler.
+        // Boxed, because the compiler rejects the type of the nested futures as too deep.
         Box::pin(self.fetch(environment, context, entry::decode)).await
     }
 
-    /// The list of all environments, or the right to fill it.
+    /// Fetches the list of all environments, or a lease to fill it.
     pub async fn read_list(&self, context: &RequestContext) -> Found<Vec<Environment>> {
         self.source.renew(&context.budget).await;
         let listing = Environment::listing();
@@ -206,10 +207,10 @@ impl Cache {
                 let decoded = fields.and_then(|fields| decode(&fields, &signer, now()));
                 let why = match decoded {
                     Ok((content, header)) => {
-                        return Found::Entry(Box::new(content), self.seen(&header));
+                        return Found::Entry(Box::new(content), self.entry_info(&header));
                     }
-                    // It is kept: two installations that remove each other's entries would load for every
-                    // read. Every entry of Pennon has a TTL; one without a TTL was written by others.
+                    // Kept: if two installations removed each other's entries, every read would query the
+                    // database. Entries of Pennon have a TTL; an entry without one was not written by Pennon.
                     Err(Unusable::OtherInstallation) if *ttl >= 0 => {
                         self.report_other_installation(environment);
                         return Found::FillForbidden;
@@ -228,7 +229,7 @@ impl Cache {
         }
     }
 
-    /// Stores a snapshot with its TTL if the lease is still valid. Returns whether it was stored.
+    /// Stores a snapshot if the lease is still valid. Returns whether it was stored.
     pub async fn fill(
         &self,
         environment: &Environment,
@@ -243,7 +244,7 @@ impl Cache {
             .await;
         if filled {
             self.replicas
-                .primary_said(environment, snapshot.revision, asked);
+                .record_primary(environment, snapshot.revision, asked);
         }
         filled
     }
@@ -335,11 +336,11 @@ impl Cache {
     }
 
     /// After a commit: removes the entry and lets readers fill again. Returns whether Redis has confirmed it:
-    /// only then every instance reads what was committed. A barrier that was confirmed before has the same
-    /// effect in most cases, but a restart or an operator may have removed it.
+    /// only then does every instance read the committed state. A confirmed barrier is not enough, because a
+    /// restart or an operator may have removed it.
     ///
-    /// Where there are replicas, one of them has to acknowledge it too, because a primary that dies loses what
-    /// no replica has received.
+    /// If there are replicas, one of them must acknowledge the removal too: a primary that dies loses the
+    /// writes that no replica has received.
     pub async fn end_write(
         &self,
         environment: &Environment,
@@ -355,11 +356,11 @@ impl Cache {
         let invalidation = self
             .invalidate_all(Script::EndWrite, environment, &arguments, context)
             .await;
-        self.replicas.changed(environment, Instant::now());
+        self.replicas.record_change(environment, Instant::now());
         invalidation.confirmed
     }
 
-    /// Removes an entry with a revision that is known to be wrong. Returns whether Redis has confirmed it.
+    /// Removes an entry if it has this revision, which is wrong. Returns whether Redis has confirmed it.
     pub async fn discard(
         &self,
         environment: &Environment,
@@ -368,11 +369,11 @@ impl Cache {
     ) -> bool {
         let key = self.key(environment);
         let confirmed = self.drop_entry(&key, &wrong.to_string(), context).await;
-        self.replicas.changed(environment, Instant::now());
+        self.replicas.record_change(environment, Instant::now());
         confirmed
     }
 
-    /// Removes the entry at a key if it has that revision, or any entry where the revision is empty.
+    /// Removes the entry at a key if it has this revision; with an empty revision, any entry.
     async fn drop_entry(&self, key: &str, revision: &str, context: &RequestContext) -> bool {
         let arguments = [revision.to_owned(), BARRIER.as_millis().to_string()];
         self.run(Script::Discard, key, &arguments, context)
@@ -400,10 +401,10 @@ impl Cache {
         self.ttl
     }
 
-    /// `PING`, without the breakers.
+    /// Checks with `PING` whether Redis answers, without the breakers.
     ///
     /// # Errors
-    /// A sentence for the log, without secrets.
+    /// The reason, for the log, without secrets.
     pub async fn ping(&self, within: Duration) -> Result<(), String> {
         self.source.renew(&Budget::new(within)).await;
         match self.source.current() {
@@ -415,13 +416,13 @@ impl Cache {
         }
     }
 
-    /// How often an invalidation may have been lost.
+    /// The number of events that may have lost an invalidation.
     #[must_use]
     pub fn outages(&self) -> u64 {
         self.source.outages()
     }
 
-    /// How many connections this process has open.
+    /// The number of open connections to Redis.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.source.current().map_or(0, |target| {
@@ -430,7 +431,7 @@ impl Cache {
         })
     }
 
-    /// Whether the breaker is open: this process takes Redis for unavailable.
+    /// Whether the breaker is open, so that this process sends Redis no reads.
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
         self.source
@@ -464,7 +465,7 @@ impl Cache {
     }
 }
 
-/// Flat fields and values as pairs, or nothing when one of them is no text.
+/// Groups alternating fields and values into pairs. `None` if one of them is not text.
 fn pairs(flat: &[Reply]) -> Option<Vec<(String, String)>> {
     flat.chunks(2)
         .map(|pair| match pair {

@@ -11,21 +11,21 @@ use super::url::RedisUrl;
 use crate::breaker::Breaker;
 use crate::config::CacheConfig;
 
-/// The shortest time between two attempts to connect, so as not to add load to a Redis in trouble.
+/// The shortest time between two attempts to connect, which limits the load on an overloaded Redis.
 const MIN_RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What all connections to one Redis share: the login and the limits.
+/// The login and the limits that all connections to one Redis share.
 pub(super) struct Login {
     pub(super) url: RedisUrl,
     pub(super) config: CacheConfig,
 }
 
-/// One server.
+/// One Redis server.
 pub(super) struct Node {
     address: Address,
     login: Arc<Login>,
     current: Mutex<Option<Arc<Connections>>>,
-    /// Serialises connecting. Holds when the last attempt ended, and its failure.
+    /// Serialises connecting. Holds the time when the last attempt ended, and its failure.
     connecting: tokio::sync::Mutex<Option<(Instant, Option<Failure>)>>,
     /// The breaker of reads.
     pub(super) reads: Breaker,
@@ -49,16 +49,16 @@ impl Node {
         &self.address
     }
 
-    /// The open connections, or new ones, which one request opens for all that wait.
+    /// Returns the open connections, or opens new ones. One request opens them; the others wait for it.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Arc<Connections>, Failure> {
-        if let Some(connections) = self.standing() {
+        if let Some(connections) = self.open_connections() {
             return Ok(connections);
         }
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.connecting.lock()).await
         else {
             return Err(Failure::TimedOut);
         };
-        if let Some(connections) = self.standing() {
+        if let Some(connections) = self.open_connections() {
             return Ok(connections);
         }
         if let Some((at, Some(failure))) = &*last
@@ -80,23 +80,23 @@ impl Node {
         Ok(connections)
     }
 
-    /// Replaces a connection that has failed. Returns whether another attempt makes sense now, which it does
-    /// not where connections are lost as soon as they are established.
+    /// Replaces a failed connection. Returns whether another attempt may succeed. That is not the case if
+    /// connections are lost right after they are established.
     pub(super) async fn reconnect(&self, deadline: Instant) -> bool {
-        let stood_briefly = |last: &Option<(Instant, Option<Failure>)>| {
+        let is_recent = |last: &Option<(Instant, Option<Failure>)>| {
             last.as_ref()
                 .is_some_and(|(at, _)| at.elapsed() < MIN_RECONNECT_INTERVAL)
         };
-        // While the lock is held, another request connects: share its connection.
-        let is_flapping = self.standing().is_none()
+        // If the lock is held, another request connects, and this one uses its connection.
+        let is_flapping = self.open_connections().is_none()
             && self
                 .connecting
                 .try_lock()
-                .is_ok_and(|last| stood_briefly(&last));
+                .is_ok_and(|last| is_recent(&last));
         !is_flapping && self.connect(deadline).await.is_ok()
     }
 
-    /// Connects if necessary and sends one command. A failure comes with the connections that failed, for
+    /// Connects if necessary and sends one command. The error contains the connections that failed, for
     /// [`Node::give_up`].
     pub(super) async fn send(
         &self,
@@ -114,7 +114,7 @@ impl Node {
         sent.map_err(|failure| (failure, Some(connections)))
     }
 
-    /// Drops these connections, unless they were replaced already.
+    /// Drops these connections, unless they are already replaced.
     pub(super) fn give_up(&self, failed: Option<&Arc<Connections>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(now), Some(failed)) = (&*current, failed)
@@ -124,22 +124,23 @@ impl Node {
         }
     }
 
-    /// Drops the connections, which are not needed for now.
+    /// Drops the connections. The next command opens new ones.
     pub(super) fn disconnect(&self) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Whether there is a connection to it.
+    /// Whether it has an open connection.
     pub(super) fn is_connected(&self) -> bool {
-        self.standing().is_some()
+        self.open_connections().is_some()
     }
 
-    /// How many connections are open right now.
+    /// The number of open connections.
     pub(super) fn connections(&self) -> usize {
-        self.standing().map_or(0, |connections| connections.count())
+        self.open_connections()
+            .map_or(0, |connections| connections.count())
     }
 
-    fn standing(&self) -> Option<Arc<Connections>> {
+    fn open_connections(&self) -> Option<Arc<Connections>> {
         self.current
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

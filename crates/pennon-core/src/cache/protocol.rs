@@ -1,30 +1,30 @@
-//! What readers and writers exchange with Redis: leases, write barriers, and their times.
+//! The types of the protocol: leases, write barriers, results of reads, and time limits.
 
 use std::time::Duration;
 
-use super::authentic::Seen;
+use super::authentic::EntryInfo;
 use crate::snapshot::Snapshot;
 
-/// How long a reader may take from its lease to its fill: a slow read of the database, and the fill.
+/// The TTL of a lease: the time for a slow read of the database and the fill.
 pub(super) const LEASE: Duration = Duration::from_secs(5);
-/// How long other readers wait for the first one before they load themselves. A load takes a few
-/// milliseconds; a reader that died delays the others by this at most.
+/// How long other readers wait for the first one to fill before they load too. A load takes a few milliseconds; a
+/// reader that died delays the others by at most this time.
 pub(super) const FILL_GRACE_PERIOD: Duration = Duration::from_millis(150);
-/// The TTL of a write barrier that is not removed. A commit happens within it or never: the database ends a
-/// transaction that idles for [`crate::store::COMMIT_WITHIN`].
+/// The TTL of a write barrier. A commit happens within it or never: the database ends a transaction that idles for
+/// [`crate::store::COMMIT_WITHIN`].
 pub const BARRIER: Duration = Duration::from_secs(15);
-/// A write barrier that arrives later than this after it was sent is not set: it was queued in a server that
-/// hung, and its writer has given up. With a larger clock skew the write barrier is not set; reads stay
-/// correct and the response reports that the invalidation is unconfirmed.
+/// A write barrier that arrives later than this after it was sent is not set: it was queued in a server that hung,
+/// and its writer has given up. A clock skew above this limit also prevents the barrier; reads stay correct, and
+/// the response reports that the invalidation is unconfirmed.
 pub(super) const BARRIER_LATE: Duration = Duration::from_secs(2);
 const _: () = assert!(crate::store::COMMIT_WITHIN.as_millis() * 2 < BARRIER.as_millis());
 
 /// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup<T> {
-    /// It was found.
+    /// The entry exists.
     Hit(T),
-    /// Redis does not have it.
+    /// There is no usable entry.
     Miss,
     /// Redis is unavailable.
     Unavailable,
@@ -34,13 +34,13 @@ pub enum Lookup<T> {
 #[derive(Debug)]
 pub enum Found<T = Snapshot> {
     /// An authentic entry.
-    Entry(Box<T>, Seen),
-    /// No entry. Load, then fill with this lease.
+    Entry(Box<T>, EntryInfo),
+    /// There is no entry. Load, then fill with this lease.
     Lease(Lease),
-    /// No entry, and another reader is loading it. Ask again soon.
+    /// There is no entry, and another reader is loading it. Ask again soon.
     FillInProgress,
-    /// No entry, and a write is in progress or Redis is full; or an entry of another installation. Load
-    /// without filling.
+    /// Load without filling: a write is in progress, Redis is full, or the entry belongs to another
+    /// installation.
     FillForbidden,
     /// An entry that is forged, expired or invalid. It has been removed. Ask again.
     Corrupt,
@@ -48,18 +48,19 @@ pub enum Found<T = Snapshot> {
     Unavailable,
 }
 
-/// The right to fill an environment once.
+/// Permission to fill an entry once.
 #[derive(Debug)]
 pub struct Lease {
     pub(super) id: String,
 }
 
-/// A writer's barrier on an environment: until it is removed, no reader may fill.
+/// A write barrier on an environment: no reader may fill until it is removed.
 #[derive(Debug)]
 pub struct WriteBarrier {
     pub(super) id: String,
     pub(super) confirmed: bool,
-    /// The reply to an attempt was lost, so the barrier may be set after [`super::Cache::end_write`].
+    /// Whether the reply to an attempt was lost, so that the barrier may be set after
+    /// [`super::Cache::end_write`].
     pub(super) may_arrive_late: bool,
 }
 

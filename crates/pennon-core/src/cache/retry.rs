@@ -1,25 +1,25 @@
-//! How often a command is retried, and the pauses before.
+//! The number of retries of a command, and the pauses before them.
 
 use std::time::Duration;
 
-/// Pauses before the first, second and third retry. Together they exceed every budget, so the last one is
-/// cut to the rest of the budget: see [`pause_before`].
+/// The pauses before the first, second and third retry. Their sum exceeds every budget, so [`pause_before`] cuts
+/// the last one.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
-/// No attempt is made with less time than this.
+/// An attempt with less time than this is not made.
 pub(super) const LEAST_ATTEMPT: Duration = Duration::from_millis(5);
-/// The time that the last retry needs at least: a new connection and one round trip.
+/// The time reserved for the last retry: a new connection and one round trip.
 const LAST_ATTEMPT: Duration = Duration::from_millis(20);
-/// The last retry is not made sooner than this after the one before: nothing would have changed.
+/// The least pause before the last retry. After a shorter one, the retry would probably fail like the previous one.
 const SHORTEST_LAST_PAUSE: Duration = Duration::from_millis(50);
-/// How many retries there are at most.
+/// The largest number of retries.
 pub(super) const RETRIES: usize = PAUSES.len();
 
-/// The pause before the retry with this number, counted from 0, or nothing when the retry does not fit
-/// into the rest of the budget. Only the last pause is cut: the rest of the budget has no other use then.
+/// The pause before a retry, counted from 0; `None` if the retry does not fit into the rest of the budget. Only the
+/// last pause is cut, because nothing else needs the rest of the budget then.
 pub(super) fn pause_before(retry: usize, left: Duration) -> Option<Duration> {
     let full = *PAUSES.get(retry)?;
     if retry + 1 < PAUSES.len() {
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_two_pauses_are_kept_in_full_or_the_retry_is_not_made() {
+    fn the_first_two_retries_have_their_full_pause_or_are_not_made() {
         for (retry, left, pause) in [
             (0, 400, Some(100)),
             (0, 105, Some(100)),
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_pause_is_cut_to_what_is_left_of_the_budget() {
+    fn the_last_pause_is_cut_to_the_rest_of_the_budget() {
         for (left, pause) in [
             (1_000, Some(400)),
             (420, Some(400)),

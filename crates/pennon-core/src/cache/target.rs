@@ -1,11 +1,11 @@
-//! The Redis that is in use, and the switch to another one when the secret with its URL changes.
+//! The Redis in use, and the switch to another one when the secret with its URL changes.
 //!
 //! The secret is read again periodically, inside a request and on its budget, because nothing runs between
-//! requests on Lambda. The new Redis is connected beside the old one, which is dropped when the last request
-//! that uses it has ended.
+//! requests on Lambda. The new Redis is connected before the old one is dropped, which happens when its last
+//! request ends.
 //!
-//! Instances read the secret at different times, so for some minutes some use the old Redis and some the new
-//! one. To keep readers correct meanwhile the secret may hold several URLs: the first Redis is read, and
+//! Instances read the secret at different times, so for some minutes some use the old Redis and some the new one.
+//! To keep readers correct during that time, the secret may contain several URLs: the first Redis is read, and
 //! changes invalidate all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,9 +25,8 @@ use crate::secrets::Secrets;
 
 /// An instance that cannot use its Redis reads the secret this many times as often: by default every ten
 /// seconds, far below the request limit of Secrets Manager even for many instances.
-const REFRESH_FACTOR_IN_NEED: u32 = 30;
-/// How long the request that reads the secret waits for it. If that is not enough, reading continues while
-/// later requests run.
+const REFRESH_FACTOR_IN_OUTAGE: u32 = 30;
+/// How long a request waits for the secret. If that is not enough, reading continues while later requests run.
 const REFRESH_WAIT: Duration = Duration::from_millis(150);
 
 /// One Redis that is read, and mirrors: others that changes invalidate as well.
@@ -63,7 +62,7 @@ impl RedisTarget {
     }
 }
 
-/// The current target, and how to get a new one.
+/// The current target, and the secret that it comes from.
 pub(super) struct TargetSource {
     config: CacheConfig,
     secrets: Arc<Secrets>,
@@ -72,22 +71,21 @@ pub(super) struct TargetSource {
     current: Mutex<Option<Arc<RedisTarget>>>,
     keys: Mutex<Option<Arc<MacKeys>>>,
     has_reported_no_keys: AtomicBool,
-    /// An entry was found that none of the keys has signed. The secret may hold another key by now.
+    /// Whether an entry was found that none of the keys has signed: the secret may contain a new key.
     suspects_keys: AtomicBool,
-    /// Outages that earlier targets had counted, and one for each change of the target.
+    /// The number of outages of earlier targets, plus one per change of the target.
     outages_before: AtomicU64,
-    reading: tokio::sync::Mutex<Reading>,
+    reading: tokio::sync::Mutex<SecretRead>,
 }
 
-/// Reading the secret again.
-struct Reading {
+/// The last read of the secret.
+struct SecretRead {
     began: Instant,
     task: Option<JoinHandle<()>>,
 }
 
 impl TargetSource {
-    /// Reads the URL and connects, within that limit. Whatever fails is a line in the log, and may be
-    /// recovered in a later request.
+    /// Reads the URL and connects within this time. A failure is logged, and later requests retry.
     pub(super) async fn open(
         config: CacheConfig,
         secrets: Arc<Secrets>,
@@ -104,7 +102,7 @@ impl TargetSource {
             has_reported_no_keys: AtomicBool::new(false),
             suspects_keys: AtomicBool::new(false),
             outages_before: AtomicU64::new(0),
-            reading: tokio::sync::Mutex::new(Reading {
+            reading: tokio::sync::Mutex::new(SecretRead {
                 began: Instant::now(),
                 task: None,
             }),
@@ -113,34 +111,34 @@ impl TargetSource {
         source
     }
 
-    /// The current target; `None` as long as there was no valid URL.
+    /// The current target; `None` until there is a valid URL.
     pub(super) fn current(&self) -> Option<Arc<RedisTarget>> {
         self.lock().clone()
     }
 
-    /// The keys that authenticate entries; `None` as long as there were no valid ones.
+    /// The keys that authenticate entries; `None` until there are valid ones.
     pub(super) fn keys(&self) -> Option<Arc<MacKeys>> {
         self.lock_keys().clone()
     }
 
-    /// An entry was found that none of the keys has signed: they are read again soon.
+    /// Reads the keys again soon, because an entry was found that none of them has signed.
     pub(super) fn suspect_keys(&self) {
         self.suspects_keys.store(true, Ordering::Relaxed);
     }
 
-    /// Rises whenever an invalidation may have been lost, whichever Redis that was.
+    /// The number of events that may have lost an invalidation, over all targets.
     pub(super) fn outages(&self) -> u64 {
         let of_target = self.current().map_or(0, |target| target.read.outages());
         self.outages_before.load(Ordering::Relaxed) + of_target
     }
 
-    /// Reads the secret again if it is time.
+    /// Reads the secret again if that is due.
     pub(super) async fn renew(self: &Arc<Self>, budget: &Budget) {
         let is_secret = |source: &UrlSource| matches!(source, UrlSource::SecretArn(_));
         if !is_secret(&self.config.url) && !is_secret(&self.config.mac_key) {
             return;
         }
-        // While the lock is held, another request reads the secret.
+        // If the lock is held, another request reads the secret.
         let Ok(mut reading) = self.reading.try_lock() else {
             return;
         };
@@ -153,7 +151,8 @@ impl TargetSource {
         let began = Instant::now();
         let since = began.saturating_duration_since(reading.began);
         let is_due = since >= self.config.secret_refresh
-            || (since >= self.config.secret_refresh / REFRESH_FACTOR_IN_NEED && self.is_in_need());
+            || (since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE
+                && self.is_unusable());
         if !is_due {
             return;
         }
@@ -168,20 +167,21 @@ impl TargetSource {
         budget.spend(began.elapsed());
     }
 
-    fn is_in_need(&self) -> bool {
+    /// Whether Redis cannot be used with the known URL and keys.
+    fn is_unusable(&self) -> bool {
         self.current().is_none_or(|target| target.read.is_open())
             || (self.keys().is_none() && self.config.mac_key != UrlSource::None)
             || self.suspects_keys.load(Ordering::Relaxed)
     }
 
-    /// Reads the URL and the keys; connects and switches when it is another URL.
+    /// Reads the URL and the keys. Connects and switches if the URL has changed.
     async fn read(&self) {
         tokio::join!(self.read_keys(), self.read_url());
     }
 
     async fn read_keys(&self) {
         let keys = match self.secrets.resolve(&self.config.mac_key).await {
-            Ok(Some(text)) if self.keys().is_some_and(|keys| keys.are(&text)) => return,
+            Ok(Some(text)) if self.keys().is_some_and(|keys| keys.are_from(&text)) => return,
             Ok(Some(text)) => MacKeys::parse(text),
             Ok(None) => Err("there is no key for cache entries".to_owned()),
             Err(why) => Err(why),
@@ -192,7 +192,7 @@ impl TargetSource {
                 if known.is_some() {
                     info!(
                         domain = "config",
-                        "the key of cache entries has changed, using the new one"
+                        "the key of cache entries has changed; using the new one"
                     );
                 }
             }
@@ -204,7 +204,7 @@ impl TargetSource {
                     domain = "config",
                     error.r#type = "no_cache_mac_key",
                     error = %why,
-                    "the cache is not read or filled, since its entries cannot be authenticated; set \
+                    "the cache is not used, because its entries cannot be authenticated; set \
                      CACHE_MAC_KEY or CACHE_MAC_SECRET_ARN to the same key in every function"
                 );
             }
@@ -245,7 +245,7 @@ impl TargetSource {
         if new.read.is_open() && !old.read.is_open() {
             warn!(
                 domain = "config",
-                "the Redis that the secret names now does not answer; keeping the previous one"
+                "the new Redis in the secret does not answer; keeping the previous one"
             );
             return;
         }
@@ -255,7 +255,7 @@ impl TargetSource {
         info!(
             domain = "config",
             duration = began.elapsed().as_secs_f64() * 1e3,
-            "the secret names another Redis, using it from now on"
+            "the secret names another Redis; using it from now on"
         );
     }
 

@@ -1,20 +1,20 @@
-//! A Redis URL, checked by us: fred accepts `http://`, ignores a password without a user name, and
-//! without a TLS feature would send one in the clear.
+//! Parses Redis URLs. fred's own parser accepts `http://` and ignores a password without a user name; without a
+//! TLS feature, fred would send a password unencrypted.
 
 use crate::config::Secret;
 
-/// Where Redis is, and how to speak to it.
+/// The address of Redis, the login, and how to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisUrl {
-    /// Several nodes that share the keys, found from this one.
+    /// Whether Redis is a cluster. Its other nodes are discovered through this one.
     pub cluster: bool,
-    /// Encrypt, and check the server's certificate.
+    /// Whether the connection is encrypted and the certificate verified.
     pub tls: bool,
     /// A host name or an IP address, without brackets.
     pub host: String,
     /// A TCP port.
     pub port: u16,
-    /// An ACL user; the default user when absent.
+    /// An ACL user; without one, the default user.
     pub username: Option<String>,
     /// A password or an authentication token.
     pub password: Option<Secret>,
@@ -22,8 +22,7 @@ pub struct RedisUrl {
     pub database: u8,
 }
 
-/// Why a text is no Redis URL. Says what is wrong without repeating the text, which may hold a
-/// password.
+/// Why a URL is invalid. Does not repeat the URL, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; expected redis[s]://[user][:password]@host:port/db or redis[s]-cluster://…")]
 pub struct InvalidRedisUrl(&'static str);
@@ -31,19 +30,18 @@ pub struct InvalidRedisUrl(&'static str);
 impl RedisUrl {
     /// Parses `redis[s]://[user][:password]@host:port/db` or `redis[s]-cluster://…`.
     ///
-    /// User and password may be percent-encoded; the port is 6379 and the database 0 when absent.
+    /// User and password may be percent-encoded. The default port is 6379, the default database 0.
     ///
     /// # Errors
-    /// [`InvalidRedisUrl`] with the part that is wrong.
+    /// [`InvalidRedisUrl`] with the invalid part.
     pub fn parse(text: &str) -> Result<Self, InvalidRedisUrl> {
-        let url =
-            url::Url::parse(text.trim()).map_err(|_| InvalidRedisUrl("it is not a URL at all"))?;
+        let url = url::Url::parse(text.trim()).map_err(|_| InvalidRedisUrl("it is not a URL"))?;
         let (tls, cluster) = match url.scheme() {
             "redis" => (false, false),
             "rediss" => (true, false),
             "redis-cluster" => (false, true),
             "rediss-cluster" => (true, true),
-            _ => return Err(InvalidRedisUrl("the scheme is not one of Redis")),
+            _ => return Err(InvalidRedisUrl("the scheme is unknown")),
         };
         let host = match url.host_str() {
             Some(host) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
@@ -66,7 +64,7 @@ impl RedisUrl {
             return Err(InvalidRedisUrl("a cluster has database 0 only"));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(InvalidRedisUrl("it takes no parameters"));
+            return Err(InvalidRedisUrl("parameters are not supported"));
         }
         Ok(Self {
             cluster,
@@ -80,7 +78,7 @@ impl RedisUrl {
     }
 }
 
-/// Percent-decodes one part. An empty one counts as absent.
+/// Percent-decodes the user or the password. An empty one counts as absent.
 fn decode(part: &str) -> Result<Option<String>, InvalidRedisUrl> {
     if part.is_empty() {
         return Ok(None);
@@ -88,7 +86,7 @@ fn decode(part: &str) -> Result<Option<String>, InvalidRedisUrl> {
     let bytes = percent_encoding::percent_decode_str(part).collect::<Vec<u8>>();
     String::from_utf8(bytes)
         .map(Some)
-        .map_err(|_| InvalidRedisUrl("user or password is not UTF-8 once decoded"))
+        .map_err(|_| InvalidRedisUrl("user or password is not UTF-8 after percent-decoding"))
 }
 
 #[cfg(test)]
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn good_urls_are_understood() {
+    fn valid_urls_are_parsed() {
         let secret = |text: &str| Some(Secret::new(text));
         let table = [
             ("redis://localhost:6379", url("localhost", 6379)),
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_urls_are_refused_without_repeating_them() {
+    fn invalid_urls_are_rejected_without_repeating_them() {
         let bad = [
             "",
             "localhost:6379",
@@ -191,7 +189,7 @@ mod fuzz {
     use super::*;
 
     #[test]
-    fn a_url_says_itself_whether_it_is_encrypted_and_no_error_repeats_it() {
+    fn the_scheme_decides_about_encryption_and_no_error_repeats_the_password() {
         let examples = [
             "redis://127.0.0.1:6379",
             "rediss://:hunter2@cache.example:6380/3",
@@ -205,7 +203,7 @@ mod fuzz {
         for_all(&text(examples, words), |text| {
             match RedisUrl::parse(&text) {
                 Ok(url) => {
-                    // URLs are read without the tabs and line ends in them.
+                    // A URL parser removes tabs and line ends.
                     let text = text.replace(['\t', '\n', '\r'], "");
                     let scheme = text
                         .trim()

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Reading, Source};
-use crate::cache::Seen;
+use crate::cache::EntryInfo;
 use crate::error::Error;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::CacheOutcome;
@@ -121,7 +121,7 @@ impl SnapshotSlot {
     pub(super) fn hold_entry(
         &self,
         snapshot: Snapshot,
-        seen: &Seen,
+        info: &EntryInfo,
         began: Began,
     ) -> Option<Reading> {
         let snapshot = Arc::new(snapshot);
@@ -138,7 +138,7 @@ impl SnapshotSlot {
             is_from_store: false,
             store_confirmed_at: None,
             // Counted from before the command, so that this is never later than the expiry in Redis.
-            entry_until: Some(began.at + seen.lives_for),
+            entry_until: Some(began.at + info.ttl),
         });
         Some(Reading {
             snapshot,

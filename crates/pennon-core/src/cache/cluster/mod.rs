@@ -1,4 +1,4 @@
-//! The known nodes of a cluster: which shard serves a slot, and what redirections say.
+//! The topology of a cluster: its nodes, the shard that serves each slot, and redirections.
 
 mod refresh;
 mod replica_reads;
@@ -18,14 +18,14 @@ use super::node::{Login, Node};
 #[derive(Clone)]
 pub(super) struct Shard {
     pub(super) primary: Arc<Node>,
-    /// `None` where only a redirection has named the primary.
+    /// `None` if the primary is known from a redirection only.
     pub(super) replicas: Option<Vec<Arc<Node>>>,
 }
 
 /// Ranges of slots, first and last, and the shard that serves each.
 type SlotMap = Vec<(u16, u16, Shard)>;
 
-/// The known nodes of a cluster.
+/// The known nodes of a cluster, and the slots that they serve.
 pub(super) struct Topology {
     login: Arc<Login>,
     /// The node of the URL: any node, or a name that always resolves to one.
@@ -33,7 +33,7 @@ pub(super) struct Topology {
     /// The slot of most requests.
     default_slot: u16,
     map: Mutex<Arc<SlotMap>>,
-    /// Nodes that a redirection has named and that are not in the slot map: they import slots.
+    /// Nodes from redirections that are not in the slot map. They import slots.
     migration_targets: Mutex<Vec<Arc<Node>>>,
     /// Serialises refreshes. Holds the time when the last one finished.
     refreshing: tokio::sync::Mutex<Option<Instant>>,
@@ -54,7 +54,7 @@ impl Topology {
         }
     }
 
-    /// The shard that serves a slot, where that is known.
+    /// The shard that serves a slot, if known.
     pub(super) fn serving(&self, slot: u16) -> Option<Shard> {
         self.map()
             .iter()
@@ -77,7 +77,7 @@ impl Topology {
         nodes
     }
 
-    /// How many replicas a primary has, where that is known.
+    /// The number of replicas of a primary, if known.
     pub(super) fn replicas_of(&self, primary: &Node) -> Option<usize> {
         let map = self.map();
         let mut shards = map.iter().map(|(_, _, shard)| shard);
@@ -85,7 +85,7 @@ impl Topology {
         shard.replicas.as_ref().map(Vec::len)
     }
 
-    /// The node at this address, which a redirection has named.
+    /// The node at the address of a redirection. An unknown one is added.
     pub(super) fn node(&self, address: &Address) -> Arc<Node> {
         self.nodes()
             .into_iter()
@@ -97,7 +97,7 @@ impl Topology {
             })
     }
 
-    /// Takes over a redirection for one slot. The rest of the map follows with the next refresh.
+    /// Applies a `MOVED` redirection to one slot. The next refresh updates the rest of the map.
     pub(super) fn moved(&self, slot: u16, to: &Address) {
         let primary = self.node(to);
         let mut map = self.lock();
@@ -145,7 +145,7 @@ mod fuzz {
     use crate::cache::client::Reply;
     use crate::config::Config;
 
-    /// Replies are lists, numbers and texts, as JSON is.
+    /// Converts JSON, which has the same structure, to a reply.
     fn reply(value: &Value) -> Reply {
         match value {
             Value::Null => Reply::Nothing,
@@ -159,7 +159,7 @@ mod fuzz {
     }
 
     #[test]
-    fn every_reply_gives_a_slot_map_in_which_each_node_has_an_address() {
+    fn every_node_in_the_slot_map_of_any_reply_has_an_address() {
         let login = Arc::new(Login {
             url: RedisUrl::parse("redis-cluster://seed.example:7000").expect("a URL"),
             config: Config::from_lookup(|_| None).0.cache,
@@ -197,7 +197,7 @@ mod fuzz {
             *topology.lock() = Arc::new(map);
             for node in topology.nodes() {
                 assert!(!node.address().host().is_empty(), "{value}");
-                // The same address is the same node, however often it is named.
+                // Nodes with equal addresses are the same node.
                 assert!(Arc::ptr_eq(&node, &topology.node(node.address())));
             }
             let to = Address::new("moved.example", 1);

@@ -1,4 +1,4 @@
-//! When the slot map is refreshed, and from which node.
+//! Refreshes of the slot map: when, and from which node.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,27 +13,24 @@ use crate::cache::address::Address;
 use crate::cache::client::{Command, CommandOptions, Failure};
 use crate::cache::node::Node;
 
-/// The shortest time between two refreshes. More of them would only burden nodes that are busy with a
-/// failover.
+/// The shortest time between two refreshes, which limits the load on nodes that are busy with a failover.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long one node may take to answer `CLUSTER SLOTS`.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(100);
-/// How many nodes are asked at the same time when one node is suspected to be out of date.
+/// The number of nodes that are asked concurrently if one node may be out of date.
 const PARALLEL_QUERIES: usize = 3;
-/// How old the slot map may become without any sign that it is wrong. Replicas join and leave unnoticed,
-/// and a primary that is partitioned from all other nodes does not know that it was replaced. A refresh
+/// The age at which the slot map is refreshed even without a sign that it is wrong. Replicas join and leave
+/// unnoticed, and a primary that is partitioned from all other nodes does not know that it was replaced. A refresh
 /// costs a connection to another node, a few milliseconds.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// The same for a slot map in which the primary has no replicas. There may be none; but they are missing as
-/// well when the primary has just taken over, when it was never written to, and when it is partitioned from
-/// them.
+/// The same for a slot map in which the primary has no replicas. There may be none, but the primary may also have
+/// just taken over, or be partitioned from them.
 const MAX_AGE_WITHOUT_REPLICAS: Duration = Duration::from_secs(5);
 
 impl Topology {
-    /// Refreshes the slot map if it is too old, before a request to `owner`. Other nodes are asked first,
-    /// because a primary that was partitioned and replaced still believes that it is one; only right after
-    /// a redirection the owner itself knows best. A caller that relies on replicas gets a new map where the
-    /// known one has none.
+    /// Refreshes the slot map before a request to `owner` if the map is too old. Other nodes are asked first,
+    /// because a partitioned primary does not know that it was replaced; only right after a redirection is the
+    /// owner asked itself. For a caller that relies on replicas, a map without replicas is refreshed at once.
     pub(in crate::cache) async fn refresh_if_due(
         &self,
         owner: Option<&Arc<Node>>,
@@ -46,7 +43,7 @@ impl Topology {
             Some(Some(0)) => (MAX_AGE_WITHOUT_REPLICAS, owner),
             Some(Some(_)) | None => (MAX_AGE, owner),
         };
-        // While the lock is held, another request refreshes.
+        // If the lock is held, another request refreshes.
         let is_due = self
             .refreshing
             .try_lock()
@@ -56,8 +53,8 @@ impl Topology {
         }
     }
 
-    /// Reads the slot map, from `suspect` only when no other node answers. One request refreshes for all
-    /// that wait.
+    /// Reads the slot map; from `suspect` only if no other node answers. One request refreshes, and the others
+    /// wait for it.
     pub(in crate::cache) async fn refresh(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
         let asked = Instant::now();
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.refreshing.lock()).await
@@ -68,8 +65,8 @@ impl Topology {
             return;
         }
         let mut nodes = self.nodes();
-        // A connected node answers soonest. Among equals the order rotates, so that a node with an old map
-        // is not asked every time.
+        // Connected nodes first, because they answer soonest. The order rotates, so that a node with an old map is
+        // not always asked first.
         if !nodes.is_empty() {
             let first = self.next_node.fetch_add(1, Ordering::Relaxed) % nodes.len();
             nodes.rotate_left(first);
@@ -84,7 +81,7 @@ impl Topology {
         } else {
             1
         };
-        // The first refresh includes connecting to the seed node.
+        // The first refresh also connects to the seed node.
         let timeout = if self.map().is_empty() {
             REFRESH_TIMEOUT + self.login.config.connect_timeout
         } else {
@@ -122,7 +119,7 @@ impl Topology {
                     node.disconnect();
                 }
                 if map.is_empty() {
-                    return Err(Failure::Refused("it has no slots".to_owned()));
+                    return Err(Failure::Refused("the node knows no slots".to_owned()));
                 }
                 Ok(map)
             }
@@ -133,7 +130,7 @@ impl Topology {
         }
     }
 
-    /// The nodes of these ranges. The same address is the same node, and a known node keeps its connection.
+    /// The slot map with these ranges. Equal addresses become one node, and known nodes keep their connections.
     pub(super) fn map_of(&self, ranges: Vec<SlotRange>) -> SlotMap {
         let nodes = self.nodes().into_iter().chain([self.seed.clone()]);
         let mut known: HashMap<Address, Arc<Node>> = HashMap::new();

@@ -1,9 +1,9 @@
-//! When a replica may answer instead of its primary.
+//! Decides when a replica may answer instead of its primary.
 //!
-//! A replica can lag by any amount of time, and its reply does not show by how much. It is asked only while
-//! the last reply of the primary is younger than [`TRUST`], and its reply is used only if it has the revision
-//! of the primary or a newer one. A confirmed change is therefore visible after [`TRUST`] at the latest,
-//! however far the replica lags: by then the primary is asked again.
+//! A replica can lag by any amount of time, and its reply does not show by how much. It is asked only while the
+//! last reply of the primary is younger than [`MAX_AGE`], and its reply is used only if it has the revision of that
+//! reply or a newer one. So a confirmed change is visible after at most [`MAX_AGE`], whatever the lag: then the
+//! primary is asked again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,37 +12,37 @@ use std::time::{Duration, Instant};
 use crate::environment::Environment;
 use crate::snapshot::Revision;
 
-/// How long a reply of the primary counts, and so the most staleness that a replica can add. Half a second is
-/// the lag that raises an alarm, and under load one read in hundreds goes to the primary.
-const TRUST: Duration = Duration::from_millis(500);
+/// How long a reply of the primary is used, and so the most staleness that replicas can add. Half a second is the
+/// lag that raises an alarm; under load, one in hundreds of reads is sent to the primary.
+const MAX_AGE: Duration = Duration::from_millis(500);
 
 /// The last replies of primaries, by environment.
 #[derive(Default)]
 pub(in crate::cache) struct Replicas {
-    known: Mutex<HashMap<Environment, Known>>,
+    primaries: Mutex<HashMap<Environment, PrimaryState>>,
 }
 
 #[derive(Default, Clone, Copy)]
-struct Known {
-    /// The revision that the primary had, and when it was asked.
-    said: Option<(Revision, Instant)>,
-    /// When this instance last changed something. Replies to earlier requests do not count.
+struct PrimaryState {
+    /// The revision on the primary, and when the primary was asked.
+    revision: Option<(Revision, Instant)>,
+    /// When this instance last changed something. Replies to earlier requests are ignored.
     changed: Option<Instant>,
 }
 
 impl Replicas {
-    /// The revision that a replica must have at least. `None` when only the primary may answer.
-    pub(in crate::cache) fn must_know(
+    /// The least revision that a replica must have. `None` if only the primary may answer.
+    pub(in crate::cache) fn least_revision(
         &self,
         environment: &Environment,
         now: Instant,
     ) -> Option<Revision> {
-        let (revision, asked) = self.lock().get(environment)?.said?;
-        (now.saturating_duration_since(asked) < TRUST).then_some(revision)
+        let (revision, asked) = self.lock().get(environment)?.revision?;
+        (now.saturating_duration_since(asked) < MAX_AGE).then_some(revision)
     }
 
-    /// The primary was asked at that time, and had this revision.
-    pub(in crate::cache) fn primary_said(
+    /// Records the revision on the primary, which was asked at this time.
+    pub(in crate::cache) fn record_primary(
         &self,
         environment: &Environment,
         revision: Revision,
@@ -51,27 +51,30 @@ impl Replicas {
         let mut known = self.lock();
         let known = known.entry(environment.clone()).or_default();
         if known.changed.is_none_or(|changed| changed < asked) {
-            known.said = Some((revision, asked));
+            known.revision = Some((revision, asked));
         }
     }
 
-    /// The primary has no entry.
-    pub(in crate::cache) fn primary_has_none(&self, environment: &Environment) {
+    /// Records that the primary has no entry, or did not answer.
+    pub(in crate::cache) fn forget_primary(&self, environment: &Environment) {
         if let Some(known) = self.lock().get_mut(environment) {
-            known.said = None;
+            known.revision = None;
         }
     }
 
-    /// This instance has changed something, and must see its own change.
-    pub(in crate::cache) fn changed(&self, environment: &Environment, now: Instant) {
-        let changed = Some(now);
-        let said = None;
-        self.lock()
-            .insert(environment.clone(), Known { said, changed });
+    /// Records a change by this instance, which must read its own change.
+    pub(in crate::cache) fn record_change(&self, environment: &Environment, now: Instant) {
+        let state = PrimaryState {
+            revision: None,
+            changed: Some(now),
+        };
+        self.lock().insert(environment.clone(), state);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Environment, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Environment, PrimaryState>> {
+        self.primaries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,29 +89,29 @@ mod tests {
         let replicas = Replicas::default();
         let production = Environment::production();
         let start = Instant::now();
-        assert_eq!(replicas.must_know(&production, start), None);
-        replicas.primary_said(&production, Revision(7), start);
-        let must_know = |after| replicas.must_know(&production, start + after);
-        assert_eq!(must_know(499 * MS), Some(Revision(7)));
-        assert_eq!(must_know(500 * MS), None);
-        replicas.primary_has_none(&production);
-        assert_eq!(must_know(MS), None);
+        assert_eq!(replicas.least_revision(&production, start), None);
+        replicas.record_primary(&production, Revision(7), start);
+        let least_revision = |after| replicas.least_revision(&production, start + after);
+        assert_eq!(least_revision(499 * MS), Some(Revision(7)));
+        assert_eq!(least_revision(500 * MS), None);
+        replicas.forget_primary(&production);
+        assert_eq!(least_revision(MS), None);
     }
 
     #[test]
-    fn what_the_primary_was_asked_before_an_own_change_does_not_count() {
+    fn replies_to_requests_before_an_own_change_are_ignored() {
         let replicas = Replicas::default();
         let production = Environment::production();
         let start = Instant::now();
-        replicas.primary_said(&production, Revision(7), start);
-        replicas.changed(&production, start + 10 * MS);
-        assert_eq!(replicas.must_know(&production, start + 11 * MS), None);
-        // A reply to a request from before the change.
-        replicas.primary_said(&production, Revision(7), start + 9 * MS);
-        assert_eq!(replicas.must_know(&production, start + 11 * MS), None);
-        replicas.primary_said(&production, Revision(8), start + 12 * MS);
+        replicas.record_primary(&production, Revision(7), start);
+        replicas.record_change(&production, start + 10 * MS);
+        assert_eq!(replicas.least_revision(&production, start + 11 * MS), None);
+        // A late reply to a request that was sent before the change.
+        replicas.record_primary(&production, Revision(7), start + 9 * MS);
+        assert_eq!(replicas.least_revision(&production, start + 11 * MS), None);
+        replicas.record_primary(&production, Revision(8), start + 12 * MS);
         assert_eq!(
-            replicas.must_know(&production, start + 13 * MS),
+            replicas.least_revision(&production, start + 13 * MS),
             Some(Revision(8))
         );
     }

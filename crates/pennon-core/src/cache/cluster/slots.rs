@@ -1,4 +1,4 @@
-//! Hash slots: which slot a key has, and the reply to `CLUSTER SLOTS`. Pure.
+//! Hash slots: computes the slot of a key, and decodes the reply to `CLUSTER SLOTS`.
 //!
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>
 
@@ -33,8 +33,8 @@ pub(super) struct SlotRange {
 }
 
 /// Decodes the reply to `CLUSTER SLOTS`: for each range its first and last slot, its primary and its
-/// replicas; for each node host, port, id and more. A node that does not know its host has the host of the
-/// node that replied. A range that is not as described is left out.
+/// replicas; for each node host, port, id and more. A node without a host gets that of the node that replied. A
+/// malformed range is skipped.
 pub(super) fn decode(reply: &Reply, replied: &Address) -> Vec<SlotRange> {
     let Reply::List(ranges) = reply else {
         return Vec::new();
@@ -67,7 +67,7 @@ fn range_of(reply: &Reply, replied: &Address) -> Option<SlotRange> {
     })
 }
 
-/// Host and port of a node. The host is empty where the node does not know its own.
+/// Host and port of a node. The host is empty if the node does not know it.
 fn address_of(reply: &Reply) -> Option<Address> {
     let Reply::List(parts) = reply else {
         return None;
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_redis() {
-        // As `CLUSTER KEYSLOT` says.
+        // As returned by `CLUSTER KEYSLOT`.
         for (key, expected) in [
             ("feature_flags:production", 16_114),
             ("foo", 12_182),

@@ -1,10 +1,11 @@
--- Before a commit: removes the entry and every lease, and prevents fills until the barrier is removed.
--- KEYS[1] the environment's hash. ARGV: writer id, barrier ms, the writer's clock when it sent this, how
--- much later this is still of use, both ms. Answers 1, or 0 when it comes too late for a barrier.
+-- Before a commit: removes the entry and all leases, and sets the writer's barrier.
+-- KEYS[1]: the hash of the environment. ARGV: writer id; TTL of the barrier; the writer's clock when it sent
+-- the command; the delay up to which a barrier is set (all in ms).
+-- Returns 1, or 0 if the command arrived too late for a barrier.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
--- An attempt that arrives after its writer has finished has nothing to do.
+-- A delayed attempt of a writer that is already done: a barrier would stay until its TTL expires.
 if redis.call('TYPE', key)['ok'] == 'hash' then
   local done = tonumber(redis.call('HGET', key, '__d:' .. ARGV[1]) or 0)
   if done > now then return 1 end
@@ -12,7 +13,7 @@ end
 local own = '__b:' .. ARGV[1]
 local barriers = {}
 local last = now
--- A late one was queued in a Redis that hung. Its writer has given up, and a barrier would only cost hits.
+-- A late command was queued while Redis hung. Its writer has given up, so a barrier would only prevent hits.
 local late = now - tonumber(ARGV[3]) > tonumber(ARGV[4])
 if not late then
   last = now + tonumber(ARGV[2])

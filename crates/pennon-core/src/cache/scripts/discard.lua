@@ -1,7 +1,8 @@
--- Drops an entry that is wrong, and keeps the barriers of writers. Leases stay when there is no entry.
--- KEYS[1] the environment's hash. ARGV: the revision that is wrong, or nothing for any; how long a barrier stands
--- ms. Answers 1 when dropped.
--- PEXPIRE deletes: the user that reads may not DEL, which is for those who invalidate.
+-- Removes a wrong entry and its leases, and keeps the barriers of writers. Does nothing without an entry.
+-- KEYS[1]: the hash of the environment. ARGV: the wrong revision, or an empty text for any; the TTL of a
+-- barrier (ms).
+-- Returns 1 if the entry was removed, otherwise 0.
+-- Deletes with PEXPIRE, because the Redis user of readers has no permission for DEL.
 local key = KEYS[1]
 if redis.call('TYPE', key)['ok'] ~= 'hash' then return 0 end
 local revision = redis.call('HGET', key, '__rev')
@@ -14,7 +15,7 @@ local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
   local kind = string.sub(name, 1, 4)
-  -- A barrier that stands for longer than any writer sets one is as wrong as the entry.
+  -- A barrier with a longer TTL than writers set was forged. Keeping it would prevent fills.
   if (kind == '__b:' or kind == '__d:') and deadline > now and deadline - now <= tonumber(ARGV[2]) then
     barriers[#barriers + 1] = name
     barriers[#barriers + 1] = fields[i + 1]

@@ -1,6 +1,7 @@
--- After a commit: removes everything but the barriers of other writers. Where attempts to set this
--- writer's barrier may still arrive, records that they are too late.
--- KEYS[1] the environment's hash. ARGV: writer id, how long to note that it is done ms. Answers 1.
+-- After a commit: removes the entry, all leases and this writer's barrier; keeps the barriers of other writers.
+-- If attempts to set this writer's barrier may still arrive, also records that the writer is done, so that
+-- begin_write ignores them.
+-- KEYS[1]: the hash of the environment. ARGV: writer id; the TTL of that record, 0 for none (ms). Returns 1.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

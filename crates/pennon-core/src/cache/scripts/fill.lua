@@ -1,6 +1,6 @@
--- Replaces the whole hash, if the lease still stands.
--- KEYS[1] the environment's hash. ARGV: lease id, ttl ms, then field, value, ... with __rev first.
--- Answers 1 when filled, 0 when refused.
+-- Replaces the whole hash if the lease is still valid.
+-- KEYS[1]: the hash of the environment. ARGV: lease id; TTL of the entry (ms); then field, value, …, __rev first.
+-- Returns 1 if it has filled, otherwise 0.
 local key = KEYS[1]
 if redis.call('TYPE', key)['ok'] ~= 'hash' then return 0 end
 local deadline = tonumber(redis.call('HGET', key, '__l:' .. ARGV[1]) or 0)
@@ -15,12 +15,12 @@ for i = 1, #fields, 2 do
     done[#done + 1] = fields[i + 1]
   end
 end
--- Deletes: the user that reads and fills may not DEL, which is for those who invalidate.
+-- Deletes with PEXPIRE, because the Redis user of readers has no permission for DEL.
 redis.call('PEXPIRE', key, 0)
--- Lua's stack limits unpack to some 8,000 values.
+-- Lua's stack limits unpack to about 8,000 values.
 for first = 3, #ARGV, 4000 do
   redis.call('HSET', key, unpack(ARGV, first, math.min(first + 3999, #ARGV)))
-  -- After the first part: an error of the script undoes nothing, and no entry may stay without an end.
+  -- Set with the first part: Redis does not roll back a script that fails, and no entry may be without a TTL.
   if first == 3 then redis.call('PEXPIRE', key, ARGV[2]) end
 end
 for first = 1, #done, 4000 do
