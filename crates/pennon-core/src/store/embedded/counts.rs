@@ -1,4 +1,4 @@
-//! How often which variant was given.
+//! Counts of evaluations by flag and variant.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, Usage};
 
 impl EmbeddedStore {
-    /// Nobody hands over a batch twice here.
+    /// Ignores the id of the batch: the local server delivers each batch once.
     pub(in crate::store) fn count(
         &self,
         _batch: &str,

@@ -1,4 +1,4 @@
-//! Flags as the service sees them: what `flags.json` says, and what the state knows of them.
+//! Records of flags, combined from `flags.json` and the state file.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -11,7 +11,7 @@ use super::flags_file::Contents;
 use super::state::State;
 use crate::store::record::{FlagRecord, OverrideRecord, SettingsRecord};
 
-/// Both files, but for what only grows. A transaction changes a copy.
+/// The contents of both files, without the history. A transaction changes a copy.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Data {
     pub(super) contents: Contents,
@@ -19,7 +19,7 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// The flag under this key with its overrides, in use or not.
+    /// The flag with its overrides, in use or archived.
     fn stored(&self, environment: &str, key: &FlagKey) -> Option<&Flag> {
         let archived = || self.state.archived(environment, key);
         let in_use = self.contents.flag(environment, key);
@@ -31,22 +31,22 @@ impl Data {
         flag.overrides.clear();
         let is_archived = self.contents.flag(environment, key).is_none();
         let archived = self.state.archived(environment, key);
-        let note = self.state.note(environment, key);
+        let details = self.state.details(environment, key);
         Some(FlagRecord {
             revision: digest_of(&(&flag, is_archived)),
             flag,
             archived_at: archived
                 .filter(|_| is_archived)
                 .map(|archived| archived.archived_at.unwrap_or(SystemTime::UNIX_EPOCH)),
-            created_at: note.and_then(|note| note.created_at),
-            updated_at: note.and_then(|note| note.updated_at),
+            created_at: details.and_then(|details| details.created_at),
+            updated_at: details.and_then(|details| details.updated_at),
         })
     }
 
-    /// Every flag's record, archived ones included.
+    /// The records of all flags, including archived ones.
     pub(super) fn flags(&self, environment: &str) -> BTreeMap<FlagKey, FlagRecord> {
         let in_use = self.contents.environments.get(environment);
-        let archived = self.state.of(environment).map(|aside| &aside.archived);
+        let archived = self.state.of(environment).map(|state| &state.archived);
         let keys = in_use
             .into_iter()
             .flat_map(|set| set.flags.keys())
@@ -57,20 +57,20 @@ impl Data {
 
     /// The overrides of a flag, archived or not, oldest first.
     pub(super) fn overrides(&self, environment: &str, key: &FlagKey) -> Vec<OverrideRecord> {
-        let aside = self.state.of(environment);
-        let notes = aside.and_then(|aside| aside.overrides.get(key));
+        let state = self.state.of(environment);
+        let details = state.and_then(|state| state.overrides.get(key));
         let flag = self.stored(environment, key);
         let users = flag.into_iter().flat_map(|flag| &flag.overrides);
         let mut records: Vec<OverrideRecord> = users
             .map(|(user, kind)| {
-                let note = notes.and_then(|notes| notes.get(user)).cloned();
-                let note = note.unwrap_or_default();
+                let details = details.and_then(|users| users.get(user)).cloned();
+                let details = details.unwrap_or_default();
                 OverrideRecord {
                     user_id: user.clone(),
                     kind: kind.clone(),
-                    reason: note.reason,
-                    created_by: note.created_by,
-                    created_at: note.created_at,
+                    reason: details.reason,
+                    created_by: details.created_by,
+                    created_at: details.created_at,
                 }
             })
             .collect();
@@ -78,7 +78,7 @@ impl Data {
         records
     }
 
-    /// A number that follows from all overrides of a flag.
+    /// A digest of all overrides of a flag.
     pub(super) fn overrides_revision(&self, environment: &str, key: &FlagKey) -> i64 {
         let mut all = self.overrides(environment, key);
         all.sort_by(|one, other| one.user_id.cmp(&other.user_id));
@@ -93,7 +93,7 @@ impl Data {
         let set = self.contents.environments.get(environment);
         let settings = set.map(|set| set.settings.clone()).unwrap_or_default();
         SettingsRecord {
-            // Of settings that nobody has changed it is 0.
+            // As in the database, the revision of default settings is 0.
             revision: if settings == pennon_eval::Settings::default() {
                 0
             } else {
@@ -104,8 +104,8 @@ impl Data {
     }
 }
 
-/// A number that another content has another of: what stands in for a revision where people edit the
-/// file by hand and count nothing. It stays below 2^48, so that every reader keeps every digit.
+/// A digest in place of a revision, because people who edit the file do not increment a number. It has 48 bits, which
+/// JSON readers represent exactly.
 fn digest_of(content: &impl Serialize) -> i64 {
     let text = serde_json::to_vec(content).unwrap_or_default();
     let digest = Sha256::digest(&text);

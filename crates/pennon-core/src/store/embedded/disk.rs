@@ -1,5 +1,5 @@
-//! The files of the local store: `flags.json`, found through symbolic links, and those beside it. One
-//! process at a time uses them, and a file is replaced whole.
+//! The files of the local store: `flags.json`, which may be a symbolic link, and the files beside it. One process at a
+//! time uses them. Files are replaced atomically.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -15,56 +15,56 @@ use sha2::{Digest, Sha256};
 
 use crate::id::unique_id;
 
-/// As many symbolic links may lead to one another; the number is Linux'.
+/// Limit on symbolic links that are followed; the same as in Linux.
 const MOST_LINKS: usize = 40;
-/// Two writes within this time, in seconds, may leave the same time of change in a file's metadata: the
-/// coarsest clock of a file system goes in such steps.
+/// The coarsest resolution of timestamps in a file system, in seconds. Two writes within it may have the same
+/// timestamp.
 const CLOCK_STEP: i64 = 2;
-/// The endings of the names beside `flags.json`.
+/// The suffixes of the files beside `flags.json`.
 const LOCK: &str = ".lock";
 const STATE: &str = ".state";
 const TEMPORARY: &str = ".new-";
 const UNREADABLE: &str = ".state.unreadable";
 
-/// Where `flags.json` is, and where everything beside it goes.
+/// The paths of `flags.json` and the files beside it.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    /// The path as it was given, which may lead elsewhere.
+    /// The configured path, which may be a symbolic link.
     given: PathBuf,
-    /// The file itself. What stands beside it is found from whichever path it is opened by.
+    /// The file itself. The other files are beside it, so they are the same for every link to it.
     flags: PathBuf,
 }
 
-/// What a file looks like from outside. Another stamp means that it may have changed.
+/// The metadata of a file. If it differs, the file may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     file: (u64, u64),
     modified: (i64, i64),
     changed: (i64, i64),
     length: u64,
-    /// The file was written so shortly before that another write may leave the same stamp.
+    /// Whether the file was written so recently that another write may leave the same metadata.
     is_fresh: bool,
 }
 
-/// What was read.
+/// The content of `flags.json`.
 pub(super) struct Text {
-    /// All of it. Digests and copies are of these bytes.
+    /// The whole text. Digests and copies are of these bytes.
     pub(super) text: String,
     pub(super) stamp: Stamp,
 }
 
 impl Text {
-    /// The text without the byte order mark that some editors put before it, which JSON does not know.
+    /// The text without the byte order mark that some editors add and JSON does not allow.
     pub(super) fn json(&self) -> &str {
         self.text.strip_prefix('\u{feff}').unwrap_or(&self.text)
     }
 }
 
 impl Files {
-    /// Finds the file that a path names, whether it is there or not.
+    /// Resolves a path. The file does not have to exist.
     ///
     /// # Errors
-    /// A sentence that names the path.
+    /// A message with the path.
     pub(super) fn find(given: &Path) -> Result<Self, String> {
         let flags = resolve(given).map_err(|error| cannot("find", given, &error))?;
         if flags.is_dir() {
@@ -84,18 +84,18 @@ impl Files {
         self.beside(STATE)
     }
 
-    /// The path of the file beside `flags.json` whose name has this ending more.
-    fn beside(&self, ending: &str) -> PathBuf {
+    /// The path of the file beside `flags.json` with this suffix.
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.flags.file_name().unwrap_or_default().to_owned();
-        name.push(ending);
+        name.push(suffix);
         self.flags.with_file_name(name)
     }
 
-    /// Makes sure that no other process uses these files, for as long as the result lives. The lock is
-    /// a file of its own, since every write replaces `flags.json`.
+    /// Locks these files against other processes until the result is dropped. The lock is a separate file, because
+    /// every write replaces `flags.json`.
     ///
     /// # Errors
-    /// A sentence that names the file and, if possible, the other process.
+    /// A message with the file and, if known, the other process.
     pub(super) fn lock(&self) -> Result<File, String> {
         let path = self.beside(LOCK);
         let explain = |error: &dyn Display| cannot("lock", &path, error);
@@ -129,14 +129,13 @@ impl Files {
         Ok(file)
     }
 
-    /// Whether `flags.json` is still what was read with this stamp. What cannot be told counts as no.
+    /// Whether `flags.json` is certainly unchanged since it had this metadata.
     pub(super) fn is_unchanged(&self, seen: &Stamp) -> bool {
         !seen.is_fresh
             && std::fs::metadata(&self.given).is_ok_and(|now| Stamp::of(&now).is_same(seen))
     }
 
-    /// What `flags.json` looks like now. It may have been written a moment ago, so the next look reads
-    /// it.
+    /// The metadata of `flags.json` right after a write. Marked as fresh, so that the next access reads the file.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         let metadata = std::fs::metadata(&self.flags).ok()?;
         Some(Stamp {
@@ -148,14 +147,13 @@ impl Files {
     /// Reads `flags.json`.
     ///
     /// # Errors
-    /// A sentence that names the file.
+    /// A message with the path.
     pub(super) fn read(&self) -> Result<Text, String> {
         let explain = |error: &dyn Display| cannot("read", &self.given, error);
         let now = resolve(&self.given).map_err(|error| explain(&error))?;
         if now != self.flags {
             return Err(explain(&format!(
-                "it leads to {} since the server has started, and led to {} before; start the \
-                 server again",
+                "it led to {1} when the server started and leads to {0} now; start the server again",
                 now.display(),
                 self.flags.display()
             )));
@@ -167,16 +165,15 @@ impl Files {
             .map_err(|error| explain(&error))?;
         Ok(Text {
             text,
-            // From before reading: whatever is written meanwhile makes another stamp.
+            // Metadata from before the read: a concurrent write changes it.
             stamp: Stamp::of(&metadata),
         })
     }
 
-    /// Writes a text into a new file beside `flags.json` that can take its place: with its mode and
-    /// its owner. Where there is no `flags.json` yet, the process decides on both.
+    /// Writes a text to a new file beside `flags.json`, with the mode and the owner of `flags.json` if that exists.
     ///
     /// # Errors
-    /// A sentence that names `flags.json`.
+    /// A message with the path of `flags.json`.
     pub(super) fn write_temporary(&self, text: &str) -> Result<PathBuf, String> {
         let path = self.beside(&format!("{TEMPORARY}{}", unique_id()));
         let like = std::fs::metadata(&self.flags).ok();
@@ -187,10 +184,10 @@ impl Files {
         Ok(path)
     }
 
-    /// Puts a new `flags.json` where there is none.
+    /// Creates `flags.json`.
     ///
     /// # Errors
-    /// A sentence that names it.
+    /// A message with the path.
     pub(super) fn create(&self, text: &str) -> Result<(), String> {
         let temporary = self.write_temporary(text)?;
         let created = std::fs::rename(&temporary, &self.flags).and_then(|()| self.sync_folder());
@@ -200,30 +197,29 @@ impl Files {
         })
     }
 
-    /// Lets a file written by [`Self::write_temporary`] take the place of `flags.json`, which should
-    /// have the digest `replaces`. If it was another one, because somebody has edited it at this
-    /// moment, that is kept, and its path is the answer.
+    /// Replaces `flags.json`, which should have the digest `replaces`, by a file that [`Self::write_temporary`] has
+    /// written. If somebody has edited `flags.json` in the meantime, the edited file is kept, and its path returned.
     ///
     /// # Errors
-    /// A sentence that names the file; then nothing was replaced.
+    /// A message with the path; nothing was replaced.
     pub(super) fn replace(
         &self,
         temporary: &Path,
         replaces: &str,
     ) -> Result<Option<PathBuf>, String> {
         let explain = |error: &dyn Display| cannot("replace", &self.flags, error);
-        // The two change places, so that what was there can be looked at: a look beforehand would
-        // miss what is written between the look and the replacement.
+        // Exchanges the two files, so that the replaced one can be compared afterwards. A comparison before the
+        // replacement would miss an edit between the two.
         match renameat_with(CWD, temporary, CWD, &self.flags, RenameFlags::EXCHANGE) {
             Ok(()) => {
-                // It is done, whether or not a power cut could undo it.
-                let _undone = self.sync_folder();
-                Ok(self.settle(temporary, replaces))
+                // The replacement has happened, even if it is not durable.
+                let _not_durable = self.sync_folder();
+                Ok(self.remove_replaced(temporary, replaces))
             }
-            // A file system that has no such operation.
+            // The file system does not support an exchange.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) => {
                 if digest_of_file(&self.flags).as_deref() != Some(replaces) {
-                    return Err(explain(&"it was edited at this moment"));
+                    return Err(explain(&"it was edited in the meantime"));
                 }
                 std::fs::rename(temporary, &self.flags)
                     .and_then(|()| self.sync_folder())
@@ -234,26 +230,26 @@ impl Files {
         }
     }
 
-    /// Does away with what a replacement has left under the name of the temporary file; keeps it when
-    /// it is not what was meant to be replaced.
-    pub(super) fn settle(&self, left: &Path, replaces: &str) -> Option<PathBuf> {
-        if digest_of_file(left).as_deref() == Some(replaces) {
-            // If it stays, the next start removes it.
-            let _stays = std::fs::remove_file(left);
+    /// Removes the replaced file, which now has the name of the temporary file. If it has another digest than
+    /// `replaces`, it contains an edit: then it is kept, and its path returned.
+    pub(super) fn remove_replaced(&self, replaced: &Path, replaces: &str) -> Option<PathBuf> {
+        if digest_of_file(replaced).as_deref() == Some(replaces) {
+            // If that fails, the next start removes it.
+            let _stays = std::fs::remove_file(replaced);
             return None;
         }
         let kept = self.free_name(".conflict");
-        // Whoever is still writing into it goes on doing so under its new name.
-        Some(match std::fs::rename(left, &kept) {
+        // Renamed and not copied, so that a program which is still writing to it loses nothing.
+        Some(match std::fs::rename(replaced, &kept) {
             Ok(()) => kept,
-            Err(_) => left.to_owned(),
+            Err(_) => replaced.to_owned(),
         })
     }
 
-    /// Keeps a copy of `flags.json`, unless an earlier copy is the same.
+    /// Writes a backup of `flags.json`, unless an equal one exists, and returns its path.
     ///
     /// # Errors
-    /// A sentence that names the copy.
+    /// A message with the path of the backup.
     pub(super) fn back_up(&self, text: &str) -> Result<PathBuf, String> {
         let first = self.beside(".bak");
         if std::fs::read(&first).is_ok_and(|kept| kept == text.as_bytes()) {
@@ -266,10 +262,10 @@ impl Files {
         Ok(path)
     }
 
-    /// Keeps bytes of the state file that cannot be read in a file of their own.
+    /// Saves unreadable bytes of the state file to a separate file, and returns its path.
     ///
     /// # Errors
-    /// A sentence that names the copy.
+    /// A message with the path of the copy.
     pub(super) fn keep_unreadable(&self, bytes: &[u8]) -> Result<PathBuf, String> {
         let path = self.free_name(UNREADABLE);
         write_new(&path, bytes, None).map_err(|error| cannot("write", &path, &error))?;
@@ -277,7 +273,7 @@ impl Files {
         Ok(path)
     }
 
-    /// The copies made by [`Self::keep_unreadable`] that nobody has removed yet.
+    /// The existing copies of [`Self::keep_unreadable`].
     pub(super) fn unreadable_copies(&self) -> Vec<PathBuf> {
         let prefix = self.beside(UNREADABLE);
         let prefix = prefix.file_name().unwrap_or_default().as_encoded_bytes();
@@ -293,25 +289,25 @@ impl Files {
         copies
     }
 
-    /// The first name with this ending that nobody has: `.bak`, `.bak.2`, `.bak.3`, ...
-    fn free_name(&self, ending: &str) -> PathBuf {
+    /// The first unused name with this suffix: `.bak`, `.bak.2`, `.bak.3`, ...
+    fn free_name(&self, suffix: &str) -> PathBuf {
         let taken = |path: &PathBuf| path.symlink_metadata().is_ok();
-        let mut path = self.beside(ending);
+        let mut path = self.beside(suffix);
         let mut number: u32 = 2;
         while taken(&path) {
-            path = self.beside(&format!("{ending}.{number}"));
+            path = self.beside(&format!("{suffix}.{number}"));
             number = number.saturating_add(1);
         }
         path
     }
 
-    /// The temporary file of this name, if it is one of ours and there.
+    /// The temporary file with this name, if it exists and Pennon has written it.
     pub(super) fn temporary(&self, name: &str) -> Option<PathBuf> {
         let path = self.flags.with_file_name(name);
         (self.is_temporary(OsStr::new(name)) && path.is_file()).then_some(path)
     }
 
-    /// Removes the temporary files that a process before has left behind.
+    /// Removes temporary files of earlier processes.
     pub(super) fn remove_temporaries(&self) {
         let Ok(entries) = std::fs::read_dir(folder_of(&self.flags)) else {
             return;
@@ -340,10 +336,10 @@ impl Files {
         })
     }
 
-    /// Replaces the state file, or creates it. Only its owner can read it.
+    /// Replaces or creates the state file. Only its owner can read it.
     ///
     /// # Errors
-    /// A sentence that names it.
+    /// A message with the path.
     pub(super) fn write_state(&self, text: &str) -> Result<(), String> {
         let path = self.state();
         let temporary = self.beside(&format!("{STATE}{TEMPORARY}{}", unique_id()));
@@ -358,14 +354,15 @@ impl Files {
         })
     }
 
-    /// A server that root has started on somebody's file leaves files that this person can use.
+    /// Gives a file to the owner of `flags.json`. Otherwise a server that root has started would create files that
+    /// this user cannot use.
     fn give_to_owner(&self, path: &Path) {
         if let Ok(owner) = std::fs::metadata(&self.flags) {
             let _stays = chown(path, Some(owner.uid()), Some(owner.gid()));
         }
     }
 
-    /// Makes new names last: a power cut must not bring the replaced file back.
+    /// Makes a rename durable, so that a power failure does not restore the replaced file.
     fn sync_folder(&self) -> io::Result<()> {
         File::open(folder_of(&self.flags))?.sync_all()
     }
@@ -386,48 +383,47 @@ impl Stamp {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        let what = |stamp: &Self| (stamp.file, stamp.modified, stamp.changed, stamp.length);
-        what(self) == what(other)
+        let key = |stamp: &Self| (stamp.file, stamp.modified, stamp.changed, stamp.length);
+        key(self) == key(other)
     }
 }
 
-/// Appends to a file that has this length, and makes it last if `lasting`. A failure leaves the file as
-/// it was.
+/// Appends to a file of this length; with `durable`, waits until the text is on the disk. A failure leaves the file
+/// unchanged.
 ///
 /// # Errors
-/// What the file system says; or that the file has another length.
-pub(super) fn append(path: &Path, length: u64, text: &str, lasting: bool) -> io::Result<()> {
+/// An error of the file system, or a file that is shorter than this.
+pub(super) fn append(path: &Path, length: u64, text: &str, durable: bool) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
-    let there = file.metadata()?.len();
-    if there < length {
+    if file.metadata()?.len() < length {
         return Err(io::Error::other(
             "another program has changed it; start the server again",
         ));
     }
-    // What a write that failed has left.
+    // Removes the remains of a write that failed.
     file.set_len(length)?;
     let written = file
         .seek(SeekFrom::Start(length))
         .and_then(|_| file.write_all(text.as_bytes()))
-        .and_then(|()| if lasting { file.sync_data() } else { Ok(()) });
+        .and_then(|()| if durable { file.sync_data() } else { Ok(()) });
     written.inspect_err(|_| {
         let _next_time = file.set_len(length);
     })
 }
 
-/// Leaves a file to its owner alone.
+/// Allows only the owner of a file to read and write it.
 ///
 /// # Errors
-/// What the file system says.
+/// An error of the file system.
 pub(super) fn keep_private(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
 }
 
-/// Cuts a file off.
+/// Truncates a file.
 ///
 /// # Errors
-/// What the file system says.
-pub(super) fn cut(path: &Path, length: u64) -> io::Result<()> {
+/// An error of the file system.
+pub(super) fn truncate(path: &Path, length: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(length)?;
     file.sync_data()
@@ -447,12 +443,12 @@ pub(super) fn digest_of_file(path: &Path) -> Option<String> {
     std::fs::read(path).ok().map(|content| digest(&content))
 }
 
-/// A sentence about a file.
+/// The message that an operation on a file failed.
 pub(super) fn cannot(what: &str, path: &Path, error: &dyn Display) -> String {
     format!("cannot {what} {}: {error}", path.display())
 }
 
-/// Writes a new file with the mode and the owner of another one, or for its owner only.
+/// Writes a new file with the mode and the owner of another file; without one, only its owner can read it.
 fn write_new(path: &Path, content: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -476,7 +472,7 @@ fn write_new(path: &Path, content: &[u8], like: Option<&Metadata>) -> io::Result
     file.sync_all()
 }
 
-/// Follows symbolic links to the last name, which need not be there.
+/// Follows symbolic links. The last target does not have to exist.
 fn resolve(given: &Path) -> io::Result<PathBuf> {
     let mut path = given.to_owned();
     for _ in 0..MOST_LINKS {
@@ -485,7 +481,7 @@ fn resolve(given: &Path) -> io::Result<PathBuf> {
         } else {
             let name = path
                 .file_name()
-                .ok_or_else(|| io::Error::other("it names no file"))?;
+                .ok_or_else(|| io::Error::other("the path has no file name"))?;
             return Ok(folder_of(&path).canonicalize()?.join(name));
         }
     }

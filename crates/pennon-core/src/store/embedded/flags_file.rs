@@ -1,5 +1,5 @@
-//! `flags.json`: a flagd file, with production at its top level and the other environments under
-//! `environments`. What it may say beyond flagd's schema is in docs/local.md.
+//! The format of `flags.json`: a flagd file with production at its top level and the other environments under
+//! `environments`. docs/local.md describes the extensions of flagd's schema.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,32 +10,32 @@ use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Settings, Violati
 use serde_json::{Map, Value};
 
 use super::line::line_of;
-use super::old_form::is_old;
-use super::state::{EnvironmentNote, State};
+use super::old_format::is_old;
+use super::state::{Exemptions, State};
 use crate::environment::Environment;
 use crate::limits::{NO_EFFECT, check_flag, check_metadata, check_together, too_large};
 use crate::store::record::ScheduleRecord;
 
-/// The fields that flagd's files do not have: the environments but production, and how questions are
-/// answered that a flag leaves open.
+/// The field with all environments except production.
 const ENVIRONMENTS: &str = "environments";
+/// The field with the evaluation defaults.
 const DEFAULTS: &str = "evaluationDefaults";
-/// Of a flag: users who are decided by name.
+/// The field of a flag with its overrides by user.
 const OVERRIDES: &str = "overrides";
-/// The longest user id in an override, in characters.
+/// Limit on the length of a user id in an override, in characters.
 const LONGEST_USER: usize = 255;
-/// As many mistakes are told; whoever mends them sees the others.
-const MOST_TOLD: usize = 10;
+/// Limit on the violations in a message. The next attempt reports the others.
+const MAX_VIOLATIONS: usize = 10;
 
-/// What `flags.json` says.
+/// The contents of `flags.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Contents {
     pub(super) defaults: EvaluationDefaults,
-    /// Production is always among them.
+    /// Always includes production.
     pub(super) environments: BTreeMap<String, FlagSet>,
 }
 
-/// The flags in use of an environment, and what holds for all of them.
+/// The flags in use and the settings of an environment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct FlagSet {
     pub(super) flags: BTreeMap<FlagKey, Flag>,
@@ -45,7 +45,7 @@ pub(super) struct FlagSet {
 impl Default for Contents {
     fn default() -> Self {
         Self {
-            // A file that does not say is a new one.
+            // A file without the field was created with the new defaults.
             defaults: EvaluationDefaults::New,
             environments: [(Environment::production().to_string(), FlagSet::default())].into(),
         }
@@ -53,7 +53,7 @@ impl Default for Contents {
 }
 
 impl Contents {
-    /// The flag in use under this key.
+    /// The flag in use with this key.
     pub(super) fn flag(&self, environment: &str, key: &FlagKey) -> Option<&Flag> {
         self.environments.get(environment)?.flags.get(key)
     }
@@ -62,24 +62,24 @@ impl Contents {
         self.environments.get_mut(environment)?.flags.get_mut(key)
     }
 
-    /// An environment, which thereby exists.
+    /// An environment, which is created if necessary.
     pub(super) fn of(&mut self, environment: &str) -> &mut FlagSet {
         self.environments.entry(environment.to_owned()).or_default()
     }
 
-    /// Reads the text of a file. What the state knows of its flags beside is added.
+    /// Parses the text of a file, and adds data of its flags from the state.
     ///
     /// # Errors
-    /// A sentence that names the file and every mistake with its place.
+    /// A message with the path and all violations, each with its line and pointer.
     pub(super) fn parse(text: &str, state: &State, path: &Path) -> Result<Self, String> {
         Self::parse_after(None, text, state, path)
     }
 
-    /// Reads the text of a file that was this before. What takes too much, of memory or of the time of a
-    /// request, must not grow; in a file that is read for the first time it is only worth a warning.
+    /// Parses the text of a file with these contents before the edit. An environment that exceeds a limit on memory or
+    /// on the time of a request must not grow; if there are no contents before, exceeding is only logged.
     ///
     /// # Errors
-    /// A sentence that names the file and every mistake with its place.
+    /// A message with the path and all violations, each with its line and pointer.
     pub(super) fn parse_after(
         before: Option<&Self>,
         text: &str,
@@ -88,26 +88,28 @@ impl Contents {
     ) -> Result<Self, String> {
         let value = match json::parse(text.as_bytes()) {
             Ok(value) => value,
-            Err(JsonError::Syntax(error)) => return Err(not_right(path, &error)),
-            Err(JsonError::Duplicates(twice)) => return Err(told(&twice, text, path)),
+            Err(JsonError::Syntax(error)) => return Err(invalid_file(path, &error)),
+            Err(JsonError::Duplicates(violations)) => {
+                return Err(with_lines(&violations, text, path));
+            }
         };
         let read = Self::of_value(&value, state);
-        let read = read.map_err(|mistakes| told(&mistakes, text, path))?;
-        let mistakes = read.take_too_much(before);
-        if mistakes.is_empty() {
+        let read = read.map_err(|violations| with_lines(&violations, text, path))?;
+        let violations = read.exceeded_limits(before);
+        if violations.is_empty() {
             return Ok(read);
         }
         if before.is_some() {
-            return Err(told(&mistakes, text, path));
+            return Err(with_lines(&violations, text, path));
         }
-        for found in mistakes {
+        for found in violations {
             tracing::warn!(at = found.pointer, "in flags.json: {}", found.message);
         }
         Ok(read)
     }
 
-    /// Environments whose flags take too much together, and more than before.
-    fn take_too_much(&self, before: Option<&Self>) -> Vec<Violation> {
+    /// Environments that exceed a limit and have grown.
+    fn exceeded_limits(&self, before: Option<&Self>) -> Vec<Violation> {
         let found = self.environments.iter().filter_map(|(name, set)| {
             let before = before.map(|before| before.environments.get(name));
             let empty = FlagSet::default();
@@ -119,27 +121,27 @@ impl Contents {
             } else {
                 format!("/{ENVIRONMENTS}/{}/flags", pointer_step(name))
             };
-            Some(problem(&at, why))
+            Some(violation(&at, why))
         });
         found.collect()
     }
 
     fn of_value(value: &Value, state: &State) -> Result<Self, Vec<Violation>> {
         let mut contents = Self::default();
-        let mut mistakes = Vec::new();
+        let mut violations = Vec::new();
         let Some(fields) = value.as_object() else {
-            return Err(vec![problem("", "must be an object")]);
+            return Err(vec![violation("", "must be an object")]);
         };
         if is_old(value) {
-            let why = "has the form of earlier versions, without /flags at the top; it is converted \
+            let why = "has the format of earlier versions, without /flags at the top; it is converted \
                        when the server starts";
-            return Err(vec![problem("", why)]);
+            return Err(vec![violation("", why)]);
         }
         let mut production = fields.clone();
         if let Some(value) = production.shift_remove(DEFAULTS) {
             match value.as_str().and_then(EvaluationDefaults::named) {
                 Some(defaults) => contents.defaults = defaults,
-                None => mistakes.push(problem(
+                None => violations.push(violation(
                     &format!("/{DEFAULTS}"),
                     "must be \"existing\" or \"new\"",
                 )),
@@ -152,7 +154,7 @@ impl Contents {
             &Value::Object(production),
             "",
             state,
-            &mut mistakes,
+            &mut violations,
         );
         match &others {
             None => {}
@@ -160,21 +162,21 @@ impl Contents {
                 for (name, value) in others {
                     let place = format!("/{ENVIRONMENTS}/{}", pointer_step(name));
                     match Environment::parse(name) {
-                        Err(error) => mistakes.push(problem(&place, error.to_string())),
+                        Err(error) => violations.push(violation(&place, error.to_string())),
                         Ok(environment) if environment == Environment::production() => {
-                            let why = "the flags of production stand at the top level of the file";
-                            mistakes.push(problem(&place, why));
+                            let why = "the flags of production belong to the top level of the file";
+                            violations.push(violation(&place, why));
                         }
-                        Ok(_) => contents.add(name, value, &place, state, &mut mistakes),
+                        Ok(_) => contents.add(name, value, &place, state, &mut violations),
                     }
                 }
             }
-            Some(_) => mistakes.push(problem(&format!("/{ENVIRONMENTS}"), "must be an object")),
+            Some(_) => violations.push(violation(&format!("/{ENVIRONMENTS}"), "must be an object")),
         }
-        if mistakes.is_empty() {
+        if violations.is_empty() {
             Ok(contents)
         } else {
-            Err(mistakes)
+            Err(violations)
         }
     }
 
@@ -184,7 +186,7 @@ impl Contents {
         value: &Value,
         place: &str,
         state: &State,
-        mistakes: &mut Vec<Violation>,
+        violations: &mut Vec<Violation>,
     ) {
         let inside = |found: Violation| Violation {
             pointer: format!("{place}{}", found.pointer),
@@ -192,7 +194,7 @@ impl Contents {
         };
         let mut file = match flagd::read(value, &Settings::default(), Mode::Replace) {
             Ok(file) => file,
-            Err(found) => return mistakes.extend(found.into_iter().map(inside)),
+            Err(found) => return violations.extend(found.into_iter().map(inside)),
         };
         for found in file.warnings.drain(..).map(inside) {
             tracing::warn!(at = found.pointer, "in flags.json: {}", found.message);
@@ -200,18 +202,19 @@ impl Contents {
         for at in file.kept.drain(..) {
             tracing::warn!(
                 at = format!("{place}{at}"),
-                "in flags.json: kept and not understood"
+                "in flags.json: unknown field, kept unchanged"
             );
         }
         let mut flags = std::mem::take(&mut file.flags);
-        let aside = state.of(name);
+        let state = state.of(name);
         for (key, flag) in &mut flags {
             let at = format!("{place}{}", file.pointer_to(key));
-            let note = state.note(name, key).cloned().unwrap_or_default();
-            if !note.exempt {
-                let schedules = aside.into_iter().flat_map(|aside| aside.schedules.values());
-                let found = broken_rules(key, flag, schedules);
-                mistakes.extend(found.into_iter().map(|found| Violation {
+            let details = state.and_then(|state| state.flags.get(key));
+            let details = details.cloned().unwrap_or_default();
+            if !details.exempt {
+                let schedules = state.into_iter().flat_map(|state| state.schedules.values());
+                let found = flag_violations(key, flag, schedules);
+                violations.extend(found.into_iter().map(|found| Violation {
                     pointer: format!("{at}{}", found.pointer),
                     ..found
                 }));
@@ -219,28 +222,28 @@ impl Contents {
             if flag.definition.is_some() {
                 if flag.salt.is_some() {
                     let why = "has no effect on a flag with variants";
-                    mistakes.push(problem(&format!("{at}/metadata/pennon.salt"), why));
+                    violations.push(violation(&format!("{at}/metadata/pennon.salt"), why));
                 }
-                flag.rollout_percentage = note.rollout_percentage;
-                flag.salt = note.salt;
+                flag.rollout_percentage = details.rollout_percentage;
+                flag.salt = details.salt;
             }
         }
         let settings = file.settings;
         let set = FlagSet { flags, settings };
-        let known = aside.map(|aside| aside.note.clone()).unwrap_or_default();
-        let inside = set.broken_rules(name, &known).into_iter().map(inside);
-        mistakes.extend(inside);
+        let known = state.map_or_else(Exemptions::default, |state| state.exemptions.clone());
+        let inside = set.violations(name, &known).into_iter().map(inside);
+        violations.extend(inside);
         self.environments.insert(name.to_owned(), set);
     }
 
-    /// The text of a file that says this.
+    /// The text of a file with these contents.
     pub(super) fn to_text(&self) -> Result<String, serde_json::Error> {
         let mut file = Map::new();
         match self.defaults {
             EvaluationDefaults::Existing => {
                 file.insert(DEFAULTS.to_owned(), self.defaults.name().into());
             }
-            // A file that says something else is not read at all.
+            // A file with an unreadable value is rejected when it is read.
             EvaluationDefaults::New | EvaluationDefaults::Unreadable => {}
         }
         let mut others = Map::new();
@@ -248,7 +251,7 @@ impl Contents {
         for (name, set) in &self.environments {
             let fields = set.to_fields();
             if name == production.as_str() {
-                // `$schema` belongs to the top, where editors look for it.
+                // `$schema` comes first, where editors look for it.
                 let defaults = std::mem::replace(&mut file, fields);
                 file.extend(defaults);
             } else {
@@ -265,24 +268,24 @@ impl Contents {
 }
 
 impl FlagSet {
-    /// What the routes of the API would refuse of the flags and settings as a whole, with places in the
-    /// environment. What is known from before a rule may stay.
-    fn broken_rules(&self, name: &str, known: &EnvironmentNote) -> Vec<Violation> {
+    /// The rules of the API that the environment as a whole violates, except those that it is exempt from. Pointers are
+    /// relative to the environment.
+    fn violations(&self, name: &str, known: &Exemptions) -> Vec<Violation> {
         let mut found = Vec::new();
         if !known.exempt {
             found.extend(check_metadata(&self.settings.metadata));
         }
         if let Some((_, why)) = too_large(name, self.flags.iter(), &self.settings, known.bulk_size)
         {
-            found.push(problem("/flags", why));
+            found.push(violation("/flags", why));
         }
         found
     }
 
-    /// What it has from before today's rules, when it is taken over from an earlier version.
-    pub(super) fn note(&self, name: &str) -> EnvironmentNote {
+    /// The rules that an environment from an earlier version violates, and from which it becomes exempt.
+    pub(super) fn exemptions(&self, name: &str) -> Exemptions {
         let size = too_large(name, self.flags.iter(), &self.settings, 0);
-        EnvironmentNote {
+        Exemptions {
             bulk_size: size.map_or(0, |(total, _)| total),
             exempt: check_metadata(&self.settings.metadata).is_some(),
         }
@@ -291,7 +294,7 @@ impl FlagSet {
     fn to_fields(&self) -> Map<String, Value> {
         let mut flags = self.flags.clone();
         for flag in flags.values_mut().filter(|flag| flag.definition.is_some()) {
-            // It has no effect there, and is in the state.
+            // It has no effect on a typed flag. The state keeps it.
             flag.salt = None;
         }
         match flagd::write(&flags, &self.settings, Form::Local) {
@@ -305,9 +308,9 @@ impl FlagSet {
     }
 }
 
-/// What the routes of the API would refuse of a new flag, with places in the flag: of the flag itself, of
-/// its overrides, and because of what is planned for it.
-pub(super) fn broken_rules<'a>(
+/// The rules of the API that a flag violates by itself, by its overrides or by its schedules. Pointers are relative to
+/// the flag.
+pub(super) fn flag_violations<'a>(
     key: &FlagKey,
     flag: &Flag,
     schedules: impl Iterator<Item = &'a ScheduleRecord>,
@@ -317,31 +320,34 @@ pub(super) fn broken_rules<'a>(
         about_key.message = format!("the key: {}", about_key.message);
     }
     if flag.definition.is_some() {
-        let planned = schedules.filter(|schedule| {
+        let ineffective = schedules.filter(|schedule| {
             schedule.flag_key == *key && schedule.is_open() && schedule.sets_rollout_percentage()
         });
-        found.extend(planned.map(|schedule| {
+        found.extend(ineffective.map(|schedule| {
             let id = &schedule.id;
             let why =
                 format!("schedule '{id}' plans a rollout percentage. {NO_EFFECT}; cancel it first");
-            problem("/variants", why)
+            violation("/variants", why)
         }));
     }
     for (user, kind) in &flag.overrides {
         let place = format!("/{OVERRIDES}/{}", pointer_step(user));
         if !(1..=LONGEST_USER).contains(&user.chars().count()) || user.contains('\0') {
             let why = format!("a user id has 1 to {LONGEST_USER} characters, and no NUL");
-            found.push(problem(&place, why));
+            found.push(violation(&place, why));
         }
         match kind {
             Override::Include | Override::Exclude => {}
             Override::Unreadable => {
-                found.push(problem(&place, "must be include, exclude or a variant"));
+                found.push(violation(&place, "must be include, exclude or a variant"));
             }
             Override::Variant(variant) => {
                 let definition = flag.definition.as_ref();
                 if definition.is_none_or(|known| !known.variants.contains_key(variant)) {
-                    found.push(problem(&place, format!("there is no variant '{variant}'")));
+                    found.push(violation(
+                        &place,
+                        format!("there is no variant '{variant}'"),
+                    ));
                 }
             }
         }
@@ -349,21 +355,21 @@ pub(super) fn broken_rules<'a>(
     found
 }
 
-fn problem(pointer: &str, message: impl Into<String>) -> Violation {
+fn violation(pointer: &str, message: impl Into<String>) -> Violation {
     Violation {
         pointer: pointer.to_owned(),
         message: message.into(),
     }
 }
 
-/// A sentence about a file that cannot be taken as it is.
-pub(super) fn not_right(path: &Path, error: &dyn std::fmt::Display) -> String {
+/// The message about an invalid file.
+pub(super) fn invalid_file(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{} is invalid: {error}", path.display())
 }
 
-/// The same about its mistakes, each with its line.
-fn told(mistakes: &[Violation], text: &str, path: &Path) -> String {
-    let tell = |found: &Violation| {
+/// The message about the violations in a file, each with its line.
+fn with_lines(violations: &[Violation], text: &str, path: &Path) -> String {
+    let describe = |found: &Violation| {
         let line = line_of(text, &found.pointer);
         let line = line.map_or(String::new(), |line| format!("line {line}, "));
         let place = if found.pointer.is_empty() {
@@ -373,9 +379,13 @@ fn told(mistakes: &[Violation], text: &str, path: &Path) -> String {
         };
         format!("{line}{place}: {}", found.message)
     };
-    let mut all: Vec<String> = mistakes.iter().take(MOST_TOLD).map(tell).collect();
-    if mistakes.len() > MOST_TOLD {
-        all.push(format!("and {} more", mistakes.len() - MOST_TOLD));
+    let mut all: Vec<String> = violations
+        .iter()
+        .take(MAX_VIOLATIONS)
+        .map(describe)
+        .collect();
+    if violations.len() > MAX_VIOLATIONS {
+        all.push(format!("and {} more", violations.len() - MAX_VIOLATIONS));
     }
-    not_right(path, &all.join("; "))
+    invalid_file(path, &all.join("; "))
 }

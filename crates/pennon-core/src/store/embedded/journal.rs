@@ -1,10 +1,9 @@
-//! `flags.json.state`: a line of JSON for every change, appended, so that a change costs what it is and
-//! not what was before it.
+//! `flags.json.state`: an append-only journal with one line of JSON per change, so that the cost of a change does not
+//! depend on the size of the state.
 //!
-//! A change of `flags.json` and the line that tells of it belong together, and a process may end between
-//! the two. So the line is written first and names the file that is about to take the place of
-//! `flags.json`. While that file is still there, the replacement has not happened, and at the next start
-//! neither has the line.
+//! A change of `flags.json` and its line must both happen or neither, although the process may end between the two.
+//! Therefore the line is written first, with the name of the temporary file that will replace `flags.json`. If the
+//! next start finds that file unchanged, the replacement has not happened, and the line is removed.
 
 use std::path::Path;
 
@@ -13,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::disk::{self, Files, cannot, digest_of_file};
 use super::state::{History, Record, State};
 
-/// The version of the form of the state file.
+/// The version of the format of the state file.
 const FORMAT: u32 = 1;
-/// So many records that say nothing any more are worth writing the file anew.
+/// The number of superseded records at which the file is compacted.
 const MOST_SUPERSEDED: usize = 10_000;
 
 /// The first line.
@@ -38,28 +37,29 @@ struct Line {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Replacement {
-    /// The name of the file that holds it until it takes the place of `flags.json`.
+    /// The name of the temporary file that holds it until the replacement.
     temporary: String,
-    /// The digest of the `flags.json` that it was made from.
+    /// The digest of the `flags.json` that it replaces.
     replaces: String,
-    /// Its own digest.
+    /// The digest of the new file.
     written: String,
 }
 
-/// The state file, and how much of it is good.
+/// The open state file.
 #[derive(Debug)]
 pub(super) struct Journal {
     files: Files,
+    /// The length of the valid part.
     length: u64,
-    /// How many records the file holds that a file written anew would not.
+    /// The number of records that compaction would remove.
     superseded: usize,
 }
 
 impl Journal {
-    /// Reads the state, and brings a change to its end at which a process has died.
+    /// Reads the state, and completes or removes a change during which the last process ended.
     ///
     /// # Errors
-    /// A sentence that names the file and the line.
+    /// A message with the file and the line.
     pub(super) fn open(files: &Files) -> Result<(Self, State, History), String> {
         let path = files.state();
         let mut journal = Self {
@@ -69,7 +69,7 @@ impl Journal {
         };
         let (mut state, mut history) = (State::default(), History::default());
         if path.symlink_metadata().is_err() {
-            journal.rewrite(&state, &history)?;
+            journal.compact(&state, &history)?;
         }
         let content = std::fs::read(&path).map_err(|error| cannot("read", &path, &error))?;
         disk::keep_private(&path).map_err(|error| cannot("protect", &path, &error))?;
@@ -77,7 +77,7 @@ impl Journal {
         let mut records = 0;
         let mut lines = content.split_inclusive(|byte| *byte == b'\n').enumerate();
         while let Some((number, bytes)) = lines.next() {
-            // What was not written to its end has not happened.
+            // An incomplete line belongs to a change that was not made.
             if !bytes.ends_with(b"\n") {
                 break;
             }
@@ -88,7 +88,7 @@ impl Journal {
                 if header.format != FORMAT {
                     let format = header.format;
                     return Err(explain(&format!(
-                        "it has format {format}; this version of Pennon knows {FORMAT}"
+                        "its format is {format}; this version of Pennon reads format {FORMAT}"
                     )));
                 }
             } else {
@@ -126,31 +126,32 @@ impl Journal {
                 file = %path.display(),
                 "the server ended in the middle of a change; the change was not made"
             );
-            disk::cut(&path, journal.length).map_err(|error| cannot("repair", &path, &error))?;
+            disk::truncate(&path, journal.length)
+                .map_err(|error| cannot("repair", &path, &error))?;
         }
         if journal.length == 0 {
-            // Not even the first line was written.
-            journal.rewrite(&state, &history)?;
+            // The file is empty, or its first line is incomplete.
+            journal.compact(&state, &history)?;
         }
         journal.superseded = records.saturating_sub(history.records(&state).len());
         if journal.superseded > MOST_SUPERSEDED {
-            journal.rewrite(&state, &history)?;
+            journal.compact(&state, &history)?;
         }
         Ok((journal, state, history))
     }
 
-    /// Appends a change that leaves `flags.json` as it is.
+    /// Appends a change that does not affect `flags.json`.
     ///
     /// # Errors
-    /// A sentence that names the file; then nothing was appended.
+    /// A message with the file; nothing was appended.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), String> {
         self.append_line(None, records, true)
     }
 
-    /// Appends what was counted. The end of a second that a power cut takes along is no loss.
+    /// Appends counts. They are not synced to the disk: a power failure may lose those of the last seconds.
     ///
     /// # Errors
-    /// A sentence that names the file; then nothing was appended.
+    /// A message with the file; nothing was appended.
     pub(super) fn append_counts(
         &mut self,
         record: Record,
@@ -164,16 +165,16 @@ impl Journal {
         }
         self.superseded += 1;
         if self.superseded > MOST_SUPERSEDED {
-            self.rewrite(state, history)?;
+            self.compact(state, history)?;
         }
         Ok(())
     }
 
-    /// Appends a change, and gives `flags.json` this new text, which replaces the one with the digest
-    /// `replaces`. When that is not what was there, its new path is in the answer.
+    /// Appends a change and replaces `flags.json`, which should have the digest `replaces`, by this text. If somebody
+    /// has edited the file in the meantime, the edited file is kept, and its path returned.
     ///
     /// # Errors
-    /// A sentence that names the file; then nothing has changed.
+    /// A message with the file; nothing has changed.
     pub(super) fn append_and_replace(
         &mut self,
         records: &[Record],
@@ -192,10 +193,10 @@ impl Journal {
             .append_line(Some(replacement), records, true)
             .and_then(|()| self.files.replace(&temporary, replaces));
         if done.is_err() {
-            // A line that cannot be cut off is written over by the next one. Until then its file stays:
-            // without it, the line would count.
+            // If the line cannot be removed, the next one overwrites it. Until then the temporary file must stay:
+            // without it, the next start would apply the line.
             self.length = before;
-            if disk::cut(&self.files.state(), before).is_ok() {
+            if disk::truncate(&self.files.state(), before).is_ok() {
                 let _next_start = std::fs::remove_file(&temporary);
             }
         }
@@ -206,7 +207,7 @@ impl Journal {
         &mut self,
         file: Option<Replacement>,
         records: &[Record],
-        lasting: bool,
+        durable: bool,
     ) -> Result<(), String> {
         let path = self.files.state();
         let line = Line {
@@ -216,14 +217,14 @@ impl Journal {
         let mut text =
             serde_json::to_string(&line).map_err(|error| cannot("write", &path, &error))?;
         text.push('\n');
-        disk::append(&path, self.length, &text, lasting)
+        disk::append(&path, self.length, &text, durable)
             .map_err(|error| cannot("write", &path, &error))?;
         self.length += u64::try_from(text.len()).unwrap_or(u64::MAX);
         Ok(())
     }
 
-    /// Writes the file anew, without what has been superseded.
-    fn rewrite(&mut self, state: &State, history: &History) -> Result<(), String> {
+    /// Rewrites the file without superseded records.
+    fn compact(&mut self, state: &State, history: &History) -> Result<(), String> {
         let path = self.files.state();
         let explain = |error: serde_json::Error| cannot("write", &path, &error);
         let name = self.files.flags().file_name().unwrap_or_default();
@@ -253,8 +254,8 @@ impl Journal {
 }
 
 impl Replacement {
-    /// Whether the new file has taken the place of `flags.json`; then what it has replaced is done
-    /// away with, or kept when it was another file than it should have been.
+    /// Whether the new file has replaced `flags.json`. If it has, removes the replaced file, or keeps it if it contains
+    /// an edit.
     fn has_happened(&self, files: &Files) -> bool {
         let Some(temporary) = files.temporary(&self.temporary) else {
             return true;
@@ -262,25 +263,25 @@ impl Replacement {
         if digest_of_file(&temporary).as_deref() == Some(&self.written) {
             return false;
         }
-        if let Some(kept) = files.settle(&temporary, &self.replaces) {
+        if let Some(kept) = files.remove_replaced(&temporary, &self.replaces) {
             report_conflict(files.flags(), &kept);
         }
         true
     }
 }
 
-/// Tells that an edit by hand was replaced, and where it is now.
+/// Logs that a change has replaced an edited file, and where the edited file is.
 pub(super) fn report_conflict(flags: &Path, kept: &Path) {
     tracing::error!(
         file = %flags.display(),
         kept = %kept.display(),
-        "the file was edited at the moment at which a change was written; the edit is kept beside it"
+        "the file was edited while a change was being written; the edited file is kept beside it"
     );
 }
 
 fn unreadable(path: &Path, number: usize, error: &dyn std::fmt::Display) -> String {
     format!(
-        "{}, line {}, cannot be read: {error}; put the file right, or move it away to begin without \
+        "{}, line {}, cannot be read: {error}; repair the file, or move it away to start without \
          audit, schedules and API keys",
         path.display(),
         number + 1
@@ -310,7 +311,7 @@ mod tests {
         serde_json::from_value(entry).expect("a record")
     }
 
-    /// The ids of the entries that the next start finds.
+    /// The ids of the audit entries that the next start reads.
     fn found(files: &Files) -> Vec<i64> {
         let (_journal, _state, history) = Journal::open(files).expect("opens");
         history.audit.iter().map(|entry| entry.id).collect()
@@ -320,7 +321,7 @@ mod tests {
         std::fs::read_to_string(files.flags()).expect("a file")
     }
 
-    /// What is in the folder beside the two files.
+    /// The other files in the folder.
     fn rest(files: &Files) -> Vec<String> {
         let folder = files.flags().parent().expect("a folder");
         let names = std::fs::read_dir(folder).expect("a folder").map(|entry| {
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ends_at_any_byte_leaves_the_changes_that_were_written_whole() {
+    fn after_an_end_at_any_byte_the_complete_changes_are_read() {
         let files = files("{}");
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         let header = journal.length;
@@ -353,7 +354,7 @@ mod tests {
             let changes = ends.iter().filter(|end| **end <= length as u64).count();
             let expected: Vec<i64> = (1..i64::try_from(changes).expect("few")).collect();
             assert_eq!(found(&files), expected, "{length} bytes");
-            // What comes next is appended to what was found.
+            // The next change is appended to them.
             let (mut journal, _, _) = Journal::open(&files).expect("opens");
             journal.append(&[audit(9)]).expect("appends");
             assert_eq!(found(&files).last(), Some(&9), "{length} bytes");
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_whose_file_has_not_taken_its_place_has_not_happened() {
+    fn a_change_without_its_replacement_of_the_file_is_removed() {
         let files = files("old");
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         journal.append(&[audit(1)]).expect("appends");
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_at_the_moment_of_a_change_is_kept() {
+    fn a_concurrent_edit_is_kept() {
         let files = files("old");
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         std::fs::write(files.flags(), "edited").expect("writes");
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_damaged_is_named_and_nothing_is_lost() {
+    fn an_unreadable_line_is_reported_and_the_file_stays_unchanged() {
         let files = files("{}");
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         for id in 1..=2 {

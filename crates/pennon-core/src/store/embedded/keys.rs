@@ -1,4 +1,4 @@
-//! API keys in the state file: their hashes, and what admins know of them.
+//! API keys in the state file. Only their hashes are stored.
 
 use std::time::SystemTime;
 
@@ -16,10 +16,10 @@ impl EmbeddedStore {
         environment: &Environment,
     ) -> Result<Vec<KeyRecord>, Error> {
         let inner = self.current()?;
-        let aside = inner.data.state.of(environment.as_str());
-        let mut keys: Vec<KeyRecord> = aside
+        let state = inner.data.state.of(environment.as_str());
+        let mut keys: Vec<KeyRecord> = state
             .into_iter()
-            .flat_map(|aside| aside.keys.values().cloned())
+            .flat_map(|state| state.keys.values().cloned())
             .collect();
         keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
         Ok(keys)
@@ -28,12 +28,12 @@ impl EmbeddedStore {
 
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "the same steps as in a database, where each can fail"
+    reason = "the same signatures as for a database, where each call can fail"
 )]
 impl Transaction {
     pub(in crate::store) fn keys(&mut self) -> Result<Vec<KeyRecord>, Error> {
-        let aside = self.state().of(self.environment());
-        let keys = aside.into_iter().flat_map(|aside| aside.keys.values());
+        let state = self.state().of(self.environment());
+        let keys = state.into_iter().flat_map(|state| state.keys.values());
         Ok(keys.cloned().collect())
     }
 
@@ -57,8 +57,8 @@ impl Transaction {
     }
 
     pub(in crate::store) fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
-        let aside = self.state().of(self.environment());
-        let mut keys = aside.into_iter().flat_map(|aside| &aside.keys);
+        let state = self.state().of(self.environment());
+        let mut keys = state.into_iter().flat_map(|state| &state.keys);
         let found = keys.find(|(_, key)| key.id == id && key.revoked_at.is_none());
         let Some((hash, key)) = found else {
             return Err(Error::NotFound("Key".to_owned()));
@@ -71,7 +71,7 @@ impl Transaction {
 
     fn put_key(&mut self, hash: String, key: KeyRecord) {
         let environment = self.environment().to_owned();
-        self.step(Record::Key {
+        self.apply(Record::Key {
             environment,
             hash,
             key,

@@ -1,10 +1,10 @@
-//! Where in a text of JSON a place is that a pointer names.
+//! Finds the line of a JSON pointer in a text.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The line on which a place begins; of a place that is not there, the one that it would be in.
+/// The line on which the value at a pointer begins. If there is no such value, the line of the nearest parent.
 pub(super) fn line_of(text: &str, pointer: &str) -> Option<usize> {
     let mut steps: Vec<String> = pointer
         .split('/')
@@ -23,9 +23,10 @@ pub(super) fn line_of(text: &str, pointer: &str) -> Option<usize> {
     None
 }
 
-/// The error that says that the place is reached; its line is what is looked for.
+/// The message of the error that stops the parser at the value. serde adds the line.
 const FOUND: &str = "found";
 
+/// Follows the steps of a pointer.
 struct Find<'a>(&'a [String]);
 
 impl<'de> DeserializeSeed<'de> for Find<'_> {
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_has_a_line() {
+    fn a_pointer_has_the_line_of_its_value_or_of_the_nearest_parent() {
         let text = "{\n\"a/b\": {\n\"c\": [1,\n{\"d\": 2}\n]\n}\n}";
         for (pointer, line) in [
             ("/a~1b", Some(2)),

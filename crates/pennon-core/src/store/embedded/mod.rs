@@ -1,9 +1,8 @@
-//! Flags in a file that a person can read and edit, for local use and for tests.
+//! Flags in a file that people can edit, for local use and for tests.
 //!
-//! `flags.json` holds what a person writes: flags and settings, in flagd's form. What the service keeps
-//! beside is in `flags.json.state`. The file is read again whenever it has changed on disk, so an edit
-//! shows on the next request; a change through the API replaces it whole, so a crash leaves the old file
-//! or the new one, and never one without the state that belongs to it.
+//! `flags.json` contains flags and settings in flagd's format. `flags.json.state` contains all other data. `flags.json`
+//! is read again when it has changed on disk, so an edit applies from the next request on. A change through the API
+//! replaces it atomically: a crash leaves the old or the new file, with the matching state.
 
 mod counts;
 mod data;
@@ -12,7 +11,7 @@ mod flags_file;
 mod journal;
 mod keys;
 mod line;
-mod old_form;
+mod old_format;
 mod outbox;
 mod ramps;
 mod state;
@@ -38,16 +37,16 @@ use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot};
 use data::Data;
 use disk::{Files, Stamp};
-use flags_file::{Contents, not_right};
+use flags_file::{Contents, invalid_file};
 use journal::Journal;
-use old_form::OldForm;
+use old_format::OldFile;
 use state::{History, Record, State};
 
-/// A store in memory, kept in files.
+/// A store in files, cached in memory.
 #[derive(Clone)]
 pub struct EmbeddedStore {
     inner: Arc<Mutex<Inner>>,
-    /// Held by whoever changes something, from begin to commit.
+    /// Held by a transaction from begin to commit.
     writing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -58,17 +57,17 @@ struct Inner {
     journal: Journal,
     /// Raised whenever the contents change, for all environments at once.
     revision: Revision,
-    /// What the file looked like when it was last read or written, and the digest of its text.
+    /// The metadata of the file when it was last read or written, and the digest of its text.
     seen: Option<(Stamp, String)>,
-    /// Keeps other processes away.
+    /// Excludes other processes.
     _lock: File,
 }
 
 impl EmbeddedStore {
-    /// Opens a file, or creates it with this text. A file in the form of earlier versions is converted.
+    /// Opens a file, or creates it with this text. Converts a file in the format of earlier versions.
     ///
     /// # Errors
-    /// A sentence that names the file and what is wrong with it, or the process that uses it.
+    /// A message with the path and the violations, or the process that uses the file.
     pub fn open(path: impl AsRef<Path>, initial: &str) -> Result<Self, String> {
         let files = Files::find(path.as_ref())?;
         let lock = files.lock()?;
@@ -97,7 +96,7 @@ impl EmbeddedStore {
         })
     }
 
-    /// Whether the file can be used; otherwise a sentence that says what is wrong with it.
+    /// Checks whether the file is valid.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.current() {
             Ok(_) => Ok(()),
@@ -105,9 +104,9 @@ impl EmbeddedStore {
         }
     }
 
-    /// Says where unreadable bytes of the state file are, until the copies are removed.
+    /// A message with the paths of copies of unreadable bytes, until these are removed.
     pub(super) fn unreadable_state(&self) -> Option<String> {
-        let inner = self.last_good();
+        let inner = self.last_valid();
         let copies = inner.files.unreadable_copies();
         let names: Vec<String> = copies
             .iter()
@@ -130,10 +129,10 @@ impl EmbeddedStore {
     ) -> Result<Fresh, Error> {
         let inner = match self.current() {
             Ok(inner) => inner,
-            // After a mistake in the file readers get what it said before: a reader who has that already is
-            // answered as by any store that does not answer, and another one gets it from here.
+            // While the file is invalid, readers get the last valid contents. For a reader that already has them,
+            // the store counts as unavailable.
             Err(error) => {
-                let inner = self.last_good();
+                let inner = self.last_valid();
                 if known == Some(inner.revision) {
                     return Err(Error::Unavailable(error.to_string()));
                 }
@@ -153,10 +152,10 @@ impl EmbeddedStore {
             snapshot.flags.clone_from(&set.flags);
             snapshot.settings.clone_from(&set.settings);
         }
-        if let Some(aside) = inner.data.state.of(name) {
-            let keys = aside.keys.iter();
-            let live = keys.filter(|(_, key)| key.revoked_at.is_none());
-            snapshot.keys = live
+        if let Some(state) = inner.data.state.of(name) {
+            let keys = state.keys.iter();
+            let active = keys.filter(|(_, key)| key.revoked_at.is_none());
+            snapshot.keys = active
                 .map(|(hash, key)| {
                     let id = key.id.clone();
                     let kind = key.kind;
@@ -169,13 +168,13 @@ impl EmbeddedStore {
 
     #[expect(
         clippy::unnecessary_wraps,
-        reason = "the same question as to a database, which can fail"
+        reason = "the same signature as for a database, where the call can fail"
     )]
     pub(super) fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
-        // Readers need them, also after a mistake in the file.
+        // Readers need the names even while the file is invalid.
         let inner = match self.current() {
             Ok(inner) => inner,
-            Err(_) => self.last_good(),
+            Err(_) => self.last_valid(),
         };
         let names = inner.data.contents.environments.keys();
         let names = names.filter_map(|name| Environment::parse(name).ok());
@@ -190,11 +189,11 @@ impl EmbeddedStore {
         let records = environments.into_iter().map(|(environment, revision)| {
             let name = environment.as_str();
             let set = data.contents.environments.get(name);
-            let aside = data.state.of(name);
+            let state = data.state.of(name);
             EnvironmentRecord {
                 revision,
                 flags: number(set.map_or(0, |set| set.flags.len())),
-                archived: number(aside.map_or(0, |aside| aside.archived.len())),
+                archived: number(state.map_or(0, |state| state.archived.len())),
                 settings: data.settings(name).settings,
                 environment,
             }
@@ -302,10 +301,10 @@ impl EmbeddedStore {
         if inner.data.contents.flag(name, key).is_none() {
             return Ok(None);
         }
-        let aside = inner.data.state.of(name);
-        let mut records: Vec<ScheduleRecord> = aside
+        let state = inner.data.state.of(name);
+        let mut records: Vec<ScheduleRecord> = state
             .into_iter()
-            .flat_map(|aside| aside.schedules.values())
+            .flat_map(|state| state.schedules.values())
             .filter(|schedule| schedule.flag_key == *key)
             .cloned()
             .collect();
@@ -317,11 +316,11 @@ impl EmbeddedStore {
         let inner = self.current()?;
         let now = SystemTime::now();
         let mut due: Vec<(SystemTime, DueSchedule)> = Vec::new();
-        for (name, aside) in inner.data.state.iter() {
+        for (name, state) in inner.data.state.iter() {
             let Ok(environment) = Environment::parse(name) else {
                 continue;
             };
-            let schedules = aside.schedules.values().filter(|it| it.is_due(now));
+            let schedules = state.schedules.values().filter(|it| it.is_due(now));
             due.extend(schedules.map(|schedule| {
                 let found = DueSchedule {
                     environment: environment.clone(),
@@ -338,15 +337,15 @@ impl EmbeddedStore {
             .collect())
     }
 
-    /// The state as the file had it when it was last good.
-    fn last_good(&self) -> MutexGuard<'_, Inner> {
+    /// The last valid contents.
+    fn last_valid(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state as the file has it. A file that cannot be read right now, perhaps because an
-    /// editor is in the middle of it, leaves the last good state in place.
+    /// The current contents. If the file is invalid, for example because an editor is writing it, fails and keeps the
+    /// last valid contents.
     fn current(&self) -> Result<MutexGuard<'_, Inner>, Error> {
-        let mut inner = self.last_good();
+        let mut inner = self.last_valid();
         let is_unchanged = |(stamp, _): &(Stamp, String)| inner.files.is_unchanged(stamp);
         if !inner.seen.as_ref().is_some_and(is_unchanged) {
             inner.reload().map_err(Error::StoreFile)?;
@@ -363,7 +362,7 @@ fn paged<T>(all: Vec<T>, page: Page) -> Paged<T> {
 }
 
 impl Inner {
-    /// Reads the file, unless it is the text that was read before.
+    /// Reads the file and parses it if its text has changed.
     fn reload(&mut self) -> Result<(), String> {
         let read = self.files.read()?;
         let digest = disk::digest(read.text.as_bytes());
@@ -381,35 +380,35 @@ impl Inner {
         Ok(())
     }
 
-    /// Gives a file of an earlier version its new form, and keeps what it was beside it.
+    /// Converts a file in the format of earlier versions, and keeps a backup.
     fn convert(&mut self) -> Result<(), String> {
         let read = self.files.read()?;
         let path = self.files.flags().to_owned();
         let file = pennon_eval::json::parse(read.json().as_bytes());
-        let is_old = file.is_ok_and(|file| old_form::is_old(&file));
+        let is_old = file.is_ok_and(|file| old_format::is_old(&file));
         if !is_old {
             return Ok(());
         }
         let explain = |error: &dyn std::fmt::Display| {
-            not_right(
+            invalid_file(
                 &path,
                 &format!(
-                    "it is not a flagd file, and cannot be converted from the form of earlier versions: {error}"
+                    "it is not a flagd file, and cannot be converted from the format of earlier versions: {error}"
                 ),
             )
         };
-        let old = OldForm::parse(read.json()).map_err(|error| explain(&error))?;
+        let old = OldFile::parse(read.json()).map_err(|error| explain(&error))?;
         let (contents, records) = old.convert();
         let text = contents.to_text().map_err(|error| explain(&error))?;
         let mut state = self.data.state.clone();
         for record in &records {
             state.apply(record);
         }
-        // Nobody may get another answer because of the conversion.
+        // The conversion must not change any evaluation.
         let again = Contents::parse(&text, &state, &path).map_err(|error| explain(&error))?;
         if again != contents {
             return Err(explain(
-                &"it says something that the new form has no place for",
+                &"it contains data that the new format cannot represent",
             ));
         }
         let kept = self.files.back_up(&read.text)?;
@@ -421,12 +420,12 @@ impl Inner {
         tracing::info!(
             file = %path.display(),
             kept = %kept.display(),
-            "the file was converted; its old form is kept"
+            "the file was converted; a backup of the old file is kept"
         );
         Ok(())
     }
 
-    /// Writes a change: both files, or neither. `flags.json` is only touched when it says something new.
+    /// Writes a change to both files, or to neither. `flags.json` is written only if its contents change.
     fn commit(&mut self, data: Data, records: Vec<Record>, replaces: &str) -> Result<(), String> {
         if data.contents == self.data.contents {
             if !records.is_empty() {
@@ -439,7 +438,7 @@ impl Inner {
             if let Some(kept) = replaced {
                 journal::report_conflict(self.files.flags(), &kept);
             }
-            // Its stamp is unknown until it is read again, since somebody may have written since.
+            // Marked as fresh, because somebody may have written the file since the replacement.
             let digest = disk::digest(text.as_bytes());
             self.seen = self.files.stamp().map(|stamp| (stamp, digest));
         }
@@ -451,8 +450,8 @@ impl Inner {
         Ok(())
     }
 
-    /// The clock in milliseconds, but always more than before: a process that starts again goes on
-    /// above every revision that a cache has seen.
+    /// Sets the revision to the clock in milliseconds, or to a higher number than before. So the revisions of a restarted
+    /// process are above all revisions in a cache.
     fn raise_revision(&mut self) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

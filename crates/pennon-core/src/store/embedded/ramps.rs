@@ -14,11 +14,11 @@ impl EmbeddedStore {
     pub(in crate::store) fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
         let inner = self.current()?;
         let mut places: Vec<RampPlace> = Vec::new();
-        for (name, aside) in inner.data.state.iter() {
+        for (name, state) in inner.data.state.iter() {
             let Ok(environment) = Environment::parse(name) else {
                 continue;
             };
-            for (key, ramps) in &aside.ramps {
+            for (key, ramps) in &state.ramps {
                 let readable = ramps.iter().filter_map(StoredRamp::readable);
                 let watched = readable.filter(|ramp| ramp.state.is_watched());
                 places.extend(watched.map(|ramp| RampPlace {
@@ -49,8 +49,8 @@ impl EmbeddedStore {
         most: u32,
     ) -> Result<Vec<Ramp>, Error> {
         let inner = self.current()?;
-        let aside = inner.data.state.of(environment.as_str());
-        let ramps = aside.and_then(|aside| aside.ramps.get(key));
+        let state = inner.data.state.of(environment.as_str());
+        let ramps = state.and_then(|state| state.ramps.get(key));
         let newest_first = ramps.into_iter().flatten().rev();
         let readable = newest_first.filter_map(StoredRamp::readable).cloned();
         Ok(readable

@@ -1,5 +1,5 @@
-//! What the service keeps of flags beside `flags.json`, where people would only be in its way, as a
-//! sequence of records: whoever applies them in order has the state.
+//! The data that the service keeps outside of `flags.json`. It is stored as a sequence of records; applying them in
+//! order gives the state.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -12,32 +12,34 @@ use crate::counts::{Count, Counts};
 use crate::ramp::{Ramp, RampState};
 use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
 
-/// A step that changes the state.
+/// One change of the state. The names of variants and fields are the format of the state file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum Record {
-    /// A line of the audit.
+    /// An audit entry.
     Audit(AuditEntry),
-    /// What is known of a flag from now on.
+    /// The new details of a flag.
     Flag {
         environment: String,
         key: FlagKey,
-        note: FlagNote,
+        #[serde(rename = "note")]
+        details: FlagDetails,
     },
-    /// A flag is archived from now on, or no longer.
+    /// A flag was archived, or restored (`None`).
     Archived {
         environment: String,
         key: FlagKey,
         archived: Option<Box<Archived>>,
     },
-    /// A flag is gone, and everything about it but its audit and its counts.
+    /// A flag was deleted, with everything about it except its audit and its counts.
     Deleted { environment: String, key: FlagKey },
-    /// What is known of an override, or that it is gone.
+    /// The new details of an override, or its removal (`None`).
     Override {
         environment: String,
         key: FlagKey,
         user: String,
-        note: Option<OverrideNote>,
+        #[serde(rename = "note")]
+        details: Option<OverrideDetails>,
     },
     /// An API key, by its hash.
     Key {
@@ -45,29 +47,30 @@ pub(super) enum Record {
         hash: String,
         key: KeyRecord,
     },
-    /// What an environment has from before today's rules.
+    /// The rules that an environment is exempt from.
     Environment {
         environment: String,
-        note: EnvironmentNote,
+        #[serde(rename = "note")]
+        exemptions: Exemptions,
     },
-    /// A schedule, as it is from now on.
+    /// The new state of a schedule.
     Schedule {
         environment: String,
         schedule: Box<ScheduleRecord>,
     },
-    /// A ramp, as it is from now on.
+    /// The new state of a ramp.
     Ramp {
         environment: String,
         key: FlagKey,
         ramp: StoredRamp,
     },
-    /// Evaluations, in addition to those before.
+    /// Counts to add.
     Counts {
         counts: Counts,
         #[serde(with = "crate::timestamp::required")]
         until: SystemTime,
     },
-    /// When a flag was last evaluated, for counts that were put together.
+    /// When a flag was last evaluated. Written by compaction, which merges counts.
     LastEvaluated {
         environment: String,
         flag: String,
@@ -76,10 +79,10 @@ pub(super) enum Record {
     },
 }
 
-/// What a flag in use has beside its entry in `flags.json`.
+/// Data of a flag in use that `flags.json` does not contain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct FlagNote {
+pub(super) struct FlagDetails {
     #[serde(
         with = "crate::timestamp::optional",
         skip_serializing_if = "Option::is_none"
@@ -90,31 +93,31 @@ pub(super) struct FlagNote {
         skip_serializing_if = "Option::is_none"
     )]
     pub(super) updated_at: Option<SystemTime>,
-    /// Of a typed flag: the rollout percentage and the salt that count again when its definition is
-    /// removed. A typed flag in `flags.json` has neither, since they have no effect there.
+    /// The rollout percentage of a typed flag. Like the salt, it applies again when the definition is removed;
+    /// `flags.json` contains neither, because they have no effect on a typed flag.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) rollout_percentage: Rollout,
+    /// The salt of a typed flag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) salt: Option<String>,
-    /// The flag is from before today's rules of names, texts and definitions, which are not applied to
-    /// it.
+    /// Whether the rules for names, texts and definitions are not applied, because the flag is older than they are.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) exempt: bool,
 }
 
-/// What an environment has from before today's rules, which hold for everything else in it.
+/// The rules that are not applied to an environment, because its data is older than they are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct EnvironmentNote {
-    /// How large the answer with all of its flags could become, in bytes, where that is too large.
+pub(super) struct Exemptions {
+    /// The size up to which the response with all flags may exceed the limit, in bytes; 0 if it does not exceed it.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) bulk_size: usize,
-    /// Its metadata breaks a rule.
+    /// Whether its metadata violates a rule.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) exempt: bool,
 }
 
-/// A flag out of use.
+/// An archived flag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Archived {
@@ -123,10 +126,10 @@ pub(super) struct Archived {
     pub(super) flag: Flag,
 }
 
-/// Of an override, what evaluation does not need.
+/// Data of an override that evaluation does not need.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct OverrideNote {
+pub(super) struct OverrideDetails {
     #[serde(default)]
     pub(super) reason: Option<String>,
     #[serde(default)]
@@ -135,13 +138,13 @@ pub(super) struct OverrideNote {
     pub(super) created_at: Option<SystemTime>,
 }
 
-/// A ramp in the file.
+/// A ramp in the state file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Value", untagged)]
 pub(super) enum StoredRamp {
-    /// One that this version reads.
+    /// A valid ramp.
     Readable(Box<Ramp>),
-    /// A newer version wrote it, or someone edited the file. It is kept as it is, and harms no other ramp.
+    /// A ramp from a newer version or an edited file. It is kept unchanged, and does not affect other ramps.
     Unreadable(Value),
 }
 
@@ -152,7 +155,7 @@ impl From<Value> for StoredRamp {
             Err(why) => {
                 let id = stored.get("id").and_then(Value::as_str);
                 let id = id.unwrap_or_default();
-                tracing::error!(domain = "config", ramp = id, error = %why, "a stored ramp cannot be read");
+                tracing::error!(domain = "config", ramp = id, error = %why, "a stored ramp is unreadable");
                 Self::Unreadable(stored)
             }
         }
@@ -167,8 +170,8 @@ impl StoredRamp {
         }
     }
 
-    /// Whether the flag can have no other ramp beside it. An unreadable ramp counts as open unless its state
-    /// says otherwise.
+    /// Whether the ramp is open, so that its flag cannot have another one. An unreadable ramp counts as open unless its
+    /// state is readable and not open.
     pub(super) fn is_open(&self) -> bool {
         match self {
             Self::Readable(ramp) => ramp.is_open(),
@@ -189,28 +192,29 @@ impl StoredRamp {
     }
 }
 
-/// What a transaction may change. It is copied for each, so nothing in it grows for ever.
+/// The state without the history. Each transaction copies it, so it must not grow without limit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct State {
-    environments: BTreeMap<String, Aside>,
+    environments: BTreeMap<String, EnvironmentState>,
 }
 
-/// What is known of an environment beside its flags.
+/// The state of one environment.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Aside {
-    pub(super) note: EnvironmentNote,
-    pub(super) flags: BTreeMap<FlagKey, FlagNote>,
+pub(super) struct EnvironmentState {
+    pub(super) exemptions: Exemptions,
+    pub(super) flags: BTreeMap<FlagKey, FlagDetails>,
     pub(super) archived: BTreeMap<FlagKey, Archived>,
-    pub(super) overrides: BTreeMap<FlagKey, BTreeMap<String, OverrideNote>>,
-    /// API keys under their hashes.
+    /// By flag and user.
+    pub(super) overrides: BTreeMap<FlagKey, BTreeMap<String, OverrideDetails>>,
+    /// By hash.
     pub(super) keys: BTreeMap<String, KeyRecord>,
-    /// Under their ids.
+    /// By id.
     pub(super) schedules: BTreeMap<String, ScheduleRecord>,
-    /// Of each flag, oldest first.
+    /// By flag, oldest first.
     pub(super) ramps: BTreeMap<FlagKey, Vec<StoredRamp>>,
 }
 
-/// What only grows.
+/// Data that only grows.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Oldest first.
@@ -221,72 +225,73 @@ pub(super) struct History {
 }
 
 impl State {
-    /// What is known of an environment; nothing when it was never heard of.
-    pub(super) fn of(&self, environment: &str) -> Option<&Aside> {
+    /// The state of an environment, if there is any.
+    pub(super) fn of(&self, environment: &str) -> Option<&EnvironmentState> {
         self.environments.get(environment)
     }
 
-    /// All environments of which something is known.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Aside)> {
+    /// All environments with a state.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &EnvironmentState)> {
         self.environments.iter()
     }
 
-    pub(super) fn note(&self, environment: &str, key: &FlagKey) -> Option<&FlagNote> {
+    /// The details of a flag in use.
+    pub(super) fn details(&self, environment: &str, key: &FlagKey) -> Option<&FlagDetails> {
         self.of(environment)?.flags.get(key)
     }
 
-    /// The archived flag under this key, with its overrides.
+    /// An archived flag, with its overrides.
     pub(super) fn archived(&self, environment: &str, key: &FlagKey) -> Option<&Archived> {
         self.of(environment)?.archived.get(key)
     }
 
-    /// Makes a step. Audit and counts are the history's.
+    /// Applies a record. Audit entries and counts belong to the [`History`].
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
             Record::Audit(_) | Record::Counts { .. } | Record::LastEvaluated { .. } => {}
             Record::Flag {
                 environment,
                 key,
-                note,
+                details,
             } => {
-                let flags = &mut self.aside(environment).flags;
-                flags.insert(key.clone(), note.clone());
+                let flags = &mut self.environment(environment).flags;
+                flags.insert(key.clone(), details.clone());
             }
             Record::Archived {
                 environment,
                 key,
                 archived,
             } => {
-                let all = &mut self.aside(environment).archived;
+                let all = &mut self.environment(environment).archived;
                 match archived {
                     Some(archived) => all.insert(key.clone(), (**archived).clone()),
                     None => all.remove(key),
                 };
             }
             Record::Deleted { environment, key } => {
-                let aside = self.aside(environment);
-                aside.flags.remove(key);
-                aside.archived.remove(key);
-                aside.overrides.remove(key);
-                aside
+                let state = self.environment(environment);
+                state.flags.remove(key);
+                state.archived.remove(key);
+                state.overrides.remove(key);
+                state
                     .schedules
-                    .retain(|_, planned| planned.flag_key != *key);
+                    .retain(|_, schedule| schedule.flag_key != *key);
             }
             Record::Override {
                 environment,
                 key,
                 user,
-                note,
+                details,
             } => {
-                let all = &mut self.aside(environment).overrides;
-                match note {
-                    Some(note) => {
-                        let notes = all.entry(key.clone()).or_default();
-                        notes.insert(user.clone(), note.clone());
+                let all = &mut self.environment(environment).overrides;
+                match details {
+                    Some(details) => {
+                        let users = all.entry(key.clone()).or_default();
+                        users.insert(user.clone(), details.clone());
                     }
                     None => {
-                        if let Some(notes) = all.get_mut(key) {
-                            notes.remove(user);
+                        if let Some(users) = all.get_mut(key) {
+                            users.remove(user);
                         }
                     }
                 }
@@ -296,17 +301,20 @@ impl State {
                 hash,
                 key,
             } => {
-                let keys = &mut self.aside(environment).keys;
+                let keys = &mut self.environment(environment).keys;
                 keys.insert(hash.clone(), key.clone());
             }
-            Record::Environment { environment, note } => {
-                self.aside(environment).note = note.clone();
+            Record::Environment {
+                environment,
+                exemptions,
+            } => {
+                self.environment(environment).exemptions = exemptions.clone();
             }
             Record::Schedule {
                 environment,
                 schedule,
             } => {
-                let schedules = &mut self.aside(environment).schedules;
+                let schedules = &mut self.environment(environment).schedules;
                 schedules.insert(schedule.id.clone(), (**schedule).clone());
             }
             Record::Ramp {
@@ -315,7 +323,7 @@ impl State {
                 ramp,
             } => {
                 let ramps = self
-                    .aside(environment)
+                    .environment(environment)
                     .ramps
                     .entry(key.clone())
                     .or_default();
@@ -329,49 +337,49 @@ impl State {
         }
     }
 
-    fn aside(&mut self, environment: &str) -> &mut Aside {
+    fn environment(&mut self, environment: &str) -> &mut EnvironmentState {
         self.environments.entry(environment.to_owned()).or_default()
     }
 
-    /// The steps that lead from nothing to this state.
+    /// The records that give this state.
     fn records(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        for (name, aside) in &self.environments {
+        for (name, state) in &self.environments {
             let environment = || name.clone();
-            if aside.note != EnvironmentNote::default() {
+            if state.exemptions != Exemptions::default() {
                 records.push(Record::Environment {
                     environment: environment(),
-                    note: aside.note.clone(),
+                    exemptions: state.exemptions.clone(),
                 });
             }
-            records.extend(aside.flags.iter().map(|(key, note)| Record::Flag {
+            records.extend(state.flags.iter().map(|(key, details)| Record::Flag {
                 environment: environment(),
                 key: key.clone(),
-                note: note.clone(),
+                details: details.clone(),
             }));
-            records.extend(aside.archived.iter().map(|(key, flag)| Record::Archived {
+            records.extend(state.archived.iter().map(|(key, flag)| Record::Archived {
                 environment: environment(),
                 key: key.clone(),
                 archived: Some(Box::new(flag.clone())),
             }));
-            for (key, notes) in &aside.overrides {
-                records.extend(notes.iter().map(|(user, note)| Record::Override {
+            for (key, users) in &state.overrides {
+                records.extend(users.iter().map(|(user, details)| Record::Override {
                     environment: environment(),
                     key: key.clone(),
                     user: user.clone(),
-                    note: Some(note.clone()),
+                    details: Some(details.clone()),
                 }));
             }
-            records.extend(aside.keys.iter().map(|(hash, key)| Record::Key {
+            records.extend(state.keys.iter().map(|(hash, key)| Record::Key {
                 environment: environment(),
                 hash: hash.clone(),
                 key: key.clone(),
             }));
-            records.extend(aside.schedules.values().map(|schedule| Record::Schedule {
+            records.extend(state.schedules.values().map(|schedule| Record::Schedule {
                 environment: environment(),
                 schedule: Box::new(schedule.clone()),
             }));
-            for (key, ramps) in &aside.ramps {
+            for (key, ramps) in &state.ramps {
                 records.extend(ramps.iter().map(|ramp| Record::Ramp {
                     environment: environment(),
                     key: key.clone(),
@@ -419,12 +427,12 @@ impl History {
         }
     }
 
-    /// The id of the entry that comes next.
+    /// The id of the next audit entry.
     pub(super) fn next_id(&self) -> i64 {
         self.audit.last().map_or(1, |entry| entry.id + 1)
     }
 
-    /// The steps that lead from nothing to a state and this history.
+    /// The records that give a state and this history.
     pub(super) fn records(&self, state: &State) -> Vec<Record> {
         let mut records = state.records();
         records.extend(self.audit.iter().cloned().map(Record::Audit));
@@ -486,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_anew_is_the_same_state() {
+    fn the_records_of_a_state_give_the_same_state() {
         let (state, history) = replay(records());
         assert_eq!(history.counts.total(), 5);
         assert_eq!(history.next_id(), 8);
@@ -495,8 +503,8 @@ mod tests {
         assert_eq!(past.counts, history.counts);
         assert_eq!(past.last_evaluated, history.last_evaluated);
         assert_eq!(past.audit, history.audit);
-        for (name, aside) in state.iter() {
-            assert_eq!(again.of(name), Some(aside), "{name}");
+        for (name, environment) in state.iter() {
+            assert_eq!(again.of(name), Some(environment), "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A transaction of the local store: it changes a copy, and the commit writes the copy as a whole.
+//! Transactions of the local store. A transaction changes a copy of the data, and the commit writes the copy.
 
 mod schedules;
 
@@ -11,8 +11,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::EmbeddedStore;
 use super::data::Data;
-use super::flags_file::broken_rules;
-use super::state::{Archived, FlagNote, OverrideNote, Record, State};
+use super::flags_file::flag_violations;
+use super::state::{Archived, FlagDetails, OverrideDetails, Record, State};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::flag_sums::FlagSums;
@@ -23,13 +23,13 @@ use crate::store::record::{
 };
 use crate::wire_size::wire_size;
 
-/// A copy of the state, and the lock on changes.
+/// A copy of the data, and the lock that excludes other changes.
 pub struct Transaction {
     store: EmbeddedStore,
     environment: Environment,
     actor: String,
     data: Data,
-    /// The steps applied to the copy.
+    /// The records applied to the copy.
     records: Vec<Record>,
     next_audit_id: i64,
     based_on: Revision,
@@ -107,12 +107,12 @@ impl Transaction {
         if self.data.flag(self.environment.as_str(), key).is_some() {
             return Err(Error::Conflict(format!("Flag '{key}' already exists")));
         }
-        let note = FlagNote {
+        let details = FlagDetails {
             created_at: Some(SystemTime::now()),
-            ..FlagNote::default()
+            ..FlagDetails::default()
         };
-        self.put_in_use(key, flag.clone(), &note);
-        self.must_find(key)
+        self.put_in_use(key, flag.clone(), &details);
+        self.require_flag(key)
     }
 
     pub(in crate::store) fn write_flag(
@@ -121,7 +121,7 @@ impl Transaction {
         flag: &Flag,
         archived: bool,
     ) -> Result<FlagRecord, Error> {
-        let before = self.must_find(key)?;
+        let before = self.require_flag(key)?;
         let environment = self.environment.to_string();
         let overrides = self.data.overrides(&environment, key);
         let flag = Flag {
@@ -135,23 +135,23 @@ impl Transaction {
         if archived {
             self.data.contents.of(&environment).flags.remove(key);
             let archived_at = before.archived_at.or(Some(SystemTime::now()));
-            self.step(Record::Archived {
+            self.apply(Record::Archived {
                 environment,
                 key: key.clone(),
                 archived: Some(Box::new(Archived { archived_at, flag })),
             });
-            return self.must_find(key);
+            return self.require_flag(key);
         }
         if was_archived {
-            self.step(Record::Archived {
+            self.apply(Record::Archived {
                 environment: environment.clone(),
                 key: key.clone(),
                 archived: None,
             });
         }
-        let note = self.data.state.note(&environment, key).cloned();
-        self.put_in_use(key, flag, &note.unwrap_or_default());
-        self.must_find(key)
+        let details = self.data.state.details(&environment, key).cloned();
+        self.put_in_use(key, flag, &details.unwrap_or_default());
+        self.require_flag(key)
     }
 
     pub(in crate::store) fn put_flags(&mut self, flags: &[NewState<'_>]) -> Result<(), Error> {
@@ -175,7 +175,7 @@ impl Transaction {
             set.flags.remove(key);
         }
         let key = key.clone();
-        self.step(Record::Deleted { environment, key });
+        self.apply(Record::Deleted { environment, key });
         Ok(())
     }
 
@@ -237,14 +237,14 @@ impl Transaction {
         })?;
         let mut put = Vec::with_capacity(wanted.len());
         for one in wanted {
-            // Unknown for an override from an edited file.
+            // `None` for an existing override from an edited file stays `None`.
             let known = before.remove(&one.user_id);
             let created_at = known.unwrap_or(one.created_at.or(now));
-            self.step(Record::Override {
+            self.apply(Record::Override {
                 environment: self.environment.to_string(),
                 key: key.clone(),
                 user: one.user_id.clone(),
-                note: Some(OverrideNote {
+                details: Some(OverrideDetails {
                     reason: one.reason.clone(),
                     created_by: one.created_by.clone(),
                     created_at,
@@ -269,11 +269,11 @@ impl Transaction {
             }
         })?;
         for user in users {
-            self.step(Record::Override {
+            self.apply(Record::Override {
                 environment: self.environment.to_string(),
                 key: key.clone(),
                 user: (*user).to_owned(),
-                note: None,
+                details: None,
             });
         }
         Ok(())
@@ -349,7 +349,7 @@ impl Transaction {
             unreadable: None,
         };
         self.next_audit_id += 1;
-        self.step(Record::Audit(entry));
+        self.apply(Record::Audit(entry));
         Ok(())
     }
 
@@ -369,12 +369,11 @@ impl Transaction {
         let mut inner = store.current()?;
         if inner.revision != self.based_on {
             return Err(Error::StoreFile(format!(
-                "{} was edited while the change was being made, which was therefore not made; try \
-                 again",
+                "{} was edited while the change was being made, so the change was not made; try again",
                 inner.files.flags().display()
             )));
         }
-        self.exempt(&inner.data);
+        self.exempt_violating_flags(&inner.data);
         let seen = inner.seen.as_ref();
         let digest = seen.map(|(_, digest)| digest.clone()).unwrap_or_default();
         inner
@@ -394,17 +393,17 @@ impl Transaction {
         &self.data.state
     }
 
-    /// Applies a step to the copy.
-    pub(super) fn step(&mut self, record: Record) {
+    /// Applies a record to the copy.
+    pub(super) fn apply(&mut self, record: Record) {
         self.data.state.apply(&record);
         self.records.push(record);
     }
 
-    /// Writes a flag to the file.
-    fn put_in_use(&mut self, key: &FlagKey, flag: Flag, note: &FlagNote) {
+    /// Writes a flag in use.
+    fn put_in_use(&mut self, key: &FlagKey, flag: Flag, details: &FlagDetails) {
         let environment = self.environment.to_string();
         let is_typed = flag.definition.is_some();
-        let note = FlagNote {
+        let details = FlagDetails {
             updated_at: Some(SystemTime::now()),
             rollout_percentage: if is_typed {
                 flag.rollout_percentage
@@ -412,53 +411,53 @@ impl Transaction {
                 Rollout::default()
             },
             salt: flag.salt.clone().filter(|_| is_typed),
-            ..note.clone()
+            ..details.clone()
         };
         let flags = &mut self.data.contents.of(&environment).flags;
         flags.insert(key.clone(), flag);
         let key = key.clone();
-        self.step(Record::Flag {
+        self.apply(Record::Flag {
             environment,
             key,
-            note,
+            details,
         });
     }
 
-    /// Marks flags that exceed limits and were reverted or restored: the API accepts them, so the file must not be
-    /// rejected when it is read again.
-    fn exempt(&mut self, before: &Data) {
+    /// Exempts changed flags that violate rules, such as reverted or restored flags: the API accepts them, so the file
+    /// must not be rejected when it is read again.
+    fn exempt_violating_flags(&mut self, before: &Data) {
         let name = self.environment.as_str();
         let Some(set) = self.data.contents.environments.get(name) else {
             return;
         };
-        let aside = self.data.state.of(name).into_iter();
-        let schedules = aside.flat_map(|aside| aside.schedules.values());
-        let broken: Vec<FlagKey> = set
+        let state = self.data.state.of(name).into_iter();
+        let schedules = state.flat_map(|state| state.schedules.values());
+        let violating: Vec<FlagKey> = set
             .flags
             .iter()
             .filter(|(key, flag)| before.contents.flag(name, key) != Some(*flag))
-            .filter(|(key, flag)| !broken_rules(key, flag, schedules.clone()).is_empty())
+            .filter(|(key, flag)| !flag_violations(key, flag, schedules.clone()).is_empty())
             .map(|(key, _)| key.clone())
             .collect();
-        for key in broken {
+        for key in violating {
             let environment = self.environment.to_string();
-            let note = self.data.state.note(&environment, &key).cloned();
-            let note = note.unwrap_or_default();
-            if !note.exempt {
-                let note = FlagNote {
+            let details = self.data.state.details(&environment, &key).cloned();
+            let details = details.unwrap_or_default();
+            if !details.exempt {
+                let details = FlagDetails {
                     exempt: true,
-                    ..note
+                    ..details
                 };
-                self.step(Record::Flag {
+                self.apply(Record::Flag {
                     environment,
                     key,
-                    note,
+                    details,
                 });
             }
         }
     }
 
-    fn must_find(&self, key: &FlagKey) -> Result<FlagRecord, Error> {
+    fn require_flag(&self, key: &FlagKey) -> Result<FlagRecord, Error> {
         self.data
             .flag(self.environment.as_str(), key)
             .ok_or_else(|| Error::FlagNotFound(key.to_string()))
@@ -480,7 +479,7 @@ impl Transaction {
         };
         let mut archived = archived.clone();
         change(&mut archived.flag.overrides);
-        self.step(Record::Archived {
+        self.apply(Record::Archived {
             environment,
             key: key.clone(),
             archived: Some(Box::new(archived)),

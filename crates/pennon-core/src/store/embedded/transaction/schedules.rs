@@ -53,8 +53,8 @@ impl Transaction {
         key: &FlagKey,
         id: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        let aside = self.data.state.of(self.environment.as_str());
-        let found = aside.and_then(|aside| aside.schedules.get(id));
+        let state = self.data.state.of(self.environment.as_str());
+        let found = state.and_then(|state| state.schedules.get(id));
         Ok(found.filter(|schedule| schedule.flag_key == *key).cloned())
     }
 
@@ -62,8 +62,8 @@ impl Transaction {
         &mut self,
         keys: &[&FlagKey],
     ) -> Result<Vec<ScheduleRecord>, Error> {
-        let aside = self.data.state.of(self.environment.as_str());
-        let schedules = aside.into_iter().flat_map(|aside| aside.schedules.values());
+        let state = self.data.state.of(self.environment.as_str());
+        let schedules = state.into_iter().flat_map(|state| state.schedules.values());
         let of_these = schedules.filter(|schedule| keys.contains(&&schedule.flag_key));
         Ok(of_these.cloned().collect())
     }
@@ -80,7 +80,7 @@ impl Transaction {
         &mut self,
         schedule: &ScheduleRecord,
     ) -> Result<(), Error> {
-        self.step(Record::Schedule {
+        self.apply(Record::Schedule {
             environment: self.environment.to_string(),
             schedule: Box::new(schedule.clone()),
         });
@@ -108,7 +108,7 @@ impl Transaction {
     }
 
     pub(in crate::store) fn write_ramp(&mut self, key: &FlagKey, ramp: &Ramp) -> Result<(), Error> {
-        self.step(Record::Ramp {
+        self.apply(Record::Ramp {
             environment: self.environment.to_string(),
             key: key.clone(),
             ramp: StoredRamp::Readable(Box::new(ramp.clone())),
@@ -124,8 +124,8 @@ impl Transaction {
     }
 
     fn ramps(&self, key: &FlagKey) -> &[StoredRamp] {
-        let aside = self.data.state.of(self.environment.as_str());
-        let ramps = aside.and_then(|aside| aside.ramps.get(key));
+        let state = self.data.state.of(self.environment.as_str());
+        let ramps = state.and_then(|state| state.ramps.get(key));
         ramps.map_or(&[], Vec::as_slice)
     }
 }

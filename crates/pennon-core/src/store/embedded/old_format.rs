@@ -1,5 +1,5 @@
-//! The form that `flags.json` had before it was a flagd file: an object of environments, each an object
-//! of flags, and everything else under `$pennon`. It is read once, to be converted.
+//! The format of `flags.json` in earlier versions: an object of environments, each an object of flags, and all other
+//! data under `$pennon`. A file in this format is converted to a flagd file when the server starts.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::flags_file::{Contents, FlagSet, broken_rules};
-use super::state::{Archived, EnvironmentNote, FlagNote, OverrideNote, Record};
+use super::flags_file::{Contents, FlagSet, flag_violations};
+use super::state::{Archived, Exemptions, FlagDetails, OverrideDetails, Record};
 use crate::environment::Environment;
 use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
 
-/// Under this name stands what only the service writes.
-const BESIDE: &str = "$pennon";
-/// Fields that a flagd file has at its top, and what Pennon adds there.
+/// The field with the data that only the service writes.
+const SERVICE_DATA: &str = "$pennon";
+/// Fields at the top level of a flagd file, including those that Pennon adds.
 const FLAGD: [&str; 4] = [
     "$schema",
     "$evaluators",
@@ -23,38 +23,38 @@ const FLAGD: [&str; 4] = [
     "environments",
 ];
 
-/// What a file in the old form holds.
+/// A file in the old format.
 #[derive(Debug, Default)]
-pub(super) struct OldForm {
+pub(super) struct OldFile {
     /// The flags in use.
     environments: BTreeMap<String, BTreeMap<FlagKey, Flag>>,
-    /// All else, by environment.
-    beside: BTreeMap<String, Beside>,
+    /// All other data, by environment.
+    service_data: BTreeMap<String, ServiceData>,
 }
 
-/// What stands of an environment beside its flags. All of it may be absent.
+/// The data of an environment without its flags. Every field is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Beside {
+struct ServiceData {
     settings: Settings,
-    /// API keys under their hashes.
+    /// API keys by hash.
     keys: BTreeMap<String, KeyRecord>,
     archived: BTreeMap<FlagKey, Archived>,
     /// When flags were created and last changed.
-    times: BTreeMap<FlagKey, FlagNote>,
-    overrides: BTreeMap<FlagKey, BTreeMap<String, OverrideNote>>,
+    times: BTreeMap<FlagKey, FlagDetails>,
+    overrides: BTreeMap<FlagKey, BTreeMap<String, OverrideDetails>>,
     schedules: Vec<ScheduleRecord>,
     /// Oldest first.
     audit: Vec<AuditEntry>,
 }
 
-/// Whether a file has the old form. A flagd file always has `flags`; an environment of this name is
-/// taken for one only where the file says otherwise that it is old.
+/// Whether a file has the old format. A flagd file always has the field `flags`; in the old format, that may be the
+/// name of an environment.
 pub(super) fn is_old(file: &Value) -> bool {
     let Some(fields) = file.as_object() else {
         return false;
     };
-    if fields.contains_key(BESIDE) {
+    if fields.contains_key(SERVICE_DATA) {
         return true;
     }
     !has_flags_of_flagd(fields)
@@ -73,16 +73,16 @@ fn has_flags_of_flagd(file: &Map<String, Value>) -> bool {
     }
 }
 
-impl OldForm {
-    /// Reads the text of a file.
+impl OldFile {
+    /// Parses a file.
     ///
     /// # Errors
-    /// What is wrong with it, with its line.
+    /// An error with its line.
     pub(super) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// What a new file says instead, and what belongs beside it. Every user gets what they got.
+    /// Converts to the contents of a new file and the records of its state. Evaluations do not change.
     pub(super) fn convert(self) -> (Contents, Vec<Record>) {
         let mut contents = Contents {
             defaults: EvaluationDefaults::Existing,
@@ -90,54 +90,59 @@ impl OldForm {
         };
         let mut records = Vec::new();
         let mut audit = Vec::new();
-        let mut beside = self.beside;
+        let mut service_data = self.service_data;
         for (environment, flags) in self.environments {
-            let beside = beside.entry(environment.clone()).or_default();
+            let data = service_data.entry(environment.clone()).or_default();
             for (key, flag) in &flags {
-                let mut note = beside.times.remove(key).unwrap_or_default();
+                let mut details = data.times.remove(key).unwrap_or_default();
                 if flag.definition.is_some() {
-                    note.rollout_percentage = flag.rollout_percentage;
-                    note.salt.clone_from(&flag.salt);
+                    details.rollout_percentage = flag.rollout_percentage;
+                    details.salt.clone_from(&flag.salt);
                 }
-                note.exempt = !broken_rules(key, flag, beside.schedules.iter()).is_empty();
-                if note.exempt {
+                details.exempt = !flag_violations(key, flag, data.schedules.iter()).is_empty();
+                if details.exempt {
                     tracing::warn!(
                         environment,
                         flag_key = key.as_str(),
-                        "the flag is from before today's rules and stays as it is"
+                        "the flag violates rules that are newer than the file; it stays unchanged"
                     );
                 }
-                if note != FlagNote::default() {
+                if details != FlagDetails::default() {
                     let (environment, key) = (environment.clone(), key.clone());
                     records.push(Record::Flag {
                         environment,
                         key,
-                        note,
+                        details,
                     });
                 }
             }
-            let settings = std::mem::take(&mut beside.settings);
+            let settings = std::mem::take(&mut data.settings);
             let set = FlagSet { flags, settings };
-            let note = set.note(&environment);
-            if note != EnvironmentNote::default() {
+            let exemptions = set.exemptions(&environment);
+            if exemptions != Exemptions::default() {
                 let environment = environment.clone();
-                records.push(Record::Environment { environment, note });
+                records.push(Record::Environment {
+                    environment,
+                    exemptions,
+                });
             }
             contents.environments.insert(environment, set);
         }
-        for (name, beside) in beside {
-            if beside.settings != Settings::default() {
+        for (name, data) in service_data {
+            if data.settings != Settings::default() {
                 let set = contents.of(&name);
-                set.settings = beside.settings;
-                let (environment, note) = (name.clone(), set.note(&name));
-                if note != EnvironmentNote::default() {
-                    records.push(Record::Environment { environment, note });
+                set.settings = data.settings;
+                let (environment, exemptions) = (name.clone(), set.exemptions(&name));
+                if exemptions != Exemptions::default() {
+                    records.push(Record::Environment {
+                        environment,
+                        exemptions,
+                    });
                 }
             }
             let environment = || name.clone();
             records.extend(
-                beside
-                    .archived
+                data.archived
                     .into_iter()
                     .map(|(key, archived)| Record::Archived {
                         environment: environment(),
@@ -145,30 +150,30 @@ impl OldForm {
                         archived: Some(Box::new(archived)),
                     }),
             );
-            records.extend(beside.times.into_iter().map(|(key, note)| Record::Flag {
+            records.extend(data.times.into_iter().map(|(key, details)| Record::Flag {
                 environment: environment(),
                 key,
-                note,
+                details,
             }));
-            for (key, notes) in beside.overrides {
-                records.extend(notes.into_iter().map(|(user, note)| Record::Override {
+            for (key, users) in data.overrides {
+                records.extend(users.into_iter().map(|(user, details)| Record::Override {
                     environment: environment(),
                     key: key.clone(),
                     user,
-                    note: Some(note),
+                    details: Some(details),
                 }));
             }
-            records.extend(beside.keys.into_iter().map(|(hash, key)| Record::Key {
+            records.extend(data.keys.into_iter().map(|(hash, key)| Record::Key {
                 environment: environment(),
                 hash,
                 key,
             }));
-            let schedules = beside.schedules.into_iter();
+            let schedules = data.schedules.into_iter();
             records.extend(schedules.map(|schedule| Record::Schedule {
                 environment: environment(),
                 schedule: Box::new(schedule),
             }));
-            audit.extend(beside.audit);
+            audit.extend(data.audit);
         }
         audit.sort_by_key(|entry: &AuditEntry| entry.id);
         records.extend(audit.into_iter().map(Record::Audit));
@@ -176,27 +181,27 @@ impl OldForm {
     }
 }
 
-impl<'de> Deserialize<'de> for OldForm {
+impl<'de> Deserialize<'de> for OldFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(OldFormVisitor)
+        deserializer.deserialize_map(OldFileVisitor)
     }
 }
 
-/// Reads entry by entry, so that a mistake is reported with its line.
-struct OldFormVisitor;
+/// Parses entry by entry, so that an error has its line.
+struct OldFileVisitor;
 
-impl<'de> Visitor<'de> for OldFormVisitor {
-    type Value = OldForm;
+impl<'de> Visitor<'de> for OldFileVisitor {
+    type Value = OldFile;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("an object with an object of flags per environment")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<OldForm, M::Error> {
-        let mut old = OldForm::default();
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<OldFile, M::Error> {
+        let mut old = OldFile::default();
         while let Some(name) = map.next_key::<String>()? {
-            if name == BESIDE {
-                old.beside = map.next_value()?;
+            if name == SERVICE_DATA {
+                old.service_data = map.next_value()?;
             } else {
                 if let Err(error) = Environment::parse(&name) {
                     return Err(M::Error::custom(format!("'{name}': {error}")));
@@ -209,29 +214,29 @@ impl<'de> Visitor<'de> for OldFormVisitor {
     }
 }
 
-/// A flag.
+/// A flag in the old format.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct WrittenFlag {
+struct OldFlag {
     enabled: bool,
     rollout_percentage: Rollout,
     description: Option<String>,
     salt: Option<String>,
-    definition: Option<WrittenDefinition>,
+    definition: Option<OldDefinition>,
     overrides: BTreeMap<String, Override>,
 }
 
-/// What a flag is beyond a switch.
+/// The definition of a typed flag.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct WrittenDefinition {
+struct OldDefinition {
     variants: Map<String, Value>,
     default_variant: Option<String>,
     targeting: Option<Value>,
     metadata: Map<String, Value>,
 }
 
-/// The flags of the environment of this name.
+/// Deserialises the flags of the environment with this name.
 pub(super) struct FlagsOf<'a>(pub(super) &'a str);
 
 impl<'de> DeserializeSeed<'de> for FlagsOf<'_> {
@@ -242,7 +247,7 @@ impl<'de> DeserializeSeed<'de> for FlagsOf<'_> {
     }
 }
 
-/// Reads flag by flag, so that a mistake is reported with the flag that it is in.
+/// Parses flag by flag, so that an error names its flag.
 impl<'de> Visitor<'de> for FlagsOf<'_> {
     type Value = BTreeMap<FlagKey, Flag>;
 
@@ -259,7 +264,7 @@ impl<'de> Visitor<'de> for FlagsOf<'_> {
             let in_flag = |error: M::Error| {
                 M::Error::custom(format!("flag '{key}' of '{environment}': {error}"))
             };
-            let written: WrittenFlag = map.next_value().map_err(in_flag)?;
+            let written: OldFlag = map.next_value().map_err(in_flag)?;
             let definition = written.definition.map(|definition| Definition {
                 variants: definition.variants,
                 default_variant: definition.default_variant,
