@@ -356,7 +356,7 @@ async fn a_count_that_the_database_refuses_is_lost_alone() {
         "a sum that overflows is one flag's: {answer:?}"
     );
     assert_eq!(answer.json()["evaluations"], 8);
-    let named = "the database refuses a count; these evaluations are not counted";
+    let named = "the database rejected a count; these evaluations are not counted";
     let lines = count.lines();
     let lost: Vec<&Value> = lines
         .iter()

@@ -229,7 +229,7 @@ async fn an_unreadable_schedule_fails_alone_and_can_be_cancelled() {
     assert!(
         json!(reasons)
             .to_string()
-            .contains("there is no status 'maybe'"),
+            .contains("its status 'maybe' is unknown"),
         "{reasons:?}"
     );
 

@@ -1,7 +1,7 @@
 //! The source of truth for flags: PostgreSQL, or files for local use.
 //!
-//! [`Store`] reads; all changes use a [`Transaction`]. Both stores only read and write records; `service` makes the
-//! decisions about a change.
+//! [`Store`] reads; all changes use a [`Transaction`]. Stores only read and write records; `service` validates and
+//! decides about changes.
 
 mod embedded;
 mod postgres;
@@ -43,9 +43,9 @@ pub const MAX_BACKLOG: u32 = 100_000;
 pub enum Store {
     /// PostgreSQL.
     Postgres(Box<PostgresStore>),
-    /// A file in a format that people can edit, held in memory.
+    /// Files that people can edit, cached in memory.
     Embedded(EmbeddedStore),
-    /// No database is configured. Every call fails, but an instance with a warm cache still serves reads.
+    /// No database is configured, for this reason. All calls fail, but an instance with a warm cache serves reads.
     Absent(String),
 }
 
@@ -94,7 +94,7 @@ macro_rules! dispatch {
 /// All methods fail with [`Error::Unavailable`] if the store does not answer in time.
 #[expect(clippy::missing_errors_doc, reason = "stated once for all methods")]
 impl Store {
-    /// The state of an environment, or that it has not changed since `known`, in one consistent read.
+    /// The state of an environment in one consistent read, unless it still has the revision `known`.
     pub async fn snapshot(
         &self,
         environment: &Environment,
@@ -229,7 +229,7 @@ impl Store {
         dispatch!(self, store => store.list_webhooks(environment))
     }
 
-    /// All watched ramps that this alarm may guard: an ARN ends with its name.
+    /// All watched ramps with a guard of this name. The guard's ARN may belong to another alarm with the same name.
     pub async fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<RampPlace>, Error> {
         dispatch!(self, store => store.ramps_guarded_by(alarm))
     }
@@ -253,8 +253,8 @@ impl Store {
         dispatch!(self, store => store.list_ramps(environment, key, most))
     }
 
-    /// Evaluations of a flag from the beginning of the hour of `time` on, or a number that rises with
-    /// them: only the difference between two answers has a meaning.
+    /// The number of evaluations of a flag since the beginning of the hour of `time`. A store without hourly counts
+    /// returns all evaluations, so only the difference of two results is meaningful.
     pub async fn evaluations_since(
         &self,
         environment: &Environment,
@@ -357,8 +357,7 @@ impl Store {
         }
     }
 
-    /// Whether the store answers, for a health check. The error is a sentence for the log, without
-    /// secrets.
+    /// Checks whether the store answers. The error is for the log, without secrets.
     pub async fn ping(&self, within: Duration) -> Result<(), String> {
         match self {
             Self::Postgres(store) => store.ping(within).await,

@@ -203,7 +203,7 @@ pub enum ScheduleStatus {
 }
 
 impl ScheduleRecord {
-    /// Whether the schedule changes the rollout percentage.
+    /// Whether the schedule sets the rollout percentage.
     #[must_use]
     pub fn sets_rollout_percentage(&self) -> bool {
         self.updates.get("rolloutPercentage").is_some()
@@ -265,11 +265,11 @@ pub enum Action {
     ScheduledUpdate,
     /// A step of a ramp changed a flag.
     RampStep,
-    /// A ramp took a flag back.
+    /// A ramp rolled a flag back.
     RampRollback,
     /// A ramp was created.
     CreateRamp,
-    /// A ramp changed its state and left the flag as it is.
+    /// A ramp changed its state but not the flag.
     ChangeRamp,
     /// A user's override was set or replaced.
     SetOverride,
@@ -403,7 +403,7 @@ impl Page {
         i64::from(self.number.saturating_sub(1)) * i64::from(self.size)
     }
 
-    /// The entries of a list that are on this page.
+    /// Returns the entries of a list that are on this page.
     #[must_use]
     pub fn cut<T>(self, all: Vec<T>) -> Vec<T> {
         let offset = usize::try_from(self.offset()).unwrap_or(usize::MAX);

@@ -51,7 +51,7 @@ impl Transaction {
         dispatch!(self, open => open.flags())
     }
 
-    /// Sums over the flags in use except this one. They stay true until the end only if the environment is locked.
+    /// Sums over the flags in use except this one. They stay valid until the commit only if the environment is locked.
     pub async fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
         dispatch!(self, open => open.sums_without(key))
     }
@@ -91,7 +91,7 @@ impl Transaction {
         dispatch!(self, open => open.overrides(key))
     }
 
-    /// The variants of these flags that overrides name, with the number of users of each.
+    /// The variants of these flags that overrides name, each with its number of users.
     pub async fn named_variants(
         &mut self,
         keys: &[&FlagKey],
@@ -133,7 +133,7 @@ impl Transaction {
             .put_overrides(key, std::slice::from_ref(wanted))
             .await?;
         put.pop()
-            .ok_or_else(|| Error::Internal("an override left no row".to_owned()))
+            .ok_or_else(|| Error::Internal("writing an override returned no row".to_owned()))
     }
 
     /// Removes the overrides of these users, in one round trip.
@@ -239,7 +239,7 @@ impl Transaction {
         dispatch!(self, open => open.open_ramps(keys))
     }
 
-    /// The same for one flag.
+    /// Locks and reads the open ramp of one flag.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the ramp is unreadable.
@@ -288,7 +288,7 @@ impl Transaction {
         dispatch!(self, open => open.delete_webhook(id))
     }
 
-    /// Who makes the changes.
+    /// The actor, for the audit.
     #[must_use]
     pub fn actor(&self) -> &str {
         match self {

@@ -155,7 +155,7 @@ impl From<Value> for StoredRamp {
             Err(why) => {
                 let id = stored.get("id").and_then(Value::as_str);
                 let id = id.unwrap_or_default();
-                tracing::error!(domain = "config", ramp = id, error = %why, "a stored ramp is unreadable");
+                tracing::error!(domain = "config", ramp = id, error = %why, "a stored ramp cannot be read");
                 Self::Unreadable(stored)
             }
         }

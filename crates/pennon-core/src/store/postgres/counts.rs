@@ -1,4 +1,4 @@
-//! How often which variant was given.
+//! Counts of evaluations by flag and variant.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -14,9 +14,9 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, Usage};
 
-/// Remembers the batch and adds its counts, both or neither. A batch that is known adds nothing.
-/// Whoever hands over a batch again does so within hours, so a day is long enough to remember it.
-/// Rows are touched in the order of their keys, so that two batches at once cannot stop each other.
+/// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for a
+/// day, because CloudWatch delivers it again within hours. Rows are changed in the order of their keys, so that
+/// concurrent batches cannot deadlock.
 const COUNT: &str = "
     with forgotten as (
       delete from pennon_counted_batches where counted_at < now() - interval '1 day'
@@ -48,7 +48,7 @@ const COUNT: &str = "
     )
     select count(*) as fresh from fresh";
 
-/// Adds counts of a batch that the same transaction has remembered.
+/// Adds counts of a batch that the same transaction has recorded.
 const ADD: &str = "
     insert into pennon_evaluation_counts as known
       (environment, flag_key, variant, day, count, last_at)
@@ -60,7 +60,7 @@ const ADD: &str = "
       set count = known.count + excluded.count,
           last_at = greatest(known.last_at, excluded.last_at)";
 
-/// The same by the hour.
+/// Adds the same counts by the hour.
 const ADD_HOURS: &str = "
     insert into pennon_evaluation_hours as known (environment, flag_key, variant, hour, count)
     select given.environment, given.flag_key, given.variant, date_trunc('hour', $6),
@@ -135,10 +135,10 @@ impl PostgresStore {
     ) -> Result<CountedBatch, Error> {
         let (entries, refused): (Vec<Count<'_>>, Vec<Count<'_>>) =
             counts.iter().partition(is_countable);
-        let mut counted = self.count_good(batch, &entries, until).await?;
+        let mut counted = self.count_batch(batch, &entries, until).await?;
         if counted.is_new {
             let why = Error::Internal(
-                "it has a day that is no date, or a variant with a name above 255 characters"
+                "its day is not a date, or the name of its variant has more than 255 characters"
                     .to_owned(),
             );
             for one in refused.iter().take(NAMED) {
@@ -150,7 +150,7 @@ impl PostgresStore {
         Ok(counted)
     }
 
-    async fn count_good(
+    async fn count_batch(
         &self,
         batch: &str,
         entries: &[Count<'_>],
@@ -170,16 +170,16 @@ impl PostgresStore {
         }
     }
 
-    /// Counts what can be counted when the database has refused the whole: a part that is refused is
-    /// halved until a single entry remains, and only that is lost. What is refused depends on the
-    /// database (its encoding, its page size, what was counted before), so it is asked.
+    /// Adds the counts of a batch that the database has rejected as a whole: halves a rejected part until a single entry
+    /// remains, which is lost. Only the database can decide what it rejects, because that depends on its encoding, its
+    /// page size and the existing counts.
     async fn count_in_parts(
         &self,
         batch: &str,
         entries: &[Count<'_>],
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
-        // Counts name their environments themselves, and no audit is written.
+        // Each count contains its environment, and no audit is written, so environment and actor are not used.
         let mut transaction = self.begin(&Environment::production(), "").await?;
         let fresh = transaction
             .rows(
@@ -196,7 +196,7 @@ impl PostgresStore {
             });
         }
         let mut lost: Vec<&Count<'_>> = Vec::new();
-        // The first part is the last: rows are touched in the order of their keys here, too.
+        // A stack whose top is the first part, so that rows are changed in the order of their keys.
         let mut parts = vec![entries];
         while let Some(part) = parts.pop() {
             match transaction.add_counts(part, until).await {
@@ -229,7 +229,7 @@ impl PostgresStore {
         key: &FlagKey,
         days: u32,
     ) -> Result<Vec<DayCount>, Error> {
-        // Days are those of UTC, whatever time zone and date style the session has.
+        // Days in UTC, independent of the time zone and date style of the session.
         let statement = "
             select to_char(day, 'YYYY-MM-DD') as day, variant, count from pennon_evaluation_counts
             where environment = $1 and flag_key = $2
@@ -254,7 +254,7 @@ impl PostgresStore {
         &self,
         environment: &Environment,
     ) -> Result<BTreeMap<FlagKey, Usage>, Error> {
-        // One flag whose counts overflow must not hide those of all others.
+        // An overflow of one flag must not make the query fail for all flags.
         let statement = "
             select flag_key, max(last_at) as last_at,
                    least(sum(count), 9223372036854775807)::bigint as count
@@ -275,7 +275,7 @@ impl PostgresStore {
 }
 
 impl Transaction {
-    /// Adds counts. When they are refused the transaction is as before, and can go on.
+    /// Adds counts. If the database rejects them, the transaction is unchanged and can continue.
     async fn add_counts(&mut self, counts: &[Count<'_>], until: SystemTime) -> Result<(), Error> {
         let columns = Columns::of(counts);
         let mut parameters = columns.parameters().to_vec();
@@ -293,7 +293,8 @@ impl Transaction {
     }
 }
 
-/// Names come from callers' files and may be long or hold any character.
+/// Logs counts that are lost. Their names come from callers and may be long or contain any character, so they are cut and
+/// escaped.
 fn report_lost(lost: &Count<'_>, refused: &Error) {
     let short = |name: &str| name.chars().take(64).collect::<String>();
     tracing::warn!(
@@ -303,6 +304,6 @@ fn report_lost(lost: &Count<'_>, refused: &Error) {
         variant = ?short(lost.variant),
         evaluations = lost.count,
         error = ?refused,
-        "the database refuses a count; these evaluations are not counted"
+        "the database rejected a count; these evaluations are not counted"
     );
 }

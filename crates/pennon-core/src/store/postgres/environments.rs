@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::error::{Failure, damaged};
+use super::error::{Failure, unreadable};
 use super::migrations::INSTALLATION;
 use super::snapshot::{defaults_of, settings_of};
 use super::statement::count;
@@ -117,7 +117,7 @@ impl Transaction {
         &mut self,
         settings: &Settings,
     ) -> Result<SettingsRecord, Error> {
-        let text = settings.to_stored().map_err(|error| damaged(&error))?;
+        let text = settings.to_stored().map_err(|error| unreadable(&error))?;
         let rows = self
             .rows(
                 "insert into pennon_environment_settings (environment, settings)

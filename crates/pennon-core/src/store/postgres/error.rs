@@ -88,7 +88,7 @@ fn reason(error: &tokio_postgres::Error) -> &str {
 }
 
 /// Converts the error of an unreadable row: a defect of this code, or a change made by SQL.
-pub(super) fn damaged(error: &dyn std::error::Error) -> Error {
+pub(super) fn unreadable(error: &dyn std::error::Error) -> Error {
     Error::Internal(format!("unreadable row: {}", chain(error)))
 }
 
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_of_errors_are_told_apart() {
+    fn errors_about_input_and_about_data_are_classified_by_their_code() {
         for (code, input, data) in [
             ("22021", true, true),
             ("22P05", true, true),

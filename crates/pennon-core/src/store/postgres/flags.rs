@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::error::damaged;
+use super::error::unreadable;
 use super::statement::{BATCH_SIZE, Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::flag_sums::FlagSums;
 use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
 
-/// Triggers raise the revisions of both kinds of rows.
+/// Inserts or replaces flags. Triggers raise the revisions.
 const PUT: &str = "
     insert into feature_flags as known
       (flag_key, environment, enabled, rollout_percentage, description, salt, definition, other,
@@ -130,8 +130,8 @@ impl Transaction {
         &mut self,
         key: &FlagKey,
     ) -> Result<FlagSums, Error> {
-        // Before every value of a definition but the first stands one of the three characters, and in its
-        // texts they may stand as well.
+        // An upper bound of the number of values: each value except the first follows one of the characters `,[{`,
+        // which may also occur in texts.
         let statement = format!(
             r#"
             select count(*) filter (where definition is null) as simple, count(definition) as typed,
@@ -193,13 +193,13 @@ impl Transaction {
         self.put_flag(&statement, key, flag, None)
             .await
             .map_err(|error| match error {
-                Refused::ByDatabase(SqlState::UNIQUE_VIOLATION) => {
+                StatementError::Constraint(SqlState::UNIQUE_VIOLATION) => {
                     Error::Conflict(format!("Flag '{key}' already exists"))
                 }
-                Refused::ByDatabase(code) => {
+                StatementError::Constraint(code) => {
                     Error::Internal(format!("the flag was rejected: {}", code.code()))
                 }
-                Refused::Otherwise(error) => error,
+                StatementError::Other(error) => error,
             })
     }
 
@@ -221,10 +221,10 @@ impl Transaction {
         self.put_flag(&statement, key, flag, Some(archived))
             .await
             .map_err(|error| match error {
-                Refused::ByDatabase(code) => {
+                StatementError::Constraint(code) => {
                     Error::Internal(format!("the flag was rejected: {}", code.code()))
                 }
-                Refused::Otherwise(error) => error,
+                StatementError::Other(error) => error,
             })
     }
 
@@ -286,10 +286,10 @@ impl Transaction {
         key: &FlagKey,
         flag: &Flag,
         archived: Option<bool>,
-    ) -> Result<FlagRecord, Refused> {
+    ) -> Result<FlagRecord, StatementError> {
         let percentage = i32::from(flag.rollout_percentage.percent());
-        let definition = definition_text(flag).map_err(Refused::Otherwise)?;
-        let other = other_text(flag).map_err(Refused::Otherwise)?;
+        let definition = definition_text(flag).map_err(StatementError::Other)?;
+        let other = other_text(flag).map_err(StatementError::Other)?;
         let environment = self.environment();
         let key = key.as_str();
         let mut parameters: Vec<Parameter<'_>> = vec![
@@ -307,7 +307,7 @@ impl Transaction {
         }
         let rows = self.try_rows(statement, &parameters).await?;
         let row = rows.first().ok_or_else(|| {
-            Refused::Otherwise(Error::Internal("a locked flag is missing".to_owned()))
+            StatementError::Other(Error::Internal("a locked flag is missing".to_owned()))
         })?;
         Ok(record_of(row))
     }
@@ -315,21 +315,21 @@ impl Transaction {
 
 fn definition_text(flag: &Flag) -> Result<Option<String>, Error> {
     let text = flag.definition.as_ref().map(Definition::to_stored);
-    text.transpose().map_err(|error| damaged(&error))
+    text.transpose().map_err(|error| unreadable(&error))
 }
 
 /// Fields that are kept for the export, as a parameter; NULL if there are none.
 fn other_text(flag: &Flag) -> Result<Option<String>, Error> {
     let other = (!flag.other.is_empty()).then(|| serde_json::to_string(&flag.other));
-    other.transpose().map_err(|error| damaged(&error))
+    other.transpose().map_err(|error| unreadable(&error))
 }
 
 /// Why a statement failed.
-pub(super) enum Refused {
-    /// The database rejected it, with this code.
-    ByDatabase(SqlState),
+pub(super) enum StatementError {
+    /// A constraint was violated (class 23).
+    Constraint(SqlState),
     /// Another failure.
-    Otherwise(Error),
+    Other(Error),
 }
 
 /// Parses a flag, without its overrides and fields for admins.

@@ -6,9 +6,9 @@ use tokio_postgres::{Client, Row};
 
 use super::migrations::INSTALLATION;
 
-/// Why the decision failed.
+/// Why a migration failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Undecided {
+pub(super) enum MigrationError {
     /// An error of PostgreSQL.
     #[error(transparent)]
     Database(#[from] tokio_postgres::Error),
@@ -17,7 +17,7 @@ pub(super) enum Undecided {
         "the evaluation defaults of this installation are '{0}', and its flags depend on them; to \
          evaluate an environment another way, set anonymousRollout and bucketing in its settings"
     )]
-    Others(&'static str),
+    DefaultsDecided(&'static str),
 }
 
 /// A table with one row. The first `migrate` of a version that uses the table creates it.
@@ -52,11 +52,11 @@ const DECIDE: &str = "
 pub(super) async fn decide(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
-) -> Result<EvaluationDefaults, Undecided> {
-    let was_there = exists(client, "pennon_installation").await? || was_decided(client).await?;
+) -> Result<EvaluationDefaults, MigrationError> {
+    let was_decided = exists(client, "pennon_installation").await? || is_recorded(client).await?;
     client.batch_execute(TABLE).await?;
     let name = wanted.map(EvaluationDefaults::name);
-    if !was_there {
+    if !was_decided {
         client.query_typed(DECIDE, &[(&name, Type::TEXT)]).await?;
     }
     let stored = "select string_agg(distinct evaluation_defaults, ', ') as name
@@ -72,7 +72,7 @@ pub(super) async fn decide(
     match wanted {
         Some(wanted) if wanted != decided => {
             if has_flags(client).await? {
-                return Err(Undecided::Others(decided.name()));
+                return Err(MigrationError::DefaultsDecided(decided.name()));
             }
             let change = "update pennon_installation
                 set evaluation_defaults = $1::text, decided_at = now()";
@@ -108,8 +108,8 @@ async fn exists(client: &Client, table: &str) -> Result<bool, tokio_postgres::Er
     Ok(rows.iter().any(|row| row.get("exists")))
 }
 
-/// Whether an earlier run has recorded that the table exists.
-async fn was_decided(client: &Client) -> Result<bool, tokio_postgres::Error> {
+/// Whether the ledger contains the step that records the table.
+async fn is_recorded(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let recorded = "select from pennon_migrations where step = $1";
     let rows = client
         .query_typed(recorded, &[(&INSTALLATION, Type::INT4)])

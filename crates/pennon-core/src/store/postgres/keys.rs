@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::snapshot::is_sound;
+use super::snapshot::is_valid_key;
 use super::statement::Parameter;
 use super::transaction::Transaction;
 use crate::api_key::{kind_name, kind_named};
@@ -64,7 +64,7 @@ impl Transaction {
     }
 
     pub(in crate::store) async fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
-        // Compared as text: an invalid UUID is not found instead of an error.
+        // Compared as text, so that an invalid UUID is not found and not an error.
         let statement = format!(
             "update pennon_api_keys set revoked_at = now(), revoked_by = $3
              where environment = $1 and id::text = $2 and revoked_at is null
@@ -93,7 +93,7 @@ fn record_of(row: &Row) -> KeyRecord {
     let kind = text("kind");
     KeyRecord {
         id: row.get("id"),
-        unreadable: !is_sound(kind, text("hash")),
+        unreadable: !is_valid_key(kind, text("hash")),
         kind: kind_named(kind).unwrap_or(KeyKind::Client),
         name: text("name").to_owned(),
         created_at: row.get("created_at"),

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::installation::{self, Undecided};
+use super::installation::{self, MigrationError};
 
 /// All steps, in order. A released step is never edited.
 const STEPS: [(i32, &str, &str); 9] = [
@@ -71,7 +71,7 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(30);
 pub(super) async fn run(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
-) -> Result<(usize, EvaluationDefaults), Undecided> {
+) -> Result<(usize, EvaluationDefaults), MigrationError> {
     let defaults = prepare(client, wanted).await?;
     let mut applied = 0;
     for step in STEPS {
@@ -99,7 +99,7 @@ pub(super) async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> 
 async fn prepare(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
-) -> Result<EvaluationDefaults, Undecided> {
+) -> Result<EvaluationDefaults, MigrationError> {
     begin(client).await?;
     client
         .batch_execute(
@@ -123,12 +123,12 @@ async fn run_step(client: &Client, step: (i32, &str, &str)) -> Result<bool, toki
             Ok(applied) => return Ok(applied),
             Err(error) => error,
         };
-        let in_the_way = [
+        let conflicts = [
             SqlState::LOCK_NOT_AVAILABLE,
             SqlState::T_R_DEADLOCK_DETECTED,
         ];
-        let passes = error.code().is_some_and(|code| in_the_way.contains(code));
-        if !passes || attempt == ATTEMPTS {
+        let may_succeed = error.code().is_some_and(|code| conflicts.contains(code));
+        if !may_succeed || attempt == ATTEMPTS {
             // The caller closes the connection, which ends the transaction.
             return Err(error);
         }

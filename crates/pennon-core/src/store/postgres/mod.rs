@@ -1,5 +1,5 @@
-//! Flags in PostgreSQL. No other module uses tokio-postgres. This file limits the time of every
-//! statement; the statements are in a file per noun.
+//! The store in PostgreSQL. No other module uses tokio-postgres. This file limits the time of every statement; the
+//! statements are in one file per noun.
 
 mod audit;
 mod counts;
@@ -36,7 +36,7 @@ pub(super) use transaction::Transaction;
 pub use url::{DatabaseUrl, InvalidDatabaseUrl};
 
 use error::{Failure, chain};
-use installation::Undecided;
+use installation::MigrationError;
 use pool::Connections;
 use statement::Parameter;
 
@@ -55,19 +55,19 @@ pub struct PostgresStore {
     secrets: Arc<Secrets>,
     operation_timeout: Duration,
     reads: Breaker,
-    /// Per environment, the unreadable rows that the log has told of.
+    /// By environment, the unreadable rows that are already logged.
     reported: Mutex<HashMap<Environment, HashSet<u64>>>,
 }
 
 impl PostgresStore {
-    /// Finds out where the database is, and connects when it is first needed.
+    /// Reads the address of the database. Connects only when a connection is needed.
     pub async fn open(
         config: &DatabaseConfig,
         secrets: &Arc<Secrets>,
         installation: &Arc<Installation>,
     ) -> Self {
         Self {
-            connections: Connections::find(config, secrets, installation).await,
+            connections: Connections::new(config, secrets, installation).await,
             config: config.clone(),
             secrets: secrets.clone(),
             operation_timeout: config.operation_timeout,
@@ -76,7 +76,7 @@ impl PostgresStore {
         }
     }
 
-    /// Closes the connections that nobody uses, unless the process keeps them.
+    /// Closes idle connections, unless the process keeps them.
     pub(super) async fn end_of_request(&self) {
         self.connections.end_of_request().await;
     }
@@ -106,12 +106,14 @@ impl PostgresStore {
         let connect = self.connections.get(Waiting::UntilTimeout);
         let client = self.in_time(connect).await?;
         let outcome = migrations::run(&client, wanted).await;
-        // Whatever fails leaves a transaction open; the connection is closed at the end, which ends it.
-        let (applied, defaults) = outcome.map_err(|undecided| match undecided {
-            Undecided::Database(error) => {
+        // A failure leaves a transaction open. It ends when the connection is dropped.
+        let (applied, defaults) = outcome.map_err(|error| match error {
+            MigrationError::Database(error) => {
                 Error::Internal(format!("migration failed: {}", chain(&error)))
             }
-            others @ Undecided::Others(_) => Error::InvalidState(others.to_string()),
+            decided @ MigrationError::DefaultsDecided(_) => {
+                Error::InvalidState(decided.to_string())
+            }
         })?;
         let roles = roles::ensure(&client, &self.secrets, &self.config, rotate).await?;
         Ok(Migrated {
@@ -137,7 +139,7 @@ impl PostgresStore {
             .unwrap_or_else(|_elapsed| Err("no answer in time".to_owned()))
     }
 
-    /// The rows that a question leads to, past the breaker and in time.
+    /// Runs a query within the time limit, unless the breaker rejects it.
     async fn rows(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         self.guarded(async {
             let client = self.connections.get(Waiting::UntilTimeout).await?;
@@ -148,9 +150,9 @@ impl PostgresStore {
         .await
     }
 
-    /// Runs one statement in a transaction of its own, which limits its time on the server too: a
-    /// statement whose client has given up would otherwise go on, and keep its connection. The limit
-    /// belongs to the transaction, so it holds behind a pooler and reaches nobody else there.
+    /// Runs one statement in its own transaction, which limits the time on the server too: otherwise a statement would
+    /// run on after the client has given up, and occupy the connection. The limit is a setting of the transaction, so a
+    /// pooler does not lose it or apply it to other clients.
     async fn query(
         &self,
         client: &Client,
@@ -161,8 +163,8 @@ impl PostgresStore {
             "begin; set local statement_timeout = {}",
             self.operation_timeout.as_millis()
         );
-        // All three are sent before the first is answered: one round trip. `join3` polls them in this
-        // order, and a message is sent by the first poll.
+        // All three are sent before the first reply: one round trip. `join3` polls them in this order, and the first
+        // poll sends the message.
         let (begun, rows, committed) = join3(
             client.batch_execute(&begin),
             client.query_typed(statement, parameters),
@@ -175,9 +177,9 @@ impl PostgresStore {
         Ok(rows)
     }
 
-    /// Whether a statement failed because `migrate` has not run this step yet. Only the ledger says so: in a
-    /// database that has run the step, a missing table or column is damage. Reading on without it would show
-    /// flags that settings or definitions hide.
+    /// Whether a statement failed because `migrate` has not run this step yet, according to the ledger. In a database
+    /// that has run the step, a missing table or column is an error: a read without it would show flags that settings
+    /// or definitions hide.
     async fn is_before(&self, step: i32, client: &Client, error: &tokio_postgres::Error) -> bool {
         let missing = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
         if !error.code().is_some_and(|code| missing.contains(code)) {
@@ -191,7 +193,7 @@ impl PostgresStore {
         last.is_some_and(|last| last < step)
     }
 
-    /// A read, past the breaker and in time.
+    /// Runs a read within the time limit, unless the breaker rejects it.
     async fn guarded<T>(&self, read: impl Future<Output = Result<T, Failure>>) -> Result<T, Error> {
         if self.reads.permit(Instant::now()) == Permit::Refused {
             return Err(Error::Unavailable(
@@ -208,8 +210,7 @@ impl PostgresStore {
         outcome.map_err(|failure| failure.error)
     }
 
-    /// Gives up when the client waits longer than the database should take. Dropping the future drops its
-    /// connection in the middle of a query, which closes it.
+    /// Limits the time of an operation. A timeout drops the future and its connection, which closes the connection.
     async fn in_time<T, E: From<Error>>(
         &self,
         work: impl Future<Output = Result<T, E>>,

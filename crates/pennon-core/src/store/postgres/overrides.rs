@@ -20,7 +20,7 @@ const REVISION: &str = "mod(abs(coalesce(sum(hashtextextended(
       json_build_array(user_id, override_type, variant, reason)::text, 0
     )), 0)), 281474976710656)::bigint";
 /// Ignores overrides without a user, which only a table without its constraint can contain.
-const OF_SOMEBODY: &str = "user_id is not null";
+const HAS_USER: &str = "user_id is not null";
 /// The id of the flag, from the parameters $1 and $2.
 const FLAG: &str = "(select id from feature_flags where flag_key = $1 and environment = $2)";
 
@@ -40,11 +40,11 @@ impl PostgresStore {
             ) as flag
             cross join lateral (
               select count(*) as total, {REVISION} as revision
-              from feature_flag_user_overrides where flag_id = flag.id and {OF_SOMEBODY}
+              from feature_flag_user_overrides where flag_id = flag.id and {HAS_USER}
             ) as counted
             left join lateral (
               select id, user_id, override_type, variant, reason, created_by, created_at
-              from feature_flag_user_overrides where flag_id = flag.id and {OF_SOMEBODY}
+              from feature_flag_user_overrides where flag_id = flag.id and {HAS_USER}
               order by created_at desc nulls last, id limit $3 offset $4
             ) as page on true
             order by page.created_at desc nulls last, page.id"
@@ -80,7 +80,7 @@ impl Transaction {
     ) -> Result<Vec<OverrideRecord>, Error> {
         let statement = format!(
             "select {COLUMNS} from feature_flag_user_overrides
-             where flag_id = {FLAG} and {OF_SOMEBODY}
+             where flag_id = {FLAG} and {HAS_USER}
              order by created_at, id"
         );
         let parameters: [Parameter<'_>; 2] = [
@@ -100,12 +100,12 @@ impl Transaction {
             [(&self.environment(), Type::TEXT), (&keys, Type::TEXT_ARRAY)];
         let rows = self
             .rows(
-                "select flag.flag_key, exception.variant, count(*) as users
-                 from feature_flag_user_overrides as exception
-                 join feature_flags as flag on flag.id = exception.flag_id
+                "select flag.flag_key, override_row.variant, count(*) as users
+                 from feature_flag_user_overrides as override_row
+                 join feature_flags as flag on flag.id = override_row.flag_id
                  where flag.environment = $1 and flag.flag_key = any($2)
-                   and exception.override_type = 'include' and exception.variant is not null
-                 group by 1, 2 order by flag.flag_key collate \"C\", exception.variant",
+                   and override_row.override_type = 'include' and override_row.variant is not null
+                 group by 1, 2 order by flag.flag_key collate \"C\", override_row.variant",
                 &parameters,
             )
             .await?;
@@ -140,7 +140,7 @@ impl Transaction {
     ) -> Result<i64, Error> {
         let statement = format!(
             "select {REVISION} as revision from feature_flag_user_overrides
-             where flag_id = {FLAG} and {OF_SOMEBODY}"
+             where flag_id = {FLAG} and {HAS_USER}"
         );
         let parameters: [Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),

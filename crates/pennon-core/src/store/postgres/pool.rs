@@ -1,15 +1,13 @@
-//! Connections to PostgreSQL: opened when first needed, used again within a request, and closed before it
-//! is answered. They are opened with what the secret says now when its password was rotated, or the
-//! secret could not be read before.
+//! Connections to PostgreSQL. A request opens one when it needs it, reuses it, and closes it before the response. If the
+//! server rejects the login, or the secret could not be read before, the secret is read again.
 //!
-//! Lambda freezes an instance between requests. A connection that stays open then belongs to nobody and
-//! still counts against the limit of the server: a hundred instances that each needed the database once
-//! would keep everybody else out. A server that runs all the time keeps its connections instead.
+//! Lambda freezes an instance between requests. A connection of a frozen instance is unused but counts against the
+//! limit of the server, so a hundred instances that each needed the database once would exhaust it. A process that is
+//! never frozen keeps its connections.
 //!
-//! A connection is opened without settings of its own. Behind PgBouncer or RDS Proxy in transaction mode
-//! each transaction may run on another server connection, so a setting of the session would be lost, or
-//! reach another client of the pooler; PgBouncer also refuses most settings in the startup message.
-//! Limits are set by each transaction, see `transaction` and `PostgresStore::query`.
+//! Connections have no session settings. Behind PgBouncer or RDS Proxy in transaction mode, each transaction may run on
+//! another server connection, so a session setting would be lost or apply to another client; PgBouncer also rejects most
+//! settings in the startup message. Each transaction sets its limits: see `transaction` and `PostgresStore::query`.
 
 use std::io::ErrorKind;
 use std::ops::Deref;
@@ -45,8 +43,8 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(100);
 /// The pause between two reads of a secret whose login is rejected. A rotation ends within seconds, and more reads
 /// would only use up the account's quota.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// The pauses between attempts to connect to a server that has no connection left: the first and the
-/// longest. Even an attempt that is refused costs the server a process.
+/// The first and the longest pause between attempts to connect to a server without a free connection. Even a rejected
+/// attempt costs the server a process.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
@@ -60,20 +58,20 @@ pub(super) struct Connections {
     reading: tokio::sync::Mutex<()>,
 }
 
-/// What all connections of an instance have in common.
+/// The shared state of all connections of an instance.
 struct Pool {
     state: Mutex<State>,
-    /// One permit per request that uses the database. Others wait for their turn.
-    turns: Arc<Semaphore>,
-    /// One permit per socket, as many as turns. A socket keeps its permit until it is closed, so there are
-    /// never more than that, not even while one secret replaces another.
+    /// One permit per request that uses the database. Other requests wait.
+    requests: Arc<Semaphore>,
+    /// One permit per socket, as many as for requests. A socket holds its permit until it is closed, so the limit holds
+    /// even while connections with a new secret replace the old ones.
     sockets: Arc<Semaphore>,
 }
 
 struct State {
-    /// Where the server is, or why that is not known.
+    /// The server, or why it is unknown.
     server: Result<Arc<Server>, String>,
-    /// The server with the login to use while the one above is not known, once that is needed.
+    /// The server with the fallback login, if the one above is unknown and the fallback was needed.
     fallback: Option<Arc<Server>>,
     /// When the secret was last read.
     read: Instant,
@@ -81,10 +79,10 @@ struct State {
     idle: Vec<Open>,
 }
 
-/// Where to connect, and how.
+/// The address, the login and the TLS settings of a server.
 struct Server {
     config: tokio_postgres::Config,
-    /// `None` for a connection in the clear.
+    /// `None` for an unencrypted connection.
     tls: Option<MakeRustlsConnect>,
 }
 
@@ -96,35 +94,35 @@ struct Open {
     last_used: Instant,
 }
 
-/// The task that drives a connection. Dropped, it closes the socket.
+/// The task that drives a connection. Dropping it closes the socket.
 struct Socket(JoinHandle<()>);
 
-/// A connection in use. Dropped, it is closed; [`give_back`](Self::give_back) keeps it.
+/// A connection in use. Dropping it closes it; [`give_back`](Self::give_back) keeps it open.
 pub(super) struct Connection {
     open: Open,
     pool: Arc<Pool>,
-    turn: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Why there is no connection.
-enum Refused {
-    /// The server takes none at the moment: it has no connection left, starts, or fails over.
-    ForNow(Error),
-    /// The next attempt would end the same way.
-    ForGood(Error),
+enum ConnectError {
+    /// The server accepts no connection now: it has none left, is starting, or fails over.
+    Temporary(Error),
+    /// A retry would fail too.
+    Permanent(Error),
 }
 
-/// The same for one attempt with one login.
-enum Failed {
-    /// The server wants another password, or another user, than the secret said.
+/// Why one attempt with one login failed.
+enum AttemptError {
+    /// The server rejects the user or the password.
     Login(Error),
-    Other(Refused),
+    Other(ConnectError),
 }
 
 impl Connections {
-    /// Finds out where the database is. Nothing is connected: an instance with a warm cache never
-    /// needs to. A URL that cannot be read or understood is a log line.
-    pub(super) async fn find(
+    /// Reads the address of the database. Does not connect, because an instance with a warm cache needs no connection. An
+    /// unreadable or invalid URL is logged.
+    pub(super) async fn new(
         config: &DatabaseConfig,
         secrets: &Arc<Secrets>,
         installation: &Arc<Installation>,
@@ -144,7 +142,7 @@ impl Connections {
                     read: Instant::now(),
                     idle: Vec::new(),
                 }),
-                turns: Arc::new(Semaphore::new(config.pool_size)),
+                requests: Arc::new(Semaphore::new(config.pool_size)),
                 sockets: Arc::new(Semaphore::new(config.pool_size)),
             }),
             reading: tokio::sync::Mutex::new(()),
@@ -153,31 +151,33 @@ impl Connections {
 
     /// Returns an idle or new connection.
     ///
-    /// With [`Waiting::UntilTimeout`] it tries again while the server takes no connection, for nine tenths of
-    /// the time that an operation has: the caller, who limits that, gets the server's reason.
+    /// With [`Waiting::UntilTimeout`], retries while the server accepts no connection. It stops after nine tenths of the
+    /// operation timeout, so that the caller gets the server's error instead of a timeout.
     pub(super) async fn get(&self, waiting: Waiting) -> Result<Connection, Error> {
-        let turn = self.pool.turns.clone().acquire_owned().await;
-        let turn = turn.map_err(|closed| Error::Internal(closed.to_string()))?;
+        let permit = self.pool.requests.clone().acquire_owned().await;
+        let permit = permit.map_err(|closed| Error::Internal(closed.to_string()))?;
         let last_attempt = Instant::now() + self.config.operation_timeout * 9 / 10;
         let mut pause = FIRST_PAUSE;
         loop {
-            // Connecting is rare, and its future is ten times as large as those of all that may need it.
-            let opening: BoxFuture<'_, Result<Open, Refused>> = Box::pin(self.open());
+            // Boxed, because connecting is rare, and its future would make those of all callers ten times as large.
+            let opening: BoxFuture<'_, Result<Open, ConnectError>> = Box::pin(self.open());
             let error = match opening.await {
                 Ok(open) => {
                     return Ok(Connection {
                         open,
                         pool: self.pool.clone(),
-                        turn,
+                        permit,
                     });
                 }
-                Err(Refused::ForNow(error))
+                Err(ConnectError::Temporary(error))
                     if waiting == Waiting::UntilTimeout
                         && Instant::now() + pause < last_attempt =>
                 {
                     error
                 }
-                Err(Refused::ForNow(error) | Refused::ForGood(error)) => return Err(error),
+                Err(ConnectError::Temporary(error) | ConnectError::Permanent(error)) => {
+                    return Err(error);
+                }
             };
             if pause == FIRST_PAUSE {
                 tracing::warn!(domain = "config", error = %error, "the request waits for a connection to the database");
@@ -197,45 +197,49 @@ impl Connections {
         for open in idle {
             open.close().await;
         }
-        // Connections that were dropped in the middle of something are closed by their tasks, which run now.
+        // Lets the tasks of dropped connections run, which close their sockets.
         tokio::task::yield_now().await;
     }
 
-    /// An idle connection or a new one, by a secret that was read again when the server refuses the login.
-    async fn open(&self) -> Result<Open, Refused> {
+    /// Returns an idle connection or opens one. If the server rejects the login, reads the secret again, and then tries the
+    /// fallback login.
+    async fn open(&self) -> Result<Open, ConnectError> {
         if let Some(open) = self.idle().await {
             return Ok(open);
         }
         let why = match self.pool.server() {
             Ok(server) => match self.connect(&server).await {
                 Ok(open) => return Ok(open),
-                Err(Failed::Login(error)) => Refused::ForGood(error),
-                Err(Failed::Other(refused)) => return Err(refused),
+                Err(AttemptError::Login(error)) => ConnectError::Permanent(error),
+                Err(AttemptError::Other(error)) => return Err(error),
             },
-            Err(why) => Refused::ForGood(Error::Unavailable(why)),
+            Err(why) => ConnectError::Permanent(Error::Unavailable(why)),
         };
         let why = match self.read_again().await {
             None => why,
             Some(server) => match self.connect(&server).await {
                 Ok(open) => return Ok(open),
-                // Another run of `migrate` may be about to change the login.
-                Err(Failed::Login(error)) => Refused::ForNow(error),
-                Err(Failed::Other(refused)) => return Err(refused),
+                // A run of `migrate` may be changing the login.
+                Err(AttemptError::Login(error)) => ConnectError::Temporary(error),
+                Err(AttemptError::Other(error)) => return Err(error),
             },
         };
         match self.fallback().await {
             None => Err(why),
-            Some(server) => self.connect(&server).await.map_err(Failed::into_refused),
+            Some(server) => self
+                .connect(&server)
+                .await
+                .map_err(AttemptError::into_connect_error),
         }
     }
 
-    /// The server with the login of the fallback, which is used as long as the secret names none that works.
+    /// The server with the fallback login, which is used while the login in the secret does not work.
     async fn fallback(&self) -> Option<Arc<Server>> {
         let arn = self.config.fallback_secret.as_ref()?;
         {
             let mut state = self.pool.lock();
-            // Not to be tried by every request: each would cost the server a process.
-            state.server = Err("the login that the secret names is refused".to_owned());
+            // Later requests skip the rejected login: each attempt would cost the server a process.
+            state.server = Err("the server rejects the login in the secret".to_owned());
             if let Some(known) = &state.fallback {
                 return Some(known.clone());
             }
@@ -277,10 +281,10 @@ impl Connections {
         }
     }
 
-    async fn connect(&self, server: &Arc<Server>) -> Result<Open, Failed> {
+    async fn connect(&self, server: &Arc<Server>) -> Result<Open, AttemptError> {
         let permit = self.pool.sockets.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| {
-            Failed::Other(Refused::ForGood(Error::Internal(closed.to_string())))
+            AttemptError::Other(ConnectError::Permanent(Error::Internal(closed.to_string())))
         })?;
         let connecting = async {
             let config = &server.config;
@@ -303,14 +307,15 @@ impl Connections {
         };
         match tokio::time::timeout(self.config.connect_timeout, connecting).await {
             Ok(Ok(open)) => Ok(open),
-            Ok(Err(error)) => Err(Failed::of(&error)),
-            Err(_elapsed) => Err(Failed::Other(Refused::ForNow(Error::Unavailable(
-                "database: no connection in time".to_owned(),
-            )))),
+            Ok(Err(error)) => Err(AttemptError::of(&error)),
+            Err(_elapsed) => Err(AttemptError::Other(ConnectError::Temporary(
+                Error::Unavailable("database: no connection in time".to_owned()),
+            ))),
         }
     }
 
-    /// Where the server is by what the secret says now, if there is a secret and it may be read again.
+    /// Reads the secret again and returns the server in it. `None` if there is no secret, or it was read recently and
+    /// nothing has changed.
     async fn read_again(&self) -> Option<Arc<Server>> {
         match &self.config.url {
             UrlSource::SecretArn(_) => {}
@@ -321,13 +326,13 @@ impl Connections {
         {
             let mut state = self.pool.lock();
             if state.read > waited_from {
-                // Another request has read it while this one waited.
+                // Another request has read it while this one waited for the lock.
                 return state.server.as_ref().ok().cloned();
             }
             if state.read.elapsed() < READ_AGAIN_AFTER {
                 return None;
             }
-            // Noted first: a request that gives up on the answer has read it all the same.
+            // Set before the read, so that reads that time out count too.
             state.read = Instant::now();
         }
         match find_server(&self.config, &self.secrets, &self.installation).await {
@@ -358,13 +363,13 @@ impl Pool {
 }
 
 impl Connection {
-    /// Keeps the connection for the next use, in this request or, where connections are kept, in another.
-    /// Nothing may be under way on it.
+    /// Keeps the connection open for the next use, in this request or, if the process keeps connections, in another one.
+    /// No statement may be running on it.
     pub(super) fn give_back(self) {
         let Self {
             mut open,
             pool,
-            turn,
+            permit,
         } = self;
         open.last_used = Instant::now();
         {
@@ -375,8 +380,8 @@ impl Connection {
                 state.idle.push(open);
             }
         }
-        // The next request finds the connection.
-        drop(turn);
+        // Released after the connection is idle, so that the next request finds it.
+        drop(permit);
     }
 }
 
@@ -389,7 +394,7 @@ impl Deref for Connection {
 }
 
 impl Open {
-    /// Ends the connection and waits until the socket is closed.
+    /// Closes the connection and waits until the socket is closed.
     async fn close(self) {
         let Self {
             client, mut socket, ..
@@ -409,7 +414,7 @@ impl Open {
 }
 
 impl Socket {
-    /// Drives a connection until it ends. The permit ends with the socket.
+    /// Starts the task of a connection. The permit is released when the socket is closed.
     fn open<S, T>(
         connection: tokio_postgres::Connection<S, T>,
         permit: OwnedSemaphorePermit,
@@ -433,11 +438,11 @@ impl Drop for Socket {
     }
 }
 
-impl Failed {
-    fn into_refused(self) -> Refused {
+impl AttemptError {
+    fn into_connect_error(self) -> ConnectError {
         match self {
-            Self::Login(error) => Refused::ForGood(error),
-            Self::Other(refused) => refused,
+            Self::Login(error) => ConnectError::Permanent(error),
+            Self::Other(error) => error,
         }
     }
 
@@ -445,15 +450,15 @@ impl Failed {
         let answer = explain(error);
         match error.code() {
             Some(code) if is_about_login(code) => Self::Login(answer),
-            Some(code) if takes_none_now(code) => Self::Other(Refused::ForNow(answer)),
-            None if is_lost(error) => Self::Other(Refused::ForNow(answer)),
-            Some(_) | None => Self::Other(Refused::ForGood(answer)),
+            Some(code) if is_temporary(code) => Self::Other(ConnectError::Temporary(answer)),
+            None if is_lost(error) => Self::Other(ConnectError::Temporary(answer)),
+            Some(_) | None => Self::Other(ConnectError::Permanent(answer)),
         }
     }
 }
 
-/// What an attempt to connect is answered with. A server on one's own machine usually has no TLS, so the message names
-/// the setting for it.
+/// The error of an attempt to connect. A local server usually has no TLS, so the message names the setting that disables
+/// it.
 fn explain(error: &tokio_postgres::Error) -> Error {
     let text = chain(error);
     if text.ends_with("server does not support TLS") {
@@ -465,7 +470,7 @@ fn explain(error: &tokio_postgres::Error) -> Error {
     }
 }
 
-/// Whether the server wants another password, or another user.
+/// Whether the server rejects the user or the password.
 fn is_about_login(code: &SqlState) -> bool {
     [
         SqlState::INVALID_PASSWORD,
@@ -474,15 +479,14 @@ fn is_about_login(code: &SqlState) -> bool {
     .contains(code)
 }
 
-/// Whether the server, or a pooler before it, takes no connection at the moment: too many of them (class
-/// 53), it starts or shuts down (class 57), the server behind the pooler is away (class 08).
-fn takes_none_now(code: &SqlState) -> bool {
+/// Whether the server, or a pooler in front of it, accepts no connection now: it has none left (class 53), is starting or
+/// shutting down (class 57), or the pooler cannot reach the server (class 08).
+fn is_temporary(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     ["08", "53", "57"].contains(&class)
 }
 
-/// Whether nobody listened, or the connection was lost before it stood: a server that starts again or
-/// fails over does that.
+/// Whether the connection was refused, or lost while it was being established, as during a restart or a failover.
 fn is_lost(error: &tokio_postgres::Error) -> bool {
     let cause = std::error::Error::source(error);
     let kind = cause
@@ -508,7 +512,7 @@ async fn find_server(
     installation: &Installation,
 ) -> Result<Arc<Server>, String> {
     let Some(url) = secrets.resolve(&config.url).await? else {
-        // No log line comes of this: a function that reads no flags needs no database.
+        // Not an error in itself: some functions need no database.
         return Err("set DATABASE_URL or DATABASE_SECRET_ARN".to_owned());
     };
     let url = DatabaseUrl::parse(url.expose(), &config.elsewhere)

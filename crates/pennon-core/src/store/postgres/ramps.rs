@@ -129,7 +129,7 @@ impl Transaction {
         ramp: &Ramp,
     ) -> Result<(), Error> {
         let text = serde_json::to_string(ramp)
-            .map_err(|error| Error::Internal(format!("a ramp is no JSON: {error}")))?;
+            .map_err(|error| Error::Internal(format!("a ramp cannot be serialised: {error}")))?;
         let (watched, open) = (ramp.state.is_watched(), ramp.is_open());
         let guards = ramp.plan.guards.iter();
         let alarms: Vec<&str> = guards.map(Guard::name).collect();
@@ -184,7 +184,7 @@ fn place_of(row: &Row) -> Option<RampPlace> {
     })
 }
 
-/// A ramp as it is stored. One that cannot be read harms no other.
+/// Parses a stored ramp. An unreadable one is logged and skipped, so that others are not affected.
 fn ramp_of(row: &Row) -> Option<Ramp> {
     let id: &str = row.get("id");
     serde_json::from_str(row.get("ramp"))

@@ -144,7 +144,7 @@ impl Transaction {
         id: &str,
         lock: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        // Compared as text: an invalid UUID is not found instead of an error.
+        // Compared as text, so that an invalid UUID is not found and not an error.
         let statement = format!(
             "select {COLUMNS} from feature_flag_schedules as schedule
              join feature_flags as flag on flag.id = schedule.flag_id
@@ -207,7 +207,7 @@ fn record_of(row: &Row) -> Option<ScheduleRecord> {
         "failed" => ScheduleStatus::Failed,
         "cancelled" => ScheduleStatus::Cancelled,
         other => {
-            wrong.push(format!("there is no status '{other}'"));
+            wrong.push(format!("its status '{other}' is unknown"));
             ScheduleStatus::Unreadable
         }
     };

@@ -1,4 +1,4 @@
-//! All that an answer depends on, in one consistent read.
+//! Reads the snapshot of an environment in one consistent read.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,12 +19,12 @@ use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot, UnreadableItem};
 use crate::store::{Fresh, Waiting};
 
-/// So many unreadable rows of one read have a log line each; the others are counted in one more line. A
-/// table that is damaged as a whole must not fill the log.
-const MOST_REPORTED: usize = 20;
+/// Limit on the unreadable rows of one read that are logged in separate lines; one more line has the number of the
+/// others. A damaged table must not fill the log.
+const MAX_REPORTED: usize = 20;
 
-/// One row for the environment, and one per flag unless the environment is unchanged. The whole is one
-/// statement and so one consistent read, and one round trip.
+/// One row for the environment, and one per flag unless the environment is unchanged. A single statement is one
+/// consistent read and one round trip.
 macro_rules! snapshot {
     ($defaults:literal) => {
         concat!(
@@ -72,11 +72,11 @@ const SNAPSHOT: &str = snapshot!(
     "(select coalesce(string_agg(distinct evaluation_defaults, ', '), '') from pennon_installation)"
 );
 
-/// The same on tables that an earlier version has migrated, before the installation had defaults: they keep
-/// the answers of that version.
+/// The snapshot before the step `installation`: with the defaults of the earlier version, so that evaluations do not
+/// change.
 const SNAPSHOT_BEFORE_INSTALLATION: &str = snapshot!("'existing'");
 
-/// The same on tables that still wait for the step `management`.
+/// The snapshot before the step `management`.
 const SNAPSHOT_BEFORE_MANAGEMENT: &str = "
     with known as materialized (
       select coalesce(
@@ -121,7 +121,7 @@ impl PostgresStore {
         let known_revision = known.map(|revision| revision.0);
         let name = environment.as_str();
         let parameters: [Parameter<'_>; 2] = [(&name, Type::TEXT), (&known_revision, Type::INT8)];
-        // A function is deployed before its tables are migrated, and goes on answering in between.
+        // A new version is deployed before its migration has run, and answers in between.
         let mut rows = self.query(&client, SNAPSHOT, &parameters).await;
         for (step, older) in [
             (INSTALLATION, SNAPSHOT_BEFORE_INSTALLATION),
@@ -153,7 +153,7 @@ impl PostgresStore {
                     ..Snapshot::empty()
                 });
             }
-            // A row with an empty key can be made by SQL only, and no request can ask for it.
+            // Only SQL can create a row with an empty key, and no request can name it.
             let text: Option<String> = row.get("flag_key");
             if let Some(key) = text.and_then(|text| FlagKey::parse(text).ok()) {
                 let mut flag = flag_of(row);
@@ -170,8 +170,8 @@ impl PostgresStore {
 }
 
 impl PostgresStore {
-    /// Logs what of an environment cannot be read: a row once for as long as it stays as it is, and again
-    /// when it breaks in another way or after it was repaired.
+    /// Logs the unreadable items of an environment, each one once, and again if its stored text changes or it breaks again
+    /// after a repair.
     fn report_unreadable(&self, environment: &Environment, snapshot: &Snapshot) {
         let items = snapshot.unreadable();
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +191,7 @@ impl PostgresStore {
         }
         reported.insert(environment.clone(), current);
         drop(reported);
-        for item in new.iter().take(MOST_REPORTED) {
+        for item in new.iter().take(MAX_REPORTED) {
             tracing::error!(
                 domain = "config",
                 error.r#type = "unreadable_row",
@@ -199,55 +199,55 @@ impl PostgresStore {
                 kind = item.kind,
                 name = item.name,
                 error = item.reason,
-                "an unreadable row in the database: only what depends on it fails; \
-                 replace or delete it by the admin API"
+                "unreadable row in the database: evaluations that depend on it fail; \
+                 replace or delete it with the admin API"
             );
         }
-        if new.len() > MOST_REPORTED {
+        if new.len() > MAX_REPORTED {
             tracing::error!(
                 domain = "config",
                 error.r#type = "unreadable_row",
                 environment = environment.as_str(),
-                more = new.len() - MOST_REPORTED,
-                "more unreadable rows in the database than are logged one by one"
+                more = new.len() - MAX_REPORTED,
+                "more unreadable rows in the database than are logged separately"
             );
         }
     }
 }
 
-/// Tells one unreadable state of a row from another, and from other rows.
+/// Identifies an unreadable state of a row.
 fn id_of(item: &UnreadableItem<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (item.kind, item.name, item.reason, item.stored).hash(&mut hasher);
     hasher.finish()
 }
 
-/// The settings as they stand in the database; the defaults where nothing stands there.
+/// Parses stored settings. Without a row, the defaults.
 pub(super) fn settings_of(text: Option<&str>) -> Settings {
     text.map(Settings::from_stored).unwrap_or_default()
 }
 
-/// The defaults of the installation, as they are stored. `migrate` creates the table and its row together,
-/// so a row that is missing is a mistake like a name that is unknown.
+/// Parses the stored defaults of the installation. `migrate` creates the table and its row together, so a missing row is
+/// unreadable, like an unknown name.
 pub(super) fn defaults_of(stored: Option<&str>) -> EvaluationDefaults {
     let known = stored.and_then(EvaluationDefaults::named);
     known.unwrap_or(EvaluationDefaults::Unreadable)
 }
 
-/// An override from its two columns.
+/// Parses an override.
 pub(super) fn override_of(kind: &str, variant: Option<String>) -> Override {
     match (kind, variant) {
         ("include", Some(variant)) => Override::Variant(variant),
         ("include", None) => Override::Include,
-        // The existing service may have turned an include into an exclude and left the variant.
+        // An existing service may have changed an include to an exclude and kept the variant.
         ("exclude", _) => Override::Exclude,
-        // Only a table without its constraint holds other words.
+        // Only a table without its constraint can contain other words.
         _ => Override::Unreadable,
     }
 }
 
 fn keys_of(row: &Row) -> BTreeMap<String, ApiKey> {
-    // A key of a kind that nobody knows opens nothing.
+    // A key of an unknown kind is rejected.
     stored_keys(row)
         .into_iter()
         .filter_map(|(id, kind, hash)| {
@@ -257,8 +257,7 @@ fn keys_of(row: &Row) -> BTreeMap<String, ApiKey> {
         .collect()
 }
 
-/// Id, kind and hash of each key. What is NULL there, which only a table without its constraints can hold,
-/// is no kind and no hash.
+/// Id, kind and hash of each key. NULL, which only a table without its constraints can contain, becomes an empty text.
 fn stored_keys(row: &Row) -> Vec<(String, String, String)> {
     let column = |name: &str| {
         let column: Option<Vec<Option<String>>> = row.get(name);
@@ -274,17 +273,17 @@ fn stored_keys(row: &Row) -> Vec<(String, String, String)> {
         .collect()
 }
 
-/// The ids of the keys that open nothing because their row makes no sense.
+/// The ids of keys with an invalid row. They are rejected.
 fn unreadable_keys_of(row: &Row) -> Vec<String> {
     stored_keys(row)
         .into_iter()
-        .filter(|(_, kind, hash)| !is_sound(kind, hash))
+        .filter(|(_, kind, hash)| !is_valid_key(kind, hash))
         .map(|(id, _, _)| id)
         .collect()
 }
 
-/// Whether a key has a kind and a hash that can be compared.
-pub(super) fn is_sound(kind: &str, hash: &str) -> bool {
+/// Whether kind and hash of a key are valid.
+pub(super) fn is_valid_key(kind: &str, hash: &str) -> bool {
     let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     kind_named(kind).is_some() && hash.len() == 64 && hash.bytes().all(hexadecimal)
 }
@@ -300,7 +299,7 @@ fn overrides_of(row: &Row) -> BTreeMap<String, Override> {
         .zip(kinds.into_iter().flatten())
         .filter_map(|(user, kind)| {
             let variant = variants.next().flatten();
-            // Without a user it is nobody's.
+            // An override without a user is ignored.
             Some((user?, override_of(kind.unwrap_or_default(), variant)))
         })
         .collect()

@@ -1,21 +1,20 @@
-//! An open transaction, and what all its steps have in common.
+//! Transactions: begin, commit and the execution of statements.
 
 use std::time::Duration;
 
 use tokio_postgres::Row;
 
 use super::error::Failure;
-use super::flags::Refused;
+use super::flags::StatementError;
 use super::pool::Connection;
 use super::statement::Parameter;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::COMMIT_WITHIN;
 
-/// An open transaction. Unless it has been committed, its connection is closed when it is dropped, and the
-/// database rolls everything back.
+/// An open transaction. Dropping it before the commit closes its connection, so that the database rolls it back.
 pub struct Transaction {
-    /// `None` once it is committed.
+    /// `None` after the commit.
     client: Option<Box<Connection>>,
     environment: Environment,
     actor: String,
@@ -39,8 +38,8 @@ impl Transaction {
             within,
             outbox,
         };
-        // Limits of this transaction alone: a pooler hands the connection to somebody else after it. The
-        // second one ends a transaction whose commit does not come; see `COMMIT_WITHIN`.
+        // Settings of the transaction, because a pooler gives the connection to another client after it. The second one
+        // ends a transaction that is not committed in time; see `COMMIT_WITHIN`.
         let begin = format!(
             "begin;
              set local statement_timeout = {};
@@ -71,7 +70,7 @@ impl Transaction {
 
     fn client(&self) -> Result<&Connection, Error> {
         let client = self.client.as_deref();
-        client.ok_or_else(|| Error::Internal("a transaction was used after its end".to_owned()))
+        client.ok_or_else(|| Error::Internal("a transaction was used after its commit".to_owned()))
     }
 
     pub(super) fn environment(&self) -> &str {
@@ -86,7 +85,7 @@ impl Transaction {
         self.outbox
     }
 
-    /// The rows that a statement leads to, in time.
+    /// Runs a statement within the time limit.
     pub(super) async fn rows(
         &self,
         statement: &str,
@@ -94,32 +93,32 @@ impl Transaction {
     ) -> Result<Vec<Row>, Error> {
         self.try_rows(statement, parameters)
             .await
-            .map_err(|refused| match refused {
-                Refused::ByDatabase(code) => {
-                    Error::Internal(format!("a statement was refused: {}", code.code()))
+            .map_err(|error| match error {
+                StatementError::Constraint(code) => {
+                    Error::Internal(format!("a statement was rejected: {}", code.code()))
                 }
-                Refused::Otherwise(error) => error,
+                StatementError::Other(error) => error,
             })
     }
 
-    /// The same, with the reason when the data is refused.
+    /// Like [`Self::rows`], but returns the code of a violated constraint.
     pub(super) async fn try_rows(
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
-    ) -> Result<Vec<Row>, Refused> {
-        let client = self.client().map_err(Refused::Otherwise)?;
+    ) -> Result<Vec<Row>, StatementError> {
+        let client = self.client().map_err(StatementError::Other)?;
         let query = client.query_typed(statement, parameters);
         match tokio::time::timeout(self.within, query).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => match error.code() {
-                // Class 23: a constraint is in the way.
+                // Class 23: integrity constraint violation.
                 Some(code) if code.code().starts_with("23") => {
-                    Err(Refused::ByDatabase(code.clone()))
+                    Err(StatementError::Constraint(code.clone()))
                 }
-                Some(_) | None => Err(Refused::Otherwise(Failure::of(&error).error)),
+                Some(_) | None => Err(StatementError::Other(Failure::of(&error).error)),
             },
-            Err(_elapsed) => Err(Refused::Otherwise(Error::Unavailable(
+            Err(_elapsed) => Err(StatementError::Other(Error::Unavailable(
                 "the database did not answer in time".to_owned(),
             ))),
         }

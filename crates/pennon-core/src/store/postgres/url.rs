@@ -1,4 +1,4 @@
-//! A PostgreSQL URL, or the document that RDS keeps in Secrets Manager.
+//! Parses PostgreSQL URLs, and the JSON documents that RDS writes to Secrets Manager.
 
 use serde::Deserialize;
 use tokio_postgres::Config;
@@ -6,7 +6,7 @@ use tokio_postgres::config::Host;
 
 use crate::config::DatabaseAddress;
 
-/// Where PostgreSQL is, and how its certificate is checked.
+/// The address of PostgreSQL, the login, and the protection of the connection.
 #[derive(Debug, Clone)]
 pub struct DatabaseUrl {
     /// Host, port, user, password, database. Its `Debug` hides the password.
@@ -18,19 +18,19 @@ pub struct DatabaseUrl {
 /// How a connection is protected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsMode {
-    /// Encrypted, certificate and host name checked, against the authorities in this PEM file, or
-    /// against Amazon's own when absent.
+    /// Encrypted; certificate and host name are verified, with the authorities in this PEM file or, without one, with
+    /// those of Amazon RDS.
     VerifyFull(Option<String>),
-    /// In the clear, because the URL says `sslmode=disable`.
+    /// Unencrypted, because the URL contains `sslmode=disable`.
     Disable,
 }
 
-/// Why a text is no database URL. Says what is wrong without repeating the text.
+/// Why a URL is invalid. Does not repeat the URL, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; expected postgres://user:password@host:port/database?sslmode=verify-full")]
 pub struct InvalidDatabaseUrl(&'static str);
 
-/// What RDS writes into a secret that it manages or rotates.
+/// The document in a secret that RDS manages or rotates.
 #[derive(Deserialize)]
 struct RdsSecret {
     username: String,
@@ -40,7 +40,7 @@ struct RdsSecret {
     dbname: Option<String>,
 }
 
-/// A port as people and tools write it: as a number, or as the same number in quotes.
+/// A port, as a number or as text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Port {
@@ -49,34 +49,31 @@ enum Port {
 }
 
 const DEFAULT_PORT: u16 = 5432;
-/// The database that every PostgreSQL has.
+/// The database that every PostgreSQL server has.
 const DEFAULT_NAME: &str = "postgres";
 
 impl DatabaseUrl {
-    /// Parses `postgres://…`, or the JSON document of an RDS secret. What the document leaves out is
-    /// found elsewhere.
+    /// Parses `postgres://…`, or the JSON document of an RDS secret. `elsewhere` replaces parts that the document omits.
     ///
-    /// Every part of the URL may be percent-encoded, and a `+` is a plus.
+    /// Every part of the URL may be percent-encoded. A `+` is a plus, not a space.
     ///
-    /// `sslmode=disable` is the only way to an unprotected connection; every other mode, and none,
-    /// means `verify-full`. `sslrootcert` names a PEM file with the authorities.
+    /// Only `sslmode=disable` gives an unencrypted connection; all other modes, and none, mean `verify-full`.
+    /// `sslrootcert` names a PEM file with the authorities.
     ///
     /// # Errors
-    /// [`InvalidDatabaseUrl`] with the part that is wrong.
+    /// [`InvalidDatabaseUrl`] with the invalid part.
     pub fn parse(text: &str, elsewhere: &DatabaseAddress) -> Result<Self, InvalidDatabaseUrl> {
         let text = text.trim();
         if text.starts_with('{') {
             return Self::from_rds_secret(text, elsewhere);
         }
-        let mut url =
-            url::Url::parse(text).map_err(|_| InvalidDatabaseUrl("it is not a URL at all"))?;
+        let mut url = url::Url::parse(text).map_err(|_| InvalidDatabaseUrl("it is not a URL"))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(InvalidDatabaseUrl("the scheme is not postgres"));
         }
         let mut ca_file = None;
         let mut mode = None;
-        // Taken apart here and not by the rules of web forms, for which a `+` is a space. What is not
-        // ours goes on as it was written.
+        // Not parsed as a web form, where a `+` is a space. Other parameters stay as they are.
         let mut others = Vec::new();
         let query = url.query().unwrap_or_default().to_owned();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -95,7 +92,7 @@ impl DatabaseUrl {
                 .is_some_and(|other| other != value)
             {
                 return Err(InvalidDatabaseUrl(
-                    "sslmode or sslrootcert is there twice, with different values",
+                    "sslmode or sslrootcert occurs twice, with different values",
                 ));
             }
         }
@@ -130,7 +127,7 @@ impl DatabaseUrl {
     ) -> Result<Self, InvalidDatabaseUrl> {
         let secret: RdsSecret = serde_json::from_str(text).map_err(|_| {
             InvalidDatabaseUrl(
-                "the JSON document has no username and password, or its port is no port",
+                "the JSON document has no username or password, or its port is invalid",
             )
         })?;
         let host = secret.host.as_ref().filter(|host| !host.trim().is_empty());
@@ -162,12 +159,12 @@ impl DatabaseUrl {
         })
     }
 
-    /// The same document or URL for another login. Where the database is called by the name of its user, or
-    /// its address stands in settings, the result names it, so that both lead to the same place. `host`
-    /// replaces the host, for a proxy before the database.
+    /// The document or URL with another login, for the same database. The result contains the address and the name of the
+    /// database explicitly, even if the original takes them from settings or from the user name. `host` replaces the
+    /// host, for a proxy in front of the database.
     ///
     /// # Errors
-    /// [`InvalidDatabaseUrl`] with the part that is wrong.
+    /// [`InvalidDatabaseUrl`] with the invalid part.
     pub fn with_login(
         text: &str,
         elsewhere: &DatabaseAddress,
@@ -205,8 +202,8 @@ impl DatabaseUrl {
         Ok(url.into())
     }
 
-    /// Where the database is: hosts, ports and the name of the database, without user and password.
-    /// The same database has the same address however its URL is written.
+    /// Hosts, ports and the name of the database, without user and password. Normalised: different URLs of the same
+    /// database have the same address.
     #[must_use]
     pub fn address(&self) -> String {
         let ports = self.config.get_ports();
@@ -221,18 +218,18 @@ impl DatabaseUrl {
                 format!("{host}:{}", port.unwrap_or(DEFAULT_PORT))
             })
             .collect();
-        // PostgreSQL's own default for the name is that of the user.
+        // PostgreSQL's default for the name of the database is the name of the user.
         let name = self.config.get_dbname().or(self.config.get_user());
         format!("{}/{}", hosts.join(","), name.unwrap_or(DEFAULT_NAME))
     }
 }
 
-/// One name or value of the query.
+/// Percent-decodes a name or a value of the query.
 fn decode(text: &str) -> Result<String, InvalidDatabaseUrl> {
     percent_encoding::percent_decode_str(text)
         .decode_utf8()
         .map(std::borrow::Cow::into_owned)
-        .map_err(|_| InvalidDatabaseUrl("a parameter is not UTF-8 once decoded"))
+        .map_err(|_| InvalidDatabaseUrl("a parameter is not UTF-8 after percent-decoding"))
 }
 
 #[cfg(test)]
@@ -244,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_checked_unless_the_url_says_disable() {
+    fn certificates_are_verified_unless_sslmode_is_disable() {
         let checked = TlsMode::VerifyFull(None);
         let table = [
             ("", checked.clone()),
@@ -264,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_decoded_and_other_parameters_survive() {
+    fn parts_are_decoded_and_other_parameters_are_kept() {
         let url = parse(
             "postgresql://us%40er:p%2Fw%3A@db.example:5433/flags?sslmode=disable&application_name=x",
         )
@@ -277,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_of_an_rds_secret_is_understood() {
+    fn the_document_of_an_rds_secret_is_parsed() {
         let url = parse(
             r#"{"engine":"postgres","username":"u","password":"p@/:","host":"db.example","port":5432,"dbname":"flags"}"#,
         )
@@ -288,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_may_be_written_as_text_and_what_is_missing_comes_from_settings() {
+    fn a_port_may_be_text_and_missing_parts_come_from_settings() {
         let elsewhere = DatabaseAddress {
             host: Some("setting.example".to_owned()),
             port: Some(6000),
@@ -342,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_tls_that_contradict_each_other_are_refused() {
+    fn contradictory_tls_settings_are_rejected() {
         for query in [
             "sslmode=disable&sslmode=verify-full",
             "sslmode=require&sslmode=disable",
@@ -380,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_urls_are_refused_without_repeating_them() {
+    fn invalid_urls_are_rejected_without_repeating_them() {
         for text in [
             "",
             "hunter2",
@@ -403,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn another_login_leads_to_the_same_place() {
+    fn a_url_with_another_login_has_the_same_address() {
         let elsewhere = DatabaseAddress {
             host: Some("db.example".to_owned()),
             port: Some(5433),
@@ -438,7 +435,7 @@ mod fuzz {
     use super::*;
 
     #[test]
-    fn certificates_are_checked_unless_disable_is_there_and_no_error_repeats_a_password() {
+    fn certificates_are_verified_unless_disabled_and_no_error_repeats_a_password() {
         let examples = [
             "postgres://u:hunter2@db.example:5432/flags?sslmode=verify-full&sslrootcert=/ca.pem",
             "postgresql://us%40er:hunter2@db/x?sslmode=disable&application_name=a%20b",
@@ -482,7 +479,7 @@ mod fuzz {
                     assert!(!url.config.get_hosts().is_empty());
                     assert!(url.config.get_user().is_some());
                     assert!(!url.address().is_empty());
-                    // An edit may have put the word elsewhere.
+                    // A mutation may have moved the word to another part.
                     let is_password = text.matches("hunter2").count() == 1
                         && url.config.get_password() == Some(b"hunter2");
                     let shown = format!("{url:?}");

@@ -130,11 +130,11 @@ impl Run<'_> {
             Some(statements)
         };
         let digest = digest_of(&document);
-        let note = "insert into pennon_role_secrets as known (role, digest) values ($1, $2)
+        let record = "insert into pennon_role_secrets as known (role, digest) values ($1, $2)
             on conflict (role) do update set digest = excluded.digest, written_at = now()";
         let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&digest, Type::TEXT)];
-        let noted = self.client.query_typed(note, &parameters).await;
-        noted.map_err(refused)?;
+        let recorded = self.client.query_typed(record, &parameters).await;
+        recorded.map_err(refused)?;
         self.execute("commit").await?;
         let written = self.secrets.put(arn, &document).await;
         written.map_err(Error::Unavailable)?;
