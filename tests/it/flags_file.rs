@@ -531,7 +531,10 @@ async fn no_edit_by_hand_is_lost_to_a_change_that_is_written_at_the_same_moment(
     let conflicts = kept.len();
     kept.push(read_json(&path));
     let log = local.log();
-    assert_eq!(log.matches("the edited file is kept beside it").count(), conflicts);
+    assert_eq!(
+        log.matches("the edited file is kept beside it").count(),
+        conflicts
+    );
     assert!(numbers.len() > 250);
     for number in numbers {
         let key = format!("hand-{number}");

@@ -1,25 +1,25 @@
-//! A circuit breaker: after a failure, callers are spared the next one.
+//! A circuit breaker: after a failure it rejects calls for a while, so that requests do not wait for a server that
+//! is down.
 //!
-//! Used for Redis reads, Redis writes and database reads, each with one of its own.
+//! Redis reads, Redis writes and database reads have separate breakers.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The first pause after a failure. Short, so that a blip costs little freshness.
+/// The first pause after a failure. Short, because after a brief failure the server is back soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause after a probe that failed at once. A longer one would save next to nothing and
-/// only delay recovery.
+/// The longest pause after a probe that failed at once. A longer one would save little and delay recovery.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A probe that took its time is paid for by this many times as long a pause, so that an outage in
-/// which nothing answers costs a request now and then, not every one.
+/// After a slow probe the pause is this many times as long as the probe, so that few requests wait for a server
+/// that does not answer.
 const PAUSE_PER_PROBE: u32 = 4;
-/// But nobody waits longer than this for somebody to find out that the outage is over.
+/// The longest pause after a slow probe. It limits how long the end of an outage stays unnoticed.
 const LONGEST_PAUSE_AFTER_SLOW_PROBE: Duration = Duration::from_secs(2);
-/// A probe that has not come back after this long is taken for lost: its request was dropped, or
-/// the instance was frozen in the middle of it.
+/// After this time without a result a probe counts as lost, and the next call probes: the request of the probe was
+/// dropped, or the instance was frozen during it.
 const PROBE_LOST_AFTER: Duration = Duration::from_secs(2);
 
-/// Lets calls through while they succeed; after a failure lets one through per pause.
+/// Permits all calls while they succeed; after a failure, one call per pause.
 #[derive(Debug, Default)]
 pub struct Breaker {
     state: Mutex<State>,
@@ -39,20 +39,20 @@ enum State {
     },
 }
 
-/// What the breaker says to a caller.
+/// The breaker's decision about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
-    /// All is well: take the time you need.
+    /// The breaker is closed.
     Normal,
-    /// The last call failed. This one finds out whether the next may go.
+    /// The breaker is open, and the pause is over: this call tests whether the server answers.
     Probe,
     /// Do not call.
     Refused,
 }
 
 impl Breaker {
-    /// Asks for permission to call. Whoever gets one reports back with [`succeeded`](Self::succeeded)
-    /// or [`failed`](Self::failed).
+    /// Requests permission for a call. A permitted caller must report the result with
+    /// [`succeeded`](Self::succeeded) or [`failed`](Self::failed).
     pub fn permit(&self, now: Instant) -> Permit {
         let mut state = self.lock();
         match *state {
@@ -66,7 +66,7 @@ impl Breaker {
         }
     }
 
-    /// A call came back well: close. Says whether that ended an outage.
+    /// Records a successful call and closes the breaker. Returns whether it was open.
     pub fn succeeded(&self) -> bool {
         let mut state = self.lock();
         let was_open = !matches!(*state, State::Closed);
@@ -74,18 +74,18 @@ impl Breaker {
         was_open
     }
 
-    /// A call failed: open, for longer each time it fails again.
+    /// Records a failed call and opens the breaker, for longer after each failed probe.
     pub fn failed(&self, now: Instant) {
         let mut state = self.lock();
         let pause = match *state {
             State::Closed => FIRST_PAUSE,
-            // A call that began before the breaker opened says nothing new.
+            // The call began before the breaker opened, so it belongs to the same outage.
             State::Open { until, .. } if now < until => return,
             State::Open { pause, .. } => pause,
             State::Probing { since, pause } => {
                 let took = now.saturating_duration_since(since);
-                let paid = (took * PAUSE_PER_PROBE).min(LONGEST_PAUSE_AFTER_SLOW_PROBE);
-                (pause * 2).min(LONGEST_PAUSE).max(paid)
+                let after_slow_probe = (took * PAUSE_PER_PROBE).min(LONGEST_PAUSE_AFTER_SLOW_PROBE);
+                (pause * 2).min(LONGEST_PAUSE).max(after_slow_probe)
             }
         };
         *state = State::Open {
@@ -94,7 +94,7 @@ impl Breaker {
         };
     }
 
-    /// Whether calls are being refused or probed.
+    /// Whether the breaker is open, which includes a probe.
     pub fn is_open(&self) -> bool {
         !matches!(*self.lock(), State::Closed)
     }
@@ -111,7 +111,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_failure_opens_it_and_one_probe_at_a_time_may_pass() {
+    fn a_failure_opens_the_breaker_and_permits_one_probe_at_a_time() {
         let breaker = Breaker::default();
         let start = Instant::now();
         assert_eq!(breaker.permit(start), Permit::Normal);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_probe_earns_a_long_pause() {
+    fn a_slow_probe_is_followed_by_a_long_pause() {
         let breaker = Breaker::default();
         let start = Instant::now();
         breaker.failed(start);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_probe_does_not_close_the_door_for_ever() {
+    fn after_a_lost_probe_the_next_call_probes() {
         let breaker = Breaker::default();
         let start = Instant::now();
         breaker.failed(start);

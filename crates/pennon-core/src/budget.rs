@@ -39,7 +39,7 @@ impl Budget {
         Self::new(half)
     }
 
-    /// Adds the unused time of a part that [`half`](Self::half) has split off.
+    /// Returns the unused time of a part that [`half`](Self::half) has split off.
     pub fn give_back(&self, part: &Self) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left += part.remaining();
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_gives_back_what_it_did_not_use() {
+    fn the_unused_time_of_a_half_is_given_back() {
         let budget = Budget::new(100 * MS);
         let half = budget.half();
         half.spend(10 * MS);

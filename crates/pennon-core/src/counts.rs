@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
 
-/// Up to this many entries are written with every line: about 30 bytes each, in a line of six hundred.
+/// Up to this many entries are added to every line: about 30 bytes each, to a line of six hundred.
 const AT_ONCE: usize = 2;
-/// More entries are written only when the last line with counts is this old.
+/// More entries are written only if the last line with counts is at least this old.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// Limit on the bytes of keys and variants in one line. CloudWatch accepts events of 256 KB; escaped and
 /// with their counts, these stay below half of that.

@@ -1,7 +1,7 @@
 //! Sums over the flags of an environment.
 
-/// Sums over all flags of an environment. They give an upper bound of what the flags take together, without
-/// reading each flag.
+/// Sums over all flags of an environment. They give an upper bound of the size of all flags without reading each
+/// flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FlagSums {
     /// Number of flags without a definition.

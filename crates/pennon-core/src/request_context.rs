@@ -1,7 +1,7 @@
-//! What belongs to one request wherever it is processed: its arrival, its budget and its trace.
+//! The context of a request: its arrival, its budget and its trace.
 //!
-//! It depends on nothing but these, so that the cache and the service can both take it. The trace is
-//! for the log line of the request: the cache makes no decision from it.
+//! Depends only on these, so that both the cache and the service can use it. The trace is for the log line; no
+//! decision depends on it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::telemetry::Trace;
 /// One request's arrival, budget and trace.
 #[derive(Debug)]
 pub struct RequestContext {
-    /// When the request arrived. An answer must not be older than this.
+    /// When the request arrived. The state in the response must not be older than this.
     pub arrived: Instant,
     /// The time that the request may spend on the cache.
     pub budget: Budget,
@@ -31,7 +31,7 @@ impl RequestContext {
         }
     }
 
-    /// The same request with another budget, for a step that runs beside others.
+    /// The same request with another budget, for steps that run concurrently.
     #[must_use]
     pub fn with_budget(&self, budget: Duration) -> Self {
         self.with(Budget::new(budget))

@@ -36,14 +36,14 @@ pub struct Snapshot {
     pub flags: BTreeMap<FlagKey, Flag>,
     /// Settings of the environment.
     pub settings: Settings,
-    /// Defaults of the installation, for what the settings leave open.
+    /// The evaluation defaults of the installation, for settings that the environment does not set.
     pub defaults: EvaluationDefaults,
     /// The API keys that are not revoked, by the SHA-256 of the whole key in hexadecimal. A key is checked
     /// without a query, and a revocation takes effect like a change of a flag.
     pub keys: BTreeMap<String, ApiKey>,
     /// The ids of API keys whose row is invalid; they are rejected.
     pub unreadable_keys: Vec<String>,
-    /// The compiled flags; compiled by the first evaluation.
+    /// The compiled flags. The first evaluation compiles them.
     pub rules: Rules,
 }
 
@@ -88,21 +88,21 @@ pub enum KeyKind {
     Client,
 }
 
-/// A stored item that cannot be read. Evaluations that depend on it fail.
+/// A stored item that is unreadable. Evaluations that depend on it fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnreadableItem<'a> {
     /// `flag`, `override`, `settings`, `key` or `installation`.
     pub kind: &'static str,
     /// The key of the flag, also for an override; the id of the API key. Never a user id.
     pub name: &'a str,
-    /// Why it cannot be read.
+    /// Why it is unreadable.
     pub reason: &'a str,
     /// The stored text, without secrets and user ids. A different text is logged as a new problem.
     pub stored: &'a str,
 }
 
 impl Snapshot {
-    /// All stored items of the environment that cannot be read.
+    /// All unreadable items of the environment.
     #[must_use]
     pub fn unreadable(&self) -> Vec<UnreadableItem<'_>> {
         let mut items = Vec::new();
@@ -165,8 +165,8 @@ impl Snapshot {
     }
 
     /// Whether a caller with this kind of key may see a flag. Everyone can read a client key, so server-only
-    /// flags do not exist for its holders, nor for callers without a key. In doubt a flag counts as
-    /// server-only: see `server_only`.
+    /// flags are hidden from its holders and from callers without a key. A flag with unreadable metadata or
+    /// settings counts as server-only: see `server_only`.
     #[must_use]
     pub fn shows(&self, flag: &Flag, kind: KeyKind) -> bool {
         match kind {

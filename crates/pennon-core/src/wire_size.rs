@@ -1,17 +1,17 @@
-//! The size of a response body on its way out of Lambda, which sends it as a string within JSON.
+//! The size of a response body in the response of a Lambda function, where it is a JSON string.
 
 use serde::Serialize;
 
-/// How many bytes a part of a body takes on its way out of Lambda, without writing it anywhere.
+/// The size of a value in the response of a Lambda function: as JSON, and escaped as a part of a JSON string.
 #[must_use]
 pub(crate) fn wire_size(part: &impl Serialize) -> usize {
     let mut counter = WireCounter(0);
-    // Counting cannot fail, and neither can writing what `json` has to write later.
+    // Counting cannot fail, and the serialisation of our own types does not fail.
     let _counted = serde_json::to_writer(&mut counter, part);
     counter.0
 }
 
-/// How long bytes of a body are as a part of a JSON text, which every body is to Lambda.
+/// The size of bytes of a body as a part of a JSON string, in which quotes and backslashes are escaped.
 pub(crate) fn on_the_wire(bytes: &[u8]) -> usize {
     let escapes = bytes.iter().filter(|byte| matches!(byte, b'"' | b'\\'));
     bytes.len() + escapes.count()

@@ -20,8 +20,8 @@ pub struct Changed<T> {
     pub invalidated: Option<bool>,
 }
 
-/// The state that a caller wants to replace (`If-Match`). It prevents that one caller overwrites a change of
-/// another without having seen it.
+/// The state that a caller wants to replace (`If-Match`). Prevents that a caller overwrites a change that they have
+/// not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// There is no `If-Match`.
@@ -124,17 +124,17 @@ impl FlagService {
             open.commit().await?;
             return Ok(None);
         };
-        let first_half = scope.with_half_budget();
+        let for_barriers = scope.with_half_budget();
         let mut barriers = Vec::with_capacity(entries.len());
         for entry in entries {
-            barriers.push(cache.begin_write(entry, &first_half).await);
+            barriers.push(cache.begin_write(entry, &for_barriers).await);
         }
-        scope.budget.give_back(&first_half.budget);
+        scope.budget.give_back(&for_barriers.budget);
         let committed = open.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
             // After an error the outcome is unknown. A confirmed barrier stays, and expires after the commit
-            // can no longer happen; without one, the entry is removed, since it may be out of date.
+            // can no longer happen; without one, the entry is removed, because it may be out of date.
             if committed.is_ok() || !barrier.is_set() {
                 confirmed &= cache.end_write(entry, barrier, scope).await;
             }
@@ -193,7 +193,7 @@ pub(super) struct AuditedFlag {
     pub(super) overrides: Vec<Value>,
 }
 
-/// The field of an audit entry that lists several overrides: of a deleted or recreated flag, or of a bulk change.
+/// The field of an audit entry with a list of overrides: of a deleted or recreated flag, or of a bulk change.
 pub(super) const OVERRIDES: &str = "overrides";
 
 fn report_unconfirmed(entries: &[&Environment], scope: &RequestContext) {

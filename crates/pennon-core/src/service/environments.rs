@@ -1,4 +1,4 @@
-//! Which environments exist. A request for an unknown name must not cost a query.
+//! The known environments. A request for an unknown name must not cause a query.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -12,24 +12,27 @@ use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::store::Waiting;
 
-/// Without Redis, unknown names cause at most one query of the list in this time. It is also how long a new
-/// environment can stay unknown to another instance.
+/// Without Redis, an instance reads the list at most once in this time, however many names are unknown. This is also
+/// how long a new environment can stay unknown to another instance.
 const BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
-/// How long to wait for another reader that loads the list, and the pause between two reads.
+/// Limit on the wait for another reader that loads the list.
 const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
+/// The pause between two reads during that wait.
 const WAIT: Duration = Duration::from_millis(16);
 
 /// The list of environments in Redis.
 enum Listed {
+    /// The names of all environments.
     Names(Vec<Environment>),
     /// Redis has no list. Load it, then fill with this lease.
     Lease(Lease),
+    /// Redis did not provide it, and it must not be filled.
     Unknown,
 }
 
 impl FlagService {
-    /// The slot of an environment that exists. An unknown name gets none, so it costs a command to Redis, but
-    /// neither memory nor a query.
+    /// The slot of an existing environment. An unknown name gets none, so it costs a command to Redis, but neither
+    /// memory nor a query.
     pub(super) async fn slot(
         &self,
         environment: &Environment,
@@ -42,18 +45,19 @@ impl FlagService {
             None => None,
             Some(cache) => match self.listed_in_cache(cache, scope).await {
                 Listed::Names(names) => {
-                    self.learn(names);
+                    self.add_known(names);
                     return Ok(self.known().get(environment).cloned());
                 }
                 Listed::Lease(lease) => Some((cache, lease)),
                 Listed::Unknown => None,
             },
         };
-        // Only existing environments have an entry, so one can be served while the store is unavailable.
+        // Only existing environments have an entry. So an environment with an entry is served even while the store
+        // is unavailable.
         if let Some(cache) = &self.cache {
             let found = cache.revision(environment, scope).await;
             if matches!(found, Lookup::Hit(_)) {
-                self.learn([environment.clone()]);
+                self.add_known([environment.clone()]);
             }
         }
         let mut listed = self.listing.lock().await;
@@ -68,7 +72,7 @@ impl FlagService {
                     if let Some((cache, lease)) = lease {
                         cache.fill_list(lease, &names, scope).await;
                     }
-                    self.learn(names);
+                    self.add_known(names);
                 }
                 Err(error) if !self.known().contains_key(environment) => return Err(error),
                 Err(_) => {}
@@ -100,7 +104,7 @@ impl FlagService {
         }
     }
 
-    fn learn(&self, names: impl IntoIterator<Item = Environment>) {
+    fn add_known(&self, names: impl IntoIterator<Item = Environment>) {
         let mut known = self.known();
         for name in names {
             known.entry(name).or_default();
@@ -110,12 +114,12 @@ impl FlagService {
     /// Counts unreadable rows over all environments.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer, or lacks a table or a column.
+    /// [`Error::Unavailable`] if the store does not answer, or lacks a table or a column.
     pub async fn unreadable_rows(&self, scope: &RequestContext) -> Result<usize, Error> {
         let (mut count, mut installation) = (0, 0);
         let environments = self.store.environments().await?;
-        // Reads are answered from Redis, which does not notice a missing table or column. This question
-        // names all that a read needs, and is answered with one number.
+        // The reads below may be answered from Redis and would not notice a missing table or column. This query
+        // uses all tables and columns that a read needs, and returns only a number.
         if let Some((environment, revision)) = environments.first() {
             let known = Some(*revision);
             self.store

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::store::{Action, AuditEntry, FlagRecord, OverrideRecord, Transaction};
 
-/// The side of an audit entry that a flag is reverted to.
+/// The state in an audit entry to which a flag is reverted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The state before the change.
@@ -127,7 +127,7 @@ impl FlagService {
         check_limits_with_flag(&mut open, environment, (key, Some(&before), &before.flag)).await?;
         let after = open.write_flag(key, &before.flag, false).await?;
         audit_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
-        // Schedules of flags that were archived before archiving cancelled schedules.
+        // Earlier versions did not cancel the schedules of a flag when they archived it.
         cancel_schedules(&mut open, &[key], admin).await?;
         self.finish(open, environment, after, scope).await
     }
@@ -293,7 +293,7 @@ async fn revert_override(
     let user = about.and_then(|state| state["userId"].as_str());
     let Some(user) = user else {
         return Err(Error::Internal(
-            "an override's entry without a user".to_owned(),
+            "an audit entry of an override has no user".to_owned(),
         ));
     };
     let before = open.find_override(key, user).await?;
@@ -308,7 +308,7 @@ async fn revert_override(
     };
     let Some(wanted) = override_in(state) else {
         return Err(Error::Internal(
-            "an override's entry without its override".to_owned(),
+            "an audit entry of an override has no override".to_owned(),
         ));
     };
     check_variant(&record.flag, &wanted.kind)?;

@@ -6,14 +6,14 @@ use super::FlagService;
 use crate::request_context::RequestContext;
 use crate::store::Store;
 
-/// An instance queries PostgreSQL at most once in this time, and reuses the result. Otherwise callers of
-/// `/health` could exhaust the connections.
+/// An instance checks PostgreSQL at most once in this time and reuses the result. Otherwise callers of `/health`
+/// could exhaust the connections.
 const BETWEEN_CHECKS: Duration = Duration::from_secs(10);
 
 /// The result of a check of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseCheck {
-    /// Why the check failed: a sentence for the log, without secrets.
+    /// Why the check failed, for the log, without secrets.
     pub failure: Option<String>,
     /// The number of unreadable items in all environments; 0 if the check failed.
     pub unreadable_rows: usize,

@@ -24,8 +24,8 @@ use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
 use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
 
-/// Limit on the flags of a file. They are written in one transaction, within the function's timeout of ten
-/// seconds; few services have a tenth of that.
+/// Limit on the flags of a file. They are written in one transaction, within the function's timeout of ten seconds.
+/// Few services have a tenth of so many flags.
 const MOST_FLAGS: usize = 5_000;
 
 /// Limit on reported errors, which bounds the response to a hostile file.
@@ -429,7 +429,7 @@ async fn write(
     mode: Mode,
     admin: &Admin,
 ) -> Result<(), Error> {
-    let live = file
+    let changed = file
         .flags
         .iter()
         .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
@@ -444,7 +444,7 @@ async fn write(
             };
             (key, off, true)
         });
-    let all: Vec<(&FlagKey, Flag, bool)> = live.chain(archived).collect();
+    let all: Vec<(&FlagKey, Flag, bool)> = changed.chain(archived).collect();
     let states: Vec<NewState<'_>> = all
         .iter()
         .map(|(key, flag, archived)| NewState {
@@ -464,7 +464,7 @@ async fn write(
         open.add_audit_entries(Action::ImportFlag, steps.collect())
             .await?;
     }
-    // Of flags that become archived, and of restored ones, in case pending schedules are left.
+    // Flags that become archived, and restored ones, whose schedules earlier versions did not cancel.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);
         record.is_some_and(|record| record.archived_at.is_some())

@@ -47,10 +47,10 @@ impl FlagService {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
         }
         let keys = open.keys().await?;
-        let live = keys.iter().filter(|key| key.revoked_at.is_none()).count();
-        if live >= MAX_KEYS {
+        let active = keys.iter().filter(|key| key.revoked_at.is_none()).count();
+        if active >= MAX_KEYS {
             let why =
-                format!("The environment has {live} keys, the maximum; revoke unused keys first");
+                format!("The environment has {active} keys, the maximum; revoke unused keys first");
             return Err(Error::Conflict(why));
         }
         let record = open.insert_key(&text.hash(), kind, name).await?;

@@ -42,7 +42,7 @@ enum Task {
     Verify(Revision, Option<u64>),
 }
 
-/// A refresh of the snapshot of an environment, for one request and those that wait for it.
+/// A refresh of the snapshot of an environment, on behalf of one request and those that wait for it.
 struct RefreshRun<'a> {
     service: &'a FlagService,
     slot: &'a SnapshotSlot,

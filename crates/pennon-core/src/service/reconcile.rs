@@ -26,14 +26,16 @@ pub struct Reconciled {
     pub unreachable: usize,
 }
 
-/// The result of a comparison of one entry.
+/// The result of the comparison of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compared {
+    /// It equals the state in the store.
     Equal,
     /// It differed and was removed.
     Removed,
     /// There is no entry.
     Absent,
+    /// Redis did not answer.
     Unreachable,
 }
 

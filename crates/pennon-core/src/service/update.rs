@@ -32,8 +32,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether it changes fields that an existing service lacks. Its clients do not send `If-Match`; requests with
-    /// these fields must.
+    /// Whether it changes fields that an existing service lacks. Requests with these fields must send `If-Match`;
+    /// clients of the existing service do not send it.
     #[must_use]
     pub fn is_typed(&self) -> bool {
         self.salt.is_some() || self.definition.is_some()

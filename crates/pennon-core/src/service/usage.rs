@@ -48,7 +48,7 @@ impl FlagService {
     /// younger than that is never stale.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer.
+    /// [`Error::Unavailable`] if the store does not answer.
     pub async fn stale_flags(
         &self,
         environment: &Environment,
@@ -95,7 +95,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::FlagNotFound`] if there is neither a flag nor a count with this key;
-    /// [`Error::Unavailable`] when the store does not answer.
+    /// [`Error::Unavailable`] if the store does not answer.
     pub async fn flag_usage(
         &self,
         environment: &Environment,

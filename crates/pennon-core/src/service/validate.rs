@@ -1,4 +1,4 @@
-//! Checks that need more than the changed item: the flags and settings around it, overrides, schedules.
+//! Checks of a change against other data: other flags, settings, overrides and schedules.
 
 use std::collections::BTreeMap;
 
