@@ -1,5 +1,5 @@
--- The tables of the service that Pennon replaces. Where they exist, they and their rows stay as
--- they are: Pennon runs on them beside the old service.
+-- The tables of an existing service that Pennon replaces. Existing tables and their rows stay unchanged: Pennon and
+-- the existing service use them at the same time.
 do $$
 begin
   if to_regclass('feature_flags') is null then

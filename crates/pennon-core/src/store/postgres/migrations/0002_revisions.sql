@@ -1,8 +1,8 @@
--- Every environment has a revision, raised in the transaction of every change to anything that
--- evaluation depends on, by the database itself: a change made by SQL or by the old service counts.
+-- Every environment has a revision. Triggers raise it in the transaction of every change that evaluation depends on, so
+-- changes by SQL and by an existing service are included.
 
--- Both tables at once, or not at all: the old service goes on meanwhile. Whoever runs this tries again
--- when a transaction of the old service is in the way for longer than this.
+-- Locks both tables at once, because the existing service keeps running. `migrate` retries if transactions of that
+-- service hold conflicting locks for longer than this.
 set local lock_timeout = '5s';
 lock table feature_flags, feature_flag_user_overrides in share row exclusive mode;
 
@@ -12,10 +12,10 @@ create table pennon_environments (
   changed_at timestamptz not null default now()
 );
 
--- The revision follows the clock in milliseconds but always rises. A database that was restored
--- from a backup goes on above every revision that a cache may have seen before.
--- The rows stay locked until the commit, so revisions become visible in the order of commits; they are
--- locked in the order of their names, so that two statements cannot wait for each other.
+-- The revision is the clock in milliseconds, or the previous revision plus one if that is higher. So the revisions of a
+-- database that was restored from a backup are above all revisions in a cache.
+-- The rows stay locked until the commit, so revisions become visible in the order of commits. They are locked in the
+-- order of their names, so that concurrent statements cannot deadlock.
 create function pennon_raise_revisions(changed text[]) returns void
 language sql security definer as $$
   insert into pennon_environments as known (environment, revision)
@@ -50,7 +50,7 @@ begin
 end
 $$;
 
--- An override that goes with its flag finds no flag here; the flag's own trigger has counted it.
+-- An override that is deleted with its flag finds no flag here; the trigger of the flag raises the revision.
 create function pennon_overrides_inserted() returns trigger language plpgsql security definer as $$
 begin
   perform pennon_raise_revisions(
@@ -88,8 +88,8 @@ begin
 end
 $$;
 
--- SECURITY DEFINER, so that the old service's role needs no rights on our table; therefore with a
--- search path that nobody else can put anything into, and called by triggers only.
+-- SECURITY DEFINER, so that the role of an existing service needs no privileges on this table. Therefore the search path
+-- is fixed, so that no other role can add objects to it, and only triggers may call the functions.
 do $$
 declare
   function_name text;
@@ -132,5 +132,5 @@ create trigger pennon_overrides_deleted after delete on feature_flag_user_overri
 create trigger pennon_overrides_truncated after truncate on feature_flag_user_overrides
   for each statement execute function pennon_truncated();
 
--- Flags that were there before.
+-- The environments of existing flags.
 select pennon_raise_revisions(array(select environment from feature_flags));

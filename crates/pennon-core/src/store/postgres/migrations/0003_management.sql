@@ -1,24 +1,23 @@
--- What admins manage beyond the switch and the percentage: typed definitions, archived flags, overrides
--- that name a variant, settings of an environment, API keys; who changed what; how often which variant
--- was given. All of it is additive: the old service, and the version before, go on meanwhile and after.
+-- Typed definitions, archived flags, overrides that name a variant, settings of environments, API keys, the audit, and
+-- counts of evaluations. All changes are additive: an existing service and the previous version keep running during and
+-- after the migration.
 
--- Both tables at once, or not at all. While this waits, everybody else waits behind it, so it does not
--- wait for long; whoever runs this tries again.
+-- Locks both tables at once. Other statements queue behind a waiting lock, so the timeout is short; `migrate` retries.
 set local lock_timeout = '2s';
 lock table feature_flags, feature_flag_user_overrides in access exclusive mode;
 
--- `json` keeps a text as it came: 2.0 stays 2.0, and the order of variants stays.
+-- `json` keeps the text unchanged: 2.0 stays 2.0, and the order of variants stays.
 alter table feature_flags
   add column definition json,
   add column salt text,
   add column archived_at timestamptz,
   add column revision bigint not null default 0;
 
--- Counts for an include only. No constraint says so: the old service may turn an include into an exclude.
+-- Applies only to an include. There is no constraint, because an existing service may change an include to an exclude.
 alter table feature_flag_user_overrides
   add column variant text;
 
--- Settings of an environment, as JSON in the form of `pennon_eval::Settings`. No row: all defaults.
+-- Settings of an environment, as JSON in the format of `pennon_eval::Settings`. Without a row, the defaults apply.
 create table pennon_environment_settings (
   environment text primary key,
   settings json not null default '{}',
@@ -27,7 +26,7 @@ create table pennon_environment_settings (
   updated_at timestamptz not null default now()
 );
 
--- Of a key only the hash is kept: SHA-256 over the whole key, in hexadecimal.
+-- Only the hash of a key is stored: the SHA-256 of the whole key, in hexadecimal.
 create table pennon_api_keys (
   id uuid primary key default gen_random_uuid(),
   environment text not null,
@@ -41,8 +40,8 @@ create table pennon_api_keys (
 );
 create index pennon_api_keys_environment_idx on pennon_api_keys (environment);
 
--- Written in the transaction of the change it tells of. `flag_key` is a text and no reference: the
--- history of a flag outlives it.
+-- Entries are written in the transaction of their change. `flag_key` is not a foreign key, because the audit of a flag is
+-- kept after its deletion.
 create table pennon_audit (
   id bigint generated always as identity primary key,
   environment text not null,
@@ -66,9 +65,9 @@ create table pennon_evaluation_counts (
   primary key (environment, flag_key, variant, day)
 );
 
--- A row's own revision, for `If-Match`: whoever changes the row, the old service included, raises it.
--- It follows the clock in microseconds, so that a flag that is deleted and created again goes on above;
--- until the year 2255 it stays below 2^53, so that readers of JSON keep every digit.
+-- The revision of a row, for `If-Match`. Every change of the row raises it, also by an existing service. It is the clock in
+-- microseconds, so that a flag that is deleted and created again has a higher revision. Until the year 2255 it stays
+-- below 2^53, which JSON readers represent exactly.
 create function pennon_touch_row() returns trigger language plpgsql as $$
 begin
   new.revision := floor(extract(epoch from clock_timestamp()) * 1000000)::bigint;
@@ -92,8 +91,8 @@ create trigger pennon_flags_touched before insert or update on feature_flags
 create trigger pennon_settings_touched before insert or update on pennon_environment_settings
   for each row execute function pennon_touch_row();
 
--- Settings and keys are part of what a reader sees, so they raise the environment's revision. The
--- functions are those of the flags: they ask for the column `environment` only.
+-- Settings and keys are part of the snapshot, so they raise the revision of the environment. The functions for flags can
+-- be reused, because they only use the column `environment`.
 create trigger pennon_settings_inserted after insert on pennon_environment_settings
   referencing new table as new_rows
   for each statement execute function pennon_flags_inserted();

@@ -1,4 +1,4 @@
--- Which batches of log lines were counted, so that one that is handed over twice counts once.
+-- Batches of log lines that were counted, so that a batch that is delivered twice is counted once.
 create table pennon_counted_batches (
   id text primary key,
   counted_at timestamptz not null default now()

@@ -1,7 +1,7 @@
--- Ramps, and evaluations by the hour, from which a ramp takes how often its flag was evaluated.
+-- Ramps, and counts of evaluations by the hour, which ramps compare with their required number of evaluations.
 
--- `flag_key` is a text and no reference: the history of a flag outlives it. `ramp` is JSON in the form of
--- `pennon_core::ramp::Ramp`; the columns beside it are what statements select by.
+-- `flag_key` is not a foreign key, because ramps are kept after the deletion of their flag. `ramp` is JSON in the format of
+-- `pennon_core::ramp::Ramp`; the other columns repeat parts of it for statements.
 create table pennon_ramps (
   id text primary key,
   environment text not null,
@@ -14,7 +14,7 @@ create table pennon_ramps (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );
--- A flag has one ramp at most that is live, or rolled back and not acknowledged.
+-- A flag has at most one open ramp: live, or rolled back and not acknowledged.
 create unique index pennon_ramps_open_idx on pennon_ramps (environment, flag_key) where open;
 create index pennon_ramps_flag_idx on pennon_ramps (environment, flag_key, created_at);
 create index pennon_ramps_watched_idx on pennon_ramps (checked_at) where watched;
