@@ -54,8 +54,9 @@ const ESCAPED_FLAG: &str = "__f:";
 /// message in another format needs another prefix.
 const DOMAIN: &str = "pennon cache entry 1";
 
-/// The content of `__env`.
+/// The content of `__env`. An unknown field may change what a flag evaluates to, so an entry with one is not used.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Common {
     #[serde(default)]
     settings: Settings,
@@ -481,6 +482,26 @@ mod tests {
             ("carol".to_owned(), Override::Unreadable),
         ]);
         assert_eq!(decoded(&encoded(&full)), Ok(full));
+    }
+
+    #[test]
+    fn an_entry_of_a_version_that_knows_more_is_corrupt() {
+        let keys = keys("k");
+        let common = serde_json::to_string(&Common {
+            settings: Settings::default(),
+            defaults: EvaluationDefaults::Existing,
+            keys: BTreeMap::new(),
+            unreadable_keys: Vec::new(),
+        });
+        let known = common.expect("encodes");
+        let unknown = known.replacen('{', r#"{"variants":{},"#, 1);
+        for (common, is_used) in [(known, true), (unknown, false)] {
+            let content = vec![COMMON.to_owned(), common];
+            let fields = pairs(&signer(&keys).sign(Revision(7), EXPIRES, content));
+            let found = decoded(&fields);
+            assert_eq!(found.is_ok(), is_used, "{found:?}");
+            assert!(is_used || found == Err(Unusable::Corrupt));
+        }
     }
 
     #[test]
