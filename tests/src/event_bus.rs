@@ -102,7 +102,7 @@ pub struct FailingBus {
 pub enum BusFailure {
     /// The call is throttled.
     Throttled,
-    /// Rejects the entries of this flag, and accepts the others.
+    /// Rejects the first entry of this flag, and accepts the others.
     Rejects(&'static str),
     /// Does not answer.
     Hangs,
@@ -167,7 +167,7 @@ const fn environment(endpoint: &str) -> [(&str, &str); 4] {
 async fn put_events(State(shared): State<Arc<Shared>>, body: Bytes) -> (StatusCode, String) {
     *shared.calls.lock().expect("not poisoned") += 1;
     let failure = shared.failures.lock().expect("not poisoned").pop_front();
-    let rejected = match failure {
+    let mut rejected = match failure {
         None => "",
         Some(BusFailure::Rejects(key)) => key,
         Some(BusFailure::Hangs) => {
@@ -194,6 +194,7 @@ async fn put_events(State(shared): State<Arc<Shared>>, body: Bytes) -> (StatusCo
         let detail = entry["Detail"].as_str().expect("a text");
         let detail: Value = serde_json::from_str(detail).expect("JSON");
         if detail["flagKey"] == rejected {
+            rejected = "";
             outcomes.push(json!({ "ErrorCode": "InternalFailure", "ErrorMessage": "try again" }));
             continue;
         }
