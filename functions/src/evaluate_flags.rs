@@ -20,13 +20,13 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             let tag =
                 ETag::for_context(caller.reading.snapshot.revision, caller.kind, &asked.digest);
             let rules = caller.reading.snapshot.rules();
-            if !rules.look_at_the_time() && request.has(&tag) {
+            if !rules.depends_on_time() && request.has(&tag) {
                 http::not_modified(&tag)
             } else {
                 let mut bulk = caller.evaluate_all(&asked.context);
                 let response = bulk.answer();
                 app.tally.add(&caller.environment, bulk.served());
-                http::tagged(response, &tag, rules.look_at_the_time(), &request)
+                http::tagged(response, &tag, rules.depends_on_time(), &request)
             }
         }
         Err(failure) => {

@@ -269,7 +269,7 @@ async fn the_cost_of_a_context_is_bounded() {
     for item in &failed {
         assert_eq!(item["errorCode"], "GENERAL", "{item}");
         let details = item["errorDetails"].to_string();
-        assert!(details.contains("ask for single flags"), "{item}");
+        assert!(details.contains("evaluate single flags"), "{item}");
     }
     // A request for a single flag has the whole limit for it.
     let evaluate = stack.function("evaluate-flag").await;

@@ -1,8 +1,8 @@
 //! Templates with placeholders: the files in `infra/blocks`. A line in `infra` such as
 //! `# @alarm name=latency condition=HasCache` is a directive, replaced by the block with these values.
 //!
-//! `<name>` in a block is a placeholder and `<name=value>` has a default. A line with `<name?>` is left out if there is
-//! no value.
+//! `<name>` in a block is a placeholder, and `<name=value>` one with a default. A line with `<name?>` is omitted if there
+//! is no value.
 
 /// A line that is replaced by a block.
 pub(crate) struct Directive<'a> {
@@ -43,7 +43,7 @@ impl Values {
         found.map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn need(&self, name: &str) -> Result<&str, String> {
+    pub(crate) fn require(&self, name: &str) -> Result<&str, String> {
         self.get(name).ok_or_else(|| format!("{name}= is missing"))
     }
 
@@ -93,7 +93,7 @@ pub(crate) fn fill(block: &str, values: &Values) -> Result<Vec<String>, String> 
         }
     }
     match values.0.iter().find(|(name, _)| !used.contains(name)) {
-        Some((name, _)) => Err(format!("{name}= is not known here")),
+        Some((name, _)) => Err(format!("{name}= has no placeholder")),
         None => Ok(lines),
     }
 }
@@ -104,7 +104,7 @@ fn fill_line(
     used: &mut Vec<String>,
 ) -> Result<Option<String>, String> {
     let mut filled = String::new();
-    let mut is_left_out = false;
+    let mut is_omitted = false;
     let mut rest = line;
     while let Some((before, placeholder)) = rest.split_once('<') {
         let Some((placeholder, after)) = placeholder.split_once('>') else {
@@ -118,13 +118,13 @@ fn fill_line(
         filled.push_str(before);
         match values.get(name).or(default) {
             Some(value) => filled.push_str(value),
-            None if placeholder.ends_with('?') => is_left_out = true,
+            None if placeholder.ends_with('?') => is_omitted = true,
             None => return Err(format!("{name}= is missing")),
         }
         rest = after;
     }
     filled.push_str(rest);
-    Ok((!is_left_out).then_some(filled))
+    Ok((!is_omitted).then_some(filled))
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_are_replaced_have_defaults_or_leave_their_line_out() {
+    fn placeholders_are_replaced_have_defaults_or_omit_their_line() {
         let block = "Type: <type>\nCondition: <condition?>\nPeriod: <period=900>\n";
         let filled = fill(block, &values("type=A condition=B period=60"));
         assert_eq!(
@@ -166,6 +166,6 @@ mod tests {
         let block = "Type: <type>\n";
         assert_eq!(fill(block, &values("")), Err("type= is missing".to_owned()));
         let unknown = fill(block, &values("type=A conditon=B"));
-        assert_eq!(unknown, Err("conditon= is not known here".to_owned()));
+        assert_eq!(unknown, Err("conditon= has no placeholder".to_owned()));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Function {
     pub(crate) short: Option<String>,
     /// The role: `Read` is the resource `ReadRole` in `infra/roles.yaml`.
     pub(crate) role: String,
-    /// The reserved concurrency, where the stack has a limit.
+    /// The reserved concurrency, if the function has one.
     pub(crate) concurrency: Option<String>,
     /// Whether the function runs in the VPC, with access to cache and database.
     pub(crate) in_network: bool,
@@ -72,7 +72,7 @@ impl Canary {
             "scheduled" => Ok(Self::ScheduledCrashes),
             "errors" => Ok(Self::Errors),
             "rates" => Ok(Self::Rates),
-            other => Err(format!("canary={other} is not known")),
+            other => Err(format!("canary={other} is unknown")),
         }
     }
 
@@ -101,7 +101,7 @@ impl Functions {
                 Some(Ok(directive)) if directive.block == "function" => {
                     Function::parse(&directive.values)
                 }
-                // The template reports directives that cannot be read.
+                // Generating the template reports malformed directives.
                 Some(Ok(_) | Err(_)) | None => continue,
             };
             functions.push(function.map_err(|problem| format!("{PATH}:{}: {problem}", at + 1))?);
@@ -152,7 +152,7 @@ impl Function {
             "canary",
         ];
         if let Some(name) = values.names().find(|name| !known.contains(name)) {
-            return Err(format!("{name}= is not known here"));
+            return Err(format!("{name}= is unknown"));
         }
         let kind = values.get("kind").unwrap_or_default();
         let defaults = KINDS
@@ -160,21 +160,21 @@ impl Function {
             .find(|(name, _)| *name == kind)
             .map(|(_, defaults)| defaults);
         if defaults.is_none() && !kind.is_empty() {
-            return Err(format!("kind={kind} is not known"));
+            return Err(format!("kind={kind} is unknown"));
         }
         let get = |name: &str| {
-            let default = defaults.and_then(|it| it.iter().find(|(known, _)| *known == name));
+            let default = defaults.and_then(|all| all.iter().find(|(known, _)| *known == name));
             values.get(name).or(default.map(|(_, value)| *value))
         };
-        let need = |name: &str| get(name).ok_or_else(|| format!("{name}= is missing"));
+        let require = |name: &str| get(name).ok_or_else(|| format!("{name}= is missing"));
         Ok(Self {
-            name: need("name")?.to_owned(),
+            name: require("name")?.to_owned(),
             short: get("short").map(str::to_owned),
-            role: need("role")?.to_owned(),
+            role: require("role")?.to_owned(),
             concurrency: get("concurrency").map(str::to_owned),
             in_network: get("network") != Some("none"),
             after: get("after").map(str::to_owned),
-            canary: Canary::parse(need("canary")?)?,
+            canary: Canary::parse(require("canary")?)?,
         })
     }
 

@@ -16,11 +16,11 @@ pub struct Generated {
     pub text: String,
 }
 
-/// The generated files of a repository.
+/// Generates the files of a repository.
 ///
 /// # Errors
 ///
-/// The first mistake in the sources, with its place.
+/// The first mistake in the sources, with its position.
 pub fn generated(root: &Path) -> Result<Vec<Generated>, String> {
     let template = Generated {
         path: "template.yaml",
@@ -62,7 +62,9 @@ pub fn check(root: &Path) -> Result<(), String> {
         return Ok(());
     }
     let files = different.join(", ");
-    Err(format!("not what `cargo xtask generate` writes: {files}"))
+    Err(format!(
+        "run `cargo xtask generate`; these files differ from its output: {files}"
+    ))
 }
 
 fn read(root: &Path, path: &str) -> Result<String, String> {
@@ -106,7 +108,7 @@ mod tests {
         let problem = check(&root).expect_err("no template yet");
         assert_eq!(
             problem,
-            "not what `cargo xtask generate` writes: template.yaml"
+            "run `cargo xtask generate`; these files differ from its output: template.yaml"
         );
         generate(&root).expect("generated");
         assert_eq!(check(&root), Ok(()));
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_the_sources_is_reported_with_its_place() {
+    fn a_mistake_in_the_sources_is_reported_with_its_position() {
         let functions = "infra/functions.yaml";
         for (name, path, from, to, expected) in [
             (
@@ -157,14 +159,14 @@ mod tests {
                 functions,
                 "kind=read",
                 "kind=reader",
-                "kind=reader is not known",
+                "kind=reader is unknown",
             ),
             (
                 "canary",
                 functions,
                 "canary=errors",
                 "canary=error",
-                "canary=error is not known",
+                "canary=error is unknown",
             ),
             (
                 "after",
@@ -178,7 +180,7 @@ mod tests {
                 functions,
                 "role=Count",
                 "rule=Count",
-                "rule= is not known here",
+                "rule= is unknown",
             ),
             (
                 "heading",

@@ -4,7 +4,7 @@ use pennon_core::http::{ENDPOINTS, Endpoint};
 
 use crate::functions::camel;
 
-/// The function that answers paths without a route.
+/// The function for paths without a route.
 const FALLBACK: &str = "not-found";
 
 /// One route of the gateway: an event of a function.
@@ -18,8 +18,8 @@ pub(crate) struct Event {
     pub(crate) admin: bool,
 }
 
-/// Names of events that are older than the rule in [`name_of`].
-const NAMES: [(&str, &str, &str); 16] = [
+/// Names of events that existed before the rule in [`name_of`].
+const OLDER_NAMES: [(&str, &str, &str); 16] = [
     ("GET", "/", "Root"),
     ("GET", "/api/config/flags", "List"),
     ("GET", "/api/config/flags/{flagKey}", "Get"),
@@ -40,7 +40,9 @@ const NAMES: [(&str, &str, &str); 16] = [
 
 /// `PostFlagsFlagKeyRestore` of `POST /api/admin/flags/{flagKey}/restore`.
 fn name_of(method: &str, path: &str) -> String {
-    let older = NAMES.iter().find(|(m, p, _)| (*m, *p) == (method, path));
+    let older = OLDER_NAMES
+        .iter()
+        .find(|(m, p, _)| (*m, *p) == (method, path));
     if let Some((.., name)) = older {
         return (*name).to_owned();
     }
@@ -51,7 +53,9 @@ fn name_of(method: &str, path: &str) -> String {
 
 /// The events of a function.
 pub(crate) fn events(function: &str) -> Vec<Event> {
-    let endpoints = ENDPOINTS.iter().filter(|it| it.function == function);
+    let endpoints = ENDPOINTS
+        .iter()
+        .filter(|endpoint| endpoint.function == function);
     let mut events: Vec<_> = endpoints.flat_map(events_of).collect();
     if function == FALLBACK {
         events.push(Event {

@@ -9,9 +9,9 @@ const END: &str = "<!-- The table above is written by `cargo xtask generate`. --
 
 /// The document with the table between its markers.
 pub(crate) fn routes(document: &str) -> Result<String, String> {
-    let marks = || format!("{PATH}: the marks around the table are missing");
-    let (before, rest) = document.split_once(BEGIN).ok_or_else(marks)?;
-    let (_, after) = rest.split_once(END).ok_or_else(marks)?;
+    let missing = || format!("{PATH}: the markers around the table are missing");
+    let (before, rest) = document.split_once(BEGIN).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
     let row = |cells: [&str; 5]| format!("| {} |", cells.join(" | "));
     let mut rows = vec![row([
         "Route",

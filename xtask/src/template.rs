@@ -59,12 +59,12 @@ pub(crate) fn template(root: &Path) -> Result<String, String> {
             match directive(line) {
                 None => expanded.push(line.to_owned()),
                 Some(directive) => {
-                    let block = directive.and_then(|it| {
-                        let lines = sources.block(it.block, &it.values)?;
-                        Ok(indented(it.indent, lines))
+                    let block = directive.and_then(|directive| {
+                        let lines = sources.block(directive.block, &directive.values)?;
+                        Ok(indented(directive.indent, lines))
                     });
-                    let place = |problem| format!("{path}:{}: {problem}", at + 1);
-                    expanded.extend(block.map_err(place)?);
+                    let with_position = |problem| format!("{path}:{}: {problem}", at + 1);
+                    expanded.extend(block.map_err(with_position)?);
                 }
             }
         }
@@ -82,7 +82,7 @@ pub(crate) fn template(root: &Path) -> Result<String, String> {
     Ok(tagged(lines).join("\n") + "\n")
 }
 
-/// Adds the path of the file and horizontal rules to the comment at the beginning of a part.
+/// Adds the path of the source file, and horizontal lines, to the comment at the beginning of a part.
 fn titled(path: &str, lines: Vec<String>) -> Vec<String> {
     let is_numbered = |line: &String| {
         let text = line.trim_start().strip_prefix("# ");
@@ -94,7 +94,8 @@ fn titled(path: &str, lines: Vec<String>) -> Vec<String> {
     let indent = lines[first].len() - lines[first].trim_start().len();
     let rule = format!("{}# {}", " ".repeat(indent), "-".repeat(WIDTH - indent - 3));
     let comments = lines[first..].iter();
-    let length = comments.take_while(|it| it.trim_start().starts_with("#  ") || is_numbered(it));
+    let length =
+        comments.take_while(|line| line.trim_start().starts_with("#  ") || is_numbered(line));
     let end = first + length.count();
     let mut titled = lines;
     titled.insert(end, rule.clone());
@@ -114,13 +115,13 @@ impl Sources<'_> {
     fn block(&self, name: &str, values: &Values) -> Result<Vec<String>, String> {
         match name {
             "route-settings" => Ok(routes::settings()),
-            "function" => self.function(self.functions.find(values.need("name")?)?),
+            "function" => self.function(self.functions.find(values.require("name")?)?),
             "function-logs" => self.function_logs(),
             "canary-alarms" => self.canary_alarms(),
             "alarm" => {
                 let (comparison, threshold) = match values.get("above") {
                     Some(threshold) => ("GreaterThanThreshold", threshold),
-                    None => ("LessThanThreshold", values.need("below")?),
+                    None => ("LessThanThreshold", values.require("below")?),
                 };
                 let values = values.clone().without("above").without("below");
                 self.text(
@@ -131,10 +132,11 @@ impl Sources<'_> {
                 )
             }
             "role" => {
-                let role = values.need("name")?;
-                let functions = self.functions.all().iter().filter(|it| it.role == role);
+                let role = values.require("name")?;
+                let functions = self.functions.all().iter();
                 let logs: Vec<_> = functions
-                    .map(|it| format!("!GetAtt {}Logs.Arn", it.id()))
+                    .filter(|function| function.role == role)
+                    .map(|function| format!("!GetAtt {}Logs.Arn", function.id()))
                     .collect();
                 self.text(
                     name,
@@ -144,10 +146,10 @@ impl Sources<'_> {
             "query" => {
                 let functions = self
                     .functions
-                    .select(values.need("functions")?)?
+                    .select(values.require("functions")?)?
                     .into_iter();
                 let logs: Vec<_> = functions
-                    .map(|it| format!("!Ref {}Logs", it.id()))
+                    .map(|function| format!("!Ref {}Logs", function.id()))
                     .collect();
                 self.text(
                     name,
@@ -160,7 +162,7 @@ impl Sources<'_> {
             "metrics" => {
                 let mut lines = Vec::new();
                 let suffix = values.get("suffix").unwrap_or_default();
-                for function in self.functions.select(values.need("functions")?)? {
+                for function in self.functions.select(values.require("functions")?)? {
                     let values = values.clone().without("functions").without("suffix");
                     let alias = format!("{}{suffix}", function.short()?);
                     lines.extend(self.text(
@@ -178,10 +180,13 @@ impl Sources<'_> {
             "short-names" => {
                 let functions = self
                     .functions
-                    .select(values.need("functions")?)?
+                    .select(values.require("functions")?)?
                     .into_iter();
                 functions
-                    .map(|it| Ok(format!("{}: !Ref {}Function", variable(it)?, it.id())))
+                    .map(|function| {
+                        let variable = variable(function)?;
+                        Ok(format!("{variable}: !Ref {}Function", function.id()))
+                    })
                     .collect()
             }
             "rows" | "searches" | "node-rows" => self.widget_rows(name, values),
@@ -192,7 +197,8 @@ impl Sources<'_> {
     /// A file of `infra/blocks` with its placeholders replaced.
     fn text(&self, name: &str, values: &Values) -> Result<Vec<String>, String> {
         let path = format!("infra/blocks/{name}.yaml");
-        let lines = fill(&read(self.root, &path)?, values).map_err(|it| format!("{path}: {it}"))?;
+        let lines = fill(&read(self.root, &path)?, values);
+        let lines = lines.map_err(|problem| format!("{path}: {problem}"))?;
         Ok(lines.into_iter().flat_map(wrapped).collect())
     }
 
@@ -201,7 +207,7 @@ impl Sources<'_> {
             Some(after) => {
                 let functions = self.functions.select(after)?.into_iter();
                 let aliases: Vec<_> = functions
-                    .map(|it| format!("{}FunctionAliaslive", it.id()))
+                    .map(|function| format!("{}FunctionAliaslive", function.id()))
                     .collect();
                 Some(format!("[{}]", aliases.join(", ")))
             }
@@ -272,7 +278,7 @@ impl Sources<'_> {
     /// Rows of a widget of the dashboard: a metric per function (`rows`), per version of each function (`searches`),
     /// or per cache node (`node-rows`).
     fn widget_rows(&self, kind: &str, values: &Values) -> Result<Vec<String>, String> {
-        let metric = values.need("metric")?;
+        let metric = values.require("metric")?;
         let mut rows = Vec::new();
         if kind == "node-rows" {
             let nodes = [
@@ -281,14 +287,14 @@ impl Sources<'_> {
                 "${Cluster}-0001-002",
                 "${Cluster}-0001-003",
             ];
-            let skipped = usize::from(values.need("nodes")? == "cluster");
+            let skipped = usize::from(values.require("nodes")? == "cluster");
             for node in &nodes[skipped..] {
                 rows.push(format!(
                     "[\"AWS/ElastiCache\", \"{metric}\", \"CacheClusterId\", \"{node}\"],"
                 ));
             }
         } else {
-            for function in self.functions.select(values.need("functions")?)? {
+            for function in self.functions.select(values.require("functions")?)? {
                 let variable = variable(function)?;
                 rows.push(if kind == "rows" {
                     let label = match values.get("label") {
@@ -298,12 +304,12 @@ impl Sources<'_> {
                     format!("[\"Pennon\", \"{metric}\", \"Function\", \"${{{variable}}}\", {{\"label\": \"{label}\"}}],")
                 } else {
                     let search = format!("${{By}} MetricName=\\\"{metric}\\\" Function=\\\"${{{variable}}}\\\"");
-                    let stat = values.need("stat")?;
+                    let stat = values.require("stat")?;
                     format!("[{{\"expression\": \"SEARCH('{search}', '{stat}', 60)\"}}],")
                 });
             }
         }
-        // The end of the list replaces the comma behind the last row.
+        // The end of the list replaces the comma after the last row.
         if let (Some(end), Some(last)) = (values.get("end"), rows.last_mut()) {
             last.truncate(last.len() - 1);
             last.push_str(end);
@@ -342,7 +348,7 @@ fn indented(by: usize, lines: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// Wraps a list in brackets that is too wide. Six columns are left for the indentation of a block.
+/// Wraps a list in brackets that is too wide. Six columns are reserved for the indentation of the block.
 fn wrapped(line: String) -> Vec<String> {
     let width = WIDTH - 6;
     let indent = line.len() - line.trim_start().len() + 2;
@@ -363,12 +369,12 @@ fn wrapped(line: String) -> Vec<String> {
     lines
 }
 
-/// Adds the tags of the stack to every resource whose type has tags: behind its own tags, or as the last property.
+/// Adds the tags of the stack to every resource whose type has tags: after its own tags, or as the last property.
 fn tagged(lines: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let mut takes_tags = false;
     let mut has_own = false;
-    // An empty line below the last one ends the last resource.
+    // `None` after the last line ends the last resource.
     for line in lines.into_iter().map(Some).chain([None]) {
         let ends = line
             .as_ref()
@@ -405,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_that_take_tags_get_them_behind_their_own() {
+    fn resources_that_support_tags_get_them_after_their_own() {
         let text = "Resources:
   Role:
     Type: AWS::IAM::Role

@@ -1,12 +1,12 @@
-//! What an evaluation costs. datalogic-rs, another `JsonLogic` engine, runs the same rule in the same run,
-//! so that its figure is the measure on any machine.
+//! The duration of evaluations. datalogic-rs, another `JsonLogic` engine, evaluates the same rule in the same run, so
+//! that results from different machines can be compared.
 //!
 //! `cargo bench -p pennon-eval`
 
 #![expect(
     clippy::expect_used,
     missing_docs,
-    reason = "a bench may stop, and criterion's macro makes a function"
+    reason = "a bench may panic, and criterion's macro creates a public function"
 )]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const NOW: i64 = 1_700_000_000;
 
-/// Two conditions on the caller, one of them over a list: what most rules look like.
+/// A typical rule: two conditions on the caller, one of them with a list.
 fn rule() -> Value {
     json!({"if": [
         {"and": [
@@ -97,14 +97,14 @@ fn benches(criterion: &mut Criterion) {
     let ruleset = compile(flags, EvaluationDefaults::Existing);
     let known = context();
 
-    criterion.bench_function("simple, bucket known", |bencher| {
+    criterion.bench_function("simple, bucket cached", |bencher| {
         bencher.iter(|| ruleset.evaluate(black_box("simple"), &known, NOW).is_ok());
     });
-    // A salt makes the bucket the flag's own, so it is hashed each time.
+    // With a salt, the bucket depends on the flag and is computed for each evaluation.
     criterion.bench_function("simple, hashing", |bencher| {
         bencher.iter(|| ruleset.evaluate(black_box("salted"), &known, NOW).is_ok());
     });
-    // By flagd's hash each flag has an order of its own.
+    // With flagd's hash, the bucket depends on the flag too.
     criterion.bench_function("simple, by fractional", |bencher| {
         bencher.iter(|| new.evaluate(black_box("simple"), &known, NOW).is_ok());
     });
@@ -138,21 +138,21 @@ fn benches(criterion: &mut Criterion) {
         ),
     ] {
         criterion.bench_function(name, |bencher| {
-            // A caller of his own each time: his bucket is hashed once for all flags.
+            // A new context each time: the bucket is computed once per context, for all flags.
             bencher.iter_batched_ref(
                 context,
                 |context| {
-                    let done = keys
+                    let evaluated = keys
                         .iter()
                         .filter(|key| ruleset.evaluate(key, context, NOW).is_ok());
-                    done.count()
+                    evaluated.count()
                 },
                 criterion::BatchSize::SmallInput,
             );
         });
     }
 
-    // Its quickest way: parsed once into its own values, the arena of results reused.
+    // Its fastest API: the data is parsed once, and the arena of results is reused.
     let engine = datalogic_rs::Engine::new();
     let compiled = engine.compile(&rule().to_string()).expect("a rule");
     let data = attributes(123).to_string();

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_equal_those_of_the_service_being_replaced() {
+    fn buckets_equal_those_of_the_existing_service() {
         let recorded = [
             ("user-123", 35),
             ("user-456", 15),

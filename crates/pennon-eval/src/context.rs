@@ -24,16 +24,16 @@ pub struct Context {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidContext {
     /// The value is not an object.
-    #[error("the context is no object")]
-    NoObject,
+    #[error("the context must be an object")]
+    NotAnObject,
     /// The targeting key is not a string.
-    #[error("the targeting key is no text")]
-    NoText,
+    #[error("the targeting key must be a string")]
+    TargetingKeyNotAString,
     /// It is nested deeper than 32 levels.
     #[error("the context is nested deeper than {DATA_DEPTH} levels")]
     TooDeep,
     /// It contains more than 10,000 values.
-    #[error("the context holds more than {CONTEXT_NODES} values")]
+    #[error("the context has more than {CONTEXT_NODES} values")]
     TooLarge,
 }
 
@@ -45,13 +45,13 @@ impl Context {
     /// time.
     pub fn parse(value: Value) -> Result<Self, InvalidContext> {
         let Value::Object(attributes) = value else {
-            return Err(InvalidContext::NoObject);
+            return Err(InvalidContext::NotAnObject);
         };
         let user = match attributes.get(TARGETING_KEY) {
             None | Some(Value::Null) => None,
             Some(Value::String(user)) => UserId::parse(user.as_str()),
             Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                return Err(InvalidContext::NoText);
+                return Err(InvalidContext::TargetingKeyNotAString);
             }
         };
         let mut left = CONTEXT_NODES;
@@ -65,7 +65,7 @@ impl Context {
         })
     }
 
-    /// A context with nothing but a user id, or an empty one.
+    /// A context with only a user id, or an empty context.
     #[must_use]
     pub fn of(user: Option<&UserId>) -> Self {
         let mut attributes = Map::new();
@@ -129,15 +129,15 @@ mod tests {
         assert_eq!(user(json!({"targetingKey": ""})), Ok(None));
         assert_eq!(user(json!({"targetingKey": null})), Ok(None));
         assert_eq!(user(json!({"targetingKey": "a"})), Ok(UserId::parse("a")));
-        assert_eq!(user(json!([])), Err(InvalidContext::NoObject));
+        assert_eq!(user(json!([])), Err(InvalidContext::NotAnObject));
         assert_eq!(
             user(json!({"targetingKey": 1})),
-            Err(InvalidContext::NoText)
+            Err(InvalidContext::TargetingKeyNotAString)
         );
     }
 
     #[test]
-    fn a_context_is_bounded() {
+    fn a_context_that_is_too_deep_or_too_large_is_rejected() {
         let mut deep = json!(1);
         for _ in 0..DATA_DEPTH {
             deep = json!([deep]);

@@ -1,4 +1,4 @@
-//! How many steps an evaluation of a flag takes at most.
+//! Upper bounds of the steps of an evaluation.
 
 use crate::logic::compile;
 use crate::logic::evaluators::Evaluators;
@@ -21,7 +21,7 @@ pub const COSTLY: [&str; 12] = [
 ];
 
 impl Flag {
-    /// How many steps an evaluation takes at most for a caller with nothing but a targeting key.
+    /// The maximum number of steps of an evaluation, for a context with only a targeting key.
     #[must_use]
     pub fn cost(&self, evaluators: &Evaluators<'_>) -> u64 {
         let rule = self.definition.as_ref().and_then(Definition::rule);
@@ -31,8 +31,8 @@ impl Flag {
 }
 
 impl Definition {
-    /// Whether the rule may take more steps than its length suggests, because it refers to evaluators, walks
-    /// lists or builds texts.
+    /// Whether the rule may take more steps than its length suggests, because it refers to evaluators, iterates over
+    /// lists or builds strings.
     #[must_use]
     pub fn may_be_costly(&self) -> bool {
         self.uses_any_of(&COSTLY)

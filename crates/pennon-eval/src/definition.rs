@@ -21,7 +21,7 @@ pub struct Definition {
     /// Metadata in the result of an evaluation.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
-    /// Set instead of all other fields when the stored JSON is not a definition.
+    /// Set, instead of all other fields, if the stored JSON is not a valid definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Unreadable>,
 }
@@ -59,7 +59,7 @@ pub struct Settings {
     /// Fields of an imported flagd file without a meaning in Pennon, such as `$schema`. An export contains them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub other: Map<String, Value>,
-    /// Set instead of all other fields when the stored JSON is not valid settings.
+    /// Set, instead of all other fields, if the stored JSON is not valid settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Unreadable>,
 }
@@ -104,7 +104,7 @@ impl Settings {
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         match read_stored(text) {
-            // A stored field of this name has no meaning.
+            // The field is for the cache; in the store it must not mark valid JSON as unreadable.
             Ok(settings) => Self {
                 unreadable: None,
                 ..settings
@@ -125,13 +125,13 @@ impl Settings {
     }
 
     /// The value of a partial rollout for a caller without a targeting key, in an installation with these
-    /// defaults. `None` when it depends on unreadable defaults.
+    /// defaults. `None` if it depends on unreadable defaults.
     #[must_use]
     pub fn anonymous_rollout(&self, defaults: EvaluationDefaults) -> Option<bool> {
         self.anonymous_rollout.or(defaults.anonymous_rollout())
     }
 
-    /// The hash that orders the users of simple flags, in an installation with these defaults. `None` when it
+    /// The hash that orders the users of simple flags, in an installation with these defaults. `None` if it
     /// depends on unreadable defaults.
     #[must_use]
     pub fn bucketing(&self, defaults: EvaluationDefaults) -> Option<Bucketing> {
@@ -144,7 +144,7 @@ impl Definition {
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         match read_stored(text) {
-            // A stored field of this name has no meaning.
+            // The field is for the cache; in the store it must not mark valid JSON as unreadable.
             Ok(definition) => Self {
                 unreadable: None,
                 ..definition
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_cannot_say_of_itself_that_it_is_unreadable() {
+    fn a_stored_field_unreadable_is_ignored() {
         let mark = r#""unreadable": {"reason": "r", "text": "no JSON"}"#;
         let definition = Definition::from_stored(&format!(r#"{{"variants": {{"a": 1}}, {mark}}}"#));
         assert_eq!(definition.unreadable, None);
@@ -210,7 +210,7 @@ mod tests {
         for text in ["null", "[]", "", "{", r#"{"variants": 1}"#] {
             let stored = Definition::from_stored(text);
             assert_eq!(
-                stored.unreadable.as_ref().map(|it| it.text.as_str()),
+                stored.unreadable.as_ref().map(|found| found.text.as_str()),
                 Some(text)
             );
             assert_eq!(stored.to_stored().ok().as_deref(), Some(text));

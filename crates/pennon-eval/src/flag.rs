@@ -9,8 +9,8 @@ use crate::Definition;
 
 /// One feature flag in one environment, without its key: flags are stored in maps by key.
 ///
-/// The serialised form is the value of a field of the Redis hash. Absent fields have their defaults, so that a
-/// version can add a field while the previous version still writes.
+/// The serialised form is the value of a field of the Redis hash. Absent fields get their defaults, so that a new
+/// version can add a field while the previous version still writes entries.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Flag {
@@ -63,21 +63,21 @@ impl Override {
     }
 }
 
-/// A rollout percentage: a whole number from 0 to 100.
+/// A rollout percentage: an integer from 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct Rollout(u8);
 
-/// The number is not from 0 to 100.
+/// The percentage is below 0 or above 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a rollout percentage is a whole number from 0 to 100")]
+#[error("a rollout percentage must be an integer from 0 to 100")]
 pub struct RolloutOutOfRange;
 
 impl Rollout {
     /// Parses a percentage.
     ///
     /// # Errors
-    /// [`RolloutOutOfRange`] when it is below 0 or above 100.
+    /// [`RolloutOutOfRange`] if it is below 0 or above 100.
     pub fn parse(percent: i64) -> Result<Self, RolloutOutOfRange> {
         match u8::try_from(percent) {
             Ok(percent) if percent <= 100 => Ok(Self(percent)),
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rollout_is_a_whole_percentage() {
+    fn a_rollout_is_an_integer_from_0_to_100() {
         for good in [0, 1, 99, 100] {
             assert_eq!(Rollout::parse(good).map(i64::from), Ok(good));
         }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_reads_what_it_wrote_and_fills_in_what_is_absent() {
+    fn a_serialised_flag_is_parsed_again_and_absent_fields_get_defaults() {
         let flag = Flag {
             enabled: true,
             rollout_percentage: Rollout::parse(25).expect("in range"),

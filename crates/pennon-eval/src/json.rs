@@ -16,7 +16,7 @@ pub enum JsonError {
     /// The text is not JSON; the error has line and column.
     #[error(transparent)]
     Syntax(#[from] serde_json::Error),
-    /// Objects contain duplicate keys; each has a JSON pointer.
+    /// Objects contain duplicate keys. Each violation has the JSON pointer to one.
     #[error("{} duplicate keys", .0.len())]
     Duplicates(Vec<Violation>),
 }
@@ -47,7 +47,7 @@ pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
     Ok((value, duplicates.or(()).err().unwrap_or_default()))
 }
 
-/// The longest value that a message repeats, in bytes.
+/// The longest value that an error message quotes, in bytes.
 const LONGEST_QUOTED: usize = 40;
 
 /// An invalid value for an error message: the value itself, or its type if it is long.
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_repeats_short_values_only() {
+    fn only_short_values_are_quoted() {
         for (json, quoted) in [
             ("140", "140"),
             ("10.5", "10.5"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_as_serde_json_reads_it() {
+    fn json_is_parsed_as_by_serde_json() {
         for text in [
             r#"{"a": [1, -2, 3.5, 2.0, 1e3, 18446744073709551615, true, null, "ü\n\u0000"], "b": {}}"#,
             "[]",
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_counted_without_reading_them() {
+    fn values_are_counted_without_parsing() {
         for (text, count) in [
             ("1", 1),
             (r#""a,[{\",[" "#, 1),

@@ -11,14 +11,14 @@ pub struct FlagKey(String);
 
 /// The text is not a valid flag key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a flag key is not empty and holds no NUL character")]
+#[error("a flag key must not be empty or contain a NUL character")]
 pub struct InvalidFlagKey;
 
 impl FlagKey {
     /// Parses a flag key.
     ///
     /// # Errors
-    /// [`InvalidFlagKey`] when the text is empty or holds a NUL character.
+    /// [`InvalidFlagKey`] if the text is empty or contains a NUL character.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidFlagKey> {
         let text = text.into();
         if text.is_empty() || text.contains('\0') {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_any_text_but_empty_or_with_nul() {
+    fn a_key_is_any_text_that_is_not_empty_and_has_no_nul() {
         for good in ["a", "__rev", "with space", "käse/😀", "a:b"] {
             assert_eq!(FlagKey::parse(good).map(String::from), Ok(good.to_owned()));
         }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_user_id_is_nobody() {
+    fn an_empty_user_id_counts_as_absent() {
         assert_eq!(UserId::parse(""), None);
         assert_eq!(UserId::parse(" ").map(|id| id.0), Some(" ".to_owned()));
     }

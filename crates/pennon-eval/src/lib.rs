@@ -29,5 +29,5 @@ pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
 pub use limits::{EVALUATION_STEPS, REQUEST_STEPS};
 pub use logic::evaluators::Evaluators;
-pub use ruleset::{Evaluation, EvaluationError, Reason, Ruleset, Work};
+pub use ruleset::{Evaluation, EvaluationError, Reason, RequestFuel, Ruleset};
 pub use violation::{Violation, pointer_step};

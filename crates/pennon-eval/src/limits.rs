@@ -1,46 +1,45 @@
-//! Limits on rules, contexts and the work of an evaluation.
+//! Limits on rules, contexts and the computation of an evaluation.
 //!
-//! Administrators write rules and anyone may send a context. The limits keep both from stalling a function
-//! or overflowing its stack. Real rules stay far below all of them.
+//! Admins write rules, and anyone may send a context. The limits prevent that either stalls a function or overflows
+//! its stack. Real rules are far below all limits.
 
-/// How deep a rule may be nested, after references are replaced. Compiling and evaluating recurse
-/// this deep; the frames fit many times into the smallest stack of a thread (2 MB).
+/// The maximum nesting of a rule, with references replaced. Compilation and evaluation recurse this deep; their stack
+/// frames fit many times into the smallest stack of a thread (2 MB).
 pub(crate) const RULE_DEPTH: usize = 64;
 
-/// How deep the JSON of a rule may be nested, lists of arguments included: as deep as `serde_json` reads
-/// it.
+/// The maximum nesting of the JSON of a rule, including lists of arguments: that of `serde_json`.
 pub(crate) const RULE_JSON_DEPTH: usize = 2 * RULE_DEPTH;
 
-/// How many values a rule may hold, after references are replaced: about a megabyte of JSON.
+/// The maximum number of values of a rule, with references replaced: about a megabyte of JSON.
 pub(crate) const RULE_NODES: usize = 50_000;
 
-/// How deep a context, or a list that a rule builds, may be nested.
+/// The maximum nesting of a context, and of a list that a rule builds.
 pub(crate) const DATA_DEPTH: usize = 32;
 
-/// How many values a context may hold.
+/// The maximum number of values of a context.
 pub(crate) const CONTEXT_NODES: usize = 10_000;
 
-/// How many steps one evaluation may take: each operator that runs, each item of a list that is visited and
-/// each [`BYTES_PER_STEP`] bytes of text cost one step. All of them take about two milliseconds.
+/// The maximum number of steps of one evaluation. Each evaluated operator, each visited item of a list and each
+/// [`BYTES_PER_STEP`] bytes of text count as one step. All steps together take about two milliseconds.
 pub(crate) const STEPS: u32 = 100_000;
 
-/// How many bytes of text count as a step.
+/// The number of bytes of text that count as one step.
 pub(crate) const BYTES_PER_STEP: usize = 16;
 
-/// How many steps a request may take for what the context of its caller adds (lists to walk, texts to
-/// compare), and how many the flags of an environment may take together for a caller with nothing but a
-/// targeting key. About 70 milliseconds.
+/// The maximum number of steps that a request may take because of its context (lists to iterate over, texts to
+/// compare), and that all flags of an environment may take together for a context with only a targeting key. About
+/// 70 milliseconds.
 pub const REQUEST_STEPS: u64 = 5_000_000;
 
-/// How many steps one evaluation may take.
+/// The maximum number of steps of one evaluation.
 pub const EVALUATION_STEPS: u64 = STEPS as u64;
 
-/// How many values all rules of an environment together may fold from constants that several rules share.
-/// Beyond this limit such an operation runs for each caller, as if its operands were not constant.
+/// Limit on the values that constant folding may create from shared constants, over all rules of an environment.
+/// Beyond this limit such an operation is evaluated for each caller, as if its operands were not constant.
 pub(crate) const FOLDED_VALUES: usize = 200_000;
 
-/// How many values are checked for parts that cannot work, in one file or change. A rule that refers to
-/// evaluators is checked together with them, once per reference.
+/// Limit on the values that are linted in one file or change. A rule that refers to evaluators is linted together
+/// with them, once per reference.
 pub(crate) const LINT_VALUES: usize = 5_000_000;
 
 /// Why an evaluation stopped without a result.
@@ -50,30 +49,30 @@ pub(crate) enum EvalError {
     #[error("the targeting divides by zero")]
     DivisionByZero,
     /// The evaluation used [`STEPS`].
-    #[error("the targeting takes more work than one evaluation may")]
-    TooMuchWork,
+    #[error("the targeting takes more steps than one evaluation may")]
+    TooManySteps,
     /// The evaluations of the request together used [`REQUEST_STEPS`].
     #[error(
-        "with this context all flags together take more work than one request may; ask for single flags, \
-         or send less context"
+        "with this context, all flags together take more steps than one request may; evaluate single flags, \
+         or send a smaller context"
     )]
-    RequestTooMuchWork,
+    TooManyRequestSteps,
     /// The rule builds a list that is nested deeper than [`DATA_DEPTH`].
-    #[error("the targeting builds a list that is nested too deep")]
+    #[error("the targeting builds a list that is nested too deeply")]
     TooDeep,
 }
 
-/// The steps that an evaluation may still take. Two limits apply: that of one evaluation, which every
-/// version of Pennon counts in the same way, and that of the request.
+/// The steps that an evaluation may still take. Two limits apply: that of one evaluation, which all versions of Pennon
+/// count in the same way, and that of the request.
 #[derive(Debug)]
 pub(crate) struct Fuel {
-    /// The rest of the evaluation's own steps, or of the request's where these are fewer.
+    /// The remaining steps of the evaluation, or of the request if these are fewer.
     left: u32,
-    /// The rest of the request's steps beyond `left`.
+    /// The remaining steps of the request beyond `left`.
     request_left: u64,
-    /// The sum of both at the beginning.
+    /// The initial sum of both.
     initial: u64,
-    /// The error when nothing is left.
+    /// The error if no step is left.
     error: EvalError,
 }
 
@@ -81,8 +80,8 @@ impl Fuel {
     /// For an evaluation in a request that may take this many more steps.
     pub(crate) fn for_request(steps: u64) -> Self {
         let (left, error) = match u32::try_from(steps) {
-            Ok(steps) if steps < STEPS => (steps, EvalError::RequestTooMuchWork),
-            Ok(_) | Err(_) => (STEPS, EvalError::TooMuchWork),
+            Ok(steps) if steps < STEPS => (steps, EvalError::TooManyRequestSteps),
+            Ok(_) | Err(_) => (STEPS, EvalError::TooManySteps),
         };
         Self {
             left,
@@ -92,12 +91,12 @@ impl Fuel {
         }
     }
 
-    /// For an evaluation that only its own limit bounds.
+    /// For an evaluation without a limit of its request.
     pub(crate) fn for_evaluation() -> Self {
         Self::for_request(u64::MAX)
     }
 
-    /// How many steps were taken.
+    /// The number of steps taken.
     pub(crate) fn used(&self) -> u64 {
         self.initial - self.request_left - u64::from(self.left)
     }
@@ -108,7 +107,7 @@ impl Fuel {
         Ok(())
     }
 
-    /// Returns the last step, where the next one stands for both.
+    /// Refunds a step, for a node that forwards to another node, which charges its own step.
     #[inline]
     pub(crate) fn refund_step(&mut self) {
         self.left += 1;
@@ -128,8 +127,8 @@ impl Fuel {
         self.charge(text.len() / BYTES_PER_STEP)
     }
 
-    /// Charges steps to the request and not to the evaluation: earlier versions did not count this work, so
-    /// an evaluation that they accept must not fail because of it.
+    /// Charges steps to the request and not to the evaluation: earlier versions did not count these steps, so a rule
+    /// that they accept must not fail because of them.
     #[inline]
     pub(crate) fn charge_request(&mut self, steps: u64) -> Result<(), EvalError> {
         if steps == 0 {
@@ -139,10 +138,10 @@ impl Fuel {
             self.request_left = request_left;
             return Ok(());
         }
-        // From here on the request and the evaluation share the rest.
+        // The request has no steps of its own left, so the rest is taken from those of the evaluation.
         let excess = steps - self.request_left;
         self.request_left = 0;
-        self.error = EvalError::RequestTooMuchWork;
+        self.error = EvalError::TooManyRequestSteps;
         let left = u32::try_from(excess)
             .ok()
             .and_then(|excess| self.left.checked_sub(excess));
@@ -162,10 +161,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_evaluation_ends_at_its_own_limit_and_at_that_of_its_request() {
+    fn an_evaluation_fails_at_its_own_limit_and_at_that_of_its_request() {
         let mut fuel = Fuel::for_request(150_000);
         assert_eq!(fuel.charge(100_000), Ok(()));
-        assert_eq!(fuel.charge_step(), Err(EvalError::TooMuchWork));
+        assert_eq!(fuel.charge_step(), Err(EvalError::TooManySteps));
         assert_eq!(fuel.used(), 100_000);
 
         let mut fuel = Fuel::for_request(150_000);
@@ -173,21 +172,21 @@ mod tests {
         assert_eq!(fuel.charge_request(90_000), Ok(()));
         assert_eq!(fuel.charge(10_000), Ok(()));
         assert_eq!(fuel.used(), 150_000);
-        assert_eq!(fuel.charge_step(), Err(EvalError::RequestTooMuchWork));
+        assert_eq!(fuel.charge_step(), Err(EvalError::TooManyRequestSteps));
 
         let mut fuel = Fuel::for_request(10);
-        assert_eq!(fuel.charge(11), Err(EvalError::RequestTooMuchWork));
-        assert_eq!(fuel.charge_request(11), Err(EvalError::RequestTooMuchWork));
+        assert_eq!(fuel.charge(11), Err(EvalError::TooManyRequestSteps));
+        assert_eq!(fuel.charge_request(11), Err(EvalError::TooManyRequestSteps));
         assert_eq!(fuel.used(), 10);
 
         let mut fuel = Fuel::for_evaluation();
         assert_eq!(fuel.charge_request(1 << 40), Ok(()));
         assert_eq!(fuel.charge(100_000), Ok(()));
-        assert_eq!(fuel.charge_step(), Err(EvalError::TooMuchWork));
+        assert_eq!(fuel.charge_step(), Err(EvalError::TooManySteps));
     }
 
     #[test]
-    fn the_manual_names_every_limit() {
+    fn the_documentation_states_every_limit() {
         let manual = include_str!("../../../docs/targeting.md");
         assert_eq!(
             (RULE_NODES, CONTEXT_NODES, STEPS),

@@ -30,17 +30,17 @@ impl Definition {
         let mut definition = Self::default();
         if let Some(fields) = problems.object(value) {
             definition = Self::read(fields, evaluators, &mut problems, |_, _, problems| {
-                problems.add("there is no such field");
+                problems.add("unknown field");
             });
             if !fields.contains_key("variants") {
-                problems.add_at("/variants", "must be there");
+                problems.add_at("/variants", "is required");
             }
         }
         problems.or(definition)
     }
 
-    /// Parts of the rule that cannot work for any caller: a result that names no variant, and a `fractional` whose
-    /// weights place no caller. Empty for a rule that does not compile.
+    /// Returns parts of the rule that cannot work for any caller: results that name no variant, and a `fractional`
+    /// whose weights select no variant. Empty for a rule that does not compile.
     #[must_use]
     pub fn lint(&self, settings: &Settings) -> Vec<Violation> {
         self.lint_with(&Evaluators::of(settings))
@@ -122,7 +122,7 @@ impl Settings {
                 "bucketing" => settings.bucketing = bucketing(value, problems),
                 "metadata" => settings.metadata = set_metadata(value, problems),
                 "other" => settings.other = object(value, problems),
-                _ => problems.add("there is no such field"),
+                _ => problems.add("unknown field"),
             });
         }
         problems.inside("evaluators", |problems| {
@@ -151,7 +151,7 @@ pub(crate) fn bucketing(value: &Value, problems: &mut Violations) -> Option<Buck
 }
 
 impl Settings {
-    /// Evaluators with a `fractional` whose weights place no caller, each with a JSON pointer into `evaluators`.
+    /// Returns every `fractional` whose weights select no variant, with a JSON pointer into `evaluators`.
     /// Empty for an evaluator that does not compile.
     #[must_use]
     pub fn lint(&self) -> Vec<Violation> {
@@ -188,7 +188,7 @@ pub(crate) fn evaluators(evaluators: &Evaluators<'_>, problems: &mut Violations)
     for (name, evaluator) in &evaluators.settings.evaluators {
         problems.inside(name, |problems| {
             if name.is_empty() {
-                problems.add("a name is not empty");
+                problems.add("the name must not be empty");
             }
             rule(evaluator, evaluators, problems);
         });
@@ -246,19 +246,19 @@ fn kind(value: &Value) -> Option<&'static str> {
 fn variants(value: &Value, problems: &mut Violations) -> Map<String, Value> {
     let variants = object(value, problems);
     if variants.is_empty() && value.is_object() {
-        problems.add("must have a variant");
+        problems.add("must have at least one variant");
     }
     let mut nodes: usize = 0;
     let common = variants.values().find_map(kind);
     for (name, value) in &variants {
         problems.inside(name, |problems| {
             if name.is_empty() {
-                problems.add("a name is not empty");
+                problems.add("the name must not be empty");
             }
             match (kind(value), common) {
                 (None, _) => problems.add("must be a boolean, a string, a number or an object"),
                 (kind, Some(common)) if kind != Some(common) => {
-                    problems.add(format!("must be a {common}, as the variants before"));
+                    problems.add(format!("must be a {common}, like the other variants"));
                 }
                 (Some(_), _) => {}
             }
@@ -270,7 +270,7 @@ fn variants(value: &Value, problems: &mut Violations) -> Map<String, Value> {
         });
     }
     if nodes > RULE_NODES {
-        problems.add(format!("the variants hold more than {RULE_NODES} values"));
+        problems.add(format!("the variants have more than {RULE_NODES} values"));
     }
     variants
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 pub struct Violation {
     /// A JSON pointer into the checked value.
     pub pointer: String,
-    /// The message, which continues the pointer.
+    /// The message, such as `must be a string`: the pointer is its subject.
     pub message: String,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct Violations {
     found: Vec<Violation>,
 }
 
-/// The maximal number of violations: it limits the response to a hostile definition.
+/// Limit on violations, which bounds the response to a hostile definition.
 const MOST: usize = 50;
 
 impl Violations {

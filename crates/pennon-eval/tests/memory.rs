@@ -1,5 +1,5 @@
-//! The memory that compiled rules take, counted by the allocator of this binary. It has one test, since
-//! the allocator counts for the whole process.
+//! Measures the memory of compiled rules with the allocator of this program. The allocator counts for the whole
+//! process, so this file has only one test.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// What the work returns, and the most that was allocated meanwhile beyond what was before, in bytes.
+/// Runs `work`. Returns its result and the peak of allocated bytes, beyond those allocated before.
 fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
@@ -19,7 +19,7 @@ fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, ALLOCATOR.peak_usage() - before)
 }
 
-/// A file with so many flags that all have this rule, and with these evaluators.
+/// A file with this many flags, all with the same rule, and with these evaluators.
 fn file(flags: usize, rule: &Value, evaluators: &Map<String, Value>) -> Value {
     let flag = json!({
         "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
@@ -31,7 +31,7 @@ fn file(flags: usize, rule: &Value, evaluators: &Map<String, Value>) -> Value {
     json!({ "flags": flags, "$evaluators": evaluators })
 }
 
-/// Evaluators of which each names the one before it twice.
+/// Evaluators that each refer to the previous one, several times.
 fn doubling(first: Value, levels: usize, twice: impl Fn(Value) -> Value) -> Map<String, Value> {
     let mut evaluators = Map::new();
     evaluators.insert("e0".to_owned(), first);
@@ -42,7 +42,7 @@ fn doubling(first: Value, levels: usize, twice: impl Fn(Value) -> Value) -> Map<
     evaluators
 }
 
-/// Files of a few kilobytes that once took hundreds of megabytes, by name.
+/// Files of a few kilobytes that needed hundreds of megabytes before evaluators were shared, with a name each.
 fn bombs() -> Vec<(&'static str, Value)> {
     let leaf = || json!({"==": [{"var": "email"}, "x"]});
     let of = |level: usize| json!({"$ref": format!("e{level}")});
@@ -107,7 +107,7 @@ fn bombs() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn memory_follows_the_size_of_the_file() {
+fn memory_is_proportional_to_the_size_of_the_file() {
     for (name, file) in bombs() {
         let size = file.to_string().len();
         let (read, reading) =

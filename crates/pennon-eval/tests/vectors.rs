@@ -1,6 +1,6 @@
-//! Ours against what flagd's engines said when `tests/conformance/vectors.py` asked them.
+//! Compares results with those of flagd's engines, which `tests/conformance/vectors.py` has recorded.
 
-#![expect(clippy::expect_used, reason = "tests stop at the first surprise")]
+#![expect(clippy::expect_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ struct Vector {
     from: String,
 }
 
-fn answer(vector: &Vector, evaluators: &Map<String, Value>) -> Value {
+fn evaluate(vector: &Vector, evaluators: &Map<String, Value>) -> Value {
     let variants = vector.variants.iter();
     let flag = Flag {
         enabled: true,
@@ -71,13 +71,13 @@ fn answer(vector: &Vector, evaluators: &Map<String, Value>) -> Value {
 }
 
 #[test]
-fn rules_give_what_the_engines_of_flagd_give() {
+fn rules_have_the_results_of_flagds_engines() {
     let text = include_str!("../../../tests/conformance/vectors.json");
     let all: Vectors = serde_json::from_str(text).expect("vectors");
     assert!(all.vectors.len() > 800, "{}", all.vectors.len());
     let mut wrong = Vec::new();
     for vector in &all.vectors {
-        let ours = answer(vector, &all.evaluators);
+        let ours = evaluate(vector, &all.evaluators);
         if ours != vector.expected {
             wrong.push(format!(
                 "{} with {}, fractional {:?}: {ours}, and {} by {}",

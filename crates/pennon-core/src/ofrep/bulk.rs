@@ -1,7 +1,7 @@
 //! Evaluation of one flag, or of all flags that the caller may see.
 
 use lambda_http::http::StatusCode;
-use pennon_eval::{Context, Work};
+use pennon_eval::{Context, RequestFuel};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -129,14 +129,14 @@ impl ApiClient {
                 format!("Flag '{key}' not found"),
             ));
         }
-        self.item(key, context, unix_seconds(), &mut Work::default())
+        self.item(key, context, unix_seconds(), &mut RequestFuel::default())
     }
 
     /// Evaluates all flags that the caller may see, in the order of their keys.
     #[must_use]
     pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
         let now = unix_seconds();
-        let mut work = Work::default();
+        let mut fuel = RequestFuel::default();
         let snapshot = &self.reading.snapshot;
         let visible = snapshot
             .flags
@@ -144,7 +144,7 @@ impl ApiClient {
             .filter(|(_, flag)| snapshot.shows(flag, self.kind));
         let flags = visible.map(|(key, _)| {
             let key = key.as_str();
-            match self.item(key, context, now, &mut work) {
+            match self.item(key, context, now, &mut fuel) {
                 Ok(item) => Entry::Value(item),
                 Err(failure) => Entry::Failure(failure.into_item(key)),
             }
@@ -160,13 +160,13 @@ impl ApiClient {
         key: &'a str,
         context: &Context,
         now: i64,
-        work: &mut Work,
+        fuel: &mut RequestFuel,
     ) -> Result<Item<'a>, Failure> {
         let evaluation = self
             .reading
             .snapshot
             .rules()
-            .evaluate_within(key, context, now, work)
+            .evaluate_within(key, context, now, fuel)
             .map_err(|error| Failure::of_evaluation(key, &error, self.kind))?;
         Ok(Item {
             key,

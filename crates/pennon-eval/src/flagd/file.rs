@@ -1,37 +1,36 @@
-//! A file that was read.
+//! A parsed flagd file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::violation::{Violation, pointer_step};
 use crate::{Flag, FlagKey, Settings};
 
-/// What happens to settings that the environment has and the file does not.
+/// How evaluators and metadata of a file are combined with those of the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// The evaluators of the file replace those of the environment, and so does its metadata. Where the
-    /// file has no evaluators or no metadata, those of the environment stay.
+    /// Those of the file replace those of the environment, which stay if the file has none.
     #[default]
     Replace,
-    /// Evaluators and metadata of the file are added to those of the environment, by name.
+    /// Those of the file are added to those of the environment, by name.
     Merge,
 }
 
-/// A file that was read.
+/// A parsed flagd file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct File {
-    /// Its flags. Overrides come only from the field `overrides`.
+    /// The flags. Overrides are only read from the field `overrides`.
     pub flags: BTreeMap<FlagKey, Flag>,
-    /// The settings of the environment with those of the file.
+    /// The settings of the environment, combined with those of the file.
     pub settings: Settings,
-    /// JSON pointers to fields that are kept for the export and mean nothing to Pennon; at most 1,000,
-    /// and then a warning says how many more there are.
+    /// JSON pointers to fields without a meaning in Pennon, which are kept for the export. At most 1,000; a warning
+    /// has the number of the others.
     pub kept: Vec<String>,
-    /// Parts that can be kept and cannot work: a rule that chooses a variant which does not exist, a
-    /// `fractional` that places nobody.
+    /// Parts that cannot work, such as a rule that selects a variant which does not exist, or a `fractional` that
+    /// selects none.
     pub warnings: Vec<Violation>,
-    /// Flags that were unreadable when the file was exported, and that it does not hold for this reason.
+    /// Flags that the file lacks because they were unreadable when it was exported.
     pub unreadable: BTreeSet<FlagKey>,
-    /// Where flags are that have no pointer of their own: those of an array.
+    /// The indexes of flags in an array, which determine their JSON pointers.
     pub(super) items: BTreeMap<FlagKey, usize>,
 }
 

@@ -31,7 +31,7 @@ fn examples() -> [Value; 3] {
 }
 
 #[test]
-fn what_was_read_and_written_reads_the_same_again_in_both_forms() {
+fn a_written_file_is_read_as_the_same_flags_in_both_forms() {
     for_all(&json(examples()), |file| {
         for mode in [Mode::Replace, Mode::Merge] {
             let Ok(read_once) = read(&file, &Settings::default(), mode) else {
@@ -57,7 +57,7 @@ fn what_was_read_and_written_reads_the_same_again_in_both_forms() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_told_with_places_and_not_without_end() {
+fn violations_have_pointers_and_a_bounded_size() {
     for_all(&json(examples()), |file| {
         if let Err(problems) = read(&file, &Settings::default(), Mode::Replace) {
             assert!(!problems.is_empty());

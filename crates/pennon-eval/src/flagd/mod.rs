@@ -1,10 +1,10 @@
-//! Flagd files: whole environments in and out, and `flags.json` of the local server.
+//! flagd files: imports and exports of environments, and `flags.json` of the local server.
 //!
-//! A flag that flagd knows comes in and goes out unchanged. What flagd does not know (rollouts and
-//! salts) is in the flag's metadata, in fields that begin with `pennon.`; flagd and its SDKs ignore
-//! them. A simple flag is exported as a boolean flag that gives as many callers `true`, if not the same
-//! ones. A file may also give a simple flag in a short form, which flagd does not read: without
-//! `variants`, and with `rolloutPercentage`.
+//! An export contains a flag exactly as it was imported. Rollouts and salts, which flagd does not have, are in the
+//! metadata of the flag, in fields that begin with `pennon.`; flagd and its SDKs ignore them. A simple flag is exported
+//! as a boolean flag that is `true` for the same percentage of users, though not always for the same users. A file may
+//! also contain a simple flag in a short form that flagd does not support: with `rolloutPercentage` and without
+//! `variants`.
 
 mod fields;
 mod file;

@@ -1,4 +1,4 @@
-//! Reads an environment from a flagd file.
+//! Parses a flagd file into the flags and settings of an environment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use crate::logic::evaluators::Evaluators;
 use crate::violation::{Violation, Violations, pointer_step};
 use crate::{FlagKey, Settings, validate};
 
-/// More than anyone would read, and a bound on the answer to a hostile file.
+/// Limit on listed fields, which bounds the response to a hostile file.
 pub(super) const MOST_KEPT: usize = 1_000;
 
-/// Reads a file into an environment with these settings.
+/// Parses a file for an environment with the settings `current`.
 ///
 /// # Errors
-/// Everything that is wrong with it. Then nothing of it should be taken over.
+/// All violations.
 pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Violation>> {
     let mut reader = Reader {
         problems: Violations::default(),
@@ -34,7 +34,7 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
         unreadable: BTreeSet::new(),
         items: BTreeMap::new(),
     };
-    let mut left_out = Vec::new();
+    let mut missing = Vec::new();
     if let Some(fields) = reader.problems.object(file) {
         let given = reader.settings(fields, &mut read.settings, mode);
         let settings = read.settings.clone();
@@ -44,13 +44,13 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
         });
         match fields.get("flags") {
             Some(flags) => reader.flags(flags, &evaluators, &mut read),
-            None => reader.problems.add_at("/flags", "must be there"),
+            None => reader.problems.add_at("/flags", "is required"),
         }
         if let Some(listed) = fields.get(UNREADABLE) {
-            left_out = reader.unreadable(listed, &mut read);
+            missing = reader.unreadable(listed, &mut read);
         }
         if reader.problems.is_empty() {
-            read.warnings = left_out;
+            read.warnings = missing;
             read.warnings
                 .append(&mut warnings::of(&read, given, &evaluators));
         }
@@ -58,7 +58,10 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
     if reader.more_kept > 0 {
         read.warnings.push(Violation {
             pointer: String::new(),
-            message: format!("{} more fields were kept than are listed", reader.more_kept),
+            message: format!(
+                "{} more fields were kept but are not listed",
+                reader.more_kept
+            ),
         });
     }
     read.kept = reader.kept;
@@ -72,7 +75,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads what a file says about the settings of its environment, and answers with its evaluators.
+    /// Parses the settings in a file. Returns its evaluators.
     fn settings<'v>(
         &mut self,
         fields: &'v Map<String, Value>,
@@ -111,8 +114,8 @@ impl Reader {
         given
     }
 
-    /// Reads what an export could not hold, and answers with a warning for each part that the file still
-    /// lacks.
+    /// Parses the list of parts that the export omitted because they were unreadable. Returns a warning for each part
+    /// that the file still lacks.
     fn unreadable(&mut self, listed: &Value, read: &mut File) -> Vec<Violation> {
         let mut warnings = Vec::new();
         self.problems.inside(UNREADABLE, |problems| {
@@ -122,7 +125,7 @@ impl Reader {
                     ("settings", Value::Bool(true)) => warnings.push(Violation {
                         pointer: problems.pointer().to_owned(),
                         message: "the settings were unreadable when this file was exported, so it does \
-                                  not hold them"
+                                  not contain them"
                             .to_owned(),
                     }),
                     ("flags", Value::Array(keys)) => {
@@ -139,14 +142,14 @@ impl Reader {
                                     pointer: problems.pointer().to_owned(),
                                     message: format!(
                                         "the flag '{key}' was unreadable when this file was exported, so \
-                                         it does not hold the flag; an import leaves the flag as it is"
+                                         it does not contain the flag; an import does not change it"
                                     ),
                                 });
                                 read.unreadable.insert(key);
                             });
                         }
                     }
-                    _ => problems.add("must be flags, a list of keys, or settings, true or false"),
+                    _ => problems.add("must have only flags, a list of keys, and settings, a boolean"),
                 });
             }
         });
@@ -207,7 +210,7 @@ impl Reader {
             if let Some(index) = item
                 && read.items.insert(key.clone(), index).is_some()
             {
-                let why = format!("an earlier flag has the key '{key}' as well");
+                let why = format!("an earlier flag has the same key '{key}'");
                 problems.add_at("/key", why);
             }
             let mut keep = |problems: &Violations| keep(problems.pointer(), kept, more_kept);

@@ -1,4 +1,4 @@
-//! Reads a flag from a flagd file.
+//! Parses a flag of a flagd file.
 
 use std::collections::BTreeMap;
 
@@ -55,16 +55,16 @@ pub(super) fn read_flag(
         Some(_) | None => problems.add_at("/state", "must be ENABLED or DISABLED"),
     }
     let metadata = &mut definition.metadata;
-    let own = problems.inside("metadata", |problems| read_own(metadata, problems, keep));
+    let own = problems.inside("metadata", |problems| take_own(metadata, problems, keep));
     let description = flag.description.take();
-    flag.description = agree(DESCRIPTION, description, own.description, problems);
+    flag.description = merge(DESCRIPTION, description, own.description, problems);
     let in_metadata = own.rollout.is_some();
-    let rollout = agree(ROLLOUT, rollout, own.rollout, problems);
+    let rollout = merge(ROLLOUT, rollout, own.rollout, problems);
     let has_salt = salt.is_some();
-    flag.salt = agree(SALT, salt, own.salt, problems);
+    flag.salt = merge(SALT, salt, own.salt, problems);
     if let Some(rollout) = rollout {
         flag.rollout_percentage = rollout;
-        // Earlier versions wrote a flag with a salt like one without.
+        // Earlier versions did not write the salt into the rule.
         let is_simple = [flag.salt.as_deref(), None]
             .into_iter()
             .any(|salt| definition == simple(rollout, salt));
@@ -76,17 +76,17 @@ pub(super) fn read_flag(
             };
             problems.add_at(
                 at,
-                "stands beside variants, targeting or metadata that do not belong to it; remove it to \
-                 make the flag a typed one",
+                "contradicts the variants, targeting or metadata of the flag; remove it to make the flag a \
+                 typed one",
             );
         }
     } else {
         if !fields.contains_key("variants") && !fields.contains_key(ROLLOUT) {
-            let why = "must be there, or rolloutPercentage instead for a simple flag";
+            let why = "is required, or rolloutPercentage for a simple flag";
             problems.add_at("/variants", why);
         }
         if has_salt {
-            let why = "has no effect on a flag with variants; it belongs to rolloutPercentage";
+            let why = "has no effect on a flag with variants, only with rolloutPercentage";
             problems.add_at("/salt", why);
         }
         flag.definition = Some(definition);
@@ -94,21 +94,21 @@ pub(super) fn read_flag(
     flag
 }
 
-/// What of Pennon a flag has in its metadata.
+/// The fields of Pennon in the metadata of a flag.
 #[derive(Default)]
-struct Own {
+struct OwnFields {
     rollout: Option<Rollout>,
     salt: Option<String>,
     description: Option<String>,
 }
 
-/// Takes what is ours out of a flag's metadata.
-fn read_own(
+/// Removes the fields of Pennon from the metadata of a flag and parses them.
+fn take_own(
     metadata: &mut Map<String, Value>,
     problems: &mut Violations,
     keep: &mut impl FnMut(&Violations),
-) -> Own {
-    let mut own = Own::default();
+) -> OwnFields {
+    let mut own = OwnFields::default();
     metadata.retain(|name, value| {
         problems.inside(name, |problems| match name.as_str() {
             META_ROLLOUT => own.rollout = read_rollout(value, problems),
@@ -129,8 +129,8 @@ fn read_own(
     own
 }
 
-/// The value of a field that a flag and its metadata may both have.
-fn agree<T: PartialEq>(
+/// The value of a field that the flag and its metadata may both have. Different values are a violation.
+fn merge<T: PartialEq>(
     field: &str,
     of_flag: Option<T>,
     of_metadata: Option<T>,
@@ -146,7 +146,7 @@ fn agree<T: PartialEq>(
 }
 
 fn read_rollout(value: &Value, problems: &mut Violations) -> Option<Rollout> {
-    // 10.0 and 1e1 are whole as well.
+    // Also accepts 10.0 and 1e1.
     let percent = (0..=100_u8).find(|percent| value.as_f64() == Some(f64::from(*percent)));
     let rollout = percent.and_then(|percent| Rollout::parse(percent.into()).ok());
     if rollout.is_none() {

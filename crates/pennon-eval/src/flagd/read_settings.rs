@@ -1,4 +1,4 @@
-//! Reads the settings of an environment from a flagd file.
+//! Parses the settings of an environment in a flagd file.
 
 use serde_json::{Map, Value};
 
@@ -7,19 +7,16 @@ use super::file::Mode;
 use crate::violation::Violations;
 use crate::{FractionalVersion, Settings, validate};
 
-pub(super) fn put(into: &mut Map<String, Value>, given: Map<String, Value>, mode: Mode) {
+/// Replaces fields, or merges new ones into them.
+pub(super) fn put(into: &mut Map<String, Value>, new: Map<String, Value>, mode: Mode) {
     match mode {
-        Mode::Replace => *into = given,
-        Mode::Merge => {
-            for (name, value) in given {
-                into.insert(name, value);
-            }
-        }
+        Mode::Replace => *into = new,
+        Mode::Merge => into.extend(new),
     }
 }
 
-/// Reads the metadata of a file: settings of Pennon each by themselves, and the metadata of the
-/// environment, unless there is nothing but settings of Pennon.
+/// Parses the metadata of a file. Fields that begin with `pennon.` are settings. If there are only such fields, the
+/// metadata of the environment stays.
 pub(super) fn read_file_metadata(
     value: &Value,
     settings: &mut Settings,
@@ -28,7 +25,7 @@ pub(super) fn read_file_metadata(
     keep: &mut impl FnMut(&Violations),
 ) {
     let mut metadata = validate::set_metadata(value, problems);
-    let given = metadata.len();
+    let count = metadata.len();
     if let Some(version) = metadata.shift_remove(META_FRACTIONAL) {
         match version.as_str() {
             Some("v2") => settings.fractional = FractionalVersion::V2,
@@ -40,14 +37,14 @@ pub(super) fn read_file_metadata(
     }
     if let Some(anonymous) = metadata.shift_remove(META_ANONYMOUS) {
         problems.inside(META_ANONYMOUS, |problems| {
-            let given = validate::anonymous_rollout(&anonymous, problems);
-            settings.anonymous_rollout = given.or(settings.anonymous_rollout);
+            let parsed = validate::anonymous_rollout(&anonymous, problems);
+            settings.anonymous_rollout = parsed.or(settings.anonymous_rollout);
         });
     }
     if let Some(bucketing) = metadata.shift_remove(META_BUCKETING) {
         problems.inside(META_BUCKETING, |problems| {
-            let given = validate::bucketing(&bucketing, problems);
-            settings.bucketing = given.or(settings.bucketing);
+            let parsed = validate::bucketing(&bucketing, problems);
+            settings.bucketing = parsed.or(settings.bucketing);
         });
     }
     for name in metadata.keys() {
@@ -55,7 +52,7 @@ pub(super) fn read_file_metadata(
             problems.inside(name, |problems| keep(problems));
         }
     }
-    if !metadata.is_empty() || given == 0 {
+    if !metadata.is_empty() || count == 0 {
         put(&mut settings.metadata, metadata, mode);
     }
 }

@@ -1,11 +1,11 @@
-//! A simple flag as the boolean flag that flagd evaluates.
+//! Converts a simple flag to a boolean flag that flagd can evaluate.
 
 use serde_json::{Map, json};
 
 use crate::{Definition, Rollout};
 
-/// What a simple flag is in flagd's terms: as many callers get `true`, placed by flagd's hash. They are
-/// the same as here where the environment has [`Bucketing::Fractional`](crate::Bucketing::Fractional).
+/// The boolean flag with the same percentage. flagd selects the users with its hash; they are the same users only in
+/// an environment with [`Bucketing::Fractional`](crate::Bucketing::Fractional).
 pub(super) fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
     let percent = rollout.percent();
     let is_on = percent == 100;
@@ -19,7 +19,7 @@ pub(super) fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
             let buckets = [json!(["on", percent]), json!(["off", 100 - percent])];
             match salt.filter(|salt| !salt.is_empty()) {
                 None => json!({ "fractional": buckets }),
-                // Without the condition, flagd would place all callers without a key together.
+                // Without the condition, flagd would put all callers without a key into the same bucket.
                 Some(salt) => {
                     let key = json!({"var": "targetingKey"});
                     let by = json!({"cat": [salt, key]});

@@ -28,13 +28,13 @@ fn read_new(file: &Value) -> Result<File, Vec<Violation>> {
     read(file, &Settings::default(), Mode::Replace)
 }
 
-fn places(problems: &[Violation]) -> Vec<String> {
-    let place = |problem: &Violation| format!("{} {}", problem.pointer, problem.message);
-    problems.iter().map(place).collect()
+fn texts(problems: &[Violation]) -> Vec<String> {
+    let text = |problem: &Violation| format!("{} {}", problem.pointer, problem.message);
+    problems.iter().map(text).collect()
 }
 
-fn faults(file: &Value) -> Vec<String> {
-    places(&read_new(file).expect_err("faults"))
+fn violations(file: &Value) -> Vec<String> {
+    texts(&read_new(file).expect_err("violations"))
 }
 
 fn key(text: &str) -> FlagKey {
@@ -42,7 +42,7 @@ fn key(text: &str) -> FlagKey {
 }
 
 #[test]
-fn a_flagd_file_goes_out_as_it_came_in() {
+fn an_imported_file_is_exported_unchanged() {
     let read = read_new(&file()).expect("a flagd file");
     assert_eq!(read.flags.len(), 3);
     let written = write(&read.flags, &read.settings, Form::Exchange);
@@ -108,7 +108,7 @@ fn an_exported_or_local_file_is_read_as_the_same_flags() {
 }
 
 #[test]
-fn a_salted_flag_that_an_earlier_version_exported_is_still_a_simple_one() {
+fn a_salted_flag_exported_by_an_earlier_version_is_read_as_a_simple_flag() {
     let flag = Flag {
         enabled: true,
         rollout_percentage: Rollout::parse(30).expect("in range"),
@@ -124,7 +124,7 @@ fn a_salted_flag_that_an_earlier_version_exported_is_still_a_simple_one() {
 }
 
 #[test]
-fn settings_for_rollouts_are_checked_and_stay_when_a_file_does_not_have_them() {
+fn settings_of_rollouts_are_validated_and_stay_if_a_file_lacks_them() {
     let current = Settings {
         anonymous_rollout: Some(true),
         bucketing: Some(Bucketing::Sha256),
@@ -141,7 +141,7 @@ fn settings_for_rollouts_are_checked_and_stay_when_a_file_does_not_have_them() {
     assert_eq!(changed.bucketing, Some(Bucketing::Fractional));
     assert_eq!(changed.metadata, Map::new());
     let bad = file(json!({"pennon.anonymousRollout": "no", "pennon.bucketing": "md5"}));
-    let problems = read(&bad, &current, Mode::Replace).expect_err("faults");
+    let problems = read(&bad, &current, Mode::Replace).expect_err("violations");
     let places: Vec<&str> = problems
         .iter()
         .map(|found| found.pointer.as_str())
@@ -180,10 +180,10 @@ fn flags_may_be_an_array() {
     let mut number = state.clone();
     number["key"] = json!(7);
     assert_eq!(
-        faults(&json!({"flags": [named, wrong, state, number, 8]})),
+        violations(&json!({"flags": [named, wrong, state, number, 8]})),
         [
-            "/flags/1/key an earlier flag has the key 'a' as well",
-            "/flags/1/variants must have a variant",
+            "/flags/1/key an earlier flag has the same key 'a'",
+            "/flags/1/variants must have at least one variant",
             "/flags/2/key must be the key of the flag, a string",
             "/flags/3/key must be the key of the flag, a string",
             "/flags/4 must be an object",
@@ -191,12 +191,12 @@ fn flags_may_be_an_array() {
     );
     for none in [json!("a"), json!(null)] {
         let why = "/flags must be an object, or an array of objects with a key";
-        assert_eq!(faults(&json!({"flags": none})), [why]);
+        assert_eq!(violations(&json!({"flags": none})), [why]);
     }
 }
 
 #[test]
-fn every_fault_of_a_file_is_named_with_its_place() {
+fn every_violation_is_reported_with_its_pointer() {
     let mut file = file();
     file["flags"]["a"]["variants"]["y"] = json!("2");
     file["flags"]["a"]["defaultVariant"] = json!("z");
@@ -209,18 +209,18 @@ fn every_fault_of_a_file_is_named_with_its_place() {
     file["$evaluators"]["ours"] = json!({"fractional": [["a", -1], ["b", {"vra": "w"}], "c"]});
     file["environments"] = json!({});
     assert_eq!(
-        faults(&file),
+        violations(&file),
         [
             "/environments belongs to flags.json of the local server; a file for one environment \
              has its flags at the top level",
-            "/$evaluators/ours/fractional/0/1 must be a whole number, 0 or more",
+            "/$evaluators/ours/fractional/0/1 must be an integer of at least 0",
             "/$evaluators/ours/fractional/1/1/vra there is no operator 'vra'",
             "/$evaluators/ours/fractional/2 must be a list of 1 to 2",
-            "/flags/a/variants/y must be a number, as the variants before",
+            "/flags/a/variants/y must be a number, like the other variants",
             "/flags/a/defaultVariant there is no variant 'z'",
             "/flags/b/targeting/if/0/$ref there is no evaluator 'theirs'",
             "/flags/b/state must be ENABLED or DISABLED",
-            "/flags/c/variants must have a variant",
+            "/flags/c/variants must have at least one variant",
             "/flags/d~1e/targeting/sem_ver/0 must be a version (semver.org) or a var",
             "/flags/d~1e/metadata/pennon.salt must be a string",
             "/flags/d~1e/metadata/pennon.overrides overrides are not part of a flagd file; set \
@@ -230,7 +230,7 @@ fn every_fault_of_a_file_is_named_with_its_place() {
 }
 
 #[test]
-fn a_simple_flag_that_was_changed_as_a_typed_one_is_not_taken() {
+fn an_exported_simple_flag_that_was_edited_as_a_typed_flag_is_rejected() {
     let flags = BTreeMap::from([(key("a"), Flag::default())]);
     let mut file = write(&flags, &Settings::default(), Form::Exchange);
     file["flags"]["a"]["defaultVariant"] = json!("on");
@@ -276,12 +276,18 @@ fn a_simple_flag_has_a_short_form() {
         ),
         (json!({"rolloutPercentage": 101}), "/rolloutPercentage must"),
         (json!({"rolloutPercentage": 5.5}), "/rolloutPercentage must"),
-        (json!({"variants": {"a": 1}}), "/rolloutPercentage stands"),
-        (json!({"targeting": {}}), "/rolloutPercentage stands"),
-        (json!({"metadata": {"a": 1}}), "/rolloutPercentage stands"),
+        (
+            json!({"variants": {"a": 1}}),
+            "/rolloutPercentage contradicts",
+        ),
+        (json!({"targeting": {}}), "/rolloutPercentage contradicts"),
+        (
+            json!({"metadata": {"a": 1}}),
+            "/rolloutPercentage contradicts",
+        ),
         (json!({"state": null}), "/state must"),
     ] {
-        let found = faults(&twice(more.clone()));
+        let found = violations(&twice(more.clone()));
         let expected = format!("/flags/a{place}");
         assert!(
             found.len() == 1 && found[0].starts_with(&expected),
@@ -299,12 +305,16 @@ fn a_simple_flag_has_a_short_form() {
         json!({"state": "ENABLED"}),
         json!({"state": "ENABLED", "variants": {"a": 1}, "salt": "s"}),
     ] {
-        assert_eq!(faults(&json!({"flags": {"a": flag}})).len(), 1, "{flag}");
+        assert_eq!(
+            violations(&json!({"flags": {"a": flag}})).len(),
+            1,
+            "{flag}"
+        );
     }
 }
 
 #[test]
-fn what_a_flagd_file_says_beyond_pennon_is_kept() {
+fn unknown_fields_are_kept_for_the_export() {
     let mut file = file();
     file["$comment"] = json!("x");
     file["flags"]["a"]["owner"] = json!({"team": 1});
@@ -334,13 +344,13 @@ fn what_a_flagd_file_says_beyond_pennon_is_kept() {
     let read = read_new(&file).expect("a flagd file");
     assert_eq!(read.kept.len(), 1_000);
     assert_eq!(
-        places(&read.warnings),
-        [" 1007 more fields were kept than are listed"]
+        texts(&read.warnings),
+        [" 1007 more fields were kept but are not listed"]
     );
 }
 
 #[test]
-fn a_setting_that_the_file_does_not_contain_stays() {
+fn settings_that_the_file_lacks_stay() {
     let object = |value: Value| value.as_object().cloned().expect("an object");
     let current = Settings {
         evaluators: object(json!({"mine": {"==": [1, 1]}, "both": {"==": [1, 1]}})),
@@ -393,7 +403,7 @@ fn a_rule_that_cannot_work_is_a_warning() {
     file["$evaluators"]["none"] = json!({"fractional": [["o", 0]]});
     let read = read_new(&file).expect("a flagd file");
     assert_eq!(
-        places(&read.warnings),
+        texts(&read.warnings),
         [
             "/$evaluators/none/fractional all weights are 0, so nobody gets a variant",
             "/flags/a/targeting/if/2 names no variant: there is no 'z'",

@@ -1,4 +1,4 @@
-//! What is imported and cannot work.
+//! Warnings about parts of a file that cannot work.
 
 use serde_json::{Map, Value};
 
@@ -6,22 +6,22 @@ use super::file::File;
 use crate::logic::evaluators::Evaluators;
 use crate::{Settings, Violation};
 
-/// Parts that cannot work, with their places in the file. Of the evaluators only those that the file
-/// itself gives.
+/// Returns parts that cannot work, with JSON pointers into the file. `own` are the evaluators of the file itself; those
+/// that only the environment has are not linted.
 pub(super) fn of(
     read: &File,
-    given: Option<&Map<String, Value>>,
+    own: Option<&Map<String, Value>>,
     evaluators: &Evaluators<'_>,
 ) -> Vec<Violation> {
-    let below = |place: String, found: Violation| Violation {
-        pointer: format!("{place}{}", found.pointer),
+    let below = |parent: String, found: Violation| Violation {
+        pointer: format!("{parent}{}", found.pointer),
         ..found
     };
-    let given = Settings {
-        evaluators: given.cloned().unwrap_or_default(),
+    let own = Settings {
+        evaluators: own.cloned().unwrap_or_default(),
         ..read.settings.clone()
     };
-    let mut warnings: Vec<Violation> = given
+    let mut warnings: Vec<Violation> = own
         .lint()
         .into_iter()
         .map(|found| below("/$evaluators".to_owned(), found))
@@ -35,10 +35,8 @@ pub(super) fn of(
     if !evaluators.all_linted() {
         warnings.push(Violation {
             pointer: String::new(),
-            message:
-                "the rules refer to so much that not all of it was checked for parts that cannot \
-                      work"
-                    .to_owned(),
+            message: "the rules are too large to check all of them for parts that cannot work"
+                .to_owned(),
         });
     }
     warnings

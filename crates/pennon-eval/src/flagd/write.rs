@@ -1,4 +1,4 @@
-//! An environment as a flagd file.
+//! Writes an environment as a flagd file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,18 +12,18 @@ use super::fields::{
 use super::simple::simple;
 use crate::{Flag, FlagKey, FractionalVersion, Settings};
 
-/// How a file is written.
+/// The form of a written file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// For flagd and for imports: simple flags as boolean flags with metadata; no overrides, which are
-    /// names of people and do not belong into a file that is passed around.
+    /// For flagd and for imports: simple flags become boolean flags with metadata. Overrides are omitted, because they
+    /// contain ids of people and the file may be shared.
     Exchange,
     /// For `flags.json`: simple flags in their short form, and overrides.
     Local,
 }
 
-/// Writes an environment as a flagd file. A flag whose definition could not be read has no place in one:
-/// it is left out, and the field `pennon.unreadable` lists it.
+/// Writes an environment as a flagd file. Flags with an unreadable definition are omitted and listed in the field
+/// `pennon.unreadable`.
 #[must_use]
 pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -> Value {
     let is_unreadable = |flag: &Flag| {
@@ -60,8 +60,8 @@ pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -
     }
     if !unreadable.is_empty() || settings.unreadable.is_some() {
         let keys: Vec<&FlagKey> = unreadable.into_iter().map(|(key, _)| key).collect();
-        let left_out = json!({ "flags": keys, "settings": settings.unreadable.is_some() });
-        file.insert(UNREADABLE.to_owned(), left_out);
+        let omitted = json!({ "flags": keys, "settings": settings.unreadable.is_some() });
+        file.insert(UNREADABLE.to_owned(), omitted);
     }
     Value::Object(file)
 }

@@ -187,7 +187,7 @@ mod fuzz {
 
     use super::*;
 
-    /// The same value for another encoder: whole floats as whole numbers, fields in the order of their
+    /// Prepares a value for another encoder: floats without a fraction become integers, and fields are sorted by their
     /// encodings.
     fn canonical(value: &Value) -> ciborium::Value {
         match value {
@@ -227,9 +227,9 @@ mod fuzz {
     }
 
     #[test]
-    fn values_are_encoded_as_another_encoder_does() {
+    fn the_encoding_equals_that_of_another_encoder() {
         let examples = [
-            // The least and the largest number below the normal ones of half precision, and neighbours.
+            // The smallest and the largest subnormal number of half precision, and their neighbours.
             json!([
                 2f64.powi(-24),
                 1023.0 * 2f64.powi(-24),

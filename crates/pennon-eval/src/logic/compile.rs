@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::estimate;
 use super::evaluators::{CompileError, Evaluators, State};
 use super::expression::{CompiledEvaluator, Each, Expression, Fractional, Order, Texts};
-use super::path::{Asked, Path, Scope};
+use super::path::{Input, Path, Scope};
 use super::rule::Rule;
 use super::run::Run;
 use crate::limits::{Fuel, RULE_DEPTH, RULE_NODES};
@@ -129,7 +129,7 @@ impl<'e, 's> Compiler<'e, 's> {
         }
         if self.values > RULE_NODES {
             return Err(self.error(format!(
-                "the rule holds more than {RULE_NODES} values, with what it refers to"
+                "the rule has more than {RULE_NODES} values, with references replaced"
             )));
         }
         Ok(())
@@ -197,7 +197,7 @@ impl<'e, 's> Compiler<'e, 's> {
 
     fn reference(&mut self, name: &Value) -> Result<Expression, CompileError> {
         let Value::String(name) = name else {
-            return Err(self.error("a reference is the name of an evaluator"));
+            return Err(self.error("must be the name of an evaluator"));
         };
         let evaluator = compile_evaluator(name, self.evaluators);
         // The pointer ends at the reference, wherever in the evaluator the mistake is.
@@ -313,7 +313,7 @@ impl<'e, 's> Compiler<'e, 's> {
             return expression;
         }
         let context = Context::default();
-        let scope = Scope::Context(Asked {
+        let scope = Scope::Context(Input {
             context: &context,
             flag: "",
             now: 0,

@@ -10,17 +10,17 @@ pub(super) struct Cost {
     /// Steps that count against the request only, see
     /// [`Fuel::charge_request`](crate::limits::Fuel::charge_request).
     pub(super) request_steps: u64,
-    /// How many items the result has, if it is a list.
+    /// The number of items of the result, if it is a list.
     pub(super) list: u64,
-    /// How many steps it takes to write or to hash the result.
+    /// The steps of writing or hashing the result.
     pub(super) text: u64,
-    /// How many steps it takes to write or to hash the longest item of the result, and how many items a list
-    /// in the result has.
+    /// The steps of writing or hashing the longest item of the result, which also bounds the number of items of a list
+    /// in the result.
     pub(super) item: u64,
 }
 
 impl Cost {
-    /// All steps of one evaluation, the text of its result included.
+    /// All steps of one evaluation, including the text of its result.
     pub(super) fn total(self) -> u64 {
         let steps = self.steps.saturating_add(self.text);
         steps
@@ -60,7 +60,7 @@ impl Cost {
         }
     }
 
-    /// The same work with another result.
+    /// The same steps with another result.
     pub(super) fn giving(self, list: u64, text: u64) -> Self {
         Self {
             list,

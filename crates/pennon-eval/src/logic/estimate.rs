@@ -1,8 +1,7 @@
-//! Estimates how many steps a rule takes at most for a caller with nothing but a targeting key, as on the
-//! public routes.
+//! Estimates the maximum number of steps of a rule for a context with only a targeting key, as on the public routes.
 //!
-//! The cost then follows from the rule alone: it walks only lists that it contains. An unknown length counts
-//! as the limit of one evaluation.
+//! Such an evaluation iterates only over lists that the rule contains, so its cost follows from the rule alone. An
+//! unknown length counts as the limit of one evaluation.
 
 use serde_json::Value;
 
@@ -15,12 +14,12 @@ use crate::limits::{BYTES_PER_STEP, STEPS};
 /// The assumed length of a list or a text that is unknown.
 const UNKNOWN: u64 = STEPS as u64;
 
-/// The cost of an expression in the scope of the caller.
+/// The cost of an expression in the scope of the context.
 pub(super) fn cost(expression: &Expression) -> Cost {
     Estimator { item: None }.cost(expression)
 }
 
-/// The cost of an expression in the body of `map` and the other list operators, whatever the items are.
+/// The cost of an expression in the body of `map` or another list operator, for items of any length.
 pub(super) fn per_item(expression: &Expression) -> Cost {
     let item = Some(UNKNOWN);
     Estimator { item }.cost(expression)
@@ -32,7 +31,8 @@ struct Estimator {
 }
 
 impl Estimator {
-    /// The costs of all parts. Computing the cost of a part twice would double the work at every level.
+    /// The costs of all parts. Callers must not compute the cost of a part twice: that would double the work at every
+    /// level of nesting.
     fn costs<'e>(&self, parts: impl IntoIterator<Item = &'e Expression>) -> Vec<Cost> {
         parts.into_iter().map(|part| self.cost(part)).collect()
     }
@@ -85,7 +85,7 @@ impl Estimator {
             Expression::VarOr(path, default) => self.found(path).and(self.cost(default)),
             Expression::VarAt(path, default) => {
                 let path = self.cost(path);
-                // A list is written as a text. Any text is read, and its names are compared.
+                // A list is converted to a string. Every string is then parsed, and its names are compared.
                 let written = if path.list > 0 { path.text } else { 0 };
                 let found = self.value().and(path.giving(0, 0));
                 let found = found
@@ -253,8 +253,7 @@ impl Estimator {
     }
 }
 
-/// The steps of looking for operands in the context before they are evaluated, which follows their paths
-/// once more.
+/// The steps of peeking at operands before they are evaluated, which follows their paths once more.
 fn peeked<'e>(operands: impl IntoIterator<Item = &'e Expression>) -> u64 {
     let paths = operands.into_iter().map(|operand| {
         if let Expression::Var(path) = operand.resolved() {
@@ -266,7 +265,7 @@ fn peeked<'e>(operands: impl IntoIterator<Item = &'e Expression>) -> u64 {
     paths.sum()
 }
 
-/// All parts, one after the other.
+/// The cost of all parts together.
 fn all(parts: &[Cost]) -> Cost {
     parts.iter().copied().fold(Cost::default(), Cost::and)
 }
@@ -276,12 +275,12 @@ fn sum(parts: &[Cost], of: impl Fn(&Cost) -> u64) -> u64 {
     parts.iter().map(of).fold(0, u64::saturating_add)
 }
 
-/// How many steps a text of this many bytes costs.
+/// The steps of a text of this many bytes.
 fn bytes(length: usize) -> u64 {
     (length / BYTES_PER_STEP) as u64
 }
 
-/// How many steps it takes to write, to read or to hash a value.
+/// The steps of writing, reading or hashing a value.
 fn written(value: &Value) -> u64 {
     match value {
         Value::Null | Value::Bool(_) => 0,

@@ -13,7 +13,7 @@ use crate::FractionalVersion;
 #[derive(Debug, Clone)]
 pub(super) enum Expression {
     Constant(Value),
-    /// A reference to an evaluator, evaluated as if its text stood here.
+    /// A reference to an evaluator, with the same result as the rule of the evaluator.
     Evaluator(Arc<CompiledEvaluator>),
     /// A list with at least one computed item.
     List(Vec<Expression>),
@@ -205,11 +205,11 @@ impl Fractional {
 #[derive(Debug)]
 pub(super) struct CompiledEvaluator {
     pub(super) expression: Expression,
-    /// How many values the evaluator has, with the evaluators that it refers to in their place.
+    /// The number of values of the evaluator, with references replaced.
     pub(super) values: usize,
-    /// How deep the evaluator is nested, with the evaluators that it refers to in their place.
+    /// The nesting of the evaluator, with references replaced.
     pub(super) depth: usize,
-    /// The cost in the scope of the caller.
+    /// The cost in the scope of the context.
     pub(super) cost: Cost,
     /// The cost for each item of a list.
     pub(super) item_cost: Cost,

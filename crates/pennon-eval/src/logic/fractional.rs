@@ -1,8 +1,8 @@
 //! `fractional`: distributes callers over buckets in proportion to weights, by a hash.
 //!
 //! Version 3 hashes the CBOR encoding of the bucketing value; version 2, for imported rules, hashes the bytes of
-//! its text. Without a bucketing expression, the value is the flag's key with the targeting key. A caller without
-//! a bucketing value, and invalid weights, give `null`, which selects the default variant.
+//! its text. Without a bucketing expression, the value is the flag's key with the targeting key. Without a bucketing
+//! value, and for invalid weights, the result is `null`, which selects the default variant.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::evaluators::Evaluators;
 use super::expression::{Bucket, Buckets, Expression, Fractional};
 use super::murmur::Murmur;
 use super::number::Num;
-use super::path::{Asked, Scope};
+use super::path::{Input, Scope};
 use super::place;
 use super::run::{Result, Run};
 use super::value::Val;
@@ -117,7 +117,7 @@ impl Fractional {
 
     /// Hashes the flag's key and the targeting key. Returns false without a targeting key.
     fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Result<bool> {
-        let Scope::Context(Asked { context, flag, .. }) = scope else {
+        let Scope::Context(Input { context, flag, .. }) = scope else {
             return Ok(false);
         };
         let Some(user) = context.user() else {
@@ -254,8 +254,8 @@ fn pair<'a>(value: &Val<'a>, version: FractionalVersion) -> Option<(Val<'a>, u64
     }
 }
 
-/// A weight: a whole number. A negative one, as a computed rollout may produce, counts as 0. Version 2 also
-/// accepts whole floats.
+/// Parses a weight: an integer. A negative weight, as a computed rollout may produce, counts as 0. Version 2 also
+/// accepts floats without a fraction.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

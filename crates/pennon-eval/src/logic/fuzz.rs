@@ -1,4 +1,4 @@
-//! Random rules: an evaluation takes no more steps than the estimate of its rule.
+//! Evaluates random rules and compares the steps with the estimate.
 
 use std::cell::Cell;
 

@@ -1,5 +1,5 @@
-//! Finds parts of a rule that cannot work for any caller: results that name no variant, and weights that no caller
-//! can satisfy.
+//! Finds parts of a rule that cannot work for any caller: results that name no variant, and a `fractional` whose weights
+//! select none.
 //!
 //! Only certain mistakes are reported: a computed result may be any variant, a branch behind a condition that is
 //! always false is ignored, and `null` selects the default variant.
@@ -51,7 +51,7 @@ pub(crate) fn weights(rule: &Value, evaluators: &Evaluators<'_>, problems: &mut 
                     if name == "fractional"
                         && fields.len() == 1
                         && let Value::Array(arguments) = arguments
-                        && let Some(why) = nobody(arguments, evaluators)
+                        && let Some(why) = selects_none(arguments, evaluators)
                     {
                         problems.add(why);
                     }
@@ -220,7 +220,7 @@ impl<'s> Lint<'_, 's> {
     }
 
     fn buckets(&mut self, arguments: &[Value], wanted: Wanted) {
-        if nobody(arguments, self.evaluators).is_some() {
+        if selects_none(arguments, self.evaluators).is_some() {
             return;
         }
         let version = self.evaluators.settings.fractional;
@@ -273,7 +273,7 @@ impl<'s> Lint<'_, 's> {
                 let shown: String = name.chars().take(SHOWN).collect();
                 self.add(&format!("names no variant: there is no '{shown}'"));
             }
-            // Work that does not end is reported when it is evaluated.
+            // An error, such as too many steps, is reported when the rule is evaluated.
             Ok(Choice::Named(_) | Choice::None) | Err(_) => {}
         }
     }
@@ -309,8 +309,8 @@ fn is_always_there(path: &Value) -> bool {
     }
 }
 
-/// Why a `fractional` places no caller whatsoever, if its weights alone prove it.
-fn nobody(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'static str> {
+/// Why a `fractional` selects no variant for any caller, if its weights alone prove it.
+fn selects_none(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'static str> {
     let first = usize::from(arguments.first().is_some_and(Value::is_object));
     let mut total = 0.0;
     let mut all_known = true;
@@ -319,7 +319,7 @@ fn nobody(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'static s
             None => total += 1.0,
             Some(weight) => match fixed(weight, evaluators) {
                 Some(Value::Number(weight)) => total += weight.as_f64().unwrap_or(0.0).max(0.0),
-                // Of another type, and so no weight, or computed.
+                // Computed, or of another type and so not a weight.
                 Some(_) | None => all_known = false,
             },
         }
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_result_names_a_variant() {
+    fn a_constant_result_that_names_no_variant_is_reported() {
         let staff = || json!({"$ref": "staff"});
         for (rule, at) in [
             (json!({"if": [staff(), "ghost"]}), "/if/1"),
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_reported_that_may_be_right() {
+    fn results_that_may_be_valid_are_not_reported() {
         let staff = || json!({"$ref": "staff"});
         for rule in [
             json!({}),
@@ -495,13 +495,13 @@ mod tests {
         let float = json!({"fractional": [["ghost", 50.0], ["on", 50.0]]});
         assert!(
             places(&float).is_empty(),
-            "version 3 places nobody by these"
+            "version 3 rejects float weights, so no variant is selected"
         );
         assert_eq!(places_with(&float, FractionalVersion::V2).len(), 1);
     }
 
     #[test]
-    fn weights_place_somebody() {
+    fn weights_that_select_no_variant_are_reported() {
         for (rule, at) in [
             (
                 json!({"fractional": [["on", 0], ["off", 0]]}),
@@ -557,8 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reported_about_the_result_of_a_rule_happens() {
-        // Whoever gets to a reported result gets an error; whoever gets elsewhere does not.
+    fn a_reported_result_is_an_error_for_the_callers_that_reach_it() {
         let definition = json!({
             "variants": {"on": 1, "off": 2},
             "targeting": {"or": [{"if": [{"var": "a"}, "ghost"]}, {"var": ["b", "spectre"]}]}

@@ -1,7 +1,7 @@
 //! Targeting rules: `JsonLogic` with flagd's additions.
 //!
-//! `compile` turns a rule into a tree of [`expression::Expression`]s once, with constants folded, paths
-//! split and weights summed; `run` walks that tree over borrowed values. Both are bounded by
+//! `compile` turns a rule into a tree of [`expression::Expression`]s once: it folds constants, parses paths and sums
+//! weights. `run` evaluates the tree for a context without copying its values. Both are bounded by
 //! [`limits`](crate::limits), and neither panics for any rule and context.
 
 mod arithmetic;

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_hashes_come_out_however_the_input_is_cut() {
+    fn hashes_equal_published_ones_however_the_input_is_split() {
         let known: [(&str, u32); 6] = [
             ("", 0),
             ("a", 0x3c25_69b2),

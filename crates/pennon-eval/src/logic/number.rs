@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_read_and_written_as_javascript_does() {
+    fn numbers_are_parsed_and_formatted_as_in_javascript() {
         let table = [
             ("", "0", "NaN"),
             (" 5 ", "5", "5"),

@@ -29,14 +29,14 @@ pub(super) struct Path {
 #[derive(Debug, Clone)]
 pub(super) enum Scope<'a> {
     /// The context of the caller.
-    Context(Asked<'a>),
+    Context(Input<'a>),
     /// An item, in the body of `map` and its relatives.
     Item(Val<'a>),
 }
 
 /// The flag, the caller and the time of an evaluation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct Input<'a> {
     pub(super) context: &'a Context,
     pub(super) flag: &'a str,
     pub(super) now: i64,
@@ -81,14 +81,14 @@ impl Path {
     /// The value in the context, if the path leads only through objects.
     #[inline]
     pub(super) fn peek<'a>(&self, scope: &Scope<'a>) -> Option<&'a Value> {
-        let Scope::Context(asked) = scope else {
+        let Scope::Context(input) = scope else {
             return None;
         };
         if self.is_own {
             return None;
         }
         let (first, rest) = self.split()?;
-        let mut found = get(asked.context.attributes(), first);
+        let mut found = get(input.context.attributes(), first);
         for piece in rest {
             found = match found {
                 Value::Object(fields) => get(fields, piece),
@@ -107,10 +107,10 @@ impl Path {
     ) -> Result<Val<'a>, EvalError> {
         fuel.charge_request(self.cost())?;
         match scope {
-            Scope::Context(asked) => match self.split() {
-                None => Ok(Val::Object(asked.context.attributes())),
-                Some((_own, mut rest)) if self.is_own => own(*asked, &mut rest, fuel),
-                Some((first, rest)) => walk(field(asked.context.attributes(), first), rest, fuel),
+            Scope::Context(input) => match self.split() {
+                None => Ok(Val::Object(input.context.attributes())),
+                Some((_own, mut rest)) if self.is_own => own(*input, &mut rest, fuel),
+                Some((first, rest)) => walk(field(input.context.attributes(), first), rest, fuel),
             },
             Scope::Item(item) => match self.split() {
                 None => Ok(item.clone()),
@@ -149,13 +149,13 @@ pub(super) fn find<'a>(
 }
 
 fn own<'a, 'p>(
-    asked: Asked<'a>,
+    input: Input<'a>,
     rest: &mut impl Iterator<Item = &'p str>,
     fuel: &mut Fuel,
 ) -> Result<Val<'a>, EvalError> {
     let found = match rest.next() {
-        Some("flagKey") => Val::text(asked.flag),
-        Some("timestamp") => Val::int(asked.now),
+        Some("flagKey") => Val::text(input.flag),
+        Some("timestamp") => Val::int(input.now),
         Some(_) | None => Val::Null,
     };
     walk(found, rest, fuel)

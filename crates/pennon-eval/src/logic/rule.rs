@@ -1,7 +1,7 @@
 //! A compiled rule.
 
 use super::expression::Expression;
-use super::path::{Asked, Scope};
+use super::path::{Input, Scope};
 use super::run::Run;
 use super::value::{Text, Val};
 use crate::Context;
@@ -33,7 +33,7 @@ impl Rule {
         now: i64,
         steps: u64,
     ) -> (Result<Choice<'a>, EvalError>, u64) {
-        let scope = Scope::Context(Asked { context, flag, now });
+        let scope = Scope::Context(Input { context, flag, now });
         let mut run = Run::with(Fuel::for_request(steps));
         let choice = self.run(&mut run, &scope);
         (choice, run.fuel.used())

@@ -1,4 +1,4 @@
-//! Evaluating a compiled rule.
+//! Evaluates a compiled rule.
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ use crate::limits::{EvalError, Fuel};
 
 pub(super) type Result<T> = std::result::Result<T, EvalError>;
 
-/// One evaluation.
+/// The state of one evaluation.
 pub(super) struct Run {
     pub(super) fuel: Fuel,
 }

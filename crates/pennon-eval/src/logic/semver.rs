@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_is_none() {
+    fn an_invalid_version_is_rejected() {
         for bad in [
             "",
             "a",
@@ -229,7 +229,7 @@ mod fuzz {
     use super::*;
 
     #[test]
-    fn versions_are_in_one_order_and_it_is_that_of_the_crate_semver() {
+    fn the_order_is_total_and_equals_that_of_the_crate_semver() {
         let examples = [
             "1.2.3 1.2.3-alpha.1+build.7",
             "v1 1.0.0",
@@ -280,7 +280,7 @@ mod fuzz {
     }
 
     #[test]
-    fn what_the_crate_semver_takes_is_a_version_unless_javascript_cannot_hold_its_numbers() {
+    fn versions_of_the_crate_semver_are_accepted_unless_their_numbers_exceed_those_of_javascript() {
         let examples = ["1.2.3-alpha.1+build.7", "0.0.0", "10.20.30-x.7.z.92"];
         let words = &[".", "-", "+", "0", "1", "a", "-a", "+b", "9007199254740992"];
         for_all(&text(examples, words), |text| {

@@ -179,7 +179,7 @@ fn var(value: &Value, problems: &mut Violations) {
         Value::String(path) => {
             let own = path.strip_prefix("$flagd.");
             if own.is_some_and(|own| !matches!(own, "timestamp" | "flagKey")) {
-                problems.add("$flagd has a timestamp and a flagKey, and nothing else");
+                problems.add("$flagd has only timestamp and flagKey");
             }
         }
         // The schema restricts only texts.
@@ -234,7 +234,7 @@ fn bucket(value: &Value, problems: &mut Violations) {
             | Value::Number(_)
             | Value::String(_)
             | Value::Array(_) => {
-                problems.add("must be a whole number, 0 or more");
+                problems.add("must be an integer of at least 0");
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Rules and what they choose.
+//! Tests of rules and the variants that they select.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ fn choose_with(
 }
 
 #[test]
-fn operators_answer_as_json_logic_says() {
+fn operators_have_the_results_of_json_logic() {
     let context = json!({
         "a": 1, "b": "two", "list": [1, 2, 3], "user": {"age": 30, "tags": ["x", "y"]},
         "empty": "", "nothing": null
@@ -115,20 +115,20 @@ fn operators_answer_as_json_logic_says() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_found_when_the_rule_is_compiled() {
-    let fault = |rule: Value| choose(&rule, json!({})).expect_err("a fault");
+fn unknown_names_are_reported_when_the_rule_is_compiled() {
+    let error = |rule: Value| choose(&rule, json!({})).expect_err("an error");
     assert_eq!(
-        fault(json!({"if": [{"a/b~": 1}]})),
+        error(json!({"if": [{"a/b~": 1}]})),
         "/if/0/a~1b~0: there is no operator 'a/b~'"
     );
     assert_eq!(
-        fault(json!({"and": [{"$ref": "gone"}]})),
+        error(json!({"and": [{"$ref": "gone"}]})),
         "/and/0/$ref: there is no evaluator 'gone'"
     );
 }
 
 #[test]
-fn evaluators_stand_for_what_they_name() {
+fn a_reference_has_the_result_of_its_evaluator() {
     let rule = json!({"if": [{"$ref": "ours"}, "on", "off"]});
     let email = |email: &str| choose(&rule, json!({"email": email}));
     assert_eq!(email("me@ours.com"), Ok(Some("on".to_owned())));
@@ -136,25 +136,25 @@ fn evaluators_stand_for_what_they_name() {
 }
 
 #[test]
-fn no_rule_takes_more_than_its_bounds() {
+fn rules_beyond_the_limits_fail() {
     let mut deep = json!(1);
     for _ in 0..200 {
         deep = json!({"!": deep});
     }
-    let fault = choose(&deep, json!({})).expect_err("too deep");
-    assert!(fault.ends_with("nested deeper than 64 levels"), "{fault}");
+    let error = choose(&deep, json!({})).expect_err("too deep");
+    assert!(error.ends_with("nested deeper than 64 levels"), "{error}");
 
     let wide = json!({"in": [1, vec![0; 60_000]]});
-    let fault = choose(&wide, json!({})).expect_err("too large");
-    assert!(fault.contains("more than 50000 values"), "{fault}");
+    let error = choose(&wide, json!({})).expect_err("too large");
+    assert!(error.contains("more than 50000 values"), "{error}");
 
     let items = json!({"items": vec![1; 1_000]});
     let twice = json!([{"var": "accumulator"}, {"var": "accumulator"}]);
     for (body, expected) in [
-        (json!({"cat": twice.clone()}), "more work"),
-        (json!({"merge": twice.clone()}), "more work"),
-        (twice, "nested too deep"),
-        (json!({"var": ""}), "nested too deep"),
+        (json!({"cat": twice.clone()}), "more steps"),
+        (json!({"merge": twice.clone()}), "more steps"),
+        (twice, "nested too deeply"),
+        (json!({"var": ""}), "nested too deeply"),
     ] {
         let rule = json!({"reduce": [{"var": "items"}, body, "seed"]});
         let stopped = choose(&rule, items.clone()).expect_err("too much");
@@ -171,10 +171,10 @@ fn the_estimate_covers_every_step_of_an_evaluation() {
     let long = "x".repeat(400);
     let items = |text: &str| vec![text.to_owned(); 100];
     let table = [
-        // A list as a path is written as a text, which is read and then followed.
+        // A list as a path is converted to a string, which is then parsed and followed.
         json!({"var": [items(&"x".repeat(47))]}),
         json!({"var": [vec![1.234_567_890_123_456_7e-6; 100]]}),
-        // A comparison looks for its operands before it evaluates them.
+        // A comparison peeks at its operands before it evaluates them.
         json!({"==": [{"var": long}, {"var": long}]}),
         json!({"<": [{"var": long}, {"var": long}]}),
         json!({"all": [["a"], {"starts_with": [{"var": long}, {"var": long}]}]}),

@@ -3,48 +3,48 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What a caller gets.
+/// The result of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation<'a> {
-    /// The value; without one, the default in the caller's code.
+    /// The value; if absent, the application uses its own default.
     pub value: Option<&'a Value>,
-    /// The name of the variant; may be empty.
+    /// The name of the variant; empty without a value.
     pub variant: &'a str,
-    /// How it came about.
+    /// The reason for the value.
     pub reason: Reason,
-    /// What the flag and its environment say about themselves.
+    /// The metadata of the flag and its environment.
     pub metadata: &'a Map<String, Value>,
 }
 
-/// How a value came about.
+/// The reason for a value, as in OpenFeature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
-    /// It is the same for everyone.
+    /// The value is the same for all callers.
     Static,
-    /// The rule chose nothing, so it is the default.
+    /// The rule selected no variant, so the default applies.
     Default,
-    /// The rule, or an override, chose it.
+    /// The rule or an override selected the variant.
     TargetingMatch,
-    /// The caller's place in the rollout of a simple flag.
+    /// The caller's bucket in the rollout of a simple flag determined the value.
     Split,
-    /// The flag is not enabled.
+    /// The flag is disabled.
     Disabled,
 }
 
 /// Why a flag has no value for a caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
-    /// There is no such flag.
-    #[error("there is no such flag")]
+    /// The flag does not exist.
+    #[error("the flag does not exist")]
     FlagNotFound,
-    /// The flag places callers by their targeting key, and there is none.
-    #[error("the flag is rolled out by targeting key, and the context has none")]
+    /// The flag buckets callers by their targeting key, and the context has none.
+    #[error("the flag buckets callers by targetingKey, and the context has none")]
     TargetingKeyMissing,
-    /// The definition of the flag cannot be understood.
-    #[error("the definition cannot be understood: {0}")]
+    /// The definition of the flag is invalid.
+    #[error("the definition is invalid: {0}")]
     Parse(String),
-    /// The rule has no usable result.
+    /// The rule failed, or selected a variant that does not exist.
     #[error("{0}")]
     General(String),
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 
 use super::evaluation::{Evaluation, EvaluationError, Reason};
-use super::work::Work;
+use super::work::RequestFuel;
 use crate::limits::BYTES_PER_STEP;
 use crate::logic::evaluators::Evaluators;
 use crate::logic::{self, Choice, Rule};
@@ -16,10 +16,10 @@ use crate::{Context, Definition, EvaluationDefaults, Flag, Override, Settings};
 static TRUE: Value = Value::Bool(true);
 static FALSE: Value = Value::Bool(false);
 
-/// How many steps of hashing an id every evaluation may take: those of an id of 256 bytes.
-const SHORT_ID: u64 = 16;
+/// The steps of hashing a user id that are not charged to the request: those of an id of 256 bytes.
+const FREE_ID_STEPS: u64 = 16;
 
-/// A value, the name of its variant, how it came about.
+/// A value, the name of its variant, and the reason.
 type Decision<'a> = (Option<&'a Value>, &'a str, Reason);
 
 #[derive(Debug, Clone)]
@@ -27,28 +27,28 @@ pub(super) struct CompiledFlag {
     enabled: bool,
     overrides: BTreeMap<String, Override>,
     metadata: Arc<Map<String, Value>>,
-    /// Why the flag has no value for anybody while it is enabled.
+    /// Why every evaluation of the enabled flag fails, if it does.
     unreadable: Option<String>,
     kind: Kind,
-    /// Whether the flag is on for a caller without any context, computed for the first one: the result is the
-    /// same for all of them, and on public routes most callers send no context.
+    /// Whether the flag is on for an empty context. Computed once, because the result is always the same, and most
+    /// callers of public routes send no context.
     pub(super) is_on_for_anonymous: OnceLock<Option<bool>>,
 }
 
 #[derive(Debug, Clone)]
 enum Kind {
-    /// Users in proportion.
+    /// A boolean flag with a rollout percentage.
     Simple { percent: u8, order: UserOrder },
-    /// Variants and a rule.
+    /// A flag with variants and a rule.
     Typed(Typed),
 }
 
 #[derive(Debug, Clone)]
 struct Typed {
-    /// Few, as a rule, and then quicker to find in order than by hashing.
+    /// A `BTreeMap`, because a flag usually has few variants, and then a lookup is faster than by hashing.
     variants: BTreeMap<String, Value>,
     default: Option<String>,
-    /// None: the default for everyone.
+    /// Without a rule, all callers get the default.
     rule: Option<Result<Rule, String>>,
     is_boolean: bool,
 }
@@ -89,15 +89,15 @@ impl CompiledFlag {
         key: &'a str,
         context: &Context,
         now: i64,
-        work: &mut Work,
+        fuel: &mut RequestFuel,
     ) -> Result<Evaluation<'a>, EvaluationError> {
         let (value, variant, reason) = match &self.kind {
             Kind::Simple { percent, order } => {
-                let (on, reason) = self.simple(*percent, order, key, context, work)?;
+                let (on, reason) = self.simple(*percent, order, key, context, fuel)?;
                 let (value, variant) = if on { (&TRUE, "on") } else { (&FALSE, "off") };
                 (Some(value), variant, reason)
             }
-            Kind::Typed(typed) => self.typed(typed, key, context, now, work)?,
+            Kind::Typed(typed) => self.typed(typed, key, context, now, fuel)?,
         };
         Ok(Evaluation {
             value,
@@ -107,7 +107,7 @@ impl CompiledFlag {
         })
     }
 
-    /// Whether the flag is on, if its values are boolean.
+    /// Whether the flag is on; `None` if its values are not booleans.
     pub(super) fn is_on(
         &self,
         key: &str,
@@ -115,11 +115,11 @@ impl CompiledFlag {
         now: i64,
         anonymous_rollout: bool,
     ) -> Option<bool> {
-        // The context of these callers holds nothing but an id.
-        let work = &mut Work::unlimited();
+        // The context of these callers has only a targeting key.
+        let fuel = &mut RequestFuel::unlimited();
         match &self.kind {
             Kind::Simple { percent, order } => {
-                let result = self.simple(*percent, order, key, context, work);
+                let result = self.simple(*percent, order, key, context, fuel);
                 Some(match result {
                     Ok((on, _)) => on,
                     Err(EvaluationError::TargetingKeyMissing) => anonymous_rollout,
@@ -131,26 +131,26 @@ impl CompiledFlag {
                 })
             }
             Kind::Typed(typed) if typed.is_boolean => {
-                let result = self.typed(typed, key, context, now, work);
+                let result = self.typed(typed, key, context, now, fuel);
                 Some(matches!(result, Ok((Some(Value::Bool(true)), _, _))))
             }
             Kind::Typed(_) => None,
         }
     }
 
-    fn overridden(&self, context: &Context) -> Option<&Override> {
+    fn override_of(&self, context: &Context) -> Option<&Override> {
         if self.overrides.is_empty() {
             return None;
         }
         self.overrides.get(context.user()?.as_str())
     }
 
-    /// Fails where what the answer depends on could not be read.
-    fn must_be_readable(&self, context: &Context) -> Result<(), EvaluationError> {
+    /// Fails if the value depends on stored data that is unreadable.
+    fn check_readable(&self, context: &Context) -> Result<(), EvaluationError> {
         if let Some(reason) = &self.unreadable {
             return Err(EvaluationError::Parse(reason.clone()));
         }
-        match self.overridden(context) {
+        match self.override_of(context) {
             Some(Override::Unreadable) => Err(EvaluationError::Parse(
                 "the override of this user is unreadable".to_owned(),
             )),
@@ -158,35 +158,35 @@ impl CompiledFlag {
         }
     }
 
-    /// Whether a simple flag is on, and why. In this order:
+    /// Whether a simple flag is on, and the reason. In this order:
     ///
-    /// 1. a flag that is not enabled is off for everyone, included users too (a kill switch);
-    /// 2. an override decides for its user;
-    /// 3. 0 % is off and 100 % is on for everyone;
-    /// 4. a caller without a targeting key is the one error;
-    /// 5. everyone else is on when the bucket is below the percentage.
+    /// 1. a disabled flag is off for all callers, also those with an override (a kill switch);
+    /// 2. an override determines the value for its user;
+    /// 3. 0 % is off and 100 % is on for all callers;
+    /// 4. a caller without a targeting key gets an error;
+    /// 5. the flag is on for other callers whose bucket is below the percentage.
     fn simple(
         &self,
         percent: u8,
         order: &UserOrder,
         key: &str,
         context: &Context,
-        work: &mut Work,
+        fuel: &mut RequestFuel,
     ) -> Result<(bool, Reason), EvaluationError> {
         if !self.enabled {
             return Ok((false, Reason::Disabled));
         }
-        self.must_be_readable(context)?;
-        if let Some(by_name) = self.overridden(context) {
-            return Ok((by_name.is_in(), Reason::TargetingMatch));
+        self.check_readable(context)?;
+        if let Some(found) = self.override_of(context) {
+            return Ok((found.is_in(), Reason::TargetingMatch));
         }
         match percent {
             0 => Ok((false, Reason::Static)),
             100.. => Ok((true, Reason::Static)),
             percent => {
                 let user = context.user().ok_or(EvaluationError::TargetingKeyMissing)?;
-                // The id is hashed, and of most callers it is short.
-                work.take((user.as_str().len() / BYTES_PER_STEP) as u64, SHORT_ID)?;
+                // The id is hashed, and a caller may send a long one.
+                fuel.charge((user.as_str().len() / BYTES_PER_STEP) as u64, FREE_ID_STEPS)?;
                 let bucket = order.bucket(key, user, context);
                 Ok((bucket < percent, Reason::Split))
             }
@@ -199,13 +199,13 @@ impl CompiledFlag {
         key: &'a str,
         context: &Context,
         now: i64,
-        work: &mut Work,
+        fuel: &mut RequestFuel,
     ) -> Result<Decision<'a>, EvaluationError> {
         if !self.enabled {
             return Ok((None, "", Reason::Disabled));
         }
-        self.must_be_readable(context)?;
-        match self.overridden(context) {
+        self.check_readable(context)?;
+        match self.override_of(context) {
             Some(Override::Include | Override::Exclude | Override::Unreadable) => {
                 return typed.default(Reason::TargetingMatch);
             }
@@ -219,12 +219,12 @@ impl CompiledFlag {
             Some(Ok(rule)) => rule,
             Some(Err(why)) => return Err(EvaluationError::Parse(why.clone())),
         };
-        let (choice, done) = rule.choose(key, context, now, rule.cost.saturating_add(work.steps));
-        work.take(done, rule.cost)?;
+        let (choice, steps) = rule.choose(key, context, now, rule.cost.saturating_add(fuel.steps));
+        fuel.charge(steps, rule.cost)?;
         match choice {
             Ok(Choice::None) => typed.default(Reason::Default),
             Ok(Choice::Named(name)) => typed.variant(&name, Reason::TargetingMatch),
-            Err(stop) => Err(EvaluationError::General(stop.to_string())),
+            Err(error) => Err(EvaluationError::General(error.to_string())),
         }
     }
 }
@@ -242,7 +242,7 @@ impl Typed {
             variants: variants
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
-            // flagd takes an empty name for none.
+            // flagd treats an empty name as absent.
             default: definition
                 .default_variant
                 .clone()
@@ -266,7 +266,7 @@ impl Typed {
     }
 }
 
-/// Why a flag has no value for any caller.
+/// Why all evaluations of a flag fail, if they do.
 fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Option<String> {
     if let Some(definition) = &flag.definition
         && let Some(unreadable) = &definition.unreadable
@@ -294,8 +294,8 @@ fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) ->
         .then(|| "the evaluation defaults of the installation are unreadable".to_owned())
 }
 
-/// Why a flag has no value for a caller whose variant does not exist. A name may come from the context, and
-/// be of any length: it takes 128 bytes at most, as they are in JSON.
+/// The error for a variant that does not exist. Its name may come from the context, so it is truncated, to at most
+/// 128 bytes of JSON.
 fn no_variant(name: &str) -> String {
     const SHOWN: usize = 32;
     let plain = |character: char| match character {
@@ -307,7 +307,7 @@ fn no_variant(name: &str) -> String {
     format!("there is no variant '{shown}'")
 }
 
-/// The metadata of the environment with that of the flag, which wins.
+/// The metadata of the environment and of the flag, which takes precedence.
 fn merge(common: &Arc<Map<String, Value>>, own: &Map<String, Value>) -> Arc<Map<String, Value>> {
     if own.is_empty() {
         return Arc::clone(common);

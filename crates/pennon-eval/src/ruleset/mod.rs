@@ -1,4 +1,4 @@
-//! All flags of an environment, ready to be evaluated.
+//! The compiled flags of an environment.
 
 mod evaluation;
 mod flag;
@@ -15,22 +15,22 @@ use crate::logic::evaluators::Evaluators;
 use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};
 
 pub use evaluation::{Evaluation, EvaluationError, Reason};
-pub use work::Work;
+pub use work::RequestFuel;
 
-/// All flags of an environment, compiled once per state of the environment and evaluated for every caller.
+/// All flags of an environment, compiled once per revision and evaluated for every caller.
 #[derive(Debug, Clone)]
 pub struct Ruleset {
     flags: HashMap<FlagKey, CompiledFlag>,
-    looks_at_time: bool,
-    /// Whether a simple flag with a partial rollout is on for a caller without a targeting key. `false` when
-    /// the setting cannot be read, as for every flag that fails.
+    depends_on_time: bool,
+    /// Whether a simple flag with a partial rollout is on for a caller without a targeting key. `false` if the
+    /// setting is unreadable.
     anonymous_rollout: bool,
 }
 
 impl Ruleset {
-    /// Compiles the flags of an environment. Evaluating a flag that does not compile fails with
-    /// [`EvaluationError::Parse`]; the other flags are not affected. `defaults` are those of the
-    /// installation, for what the settings leave open.
+    /// Compiles the flags of an environment. The evaluation of a flag that does not compile fails with
+    /// [`EvaluationError::Parse`]; other flags are not affected. `defaults` are those of the installation, for
+    /// settings that the environment does not have.
     #[must_use]
     pub fn compile(
         flags: &BTreeMap<FlagKey, Flag>,
@@ -41,7 +41,7 @@ impl Ruleset {
         let common = Arc::new(settings.metadata.clone());
         let definitions = flags.values().filter_map(|flag| flag.definition.as_ref());
         let mut rules = definitions.filter_map(|definition| definition.targeting.as_ref());
-        let looks_at_time = rules.any(clock::may_be_read_by)
+        let depends_on_time = rules.any(clock::may_be_read_by)
             || settings.evaluators.values().any(clock::may_be_read_by);
         let flags = flags.iter().map(|(key, flag)| {
             let compiled = CompiledFlag::compile(flag, &evaluators, defaults, &common);
@@ -49,61 +49,59 @@ impl Ruleset {
         });
         Self {
             flags: flags.collect(),
-            looks_at_time,
+            depends_on_time,
             anonymous_rollout: settings.anonymous_rollout(defaults).unwrap_or(false),
         }
     }
 
-    /// Whether a rule may read the time. The same caller may then get another value later, although no flag
-    /// has changed.
+    /// Whether a rule may read the time. The value for a caller may then change without a change of a flag.
     #[must_use]
-    pub fn look_at_the_time(&self) -> bool {
-        self.looks_at_time
+    pub fn depends_on_time(&self) -> bool {
+        self.depends_on_time
     }
 
     /// Evaluates a flag for a caller. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// [`EvaluationError`], when there is no value.
+    /// [`EvaluationError`] if the flag has no value for the caller.
     pub fn evaluate(
         &self,
         key: &str,
         context: &Context,
         now: i64,
     ) -> Result<Evaluation<'_>, EvaluationError> {
-        self.evaluate_within(key, context, now, &mut Work::default())
+        self.evaluate_within(key, context, now, &mut RequestFuel::default())
     }
 
     /// Evaluates one of several flags of a request.
     ///
     /// # Errors
-    /// [`EvaluationError`], when there is no value; [`EvaluationError::General`] when the request has done
-    /// too much work.
+    /// [`EvaluationError`] if the flag has no value for the caller, or the request has no steps left.
     pub fn evaluate_within(
         &self,
         key: &str,
         context: &Context,
         now: i64,
-        work: &mut Work,
+        fuel: &mut RequestFuel,
     ) -> Result<Evaluation<'_>, EvaluationError> {
         let (key, flag) = self
             .flags
             .get_key_value(key)
             .ok_or(EvaluationError::FlagNotFound)?;
-        flag.evaluate(key.as_str(), context, now, work)
+        flag.evaluate(key.as_str(), context, now, fuel)
     }
 
-    /// Whether a flag is on for a caller, for clients that know on and off only; `None` for a flag that does
-    /// not exist or whose values are not boolean. For a caller without a targeting key, the settings and the
-    /// defaults of the installation decide on a simple flag with a partial rollout. A boolean flag without a
-    /// default variant, or that cannot be evaluated, is off.
+    /// Whether a flag is on for a caller, for clients that only support booleans. `None` if the flag does not exist or
+    /// its values are not booleans. For a caller without a targeting key, the settings and the defaults of the
+    /// installation determine the value of a simple flag with a partial rollout. A boolean flag without a value, and
+    /// a flag whose evaluation fails, are off.
     #[must_use]
     pub fn is_on(&self, key: &str, context: &Context, now: i64) -> Option<bool> {
         let (key, flag) = self.flags.get_key_value(key)?;
-        let decide = || flag.is_on(key.as_str(), context, now, self.anonymous_rollout);
-        if context.is_empty() && !self.looks_at_time {
-            return *flag.is_on_for_anonymous.get_or_init(decide);
+        let evaluate = || flag.is_on(key.as_str(), context, now, self.anonymous_rollout);
+        if context.is_empty() && !self.depends_on_time {
+            return *flag.is_on_for_anonymous.get_or_init(evaluate);
         }
-        decide()
+        evaluate()
     }
 }

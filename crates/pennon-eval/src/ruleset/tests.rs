@@ -32,8 +32,11 @@ fn ruleset(definition: Value) -> Ruleset {
     )
 }
 
-/// Value, variant, reason, for a caller.
-fn ask(ruleset: &Ruleset, user: &str) -> Result<(Option<Value>, String, Reason), EvaluationError> {
+/// The value, variant and reason for a user.
+fn evaluate(
+    ruleset: &Ruleset,
+    user: &str,
+) -> Result<(Option<Value>, String, Reason), EvaluationError> {
     let context = Context::of(UserId::parse(user).as_ref());
     let evaluation = ruleset.evaluate("f", &context, 0)?;
     Ok((
@@ -48,44 +51,56 @@ fn variants() -> Value {
 }
 
 #[test]
-fn overrides_go_before_the_rule_and_the_rule_before_the_default() {
+fn an_override_takes_precedence_over_the_rule_and_the_rule_over_the_default() {
     let flag = ruleset(json!({
         "variants": variants(), "defaultVariant": "one",
         "targeting": {"if": [{"==": [{"var": "targetingKey"}, "rule"]}, true, null]}
     }));
     let got =
         |value: i32, variant: &str, reason| Ok((Some(json!(value)), variant.to_owned(), reason));
-    assert_eq!(ask(&flag, "in"), got(1, "one", Reason::TargetingMatch));
-    assert_eq!(ask(&flag, "out"), got(1, "one", Reason::TargetingMatch));
-    assert_eq!(ask(&flag, "two"), got(2, "two", Reason::TargetingMatch));
-    assert_eq!(ask(&flag, "rule"), got(3, "true", Reason::TargetingMatch));
-    assert_eq!(ask(&flag, "other"), got(1, "one", Reason::Default));
+    assert_eq!(evaluate(&flag, "in"), got(1, "one", Reason::TargetingMatch));
+    assert_eq!(
+        evaluate(&flag, "out"),
+        got(1, "one", Reason::TargetingMatch)
+    );
+    assert_eq!(
+        evaluate(&flag, "two"),
+        got(2, "two", Reason::TargetingMatch)
+    );
+    assert_eq!(
+        evaluate(&flag, "rule"),
+        got(3, "true", Reason::TargetingMatch)
+    );
+    assert_eq!(evaluate(&flag, "other"), got(1, "one", Reason::Default));
     assert!(matches!(
-        ask(&flag, "gone"),
+        evaluate(&flag, "gone"),
         Err(EvaluationError::General(_))
     ));
 }
 
 #[test]
-fn without_a_rule_the_default_is_static_and_without_a_default_it_is_the_codes() {
+fn without_a_rule_the_default_is_static_and_without_a_default_there_is_no_value() {
     for targeting in [json!(null), json!({})] {
         let flag = ruleset(json!({
             "variants": variants(), "defaultVariant": "one", "targeting": targeting
         }));
         assert_eq!(
-            ask(&flag, "a"),
+            evaluate(&flag, "a"),
             Ok((Some(json!(1)), "one".to_owned(), Reason::Static))
         );
     }
     let flag = ruleset(json!({"variants": variants()}));
-    assert_eq!(ask(&flag, "a"), Ok((None, String::new(), Reason::Default)));
+    assert_eq!(
+        evaluate(&flag, "a"),
+        Ok((None, String::new(), Reason::Default))
+    );
 }
 
 #[test]
-fn a_flag_without_a_usable_result_is_an_error_of_its_own() {
+fn a_rule_without_a_valid_result_is_an_error() {
     let rule = |rule: Value| {
         let flag = ruleset(json!({"variants": variants(), "targeting": rule}));
-        ask(&flag, "a").expect_err("no result")
+        evaluate(&flag, "a").expect_err("no result")
     };
     assert!(matches!(
         rule(json!({"nothing": 1})),
@@ -103,7 +118,7 @@ fn a_flag_without_a_usable_result_is_an_error_of_its_own() {
 }
 
 #[test]
-fn the_metadata_of_the_flag_goes_before_the_environments() {
+fn the_metadata_of_the_flag_takes_precedence_over_that_of_the_environment() {
     let flag = ruleset(json!({"variants": variants(), "metadata": {"who": "me"}}));
     let evaluation = flag.evaluate("f", &Context::default(), 0).expect("a value");
     assert_eq!(json!(evaluation.metadata), json!({"who": "me", "set": 1}));
@@ -133,28 +148,34 @@ fn compile(
 }
 
 #[test]
-fn a_simple_flag_says_on_or_off_and_how_it_came_to_that() {
+fn a_simple_flag_is_on_or_off_with_a_reason() {
     let got = |on: bool, reason| {
         let variant = if on { "on" } else { "off" };
         Ok((Some(json!(on)), variant.to_owned(), reason))
     };
-    assert_eq!(ask(&simple(0, None, None), ""), got(false, Reason::Static));
-    assert_eq!(ask(&simple(100, None, None), ""), got(true, Reason::Static));
+    assert_eq!(
+        evaluate(&simple(0, None, None), ""),
+        got(false, Reason::Static)
+    );
+    assert_eq!(
+        evaluate(&simple(100, None, None), ""),
+        got(true, Reason::Static)
+    );
     // Bucket 35.
     assert_eq!(
-        ask(&simple(36, None, None), "user-123"),
+        evaluate(&simple(36, None, None), "user-123"),
         got(true, Reason::Split)
     );
     assert_eq!(
-        ask(&simple(35, None, None), "user-123"),
+        evaluate(&simple(35, None, None), "user-123"),
         got(false, Reason::Split)
     );
     assert_eq!(
-        ask(&simple(50, None, None), ""),
+        evaluate(&simple(50, None, None), ""),
         Err(EvaluationError::TargetingKeyMissing)
     );
     assert_eq!(
-        ask(
+        evaluate(
             &Ruleset::compile(
                 &[(FlagKey::parse("f").expect("a key"), Flag::default())].into(),
                 &Settings::default(),
@@ -167,9 +188,9 @@ fn a_simple_flag_says_on_or_off_and_how_it_came_to_that() {
 }
 
 #[test]
-fn those_who_know_on_and_off_get_that_or_nothing() {
-    let nobody = Context::default();
-    let is_on = |ruleset: &Ruleset| ruleset.is_on("f", &nobody, 0);
+fn is_on_has_a_value_only_for_boolean_flags() {
+    let anonymous = Context::default();
+    let is_on = |ruleset: &Ruleset| ruleset.is_on("f", &anonymous, 0);
     assert_eq!(is_on(&simple(50, None, None)), Some(true));
     assert_eq!(is_on(&simple(0, None, None)), Some(false));
     let boolean = |rule: Value| {
@@ -190,11 +211,11 @@ fn those_who_know_on_and_off_get_that_or_nothing() {
     );
     let number = json!({"variants": {"a": 1}, "defaultVariant": "a"});
     assert_eq!(is_on(&simple(0, None, Some(number))), None);
-    assert_eq!(simple(0, None, None).is_on("g", &nobody, 0), None);
+    assert_eq!(simple(0, None, None).is_on("g", &anonymous, 0), None);
 }
 
 #[test]
-fn the_recorded_users_get_what_the_service_being_replaced_gave_them() {
+fn recorded_users_get_the_values_of_the_existing_service() {
     // Users on both sides of each edge: bucket 0, 4, 5, 24, 25, 49, 50, 99.
     for (id, bucket) in [
         ("user-18", 0),
@@ -215,7 +236,7 @@ fn the_recorded_users_get_what_the_service_being_replaced_gave_them() {
 
 #[test]
 fn the_settings_of_an_environment_override_the_defaults_of_the_installation() {
-    let nobody = Context::default();
+    let no_user = Context::default();
     let alice = Context::of(UserId::parse("alice").as_ref());
     let with = |anonymous_rollout, bucketing| Settings {
         anonymous_rollout,
@@ -241,14 +262,14 @@ fn the_settings_of_an_environment_override_the_defaults_of_the_installation() {
     ] {
         let at = |percent| compile(percent, None, None, &settings, defaults);
         for percent in [1, 50, 99] {
-            assert_eq!(at(percent).is_on("f", &nobody, 0), Some(anonymous));
+            assert_eq!(at(percent).is_on("f", &no_user, 0), Some(anonymous));
             assert_eq!(
-                at(percent).evaluate("f", &nobody, 0),
+                at(percent).evaluate("f", &no_user, 0),
                 Err(EvaluationError::TargetingKeyMissing)
             );
         }
-        assert_eq!(at(0).is_on("f", &nobody, 0), Some(false));
-        assert_eq!(at(100).is_on("f", &nobody, 0), Some(true));
+        assert_eq!(at(0).is_on("f", &no_user, 0), Some(false));
+        assert_eq!(at(100).is_on("f", &no_user, 0), Some(true));
         // Alice is in bucket 1 by SHA-256 and in 30 by flagd's hash of "f" and her id.
         let first = match bucketing {
             Bucketing::Sha256 => 2,
@@ -260,7 +281,7 @@ fn the_settings_of_an_environment_override_the_defaults_of_the_installation() {
 }
 
 #[test]
-fn a_rollout_by_fractional_is_the_rule_that_flagd_evaluates() {
+fn a_rollout_by_fractional_equals_flagds_fractional() {
     for version in [FractionalVersion::V2, FractionalVersion::V3] {
         let settings = Settings {
             fractional: version,
@@ -320,7 +341,7 @@ fn each_flag_has_its_own_order_by_fractional_unless_flags_share_a_salt() {
 }
 
 #[test]
-fn growing_a_rollout_only_ever_adds_users() {
+fn raising_the_percentage_only_adds_users() {
     let kinds = [EvaluationDefaults::Existing, EvaluationDefaults::New]
         .into_iter()
         .flat_map(|defaults| [(defaults, None), (defaults, Some("salt"))]);
@@ -337,7 +358,7 @@ fn growing_a_rollout_only_ever_adds_users() {
             let first = (0..=100)
                 .find(|percent| is_in(*percent))
                 .expect("in at 100 %");
-            assert!((first..=100).all(is_in), "user-{number} fell out");
+            assert!((first..=100).all(is_in), "user-{number} was removed");
             at_half += usize::from(is_in(50));
         }
         assert!((200..300).contains(&at_half), "{at_half} of 500 at 50 %");
@@ -345,7 +366,7 @@ fn growing_a_rollout_only_ever_adds_users() {
 }
 
 #[test]
-fn another_salt_is_another_order_of_users() {
+fn the_salt_determines_the_order_of_users() {
     let order = |salt| {
         let half = simple(50, salt, None);
         let is_in = move |number: u32| {
@@ -360,7 +381,7 @@ fn another_salt_is_another_order_of_users() {
 }
 
 #[test]
-fn growing_the_first_weight_only_ever_adds_callers() {
+fn raising_the_first_weight_only_adds_callers() {
     let variants = json!({"on": true, "off": false});
     let steps: Vec<Ruleset> = (0..=100)
         .map(|weight| {
@@ -378,7 +399,7 @@ fn growing_the_first_weight_only_ever_adds_callers() {
         let context = Context::of(user.as_ref());
         let is_in = |weight: usize| steps[weight].is_on("f", &context, 0) == Some(true);
         let first = (0..=100).find(|weight| is_in(*weight)).expect("in at 100");
-        assert!((first..=100).all(is_in), "user-{number} fell out");
+        assert!((first..=100).all(is_in), "user-{number} was removed");
         at_half += usize::from(is_in(50));
     }
     assert!((200..300).contains(&at_half), "{at_half} of 500 at 50");

@@ -1,19 +1,18 @@
-//! The work that the evaluations of one request may take.
+//! Limits the steps that the evaluations of one request may take together.
 
 use super::evaluation::EvaluationError;
 use crate::limits::{EvalError, REQUEST_STEPS};
 
-/// The work that one request may still have done by evaluations. A request for many flags shares one.
+/// The steps that a request may still take because of its context. All evaluations of a request share one.
 ///
-/// What a rule takes for a caller of whom nothing but the id is known is never refused: it is checked when
-/// flags are written. Of the rest, such as walking a long list in the context for each of thousands of
-/// flags, a request may have so much.
+/// The steps of a rule for a context with only a targeting key are not counted: they are limited when flags are
+/// written. Without this limit, a long list in the context could be iterated over by each of thousands of flags.
 #[derive(Debug)]
-pub struct Work {
+pub struct RequestFuel {
     pub(super) steps: u64,
 }
 
-impl Default for Work {
+impl Default for RequestFuel {
     fn default() -> Self {
         Self {
             steps: REQUEST_STEPS,
@@ -21,18 +20,17 @@ impl Default for Work {
     }
 }
 
-impl Work {
-    /// For a caller of whom only an id is known.
+impl RequestFuel {
+    /// For a context with only a targeting key.
     pub(super) fn unlimited() -> Self {
         Self { steps: u64::MAX }
     }
 
-    /// Takes what was done beyond what an evaluation may always have.
-    pub(super) fn take(&mut self, done: u64, always: u64) -> Result<(), EvaluationError> {
-        let beyond = done.saturating_sub(always);
-        let left = self.steps.checked_sub(beyond);
+    /// Charges the steps of an evaluation beyond those that it may always take.
+    pub(super) fn charge(&mut self, steps: u64, free: u64) -> Result<(), EvaluationError> {
+        let left = self.steps.checked_sub(steps.saturating_sub(free));
         self.steps = left.unwrap_or(0);
         left.map(|_left| ())
-            .ok_or_else(|| EvaluationError::General(EvalError::RequestTooMuchWork.to_string()))
+            .ok_or_else(|| EvaluationError::General(EvalError::TooManyRequestSteps.to_string()))
     }
 }
