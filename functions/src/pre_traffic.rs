@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pennon_core::app::App;
-use pennon_core::aws::{Aws, FunctionVersion, Refusal};
+use pennon_core::aws::{Aws, CallError, FunctionVersion};
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
-/// A little more than the timeout of `migrate`. Several deployments invoke it at once, and the database runs one
-/// after the other.
+/// Time limit of one migration, a little more than the timeout of `migrate`: several deployments invoke it at once, and
+/// it waits for the runs before it.
 const MIGRATION: Duration = Duration::from_secs(305);
 /// Time limit of one health check, including a cold start.
 const HEALTH_CHECK: Duration = Duration::from_secs(15);
-/// The pause between two attempts, long enough for a short disturbance to pass.
+/// The pause between two attempts, so that a brief outage can end.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Checks until the version is healthy or the time limit is reached, and reports `Succeeded` or `Failed`.
@@ -75,28 +75,28 @@ async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
         .and_then(FunctionVersion::parse)
         .ok_or("HEALTH_FUNCTION_ARN is not the ARN of a function's version")?;
     let attempt = || async {
-        let answer = aws.invoke(&version, &health_event(), HEALTH_CHECK).await;
+        let response = aws.invoke(&version, &health_event(), HEALTH_CHECK).await;
         // Every failure may be temporary.
-        let result = answer.map_err(|refusal| refusal.to_string());
-        result
+        response
+            .map_err(|error| error.to_string())
             .and_then(|response| check_health(&response))
-            .map_err(Refusal::ForNow)
+            .map_err(CallError::Transient)
     };
     retry(app, "not healthy yet", attempt).await
 }
 
-/// Retries until success, a permanent refusal, or the time limit.
-async fn retry<F: Future<Output = Result<(), Refusal>>>(
+/// Retries until success, a permanent error, or the time limit.
+async fn retry<F: Future<Output = Result<(), CallError>>>(
     app: &App,
     not_yet: &str,
     attempt: impl Fn() -> F,
 ) -> Result<(), String> {
-    let deadline = Instant::now() + app.config.rollout.patience;
+    let deadline = Instant::now() + app.config.rollout.retry_limit;
     loop {
         let why = match attempt().await {
             Ok(()) => return Ok(()),
-            Err(Refusal::ForGood(why)) => return Err(why),
-            Err(Refusal::ForNow(why)) => why,
+            Err(CallError::Permanent(why)) => return Err(why),
+            Err(CallError::Transient(why)) => why,
         };
         if Instant::now() + PAUSE > deadline {
             return Err(why);

@@ -60,7 +60,7 @@ async fn a_group_whose_name_has_a_space_is_not_two_groups() {
     let update = by_roles(&stack).await;
     let text = "[site admin]";
     for (authorization, status, why) in [
-        (None, 403, Some("has no token to read it from")),
+        (None, 403, Some("has no token to read the list from")),
         (Some(token(&payload(&json!(["site admin"])))), 403, None),
         (Some(token(&payload(&json!(["site", "admin"])))), 200, None),
         // With two tokens, it is unknown which one the gateway has verified.
@@ -70,17 +70,17 @@ async fn a_group_whose_name_has_a_space_is_not_two_groups() {
                 token(&payload(&json!(["site", "admin"])))
             )),
             403,
-            Some("has no token to read it from"),
+            Some("has no token to read the list from"),
         ),
         (
             Some(token(&payload(&json!(["admin"])))),
             403,
-            Some("the groups of the token in the request are not those"),
+            Some("the groups of the token in the request differ"),
         ),
         (
             Some(token(&payload(&json!([["site", "admin"]])))),
             403,
-            Some("neither a text nor a list of texts"),
+            Some("neither a string nor a list of strings"),
         ),
     ] {
         let logged = update.log().len();
@@ -90,7 +90,7 @@ async fn a_group_whose_name_has_a_space_is_not_two_groups() {
         let log = update.log();
         let lines = &log[logged..];
         assert_eq!(
-            lines.contains("not taken for an admin"),
+            lines.contains("the caller is treated as not an admin"),
             why.is_some(),
             "{lines}"
         );
@@ -155,7 +155,7 @@ async fn a_token_other_than_the_verified_one_grants_no_admin_rights() {
             .await;
         assert_eq!(answer.status, 403, "{other}");
         assert_eq!(answer.json()["error"], "Forbidden");
-        let why = format!("{name} of the token in the request is not what the gateway");
+        let why = format!("{name} of the token in the request differs from the verified claim");
         assert!(update.log().contains(&why), "{}", update.log());
     }
     let twice = r#"{"iss":"https://issuer.example","sub":"u-1","exp":1790000000,"roles":[],"roles":["admin"]}"#;

@@ -490,13 +490,13 @@ async fn an_invalid_origin_is_logged_and_allows_nothing() {
         assert_eq!(cors_headers(&admin), (None, false, false), "{origin}");
     }
     let log = local.log();
-    for cors_headers in [
-        "CORS_ORIGINS: \"*\" is not an origin: * stands alone",
+    for message in [
+        "CORS_ORIGINS: \"*\" is not a valid origin: * cannot be combined with others",
         "browsers write it as https://shop.example",
-        "ADMIN_CORS_ORIGINS: \"*\" is not an origin: admin routes are never open to every page",
-        "ADMIN_CORS_ORIGINS: \"null\" is not an origin",
-        "admin routes take https:// origins",
+        "ADMIN_CORS_ORIGINS: \"*\" is not a valid origin: admin routes are never open to all origins",
+        "ADMIN_CORS_ORIGINS: \"null\" is not a valid origin",
+        "admin routes accept only https:// origins",
     ] {
-        assert!(log.contains(cors_headers), "{cors_headers}: {log}");
+        assert!(log.contains(message), "{message}: {log}");
     }
 }

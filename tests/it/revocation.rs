@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pennon_core::config::Config;
-use pennon_core::token::{KEYS_AGE, KEYS_LAST, SKEW};
+use pennon_core::token::{KEYS_MAX_AGE, KEYS_REFRESH_AGE, SKEW};
 use serde_json::Value;
 
 use crate::template::parse;
@@ -53,7 +53,10 @@ fn the_table_of_revocation_windows_has_the_numbers_of_code_and_template() {
     says("An admin's session", &["0 s".to_owned(), access]);
     says("A refresh token", &[format!("{grace} s"), refresh]);
     says("A user's token", &[format!("{} s", SKEW.as_secs())]);
-    let (age, last) = (KEYS_AGE.as_secs() / 60, KEYS_LAST.as_secs() / 3_600);
+    let (age, last) = (
+        KEYS_REFRESH_AGE.as_secs() / 60,
+        KEYS_MAX_AGE.as_secs() / 3_600,
+    );
     says(
         "A signing key",
         &[format!("{age} min"), format!("{last} h")],

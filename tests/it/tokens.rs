@@ -197,7 +197,7 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
     for (what, token) in wrong.into_iter().chain(for_other_purposes(&known)) {
         assert!(!is_known(&list, &token).await, "{what}: {token}");
     }
-    assert!(list.has_logged("token refused, the caller is anonymous"));
+    assert!(list.has_logged("token rejected, the caller is anonymous"));
     // A token that is wrong whatever its key is costs no fetch; the one with an unknown key comes
     // too soon after the first.
     assert_eq!(known.issuer.fetches(), 1);
@@ -404,7 +404,7 @@ async fn an_issuer_that_imitates_localhost_is_not_contacted() {
         assert!(!is_known(&list, &token).await, "{issuer}");
         let log = list.log();
         assert!(
-            log.contains("JWT_ISSUER is not the address of an issuer"),
+            log.contains("JWT_ISSUER is not a valid issuer URL"),
             "{issuer}: {log}"
         );
         assert!(log.contains(why), "{issuer}: {log}");

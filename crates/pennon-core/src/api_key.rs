@@ -1,8 +1,8 @@
-//! API keys as texts: made here, taken apart here, compared here, and kept nowhere.
+//! The text of API keys: generates, parses and compares keys.
 //!
-//! A key reads `pennon_<kind>_<environment>_<random>`. It names its environment, so nobody has to look
-//! for it, and a scanner for leaked secrets can tell it from other text. Only the hash of the whole is
-//! stored. The random part has 256 bits, so a plain SHA-256 is hash enough: there is nothing to guess.
+//! A key has the form `pennon_<kind>_<environment>_<random>`. The environment is part of the key, so that it needs
+//! no lookup, and the prefix lets scanners for leaked secrets recognise keys. Only the hash of the whole text is
+//! stored. The random part has 256 bits and cannot be guessed, so SHA-256 without salt or stretching suffices.
 
 use std::hint::black_box;
 
@@ -20,12 +20,12 @@ const PREFIX: &str = "pennon_";
 const RANDOM_LENGTH: usize = 43;
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The text of a key, in a form that a key can have. Whether it opens anything is another question.
+/// A well-formed key, which need not exist: see [`KeyText::find_in`].
 #[derive(Debug)]
 pub struct KeyText {
-    /// The environment that it names.
+    /// The environment in the text.
     pub environment: Environment,
-    /// The kind that it names.
+    /// The kind in the text.
     pub kind: KeyKind,
     text: Secret,
 }
@@ -39,19 +39,19 @@ pub fn kind_name(kind: KeyKind) -> &'static str {
     }
 }
 
-/// The kind of this name.
+/// Parses the name of a kind.
 #[must_use]
-pub fn kind_named(name: &str) -> Option<KeyKind> {
+pub fn parse_kind(name: &str) -> Option<KeyKind> {
     [KeyKind::Server, KeyKind::Client]
         .into_iter()
         .find(|kind| kind_name(*kind) == name)
 }
 
 impl KeyText {
-    /// A key that nobody has had before.
+    /// Generates a new key.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the operating system gives no random numbers.
+    /// [`Error::Internal`] if the operating system provides no random numbers.
     pub fn generate(kind: KeyKind, environment: &Environment) -> Result<Self, Error> {
         let mut bytes = [0; 32];
         random_bytes(&mut bytes)?;
@@ -67,13 +67,13 @@ impl KeyText {
         })
     }
 
-    /// Takes a text for a key. The random part has a fixed length, so that an underscore in the
-    /// environment's name or in the random part leaves no doubt.
+    /// Parses a key. The fixed length of the random part makes this unambiguous, although the environment and the
+    /// random part may contain underscores.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix(PREFIX)?;
         let (kind, rest) = rest.split_once('_')?;
-        let kind = kind_named(kind)?;
+        let kind = parse_kind(kind)?;
         let environment = rest.get(..rest.len().checked_sub(RANDOM_LENGTH)?)?;
         let random = rest.get(environment.len()..)?;
         if !random.bytes().all(|byte| BASE64URL.contains(&byte)) {
@@ -86,22 +86,22 @@ impl KeyText {
         })
     }
 
-    /// The text itself. Shown once, when the key is made.
+    /// The text itself. It is shown once, when the key is created.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.text.expose()
     }
 
-    /// What is stored: SHA-256 of the whole, in hexadecimal.
+    /// The stored form: SHA-256 of the whole text, in hexadecimal.
     #[must_use]
     pub fn hash(&self) -> String {
         hex(&Sha256::digest(self.text.expose().as_bytes()))
     }
 
-    /// The key that this is, if it is one of the environment's.
+    /// Finds the key among those of the snapshot.
     ///
-    /// Every stored hash is looked at from end to end, so that the time it takes says nothing about
-    /// how much of one was right. An environment has a few dozen keys.
+    /// Compares all stored hashes in full, so that the duration does not disclose how many characters of a hash
+    /// matched. An environment has a few dozen keys.
     #[must_use]
     pub fn find_in<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a ApiKey> {
         let hash = self.hash();
@@ -111,12 +111,12 @@ impl KeyText {
                 found = Some(key);
             }
         }
-        // What a key says of itself is covered by its hash; a row that was changed by hand is not.
+        // The hash covers the kind in the text, but an operator may have changed the kind of the row.
         found.filter(|key| key.kind == self.kind)
     }
 }
 
-/// Whether two texts are equal, in a time that depends on their lengths only.
+/// Compares in constant time, for texts of the same length.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let pairs = one.iter().zip(other);
     let difference = pairs.fold(0, |seen, (a, b)| black_box(seen | (a ^ b)));
@@ -128,7 +128,7 @@ fn base64url(bytes: &[u8]) -> String {
     for group in bytes.chunks(3) {
         let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        // n bytes take n + 1 letters.
+        // n bytes become n + 1 letters.
         for letter in 0..=group.len() {
             let index = (bits >> (18 - 6 * letter)) & 63;
             text.push(char::from(BASE64URL[index as usize]));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_taken_apart_as_it_was_put_together() {
+    fn a_generated_key_is_parsed_into_the_same_parts() {
         for name in ["production", "a_b-c_", "_", "server"] {
             for kind in [KeyKind::Server, KeyKind::Client] {
                 let made = KeyText::generate(kind, &environment(name)).expect("random");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_text_is_a_key() {
+    fn a_malformed_key_is_rejected() {
         let random = "x".repeat(RANDOM_LENGTH);
         for text in [
             String::new(),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_differ_and_neither_is_printed() {
+    fn two_keys_differ_and_debug_output_hides_them() {
         let one = KeyText::generate(KeyKind::Server, &environment("production")).expect("random");
         let two = KeyText::generate(KeyKind::Server, &environment("production")).expect("random");
         assert_ne!(one.expose(), two.expose());
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_key_of_its_own_kind_opens_the_environment() {
+    fn only_the_complete_key_of_the_stored_kind_is_found() {
         let key = KeyText::generate(KeyKind::Server, &environment("production")).expect("random");
         let mut snapshot = Snapshot::empty();
         assert!(key.find_in(&snapshot).is_none());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn base64url_is_that_of_rfc_4648() {
+    fn base64url_matches_rfc_4648() {
         for (text, expected) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64url(text.as_bytes()), expected);
         }
@@ -222,7 +222,7 @@ mod fuzz {
     use super::*;
 
     #[test]
-    fn a_text_is_a_key_only_if_its_parts_make_the_same_text() {
+    fn the_parts_of_every_parsed_key_form_its_text() {
         let random = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN-_0";
         let examples = [
             format!("pennon_server_production_{random}"),

@@ -1,4 +1,4 @@
-//! The cold start: everything an instance needs, put together once.
+//! The cold start: creates the parts of an instance once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,21 +21,21 @@ use crate::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
 use crate::token::Tokens;
 use crate::webhooks::Reach;
 
-/// All that Redis gets of a cold start, so that an instance answers within half a second of its
-/// start whatever Redis does.
+/// Time limit of the first connection to Redis, so that an unreachable Redis delays the first response by less than
+/// half a second.
 const FIRST_CONNECT: Duration = Duration::from_millis(450);
 
-/// What an instance has: settings, the service, and how it logs.
+/// The parts of an instance that requests share.
 pub struct App {
     /// The settings.
     pub config: Config,
-    /// Answers questions about flags.
+    /// Reads and changes flags.
     pub service: FlagService,
-    /// How lines are written.
+    /// Writes log lines of requests.
     pub instance: Instance,
-    /// Evaluations that no log line has told of yet.
+    /// Evaluations that have not been logged yet.
     pub tally: Tally,
-    /// Checks the tokens of callers, where an issuer is configured.
+    /// Verifies the tokens of callers, if an issuer is configured.
     pub tokens: Option<Tokens>,
     alarms: OnceLock<Alarms>,
     bus: OnceLock<Option<EventBus>>,
@@ -44,7 +44,7 @@ pub struct App {
 }
 
 impl App {
-    /// Puts an app together.
+    /// Creates an app from its parts.
     #[must_use]
     pub fn new(config: Config, service: FlagService, instance: Instance) -> Self {
         let tokens = config.tokens.clone().and_then(|tokens| {
@@ -67,10 +67,10 @@ impl App {
         }
     }
 
-    /// The cold start of a function: settings from the environment, secrets, Redis and the store.
+    /// The cold start of a function: reads the settings from the environment, and opens the cache and the store.
     ///
-    /// It never fails. Whatever cannot be had is a log line that says what to do, and the instance
-    /// runs on what it has.
+    /// Never fails. The instance runs without a part that cannot be created; the log states the reason and the
+    /// remedy.
     pub async fn cold_start() -> Self {
         let style = match process_environment("AWS_LAMBDA_LOG_FORMAT").as_deref() {
             Some("Text") => LogStyle::Human,
@@ -98,13 +98,13 @@ impl App {
         Self::new(config, service, instance)
     }
 
-    /// Where the alarms of ramps are read. Most functions never ask, so it is put together when first used.
+    /// The source of the alarms of ramps. Created on first use, because most functions never use it.
     pub fn alarms(&self) -> &Alarms {
         self.alarms
             .get_or_init(|| Alarms::cloud_watch(self.config.cloudwatch_endpoint.as_deref()))
     }
 
-    /// The same with alarms that this process keeps itself.
+    /// Replaces the source of alarms: the local server has its own.
     #[must_use]
     pub fn with_alarms(self, alarms: Alarms) -> Self {
         Self {
@@ -134,13 +134,13 @@ impl App {
         self.bus.get_or_init(open).as_ref()
     }
 
-    /// Whether this is the first time that anyone asks.
+    /// Whether this is the first call, and so the first request of the instance.
     pub fn is_first_request(&self) -> bool {
         !self.answered.swap(true, Ordering::Relaxed)
     }
 }
 
-/// Redis, if it is configured.
+/// Opens the cache, if Redis is configured.
 pub async fn connect_cache(
     config: &CacheConfig,
     secrets: &Arc<Secrets>,
@@ -149,7 +149,7 @@ pub async fn connect_cache(
     Cache::open(config, secrets, installation, FIRST_CONNECT).await
 }
 
-/// PostgreSQL, connected when first needed, if there is to be one.
+/// Opens the store, if PostgreSQL is configured. It connects when it is first used.
 pub async fn open_store(
     config: &DatabaseConfig,
     secrets: &Arc<Secrets>,
@@ -160,7 +160,7 @@ pub async fn open_store(
             let store = PostgresStore::open(config, secrets, installation).await;
             Store::Postgres(Box::new(store))
         }
-        // No line here: a function that reads no flags needs none. Those that do say so.
+        // Not logged here, because some functions need no database. The others report it with each error.
         UrlSource::None => Store::Absent(
             "no database is configured; set DATABASE_URL or DATABASE_SECRET_ARN".to_owned(),
         ),

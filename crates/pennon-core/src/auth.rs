@@ -1,12 +1,11 @@
-//! Who asks. Identity is what API Gateway has verified and passes along; nothing else is believed.
+//! Decides whether a caller is an admin, from the claims that API Gateway has verified.
 //!
-//! A function checks again what the gateway's authorizer has checked: a direct invocation and
-//! `sam local` come past the gateway, and an admin route without verified claims is closed.
+//! Direct invocations and `sam local` bypass the gateway's authorizer, so a request to an admin route without
+//! verified claims is rejected.
 //!
-//! Gateways write lists as text: an HTTP API makes `[site admin]` of one group of that name, and of the
-//! two groups `site` and `admin`. So groups are read as JSON from the token of the request, when that is
-//! the token whose claims the gateway has verified, and nobody becomes an admin by a text that can be
-//! read in two ways.
+//! Gateways write lists as text: an HTTP API writes `[site admin]` for one group of that name, and also for the
+//! two groups `site` and `admin`. Therefore the groups are read as JSON from the token in the request, if it is
+//! the token whose claims the gateway has verified. An ambiguous text never makes a caller an admin.
 
 mod payload;
 
@@ -19,35 +18,34 @@ use time::OffsetDateTime;
 use crate::config::AuthConfig;
 use crate::error::Error;
 use crate::limits::{is_blank, is_invisible};
-use payload::{NoPayload, Payload};
+use payload::{Payload, PayloadError};
 
-/// Groups whose members are admins.
 const ADMIN_GROUPS: [&str; 2] = ["admin", "admins"];
 
-/// The claim in which Cognito lists groups. A group's name contains no space there.
+/// Cognito's claim with groups. Names of Cognito groups contain no space.
 const COGNITO_GROUPS: &str = "cognito:groups";
-/// The longest `sub`, in characters: what the tables of audit and overrides hold as a user's id.
+/// The longest `sub`, in characters: the length of the columns with user ids.
 const LONGEST_SUBJECT: usize = 255;
 
-/// The token of `Authorization: Bearer …`. The word is one without case (RFC 9110, section 11.1).
+/// The token of `Authorization: Bearer …`. The scheme is case-insensitive (RFC 9110, section 11.1).
 #[must_use]
 pub fn bearer_token(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Who has verified a token, which decides how claims are written.
+/// Who has verified a token. The formats of claims differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verifier {
     /// The JWT authorizer of an HTTP API.
     HttpApi,
     /// The authorizer of a REST API.
     RestApi,
-    /// The local server, which makes the claims itself.
+    /// The local server, which creates the claims itself.
     Local,
 }
 
-/// The claims of a token that somebody whom we trust has verified.
+/// The claims of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     values: Map<String, Value>,
@@ -55,7 +53,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The claims that whoever stands before this function has verified.
+    /// Claims that an authorizer in front of this function has verified.
     #[must_use]
     pub fn verified(values: Map<String, Value>, verifier: Verifier) -> Self {
         Self { values, verifier }
@@ -70,7 +68,7 @@ impl Claims {
         }
     }
 
-    /// The user that the token is about.
+    /// The subject of the token.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
         UserId::parse(self.text("sub")?)
@@ -80,24 +78,24 @@ impl Claims {
         self.values.get(name)?.as_str()
     }
 
-    /// The groups of the caller, in the claim that the settings name.
-    fn groups(&self, headers: &HeaderMap, config: &AuthConfig) -> Result<Vec<String>, Doubt> {
+    /// The groups of the caller, from the claim `ADMIN_CLAIM`.
+    fn groups(&self, headers: &HeaderMap, config: &AuthConfig) -> Result<Vec<String>, GroupsError> {
         let claim = &config.admin_claim;
         let Some(payload) = token_of(headers)? else {
             return self.groups_without_token(claim);
         };
         for name in ["iss", "sub"] {
-            let verified = self.text(name).ok_or(Doubt::OtherToken(name))?;
+            let verified = self.text(name).ok_or(GroupsError::OtherToken(name))?;
             if payload.get(name).and_then(Value::as_str) != Some(verified) {
-                return Err(Doubt::OtherToken(name));
+                return Err(GroupsError::OtherToken(name));
             }
         }
-        let exp = self.text("exp").ok_or(Doubt::OtherToken("exp"))?;
+        let exp = self.text("exp").ok_or(GroupsError::OtherToken("exp"))?;
         if !self.is_expiry(exp, payload.get("exp")) {
-            return Err(Doubt::OtherToken("exp"));
+            return Err(GroupsError::OtherToken("exp"));
         }
         let groups = names(payload.get(claim))?;
-        // The authorizer may read its token from elsewhere; then the claims tell of another one.
+        // The authorizer may have verified another token than that of the header `Authorization`.
         let is_confirmed = match (self.text(claim), self.verifier) {
             (Some(written), Verifier::HttpApi) => match payload.get(claim) {
                 Some(Value::String(name)) => written == name,
@@ -107,40 +105,40 @@ impl Claims {
             (Some(written), Verifier::RestApi) => {
                 groups.iter().all(|group| written.contains(group.as_str()))
             }
-            // Gateways pass on every claim of a token, and as text: there is no claim that an event cannot
-            // hold. So groups that are missing here, or no text, are not those of the verified token.
+            // Gateways pass every claim of a verified token, as text. So without a text here, the verified
+            // token has no groups.
             (None, Verifier::HttpApi | Verifier::RestApi) => groups.is_empty(),
-            // The local server makes its claims itself, and they name no groups.
+            // The local server's claims have no groups.
             (Some(_) | None, Verifier::Local) => true,
         };
         if is_confirmed {
             Ok(groups)
         } else {
-            Err(Doubt::OtherGroups)
+            Err(GroupsError::OtherGroups)
         }
     }
 
-    /// Groups from the gateway's claims alone, where only one reading is possible.
-    fn groups_without_token(&self, claim: &str) -> Result<Vec<String>, Doubt> {
+    /// Reads the groups from the gateway's claims alone, if the text is unambiguous.
+    fn groups_without_token(&self, claim: &str) -> Result<Vec<String>, GroupsError> {
         let Some(text) = self.text(claim) else {
             return names(self.values.get(claim));
         };
         let Some(rest) = text.strip_prefix('[') else {
             return Ok(vec![text.to_owned()]);
         };
-        // A REST API writes no brackets: there they belong to a name.
-        let list = rest.strip_suffix(']').ok_or(Doubt::Brackets)?;
+        // REST APIs write lists without brackets, so a bracket is part of a name.
+        let list = rest.strip_suffix(']').ok_or(GroupsError::AmbiguousText)?;
         if claim != COGNITO_GROUPS || self.verifier != Verifier::HttpApi {
-            return Err(Doubt::Brackets);
+            return Err(GroupsError::AmbiguousText);
         }
         match list.split(' ').map(str::to_owned).collect::<Vec<_>>() {
             _ if list.is_empty() => Ok(Vec::new()),
-            names if names.iter().any(String::is_empty) => Err(Doubt::Brackets),
+            names if names.iter().any(String::is_empty) => Err(GroupsError::AmbiguousText),
             names => Ok(names),
         }
     }
 
-    /// Whether the gateway wrote this text for this `exp`: HTTP APIs write the number, REST APIs a date.
+    /// Whether the gateway writes `exp` as this text: HTTP APIs write the number, REST APIs a date.
     fn is_expiry(&self, written: &str, exp: Option<&Value>) -> bool {
         let Some(seconds) = exp.and_then(whole_seconds) else {
             return false;
@@ -150,27 +148,27 @@ impl Claims {
     }
 }
 
-/// Why it is not known whether a caller is an admin. The text is for the log.
+/// Why the groups of a caller are unknown. The message is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Doubt {
-    #[error("the token names a claim twice")]
-    Twice,
-    #[error("{0} of the token in the request is not what the gateway has verified")]
+enum GroupsError {
+    #[error("the token has two claims with the same name")]
+    DuplicateClaim,
+    #[error("{0} of the token in the request differs from the verified claim")]
     OtherToken(&'static str),
-    #[error("the groups of the token in the request are not those that the gateway has verified")]
+    #[error("the groups of the token in the request differ from the verified claim")]
     OtherGroups,
-    #[error("groups are neither a text nor a list of texts")]
-    NoNames,
+    #[error("the groups are neither a string nor a list of strings")]
+    NotNames,
     #[error(
-        "the gateway wrote a list as text, and the request has no token to read it from; a name may \
-         hold spaces or brackets"
+        "the gateway wrote a list as text, which is ambiguous because a name may contain spaces or \
+         brackets, and the request has no token to read the list from"
     )]
-    Brackets,
+    AmbiguousText,
 }
 
-/// The payload of the one token of the request, if there is one. A request with several is read like
-/// one with none: nobody can say which of them the gateway has verified.
-fn token_of(headers: &HeaderMap) -> Result<Option<Payload>, Doubt> {
+/// The payload of the token in the header `Authorization`. Several tokens count as none, because it is unknown
+/// which of them the gateway has verified.
+fn token_of(headers: &HeaderMap) -> Result<Option<Payload>, GroupsError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Ok(None);
@@ -178,29 +176,33 @@ fn token_of(headers: &HeaderMap) -> Result<Option<Payload>, Doubt> {
     let Ok(text) = value.to_str() else {
         return Ok(None);
     };
-    // Authorizers take a token without the word, too.
+    // Authorizers also accept a token without the scheme `Bearer`.
     let token = bearer_token(text).unwrap_or_else(|| text.trim());
     match Payload::parse(token) {
         Ok(payload) => Ok(Some(payload)),
-        Err(NoPayload::NoToken) => Ok(None),
-        Err(NoPayload::Twice) => Err(Doubt::Twice),
+        Err(PayloadError::NotAToken) => Ok(None),
+        Err(PayloadError::DuplicateClaim) => Err(GroupsError::DuplicateClaim),
     }
 }
 
-/// The names in a claim as JSON: one, or a list.
-fn names(claim: Option<&Value>) -> Result<Vec<String>, Doubt> {
+/// The names in a JSON claim: a string or a list of strings.
+fn names(claim: Option<&Value>) -> Result<Vec<String>, GroupsError> {
     match claim {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(name)) => Ok(vec![name.clone()]),
         Some(Value::Array(items)) => items
             .iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or(Doubt::NoNames))
+            .map(|item| {
+                item.as_str()
+                    .map(str::to_owned)
+                    .ok_or(GroupsError::NotNames)
+            })
             .collect(),
-        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => Err(Doubt::NoNames),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => Err(GroupsError::NotNames),
     }
 }
 
-/// A number without a fraction, however it is written.
+/// An integer, also if it is written as a float (`1.79e9`).
 fn whole_seconds(value: &Value) -> Option<i64> {
     if let Some(seconds) = value.as_i64() {
         return Some(seconds);
@@ -214,7 +216,7 @@ fn whole_seconds(value: &Value) -> Option<i64> {
     whole
 }
 
-/// A time as the authorizer of a REST API writes it: `Thu Mar 12 07:57:31 UTC 2020`.
+/// Formats a time as the authorizer of a REST API does: `Thu Mar 12 07:57:31 UTC 2020`.
 fn date(seconds: i64) -> Option<String> {
     let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
     let (hour, minute, second) = time.to_hms();
@@ -228,7 +230,7 @@ fn date(seconds: i64) -> Option<String> {
     ))
 }
 
-/// An identity that may change flags. Having one is the proof: there is no other way to get it.
+/// A verified admin. [`Admin::verify`] is the only constructor, so a value of this type proves the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// The token's `sub`.
@@ -236,11 +238,12 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Checks that the claims are an admin's, with the help of the token in the headers of the request.
+    /// Checks that the caller is an admin. `headers` are those of the request; its token is used to read the
+    /// groups.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without verified claims that name someone, [`Error::Forbidden`]
-    /// when that is no admin, or when nobody can say so; the log says why.
+    /// [`Error::Unauthenticated`] without verified claims that have a valid `sub`; [`Error::Forbidden`] if the
+    /// caller is not an admin, or if the groups cannot be read, in which case the log states the reason.
     pub fn verify(
         claims: Option<&Claims>,
         headers: &HeaderMap,
@@ -262,12 +265,12 @@ impl Admin {
             return Err(Error::Unauthenticated);
         }
         if claims.verifier != Verifier::Local {
-            let groups = claims.groups(headers, config).map_err(|doubt| {
+            let groups = claims.groups(headers, config).map_err(|error| {
                 tracing::warn!(
                     domain = "config",
                     claim = %config.admin_claim,
-                    reason = %doubt,
-                    "not taken for an admin"
+                    reason = %error,
+                    "the caller is treated as not an admin"
                 );
                 Error::Forbidden
             })?;
@@ -307,18 +310,18 @@ mod tests {
         values.collect()
     }
 
-    /// A token with this payload, which may be no JSON.
+    /// An `Authorization` header whose token has this payload, which need not be JSON.
     fn token(payload: &str) -> String {
         format!("Bearer e30.{}.sig", URL_SAFE_NO_PAD.encode(payload))
     }
 
-    /// By claims alone.
+    /// Verifies claims without a token.
     fn verify(claim: &str, groups: &str, verifier: Verifier) -> Result<Admin, Error> {
         let claims = claims(&json!({"sub": "u-1", claim: groups}), verifier);
         Admin::verify(Some(&claims), &HeaderMap::new(), &config(claim))
     }
 
-    /// By claims and a token.
+    /// Verifies claims with a token. `changed` replaces claims, or with the prefix `token:` those of the token.
     fn with_token(
         groups: &str,
         payload: &Value,
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn cognitos_groups_are_read_from_text_since_their_names_have_no_spaces() {
+    fn cognito_groups_are_read_from_text_because_their_names_have_no_spaces() {
         for groups in ["admin", "admins", "[users admin]", "[admin]"] {
             assert!(
                 verify(COGNITO_GROUPS, groups, Verifier::HttpApi).is_ok(),
@@ -382,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_another_claim_makes_an_admin_by_a_single_name_only() {
+    fn without_a_token_another_claim_makes_an_admin_only_if_it_is_a_single_name() {
         assert!(verify("roles", "admin", Verifier::HttpApi).is_ok());
         assert!(verify("roles", "admin", Verifier::RestApi).is_ok());
         for groups in ["[admin]", "[site admin]", "[admin users]", "site admin"] {
@@ -391,7 +394,7 @@ mod tests {
                 assert_eq!(verified, Err(Error::Forbidden), "{groups}");
             }
         }
-        // REST APIs put commas between groups, which a name may hold as well; they write no brackets.
+        // REST APIs separate groups by commas, which a name may contain too, and write no brackets.
         for groups in ["[admin]", "users,admin", "admin,users"] {
             let verified = verify(COGNITO_GROUPS, groups, Verifier::RestApi);
             assert_eq!(verified, Err(Error::Forbidden), "{groups}");
@@ -419,7 +422,7 @@ mod tests {
             ("true", json!(true)),
             ("[]", json!([])),
             ("", json!(null)),
-            // Not what the gateway says that it has verified.
+            // The token differs from the verified claim.
             ("[users]", json!(["admin"])),
             ("[admin]", json!(["users"])),
         ] {
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_whose_claims_are_not_those_that_were_verified_makes_nobody_an_admin() {
+    fn a_token_that_differs_from_the_verified_claims_makes_nobody_an_admin() {
         let admin = json!(["admin"]);
         for changed in [
             ("token:iss", json!("https://other.example")),
@@ -461,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_a_token_that_the_event_does_not_confirm_make_nobody_an_admin() {
+    fn groups_that_are_only_in_the_token_make_nobody_an_admin() {
         for groups in [json!(["admin"]), json!("admin"), json!(["users", "admins"])] {
             let payload = json!({"sub": "u-1", "iss": "i", "exp": 1, "roles": groups});
             let headers = headers(&[&token(&payload.to_string())]);
@@ -494,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_named_twice_is_nobodys_word() {
+    fn a_token_with_a_duplicate_claim_makes_nobody_an_admin() {
         let claims = claims(
             &json!({"sub": "u-1", "iss": "i", "exp": "1", "roles": "admin"}),
             Verifier::HttpApi,
@@ -510,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn several_tokens_are_none_and_then_the_gateways_claims_decide() {
+    fn with_several_tokens_the_gateways_claims_alone_decide() {
         let payload = |groups: &str| {
             token(&format!(
                 r#"{{"sub":"u-1","iss":"i","exp":1,"roles":["{groups}"]}}"#
@@ -538,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dates_of_rest_apis_are_read_with_a_token() {
+    fn the_expiry_of_a_rest_api_may_be_a_date() {
         let payload = r#"{"sub":"u-1","iss":"i","exp":1583999851,"cognito:groups":["x","admin"]}"#;
         for (exp, is_admin) in [
             ("Thu Mar 12 07:57:31 UTC 2020", true),
@@ -548,7 +551,7 @@ mod tests {
         ] {
             let values = json!({"sub": "u-1", "iss": "i", "exp": exp, "cognito:groups": "x,admin"});
             let claims = claims(&values, Verifier::RestApi);
-            // REST APIs take a token without the word as well.
+            // REST APIs also accept a token without the scheme.
             for header in [token(payload), token(payload).replace("Bearer ", "")] {
                 let headers = headers(&[&header]);
                 let verified = Admin::verify(Some(&claims), &headers, &config(COGNITO_GROUPS));
@@ -558,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn without_verified_claims_that_name_somebody_nobody_is_an_admin() {
+    fn claims_without_a_valid_subject_make_nobody_an_admin() {
         let config = config(COGNITO_GROUPS);
         let verify = |claims: Option<&Claims>| Admin::verify(claims, &HeaderMap::new(), &config);
         assert_eq!(verify(None), Err(Error::Unauthenticated));
@@ -590,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_before_a_token_has_no_case() {
+    fn the_scheme_before_a_token_is_case_insensitive() {
         for text in ["Bearer abc", "bearer abc", "BEARER  abc ", " Bearer abc"] {
             assert_eq!(bearer_token(text), Some("abc"), "{text}");
         }
@@ -621,9 +624,9 @@ mod fuzz {
         ["admin", "admins"].contains(&name)
     }
 
-    /// Without a token, a text makes an admin only where no other reading of it is possible.
+    /// Without a token, only an unambiguous text makes the caller an admin.
     #[test]
-    fn no_text_of_a_claim_is_taken_for_a_group_that_it_may_not_mean() {
+    fn an_ambiguous_text_of_a_claim_makes_nobody_an_admin() {
         let examples = [
             "admin",
             "[admin]",
@@ -660,9 +663,9 @@ mod fuzz {
         });
     }
 
-    /// With the token, only what it names counts, and only if it is the one that the gateway has verified.
+    /// With a token, only its groups count, and only if it matches the verified claims.
     #[test]
-    fn nobody_is_an_admin_whose_token_does_not_name_the_group() {
+    fn a_caller_whose_token_does_not_name_the_group_is_not_an_admin() {
         let examples = [
             json!([{"sub": "u-1", "iss": "i", "exp": "1790000000", "roles": "[users admin]"},
                 {"sub": "u-1", "iss": "i", "exp": 1_790_000_000, "roles": ["users", "admin"]}]),
@@ -693,7 +696,7 @@ mod fuzz {
                 Value::Array(names) => names.iter().filter_map(Value::as_str).any(is_admin),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
             };
-            // A payload that is no object is no token; then the claim is one name.
+            // A payload that is not an object is not a token; then the claim must be a single name.
             assert!(named(&payload["roles"]) || (!payload.is_object() && named(&values["roles"])));
             if payload.is_object() {
                 for name in ["sub", "iss"] {

@@ -1,8 +1,8 @@
-//! Signed calls to AWS: invoke a version of a function, tell CodeDeploy how a check ended, read alarms, put
+//! Signed calls to AWS: invoke a version of a function, report the result of a check to CodeDeploy, read alarms, put
 //! events.
 //!
-//! Four SDKs for four requests would more than double what is compiled and shipped; the signature is
-//! made by the crate that the SDKs use.
+//! Four SDKs for four requests would more than double the size of the program. The crate that the SDKs use computes
+//! the signature.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -16,15 +16,15 @@ use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::config::process_environment;
-use crate::https::{Answer, Https};
+use crate::https::{Https, Received};
 use crate::tls::Authorities;
 
-/// A report, answer included.
-const REPORT: Duration = Duration::from_secs(10);
-/// A hundred composite alarms, each with a rule of 10 kB, a reason and its data.
-const LARGEST_ANSWER: usize = 6 * 1024 * 1024;
+/// Time limit of the report to CodeDeploy.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Enough for a hundred composite alarms, each with a rule of 10 kB, a reason and its data.
+const LARGEST_RESPONSE: usize = 6 * 1024 * 1024;
 
-/// AWS, as the role of this function.
+/// Calls AWS with the credentials of this function's role.
 pub struct Aws {
     https: Https,
     region: String,
@@ -38,35 +38,34 @@ pub struct FunctionVersion {
     version: String,
 }
 
-/// Why a call came to nothing, as a sentence for the log.
+/// Why a call failed. The text is for the log.
 #[derive(Debug)]
-pub enum Refusal {
-    /// AWS could not be reached, or could not take the call at that moment: the same call may succeed
-    /// later.
-    ForNow(String),
-    /// The function ran and failed, or the call is wrong: the same call would come to nothing again.
-    ForGood(String),
+pub enum CallError {
+    /// AWS could not be reached or is overloaded; a retry may succeed.
+    Transient(String),
+    /// The invoked function failed, or the call is invalid; a retry would fail too.
+    Permanent(String),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for CallError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ForNow(why) | Self::ForGood(why) => formatter.write_str(why),
+            Self::Transient(why) | Self::Permanent(why) => formatter.write_str(why),
         }
     }
 }
 
-/// Lambda answers 409 while a version that was published a moment ago is pending, 429 when the account
-/// has no instance left, and 5xx when it cannot give one its place in the network.
-fn may_pass(status: StatusCode) -> bool {
+/// Lambda answers 409 while a newly published version is pending, 429 if the concurrency limit is reached, and 5xx
+/// if it cannot connect an instance to the VPC.
+fn is_transient(status: StatusCode) -> bool {
     status == StatusCode::CONFLICT
         || status == StatusCode::TOO_MANY_REQUESTS
         || status.is_server_error()
 }
 
 impl FunctionVersion {
-    /// Takes `arn:…:lambda:<region>:<account>:function:<name>:<version>` apart. An ARN without a
-    /// version names whatever code is newest, which is not what a deployment moves traffic to.
+    /// Parses `arn:…:lambda:<region>:<account>:function:<name>:<version>`. An ARN without a version is rejected: it
+    /// would invoke the newest code, which need not be the version that the deployment shifts traffic to.
     #[must_use]
     pub fn parse(arn: &str) -> Option<Self> {
         let parts: Vec<&str> = arn.split(':').collect();
@@ -86,19 +85,19 @@ impl FunctionVersion {
 }
 
 impl Aws {
-    /// With what Lambda puts into a function's environment.
+    /// Reads region and credentials from the environment variables that Lambda sets.
     ///
     /// # Errors
-    /// A sentence for the log when something is missing.
+    /// A message for the log if a variable is missing.
     pub fn from_process() -> Result<Self, String> {
-        let need =
+        let required =
             |name: &str| process_environment(name).ok_or_else(|| format!("{name} is not set"));
         Ok(Self {
             https: Https::new(&Authorities::Public)?,
-            region: need("AWS_REGION")?,
+            region: required("AWS_REGION")?,
             credentials: Credentials::new(
-                need("AWS_ACCESS_KEY_ID")?,
-                need("AWS_SECRET_ACCESS_KEY")?,
+                required("AWS_ACCESS_KEY_ID")?,
+                required("AWS_SECRET_ACCESS_KEY")?,
                 process_environment("AWS_SESSION_TOKEN"),
                 None,
                 "the function's environment",
@@ -106,41 +105,42 @@ impl Aws {
         })
     }
 
-    /// Invokes a version with an event, waits so long at most, and gives what it answers.
+    /// Invokes a version with an event and returns its result.
     ///
     /// # Errors
-    /// It could not be invoked, or it failed.
+    /// If the invocation or the function fails, or takes longer than `within`.
     pub async fn invoke(
         &self,
         function: &FunctionVersion,
         event: &Value,
         within: Duration,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, CallError> {
         let path = format!(
             "/2015-03-31/functions/{}/invocations?Qualifier={}",
             function.name, function.version
         );
         let headers = [("x-amz-invocation-type", "RequestResponse")];
         let url = format!("{}{path}", self.endpoint("lambda"));
-        let answer = self.call("lambda", &url, &headers, event, within).await?;
-        let text = String::from_utf8_lossy(&answer.body);
-        if answer.headers.contains_key("x-amz-function-error") {
-            return Err(Refusal::ForGood(format!("the function failed: {text}")));
+        let response = self.call("lambda", &url, &headers, event, within).await?;
+        let text = String::from_utf8_lossy(&response.body);
+        if response.headers.contains_key("x-amz-function-error") {
+            return Err(CallError::Permanent(format!("the function failed: {text}")));
         }
-        serde_json::from_slice(&answer.body)
-            .map_err(|_| Refusal::ForGood(format!("the function's answer is not JSON: {text}")))
+        serde_json::from_slice(&response.body).map_err(|_| {
+            CallError::Permanent(format!("the function's response is not JSON: {text}"))
+        })
     }
 
-    /// Tells CodeDeploy whether its deployment may go on.
+    /// Reports to CodeDeploy whether the deployment may continue.
     ///
     /// # Errors
-    /// It did not take the report.
+    /// If CodeDeploy does not accept the report.
     pub async fn report_hook(
         &self,
         deployment: &str,
         execution: &str,
         succeeded: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CallError> {
         let body = json!({
             "deploymentId": deployment,
             "lifecycleEventHookExecutionId": execution,
@@ -151,21 +151,21 @@ impl Aws {
             "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus",
         )];
         let url = format!("{}/", self.endpoint("codedeploy"));
-        self.call("codedeploy", &url, &headers, &body, REPORT)
+        self.call("codedeploy", &url, &headers, &body, REPORT_TIMEOUT)
             .await?;
         Ok(())
     }
 
-    /// The metric and composite alarms with these names, at most 100, as CloudWatch describes them.
+    /// Reads the metric and composite alarms with these names, at most 100. Returns CloudWatch's description.
     ///
     /// # Errors
-    /// It did not answer.
+    /// If CloudWatch does not answer within `within`.
     pub async fn describe_alarms(
         &self,
         endpoint: Option<&str>,
         names: &[&str],
         within: Duration,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, CallError> {
         let body = json!({
             "AlarmNames": names,
             "AlarmTypes": ["MetricAlarm", "CompositeAlarm"],
@@ -180,32 +180,32 @@ impl Aws {
         ];
         let endpoint = endpoint.map_or_else(|| self.endpoint("monitoring"), ToOwned::to_owned);
         let url = format!("{}/", endpoint.trim_end_matches('/'));
-        let answer = self
+        let response = self
             .call("monitoring", &url, &headers, &body, within)
             .await?;
-        serde_json::from_slice(&answer.body)
-            .map_err(|_| Refusal::ForGood("CloudWatch's answer is not JSON".to_owned()))
+        serde_json::from_slice(&response.body)
+            .map_err(|_| CallError::Permanent("CloudWatch's response is not JSON".to_owned()))
     }
 
     /// Calls `PutEvents` of EventBridge with at most ten entries. Returns its response.
     ///
     /// # Errors
-    /// EventBridge did not answer, or rejected the call.
+    /// If EventBridge does not answer within `within`, or rejects the call.
     pub async fn put_events(
         &self,
         entries: Vec<Value>,
         within: Duration,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, CallError> {
         let body = json!({ "Entries": entries });
         let headers = [("x-amz-target", "AWSEvents.PutEvents")];
         let endpoint = self.endpoint("events");
         let url = format!("{}/", endpoint.trim_end_matches('/'));
-        let answer = self.call("events", &url, &headers, &body, within).await?;
-        serde_json::from_slice(&answer.body)
-            .map_err(|_| Refusal::ForGood("the response of EventBridge is not JSON".to_owned()))
+        let response = self.call("events", &url, &headers, &body, within).await?;
+        serde_json::from_slice(&response.body)
+            .map_err(|_| CallError::Permanent("the response of EventBridge is not JSON".to_owned()))
     }
 
-    /// A signed POST; an answer that is no success is an error.
+    /// Sends a signed POST. A status other than success is an error.
     async fn call(
         &self,
         service: &str,
@@ -213,7 +213,7 @@ impl Aws {
         headers: &[(&str, &str)],
         body: &Value,
         within: Duration,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Received, CallError> {
         let body = body.to_string();
         let mut request = Request::post(url);
         if headers.iter().all(|(name, _)| *name != "content-type") {
@@ -224,21 +224,24 @@ impl Aws {
         }
         let mut request = request
             .body(Full::from(Bytes::from(body.clone())))
-            .map_err(|error| Refusal::ForGood(error.to_string()))?;
+            .map_err(|error| CallError::Permanent(error.to_string()))?;
         self.sign(service, url, &mut request, body.as_bytes())
-            .map_err(Refusal::ForGood)?;
-        let told = |why: String| format!("{service} at {url}: {why}");
-        let answer = self.https.send_for(request, LARGEST_ANSWER, within).await;
-        let answer = answer.map_err(|why| Refusal::ForNow(told(why)))?;
-        if answer.status.is_success() {
-            return Ok(answer);
+            .map_err(CallError::Permanent)?;
+        let with_url = |why: String| format!("{service} at {url}: {why}");
+        let response = self
+            .https
+            .send_limited(request, LARGEST_RESPONSE, within)
+            .await;
+        let response = response.map_err(|why| CallError::Transient(with_url(why)))?;
+        if response.status.is_success() {
+            return Ok(response);
         }
-        let text = String::from_utf8_lossy(&answer.body);
-        let why = told(format!("{}: {text}", answer.status));
-        Err(if may_pass(answer.status) {
-            Refusal::ForNow(why)
+        let text = String::from_utf8_lossy(&response.body);
+        let why = with_url(format!("{}: {text}", response.status));
+        Err(if is_transient(response.status) {
+            CallError::Transient(why)
         } else {
-            Refusal::ForGood(why)
+            CallError::Permanent(why)
         })
     }
 
@@ -276,7 +279,7 @@ impl Aws {
         Ok(())
     }
 
-    /// The endpoint of a service. The variables have the names that every AWS SDK reads.
+    /// The endpoint of a service. AWS SDKs read the same variables.
     fn endpoint(&self, service: &str) -> String {
         let variable = format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase());
         process_environment(&variable).unwrap_or_else(|| {
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_arn_of_a_version_names_one() {
+    fn an_arn_without_a_published_version_is_rejected() {
         let arn = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:7";
         let found = FunctionVersion::parse(arn);
         assert_eq!(

@@ -1,26 +1,25 @@
-//! Random numbers, and ids that nobody else has.
+//! Random bytes and unique ids.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::error::Error;
 
-/// Fills a buffer with bytes that nobody can guess.
+/// Fills a buffer with cryptographically secure random bytes.
 ///
 /// # Errors
-/// [`Error::Internal`] when the operating system gives none. That happens only where the system call
-/// is missing.
+/// [`Error::Internal`] if the operating system provides none, which happens only if it lacks the system call.
 pub(crate) fn random_bytes(bytes: &mut [u8]) -> Result<(), Error> {
     rustls::crypto::ring::default_provider()
         .secure_random
         .fill(bytes)
-        .map_err(|_| Error::Internal("the operating system gives no random numbers".to_owned()))
+        .map_err(|_| Error::Internal("the operating system provides no random numbers".to_owned()))
 }
 
-/// 256 random bits as 43 characters that a URL takes as they stand.
+/// 256 random bits as 43 characters of base64url.
 ///
 /// # Errors
-/// [`Error::Internal`] when the operating system gives no random numbers.
+/// [`Error::Internal`] if the operating system provides no random numbers.
 pub fn unguessable_text() -> Result<String, Error> {
     let mut bytes = [0_u8; 32];
     random_bytes(&mut bytes)?;
@@ -32,7 +31,7 @@ pub fn unguessable_text() -> Result<String, Error> {
 pub fn unique_id() -> String {
     let mut bytes = [0_u8; 16];
     if let Err(error) = random_bytes(&mut bytes) {
-        // Then TLS does not work either.
+        // A constant id is acceptable here: without random numbers, TLS does not work either.
         tracing::error!("{error}");
     }
     format!("{:032x}", u128::from_be_bytes(bytes))

@@ -1,7 +1,7 @@
-//! Secrets Manager: the only home of the AWS SDK.
+//! Reads and writes secrets in Secrets Manager, with the AWS SDK.
 //!
-//! The SDK is built only when a secret is asked for. Its own limits are minutes, longer than Lambda
-//! grants to a cold start, so ours apply.
+//! The client is created when the first secret is read. The SDK's default timeouts are minutes, longer than the
+//! initialisation phase of Lambda, so it uses the timeouts below.
 
 use std::time::Duration;
 
@@ -20,44 +20,43 @@ use tokio::sync::OnceCell;
 
 use crate::config::{Secret, UrlSource};
 
-/// One attempt to connect.
+/// Time limit of connecting.
 const CONNECT: Duration = Duration::from_secs(1);
-/// One attempt, answer included.
+/// Time limit of one attempt, including the response.
 const ATTEMPT: Duration = Duration::from_millis(1_500);
-/// Everything, so that the fallback still comes within a cold start.
+/// Time limit of all attempts, so that the instance can fall back within its cold start.
 const OPERATION: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 2;
 
-/// The authorities behind the endpoints of AWS: <https://www.amazontrust.com/repository/>. Compiled in,
-/// because reading the hundreds of files of a system's store takes longer than everything else in a
-/// cold start.
+/// The root certificates of AWS endpoints: <https://www.amazontrust.com/repository/>. They are compiled in, because
+/// reading the hundreds of certificates of the system takes longer than the rest of a cold start.
 const AMAZON_AUTHORITIES: &[u8] = include_bytes!("../certs/amazon.pem");
 
-/// Reads secrets, with one client for all of them.
+/// Reads and writes secrets with one shared client.
 #[derive(Default)]
 pub struct Secrets {
     client: OnceCell<Client>,
 }
 
 impl Secrets {
-    /// What a source says: a text, or nothing when none is configured.
+    /// Returns the URL of a source, or `None` if none is configured.
     ///
     /// # Errors
-    /// A sentence for the log that says what to do. It holds the secret's ARN and not its value.
+    /// A message for the log with the remedy. It contains the secret's ARN but not its value.
     pub async fn resolve(&self, source: &UrlSource) -> Result<Option<Secret>, String> {
         match source {
             UrlSource::Plain(secret) => Ok(Some(secret.clone())),
             UrlSource::None => Ok(None),
             UrlSource::SecretArn(arn) => {
-                // The SDK's future is tens of kilobytes, and its type too deep for those around it.
+                // Boxed, because the SDK's future has tens of kilobytes and a deeply nested type.
                 let fetch: BoxFuture<'_, Result<Secret, String>> = Box::pin(self.fetch(arn));
                 fetch.await.map(Some)
             }
         }
     }
 
-    /// The value of a secret. `None` when it has none yet: the template creates the secrets of database
-    /// roles, and `migrate` writes them.
+    /// The value of a secret, or `None` if it has no value yet: the template creates the secrets of database roles
+    /// without a value, and `migrate` writes it.
     ///
     /// # Errors
     /// As for [`resolve`](Self::resolve).
@@ -80,10 +79,10 @@ impl Secrets {
         reading.await
     }
 
-    /// Gives a secret this value.
+    /// Writes the value of a secret.
     ///
     /// # Errors
-    /// A sentence for the log that says what to do. It holds the secret's ARN and not its value.
+    /// As for [`resolve`](Self::resolve).
     pub async fn put(&self, arn: &str, value: &Secret) -> Result<(), String> {
         let writing: BoxFuture<'_, Result<(), String>> = Box::pin(async {
             let client = self.client.get_or_init(connect).await;
@@ -91,7 +90,7 @@ impl Secrets {
             let answer = request.secret_string(value.expose()).send().await;
             answer.map_err(|error| match error.as_service_error() {
                 Some(service) => format!(
-                    "secret {arn} cannot be written: {}; it has to exist, and the function's role needs \
+                    "secret {arn} cannot be written: {}; the secret must exist, and the function's role needs \
                      secretsmanager:PutSecretValue on it",
                     service.meta().code().unwrap_or("unknown")
                 ),
@@ -109,7 +108,7 @@ impl Secrets {
         match value.secret_string() {
             Some(text) if !text.trim().is_empty() => Ok(Secret::new(text)),
             Some(_) | None => Err(format!(
-                "secret {arn} has no text; put the connection URL in as its SecretString"
+                "secret {arn} has no text; store the connection URL as its SecretString"
             )),
         }
     }
@@ -120,7 +119,9 @@ async fn connect() -> Client {
     let mut builder = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
     match trust(region.as_deref()) {
         Ok(context) => builder = builder.tls_context(context),
-        Err(error) => tracing::warn!(domain = "config", %error, "using the system's authorities"),
+        Err(error) => {
+            tracing::warn!(domain = "config", %error, "using the system's root certificates")
+        }
     }
     let http = builder.build_https();
     let timeouts = TimeoutConfig::builder()
@@ -132,23 +133,24 @@ async fn connect() -> Client {
         .http_client(http)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-    // Lambda puts a role's credentials here. The chain that would look in every other place as well
-    // takes a millisecond to build.
+    // Lambda sets these variables to the credentials of the role. The SDK's default chain of providers takes a
+    // millisecond to build.
     if crate::config::process_environment("AWS_ACCESS_KEY_ID").is_some() {
         loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
     }
-    // Lambda always says which region this is. Elsewhere the SDK would look for it in the network.
+    // Always set on Lambda. Without it, the SDK requests the region from the instance metadata service.
     if let Some(region) = region {
         loader = loader.region(Region::new(region));
     }
     Client::new(&loader.load().await)
 }
 
-/// Whom to trust: Amazon's own authorities; in the partitions that have others, the system's store.
+/// Trusts Amazon's root certificates, and those of the system in partitions whose endpoints may have others.
 fn trust(region: Option<&str>) -> Result<TlsContext, impl std::fmt::Display> {
-    let apart = ["cn-", "us-gov-", "us-iso", "eusc-"];
-    let is_apart = region.is_none_or(|region| apart.iter().any(|start| region.starts_with(start)));
-    let store = if is_apart {
+    let prefixes = ["cn-", "us-gov-", "us-iso", "eusc-"];
+    let is_other_partition =
+        region.is_none_or(|region| prefixes.iter().any(|prefix| region.starts_with(prefix)));
+    let store = if is_other_partition {
         TrustStore::default()
     } else {
         TrustStore::empty().with_pem_certificate(AMAZON_AUTHORITIES)
@@ -156,12 +158,12 @@ fn trust(region: Option<&str>) -> Result<TlsContext, impl std::fmt::Display> {
     TlsContext::builder().with_trust_store(store).build()
 }
 
-/// What went wrong and what to do about it. The SDK's texts hold no secret values.
+/// Describes an error and its remedy. The SDK's messages contain no secret values.
 fn explain<R>(arn: &str, error: &SdkError<GetSecretValueError, R>) -> String {
     let Some(service) = error.as_service_error() else {
         return format!(
             "Secrets Manager cannot be reached for {arn}; \
-             check the function's way out of the VPC (endpoint, security group): {error}"
+             check how the function leaves the VPC (endpoint, security group): {error}"
         );
     };
     let code = service.meta().code().unwrap_or("unknown");

@@ -1,8 +1,7 @@
-//! Which flags are for holders of a server key and admins only, by `serverOnly` in their metadata.
+//! Decides which flags only server keys and admins see: those with `serverOnly` in their metadata.
 //!
-//! Closed by default: only a missing field or `false` shows a flag. Writes accept nothing but a boolean, so
-//! another value, or a definition that cannot be read, comes from SQL, and whoever wrote it may have meant to
-//! hide the flag.
+//! Closed by default: a flag is visible only if the field is missing or `false`. The API accepts only booleans, so
+//! any other value, and an unreadable definition, was written by SQL and may have been meant to hide the flag.
 
 use std::fmt;
 
@@ -14,58 +13,58 @@ use serde_json::Value;
 /// The name in the metadata of a flag or an environment.
 pub(crate) const SERVER_ONLY: &str = "serverOnly";
 
-/// What metadata says. Of two fields with the same name the greater counts.
+/// The value of the field. Of several fields with the same name, the greatest value counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stated {
-    Nothing,
-    Shown,
+enum ServerOnly {
+    Missing,
+    Visible,
     Hidden,
 }
 
-/// Whether a flag is hidden from everyone but holders of a server key and admins. A flag whose metadata does
-/// not have the field has that of the metadata of its environment, as all metadata.
+/// Whether only server keys and admins see a flag. As with all metadata, a flag without the field inherits that of
+/// its environment.
 pub(crate) fn hides(flag: &Flag, settings: &Settings) -> bool {
     if settings.unreadable.is_some() {
         return true;
     }
-    let own = match &flag.definition {
-        None => Stated::Nothing,
+    let of_flag = match &flag.definition {
+        None => ServerOnly::Missing,
         Some(definition) => match &definition.unreadable {
-            None => stated(definition.metadata.get(SERVER_ONLY)),
+            None => value_of(definition.metadata.get(SERVER_ONLY)),
             Some(unreadable) => in_unreadable(&unreadable.text),
         },
     };
-    match own {
-        Stated::Nothing => stated(settings.metadata.get(SERVER_ONLY)) == Stated::Hidden,
-        Stated::Shown => false,
-        Stated::Hidden => true,
+    match of_flag {
+        ServerOnly::Missing => value_of(settings.metadata.get(SERVER_ONLY)) == ServerOnly::Hidden,
+        ServerOnly::Visible => false,
+        ServerOnly::Hidden => true,
     }
 }
 
-fn stated(value: Option<&Value>) -> Stated {
+fn value_of(value: Option<&Value>) -> ServerOnly {
     match value {
-        None => Stated::Nothing,
-        Some(Value::Bool(false)) => Stated::Shown,
-        Some(_) => Stated::Hidden,
+        None => ServerOnly::Missing,
+        Some(Value::Bool(false)) => ServerOnly::Visible,
+        Some(_) => ServerOnly::Hidden,
     }
 }
 
-/// What a document says that is no definition: it may still be an object with metadata. Everything else
-/// hides the flag, since nobody can tell.
-fn in_unreadable(text: &str) -> Stated {
-    serde_json::from_str(text).map_or(Stated::Hidden, |Document(stated)| stated)
+/// Reads the field from a document that is not a valid definition, but may be an object with metadata. Any other
+/// document hides the flag.
+fn in_unreadable(text: &str) -> ServerOnly {
+    serde_json::from_str(text).map_or(ServerOnly::Hidden, |Document(parsed)| parsed)
 }
 
-/// Only `metadata` of a document is read; everything else in it may be of any form.
-struct Document(Stated);
+/// A document of which only `metadata` is parsed.
+struct Document(ServerOnly);
 
-struct Metadata(Stated);
+struct Metadata(ServerOnly);
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let metadata = Field::<Metadata> {
             name: "metadata",
-            stated: |Metadata(stated)| stated,
+            parsed: |Metadata(parsed)| parsed,
         };
         deserializer.deserialize_map(metadata).map(Self)
     }
@@ -75,30 +74,30 @@ impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let server_only = Field::<Value> {
             name: SERVER_ONLY,
-            stated: |value| stated(Some(&value)),
+            parsed: |value| value_of(Some(&value)),
         };
         deserializer.deserialize_map(server_only).map(Self)
     }
 }
 
-/// Reads the fields with one name of an object, and skips the others.
+/// Reads the fields with this name from an object, and skips the others.
 struct Field<T> {
     name: &'static str,
-    stated: fn(T) -> Stated,
+    parsed: fn(T) -> ServerOnly,
 }
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for Field<T> {
-    type Value = Stated;
+    type Value = ServerOnly;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Stated, A::Error> {
-        let mut found = Stated::Nothing;
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<ServerOnly, A::Error> {
+        let mut found = ServerOnly::Missing;
         while let Some(name) = fields.next_key::<String>()? {
             if name == self.name {
-                found = found.max((self.stated)(fields.next_value()?));
+                found = found.max((self.parsed)(fields.next_value()?));
             } else {
                 fields.next_value::<IgnoredAny>()?;
             }
@@ -112,41 +111,53 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unreadable_document_shows_a_flag_only_if_it_says_so_or_is_silent() {
+    fn an_unreadable_document_hides_the_flag_unless_the_field_is_false_or_missing() {
         let deep = format!("{{\"a\": {}{}}}", "[".repeat(500), "]".repeat(500));
         for (text, expected) in [
-            (r#"{"variants": 1}"#, Stated::Nothing),
-            (r#"{"variants": 1, "metadata": {}}"#, Stated::Nothing),
-            (r#"{"variants": 1e999}"#, Stated::Nothing),
-            (&deep, Stated::Nothing),
+            (r#"{"variants": 1}"#, ServerOnly::Missing),
+            (r#"{"variants": 1, "metadata": {}}"#, ServerOnly::Missing),
+            (r#"{"variants": 1e999}"#, ServerOnly::Missing),
+            (&deep, ServerOnly::Missing),
             (
                 r#"{"a": 1, "metadata": {"serverOnly": false}}"#,
-                Stated::Shown,
+                ServerOnly::Visible,
             ),
-            (r#"{"metadata": {"serverOnly": true}}"#, Stated::Hidden),
-            (r#"{"metadata": {"serverOnly": "true"}}"#, Stated::Hidden),
-            (r#"{"metadata": {"serverOnly": "false"}}"#, Stated::Hidden),
-            (r#"{"metadata": {"serverOnly": null}}"#, Stated::Hidden),
-            (r#"{"metadata": {"serverOnly": 0}}"#, Stated::Hidden),
-            (r#"{"metadata": {"serverOnly": [false]}}"#, Stated::Hidden),
-            (r#"{"metadata": {"server\u004fnly": true}}"#, Stated::Hidden),
+            (r#"{"metadata": {"serverOnly": true}}"#, ServerOnly::Hidden),
+            (
+                r#"{"metadata": {"serverOnly": "true"}}"#,
+                ServerOnly::Hidden,
+            ),
+            (
+                r#"{"metadata": {"serverOnly": "false"}}"#,
+                ServerOnly::Hidden,
+            ),
+            (r#"{"metadata": {"serverOnly": null}}"#, ServerOnly::Hidden),
+            (r#"{"metadata": {"serverOnly": 0}}"#, ServerOnly::Hidden),
+            (
+                r#"{"metadata": {"serverOnly": [false]}}"#,
+                ServerOnly::Hidden,
+            ),
+            (
+                r#"{"metadata": {"server\u004fnly": true}}"#,
+                ServerOnly::Hidden,
+            ),
             (
                 r#"{"metadata": {"serverOnly": true, "serverOnly": false}}"#,
-                Stated::Hidden,
+                ServerOnly::Hidden,
             ),
             (
                 r#"{"metadata": {"serverOnly": true}, "metadata": {}}"#,
-                Stated::Hidden,
+                ServerOnly::Hidden,
             ),
-            (r#"{"metadata": null}"#, Stated::Hidden),
-            (r#"{"metadata": 2}"#, Stated::Hidden),
-            (r#"{"metadata": []}"#, Stated::Hidden),
-            ("null", Stated::Hidden),
-            ("[]", Stated::Hidden),
-            ("[{}]", Stated::Hidden),
-            ("\"x\"", Stated::Hidden),
-            ("", Stated::Hidden),
-            (r#"{"variants": "#, Stated::Hidden),
+            (r#"{"metadata": null}"#, ServerOnly::Hidden),
+            (r#"{"metadata": 2}"#, ServerOnly::Hidden),
+            (r#"{"metadata": []}"#, ServerOnly::Hidden),
+            ("null", ServerOnly::Hidden),
+            ("[]", ServerOnly::Hidden),
+            ("[{}]", ServerOnly::Hidden),
+            ("\"x\"", ServerOnly::Hidden),
+            ("", ServerOnly::Hidden),
+            (r#"{"variants": "#, ServerOnly::Hidden),
         ] {
             assert_eq!(in_unreadable(text), expected, "{text}");
         }

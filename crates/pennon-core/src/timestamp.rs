@@ -1,23 +1,22 @@
-//! Times as the API and the file of the embedded store write them: UTC, `YYYY-MM-DDTHH:MM:SS.mmmZ`.
+//! The format of times in the API and in the files of the embedded store: UTC, `YYYY-MM-DDTHH:MM:SS.mmmZ`.
 
 use std::time::{Duration, SystemTime};
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-/// The milliseconds since 1970 of the first moment of the year 0 and of the last one of the year 9999: all
-/// that a text with four digits for the year can say.
+/// Milliseconds since 1970 of the start of the year 0, the first with four digits.
 const FIRST: i128 = -62_167_219_200_000;
-/// See [`FIRST`].
+/// Milliseconds since 1970 of the end of the year 9999, the last with four digits.
 const LAST: i128 = 253_402_300_799_999;
 
-/// A time as text, always with three decimals. PostgreSQL keeps `infinity` and years of more than four
-/// digits, which become the nearest time that such a text can say.
+/// Formats a time, always with three decimals. PostgreSQL can store `infinity` and years of more than four digits;
+/// they become the nearest time with four digits.
 #[must_use]
 pub fn timestamp(time: SystemTime) -> String {
     let signed = |since: Duration| i128::try_from(since.as_millis()).unwrap_or(i128::MAX);
     let milliseconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => signed(since),
-        // The millisecond that the time lies in, which begins before it.
+        // Rounds down, to the start of the millisecond, as for times after 1970.
         Err(before) => {
             let before = before.duration();
             -signed(before) - i128::from(before.subsec_nanos() % 1_000_000 != 0)
@@ -35,7 +34,7 @@ pub fn timestamp(time: SystemTime) -> String {
     )
 }
 
-/// Seconds since 1970, which rules may compare with.
+/// The current time in seconds since 1970, as rules see it.
 #[must_use]
 pub fn unix_seconds() -> i64 {
     SystemTime::now()
@@ -45,8 +44,7 @@ pub fn unix_seconds() -> i64 {
         })
 }
 
-/// The time that a text names: ISO 8601 with `Z` or an offset (`+02:00`, `+0200`), seconds optional, up
-/// to nine decimals.
+/// Parses a time: ISO 8601 with `Z` or an offset (`+02:00`, `+0200`), optional seconds, and up to nine decimals.
 #[must_use]
 pub fn parse(text: &str) -> Option<SystemTime> {
     let (date, clock) = text.split_once('T')?;
@@ -65,7 +63,7 @@ pub fn parse(text: &str) -> Option<SystemTime> {
     let second = match (clock.next(), decimals) {
         (Some(second), _) => two_digits(second)?,
         (None, None) => 0,
-        // A fraction of a minute is none of a second.
+        // `12:00.5` would be a fraction of a minute.
         (None, Some(_)) => return None,
     };
     let time = Time::from_hms(hour, minute, second).ok()?;
@@ -79,7 +77,7 @@ pub fn parse(text: &str) -> Option<SystemTime> {
     SystemTime::from(utc).checked_add(Duration::from_nanos(nanoseconds.into()))
 }
 
-/// The clock of a text without its offset from UTC.
+/// Splits a time of day into the clock and its offset from UTC.
 fn clock_and_offset(text: &str) -> Option<(&str, time::Duration)> {
     if let Some(clock) = text.strip_suffix('Z') {
         return Some((clock, time::Duration::ZERO));
@@ -125,13 +123,13 @@ pub(crate) mod required {
     }
 }
 
-/// For `#[serde(with)]`, where there may be none.
+/// For `#[serde(with)]` with an `Option`.
 pub(crate) mod optional {
     use std::time::SystemTime;
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    #[expect(clippy::ref_option, reason = "what serde calls")]
+    #[expect(clippy::ref_option, reason = "serde requires this signature")]
     pub(crate) fn serialize<S: Serializer>(
         time: &Option<SystemTime>,
         serializer: S,
@@ -169,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_beyond_four_digits_of_a_year_is_the_nearest_one() {
+    fn a_year_of_more_than_four_digits_becomes_the_nearest_time() {
         let years = |years: u64| Duration::from_secs(years * 31_557_600);
         assert_eq!(
             timestamp(UNIX_EPOCH + years(290_000)),
@@ -186,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn times_with_z_or_an_offset_are_read_and_nothing_else() {
+    fn only_times_with_z_or_an_offset_are_parsed() {
         let later = UNIX_EPOCH + Duration::from_millis(1_709_208_000_070);
         for text in [
             "2024-02-29T12:00:00.070Z",

@@ -1,24 +1,24 @@
-//! TLS for Redis and PostgreSQL: one provider (ring), certificates always checked.
+//! TLS configuration of all connections except those of the AWS SDK. Certificates are always verified.
 
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-/// Which authorities a server's certificate may come from.
+/// The certificate authorities to trust.
 pub(crate) enum Authorities<'a> {
-    /// The public ones (Mozilla's list, compiled in: reading a system store costs milliseconds).
+    /// Mozilla's list, which is compiled in because reading the system's certificates takes milliseconds.
     Public,
-    /// Those of a PEM text.
+    /// The certificates in a PEM text.
     Pem(&'a [u8]),
-    /// Those of a PEM file.
+    /// The certificates in the PEM file at this path.
     File(&'a str),
 }
 
-/// A client configuration that checks the server's certificate and name.
+/// A client configuration that verifies the server's certificate and name.
 ///
 /// # Errors
-/// A sentence for the log when a PEM file cannot be read or holds no certificate.
+/// A message for the log if a PEM file cannot be read or contains no certificate.
 pub(crate) fn client_config(authorities: &Authorities<'_>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match authorities {
@@ -44,7 +44,7 @@ fn add(roots: &mut RootCertStore, pem: &[u8], origin: &str) -> Result<(), String
         .map_err(|error| format!("{origin} is not a PEM file: {error:?}"))?;
     let (added, _ignored) = roots.add_parsable_certificates(certificates);
     if added == 0 {
-        return Err(format!("{origin} holds no certificate authority"));
+        return Err(format!("{origin} contains no certificate authority"));
     }
     Ok(())
 }

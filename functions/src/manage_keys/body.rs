@@ -1,6 +1,6 @@
 //! Bodies of requests about keys.
 
-use pennon_core::api_key::kind_named;
+use pennon_core::api_key::parse_kind;
 use pennon_core::error::Error;
 use pennon_core::http::Fields;
 use pennon_core::snapshot::KeyKind;
@@ -21,7 +21,7 @@ pub(crate) struct Wanted {
 pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Error> {
     let mut fields = Fields::of(body)?;
     let kind = fields.text("kind", 0..=LONGEST_NAME);
-    let kind = kind.as_deref().and_then(kind_named);
+    let kind = kind.as_deref().and_then(parse_kind);
     if kind.is_none() {
         fields.errors.add("kind", "Expected server or client");
     }

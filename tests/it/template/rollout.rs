@@ -194,10 +194,10 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
         &json!({ "Fn::Sub": group }),
     );
     problems.unless(report, id, "may not report to CodeDeploy");
-    // 35 s of patience with the last attempt of 305 s at migrations, 35 s of patience with the last
-    // question of 15 s, and 10 s for the report.
+    // Retries of 35 s with a last attempt of 305 s at migrations, retries of 35 s with a last health check
+    // of 15 s, and 10 s for the report.
     let time = properties["Timeout"].as_u64().unwrap_or_default();
-    problems.unless(time >= 400, id, "has less time than its own patience");
+    problems.unless(time >= 400, id, "has less time than its retries may take");
 }
 
 fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
@@ -413,7 +413,7 @@ planted! {
             "PreTrafficFunction: waits for itself";
     a_hook_that_has_too_little_time:
         [Mistake("PreTrafficFunction", "Timeout: 420", "Timeout: 360")]
-        => "PreTrafficFunction: has less time than its own patience";
+        => "PreTrafficFunction: has less time than its retries may take";
     a_canary_alarm_over_all_versions:
         [Mistake("GetFlagCanaryCrashesAlarm", ",\n        {Name: ExecutedVersion, Value: !GetAtt GetFlagFunction.Version.Version}", "")]
         => "GetFlagCanaryCrashesAlarm: does not watch the new version alone";

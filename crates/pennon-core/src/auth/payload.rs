@@ -1,7 +1,6 @@
-//! What the token of a request says. The gateway has verified its signature, and flattens what it hands
-//! over; here the same claims stand as the issuer wrote them.
+//! Reads the claims from the token of a request. The gateway has verified the signature, but passes claims as
+//! text; the token has them as the issuer wrote them.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine;
@@ -10,41 +9,41 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// No header of a request that API Gateway lets through is longer.
+/// API Gateway limits all headers of a request together to this size.
 const LONGEST: usize = 10_240;
-/// What [`Payload`] calls a name that stands there twice, to be told from other errors.
-const TWICE: &str = "a name twice";
+/// The message of serde's error for a duplicate name, which distinguishes it from other errors.
+const DUPLICATE: &str = "duplicate name";
 
 /// The payload of a token.
 #[derive(Debug, PartialEq)]
 pub(super) struct Payload(Map<String, Value>);
 
-/// Why a text gives no payload.
+/// Why the payload of a text cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoPayload {
-    /// It is not a signed JSON Web Token.
-    NoToken,
-    /// It is one, and names a claim twice: readers differ in which of them counts.
-    Twice,
+pub(super) enum PayloadError {
+    /// The text is not a signed JSON Web Token.
+    NotAToken,
+    /// The token has two claims with the same name. Parsers differ in which of them counts.
+    DuplicateClaim,
 }
 
 impl Payload {
-    /// Takes the payload out of a token. Its signature is not looked at.
-    pub(super) fn parse(token: &str) -> Result<Self, NoPayload> {
+    /// Parses the payload of a token. The signature is not verified.
+    pub(super) fn parse(token: &str) -> Result<Self, PayloadError> {
         let parts: Vec<&str> = token.split('.').collect();
         let [_, payload, _] = parts.as_slice() else {
-            return Err(NoPayload::NoToken);
+            return Err(PayloadError::NotAToken);
         };
         if token.len() > LONGEST {
-            return Err(NoPayload::NoToken);
+            return Err(PayloadError::NotAToken);
         }
         let bytes = URL_SAFE_NO_PAD.decode(payload);
-        let bytes = bytes.map_err(|_| NoPayload::NoToken)?;
+        let bytes = bytes.map_err(|_| PayloadError::NotAToken)?;
         serde_json::from_slice(&bytes).map_err(|error| {
-            if error.to_string().starts_with(TWICE) {
-                NoPayload::Twice
+            if error.to_string().starts_with(DUPLICATE) {
+                PayloadError::DuplicateClaim
             } else {
-                NoPayload::NoToken
+                PayloadError::NotAToken
             }
         })
     }
@@ -56,9 +55,9 @@ impl Payload {
 
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
+        struct Claims;
 
-        impl<'de> Visitor<'de> for Names {
+        impl<'de> Visitor<'de> for Claims {
             type Value = Payload;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,21 +66,19 @@ impl<'de> Deserialize<'de> for Payload {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Payload, A::Error> {
                 let mut claims = Map::new();
-                let mut twice = HashSet::new();
+                let mut has_duplicates = false;
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if claims.insert(name.clone(), value).is_some() {
-                        twice.insert(name);
-                    }
+                    has_duplicates |= claims.insert(name, value).is_some();
                 }
-                if twice.is_empty() {
-                    Ok(Payload(claims))
+                if has_duplicates {
+                    Err(A::Error::custom(DUPLICATE))
                 } else {
-                    Err(A::Error::custom(TWICE))
+                    Ok(Payload(claims))
                 }
             }
         }
 
-        deserializer.deserialize_map(Names)
+        deserializer.deserialize_map(Claims)
     }
 }
 
@@ -94,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_a_json_object_in_the_middle_of_a_token() {
+    fn the_payload_is_the_json_object_in_the_second_part_of_a_token() {
         let payload = Payload::parse(&token(r#"{"sub":"a","exp":1}"#)).expect("a payload");
         assert_eq!(payload.get("sub"), Some(&"a".into()));
         for bad in [
@@ -108,17 +105,21 @@ mod tests {
             token("\"a\""),
             format!("{}{}", token("{}"), "x".repeat(LONGEST)),
         ] {
-            assert_eq!(Payload::parse(&bad), Err(NoPayload::NoToken), "{bad}");
+            assert_eq!(Payload::parse(&bad), Err(PayloadError::NotAToken), "{bad}");
         }
     }
 
     #[test]
-    fn a_claim_that_is_named_twice_is_seen_however_it_is_written() {
+    fn a_duplicate_claim_is_rejected_even_if_its_name_is_escaped() {
         for bad in [
             r#"{"sub":"a","sub":"a"}"#,
             r#"{"roles":[],"x":{},"r\u006fles":["admin"]}"#,
         ] {
-            assert_eq!(Payload::parse(&token(bad)), Err(NoPayload::Twice), "{bad}");
+            assert_eq!(
+                Payload::parse(&token(bad)),
+                Err(PayloadError::DuplicateClaim),
+                "{bad}"
+            );
         }
         assert!(Payload::parse(&token(r#"{"a":{"sub":1},"sub":2}"#)).is_ok());
     }

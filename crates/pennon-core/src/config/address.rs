@@ -1,18 +1,18 @@
-//! Addresses that tokens are checked by: the issuer's, and the one where its keys are.
+//! Validates the URLs of token issuers and of their endpoints.
 //!
-//! They are parsed as URLs. A comparison of their beginning would take `http://127.0.0.1:1@example.com/`
-//! for an address of this machine.
+//! They are parsed as URLs: a comparison of prefixes would accept `http://127.0.0.1:1@example.com/` as an address
+//! of this machine.
 
 use url::{Host, Url};
 
-/// Takes the address of an issuer: `https://`, or `http://` on this machine, which is for tests.
+/// Parses the URL of an issuer: `https://`, or for tests `http://` on this machine.
 ///
 /// # Errors
-/// What is wrong with it, for the log.
+/// The rule that the URL breaks, for the log.
 pub fn parse_issuer(text: &str) -> Result<Url, &'static str> {
     let url = parse(text)?;
     if url.query().is_some() {
-        return Err("it has a query, which no issuer may have");
+        return Err("it has a query");
     }
     if url.scheme() == "https" || is_loopback(&url) {
         Ok(url)
@@ -21,31 +21,30 @@ pub fn parse_issuer(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-/// Takes an address that an issuer names in its own description, such as that of its keys. It may be on
-/// another host, as Google's keys are. An issuer on this machine may name `http://` addresses of this
-/// machine; any other one names `https://` addresses, and none of this machine.
+/// Parses a URL from an issuer's metadata, such as that of its keys. It may be on another host, as Google's keys
+/// are. Only an issuer on this machine may name addresses of this machine, and only there `http://` is accepted.
 ///
 /// # Errors
-/// What is wrong with it, for the log.
+/// The rule that the URL breaks, for the log.
 pub fn parse_endpoint(issuer: &Url, text: &str) -> Result<Url, &'static str> {
     let url = parse(text)?;
     match (is_loopback(issuer), is_loopback(&url), url.scheme()) {
         (true, true, _) | (_, false, "https") => Ok(url),
-        (false, true, _) => Err("it is an address of this machine, and the issuer is not"),
+        (false, true, _) => Err("it is an address of this machine, but the issuer is not"),
         (_, false, _) => Err("it is not an https:// URL"),
     }
 }
 
 fn parse(text: &str) -> Result<Url, &'static str> {
-    // The parser drops tabs and line ends, and takes a backslash for a slash: others read another address.
-    let odd = |byte: u8| {
+    // The parser drops tabs and newlines, and reads a backslash as a slash; other parsers would see another URL.
+    let is_invalid = |byte: u8| {
         !byte.is_ascii_graphic() || matches!(byte, b'\\' | b'"' | b'<' | b'>' | b'^' | b'`')
     };
-    if text.bytes().any(odd) {
-        return Err("it has characters that no URL has");
+    if text.bytes().any(is_invalid) {
+        return Err("it has characters that are invalid in a URL");
     }
     if authority(text).is_empty() {
-        // The parser would take the first step of the path for the host.
+        // The parser would use the first segment of the path as the host.
         return Err("it has no host");
     }
     let url = Url::parse(text).map_err(|_| "it is not a URL")?;
@@ -61,13 +60,13 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-/// What stands between `//` and the path, as it is written: the parser drops an empty `@`.
+/// The text between `//` and the path. The parser cannot be used, because it drops an empty user name before `@`.
 fn authority(text: &str) -> &str {
     let rest = text.split_once("//").map_or("", |(_, rest)| rest);
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
-/// Whether an address is one of this machine.
+/// Whether the host of a URL is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
@@ -79,7 +78,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
             let mapped = address.to_ipv4_mapped();
             address.is_loopback()
                 || address.is_unspecified()
-                || mapped.is_some_and(|it| it.is_loopback() || it.is_unspecified())
+                || mapped.is_some_and(|mapped| mapped.is_loopback() || mapped.is_unspecified())
         }
         None => false,
     }
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuer_is_https_or_on_this_machine_and_nothing_beside_host_and_path() {
+    fn an_issuer_is_https_or_on_this_machine_and_has_only_a_host_and_a_path() {
         for good in [
             "https://issuer.example.com",
             "https://issuer.example.com/",
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_issuer_on_this_machine_leads_to_addresses_of_this_machine() {
+    fn only_an_issuer_on_this_machine_may_name_addresses_of_this_machine() {
         let public = parse_issuer("https://issuer.example.com").expect("an issuer");
         let local = parse_issuer("http://127.0.0.1:9000").expect("an issuer");
         for (text, from_public, from_local) in [

@@ -1,8 +1,7 @@
 //! The settings of a function, read once at cold start.
 //!
-//! [`Config::from_lookup`] takes any lookup function, so that a test can pass a map. A setting that cannot be
-//! parsed is reported as a [`ConfigWarning`] and keeps its default: a typing error in one variable must not take
-//! the service down.
+//! [`Config::from_lookup`] takes any lookup function, so that a test can pass a map. An invalid setting is reported
+//! as a [`ConfigWarning`] and keeps its default: a mistyped variable must not take the service down.
 
 mod address;
 mod origins;

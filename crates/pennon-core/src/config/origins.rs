@@ -1,32 +1,32 @@
-//! Which web pages may read answers: the origins that CORS names.
+//! The web origins that CORS allows.
 
 use url::Url;
 
 use super::address::is_loopback;
 
-/// The origins of pages that may read the answers of some routes.
+/// Origins whose pages may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// Pages of every origin.
+    /// All origins.
     Any,
-    /// Pages of these origins, each as a browser writes it: `https://app.example.com`.
+    /// These origins, each as browsers write it: `https://app.example.com`.
     Named(Vec<String>),
 }
 
-/// Which pages may read what.
+/// The allowed origins by kind of route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorsConfig {
-    /// `CORS_ORIGINS`, `*` by default: all routes but those of admins.
+    /// `CORS_ORIGINS`, `*` by default: for all routes except admin routes.
     pub public: Origins,
-    /// `ADMIN_CORS_ORIGINS`, none by default: admin routes.
+    /// `ADMIN_CORS_ORIGINS`, none by default: for admin routes.
     pub admin: Vec<String>,
 }
 
-/// Takes an origin that a browser can send. It must be written as browsers write it, since it is compared
-/// byte by byte: whatever is more lenient (a suffix, a pattern, another case) lets strangers in.
+/// Parses an origin, which must be written as browsers write it: it is compared byte by byte, because lenient
+/// comparison (suffixes, patterns) would also allow origins of strangers.
 ///
 /// # Errors
-/// What is wrong with it, for the log.
+/// The rule that the origin breaks, for the log.
 pub(super) fn parse_origin(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -40,17 +40,20 @@ pub(super) fn parse_origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// The same for admin routes. A page that came over plain http may have been changed on its way.
+/// Like [`parse_origin`], for admin routes: a page loaded over plain http may have been modified in transit.
 ///
 /// # Errors
-/// What is wrong with it, for the log.
+/// The rule that the origin breaks, for the log.
 pub(super) fn parse_admin_origin(text: &str) -> Result<String, String> {
     let origin = parse_origin(text)?;
     let url = Url::parse(&origin).map_err(|error| error.to_string())?;
     if url.scheme() == "https" || is_loopback(&url) {
         Ok(origin)
     } else {
-        Err("admin routes take https:// origins, and http:// ones of this machine".to_owned())
+        Err(
+            "admin routes accept only https:// origins, and http:// origins of this machine"
+                .to_owned(),
+        )
     }
 }
 
@@ -59,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_taken_only_as_browsers_write_it() {
+    fn an_origin_must_be_written_as_browsers_write_it() {
         for good in [
             "https://app.example.com",
             "https://app.example.com:8443",
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_came_over_plain_http_may_not_use_admin_routes() {
+    fn pages_loaded_over_plain_http_may_not_use_admin_routes() {
         for good in [
             "https://admin.example.com",
             "http://localhost:3000",

@@ -1,6 +1,6 @@
 //! The environment and arguments of this process. No other file reads them.
 
-/// The process environment as a lookup function.
+/// Reads a variable of the process environment.
 #[must_use]
 pub fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()

@@ -11,18 +11,18 @@ use super::settings::{
     RolesConfig, RolloutConfig, TokenConfig, UrlSource,
 };
 
-/// A message about an invalid setting and the value that applies instead. Never contains the text of a secret.
+/// An invalid setting, and the value used instead. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigWarning(pub String);
 
 impl Config {
-    /// The settings of this process.
+    /// Reads the settings from the environment of this process.
     #[must_use]
     pub fn from_process() -> (Self, Vec<ConfigWarning>) {
         Self::from_lookup(process_environment)
     }
 
-    /// Reads the settings with a lookup function. Returns a warning for each invalid one.
+    /// Reads the settings from a lookup function.
     #[must_use]
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> (Self, Vec<ConfigWarning>) {
         let mut from = Reader {
@@ -64,7 +64,7 @@ impl Config {
                         0..=86_400,
                     )),
                 },
-                elsewhere: DatabaseAddress {
+                address: DatabaseAddress {
                     host: from.text("DATABASE_HOST"),
                     port: from.port("DATABASE_PORT"),
                     name: from.text("DATABASE_NAME"),
@@ -87,7 +87,7 @@ impl Config {
             rollout: RolloutConfig {
                 migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
                 health_function: from.text("HEALTH_FUNCTION_ARN"),
-                patience: from.millis("HEALTH_PATIENCE_MS", 35_000, 0..=35_000),
+                retry_limit: from.millis("HEALTH_PATIENCE_MS", 35_000, 0..=35_000),
             },
             snapshot_max_age: from.millis("SNAPSHOT_MAX_AGE_MS", 0, 0..=3_600_000),
             installation: from.text("INSTALLATION_ID"),
@@ -108,7 +108,7 @@ struct Reader<L> {
 }
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    /// A variable that is set and not empty. Templates leave unused ones empty.
+    /// A variable that is set and not empty. The template sets unused variables to an empty text.
     fn text(&self, name: &str) -> Option<String> {
         (self.lookup)(name).filter(|value| !value.trim().is_empty())
     }
@@ -143,9 +143,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             .map(str::to_owned)
             .collect();
         let mistake = if let Err(why) = parse_issuer(&issuer) {
-            format!("JWT_ISSUER is not the address of an issuer: {why}")
+            format!("JWT_ISSUER is not a valid issuer URL: {why}")
         } else if audiences.is_empty() {
-            "JWT_ISSUER needs JWT_AUDIENCE".to_owned()
+            "JWT_ISSUER is set, but JWT_AUDIENCE is not".to_owned()
         } else {
             let ca_file = self.text("JWT_CA_FILE");
             return Some(TokenConfig {
@@ -169,20 +169,21 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         CorsConfig { public, admin }
     }
 
-    /// The origins of a list that can be used. Others are left out, so that a typing error opens nothing.
+    /// The valid origins of a list. Invalid ones are skipped, so that a mistyped origin allows no page.
     fn origins(&mut self, name: &str, parse: fn(&str) -> Result<String, String>) -> Vec<String> {
         let text = self.text(name).unwrap_or_default();
         let mut origins = Vec::new();
-        for one in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
-            let parsed = match (one, name) {
-                ("*", "CORS_ORIGINS") => Err("* stands alone".to_owned()),
-                ("*", _) => Err("admin routes are never open to every page".to_owned()),
-                (one, _) => parse(one),
+        let items = text.split(',').map(str::trim);
+        for item in items.filter(|item| !item.is_empty()) {
+            let parsed = match (item, name) {
+                ("*", "CORS_ORIGINS") => Err("* cannot be combined with others".to_owned()),
+                ("*", _) => Err("admin routes are never open to all origins".to_owned()),
+                (item, _) => parse(item),
             };
             match parsed {
                 Ok(origin) => origins.push(origin),
                 Err(why) => self.warnings.push(ConfigWarning(format!(
-                    "{name}: {one:?} is not an origin: {why}; pages there cannot read answers"
+                    "{name}: {item:?} is not a valid origin: {why}; its pages cannot read responses"
                 ))),
             }
         }
@@ -206,7 +207,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
             Err(_) => {
                 self.warnings.push(ConfigWarning(format!(
-                    "{name} is not a whole number; using {default}"
+                    "{name} must be an integer; using {default}"
                 )));
                 default
             }
@@ -234,9 +235,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             Some("off") => PublicConfigRoutes::Off,
             Some(_) => {
                 self.warnings.push(ConfigWarning(
-                    "PUBLIC_CONFIG_ROUTES must be open, key or off; until it is, /api/config/flags \
-                     is off"
-                        .to_owned(),
+                    "PUBLIC_CONFIG_ROUTES must be open, key or off; using off".to_owned(),
                 ));
                 PublicConfigRoutes::Off
             }
@@ -254,8 +253,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         port
     }
 
-    /// A brace would move the key to another slot of a cluster; every other character is refused so
-    /// that the keys stay readable.
+    /// A brace would move the key to another slot of a cluster; other characters are rejected to keep keys readable.
     fn key_prefix(&mut self, name: &str) -> String {
         let text = self.text(name).unwrap_or_default();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:.".contains(&byte);
@@ -274,7 +272,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             None | Some("false" | "0") => false,
             Some(_) => {
                 self.warnings.push(ConfigWarning(format!(
-                    "{name} is neither true nor false; using false"
+                    "{name} must be true or false; using false"
                 )));
                 false
             }
@@ -310,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_value_that_is_understood_opens_the_public_config_routes() {
+    fn an_invalid_value_does_not_open_the_public_config_routes() {
         for (text, routes, warnings) in [
             ("", PublicConfigRoutes::Open, 0),
             ("open", PublicConfigRoutes::Open, 0),
@@ -328,15 +326,15 @@ mod tests {
 
     #[test]
     fn the_pool_has_at_least_one_and_at_most_ten_connections() {
-        for (asked, given) in [("0", 1), ("1", 1), ("10", 10), ("50", 10)] {
-            let (config, warnings) = read(&[("REDIS_POOL_SIZE", asked)]);
-            assert_eq!(config.cache.pool_size, given);
-            assert_eq!(warnings.is_empty(), asked == given.to_string());
+        for (value, size) in [("0", 1), ("1", 1), ("10", 10), ("50", 10)] {
+            let (config, warnings) = read(&[("REDIS_POOL_SIZE", value)]);
+            assert_eq!(config.cache.pool_size, size);
+            assert_eq!(warnings.is_empty(), value == size.to_string());
         }
     }
 
     #[test]
-    fn no_setting_lets_a_request_spend_more_than_its_limits_on_the_cache() {
+    fn the_time_for_the_cache_is_bounded_whatever_the_settings() {
         let (config, warnings) = read(&[
             ("CACHE_CONNECT_TIMEOUT_MS", "60000"),
             ("CACHE_BUDGET_MS", "5000"),
@@ -347,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_arn_beats_a_url_and_a_cluster_name_beats_the_plain_one() {
+    fn a_secret_arn_takes_precedence_over_urls_and_a_cluster_url_over_a_plain_one() {
         let (config, _) = read(&[
             ("REDIS_SECRET_ARN", "arn:x"),
             ("REDIS_URL", "redis://a"),
@@ -369,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_value_is_reported_and_the_default_applies() {
+    fn an_invalid_value_is_reported_and_the_default_stays() {
         let (config, warnings) = read(&[
             ("CACHE_TTL_SECONDS", "five"),
             ("TRUST_USER_ID_PARAMETER", "maybe"),
@@ -421,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_a_number_or_ignored() {
+    fn an_invalid_port_is_ignored() {
         for (text, port) in [
             ("5433", Some(5433)),
             ("0", None),
@@ -429,13 +427,13 @@ mod tests {
             ("x", None),
         ] {
             let (config, warnings) = read(&[("DATABASE_PORT", text)]);
-            assert_eq!(config.database.elsewhere.port, port, "{text}");
+            assert_eq!(config.database.address.port, port, "{text}");
             assert_eq!(warnings.is_empty(), port.is_some(), "{text}");
         }
     }
 
     #[test]
-    fn a_secret_is_not_printed() {
+    fn debug_output_hides_secrets() {
         let (config, _) = read(&[
             ("REDIS_URL", "redis://:hunter2@cache"),
             ("CACHE_MAC_KEY", "hunter2"),

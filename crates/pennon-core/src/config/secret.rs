@@ -1,6 +1,6 @@
-//! A text that logs must not show.
+//! A text that must not be logged.
 
-/// A text whose `Debug` hides it.
+/// A text whose `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -11,7 +11,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, to send it to a server.
+    /// The text itself.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

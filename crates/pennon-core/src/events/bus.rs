@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::ChangeEvent;
-use crate::aws::{Aws, Refusal};
+use crate::aws::{Aws, CallError};
 use crate::breaker::{Breaker, Permit};
 
 /// The `source` of all events.
@@ -62,10 +62,10 @@ impl EventBus {
         &self,
         events: &[ChangeEvent],
         within: Duration,
-    ) -> Result<Vec<Delivery>, Refusal> {
+    ) -> Result<Vec<Delivery>, CallError> {
         let aws = match &self.aws {
             Ok(aws) => aws,
-            Err(why) => return Err(Refusal::ForGood(why.clone())),
+            Err(why) => return Err(CallError::Permanent(why.clone())),
         };
         let entries = self.entries(events);
         let sent = entries.len();
@@ -104,11 +104,11 @@ impl EventBus {
 }
 
 /// Reads the outcomes in a response. A successful call may contain rejected entries.
-fn deliveries(response: &Value, sent: usize) -> Result<Vec<Delivery>, Refusal> {
+fn deliveries(response: &Value, sent: usize) -> Result<Vec<Delivery>, CallError> {
     let entries = response["Entries"].as_array();
     let entries = entries.filter(|entries| entries.len() == sent);
     let entries = entries.ok_or_else(|| {
-        Refusal::ForNow(format!(
+        CallError::Transient(format!(
             "the response of EventBridge does not have {sent} Entries: {response}"
         ))
     })?;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use super::tell;
+use super::with_causes;
 use crate::tls::{self, Authorities};
 
 /// The longest head of a response. A longer one ends the request.
@@ -199,7 +199,7 @@ async fn exchange(
 }
 
 fn failed(error: &dyn std::error::Error) -> PostError {
-    PostError::Failed(tell(error))
+    PostError::Failed(with_causes(error))
 }
 
 /// Whether an address belongs to the public internet, by IANA's registries of special-purpose addresses. Of IPv6

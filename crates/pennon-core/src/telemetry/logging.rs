@@ -20,9 +20,9 @@ use crate::timestamp::timestamp;
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStyle {
-    /// One JSON object a line, for CloudWatch.
+    /// One JSON object per line, for CloudWatch.
     Json,
-    /// For a person at a terminal.
+    /// Text for people.
     Human,
 }
 
@@ -32,7 +32,7 @@ pub fn start_logging(style: LogStyle) {
     let level = process_environment("AWS_LAMBDA_LOG_LEVEL")
         .or_else(|| process_environment("RUST_LOG"))
         .unwrap_or_else(|| "info".to_owned());
-    // fred and the Lambda runtime tell of things that we tell ourselves, with better words.
+    // fred and the Lambda runtime log events that this crate also logs, with more context.
     let directives = format!(
         "{},fred=off,lambda_runtime=error",
         level.to_ascii_lowercase()
@@ -41,10 +41,9 @@ pub fn start_logging(style: LogStyle) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        // Colours are for terminals; in a file they are letters in the way.
         .with_ansi(std::io::stdout().is_terminal())
         .with_writer(std::io::stdout);
-    // A second call finds a subscriber in place; the first one stays.
+    // If logging has been started before, the first subscriber stays.
     let _already_started = match style {
         LogStyle::Json => builder.event_format(JsonEvents).try_init(),
         LogStyle::Human => builder
@@ -55,9 +54,8 @@ pub fn start_logging(style: LogStyle) {
     };
 }
 
-/// Writes an event as one JSON object: time, level, domain, and its fields. Libraries' events, such as the
-/// Lambda runtime's about a failed one, have no domain of their own: saved queries and the operators' own
-/// begin with `filter domain = "config"`.
+/// Writes an event as one JSON object: time, level, domain, and its fields. Events of libraries have no domain of
+/// their own. They get `config`, because saved queries and those of operators begin with `filter domain = "config"`.
 struct JsonEvents;
 
 impl<S, N> FormatEvent<S, N> for JsonEvents
@@ -90,7 +88,7 @@ struct Fields<'l>(&'l mut Map<String, Value>);
 impl Fields<'_> {
     fn put(&mut self, field: &Field, value: Value) {
         let name = field.name();
-        // What the crate `log` says about where a line was written.
+        // Fields that the crate `log` adds: module, file and line of the call.
         if !name.starts_with("log.") {
             self.0.insert(name.replace("r#", ""), value);
         }
@@ -123,7 +121,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// How the fields of an event look to a person: the message, and names with values.
+/// Formats the fields of an event for people: the message, then `name=value`.
 fn human_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     format::debug_fn(|writer, field, value| {
         let text = visible(&format!("{value:?}"), LONGEST_TEXT);

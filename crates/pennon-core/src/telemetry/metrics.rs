@@ -1,36 +1,36 @@
-//! The metrics: their names and units in CloudWatch.
+//! The metrics, with their names and units in CloudWatch.
 
-/// Every metric, by its name in namespace `Pennon`.
+/// A metric in the namespace `Pennon`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
-    /// 1 when the cache had the answer, 0 when not; the average is the hit rate, the sum are the hits.
+    /// 1 for a cache hit, otherwise 0: the average is the hit rate, the sum is the number of hits.
     CacheHitRate,
-    /// Reads that the cache had no entry for.
+    /// Reads without a usable cache entry.
     CacheMisses,
-    /// Reads for which the cache could not be asked.
+    /// Reads for which Redis was unavailable.
     CacheUnavailable,
-    /// Attempts that failed on the way to Redis or back.
+    /// Failed attempts to use Redis.
     RedisConnectionErrors,
-    /// Attempts made again.
+    /// Retries.
     RedisRetries,
-    /// 1 while reads are kept from a Redis that does not answer.
+    /// 1 while the breaker of Redis is open.
     BreakerOpen,
-    /// Connections that this instance has open to Redis.
+    /// Open connections from this instance to Redis.
     ActiveConnections,
-    /// Snapshots that were asked of the database.
+    /// Snapshots read from PostgreSQL.
     DatabaseLoads,
-    /// Answers from what was known before, with cache and database both gone.
+    /// Responses from an earlier snapshot, because neither Redis nor PostgreSQL answered.
     StaleAnswers,
-    /// Fills that came too late: the entry had been invalidated meanwhile.
+    /// Fills that Redis rejected because the entry had been invalidated.
     FillsRefused,
-    /// Flags, overrides, settings and API keys of the environment that cannot be read. Written while there
-    /// are any, so that it costs nothing otherwise.
+    /// Unreadable flags, overrides, settings and API keys of the environment. Only written if there are any, so that
+    /// the metric costs nothing otherwise.
     UnreadableRows,
-    /// Cache entries that were not authentic, and were dropped. Written while there are any.
+    /// Cache entries that were dropped because of an invalid MAC. Only written if there are any.
     ForgedEntries,
-    /// From the request's arrival at the handler to its answer.
+    /// The time from the arrival of a request to its response.
     ResponseLatency,
-    /// Answers with a status of 500 or more.
+    /// Responses with a status of 500 or more.
     ServerErrors,
 }
 
@@ -53,15 +53,14 @@ impl Metric {
         Self::ServerErrors,
     ];
 
-    /// Those that the alarms of a canary look at: written for each version of a function as well, which makes each of
-    /// them a second metric on the bill.
+    /// The metrics of canary alarms. They are also written by version, which costs a second metric each.
     pub const BY_VERSION: [Self; 3] = [
         Self::CacheHitRate,
         Self::ResponseLatency,
         Self::ServerErrors,
     ];
 
-    /// Where CloudWatch files them.
+    /// The namespace in CloudWatch.
     pub const NAMESPACE: &'static str = "Pennon";
 
     /// The name in CloudWatch.

@@ -12,75 +12,75 @@ use super::text::{LONGEST_IGNORED, LONGEST_NAME, shorten, visible};
 use super::trace::{CacheOutcome, Facts};
 use crate::counts::Counts;
 
-/// The most bytes of a request id. API Gateway's ids have 16.
+/// Limit on a request id, in bytes. API Gateway's ids have 16.
 const LONGEST_ID: usize = 64;
-/// How often an instance repeats an unchanged number of connections at most.
+/// Minimum time before an instance logs an unchanged number of connections again.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What does not change between the requests of an instance.
+/// Writes the log lines of an instance.
 #[derive(Debug, Clone)]
 pub struct Instance {
-    /// How its lines look.
+    /// The format of the lines.
     pub style: LogStyle,
     /// The function's name, a dimension of every metric.
     pub function: String,
-    /// The function's version, so that a canary's figures can be told from the rest.
+    /// The function's version, which distinguishes a canary's metrics.
     pub version: String,
-    /// The number of connections in its last line with one.
+    /// Limits how often the number of connections is logged.
     pub reported_connections: ReportedConnections,
 }
 
-/// The number of connections that an instance has logged last, and when. The number rarely changes, so most
-/// lines omit this metric.
+/// The number of connections that was logged last, and when. The number rarely changes, and every metric costs bytes
+/// of each line.
 #[derive(Debug, Clone, Default)]
 pub struct ReportedConnections(Arc<Mutex<Option<(usize, Instant)>>>);
 
 impl ReportedConnections {
-    /// Whether the next line reports the number: it has changed, or a minute has passed.
-    fn are_due(&self, connections: usize) -> bool {
-        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether to log the number now: it has changed, or was last logged a minute ago. If so, records it as logged.
+    fn is_due(&self, connections: usize) -> bool {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let is_known = reported.is_some_and(|(known, at)| {
-            known == connections && now.duration_since(at) < GAUGE_INTERVAL
+        let is_recent = logged.is_some_and(|(number, at)| {
+            number == connections && now.duration_since(at) < GAUGE_INTERVAL
         });
-        if !is_known {
-            *reported = Some((connections, now));
+        if !is_recent {
+            *logged = Some((connections, now));
         }
-        !is_known
+        !is_recent
     }
 }
 
-/// One request as its line tells it.
+/// The contents of the log line of a request.
 #[derive(Debug)]
 pub struct RequestLine<'a> {
     /// The method.
     pub method: &'a str,
-    /// The method in a JSON line; omitted if the path has only this method.
+    /// The method in a JSON line: omitted if the path has only one method.
     pub reported_method: Option<&'a str>,
-    /// The path of the route, with names in the place of ids: see `http::Request::shape`.
+    /// The path of the route, without ids: see `http::Request::path_template`.
     pub path: &'a str,
-    /// The answer's status.
+    /// The status of the response.
     pub status: u16,
-    /// The id that the answer carries too.
+    /// The id, which is also in the response.
     pub request_id: &'a str,
-    /// From arrival to answer.
+    /// The time from arrival to response.
     pub duration: Duration,
-    /// The first request of this instance.
+    /// Whether this is the first request of the instance.
     pub cold_start: bool,
     /// Connections to Redis.
     pub connections: usize,
-    /// Reads are being kept from Redis.
+    /// Whether the breaker of Redis is open.
     pub breaker_open: bool,
-    /// Which shape Redis has: adds `cluster_unavailable` to reads that could not ask it.
+    /// Whether Redis is a cluster; reads then also log `cluster_unavailable`.
     pub cluster: bool,
-    /// What happened.
+    /// The facts about the request.
     pub facts: &'a Facts,
-    /// Evaluations that have not been told yet, this request's or earlier ones'.
+    /// Evaluations that have not been logged yet, of this request and earlier ones.
     pub evaluations: Option<Counts>,
 }
 
 impl Instance {
-    /// Whether its lines contain counts of evaluations. Lines for humans do not.
+    /// Whether evaluations are counted from the log. Lines for people do not contain the counts.
     #[must_use]
     pub fn reports_counts(&self) -> bool {
         match self.style {
@@ -95,11 +95,11 @@ impl Instance {
             LogStyle::Json => self.json(line).to_string(),
             LogStyle::Human => human(line),
         };
-        // A log that cannot be written must not fail the request it tells of.
+        // A failure to log must not fail the request.
         let _unwritten = writeln!(std::io::stdout().lock(), "{text}");
     }
 
-    /// Writes one metric of what no request did, such as a scheduled run.
+    /// Writes one metric outside of a request, such as in a scheduled run.
     pub fn write_metric(&self, metric: Metric, value: u32) {
         let mut line = json!({
             "level": "INFO",
@@ -116,7 +116,7 @@ impl Instance {
             },
         });
         line[metric.name()] = json!(value);
-        // A log that cannot be written must not fail what it tells of.
+        // A failure to log must not fail the run.
         let _unwritten = writeln!(std::io::stdout().lock(), "{line}");
     }
 
@@ -152,8 +152,8 @@ impl Instance {
         if !facts.ignored_fields.is_empty() {
             put("ignored_fields", json!(facts.ignored_fields));
         }
-        if let Some(told) = facts.invalidated {
-            put("cache_invalidated", json!(number(told)));
+        if let Some(confirmed) = facts.invalidated {
+            put("cache_invalidated", json!(number(confirmed)));
         }
         if facts.expired {
             put("cache_expired", json!(1));
@@ -172,17 +172,17 @@ impl Instance {
         }
         put(Metric::ActiveConnections.name(), json!(line.connections));
         if let Some(counts) = &line.evaluations {
-            // The number is what the subscription to the log looks for.
+            // The filter of the log subscription matches this field.
             put("evaluated", json!(counts.total()));
             put("evaluations", json!(counts));
         }
-        let mut told: Vec<(Metric, Value)> = metrics(line, milliseconds);
-        if self.reported_connections.are_due(line.connections) {
-            told.push((Metric::ActiveConnections, json!(line.connections)));
+        let mut metrics: Vec<(Metric, Value)> = metrics(line, milliseconds);
+        if self.reported_connections.is_due(line.connections) {
+            metrics.push((Metric::ActiveConnections, json!(line.connections)));
         }
         let mut directives = Vec::new();
         let by_version = |metric: Metric| {
-            // Only alarms about reads look at how long a version takes.
+            // The canary alarms of latency only cover functions that read flags.
             Metric::BY_VERSION.contains(&metric)
                 && (metric != Metric::ResponseLatency || facts.cache.is_some())
         };
@@ -190,20 +190,20 @@ impl Instance {
             (true, json!([["Function"], ["Function", "Version"]])),
             (false, json!([["Function"]])),
         ] {
-            let these = told
+            let selected = metrics
                 .iter()
                 .map(|(metric, _)| *metric)
                 .filter(|metric| by_version(*metric) == is_by_version);
-            let these: Vec<Value> = these.map(definition).collect();
-            if !these.is_empty() {
+            let definitions: Vec<Value> = selected.map(definition).collect();
+            if !definitions.is_empty() {
                 directives.push(json!({
                     "Namespace": Metric::NAMESPACE,
                     "Dimensions": dimensions,
-                    "Metrics": these,
+                    "Metrics": definitions,
                 }));
             }
         }
-        for (metric, value) in told {
+        for (metric, value) in metrics {
             put(metric.name(), value);
         }
         put(
@@ -214,7 +214,7 @@ impl Instance {
     }
 }
 
-/// A metric in the directive of a line. A number without a unit is a count.
+/// The definition of a metric in a directive. Without a unit, the metric is a count.
 fn definition(metric: Metric) -> Value {
     match metric.unit() {
         "Milliseconds" => json!({ "Name": metric.name(), "Unit": metric.unit() }),
@@ -222,9 +222,8 @@ fn definition(metric: Metric) -> Value {
     }
 }
 
-/// The metrics that have something to say about this request. What did not happen is left out: a sum is
-/// the same without zeros, an average is over those requests that it is about, and each metric costs
-/// bytes of every line, and 0.30 USD a month in each function that writes it.
+/// The metrics of this request. Counts of zero are omitted: sums stay the same, averages cover only the requests
+/// concerned, and each metric costs bytes of every line and 0.30 USD a month per function that writes it.
 fn metrics(line: &RequestLine<'_>, milliseconds: f64) -> Vec<(Metric, Value)> {
     let facts = line.facts;
     let mut metrics = vec![(Metric::ResponseLatency, json!(milliseconds))];
@@ -274,7 +273,7 @@ fn unix_millis() -> u64 {
         })
 }
 
-/// The line of a request for a person.
+/// The line of a request for people.
 fn human(line: &RequestLine<'_>) -> String {
     let facts = line.facts;
     let mut text = format!(
@@ -338,10 +337,10 @@ mod tests {
         }
     }
 
-    /// The names of the metrics in the directives of a line, by whether they are told by version.
-    fn told(document: &Value) -> Vec<(bool, &str)> {
+    /// The names of the metrics in the directives of a line, and whether each is also written by version.
+    fn metric_names(document: &Value) -> Vec<(bool, &str)> {
         let directives = document["_aws"]["CloudWatchMetrics"].as_array();
-        let mut told = Vec::new();
+        let mut names = Vec::new();
         for directive in directives.expect("a list") {
             assert_eq!(directive["Namespace"], "Pennon");
             let by_version =
@@ -350,15 +349,15 @@ mod tests {
             for definition in directive["Metrics"].as_array().expect("a list") {
                 let name = definition["Name"].as_str().expect("a name");
                 assert!(document[name].is_number(), "{name}");
-                told.push((by_version, name));
+                names.push((by_version, name));
             }
         }
         assert!(document["Function"].is_string() && document["Version"].is_string());
-        told
+        names
     }
 
     #[test]
-    fn every_metric_is_told_when_it_has_something_to_say_and_its_value_is_a_field() {
+    fn every_metric_that_applies_is_declared_and_its_value_is_a_field() {
         let mut seen = Vec::new();
         for outcome in [
             CacheOutcome::Hit,
@@ -382,29 +381,29 @@ mod tests {
             };
             let document = instance().json(&line);
             seen.extend(
-                told(&document)
+                metric_names(&document)
                     .into_iter()
                     .map(|(by, name)| (by, name.to_owned())),
             );
         }
         for metric in Metric::ALL {
-            let as_said = (
+            let expected = (
                 Metric::BY_VERSION.contains(&metric),
                 metric.name().to_owned(),
             );
-            assert!(seen.contains(&as_said), "{metric:?}");
+            assert!(seen.contains(&expected), "{metric:?}");
         }
     }
 
     #[test]
-    fn a_line_tells_nothing_of_what_did_not_happen() {
+    fn a_line_omits_metrics_that_are_zero_or_unchanged() {
         let trace = Trace::default();
         trace.cache(CacheOutcome::Hit);
         let facts = trace.facts();
         let instance = instance();
         let names = |document: &Value| {
-            let told = told(document).into_iter();
-            told.map(|(_, name)| name.to_owned()).collect::<Vec<_>>()
+            let names = metric_names(document).into_iter();
+            names.map(|(_, name)| name.to_owned()).collect::<Vec<_>>()
         };
         let first = instance.json(&line(&facts));
         let hit = ["response_latency", "cache_hit_rate"];
@@ -412,7 +411,7 @@ mod tests {
             names(&first),
             ["response_latency", "cache_hit_rate", "active_connections"]
         );
-        // The number of connections is told again when it is another one.
+        // The number of connections is only logged again after a change.
         assert_eq!(names(&instance.json(&line(&facts))), hit);
         let more = RequestLine {
             connections: 2,
@@ -421,14 +420,14 @@ mod tests {
         assert_eq!(names(&instance.json(&more)).len(), 3);
         assert_eq!(names(&instance.json(&more)), hit);
         assert_eq!(instance.json(&more)["active_connections"], 2);
-        // Of what reads nothing, nobody asks how long a version takes.
+        // The latency of requests without a read is not written by version.
         let facts = Facts::default();
         let document = instance.json(&line(&facts));
-        assert!(told(&document).contains(&(false, "response_latency")));
+        assert!(metric_names(&document).contains(&(false, "response_latency")));
     }
 
     #[test]
-    fn a_line_has_a_largest_size_whatever_the_caller_sends() {
+    fn the_size_of_a_line_is_bounded_whatever_the_caller_sends() {
         for filling in ["x", "\u{0}", "\"", "😀"] {
             let long = filling.repeat(100_000);
             let trace = Trace::default();
@@ -470,7 +469,7 @@ mod tests {
         }
         let facts = Facts::default();
         let document = instance().json(&line(&facts));
-        assert!(document.get("cache_hit").is_none(), "nothing was read");
+        assert!(document.get("cache_hit").is_none(), "no flags were read");
         assert!(document.get("cache_hit_rate").is_none());
     }
 }

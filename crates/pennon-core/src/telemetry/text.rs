@@ -1,30 +1,29 @@
 //! Limits the length of every text in a log line, and escapes control characters.
 //!
-//! A caller chooses paths, keys, ids, header values and the parts of errors that repeat them. None of these
-//! makes a field longer than [`LONGEST_TEXT`] or looks like another line.
+//! Callers choose paths, keys, ids and header values, and errors may quote them. None of these makes a field longer
+//! than [`LONGEST_TEXT`] or forges another line.
 
 use std::borrow::Cow;
 
-/// The most bytes that a text takes in a line, as JSON without its quotation marks. Errors that name a
-/// node, a place in a file or a rule are shorter.
+/// Limit on a text in a log line, in bytes as JSON without the quotation marks. Errors that name a node, a position
+/// in a file or a rule are shorter.
 pub const LONGEST_TEXT: usize = 600;
 
-/// The most bytes of a name in the line of a request: a flag's key, a path, a node.
+/// Limit on a name in the line of a request, in bytes: a flag key, a path, a node.
 pub(super) const LONGEST_NAME: usize = 200;
-/// The most bytes of the name of an ignored field, and of a method.
+/// Limit on the name of an ignored field and on a method, in bytes.
 pub(super) const LONGEST_IGNORED: usize = 40;
 
-/// What stands in the place of the rest of a text.
-const REST: &str = "…";
+/// Replaces the end of a truncated text.
+const ELLIPSIS: &str = "…";
 
-/// A text for a log line, in this many bytes at most as it stands in JSON. Control characters count as
-/// the six bytes that they take there.
+/// Truncates a text to this many bytes, as counted in JSON, where a control character takes up to six bytes.
 pub(super) fn shorten(text: &str, most: usize) -> Cow<'_, str> {
     let mut size = 0;
-    // Up to here there is room for the sign of what is left out, too.
+    // The end of the longest prefix that fits together with the ellipsis.
     let mut fits = 0;
     for (index, character) in text.char_indices() {
-        if size + REST.len() <= most {
+        if size + ELLIPSIS.len() <= most {
             fits = index;
         }
         size += match character {
@@ -34,15 +33,14 @@ pub(super) fn shorten(text: &str, most: usize) -> Cow<'_, str> {
         };
         if size > most {
             let mut shortened = text[..fits].to_owned();
-            shortened.push_str(REST);
+            shortened.push_str(ELLIPSIS);
             return Cow::Owned(shortened);
         }
     }
     Cow::Borrowed(text)
 }
 
-/// The same for a line that a person reads, where a control character could end the line or clear the
-/// screen.
+/// Truncates like [`shorten`], and escapes control characters, which could end the line or clear the screen.
 pub(super) fn visible(text: &str, most: usize) -> String {
     let mut visible = String::new();
     for character in shorten(text, most).chars() {
@@ -60,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_takes_no_more_room_in_a_line_than_it_may() {
+    fn a_text_in_a_log_line_never_exceeds_its_limit() {
         for text in [
             "a".repeat(10_000),
             "\u{0}\u{1}".repeat(10_000),
@@ -70,10 +68,10 @@ mod tests {
             for most in [10, 64, 600] {
                 let shortened = shorten(&text, most);
                 let json = serde_json::to_string(&*shortened).expect("JSON");
-                // Its quotation marks are not of the text.
+                // Without the two quotation marks.
                 assert!(json.len() - 2 <= most, "{most} {json}");
                 assert!(json.len() + 8 > most, "{most} {json}");
-                assert!(shortened.ends_with(REST));
+                assert!(shortened.ends_with(ELLIPSIS));
             }
         }
         for text in ["", "a", "ä€😀", "\"quoted\""] {
@@ -84,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_caller_sends_begins_another_line_or_clears_the_screen() {
+    fn a_caller_can_neither_forge_a_line_nor_clear_the_screen() {
         let hostile = "GET\n500 \u{1b}[2J\r\u{9b}";
         assert_eq!(visible(hostile, 100), "GET\\n500 \\u{1b}[2J\\r\\u{9b}");
     }

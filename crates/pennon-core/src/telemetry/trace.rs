@@ -1,53 +1,53 @@
-//! The facts about one request that its log line and metrics report.
+//! Collects the facts about one request that its log line and metrics report.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::text::{LONGEST_IGNORED, LONGEST_NAME, shorten};
 
-/// How many ignored fields a line names at most.
+/// Limit on the ignored fields that a log line lists.
 const MOST_IGNORED: usize = 10;
 
-/// How the cache took part in a read.
+/// The result of a read from the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheOutcome {
-    /// It had the answer, or said that what the instance holds is current.
+    /// The cache had the entry, or confirmed the revision that the instance has.
     Hit,
-    /// It had none.
+    /// The cache had no usable entry.
     Miss,
-    /// It could not be asked.
+    /// The cache did not answer.
     Unavailable,
 }
 
-/// What happened during one request, collected while it happens.
+/// Collects [`Facts`] during a request.
 #[derive(Debug, Default)]
 pub struct Trace {
     facts: Mutex<Facts>,
 }
 
-/// What happened during one request.
+/// The facts about one request.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// The cache's part, when the request read flags.
+    /// The result of the cache, if the request read flags.
     pub cache: Option<CacheOutcome>,
-    /// The entry had been there and ran out.
+    /// The cache entry had expired.
     pub expired: bool,
-    /// Whether Redis confirmed the invalidation of a change, where there was a change and a cache.
+    /// Whether Redis confirmed the invalidation, if the request changed flags and there is a cache.
     pub invalidated: Option<bool>,
-    /// Neither cache nor database answered; the answer is from before.
+    /// Neither Redis nor PostgreSQL answered; the response is from an earlier snapshot.
     pub stale: bool,
-    /// The flag that was asked for.
+    /// The requested flag.
     pub flag_key: Option<String>,
-    /// What kind of failure the request met, whether or not it was answered.
+    /// The kind of failure of the request, or of the cache if the request succeeded.
     pub error_type: Option<&'static str>,
-    /// The node of Redis that answered last, or failed to.
+    /// The Redis node used last.
     pub node_id: Option<String>,
-    /// Names in the body that mean nothing to us.
+    /// Unknown fields of the body.
     pub ignored_fields: Vec<String>,
-    /// The environment that was asked for does not exist.
+    /// The requested environment does not exist.
     pub unknown_environment: bool,
-    /// Attempts at Redis that failed.
+    /// Failed attempts to use Redis.
     pub connection_errors: u32,
-    /// Cache entries that were not authentic.
+    /// Cache entries with an invalid MAC.
     pub forged_entries: u32,
     pub(super) retries: u32,
     pub(super) database_loads: u32,
@@ -56,90 +56,91 @@ pub struct Facts {
 }
 
 impl Trace {
-    /// The request read flags, and the cache took this part.
+    /// Records the result of a read from the cache.
     pub fn cache(&self, outcome: CacheOutcome) {
         self.lock().cache = Some(outcome);
     }
 
-    /// The environment that was asked for does not exist.
+    /// Records that the requested environment does not exist.
     pub fn unknown_environment(&self) {
         self.lock().unknown_environment = true;
     }
 
-    /// The entry had been there and ran out.
+    /// Records that the cache entry had expired.
     pub fn expired(&self) {
         self.lock().expired = true;
     }
 
     /// Records whether Redis confirmed the invalidation of a change.
-    pub fn invalidated(&self, told: bool) {
-        self.lock().invalidated = Some(told);
+    pub fn invalidated(&self, confirmed: bool) {
+        self.lock().invalidated = Some(confirmed);
     }
 
-    /// The answer is from before.
+    /// Records that the response is from an earlier snapshot.
     pub fn stale(&self) {
         self.lock().stale = true;
     }
 
-    /// So many items of the environment that was read cannot be read. Of several environments, the most.
+    /// Records the number of unreadable rows of an environment. If the request reads several environments, the
+    /// largest number counts.
     pub fn unreadable_rows(&self, count: usize) {
         let mut facts = self.lock();
         facts.unreadable_rows = facts.unreadable_rows.max(count);
     }
 
-    /// The flag that the request is about.
+    /// Records the requested flag.
     pub fn flag_key(&self, key: &str) {
         self.lock().flag_key = Some(shorten(key, LONGEST_NAME).into_owned());
     }
 
-    /// This node of Redis answered, or failed to.
+    /// Records the Redis node used.
     pub fn node(&self, address: String) {
         self.lock().node_id = Some(address);
     }
 
-    /// Names in the body that mean nothing to us.
+    /// Records unknown fields of the body.
     pub fn ignored_fields(&self, names: &[String]) {
         let names = names.iter().take(MOST_IGNORED);
         let names = names.map(|name| shorten(name, LONGEST_IGNORED).into_owned());
         self.lock().ignored_fields = names.collect();
     }
 
-    /// The request failed in this way.
+    /// Records the kind of failure of the request.
     pub fn failed(&self, error_type: &'static str) {
         self.lock().error_type = Some(error_type);
     }
 
-    /// The cache failed in this way. A failure of the request itself is the better word.
+    /// Records the kind of failure of the cache, unless the request itself has failed.
     pub fn cache_failed(&self, error_type: &'static str) {
         self.lock().error_type.get_or_insert(error_type);
     }
 
-    /// An attempt at Redis failed.
+    /// Counts a failed attempt to use Redis.
     pub fn connection_error(&self) {
         self.lock().connection_errors += 1;
     }
 
-    /// An attempt at Redis is made again.
+    /// Counts a retry.
     pub fn retried(&self) {
         self.lock().retries += 1;
     }
 
-    /// The database was asked for a snapshot.
+    /// Counts a read of a snapshot from PostgreSQL.
     pub fn database_load(&self) {
         self.lock().database_loads += 1;
     }
 
-    /// A fill came too late.
+    /// Counts a fill that Redis rejected because the entry had been invalidated.
     pub fn fill_refused(&self) {
         self.lock().fills_refused += 1;
     }
 
-    /// A cache entry was not authentic, and was dropped.
+    /// Counts a cache entry with an invalid MAC.
     pub fn forged_entry(&self) {
         self.lock().forged_entries += 1;
     }
 
-    /// All of it.
+    /// The facts so far.
     #[must_use]
     pub fn facts(&self) -> Facts {
         self.lock().clone()

@@ -1,4 +1,4 @@
-//! What must be true of a token (RFC 7519, and the rules of API Gateway's JWT authorizer).
+//! Parses a token and checks its claims (RFC 7519, and the rules of API Gateway's JWT authorizer).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,41 +8,41 @@ use serde_json::Value;
 use super::keys::{Algorithm, Key, decode};
 use crate::config::TokenConfig;
 
-/// How far the issuer's clock may be from ours.
+/// Tolerated difference between the issuer's clock and ours.
 pub const SKEW: Duration = Duration::from_secs(30);
-/// No header of a request that API Gateway lets through is longer.
+/// API Gateway limits all headers of a request together to this size.
 const LONGEST: usize = 10_240;
 
-/// Why a token is not believed.
+/// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum TokenError {
     #[error("not a signed JWT")]
     Malformed,
-    #[error("signed in a way that is not accepted; RS256 and ES256 are")]
+    #[error("the signature algorithm (alg) must be RS256 or ES256")]
     Algorithm,
-    #[error("it demands an extension (crit) that is not understood")]
+    #[error("it requires an unsupported extension (crit)")]
     Extension,
-    #[error("a token for another purpose (typ); JWT and at+jwt are accepted")]
+    #[error("the type (typ) must be JWT or at+jwt")]
     Type,
-    #[error("a token for another purpose (token_use); access and id are accepted")]
+    #[error("token_use must be access or id")]
     Use,
-    #[error("from another issuer")]
+    #[error("the issuer (iss) is not JWT_ISSUER")]
     Issuer,
-    #[error("for another audience")]
+    #[error("the audience (aud or client_id) is not in JWT_AUDIENCE")]
     Audience,
-    #[error("expired, or without an expiry")]
+    #[error("expired, or exp is missing")]
     Expired,
-    #[error("not valid yet")]
-    NotYet,
-    #[error("signed with a key that the issuer does not have")]
+    #[error("not valid yet (nbf or iat)")]
+    NotYetValid,
+    #[error("the issuer's key set does not contain the signing key (kid)")]
     UnknownKey,
-    #[error("wrong signature")]
+    #[error("invalid signature")]
     Signature,
-    #[error("it names nobody (sub)")]
-    Nobody,
+    #[error("the subject (sub) is missing or not a valid user id")]
+    Subject,
 }
 
-/// A token of which nothing is known yet but its form.
+/// A parsed token whose claims and signature have not been verified.
 #[derive(Debug)]
 pub(super) struct Unverified<'a> {
     algorithm: Algorithm,
@@ -53,87 +53,86 @@ pub(super) struct Unverified<'a> {
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a token apart.
-    pub(super) fn parse(token: &'a str) -> Result<Self, Refusal> {
+    /// Parses a token.
+    pub(super) fn parse(token: &'a str) -> Result<Self, TokenError> {
         let json = |part: &str| -> Option<Value> {
             let value: Value = serde_json::from_slice(&decode(part)?).ok()?;
             value.is_object().then_some(value)
         };
         if token.len() > LONGEST {
-            return Err(Refusal::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(Refusal::Malformed)?;
-        let header = json(header).ok_or(Refusal::Malformed)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        let header = json(header).ok_or(TokenError::Malformed)?;
         let algorithm = header["alg"].as_str().and_then(Algorithm::parse);
-        let algorithm = algorithm.ok_or(Refusal::Algorithm)?;
+        let algorithm = algorithm.ok_or(TokenError::Algorithm)?;
         if header.get("crit").is_some() {
-            return Err(Refusal::Extension);
+            return Err(TokenError::Extension);
         }
-        // A logout token, say, has the same issuer, audience and key as one that names a caller.
-        if header.get("typ").is_some_and(|typ| !names_callers(typ)) {
-            return Err(Refusal::Type);
+        // An issuer signs other tokens, such as logout tokens, with the same audience and key.
+        if header.get("typ").is_some_and(|typ| !is_accepted_type(typ)) {
+            return Err(TokenError::Type);
         }
         Ok(Self {
             algorithm,
             key_id: header["kid"]
                 .as_str()
-                .ok_or(Refusal::UnknownKey)?
+                .ok_or(TokenError::UnknownKey)?
                 .to_owned(),
-            claims: json(claims).ok_or(Refusal::Malformed)?,
+            claims: json(claims).ok_or(TokenError::Malformed)?,
             signed,
-            signature: decode(signature).ok_or(Refusal::Malformed)?,
+            signature: decode(signature).ok_or(TokenError::Malformed)?,
         })
     }
 
-    /// The `kid` of the key that it says it is signed with.
+    /// The `kid` of the header: the id of the signing key.
     pub(super) fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    /// What it says of itself.
     pub(super) fn into_claims(self) -> Value {
         self.claims
     }
 
-    /// Whether it would be good now, from whom and for whom we want, if its signature is right.
+    /// Checks the issuer, the audience, the purpose and the times. Needs no key, so that an invalid token
+    /// never causes a request to the issuer.
     pub(super) fn check_claims(
         &self,
         config: &TokenConfig,
         now: SystemTime,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), TokenError> {
         if self.claims["iss"].as_str() != Some(&config.issuer) {
-            return Err(Refusal::Issuer);
+            return Err(TokenError::Issuer);
         }
         if let Some(purpose) = self.claims.get("token_use")
             && !matches!(purpose.as_str(), Some("access" | "id"))
         {
-            return Err(Refusal::Use);
+            return Err(TokenError::Use);
         }
         if !self.is_for(&config.audiences) {
-            return Err(Refusal::Audience);
+            return Err(TokenError::Audience);
         }
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (earliest, latest) = (now.saturating_sub(SKEW), now + SKEW);
         let ends = self.claims["exp"].as_f64();
         if !ends.is_some_and(|ends| ends > earliest.as_secs_f64()) {
-            return Err(Refusal::Expired);
+            return Err(TokenError::Expired);
         }
         for name in ["nbf", "iat"] {
             let Some(begins) = self.claims.get(name) else {
                 continue;
             };
-            // A time that is no number is no time that has come.
             let begins = begins.as_f64();
             if !begins.is_some_and(|begins| begins <= latest.as_secs_f64()) {
-                return Err(Refusal::NotYet);
+                return Err(TokenError::NotYetValid);
             }
         }
         Ok(())
     }
 
-    /// `aud` names one of the audiences; where there is none, as in Cognito's access tokens, the
-    /// `client_id` does.
+    /// Whether `aud` contains one of the audiences. Cognito's access tokens have no `aud`; there `client_id`
+    /// counts.
     fn is_for(&self, audiences: &[String]) -> bool {
         let ours = |name: &Value| {
             let name = name.as_str();
@@ -146,21 +145,21 @@ impl<'a> Unverified<'a> {
         }
     }
 
-    /// The subject, if this key signed the token.
-    pub(super) fn verify(&self, key: &Key) -> Result<UserId, Refusal> {
+    /// Returns the subject if this key signed the token.
+    pub(super) fn verify(&self, key: &Key) -> Result<UserId, TokenError> {
         if !key.has_signed(self.algorithm, self.signed.as_bytes(), &self.signature) {
-            return Err(Refusal::Signature);
+            return Err(TokenError::Signature);
         }
         self.claims["sub"]
             .as_str()
             .and_then(UserId::parse)
-            .ok_or(Refusal::Nobody)
+            .ok_or(TokenError::Subject)
     }
 }
 
-/// Whether the `typ` of a header is one of tokens that name callers (RFC 7519, RFC 9068), in any case and
-/// with or without `application/` before it.
-fn names_callers(typ: &Value) -> bool {
+/// Whether `typ` is that of an id or access token (RFC 7519, RFC 9068), in any case and with or without the
+/// prefix `application/`.
+fn is_accepted_type(typ: &Value) -> bool {
     let Some(name) = typ.as_str() else {
         return false;
     };
@@ -177,7 +176,7 @@ mod fuzz {
     use super::*;
     use crate::token::keys;
 
-    /// Signed once, by keys that nobody has kept: of P-256 and of RSA with 2048 bits.
+    /// Signed by a P-256 key and a 2048-bit RSA key whose private parts were not kept.
     const TOKENS: [&str; 2] = [
         include_str!("fuzz/es256.txt"),
         include_str!("fuzz/rs256.txt"),
@@ -200,7 +199,7 @@ mod fuzz {
         }
     }
 
-    /// Who is named by a token that is good for these keys.
+    /// The user of a token that is valid with these keys.
     fn user(token: &str, keys: &[Key]) -> Option<UserId> {
         let unverified = Unverified::parse(token).ok()?;
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -210,7 +209,7 @@ mod fuzz {
     }
 
     #[test]
-    fn no_token_but_the_one_that_was_signed_names_anyone() {
+    fn a_changed_token_is_never_valid() {
         let keys = ours();
         for token in TOKENS {
             assert!(user(token, &keys).is_some(), "{token}");
@@ -235,9 +234,9 @@ mod fuzz {
         });
     }
 
-    /// Texts that are not signed, so that claims of every kind are looked at.
+    /// The tokens are not signed, so that mutated claims reach the check.
     #[test]
-    fn claims_of_every_kind_are_refused_or_name_our_issuer_and_audience() {
+    fn accepted_claims_always_name_our_issuer_and_audience() {
         let examples = [
             json!([{"alg": "ES256", "kid": "e1"}, {"iss": "https://issuer.example/", "aud": "app",
                 "sub": "alice", "exp": 1_800_000_000, "nbf": 0, "iat": 1.5}]),
@@ -265,13 +264,13 @@ mod fuzz {
                 assert!(claims["exp"].as_f64() > Some(1_699_999_000.0), "{claims}");
             }
             for key in ours() {
-                assert!(unverified.verify(&key).is_err(), "nobody has signed it");
+                assert!(unverified.verify(&key).is_err(), "it is not signed");
             }
         });
     }
 
     #[test]
-    fn every_key_set_is_read_and_only_our_keys_verify_our_tokens() {
+    fn any_key_set_is_parsed_and_only_our_keys_verify_our_tokens() {
         for_all(&json([key_set()]), |set| {
             let Ok(found) = keys::parse(&set) else {
                 return;

@@ -1,5 +1,5 @@
-//! The issuer's public keys, as a JSON Web Key Set names them (RFC 7517), and signatures by them.
-//! The only home of ring.
+//! The issuer's public keys, parsed from a JSON Web Key Set (RFC 7517), and the verification of signatures
+//! with ring.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,11 +8,10 @@ use ring::signature::{
 };
 use serde_json::Value;
 
-/// How a token may be signed. Nothing else is accepted: `none` and the algorithms with a shared
-/// secret are how tokens are forged.
+/// The accepted signature algorithms. `none` and algorithms with a shared secret would allow forged tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
-    /// RSA PKCS#1 v1.5 with SHA-256; what Cognito and most others use.
+    /// RSA PKCS#1 v1.5 with SHA-256, which Cognito and most other issuers use.
     Rs256,
     /// ECDSA on P-256 with SHA-256.
     Es256,
@@ -28,10 +27,10 @@ impl Algorithm {
     }
 }
 
-/// A public key that signs tokens.
+/// A public key of the issuer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Key {
-    /// Its `kid`.
+    /// The `kid`.
     pub(super) id: String,
     material: Material,
 }
@@ -43,8 +42,8 @@ enum Material {
 }
 
 impl Key {
-    /// Whether this key made this signature. The key decides which algorithm that can be, not the
-    /// token.
+    /// Whether this key made this signature. The type of the key decides the algorithm: with a token's own
+    /// `alg`, an attacker could choose how the key is used.
     pub(super) fn has_signed(&self, algorithm: Algorithm, text: &[u8], signature: &[u8]) -> bool {
         let outcome = match (&self.material, algorithm) {
             (Material::Rsa { modulus, exponent }, Algorithm::Rs256) => RsaPublicKeyComponents {
@@ -64,28 +63,29 @@ impl Key {
     }
 }
 
-/// The most keys of a set. Issuers have two to ten; every token is compared with the ids of all.
+/// Limit on the keys of a set. Issuers have two to ten, and each token is compared with the ids of all keys.
 pub(super) const MOST_KEYS: usize = 100;
-/// The longest id of a key. Longer ones are left out with their keys.
+/// Keys with a longer id are skipped.
 const LONGEST_ID: usize = 256;
 
 #[cfg(test)]
 impl Key {
-    /// Whether it is the same key, whatever its name.
+    /// Whether both have the same key material; the ids may differ.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.material == other.material
     }
 }
 
-/// The keys of a set that can be used. Others are left out: a set may hold keys for other purposes.
+/// Parses a key set. Keys that cannot verify a token's signature are skipped: a set may hold keys for other
+/// purposes.
 ///
 /// # Errors
-/// A sentence for the log when the set is too large to be one.
+/// A message for the log if the set has too many keys.
 pub(super) fn parse(set: &Value) -> Result<Vec<Key>, String> {
     let keys = set["keys"].as_array().map_or(&[][..], Vec::as_slice);
     if keys.len() > MOST_KEYS {
         return Err(format!(
-            "a set of {} keys; at most {MOST_KEYS} are read",
+            "the key set has {} keys, more than the limit of {MOST_KEYS}",
             keys.len()
         ));
     }
@@ -98,9 +98,12 @@ fn key(found: &Value) -> Option<Key> {
     }
     let verifies = |operations: &Value| {
         let operations = operations.as_array();
-        operations.is_some_and(|it| it.iter().any(|one| one == "verify"))
+        operations.is_some_and(|all| all.iter().any(|operation| operation == "verify"))
     };
-    if found.get("key_ops").is_some_and(|it| !verifies(it)) {
+    if found
+        .get("key_ops")
+        .is_some_and(|operations| !verifies(operations))
+    {
         return None;
     }
     let bytes = |name: &str| decode(found[name].as_str()?);
@@ -114,7 +117,7 @@ fn key(found: &Value) -> Option<Key> {
             if x.len() != 32 || y.len() != 32 {
                 return None;
             }
-            // 4: both coordinates follow, 32 bytes each.
+            // An uncompressed point (SEC 1): 4, then both coordinates.
             let point = [&[4], x.as_slice(), y.as_slice()].concat();
             (Algorithm::Es256, Material::P256 { point })
         }
@@ -133,7 +136,7 @@ fn key(found: &Value) -> Option<Key> {
     })
 }
 
-/// Base64url without padding (RFC 7515), strictly.
+/// Decodes base64url without padding (RFC 7515). Padding and trailing bits are rejected.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -7,7 +7,7 @@ use super::PostgresStore;
 use super::snapshot::is_valid_key;
 use super::statement::Parameter;
 use super::transaction::Transaction;
-use crate::api_key::{kind_name, kind_named};
+use crate::api_key::{kind_name, parse_kind};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::KeyKind;
@@ -94,7 +94,7 @@ fn record_of(row: &Row) -> KeyRecord {
     KeyRecord {
         id: row.get("id"),
         unreadable: !is_valid_key(kind, text("hash")),
-        kind: kind_named(kind).unwrap_or(KeyKind::Client),
+        kind: parse_kind(kind).unwrap_or(KeyKind::Client),
         name: text("name").to_owned(),
         created_at: row.get("created_at"),
         created_by: row.get("created_by"),

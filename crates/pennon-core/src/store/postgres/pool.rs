@@ -515,7 +515,7 @@ async fn find_server(
         // Not an error in itself: some functions need no database.
         return Err("set DATABASE_URL or DATABASE_SECRET_ARN".to_owned());
     };
-    let url = DatabaseUrl::parse(url.expose(), &config.elsewhere)
+    let url = DatabaseUrl::parse(url.expose(), &config.address)
         .map_err(|invalid| format!("Invalid DATABASE_URL: {invalid}"))?;
     installation.derive(&url.address());
     Server::new(&url, config).map(Arc::new)

@@ -13,7 +13,7 @@ use super::error::Failure;
 use super::flags::flag_of;
 use super::migrations::{INSTALLATION, MANAGEMENT};
 use super::statement::Parameter;
-use crate::api_key::kind_named;
+use crate::api_key::parse_kind;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot, UnreadableItem};
@@ -251,7 +251,7 @@ fn keys_of(row: &Row) -> BTreeMap<String, ApiKey> {
     stored_keys(row)
         .into_iter()
         .filter_map(|(id, kind, hash)| {
-            let kind = kind_named(&kind)?;
+            let kind = parse_kind(&kind)?;
             Some((hash, ApiKey { id, kind }))
         })
         .collect()
@@ -285,7 +285,7 @@ fn unreadable_keys_of(row: &Row) -> Vec<String> {
 /// Whether kind and hash of a key are valid.
 pub(super) fn is_valid_key(kind: &str, hash: &str) -> bool {
     let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    kind_named(kind).is_some() && hash.len() == 64 && hash.bytes().all(hexadecimal)
+    parse_kind(kind).is_some() && hash.len() == 64 && hash.bytes().all(hexadecimal)
 }
 
 fn overrides_of(row: &Row) -> BTreeMap<String, Override> {

@@ -53,7 +53,7 @@ const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_NAME: &str = "postgres";
 
 impl DatabaseUrl {
-    /// Parses `postgres://…`, or the JSON document of an RDS secret. `elsewhere` replaces parts that the document omits.
+    /// Parses `postgres://…`, or the JSON document of an RDS secret. `settings` replaces parts that the document omits.
     ///
     /// Every part of the URL may be percent-encoded. A `+` is a plus, not a space.
     ///
@@ -62,10 +62,10 @@ impl DatabaseUrl {
     ///
     /// # Errors
     /// [`InvalidDatabaseUrl`] with the invalid part.
-    pub fn parse(text: &str, elsewhere: &DatabaseAddress) -> Result<Self, InvalidDatabaseUrl> {
+    pub fn parse(text: &str, settings: &DatabaseAddress) -> Result<Self, InvalidDatabaseUrl> {
         let text = text.trim();
         if text.starts_with('{') {
-            return Self::from_rds_secret(text, elsewhere);
+            return Self::from_rds_secret(text, settings);
         }
         let mut url = url::Url::parse(text).map_err(|_| InvalidDatabaseUrl("it is not a URL"))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
@@ -121,17 +121,14 @@ impl DatabaseUrl {
         Ok(Self { config, tls })
     }
 
-    fn from_rds_secret(
-        text: &str,
-        elsewhere: &DatabaseAddress,
-    ) -> Result<Self, InvalidDatabaseUrl> {
+    fn from_rds_secret(text: &str, settings: &DatabaseAddress) -> Result<Self, InvalidDatabaseUrl> {
         let secret: RdsSecret = serde_json::from_str(text).map_err(|_| {
             InvalidDatabaseUrl(
                 "the JSON document has no username or password, or its port is invalid",
             )
         })?;
         let host = secret.host.as_ref().filter(|host| !host.trim().is_empty());
-        let host = host.or(elsewhere.host.as_ref()).ok_or(InvalidDatabaseUrl(
+        let host = host.or(settings.host.as_ref()).ok_or(InvalidDatabaseUrl(
             "the JSON document has no host; set DATABASE_HOST to the address of the database",
         ))?;
         let port = match secret.port {
@@ -142,10 +139,10 @@ impl DatabaseUrl {
                     InvalidDatabaseUrl("the port of the JSON document is not a number up to 65535")
                 })?)
             }
-            None => elsewhere.port,
+            None => settings.port,
         };
         let name = secret.dbname.filter(|name| !name.is_empty());
-        let name = name.as_ref().or(elsewhere.name.as_ref());
+        let name = name.as_ref().or(settings.name.as_ref());
         let mut config = Config::new();
         config
             .host(host.trim())
@@ -167,11 +164,11 @@ impl DatabaseUrl {
     /// [`InvalidDatabaseUrl`] with the invalid part.
     pub fn with_login(
         text: &str,
-        elsewhere: &DatabaseAddress,
+        settings: &DatabaseAddress,
         host: Option<&str>,
         (user, password): (&str, &str),
     ) -> Result<String, InvalidDatabaseUrl> {
-        let parsed = Self::parse(text, elsewhere)?.config;
+        let parsed = Self::parse(text, settings)?.config;
         let name = parsed.get_dbname().or(parsed.get_user());
         let name = name.unwrap_or(DEFAULT_NAME);
         let text = text.trim();
@@ -286,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_port_may_be_text_and_missing_parts_come_from_settings() {
-        let elsewhere = DatabaseAddress {
+        let settings = DatabaseAddress {
             host: Some("setting.example".to_owned()),
             port: Some(6000),
             name: Some("setting".to_owned()),
@@ -309,7 +306,7 @@ mod tests {
                 "db:5432/setting",
             ),
         ] {
-            let url = DatabaseUrl::parse(document, &elsewhere).expect(document);
+            let url = DatabaseUrl::parse(document, &settings).expect(document);
             assert_eq!(url.address(), address);
         }
         let error = parse(r#"{"username":"u","password":"p"}"#).expect_err("no host");
@@ -401,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_url_with_another_login_has_the_same_address() {
-        let elsewhere = DatabaseAddress {
+        let settings = DatabaseAddress {
             host: Some("db.example".to_owned()),
             port: Some(5433),
             name: Some("flags".to_owned()),
@@ -413,16 +410,16 @@ mod tests {
             r#"{"username":"u","password":"p","host":"h","port":"7","dbname":"d"}"#,
         ] {
             let login = ("r_a", "secret");
-            let other = DatabaseUrl::with_login(text, &elsewhere, None, login).expect("a document");
-            let before = DatabaseUrl::parse(text, &elsewhere).expect("good");
+            let other = DatabaseUrl::with_login(text, &settings, None, login).expect("a document");
+            let before = DatabaseUrl::parse(text, &settings).expect("good");
             let after = DatabaseUrl::parse(&other, &DatabaseAddress::default()).expect("good");
             assert_eq!(after.address(), before.address(), "{text}");
             assert_eq!(after.tls, before.tls);
             assert_eq!(after.config.get_options(), before.config.get_options());
             assert_eq!(after.config.get_user(), Some("r_a"));
             assert_eq!(after.config.get_password(), Some(&b"secret"[..]));
-            let proxied = DatabaseUrl::with_login(text, &elsewhere, Some("proxy"), login);
-            let proxied = DatabaseUrl::parse(&proxied.expect("good"), &elsewhere).expect("good");
+            let proxied = DatabaseUrl::with_login(text, &settings, Some("proxy"), login);
+            let proxied = DatabaseUrl::parse(&proxied.expect("good"), &settings).expect("good");
             assert_eq!(proxied.config.get_hosts(), [Host::Tcp("proxy".to_owned())]);
         }
     }

@@ -235,7 +235,7 @@ impl Run<'_> {
     }
 
     fn parsed(&self, document: &Secret) -> Option<DatabaseUrl> {
-        DatabaseUrl::parse(document.expose(), &self.config.elsewhere).ok()
+        DatabaseUrl::parse(document.expose(), &self.config.address).ok()
     }
 
     fn user_of(&self, document: &Secret) -> Option<String> {
@@ -262,7 +262,7 @@ impl Run<'_> {
     fn document(&self, login: &str, password: &Secret) -> Result<Secret, Error> {
         DatabaseUrl::with_login(
             self.owner.expose(),
-            &self.config.elsewhere,
+            &self.config.address,
             self.config.roles.host.as_deref(),
             (login, password.expose()),
         )
