@@ -10,16 +10,14 @@ use pennon_core::ofrep;
 /// Returns the value of the flag for the context in the body, or the reason why there is none.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] without a valid API key, [`Error::Forbidden`] with a key of another
-/// environment, [`Error::Unavailable`] when flags cannot be read.
+/// Those of [`ofrep::admit`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let caller = ofrep::admit(&app, &request).await?;
-    let key = request.asked_flag();
+    let key = request.evaluated_flag();
     let trace = &request.scope().trace;
     trace.flag_key(&key);
-    let asked = ofrep::parse(request.body());
-    let outcome = asked.and_then(|asked| {
-        let item = caller.evaluate(&key, &asked.context)?;
+    let outcome = ofrep::parse(request.body()).and_then(|evaluation| {
+        let item = caller.evaluate(&key, &evaluation.context)?;
         let response = item.answer()?;
         app.tally.add(&caller.environment, [item.served()]);
         Ok(response)

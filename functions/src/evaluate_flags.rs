@@ -7,26 +7,25 @@ use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Request, Response};
 use pennon_core::ofrep;
 
-/// Returns an item per flag, ordered by key, or 304 if the caller has this response. An item of a flag that cannot
-/// be evaluated holds the reason; other flags are not affected.
+/// Returns an item per flag, ordered by key, or 304 if the caller has this response. If a flag cannot be evaluated,
+/// its item contains the reason; other flags are not affected.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] without a valid API key, [`Error::Forbidden`] with a key of another
-/// environment, [`Error::Unavailable`] when flags cannot be read.
+/// Those of [`ofrep::admit`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let caller = ofrep::admit(&app, &request).await?;
     let response = match ofrep::parse(request.body()) {
-        Ok(asked) => {
-            let tag =
-                ETag::for_context(caller.reading.snapshot.revision, caller.kind, &asked.digest);
+        Ok(evaluation) => {
+            let revision = caller.reading.snapshot.revision;
+            let tag = ETag::for_context(revision, caller.kind, &evaluation.digest);
             let rules = caller.reading.snapshot.rules();
-            if !rules.depends_on_time() && request.has(&tag) {
+            if !rules.depends_on_time() && request.has_current(&tag) {
                 http::not_modified(&tag)
             } else {
-                let mut bulk = caller.evaluate_all(&asked.context);
+                let mut bulk = caller.evaluate_all(&evaluation.context);
                 let response = bulk.answer();
                 app.tally.add(&caller.environment, bulk.served());
-                http::tagged(response, &tag, rules.depends_on_time(), &request)
+                http::with_etag(response, &tag, rules.depends_on_time(), &request)
             }
         }
         Err(failure) => {

@@ -27,7 +27,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         return Err(Error::FlagNotFound(key.to_string()));
     };
     let tag = ETag::of(reading.snapshot.revision);
-    let response = if request.has(&tag) {
+    let response = if request.has_current(&tag) {
         http::not_modified(&tag)
     } else {
         let response = http::json(StatusCode::OK, &FlagState::of(&key, flag));

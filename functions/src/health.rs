@@ -11,7 +11,7 @@ use pennon_core::http::{self, Request, Response};
 use serde_json::json;
 
 /// Time limit of the checks of Redis and PostgreSQL, which run concurrently.
-const WITHIN: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// `/health` and `/health/live` always return 200. `/health/ready` returns 503 if the database does not answer.
 /// It ignores Redis, without which responses are slower but correct.
@@ -23,12 +23,12 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     if route == Some("/health/live") {
         return Ok(http::json(StatusCode::OK, &json!({ "status": "ok" })));
     }
-    let check = app.service.check_database(request.scope(), WITHIN);
+    let check = app.service.check_database(request.scope(), TIMEOUT);
     let (check, cache) = tokio::join!(check, cache(&app));
     let database = report("database", check.failure.map_or(Ok(()), Err));
     let exposes_failure_reasons = app.service.store().exposes_failure_reasons();
     let response = if route == Some("/health/ready") {
-        let checks = json!({ "database": database.word(), "cache": cache.word() });
+        let checks = json!({ "database": database.status(), "cache": cache.status() });
         if database.is_healthy() {
             let body = json!({ "status": "ready", "checks": checks });
             http::json(StatusCode::OK, &body)
@@ -48,7 +48,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             "version": env!("CARGO_PKG_VERSION"),
             "environment": app.config.stage,
             "timestamp": http::timestamp(std::time::SystemTime::now()),
-            "services": { "database": database.word(), "cache": cache.word() },
+            "services": { "database": database.status(), "cache": cache.status() },
         });
         if unreadable > 0 {
             body["unreadableRows"] = json!(unreadable);
@@ -81,7 +81,7 @@ impl Check {
         }
     }
 
-    fn word(&self) -> &'static str {
+    fn status(&self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
             Self::Failed(_) => "unhealthy",
@@ -92,10 +92,10 @@ impl Check {
 
 async fn cache(app: &App) -> Check {
     match app.service.cache() {
-        Some(cache) => report("cache", cache.ping(WITHIN).await),
-        // A URL that could not be read or parsed is a failure; a missing one is not.
+        Some(cache) => report("cache", cache.ping(TIMEOUT).await),
+        // An unreadable or invalid URL is a failure; a missing one is not.
         None if app.config.cache.is_configured() => {
-            Check::Failed("its address could not be read".to_owned())
+            Check::Failed("the URL of Redis cannot be read".to_owned())
         }
         None => Check::Disabled,
     }

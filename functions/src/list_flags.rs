@@ -25,7 +25,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let snapshot = &reading.snapshot;
     let tag = ETag::for_user(snapshot.revision, kind, user.as_ref());
     let rules = snapshot.rules();
-    let response = if !rules.depends_on_time() && request.has(&tag) {
+    let response = if !rules.depends_on_time() && request.has_current(&tag) {
         http::not_modified(&tag)
     } else {
         let (context, now) = (Context::of(user.as_ref()), http::unix_seconds());
@@ -40,7 +40,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         let served = values.iter().map(|(key, on)| (key.as_str(), variant(*on)));
         app.tally.add(&environment, served);
         let response = http::json(StatusCode::OK, &values);
-        http::tagged(response, &tag, rules.depends_on_time(), &request)
+        http::with_etag(response, &tag, rules.depends_on_time(), &request)
     };
     let response = http::with_header(response, "vary", "Authorization, X-API-Key");
     Ok(http::with_cache_headers(response, &reading))

@@ -14,13 +14,13 @@ const EVERY_ROUTE: &str = "bootstrap";
 async fn main() -> Result<(), RuntimeError> {
     let handler = process_environment("_HANDLER");
     match handler.as_deref().unwrap_or(EVERY_ROUTE) {
-        "count-evaluations" => lambda::serve_calls(count_evaluations::handle).await,
-        "guard" => lambda::serve_calls(guard::handle).await,
-        "migrate" => lambda::serve_calls(migrate::handle).await,
-        "pre-traffic" => lambda::serve_calls(pre_traffic::handle).await,
-        "reconcile" => lambda::serve_events(reconcile::handle).await,
+        "count-evaluations" => lambda::serve_events(count_evaluations::handle).await,
+        "guard" => lambda::serve_events(guard::handle).await,
+        "migrate" => lambda::serve_events(migrate::handle).await,
+        "pre-traffic" => lambda::serve_events(pre_traffic::handle).await,
+        "reconcile" => lambda::serve_schedule(reconcile::handle).await,
         EVERY_ROUTE => {
-            lambda::serve(|app, incoming| {
+            lambda::serve_requests(|app, incoming| {
                 let function = incoming.find().function();
                 answer(app, function, incoming)
             })
@@ -29,7 +29,7 @@ async fn main() -> Result<(), RuntimeError> {
         name => match ENDPOINTS.iter().find(|endpoint| endpoint.function == name) {
             Some(endpoint) => {
                 let function = endpoint.function;
-                lambda::serve(move |app, incoming| answer(app, function, incoming)).await
+                lambda::serve_requests(move |app, incoming| answer(app, function, incoming)).await
             }
             None => Err(format!("the handler {name:?} does not exist").into()),
         },

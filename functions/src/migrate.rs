@@ -14,24 +14,23 @@ const ROTATE: &str = "rotateDatabaseRoles";
 
 /// A parsed event.
 #[derive(Debug, Default, Clone, Copy)]
-struct Wanted {
+struct Options {
     defaults: Option<EvaluationDefaults>,
     rotate: bool,
 }
 
 /// Runs pending migrations and returns their number and the evaluation defaults of the installation.
-/// `{"evaluationDefaults": "existing" | "new"}` sets the defaults explicitly, and replaces a stored decision that
-/// has become unreadable. If secrets of roles are configured,
-/// `databaseRoles` is `ready`, or `waiting` for an administrator to run `sql`;
-/// `{"rotateDatabaseRoles": true}` gives all roles new passwords.
+/// `{"evaluationDefaults": "existing" | "new"}` sets the defaults explicitly, and replaces stored defaults that have
+/// become unreadable. If secrets of roles are configured, `databaseRoles` in the result is `ready`, or `waiting` for an
+/// administrator to run `sql`; `{"rotateDatabaseRoles": true}` gives all roles new passwords.
 ///
 /// # Errors
-/// If the event is invalid, other defaults were decided and flags exist, the database is unreachable, or a step
-/// fails. Steps before a failed one stay applied.
+/// If the event is invalid, the stored defaults differ and flags exist, the database is unreachable, or a step fails.
+/// Steps before a failed one stay applied.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
-    let wanted = wanted(&event).map_err(|why| Error::InvalidState(why.to_owned()))?;
+    let options = parse(&event).map_err(|why| Error::InvalidState(why.to_owned()))?;
     let store = app.service.store();
-    let migrated = store.migrate(wanted.defaults, wanted.rotate).await?;
+    let migrated = store.migrate(options.defaults, options.rotate).await?;
     let (applied, defaults) = (migrated.applied, migrated.defaults.name());
     tracing::info!(
         domain = "config",
@@ -44,11 +43,10 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
             domain = "config",
             error.r#type = "unreadable_row",
             "the row of pennon_installation is unreadable, and partial rollouts that depend on it fail; \
-             invoke migrate with {{\"evaluationDefaults\": \"existing\"}} or \"new\", whichever the \
-             installation had"
+             invoke migrate with {{\"evaluationDefaults\": \"existing\"}} or \"new\", as it was before"
         );
     }
-    let mut answer = json!({ "applied": applied, DEFAULTS: defaults });
+    let mut result = json!({ "applied": applied, DEFAULTS: defaults });
     match migrated.roles {
         RolesState::OneLogin => {}
         RolesState::Ready { written } => {
@@ -57,42 +55,42 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
                 written,
                 "secrets of database roles written"
             );
-            answer["databaseRoles"] = json!("ready");
-            answer["secretsWritten"] = json!(written);
+            result["databaseRoles"] = json!("ready");
+            result["secretsWritten"] = json!(written);
         }
         RolesState::ByHand { sql } => {
             // Not logged: the statements contain password verifiers.
             tracing::warn!(
                 domain = "config",
-                "this login may not create roles; an administrator has to run the statements in the \
+                "this login may not create roles; an administrator must run the statements in the \
                  response, and functions share one login until then"
             );
-            answer["databaseRoles"] = json!("waiting");
-            answer["sql"] = json!(sql);
+            result["databaseRoles"] = json!("waiting");
+            result["sql"] = json!(sql);
         }
     }
-    Ok(answer)
+    Ok(result)
 }
 
-/// Parses an event. Unknown fields are rejected: with a misspelt field, `migrate` would decide the defaults itself,
-/// and it decides only once.
-fn wanted(event: &Value) -> Result<Wanted, &'static str> {
+/// Parses an event. Unknown fields are rejected: if a misspelled field were ignored, `migrate` would choose the
+/// defaults itself, and they cannot be changed later.
+fn parse(event: &Value) -> Result<Options, &'static str> {
     let fields = match event {
-        Value::Null => return Ok(Wanted::default()),
+        Value::Null => return Ok(Options::default()),
         Value::Object(fields) => fields,
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             return Err("the event must be a JSON object");
         }
     };
-    let mut wanted = Wanted::default();
+    let mut options = Options::default();
     for (name, value) in fields {
         match (name.as_str(), value) {
             (DEFAULTS, value) => {
                 let named = value.as_str().and_then(EvaluationDefaults::named);
-                wanted.defaults =
+                options.defaults =
                     Some(named.ok_or("evaluationDefaults must be \"existing\" or \"new\"")?);
             }
-            (ROTATE, Value::Bool(rotate)) => wanted.rotate = *rotate,
+            (ROTATE, Value::Bool(rotate)) => options.rotate = *rotate,
             (ROTATE, _) => return Err("rotateDatabaseRoles must be true or false"),
             _ => {
                 return Err(
@@ -101,5 +99,5 @@ fn wanted(event: &Value) -> Result<Wanted, &'static str> {
             }
         }
     }
-    Ok(wanted)
+    Ok(options)
 }

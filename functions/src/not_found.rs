@@ -1,9 +1,9 @@
-//! `GET /`, and all paths without a route, behind API Gateway's `$default` route. The gateway's own 404 would not
-//! have the form that clients expect.
+//! `GET /`, and the target of API Gateway's `$default` route: the gateway's own 404 does not have the format that
+//! clients expect.
 //!
-//! `middleware` responds to paths without a route, equally in every function: 404; 405 if the path has other
-//! methods; 401 on admin paths without an identity; 308 for an evaluation at `//ofrep/…`, which SDKs call if their
-//! base URL ends with a slash, and which has no route in the gateway.
+//! `middleware` responds to paths without a route, in every function alike: 404; 405 if the path has other methods; 401
+//! on admin paths without an identity; 308 for an evaluation at `//ofrep/…`, which SDKs request if their base URL ends
+//! with a slash.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ const MOST_DAYS: u32 = 400;
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let _admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;
-    let days = request.whole_number("days", DAYS, 1..=MOST_DAYS)?;
+    let days = request.integer("days", DAYS, 1..=MOST_DAYS)?;
     match request.route().map(|route| route.path) {
         Some("/api/admin/flags/stale") => stale(&app, &request, &environment, days).await,
         Some("/api/admin/flags/{flagKey}/usage") => usage(&app, &request, &environment, days).await,
@@ -38,11 +38,11 @@ async fn stale(
     environment: &Environment,
     days: u32,
 ) -> Result<Response, Error> {
-    let page = request.page_if_any()?;
+    let page = request.optional_page()?;
     let scope = request.scope();
     let flags = app.service.stale_flags(environment, days, scope).await?;
-    let flags: Vec<Value> = flags.iter().map(shown).collect();
-    let mut body = http::listed("flags", flags, page);
+    let flags: Vec<Value> = flags.iter().map(stale_flag).collect();
+    let mut body = http::list_body("flags", flags, page);
     body["environment"] = json!(environment.as_str());
     body["days"] = json!(days);
     Ok(http::json(StatusCode::OK, &body))
@@ -71,7 +71,7 @@ async fn usage(
     Ok(http::json(StatusCode::OK, &body))
 }
 
-fn shown(flag: &StaleFlag) -> Value {
+fn stale_flag(flag: &StaleFlag) -> Value {
     let reasons: Vec<&str> = flag.reasons.iter().map(|reason| name(*reason)).collect();
     json!({
         "key": flag.key.as_str(),

@@ -65,7 +65,7 @@ async fn an_unknown_parameter_is_rejected_by_every_other_route_and_changes_nothi
     let mut refusing = 0;
     for endpoint in ENDPOINTS
         .iter()
-        .filter(|it| it.unknown_parameters == UnknownParameters::Refused)
+        .filter(|it| it.unknown_parameters == UnknownParameters::Rejected)
     {
         refusing += 1;
         let function = stack.function(endpoint.function).await;

@@ -1,6 +1,6 @@
 //! Lists and answers that are larger than Lambda can answer with: never an error of the function.
 
-use pennon_core::http::LARGEST_ANSWER;
+use pennon_core::http::LARGEST_RESPONSE;
 use pennon_tests::api::Api;
 use pennon_tests::response::Response;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn size_in_event(answer: &Response) -> usize {
 
 fn assert_fits(answer: &Response) {
     let size = size_in_event(answer);
-    assert!(size <= LARGEST_ANSWER, "{size}");
+    assert!(size <= LARGEST_RESPONSE, "{size}");
 }
 
 /// A `GET` that fits, and its status.
@@ -127,7 +127,7 @@ async fn old_schedules_are_left_out_of_a_list_that_would_be_too_large() {
     let all = listed.json();
     let all = all.as_array().expect("a list");
     assert_eq!(all.len() + omitted, 10_001);
-    assert!(omitted > 100 && size_in_event(&listed) > LARGEST_ANSWER - 2_000);
+    assert!(omitted > 100 && size_in_event(&listed) > LARGEST_RESPONSE - 2_000);
     assert_eq!(all.last().expect("one")["status"], "pending");
     let times: Vec<&str> = all
         .iter()

@@ -556,7 +556,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         }
         let file = json!({ "flags": flags });
         for answer in import(&api, &file).await {
-            refused(&answer, "/flags", &["Most bytes take 'large-"], on);
+            refused(&answer, "/flags", &["The largest are 'large-"], on);
         }
         flags.remove("large-0");
         flags.remove("large-1");

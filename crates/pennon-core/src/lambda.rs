@@ -1,4 +1,4 @@
-//! Runs a handler on AWS Lambda.
+//! Runs handlers on AWS Lambda.
 
 mod event;
 
@@ -15,15 +15,15 @@ use crate::error::Error;
 use crate::http::{Incoming, Response};
 use event::Event;
 
-/// What `main` returns when the Lambda runtime itself cannot go on.
+/// An error of the Lambda runtime itself, which ends the instance.
 pub use lambda_http::Error as RuntimeError;
 
-/// Answers requests of API Gateway, or of a function URL, this way: one at a time on classic Lambda,
-/// several where `AWS_LAMBDA_MAX_CONCURRENCY` says so.
+/// Responds to requests from API Gateway or a function URL: one at a time, or several on Lambda Managed Instances,
+/// which set `AWS_LAMBDA_MAX_CONCURRENCY`.
 ///
 /// # Errors
-/// When the runtime API goes away, which ends the instance.
-pub async fn serve<A, F>(answer: A) -> Result<(), RuntimeError>
+/// If the runtime API becomes unavailable.
+pub async fn serve_requests<A, F>(answer: A) -> Result<(), RuntimeError>
 where
     A: Fn(Arc<App>, Incoming) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -33,18 +33,18 @@ where
         let (app, answer) = (app.clone(), answer.clone());
         async move {
             let incoming = event.payload.into_request(&event.context.request_id);
-            // Boxed: the types of all that is nested in here are too deep for the compiler.
+            // Boxed, because the nested types are too deep for the compiler.
             let response = Box::pin(answer(app, incoming)).await;
-            Ok::<_, Infallible>(Written::of(&response))
+            Ok::<_, Infallible>(GatewayResponse::of(&response))
         }
     });
     lambda_runtime::run_concurrent(service).await
 }
 
-/// A response in the form that API Gateway takes from a function, in both of its formats.
+/// A response as API Gateway expects it, in both payload formats.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+struct GatewayResponse {
     status_code: u16,
     headers: serde_json::Map<String, Value>,
     is_base64_encoded: bool,
@@ -52,8 +52,8 @@ struct Written {
     body: String,
 }
 
-impl Written {
-    /// Every body of ours is text, and no header of ours comes twice.
+impl GatewayResponse {
+    /// All bodies are text, and no header occurs twice.
     fn of(response: &Response) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let headers = response.headers().iter();
@@ -68,33 +68,34 @@ impl Written {
     }
 }
 
-/// Answers plain events (a schedule, an invocation by hand) with this handler, which needs nothing
-/// of what they say. An error becomes the invocation's error.
+/// Runs a handler that ignores its event, such as that of a schedule. An error of the handler becomes the error of the
+/// invocation.
 ///
 /// # Errors
-/// When the runtime API goes away, which ends the instance.
-pub async fn serve_events<H, F>(handle: H) -> Result<(), RuntimeError>
+/// If the runtime API becomes unavailable.
+pub async fn serve_schedule<H, F>(handle: H) -> Result<(), RuntimeError>
 where
     H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
-    serve_calls(move |app, _event| handle(app)).await
+    serve_events(move |app, _event| handle(app)).await
 }
 
-/// The same for a handler that reads its event (a batch of log lines, a deployment's hook).
+/// Runs a handler of events other than requests, such as batches of log lines. An error of the handler becomes the
+/// error of the invocation.
 ///
 /// # Errors
-/// When the runtime API goes away, which ends the instance.
-pub async fn serve_calls<H, F>(handle: H) -> Result<(), RuntimeError>
+/// If the runtime API becomes unavailable.
+pub async fn serve_events<H, F>(handle: H) -> Result<(), RuntimeError>
 where
     H: Fn(Arc<App>, Value) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
     let app = Arc::new(Box::pin(App::cold_start()).await);
-    let service = service_fn(move |event: lambda_runtime::LambdaEvent<Value>| {
+    let service = service_fn(move |event: LambdaEvent<Value>| {
         let (app, handle) = (app.clone(), handle.clone());
         async move {
-            // Boxed: the types of all that is nested in here are too deep for the compiler.
+            // Boxed, because the nested types are too deep for the compiler.
             let outcome = Box::pin(handle(app.clone(), event.payload)).await;
             app.service.store().end_of_request().await;
             if let Err(error) = &outcome {

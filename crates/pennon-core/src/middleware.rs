@@ -1,5 +1,5 @@
-//! What happens around every handler, on Lambda and locally: an id, a time, a record, an answer
-//! whatever happens, and one log line.
+//! Runs around every handler, on Lambda and locally: checks that the caller may use the route, turns errors and
+//! panics into responses, and writes one log line per request.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Cors, ENDPOINTS, Endpoint, Incoming, LARGEST_ANSWER, LARGEST_BODY, Match, OfrepPath, Request,
-    Response, beyond_lambda, error_reply, header_list, json, moved, with_header,
+    Cors, ENDPOINTS, Endpoint, Incoming, LARGEST_BODY, LARGEST_RESPONSE, Match, OfrepPath, Request,
+    Response, error_reply, header_list, json, permanent_redirect, size_above_limit, with_header,
 };
 use crate::id::unique_id;
 use crate::ofrep;
@@ -25,8 +25,8 @@ use crate::telemetry::RequestLine;
 /// The time limit for change events after the commit of a request. `reconcile` sends the remaining ones.
 const PUBLISH_WITHIN: Duration = Duration::from_millis(300);
 
-/// Runs the handler of a function and answers, whatever it does. The handler gets the requests to the
-/// routes of its function; all others are answered here, the same by every function.
+/// Responds to a request. The handler receives only requests for the routes of its function; every function
+/// responds to other requests in the same way.
 pub async fn answer<H, F>(
     app: Arc<App>,
     function: &'static str,
@@ -46,19 +46,19 @@ where
         request.found(),
         &request.incoming().headers,
     );
-    let shape = request.shape();
-    let only_method = request
+    let path_template = request.path_template();
+    let is_only_method = request
         .route()
-        .is_some_and(|endpoint| endpoint.is_alone() && method == endpoint.method);
-    let place = request
-        .place()
-        .or_else(|| place_of_defect(&request, function));
+        .is_some_and(|endpoint| endpoint.has_one_method() && method == endpoint.method);
+    let ofrep_path = request
+        .ofrep_path()
+        .or_else(|| ofrep_path_of_malformed(&request, function));
 
     let may_change = request
         .route()
         .is_some_and(|endpoint| endpoint.is_admin() && endpoint.method != "GET");
     let ignored = request.ignored_parameters();
-    let of_flags = request.is_for_public_flags();
+    let is_public_config = request.is_for_public_config();
     let handled = respond(app.clone(), function, handle, request, &cors).await;
     if may_change
         && handled.is_ok()
@@ -70,8 +70,8 @@ where
     let response = handled.unwrap_or_else(|error| {
         report(&error, &scope);
         let error = error.bounded();
-        match &place {
-            Some(place) => ofrep::error_reply(&error, place),
+        match &ofrep_path {
+            Some(path) => ofrep::error_reply(&error, path),
             None => error_reply(&error),
         }
     });
@@ -82,7 +82,7 @@ where
         with_header(response, "x-ignored-parameters", &header_list(&ignored))
     };
     let facts = scope.trace.facts();
-    let response = if of_flags && facts.unknown_environment {
+    let response = if is_public_config && facts.unknown_environment {
         with_header(response, "x-unknown-environment", "true")
     } else {
         response
@@ -100,8 +100,8 @@ where
         .then(|| app.tally.due(Instant::now()));
     app.instance.write(&RequestLine {
         method: method.as_str(),
-        reported_method: (!only_method).then_some(method.as_str()),
-        path: &shape,
+        reported_method: (!is_only_method).then_some(method.as_str()),
+        path: &path_template,
         status: response.status().as_u16(),
         request_id: &request_id,
         duration: scope.arrived.elapsed(),
@@ -115,7 +115,7 @@ where
     with_header(response, "x-request-id", &request_id)
 }
 
-/// The answer to a request, by the handler if the request is for one of its routes.
+/// Calls the handler if the request is for one of its routes.
 async fn respond<H, F>(
     app: Arc<App>,
     function: &'static str,
@@ -127,7 +127,7 @@ where
     H: FnOnce(Arc<App>, Request) -> F,
     F: Future<Output = Result<Response, Error>>,
 {
-    if let Some(defect) = &request.incoming().defect {
+    if let Some(defect) = &request.incoming().malformed {
         return Err(Error::invalid_form(defect));
     }
     if request.body().len() > LARGEST_BODY {
@@ -135,10 +135,10 @@ where
     }
     let ours = |endpoint: &&Endpoint| endpoint.function == function;
     let Some(endpoint) = request.route().filter(ours) else {
-        return elsewhere(&request, cors);
+        return other_route(&request, cors);
     };
     if endpoint.is_admin() {
-        // Who may not ask learns nothing of what is wrong with the question.
+        // Before validation, so that errors disclose nothing to callers who are not admins.
         request.admin(&app.config.auth)?;
     }
     request.check_parameters(endpoint)?;
@@ -146,23 +146,22 @@ where
         .catch_unwind()
         .await
         .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))
-        .and_then(|response| within_lambda(response, endpoint))
+        .and_then(|response| bounded(response, endpoint))
 }
 
-/// The last resort for an answer that Lambda would not take, which would count as an error of the function.
-/// Lists and large values are made smaller where they are written; what is left are rows that no route of
-/// ours has written.
-fn within_lambda(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
-    let Some(size) = beyond_lambda(&response) else {
+/// Replaces a response that exceeds Lambda's limit, which would count as an error of the function. Handlers
+/// shorten lists and large values themselves; only rows written by SQL can still be too large.
+fn bounded(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
+    let Some(size) = size_above_limit(&response) else {
         return Ok(response);
     };
     if endpoint.method == "GET" {
         return Err(Error::Conflict(format!(
-            "The answer would have {size} bytes, more than the {LARGEST_ANSWER} that fit; ask for less, \
-             such as a page with a smaller pageSize"
+            "The response would have {size} bytes, more than the limit of {LARGEST_RESPONSE}; request less, such as a \
+             page with a smaller pageSize"
         )));
     }
-    // It is done, and an error would say that it is not.
+    // The change is committed, so the response must not be an error.
     let mut short = json(response.status(), &json!({ "omittedBytes": size }));
     for (name, value) in response.headers() {
         short.headers_mut().insert(name.clone(), value.clone());
@@ -170,32 +169,32 @@ fn within_lambda(response: Response, endpoint: &Endpoint) -> Result<Response, Er
     Ok(short)
 }
 
-/// Where in OFREP a request led of which not even the path is known: the clients of a function that
-/// answers this protocol read nothing else.
-fn place_of_defect(request: &Request, function: &str) -> Option<OfrepPath> {
-    request.incoming().defect.as_ref()?;
+/// The OFREP path to assume if the event is malformed and its path unknown. Clients of a function with OFREP
+/// routes can only read OFREP errors.
+fn ofrep_path_of_malformed(request: &Request, function: &str) -> Option<OfrepPath> {
+    request.incoming().malformed.as_ref()?;
     let mut routes = ENDPOINTS
         .iter()
         .filter(|endpoint| endpoint.function == function);
-    let speaks_ofrep = routes.any(Endpoint::is_ofrep);
-    (speaks_ofrep && request.path().len() < 2).then_some(OfrepPath::Unknown)
+    let serves_ofrep = routes.any(Endpoint::is_ofrep);
+    (serves_ofrep && request.path().len() < 2).then_some(OfrepPath::Unknown)
 }
 
-/// The answer to a request that is for no route of this function.
-fn elsewhere(request: &Request, cors: &Cors) -> Result<Response, Error> {
-    let by_options = request.incoming().method == Method::OPTIONS;
-    match (request.found(), request.place()) {
-        (Match::OtherMethod { allow, .. }, _) if by_options => Ok(cors.preflight(allow)),
-        (Match::Unknown, Some(_)) if by_options => Ok(cors.preflight("POST, OPTIONS")),
-        (_, Some(OfrepPath::Bulk | OfrepPath::Single(_))) => match request.moved_to() {
-            Some(path) => Ok(moved(&path)),
+/// Responds to a request that matches no route of this function: a preflight, a redirect, 404 or 405.
+fn other_route(request: &Request, cors: &Cors) -> Result<Response, Error> {
+    let is_options = request.incoming().method == Method::OPTIONS;
+    match (request.found(), request.ofrep_path()) {
+        (Match::OtherMethod { allow, .. }, _) if is_options => Ok(cors.preflight(allow)),
+        (Match::Unknown, Some(_)) if is_options => Ok(cors.preflight("POST, OPTIONS")),
+        (_, Some(OfrepPath::Bulk | OfrepPath::Single(_))) => match request.redirect_target() {
+            Some(path) => Ok(permanent_redirect(&path)),
             None => Err(request.route_not_found()),
         },
         (_, Some(OfrepPath::Unknown) | None) => Err(request.route_not_found()),
     }
 }
 
-/// The answer to `HEAD`: what `GET` is answered, and how long its body would be.
+/// The response to `HEAD`: that to `GET` without its body, but with its `Content-Length`.
 fn without_body(mut response: Response) -> Response {
     let length = response.body().len();
     if length > 0 {
@@ -207,7 +206,8 @@ fn without_body(mut response: Response) -> Response {
     response
 }
 
-/// An error that the caller cannot mend is told in the log, once, here.
+/// Records the error for the log line of the request. Errors that the caller cannot fix are also logged with
+/// their text, only here.
 fn report(error: &Error, scope: &RequestContext) {
     let kind = match error {
         Error::Invalid(_) => "validation",
@@ -223,12 +223,12 @@ fn report(error: &Error, scope: &RequestContext) {
         Error::RouteNotFound => "route_not_found",
         Error::MethodNotAllowed { .. } => "method_not_allowed",
         Error::Unavailable(why) | Error::StoreFile(why) => {
-            tracing::error!(domain = "config", error = %why, "cannot answer");
+            tracing::error!(domain = "config", error = %why, "the request failed because the store is unavailable");
             "unavailable"
         }
         Error::TooLarge { .. } => "too_large",
         Error::Internal(why) => {
-            tracing::error!(domain = "config", error = %why, "a defect");
+            tracing::error!(domain = "config", error = %why, "the request failed because of a defect");
             "internal"
         }
     };

@@ -46,13 +46,13 @@ async fn set(
     let body = body.map_err(|_| Error::TooLarge {
         most: http::LARGEST_BODY,
     })?;
-    let mut fields = Fields::of(&body)?;
+    let mut fields = Fields::parse(&body)?;
     let state = fields.take("state", |value| {
         let state = value.as_str().and_then(AlarmState::parse);
         state.ok_or("must be OK, ALARM or INSUFFICIENT_DATA")
     });
-    fields.must_have("state", state.as_ref());
-    fields.must_be_empty();
+    fields.require("state", state.as_ref());
+    fields.reject_rest();
     fields.finish()?;
     let state = state.unwrap_or(AlarmState::Ok);
     if !app.alarms().set(alarm, state) {

@@ -11,7 +11,7 @@ use pennon_core::app::App;
 use pennon_core::auth::{self, Claims};
 use pennon_core::config::Secret;
 use pennon_core::error::Error;
-use pennon_core::http::{self, Cors, Incoming, Match, Query, VouchedKey};
+use pennon_core::http::{self, Cors, Incoming, Match, Query, TrustedKey};
 use pennon_core::{middleware, ofrep};
 use tokio::net::TcpListener;
 
@@ -75,7 +75,7 @@ async fn dispatch(
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
         claims: verify(&parts.headers, &local.gate.admin_token),
-        vouched_key: vouch(&parts.headers, &local.gate.api_key),
+        trusted_key: vouch(&parts.headers, &local.gate.api_key),
         headers: parts.headers,
         ..Incoming::default()
     };
@@ -138,8 +138,8 @@ fn verify(headers: &HeaderMap, admin_token: &Secret) -> Option<Claims> {
 }
 
 /// Accepts the API key of this server, which is not in the store.
-fn vouch(headers: &HeaderMap, key: &KeyText) -> Option<VouchedKey> {
+fn vouch(headers: &HeaderMap, key: &KeyText) -> Option<TrustedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sent = ofrep::key_of(text("x-api-key"), text("authorization"))?;
-    (sent == key.expose()).then_some(VouchedKey(key.kind))
+    (sent == key.expose()).then_some(TrustedKey(key.kind))
 }

@@ -56,7 +56,7 @@ impl Batch {
     /// Parses an event.
     ///
     /// # Errors
-    /// A sentence for the log if the event is not a batch. A malformed line is skipped: a retry would fail again.
+    /// A message for the log if the event is not a batch. Malformed lines are skipped, because a retry would fail too.
     pub fn read(event: &Value) -> Result<Self, String> {
         let data = event["awslogs"]["data"]
             .as_str()
@@ -68,7 +68,7 @@ impl Batch {
         GzDecoder::new(packed.as_slice())
             .take(LARGEST)
             .read_to_string(&mut text)
-            .map_err(|error| format!("awslogs.data cannot be unpacked: {error}"))?;
+            .map_err(|error| format!("awslogs.data cannot be decompressed: {error}"))?;
         let data: Data = serde_json::from_str(&text)
             .map_err(|error| format!("awslogs.data contains no log lines: {error}"))?;
         let mut batch = Self {
@@ -92,10 +92,11 @@ impl Batch {
             batch.until = batch
                 .until
                 .max(UNIX_EPOCH + Duration::from_millis(event.timestamp));
-            for one in line.evaluations.iter() {
+            for count in line.evaluations.iter() {
+                let (day, flag, variant) = (count.day, count.flag, count.variant);
                 batch
                     .counts
-                    .add(one.environment, one.day, one.flag, one.variant, one.count);
+                    .add(count.environment, day, flag, variant, count.count);
             }
         }
         batch.id = hex(&hasher.finalize());
@@ -137,7 +138,8 @@ mod fuzz {
         ]})
     }
 
-    /// Messages are JSON in a text; the example has them as JSON, so that edits reach into them.
+    /// Converts messages to strings: in an event they are JSON in a string, in the example JSON, so that mutations
+    /// change their contents.
     fn with_texts(mut data: Value) -> Value {
         let events = data.get_mut("logEvents").and_then(Value::as_array_mut);
         for event in events.into_iter().flatten() {
@@ -152,7 +154,7 @@ mod fuzz {
     }
 
     #[test]
-    fn a_batch_counts_what_its_lines_say_and_is_the_same_when_it_comes_again() {
+    fn a_repeated_batch_has_the_same_id_and_counts() {
         for_all(&json([example()]), |data| {
             let data = with_texts(data).to_string();
             let event = event(&packed(data.as_bytes()));
@@ -168,12 +170,12 @@ mod fuzz {
                 .iter()
                 .map(|one| one.flag.len() + one.variant.len())
                 .sum();
-            assert!(names <= data.len() * 2, "names from nowhere");
+            assert!(names <= data.len() * 2, "invented names");
         });
     }
 
     #[test]
-    fn every_packed_text_is_a_batch_or_an_error() {
+    fn every_compressed_text_is_a_batch_or_an_error() {
         let examples = [packed(example().to_string().as_bytes()), packed(b"{}")];
         for_all(&bytes(examples, &["\u{1f}", "\0", "A", "\u{8}"]), |bytes| {
             if let Err(why) = Batch::read(&event(&bytes)) {

@@ -1,4 +1,4 @@
-//! `GET /api/admin/environments/{environment}/audit`: who changed anything in it, newest first.
+//! `GET /api/admin/environments/{environment}/audit`: the changes of an environment, newest first.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;

@@ -28,16 +28,16 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 }
 
 fn parse(body: &[u8]) -> Result<(Environment, FractionalVersion), Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::parse(body)?;
     let name = fields.text("environment", 0..=255);
-    fields.must_have("environment", name.as_ref());
+    fields.require("environment", name.as_ref());
     let name = name.unwrap_or_default();
     let environment = Environment::parse(&name);
     if let (Err(why), None) = (&environment, fields.errors.fields.get("environment")) {
         fields.errors.add("environment", why.to_string());
     }
     let fractional = http::fractional(&mut fields);
-    fields.must_be_empty();
+    fields.reject_rest();
     fields.finish()?;
     let environment =
         environment.map_err(|why| Error::invalid_field("environment", why.to_string()))?;

@@ -11,9 +11,9 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let environment = request.environment_in_path()?;
     let (file, revision) = app.service.export(&environment, admin).await?;
     let response = http::json(StatusCode::OK, &file);
-    if let Some(size) = http::beyond_lambda(&response) {
-        let most = http::LARGEST_ANSWER;
-        let why = format!("The file is {size} bytes, more than the {most} that fit into an answer");
+    if let Some(size) = http::size_above_limit(&response) {
+        let most = http::LARGEST_RESPONSE;
+        let why = format!("The file has {size} bytes, more than the limit of a response, {most}");
         return Err(Error::Conflict(why));
     }
     let tag = ETag::of_record(revision.0);

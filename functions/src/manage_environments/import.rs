@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 /// response makes exactly these changes. With `?mode=merge`, flags that the file lacks stay.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
-    let dry_run = request.switch("dryRun")?;
+    let dry_run = request.boolean("dryRun")?;
     let mode = mode(request)?;
     let expected = request.expected()?;
-    http::must_have_few_values(request.body())?;
+    http::check_value_count(request.body())?;
     let file = json::parse(request.body()).map_err(|error| match error {
         JsonError::Syntax(error) => http::not_json(&error),
         JsonError::Duplicates(problems) => Error::from_violations(problems),
@@ -52,7 +52,7 @@ fn mode(request: &Request) -> Result<Mode, Error> {
 /// only some of them. It must not fail, because the import is already committed.
 fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) -> Response {
     let whole = http::json(StatusCode::OK, &body(environment, dry_run, &difference, 0));
-    if http::beyond_lambda(&whole).is_none() {
+    if http::size_above_limit(&whole).is_none() {
         return whole;
     }
     let Difference {
@@ -69,7 +69,7 @@ fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) 
         let body = body(environment, dry_run, &difference, omitted);
         let answer = http::json(StatusCode::OK, &body);
         let before = omitted;
-        if http::beyond_lambda(&answer).is_some() {
+        if http::size_above_limit(&answer).is_some() {
             omitted += halve(&mut difference);
         }
         if omitted == before {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::settings;
 
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
-    let page = request.page_if_any()?;
+    let page = request.optional_page()?;
     let store = app.service.store();
     let defaults = store.evaluation_defaults().await?;
     let found = store.list_environments().await?;
@@ -33,6 +33,6 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
             environment
         })
         .collect();
-    let body = http::listed("environments", environments, page);
+    let body = http::list_body("environments", environments, page);
     Ok(http::json(StatusCode::OK, &body))
 }

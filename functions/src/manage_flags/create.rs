@@ -24,16 +24,16 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 }
 
 fn parse(body: &[u8]) -> Result<(FlagKey, Change), Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::parse(body)?;
     let key = fields.take("key", |value: &Value| {
         let text = value
             .as_str()
             .ok_or_else(|| "Expected a string".to_owned())?;
         limits::new_key(text)
     });
-    fields.must_have("key", key.as_ref());
+    fields.require("key", key.as_ref());
     let change = http::take_change(&mut fields);
-    fields.must_be_empty();
+    fields.reject_rest();
     fields.finish()?;
     let key = key.ok_or_else(|| Error::invalid_field("key", "Required"))?;
     Ok((key, change))

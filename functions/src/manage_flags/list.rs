@@ -16,11 +16,11 @@ const LONGEST_SEARCH: usize = 255;
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let page = request.page()?;
-    let archived = request.switch("archived")?;
+    let archived = request.boolean("archived")?;
     let search = request.query("search").unwrap_or_default();
     if search.chars().count() > LONGEST_SEARCH || search.contains('\0') {
-        let message = "At most 255 characters, and no NUL character";
-        return Err(Error::invalid_field("search", message));
+        let error = "Must have at most 255 characters, and no NUL character";
+        return Err(Error::invalid_field("search", error));
     }
     let query = FlagQuery {
         search: search.to_owned(),
@@ -34,7 +34,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         .map(|(key, record)| view::definition(key, record))
         .collect();
     // A smaller page, or the route of the single flag, returns omitted parts.
-    http::leave_out_what_is_large(&mut flags, &["definition", "broken"]);
+    http::omit_large_fields(&mut flags, &["definition", "broken"]);
     let body = json!({ "flags": flags, "pagination": http::pagination(page, &found) });
     Ok(http::json(StatusCode::OK, &body))
 }

@@ -16,7 +16,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         return Err(Error::FlagNotFound(key.to_string()));
     };
     let tag = ETag::of_record(record.revision);
-    if request.has(&tag) {
+    if request.has_current(&tag) {
         return Ok(http::not_modified(&tag));
     }
     Ok(view::answer(StatusCode::OK, &key, &record))

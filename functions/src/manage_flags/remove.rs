@@ -13,7 +13,7 @@ use super::view;
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    let permanently = request.switch("permanently")?;
+    let permanently = request.boolean("permanently")?;
     let expected = request.expected()?;
     expected.require()?;
     let scope = request.scope();

@@ -25,12 +25,12 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 }
 
 fn parse(body: &[u8]) -> Result<(i64, Side), Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::parse(body)?;
     let id = fields.value("auditId");
     let id = id.as_ref().and_then(serde_json::Value::as_i64);
     if id.is_none() {
-        let message = "Expected the id of an entry of the flag's audit";
-        fields.errors.add("auditId", message);
+        let error = "Expected the id of an entry of the flag's audit";
+        fields.errors.add("auditId", error);
     }
     let side = match fields.text("state", 0..=10).as_deref() {
         None | Some("after") => Side::After,
@@ -40,7 +40,7 @@ fn parse(body: &[u8]) -> Result<(i64, Side), Error> {
             Side::After
         }
     };
-    fields.must_be_empty();
+    fields.reject_rest();
     fields.finish()?;
     Ok((id.unwrap_or_default(), side))
 }

@@ -13,7 +13,7 @@ pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
     let unreadable = flag
         .definition
         .as_ref()
-        .and_then(|it| it.unreadable.as_ref());
+        .and_then(|definition| definition.unreadable.as_ref());
     let mut body = json!({
         "key": key,
         "enabled": flag.enabled,
@@ -37,7 +37,7 @@ pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
 pub(crate) fn answer(status: StatusCode, key: &FlagKey, record: &FlagRecord) -> Response {
     let mut body = [definition(key, record)];
     // Only SQL can store a definition that is larger than a response.
-    http::leave_out_what_is_large(&mut body, &["definition", "broken"]);
+    http::omit_large_fields(&mut body, &["definition", "broken"]);
     let [body] = body;
     let response = http::json(status, &body);
     http::with_header(response, "etag", ETag::of_record(record.revision).as_str())

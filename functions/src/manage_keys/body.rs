@@ -1,4 +1,4 @@
-//! Bodies of requests about keys.
+//! Parses requests about keys.
 
 use pennon_core::api_key::parse_kind;
 use pennon_core::error::Error;
@@ -10,26 +10,26 @@ const LONGEST_NAME: usize = 100;
 
 /// The key to create.
 #[derive(Debug)]
-pub(crate) struct Wanted {
-    /// Which kind of client will use it.
+pub(crate) struct NewKey {
+    /// The kind of clients that will use the key.
     pub(crate) kind: KeyKind,
-    /// Its purpose, for admins.
+    /// The purpose of the key, for admins.
     pub(crate) name: String,
 }
 
-/// Reads `{"kind": "server" | "client", "name": "…"}`.
-pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Error> {
-    let mut fields = Fields::of(body)?;
+/// Parses `{"kind": "server" | "client", "name": "…"}`.
+pub(crate) fn parse(body: &[u8]) -> Result<NewKey, Error> {
+    let mut fields = Fields::parse(body)?;
     let kind = fields.text("kind", 0..=LONGEST_NAME);
     let kind = kind.as_deref().and_then(parse_kind);
     if kind.is_none() {
         fields.errors.add("kind", "Expected server or client");
     }
     let name = fields.text("name", 1..=LONGEST_NAME);
-    fields.must_have("name", name.as_ref());
-    fields.must_be_empty();
+    fields.require("name", name.as_ref());
+    fields.reject_rest();
     fields.finish()?;
-    Ok(Wanted {
+    Ok(NewKey {
         kind: kind.unwrap_or(KeyKind::Client),
         name: name.unwrap_or_default(),
     })

@@ -71,10 +71,10 @@ async fn create(
 
 /// All keys, or a page if the query names one.
 async fn list(app: &App, request: &Request, environment: &Environment) -> Result<Response, Error> {
-    let page = request.page_if_any()?;
+    let page = request.optional_page()?;
     let keys = app.service.store().list_keys(environment).await?;
     let keys: Vec<Value> = keys.iter().map(|key| shown(key, environment)).collect();
-    let body = http::listed("keys", keys, page);
+    let body = http::list_body("keys", keys, page);
     Ok(http::json(StatusCode::OK, &body))
 }
 

@@ -48,8 +48,8 @@ pub(crate) async fn enable(
     environment: &Environment,
 ) -> Result<Response, Error> {
     if !request.body().trim_ascii().is_empty() {
-        let mut fields = Fields::of(request.body())?;
-        fields.must_be_empty();
+        let mut fields = Fields::parse(request.body())?;
+        fields.reject_rest();
         fields.finish()?;
     }
     let expected = request.expected()?;
@@ -79,9 +79,9 @@ pub(crate) async fn delete(
 }
 
 fn parse(body: &[u8], reach: Reach) -> Result<WantedWebhook, Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::parse(body)?;
     let name = fields.text("name", 1..=MAX_NAME);
-    fields.must_have("name", name.as_ref());
+    fields.require("name", name.as_ref());
     let url = fields.take("url", |value| {
         let text = value.as_str().ok_or("Expected a string")?;
         if text.chars().count() > MAX_URL {
@@ -93,12 +93,12 @@ fn parse(body: &[u8], reach: Reach) -> Result<WantedWebhook, Error> {
             .map_err(|why| format!("The URL {why}"))?;
         Ok(url)
     });
-    fields.must_have("url", url.as_ref());
+    fields.require("url", url.as_ref());
     let format = fields.take_or_null("format", |value| {
         let format = value.as_str().and_then(Format::named);
         format.ok_or("Must be json or slack")
     });
-    fields.must_be_empty();
+    fields.reject_rest();
     fields.finish()?;
     let (Some(name), Some(url)) = (name, url) else {
         return Err(Error::invalid_form("name and url are required"));

@@ -16,7 +16,7 @@ use super::set::take_override;
 /// users are better served by a targeting rule.
 const MOST_OVERRIDES: usize = 10_000;
 /// Limit on reported errors, which bounds the response to a hostile body.
-const MAX_ERRORS: usize = 50;
+const MOST_ERRORS: usize = 50;
 
 /// Replaces all overrides of the flag, or, with `?mode=merge`, only those of the users in the body.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
@@ -58,7 +58,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 /// Parses `overrides`, a list of bodies of `POST`. `createdBy` and `createdAt` are accepted and ignored, so that the
 /// entries of a list can be sent back.
 fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::parse(body)?;
     let list = fields.take("overrides", |value| match value.as_array() {
         Some(list) if list.len() > MOST_OVERRIDES => Err(format!(
             "Must have at most {MOST_OVERRIDES} entries (got {})",
@@ -67,44 +67,41 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
         Some(list) => Ok(list.clone()),
         None => Err("Expected a list".to_owned()),
     });
-    fields.must_have("overrides", list.as_ref());
-    fields.must_be_empty();
+    fields.require("overrides", list.as_ref());
+    fields.reject_rest();
     fields.finish()?;
 
     let mut errors = FieldErrors::default();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut wanted = Vec::new();
     for (number, entry) in list.into_iter().flatten().enumerate() {
-        if errors.fields.len() >= MAX_ERRORS {
+        if errors.fields.len() >= MOST_ERRORS {
             break;
         }
-        let place = format!("overrides/{number}");
+        let pointer = format!("overrides/{number}");
         let Value::Object(entry) = entry else {
-            errors.add(&place, "Expected an object");
+            errors.add(&pointer, "Expected an object");
             continue;
         };
-        let mut fields = Fields::within(entry);
+        let mut fields = Fields::of_object(entry);
         let one = take_override(&mut fields);
-        for shown in ["createdBy", "createdAt"] {
-            fields.value(shown);
+        for ignored in ["createdBy", "createdAt"] {
+            fields.value(ignored);
         }
-        fields.must_be_empty();
+        fields.reject_rest();
         for (field, found) in fields.errors.fields {
-            for message in found {
-                errors.add(&format!("{place}/{field}"), message);
+            for error in found {
+                errors.add(&format!("{pointer}/{field}"), error);
             }
         }
         if let Some(first) = seen.insert(one.user_id.clone(), number)
             && !one.user_id.is_empty()
         {
-            let message = format!("The user has another entry, overrides/{first}");
-            errors.add(&format!("{place}/userId"), message);
+            let error = format!("The user has another entry, overrides/{first}");
+            errors.add(&format!("{pointer}/userId"), error);
         }
         wanted.push(one);
     }
-    if errors.is_empty() {
-        Ok(wanted)
-    } else {
-        Err(Error::Invalid(errors))
-    }
+    errors.none()?;
+    Ok(wanted)
 }

@@ -10,8 +10,8 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let key = request.flag_key()?;
     let user = request.item("userId")?;
     if user.is_empty() || user.contains('\0') {
-        let message = "A user id is not empty and holds no NUL character";
-        return Err(Error::invalid_field("userId", message));
+        let error = "Must not be empty or contain a NUL character";
+        return Err(Error::invalid_field("userId", error));
     }
     let changed = app
         .service

@@ -29,9 +29,9 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 
 /// The override, and the names of ignored fields.
 fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
-    let mut fields = Fields::of_existing_client(body, &["variant"])?;
+    let mut fields = Fields::parse_existing_client(body, &["variant"])?;
     let wanted = take_override(&mut fields);
-    let ignored = fields.rest().keys().cloned().collect();
+    let ignored = fields.take_rest().keys().cloned().collect();
     fields.finish()?;
     Ok((wanted, ignored))
 }
@@ -39,9 +39,9 @@ fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
 /// Takes the fields of an override and records their errors.
 pub(crate) fn take_override(fields: &mut Fields) -> NewOverride {
     let user_id = fields.text("userId", 1..=LONGEST_NAME);
-    fields.must_have("userId", user_id.as_ref());
+    fields.require("userId", user_id.as_ref());
     let kind = fields.text("overrideType", 0..=LONGEST_NAME);
-    fields.must_have("overrideType", kind.as_ref());
+    fields.require("overrideType", kind.as_ref());
     let reason = fields.text("reason", 0..=LONGEST_REASON);
     let variant = fields.text("variant", 1..=LONGEST_NAME);
     let kind = match (kind.as_deref(), variant) {
@@ -50,13 +50,13 @@ pub(crate) fn take_override(fields: &mut Fields) -> NewOverride {
         // The missing type is already reported.
         (Some("exclude"), None) | (None, _) => Override::Exclude,
         (Some("exclude"), Some(_)) => {
-            let message = "Only an included user can get a variant";
-            fields.errors.add("variant", message);
+            let error = "Only an included user can get a variant";
+            fields.errors.add("variant", error);
             Override::Exclude
         }
         (Some(_), _) => {
-            let message = "Expected include or exclude";
-            fields.errors.add("overrideType", message);
+            let error = "Expected include or exclude";
+            fields.errors.add("overrideType", error);
             Override::Exclude
         }
     };

@@ -36,9 +36,9 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 }
 
 fn parse(body: &[u8]) -> Result<Plan, Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::parse(body)?;
     let steps = objects(&mut fields, "steps", 1..=MAX_STEPS, step);
-    fields.must_have("steps", steps.as_ref());
+    fields.require("steps", steps.as_ref());
     let steps = steps.unwrap_or_default();
     for pair in steps.windows(2) {
         if let [before, after] = pair
@@ -66,12 +66,12 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
     });
     let (from, to) = (fields.text("from", 1..=255), fields.text("to", 1..=255));
     if from.is_some() {
-        fields.must_have("to", to.as_ref());
+        fields.require("to", to.as_ref());
     }
     if to.is_some() {
-        fields.must_have("from", from.as_ref());
+        fields.require("from", from.as_ref());
     }
-    fields.must_be_empty();
+    fields.reject_rest();
     fields.finish()?;
     Ok(Plan {
         steps,
@@ -106,9 +106,9 @@ fn objects<T>(
             fields.errors.add(&place, "must be an object");
             continue;
         };
-        let mut inner = Fields::within(item);
+        let mut inner = Fields::of_object(item);
         parsed.extend(parse(&mut inner));
-        inner.must_be_empty();
+        inner.reject_rest();
         for (field, messages) in inner.errors.fields {
             for message in messages {
                 let field = format!("{place}/{field}");
@@ -121,9 +121,9 @@ fn objects<T>(
 
 fn step(fields: &mut Fields) -> Option<Step> {
     let percent = integer(fields, "percent", 1..=100);
-    fields.must_have("percent", percent.as_ref());
+    fields.require("percent", percent.as_ref());
     let bake = integer(fields, "bakeSeconds", 1..=MAX_BAKE);
-    fields.must_have("bakeSeconds", bake.as_ref());
+    fields.require("bakeSeconds", bake.as_ref());
     let min_evaluations = integer(fields, "minEvaluations", 1..=1_000_000_000_000);
     let approval = fields.take_or_null("approval", |value| {
         value.as_bool().ok_or("must be true or false")
@@ -141,7 +141,7 @@ fn guard(fields: &mut Fields) -> Option<Guard> {
         let alarm = value.as_str().ok_or("must be a string")?;
         require_alarm(alarm).map(|()| alarm.to_owned())
     });
-    fields.must_have("alarm", alarm.as_ref());
+    fields.require("alarm", alarm.as_ref());
     let on_missing = fields.take_or_null("onMissing", |value| match value.as_str() {
         Some("hold") => Ok(OnMissing::Hold),
         Some("rollback") => Ok(OnMissing::Rollback),

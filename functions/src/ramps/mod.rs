@@ -48,8 +48,8 @@ async fn steer(
     let environment = request.environment()?;
     let key = request.flag_key()?;
     if !request.body().trim_ascii().is_empty() {
-        let mut fields = Fields::of(request.body())?;
-        fields.must_be_empty();
+        let mut fields = Fields::parse(request.body())?;
+        fields.reject_rest();
         fields.finish()?;
     }
     let expected = request.expected()?;

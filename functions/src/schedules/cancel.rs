@@ -13,8 +13,8 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let key = request.flag_key()?;
     let id = request.parameter("id");
     if id.contains('\0') {
-        let message = "Must not contain a NUL character";
-        return Err(Error::invalid_field("id", message));
+        let error = "Must not contain a NUL character";
+        return Err(Error::invalid_field("id", error));
     }
     let cancelled = app
         .service

@@ -38,15 +38,15 @@ struct Schedule {
 
 /// Parses `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
 fn parse(body: &[u8]) -> Result<Schedule, Error> {
-    let mut fields = Fields::of_existing_client(body, &[])?;
+    let mut fields = Fields::parse_existing_client(body, &[])?;
     let at = fields.text("scheduledAt", 0..=64);
-    fields.must_have("scheduledAt", at.as_ref());
+    fields.require("scheduledAt", at.as_ref());
     let at = at.and_then(|text| {
         let at = timestamp::parse(&text);
         if at.is_none_or(|at| at <= SystemTime::now()) {
-            let message = "Expected a time in the future, ISO 8601 with Z or an offset, such as \
+            let error = "Expected a time in the future, ISO 8601 with Z or an offset, such as \
                  2027-01-01T09:00+02:00";
-            fields.errors.add("scheduledAt", message);
+            fields.errors.add("scheduledAt", error);
         }
         at
     });
@@ -54,25 +54,24 @@ fn parse(body: &[u8]) -> Result<Schedule, Error> {
         let updates = value.as_object().cloned();
         updates.ok_or("Expected an object")
     });
-    let mut ignored: Vec<String> = fields.rest().keys().cloned().collect();
+    let mut ignored: Vec<String> = fields.take_rest().keys().cloned().collect();
     let mut wanted = serde_json::Map::new();
     if let Some(updates) = updates {
-        let mut inner = Fields::within(updates);
+        let mut inner = Fields::of_object(updates);
         let change = http::take_change(&mut inner);
-        // Fields of a flag that a schedule cannot change.
+        // A schedule cannot change these fields of a flag.
         let others = [
             ("description", change.description.is_some()),
             ("salt", change.salt.is_some()),
             ("definition", change.definition.is_some()),
         ];
         let others = others.into_iter().filter(|(_, given)| *given);
-        let names = inner.rest().keys().cloned().collect::<Vec<String>>();
+        let names = inner.take_rest().keys().cloned().collect::<Vec<String>>();
         let names = others.map(|(name, _)| name.to_owned()).chain(names);
         ignored.extend(names.map(|name| format!("updates.{name}")));
         for (name, errors) in inner.errors.fields {
-            for message in errors {
-                let message = format!("{name}: {message}");
-                fields.errors.add("updates", message);
+            for error in errors {
+                fields.errors.add("updates", format!("{name}: {error}"));
             }
         }
         if let Some(enabled) = change.enabled {
@@ -84,8 +83,8 @@ fn parse(body: &[u8]) -> Result<Schedule, Error> {
         }
     }
     if wanted.is_empty() && !fields.errors.fields.contains_key("updates") {
-        let message = "Expected enabled, rolloutPercentage or both";
-        fields.errors.add("updates", message);
+        let error = "Expected enabled, rolloutPercentage or both";
+        fields.errors.add("updates", error);
     }
     fields.finish()?;
     Ok(Schedule {

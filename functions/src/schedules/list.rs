@@ -23,7 +23,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     let Some(found) = found else {
         return Err(Error::FlagNotFound(key.to_string()));
     };
-    let (body, omitted) = fitting(&found);
+    let (body, omitted) = take_fitting(&found);
     let response = http::json(StatusCode::OK, &body);
     if omitted == 0 {
         return Ok(response);
@@ -37,12 +37,12 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
 
 /// The list, and how many schedules were omitted because they do not fit into a response. Finished schedules are
 /// omitted first, the oldest first, then the pending ones that are due last.
-fn fitting(found: &[ScheduleRecord]) -> (Vec<Value>, usize) {
+fn take_fitting(found: &[ScheduleRecord]) -> (Vec<Value>, usize) {
     let (open, done): (Vec<usize>, Vec<usize>) =
         (0..found.len()).partition(|at| found[*at].is_open());
     let order: Vec<usize> = open.into_iter().chain(done.into_iter().rev()).collect();
     let shown = order.iter().map(|at| view::schedule(&found[*at])).collect();
-    let (kept, omitted) = http::fitting(shown, AROUND);
+    let (kept, omitted) = http::take_fitting(shown, AROUND);
     let mut kept: Vec<(usize, Value)> = order.into_iter().zip(kept).collect();
     kept.sort_by_key(|(at, _)| *at);
     (kept.into_iter().map(|(_, one)| one).collect(), omitted)

@@ -1,4 +1,4 @@
-//! The body of an update, read field by field so that every mistake is reported at once.
+//! Parses the body of an update. All errors are reported at once.
 
 use pennon_eval::Rollout;
 use pennon_eval::json::quote;
@@ -9,17 +9,17 @@ use crate::error::Error;
 use crate::limits::{check_description, check_salt};
 use crate::service::Change;
 
-/// A change, and the names in the body that mean nothing to us.
+/// Parses a change. Also returns the names of unknown fields, which are ignored.
 ///
 /// # Errors
-/// [`Error::Invalid`] with everything that is wrong: text that is no JSON object, a field of the
-/// wrong type or out of range, a body of nothing but unknown fields.
+/// [`Error::Invalid`] with all errors: a body that is not a JSON object, a field with a wrong type or out of range, a
+/// body with only unknown fields.
 pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
-    let mut fields = Fields::of_existing_client(body, &["salt", "definition"])?;
-    let given = fields.count();
+    let mut fields = Fields::parse_existing_client(body, &["salt", "definition"])?;
+    let count = fields.count();
     let change = take_change(&mut fields);
-    let ignored: Vec<String> = fields.rest().keys().cloned().collect();
-    if given > 0 && ignored.len() == given {
+    let ignored: Vec<String> = fields.take_rest().keys().cloned().collect();
+    if count > 0 && ignored.len() == count {
         fields.errors.form.push(
             "None of these fields can be changed; known are enabled, rolloutPercentage, description, \
              salt, definition"
@@ -30,23 +30,23 @@ pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
     Ok((change, ignored))
 }
 
-/// Takes what can be changed of a flag out of a body. A definition is checked where the settings of its
+/// Takes the fields of a flag that can be changed. The definition is validated later, when the settings of its
 /// environment are known.
 ///
-/// `isEnabled` is another name of `enabled`; one of the old clients used it.
+/// `isEnabled` is an alias of `enabled` for existing clients.
 pub fn take_change(fields: &mut Fields) -> Change {
     let mut change = Change {
         enabled: fields.take("enabled", boolean),
         ..Change::default()
     };
-    if let Some(wanted) = fields.take("isEnabled", boolean) {
-        if change.enabled.is_some_and(|enabled| enabled != wanted) {
+    if let Some(alias) = fields.take("isEnabled", boolean) {
+        if change.enabled.is_some_and(|enabled| enabled != alias) {
             fields.errors.add("isEnabled", "Contradicts enabled");
         }
-        change.enabled = Some(wanted);
+        change.enabled = Some(alias);
     }
     change.rollout_percentage = fields.take("rolloutPercentage", |value| {
-        whole_number(value)
+        integer(value)
             .and_then(|number| Rollout::parse(number).ok())
             .ok_or_else(|| format!("Must be an integer from 0 to 100 (got {})", quote(value)))
     });
@@ -89,8 +89,8 @@ fn text(
     Ok(text.to_owned())
 }
 
-/// A number without a fraction, however it is written: `10`, `10.0`, `1e1`.
-fn whole_number(value: &Value) -> Option<i64> {
+/// An integer in any notation: `10`, `10.0`, `1e1`.
+fn integer(value: &Value) -> Option<i64> {
     if let Some(number) = value.as_i64() {
         return Some(number);
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_written_in_several_ways() {
+    fn an_integer_may_be_written_in_several_ways() {
         for text in ["10", "10.0", "1e1", "1E+1", "100e-1"] {
             let (change, _) = parse(&format!(r#"{{"rolloutPercentage":{text}}}"#)).expect(text);
             assert_eq!(change.rollout_percentage, Rollout::parse(10).ok(), "{text}");
@@ -144,15 +144,12 @@ mod tests {
             assert!(errors.fields.contains_key("rolloutPercentage"), "{text}");
             let message = format!("{:?}", errors.fields["rolloutPercentage"]);
             let named = text == "[]" || message.contains(&text.replace('"', "\\\""));
-            assert!(
-                named || text == "1e300",
-                "the value that was sent is in {message}"
-            );
+            assert!(named || text == "1e300", "{message} quotes the value");
         }
     }
 
     #[test]
-    fn the_old_name_of_enabled_is_understood_unless_it_contradicts() {
+    fn is_enabled_is_an_alias_of_enabled_and_must_not_contradict_it() {
         for body in [
             r#"{"isEnabled":true}"#,
             r#"{"isEnabled":true,"enabled":true}"#,
@@ -181,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_named_and_never_the_whole_body() {
+    fn unknown_fields_are_reported_and_are_an_error_if_there_are_no_others() {
         let (change, ignored) = parse(r#"{"enabled":false,"owner":"x","a":1}"#).expect("good");
         assert_eq!(change.enabled, Some(false));
         assert_eq!(ignored, ["owner", "a"]);
@@ -196,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_refused() {
+    fn a_body_that_is_not_a_json_object_is_rejected() {
         for body in [
             "",
             "{",

@@ -1,10 +1,10 @@
-//! What a browser wants to hear before it lets a page ask, and before it shows the page the answer.
+//! The CORS headers of responses.
 //!
-//! The functions say it themselves, route by route. What an HTTP API can be configured to say holds for
-//! all of its routes and replaces what functions say, so pages that may read flags could change them too.
+//! Functions set them by route. The CORS configuration of an HTTP API would apply to all routes and replace the
+//! functions' headers, so that pages which may read flags could also use admin routes.
 //!
-//! Any page may read public routes by default: no browser sends a key by itself as it would a cookie.
-//! Admin routes are closed to pages unless their origins are named.
+//! By default, pages of any origin may read public routes: a browser does not add keys to requests by itself, as it
+//! does cookies. Admin routes are closed to pages unless their origins are configured.
 
 use lambda_http::Body;
 use lambda_http::http::{HeaderMap, StatusCode, header};
@@ -13,24 +13,26 @@ use super::reply::{Response, with_header};
 use super::route::Match;
 use crate::config::CorsConfig;
 
-/// As long as the browsers that grant the most will remember a preflight (two hours).
-const REMEMBER_SECONDS: &str = "7200";
-/// The headers that a page may send to a public route, and read from its answer.
+/// How long browsers may cache a preflight. Chrome caps it at two hours.
+const MAX_AGE_SECONDS: &str = "7200";
+/// The headers that a page may send to public routes.
 const PUBLIC_REQUEST: &str = "Authorization, Content-Type, If-None-Match, X-API-Key";
-const PUBLIC_ANSWER: &str = "Allow, ETag, Retry-After, WWW-Authenticate, X-Cache-Hit, X-Cache-Source, \
+/// The headers that a page may read from responses of public routes.
+const PUBLIC_RESPONSE: &str = "Allow, ETag, Retry-After, WWW-Authenticate, X-Cache-Hit, X-Cache-Source, \
     X-Ignored-Parameters, X-Request-Id, X-Unknown-Environment";
-/// The same for admin routes.
+/// Like [`PUBLIC_REQUEST`], for admin routes.
 const ADMIN_REQUEST: &str = "Authorization, Content-Type, If-Match, If-None-Match";
-const ADMIN_ANSWER: &str = "Allow, ETag, Retry-After, X-Cache-Invalidated, X-Ignored-Fields, \
+/// Like [`PUBLIC_RESPONSE`], for admin routes.
+const ADMIN_RESPONSE: &str = "Allow, ETag, Retry-After, X-Cache-Invalidated, X-Ignored-Fields, \
     X-Ignored-Parameters, X-Request-Id";
 
-/// What browsers are told about one request.
+/// The CORS decision about one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cors {
     admin: bool,
-    /// The value of `Access-Control-Allow-Origin`; none where the page may not read the answer.
+    /// The value of `Access-Control-Allow-Origin`; none if the page may not read the response.
     allowed: Option<String>,
-    /// Another origin would have been answered otherwise, which caches must know.
+    /// Whether the headers depend on the origin, so that caches need `Vary`.
     by_origin: bool,
 }
 
@@ -55,7 +57,7 @@ impl Cors {
             (Named(named), false) => named,
             (Any | Named(_), true) => &config.admin,
         };
-        let origin = origin_of(headers).filter(|origin| named.iter().any(|it| it == origin));
+        let origin = origin_of(headers).filter(|origin| named.iter().any(|one| one == origin));
         Self {
             admin,
             allowed: origin.map(str::to_owned),
@@ -63,7 +65,7 @@ impl Cors {
         }
     }
 
-    /// Adds what lets a page read this answer, an error as well as any other.
+    /// Adds the headers that let a page read the response, including errors.
     #[must_use]
     pub fn expose(&self, response: Response) -> Response {
         let response = if self.by_origin {
@@ -76,15 +78,15 @@ impl Cors {
         };
         let response = with_header(response, "access-control-allow-origin", origin);
         let exposed = if self.admin {
-            ADMIN_ANSWER
+            ADMIN_RESPONSE
         } else {
-            PUBLIC_ANSWER
+            PUBLIC_RESPONSE
         };
         with_header(response, "access-control-expose-headers", exposed)
     }
 
-    /// The answer to `OPTIONS`, which is a browser's question before the first request of a page. `allow`
-    /// are the methods of the path.
+    /// The response to a preflight, `OPTIONS`, which browsers send before a page's request. `allow` lists the methods
+    /// of the path.
     pub(crate) fn preflight(&self, allow: &str) -> Response {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -99,11 +101,11 @@ impl Cors {
         };
         let response = with_header(response, "access-control-allow-methods", allow);
         let response = with_header(response, "access-control-allow-headers", headers);
-        with_header(response, "access-control-max-age", REMEMBER_SECONDS)
+        with_header(response, "access-control-max-age", MAX_AGE_SECONDS)
     }
 }
 
-/// The origin of the page that asks. Browsers send one; two are nobody's.
+/// The origin of the page. Browsers send exactly one; several are ignored.
 fn origin_of(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::ORIGIN).iter();
     match (values.next(), values.next()) {

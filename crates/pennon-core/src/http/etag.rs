@@ -1,4 +1,4 @@
-//! Entity tags: the revision, and who asks.
+//! Entity tags, made from the revision and the caller.
 
 use lambda_http::Body;
 use pennon_eval::UserId;
@@ -7,23 +7,23 @@ use sha2::{Digest, Sha256};
 use crate::hex::hex;
 use crate::snapshot::{KeyKind, Revision};
 
-/// Raised when the same flags and the same caller would get another answer than before.
-const FORM: u8 = 1;
+/// Increase it when a release changes the response for the same flags and caller.
+const FORMAT: u8 = 1;
 
-/// A strong entity tag (RFC 9110, section 8.8.3). Equal tags of one URL mean equal answers, so a
-/// match needs no evaluation.
+/// A strong entity tag (RFC 9110, section 8.8.3). Equal tags of a URL mean equal responses, so a matching request
+/// needs no evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ETag(String);
 
 impl ETag {
-    /// The tag of an answer that is the same for everyone.
+    /// The tag of a response that is equal for all callers.
     #[must_use]
     pub fn of(revision: Revision) -> Self {
-        Self(format!("\"{FORM}-{revision}\""))
+        Self(format!("\"{FORMAT}-{revision}\""))
     }
 
-    /// The tag of an answer for one caller, who may see what keys of this kind may. The id itself does
-    /// not show.
+    /// The tag of a response for one user, with the visibility of keys of this kind. It contains a hash of the user
+    /// id, not the id.
     #[must_use]
     pub fn for_user(revision: Revision, kind: KeyKind, user: Option<&UserId>) -> Self {
         let kind = match kind {
@@ -34,27 +34,26 @@ impl ETag {
             Some(user) => format!("-{}", short(&Sha256::digest(user.as_str().as_bytes()))),
             None => String::new(),
         };
-        Self(format!("\"{FORM}-{revision}{kind}{user}\""))
+        Self(format!("\"{FORMAT}-{revision}{kind}{user}\""))
     }
 
-    /// The tag of an evaluation of all flags for one context, by a key of one kind.
+    /// The tag of an evaluation of all flags for a context, with the visibility of keys of this kind.
     #[must_use]
     pub fn for_context(revision: Revision, kind: KeyKind, digest: &[u8; 32]) -> Self {
         let kind = match kind {
             KeyKind::Server => "s",
             KeyKind::Client => "c",
         };
-        Self(format!("\"{FORM}-{revision}-{kind}-{}\"", short(digest)))
+        Self(format!("\"{FORMAT}-{revision}-{kind}-{}\"", short(digest)))
     }
 
-    /// The tag of something that admins change, for `If-Match`.
+    /// The tag of an item that admins change, for `If-Match`.
     #[must_use]
     pub fn of_record(revision: i64) -> Self {
         Self(format!("\"{revision}\""))
     }
 
-    /// The same tag for one answer of those that change while nothing else does: rules may look at the
-    /// clock.
+    /// Extends the tag by a hash of the body, for responses that change with the time.
     #[must_use]
     pub fn with_body(&self, body: &Body) -> Self {
         let digest = Sha256::digest(body);
@@ -62,15 +61,15 @@ impl ETag {
         Self(format!("{open}-{}\"", hex(&digest[..16])))
     }
 
-    /// As it stands in a header.
+    /// The text for a header, with quotation marks.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether an `If-None-Match` header names this tag: in a list, weakly, or with `*`.
+    /// Whether an `If-None-Match` header matches this tag: by weak comparison, in a list, or as `*`.
     #[must_use]
-    pub fn is_named_by(&self, if_none_match: &str) -> bool {
+    pub fn matches(&self, if_none_match: &str) -> bool {
         if_none_match
             .split(',')
             .map(str::trim)
@@ -78,7 +77,7 @@ impl ETag {
     }
 }
 
-/// The first half of a hash: 128 bits tell callers apart.
+/// The first half of a hash. 128 bits suffice to distinguish callers.
 fn short(digest: &[u8]) -> String {
     hex(&digest[..16])
 }
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn if_none_match_takes_lists_weak_tags_and_the_star() {
+    fn if_none_match_may_be_a_list_a_weak_tag_or_a_star() {
         let tag = ETag::of(Revision(7));
         for yes in [
             tag.as_str().to_owned(),
@@ -96,15 +95,15 @@ mod tests {
             format!("\"x\", {}", tag.as_str()),
             "*".to_owned(),
         ] {
-            assert!(tag.is_named_by(&yes), "{yes}");
+            assert!(tag.matches(&yes), "{yes}");
         }
         for no in ["", "7", "1-7", "\"1-8\"", "\"1-7", "W/\"1-70\""] {
-            assert!(!tag.is_named_by(no), "{no}");
+            assert!(!tag.matches(no), "{no}");
         }
     }
 
     #[test]
-    fn another_caller_or_revision_is_another_tag() {
+    fn the_tag_differs_by_caller_and_revision() {
         let user = |id: &str| UserId::parse(id);
         let tags = [
             ETag::for_user(Revision(7), KeyKind::Client, None),

@@ -1,4 +1,4 @@
-//! The fields of a JSON body, taken one by one so that every mistake is reported at once.
+//! Takes the fields out of a JSON body one by one and collects all errors.
 
 use std::ops::RangeInclusive;
 
@@ -8,31 +8,31 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, FieldErrors};
 
-/// A body that is no JSON, and where it ceases to be.
+/// The error for a body that is not JSON, with the position.
 #[must_use]
 pub fn not_json(error: &serde_json::Error) -> Error {
     Error::invalid_form(format!("The body is not valid JSON: {error}"))
 }
 
-/// Duplicate keys as field errors, each under its JSON pointer.
-fn twice<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error {
+/// The error for duplicate keys, by their positions.
+fn duplicate_keys<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error {
     let mut errors = FieldErrors::default();
     for found in duplicates {
-        let place = found.pointer.strip_prefix('/').unwrap_or(&found.pointer);
-        errors.add(place, found.message.as_str());
+        let field = found.pointer.strip_prefix('/').unwrap_or(&found.pointer);
+        errors.add(field, found.message.as_str());
     }
     Error::Invalid(errors)
 }
 
-/// More values than this a body does not have, since each takes up to a hundred times its length in memory:
-/// as many as an environment may have, and what a file has beside them.
+/// Limit on the JSON values of a body: those that an environment may have, and the rest of a file. A parsed value
+/// takes up to a hundred times its length in memory.
 const MOST_VALUES: usize = 600_000;
 
-/// Refuses a body that would take too much memory to be read.
+/// Rejects a body that would take too much memory when parsed.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the number of its values.
-pub fn must_have_few_values(body: &[u8]) -> Result<(), Error> {
+/// [`Error::Invalid`] with the number of values.
+pub fn check_value_count(body: &[u8]) -> Result<(), Error> {
     match count_values(body) {
         0..=MOST_VALUES => Ok(()),
         values => Err(Error::invalid_form(format!(
@@ -41,43 +41,42 @@ pub fn must_have_few_values(body: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// A JSON object, and what has been wrong with it so far.
+/// The fields of a JSON object that have not been taken yet, and the errors so far.
 #[derive(Debug)]
 pub struct Fields {
     fields: Map<String, Value>,
-    /// What is wrong; a handler may add to it.
+    /// The errors so far; handlers may add their own.
     pub errors: FieldErrors,
 }
 
 impl Fields {
-    /// Takes a body as a JSON object.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is none, or when an object in it holds a key twice: nobody can say which
-    /// of the two is meant.
-    pub fn of(body: &[u8]) -> Result<Self, Error> {
-        must_have_few_values(body)?;
+    /// [`Error::Invalid`] if the body is not a JSON object, or an object in it has a duplicate key, which makes it
+    /// ambiguous.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        check_value_count(body)?;
         match json::parse(body) {
             Ok(value) => Self::of_value(value),
             Err(JsonError::Syntax(error)) => Err(not_json(&error)),
-            Err(JsonError::Duplicates(duplicates)) => Err(twice(duplicates.iter())),
+            Err(JsonError::Duplicates(duplicates)) => Err(duplicate_keys(duplicates.iter())),
         }
     }
 
-    /// The same on a route of the existing service, which takes the last of two equal keys, as its clients
-    /// may rely on. `newer` are the fields that these clients do not know: in them a key that occurs twice
-    /// is refused, and so is one of them that occurs twice.
+    /// Parses a body on a route of the existing service. Of duplicate keys the last counts, as clients of that
+    /// service may rely on. Only in `newer` fields, which these clients do not use, duplicates are rejected.
     ///
     /// # Errors
-    /// [`Error::Invalid`] as above.
-    pub fn of_existing_client(body: &[u8], newer: &[&str]) -> Result<Self, Error> {
-        must_have_few_values(body)?;
+    /// As for [`Self::parse`].
+    pub fn parse_existing_client(body: &[u8], newer: &[&str]) -> Result<Self, Error> {
+        check_value_count(body)?;
         let (value, duplicates) = json::read(body).map_err(|error| not_json(&error))?;
         let is_in = |at: &str, name: &str| {
             let rest = at.strip_prefix('/').and_then(|at| at.strip_prefix(name));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let refused: Vec<&Violation> = duplicates
+        let rejected: Vec<&Violation> = duplicates
             .iter()
             .filter(|found| {
                 newer
@@ -85,16 +84,16 @@ impl Fields {
                     .any(|name| is_in(&found.pointer, &pointer_step(name)))
             })
             .collect();
-        if refused.is_empty() {
+        if rejected.is_empty() {
             Self::of_value(value)
         } else {
-            Err(twice(refused.into_iter()))
+            Err(duplicate_keys(rejected.into_iter()))
         }
     }
 
     fn of_value(value: Value) -> Result<Self, Error> {
         match value {
-            Value::Object(fields) => Ok(Self::within(fields)),
+            Value::Object(fields) => Ok(Self::of_object(fields)),
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
@@ -103,26 +102,26 @@ impl Fields {
         }
     }
 
-    /// Takes the fields of an object within a body.
+    /// The fields of an object inside a body.
     #[must_use]
-    pub fn within(fields: Map<String, Value>) -> Self {
+    pub fn of_object(fields: Map<String, Value>) -> Self {
         Self {
             fields,
             errors: FieldErrors::default(),
         }
     }
 
-    /// Takes a text whose number of characters lies in this range. Absent and `null` are nothing.
+    /// Takes a string with a number of characters in this range. `None` if it is absent or `null`.
     pub fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
         match self.fields.shift_remove(name)? {
             Value::Null => None,
             Value::String(text) if !length.contains(&text.chars().count()) => {
                 let (least, most) = (length.start(), length.end());
-                let message = format!("Must have {least} to {most} characters");
-                self.errors.add(name, message);
+                let error = format!("Must have {least} to {most} characters");
+                self.errors.add(name, error);
                 None
             }
-            // PostgreSQL keeps every character but this one.
+            // PostgreSQL cannot store NUL in a text.
             Value::String(text) if text.contains('\0') => {
                 self.errors.add(name, "Must not contain a NUL character");
                 None
@@ -135,67 +134,67 @@ impl Fields {
         }
     }
 
-    /// How many have not been taken.
+    /// The number of fields that have not been taken.
     #[must_use]
     pub fn count(&self) -> usize {
         self.fields.len()
     }
 
-    /// Takes a field and parses it. The parser's message becomes an error of the field.
-    pub fn take<T, Message: Into<String>>(
+    /// Takes a field and parses it. Adds the error if that fails.
+    pub fn take<T, E: Into<String>>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&Value) -> Result<T, Message>,
+        parse: impl FnOnce(&Value) -> Result<T, E>,
     ) -> Option<T> {
-        match read(&self.fields.shift_remove(name)?) {
-            Ok(taken) => Some(taken),
-            Err(message) => {
-                self.errors.add(name, message);
+        match parse(&self.fields.shift_remove(name)?) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.errors.add(name, error);
                 None
             }
         }
     }
 
-    /// The same for a field that may be `null`, which is nothing as well.
-    pub fn take_or_null<T, Message: Into<String>>(
+    /// Like [`Self::take`], for a field in which `null` means absent.
+    pub fn take_or_null<T, E: Into<String>>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&Value) -> Result<T, Message>,
+        parse: impl FnOnce(&Value) -> Result<T, E>,
     ) -> Option<T> {
         if self.fields.get(name).is_some_and(Value::is_null) {
             self.fields.shift_remove(name);
         }
-        self.take(name, read)
+        self.take(name, parse)
     }
 
-    /// Takes any value. Absent and `null` are nothing.
+    /// Takes any value. `None` if it is absent or `null`.
     pub fn value(&mut self, name: &str) -> Option<Value> {
         self.fields
             .shift_remove(name)
             .filter(|value| !value.is_null())
     }
 
-    /// Takes whatever is left.
-    pub fn rest(&mut self) -> Map<String, Value> {
+    /// Takes all remaining fields.
+    pub fn take_rest(&mut self) -> Map<String, Value> {
         std::mem::take(&mut self.fields)
     }
 
-    /// Reports a required field that is missing, unless it has an error already.
-    pub fn must_have<T>(&mut self, name: &str, found: Option<&T>) {
+    /// Adds an error if a required field is absent, unless the field already has an error.
+    pub fn require<T>(&mut self, name: &str, found: Option<&T>) {
         if found.is_none() && !self.errors.fields.contains_key(name) {
             self.errors.add(name, "Required");
         }
     }
 
-    /// Adds a message about every field that has not been taken: for routes that no older client
-    /// knows, so that a typing error is no silent one.
-    pub fn must_be_empty(&mut self) {
-        let rest = self.rest();
+    /// Adds an error for every remaining field, so that a misspelled field is not silently ignored. Routes of the
+    /// existing service must accept unknown fields.
+    pub fn reject_rest(&mut self) {
+        let rest = self.take_rest();
         self.errors
             .add_unknown(rest.keys().map(String::as_str), "Unknown field");
     }
 
-    /// Whether all was well.
+    /// Returns the errors, if there are any.
     ///
     /// # Errors
     /// [`Error::Invalid`] with all errors.
@@ -209,33 +208,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_occurs_twice_is_refused_with_its_place() {
+    fn a_duplicate_key_is_reported_with_its_position() {
         let body = br#"{"a": 1, "b": [{"c/d": 1, "c/d": 2}], "a": 3}"#;
-        let Err(Error::Invalid(errors)) = Fields::of(body) else {
+        let Err(Error::Invalid(errors)) = Fields::parse(body) else {
             panic!("errors");
         };
         let names: Vec<&str> = errors.fields.keys().map(String::as_str).collect();
         assert_eq!(names, ["a", "b/0/c~1d"]);
-        let mut fields = Fields::of_existing_client(body, &["c", "bb"]).expect("the last counts");
+        let mut fields =
+            Fields::parse_existing_client(body, &["c", "bb"]).expect("the last counts");
         assert_eq!(fields.value("a"), Some(3.into()));
         for newer in ["a", "b"] {
-            let refused = Fields::of_existing_client(body, &[newer]);
-            assert!(matches!(refused, Err(Error::Invalid(_))), "{newer}");
+            let rejected = Fields::parse_existing_client(body, &[newer]);
+            assert!(matches!(rejected, Err(Error::Invalid(_))), "{newer}");
         }
     }
 
     #[test]
-    fn every_mistake_is_reported_and_nothing_else() {
+    fn all_errors_are_reported_at_once() {
         let body = br#"{"a":"","b":5,"c":null,"d":"x\u0000","e":"fine","f":[]}"#;
-        let mut fields = Fields::of(body).expect("an object");
+        let mut fields = Fields::parse(body).expect("an object");
         assert_eq!(fields.text("a", 1..=3), None);
         assert_eq!(fields.text("b", 0..=3), None);
         assert_eq!(fields.text("c", 1..=3), None);
         assert_eq!(fields.text("d", 0..=3), None);
         assert_eq!(fields.text("e", 0..=4), Some("fine".to_owned()));
-        fields.must_have("b", None::<&String>);
-        fields.must_have("c", None::<&String>);
-        fields.must_be_empty();
+        fields.require("b", None::<&String>);
+        fields.require("c", None::<&String>);
+        fields.reject_rest();
         let Err(Error::Invalid(errors)) = fields.finish() else {
             panic!("errors");
         };

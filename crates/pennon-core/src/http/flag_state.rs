@@ -1,9 +1,9 @@
-//! A flag as the API shows it.
+//! The JSON of a flag on the routes of the existing service.
 
 use pennon_eval::{Flag, FlagKey};
 use serde::Serialize;
 
-/// The raw state of a flag, the same for everyone, in the field order that clients know.
+/// The configured state of a flag, equal for all callers, with the fields in the order of the existing service.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FlagState<'a> {

@@ -1,4 +1,4 @@
-//! A request as it arrived, whichever way: as an event of API Gateway, or over HTTP at the local server.
+//! A request as received: from an event of API Gateway, or over HTTP by the local server.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,34 @@ use super::route::{self, Match};
 use crate::auth::Claims;
 use crate::snapshot::KeyKind;
 
-/// Larger bodies are rejected. Lambda passes on 6 MB, in which a quotation mark of the body takes two bytes;
-/// this limit leaves room for them, and is enough for an import of all flags.
+/// Larger bodies are rejected. Lambda's limit is 6 MB, in which a quotation mark of the body takes two bytes; this
+/// limit leaves space for them, and suffices for an import of all flags.
 pub const LARGEST_BODY: usize = 4_000_000;
 
-/// Marks a request whose key was verified before the handler. The local server sets it for its own key;
-/// it is never set on Lambda.
+/// Marks a request whose API key was verified before the handler. Only the local server sets it, for its own keys,
+/// which are not stored.
 #[derive(Debug, Clone, Copy)]
-pub struct VouchedKey(pub KeyKind);
+pub struct TrustedKey(pub KeyKind);
 
-/// A request before any check.
+/// A request before validation.
 ///
-/// Its path is text and not a URI: HTTP APIs hand paths over decoded, so that `#`, `?`, `%`, a space or
-/// any other character may stand in one.
+/// The path is a string and not a URI: HTTP APIs decode it, so that it may contain `#`, `?`, `%`, spaces or any other
+/// character.
 #[derive(Default)]
 pub struct Incoming {
     /// The method.
     pub method: Method,
     /// The path. HTTP APIs decode it; function URLs and the local server leave it percent-encoded.
     pub path: String,
-    /// The stage of the API, which may stand before the path; empty where there is none.
+    /// The stage of the API, which may precede the path; empty without a stage.
     pub stage: String,
-    /// The path of the route that the gateway has chosen, as the template has it. None where nothing
-    /// has chosen one: at the local server, at a function URL, behind `$default`.
+    /// The path template of the route that the gateway matched. None if no gateway matched a route: in the local
+    /// server, at a function URL, and for the route `$default`.
     pub route: Option<String>,
-    /// The path behind the base path of a domain, decoded, where the gateway has chosen a route for all
-    /// paths that begin alike (`/api/admin/{proxy+}`).
-    pub routed_path: Option<String>,
-    /// What the gateway has found in the place of the braces of [`Incoming::route`], decoded.
+    /// The decoded path without the base path of a custom domain, if the gateway matched a route with a greedy
+    /// parameter (`/api/admin/{proxy+}`).
+    pub proxy_path: Option<String>,
+    /// The decoded values of the parameters of [`Incoming::route`].
     pub path_parameters: BTreeMap<String, String>,
     /// The query.
     pub query: Query,
@@ -44,14 +44,14 @@ pub struct Incoming {
     pub headers: HeaderMap,
     /// The body as bytes.
     pub body: Vec<u8>,
-    /// The claims of a token that somebody before this function has verified.
+    /// The claims of a token that an authorizer in front of this function has verified.
     pub claims: Option<Claims>,
-    /// The local server's word for the API key of the request.
-    pub vouched_key: Option<VouchedKey>,
-    /// The id that the gateway, or Lambda, has given to the request.
+    /// Set by the local server if it has verified the API key.
+    pub trusted_key: Option<TrustedKey>,
+    /// The id of the request from the gateway or Lambda.
     pub request_id: Option<String>,
-    /// Why this is no request that can be answered, when it is none: the answer is 400 with this text.
-    pub defect: Option<String>,
+    /// Why the event is malformed, if it is: the response is 400 with this text.
+    pub malformed: Option<String>,
 }
 
 /// The query of a request.
@@ -62,7 +62,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Takes a query as it stands in a URL.
+    /// Parses the query of a URL.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Query {
         }
     }
 
-    /// Takes decoded names and values, as REST APIs hand them over.
+    /// Creates a query from decoded names and values, as REST APIs pass them.
     #[must_use]
     pub fn of_pairs(pairs: Vec<(String, String)>) -> Self {
         let mut text = form_urlencoded::Serializer::new(String::new());
@@ -84,7 +84,7 @@ impl Query {
         }
     }
 
-    /// As it stands in a URL, without the question mark.
+    /// The encoded query, without the question mark.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -102,7 +102,7 @@ impl Query {
         values.map(|(_, value)| value.as_str())
     }
 
-    /// Names and values, decoded, in their order.
+    /// Decoded names and values, in their order.
     #[must_use]
     pub fn pairs(&self) -> &[(String, String)] {
         &self.pairs
@@ -110,22 +110,22 @@ impl Query {
 }
 
 impl Incoming {
-    /// What the request leads to: the gateway's choice where there is one, else the path's.
+    /// Finds the route: the one that the gateway matched, otherwise by the path.
     #[must_use]
     pub fn find(&self) -> Match {
         let method = self.method.as_str();
         if let Some(template) = &self.route {
             return route::find_template(method, template, &self.path_parameters);
         }
-        if let Some(path) = &self.routed_path {
+        if let Some(path) = &self.proxy_path {
             return route::find(method, path);
         }
         let found = route::find(method, &self.path);
-        let behind_stage = self
+        let after_stage = self
             .path
             .strip_prefix('/')
             .and_then(|rest| rest.strip_prefix(&self.stage));
-        match (&found, behind_stage) {
+        match (&found, after_stage) {
             (Match::Unknown | Match::UnknownAdmin, Some(rest)) if !self.stage.is_empty() => {
                 match rest {
                     "" => route::find(method, "/"),

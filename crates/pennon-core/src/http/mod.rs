@@ -1,4 +1,4 @@
-//! HTTP on both sides of a handler: requests, responses, and the table of routes.
+//! Requests, responses, and the table of routes.
 
 mod body;
 mod cors;
@@ -17,15 +17,15 @@ pub use crate::timestamp::{timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
 pub use cors::Cors;
 pub use etag::ETag;
-pub use fields::{Fields, must_have_few_values, not_json};
+pub use fields::{Fields, check_value_count, not_json};
 pub use flag_state::FlagState;
-pub use incoming::{Incoming, LARGEST_BODY, Query, VouchedKey};
-pub use listing::{audit_page, fitting, leave_out_what_is_large, listed, pagination};
+pub use incoming::{Incoming, LARGEST_BODY, Query, TrustedKey};
+pub use listing::{audit_page, list_body, omit_large_fields, pagination, take_fitting};
 pub use path::OfrepPath;
-pub(crate) use reply::moved;
+pub(crate) use reply::permanent_redirect;
 pub use reply::{
-    LARGEST_ANSWER, Response, beyond_lambda, error_reply, header_list, json, no_content,
-    not_modified, with_header,
+    LARGEST_RESPONSE, Response, error_reply, header_list, json, no_content, not_modified,
+    size_above_limit, with_header,
 };
 pub use request::Request;
 pub(crate) use route::PREFIX;
@@ -41,8 +41,8 @@ use lambda_http::http::StatusCode;
 use crate::service::{Reading, Source};
 use crate::telemetry::CacheOutcome;
 
-/// Adds what every answer about flags says about its making: `X-Cache-Hit`, `X-Cache-Source`, and
-/// that it may be kept but not used without asking.
+/// Adds `X-Cache-Hit`, `X-Cache-Source`, and a `Cache-Control` that lets clients store the response but makes them
+/// revalidate it.
 #[must_use]
 pub fn with_cache_headers(response: Response, reading: &Reading) -> Response {
     let hit = if reading.cache == CacheOutcome::Hit {
@@ -61,23 +61,27 @@ pub fn with_cache_headers(response: Response, reading: &Reading) -> Response {
     with_header(response, "cache-control", "private, no-cache")
 }
 
-/// Tags an answer. When it depends on the time as well, its own content makes the tag, and a caller who
-/// has that content is told so instead.
+/// Adds an `ETag`. If rules depend on the time, the tag also covers the body, and a request that names it in
+/// `If-None-Match` gets 304.
 #[must_use]
-pub fn tagged(response: Response, tag: &ETag, by_time: bool, request: &Request) -> Response {
-    if !by_time || response.status() != StatusCode::OK {
+pub fn with_etag(
+    response: Response,
+    tag: &ETag,
+    depends_on_time: bool,
+    request: &Request,
+) -> Response {
+    if !depends_on_time || response.status() != StatusCode::OK {
         return with_header(response, "etag", tag.as_str());
     }
     let tag = tag.with_body(response.body());
-    if request.has(&tag) {
+    if request.has_current(&tag) {
         not_modified(&tag)
     } else {
         with_header(response, "etag", tag.as_str())
     }
 }
 
-/// Adds the names in a body that mean nothing, for whoever wonders why nothing became of them; the log
-/// tells them too.
+/// Lists ignored fields of the body in `X-Ignored-Fields` and in the log, so that a misspelled field is noticed.
 #[must_use]
 pub fn with_ignored_fields(response: Response, ignored: &[String], request: &Request) -> Response {
     if ignored.is_empty() {
@@ -87,7 +91,7 @@ pub fn with_ignored_fields(response: Response, ignored: &[String], request: &Req
     with_header(response, "x-ignored-fields", &header_list(ignored))
 }
 
-/// Adds what every answer to a change says: whether Redis could be told, where there is one.
+/// Adds `X-Cache-Invalidated`: whether Redis confirmed the invalidation. Omitted without Redis.
 #[must_use]
 pub fn with_invalidation(response: Response, invalidated: Option<bool>) -> Response {
     match invalidated {

@@ -1,28 +1,26 @@
-//! Which paths are OFREP's.
+//! Recognises the paths of OFREP.
 
 use crate::http::{PREFIX, decoded};
 
-/// Segments that begin our other routes. What follows them is a name, and a flag may be called
-/// `ofrep`.
+/// First segments of other routes, in which `ofrep` is the key of a flag.
 const OTHERS: [&str; 4] = ["config", "admin", "health", "flags"];
-/// A stage or a base path of a custom domain, and `/api`.
+/// Limit on the segments before `ofrep`: a stage or the base path of a custom domain, and `/api`.
 const MOST_BEFORE: usize = 2;
 
-/// Where in OFREP a path leads.
+/// A path of OFREP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OfrepPath {
     /// The evaluation of all flags.
     Bulk,
     /// The evaluation of the flag with this key.
     Single(String),
-    /// Nowhere that the protocol knows.
+    /// A path that the protocol does not define.
     Unknown,
 }
 
 impl OfrepPath {
-    /// Where a path leads, if it is one of OFREP's: `/ofrep/…`, behind `/api` or not, behind the name
-    /// of an API Gateway stage or not. An application that ends its base URL with a slash asks for
-    /// `//ofrep/…`, so empty segments before `ofrep` do not count.
+    /// Parses a path of OFREP: `/ofrep/…`, optionally after `/api` and after an API Gateway stage. Empty segments
+    /// before `ofrep` are ignored, because a client whose base URL ends with a slash requests `//ofrep/…`.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
         let (_, rest) = split(path)?;
@@ -36,8 +34,8 @@ impl OfrepPath {
         })
     }
 
-    /// The path without the empty segments that a base URL with a slash at its end brings, when there
-    /// are any. API Gateway knows no route by the other name.
+    /// The path without empty segments before `ofrep`, if it has any. API Gateway does not route a path with empty
+    /// segments.
     #[must_use]
     pub fn without_empty_segments(path: &str) -> Option<String> {
         let (before, rest) = split(path)?;
@@ -47,13 +45,13 @@ impl OfrepPath {
         (plain != path).then_some(plain)
     }
 
-    /// The canonical path, as the table of routes has it, when this is one of OFREP's.
+    /// The path as in the table of routes, if it is a path of OFREP.
     pub(crate) fn canonical(path: &str) -> Option<String> {
         let (before, rest) = split(path)?;
         matches!(before.as_slice(), [] | ["api"]).then(|| format!("/ofrep{rest}"))
     }
 
-    /// The flag that the path names.
+    /// The key of the flag in the path.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -89,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_recognised_behind_slashes_stages_and_prefixes() {
+    fn a_path_is_recognised_after_slashes_stages_and_prefixes() {
         for start in [
             "",
             "/",
@@ -119,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_not_ofreps_even_when_a_flag_is_called_so() {
+    fn other_paths_are_not_recognised_even_if_they_name_a_flag_called_ofrep() {
         for path in [
             "/",
             "",
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_segments_are_taken_out_and_only_they() {
+    fn only_empty_segments_are_removed() {
         let plain = "/prod/ofrep/v1/evaluate/flags/a%2Fb";
         for path in [
             "/prod//ofrep/v1/evaluate/flags/a%2Fb",

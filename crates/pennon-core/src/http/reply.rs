@@ -1,4 +1,4 @@
-//! Responses, and the one place where an [`Error`] becomes a status.
+//! Creates responses. Only [`error_reply`], and its counterpart for OFREP, map an [`Error`] to a status.
 
 use lambda_http::Body;
 use lambda_http::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -9,14 +9,14 @@ use super::etag::ETag;
 use crate::error::{Error, FieldErrors};
 use crate::wire_size::on_the_wire;
 
-/// What a function may answer. Lambda takes six megabytes, in which the body stands as a JSON text,
-/// and its quotes as two characters each; the rest of the response is small.
-pub const LARGEST_ANSWER: usize = 5_900_000;
+/// Limit on the body of a response. Lambda's limit is six megabytes, in which the body is a JSON string, where a
+/// quotation mark takes two bytes. The rest of the response is small.
+pub const LARGEST_RESPONSE: usize = 5_900_000;
 
-/// What a handler answers.
+/// A response to a request.
 pub type Response = lambda_http::http::Response<Body>;
 
-/// A JSON answer.
+/// A response with a JSON body.
 #[must_use]
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_string(body) {
@@ -31,14 +31,14 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// How long an answer is on its way out of Lambda, when that is more than [`LARGEST_ANSWER`].
+/// The size of the body as Lambda counts it, if it exceeds [`LARGEST_RESPONSE`].
 #[must_use]
-pub fn beyond_lambda(response: &Response) -> Option<usize> {
+pub fn size_above_limit(response: &Response) -> Option<usize> {
     let size = on_the_wire(response.body().as_ref());
-    (size > LARGEST_ANSWER).then_some(size)
+    (size > LARGEST_RESPONSE).then_some(size)
 }
 
-/// 204: it is done, and there is nothing to say.
+/// 204, without a body.
 #[must_use]
 pub fn no_content() -> Response {
     let mut response = Response::new(Body::Empty);
@@ -46,7 +46,7 @@ pub fn no_content() -> Response {
     response
 }
 
-/// 304: the caller has what it asks for.
+/// 304: the caller has the current response.
 #[must_use]
 pub fn not_modified(tag: &ETag) -> Response {
     let mut response = Response::new(Body::Empty);
@@ -54,14 +54,14 @@ pub fn not_modified(tag: &ETag) -> Response {
     with_header(response, "etag", tag.as_str())
 }
 
-/// 308: the same request, method and body included, at this path.
-pub(crate) fn moved(path: &str) -> Response {
+/// 308: the client repeats the request, with the same method and body, at this path.
+pub(crate) fn permanent_redirect(path: &str) -> Response {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     with_header(response, "location", path)
 }
 
-/// Adds a header. A value that no header can hold is left out.
+/// Adds a header, unless the value is invalid in a header.
 #[must_use]
 pub fn with_header(mut response: Response, name: &'static str, value: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(value) {
@@ -72,8 +72,8 @@ pub fn with_header(mut response: Response, name: &'static str, value: &str) -> R
     response
 }
 
-/// Names from a request as a header value: separated by commas, each cut to 64 characters, and every
-/// character that a header could not hold, or that would end a name early, replaced by `?`.
+/// Formats names from a request as a header value: at most 20, separated by commas, each truncated to 64 characters.
+/// Characters that are invalid in a header, or would split a name, become `?`.
 #[must_use]
 pub fn header_list(names: &[String]) -> String {
     let plain = |character: char| match character {
@@ -94,7 +94,7 @@ fn unavailable(message: &str) -> Response {
     with_header(response, "retry-after", "1")
 }
 
-/// What an error looks like from outside. Texts of internal errors stay inside.
+/// The response to an error. Texts of internal errors are not disclosed.
 #[must_use]
 pub fn error_reply(error: &Error) -> Response {
     match error {
@@ -145,16 +145,15 @@ pub fn error_reply(error: &Error) -> Response {
             StatusCode::PRECONDITION_FAILED,
             &json!({
                 "error": "PRECONDITION_FAILED",
-                "message": "If-Match names another state than the one that is there: it has been \
-                            changed since you read it, or that is the ETag of something else. Read \
-                            it again",
+                "message": "If-Match does not match the current state: the item has changed since you read it, \
+                            or the ETag is that of another item. Read it again",
             }),
         ),
         Error::PreconditionRequired => json(
             StatusCode::PRECONDITION_REQUIRED,
             &json!({
                 "error": "PRECONDITION_REQUIRED",
-                "message": "Send If-Match with the ETag of what you have read, or with * to replace any state",
+                "message": "Send If-Match with the ETag of the state that you have read, or with * to replace any state",
             }),
         ),
         Error::RateLimited { retry_after } => with_header(
@@ -199,7 +198,7 @@ pub fn error_reply(error: &Error) -> Response {
     }
 }
 
-/// The shape in which the service being replaced reports what is wrong with a request.
+/// Validation errors in the format of the existing service.
 fn validation(errors: &FieldErrors) -> serde_json::Value {
     json!({
         "error": "Validation failed",

@@ -1,4 +1,4 @@
-//! A request as handlers see it: what a route needs, checked where it is taken out.
+//! A request as handlers see it. Accessors validate what they return.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use pennon_eval::{FlagKey, UserId};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
-use super::incoming::{Incoming, VouchedKey};
+use super::incoming::{Incoming, TrustedKey};
 use super::path::OfrepPath;
 use super::route::{ENDPOINTS, Endpoint, Match, UnknownParameters};
 use crate::app::App;
@@ -21,18 +21,18 @@ use crate::request_context::RequestContext;
 use crate::service::Expected;
 use crate::store::Page;
 
-/// What an existing service gave to who did not say.
+/// The default of the existing service.
 const DEFAULT_PAGE_SIZE: u32 = 50;
-/// A page of this many overrides or flags stays far below the 6 MB that Lambda can answer with.
+/// A page with this many overrides or flags is usually far smaller than Lambda's limit of 6 MB.
 const LARGEST_PAGE_SIZE: u32 = 1_000;
-/// What `If-Match` takes.
-const NO_TAG: &str = "Expected * or a quoted ETag such as \"123\", as GET /api/admin/flags/{flagKey} \
-    and answers to changes have it; not a weak one, nor that of a public route";
-/// What a parameter without a name is called, as in `?=1`.
+/// The error for an invalid `If-Match`.
+const INVALID_IF_MATCH: &str = "Expected * or a quoted ETag such as \"123\", from GET /api/admin/flags/{flagKey} or \
+    the response to a change; weak ETags and those of public routes are not accepted";
+/// Stands for the empty name of a parameter, as in `?=1`, in messages.
 const NO_NAME: &str = "(empty)";
-/// Stands in a path in the place of a name that the query has.
+/// The path segment of an item that the query names.
 const BY_QUERY: &str = "-";
-/// Far behind the end of every list, and small enough to be counted with.
+/// The highest page number: beyond every list, and small enough that offsets do not overflow.
 const LAST_PAGE: u32 = 1_000_000;
 
 /// A request to one of the routes.
@@ -50,7 +50,7 @@ impl Request {
         public_config: PublicConfigRoutes,
     ) -> Self {
         let found = match (incoming.find(), public_config) {
-            // Whatever the method: nothing tells these paths from those that no route has.
+            // For every method, so that responses do not disclose that the routes exist.
             (
                 Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. },
                 PublicConfigRoutes::Off,
@@ -68,20 +68,20 @@ impl Request {
         }
     }
 
-    /// Time and record of this request.
+    /// The time budget and the trace of this request.
     #[must_use]
     pub fn scope(&self) -> &RequestContext {
         &self.scope
     }
 
-    /// The path as the request has it. Which route that is, [`Request::route`] says: a stage or the
-    /// base path of a domain may stand before it.
+    /// The path of the request, which may begin with a stage or the base path of a custom domain. To compare routes,
+    /// use [`Request::route`].
     #[must_use]
     pub fn path(&self) -> &str {
         &self.incoming.path
     }
 
-    /// The route that was asked for. `HEAD` asks for that of `GET`.
+    /// The route of the request. `HEAD` has the route of `GET`.
     #[must_use]
     pub fn route(&self) -> Option<&'static Endpoint> {
         match &self.found {
@@ -90,19 +90,19 @@ impl Request {
         }
     }
 
-    /// The path for a log line: that of the route, with its braces, so that the ids of users are in no log.
-    /// Of a path that leads nowhere only the words are kept that routes consist of.
-    pub(crate) fn shape(&self) -> Cow<'static, str> {
+    /// The path for a log line: the template of the route, so that user ids are not logged. In a path without a
+    /// route, `*` replaces every segment that is not a literal of some route.
+    pub(crate) fn path_template(&self) -> Cow<'static, str> {
         match &self.found {
             Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. } => {
                 Cow::Borrowed(endpoint.path)
             }
-            Match::UnknownAdmin | Match::Unknown => Cow::Owned(shape_of(&self.incoming.path)),
+            Match::UnknownAdmin | Match::Unknown => Cow::Owned(mask(&self.incoming.path)),
         }
     }
 
-    /// Where in OFREP the request leads, if there.
-    pub(crate) fn place(&self) -> Option<OfrepPath> {
+    /// The OFREP path of the request, if it has one.
+    pub(crate) fn ofrep_path(&self) -> Option<OfrepPath> {
         let (endpoint, parameters) = match &self.found {
             Match::Found(endpoint, parameters)
             | Match::OtherMethod {
@@ -119,22 +119,22 @@ impl Request {
         Some(match parameters.first() {
             Some((_, key)) => OfrepPath::Single(key.clone()),
             None if endpoint.parameter().is_empty() => OfrepPath::Bulk,
-            // A gateway that did not take the key out of the path.
+            // The gateway did not pass the parameter.
             None => OfrepPath::of(self.path()).unwrap_or(OfrepPath::Unknown),
         })
     }
 
-    /// What the request leads to, where that is more than a route.
+    /// The result of matching the routes.
     pub(crate) fn found(&self) -> &Match {
         &self.found
     }
 
-    /// The request before anything was found out about it.
+    /// The request before validation.
     pub(crate) fn incoming(&self) -> &Incoming {
         &self.incoming
     }
 
-    /// What stands in the path in the place of this brace, decoded; empty when nothing does.
+    /// The decoded value of a path parameter; empty without one.
     #[must_use]
     pub fn parameter(&self, name: &str) -> &str {
         let Match::Found(_, parameters) = &self.found else {
@@ -144,18 +144,18 @@ impl Request {
         named.next().map_or("", |(_, text)| text)
     }
 
-    /// The flag that an admin route is about: `?flagKey=`, else the `{flagKey}` of the path.
+    /// The flag of an admin route: `?flagKey=`, otherwise `{flagKey}` of the path.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it cannot be a flag key, or when path and query name different ones.
+    /// [`Error::Invalid`] if it is not a valid key, or path and query name different flags.
     pub fn flag_key(&self) -> Result<FlagKey, Error> {
         self.parse_flag_key(self.item("flagKey")?)
     }
 
-    /// The `{flagKey}` of the path, on a route that looks at no `?flagKey=`.
+    /// `{flagKey}` of the path, on routes without `?flagKey=`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it cannot be a flag key.
+    /// [`Error::Invalid`] if it is not a valid key.
     pub fn flag_key_in_path(&self) -> Result<FlagKey, Error> {
         self.parse_flag_key(self.parameter("flagKey"))
     }
@@ -167,13 +167,12 @@ impl Request {
         Ok(key)
     }
 
-    /// What an admin route is about: the parameter of this name in the query, where the path has
-    /// `-` in its place, else what the path has. A `/` in a name arrives decoded, and then no
-    /// path leads to it.
+    /// The item that an admin route names in its path, or, if the path has `-` in its place, in the query. Gateways
+    /// decode paths, so an item whose name contains `/` can only be named in the query.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the query names several, or another than the path does: a change must
-    /// not depend on which of them counts.
+    /// [`Error::Invalid`] if the query names several items, or another item than the path: it would be ambiguous
+    /// which of them to change.
     pub fn item(&self, name: &str) -> Result<&str, Error> {
         let in_path = self.parameter(name);
         let in_query: Vec<&str> = self.incoming.query.all(name).collect();
@@ -183,28 +182,30 @@ impl Request {
             [named] => Err(Error::invalid_field(
                 name,
                 format!(
-                    "The path names '{in_path}' and the query '{named}'; with ?{name}= the path has \
-                     {BY_QUERY} in its place"
+                    "The path names '{in_path}' and the query '{named}'; with ?{name}=, use {BY_QUERY} in the path"
                 ),
             )),
-            [_, _, ..] => Err(Error::invalid_field(name, "Must stand in the query once")),
+            [_, _, ..] => Err(Error::invalid_field(
+                name,
+                "Must occur only once in the query",
+            )),
         }
     }
 
-    /// The flag that an evaluation asks for: any text, since what cannot be a key is not found.
+    /// The flag to evaluate. Any text is accepted; an invalid key is not found later.
     #[must_use]
-    pub fn asked_flag(&self) -> String {
-        match self.place() {
+    pub fn evaluated_flag(&self) -> String {
+        match self.ofrep_path() {
             Some(OfrepPath::Single(key)) => key,
             Some(OfrepPath::Bulk | OfrepPath::Unknown) | None => String::new(),
         }
     }
 
-    /// A whole number of the query, within a range.
+    /// An integer in the query.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is something else.
-    pub fn whole_number(
+    /// [`Error::Invalid`] if it is not an integer in this range.
+    pub fn integer(
         &self,
         name: &str,
         default: u32,
@@ -217,17 +218,17 @@ impl Request {
                 Ok(_) | Err(_) => {
                     let (least, most) = (range.start(), range.end());
                     let got = quote(&text.into());
-                    let message = format!("Must be an integer from {least} to {most} (got {got})");
-                    Err(Error::invalid_field(name, message))
+                    let error = format!("Must be an integer from {least} to {most} (got {got})");
+                    Err(Error::invalid_field(name, error))
                 }
             },
         }
     }
 
-    /// Whether `?environment=` stands in the query with another value than this, once or among others.
+    /// Whether any `?environment=` in the query differs from this one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a value is no environment name.
+    /// [`Error::Invalid`] if a value is not an environment name.
     pub fn names_other_environment(&self, environment: &Environment) -> Result<bool, Error> {
         for text in self.incoming.query.all("environment") {
             if !text.is_empty() && parse_environment(text)? != *environment {
@@ -237,10 +238,10 @@ impl Request {
         Ok(false)
     }
 
-    /// `?environment=`, when the request has one.
+    /// `?environment=`, if present.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is no environment name.
+    /// [`Error::Invalid`] if it is not an environment name.
     pub fn named_environment(&self) -> Result<Option<Environment>, Error> {
         match self.query("environment") {
             None | Some("") => Ok(None),
@@ -248,20 +249,20 @@ impl Request {
         }
     }
 
-    /// The `{environment}` of the path.
+    /// `{environment}` of the path.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is no environment name.
+    /// [`Error::Invalid`] if it is not an environment name.
     pub fn environment_in_path(&self) -> Result<Environment, Error> {
         parse_environment(self.parameter("environment"))
     }
 
-    /// `?page=` and `?pageSize=`, or the first fifty. A size that is no whole number in its range counts
-    /// as absent, as clients of the existing service know it.
+    /// `?page=` and `?pageSize=`; by default the first page of fifty. An invalid size is ignored, as in the existing
+    /// service.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the page is no whole number in its range. On routes that the existing service
-    /// lacked, also for an empty one.
+    /// [`Error::Invalid`] if the page is not an integer in its range. An empty page is accepted only on routes of the
+    /// existing service.
     pub fn page(&self) -> Result<Page, Error> {
         let number = |text: &str, most: u32| {
             let number = text.parse().ok();
@@ -277,8 +278,8 @@ impl Request {
         };
         let page = page.ok_or_else(|| {
             let got = quote(&self.query("page").into());
-            let message = format!("Must be an integer from 1 to {LAST_PAGE} (got {got})");
-            Error::invalid_field("page", message)
+            let error = format!("Must be an integer from 1 to {LAST_PAGE} (got {got})");
+            Error::invalid_field("page", error)
         })?;
         let size = self.query("pageSize");
         Ok(Page {
@@ -289,23 +290,23 @@ impl Request {
         })
     }
 
-    /// The page that the query names; none when it names neither `page` nor `pageSize`, and the whole list is
-    /// meant.
+    /// Like [`Self::page`], but `None`, for the whole list, if the query has neither `page` nor `pageSize`.
     ///
     /// # Errors
     /// Those of [`Self::page`].
-    pub fn page_if_any(&self) -> Result<Option<Page>, Error> {
+    pub fn optional_page(&self) -> Result<Option<Page>, Error> {
         let is_named = ["page", "pageSize"]
             .into_iter()
             .any(|name| self.query(name).is_some());
         is_named.then(|| self.page()).transpose()
     }
 
-    /// A switch in the query: `true`, or `false` as when it is absent.
+    /// A boolean in the query, `false` by default.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is neither. An empty one is neither: `?dryRun` must not import.
-    pub fn switch(&self, name: &str) -> Result<bool, Error> {
+    /// [`Error::Invalid`] if it is neither `true` nor `false`. An empty value is invalid too: `?dryRun` must not
+    /// import.
+    pub fn boolean(&self, name: &str) -> Result<bool, Error> {
         match self.query(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -313,18 +314,17 @@ impl Request {
         }
     }
 
-    /// `?environment=`, or production.
+    /// `?environment=`, `production` by default.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is no environment name.
+    /// [`Error::Invalid`] if it is not an environment name.
     pub fn environment(&self) -> Result<Environment, Error> {
         let named = self.named_environment()?;
         Ok(named.unwrap_or_else(Environment::production))
     }
 
-    /// Who asks: the subject of a token that the gateway or this function has verified, else
-    /// `?userId=` where that is believed, else nobody. The issuer is asked for its keys when the
-    /// first token comes.
+    /// The calling user: the subject of a token that the gateway or this function has verified, otherwise `?userId=`
+    /// if the settings trust it.
     pub async fn user(&self, app: &App) -> Option<UserId> {
         let mut user = self.incoming.claims.as_ref().and_then(Claims::user);
         if user.is_none()
@@ -338,10 +338,10 @@ impl Request {
         user
     }
 
-    /// Proof that an admin asks.
+    /// The calling admin.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], [`Error::Forbidden`].
+    /// Those of [`Admin::verify`].
     pub fn admin(&self, config: &AuthConfig) -> Result<Admin, Error> {
         let verify = || {
             let Incoming {
@@ -352,22 +352,22 @@ impl Request {
         self.admin.get_or_init(verify).clone()
     }
 
-    /// Whether the caller says that it has the answer with this tag (`If-None-Match`).
+    /// Whether the caller has the response with this tag (`If-None-Match`).
     #[must_use]
-    pub fn has(&self, tag: &ETag) -> bool {
+    pub fn has_current(&self, tag: &ETag) -> bool {
         self.incoming
             .headers
             .get_all(header::IF_NONE_MATCH)
             .iter()
             .filter_map(|value| value.to_str().ok())
-            .any(|value| tag.is_named_by(value))
+            .any(|value| tag.matches(value))
     }
 
-    /// Which state the caller wants to change (`If-Match`).
+    /// The state that the caller expects to change (`If-Match`).
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is neither `*` nor a list of tags of what admins change: it could
-    /// never be met, and the caller would look for somebody else's change.
+    /// [`Error::Invalid`] if it is neither `*` nor a list of tags of items that admins change. Such a condition can
+    /// never hold, and 412 would suggest that another admin has changed the item.
     pub fn expected(&self) -> Result<Expected, Error> {
         let headers = self.incoming.headers.get_all(header::IF_MATCH);
         let mut values = headers.iter().peekable();
@@ -386,12 +386,11 @@ impl Request {
         })
         .collect::<Option<Vec<i64>>>()
         .map(Expected::OneOf)
-        .ok_or_else(|| Error::invalid_field("If-Match", NO_TAG))
+        .ok_or_else(|| Error::invalid_field("If-Match", INVALID_IF_MATCH))
     }
 
-    /// What to say to a request that this function does not answer: 405 where the path has other
-    /// methods, else 404. Where only admins may look, a caller without a verified identity learns
-    /// neither.
+    /// The error for a request without a route in this function: 405 if the path has other methods, otherwise 404.
+    /// On admin paths, callers without a verified identity get 401.
     #[must_use]
     pub fn route_not_found(&self) -> Error {
         let (admin, error) = match &self.found {
@@ -412,14 +411,14 @@ impl Request {
         }
     }
 
-    /// The local server's word for the key of the request.
-    pub(crate) fn vouched_key(&self) -> Option<VouchedKey> {
-        self.incoming.vouched_key
+    /// Set if the local server has verified the API key.
+    pub(crate) fn trusted_key(&self) -> Option<TrustedKey> {
+        self.incoming.trusted_key
     }
 
-    /// Where this request should go instead, when it asks for an evaluation by a path with empty
-    /// segments, as a base URL with a slash at its end makes them.
-    pub(crate) fn moved_to(&self) -> Option<String> {
+    /// The target of a redirect, for an evaluation whose path has empty segments because the client's base URL ends
+    /// with a slash.
+    pub(crate) fn redirect_target(&self) -> Option<String> {
         match OfrepPath::of(self.path())? {
             OfrepPath::Bulk | OfrepPath::Single(_) => {}
             OfrepPath::Unknown => return None,
@@ -432,7 +431,7 @@ impl Request {
         })
     }
 
-    /// A header, if it is there and is text.
+    /// The value of a header, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.incoming.headers.get(name)?.to_str().ok()
@@ -448,7 +447,7 @@ impl Request {
         auth::bearer_token(self.header("authorization")?)
     }
 
-    /// The parameters of the query that the route does not know.
+    /// Parameters of the query that the route does not list.
     fn unknown_parameters(&self, endpoint: &Endpoint) -> Vec<String> {
         let mut unknown: Vec<String> = Vec::new();
         for (name, value) in self.incoming.query.pairs() {
@@ -462,7 +461,7 @@ impl Request {
         unknown
     }
 
-    /// The parameters of the query that the route ignores.
+    /// Parameters of the query that the route ignores.
     pub(crate) fn ignored_parameters(&self) -> Vec<String> {
         match self.route() {
             Some(endpoint) if endpoint.unknown_parameters == UnknownParameters::Ignored => {
@@ -472,17 +471,17 @@ impl Request {
         }
     }
 
-    /// Checks the query as a whole.
+    /// Checks the parameters of the query.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a parameter that the route does not know and does not ignore, or that
-    /// stands there twice with different values: nobody can say which of them is meant.
+    /// [`Error::Invalid`] for an unknown parameter, unless the route ignores these, and for a parameter that occurs
+    /// with different values.
     pub(crate) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let mut errors = FieldErrors::default();
         if endpoint.unknown_parameters == UnknownParameters::Ignored {
-            // Clients of the existing service may send anything, but a change is for one environment.
+            // Clients of the existing service may send anything, but the environment of a change must be unambiguous.
             if endpoint.is_admin() {
-                self.must_be_unique("environment", &mut errors);
+                self.require_unique("environment", &mut errors);
             }
             return errors.none();
         }
@@ -496,27 +495,25 @@ impl Request {
             &format!("Unknown parameter; {known}"),
         );
         for name in endpoint.query {
-            self.must_be_unique(name, &mut errors);
+            self.require_unique(name, &mut errors);
         }
         errors.none()
     }
 
-    fn must_be_unique(&self, name: &str, errors: &mut FieldErrors) {
+    fn require_unique(&self, name: &str, errors: &mut FieldErrors) {
         let query = &self.incoming.query;
         let first = query.first(name);
         if query.all(name).any(|value| Some(value) != first) {
-            errors.add(name, "Stands in the query twice, with different values");
+            errors.add(name, "Occurs in the query with different values");
         }
     }
 
-    /// Whether this asks for flags in the form of the existing service, which has always answered for
-    /// environments that do not exist.
-    pub(crate) fn is_for_public_flags(&self) -> bool {
-        self.route()
-            .is_some_and(|endpoint| !endpoint.is_admin() && !endpoint.is_ofrep())
+    /// Whether this is a public config route. The existing service responds to unknown environments on these routes.
+    pub(crate) fn is_for_public_config(&self) -> bool {
+        self.route().is_some_and(Endpoint::is_public_config)
     }
 
-    /// A parameter of the query, decoded.
+    /// The decoded value of a parameter of the query.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<&str> {
         self.incoming.query.first(name)
@@ -527,7 +524,7 @@ fn parse_environment(text: &str) -> Result<Environment, Error> {
     Environment::parse(text).map_err(|error| Error::invalid_field("environment", error.to_string()))
 }
 
-/// What cannot stand in the path of a URI: RFC 3986, section 3.3.
+/// Characters that are invalid in the path of a URI (RFC 3986, section 3.3).
 const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -542,7 +539,7 @@ const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A path for a `Location`: what a gateway has decoded is encoded again, and what is encoded stays.
+/// Encodes a path for the header `Location`. Sequences that are already percent-encoded stay.
 fn encoded(path: &str) -> String {
     let mut text = String::new();
     let mut rest = path;
@@ -556,24 +553,24 @@ fn encoded(path: &str) -> String {
     text
 }
 
-/// A path with `*` in the place of everything that is not a word of some route.
-fn shape_of(path: &str) -> String {
-    /// As many segments as tell what was meant.
+/// Replaces every segment that is not a literal of some route by `*`.
+fn mask(path: &str) -> String {
+    /// More segments than any route has.
     const MOST: usize = 8;
-    let is_word = |segment: &str| {
+    let is_literal = |segment: &str| {
         let mut routes = ENDPOINTS.iter();
-        routes.any(|endpoint| endpoint.path.split('/').any(|word| word == segment))
+        routes.any(|endpoint| endpoint.path.split('/').any(|literal| literal == segment))
     };
     let mut segments = path.split('/').skip(1);
-    let mut shape = String::new();
+    let mut masked = String::new();
     for segment in segments.by_ref().take(MOST) {
-        shape.push('/');
-        shape.push_str(if is_word(segment) { segment } else { "*" });
+        masked.push('/');
+        masked.push_str(if is_literal(segment) { segment } else { "*" });
     }
     if segments.next().is_some() {
-        shape.push_str("/…");
+        masked.push_str("/…");
     }
-    shape
+    masked
 }
 
 #[cfg(test)]
@@ -581,8 +578,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shape_of_a_path_has_no_names_in_it() {
-        for (path, shape) in [
+    fn a_masked_path_contains_no_names() {
+        for (path, masked) in [
             (
                 "/api/admin/flags/x/users/alice/more",
                 "/api/admin/flags/*/users/*/*",
@@ -594,13 +591,13 @@ mod tests {
             ("/a/b/c/d/e/f/g/h", "/*/*/*/*/*/*/*/*"),
             ("/a/b/c/d/e/f/g/h/i/j", "/*/*/*/*/*/*/*/*/…"),
         ] {
-            assert_eq!(shape_of(path), shape);
+            assert_eq!(mask(path), masked);
         }
-        assert!(shape_of(&"/x".repeat(5_000)).len() < 30);
+        assert!(mask(&"/x".repeat(5_000)).len() < 30);
     }
 
     #[test]
-    fn a_decoded_path_is_encoded_for_a_location_and_an_encoded_one_stays() {
+    fn a_decoded_path_is_encoded_for_location_and_an_encoded_one_stays() {
         for (path, expected) in [
             ("/flags/a%2Fb", "/flags/a%2Fb"),
             ("/flags/a b", "/flags/a%20b"),
@@ -629,7 +626,7 @@ mod fuzz {
     }
 
     #[test]
-    fn if_match_is_any_state_or_a_list_of_numbers_or_refused() {
+    fn if_match_is_a_star_or_a_list_of_numbers_or_rejected() {
         let examples = [
             "\"1\"",
             "\"1\", \"-2\"",
@@ -660,19 +657,19 @@ mod fuzz {
                         assert_eq!(quoted.trim_matches('"').parse(), Ok(*revision));
                     }
                 }
-                Ok(Expected::Unspecified) => panic!("there is a header"),
+                Ok(Expected::Unspecified) => panic!("the header is present"),
                 Err(error) => assert!(matches!(error, Error::Invalid(_))),
             }
-            // As If-None-Match, the same text names a tag only if the tag is part of it, or any.
+            // As If-None-Match, the same text matches a tag only if it contains the tag or a star.
             let tag = ETag::of(Revision(7));
-            if tag.is_named_by(&text) {
+            if tag.matches(&text) {
                 assert!(text.contains(tag.as_str()) || text.contains('*'), "{text}");
             }
         });
     }
 
     #[test]
-    fn every_path_and_query_lead_to_a_route_or_an_error() {
+    fn every_path_and_query_is_a_route_or_an_error() {
         let examples = [
             "PATCH /api/admin/flags/checkout?environment=production",
             "GET /prod/api/admin/flags/-/users/-?flagKey=a%2Fb&userId=CORP%5Calice&page=2&pageSize=9",
@@ -728,17 +725,17 @@ mod fuzz {
             }
             let _any = (
                 request.item("userId"),
-                request.switch("permanently"),
-                request.place(),
+                request.boolean("permanently"),
+                request.ofrep_path(),
             );
-            let _flag = request.asked_flag();
+            let _flag = request.evaluated_flag();
             let _error = request.route_not_found();
-            if let Some(location) = request.moved_to() {
+            if let Some(location) = request.redirect_target() {
                 assert!(
                     location.starts_with('/') && !location.starts_with("//"),
                     "{location}"
                 );
-                HeaderValue::from_str(&location).expect("a header can hold it");
+                HeaderValue::from_str(&location).expect("valid in a header");
             }
         });
     }

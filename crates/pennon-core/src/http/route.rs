@@ -59,7 +59,7 @@ pub enum UnknownParameters {
     /// may send anything.
     Ignored,
     /// Rejects the request, so that a misspelled parameter, such as `?dryrun=true`, is not silently ignored.
-    Refused,
+    Rejected,
 }
 
 /// Parameters of the routes of one flag: the environment, and the key for clients that cannot send it in the
@@ -197,7 +197,7 @@ const fn route(
         function,
         authorization,
         query,
-        unknown_parameters: UnknownParameters::Refused,
+        unknown_parameters: UnknownParameters::Rejected,
         summary,
     }
 }
@@ -218,7 +218,7 @@ impl Endpoint {
     }
 
     /// Whether the path has no route with another method.
-    pub(crate) fn is_alone(&self) -> bool {
+    pub(crate) fn has_one_method(&self) -> bool {
         let mut others = ENDPOINTS.iter();
         !others.any(|other| other.path == self.path && other.method != self.method)
     }

@@ -1,4 +1,4 @@
-//! The settings of an environment in a body.
+//! Parses the settings of an environment.
 
 use pennon_eval::{Bucketing, FractionalVersion, Settings};
 use serde_json::{Map, Value};
@@ -6,12 +6,12 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use crate::error::Error;
 
-/// Settings, all of which may be absent. Evaluators are checked where the flags are known.
+/// Parses settings, all of which are optional. Evaluators are validated later, when the flags are known.
 ///
 /// # Errors
-/// [`Error::Invalid`] with everything that is wrong.
+/// [`Error::Invalid`] with all errors.
 pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
-    let mut fields = Fields::of(body)?;
+    let mut fields = Fields::parse(body)?;
     let settings = Settings {
         evaluators: object(&mut fields, "evaluators"),
         fractional: fractional(&mut fields),
@@ -25,12 +25,12 @@ pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
         metadata: object(&mut fields, "metadata"),
         ..Settings::default()
     };
-    fields.must_be_empty();
+    fields.reject_rest();
     fields.finish()?;
     Ok(settings)
 }
 
-/// Takes `fractional`: `v3`, as when it is absent, or `v2`.
+/// Takes `fractional`: `v3`, the default, or `v2`.
 pub fn fractional(fields: &mut Fields) -> FractionalVersion {
     match fields.text("fractional", 0..=10).as_deref() {
         None | Some("v3") => FractionalVersion::V3,

@@ -1,11 +1,10 @@
-//! The event of a request: from an HTTP API or a function URL (payload format 2.0), or from a REST API
-//! (format 1.0).
+//! Parses the event of a request: from an HTTP API or a function URL (payload format 2.0), or from a REST API (format
+//! 1.0).
 //!
-//! Read here and not by `lambda_http`, which makes a URI of the path. HTTP APIs hand the path over
-//! decoded: `#` and `?` would end it there, and whatever no URI can hold would be a panic. A panic, or
-//! an event of another form, would be an error of the function, and three of those undo a release.
-//! Here nothing is an error of the function: an event that cannot be read is a request with a
-//! [`defect`](Incoming::defect), which is answered 400.
+//! `lambda_http` cannot be used for this, because it parses the path as a URI. HTTP APIs decode the path, so a `#` or
+//! `?` in it would end the URI, and other characters would cause a panic. A panic or a rejected event counts as an
+//! error of the function, and three errors roll back a release. Therefore a malformed event becomes a request that is
+//! marked as [`malformed`](Incoming::malformed), and the response is 400.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +19,8 @@ use serde_json::{Map, Value};
 use crate::auth::{Claims, Verifier};
 use crate::http::{Incoming, Query};
 
-/// The text of an event. Its parts are read one by one, so that the path of a request is known, and
-/// decides the form of the answer, even where its body is not text.
+/// The JSON of an event. Its parts are parsed one by one, so that the path, which determines the format of an error, is
+/// known even if another part is malformed.
 pub(super) struct Event(Option<Box<RawValue>>);
 
 impl<'de> Deserialize<'de> for Event {
@@ -30,7 +29,7 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
-/// The parts of both formats that matter here.
+/// The relevant parts of both formats.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Parts<'a> {
@@ -67,13 +66,13 @@ struct Parts<'a> {
 }
 
 impl Event {
-    /// The request that the event is about. `invocation` is Lambda's id of it, for events without one.
+    /// The request of the event. `invocation` is the id of the invocation, used if the event has no request id.
     pub(super) fn into_request(self, invocation: &str) -> Incoming {
         let parts = self.0.as_ref().map(|raw| serde_json::from_str(raw.get()));
         let mut incoming = match parts {
             Some(Ok(parts)) => read(&parts),
             Some(Err(_)) | None => Incoming {
-                defect: Some("The event is not a JSON object that can be read".to_owned()),
+                malformed: Some("The event is not a valid JSON object".to_owned()),
                 ..Incoming::default()
             },
         };
@@ -97,17 +96,17 @@ fn read(parts: &Parts<'_>) -> Incoming {
             .map(str::to_owned),
         ..Incoming::default()
     };
-    // The form of a path decides the form of an answer: it is read before anything can be wrong.
+    // The path is parsed first: it determines the format of an error about the other parts.
     if let Some(http) = http {
         incoming.path = reader.take("rawPath", parts.raw_path);
         let key = match context.get("routeKey") {
             None | Some(Value::Null) => reader.take("routeKey", parts.route_key),
             Some(Value::String(key)) => key.clone(),
-            Some(_) => reader.spoilt("requestContext.routeKey is not a text"),
+            Some(_) => reader.malformed("requestContext.routeKey is not a string"),
         };
         let template = key.split_once(' ').map_or("", |(_, path)| path);
-        incoming.route = chosen(template);
-        incoming.routed_path = behind_base_path(template, &incoming.path_parameters);
+        incoming.route = route_template(template);
+        incoming.proxy_path = proxy_path(template, &incoming.path_parameters);
         incoming.method = reader.method(http.get("method"));
         incoming.claims = claims(&context, &["jwt", "claims"], Verifier::HttpApi);
         incoming.headers = reader.headers(parts.headers, None);
@@ -118,11 +117,11 @@ fn read(parts: &Parts<'_>) -> Incoming {
     } else if parts.http_method.is_some() {
         incoming.path = reader.take("path", parts.path);
         let resource: String = reader.take("resource", parts.resource);
-        incoming.route = chosen(&resource);
-        incoming.routed_path = behind_base_path(&resource, &incoming.path_parameters);
+        incoming.route = route_template(&resource);
+        incoming.proxy_path = proxy_path(&resource, &incoming.path_parameters);
         let method: Value = reader.take("httpMethod", parts.http_method);
         incoming.method = reader.method(Some(&method));
-        // HTTP APIs write format 1.0 with its number, REST APIs without.
+        // Of the two, only HTTP APIs write the version of format 1.0 into the event.
         let verifier = match parts.version {
             Some(_) => Verifier::HttpApi,
             None => Verifier::RestApi,
@@ -134,33 +133,33 @@ fn read(parts: &Parts<'_>) -> Incoming {
             parts.multi_value_query_string_parameters,
         );
     } else {
-        reader.spoilt::<()>("The event is not one of API Gateway or a function URL");
+        reader.malformed::<()>("The event is not from API Gateway or a function URL");
     }
     incoming.body = reader.body(parts);
     if incoming.route.is_none() && incoming.path.is_empty() {
-        reader.spoilt::<()>("The event has no path");
+        reader.malformed::<()>("The event has no path");
     }
     if !incoming.path.starts_with('/') {
         incoming.path.insert(0, '/');
     }
-    incoming.defect = reader.defect;
+    incoming.malformed = reader.first_error;
     incoming
 }
 
-/// The path of a route that the gateway has chosen; nothing for a route that takes every path.
-fn chosen(path: &str) -> Option<String> {
+/// The path template of the matched route; `None` for `$default` and for a greedy parameter, which match many paths.
+fn route_template(path: &str) -> Option<String> {
     (path.starts_with('/') && !path.ends_with("+}")).then(|| path.to_owned())
 }
 
-/// The path of a request to a route for all paths that begin alike, such as `/api/admin/{proxy+}`. A route
-/// that takes every path says nothing of where a base path ends.
-fn behind_base_path(template: &str, parameters: &BTreeMap<String, String>) -> Option<String> {
+/// The path without the base path of a custom domain, for a route with a greedy parameter such as
+/// `/api/admin/{proxy+}`. `/{proxy+}` matches the base path too, so it does not show where the base path ends.
+fn proxy_path(template: &str, parameters: &BTreeMap<String, String>) -> Option<String> {
     let (start, name) = template.strip_suffix("+}")?.split_once('{')?;
     let rest = parameters.get(name)?;
     (start.len() > 1).then(|| format!("{start}{rest}"))
 }
 
-/// The stage, where it may stand before the path.
+/// The stage, which precedes the path unless it is `$default`.
 fn stage(context: &Map<String, Value>) -> String {
     let stage = context.get("stage").and_then(Value::as_str);
     let stage = stage.filter(|stage| *stage != "$default");
@@ -176,27 +175,27 @@ fn claims(context: &Map<String, Value>, path: &[&str], verifier: Verifier) -> Op
     Some(Claims::verified(found.as_object()?.clone(), verifier))
 }
 
-/// Reads parts of an event, and keeps what was wrong first.
+/// Parses parts of an event and keeps the first error.
 #[derive(Default)]
 struct Reader {
-    defect: Option<String>,
+    first_error: Option<String>,
 }
 
 impl Reader {
-    fn spoilt<T: Default>(&mut self, why: &str) -> T {
-        self.defect.get_or_insert_with(|| why.to_owned());
+    fn malformed<T: Default>(&mut self, why: &str) -> T {
+        self.first_error.get_or_insert_with(|| why.to_owned());
         T::default()
     }
 
-    /// A part of the event, or what an absent one stands for.
+    /// Parses a part of the event; the default if it is absent.
     fn take<T: DeserializeOwned + Default>(&mut self, name: &str, part: Option<&RawValue>) -> T {
         let Some(part) = part else {
             return T::default();
         };
-        // What serde says may quote the part, and a header may be a secret.
+        // The message of serde is dropped: it may quote the part, and a header may contain a secret.
         serde_json::from_str(part.get()).unwrap_or_else(|_| {
-            self.spoilt(&format!(
-                "{name} of the event is of another type or cannot be decoded"
+            self.malformed(&format!(
+                "{name} of the event has a wrong type or cannot be decoded"
             ))
         })
     }
@@ -205,7 +204,7 @@ impl Reader {
         let text = found.and_then(Value::as_str).unwrap_or_default();
         match Method::from_bytes(text.as_bytes()) {
             Ok(method) => method,
-            Err(_) => self.spoilt("The event has no method that HTTP allows"),
+            Err(_) => self.malformed("The event has no valid HTTP method"),
         }
     }
 
@@ -217,7 +216,7 @@ impl Reader {
             .collect()
     }
 
-    /// The headers. Where a gateway gives a list of values of each, it is the whole.
+    /// The headers. REST APIs pass them twice: `multi` has all values of each header, `single` only the last.
     fn headers(&mut self, single: Option<&RawValue>, multi: Option<&RawValue>) -> HeaderMap {
         let multi: BTreeMap<String, Option<Vec<String>>> = self.take("multiValueHeaders", multi);
         let single: BTreeMap<String, Option<String>> = self.take("headers", single);
@@ -251,8 +250,8 @@ impl Reader {
                 headers.append(name, value);
             }
             (Err(_), _) | (_, Err(_)) => {
-                self.spoilt::<()>(
-                    "A header of the event holds a character that no header can hold",
+                self.malformed::<()>(
+                    "A header of the event contains a character that is invalid in headers",
                 );
             }
         }
@@ -283,7 +282,7 @@ impl Reader {
         }
         STANDARD
             .decode(body)
-            .unwrap_or_else(|_| self.spoilt("The body of the event is not the base64 that it says"))
+            .unwrap_or_else(|_| self.malformed("The body of the event is not valid base64"))
     }
 }
 
@@ -296,7 +295,7 @@ mod fuzz {
     const HTTP_API: &str = include_str!("../../../../events/update-flag.json");
     const SECRET: &str = "do-not-repeat";
 
-    /// A request of an HTTP API, the same at a function URL, and one of a REST API.
+    /// A request from an HTTP API, the same from a function URL, and one from a REST API.
     fn examples() -> [Value; 3] {
         let mut http: Value = serde_json::from_str(HTTP_API).expect("JSON");
         http["headers"]["authorization"] = format!("Bearer {SECRET}").into();
@@ -318,19 +317,19 @@ mod fuzz {
     }
 
     fn check(text: &str) {
-        // Lambda hands over JSON, of whatever kind.
+        // Lambda passes valid JSON of any type.
         let Ok(event) = serde_json::from_str::<Event>(text) else {
             return;
         };
         let incoming = event.into_request("invocation");
         assert!(incoming.request_id.is_some());
-        assert!(incoming.path.starts_with('/') || incoming.defect.is_some());
+        assert!(incoming.path.starts_with('/') || incoming.malformed.is_some());
         let _route = incoming.find();
-        if let Some(defect) = &incoming.defect {
-            assert!(!defect.contains(SECRET), "{defect}");
+        if let Some(why) = &incoming.malformed {
+            assert!(!why.contains(SECRET), "{why}");
             return;
         }
-        // Half a surrogate pair in a part that nobody looks at is no defect.
+        // An unpaired surrogate in an unused part does not make the event malformed.
         let Ok(whole) = serde_json::from_str::<Value>(text) else {
             return;
         };
@@ -338,16 +337,16 @@ mod fuzz {
         let body = whole["body"].as_str().unwrap_or_default();
         assert!(encoded || incoming.body == body.as_bytes(), "{text}");
         let claims = whole["requestContext"].get("authorizer").is_some();
-        assert!(claims || incoming.claims.is_none(), "claims from nowhere");
+        assert!(claims || incoming.claims.is_none(), "invented claims");
     }
 
     #[test]
-    fn every_event_is_a_request_or_says_what_is_wrong_without_its_secrets() {
+    fn errors_about_events_contain_no_secrets() {
         for_all(&json(examples()), |event| check(&event.to_string()));
     }
 
     #[test]
-    fn every_text_of_an_event_is_survived() {
+    fn no_event_causes_a_panic() {
         let texts = examples().map(|event| event.to_string());
         let words = &[
             "\"",

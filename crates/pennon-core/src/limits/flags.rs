@@ -79,8 +79,7 @@ pub(crate) fn check_definition(
     problems
 }
 
-/// What the metadata of a flag or an environment must keep to beyond what flagd asks. `serverOnly` as a
-/// text hides nothing, whatever it says.
+/// Checks the rules for metadata that flagd does not have: `serverOnly` must be a boolean.
 #[must_use]
 pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Option<Violation> {
     if metadata.get(SERVER_ONLY)?.is_boolean() {

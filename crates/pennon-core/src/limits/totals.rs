@@ -7,13 +7,13 @@ use pennon_eval::{EVALUATION_STEPS, Evaluators, Flag, FlagKey, REQUEST_STEPS, Se
 use crate::flag_sums::FlagSums;
 use crate::ofrep_format::BulkSize;
 
-/// The largest answer with all flags of an environment that a change may lead to, in bytes on its way out
-/// of Lambda. The rest of what Lambda takes is left for what evaluations may say more in a later version.
+/// Limit on the response with all flags of an environment, in bytes as Lambda counts them. The rest of Lambda's limit
+/// is reserved for fields that a later version may add.
 const LARGEST_BULK: usize = 5_500_000;
-/// How many values the flags in use of an environment and its settings may have, see [`Flag::size`]. An
-/// instance keeps two or three forms of each, and those of the revision before while it reads another one.
+/// Limit on the values of the active flags and the settings of an environment, see [`Flag::size`]. An instance keeps
+/// two or three forms of each value, and those of the previous revision while it reads a new one.
 const MOST_VALUES: usize = 500_000;
-/// Of flags that take too much together, so many are named.
+/// Limit on the flags that an error message names.
 const MOST_LARGEST: usize = 10;
 
 /// A resource that the flags of an environment use.
@@ -38,21 +38,21 @@ impl Measure {
         }
     }
 
-    /// The error for a total above the limit.
+    /// The error message for a total above the limit.
     pub(crate) fn message(self, environment: &str, total: usize, largest: &str) -> String {
         let most = self.most();
         match self {
             Self::Bytes => format!(
-                "The answer with all flags of '{environment}' could have {total} bytes, more than {most}; \
-                 make variants smaller, or archive flags. Most bytes take {largest}"
+                "The response with all flags of '{environment}' could have {total} bytes, more than {most}; \
+                 make variants smaller, or archive flags. The largest are {largest}"
             ),
             Self::Values => format!(
                 "The flags of '{environment}' and its settings would have {total} values, more than {most}; \
-                 make definitions smaller, or archive flags. Most values take {largest}"
+                 make definitions smaller, or archive flags. The largest are {largest}"
             ),
             Self::Steps => format!(
-                "To evaluate all flags of '{environment}' would take up to {total} steps, more than {most}; \
-                 make rules simpler, or archive flags. Most steps take {largest}"
+                "The evaluation of all flags of '{environment}' would take up to {total} steps, more than {most}; \
+                 make rules simpler, or archive flags. The largest are {largest}"
             ),
         }
     }
@@ -133,21 +133,21 @@ impl<'s> Scale<'s> {
         let mut sizes: Vec<(usize, &FlagKey)> = flags
             .map(|(key, flag)| (self.of_flag(measure, key, flag), key))
             .collect();
-        // Equal ones by their keys.
         sizes.sort_by(|(a, key_a), (b, key_b)| b.cmp(a).then_with(|| key_a.cmp(key_b)));
-        let told = sizes.iter().take(MOST_LARGEST);
-        let told: Vec<String> = told
+        let named: Vec<String> = sizes
+            .iter()
+            .take(MOST_LARGEST)
             .map(|(size, key)| format!("'{key}' ({size})"))
             .collect();
-        match sizes.len().saturating_sub(told.len()) {
-            0 => told.join(", "),
-            more => format!("{} and {more} other flags", told.join(", ")),
+        match sizes.len().saturating_sub(named.len()) {
+            0 => named.join(", "),
+            more => format!("{} and {more} other flags", named.join(", ")),
         }
     }
 }
 
-/// How large the answer with all flags of an environment could become when that is too large, and a
-/// sentence about it. An environment that had `known` bytes before the limit existed may keep them.
+/// Returns the size of the response with all flags if it exceeds the limit, and the error message. An environment that
+/// exceeded the limit before it existed may keep its size, `known`.
 pub(crate) fn too_large<'a>(
     environment: &str,
     flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
@@ -162,8 +162,8 @@ pub(crate) fn too_large<'a>(
     })
 }
 
-/// Why flags and settings of an environment take too much memory or work, when together they do, and more
-/// than before.
+/// Returns an error message if the flags and settings of an environment together need too much memory or computation,
+/// and more than before.
 pub(crate) fn check_together(
     environment: &str,
     before: Option<(&BTreeMap<FlagKey, Flag>, &Settings)>,
@@ -172,9 +172,10 @@ pub(crate) fn check_together(
     let before = before.map(|(flags, settings)| (flags.iter(), settings));
     let measures = &[Measure::Values, Measure::Steps];
     let found = too_much(measures, environment, before, (after.0.iter(), after.1));
-    found.map(|(_, message)| message)
+    found.map(|(_, error)| error)
 }
 
+/// Returns the first of these measures that exceeds its limit and has grown, with the error message.
 pub(crate) fn too_much<'a>(
     measures: &[Measure],
     environment: &str,

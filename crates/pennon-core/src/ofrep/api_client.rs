@@ -6,7 +6,7 @@ use crate::auth::bearer_token;
 use crate::config::PublicConfigRoutes;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::http::{Request, VouchedKey};
+use crate::http::{Request, TrustedKey};
 use crate::service::Reading;
 use crate::snapshot::KeyKind;
 
@@ -71,8 +71,8 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, 
 
 /// The kind of a key, if it belongs to the environment.
 fn kind_of(key: &KeyText, request: &Request, reading: &Reading) -> Option<KeyKind> {
-    match request.vouched_key() {
-        Some(VouchedKey(kind)) => Some(kind),
+    match request.trusted_key() {
+        Some(TrustedKey(kind)) => Some(kind),
         None => Some(key.find_in(&reading.snapshot)?.kind),
     }
 }

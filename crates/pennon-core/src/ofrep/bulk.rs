@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
-use crate::http::{LARGEST_ANSWER, Response, beyond_lambda, json};
+use crate::http::{LARGEST_RESPONSE, Response, json, size_above_limit};
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
@@ -34,7 +34,7 @@ impl Item<'_> {
     /// If the value exceeds the limit of Lambda, which only a value written by SQL can.
     pub fn answer(&self) -> Result<Response, Failure> {
         let response = json(StatusCode::OK, self);
-        match beyond_lambda(&response) {
+        match size_above_limit(&response) {
             None => Ok(response),
             Some(size) => Err(too_large(self.key, size)),
         }
@@ -44,7 +44,7 @@ impl Item<'_> {
 /// The failure of a flag whose value exceeds the limit of a response.
 fn too_large(key: &str, size: usize) -> Failure {
     let details = format!(
-        "The value of flag '{key}' is too large: it takes {size} bytes, more than the limit of {LARGEST_ANSWER}; make \
+        "The value of flag '{key}' is too large: it takes {size} bytes, more than the limit of {LARGEST_RESPONSE}; make \
          its variants smaller"
     );
     Failure::new(Code::General, details)
@@ -64,17 +64,17 @@ impl Bulk<'_> {
     #[must_use]
     pub fn answer(&mut self) -> Response {
         let response = json(StatusCode::OK, self);
-        let Some(size) = beyond_lambda(&response) else {
+        let Some(size) = size_above_limit(&response) else {
             return response;
         };
         drop(response);
         self.omit_largest(size);
         let response = json(StatusCode::OK, self);
-        let Some(size) = beyond_lambda(&response) else {
+        let Some(size) = size_above_limit(&response) else {
             return response;
         };
         let details = format!(
-            "All flags together take {size} bytes, more than the limit of {LARGEST_ANSWER}; evaluate single flags, \
+            "All flags together take {size} bytes, more than the limit of {LARGEST_RESPONSE}; evaluate single flags, \
              or make variants smaller"
         );
         tracing::error!(
@@ -99,7 +99,7 @@ impl Bulk<'_> {
             let Entry::Value(Item { key, .. }) = *entry else {
                 continue;
             };
-            if size <= LARGEST_ANSWER {
+            if size <= LARGEST_RESPONSE {
                 return;
             }
             tracing::error!(

@@ -172,8 +172,8 @@ pub(super) async fn check_limits_with_flag(
         let total = scale.of_all(measure, all());
         if total > measure.most() {
             let largest = scale.largest(measure, all());
-            let message = measure.message(environment.as_str(), total, &largest);
-            let with = format!("With '{key}', which takes up to {becomes}: {message}");
+            let complaint = measure.message(environment.as_str(), total, &largest);
+            let with = format!("With '{key}', which takes up to {becomes}: {complaint}");
             return Err(Error::invalid_field(field, with));
         }
     }
