@@ -14,8 +14,8 @@ use serde_json::json;
 
 const PREFIX: &str = "/local/alarms/";
 
-/// The alarm that a request names.
-pub(crate) fn named_by(method: &Method, path: &str) -> Option<String> {
+/// The name of the alarm, if the request is for this route.
+pub(crate) fn alarm_of(method: &Method, path: &str) -> Option<String> {
     let name = path.strip_prefix(PREFIX)?;
     (method == Method::PUT && !name.is_empty() && !name.contains('/')).then(|| decoded(name))
 }

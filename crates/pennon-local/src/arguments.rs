@@ -4,12 +4,12 @@ use std::ffi::OsString;
 
 use crate::login;
 
-/// The command that the command line selects.
+/// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Run the server.
     Serve,
-    /// Get a token from an issuer.
+    /// Sign in at an issuer.
     Login(Box<login::Options>),
     /// Print this text about the program.
     Help(&'static str),
@@ -17,7 +17,7 @@ pub(crate) enum Command {
     Version,
 }
 
-/// Reads the arguments after the program's name.
+/// Parses the arguments after the name of the program.
 ///
 /// # Errors
 /// A message about the first unknown argument.
@@ -38,9 +38,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
             Some("--version" | "-V") => command,
             Some(_) | None => {
                 let argument = argument.to_string_lossy();
-                return Err(format!(
-                    "unknown argument '{argument}'; --help says what pennon-local takes"
-                ));
+                return Err(format!("unknown argument '{argument}'; --help lists all"));
             }
         };
     }
@@ -65,15 +63,15 @@ Usage: pennon-local [--help | --version]
 Settings are environment variables:
 
   PENNON_LISTEN                  address and port (127.0.0.1:9000)
-  PENNON_FLAGS_FILE              where flags live without a database (flags.json)
-  PENNON_ADMIN_TOKEN             the admin's bearer token (chosen once, kept in flags.json.secrets)
-  PENNON_API_KEY                 the API key of an OpenFeature SDK (chosen and kept in the same way)
-  PENNON_EVALUATIONS_PER_SECOND  OpenFeature requests beyond it are answered 429 (no limit)
-  DATABASE_URL                   flags live in this PostgreSQL instead of a file
-  REDIS_URL                      flags are cached in this Redis
-  CACHE_MAC_KEY                  the key of cache entries (chosen and kept like PENNON_ADMIN_TOKEN)
+  PENNON_FLAGS_FILE              the file with the flags (flags.json)
+  PENNON_ADMIN_TOKEN             the admin's bearer token (generated, and stored in flags.json.secrets)
+  PENNON_API_KEY                 the API key for OpenFeature SDKs (generated and stored in the same way)
+  PENNON_EVALUATIONS_PER_SECOND  the rate limit of OpenFeature requests; others get 429 (no limit)
+  DATABASE_URL                   a PostgreSQL database for the flags, instead of the file
+  REDIS_URL                      a Redis that caches the flags
+  CACHE_MAC_KEY                  the key that authenticates cache entries (generated and stored in the same way)
 
-docs/configuration.md lists all others.
+docs/configuration.md lists all settings.
 "
 );
 
@@ -87,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_argument_is_an_error_wherever_it_stands() {
+    fn an_unknown_argument_is_an_error_in_any_position() {
         assert_eq!(parsed(&[]), Ok(Command::Serve));
         assert_eq!(parsed(&["-h"]), Ok(Command::Help(HELP)));
         assert_eq!(parsed(&["login", "-h"]), Ok(Command::Help(login::HELP)));

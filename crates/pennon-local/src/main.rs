@@ -31,7 +31,7 @@ use pennon_core::telemetry::{Instance, LogStyle, ReportedConnections, start_logg
 
 use arguments::Command;
 use credentials::Credentials;
-use server::Gate;
+use server::Gateway;
 use settings::Settings;
 use throttle::Throttle;
 use welcome::Example;
@@ -39,10 +39,10 @@ use welcome::Example;
 /// The contents of a new `flags.json`.
 const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
 
-/// More often than in production, so that a schedule can be tried out without waiting.
-const BETWEEN_SCHEDULES: Duration = Duration::from_secs(2);
-/// Soon enough for a user who reads the counts; all requests of a second share one write.
-const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
+/// Pause between runs of due schedules: shorter than in production, so that users need not wait for one.
+const SCHEDULE_INTERVAL: Duration = Duration::from_secs(2);
+/// Pause between writes of evaluation counts: all requests of a second share one write.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -116,7 +116,7 @@ async fn run() -> Result<(), String> {
     }
     let cache = connect_cache(&config.cache, &Arc::new(Secrets::default()), &installation).await;
     if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
-        return Err("REDIS_URL is set but of no use; see above".to_owned());
+        return Err("REDIS_URL is invalid; the log above has the reason".to_owned());
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let example = example_flag(&store).await;
@@ -140,20 +140,20 @@ async fn run() -> Result<(), String> {
     let app = Arc::new(app);
     tokio::spawn(run_schedules(app.clone()));
     tokio::spawn(count_regularly(app.clone()));
-    let gate = Gate {
+    let gateway = Gateway {
         admin_token: credentials.admin_token,
         api_key: credentials.api_key,
         throttle: settings.evaluations_per_second.map(Throttle::new),
     };
-    server::serve(listener, app.clone(), gate).await?;
+    server::serve(listener, app.clone(), gateway).await?;
     count(&app).await;
     Ok(())
 }
 
-/// The flag in the commands of the first screen: that of the README if it exists, otherwise the first whose
-/// key needs no encoding in a URL or a shell.
+/// The flag for the printed commands: that of the README if it exists, otherwise the first one whose key needs no
+/// encoding in a URL and no quotes in a shell.
 async fn example_flag(store: &Store) -> Example {
-    let of_readme = Example::Switch(welcome::KEY_OF_README.to_owned());
+    let of_readme = Example::Simple(welcome::README_KEY.to_owned());
     let production = Environment::production();
     let flags = match store
         .snapshot(&production, None, Waiting::UntilTimeout)
@@ -172,9 +172,9 @@ async fn example_flag(store: &Store) -> Example {
         .map(|(key, flag)| (key.as_str(), flag.definition.is_none()))
         .filter(|(key, _)| is_plain(key))
         .collect();
-    known.sort_by_key(|(key, is_switch)| (*key != welcome::KEY_OF_README, !is_switch));
+    known.sort_by_key(|(key, is_simple)| (*key != welcome::README_KEY, !is_simple));
     match known.first() {
-        Some((key, true)) => Example::Switch((*key).to_owned()),
+        Some((key, true)) => Example::Simple((*key).to_owned()),
         Some((key, false)) => Example::Typed((*key).to_owned()),
         None => Example::Missing,
     }
@@ -218,24 +218,24 @@ async fn open_store(
 /// Runs due schedules, as the function `reconcile` does every minute.
 async fn run_schedules(app: Arc<App>) {
     loop {
-        tokio::time::sleep(BETWEEN_SCHEDULES).await;
+        tokio::time::sleep(SCHEDULE_INTERVAL).await;
         let budget = app.config.cache.request_budget;
         if let Err(error) = app.service.run_schedules(budget).await {
-            tracing::warn!(%error, "cannot look for scheduled changes");
+            tracing::warn!(%error, "due schedules cannot be read");
         }
         if let Err(error) = app.service.run_ramps(app.alarms(), budget).await {
-            tracing::warn!(%error, "cannot look for ramps");
+            tracing::warn!(%error, "ramps cannot be read");
         }
-        if let Err(error) = app.service.publish(app.bus(), BETWEEN_SCHEDULES).await {
+        if let Err(error) = app.service.publish(app.bus(), SCHEDULE_INTERVAL).await {
             tracing::warn!(%error, "cannot send change events");
         }
     }
 }
 
-/// Counts evaluations as `count-evaluations` does, without a log in between. No request waits for it.
+/// Counts evaluations as `count-evaluations` does, but without a log in between.
 async fn count_regularly(app: Arc<App>) {
     loop {
-        tokio::time::sleep(BETWEEN_COUNTS).await;
+        tokio::time::sleep(COUNT_INTERVAL).await;
         count(&app).await;
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP on localhost: finds the route, plays the part of API Gateway, and calls the handler.
+//! The HTTP server: does the checks of API Gateway, and calls the handler of the route.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,8 +21,8 @@ use crate::throttle::Throttle;
 /// How many bytes of a body above the limit are read before the response.
 const LARGEST_DISCARDED: usize = 10 * http::LARGEST_BODY;
 
-/// The checks before a handler, which API Gateway does on AWS.
-pub(crate) struct Gate {
+/// What API Gateway checks on AWS: tokens, keys and rates.
+pub(crate) struct Gateway {
     /// The admin's bearer token.
     pub(crate) admin_token: Secret,
     /// The API key of this server.
@@ -34,23 +34,27 @@ pub(crate) struct Gate {
 #[derive(Clone)]
 struct Local {
     app: Arc<App>,
-    gate: Arc<Gate>,
+    gateway: Arc<Gateway>,
 }
 
 /// Serves until the process receives a signal.
-pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, gate: Gate) -> Result<(), String> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    gateway: Gateway,
+) -> Result<(), String> {
     let router = axum::Router::new().fallback(dispatch).with_state(Local {
         app,
-        gate: Arc::new(gate),
+        gateway: Arc::new(gateway),
     });
     axum::serve(listener, router)
-        .with_graceful_shutdown(stopped())
+        .with_graceful_shutdown(shutdown_signal())
         .await
         .map_err(|error| error.to_string())
 }
 
 /// Waits for Ctrl-C or SIGTERM.
-async fn stopped() {
+async fn shutdown_signal() {
     let interrupted = tokio::signal::ctrl_c();
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(mut terminated) => {
@@ -74,30 +78,30 @@ async fn dispatch(
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
-        claims: verify(&parts.headers, &local.gate.admin_token),
-        trusted_key: vouch(&parts.headers, &local.gate.api_key),
+        claims: verify(&parts.headers, &local.gateway.admin_token),
+        trusted_key: trusted_key(&parts.headers, &local.gateway.api_key),
         headers: parts.headers,
         ..Incoming::default()
     };
-    if let Some(alarm) = alarms::named_by(&incoming.method, &incoming.path) {
-        return whole(alarms::answer(&local.app, &alarm, &incoming, body).await);
+    if let Some(alarm) = alarms::alarm_of(&incoming.method, &incoming.path) {
+        return to_axum(alarms::answer(&local.app, &alarm, &incoming, body).await);
     }
     let found = incoming.find();
     let function = found.function();
     let app = local.app.clone();
     let Some(body) = read(body).await else {
-        return whole(middleware::answer(app, function, too_large, incoming).await);
+        return to_axum(middleware::answer(app, function, too_large, incoming).await);
     };
     incoming.body = body;
-    if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gate.throttle)
+    if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gateway.throttle)
         && endpoint.is_ofrep()
         && let Err(retry_after) = throttle.admit(Instant::now())
     {
         let key = parameters.first().map(|(_, key)| key.as_str());
         let cors = Cors::of(&local.app.config.cors, &found, &incoming.headers);
-        return whole(cors.expose(ofrep::too_many(retry_after, key)));
+        return to_axum(cors.expose(ofrep::too_many(retry_after, key)));
     }
-    whole(pennon_functions::answer(app, function, incoming).await)
+    to_axum(pennon_functions::answer(app, function, incoming).await)
 }
 
 /// Reads a body. A body above the limit is read too, up to [`LARGEST_DISCARDED`], and discarded: a server that
@@ -125,20 +129,20 @@ async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Resp
     Err(Error::TooLarge { most })
 }
 
-/// The response with its body as one chunk.
-fn whole(response: http::Response) -> Response<axum::body::Body> {
+/// Converts a response to the type of axum.
+fn to_axum(response: http::Response) -> Response<axum::body::Body> {
     response.map(|body| axum::body::Body::from(body.to_vec()))
 }
 
-/// The claims of the admin, if the request has the admin token. On AWS the authorizer of API Gateway creates
-/// claims after checking a signature.
+/// The claims of the admin, if the request has the admin token. On AWS, the claims come from the authorizer of API
+/// Gateway.
 fn verify(headers: &HeaderMap, admin_token: &Secret) -> Option<Claims> {
     let sent = auth::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)?;
     (sent == admin_token.expose()).then(|| Claims::of_local_admin("local-admin"))
 }
 
-/// Accepts the API key of this server, which is not in the store.
-fn vouch(headers: &HeaderMap, key: &KeyText) -> Option<TrustedKey> {
+/// The kind of the API key, if it is that of this server, which is not in the store.
+fn trusted_key(headers: &HeaderMap, key: &KeyText) -> Option<TrustedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sent = ofrep::key_of(text("x-api-key"), text("authorization"))?;
     (sent == key.expose()).then_some(TrustedKey(key.kind))

@@ -1,4 +1,4 @@
-//! Settings that only the local server has.
+//! The settings that only the local server has.
 
 use pennon_core::api_key::KeyText;
 use pennon_core::config::{Secret, process_environment};
@@ -12,16 +12,16 @@ pub(crate) struct Settings {
     pub(crate) admin_token: Option<Secret>,
     /// `PENNON_API_KEY`: the API key of an OpenFeature SDK.
     pub(crate) api_key: Option<KeyText>,
-    /// `PENNON_EVALUATIONS_PER_SECOND`: requests beyond it are answered with 429, as by API Gateway.
+    /// `PENNON_EVALUATIONS_PER_SECOND`: requests beyond this rate get 429, as from API Gateway.
     pub(crate) evaluations_per_second: Option<f64>,
-    /// `PENNON_FLAGS_FILE`: the file with the flags, without a database.
+    /// `PENNON_FLAGS_FILE`: the file with the flags, if no database is configured.
     pub(crate) flags_file: String,
     /// `PENNON_WEBHOOKS`: whether webhooks may have private addresses and use HTTP.
     pub(crate) webhooks_anywhere: bool,
 }
 
 impl Settings {
-    /// The settings of this process.
+    /// Reads the settings from the environment of this process.
     pub(crate) fn from_process() -> Result<Self, String> {
         let text = |name: &str| process_environment(name).filter(|value| !value.trim().is_empty());
         Ok(Self {
@@ -29,8 +29,8 @@ impl Settings {
             admin_token: text("PENNON_ADMIN_TOKEN").map(Secret::new),
             api_key: match text("PENNON_API_KEY") {
                 Some(key) => Some(KeyText::parse(&key).ok_or(
-                    "PENNON_API_KEY is no key; one reads pennon_server_production_ and 43 letters, \
-                     digits, '-' or '_'",
+                    "PENNON_API_KEY must be pennon_server_production_ followed by 43 letters, digits, '-' or \
+                     '_'",
                 )?),
                 None => None,
             },
@@ -51,6 +51,6 @@ impl Settings {
 fn rate_of(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        Ok(_) | Err(_) => Err("PENNON_EVALUATIONS_PER_SECOND is no number above 0".to_owned()),
+        Ok(_) | Err(_) => Err("PENNON_EVALUATIONS_PER_SECOND must be a number above 0".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! The text that the server prints at its start.
+//! The text that the server prints when it starts.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,12 +9,12 @@ use crate::credentials::Credentials;
 use crate::settings::Settings;
 
 /// The flag in the commands of the README. The sample file contains it.
-pub(crate) const KEY_OF_README: &str = "new-checkout";
+pub(crate) const README_KEY: &str = "new-checkout";
 
 /// The flag in the printed commands.
 pub(crate) enum Example {
     /// A flag with a rollout percentage.
-    Switch(String),
+    Simple(String),
     /// A flag with variants.
     Typed(String),
     /// There is no flag, or none whose key needs no quotes in a command.
@@ -58,17 +58,17 @@ pub(crate) fn greet(
         text.push("\n".to_owned());
     }
     let (key, heading, change) = match example {
-        Example::Switch(key) => (key.as_str(), "Turn it up.", "{\"rolloutPercentage\": 50}"),
+        Example::Simple(key) => (key.as_str(), "Turn it up.", "{\"rolloutPercentage\": 50}"),
         Example::Typed(key) => (key.as_str(), "Turn it on.", "{\"enabled\": true}"),
         Example::Missing => {
             text.push(format!(
                 "  Create a flag for the commands below.
     curl -X POST {base}/api/admin/flags \\
       -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" \\
-      -d '{{\"key\": \"{KEY_OF_README}\", \"enabled\": true, \"rolloutPercentage\": 5}}'
+      -d '{{\"key\": \"{README_KEY}\", \"enabled\": true, \"rolloutPercentage\": 5}}'
 "
             ));
-            (KEY_OF_README, "Turn it up.", "{\"rolloutPercentage\": 50}")
+            (README_KEY, "Turn it up.", "{\"rolloutPercentage\": 50}")
         }
     };
     text.push(read_commands(&base, config.auth.public_config, key));
@@ -84,11 +84,11 @@ pub(crate) fn greet(
 
 "
     ));
-    // The server also runs without a reader of its output.
+    // A closed standard output must not stop the server.
     let _ignored = std::io::stdout().write_all(text.concat().as_bytes());
 }
 
-/// Commands that read flags: with the two public routes, or with other routes where these are closed.
+/// Commands that read flags: by the two public config routes, or by other routes if these are off.
 fn read_commands(base: &str, routes: PublicConfigRoutes, flag: &str) -> String {
     let key = match routes {
         PublicConfigRoutes::Open => "",

@@ -110,8 +110,8 @@ async fn receive(State(expected): State<Arc<Expected>>, request: Request) -> Res
         let description = query.first("error_description").unwrap_or_default();
         Err(format!(
             "the issuer rejected the sign-in: {} {}",
-            plain(error),
-            plain(description)
+            printable(error),
+            printable(description)
         )
         .trim_end()
         .to_owned())
@@ -143,13 +143,13 @@ async fn receive(State(expected): State<Arc<Expected>>, request: Request) -> Res
     }
 }
 
-/// Replaces everything but printable ASCII: text from outside must not control the terminal.
-pub(super) fn plain(text: &str) -> String {
-    let plain = |character: char| match character {
+/// Replaces characters other than printable ASCII: text from outside must not control the terminal.
+pub(super) fn printable(text: &str) -> String {
+    let replace = |character: char| match character {
         ' '..='~' => character,
         _ => '?',
     };
-    text.chars().take(200).map(plain).collect()
+    text.chars().take(200).map(replace).collect()
 }
 
 fn page(status: StatusCode, text: &str) -> Response {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::callback::plain;
+use super::callback::printable;
 use super::options::Options;
 use super::session::{Session, is_token, seconds_now};
 
@@ -56,7 +56,7 @@ pub(super) enum TokenError {
 impl Issuer {
     /// Reads the discovery document of the issuer.
     pub(super) async fn discover(options: &Options) -> Result<Self, String> {
-        let ca_file = process_environment("JWT_CA_FILE").filter(|it| !it.is_empty());
+        let ca_file = process_environment("JWT_CA_FILE").filter(|path| !path.is_empty());
         let https = Https::trusting(ca_file.as_deref())?;
         let tokens = Tokens::new(TokenConfig {
             issuer: options.issuer.clone(),
@@ -64,17 +64,12 @@ impl Issuer {
             ca_file,
         })?;
         let base = options.issuer.trim_end_matches('/');
-        let document = https
-            .get_json(
-                &format!("{base}/.well-known/openid-configuration"),
-                REQUEST_TIMEOUT,
-            )
-            .await?;
+        let url = format!("{base}/.well-known/openid-configuration");
+        let document = https.get_json(&url, REQUEST_TIMEOUT).await?;
         if document["issuer"].as_str() != Some(&options.issuer) {
             return Err(format!(
-                "{} calls itself {}; --issuer must have exactly this value",
-                options.issuer,
-                plain(&document["issuer"].to_string())
+                "{url} names the issuer {}; --issuer must have exactly this value",
+                printable(&document["issuer"].to_string())
             ));
         }
         let address = parse_issuer(&options.issuer)?;
@@ -204,7 +199,7 @@ impl Issuer {
             200 => Ok(body),
             400 | 401 => {
                 let why = body["error"].as_str().unwrap_or("no reason given");
-                Err(TokenError::Rejected(plain(why)))
+                Err(TokenError::Rejected(printable(why)))
             }
             _ => Err(TokenError::Failed(format!(
                 "{}: status {status}",
@@ -236,7 +231,8 @@ impl Issuer {
         if !bearer.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
             return Err("the issuer returned a token that is not a bearer token".to_owned());
         }
-        let access_token = response["access_token"].as_str().filter(|it| is_token(it));
+        let access_token = response["access_token"].as_str();
+        let access_token = access_token.filter(|token| is_token(token));
         let refresh_token = match response["refresh_token"].as_str() {
             Some(token) if is_token(token) => Some(Secret::new(token)),
             Some(_) => return Err("the issuer returned a malformed refresh token".to_owned()),

@@ -54,7 +54,7 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
     }
     let issuer = Issuer::discover(&options).await?;
     if let Some(session) =
-        session.filter(|it| it.can_be_refreshed() && options.purpose != Purpose::SignIn)
+        session.filter(|old| old.can_be_refreshed() && options.purpose != Purpose::SignIn)
     {
         match issuer.refresh(&session).await {
             Ok(session) => {

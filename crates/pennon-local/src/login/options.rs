@@ -77,9 +77,10 @@ impl Options {
         while let Some(argument) = arguments.next() {
             let argument = argument.to_string_lossy();
             let mut value = || {
-                let value = arguments.next().map(|it| it.to_string_lossy().into_owned());
+                let value = arguments.next();
                 value
-                    .filter(|it| !it.is_empty() && !it.starts_with("--"))
+                    .map(|value| value.to_string_lossy().into_owned())
+                    .filter(|value| !value.is_empty() && !value.starts_with("--"))
                     .ok_or_else(|| format!("{argument} needs a value; login --help describes it"))
             };
             match argument.as_ref() {
@@ -117,7 +118,7 @@ impl Options {
         }
         match parse_issuer(&options.issuer) {
             Ok(_) => Ok(Some(options)),
-            Err(why) => Err(format!("--issuer must be the address of an issuer: {why}")),
+            Err(why) => Err(format!("--issuer must be the URL of an issuer: {why}")),
         }
     }
 }
@@ -141,7 +142,7 @@ fn token(text: &str) -> Result<TokenKind, String> {
 
 fn number(name: &str, text: &str, most: u16) -> Result<u16, String> {
     let number = text.parse().ok().filter(|number| *number <= most);
-    number.ok_or_else(|| format!("{name} must be a whole number from 0 to {most}"))
+    number.ok_or_else(|| format!("{name} must be an integer from 0 to {most}"))
 }
 
 /// What `login --help` prints.

@@ -63,7 +63,7 @@ impl Session {
 
     fn of_json(value: &Value) -> Option<Self> {
         let text = |name: &str| value[name].as_str().map(str::to_owned);
-        let token = |name: &str| text(name).filter(|it| is_token(it)).map(Secret::new);
+        let token = |name: &str| text(name).filter(|token| is_token(token)).map(Secret::new);
         Some(Self {
             issuer: text("issuer")?,
             client_id: text("clientId")?,
