@@ -111,11 +111,11 @@ async fn main() -> ExitCode {
         }
     }
     println!(
-        "median and longest of {RUNS} starts, taking turns, ms (and the median as a multiple of hello-world)"
+        "median and longest of {RUNS} alternating starts, ms (and the median as a multiple of hello-world)"
     );
     println!(
         "{:36} {:>27} {:>27}",
-        "", "first asks for work", "first response"
+        "", "first event request", "first response"
     );
     let mut verdict = Verdict::default();
     let mut base = None;

@@ -224,7 +224,7 @@ fn report(
     );
     let end = back + clock.length * 2;
     for (title, from, to) in [
-        ("all is well", Duration::ZERO, killed),
+        ("no fault", Duration::ZERO, killed),
         ("Redis killed", killed, back),
         ("Redis is back", back, end),
     ] {

@@ -92,7 +92,7 @@ async fn invalidations() {
         join_all(instances.iter().map(|instance| instance.call(&event))).await;
     }
     println!(
-        "database loads per invalidation, 10 instances asking at once: {:.2}",
+        "database loads per invalidation, 10 instances reading at once: {:.2}",
         (loads() - before) as f64 / 50.0
     );
 }

@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
     let mut phase = async |title: &str, available: Available| {
         measure(&routes, title, length, available, &mut verdict).await;
     };
-    phase("all is well", Available::One).await;
+    phase("no fault", Available::One).await;
     stack.redis.set(Mode::Refuse).await;
     phase("Redis refused", Available::One).await;
     stack.redis.set(Mode::Open).await;

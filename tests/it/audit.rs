@@ -289,7 +289,7 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
 }
 
 #[tokio::test]
-async fn a_flag_that_was_deleted_for_good_is_restored() {
+async fn a_permanently_deleted_flag_can_be_restored() {
     for api in Api::of_both_kinds().await {
         let user = json!({"userId": "alice", "overrideType": "exclude", "reason": "r"});
         api.admin("POST", &format!("{CHECKOUT}/users"), &user).await;

@@ -231,7 +231,7 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     let answer = api.admin_if("*", "POST", IMPORT, &fewer).await;
     assert_eq!(
         answer.status, 200,
-        "less goes in, even if it is too much: {answer:?}"
+        "a smaller import is accepted, even above the limit: {answer:?}"
     );
 }
 

@@ -127,7 +127,7 @@ async fn an_environment_without_flags_is_an_entry_too(on: Topology) {
     assert_eq!((answer.body.as_str(), answer.source()), ("{}", "redis"));
 }
 
-async fn made_up_environments_create_neither_keys_nor_a_query_each(on: Topology) {
+async fn unknown_environments_create_no_keys_and_share_one_query(on: Topology) {
     let stack = Stack::start_on(on).await;
     let list = stack.function("list-flags").await;
     list.call(&Event::list()).await;
@@ -149,7 +149,7 @@ async fn made_up_environments_create_neither_keys_nor_a_query_each(on: Topology)
     );
 }
 
-async fn a_made_up_environment_costs_an_instance_no_database_connection(on: Topology) {
+async fn an_unknown_environment_opens_no_database_connection(on: Topology) {
     let stack = Stack::start_on(on).await;
     let event = Event::list().query("environment=zz");
     let first = stack.function("list-flags").await;
@@ -231,7 +231,7 @@ async fn a_forged_list_of_environments_is_rejected() {
     assert_eq!(answer.json()["search"], true);
 }
 
-async fn a_new_environment_is_seen(on: Topology) {
+async fn an_environment_created_by_sql_becomes_visible(on: Topology) {
     let stack = Stack::start_on(on).await;
     let list = stack.function("list-flags").await;
     let event = Event::list().query("environment=brand-new");
@@ -269,7 +269,7 @@ async fn an_entry_expires_and_is_filled_again(on: Topology) {
     assert!(stack.redis.has_entry(), "filled again");
 }
 
-async fn no_key_is_ever_without_a_lifetime(on: Topology) {
+async fn every_key_has_a_ttl(on: Topology) {
     let stack = Stack::start_on(on).await;
     // An instance that ends between its lease and its fill leaves the lease, which expires.
     stack.database_wire.set(Mode::Hang).await;
@@ -546,12 +546,12 @@ on_every_redis!(
     a_warm_cache_never_opens_a_database_connection,
     the_cost_of_a_warm_read_is_one_command_whatever_the_number_of_flags,
     an_environment_without_flags_is_an_entry_too,
-    made_up_environments_create_neither_keys_nor_a_query_each,
-    a_made_up_environment_costs_an_instance_no_database_connection,
+    unknown_environments_create_no_keys_and_share_one_query,
+    an_unknown_environment_opens_no_database_connection,
     an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance,
-    a_new_environment_is_seen,
+    an_environment_created_by_sql_becomes_visible,
     an_entry_expires_and_is_filled_again,
-    no_key_is_ever_without_a_lifetime,
+    every_key_has_a_ttl,
     a_string_of_the_existing_service_is_a_miss_and_is_replaced,
     a_hash_of_another_program_is_a_miss,
     a_corrupt_entry_is_dropped_and_the_database_answers,

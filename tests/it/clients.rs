@@ -186,7 +186,7 @@ async fn every_client_is_rejected_without_a_valid_key() {
 }
 
 #[tokio::test]
-async fn every_client_waits_as_long_as_a_429_says() {
+async fn every_client_waits_for_the_retry_after_of_a_429() {
     for client in Client::ALL {
         // One request in twenty seconds is allowed: the second is rejected, and clients do not send the third.
         let local = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.05")]).await;

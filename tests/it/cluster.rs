@@ -76,7 +76,7 @@ async fn a_bad_configuration_endpoint_is_logged_and_the_database_answers() {
 }
 
 #[tokio::test]
-async fn reads_go_to_replicas_where_that_is_configured() {
+async fn replicas_serve_reads_if_configured() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", REPLICAS).await;
     deployment.wait_for_cache(&get).await;
@@ -125,7 +125,7 @@ async fn reads_go_to_replicas_where_that_is_configured() {
 }
 
 #[tokio::test]
-async fn without_that_setting_replicas_serve_no_reads() {
+async fn replicas_serve_no_reads_unless_configured() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", &[]).await;
     for _ in 0..50 {
@@ -138,7 +138,7 @@ async fn without_that_setting_replicas_serve_no_reads() {
 
 /// The template sets it in every cache mode.
 #[tokio::test]
-async fn on_a_single_node_that_setting_has_no_effect() {
+async fn the_replica_reads_setting_has_no_effect_on_a_single_node() {
     let stack = Stack::start().await;
     let get = stack.function_with("get-flag", REPLICAS).await;
     let update = stack.function_with("update-flag", REPLICAS).await;
@@ -201,10 +201,7 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
             stale += usize::from(!is_new);
         }
     }
-    assert!(
-        stale > 0,
-        "the replica that lags was asked, and believed for a while"
-    );
+    assert!(stale > 0, "the lagging replica was read for a while");
     // The writer sees its change immediately.
     for percent in 10..30 {
         local.get(path).await;

@@ -266,7 +266,7 @@ fn incompressible() -> String {
 }
 
 #[tokio::test]
-async fn a_count_that_the_database_refuses_is_lost_alone() {
+async fn a_count_that_the_database_rejects_affects_no_other_count() {
     let stack = stack().await;
     let count = stack.function("count-evaluations").await;
     let random = incompressible();

@@ -149,7 +149,7 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
 }
 
 #[test]
-fn a_canary_does_not_start_without_instances_in_the_account() {
+fn a_canary_needs_enough_concurrent_instances_in_the_account() {
     for (stage, instances, begins) in [
         ("production", "10", false),
         ("production", "40", true),
@@ -433,7 +433,7 @@ async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
 }
 
 #[test]
-fn a_migration_that_fails_fails_the_deployment() {
+fn a_failed_migration_fails_the_deployment() {
     let sandbox = Sandbox::complete();
     let answer = [("ANSWER", r#"{"errorMessage":"no database"}"#)];
     let failed = sandbox.run(&["dev"], &answer);

@@ -194,7 +194,7 @@ const REFUSED: [(&str, &str, &str, &str); 28] = [
 ];
 
 #[tokio::test]
-async fn every_route_with_a_body_refuses_a_key_that_occurs_twice_and_says_where() {
+async fn every_route_with_a_body_rejects_a_duplicate_key_and_names_its_position() {
     for api in Api::of_both_kinds().await {
         let before = api
             .read("/api/admin/environments/production/export")
@@ -258,7 +258,7 @@ fn the_cases_cover_every_route_with_a_body() {
 }
 
 #[tokio::test]
-async fn for_existing_clients_the_last_of_two_equal_keys_counts() {
+async fn for_existing_clients_the_last_duplicate_key_wins() {
     for api in Api::of_both_kinds().await {
         let url = "/api/admin/flags/checkout";
         for method in ["PATCH", "POST"] {

@@ -42,8 +42,8 @@ async fn finish_after_recovery(deployment: &Deployment, load: Load) -> Record {
     deployment.wait_for_cache(&probe).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let record = load.finish().await;
-    assert_eq!(record.errors(), 0, "nobody sees an error");
-    assert_eq!(record.stale(), 0, "nobody sees an old value");
+    assert_eq!(record.errors(), 0, "no request fails");
+    assert_eq!(record.stale(), 0, "no read is stale");
     for function in &record.readers {
         deployment.wait_for_cache(function).await;
     }
@@ -179,7 +179,7 @@ async fn all_nodes_down_and_back() {
 }
 
 #[tokio::test]
-async fn a_rolling_replacement_of_every_node_is_not_noticed() {
+async fn replacing_every_node_in_turn_fails_no_request() {
     let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let load = load(&deployment).await;
     for node in 0..deployment.cluster.nodes.len() {

@@ -1,4 +1,4 @@
-//! Flagd files as people have them: what an import accepts, keeps, leaves alone and warns of.
+//! flagd files as they occur in practice: what an import accepts, keeps, does not change, and warns about.
 
 use pennon_tests::api::Api;
 use pennon_tests::response::Response;
@@ -10,7 +10,7 @@ const SETTINGS: &str = "/api/admin/environments/production/settings";
 const IMPORT: &str = "/api/admin/environments/production/import";
 const EXPORT: &str = "/api/admin/environments/production/export";
 
-/// A flag of flagd with more fields.
+/// A flag in flagd's format with additional fields.
 fn flag(more: &Value) -> Value {
     let mut flag = json!({
         "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
@@ -20,12 +20,12 @@ fn flag(more: &Value) -> Value {
     flag
 }
 
-/// A flag whose rule is this.
+/// A flag with this targeting rule.
 fn ruled(targeting: &Value) -> Value {
     flag(&json!({ "targeting": targeting }))
 }
 
-/// Imports a file after a dry run, which must say the same.
+/// Imports a file after a dry run, whose response must be the same.
 async fn import(api: &Api, query: &str, file: &Value) -> Value {
     let dry = format!("{IMPORT}?dryRun=true&{query}");
     let dry = api.admin("POST", &dry, file).await;
@@ -41,7 +41,7 @@ async fn import(api: &Api, query: &str, file: &Value) -> Value {
     response
 }
 
-/// The refusal of an import, and of its dry run.
+/// The responses to an import that is rejected, and to its dry run.
 async fn rejected_imports(api: &Api, query: &str, file: &str) -> [Response; 2] {
     let mut answers = Vec::new();
     for path in [
@@ -69,7 +69,7 @@ fn pointers(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The field of a refusal that is complained about, with the complaint.
+/// The field errors of a rejection.
 fn field_errors(answer: &Response) -> Map<String, Value> {
     let details = answer.json()["details"]["fieldErrors"].clone();
     details.as_object().cloned().unwrap_or_default()
@@ -121,7 +121,7 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
             (&json!(5), &Value::Null)
         );
 
-        // A change through the API loses nothing of it, and nor do archiving and reverting.
+        // Changes through the API, archiving and reverting keep them.
         for key in ["typed", "simple"] {
             let path = format!("{FLAGS}/{key}");
             let body = json!({"description": "Another"});
@@ -155,7 +155,7 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
             (&again["unchanged"], &again["settings"]),
             (&json!(4), &Value::Null)
         );
-        // The definition that another client writes does not hold them.
+        // A definition written by another client does not contain them.
         let patch = json!({"definition": {"variants": {"on": true}}});
         api.admin_if("*", "PATCH", &format!("{FLAGS}/typed"), &patch)
             .await;
@@ -293,7 +293,7 @@ async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
             assert_eq!(settings_now().await, settings, "on {}", api.on);
             assert_eq!(api.read(EXPORT).await.json()["$schema"], "s");
         }
-        // A rule of the file may refer to an evaluator that stays.
+        // A rule of the file may refer to an evaluator that is kept.
         let mut file = colour.clone();
         file["flags"]["colour"]["targeting"] = json!({"if": [{"$ref": "staff"}, "red"]});
         import(&api, "", &file).await;
@@ -383,7 +383,7 @@ async fn a_merge_adds_and_changes_and_archives_nothing() {
             (&json!(2), &Value::Null)
         );
 
-        // What the file changes for flags that it does not have.
+        // Overrides of the file for flags that it lacks.
         let named =
             json!({"flags": {}, "$evaluators": {"choice": {"if": [{"var": "x"}, "on", "ghost"]}}});
         let response = import(&api, "mode=merge", &named).await;
@@ -407,7 +407,7 @@ async fn a_merge_adds_and_changes_and_archives_nothing() {
     }
 }
 
-/// Rules that cannot work, and the place of each below `targeting`.
+/// Rules that cannot work, and the position of each below `targeting`.
 fn wrong_rules() -> Vec<(Value, &'static str)> {
     vec![
         (json!({"if": [{"var": "x"}, "on", "ghost"]}), "/if/2"),
@@ -472,7 +472,7 @@ async fn an_invalid_rule_is_rejected_by_its_own_routes_and_a_warning_of_an_impor
                 .is_some_and(|text| text.contains("'ghost'"))
         );
 
-        // Such a flag can still be changed, taken out of use and back.
+        // Such a flag can still be changed, archived and restored.
         let path = format!("{FLAGS}/rule0");
         let off = json!({"enabled": false, "description": "Broken"});
         assert_eq!(api.admin("PATCH", &path, &off).await.status, 200);
@@ -532,7 +532,7 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_a_warning_of_
         settings["evaluators"]["other"] = json!({"==": [1, 1]});
         let answer = api.admin_if("*", "PUT", SETTINGS, &settings).await;
         assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
-        // Nor may a new flag refer to it.
+        // A new flag may not refer to the broken evaluator either.
         let new = json!({"key": "second", "definition": {"variants": {"on": 1}, "targeting": {"$ref": "choice"}}});
         let answer = api.admin("POST", FLAGS, &new).await;
         assert!(
@@ -589,7 +589,7 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
     }
 }
 
-/// Files of any content that an import accepts.
+/// Generates files with any content that an import accepts.
 struct FileGenerator(Rng);
 
 impl FileGenerator {

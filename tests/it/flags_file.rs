@@ -1,4 +1,4 @@
-//! Manual edits of `flags.json`, with typical mistakes.
+//! Manual edits of `flags.json`, with common mistakes.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn good() -> String {
     json!({"flags": {"mine": {"state": "ENABLED", "rolloutPercentage": 5}}}).to_string()
 }
 
-/// A server that has started with a valid file.
+/// Starts a server with a valid file.
 async fn server() -> (Local, PathBuf) {
     let folder = new_folder("flags");
     let path = folder.join("flags.json");
@@ -221,7 +221,7 @@ fn variant(text: &str) -> String {
     json!({"state": "ENABLED", "variants": {"a": text}, "defaultVariant": "a"}).to_string()
 }
 
-/// Flags that together exceed the size of a response.
+/// Flags that together exceed the maximum size of a response.
 fn large() -> String {
     let flags: Vec<String> = (0..23)
         .map(|number| format!("\"large-{number}\": {}", variant(&"x".repeat(250_000))))
@@ -475,7 +475,7 @@ async fn a_write_keeps_links_mode_and_owner_and_leaves_no_other_file() {
     assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);
 }
 
-/// An editor that reads the file and overwrites it a moment later, without a check for changes.
+/// An editor that reads the file and overwrites it a moment later, without checking for changes.
 fn add_by_hand(path: &Path, number: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(path) else {
         return false;
@@ -820,7 +820,7 @@ async fn an_old_file_is_converted_once_and_changes_no_result() {
     assert_eq!(file["environments"]["empty"], json!({"flags": {}}));
     let names_of_all = names(&folder);
     for _ in 0..2 {
-        // user-8 has bucket 49, in the order that all flags without a salt share.
+        // user-8 has bucket 49 in the order that all flags without a salt share.
         for (question, key, value) in [
             ("?userId=alice", "half", true),
             ("?userId=bob", "half", false),

@@ -1,4 +1,4 @@
-//! Redis is not trusted: write access to it changes no response for longer than the TTL of an entry.
+//! Redis is not trusted: someone who can write to it can change no response for longer than the TTL of an entry.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 type Fields = Vec<(String, String)>;
 
-/// These tests say which command comes when; on a busy machine none may come too late.
+/// Long timeouts: these tests depend on the order of commands, which a busy machine could change.
 const LIMITS: [(&str, &str); 3] = [
     ("CACHE_CONNECT_TIMEOUT_MS", "2000"),
     ("CACHE_OPERATION_TIMEOUT_MS", "500"),
@@ -27,14 +27,14 @@ async fn function_with(stack: &Stack, name: &str, more: &[(&str, &str)]) -> Func
     stack.function_with(name, &[more, &LIMITS].concat()).await
 }
 
-/// Writes these fields over an entry, as an attacker does.
+/// Overwrites fields of an entry, as an attacker would.
 fn forge(stack: &Stack, fields: &[(&str, &str)]) {
     for (field, value) in fields {
         stack.redis.command(&["HSET", KEY, field, value]);
     }
 }
 
-/// Puts a recorded entry back, without a lifetime.
+/// Writes a recorded entry, without a TTL.
 fn replay(stack: &Stack, key: &str, fields: &Fields) {
     stack.redis.command(&["DEL", key]);
     let mut words = vec!["HSET", key];
@@ -46,7 +46,7 @@ fn replay(stack: &Stack, key: &str, fields: &Fields) {
     stack.redis.command(&words);
 }
 
-/// The flag `checkout` as an entry holds it, at another percentage.
+/// The JSON of the flag `checkout` with another percentage.
 fn forged_flag(stack: &Stack) -> String {
     let fields = stack.redis.fields();
     let (_, flag) = fields
@@ -62,14 +62,14 @@ async fn checkout(function: &Function) -> i64 {
     percentage(&function.call(&Event::get("checkout")).await)
 }
 
-/// A new instance that has filled the cache, or has read what is there.
+/// Starts a new instance that has filled the cache or read the entry.
 async fn cold(stack: &Stack) -> Function {
     let get = function(stack, "get-flag").await;
     checkout(&get).await;
     get
 }
 
-/// Whether a function has reported a forged entry, in a line for people and in the metric.
+/// Whether a function has reported a forged entry, in a log line and in the metric.
 fn has_reported(function: &Function) -> bool {
     let logged = function
         .lines()
@@ -185,12 +185,12 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
     let entry = stack.redis.fields();
     let mut forgeries: Vec<(String, Fields)> = Vec::new();
     for (at, (name, _)) in entry.iter().enumerate() {
-        // An entry of another installation is left alone: see `installations`.
+        // An entry of another installation is left in place: see `installations`.
         if name == "__inst" {
             continue;
         }
         let mut changed = entry.clone();
-        // The last digit of a number, a hash or a document.
+        // Change the last digit of a number, a hash or a document.
         let value = &mut changed[at].1;
         let last = value.pop().expect("a value");
         value.push(if last == '0' { '1' } else { '0' });
@@ -271,7 +271,7 @@ async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
                 let again = function.call(&Event::get("checkout")).await;
                 assert_eq!(again.source(), "memory", "{revision}");
             }
-            // The state before the change, with the highest revision.
+            // The state before the change, with the highest possible revision.
             let unaware = function(&stack, "get-flag").await;
             for function in [&warm, &fresh, &unaware] {
                 replay(&stack, KEY, &old);
@@ -325,7 +325,7 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
         checkout(&get).await == 7
     })
     .await;
-    // Only what a warm instance asks for.
+    // Only the fields that a warm instance reads.
     set_percentage(&update, "checkout", 8).await;
     let header = old
         .into_iter()
@@ -354,7 +354,7 @@ async fn an_entry_of_another_environment_or_installation_is_rejected() {
     let get = cold(&stack).await;
     assert_eq!(percentage(&get.call(&staging).await), 20);
     let production = stack.redis.fields();
-    // At the revision that staging has, and at its own.
+    // With the revision of staging, and with its own.
     let Resp::Text(revision) = stack.redis.command(&["HGET", key, "__rev"]) else {
         panic!("a revision");
     };

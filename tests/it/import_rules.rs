@@ -1,4 +1,4 @@
-//! The rules for an imported file, which are no weaker than those for a single flag.
+//! The rules for an imported file, which are as strict as those for a single flag.
 
 use pennon_tests::api::Api;
 use pennon_tests::response::Response;
@@ -142,12 +142,12 @@ async fn a_variant_that_an_override_names_cannot_be_removed() {
             let path = format!("{theme}/users/{user}");
             api.admin("DELETE", &path, &Value::Null).await;
         }
-        assert_eq!(patch(&one).await.status, 200, "nobody has it any more");
+        assert_eq!(patch(&one).await.status, 200, "no override names it");
     }
 }
 
 #[tokio::test]
-async fn thousands_of_flags_are_imported_at_once_and_too_many_are_refused() {
+async fn thousands_of_flags_are_imported_at_once_and_too_many_are_rejected() {
     let many = |count: usize| -> Value {
         let flags: serde_json::Map<String, Value> = (0..count)
             .map(|number| {

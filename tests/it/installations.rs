@@ -1,4 +1,4 @@
-//! Several installations on one Redis: each gets its own flags, whatever the other does.
+//! Several installations on one Redis: each serves its own flags, whatever the other does.
 
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
@@ -6,8 +6,8 @@ use pennon_tests::postgres::Database;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::topology::Topology;
 
-/// A second database with a flag of the same key and another percentage, at the same revision: as when
-/// both were restored from one backup.
+/// A second database with the same flag at another percentage and the same revision, as when both were restored from
+/// one backup.
 async fn second_installation(stack: &Stack) -> Database {
     let other = Database::create().await;
     other.add_flag("checkout", true, 7).await;
@@ -35,7 +35,7 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
 
     assert_eq!(percentage(&ours.call(&event).await), 50);
     assert_eq!(ours.call(&event).await.source(), "memory");
-    // A new instance and a warm one: the entry in Redis has the revision that both databases have.
+    // A new and a warm instance. The entry in Redis has the revision that both databases have.
     let get = stack.function_with("get-flag", &theirs).await;
     for _ in 0..2 {
         let answer = get.call(&event).await;
@@ -52,7 +52,7 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
     let reconcile = stack.function_with("reconcile", &theirs).await;
     for percent in [8, 9, 10] {
         set_percentage(&update, "checkout", percent).await;
-        // Ours fills again, at a revision that the other installation has seen.
+        // Our instance fills again, with a revision that the other installation has seen.
         assert_eq!(percentage(&ours.call(&event).await), 50);
         assert_eq!(percentage(&get.call(&event).await), percent);
         reconcile
@@ -92,7 +92,7 @@ async fn without_a_setting_the_address_of_the_database_identifies_the_installati
     let stack = Stack::start_on(on).await;
     let other = second_installation(&stack).await;
     let (plain, url) = (stack.database.url(), other.url());
-    // The same database, written in another way.
+    // The URL of the same database, written differently.
     let spelled = plain.replace("pennon@127.0.0.1", "%70ennon@127.0.0.1");
     assert_ne!(spelled, plain);
     let event = Event::get("checkout");
@@ -120,7 +120,7 @@ async fn an_instance_without_an_installation_id_trusts_no_entry(on: Topology) {
     let answer = lost.call(&event).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(lost.log().contains("INSTALLATION_ID"), "{}", lost.log());
-    // With its name it may serve what is in Redis, while the database cannot be had.
+    // With an id, it may serve the entry in Redis while the database is unavailable.
     let named = stack
         .function_with("get-flag", &[("DATABASE_URL", "no URL")])
         .await;

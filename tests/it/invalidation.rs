@@ -1,4 +1,4 @@
-//! Never stale after a commit: the races in which a cache usually is, one by one.
+//! No read is stale after a commit: the races that make caches stale, one by one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::wire::Mode;
 use serde_json::json;
 
-/// One instance's view of the cache, with steps that a test can put in any order.
+/// One instance's cache, whose steps a test executes in any order.
 struct Instance {
     cache: Cache,
     environment: Environment,
@@ -28,7 +28,7 @@ struct Instance {
 
 impl Instance {
     async fn of(redis: &WiredRedis) -> Self {
-        // The tests order the commands; on a busy machine none may run into a time limit.
+        // The tests order the commands, so no timeout may interfere on a busy machine.
         let mut environment = redis.environment();
         let more = [
             ("CACHE_CONNECT_TIMEOUT_MS", "2000"),
@@ -151,7 +151,7 @@ async fn a_lost_end_of_a_write_costs_hits_but_not_freshness(on: Topology) {
     );
 }
 
-async fn an_operators_del_takes_leases_with_it(on: Topology) {
+async fn an_operators_del_deletes_leases(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
@@ -159,7 +159,7 @@ async fn an_operators_del_takes_leases_with_it(on: Topology) {
     assert!(!reader.fill(lease, 1).await);
 }
 
-async fn a_flushed_or_foreign_key_takes_leases_with_it(on: Topology) {
+async fn flushing_or_overwriting_the_key_deletes_leases(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
@@ -177,9 +177,9 @@ async fn a_flushed_or_foreign_key_takes_leases_with_it(on: Topology) {
 async fn one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let (first, second) = (Instance::of(&redis).await, Instance::of(&redis).await);
-    // A busy machine may let the head start of 150 ms pass before the second has asked.
+    // On a busy machine the grace period of 150 ms may pass before the second reader has read.
     eventually(
-        "the second asks within the head start of the first",
+        "the second reads within the grace period of the first",
         async || {
             redis.command(&["DEL", KEY]);
             let began = Instant::now();
@@ -208,7 +208,7 @@ async fn an_expired_lease_fills_nothing(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let reader = Instance::of(&redis).await;
     let lease = reader.read().await;
-    // As if five seconds had passed: every deadline in the hash lies in the past.
+    // As after five seconds: every deadline in the hash is in the past.
     for (field, _) in redis.fields() {
         redis.command(&["HSET", KEY, &field, "1"]);
     }
@@ -253,7 +253,7 @@ async fn a_reader_that_was_frozen_between_load_and_fill_cannot_fill_stale_flags(
     let update = stack.function("update-flag").await;
     for percent in 1..6 {
         stack.redis.command(&["DEL", KEY]);
-        // The reader's load is slow, so that the freeze falls between its lease and its fill.
+        // The reader's load is slow, so that it is frozen between its lease and its fill.
         stack
             .database_wire
             .set(Mode::Delay(Duration::from_millis(50)))
@@ -309,7 +309,7 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost(on
         .await;
     for percent in 1..4 {
         let answer = set_percentage(&update, "checkout", percent).await;
-        // Redis did not say so, and a restart may take the barrier with it: no promise is made.
+        // Redis did not confirm the invalidation, and a restart would lose the barrier, so the response says `false`.
         assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
         assert!(!stack.redis.has_entry());
         let answer = get.call(&Event::get("checkout")).await;
@@ -330,7 +330,7 @@ async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) 
         json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 0})
     );
 
-    // Changed behind everyone's back.
+    // Changed by SQL, without the triggers.
     stack
         .database
         .sql()
@@ -355,7 +355,7 @@ async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) 
     stack.redis.set(Mode::Refuse).await;
     assert!(
         reconcile.invoke(&json!({})).await.is_err(),
-        "an alarm must see it"
+        "counted for the alarm"
     );
 }
 
@@ -402,7 +402,7 @@ async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
 async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
-    // The writer gets no reply to its first attempt.
+    // The reply to the writer's first attempt is lost.
     redis.set(Mode::FailFirst(1)).await;
     let barrier = writer.begin_write().await;
     assert!(barrier.is_set());
@@ -428,14 +428,14 @@ async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topolog
     assert!(reader.fill(lease, 1).await, "fills are allowed");
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(1)));
-    // Another writer's change in between does not bring it back.
+    // A change by another writer in between does not restore it.
     let barrier = writer.begin_write().await;
     assert!(writer.end_write(barrier).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
-/// The clock of this machine.
+/// The time of this machine.
 fn unix_millis() -> u128 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.expect("after 1970").as_millis()
@@ -459,9 +459,9 @@ async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
         "2000",
     ];
     assert_eq!(redis.command(&late), Resp::Number(0));
-    assert!(!redis.has_entry(), "the entry goes all the same");
+    assert!(!redis.has_entry(), "the entry is deleted anyway");
     assert!(matches!(reader.read().await, Found::Lease(_)));
-    // It leaves leases and barriers of active readers and writers.
+    // It keeps the leases and barriers of active readers and writers.
     let barrier = writer.begin_write().await;
     assert!(barrier.is_set());
     assert_eq!(redis.command(&late), Resp::Number(0));
@@ -503,8 +503,8 @@ on_every_redis!(
     no_reader_gets_a_lease_during_a_write,
     the_end_of_one_write_does_not_end_another,
     a_lost_end_of_a_write_costs_hits_but_not_freshness,
-    an_operators_del_takes_leases_with_it,
-    a_flushed_or_foreign_key_takes_leases_with_it,
+    an_operators_del_deletes_leases,
+    flushing_or_overwriting_the_key_deletes_leases,
     one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none,
     an_expired_lease_fills_nothing,
     a_reader_of_a_large_environment_never_sees_a_part_of_it,

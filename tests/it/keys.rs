@@ -1,4 +1,4 @@
-//! API keys: shown once, kept as hashes, gone for everyone at once when revoked.
+//! API keys: shown once, stored as hashes, and rejected by every instance once revoked.
 
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
@@ -125,7 +125,7 @@ async fn only_admins_manage_keys() {
     ] {
         for (event, status) in [
             (event.clone().anonymous(), 401),
-            // A key is no admin.
+            // A key grants no admin rights.
             (
                 event
                     .clone()

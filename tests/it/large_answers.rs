@@ -1,4 +1,4 @@
-//! Lists and answers that are larger than Lambda can answer with: never an error of the function.
+//! Responses larger than Lambda allows: they are shortened or rejected, and never an error of the function.
 
 use pennon_core::http::LARGEST_RESPONSE;
 use pennon_tests::api::Api;
@@ -14,7 +14,7 @@ async fn sql(api: &Api, text: &str) {
     stack.database.sql().batch_execute(text).await.expect(text);
 }
 
-/// How long a body is as a part of the JSON that Lambda takes.
+/// The size of a body as a JSON string, which is how Lambda receives it.
 fn size_in_event(answer: &Response) -> usize {
     Value::from(answer.body.as_str()).to_string().len() - 2
 }
@@ -24,7 +24,7 @@ fn assert_fits(answer: &Response) {
     assert!(size <= LARGEST_RESPONSE, "{size}");
 }
 
-/// A `GET` that fits, and its status.
+/// Sends a `GET`, and checks that the response fits.
 async fn read(api: &Api, path: &str) -> Response {
     let answer = api.read(path).await;
     assert_fits(&answer);
@@ -38,9 +38,9 @@ async fn read(api: &Api, path: &str) -> Response {
 }
 
 #[tokio::test]
-async fn a_list_of_large_flags_leaves_out_definitions_that_a_smaller_page_shows() {
+async fn a_list_of_large_flags_omits_definitions_that_a_smaller_page_contains() {
     let api = Api::on_postgres().await;
-    // Quotation marks take twice the place on the way out of Lambda.
+    // Lambda's limit counts a quotation mark as two bytes.
     sql(
         &api,
         "insert into feature_flags (flag_key, environment, enabled, definition)
@@ -73,7 +73,7 @@ async fn a_list_of_large_flags_leaves_out_definitions_that_a_smaller_page_shows(
 async fn a_flag_too_large_for_a_response_is_read_changed_and_archived() {
     for column in [
         "json_build_object('variants', json_build_object('a', repeat('x', 7000000)))",
-        // Unreadable, and a text in the answer.
+        // An unreadable text, which is part of the response.
         "to_json(repeat('\"', 2000000))",
     ] {
         let api = Api::on_postgres().await;
@@ -104,7 +104,7 @@ async fn a_flag_too_large_for_a_response_is_read_changed_and_archived() {
 }
 
 #[tokio::test]
-async fn old_schedules_are_left_out_of_a_list_that_would_be_too_large() {
+async fn old_schedules_are_omitted_from_a_list_that_would_be_too_large() {
     let api = Api::on_postgres().await;
     sql(
         &api,
@@ -182,7 +182,7 @@ async fn lists_of_keys_stale_flags_and_overrides_come_in_pages_that_fit() {
             "{path}"
         );
     }
-    // No flag with such a key can be created, but those that are there can be listed and archived.
+    // No flag with such a key can be created, but existing ones can be listed and archived.
     assert_eq!(
         read(&api, &format!("{FLAGS}?pageSize=1000")).await.status,
         200

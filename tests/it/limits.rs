@@ -29,12 +29,12 @@ async fn import(api: &Api, file: &Value) -> [Response; 2] {
     ]
 }
 
-/// A name, encoded for a query.
+/// A name, percent-encoded for a query.
 fn encoded(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// A JSON pointer to a flag of a file.
+/// The JSON pointer to a flag of a file.
 fn place(key: &str) -> String {
     format!("/flags/{}", key.replace('~', "~0").replace('/', "~1"))
 }
@@ -151,7 +151,7 @@ async fn a_variant_from_before_the_limit_is_kept_and_the_flag_can_be_changed() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Both kinds of store with a flag under this key, on and at 10 %, from before there were limits.
+/// Both kinds of store with a flag with this key, enabled at 10 %, from before the limits.
 async fn with_old_flag(key: &str) -> [Api; 2] {
     let on_postgres = Api::on_postgres().await;
     on_postgres.stack().database.add_flag(key, true, 10).await;
@@ -196,7 +196,7 @@ async fn a_flag_from_before_the_limits_is_reached_by_its_key_in_the_query_on_eve
             assert_eq!(cancelled.json()["status"], "cancelled", "{on}");
             assert_eq!(api.read(&url("/usage")).await.json()["key"], key, "{on}");
 
-            // It is in every export, and imports again with a change.
+            // Every export contains it, and it can be imported with a change.
             let mut file = api.read(EXPORT).await.json();
             file["flags"][key]["state"] = json!("DISABLED");
             for answer in import(&api, &file).await {
@@ -214,7 +214,7 @@ async fn a_flag_from_before_the_limits_is_reached_by_its_key_in_the_query_on_eve
             let audit = api.read(&url("/audit")).await.json();
             assert_eq!(audit["entries"][0]["action"], "flag.delete", "{on}");
 
-            // The deleted flag is restored under this key, and no other flag is created under it.
+            // The deleted flag is restored with this key, and no other flag can be created with it.
             let back = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
             let answer = api.admin_if("*", "POST", &url("/revert"), &back).await;
             assert_eq!(answer.json()["key"], key, "{answer:?} {on}");
@@ -225,7 +225,7 @@ async fn a_flag_from_before_the_limits_is_reached_by_its_key_in_the_query_on_eve
 }
 
 #[tokio::test]
-async fn a_path_and_a_query_that_name_different_flags_are_refused_on_every_route() {
+async fn every_route_rejects_a_path_and_a_query_that_name_different_flags() {
     let stack = Stack::start().await;
     let mut tried = 0;
     for endpoint in ENDPOINTS {
@@ -250,7 +250,7 @@ async fn a_path_and_a_query_that_name_different_flags_are_refused_on_every_route
                 "{on}"
             );
         }
-        // Named twice the same, it is named once; and a flag may be called `-`.
+        // The same flag may be named twice, and a flag may have the key `-`.
         for (key, query) in [
             ("nowhere", "flagKey=nowhere"),
             ("-", "flagKey=-"),
@@ -276,7 +276,7 @@ async fn the_public_route_of_a_flag_uses_only_its_path() {
 }
 
 #[tokio::test]
-async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect() {
+async fn a_typed_flag_rejects_a_percentage_and_a_salt() {
     let definition = json!({"variants": {"a": 1, "b": 2}, "defaultVariant": "a"});
     let at = "2099-01-01T00:00:00Z";
     let theme = format!("{FLAGS}/theme");
@@ -316,7 +316,7 @@ async fn a_typed_flag_takes_no_percentage_and_no_salt_which_would_have_no_effect
             json!({"salt": null}),
             json!({"definition": null, "rolloutPercentage": 10, "salt": "pepper"}),
             json!({"rolloutPercentage": 11}),
-            // The percentage is kept, and applies again without the definition.
+            // The percentage is kept, and applies again when the definition is removed.
             json!({"definition": definition}),
             json!({"definition": null}),
         ] {
@@ -385,19 +385,19 @@ async fn a_flag_gets_no_definition_while_a_percentage_is_scheduled() {
     }
 }
 
-/// A flag whose one value takes so many bytes as JSON.
+/// A flag whose only value has this size as JSON.
 fn sized(size: usize) -> Value {
     json!({"variants": {"only": "x".repeat(size - 2)}, "defaultVariant": "only"})
 }
 
-/// The same in a file.
+/// The same flag in flagd's format.
 fn sized_in_file(size: usize) -> Value {
     let mut flag = sized(size);
     flag["state"] = json!("ENABLED");
     flag
 }
 
-/// The response with all flags to an OpenFeature SDK.
+/// The OFREP response with all flags.
 async fn bulk(api: &Api) -> Response {
     let body = json!({"context": {"targetingKey": "alice"}}).to_string();
     let path = "/ofrep/v1/evaluate/flags";
@@ -499,7 +499,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
     };
     for api in Api::of_both_kinds().await {
         let on = api.on;
-        // 21 × 250,000 bytes fit, a 22nd flag does not.
+        // 21 × 250,000 bytes fit; a 22nd flag does not.
         let key = |number: usize| format!("large-{number}");
         for number in 0..21 {
             let new = json!({"key": key(number), "enabled": true, "definition": sized(250_000)});
@@ -511,7 +511,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         refused(&created, "definition", &["one-more", "250"], on);
         assert_eq!(bulk(&api).await.status, 200, "on {on}");
 
-        // Changes that take no more room are accepted, and small flags still fit.
+        // Changes that do not increase the size are accepted, and small flags still fit.
         let first = format!("{FLAGS}/large-0");
         for (body, status) in [
             (json!({"enabled": false}), 200),
@@ -542,12 +542,12 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         let grown = api.admin_if("*", "PATCH", &other, &back).await;
         refused(&grown, "definition", &["small", "249"], on);
 
-        // Every flag has the metadata of its environment.
+        // The response contains the metadata of the environment for every flag.
         let metadata = json!({"metadata": {"notice": "n".repeat(20_000)}});
         let set = api.admin_if("*", "PUT", settings, &metadata).await;
         refused(&set, "metadata", &[], on);
 
-        // Quotation marks take twice the room on their way that they take in a file.
+        // A quotation mark counts twice in a response, and once in a file.
         let mut flags = serde_json::Map::new();
         for number in 0..12 {
             let mut flag = sized_in_file(10);

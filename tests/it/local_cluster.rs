@@ -1,4 +1,4 @@
-//! The cluster that a developer starts: the project's own command, and the compose file.
+//! The cluster for development: `scripts/redis-cluster` and the compose file.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use pennon_tests::process::output_within;
 use pennon_tests::stack::percentage;
 use serde_json::json;
 
-/// A cluster that `scripts/redis-cluster` has started, and stops when this is dropped.
+/// A cluster started by `scripts/redis-cluster`, and stopped when this is dropped.
 struct Started {
     first: u16,
 }
@@ -39,7 +39,7 @@ impl Drop for Started {
     }
 }
 
-/// Six ports in a row that are free, and those ten thousand above as well.
+/// The first of six consecutive free ports whose bus ports, 10,000 above, are free too.
 fn free_ports() -> u16 {
     let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
     let mut firsts = (20_000..30_000).step_by(6);
@@ -113,7 +113,7 @@ fn compose_has_a_redis_a_database_and_the_same_six_nodes() {
         let name = format!("redis-cluster-{number}");
         let (node, port) = (&services[&name], format!("{}", 7_000 + number));
         assert_eq!(node["environment"]["NODE_PORT"], port);
-        // The others are the first one but for that.
+        // The other nodes differ from the first one in their ports only.
         let common = if number == 0 { node } else { &node["<<"] };
         assert_eq!(common["network_mode"], "service:redis-cluster-network");
         assert_eq!(common["profiles"], json!(["cluster"]));

@@ -17,7 +17,7 @@ use pennon_tests::{TIME_LIMIT, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn it_starts_with_sample_flags_in_a_file_and_says_what_to_try() {
+async fn the_server_creates_sample_flags_and_prints_commands_to_try() {
     let local = Local::start(&[]).await;
     let flags = local.get("/api/config/flags").await;
     assert_eq!(flags.status, 200);
@@ -38,7 +38,7 @@ async fn it_starts_with_sample_flags_in_a_file_and_says_what_to_try() {
 }
 
 #[tokio::test]
-async fn a_flag_is_turned_up_and_down_and_the_file_keeps_it() {
+async fn changes_of_a_flag_are_written_to_the_file() {
     let local = Local::start(&[]).await;
     let url = "/api/admin/flags/new-checkout";
     assert_eq!(
@@ -173,7 +173,7 @@ async fn only_the_admin_token_opens_admin_routes() {
 }
 
 #[tokio::test]
-async fn a_user_can_be_named_and_paths_are_decoded() {
+async fn the_user_id_parameter_is_accepted_and_paths_are_decoded() {
     let local = Local::start(&[]).await;
     let alice = local.get("/api/config/flags?userId=alice").await.json();
     assert_eq!(alice["beta-search"], true, "included by name");

@@ -1,4 +1,4 @@
-//! Log lines as saved queries need them, written by the real functions.
+//! The fields that saved queries need in log lines of the real functions.
 
 use std::collections::BTreeSet;
 
@@ -21,33 +21,33 @@ const BAD_SETTINGS: [(&str, &str); 5] = [
     ("HEALTH_PATIENCE_MS", "0"),
 ];
 
-/// Runs every event of a function once; an invocation may fail, and says so in the log.
+/// Sends every event of a function once. A failing invocation writes log lines too.
 async fn run_events(function: &Function, name: &str) {
     for (file, of, _) in REQUEST_FILES {
         if of == name {
             let _any_answer = function.invoke(Event::load(file).value()).await;
         }
     }
-    // A function without a route is invoked without a request.
+    // A function without a route is not invoked with a request.
     if !ENDPOINTS.iter().any(|endpoint| endpoint.function == name) {
         let _any_answer = function.invoke(Event::load(name).value()).await;
-        // And an event that makes no sense.
+        // And an invalid event.
         let _error = function.invoke(&json!({"awslogs": {"data": "%%%"}})).await;
     }
 }
 
-/// The stories' queries begin with `filter domain = "config"`: a line without it is in none of them.
+/// The saved queries begin with `filter domain = "config"` and so omit lines without this field.
 #[tokio::test]
 async fn every_line_of_every_function_has_the_domain_config() {
     let stack = Stack::start().await.with_default_limits();
     stack.database.add_key(EXAMPLE_KEY).await;
     let mut seen = BTreeSet::new();
     let mut lines = 0;
-    // `pre-traffic` asks once instead of for 35 s.
+    // `pre-traffic` tries once instead of for 35 s.
     let quick = [("HEALTH_PATIENCE_MS", "0")];
     let invalid_redis = [("REDIS_URL", "redis//nowhere"), quick[0]];
     let names: Vec<String> = tidy::functions().into_iter().collect();
-    // Most of the time goes by waiting for servers that are cut off, so several functions wait at once.
+    // Most of the time is spent waiting for servers that are cut off, so several functions wait at the same time.
     for names in names.chunks(6) {
         stack.redis.set(Mode::Open).await;
         stack.database_wire.set(Mode::Open).await;

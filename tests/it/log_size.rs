@@ -1,4 +1,4 @@
-//! How much a request writes to the log, and that no caller can make it more.
+//! How much a request writes to the log, and that no caller can increase it.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::lambda::Function;
@@ -6,15 +6,15 @@ use pennon_tests::stack::Stack;
 use pennon_tests::topology::Topology;
 use serde_json::{Value, json};
 
-/// The most bytes that an anonymous request writes.
+/// The maximum number of bytes that an anonymous request writes.
 const ANONYMOUS: usize = 1_000;
-/// The most bytes that a read writes on an instance that has answered others before. The access log of the gateway is
-/// not among them; `template::cost` computes how long its line is.
+/// The maximum number of bytes that a read writes on a warm instance, without the gateway's access log, whose size
+/// `template::cost` computes.
 pub(crate) const WARM_READ: usize = 700;
-/// The same without Redis, where every read queries the database and logs it.
+/// The same without Redis: every read queries the database and logs that.
 pub(crate) const WARM_READ_WITHOUT_REDIS: usize = 760;
 
-/// The functions that answer reads, with a read that each answers 200.
+/// The functions that answer reads, each with a read that it answers with 200.
 fn reads() -> [(&'static str, Event); 4] {
     let alice = json!({"targetingKey": "alice"});
     [
@@ -25,7 +25,7 @@ fn reads() -> [(&'static str, Event); 4] {
     ]
 }
 
-/// As long as they are on AWS.
+/// Names as long as on AWS.
 fn names(function: &str) -> [(&'static str, String); 2] {
     [
         (
@@ -73,7 +73,7 @@ async fn a_warm_read_writes_little_to_the_log() {
     }
 }
 
-/// The fields and metrics by the names that saved queries and alarms know.
+/// Checks that a line has the fields and metrics that saved queries and alarms use.
 fn must_have_what_the_stories_name(line: &Value, name: &str, topology: Option<Topology>) {
     assert_eq!(line["domain"], "config");
     for (field, value) in [
@@ -107,7 +107,7 @@ fn must_have_what_the_stories_name(line: &Value, name: &str, topology: Option<To
     }
 }
 
-/// Anonymous requests that try to fill the log, by their large part.
+/// Anonymous requests that try to fill the log, and what is large in them.
 fn hostile(event: &Event) -> Vec<(&'static str, Event)> {
     let long = "x".repeat(10_000);
     let controls = "\u{1b}[2J\n{\"level\":\"ERROR\"}\u{0}\r\u{202e}".repeat(300);
@@ -249,7 +249,7 @@ async fn no_request_writes_more_to_the_log_than_its_budget() {
                 "{name}, {what}: {answer:?}"
             );
         }
-        // Every line can be read, and none was forged.
+        // Every line is valid JSON, and no input has forged one.
         for line in function.lines() {
             assert_eq!(line["domain"], "config", "{line}");
             assert_ne!(line["level"], "ERROR", "{line}");
@@ -269,7 +269,7 @@ async fn the_log_has_the_path_of_the_route_and_names_no_user() {
         Event::admin("DELETE", &format!("{users}/alice-4711"), ""),
         Event::admin("DELETE", &format!("{users}/alice-4711"), ""),
         Event::admin("DELETE", &format!("{users}/-"), "").query("userId=alice-4711"),
-        // One that leads nowhere, and one with another method.
+        // An unknown path, and a known path with another method.
         Event::admin("DELETE", &format!("{users}/alice-4711"), "")
             .at_function_url(&format!("{users}/alice-4711/alice-4711")),
         Event::admin("DELETE", &format!("{users}/alice-4711"), "")

@@ -1,5 +1,5 @@
-//! `pennon-local login`, which `scripts/login` calls: a token for admin routes from an issuer, by a browser.
-//! The test is the browser.
+//! `pennon-local login`, which `scripts/login` calls: it gets a token for admin routes from an issuer, with a browser.
+//! The test acts as the browser.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -16,13 +16,13 @@ use pennon_tests::response::Response;
 use pennon_tests::sign_in::Behaviour;
 use serde_json::{Value, json};
 
-/// A machine on which a user signs in, and the issuer.
+/// A user's machine, and the issuer.
 struct Machine {
     folder: PathBuf,
     issuer: Issuer,
 }
 
-/// A login that is under way.
+/// A running login.
 struct Login {
     process: Child,
     errors: PathBuf,
@@ -103,7 +103,7 @@ impl Login {
         let mut url = None;
         eventually("the program prints an address or exits", async || {
             let stderr = self.stderr();
-            // A line without its end is not written yet.
+            // The last line may be incomplete.
             let lines = stderr.split_inclusive('\n');
             let mut lines = lines.filter(|line| line.ends_with('\n')).map(str::trim);
             let line = lines.find(|it| it.starts_with("http") && it.contains("/authorize?"));
@@ -139,7 +139,7 @@ impl Drop for Login {
     }
 }
 
-/// Asks for a page. `path` is a whole address.
+/// Requests a page. `path` is a complete URL.
 async fn go(url: &str) -> Response {
     let (base, path) = split(url);
     HttpClient::of(base).get(&path).await
@@ -151,7 +151,7 @@ fn split(url: &str) -> (String, String) {
     (format!("http://{}", &rest[..at]), rest[at..].to_owned())
 }
 
-/// Follows the issuer's redirect back to the program.
+/// Follows the issuer's redirect to the program.
 async fn visit(answer: &Response) -> Response {
     assert_eq!(answer.status, 302, "{answer:?}");
     go(answer.header("location").expect("a location")).await
@@ -186,7 +186,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
         id.output
     );
 
-    // What finish within a minute is refreshed, and each refresh token is used once.
+    // A token that expires within a minute is refreshed, and each refresh token is used once.
     machine.issuer.sign_in(|it| it.seconds = 59);
     assert!(machine.sign_in(&["--new"]).await.success);
     let mut before = machine.session()["refreshToken"].clone();
@@ -203,7 +203,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
         before = kept["refreshToken"].clone();
         assert_eq!(mode(&machine.file()), 0o600);
     }
-    // An issuer that is down finish no session.
+    // An unavailable issuer does not end the session.
     machine
         .issuer
         .sign_in(|it| it.behaviour = Behaviour::Failing);
@@ -230,7 +230,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
         .sign_in(|it| it.behaviour = Behaviour::Correct);
     assert!(machine.sign_in(&[]).await.success);
 
-    // A session that the issuer has ended is stderr to be over; without --refresh the user signs in anew.
+    // If the issuer has ended the session, --refresh reports that; without --refresh the user signs in again.
     machine
         .issuer
         .sign_in(pennon_tests::sign_in::SignIn::end_sessions);

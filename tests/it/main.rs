@@ -1,4 +1,4 @@
-//! The tests: one binary, so that the servers behind it start once.
+//! The tests: one binary, so that shared servers start once.
 
 #![expect(
     clippy::expect_used,
@@ -6,8 +6,8 @@
     reason = "tests stop at the first surprise"
 )]
 
-/// Runs tests on a Redis of every shape: one server and a cluster, in the clear and secured. A test
-/// that is not listed is an unused function, which the compiler reports.
+/// Runs tests on every topology: one server and a cluster, unencrypted and encrypted. The compiler reports a test that
+/// is not listed as an unused function.
 macro_rules! on_every_redis {
     ($($test:ident),+ $(,)?) => {
         on_redis!(single Single $($test)+);
@@ -17,7 +17,7 @@ macro_rules! on_every_redis {
     };
 }
 
-/// The same for tests in which the wire reads the traffic.
+/// The same for tests in which a wire parses the traffic, which must be unencrypted.
 macro_rules! on_readable_redis {
     ($($test:ident),+ $(,)?) => {
         on_redis!(readable_single Single $($test)+);

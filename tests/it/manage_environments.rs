@@ -1,4 +1,4 @@
-//! Environments: created, listed, set, imported, exported, purged; on PostgreSQL and on a file.
+//! Environments: creating, listing, configuring, importing, exporting and purging, on PostgreSQL and on a file.
 
 use pennon_tests::api::Api;
 use pennon_tests::redis::KEY;
@@ -338,7 +338,7 @@ async fn a_purge_makes_every_instance_read_again() {
         assert_eq!(one.get("/api/config/flags/checkout").await.status, 200);
     }
     let before = stack.database.revision("production").await;
-    // A change of the database without its triggers, which raises no revision.
+    // A change without triggers, which does not raise the revision.
     stack
         .database
         .sql()

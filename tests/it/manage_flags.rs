@@ -1,5 +1,4 @@
-//! The life of a flag: created, listed, changed, archived, restored, deleted; on PostgreSQL and on a
-//! file.
+//! Flags: creating, listing, changing, archiving, restoring and deleting, on PostgreSQL and on a file.
 
 use pennon_tests::api::Api;
 use pennon_tests::response::Response;
@@ -20,7 +19,7 @@ fn keys(answer: &Response) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_flag_is_created_with_everything_and_read_with_everything() {
+async fn a_flag_is_read_as_it_was_created() {
     for api in Api::of_both_kinds().await {
         let definition = json!({
             "variants": {"small": 2.0, "large": 10.5},
@@ -52,7 +51,7 @@ async fn a_flag_is_created_with_everything_and_read_with_everything() {
             "numbers and order stay: {}",
             read.body
         );
-        // Everyone sees it at once.
+        // The next read sees it.
         let state = api.get("/api/config/flags/limit").await;
         assert_eq!(state.json()["enabled"], true);
         let half = json!({"key": "half", "rolloutPercentage": 1e1, "salt": "pepper"});
@@ -197,7 +196,7 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
         let again = api.admin("POST", FLAGS, &json!({"key": "checkout"})).await;
         assert_eq!(again.status, 409, "its key is taken");
         let twice = api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
-        assert_eq!(twice.status, 409, "an explicit second step is asked for");
+        assert_eq!(twice.status, 409, "a second step is required");
 
         let restored = api
             .admin_if(
@@ -260,7 +259,7 @@ async fn an_admin_cannot_overwrite_an_unseen_change_of_another() {
             .await;
         assert_eq!(answer.status, 200, "one of several");
 
-        // Clients of the existing service cannot name a state; everyone else must.
+        // Clients of the existing service do not send `If-Match`; new fields require it.
         assert_eq!(
             api.admin("PATCH", CHECKOUT, &json!({"enabled": true}))
                 .await
@@ -289,7 +288,7 @@ async fn an_admin_cannot_overwrite_an_unseen_change_of_another() {
 }
 
 #[tokio::test]
-async fn of_many_admins_who_send_the_same_tag_one_wins() {
+async fn of_concurrent_changes_with_the_same_tag_exactly_one_succeeds() {
     for api in Api::of_both_kinds().await {
         for round in 0..5 {
             let seen = tag(&api.read(CHECKOUT).await);

@@ -1,14 +1,14 @@
-//! A fresh database and the existing service's live one both migrate, and rows survive.
+//! An empty database and the tables of an existing service migrate, and rows are kept.
 
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::Database;
 use serde_json::json;
 
-/// The existing service's tables as it made them, with rows.
+/// The tables of the existing service, with rows.
 const OLD_TABLES: &str = include_str!("old_tables.sql");
 
-/// The tables as version 0.1 left them.
+/// The tables of version 0.1.
 const VERSION_0_1: [&str; 2] = [
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0001_tables.sql"),
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0002_revisions.sql"),
@@ -27,7 +27,7 @@ async fn migrate_to_version_0_1(database: &Database) {
     database.sql().batch_execute(&text).await.expect("0.1");
 }
 
-/// How many steps there are after these.
+/// The number of migrations after the first `done`.
 fn steps_after(done: u64) -> u64 {
     let folder = "../crates/pennon-core/src/store/postgres/migrations";
     let files = std::fs::read_dir(folder).expect("the steps");
@@ -39,7 +39,7 @@ async fn migrate(database: &Database) -> Result<serde_json::Value, serde_json::V
     function.invoke(&json!({})).await
 }
 
-/// The columns of every index on the tables that the contract names, as PostgreSQL lists them.
+/// The indexes on the tables of the contract, with their columns.
 async fn indexed(database: &Database) -> Vec<String> {
     let rows = database
         .sql()
@@ -199,7 +199,7 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
         .batch_execute(OLD_TABLES)
         .await
         .expect("the old tables");
-    // A role without rights on our tables, as that of the existing service.
+    // A role without rights on our tables, like that of the existing service.
     database
         .sql()
         .batch_execute(
@@ -297,7 +297,7 @@ async fn a_missing_database_is_a_clear_error() {
 #[tokio::test]
 async fn statements_over_several_environments_do_not_deadlock() {
     let database = Database::create().await;
-    // The same flags in two environments, whose rows lie in the table in opposite orders.
+    // The same flags in two environments, whose rows are in opposite orders in the table.
     database
         .sql()
         .batch_execute(
@@ -347,7 +347,7 @@ async fn a_function_that_is_deployed_before_its_migration_keeps_answering() {
     assert_eq!(
         database.revision("production").await,
         before,
-        "what everybody holds is still right"
+        "the snapshot in memory is still correct"
     );
     assert_eq!(list.call(&alice).await.json(), expected);
 }

@@ -1,4 +1,4 @@
-//! What OpenFeature SDKs rely on: the Remote Evaluation Protocol, through the real binaries.
+//! The OpenFeature Remote Evaluation Protocol, through the function binaries.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::eventually;
@@ -8,7 +8,7 @@ use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
-/// Three plain flags, typed ones of every kind, and keys.
+/// A stack with simple flags, typed flags of all kinds, and API keys.
 async fn stack() -> Stack {
     let stack = Stack::start().await;
     let database = &stack.database;
@@ -37,7 +37,7 @@ fn alice() -> Value {
     json!({"targetingKey": "alice"})
 }
 
-/// The body of a failed evaluation, whose shape is always the same.
+/// Checks the form of an error response, and returns its details.
 fn failure(answer: &Response, status: u16, code: &str, key: Option<&str>) -> String {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -176,7 +176,7 @@ async fn requests_without_a_valid_key_are_rejected() {
             event
                 .clone()
                 .api_key(&EXAMPLE_KEY.replace("server", "client")),
-            // Without a key, an invalid request is 401 as well.
+            // Without a key, an invalid request is 401 too.
             none.clone().body("{"),
         ];
         for event in unknown {
@@ -311,7 +311,7 @@ async fn all_flags_come_in_the_order_of_their_keys_and_one_bad_flag_is_one_failu
 }
 
 #[tokio::test]
-async fn an_answer_that_the_caller_has_is_not_sent_again() {
+async fn a_matching_etag_is_answered_with_304() {
     let stack = stack().await;
     let all = stack.function("evaluate-flags").await;
     let event = Event::evaluate_all(&json!({"targetingKey": "alice", "plan": "pro"}));
@@ -397,7 +397,7 @@ async fn another_context_or_another_kind_of_key_is_another_etag() {
     for event in [
         base.clone(),
         Event::evaluate_all(&json!({"targetingKey": "bob"})),
-        // The web client sends its old tag when only other attributes have changed.
+        // The web client sends its old tag if only other attributes have changed.
         Event::evaluate_all(&json!({"targetingKey": "alice", "plan": "pro"})),
         Event::evaluate_all(&json!({"targetingKey": "alice", "plan": ["pro"]})),
         Event::evaluate_all(&json!({})),
@@ -525,7 +525,7 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
     let all = stack.function("evaluate-flags").await;
     for start in ["", "/", "/api", "/prod", "/prod/api/", "/api/"] {
         let path = format!("{start}/ofrep/v1/evaluate/flags");
-        // Where no gateway has taken the key out of the path.
+        // Where no gateway has extracted the key from the path.
         let event = Event::evaluate("search", &alice()).path(&format!("{path}/search"), None);
         let answer = one.call(&event).await;
         assert_eq!(answer.json()["value"], true, "{path}: {answer:?}");
@@ -534,7 +534,7 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
             .await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
-    // API Gateway has no route for an empty segment. The fallback redirects the client.
+    // API Gateway has no route for an empty path segment, so `not-found` redirects the client.
     let lost = stack.function("not-found").await;
     let event = Event::evaluate("search", &alice())
         .path("//ofrep/v1/evaluate/flags/a%2Fb", None)
@@ -652,7 +652,7 @@ async fn ten_thousand_flags_fit_into_one_answer_and_large_values_fail_alone() {
     assert_eq!(answer.status, 200);
     let body = answer.json();
     assert_eq!(body["flags"].as_array().map(Vec::len), Some(10_009));
-    // What Lambda takes is the response as JSON, with the body as a text in it.
+    // Lambda receives the response as JSON, with the body as a string in it.
     let wire = json!({ "body": answer.body }).to_string().len();
     assert!(wire < 6 * 1024 * 1024, "{wire}");
 
@@ -694,7 +694,7 @@ async fn a_value_too_large_for_a_response_fails_only_its_flag() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let of_size = |text: &str, size: usize| json!({"variants": {"a": text.repeat(size / text.len())}, "defaultVariant": "a"});
-    // Alone the first is too large, on the way as a text the second is too; the others are too large together.
+    // The first is too large by itself, the second because of its escapes, and the others in total.
     for (key, definition) in [
         ("huge", of_size("x", 6_500_000)),
         ("quotes", of_size("\"", 2_500_000)),

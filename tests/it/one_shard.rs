@@ -1,4 +1,4 @@
-//! A cluster of one shard, which has no majority that could tell a primary that it is one no longer.
+//! A cluster of one shard, in which no majority can depose a primary.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ async fn a_promoted_replica_that_was_behind_is_not_trusted() {
         deployment.cluster.try_primary() == Some(1)
     })
     .await;
-    // What it finds there is what it holds, and both are out of date.
+    // Its entry equals the snapshot in memory, and both are out of date.
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!(percentage(&answer), 7);
     assert!(get.has_logged("Redis reconnected to new primary"));
@@ -45,7 +45,7 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
     deployment.wait_for_cache(&reader).await;
     set_percentage(&writer, "checkout", 10).await;
     deployment.wait_for_cache(&reader).await;
-    // It no longer listens to the others, takes itself for the primary, and clients still reach it.
+    // It no longer receives the others' messages and still considers itself the primary; clients still reach it.
     for other in [1, 2] {
         let answer = cluster.nodes[0].command(&["CLUSTER", "FORGET", cluster.id(other)]);
         assert_eq!(answer, Resp::Text("OK".to_owned()));
@@ -60,8 +60,8 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
         panic!("ROLE answers with a list");
     };
     assert_eq!(role[0], Resp::Text("master".to_owned()), "it knows nothing");
-    // Its replicas have left it, so it cannot confirm an invalidation, and is left: by the next change,
-    // or by this one where it takes too long to say so.
+    // Its replicas have left it, so none confirms an invalidation. The writer leaves it after this change, or after the
+    // next one if the missing confirmation is noticed too late.
     let mut percent = 10;
     eventually("a change that the new primary confirms", async || {
         percent += 1;
@@ -69,20 +69,20 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
         let confirmed = answer.header("x-cache-invalidated") == Some("true");
         let line = writer.last_request();
         let by_the_new_one = line["node_id"] == cluster.address(1);
-        // The others have 100 ms to say who is the primary. Where a busy machine keeps all of them from
-        // answering, in this request or an earlier one, the old one is believed.
+        // The other nodes have 100 ms to name the primary. If a busy machine delays all of them, in this or an earlier
+        // request, the writer keeps using the old primary.
         let requests = writer.requests();
         let times = requests.iter().filter_map(|line| line["duration"].as_f64());
         let took = times.fold(0.0, f64::max);
         assert!(!confirmed || by_the_new_one || took >= 100.0, "{line}");
-        // The reader may fill the old primary with this one.
+        // The reader may fill the old primary's entry with this value.
         if !(confirmed && by_the_new_one) {
             reader.call(&Event::get("checkout")).await;
         }
         confirmed && by_the_new_one
     })
     .await;
-    // A reader asks the others once a minute.
+    // A reader refreshes its slot map once a minute.
     let changed = Instant::now();
     while percentage(&reader.call(&Event::get("checkout")).await) != percent {
         assert!(changed.elapsed() < Duration::from_secs(75), "still there");
@@ -91,7 +91,7 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
     assert!(reader.has_logged("Redis reconnected to new primary"));
 }
 
-/// Asked as a replica.
+/// Whether a node has an entry, read as from a replica.
 fn has_entry(deployment: &Deployment, node: usize) -> bool {
     let node = &deployment.cluster.nodes[node];
     node.commands(&[&["READONLY"], &["HEXISTS", KEY, "__rev"]]) == Resp::Number(1)

@@ -1,4 +1,4 @@
-//! docs/openapi.yaml against the table of routes, and against the local server.
+//! docs/openapi.yaml matches the route table and the local server.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 use pennon_tests::process::output_within;
 use serde_json::Value;
 
-/// Fixed, so that a failure can be had again; another one may be tried by `PENNON_SEED`.
+/// Fixed, so that failures are reproducible; `PENNON_SEED` sets another one.
 const SEED: &str = "20261121";
 
 fn document() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.yaml")
 }
 
-/// The document as JSON. Python reads YAML for us; `scripts/tools` installs it with schemathesis.
+/// The document as JSON, converted with Python, in whose environment schemathesis is installed.
 fn parsed() -> Value {
     let program =
         "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
@@ -29,7 +29,7 @@ fn parsed() -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }
 
-/// Every operation: method, path, and whether it takes the admin's token.
+/// All operations: method, path, and whether an admin token is required.
 fn operations(document: &Value) -> BTreeSet<(String, String, bool)> {
     let methods = ["get", "put", "post", "patch", "delete", "options", "head"];
     let paths = document["paths"].as_object().expect("paths");
@@ -136,5 +136,9 @@ async fn schemathesis_finds_no_deviation_from_the_document() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert_eq!(local.get("/health/live").await.status, 200, "and it lives");
+    assert_eq!(
+        local.get("/health/live").await.status,
+        200,
+        "the server still runs"
+    );
 }

@@ -1,4 +1,4 @@
-//! Exceptions for single users: every line of their contract, on PostgreSQL and on a file.
+//! Overrides for single users: the contract of the existing service, on PostgreSQL and on a file.
 
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
@@ -108,7 +108,7 @@ async fn an_override_is_seen_by_every_other_instance_at_once() {
 }
 
 #[tokio::test]
-async fn the_list_is_cut_over_both_kinds_together_and_newest_comes_first() {
+async fn pages_contain_both_kinds_of_overrides_newest_first() {
     for api in Api::of_both_kinds().await {
         for number in 0..7 {
             let user = format!("user-{number}");
@@ -118,7 +118,7 @@ async fn the_list_is_cut_over_both_kinds_together_and_newest_comes_first() {
                 exclude(&user)
             };
             assert_eq!(api.admin("POST", USERS, &body).await.status, 201);
-            // Times have milliseconds; the order within one is not defined.
+            // Times have milliseconds; the order within a millisecond is undefined.
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         let users = |list: &Value| -> Vec<String> {
@@ -152,7 +152,7 @@ async fn the_list_is_cut_over_both_kinds_together_and_newest_comes_first() {
 }
 
 #[tokio::test]
-async fn every_mistake_is_named_and_validation_comes_before_existence() {
+async fn every_mistake_is_reported_and_validation_comes_before_existence() {
     for api in Api::of_both_kinds().await {
         let nowhere = "/api/admin/flags/no-such-flag/users";
         for (body, field) in [
@@ -307,7 +307,7 @@ async fn the_hourly_limit_is_one_hundred_changes() {
         for number in 0..100 {
             let user = format!("user-{number}");
             assert_eq!(api.admin("POST", USERS, &include(&user)).await.status, 201);
-            // Removing one does not count.
+            // A removal does not count.
             if number < 60 {
                 let url = format!("{USERS}/{user}");
                 assert_eq!(api.admin("DELETE", &url, &Value::Null).await.status, 204);
@@ -321,7 +321,7 @@ async fn the_hourly_limit_is_one_hundred_changes() {
             .and_then(|text| text.parse().ok())
             .expect("whole seconds");
         assert!((3_500..=3_601).contains(&wait), "{wait}");
-        // Nor is it refused, whichever way, when the hour is full.
+        // It is accepted even when the limit is reached.
         let gone = api
             .admin("DELETE", &format!("{USERS}/user-70"), &Value::Null)
             .await;
@@ -336,7 +336,7 @@ async fn the_hourly_limit_is_one_hundred_changes() {
         let redo = json!({"auditId": set["id"]});
         let redone = api.admin_if("*", "POST", revert, &redo).await;
         assert_eq!(redone.status, 429, "{redone:?} on {}", api.on);
-        // What does not change anything costs nothing, and other flags have an hour of their own.
+        // An unchanged override does not count, and other flags have their own limit.
         assert_eq!(api.read(USERS).await.status, 200);
         let missing = api
             .admin("DELETE", &format!("{USERS}/nobody"), &Value::Null)
@@ -360,7 +360,7 @@ async fn the_hourly_limit_holds_across_instances() {
         };
         requests.spawn(async move {
             let body = include(&format!("user-{number}"));
-            // All of them wait for the same row; on a busy machine some wait for too long, and try again.
+            // All wait for the same row. On a busy machine some time out and try again.
             loop {
                 let status = client.send("POST", USERS, &[], &body).await.status;
                 if status != 503 {
@@ -412,7 +412,7 @@ async fn ten_thousand_overrides_cost_one_load_and_no_query_after_it() {
         }
     }
     assert_eq!((database_loads(&one), database_loads(&other)), (1, 0));
-    // Figures for --nocapture; a bound on time would only fail on slow machines.
+    // Printed with --nocapture. A limit would only fail on slow machines.
     for (name, instance) in [("from the database", &one), ("from Redis", &other)] {
         let took: Vec<f64> = instance
             .requests()
@@ -431,7 +431,7 @@ fn list(overrides: &[Value]) -> Value {
     json!({ "overrides": overrides })
 }
 
-/// Everybody's override: user and kind, or variant.
+/// All overrides: user, and kind or variant.
 async fn state(api: &Api, url: &str) -> Vec<(String, String)> {
     let page = api.read(&format!("{url}?pageSize=1000")).await.json();
     let of = |kind: &str| {
@@ -488,7 +488,7 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
             "who stays the same stays the same"
         );
 
-        // The state that was read is another one by now.
+        // The state has changed since it was read.
         let late = api.admin_if(&tag, "PUT", USERS, &list(&[])).await;
         assert_eq!(late.status, 412, "{late:?} on {on}");
         let flag = api.read("/api/admin/flags/checkout").await;
@@ -508,11 +508,11 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         );
         let expected = [("bob", "exclude"), ("dave", "include")];
         assert_eq!(state(&api, USERS).await, users(&expected), "on {on}");
-        // It decides at once.
+        // The new overrides apply immediately.
         let value = api.get("/api/config/flags?userId=dave").await.json();
         assert_eq!(value["checkout"], true);
 
-        // One entry each, with the differences.
+        // One entry for each change, with the overrides that differ.
         let audit = api.read(AUDIT).await.json();
         assert_eq!(audit["pagination"]["total"], 4, "{audit} on {on}");
         let entry = &audit["entries"][0];
@@ -530,7 +530,7 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         let again = api.read(AUDIT).await.json();
         assert_eq!(again["pagination"]["total"], 4, "nothing was done");
 
-        // It is reverted as one change, in both directions.
+        // A revert to either side is one change.
         let undo = json!({"auditId": entry["id"], "state": "before"});
         let undone = api.admin_if("*", "POST", REVERT, &undo).await;
         assert_eq!(undone.status, 200, "{undone:?} on {on}");

@@ -1,5 +1,5 @@
-//! Behind `PgBouncer` in transaction mode: everything works, and nothing stays behind on a connection
-//! that belongs to somebody else a moment later.
+//! Behind `PgBouncer` in transaction mode: everything works, and no session state is left on a connection that another
+//! client uses next.
 
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
@@ -15,7 +15,7 @@ async fn migrate(url: &str) -> Result<Value, Value> {
     function.invoke(&json!({})).await
 }
 
-/// The state of the connection that the next client of the pool gets.
+/// The session state of the connection that the next client of the pool gets.
 async fn left_behind(url: &str) -> Vec<String> {
     let client = connect(url).await.expect("connects");
     let mut found = Vec::new();
@@ -83,7 +83,7 @@ async fn reads_and_changes_work_behind_a_pooler_and_leave_nothing_behind() {
         }
         assert_eq!(left_behind(&url).await, Vec::<String>::new());
     }
-    // A change that is refused ends its transaction, too.
+    // A rejected change ends its transaction too.
     let refused = update.call(&Event::update("missing", &json!({}))).await;
     assert_eq!(refused.status, 404);
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
@@ -128,8 +128,8 @@ async fn a_migration_that_is_killed_keeps_no_lock() {
     }
 }
 
-/// How many connections of functions to this database are in such a state. Asked on a connection of its
-/// own: within one transaction PostgreSQL shows the same activity again and again.
+/// The number of connections of functions to this database in this state, queried on a separate connection: within a
+/// transaction PostgreSQL always reports the same activity.
 async fn sessions(database: &Database, state: &str) -> i64 {
     let query = format!(
         "select count(*) from pg_stat_activity
@@ -141,7 +141,7 @@ async fn sessions(database: &Database, state: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_read_that_its_function_has_abandoned_ends_in_the_database() {
+async fn the_database_ends_a_read_whose_function_has_given_up() {
     let database = Database::create().await;
     database.add_flag("checkout", true, 50).await;
     let pooler = Pooler::start(&database).await;
@@ -151,7 +151,7 @@ async fn a_read_that_its_function_has_abandoned_ends_in_the_database() {
         database.sql().batch_execute(statement).await.expect("lock");
         let failed = get.call(&Event::get("checkout")).await;
         assert_eq!(failed.status, 503, "{failed:?}");
-        // The table is still locked: only the limit of the read itself can end it.
+        // The table is still locked, so only the statement timeout can end the read.
         eventually("nothing waits for the table", async || {
             sessions(&database, "wait_event_type = 'Lock'").await == 0
         })
@@ -169,7 +169,7 @@ async fn a_read_that_its_function_has_abandoned_ends_in_the_database() {
 }
 
 #[tokio::test]
-async fn a_change_that_stops_before_its_commit_is_ended_by_the_database() {
+async fn the_database_ends_a_change_that_stops_before_its_commit() {
     let database = Database::create().await;
     database.add_flag("checkout", true, 50).await;
     let pooler = Pooler::start(&database).await;

@@ -8,13 +8,13 @@ use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
-/// The control plane before a deployment whose wires are as the stack's are.
+/// A control plane whose functions use the stack's wires.
 async fn plane(stack: &Stack) -> ControlPlane {
     let migrate = stack.function("migrate").await;
     ControlPlane::start(migrate, stack.function("health").await).await
 }
 
-/// Runs the hook once and gives what it answers.
+/// Runs the hook once, and returns the function and its response.
 async fn run(plane: &ControlPlane, more: &[(&str, &str)]) -> (Function, Result<Value, Value>) {
     let mut environment = plane.environment();
     environment.push(("HEALTH_PATIENCE_MS", "0"));
@@ -97,7 +97,7 @@ async fn codedeploy_gets_failure_when_postgresql_does_not_answer_the_new_version
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_ready_yet_is_asked_again() {
+async fn the_check_of_a_version_that_is_not_ready_is_retried() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     plane.reject_once("pennon-health", 409);
@@ -108,7 +108,7 @@ async fn a_version_that_is_not_ready_yet_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_migration_for_which_lambda_has_no_instance_is_asked_for_again() {
+async fn a_migration_for_which_lambda_has_no_instance_is_retried() {
     let stack = Stack::start().await;
     for status in [429, 503, 409] {
         let plane = plane(&stack).await;
@@ -135,7 +135,7 @@ async fn an_unreachable_lambda_is_retried_until_the_time_limit() {
 }
 
 #[tokio::test]
-async fn a_migration_that_may_not_be_invoked_is_not_asked_for_again() {
+async fn a_migration_that_may_not_be_invoked_is_not_retried() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     plane.reject_once("pennon-migrate", 403);
@@ -163,7 +163,7 @@ async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migr
         Database::create_empty().await,
         Database::create_empty().await,
     );
-    // Something else has the name of a table.
+    // A view has the name of a table.
     let view = "create view feature_flags as select 1 as one";
     spoilt.sql().batch_execute(view).await.expect("a view");
     for (database, word) in [(&empty, "Succeeded"), (&spoilt, "Failed")] {
@@ -177,7 +177,7 @@ async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migr
         let (_hook, outcome) = run(&plane, &[("HEALTH_PATIENCE_MS", "20000")]).await;
         assert!(outcome.is_ok(), "{outcome:?}");
         assert_eq!(status(&plane), [word]);
-        // One that ran and failed would fail again.
+        // A migration that was run again would fail again.
         let invocations = plane.invocations();
         let migrations = invocations.iter().filter(|it| it.path.contains("migrate"));
         assert_eq!(migrations.count(), 1);

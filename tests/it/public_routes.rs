@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const LIST: &str = "/api/config/flags";
 
-/// Every route in one process, with a flag for servers only, a flag for everyone and a key of each kind.
+/// A server with a flag for servers only, a flag for everyone, and a key of each kind.
 struct Site {
     on: &'static str,
     local: Local,
@@ -30,7 +30,7 @@ struct Key {
 }
 
 impl Site {
-    /// One on PostgreSQL and Redis, and one on a file.
+    /// A server on PostgreSQL and Redis, and one on a file.
     async fn of_both_kinds(routes: &str) -> [Self; 2] {
         let setting = ("PUBLIC_CONFIG_ROUTES", routes);
         let stack = Stack::start().await;
@@ -146,7 +146,7 @@ async fn public_config_routes_return_server_only_flags_to_server_keys_alone() {
             assert_eq!(list.header("vary"), Some("Authorization, X-API-Key"));
             let one = site.get(&format!("{LIST}/secret"), &[header]).await;
             assert_eq!(one.json()["key"], "secret", "{on}");
-            // The ETag of a caller without the key does not match.
+            // The ETag of a caller without a key does not match.
             let plain = site.get(LIST, &[]).await;
             let tag = plain.header("etag").expect("a tag");
             let with_both = site.get(LIST, &[header, ("if-none-match", tag)]).await;
@@ -262,7 +262,7 @@ async fn with_key_the_routes_require_an_api_key_that_selects_the_environment() {
             .get(&format!("{LIST}/secret"), &[("x-api-key", server)])
             .await;
         assert_eq!(found.status, 200, "{on}");
-        // An admin's token names a user; it is not a key.
+        // An admin's token identifies a user; it is not a key.
         let admin = site.local.admin("GET", LIST, "").await;
         assert_eq!(admin.status, 401, "{on}");
         let path = format!("/api/admin/keys/{}", site.client.id);
@@ -344,7 +344,7 @@ async fn functions_apply_the_setting_of_the_public_routes() {
                 );
             }
         }
-        // A method for which the gateway has no route.
+        // A method without a gateway route.
         let post = Event::load("not-found")
             .method("POST")
             .path("/api/config/flags", None);
@@ -366,7 +366,7 @@ async fn a_bearer_token_names_the_user_when_the_key_is_in_x_api_key() {
     let setting = [("PUBLIC_CONFIG_ROUTES", "key")];
     let environment = [&issuer.environment()[..], &setting].concat();
     let list = stack.function_with("list-flags", &environment).await;
-    // Bucket 99: not in the 50 % that get `checkout`.
+    // Bucket 99 is outside the 50 % that get `checkout`.
     let header = json!({"alg": key.algorithm(), "kid": "k1", "typ": "JWT"});
     let token = key.sign(&header, &issuer.claims("user-118"));
     let bearer = format!("Bearer {token}");
@@ -518,8 +518,7 @@ async fn while_settings_are_unreadable_only_server_keys_and_admins_see_the_flags
 #[tokio::test]
 async fn a_flag_with_an_invalid_server_only_value_is_hidden() {
     let (stack, [server, client]) = with_keys().await;
-    // Metadata that can be read, in definitions that can be and in those that cannot; and whether
-    // everybody sees the flag.
+    // Readable metadata, in readable and unreadable definitions, and whether callers without a key see the flag.
     let with = |metadata: &str| {
         let readable = format!(
             r#"{{"variants": {{"on": true, "off": false}}, "defaultVariant": "on", "metadata": {metadata}}}"#
@@ -559,7 +558,7 @@ async fn a_flag_with_an_invalid_server_only_value_is_hidden() {
             .await
             .expect("a flag");
         stack.redis.command(&["FLUSHALL"]);
-        // The list holds flags with true or false only, so those with unreadable definitions are not there.
+        // The list contains boolean flags only, so flags with unreadable definitions are missing.
         let listed = text.contains("\"on\"");
         let seen = |of_all: bool| [of_all && listed, of_all, of_all, of_all];
         let anonymous = sees(&stack, None, &flag).await;

@@ -1,4 +1,4 @@
-//! Parameters of the query: an option without a value, one that is repeated, and one without a name.
+//! Query parameters: without a value, repeated, and without a name.
 
 use pennon_core::http::{ENDPOINTS, Endpoint};
 use pennon_tests::api::Api;
@@ -11,7 +11,7 @@ const IMPORT: &str = "/api/admin/environments/production/import";
 const USERS: &str = "/api/admin/flags/checkout/users";
 
 #[tokio::test]
-async fn an_option_without_a_value_is_refused_and_changes_nothing() {
+async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
         let file = json!({"flags": {"new": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}}});
@@ -67,7 +67,7 @@ async fn an_option_without_a_value_is_refused_and_changes_nothing() {
         let shown = api.read("/api/admin/flags/checkout").await;
         assert_eq!(shown.json()["archivedAt"], Value::Null, "{on}: {shown:?}");
         assert_eq!(api.read("/api/admin/flags/new").await.status, 404, "{on}");
-        // A route of the existing service takes them as it always did.
+        // A route of the existing service accepts them as before.
         for query in ["page=", "pageSize=", "page&pageSize"] {
             let listed = api.read(&format!("{USERS}?{query}")).await;
             assert_eq!(listed.status, 200, "{on}: {query} {listed:?}");
@@ -77,7 +77,7 @@ async fn an_option_without_a_value_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_change_that_names_two_environments_is_refused() {
+async fn a_change_that_names_two_environments_is_rejected() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
         let url = "/api/admin/flags/checkout?environment=production&environment=staging";

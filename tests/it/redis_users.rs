@@ -1,4 +1,4 @@
-//! The users of the caches: what the template grants is enough for every function, and nothing more.
+//! The users of the caches have exactly the permissions that the functions need.
 
 use pennon_tests::cluster::{Cluster, Shape};
 use pennon_tests::event::Event;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const LIST: &str = "feature_flags:.environments";
 
-/// The rights that the template grants a user, as rules of `ACL SETUSER`.
+/// The permissions that the template grants a user, as rules of `ACL SETUSER`.
 fn rules(user: &str) -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml");
     let template = crate::template::parse(&std::fs::read_to_string(path).expect("the template"));
@@ -19,7 +19,7 @@ fn rules(user: &str) -> Vec<String> {
     access.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Creates both users on a server, each with its name as password.
+/// Creates both users on a server; each has its name as its password.
 fn create_users(redis: &Redis) {
     for (name, user) in [("reader", "CacheReaderUser"), ("writer", "CacheWriterUser")] {
         let password = format!(">{name}");
@@ -35,7 +35,7 @@ fn create_users(redis: &Redis) {
     }
 }
 
-/// The commands that the server has denied, with their users, from its log.
+/// The commands that the server has denied, with their users, from its ACL log.
 fn denied_commands(redis: &Redis) -> String {
     let log = redis.command(&["ACL", "LOG"]);
     if log == Resp::List(Vec::new()) {
@@ -49,7 +49,7 @@ fn login(url: &str, name: &str) -> String {
     url.replace("://", &format!("://{name}:{name}@"))
 }
 
-/// Has every function do what it does with its own user, from an empty cache on.
+/// Runs every function with its own user, starting with an empty cache.
 async fn use_everything(url: &str, database: &str, fresh: &str) {
     let (reader, writer) = (login(url, "reader"), login(url, "writer"));
     let start = async |name: &str, url: &str| {
@@ -122,7 +122,7 @@ async fn every_function_works_with_its_user_on_a_single_redis() {
     create_users(&redis);
     use_everything(&redis.url(), &stack.database_url(), "fresh").await;
     assert_eq!(denied_commands(&redis), "");
-    // A reader drops an entry of another program, and fills it again.
+    // A reader drops a value of another program and fills the entry.
     for (key, field) in [(KEY, "checkout"), (LIST, "__env")] {
         redis.command(&["HSET", key, field, "{}"]);
     }
@@ -220,7 +220,7 @@ async fn the_users_may_run_no_other_commands() {
         redis.command(&["HGET", "others", "a"]),
         Resp::Text("1".to_owned())
     );
-    // A function that changes flags with the login of a reader reports an unconfirmed invalidation.
+    // A function that changes flags with the reader's login reports an unconfirmed invalidation.
     let environment = [
         ("REDIS_URL", login(&redis.url(), "reader")),
         ("DATABASE_URL", stack.database_url()),

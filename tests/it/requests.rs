@@ -4,8 +4,7 @@ use std::path::Path;
 
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 
-/// Every request of the file with the status of its response. The two ids that a reader replaces by one
-/// from a list are unknown here.
+/// Every request of the file with the status of its response. The two ids that a reader must replace are unknown here.
 const EXPECTED: &str = "\
 200 GET /
 200 GET /api/config/flags

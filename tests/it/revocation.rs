@@ -1,4 +1,4 @@
-//! How long revoked access lasts: the table in docs/operations.md has the numbers of the code and of the template.
+//! The table of revocation times in docs/operations.md has the numbers of the code and of the template.
 
 use std::path::Path;
 
@@ -13,13 +13,10 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).expect("a file")
 }
 
-/// The last column of the row that begins like this.
+/// The last column of the row that begins with this text.
 fn window(row: &str) -> String {
     let manual = read("docs/operations.md");
-    let table = manual
-        .split("### Take access back")
-        .nth(1)
-        .expect("a table");
+    let table = manual.split("### Revoke access").nth(1).expect("a table");
     let begin = format!("| {row}");
     let line = table.lines().find(|line| line.starts_with(&begin));
     let line = line.unwrap_or_else(|| panic!("no row {row}"));

@@ -1,5 +1,5 @@
-//! What clients rely on: paths, statuses, bodies, headers. Through the real binaries, with the
-//! events that API Gateway sends.
+//! The contract of clients: paths, statuses, bodies and headers, through the function binaries with the events of API
+//! Gateway.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::lambda::Function;
@@ -8,7 +8,7 @@ use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
-/// `details` of a 400, whose shape is always the same.
+/// The `details` of a 400 response, after a check of its form.
 fn validation_details(answer: &Response) -> Value {
     assert_eq!(answer.status, 400, "{answer:?}");
     let body = answer.json();
@@ -30,7 +30,7 @@ async fn a_single_flag_returns_its_raw_state_in_a_fixed_order() {
     );
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("x-request-id"), Some("event-get-flag"));
-    // A caller makes no difference: bucket 52 is outside 50 %.
+    // The caller does not matter: bucket 52 is outside 50 %.
     let answer = get.call(&Event::get("checkout").user("user-1", "[]")).await;
     assert_eq!(answer.json()["enabled"], true);
 }
@@ -289,7 +289,7 @@ async fn unknown_fields_are_ignored_and_named() {
 }
 
 #[tokio::test]
-async fn admin_routes_are_closed_unless_identity_is_proven() {
+async fn admin_routes_reject_callers_without_a_verified_identity() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;
     let event = Event::update("checkout", &json!({"enabled": false}));
@@ -341,7 +341,7 @@ async fn an_unknown_path_is_404_and_under_admin_401() {
 }
 
 #[tokio::test]
-async fn an_etag_saves_the_body_until_something_changes() {
+async fn a_matching_etag_is_304_until_a_flag_changes() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;
     for (name, event) in [
@@ -418,7 +418,11 @@ async fn health_reports_each_service_and_stays_200_when_one_fails() {
     assert_eq!(answer.json()["services"]["cache"], "unhealthy");
     stack.redis.restart().await;
     let answer = health.call(&Event::load("health")).await;
-    assert_eq!(answer.json()["status"], "healthy", "it really asks");
+    assert_eq!(
+        answer.json()["status"],
+        "healthy",
+        "PostgreSQL was queried again"
+    );
 }
 
 #[tokio::test]
@@ -436,7 +440,7 @@ async fn readiness_depends_on_the_database_and_liveness_on_the_process_alone() {
     assert_eq!(health.call(&ready).await.status, 200, "slower, not wrong");
     for mode in [Mode::Refuse, Mode::Hang] {
         stack.database_wire.set(Mode::Open).await;
-        // Another instance: one that has asked PostgreSQL asks again after ten seconds.
+        // Another instance, because one that has queried PostgreSQL does so again only after ten seconds.
         let health = stack.function("health").await;
         stack.database_wire.set(mode.clone()).await;
         let answer = health.call(&ready).await;
@@ -480,15 +484,15 @@ async fn every_event_file_is_answered_by_its_function() {
 }
 
 #[tokio::test]
-async fn unexpected_events_do_no_harm() {
+async fn an_unexpected_event_causes_no_function_error() {
     let stack = Stack::start().await;
     let get = stack.function("get-flag").await;
-    // No path parameters at all, as from a misconfigured route.
+    // No path parameters, as from a misconfigured route.
     let event = Event::get("checkout").path("/api/config/flags/checkout", None);
     assert_eq!(get.call(&event).await.status, 400);
     let event = Event::get("checkout").query("environment=production&environment=x&%FF=%ZZ");
     assert_eq!(get.call(&event).await.status, 200);
-    // And one that is no HTTP event: `events.rs` has more of them.
+    // An event that is not HTTP; `events.rs` has more of them.
     let answer = get
         .invoke(&json!({"hello": "world"}))
         .await

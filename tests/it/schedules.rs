@@ -13,7 +13,7 @@ fn plan(at: &str, updates: &Value) -> Value {
     json!({"scheduledAt": at, "updates": updates})
 }
 
-/// Plans a change of checkout and gives its id.
+/// Schedules a change of `checkout` and returns its id.
 async fn schedule_change(api: &Api, updates: &Value) -> String {
     let body = plan("2099-01-01T00:00:00Z", updates);
     let answer = api.admin("POST", SCHEDULE, &body).await;
@@ -21,7 +21,7 @@ async fn schedule_change(api: &Api, updates: &Value) -> String {
     answer.json()["id"].as_str().expect("an id").to_owned()
 }
 
-/// Lets its time come: it was to be made a moment ago.
+/// Makes a schedule due: changes its time to `since` ago.
 async fn make_due(stack: &Stack, id: &str, since: &str) {
     let statement = format!(
         "update feature_flag_schedules
@@ -196,7 +196,7 @@ async fn a_scheduled_change_is_applied_on_time_and_every_instance_sees_it() {
     reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(state().await["rolloutPercentage"], 50, "not yet");
     make_due(stack, &id, "1 second").await;
-    // This server makes it, or the function does; both look for it at the same time.
+    // The server or the function applies it; both look for it at the same time.
     eventually("the change is made", async || {
         reconcile.invoke(&json!({})).await.expect("reconciles");
         state().await["rolloutPercentage"] == 77
@@ -247,7 +247,7 @@ async fn concurrent_reconcilers_apply_each_change_once() {
     }
     let event = json!({});
     let mut applied = 0;
-    // One that another had in hand is left to it; a second round finds what was left.
+    // A schedule that another run has locked is skipped; a second round applies what is left.
     for _ in 0..2 {
         let runs = workers.iter().map(|worker| worker.invoke(&event));
         for outcome in pennon_tests::join_all(runs).await {
@@ -289,7 +289,7 @@ async fn a_failed_change_is_retried_and_then_fails() {
         make_due(&stack, &id, "1 second").await;
         assert!(
             reconcile.invoke(&json!({})).await.is_err(),
-            "an alarm must see it"
+            "counted for the alarm"
         );
         assert_eq!(statuses(&planner.call(&list).await), ["pending"], "{round}");
         let again = reconcile
@@ -328,7 +328,7 @@ async fn a_change_that_is_too_late_or_for_an_archived_flag_is_not_applied() {
     make_due(stack, &forgotten, "25 hours").await;
     let failed = async |wanted: i64| {
         eventually("it is given up", async || {
-            reconcile.invoke(&json!({})).await.expect("nobody's alarm");
+            reconcile.invoke(&json!({})).await.expect("no error");
             let row = stack
                 .database
                 .sql()
@@ -346,7 +346,7 @@ async fn a_change_that_is_too_late_or_for_an_archived_flag_is_not_applied() {
     let of_archived = schedule_change(&api, &json!({"enabled": true})).await;
     api.admin_if("*", "DELETE", "/api/admin/flags/checkout", &Value::Null)
         .await;
-    // As if the flag had been archived by a version that called nothing off.
+    // As if a version without cancellation had archived the flag.
     let again = format!(
         "update feature_flag_schedules set status = 'pending', cancelled_at = null
          where id = '{of_archived}'"

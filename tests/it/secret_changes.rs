@@ -1,5 +1,5 @@
-//! The secret that names the Redis changes: another Redis, a cluster, nonsense, and back, while requests
-//! go on and nothing is deployed.
+//! Changes of the secret with the Redis URL, to another Redis, to a cluster, to an invalid value and back, during
+//! requests and without a deployment.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use pennon_tests::stack::{
 };
 use serde_json::json;
 
-/// Instances look every second instead of every five minutes.
+/// Instances read the secret every second instead of every five minutes.
 const REFRESH: (&str, &str) = ("REDIS_SECRET_REFRESH_SECONDS", "1");
 
 async fn function(manager: &SecretsManager, name: &str, arn: &str, database: &str) -> Function {
@@ -61,7 +61,7 @@ async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() 
         (&single, &clustered, "there"),
         (&clustered, &single, "back"),
     ] {
-        // Both are told of changes before anyone reads the new one, and until nobody reads the old one.
+        // Both are invalidated before the first instance reads the new one, and until no instance reads the old one.
         for text in [format!("{from}\n{to}"), format!("{to}\n{from}"), to.clone()] {
             manager.change(&arn, &text).await;
             wait_for_secret_refresh().await;
@@ -106,7 +106,7 @@ async fn an_instance_without_redis_reads_the_secret_again_at_intervals() {
     let other = Redis::start();
     let manager = SecretsManager::start().await;
     let arn = manager.create("redis", &stack.redis_url()).await;
-    // In need every second, otherwise twice a minute.
+    // Every second while Redis is unavailable, otherwise every 30 s.
     let environment = [
         ("REDIS_SECRET_ARN", arn.as_str()),
         ("DATABASE_URL", &stack.database_url()),
@@ -161,7 +161,7 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
     let manager = SecretsManager::start().await;
     let database = stack.database_url();
     let update = stack.function("update-flag").await;
-    // What matters is the one request that switches, and a busy machine may make that another one.
+    // Only the request that switches matters, which on a busy machine may be another one.
     for attempt in 1..=20_u8 {
         set_percentage(&update, "checkout", 50).await;
         let other = Redis::start();
@@ -169,7 +169,7 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
             .create(&format!("redis-{attempt}"), &stack.redis_url())
             .await;
         let get = function(&manager, "get-flag", &arn, &database).await;
-        // Both caches and the instance have the same entry, and only one cache is told of the change.
+        // Both caches and the instance have the same entry, and only one cache is invalidated.
         let elsewhere = stack
             .function_with("get-flag", &[("REDIS_URL", &other.url())])
             .await;
@@ -226,7 +226,7 @@ async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
     for text in [format!("{old} {new}"), format!("{new} {old}"), new] {
         manager.change(&arn, &text).await;
         let changed = Instant::now();
-        // While instances look at different times.
+        // Instances read the secret at different times.
         while changed.elapsed() < Duration::from_millis(2_500) {
             percent = percent % 90 + 1;
             set_percentage(&update, "checkout", percent).await;
@@ -257,7 +257,7 @@ async fn a_key_that_is_replaced_in_one_step_is_read_on_the_first_mismatch() {
     let manager = SecretsManager::start().await;
     let arn = manager.create("cache-mac", &"o".repeat(64)).await;
     let (redis, database) = (stack.redis_url(), stack.database_url());
-    // In need every second, otherwise twice a minute.
+    // Every second while Redis is unavailable, otherwise every 30 s.
     let environment = [
         ("CACHE_MAC_SECRET_ARN", arn.as_str()),
         ("REDIS_URL", &redis),

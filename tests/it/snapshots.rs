@@ -1,5 +1,5 @@
-//! A snapshot of Redis, restored into new nodes: what is in it is read, and what is old in it is found out
-//! within the bounds that hold for every entry.
+//! A snapshot of Redis, restored into new nodes: its entries are used, and stale ones are detected within the usual
+//! limits.
 
 use pennon_tests::cluster::{Cluster, Shape};
 use pennon_tests::event::Event;
@@ -10,7 +10,7 @@ use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
 use pennon_tests::topology::WiredRedis;
 use serde_json::json;
 
-/// A new node with what another one has at this moment.
+/// A new node with the present data of another one.
 fn restored_from(redis: &Redis) -> Redis {
     assert_eq!(redis.command(&["SAVE"]), Resp::Text("OK".to_owned()));
     let mut new = Redis::prepare(free_port(), &[]);
@@ -72,8 +72,8 @@ async fn changes_since_the_snapshot_are_detected() {
     let new = restored_from(&old);
     set_percentage(&update, "checkout", 7).await;
 
-    // Reconciling finds an entry from before, at once when an operator runs it after a restore and
-    // within its minute otherwise.
+    // `reconcile` finds entries that are older: immediately if an operator runs it after a restore, otherwise within a
+    // minute.
     let restored = Stack::start_with(WiredRedis::of(new)).await;
     let environment = [("DATABASE_URL", stack.database_url())];
     let environment = environment
@@ -106,7 +106,7 @@ async fn entries_of_a_snapshot_expire_on_time() {
     assert!(old.has_entry());
     old.command(&["SAVE"]);
     eventually("the entry expires", async || !old.has_entry()).await;
-    // The snapshot holds when the entry ends, not how long it has.
+    // The snapshot contains the absolute expiry time, not the remaining TTL.
     let mut new = Redis::prepare(free_port(), &[]);
     std::fs::copy(old.snapshot(), new.snapshot()).expect("copies");
     new.restart();

@@ -1,5 +1,4 @@
-//! Test cases that the stories name and that no other file covers under their name. The table in
-//! `docs/reliability.md` names the test of each case.
+//! Required test cases that no other file covers. The table in `docs/reliability.md` names the test of each case.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -46,8 +45,8 @@ async fn two_instances_filling_at_once(on: Topology) {
     }
     let loads = || instances.iter().map(database_loads).sum::<u64>();
     let mut percent = 0;
-    // The second instance waits for the fill of the first for less time than the database takes now,
-    // and then loads as well. When it is slow itself it finds the fill of the first: try again.
+    // The second instance waits for the first one's fill for less time than the database takes now, and then loads too.
+    // If the second one is slow itself, it finds the fill: try again.
     eventually("both instances load at once", async || {
         percent += 1;
         set_percentage(&update, "checkout", percent).await;
@@ -104,8 +103,7 @@ async fn one_hundred_and_more_flags(on: Topology) {
         let flags = answer.json();
         assert_eq!((answer.status, answer.source()), (200, "database"));
         assert_eq!(flags.as_object().map(serde_json::Map::len), Some(more + 3));
-        // On a busy machine, encoding them may leave too little of the budget for the fill. The next
-        // request fills then.
+        // On a busy machine, encoding may leave too little of the budget for the fill. The next request then fills.
         eventually("the entry is there", async || {
             let filled = stack.redis.has_entry();
             if !filled {

@@ -49,7 +49,7 @@ pub(crate) fn functions() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_vendor_has_one_home() {
+fn each_vendor_is_used_in_one_place() {
     let homes = [
         ("fred::", "crates/pennon-core/src/cache/client.rs"),
         ("tokio_postgres", "crates/pennon-core/src/store/"),
@@ -167,7 +167,7 @@ fn every_function_has_an_event_a_template_entry_and_a_row_in_the_routes_page() {
     }
 }
 
-/// A second copy of the number is wrong as soon as one of the two changes.
+/// A copy of the number would become wrong when one of the two changes.
 #[test]
 fn the_minimum_rust_version_is_stated_once() {
     let manifest = read("Cargo.toml");
@@ -187,7 +187,7 @@ fn the_minimum_rust_version_is_stated_once() {
     }
 }
 
-/// The manifests of all crates, with their folders from the root.
+/// The manifests of all crates, with their folders.
 fn manifests() -> Vec<(String, String)> {
     let workspace = read("Cargo.toml");
     let list = |name: &str| {
@@ -216,7 +216,7 @@ fn manifests() -> Vec<(String, String)> {
     folders.into_iter().map(manifest).collect()
 }
 
-/// The dependencies of a manifest, of every kind.
+/// The dependencies of a manifest, of all kinds.
 fn dependencies(manifest: &str) -> BTreeSet<&str> {
     let mut is_dependencies = false;
     let mut names = BTreeSet::new();
@@ -230,7 +230,7 @@ fn dependencies(manifest: &str) -> BTreeSet<&str> {
     names
 }
 
-/// An unused dependency is compiled, audited and updated for nothing.
+/// An unused dependency is compiled, audited and updated without need.
 #[test]
 fn every_dependency_is_used() {
     let manifests = manifests();
@@ -276,7 +276,7 @@ fn the_readme_fits_on_two_screens() {
     assert!(lines <= 130, "README.md has {lines} lines");
 }
 
-/// The costs of the README are those that a test computes for the page about costs, in whole dollars.
+/// The README's costs are those of the cost page, which a test computes, in whole dollars.
 #[test]
 fn the_readme_has_the_costs_of_the_cost_page() {
     let rows = |text: &str, first: &str| -> Vec<Vec<String>> {
@@ -351,7 +351,7 @@ fn anchor(heading: &str) -> String {
     kept.replace(' ', "-")
 }
 
-/// Files and headings that links lead to exist.
+/// The files and headings that links name exist.
 #[test]
 fn links_between_documents_resolve() {
     let mut pages = documents();
@@ -464,8 +464,8 @@ fn files_stay_short_enough_to_read() {
     }
 }
 
-/// template.yaml is written by `cargo xtask generate`. Its sources stay short enough to read, and what repeats is in a
-/// file of infra/blocks.
+/// `cargo xtask generate` writes template.yaml. Its sources must stay short enough to read; repeated lines belong into
+/// a block of infra/blocks.
 #[test]
 fn the_sources_of_the_template_stay_short_and_repeat_nothing() {
     let mut total = 0;
@@ -495,7 +495,7 @@ fn the_sources_of_the_template_stay_short_and_repeat_nothing() {
     assert!(repeated.is_empty(), "{repeated:#?}");
 }
 
-/// Lines without what copies of a block would differ in: the resources that they refer to, names and descriptions.
+/// Lines without the parts in which copies of a block differ: references to resources, names and descriptions.
 fn shapes(lines: &[&str]) -> Vec<String> {
     let shape = |line: &&str| {
         let named = ["Name: ", "Description: "]
@@ -518,7 +518,7 @@ fn shapes(lines: &[&str]) -> Vec<String> {
     lines.iter().map(shape).collect()
 }
 
-/// Without `--locked`, cargo updates a `Cargo.lock` that is out of date, to versions that were not reviewed.
+/// Without `--locked`, cargo updates an outdated `Cargo.lock` to versions that were not reviewed.
 #[test]
 fn scripts_build_with_the_lock_file() {
     let mut scripts = vec![".ci/run".to_owned()];
@@ -555,8 +555,7 @@ fn scripts_build_with_the_lock_file() {
     assert!(calls >= 7, "{calls}");
 }
 
-/// Every Python package that is installed has its version and the hashes of its files, so that nothing else
-/// can come in its place.
+/// Every installed Python package has a version and the hashes of its files, so that no other file is installed.
 #[test]
 fn python_packages_are_pinned_with_hashes() {
     let tools = read("scripts/tools");
@@ -585,7 +584,7 @@ fn python_packages_are_pinned_with_hashes() {
             };
             assert!(locked.lines().any(pinned), "{line} is not in {file}.txt");
         }
-        // An entry is a line without indentation, and the lines of its hashes follow.
+        // An entry is a line without indentation, followed by the lines of its hashes.
         let mut unpinned = None;
         for line in locked
             .lines()

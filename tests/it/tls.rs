@@ -1,4 +1,4 @@
-//! Connections are encrypted and certificates checked, unless a URL turns that off explicitly.
+//! Connections are encrypted and certificates verified, unless a URL explicitly turns that off.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -11,7 +11,7 @@ use pennon_tests::redis::Redis;
 use pennon_tests::stack::{LONG_CACHE_TIMEOUTS, Stack, percentage};
 use pennon_tests::topology::WiredRedis;
 
-/// What a URL may say about TLS; nothing, and words that have no meaning, included.
+/// Values of `sslmode` in a URL, including none and unknown ones.
 const MODES: [Option<&str>; 8] = [
     None,
     Some("disable"),
@@ -82,7 +82,7 @@ async fn postgresql_needs_a_valid_certificate_in_every_sslmode_but_disable() {
                 }
             }
         }
-        // A name that is not in the certificate.
+        // A host name that the certificate does not contain.
         let file = ours.file("ca.pem");
         let other_name = base.replace("127.0.0.1", "localhost");
         let url = format!("{other_name}?sslmode=verify-full&sslrootcert={file}");
@@ -97,7 +97,7 @@ async fn postgresql_needs_a_valid_certificate_in_every_sslmode_but_disable() {
         };
         expected.push(format!("TLS {mode} ours"));
     }
-    // `sslmode=disable` turns protection off, whatever else the URL holds.
+    // `sslmode=disable` turns protection off, whatever else the URL contains.
     for server in ["TLS", "clear"] {
         for (whose, _) in &authorities {
             expected.push(format!("{server} sslmode=disable {whose}"));

@@ -1,7 +1,7 @@
-//! A valid token names the caller of a public route; every other one makes an anonymous caller.
+//! A valid token identifies the caller of a public route; with any other token the caller is anonymous.
 //!
-//! The flag `checkout` is on for 50 %: user-118 has bucket 99 and does not get it, user-18 has bucket 0
-//! and does, and so does everybody without an id. So `false` for user-118 says that she was known.
+//! The flag `checkout` is on for 50 %. user-118 has bucket 99 and does not get it; user-18 has bucket 0 and gets it,
+//! and so does every anonymous caller. So `false` for user-118 shows that the function has accepted the token.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl Known {
         json!({ "alg": self.key.algorithm(), "kid": "k1", "typ": "JWT" })
     }
 
-    /// A good token, but for what a test changes.
+    /// A valid token, with the changes of a test.
     fn token(&self, change: impl FnOnce(&mut Value, &mut Value)) -> String {
         let (mut header, mut claims) = (self.header(), self.issuer.claims(USER));
         change(&mut header, &mut claims);
@@ -54,7 +54,7 @@ impl Known {
     }
 }
 
-/// Whether the caller was known by her token. Always 200: a bad token is no reason to refuse.
+/// Whether the function has accepted the token. The status is always 200: an invalid token is no reason to reject.
 async fn is_known(list: &Function, token: &str) -> bool {
     let event = Event::list().header("authorization", &format!("Bearer {token}"));
     let answer = list.call(&event).await;
@@ -73,13 +73,13 @@ async fn a_token_signed_with_rsa_or_p256_names_the_caller() {
         assert_eq!(anonymous.json()["checkout"], true);
         let event = Event::list().header("authorization", &format!("bearer {}", known.good()));
         assert_eq!(list.call(&event).await.json()["checkout"], false);
-        // One fetch for all of them, none before the first token.
+        // One fetch for all tokens, and none before the first.
         assert_eq!(known.issuer.fetches(), 1);
     }
 }
 
-/// Tokens of the same issuer, for the same audience and by the same key, that name no caller, or name their key in
-/// a way that fits only half.
+/// Tokens of the same issuer, audience and key that identify no caller, because they have another purpose or name their
+/// key only in part.
 fn for_other_purposes(known: &Known) -> Vec<(&'static str, String)> {
     vec![
         (
@@ -198,8 +198,8 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
         assert!(!is_known(&list, &token).await, "{what}: {token}");
     }
     assert!(list.has_logged("token rejected, the caller is anonymous"));
-    // A token that is wrong whatever its key is costs no fetch; the one with an unknown key comes
-    // too soon after the first.
+    // A token that is invalid regardless of its key causes no fetch. The one with an unknown key comes too soon after
+    // the first fetch.
     assert_eq!(known.issuer.fetches(), 1);
 }
 
@@ -215,7 +215,7 @@ async fn a_token_cannot_choose_how_it_is_checked() {
             assert!(!is_known(&list, &token).await, "{name:?}");
         }
     }
-    // With the public key, which everybody has, as the secret of an HMAC.
+    // With the public key as the secret of an HMAC.
     let public = known.key.public("k1").to_string();
     let header = encode(
         json!({ "alg": "HS256", "kid": "k1" })
@@ -226,14 +226,14 @@ async fn a_token_cannot_choose_how_it_is_checked() {
     let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, public.as_bytes());
     let signature = encode(ring::hmac::sign(&secret, text.as_bytes()).as_ref());
     assert!(!is_known(&list, &format!("{text}.{signature}")).await);
-    // With a good signature under the name of the other algorithm, and with claims changed after it.
+    // With a valid signature under another algorithm's name, and with claims changed after signing.
     assert!(!is_known(&list, &known.token(|it, _| it["alg"] = json!("ES256"))).await);
     assert!(!is_known(&list, &known.token(|it, _| it["alg"] = json!("RS384"))).await);
     let good = known.token(|_, it| it["sub"] = json!("user-18"));
     let mut parts: Vec<&str> = good.split('.').collect();
     parts[1] = &claims;
     assert!(!is_known(&list, &parts.join(".")).await);
-    // With a key that the token brings along.
+    // With a key in the token itself.
     let own = SigningKey::rsa();
     let mut header = known.header();
     header["jwk"] = own.public("k1");
@@ -294,7 +294,7 @@ async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
         is_known(&list, &rotated).await
     })
     .await;
-    // Ten seconds lie between two fetches.
+    // At least ten seconds pass between two fetches.
     let most = 2 + usize::try_from(begun.elapsed().as_secs() / 10).expect("small");
     assert!(known.issuer.fetches() <= most, "{}", known.issuer.fetches());
     assert!(is_known(&list, &known.good()).await);
@@ -317,14 +317,14 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
         let list = known.list().await;
         let begun = Instant::now();
         assert!(!is_known(&list, &known.good()).await, "{broken:?}");
-        // 1.5 seconds is the limit; the rest is for a slow machine.
+        // The limit is 1.5 seconds; the rest is for a slow machine.
         assert!(begun.elapsed() < Duration::from_secs(5), "{broken:?}");
         let before = known.issuer.fetches();
         assert!(!is_known(&list, &known.good()).await, "{broken:?}");
         assert_eq!(
             known.issuer.fetches(),
             before,
-            "{broken:?} was asked again at once"
+            "{broken:?} was called again immediately"
         );
         assert!(
             list.has_logged("the issuer's keys cannot be fetched"),
@@ -338,7 +338,7 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
     ];
     let list = known.stack.function_with("list-flags", &environment).await;
     let token = known.token(|_, it| it["iss"] = json!("http://127.0.0.1:1"));
-    assert!(!is_known(&list, &token).await, "nobody listens");
+    assert!(!is_known(&list, &token).await, "the issuer is unavailable");
 }
 
 #[tokio::test]
@@ -349,7 +349,7 @@ async fn an_issuer_may_name_only_trusted_addresses() {
     for (address, good) in [
         (format!("{name}/other-keys"), true),
         (format!("http://localhost:{port}/keys"), true),
-        // Each leads to the same keys for whoever reads only the beginning, or drops what looks odd.
+        // Each leads to the same keys if only its beginning is read, or if unusual characters are dropped.
         (format!("http://user@127.0.0.1:{port}/keys"), false),
         (format!("http://user:password@127.0.0.1:{port}/keys"), false),
         (format!("http://@127.0.0.1:{port}/keys"), false),
@@ -412,7 +412,7 @@ async fn an_issuer_that_imitates_localhost_is_not_contacted() {
     assert_eq!(known.issuer.fetches(), 0);
 }
 
-/// Ids are unique among keys of one kind only (RFC 7517); keys for other purposes sign no tokens.
+/// Ids are unique among keys of one kind only (RFC 7517), and keys for other purposes sign no tokens.
 #[tokio::test]
 async fn of_keys_with_one_id_the_signing_key_is_found() {
     let known = Known::start(SigningKey::rsa()).await;

@@ -1,4 +1,4 @@
-//! Flags that are removed and restored, together with everything that belongs to them.
+//! Restoring flags that were archived or deleted, with everything that belongs to them.
 
 use pennon_tests::api::Api;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ async fn archiving_a_flag_cancels_its_schedules() {
         assert_eq!(list[0]["cancelledBy"], "local-admin");
         assert!(list[0]["cancelledAt"].is_string());
 
-        // The same when an import, or a step back, takes it out of use.
+        // The same if an import or a revert archives the flag.
         let archived = newest_archiving(&api).await;
         for round in ["import", "revert"] {
             api.admin("POST", SCHEDULE, &plan).await;
@@ -121,7 +121,7 @@ async fn archiving_a_flag_cancels_its_schedules() {
     }
 }
 
-/// The id of the entry of the archiving.
+/// The id of the audit entry of the newest archiving.
 async fn newest_archiving(api: &Api) -> Value {
     let entry = api.read(AUDIT).await.json();
     let entries = entry["entries"].as_array().expect("entries");

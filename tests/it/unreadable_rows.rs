@@ -1,4 +1,4 @@
-//! One row that makes no sense harms only what depends on it, and can be repaired by the API.
+//! An unreadable row affects only what depends on it, and can be repaired through the API.
 
 use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
@@ -73,7 +73,7 @@ async fn an_unreadable_definition_fails_only_its_flag_and_can_be_repaired() {
             .await;
         assert_eq!(read.status, 200, "{read:?}");
         assert_eq!(read.json()["broken"]["definition"], *text);
-        // A change of something else leaves what is stored.
+        // A change of something else keeps the stored text.
         let switched = update
             .call(&Event::update("bad", &json!({"enabled": true})))
             .await;
@@ -95,7 +95,7 @@ async fn an_unreadable_definition_fails_only_its_flag_and_can_be_repaired() {
         assert_eq!(repaired.status, 200, "{repaired:?}");
         let given = evaluate.call(&evaluation("bad", "alice")).await;
         assert_eq!((given.status, &given.json()["value"]), (200, &json!(true)));
-        // An instance looks again ten seconds later; another one at once.
+        // An instance reads the row again after ten seconds; a new one does so immediately.
         let health = stack.function("health").await;
         let healthy = health.call(&Event::load("health")).await.json();
         assert_eq!(healthy["status"], "healthy", "{healthy}");
@@ -110,7 +110,7 @@ async fn an_unreadable_definition_fails_only_its_flag_and_can_be_repaired() {
         let message = line["message"].as_str().unwrap_or_default();
         message.contains("unreadable row") && line["name"] == "bad"
     });
-    // Two reads met each text: it is logged once, and again when the row breaks again.
+    // Two reads found each text: it is logged once, and again when the row breaks again.
     assert_eq!(reports.count(), 6, "{}", list.log());
 }
 
@@ -140,13 +140,13 @@ async fn unreadable_settings_overrides_and_keys_fail_only_what_depends_on_them()
         (answer.status, answer.json()["errorCode"].clone())
     };
     for _ in 0..2 {
-        // Its percentage lies between the ends, so its users depend on the settings.
+        // Its percentage is between 0 and 100, so its users depend on the settings.
         assert_eq!(code("checkout", "bob").await, (400, json!("PARSE_ERROR")));
         assert_eq!(code("search", "alice").await, (400, json!("PARSE_ERROR")));
         assert_eq!(code("search", "bob").await, (200, Value::Null));
         assert_eq!(code("export", "bob").await, (200, Value::Null));
     }
-    // What one instance puts into Redis, another one reads.
+    // One instance fills Redis, another one reads it.
     let other = stack.function("evaluate-flag").await;
     let answer = other.call(&evaluation("search", "alice")).await;
     assert_eq!((answer.status, answer.source()), (400, "redis"));
@@ -233,7 +233,7 @@ async fn an_unreadable_schedule_fails_alone_and_can_be_cancelled() {
         "{reasons:?}"
     );
 
-    // The one that is due is given up; the others that are due and good are made all the same.
+    // The one that is due is abandoned; the other due ones are applied.
     sql(
         api.stack(),
         "update feature_flag_schedules set scheduled_at = now() - interval '1 second'
@@ -329,7 +329,7 @@ async fn unreadable_defaults_fail_only_flags_that_depend_on_them() {
             "{damage}"
         );
         assert_eq!(code("search").await, (200, Value::Null), "{damage}");
-        // What one instance puts into Redis, another one reads.
+        // One instance fills Redis, another one reads it.
         let other = stack.function("evaluate-flag").await;
         let answer = other.call(&evaluation("checkout", "bob")).await;
         assert_eq!((answer.status, answer.source()), (400, "redis"), "{damage}");
@@ -339,7 +339,7 @@ async fn unreadable_defaults_fail_only_flags_that_depend_on_them() {
         assert_eq!(status, (&json!("degraded"), &json!(1)), "{degraded}");
         assert!(list.log().contains("evaluation_defaults"), "{}", list.log());
 
-        // Settings of the environment that leave nothing open need no defaults.
+        // An environment with its own settings for both needs no defaults.
         let manage = stack.function("manage-environments").await;
         let read = manage.call(&Event::admin("GET", SETTINGS, "")).await.json();
         assert_eq!(
@@ -358,7 +358,7 @@ async fn unreadable_defaults_fail_only_flags_that_depend_on_them() {
         assert_eq!(manage.call(&event).await.status, 200);
         assert_eq!(code("checkout").await.0, 400, "{damage}");
 
-        // `migrate` guesses nothing, and takes the word of an operator.
+        // `migrate` does not guess, but accepts an operator's choice.
         let migrate = stack.function("migrate").await;
         let again = migrate.invoke(&json!({})).await.expect("it runs");
         assert_eq!(
@@ -376,7 +376,7 @@ async fn unreadable_defaults_fail_only_flags_that_depend_on_them() {
         );
         stack.redis.command(&["DEL", pennon_tests::redis::KEY]);
         assert_eq!(code("checkout").await, (200, Value::Null), "{damage}");
-        // An instance looks again ten seconds later; another one at once.
+        // An instance reads the row again after ten seconds; a new one does so immediately.
         let health = stack.function("health").await;
         let healthy = health.call(&Event::load("health")).await.json();
         assert_eq!(healthy["status"], "healthy", "{damage} {healthy}");
@@ -457,7 +457,7 @@ async fn an_export_names_unreadable_flags_and_its_import_leaves_them_alone() {
         (&bad["archivedAt"], &bad["broken"]["definition"]),
         (&Value::Null, &json!("[1]"))
     );
-    // A file without it archives it, and the response names it.
+    // A file without the flag archives it, and the response names it.
     let mut silent = file.clone();
     silent
         .as_object_mut()
@@ -544,7 +544,7 @@ async fn a_broken_flag_is_imported_over_archived_deleted_and_restored() {
     let good = json!({"state": "ENABLED", "variants": {"red": 1}, "defaultVariant": "red"});
     let file = json!({"flags": {"bad": good}});
     let merge = format!("{IMPORT}?mode=merge");
-    // A user has a variant by name that the new definition lacks.
+    // An override names a variant that the new definition lacks.
     sql(
         api.stack(),
         "insert into feature_flag_user_overrides (flag_id, user_id, override_type, variant)
@@ -736,7 +736,7 @@ async fn a_table_of_unreadable_rows_does_not_flood_the_log() {
     for _ in 0..2 {
         assert_eq!(list.call(&Event::list()).await.status, 200);
         stack.redis.command(&["DEL", pennon_tests::redis::KEY]);
-        // Another revision, and the same rows.
+        // Another revision with the same rows.
         sql(
             &stack,
             "update feature_flags set enabled = not enabled where flag_key = 'checkout'",
@@ -757,7 +757,7 @@ async fn a_table_of_unreadable_rows_does_not_flood_the_log() {
     );
 }
 
-/// Each renames a table or a column that a read needs.
+/// Statements that rename a table or a column that a read needs.
 const MISSING: [&str; 9] = [
     "alter table feature_flags rename column definition to definition_x",
     "alter table feature_flags rename column archived_at to archived_at_x",
@@ -782,7 +782,7 @@ async fn a_missing_table_or_column_of_a_migrated_database_is_an_error_and_grants
         let shown = json!({"checkout": true, "export": false, "search": true});
         assert_eq!(list.call(&Event::list()).await.json(), shown);
         sql(&stack, missing).await;
-        // Another revision, and nothing in Redis.
+        // Another revision, and no entry in Redis.
         sql(
             &stack,
             "update pennon_environments set revision = revision + 1",

@@ -120,7 +120,7 @@ async fn connect() -> Client {
     match trust(region.as_deref()) {
         Ok(context) => builder = builder.tls_context(context),
         Err(error) => {
-            tracing::warn!(domain = "config", %error, "using the system's root certificates")
+            tracing::warn!(domain = "config", %error, "using the system's root certificates");
         }
     }
     let http = builder.build_https();

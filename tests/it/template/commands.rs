@@ -1,8 +1,7 @@
-//! The AWS CLI accepts every command of the documents: known operations, options, queries and
-//! parameters.
+//! The AWS CLI accepts every command of the documents: operations, options, queries and parameters exist.
 //!
-//! Each document is run by bash as it stands, with a program in the place of `aws` that writes down
-//! how it was called. What it was called with is then read by the AWS CLI itself, which sends nothing.
+//! Bash runs each document with a replacement for `aws` that records its arguments. The AWS CLI's own parser then
+//! checks the recorded calls and sends nothing.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -15,9 +14,9 @@ use pennon_tests::process::{new_folder, output_within};
 use super::documents::DOCUMENTS;
 use super::read;
 
-/// Writes each call down, its number of arguments first, and answers with one word.
+/// Records the number of its arguments and the arguments of each call, and prints one word.
 const AWS: &str = "#!/bin/bash\nprintf '%s\\0' \"$#\" \"$@\" >>\"$CALLS\"\necho x\n";
-/// What else the documents run does nothing here.
+/// All other programs in the documents do nothing here.
 const OTHERS: &str = "for name in curl k6 git pip sleep redis-cli scripts/tools scripts/deploy \
     scripts/login scripts/set-parameter scripts/prune-versions psql pg_dump pg_restore; do eval \"$name() { :; }\"; done\n";
 const CHECK: &str = include_str!("aws_commands.py");
@@ -84,7 +83,7 @@ fn errors(document: &str) -> Vec<String> {
     found
 }
 
-/// Runs a script and gives how `aws` was called.
+/// Runs a script and returns its calls of `aws`.
 fn record(folder: &PathBuf, script: &str) -> Vec<Vec<String>> {
     let programs = folder.join("bin");
     std::fs::create_dir_all(&programs).expect("a folder");

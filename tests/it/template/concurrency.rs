@@ -1,11 +1,11 @@
-//! Functions cannot use up the connections of the database: the limits of production leave room for all.
+//! Functions cannot exhaust the connections of the database: the limits of production leave enough for everything else.
 
 use serde_json::{Value, json};
 
 use super::stack::{Stack, reference, text};
 use super::{Mistake, Problems, planted, read};
 
-/// The functions that answer reads, each with `ReservedConcurrency`.
+/// The functions that read flags, each with `ReservedConcurrency`.
 const READERS: [&str; 4] = ["get-flag", "list-flags", "evaluate-flag", "evaluate-flags"];
 /// Functions for admins, each with `AdminConcurrency`.
 const ADMINS: [&str; 8] = [
@@ -27,7 +27,7 @@ const OTHERS: [(&str, u64); 4] = [
 ];
 /// Connections that PostgreSQL and RDS keep for superusers.
 const OF_THE_SERVER: u64 = 5;
-/// For operators, and for the runs of `migrate` that a release starts.
+/// Connections for operators, and for the runs of `migrate` that a release starts.
 const OF_OPERATORS: u64 = 10;
 /// An account has 1,000 instances unless AWS raises that, and must leave 100 unreserved.
 const RESERVABLE: u64 = 900;
@@ -60,7 +60,7 @@ pub(super) fn check(template: &Value, problems: &mut Problems) {
     check_alarm(template, problems);
 }
 
-/// The alarm on connections follows the class: it fires above three quarters of what the class takes.
+/// The alarm on connections fires above three quarters of the connections that the class allows.
 fn check_alarm(template: &Value, problems: &mut Problems) {
     let alarm = &template["Resources"]["DatabaseConnectionsAlarm"]["Properties"];
     let threshold = &alarm["Threshold"];
@@ -135,7 +135,7 @@ fn the_limits_in_the_table_fit_the_connections_of_each_class() {
             used <= RESERVABLE,
             "{class}: {used} instances of {RESERVABLE}"
         );
-        // As many as fit, up to what one account can reserve.
+        // As many as fit, up to the number that one account can reserve.
         let one_more = connections(readers + 1, admins);
         assert!(one_more > room.min(RESERVABLE), "{class}: more would fit");
     }
@@ -187,7 +187,7 @@ planted! {
     an_admin_function_with_the_limit_of_readers:
         [Mistake("OverridesFunction", "!Ref AdminConcurrency", "!Ref ReservedConcurrency")]
         => "OverridesFunction: its limit of instances is {\"Ref\":\"ReservedConcurrency\"}";
-    a_health_function_that_may_use_up_the_database:
+    a_health_function_without_a_limit:
         [Mistake("HealthFunction", "      ReservedConcurrentExecutions: !If [LimitConcurrency, 2, !Ref AWS::NoValue]\n", "")]
         => "HealthFunction: its limit of instances is null";
 }

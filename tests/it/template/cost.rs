@@ -1,4 +1,4 @@
-//! What it costs is seen: budgets, the billing alarm, and tags on everything that takes them.
+//! Cost control: budgets, the billing alarm, and tags on every resource that supports them.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::stack::{Profile, Stack, list, reference, text};
 use super::{AFTER, GONE, Mistake, Problems, planted, read};
 use crate::log_size::{WARM_READ, WARM_READ_WITHOUT_REDIS};
 
-/// Types that take no tags. A type that is new here has to be decided about.
+/// Types that support no tags. A new type must be added to this list or tagged.
 const UNTAGGABLE: [&str; 24] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
     "AWS::CloudFormation::WaitConditionHandle",
@@ -105,7 +105,7 @@ fn limit(stack: &Stack) -> u64 {
 fn check_budgets(stack: &Stack, problems: &mut Problems) {
     let cache = stack.has("CacheMode", "none");
     let tag = |key: &str, value: Value| json!({ "Tags": { "Key": key, "Values": [value], "MatchOptions": ["EQUALS"] } });
-    // One stack of several in the account.
+    // The budget of one stack of several in the account.
     let feature = json!({ "And": [
         tag("Feature", json!("FeatureFlags")),
         tag("Stage", reference("Stage")),
@@ -116,12 +116,16 @@ fn check_budgets(stack: &Stack, problems: &mut Problems) {
         let monthly = budget["BudgetType"] == "COST" && budget["TimeUnit"] == "MONTHLY";
         problems.unless(monthly, id, "not a budget for a month");
         for notification in list(&properties["NotificationsWithSubscribers"]) {
-            let told = notification["Subscribers"]
+            let has_subscriber = notification["Subscribers"]
                 == json!([{ "SubscriptionType": "SNS", "Address": reference("AlarmTopic") }]);
-            problems.unless(told, id, "nobody is told");
+            problems.unless(has_subscriber, id, "a notification without a subscriber");
         }
-        let told = list(&properties["NotificationsWithSubscribers"]).len();
-        problems.unless(told == 2, id, "not told of both forecast and charges");
+        let count = list(&properties["NotificationsWithSubscribers"]).len();
+        problems.unless(
+            count == 2,
+            id,
+            "no notification of both forecast and charges",
+        );
         let filters = &budget["CostFilters"];
         if filters["Service"] == json!(["Amazon ElastiCache"]) {
             counted.push("cache");
@@ -154,7 +158,7 @@ fn check_budgets(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// CloudWatch knows charges in us-east-1 only.
+/// CloudWatch has charges in us-east-1 only.
 fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
     let wanted = stack.has("AWS::Region", "us-east-1") && !stack.has("CacheMode", "none");
     let alarm = &stack.get("CacheChargesAlarm")["Properties"];
@@ -174,7 +178,7 @@ fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
         ("MetricName", json!("EstimatedCharges")),
         ("Dimensions", dimensions),
         ("Statistic", json!("Maximum")),
-        // Charges are counted every few hours.
+        // Charges are updated every few hours.
         ("Period", json!(21600)),
         ("ComparisonOperator", json!("GreaterThanThreshold")),
         ("Threshold", json!(limit(stack))),
@@ -189,7 +193,7 @@ fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// The figures in a cell: `3 × 9.93` is 29.79, a word is nothing.
+/// The value of a cell: `3 × 9.93` is 29.79, text is 0.
 fn sum(cell: &str) -> f64 {
     let figures = cell.trim_matches([' ', '*']).split('×');
     let figures: Vec<f64> = figures.filter_map(|it| it.trim().parse().ok()).collect();
@@ -211,8 +215,8 @@ fn prices(document: &str) -> BTreeMap<&str, f64> {
     rows.collect()
 }
 
-/// How many metrics of ours ordinary reads write: each under each set of dimensions. What an instance repeats every
-/// minute is in the line of its first read; another instance has filled the cache.
+/// The number of our metrics, with their dimensions, that an ordinary read writes. The line of an instance's first read
+/// has those that it repeats every minute; another instance has filled the cache.
 async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
     let other = servers.function_with("get-flag", more).await;
     other.call(&Event::get("checkout")).await;
@@ -226,7 +230,7 @@ async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
     directives.map(count).sum()
 }
 
-/// How many kB a line of the access log has: the format in the template, with the values of a read of one flag.
+/// The size in kB of a line of the access log: the template's format with the values of a read of one flag.
 fn access_log_line(template: &Value) -> f64 {
     let settings = &template["Resources"]["HttpApi"]["Properties"]["AccessLogSettings"];
     let mut line = text(&settings["Format"]).to_owned();
@@ -234,7 +238,7 @@ fn access_log_line(template: &Value) -> f64 {
         ("$context.requestId", "JKJaXmPLvHcESHA="),
         ("$context.routeKey", "GET /api/config/flags/{flagKey}"),
         ("$context.status", "200"),
-        // A variable without a value is a dash.
+        // A variable without a value is written as a dash.
         ("$context.integrationErrorMessage", "-"),
         ("$context.authorizer.error", "-"),
         ("$context.identity.sourceIp", "203.0.113.124"),
@@ -246,12 +250,12 @@ fn access_log_line(template: &Value) -> f64 {
     kilobytes(line.len() + 1)
 }
 
-/// As the document writes it: kB with two digits after the point.
+/// kB with two decimal places, as in the document.
 fn kilobytes(bytes: usize) -> f64 {
     (f64::from(u32::try_from(bytes).expect("few")) / 10.0).round() / 100.0
 }
 
-/// The table by load: from the fixed sums above, the prices, and what a function writes for a read.
+/// The table by load: computed from the fixed costs above it, the prices, and the log line of a read.
 #[tokio::test]
 async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() {
     const READERS: f64 = 4.0;
@@ -307,7 +311,7 @@ async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() 
                 requests / million * price("HTTP API"),
                 (requests + MINUTES + batches) / million * price("calls of Lambda")
                     + 0.5 * seconds * price("time of Lambda on arm64"),
-                // A line of ours, one of the access log, and flow logs, in kB; then GB.
+                // The function's line, the access log and flow logs, in kB; then in GB.
                 ((requests * (line + gateway + 0.004) + MINUTES) / million + 0.1)
                     * price("log lines, our own and delivered ones"),
                 MINUTES / million * price("EventBridge Scheduler")
@@ -335,7 +339,7 @@ async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() 
     assert!(wrong.is_empty(), "the table must say: {wrong:#?}");
 }
 
-/// How many of what has a price there are, and the sum of a month.
+/// The number of each kind of priced resource, and the sum of a month.
 #[test]
 fn resources_in_the_cost_table_are_in_the_template_and_within_the_budget() {
     let template = super::yaml::parse(&read("template.yaml"));
@@ -416,16 +420,16 @@ planted! {
     a_new_kind_of_resource_without_tags:
         [Mistake("AlarmMail", AFTER, "  Queue:\n    Type: AWS::SQS::Queue\n    Properties: {}\n")]
         => "Queue: missing tags";
-    a_budget_that_nobody_hears_of:
+    a_budget_without_a_subscriber:
         [Mistake("FeatureBudget", "Subscribers: [{SubscriptionType: SNS, Address: !Ref AlarmTopic}]", "Subscribers: []")]
-        => "FeatureBudget: nobody is told";
+        => "FeatureBudget: a notification without a subscriber";
     a_budget_that_may_not_publish:
         [Mistake("AlarmTopicPolicy", ", budgets.amazonaws.com", "")]
         => "AlarmTopicPolicy: budgets.amazonaws.com may not publish";
     no_budget_for_the_cache:
         [Mistake("CacheBudget", GONE, "")]
         => "budgets: [\"feature\"], not [\"cache\", \"feature\"]";
-    a_billing_alarm_in_a_region_that_knows_no_charges:
+    a_billing_alarm_in_a_region_without_charges:
         [Mistake("Conditions", "    - !Equals [!Ref \"AWS::Region\", us-east-1]", "    - !Not [!Equals [!Ref \"AWS::Region\", \"\"]]")]
         => "CacheChargesAlarm: in eu-west-1: wanted false";
     a_billing_alarm_on_another_metric:

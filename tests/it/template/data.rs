@@ -1,4 +1,4 @@
-//! Cache and database: encrypted, backed up, and the one that is in use is the one that is named.
+//! Cache and database: encryption, backups, and URLs that name the cache in use.
 
 use serde_json::{Value, json};
 
@@ -108,7 +108,7 @@ fn do_not_overlap(daily: &str, weekly: &str) -> bool {
     }
 }
 
-/// One node; or a primary with two replicas in three zones that takes over by itself.
+/// One node, or a primary with two replicas in three zones and automatic failover.
 fn check_shapes(stack: &Stack, problems: &mut Problems) {
     let properties = |id: &str| stack.get(id)["Properties"].clone();
     let parameters = |group: &Value| {
@@ -148,8 +148,7 @@ fn check_shapes(stack: &Stack, problems: &mut Problems) {
     );
 }
 
-/// The functions read the first URL, whose scheme and host are those of the cache in use, and tell the
-/// others of changes.
+/// The first URL is that of the cache in use; functions invalidate the caches of all URLs.
 fn check_url(stack: &Stack, problems: &mut Problems) {
     let mode = stack.profile["CacheMode"];
     let secret = &stack.get("CacheUrlSecret")["Properties"]["SecretString"];
@@ -199,13 +198,17 @@ fn check_url(stack: &Stack, problems: &mut Problems) {
     problems.unless(
         raised,
         "CacheTokenSecret",
-        "a password that nobody can change",
+        "a password that cannot be changed",
     );
     for function in stack.functions() {
         let value = &function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"];
-        let told = *value == reference("CacheUrlSecret");
+        let has_secret = *value == reference("CacheUrlSecret");
         let empty = *value == "";
-        let fits = if mode == "none" { empty } else { told || empty };
+        let fits = if mode == "none" {
+            empty
+        } else {
+            has_secret || empty
+        };
         problems.unless(fits, &function.id, format!("{mode}: its cache is {value}"));
     }
 }
@@ -245,7 +248,7 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
     problems.unless(
         resource.is_null() != created,
         "Database",
-        "not there, or not asked for",
+        "missing, or not selected",
     );
     if !created {
         return;
@@ -267,7 +270,7 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
             "may be lost with the stack",
         );
     }
-    // RDS creates the groups that it does not find, and those keep their lines for ever.
+    // RDS creates missing log groups, and those keep their lines for ever.
     let named = database["DBInstanceIdentifier"] == reference("AWS::StackName");
     for export in list(&database["EnableCloudwatchLogsExports"]) {
         let name = format!("/aws/rds/instance/${{AWS::StackName}}/{}", text(export));
@@ -307,15 +310,11 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
         .any(|(_, it)| {
             it["SecretId"] == reference("DatabaseSecret") && it["TargetId"] == reference("Database")
         });
-    problems.unless(
-        attached,
-        "DatabaseSecret",
-        "does not say where the database is",
-    );
+    problems.unless(attached, "DatabaseSecret", "has no address of the database");
 }
 
-/// The role of a function in the database, by what it executes. `tests/it/database_roles.rs` shows that
-/// each works with it.
+/// The database role of a function, by its handler. `tests/it/database_roles.rs` shows that each function works with
+/// its role.
 fn role_of(id: &str) -> Option<&'static str> {
     match id {
         "GetFlagFunction"
@@ -339,7 +338,7 @@ fn role_of(id: &str) -> Option<&'static str> {
     }
 }
 
-/// Secrets are per stack: their names begin with its name, and their text is not in the template.
+/// Secrets belong to a stack: their names begin with its name, and the template does not contain their values.
 fn check_secrets(stack: &Stack, problems: &mut Problems) {
     for (id, secret) in stack.of_type("AWS::SecretsManager::Secret") {
         let written = secret["SecretString"].is_string();
@@ -351,23 +350,19 @@ fn check_secrets(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Every function that is given a Redis knows whose entries it may use, before it connects to anything.
+/// Every function with a Redis URL knows its installation before it connects.
 fn check_installation(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let variables = &function.properties["Environment"]["Variables"];
         let has_redis = variables["REDIS_SECRET_ARN"] != "";
         let named = variables["INSTALLATION_ID"] == reference("AWS::StackId")
             && variables["CACHE_KEY_PREFIX"] == reference("CacheKeyPrefix");
-        problems.unless(
-            named || !has_redis,
-            &function.id,
-            "does not know whose entries it may use",
-        );
+        problems.unless(named || !has_redis, &function.id, "has no INSTALLATION_ID");
     }
 }
 
-/// Every function that is given a Redis can authenticate its entries, with a key that is made up by Secrets
-/// Manager and stands in no other resource.
+/// Every function with a Redis URL can authenticate entries, with a key that Secrets Manager generates and that no
+/// other resource contains.
 fn check_mac_key(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let variables = &function.properties["Environment"]["Variables"];
@@ -376,7 +371,7 @@ fn check_mac_key(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             has_key == has_redis,
             &function.id,
-            "a cache and no key for its entries, or the other way round",
+            "a cache without a MAC key, or a MAC key without a cache",
         );
     }
     let secret = &stack.get("CacheMacSecret")["Properties"];
@@ -389,8 +384,7 @@ fn check_mac_key(stack: &Stack, problems: &mut Problems) {
     );
 }
 
-/// Every function that is given a Redis spreads its reads over the replicas of a cluster, unless the
-/// operator chose otherwise.
+/// Every function with a Redis URL reads replicas of a cluster, unless the operator chooses otherwise.
 fn check_replica_reads(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let variables = &function.properties["Environment"]["Variables"];
@@ -406,7 +400,7 @@ fn check_replica_reads(stack: &Stack, problems: &mut Problems) {
     problems.unless(
         default == "true",
         "CacheReplicaReads",
-        "replicas have no part in reads by default",
+        "replicas serve no reads by default",
     );
 }
 
@@ -438,7 +432,7 @@ planted! {
     a_cluster_in_one_zone:
         [Mistake("ClusterCache", "MultiAZEnabled: true", "MultiAZEnabled: false")]
         => "ClusterCache: not in several zones";
-    a_cluster_that_is_none:
+    a_cluster_without_cluster_mode:
         [Mistake("ClusterCacheParameters", "cluster-enabled: \"yes\", ", "")]
         => "ClusterCache: parameters of a single node";
     a_cache_that_refuses_writes_when_it_is_full:
@@ -447,9 +441,9 @@ planted! {
     a_larger_node_by_default:
         [Mistake("CacheNodeType", "Default: cache.t3.micro", "Default: cache.r7g.large")]
         => "CacheNodeType: another default than cache.t3.micro";
-    a_cache_that_nobody_can_give_a_new_password:
+    a_cache_whose_password_cannot_be_changed:
         [Mistake("CacheTokenSecret", "redis-token-${CacheTokenGeneration}", "redis-token")]
-        => "CacheTokenSecret: a password that nobody can change";
+        => "CacheTokenSecret: a password that cannot be changed";
     a_url_in_the_clear:
         [Mistake("CacheUrlSecret", "- rediss://:", "- redis://:")]
         => "CacheUrlSecret: both-use-cluster: not rediss://:",
@@ -458,12 +452,12 @@ planted! {
     a_function_that_reads_only_the_primary_of_a_cluster:
         [Mistake("ListFlagsFunction", "      Role:", "      Environment: {Variables: {REDIS_REPLICA_READS: \"false\"}}\n      Role:")]
         => "ListFlagsFunction: ignores CacheReplicaReads";
-    a_function_that_takes_itself_for_another_installation:
+    a_function_with_another_installation_id:
         [Mistake("ListFlagsFunction", "      Role:", "      Environment: {Variables: {INSTALLATION_ID: other}}\n      Role:")]
-        => "ListFlagsFunction: does not know whose entries it may use";
+        => "ListFlagsFunction: has no INSTALLATION_ID";
     replicas_without_reads_by_default:
         [Mistake("CacheReplicaReads", "Default: \"true\"", "Default: \"false\"")]
-        => "CacheReplicaReads: replicas have no part in reads by default";
+        => "CacheReplicaReads: replicas serve no reads by default";
     a_key_that_is_too_short:
         [Mistake("CacheMacSecret", "PasswordLength: 64", "PasswordLength: 16")]
         => "CacheMacSecret: a key that can be guessed";
@@ -476,13 +470,13 @@ planted! {
     an_unencrypted_database:
         [Mistake("Database", "StorageEncrypted: true", "StorageEncrypted: false")]
         => "Database: not encrypted at rest";
-    a_database_that_goes_with_the_stack:
+    a_database_that_is_deleted_with_the_stack:
         [Mistake("Database", "    DeletionPolicy: Snapshot\n", "    DeletionPolicy: Delete\n")]
         => "Database: may be lost with the stack";
     a_database_without_backups:
         [Mistake("Database", "!If [IsProduction, 14, 1]", "!If [IsProduction, 14, 0]")]
         => "Database: no backups";
-    a_database_that_takes_connections_without_tls:
+    a_database_that_accepts_connections_without_tls:
         [Mistake("DatabaseParameters", "rds.force_ssl: \"1\"", "rds.force_ssl: \"0\"")]
         => "Database: connections without TLS";
     a_database_that_logs_the_values_of_slow_statements:
@@ -494,19 +488,19 @@ planted! {
     a_database_with_another_limit_than_its_class_is_planned_for:
         [Mistake("DatabaseParameters", "        max_connections: !FindInMap [DatabaseClasses, !Ref DatabaseInstanceClass, Connections]\n", "")]
         => "Database: another number of connections than its class is planned for";
-    a_reader_with_the_login_that_writes:
+    a_reader_with_the_login_of_writers:
         [Mistake("GetFlagFunction", "      Role: !GetAtt ReadRole.Arn\n", "      Environment: {Variables: {DATABASE_SECRET_ARN: !If [UseRoles, !Ref DatabaseWriteSecret, !If [CreateDatabase, !Ref DatabaseSecretAttachment, !Ref ExternalDatabaseSecretArn]]}}\n      Role: !GetAtt ChangeRole.Arn\n")]
         => "GetFlagFunction: its login of the database is that of \"DatabaseWriteSecret\"",
             "GetFlagFunction: may not write to its log group";
     a_database_whose_logs_have_no_group_yet:
         [Mistake("Database", "DependsOn: [DatabaseLogs, DatabaseUpgradeLogs]", "DependsOn: [DatabaseLogs]")]
         => "Database: creates the group of its upgrade logs";
-    a_database_whose_logs_are_filed_under_another_name:
+    a_database_whose_log_group_has_another_name:
         [Mistake("Database", "      DBInstanceIdentifier: !Ref AWS::StackName\n", "")]
         => "Database: creates the group of its postgresql logs", "Database: creates the group of its upgrade logs";
     a_database_secret_without_a_host:
         [Mistake("DatabaseSecretAttachment", "TargetId: !Ref Database", "TargetId: !Ref DatabaseSecret")]
-        => "DatabaseSecret: does not say where the database is";
+        => "DatabaseSecret: has no address of the database";
 }
 
 #[test]
@@ -517,11 +511,10 @@ fn a_function_that_cannot_authenticate_entries() {
         "      Environment: {Variables: {CACHE_MAC_SECRET_ARN: \"\"}}\n      Role:",
     );
     let found = super::problems(&mistake.plant(&super::read("template.yaml")));
-    let wanted = "ListFlagsFunction: a cache and no key for its entries, or the other way round";
+    let wanted = "ListFlagsFunction: a cache without a MAC key, or a MAC key without a cache";
     assert!(found.contains(&wanted.to_owned()), "{found:#?}");
-    let other = |it: &&String| {
-        *it != wanted && !it.starts_with("ListFlagsFunction: is told of the secrets")
-    };
+    let other =
+        |it: &&String| *it != wanted && !it.starts_with("ListFlagsFunction: names the secrets");
     assert_eq!(found.iter().filter(other).count(), 0, "{found:#?}");
 }
 

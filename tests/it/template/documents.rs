@@ -1,4 +1,4 @@
-//! The documents about deploying and operating name what exists, and every alarm is explained.
+//! The documents about deploying and operating name only things that exist, and describe every alarm.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -50,7 +50,7 @@ fn every_alarm_has_its_section_in_the_operations_manual_and_every_section_its_al
         }
         let name = name_of(text(&resource["Properties"]["AlarmName"]["Fn::Sub"]));
         assert!(!name.is_empty(), "{id} has no name");
-        // The alarms of a rollout are the same for every function: <function>-v…-<what>.
+        // The alarms of a rollout are the same for every function: <function>-v…-<kind>.
         let name = match name.split_once("-v…-") {
             Some((_, what)) => format!("<function>-v…-{what}"),
             None => name,
@@ -60,7 +60,7 @@ fn every_alarm_has_its_section_in_the_operations_manual_and_every_section_its_al
     assert_eq!(alarms, headings);
 }
 
-/// Text that keeps a command from running as written on Linux or on a Mac.
+/// The reasons why a command does not run as written on Linux or on a Mac.
 fn problems(document: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut region = false;
@@ -97,7 +97,7 @@ fn the_commands_of_the_documents_run_as_written() {
     assert_eq!(problems(planted), wanted);
 }
 
-/// Words in code spans and blocks that look like a path of this project, or like a parameter.
+/// Words in code spans and blocks that look like a path of this project or a parameter.
 #[test]
 fn everything_that_the_documents_name_exists() {
     let template = parse(&read("template.yaml"));
@@ -186,7 +186,7 @@ fn everything_that_the_documents_name_exists() {
     }
 }
 
-/// What a change of a parameter does to resources, as the schemas of `CloudFormation` say.
+/// The effect of a parameter's change on resources, according to the schemas of `CloudFormation`.
 const PARAMETER_CHANGES: &str = include_str!("parameter_changes.py");
 
 fn parameter_changes(template: &str) -> Value {
@@ -208,7 +208,7 @@ fn parameter_changes(template: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Parameters that the table of dangerous ones omits.
+/// Parameters that the table of dangerous changes lacks.
 fn left_out(template: &str, document: &str) -> Vec<String> {
     let rows: Vec<&str> = document
         .lines()
@@ -257,7 +257,7 @@ fn every_parameter_that_replaces_or_deletes_something_is_in_the_table_of_dangero
         left_out(&template, &without),
         ["VpcCidr is not in the table"]
     );
-    // A parameter that begins to decide about a property that cannot be changed.
+    // A parameter that begins to determine a property that cannot be changed.
     let planted = template.replace(
         "      DBName: pennon\n",
         "      DBName: !Ref CacheKeyPrefix\n",

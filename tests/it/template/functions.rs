@@ -1,4 +1,4 @@
-//! Every function exists, is built and published alike, may do little, and is told settings that
+//! Every function exists, is built and published in the same way, has minimal permissions, and gets only settings that
 //! the code knows.
 
 use std::cell::RefCell;
@@ -85,8 +85,8 @@ fn check_event_bus(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Alarms of this account, and no others, may invoke `guard`; `ramps` and `reconcile` read alarms, except where no
-/// function can reach `CloudWatch`.
+/// Only alarms of this account may invoke `guard`. `ramps` and `reconcile` read alarms, unless no function can reach
+/// `CloudWatch`.
 fn check_alarms_of_ramps(stack: &Stack, problems: &mut Problems) {
     let wanted = json!({ "Action": "lambda:InvokeFunction", "FunctionName": reference("GuardFunction.Alias"),
         "Principal": "lambda.alarms.cloudwatch.amazonaws.com", "SourceAccount": reference("AWS::AccountId") });
@@ -112,11 +112,11 @@ fn check_alarms_of_ramps(stack: &Stack, problems: &mut Problems) {
             &function.id,
             format!("may read alarms: {reads}"),
         );
-        let told = &function.properties["Environment"]["Variables"]["CLOUDWATCH_ENDPOINT"];
+        let value = &function.properties["Environment"]["Variables"]["CLOUDWATCH_ENDPOINT"];
         problems.unless(
-            *told == endpoint,
+            *value == endpoint,
             &function.id,
-            format!("reads alarms at {told}"),
+            format!("reads alarms at {value}"),
         );
     }
 }
@@ -145,7 +145,7 @@ fn check_form(stack: &Stack, function: &Function, problems: &mut Problems) {
     );
 }
 
-/// A log group of its own, whose name is the one that Lambda would choose, and that forgets.
+/// Checks that a function has a log group of its own, with the name that Lambda would choose and a retention time.
 fn check_logs(stack: &Stack, all: &[Function], function: &Function, problems: &mut Problems) {
     let logging = &function.properties["LoggingConfig"];
     let group = target(&logging["LogGroup"]);
@@ -160,7 +160,7 @@ fn check_logs(stack: &Stack, all: &[Function], function: &Function, problems: &m
     problems.unless(
         logging["SystemLogLevel"] == "WARN",
         &function.id,
-        "pays for two lines of Lambda for every call",
+        "logs two lines of Lambda for every call",
     );
     let sharing = all
         .iter()
@@ -194,7 +194,7 @@ fn environment(function: &Function) -> BTreeMap<&str, &Value> {
         .collect()
 }
 
-/// The code reads every variable, and accepts everything that a parameter allows.
+/// Checks that the code reads every variable, and accepts every value that a parameter allows.
 fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
     let known = RefCell::new(BTreeSet::from(OF_THE_SDK.map(str::to_owned)));
     let environment = environment(function);
@@ -215,7 +215,7 @@ fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
             problems.add(&function.id, warning.0);
         }
     }
-    // A lookup that knows everything is asked for what a lookup that knows nothing is not.
+    // A lookup that knows every name; the code must not ask for more names than with one that knows none.
     let _all = Config::from_lookup(|name| {
         known.borrow_mut().insert(name.to_owned());
         Some("https://1".to_owned())
@@ -229,19 +229,17 @@ fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
         );
     }
     for (name, value) in environment {
-        let told = value.to_string().contains("{{resolve:");
-        problems.unless(!told, &function.id, format!("{name} holds a secret"));
+        let is_secret = value.to_string().contains("{{resolve:");
+        problems.unless(!is_secret, &function.id, format!("{name} holds a secret"));
     }
 }
 
-/// Whoever is told of a secret may read it, and whoever may read is told.
-/// Every function knows whether the two public config routes are open, `not-found` too: it answers for
-/// paths that nobody else does.
+/// Every function knows `PUBLIC_CONFIG_ROUTES`, `not-found` included: it answers for the paths if they are closed.
 fn check_public_config_routes(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
-        let told = &function.properties["Environment"]["Variables"]["PUBLIC_CONFIG_ROUTES"];
+        let value = &function.properties["Environment"]["Variables"]["PUBLIC_CONFIG_ROUTES"];
         problems.unless(
-            *told == reference("PublicConfigRoutes"),
+            *value == reference("PublicConfigRoutes"),
             &function.id,
             "ignores PublicConfigRoutes",
         );
@@ -255,12 +253,13 @@ fn check_public_config_routes(stack: &Stack, problems: &mut Problems) {
     }
 }
 
+/// A function may read exactly the secrets that its variables name.
 fn check_secrets(stack: &Stack, function: &Function, problems: &mut Problems) {
-    let told: BTreeSet<String> = environment(function)
+    let named: BTreeSet<String> = environment(function)
         .into_iter()
         .filter(|(name, _)| name.ends_with("_SECRET_ARN"))
         .map(|(_, value)| match target(value) {
-            // The attachment's name is the secret's.
+            // The ARN of a secret's attachment is the secret's.
             "DatabaseSecretAttachment" => "DatabaseSecret".to_owned(),
             other => other.to_owned(),
         })
@@ -274,13 +273,13 @@ fn check_secrets(stack: &Stack, function: &Function, problems: &mut Problems) {
         }
     }
     problems.unless(
-        told == readable,
+        named == readable,
         &function.id,
-        format!("is told of the secrets {told:?} and may read {readable:?}"),
+        format!("names the secrets {named:?} and may read {readable:?}"),
     );
 }
 
-/// `migrate` writes the secrets of the roles that it creates, and nobody else writes any.
+/// `migrate` alone writes secrets: those of the roles that it creates.
 fn check_writes(stack: &Stack, function: &Function, problems: &mut Problems) {
     let mut may: Vec<&str> = Vec::new();
     for statement in statements(stack, function) {
@@ -307,8 +306,7 @@ fn check_writes(stack: &Stack, function: &Function, problems: &mut Problems) {
     );
 }
 
-/// What a function may do: the statements of its role that allow something, those of policies in this
-/// template included.
+/// The statements that allow something in the role of a function, including its policies in this template.
 pub(super) fn statements<'a>(stack: &'a Stack, function: &'a Function) -> Vec<&'a Value> {
     role_statements(stack, target(&function.properties["Role"]))
 }
@@ -332,12 +330,12 @@ pub(super) fn list_or_one(value: &Value) -> impl Iterator<Item = &Value> {
     list(value).iter().chain(one)
 }
 
-/// What `CloudWatch` grants for `*` only, as soon as one alarm of several is composite.
+/// `CloudWatch` allows this for `*` only if one of several alarms is composite.
 fn is_read_of_alarms(statement: &Value) -> bool {
     statement["Action"] == "cloudwatch:DescribeAlarms"
 }
 
-/// What Lambda needs for the network interfaces of a function. EC2 takes no resource but `*` for these.
+/// Permissions that Lambda needs for the network interfaces of a function. EC2 accepts no resource but `*` for them.
 fn is_network_interface(action: &Value) -> bool {
     [
         "ec2:AssignPrivateIpAddresses",
@@ -350,9 +348,9 @@ fn is_network_interface(action: &Value) -> bool {
     .contains(&text(action))
 }
 
-/// Least privilege: no wildcard where an action or a resource is granted, and no policy of others. No role may
-/// create log groups: with that right, late lines bring back a group that was deleted with its stack, and the next
-/// stack of that name cannot create it.
+/// Least privilege: no wildcards in actions or resources, and no managed policies. No role may create log groups: with
+/// that permission, late log lines recreate a group that was deleted with its stack, and the next stack of that name
+/// cannot create it.
 fn check_policies(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let role = target(&function.properties["Role"]);
@@ -390,7 +388,7 @@ fn check_policies(stack: &Stack, problems: &mut Problems) {
             }
         }
     }
-    // Lambda needs these rights, and the code of a function does not.
+    // Lambda needs these permissions; the code of a function does not.
     for (id, properties) in stack.of_type("AWS::IAM::ManagedPolicy") {
         let statements = list(&properties["PolicyDocument"]["Statement"]);
         let all_of = |effect: &str| -> BTreeSet<&str> {
@@ -432,8 +430,8 @@ fn a_handler_without_a_function() {
 planted! {
     a_function_without_a_handler:
         [Mistake("MigrateFunction", "Handler: migrate", "Handler: move")]
-        => "MigrateFunction: goes live without a deployment", "MigrateFunction: no handler move",
-           "MigrateFunction: nothing leads to it", "migrate: a handler in functions/src and no function";
+        => "MigrateFunction: gets traffic without a deployment", "MigrateFunction: no handler move",
+           "MigrateFunction: has no trigger", "migrate: a handler in functions/src and no function";
     a_function_that_is_built_by_itself:
         [Mistake("MigrateFunction", "Binary: pennon-functions", "Binary: migrate")]
         => "MigrateFunction: not built once with all the others";
@@ -443,7 +441,7 @@ planted! {
     a_function_that_cannot_be_closed:
         [Mistake("NotFoundFunction", "Variables: {REDIS_SECRET_ARN", "Variables: {PUBLIC_CONFIG_ROUTES: open, REDIS_SECRET_ARN")]
         => "NotFoundFunction: ignores PublicConfigRoutes";
-    a_choice_that_no_function_understands:
+    a_parameter_value_that_no_function_accepts:
         [Mistake("PublicConfigRoutes", "AllowedValues: [open, key, \"off\"]", "AllowedValues: [open, keys, \"off\"]")]
         => "PublicConfigRoutes: \"keys\" means nothing to the functions";
     logs_that_are_kept_for_ever:
@@ -451,7 +449,7 @@ planted! {
         => "ApiLogs: keeps logs for ever";
     lines_of_lambda_for_every_call:
         [Mistake("HealthFunction", "LoggingConfig: {LogGroup: !Ref HealthLogs}", "LoggingConfig: {LogGroup: !Ref HealthLogs, SystemLogLevel: INFO}")]
-        => "HealthFunction: pays for two lines of Lambda for every call";
+        => "HealthFunction: logs two lines of Lambda for every call";
     a_log_group_that_lambda_would_not_choose:
         [Mistake("HealthLogs", "-health", "-heath")]
         => "HealthLogs: not named after its function";
@@ -464,25 +462,25 @@ planted! {
     a_secret_in_a_variable:
         [Mistake("MigrateFunction", "REDIS_SECRET_ARN: \"\"", "REDIS_SECRET_ARN: \"\"\n          REDIS_URL: \"{{resolve:secretsmanager:x}}\"")]
         => "MigrateFunction: REDIS_URL holds a secret";
-    a_function_that_may_do_everything_in_a_service:
+    a_function_with_every_permission_of_a_service:
         [Mistake("PreTrafficRole", "Action: lambda:InvokeFunction", "Action: lambda:*")]
         => "PreTrafficFunction: may not invoke health", "PreTrafficFunction: may not invoke migrate", "PreTrafficRole: may do \"lambda:*\"";
     a_function_that_may_write_the_secrets_of_others:
         [Mistake("MigrateRole", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret]", "Resource: [!Ref DatabaseReadSecret, !Ref DatabaseWriteSecret, !Ref DatabaseCountSecret, !Ref CacheUrlSecret]")]
         => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]";
-    a_function_that_may_do_it_to_everything:
+    a_function_with_permissions_on_every_resource:
         [Mistake("PreTrafficRole", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
         => "PreTrafficRole: may do it to everything";
-    a_function_with_a_policy_from_elsewhere:
+    a_function_with_a_managed_policy:
         [Mistake("MigrateRole", "ManagedPolicyArns: [", "ManagedPolicyArns: [arn:aws:iam::aws:policy/AmazonRDSFullAccess, ")]
         => "MigrateRole: a policy from elsewhere: \"arn:aws:iam::aws:policy/AmazonRDSFullAccess\"";
-    a_role_that_brings_back_a_log_group_that_was_deleted:
+    a_role_that_may_create_log_groups:
         [Mistake("CountRole", "[logs:CreateLogStream,", "[logs:CreateLogGroup, logs:CreateLogStream,")]
         => "CountRole: brings back a log group that was deleted";
-    a_flow_log_that_brings_back_its_group:
+    a_flow_log_that_may_create_log_groups:
         [Mistake("FlowLogRole", "[logs:CreateLogStream,", "[logs:CreateLogGroup, logs:CreateLogStream,")]
         => "FlowLogRole: brings back a log group that was deleted";
-    a_function_that_logs_into_the_void:
+    a_function_that_may_not_write_its_log:
         [Mistake("CountRole", "!GetAtt CountEvaluationsLogs.Arn", "!GetAtt MigrateLogs.Arn")]
         => "CountEvaluationsFunction: may not write to its log group";
     a_function_with_the_role_that_sam_makes:
@@ -508,7 +506,7 @@ planted! {
 }
 
 #[test]
-fn a_function_that_may_read_secrets_it_is_not_told_of() {
+fn a_function_that_may_read_secrets_that_no_variable_names() {
     let template = super::read("template.yaml");
     let template = Mistake("NotFoundFunction", "NotFoundRole", "ReadRole").plant(&template);
     let template = Mistake(
@@ -521,7 +519,7 @@ fn a_function_that_may_read_secrets_it_is_not_told_of() {
     assert!(!found.is_empty());
     for problem in found {
         assert!(
-            problem.starts_with("NotFoundFunction: is told of the secrets {} and may read"),
+            problem.starts_with("NotFoundFunction: names the secrets {} and may read"),
             "{problem}"
         );
     }

@@ -1,12 +1,11 @@
-//! Who may change flags: a user pool that stays when the stack is updated, a second factor, short tokens,
-//! and no flow that sends a password.
+//! Admins: a user pool that updates do not replace, a second factor, short tokens, and no flow that sends a password.
 
 use serde_json::{Value, json};
 
 use super::stack::{Stack, list, reference, target, text};
 use super::{Mistake, Problems, parse, planted, read};
 
-/// Where `scripts/login` listens; `pennon-local login --help` names the same.
+/// The callback URLs of `scripts/login`; `pennon-local login --help` lists the same.
 pub(crate) const CALLBACKS: [&str; 3] = [
     "http://127.0.0.1:41817/callback",
     "http://127.0.0.1:41818/callback",
@@ -38,7 +37,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
 
 fn check_pool(resource: &Value, problems: &mut Problems) {
     let pool = &resource["Properties"];
-    // CloudFormation replaces a pool, and its users are gone, when one of these changes.
+    // CloudFormation replaces a pool, and deletes its users, if one of these changes.
     let stays = pool["UsernameAttributes"] == json!(["email"])
         && ["AliasAttributes", "UsernameConfiguration", "Schema"]
             .iter()
@@ -46,7 +45,7 @@ fn check_pool(resource: &Value, problems: &mut Problems) {
     problems.unless(
         stays,
         "UserPool",
-        "an update replaces it, and its users are gone",
+        "an update replaces it and deletes its users",
     );
     problems.unless(
         resource["UpdateReplacePolicy"] == "Retain",
@@ -57,7 +56,7 @@ fn check_pool(resource: &Value, problems: &mut Problems) {
     problems.unless(
         pool["MfaConfiguration"] == "ON",
         "UserPool",
-        "a password is enough",
+        "no second factor is required",
     );
     problems.unless(
         pool["EnabledMfas"] == json!(["SOFTWARE_TOKEN_MFA"]),
@@ -67,7 +66,7 @@ fn check_pool(resource: &Value, problems: &mut Problems) {
     problems.unless(
         pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] == true,
         "UserPool",
-        "anybody may sign up",
+        "users may sign up",
     );
     problems.unless(
         pool["UserPoolTier"] == "ESSENTIALS",
@@ -79,10 +78,10 @@ fn check_pool(resource: &Value, problems: &mut Problems) {
 fn check_client(client: &Value, problems: &mut Problems) {
     let about = "UserPoolClient";
     let flows = list(&client["ExplicitAuthFlows"]);
-    // Left out, Cognito chooses, ALLOW_REFRESH_TOKEN_AUTH among others, which excludes rotation.
+    // By default Cognito also allows ALLOW_REFRESH_TOKEN_AUTH, which excludes rotation.
     problems.unless(!flows.is_empty(), about, "flows that Cognito chooses");
     for flow in flows.iter().map(text) {
-        // ALLOW_USER_AUTH takes the password too, among other proofs.
+        // ALLOW_USER_AUTH accepts a password too, among other proofs.
         let password = flow.contains("PASSWORD") || flow == "ALLOW_USER_AUTH";
         problems.unless(
             !password,
@@ -101,7 +100,7 @@ fn check_client(client: &Value, problems: &mut Problems) {
     problems.unless(
         client["CallbackURLs"] == json!(CALLBACKS),
         about,
-        "scripts/login listens elsewhere",
+        "other callback URLs than scripts/login",
     );
     let units = &client["TokenValidityUnits"];
     for (name, unit, most) in [
@@ -124,11 +123,7 @@ fn check_client(client: &Value, problems: &mut Problems) {
             .as_i64()
             .is_some_and(|it| it <= 10)
         && client["EnableTokenRevocation"] == true;
-    problems.unless(
-        rotates,
-        about,
-        "a refresh token may be used again and again",
-    );
+    problems.unless(rotates, about, "refresh tokens do not rotate");
 }
 
 fn check_pages(stack: &Stack, problems: &mut Problems) {
@@ -139,17 +134,13 @@ fn check_pages(stack: &Stack, problems: &mut Problems) {
     problems.unless(
         named && of_pool,
         "UserPoolDomain",
-        "no pages where admins sign in",
+        "no sign-in pages for admins",
     );
     let branding = &stack.get("UserPoolBranding")["Properties"];
     let opens = target(&branding["ClientId"]) == "UserPoolClient"
         && target(&branding["UserPoolId"]) == "UserPool"
         && branding["UseCognitoProvidedValues"] == true;
-    problems.unless(
-        opens,
-        "UserPoolBranding",
-        "the pages of the client do not open",
-    );
+    problems.unless(opens, "UserPoolBranding", "the client has no sign-in pages");
 }
 
 #[test]
@@ -163,7 +154,7 @@ fn a_second_factor_is_required_unless_a_parameter_says_otherwise() {
         *configured,
         json!({ "Fn::If": ["RequireMfa", "ON", "OPTIONAL"] })
     );
-    // Of the stages that samconfig.toml describes, only dev relaxes it.
+    // Among the stages of samconfig.toml, only dev relaxes it.
     let stages = read("samconfig.toml");
     assert_eq!(stages.matches("AdminMfa").count(), 1);
     let dev = stages
@@ -176,23 +167,23 @@ fn a_second_factor_is_required_unless_a_parameter_says_otherwise() {
 planted! {
     a_pool_that_is_replaced:
         [Mistake("UserPool", "UsernameAttributes: [email]", "UsernameAttributes: [email, phone_number]")]
-        => "UserPool: an update replaces it, and its users are gone";
-    a_pool_whose_users_go_with_its_replacement:
+        => "UserPool: an update replaces it and deletes its users";
+    a_pool_that_is_deleted_when_it_is_replaced:
         [Mistake("UserPool", "UpdateReplacePolicy: Retain", "UpdateReplacePolicy: Delete")]
         => "UserPool: a replaced pool is deleted";
     a_password_alone:
         [Mistake("UserPool", "!If [RequireMfa, \"ON\", OPTIONAL]", "OPTIONAL")]
-        => "UserPool: a password is enough";
-    a_pool_that_anybody_may_join:
+        => "UserPool: no second factor is required";
+    a_pool_with_self_registration:
         [Mistake("UserPool", "AllowAdminCreateUserOnly: true", "AllowAdminCreateUserOnly: false")]
-        => "UserPool: anybody may sign up";
+        => "UserPool: users may sign up";
     a_tier_without_rotation:
         [Mistake("UserPool", "UserPoolTier: ESSENTIALS", "UserPoolTier: LITE")]
         => "UserPool: no tier with rotation and managed login";
     a_program_that_sends_passwords:
         [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_USER_SRP_AUTH, ALLOW_ADMIN_USER_PASSWORD_AUTH]")]
         => "UserPoolClient: ALLOW_ADMIN_USER_PASSWORD_AUTH: a program sends the password";
-    a_flow_that_takes_passwords_among_others:
+    a_flow_that_accepts_passwords_among_others:
         [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_USER_AUTH]")]
         => "UserPoolClient: ALLOW_USER_AUTH: a program sends the password";
     flows_that_exclude_rotation:
@@ -209,17 +200,17 @@ planted! {
         => "UserPoolClient: RefreshTokenValidity: more than 720 minutes";
     refresh_tokens_that_stay:
         [Mistake("UserPoolClient", "{Feature: ENABLED,", "{Feature: DISABLED,")]
-        => "UserPoolClient: a refresh token may be used again and again";
+        => "UserPoolClient: refresh tokens do not rotate";
     a_client_with_a_secret:
         [Mistake("UserPoolClient", "GenerateSecret: false", "GenerateSecret: true")]
         => "UserPoolClient: not a public client for the code flow";
     tokens_in_the_address_of_a_page:
         [Mistake("UserPoolClient", "AllowedOAuthFlows: [code]", "AllowedOAuthFlows: [implicit]")]
         => "UserPoolClient: not a public client for the code flow";
-    a_callback_that_nobody_listens_to:
+    a_callback_on_another_port:
         [Mistake("UserPoolClient", ":41819/callback", ":41820/callback")]
-        => "UserPoolClient: scripts/login listens elsewhere";
+        => "UserPoolClient: other callback URLs than scripts/login";
     pages_that_do_not_open:
         [Mistake("UserPoolBranding", "UseCognitoProvidedValues: true", "UseCognitoProvidedValues: false")]
-        => "UserPoolBranding: the pages of the client do not open";
+        => "UserPoolBranding: the client has no sign-in pages";
 }

@@ -1,9 +1,9 @@
-//! template.yaml keeps its promises, and names nothing that does not exist.
+//! template.yaml keeps its rules, and names only things that exist.
 //!
-//! Every rule looks at the resources that one choice of parameters brings ([`stack`]), for fifteen
-//! choices, and writes down what is wrong. Beside each rule stand mistakes: each is planted in the
-//! text of the template once, and exactly that problem must be found. What linters see (unknown
-//! properties, dangling references, cycles) is left to `scripts/check-template`.
+//! Every rule checks the resources of one choice of parameters ([`stack`]), for fifteen choices, and reports problems.
+//! Beside each rule are planted mistakes: each changes the text of the template once, and exactly the expected problem
+//! must be reported. Findings of linters (unknown properties, dangling references, cycles) are left to
+//! `scripts/check-template`.
 
 mod commands;
 mod concurrency;
@@ -29,7 +29,7 @@ use std::path::Path;
 
 use stack::Stack;
 
-/// Problems: a resource, and what is wrong with it. The same under several profiles counts once.
+/// Problems: a resource, and a description. The same problem under several profiles counts once.
 #[derive(Default)]
 struct Problems(BTreeSet<String>);
 
@@ -51,7 +51,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// All that is wrong with a template.
+/// All problems of a template.
 fn problems(text: &str) -> Vec<String> {
     let template = yaml::parse(text);
     let mut problems = Problems::default();
@@ -76,17 +76,17 @@ fn the_template_keeps_every_rule() {
     assert!(problems.is_empty(), "{problems:#?}");
 }
 
-/// A mistake: in the section of this name, the first text becomes the second.
+/// A mistake: in the section with this name, the first text is replaced by the second.
 struct Mistake(&'static str, &'static str, &'static str);
 
-/// Without this whole section.
+/// Removes the whole section.
 const GONE: &str = "(the section is gone)";
 
-/// With something behind this section.
+/// Inserts a text after the section.
 const AFTER: &str = "(behind the section)";
 
 impl Mistake {
-    /// The template with this mistake in it.
+    /// The template with this mistake.
     fn plant(&self, template: &str) -> String {
         let Self(section, from, to) = self;
         let begin = [format!("\n  {section}:\n"), format!("\n{section}:\n")]
@@ -129,7 +129,7 @@ fn assert_found(mistakes: &[Mistake], expected: &[&str]) {
     assert_eq!(problems(&template), expected);
 }
 
-/// Mistakes, each a test of its own.
+/// Defines a test for each mistake.
 macro_rules! planted {
     ($($name:ident: [$($mistake:expr),+] => $($problem:expr),+;)+) => { $(
         #[test]

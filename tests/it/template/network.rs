@@ -10,7 +10,7 @@ use super::{AFTER, GONE, Mistake, Problems, planted};
 
 const PRIVATE: [&str; 3] = ["PrivateSubnetA", "PrivateSubnetB", "PrivateSubnetC"];
 
-/// The private subnets of a stack: one for each of its zones.
+/// The private subnets of a stack: one in each of its zones.
 pub(super) fn private(stack: &Stack) -> &'static [&'static str] {
     if stack.has("ZoneC", "none") {
         &PRIVATE[..2]
@@ -18,7 +18,7 @@ pub(super) fn private(stack: &Stack) -> &'static [&'static str] {
         &PRIVATE
     }
 }
-/// An egress rule that leads nowhere: without one, EC2 adds one that leads everywhere.
+/// The target of an egress rule that allows nothing. Without any rule, EC2 adds one that allows everything.
 const NOWHERE: &str = "127.0.0.1/32";
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
@@ -37,8 +37,8 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         let resolves = properties["EnableDnsSupport"] == true;
         problems.unless(resolves, id, "no DNS");
     }
-    // What the delivery of flow logs needs. Amazon's guide asks for logs:CreateLogGroup too, which no role here may
-    // have: the group is there before the flow log.
+    // The permissions for the delivery of flow logs. AWS's guide adds logs:CreateLogGroup, which no role here may have;
+    // the group exists before the flow log.
     for (id, log) in stack.of_type("AWS::EC2::FlowLog") {
         let role = &stack.get(target(&log["DeliverLogsPermissionArn"]))["Properties"];
         let statements = list(&role["Policies"])
@@ -60,7 +60,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Rules name groups, never addresses, but for the one way out.
+/// Rules name groups instead of addresses, except for egress.
 fn check_groups(stack: &Stack, problems: &mut Problems) {
     for (id, properties) in stack.of_type("AWS::EC2::SecurityGroup") {
         let closed = properties["SecurityGroupIngress"].is_null();
@@ -134,7 +134,7 @@ fn check_port(id: &str, rule: &Value, problems: &mut Problems) {
     problems.unless(one && !rule["FromPort"].is_null(), id, "more than one port");
 }
 
-/// A private subnet in each of two or three zones, which can be chosen; one public one for a NAT gateway, if that is the way out.
+/// A private subnet in each of two or three zones, which can be chosen, and a public one if a NAT gateway needs it.
 fn check_subnets(stack: &Stack, problems: &mut Problems) {
     let public_tables: BTreeSet<&str> = stack
         .of_type("AWS::EC2::Route")
@@ -157,7 +157,7 @@ fn check_subnets(stack: &Stack, problems: &mut Problems) {
             zones.insert(subnet["AvailabilityZone"].to_string());
         } else {
             let for_nat = stack.has("EgressMode", "nat") && id == "NatSubnet";
-            problems.unless(for_nat, id, "a subnet that nobody needs");
+            problems.unless(for_nat, id, "a subnet without a use");
         }
     }
     let wanted = private(stack).len();
@@ -175,7 +175,7 @@ fn check_subnets(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Whatever holds data is in the private subnets, and so is whoever reads it.
+/// All resources that hold data, and the functions that read it, are in the private subnets.
 fn check_places(stack: &Stack, problems: &mut Problems) {
     let private: Vec<Value> = private(stack).iter().map(|id| reference(id)).collect();
     let private = Value::Array(private);
@@ -225,13 +225,13 @@ fn check_places(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             !needs_data || right,
             &function.id,
-            "asks for addresses that it cannot reach",
+            "gets addresses that it cannot reach",
         );
     }
 }
 
-/// A function gets its new version when the ways that it needs are there: a change of `EgressMode`, `DatabaseMode` or
-/// `CacheMode` brings both. Functions of later waves wait for those of the first.
+/// A function gets its new version after the network resources that it needs exist: a change of `EgressMode`,
+/// `DatabaseMode` or `CacheMode` creates both. Functions of later waves wait for those of the first.
 fn check_order(stack: &Stack, problems: &mut Problems) {
     let functions = "FunctionSecurityGroup";
     let rules = stack.all().filter(|(_, resource)| {
@@ -262,7 +262,7 @@ fn check_order(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Exactly one way out to Secrets Manager.
+/// Exactly one egress path to Secrets Manager.
 fn check_way_out(stack: &Stack, problems: &mut Problems) {
     let from_private = |attribute: &str| {
         stack.of_type("AWS::EC2::Route").any(|(_, route)| {
@@ -301,7 +301,7 @@ fn check_way_out(stack: &Stack, problems: &mut Problems) {
 }
 
 planted! {
-    a_proxy_that_takes_connections_without_tls:
+    a_proxy_that_accepts_connections_without_tls:
         [Mistake("DatabaseProxyServer", "RequireTLS: true", "RequireTLS: false")]
         => "DatabaseProxyServer: not in the private subnets, or without TLS";
     a_world_open_security_group:
@@ -328,19 +328,19 @@ planted! {
     a_lambda_group_without_egress_to_6379:
         [Mistake("FunctionsToCache", GONE, "")]
         => "FunctionSecurityGroup: no way to CacheSecurityGroup on 6379";
-    a_cache_that_lets_nobody_in:
+    a_cache_without_an_ingress_rule:
         [Mistake("CacheFromFunctions", "FromPort: 6379, ToPort: 6379", "FromPort: 6380, ToPort: 6380")]
         => "CacheSecurityGroup: does not let the functions in on 6379";
     a_public_subnet:
         [Mistake("PrivateRoutesB", "RouteTableId: !Ref PrivateRoutes", "RouteTableId: !Ref NatRoutes")]
         => "PrivateSubnetB: a public subnet";
-    a_subnet_that_hands_out_public_addresses:
+    a_subnet_that_assigns_public_addresses:
         [Mistake("PrivateSubnetC", "MapPublicIpOnLaunch: false", "MapPublicIpOnLaunch: true")]
         => "PrivateSubnetC: hands out public addresses";
     two_subnets_in_one_zone:
         [Mistake("PrivateSubnetC", "!Select [2, !GetAZs", "!Select [1, !GetAZs")]
         => "Vpc: not 3 private subnets in 3 zones";
-    a_third_zone_where_there_are_two:
+    a_third_zone_in_a_region_with_two:
         [Mistake("PrivateSubnetC", "    Condition: ThreeZones\n", ""), Mistake("PrivateRoutesC", "    Condition: ThreeZones\n", "")]
         => "Vpc: not 2 private subnets in 2 zones";
     a_function_that_needs_a_third_zone:
@@ -352,12 +352,12 @@ planted! {
     an_endpoint_that_needs_a_third_zone:
         [Mistake("SecretsEndpoint", "!If [ThreeZones, !Ref PrivateSubnetC, !Ref AWS::NoValue]", "!Ref PrivateSubnetC")]
         => "SecretsEndpoint: not in the private subnets";
-    a_zone_that_nobody_can_choose:
+    a_zone_that_cannot_be_chosen:
         [Mistake("PrivateSubnetB", "!If [ChooseZoneB, !Ref ZoneB, !Select [1, !GetAZs \"\"]]", "!Select [1, !GetAZs \"\"]")]
         => "PrivateSubnetB: not in ZoneB";
     a_nat_subnet_without_a_nat:
         [Mistake("NatSubnet", "    Condition: UseNat\n", ""), Mistake("NatSubnetRoutes", "    Condition: UseNat\n", "")]
-        => "NatSubnet: a subnet that nobody needs";
+        => "NatSubnet: a subnet without a use";
     a_cache_in_the_public_subnet:
         [Mistake("CacheSubnets", "!Ref PrivateSubnetB", "!Ref NatSubnet")]
         => "CacheSubnets: not in the private subnets";
@@ -382,7 +382,7 @@ planted! {
     a_flow_log_that_cannot_find_its_group:
         [Mistake("FlowLogRole", "logs:DescribeLogGroups", "logs:DescribeLogStreams")]
         => "FlowLog: its role may not logs:DescribeLogGroups";
-    a_function_that_is_there_before_its_network:
+    a_function_that_is_created_before_its_network:
         [Mistake("GetFlagFunction", "    DependsOn: NetworkReady\n", "")]
         => "GetFlagFunction: does not wait for its network";
     functions_that_are_there_before_the_way_out:
@@ -396,7 +396,7 @@ planted! {
         => "Database: reachable from the internet";
 }
 
-/// The right rule, beside a wrong one.
+/// The correct rule, beside a wrong one.
 const CACHE_FROM_FUNCTIONS: &str = "  CacheFromFunctionsToo:
     Type: AWS::EC2::SecurityGroupIngress
     Condition: HasCache

@@ -1,8 +1,9 @@
-//! An update of a deployed stack replaces nothing that holds data or that others refer to.
+//! An update of a deployed stack replaces no resource that holds data or is referred to from outside.
 //!
-//! `CloudFormation` replaces a resource whose logical id or type changes, or one of the properties below. Replaced
-//! databases and user pools lose their data, replaced secrets their values, and the rest breaks what refers to it from
-//! outside: addresses, peerings, subscriptions, saved logs. `replacement.json` has all of these, of every profile.
+//! `CloudFormation` replaces a resource if its logical id, its type or one of the properties below changes. Replaced
+//! databases and user pools lose their data, replaced secrets their values; other replacements break external
+//! references: addresses, peerings, subscriptions, saved logs. `replacement.json` is a snapshot of all of these, in
+//! every profile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +15,7 @@ use super::{Mistake, read, yaml};
 
 const SNAPSHOT: &str = "tests/it/template/replacement.json";
 
-/// Types, and their properties that cannot change in place.
+/// Types, and their properties that cannot be changed in place.
 const IMMUTABLE: [(&str, &[&str]); 23] = [
     ("AWS::Serverless::HttpApi", &["StageName", "Domain"]),
     (
@@ -51,7 +52,7 @@ const IMMUTABLE: [(&str, &[&str]); 23] = [
         "AWS::ElastiCache::ParameterGroup",
         &["CacheParameterGroupFamily", "Description"],
     ),
-    // Without its token, a group that has one is replaced as well.
+    // Removing the token also replaces a group that has one.
     (
         "AWS::ElastiCache::ReplicationGroup",
         &[
@@ -93,7 +94,7 @@ const IMMUTABLE: [(&str, &[&str]); 23] = [
     ),
     ("AWS::RDS::DBSubnetGroup", &["DBSubnetGroupName"]),
     ("AWS::SNS::Topic", &["TopicName"]),
-    // A change of GenerateSecretString is a new value.
+    // A change of GenerateSecretString generates a new value.
     (
         "AWS::SecretsManager::Secret",
         &["Name", "GenerateSecretString"],
@@ -104,10 +105,10 @@ const IMMUTABLE: [(&str, &[&str]); 23] = [
     ),
 ];
 
-/// What must stay, by logical id: each form that a resource has, and the numbers of the profiles that have it.
+/// The snapshot, by logical id: each form of a resource, and the numbers of the profiles that have it.
 type Fixed = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The profiles, and every way to log in to both caches.
+/// All profiles, with every way to log in to both caches.
 fn all_profiles() -> Vec<Profile> {
     let mut all = profiles();
     for access in ["prepare", "switch", "moved", "users"] {
@@ -144,7 +145,7 @@ fn fixed(template: &str) -> Fixed {
     fixed
 }
 
-/// One form of a resource to a line.
+/// Writes one form of a resource per line.
 fn written(fixed: &Fixed) -> String {
     let mut lines = Vec::new();
     for (id, forms) in fixed {
@@ -169,7 +170,7 @@ fn snapshot() -> Fixed {
     fixed
 }
 
-/// What an update to this template would replace, in a stack of the snapshot.
+/// The resources that an update to this template would replace, in a stack of the snapshot.
 fn replaced(template: &str) -> Vec<String> {
     let (before, after) = (snapshot(), fixed(template));
     let mut ids: Vec<_> = before.keys().chain(after.keys()).collect();

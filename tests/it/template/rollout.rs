@@ -1,5 +1,4 @@
-//! A new version proves itself: 5 % of the calls for an hour, a check before the first of them, and
-//! alarms that watch this version and take it back.
+//! A new version gets 5 % of the calls for an hour, after a check, and its own alarms roll it back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +8,16 @@ use super::functions::{list_or_one, statements};
 use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
-/// Run by people or by `CodeDeploy`, once a release, or by an alarm: a canary of them would prove nothing. The functions
-/// for admins have none either, since 5 % of the calls of an hour would be none.
+/// Functions without a canary: people, `CodeDeploy` or an alarm invoke them, so 5 % of their calls would show nothing.
+/// The same applies to functions for admins.
 const AT_ONCE: [&str; 3] = ["migrate", "pre-traffic", "guard"];
-/// How many functions `CloudFormation` may create or change at once: each step is one request for each of them, and
-/// Lambda takes 15 such requests a second from an account.
+/// The maximum number of functions that `CloudFormation` may create or change at once: each step is one request per
+/// function, and Lambda accepts 15 such requests a second per account.
 const AT_A_TIME: usize = 10;
-/// How many permissions (one for each route) may be created at once. Two seconds of that rate: `CloudFormation` repeats
-/// what Lambda turns away.
+/// The maximum number of permissions (one per route) that may be created at once: two seconds of that rate, because
+/// `CloudFormation` retries throttled requests.
 const PERMISSIONS_AT_A_TIME: usize = 30;
-/// The functions that answer most calls, so that rates mean something.
+/// The functions that answer most calls, so that rates are meaningful.
 pub(super) const RATED: [&str; 4] = ["evaluate-flag", "evaluate-flags", "get-flag", "list-flags"];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
@@ -34,7 +33,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         let preference = &function.properties["DeploymentPreference"];
         if preference["Enabled"] == false {
             let may = AT_ONCE.contains(&function.handler.as_str()) || is_for_admins(function);
-            problems.unless(may, &function.id, "goes live without a deployment");
+            problems.unless(may, &function.id, "gets traffic without a deployment");
             continue;
         }
         let kind = if canary {
@@ -51,7 +50,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             canary || hook.is_null(),
             &function.id,
-            "a check that is not asked for",
+            "a check that is not configured",
         );
         if canary {
             check_hook(stack, &function.id, target(hook), problems);
@@ -81,7 +80,7 @@ fn is_for_admins(function: &Function) -> bool {
     function.properties["Events"].is_object() && events.all(|(_, event)| for_admins(event))
 }
 
-/// What must have the new version before this resource gets it: functions, by the aliases that SAM names.
+/// The functions that must have their new versions before this resource, from the aliases that SAM names.
 fn waits_for<'a>(stack: &'a Stack, id: &str) -> Vec<&'a str> {
     let names = list_or_one(&stack.get(id)["DependsOn"]).map(text);
     names
@@ -89,14 +88,14 @@ fn waits_for<'a>(stack: &'a Stack, id: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// In which wave a function gets its new version, the first one being 0.
+/// The wave in which a function gets its new version, from 0.
 fn wave(stack: &Stack, id: &str) -> usize {
     let before = waits_for(stack, id).into_iter();
     before.map(|it| wave(stack, it) + 1).max().unwrap_or(0)
 }
 
-/// Functions are created and changed in waves that Lambda's control plane takes, and what changes flags comes after
-/// what reads them.
+/// Functions are created and changed in waves that Lambda's control plane accepts, and functions that change flags
+/// after those that read them.
 fn check_waves(stack: &Stack, problems: &mut Problems) {
     let mut waves: BTreeMap<usize, Vec<&Function>> = BTreeMap::new();
     for function in stack.functions() {
@@ -146,7 +145,7 @@ fn check_waves(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// The check before the first call: `CodeDeploy` may invoke it, and it asks the new version.
+/// Checks that `CodeDeploy` may invoke the check before the first call, and that the check invokes the new version.
 fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
     let functions = stack.functions();
     let Some(hook) = functions.iter().find(|function| function.id == id) else {
@@ -175,7 +174,7 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
     problems.unless(
         *asked == reference("HealthFunction.Version"),
         id,
-        "does not ask the new version of health",
+        "does not invoke the new version of health",
     );
     let may = |action: &str, resource: &Value| {
         statements(stack, hook).into_iter().any(|statement| {
@@ -194,8 +193,8 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
         &json!({ "Fn::Sub": group }),
     );
     problems.unless(report, id, "may not report to CodeDeploy");
-    // Retries of 35 s with a last attempt of 305 s at migrations, retries of 35 s with a last health check
-    // of 15 s, and 10 s for the report.
+    // The retry times of 35 s plus the last attempt: 305 s for migrations, and 15 s for health; and 10 s for the
+    // report.
     let time = properties["Timeout"].as_u64().unwrap_or_default();
     problems.unless(time >= 400, id, "has less time than its retries may take");
 }
@@ -203,7 +202,7 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
 fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
     let id = &function.id;
     let alarms = list(&function.properties["DeploymentPreference"]["Alarms"]);
-    // CodeDeploy takes no more than ten.
+    // CodeDeploy accepts at most ten.
     problems.unless(
         (1..=10).contains(&alarms.len()),
         id,
@@ -220,7 +219,7 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
         check_canary_alarm(function, alarm_id, properties, problems);
         watched.extend(meaning(properties));
     }
-    // Only who answers requests answers 5xx. A schedule calls a version three times in its hour: two
+    // Only functions that answer requests respond with 5xx. The schedule calls a canary three times in its hour, so two
     // crashes are too many.
     let events = function.properties["Events"].to_string();
     let mut needed = if events.contains("\"ScheduleV2\"") {
@@ -244,7 +243,7 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
     }
 }
 
-/// An alarm of a rollout watches one version of one function, by its number.
+/// Checks that an alarm of a rollout watches one version of one function, by its number.
 fn check_canary_alarm(function: &Function, id: &str, properties: &Value, problems: &mut Problems) {
     let own = reference(&function.id);
     let version = json!({ "Fn::GetAtt": [function.id, "Version.Version"] });
@@ -262,11 +261,11 @@ fn check_canary_alarm(function: &Function, id: &str, properties: &Value, problem
         problems.unless(
             metric["Dimensions"] == *wanted,
             id,
-            "does not watch the new version alone",
+            "does not watch only the new version",
         );
     }
     let quiet = properties["TreatMissingData"] == "notBreaching";
-    problems.unless(quiet, id, "takes a version back that nobody has called");
+    problems.unless(quiet, id, "rolls back a version without calls");
     let name = text(&properties["AlarmName"]["Fn::Sub"]);
     let number = format!("${{{}.Version.Version}}", function.id);
     problems.unless(
@@ -295,7 +294,7 @@ pub(super) fn metrics(properties: &Value) -> Vec<Value> {
     found
 }
 
-/// What an alarm says about a version, as far as the promises go.
+/// What an alarm detects about a version, as far as the rules require it.
 fn meaning(properties: &Value) -> Option<String> {
     let names: Vec<String> = metrics(properties)
         .iter()
@@ -326,7 +325,7 @@ fn meaning(properties: &Value) -> Option<String> {
     }
 }
 
-/// What samconfig.toml says: section, name, value.
+/// The settings in samconfig.toml: section, name, value.
 pub(super) fn samconfig() -> Vec<(String, String, String)> {
     let mut section = String::new();
     let mut values = Vec::new();
@@ -344,7 +343,7 @@ pub(super) fn samconfig() -> Vec<(String, String, String)> {
     values
 }
 
-/// `sam deploy` gives up after 60 minutes unless told otherwise, and a canary takes an hour.
+/// By default `sam deploy` gives up after 60 minutes, but a canary takes an hour.
 #[test]
 fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
     let template = super::yaml::parse(&read("template.yaml"));
@@ -387,16 +386,16 @@ planted! {
     a_function_that_takes_all_calls_at_once:
         [Mistake("GetFlagFunction", "      DeploymentPreference:\n", "      DeploymentPreference:\n        Type: AllAtOnce\n")]
         => "GetFlagFunction: not the chosen rollout";
-    a_function_that_goes_live_without_a_deployment:
+    a_function_that_gets_traffic_without_a_deployment:
         [Mistake("GetFlagFunction", "      DeploymentPreference:\n", "      DeploymentPreference:\n        Enabled: false\n")]
-        => "GetFlagFunction: goes live without a deployment";
+        => "GetFlagFunction: gets traffic without a deployment";
     a_wrong_hook_name:
         [Mistake("PreTrafficFunction", "FunctionName: !Sub CodeDeployHook_${AWS::StackName}", "FunctionName: !Sub ${AWS::StackName}-pre-traffic"),
          Mistake("PreTrafficLogs", "CodeDeployHook_${AWS::StackName}", "${AWS::StackName}-pre-traffic")]
         => "PreTrafficFunction: CodeDeploy may only invoke CodeDeployHook_…";
-    a_hook_that_asks_the_old_version:
+    a_hook_that_checks_the_old_version:
         [Mistake("PreTrafficFunction", "!Ref HealthFunction.Version", "!GetAtt HealthFunction.Arn")]
-        => "PreTrafficFunction: does not ask the new version of health";
+        => "PreTrafficFunction: does not invoke the new version of health";
     a_hook_that_runs_the_old_migrations:
         [Mistake("PreTrafficFunction", "!Ref MigrateFunction.Version", "!GetAtt MigrateFunction.Arn")]
         => "PreTrafficFunction: does not run the migrations of the release";
@@ -416,13 +415,13 @@ planted! {
         => "PreTrafficFunction: has less time than its retries may take";
     a_canary_alarm_over_all_versions:
         [Mistake("GetFlagCanaryCrashesAlarm", ",\n        {Name: ExecutedVersion, Value: !GetAtt GetFlagFunction.Version.Version}", "")]
-        => "GetFlagCanaryCrashesAlarm: does not watch the new version alone";
+        => "GetFlagCanaryCrashesAlarm: does not watch only the new version";
     a_canary_alarm_of_another_function:
         [Mistake("ListFlagsCanaryHitRateAlarm", "Value: !Ref ListFlagsFunction", "Value: !Ref GetFlagFunction")]
-        => "ListFlagsCanaryHitRateAlarm: does not watch the new version alone";
-    a_canary_alarm_that_rings_when_nobody_calls:
+        => "ListFlagsCanaryHitRateAlarm: does not watch only the new version";
+    a_canary_alarm_that_fires_without_calls:
         [Mistake("GetFlagCanaryLatencyAlarm", "TreatMissingData: notBreaching", "TreatMissingData: breaching")]
-        => "GetFlagCanaryLatencyAlarm: takes a version back that nobody has called";
+        => "GetFlagCanaryLatencyAlarm: rolls back a version without calls";
     a_canary_alarm_that_blocks_its_own_fix:
         [Mistake("GetFlagCanaryErrorRateAlarm", "-v${GetFlagFunction.Version.Version}-", "-")]
         => "GetFlagCanaryErrorRateAlarm: the alarm of one attempt blocks the next";
@@ -440,11 +439,11 @@ planted! {
         => "GetFlagFunction: no alarm for a version that took more than 100 ms";
     a_canary_whose_5xx_nobody_counts:
         [Mistake("NotFoundFunction", ", !Ref NotFoundCanaryServerErrorsAlarm]", "]")]
-        => "NotFoundCanaryServerErrorsAlarm: nobody hears when it is over",
+        => "NotFoundCanaryServerErrorsAlarm: no notification when it returns to OK",
             "NotFoundFunction: no alarm for a version that answered 5xx three times";
     an_alarm_of_a_canary_that_is_not_there:
         [Mistake("HealthCanaryCrashesAlarm", "    Condition: UseCanary\n", "")]
-        => "HealthCanaryCrashesAlarm: nobody hears when it is over",
+        => "HealthCanaryCrashesAlarm: no notification when it returns to OK",
             "HealthCanaryCrashesAlarm: watches a rollout without a canary";
     an_admin_function_with_the_new_version_before_the_readers:
         [Mistake("UpdateFlagFunction", "EvaluateFlagFunctionAliaslive", "HealthFunctionAliaslive")]

@@ -1,4 +1,4 @@
-//! The API serves every route of the code and no other, and admin routes only with a token.
+//! The API has exactly the routes of the code, and admin routes require a token.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,15 @@ use serde_json::Value;
 use super::stack::{Stack, list, only, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
-/// Answers what no route has.
+/// The function that answers paths without a route.
 const FALLBACK: &str = "not-found";
 /// Functions that people, `CodeDeploy` and alarms invoke. All others have a route or a schedule.
 const INVOKED: [&str; 3] = ["migrate", "pre-traffic", "guard"];
-/// Where a browser's preflight of an admin path leads: to the fallback, without a token. Public paths take
-/// every method anyway.
+/// The routes of preflights for admin paths: they lead to the fallback without a token. Routes of public paths accept
+/// every method.
 const PREFLIGHTS: [&str; 2] = ["/api/admin/{proxy+}", "/admin/{proxy+}"];
 
-/// One event of the template: its function and its authorizer.
+/// A route of the template: its function and its authorizer.
 struct Route {
     handler: String,
     authorizer: Value,
@@ -30,14 +30,14 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         let events = function.properties["Events"].as_object();
         let events: Vec<&Value> = events.into_iter().flatten().map(|(_, it)| it).collect();
         let idle = events.is_empty() && !INVOKED.contains(&function.handler.as_str());
-        problems.unless(!idle, &function.id, "nothing leads to it");
+        problems.unless(!idle, &function.id, "has no trigger");
         for event in events {
             let properties = &event["Properties"];
             if event["Type"] != "HttpApi" {
                 let scheduled = event["Type"] == "ScheduleV2"
                     && properties["State"] == "ENABLED"
                     && properties["ScheduleExpression"].is_string();
-                // The lines that tell of evaluations, of a function that evaluates and not of itself.
+                // Only the lines with evaluations, of functions that evaluate, and not its own lines.
                 let log = target(&properties["LogGroupName"]);
                 let reads_log = event["Type"] == "CloudWatchLogs"
                     && properties["FilterPattern"] == "{ $.evaluated > 0 }"
@@ -45,7 +45,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
                     && format!("{}Function", log.trim_end_matches("Logs")) != function.id
                     && stack.get(log)["Type"] == "AWS::Logs::LogGroup";
                 let runs = scheduled || reads_log;
-                problems.unless(runs, &function.id, "an event that never comes");
+                problems.unless(runs, &function.id, "an event without a source");
                 continue;
             }
             let ours = properties["ApiId"] == reference("HttpApi");
@@ -74,9 +74,9 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_api(stack, &routes, problems);
 }
 
-/// The methods and paths of the gateway that lead to a route. A public path has one for every method, so
-/// that its function answers `HEAD`, and 405, behind a base path too. With an authorizer that one would
-/// take a browser's preflight as well; so admin paths have one for each method.
+/// The gateway's methods and paths of a route. A public path has one route for every method, so that its function
+/// answers `HEAD` and 405 behind a base path too. With an authorizer that route would reject a browser's preflight, so
+/// admin paths have a route for each method.
 fn events_of(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
     let methods: &[&str] = match (endpoint.is_admin(), endpoint.method) {
         (false, _) => &["ANY"],
@@ -102,13 +102,13 @@ fn check_routes(
             let name = format!("{} {}", key.0, key.1);
             wanted.insert(key.clone());
             let Some(route) = routes.get(&key) else {
-                problems.add(&name, "no event leads there");
+                problems.add(&name, "has no event");
                 continue;
             };
             let right = route.handler == endpoint.function;
             problems.unless(right, &name, format!("leads to {}", route.handler));
             if endpoint.is_admin() {
-                problems.unless(exists(&route.authorizer), &name, "open to everybody");
+                problems.unless(exists(&route.authorizer), &name, "no authorizer");
             } else {
                 let open = route.authorizer.is_null();
                 problems.unless(open, &name, "turns callers without a token away");
@@ -134,7 +134,7 @@ fn check_routes(
     }
 }
 
-/// Checks the access log: no path, which may name a user, and no field of unbounded length.
+/// Checks that the access log has no path, which may name a user, and no field of unbounded length.
 fn check_access_log(api: &Value, problems: &mut Problems) {
     let logged = !api["AccessLogSettings"]["DestinationArn"].is_null();
     problems.unless(logged, "HttpApi", "no access log");
@@ -150,7 +150,7 @@ fn check_access_log(api: &Value, problems: &mut Problems) {
             format!("the access log has {chosen}, of a length that callers choose, or with names");
         problems.unless(!is_logged, "HttpApi", why);
     }
-    // Every request pays for this line beside that of the function (docs/infrastructure/cost-monitoring.md).
+    // Every request writes this line in addition to the function's (docs/infrastructure/cost-monitoring.md).
     problems.unless(
         format.len() < 280,
         "HttpApi",
@@ -171,16 +171,20 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
     problems.unless(
         api["CorsConfiguration"].is_null(),
         "HttpApi",
-        "what it says to browsers holds for admin routes too, and replaces what functions say",
+        "its CORS configuration applies to admin routes and replaces the functions' headers",
     );
     for function in stack.functions() {
         for (name, parameter) in [
             ("CORS_ORIGINS", "CorsOrigins"),
             ("ADMIN_CORS_ORIGINS", "AdminCorsOrigins"),
         ] {
-            let told =
+            let is_passed =
                 function.properties["Environment"]["Variables"][name] == reference(parameter);
-            problems.unless(told, &function.id, format!("{name} is not {parameter}"));
+            problems.unless(
+                is_passed,
+                &function.id,
+                format!("{name} is not {parameter}"),
+            );
         }
     }
     check_origins(stack, problems);
@@ -208,11 +212,7 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
         );
     }
     let default = api["Auth"]["DefaultAuthorizer"].is_null();
-    problems.unless(
-        default,
-        "HttpApi",
-        "turns every caller without a token away",
-    );
+    problems.unless(default, "HttpApi", "rejects every caller without a token");
 
     // The gateway and the functions accept the same tokens.
     let variables = &stack.functions()[0].properties["Environment"]["Variables"];
@@ -270,7 +270,7 @@ fn check_origins(stack: &Stack, problems: &mut Problems) {
     );
 }
 
-/// A request line of pennon.http fits this route.
+/// Whether a request line of pennon.http matches this route.
 fn is_request_for(line: &str, method: &str, path: &str) -> bool {
     let Some(asked) = line
         .strip_prefix(method)
@@ -331,8 +331,8 @@ planted! {
     an_api_that_answers_browsers_for_all_routes:
         [Mistake("HttpApi", "      DefaultRouteSettings:\n",
             "      CorsConfiguration: {AllowOrigins: [\"*\"]}\n      DefaultRouteSettings:\n")]
-        => "HttpApi: what it says to browsers holds for admin routes too, and replaces what functions say";
-    a_preflight_that_asks_for_a_token:
+        => "HttpApi: its CORS configuration applies to admin routes and replaces the functions' headers";
+    a_preflight_that_requires_a_token:
         [Mistake("NotFoundFunction", "            Path: /api/admin/{proxy+}\n",
             "            Path: /api/admin/{proxy+}\n            Auth: {Authorizer: AdminToken}\n"),
          Mistake("HttpApi", "      RouteSettings:\n",
@@ -347,13 +347,13 @@ planted! {
         => "AdminCorsOrigins: takes * for an origin";
     an_open_admin_route:
         [Mistake("UpdateFlagFunction", "            Auth: {Authorizer: AdminToken}\n", "")]
-        => "PATCH /api/admin/flags/{flagKey}: open to everybody",
-            "UpdateFlagFunction: goes live without a deployment";
+        => "PATCH /api/admin/flags/{flagKey}: no authorizer",
+            "UpdateFlagFunction: gets traffic without a deployment";
     an_admin_route_with_an_authorizer_that_is_not_there:
         [Mistake("UpdateFlagFunction", "Authorizer: AdminToken", "Authorizer: AdminTokens")]
-        => "PATCH /api/admin/flags/{flagKey}: open to everybody",
-            "UpdateFlagFunction: goes live without a deployment";
-    a_public_route_that_asks_for_a_token:
+        => "PATCH /api/admin/flags/{flagKey}: no authorizer",
+            "UpdateFlagFunction: gets traffic without a deployment";
+    a_public_route_that_requires_a_token:
         [Mistake("ListFlagsFunction", "            Path: /config/flags\n",
             "            Path: /config/flags\n            Auth: {Authorizer: AdminToken}\n"),
          Mistake("HttpApi", "      RouteSettings:\n",
@@ -362,18 +362,18 @@ planted! {
     a_path_in_the_access_log:
         [Mistake("HttpApi", "\"routeKey\":\"$context.routeKey\"", "\"path\":\"$context.path\"")]
         => "HttpApi: the access log has $context.path, of a length that callers choose, or with names";
-    a_token_demanded_everywhere:
+    a_token_required_everywhere:
         [Mistake("HttpApi", "      Auth:\n", "      Auth:\n        DefaultAuthorizer: AdminToken\n")]
-        => "HttpApi: turns every caller without a token away";
+        => "HttpApi: rejects every caller without a token";
     a_route_that_leads_to_another_function:
         [Mistake("GetFlagFunction", "Path: /config/flags/{flagKey}", "Path: /config/flag/{flagKey}"),
          Mistake("HealthFunction", "      Events:\n",
             "      Events:\n        Wrong:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: ANY\n            Path: /config/flags/{flagKey}\n"),
          Mistake("GetFlagFunction", "        GetWithoutPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: ANY\n            Path: /config/flag/{flagKey}\n", "")]
         => "ANY /config/flags/{flagKey}: leads to health";
-    a_route_without_its_other_form:
+    a_route_without_one_of_its_two_paths:
         [Mistake("HealthFunction", "        ReadyWithPrefix:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: ANY\n            Path: /api/health/ready\n", "")]
-        => "ANY /api/health/ready: no event leads there";
+        => "ANY /api/health/ready: has no event";
     a_route_that_the_code_does_not_have:
         [Mistake("HealthFunction", "      Events:\n",
             "      Events:\n        Dead:\n          Type: HttpApi\n          Properties:\n            ApiId: !Ref HttpApi\n            Method: GET\n            Path: /health/dead\n")]
@@ -381,11 +381,11 @@ planted! {
     an_admin_route_that_does_not_answer_head:
         [Mistake("ReportUsageFunction", "            Method: HEAD\n            Path: /admin/flags/stale\n", "            Method: PUT\n            Path: /admin/flags/stale\n"),
          Mistake("HttpApi", "\"HEAD /admin/flags/stale\"", "\"PUT /admin/flags/stale\"")]
-        => "HEAD /admin/flags/stale: no event leads there",
+        => "HEAD /admin/flags/stale: has no event",
             "PUT /admin/flags/stale: a route that the code does not have";
     a_public_path_that_leaves_other_methods_to_the_fallback:
         [Mistake("HealthFunction", "            Method: ANY\n            Path: /health/live\n", "            Method: GET\n            Path: /health/live\n")]
-        => "ANY /health/live: no event leads there",
+        => "ANY /health/live: has no event",
             "GET /health/live: a route that the code does not have";
     two_functions_that_answer_unknown_paths:
         [Mistake("HealthFunction", "      Events:\n",
@@ -397,7 +397,7 @@ planted! {
     an_api_without_a_limit:
         [Mistake("HttpApi", "        ThrottlingBurstLimit: !Ref ThrottleBurst\n", "")]
         => "HttpApi: no throttling";
-    a_limit_for_a_route_that_is_not_there:
+    a_limit_for_an_unknown_route:
         [Mistake("HttpApi", "      RouteSettings:\n",
             "      RouteSettings:\n        \"PUT /admin/flags\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
         => "HttpApi: settings of PUT /admin/flags, which is no route";
@@ -406,15 +406,15 @@ planted! {
         => "authorizer AdminToken: another issuer than JWT_ISSUER";
     evaluations_that_are_counted_from_a_log_that_tells_of_none:
         [Mistake("CountEvaluationsFunction", "FilterPattern: \"{ $.evaluated > 0 }\"", "FilterPattern: \"{ $.evaluation > 0 }\"")]
-        => "CountEvaluationsFunction: an event that never comes";
-    a_log_that_is_counted_in_a_circle:
+        => "CountEvaluationsFunction: an event without a source";
+    a_log_subscription_to_its_own_log:
         [Mistake("CountEvaluationsFunction", "LogGroupName: !Ref ListFlagsLogs", "LogGroupName: !Ref CountEvaluationsLogs")]
-        => "CountEvaluationsFunction: an event that never comes";
+        => "CountEvaluationsFunction: an event without a source";
     a_schedule_that_is_switched_off:
         [Mistake("ReconcileFunction", "State: ENABLED", "State: DISABLED")]
-        => "ReconcileFunction: an event that never comes";
-    a_function_that_nothing_leads_to:
+        => "ReconcileFunction: an event without a source";
+    a_function_without_a_trigger:
         [Mistake("ReconcileFunction", "      Events:\n", "      NoEvents:\n")]
         => "ReconcileFunction: no alarm for a version that crashed three times",
-            "ReconcileFunction: nothing leads to it";
+            "ReconcileFunction: has no trigger";
 }

@@ -1,11 +1,10 @@
-//! What a template becomes with one choice of parameters: conditions decided, functions with what
-//! they share.
+//! The template under one choice of parameters: with conditions evaluated, and functions merged with their globals.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// One choice of parameters, and the region.
+/// A choice of parameters, and the region.
 pub(super) type Profile = BTreeMap<&'static str, &'static str>;
 
 const CACHE_MODES: [&str; 5] = [
@@ -16,8 +15,8 @@ const CACHE_MODES: [&str; 5] = [
     "cluster",
 ];
 const DATABASE_ROLES: [&str; 3] = ["one", "moving", "separate"];
-/// Found by search, so that every two values of two parameters meet: an index of the roles, and whether there
-/// is a proxy, by cache and way out.
+/// Found by search, so that every pair of values of two parameters occurs: an index of the roles, and whether there is
+/// a proxy, by cache mode and egress mode.
 const ROLES_AND_PROXY: [[(usize, bool); 3]; 5] = [
     [(0, false), (2, true), (1, true)],
     [(2, true), (1, true), (0, false)],
@@ -29,8 +28,8 @@ const EGRESS_MODES: [&str; 3] = ["ipv6", "endpoint", "nat"];
 /// Two values that a rule of the template rejects together.
 const REJECTED: [(&str, &str); 2] = [("EgressMode", "endpoint"), ("EventBusName", "changes")];
 
-/// Fifteen choices, in which every two values of two parameters meet: a mistake that takes more
-/// than two parameters to show would have to name three in one condition.
+/// Fifteen choices that contain every pair of values of two parameters. A mistake that depends on three parameters
+/// needs a condition that names three.
 pub(super) fn profiles() -> Vec<Profile> {
     let mut profiles = Vec::new();
     for (c, cache) in CACHE_MODES.into_iter().enumerate() {
@@ -77,7 +76,7 @@ pub(super) fn profiles() -> Vec<Profile> {
     profiles
 }
 
-/// The resources that exist under one profile.
+/// The resources that exist in one profile.
 pub(super) struct Stack {
     pub(super) profile: Profile,
     pub(super) parameters: Value,
@@ -85,11 +84,11 @@ pub(super) struct Stack {
     functions: Vec<Function>,
 }
 
-/// A function, with what all functions share.
+/// A function, merged with the globals.
 pub(super) struct Function {
     /// Its name in the template.
     pub(super) id: String,
-    /// Its name everywhere else: its `Handler`.
+    /// Its handler, which is its name everywhere else.
     pub(super) handler: String,
     pub(super) properties: Value,
 }
@@ -177,7 +176,7 @@ pub(super) fn accepts(template: &Value, profile: &Profile) -> bool {
     })
 }
 
-/// SAM's own rule: maps are merged, lists joined, everything else replaced.
+/// SAM's rule: maps are merged, lists are joined, all other values are replaced.
 fn merge(shared: &Value, own: &Value) -> Value {
     match (shared, own) {
         (Value::Object(shared), Value::Object(own)) if !is_intrinsic(own) => {
@@ -228,7 +227,7 @@ impl Conditions<'_> {
         }
     }
 
-    /// A parameter's value, as text: that is how conditions compare.
+    /// The value of a parameter as text, because conditions compare text.
     fn value(&self, of: &Value) -> String {
         let plain = |value: &Value| {
             let text = value.as_str().map(str::to_owned);
@@ -243,7 +242,7 @@ impl Conditions<'_> {
         }
     }
 
-    /// The same with every `Fn::If` decided; nothing for `AWS::NoValue`.
+    /// Evaluates every `Fn::If`; `None` for `AWS::NoValue`.
     fn resolve(&self, value: &Value) -> Option<Value> {
         match value {
             Value::Object(map) => {
@@ -267,7 +266,7 @@ impl Conditions<'_> {
     }
 }
 
-/// The one entry of a map that has one.
+/// The only entry of a map with one entry.
 pub(super) fn only(value: &Value) -> Option<(&str, &Value)> {
     let map = value.as_object().filter(|map| map.len() == 1)?;
     map.iter()
@@ -275,12 +274,12 @@ pub(super) fn only(value: &Value) -> Option<(&str, &Value)> {
         .map(|(name, value)| (name.as_str(), value))
 }
 
-/// A text, or "".
+/// The text, or "".
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The elements of a list; none of anything else.
+/// The elements of a list, or none.
 pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
@@ -290,7 +289,7 @@ pub(super) fn reference(id: &str) -> Value {
     json!({ "Ref": id })
 }
 
-/// Whom a `Ref` or a `Fn::GetAtt` is about, or "".
+/// The target of a `Ref` or a `Fn::GetAtt`, or "".
 pub(super) fn target(value: &Value) -> &str {
     match only(value) {
         Some(("Ref", name)) => text(name),

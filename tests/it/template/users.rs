@@ -1,4 +1,5 @@
-//! The users of the caches: who logs in as whom, and that an existing cache is never replaced on the way.
+//! The users of the caches: which user each function logs in as, and that no step of the move replaces an existing
+//! cache.
 
 use std::collections::BTreeSet;
 
@@ -77,10 +78,10 @@ fn every_function_reads_the_login_of_its_own_user_only() {
             let stack = stack(&template, access, mode);
             for function in stack.functions() {
                 let handler = function.handler.as_str();
-                let told = &function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"];
+                let secret = &function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"];
                 let may_read = readable(&stack, function);
-                let what = format!("{access}, {mode}, {handler}: {told}, {may_read:?}");
-                if *told == "" {
+                let what = format!("{access}, {mode}, {handler}: {secret}, {may_read:?}");
+                if *secret == "" {
                     assert!(!may_read.iter().any(|id| id.starts_with("Cache")), "{what}");
                     continue;
                 }
@@ -90,7 +91,7 @@ fn every_function_reads_the_login_of_its_own_user_only() {
                     _ if WRITERS.contains(&handler) => "CacheWriterUrlSecret",
                     _ => "CacheReaderUrlSecret",
                 };
-                assert_eq!(*told, reference(own), "{what}");
+                assert_eq!(*secret, reference(own), "{what}");
                 let mut wanted = BTreeSet::from([own, "CacheMacSecret"]);
                 // Versions that are being replaced log in with the token.
                 if access == "switch" {

@@ -1,5 +1,5 @@
-//! Alarms, dashboard and saved queries: every promise is watched, and every metric and log field
-//! that is named is written.
+//! Alarms, dashboard and saved queries: an alarm for every documented limit, and only metrics and log fields that the
+//! code writes.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::rollout::{RATED, metrics};
 use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted};
 
-/// Fields of our log lines that a query may use. The last test sees them written.
+/// Fields of our log lines that a query may use. The last test shows that they are written.
 const LOG_FIELDS: [&str; 23] = [
     "Function",
     "Version",
@@ -39,11 +39,12 @@ const LOG_FIELDS: [&str; 23] = [
     "stale_answers",
     "status",
 ];
-/// Fields that CloudWatch finds in every line, and those that it finds in flow logs.
+/// Fields that CloudWatch adds to every line, and fields of flow logs.
 const FOUND_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
 
-/// Functions with routes and a cache that the metrics about Redis leave out: `health` pings without counting,
-/// `schedules` plans what `reconcile` does, and `ramps` receives the fewest calls, since an alarm takes ten metrics.
+/// Functions with routes and a cache whose metrics about Redis are not counted: `health` pings without counting,
+/// `schedules` only stores what `reconcile` applies, and `ramps` gets the fewest calls, because an alarm can have ten
+/// metrics.
 const UNCOUNTED: [&str; 3] = ["health", "schedules", "ramps"];
 /// Metrics about reads, and metrics about Redis.
 const OF_READS: [&str; 6] = [
@@ -56,13 +57,12 @@ const OF_READS: [&str; 6] = [
 ];
 const OF_REDIS: [&str; 2] = ["active_connections", "redis_connection_errors"];
 
-/// What the dashboard shows of every cache node: a metric and its statistic. `ReplicationLag` exists for
-/// the nodes of a cluster only.
+/// The dashboard's metrics of every cache node, with their statistics. Only nodes of the cluster have `ReplicationLag`.
 const NODE_PANELS: [(&str, &str); 5] = [
     ("DatabaseMemoryUsagePercentage", "Maximum"),
     ("EngineCPUUtilization", "Average"),
     ("HashBasedCmds", "Sum"),
-    // The status of a node: 1 for the primary, 0 for a replica, no value from a node that is down.
+    // The role of a node: 1 for the primary, 0 for a replica, no value from a node that is down.
     ("IsMaster", "Maximum"),
     ("ReplicationLag", "Maximum"),
 ];
@@ -222,7 +222,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         }
         let to_back = canaries.contains(id) || id == "CacheChargesAlarm";
         let ends = !list(&alarm["OKActions"]).is_empty();
-        problems.unless(to_back || ends, id, "nobody hears when it is over");
+        problems.unless(to_back || ends, id, "no notification when it returns to OK");
     }
     check_promises(stack, &canaries, problems);
     check_dashboard(stack, problems);
@@ -230,22 +230,22 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
 }
 
 fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) {
-    let told = alarm["AlarmActions"] == json!([reference("AlarmTopic")]);
-    problems.unless(told, id, "nobody hears of it");
+    let notifies = alarm["AlarmActions"] == json!([reference("AlarmTopic")]);
+    problems.unless(notifies, id, "notifies nobody");
     problems.unless(
         alarm["TreatMissingData"].is_string(),
         id,
-        "undecided without data",
+        "without TreatMissingData",
     );
     problems.unless(
         alarm["AlarmDescription"].is_string(),
         id,
-        "does not say what it means",
+        "has no description",
     );
     for metric in metrics(alarm) {
         check_metric(stack, id, &metric, problems);
     }
-    // Metric math: every id in an expression is there, and one result is returned.
+    // Metric math: every id in an expression exists, and one result is returned.
     let queries = list(&alarm["Metrics"]);
     let ids: BTreeSet<&str> = queries.iter().map(|it| text(&it["Id"])).collect();
     for query in queries {
@@ -265,8 +265,8 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
         let counted = used.contains(id_of_metric);
         problems.unless(counted, id, format!("{id_of_metric} counts for nothing"));
     }
-    // CloudWatch may evaluate a period before its data are there; FILL then decides for it, and an alarm that needs
-    // every period of those that it looks at sticks to its state.
+    // CloudWatch may evaluate a period before its data arrives. FILL then supplies the value, and an alarm that
+    // requires every period keeps its state.
     let fills = queries
         .iter()
         .any(|it| text(&it["Expression"]).contains("FILL("));
@@ -277,7 +277,7 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
         id,
         "FILL decides for the newest period",
     );
-    // CloudWatch takes no more.
+    // CloudWatch accepts at most ten.
     problems.unless(retrieved.len() <= 10, id, "more than ten metrics");
     let returned = queries
         .iter()
@@ -286,7 +286,7 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
     problems.unless(queries.is_empty() || returned == 1, id, "not one result");
 }
 
-/// The functions that a metric of ours is about.
+/// The functions that a metric covers.
 fn concerned<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
     let mut functions: Vec<&Function> = stack.functions().iter().collect();
     functions.retain(|function| {
@@ -301,7 +301,7 @@ fn concerned<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
     functions
 }
 
-/// An alarm of the service counts every function that its metrics are about.
+/// Checks that an alarm of the service covers every function of its metrics.
 fn check_coverage(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) {
     let found = metrics(alarm);
     for name in OF_READS.into_iter().chain(OF_REDIS) {
@@ -321,7 +321,7 @@ fn check_coverage(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problem
     }
 }
 
-/// A metric of ours exists, and under the dimensions that it is written with.
+/// Checks that a metric exists with the dimensions with which it is written.
 fn check_metric(stack: &Stack, id: &str, metric: &Value, problems: &mut Problems) {
     if metric["Namespace"] != Metric::NAMESPACE {
         return;
@@ -394,7 +394,7 @@ fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Pro
         });
         problems.unless(met || !needed, "alarms", format!("none for {what}"));
     }
-    // Nothing else watches what repairs a lost invalidation: it rings when nothing runs at all.
+    // No other alarm detects that `reconcile`, which repairs lost invalidations, does not run at all.
     let rings = stack.get("ReconcileAlarm")["Properties"]["TreatMissingData"] == "breaching";
     problems.unless(rings, "ReconcileAlarm", "silent when nothing runs");
 }
@@ -420,11 +420,7 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
             return;
         }
     };
-    problems.unless(
-        !json_text.contains("${"),
-        id,
-        "a placeholder that stands for nothing",
-    );
+    problems.unless(!json_text.contains("${"), id, "an unused placeholder");
     let mut shown = BTreeSet::new();
     for widget in list(&parsed["widgets"]) {
         let right = widget["x"].as_u64().unwrap_or(99) + widget["width"].as_u64().unwrap_or(99);
@@ -464,7 +460,7 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
                 problems.unless(exists, id, format!("no code writes the metric {name}"));
                 let by_version = expression.starts_with("SEARCH('{Pennon,Function,Version} ")
                     && (!exists || Metric::BY_VERSION.iter().any(|it| it.name() == name));
-                problems.unless(by_version, id, format!("{name} is not told by version"));
+                problems.unless(by_version, id, format!("{name} is not shown by version"));
             }
         }
     }
@@ -479,7 +475,7 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
         "response_latency by version",
     ] {
         let metric = panel.split([',', ' ']).next().unwrap_or_default();
-        // Who answers most calls answers most of the 5xx.
+        // The functions with most calls respond with most of the 5xx.
         let about = if metric == "server_errors" {
             "response_latency"
         } else {
@@ -494,7 +490,7 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
     check_node_panels(stack, id, &shown, problems);
 }
 
-/// The dashboard shows the health of every cache node that exists.
+/// Checks that the dashboard shows every existing cache node.
 fn check_node_panels(
     stack: &Stack,
     id: &str,
@@ -523,7 +519,7 @@ fn check_node_panels(
     }
 }
 
-/// Names that a query makes itself, functions and words of the language.
+/// Names that a query defines itself, and functions and keywords of the query language.
 fn is_language(query: &str, word: &str) -> bool {
     let words = [
         "fields",
@@ -554,7 +550,7 @@ fn fields(query: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut quoted = false;
     let mut rest = String::new();
-    // Texts are no fields, and `error.type` in backticks is one.
+    // Strings are not fields, but `error.type` in backticks is one.
     for part in query.split('"') {
         if !quoted {
             rest.push_str(part);
@@ -602,7 +598,7 @@ fn check_queries(stack: &Stack, problems: &mut Problems) {
             let group = &function.properties["LoggingConfig"]["LogGroup"];
             let asks = list(&query["LogGroupNames"]).contains(group);
             let handler = &function.handler;
-            problems.unless(asks, id, format!("does not ask {handler}"));
+            problems.unless(asks, id, format!("does not query {handler}"));
         }
     }
     let asked = &stack.get("RedisTroubleQuery")["Properties"]["LogGroupNames"];
@@ -612,7 +608,7 @@ fn check_queries(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             list(asked).contains(group),
             "RedisTroubleQuery",
-            format!("does not ask {handler}"),
+            format!("does not query {handler}"),
         );
     }
 }
@@ -663,16 +659,16 @@ planted! {
         [Mistake("StaleAnswersAlarm", "FILL(list, 0)", "FILL(lists, 0)")]
         => "StaleAnswersAlarm: list counts for nothing",
            "StaleAnswersAlarm: lists in its expression is nothing";
-    a_read_that_the_miss_rate_leaves_out:
+    a_read_that_the_miss_rate_omits:
         [Mistake("MissRateAlarm", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagsFunction}]", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagFunction}]")]
         => "MissRateAlarm: cache_misses without evaluate-flags";
     reads_that_the_miss_rate_is_not_a_rate_of:
         [Mistake("MissRateAlarm", " + FILL(allreads, 0)", "")]
         => "MissRateAlarm: allreads counts for nothing";
-    a_function_whose_errors_on_the_way_to_redis_nobody_counts:
+    a_function_whose_redis_errors_are_not_counted:
         [Mistake("ConnectionErrorsAlarm", "Value: !Ref ManageKeysFunction", "Value: !Ref ManageFlagsFunction")]
         => "ConnectionErrorsAlarm: redis_connection_errors without manage-keys";
-    a_function_whose_connections_nobody_counts:
+    a_function_whose_connections_are_not_counted:
         [Mistake("ActiveConnectionsAlarm", "Value: !Ref EvaluateFlagFunction", "Value: !Ref EvaluateFlagsFunction")]
         => "ActiveConnectionsAlarm: active_connections without evaluate-flag";
     more_metrics_than_an_alarm_takes:
@@ -681,28 +677,28 @@ planted! {
     an_alarm_with_two_results:
         [Mistake("StaleAnswersAlarm", "          ReturnData: false\n", "")]
         => "StaleAnswersAlarm: not one result";
-    a_read_that_tells_nobody_of_unreadable_rows:
+    a_read_whose_unreadable_rows_are_not_counted:
         [Mistake("UnreadableRowsAlarm", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref GetFlagFunction}]", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref ListFlagsFunction}]")]
         => "UnreadableRowsAlarm: unreadable_rows without get-flag";
-    a_read_that_tells_nobody_of_forged_entries:
+    a_read_whose_forged_entries_are_not_counted:
         [Mistake("CacheForgedEntriesAlarm", "MetricName: forged_entries,\n            Dimensions: [{Name: Function, Value: !Ref GetFlagFunction}]", "MetricName: forged_entries,\n            Dimensions: [{Name: Function, Value: !Ref ListFlagsFunction}]")]
         => "CacheForgedEntriesAlarm: forged_entries without get-flag";
     an_alarm_that_nobody_hears:
         [Mistake("ApiErrorsAlarm", "      AlarmActions: [!Ref AlarmTopic]\n", "")]
-        => "ApiErrorsAlarm: nobody hears of it";
+        => "ApiErrorsAlarm: notifies nobody";
     an_alarm_whose_end_nobody_hears:
         [Mistake("DatabaseStorageAlarm", "      OKActions: [!Ref AlarmTopic]\n", "")]
-        => "DatabaseStorageAlarm: nobody hears when it is over";
+        => "DatabaseStorageAlarm: no notification when it returns to OK";
     an_alarm_that_is_undecided_without_data:
         [Mistake("ApiErrorsAlarm", "      TreatMissingData: notBreaching\n", "")]
-        => "ApiErrorsAlarm: undecided without data";
-    a_reconciliation_that_stops_unheard:
+        => "ApiErrorsAlarm: without TreatMissingData";
+    a_reconciliation_that_stops_without_an_alarm:
         [Mistake("ReconcileAlarm", "TreatMissingData: breaching", "TreatMissingData: notBreaching")]
         => "ReconcileAlarm: silent when nothing runs";
     an_alarm_that_sticks_to_its_state:
         [Mistake("ConnectionErrorsAlarm", "DatapointsToAlarm: 1", "DatapointsToAlarm: 3")]
         => "ConnectionErrorsAlarm: FILL decides for the newest period";
-    a_canary_alarm_that_sticks_to_its_state:
+    a_canary_alarm_that_keeps_its_state:
         [Mistake("GetFlagCanaryErrorRateAlarm", "      DatapointsToAlarm: 1\n", "")]
         => "GetFlagCanaryErrorRateAlarm: FILL decides for the newest period";
     a_lag_in_milliseconds:
@@ -742,26 +738,26 @@ planted! {
     a_search_by_version_for_a_metric_without_one:
         [Mistake("Dashboard", "MetricName=\\\"server_errors\\\"", "MetricName=\\\"stale_answers\\\"")]
         => "Dashboard: does not show server_errors by version, of get-flag",
-           "Dashboard: stale_answers is not told by version";
+           "Dashboard: stale_answers is not shown by version";
     a_read_that_the_dashboard_does_not_show:
         [Mistake("Dashboard", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${All}\"", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${One}\"")]
         => "Dashboard: does not show cache_hit_rate, Average, of evaluate-flags";
     a_read_that_the_dashboard_does_not_show_by_version:
         [Mistake("Dashboard", "MetricName=\\\"response_latency\\\" Function=\\\"${One}\\\"", "MetricName=\\\"response_latency\\\" Function=\\\"${Get}\\\"")]
         => "Dashboard: does not show response_latency by version, of evaluate-flag";
-    a_dashboard_with_a_placeholder_for_nothing:
+    a_dashboard_with_an_unused_placeholder:
         [Mistake("Dashboard", "\"label\": \"errors, get-flag\"", "\"label\": \"errors, ${Getter}\"")]
-        => "Dashboard: a placeholder that stands for nothing";
+        => "Dashboard: an unused placeholder";
     a_query_for_a_field_that_no_line_has:
         [Mistake("HitRateQuery", "avg(cache_hit)", "avg(cache_hits_total)")]
         => "HitRateQuery: does not compute avg(cache_hit) * 100 as hits",
            "HitRateQuery: no line has the field cache_hits_total";
-    a_query_of_a_log_group_that_is_not_there:
+    a_query_of_an_unknown_log_group:
         [Mistake("LatencyQuery", "!Ref UpdateFlagLogs", "!Ref UpdateLogs")]
         => "LatencyQuery: UpdateLogs is no log group";
-    a_query_about_redis_that_leaves_out_who_tells_it_of_changes:
+    a_query_about_redis_that_omits_a_writer:
         [Mistake("RedisTroubleQuery", "!Ref ManageFlagsLogs, ", "")]
-        => "RedisTroubleQuery: does not ask manage-flags";
+        => "RedisTroubleQuery: does not query manage-flags";
     a_dashboard_without_the_replication_lag_of_a_node:
         [Mistake("Dashboard", "              [\"AWS/ElastiCache\", \"ReplicationLag\", \"CacheClusterId\", \"${Cluster}-0001-002\"],\n", "")]
         => "Dashboard: does not show ReplicationLag, Maximum, of ClusterCache-0001-002";
@@ -777,15 +773,15 @@ planted! {
     a_dashboard_that_does_not_show_how_reads_are_spread:
         [Mistake("Dashboard", "              [\"AWS/ElastiCache\", \"HashBasedCmds\", \"CacheClusterId\", \"${Cluster}-0001-002\"],\n", "")]
         => "Dashboard: does not show HashBasedCmds, Sum, of ClusterCache-0001-002";
-    a_hit_rate_that_is_not_told_by_node:
+    a_hit_rate_that_is_not_grouped_by_node:
         [Mistake("HitRateByNodeQuery", "by node_id", "by Function")]
         => "HitRateByNodeQuery: does not compute by node_id";
-    a_hit_rate_by_node_that_leaves_out_a_read:
+    a_hit_rate_by_node_that_omits_a_read:
         [Mistake("HitRateByNodeQuery", ", !Ref EvaluateFlagsLogs", "")]
-        => "HitRateByNodeQuery: does not ask evaluate-flags";
+        => "HitRateByNodeQuery: does not query evaluate-flags";
     no_query_for_the_availability_of_the_cache:
         [Mistake("CacheAvailabilityQuery", super::GONE, "")]
-        => "CacheAvailabilityQuery: does not ask evaluate-flag", "CacheAvailabilityQuery: does not ask evaluate-flags",
-           "CacheAvailabilityQuery: does not ask get-flag", "CacheAvailabilityQuery: does not ask list-flags",
+        => "CacheAvailabilityQuery: does not query evaluate-flag", "CacheAvailabilityQuery: does not query evaluate-flags",
+           "CacheAvailabilityQuery: does not query get-flag", "CacheAvailabilityQuery: does not query list-flags",
            "CacheAvailabilityQuery: does not compute (count(*) - sum(cache_unavailable)) * 100 / count(*) as available_percent";
 }

@@ -1,9 +1,9 @@
-//! A template's text as JSON: tags become the long form, `!Ref X` becomes `{"Ref": "X"}`.
+//! YAML with `CloudFormation`'s tags as JSON: `!Ref X` becomes `{"Ref": "X"}`.
 
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
-/// Reads a template, or another YAML file.
+/// Parses a template or another YAML file.
 pub(crate) fn parse(text: &str) -> Value {
     let documents = Yaml::load_from_str(text).expect("YAML");
     assert_eq!(documents.len(), 1, "one document");
