@@ -21,6 +21,7 @@ pub mod ramps;
 pub mod reconcile;
 pub mod report_usage;
 pub mod schedules;
+pub mod send_webhooks;
 pub mod update_flag;
 
 use std::sync::Arc;

@@ -4,7 +4,9 @@
 use pennon_core::config::process_environment;
 use pennon_core::http::ENDPOINTS;
 use pennon_core::lambda::{self, RuntimeError};
-use pennon_functions::{answer, count_evaluations, guard, migrate, pre_traffic, reconcile};
+use pennon_functions::{
+    answer, count_evaluations, guard, migrate, pre_traffic, reconcile, send_webhooks,
+};
 
 /// The `Handler` of a function that serves all routes: `bootstrap` is the name of this program in a deployment
 /// package and the default of `cargo lambda watch`.
@@ -19,6 +21,7 @@ async fn main() -> Result<(), RuntimeError> {
         "migrate" => lambda::serve_events(migrate::handle).await,
         "pre-traffic" => lambda::serve_events(pre_traffic::handle).await,
         "reconcile" => lambda::serve_schedule(reconcile::handle).await,
+        "send-webhooks" => lambda::serve_events(send_webhooks::handle).await,
         EVERY_ROUTE => {
             lambda::serve_requests(|app, incoming| {
                 let function = incoming.find().function();

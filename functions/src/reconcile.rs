@@ -1,5 +1,5 @@
 //! Applies due schedules; then compares the cache with the database, removes entries that differ and fills missing
-//! ones; then sends waiting change events. It runs every minute, which limits how long a lost invalidation has an
+//! ones; then sends waiting change events to EventBridge and to webhooks. It runs every minute, which limits how long a lost invalidation has an
 //! effect.
 
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 /// The time limit for change events. An invocation has 50 seconds.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+/// No request to a webhook begins later. The last ones take another 15 seconds.
+const WEBHOOKS_WITHIN: Duration = Duration::from_secs(8);
 /// Several runs have failed to deliver an event of this age, so an operator has to look.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
 
@@ -19,8 +21,8 @@ const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
 ///
 /// # Errors
 /// [`Error::Unavailable`] if the database does not answer, a scheduled change failed, Redis was unavailable for
-/// an environment, or a change event is undelivered for too long: the invocation fails, so that an alarm reports
-/// it.
+/// an environment, a change event is undelivered for too long, or `send-webhooks` cannot be invoked: the invocation
+/// fails, so that an alarm reports it. A webhook that fails is not an error; its outage is shown to admins.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let budget = app.config.cache.request_budget;
     let schedules = app.service.run_schedules(budget).await;
@@ -29,10 +31,15 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let done = app.service.reconcile(budget).await;
     // Last, and before any error is returned: an outage of EventBridge must not delay the cache, and the reverse.
     let published = app.service.publish(app.bus(), PUBLISH_WITHIN).await;
+    let webhooks = app
+        .service
+        .deliver_webhooks(app.webhooks(), WEBHOOKS_WITHIN)
+        .await;
     let done = done?;
     let schedules = schedules?;
     let ramps = ramps?;
     let published = published?;
+    let webhooks = webhooks?;
     tracing::info!(
         domain = "config",
         applied = schedules.applied,
@@ -45,6 +52,9 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         events_rejected = published.rejected,
         events_expired = published.expired,
         events_waiting = published.backlog.events,
+        webhook_events_delivered = webhooks.delivered,
+        webhook_requests_failed = webhooks.failed,
+        webhooks_disabled = webhooks.disabled,
         environments = done.environments,
         repaired = done.repaired,
         warmed = done.warmed,

@@ -103,5 +103,6 @@ mod tls;
 mod tokens;
 mod undoing;
 mod unreadable_rows;
+mod webhook_delivery;
 mod webhook_routes;
 mod webhooks;

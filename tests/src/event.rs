@@ -54,7 +54,8 @@ pub const REQUEST_FILES: [(&str, &str, u16); 51] = [
     ("manage-environments-audit", "manage-environments", 200),
     ("manage-environments-purge", "manage-environments", 200),
     ("manage-keys-webhooks", "manage-keys", 200),
-    ("manage-keys-webhook-create", "manage-keys", 201),
+    // Rejected without `SEND_WEBHOOKS_FUNCTION_ARN`.
+    ("manage-keys-webhook-create", "manage-keys", 409),
     ("manage-keys-webhook-enable", "manage-keys", 404),
     ("manage-keys-webhook-delete", "manage-keys", 404),
     ("health", "health", 200),

@@ -47,6 +47,7 @@ pub mod secrets;
 pub mod sign_in;
 pub mod stack;
 pub mod topology;
+pub mod webhook_function;
 pub mod wire;
 
 use std::task::Poll;

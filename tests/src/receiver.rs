@@ -51,6 +51,7 @@ pub struct Received {
 
 /// A receiver that is running.
 pub struct Receiver {
+    scheme: &'static str,
     port: u16,
     state: Arc<State>,
 }
@@ -93,6 +94,15 @@ impl Received {
 impl Receiver {
     /// Starts a receiver that accepts all requests.
     pub async fn start() -> Self {
+        Self::start_with(Some(Self::acceptor())).await
+    }
+
+    /// The same without TLS.
+    pub async fn start_plain() -> Self {
+        Self::start_with(None).await
+    }
+
+    fn acceptor() -> TlsAcceptor {
         let certificates = Certificates::shared();
         let chain = CertificateDer::from_pem_file(certificates.file("server.pem"));
         let key = PrivateKeyDer::from_pem_file(certificates.file("server.key"));
@@ -103,7 +113,11 @@ impl Receiver {
             .with_no_client_auth()
             .with_single_cert(vec![chain.expect("a certificate")], key.expect("a key"))
             .expect("a configuration");
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::new(State {
@@ -113,10 +127,14 @@ impl Receiver {
         let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, acceptor.clone(), shared.clone()));
+                tokio::spawn(serve(stream, tls.clone(), shared.clone()));
             }
         });
-        Self { port, state }
+        Self {
+            scheme,
+            port,
+            state,
+        }
     }
 
     /// A PEM file with the authority of its certificate.
@@ -126,7 +144,10 @@ impl Receiver {
 
     /// A URL of it.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}/hooks/secret-path", self.port)
+        format!(
+            "{}://127.0.0.1:{}/hooks/secret-path",
+            self.scheme, self.port
+        )
     }
 
     /// Its port.
@@ -145,11 +166,15 @@ impl Receiver {
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<State>) {
-    if let Ok(mut stream) = acceptor.accept(stream).await {
-        // The client may close the connection at any time.
-        let _closed = answer(&mut stream, &state).await;
-    }
+async fn serve(mut stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) {
+    // The client may close the connection at any time.
+    let _closed = match tls {
+        None => answer(&mut stream, &state).await,
+        Some(tls) => match tls.accept(stream).await {
+            Ok(mut stream) => answer(&mut stream, &state).await,
+            Err(error) => Err(error),
+        },
+    };
 }
 
 async fn answer(

@@ -19,7 +19,7 @@ use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
 use crate::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
 use crate::token::Tokens;
-use crate::webhooks::Reach;
+use crate::webhooks::{Sender, Transport};
 
 /// Time limit of the first connection to Redis, so that an unreachable Redis delays the first response by less than
 /// half a second.
@@ -39,7 +39,7 @@ pub struct App {
     pub tokens: Option<Tokens>,
     alarms: OnceLock<Alarms>,
     bus: OnceLock<Option<EventBus>>,
-    webhook_reach: Reach,
+    webhooks: OnceLock<Transport>,
     answered: AtomicBool,
 }
 
@@ -62,7 +62,7 @@ impl App {
             tokens,
             alarms: OnceLock::new(),
             bus: OnceLock::new(),
-            webhook_reach: Reach::Public,
+            webhooks: OnceLock::new(),
             answered: AtomicBool::new(false),
         }
     }
@@ -113,25 +113,26 @@ impl App {
         }
     }
 
-    /// The URLs that webhooks may have.
-    pub fn webhook_reach(&self) -> Reach {
-        self.webhook_reach
-    }
-
-    /// Accepts webhooks of any address, over HTTP too: for the local server.
-    #[must_use]
-    pub fn with_webhooks_anywhere(self) -> Self {
-        Self {
-            webhook_reach: Reach::Anywhere,
-            ..self
-        }
-    }
-
     /// The event bus that receives change events, if one is configured. Created at the first use, because
     /// functions that only read never use it.
     pub fn bus(&self) -> Option<&EventBus> {
         let open = || self.config.event_bus.clone().map(EventBus::new);
         self.bus.get_or_init(open).as_ref()
+    }
+
+    /// Sends requests to webhooks. Created on first use, because most functions never use it.
+    pub fn webhooks(&self) -> &Transport {
+        self.webhooks
+            .get_or_init(|| Transport::of_function(self.config.send_webhooks_function.as_deref()))
+    }
+
+    /// Sends requests to webhooks from this process.
+    #[must_use]
+    pub fn with_webhooks(self, sender: Sender) -> Self {
+        Self {
+            webhooks: OnceLock::from(Transport::Direct(sender)),
+            ..self
+        }
     }
 
     /// Whether this is the first call, and so the first request of the instance.

@@ -31,7 +31,7 @@ pub struct Aws {
     credentials: Credentials,
 }
 
-/// A published version of a function.
+/// A published version or an alias of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionVersion {
     name: String,
@@ -68,16 +68,30 @@ impl FunctionVersion {
     /// would invoke the newest code, which need not be the version that the deployment shifts traffic to.
     #[must_use]
     pub fn parse(arn: &str) -> Option<Self> {
+        let found = Self::parse_qualified(arn)?;
+        let is_number = found.version.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then_some(found)
+    }
+
+    /// Parses `arn:…:lambda:<region>:<account>:function:<name>:<alias>`.
+    #[must_use]
+    pub fn parse_alias(arn: &str) -> Option<Self> {
+        let found = Self::parse_qualified(arn)?;
+        let is_number = found.version.bytes().all(|byte| byte.is_ascii_digit());
+        (!is_number).then_some(found)
+    }
+
+    fn parse_qualified(arn: &str) -> Option<Self> {
         let parts: Vec<&str> = arn.split(':').collect();
         let ["arn", _, "lambda", _, _, "function", name, version] = parts.as_slice() else {
             return None;
         };
-        let name_is_plain = !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
-        (name_is_plain && is_number).then(|| Self {
+        let is_plain = |text: &str| {
+            let mut bytes = text.bytes();
+            !text.is_empty()
+                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        (is_plain(name) && is_plain(version)).then(|| Self {
             name: (*name).to_owned(),
             version: (*version).to_owned(),
         })
@@ -350,5 +364,8 @@ mod tests {
         ] {
             assert_eq!(FunctionVersion::parse(wrong), None, "{wrong}");
         }
+        let alias = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:live";
+        assert!(FunctionVersion::parse_alias(alias).is_some());
+        assert_eq!(FunctionVersion::parse_alias(arn), None);
     }
 }

@@ -28,6 +28,7 @@ use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, Fresh, Store, Waiting};
 use pennon_core::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
+use pennon_core::webhooks::Sender;
 
 use arguments::Command;
 use credentials::Credentials;
@@ -134,11 +135,14 @@ async fn run() -> Result<(), String> {
     if !is_aws {
         app = app.with_alarms(Alarms::Local(Mutex::default()));
     }
-    if settings.webhooks_anywhere {
-        app = app.with_webhooks_anywhere();
-    }
-    let app = Arc::new(app);
+    let sender = if settings.webhooks_anywhere {
+        Sender::anywhere(None)?
+    } else {
+        Sender::public()?
+    };
+    let app = Arc::new(app.with_webhooks(sender));
     tokio::spawn(run_schedules(app.clone()));
+    tokio::spawn(deliver_webhooks(app.clone()));
     tokio::spawn(count_regularly(app.clone()));
     let gateway = Gateway {
         admin_token: credentials.admin_token,
@@ -228,6 +232,20 @@ async fn run_schedules(app: Arc<App>) {
         }
         if let Err(error) = app.service.publish(app.bus(), SCHEDULE_INTERVAL).await {
             tracing::warn!(%error, "cannot send change events");
+        }
+    }
+}
+
+/// Sends change events to webhooks, as the function `reconcile` does every minute. In a task of its own, because a
+/// receiver that does not respond would delay schedules and ramps.
+async fn deliver_webhooks(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(BETWEEN_SCHEDULES).await;
+        let run = app
+            .service
+            .deliver_webhooks(app.webhooks(), BETWEEN_SCHEDULES);
+        if let Err(error) = run.await {
+            tracing::warn!(%error, "cannot send change events to webhooks");
         }
     }
 }

@@ -7,7 +7,7 @@ use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Fields, Request, Response, timestamp};
 use pennon_core::service::WantedWebhook;
-use pennon_core::webhooks::{Format, Reach, Webhook};
+use pennon_core::webhooks::{Format, Reach, Transport, Webhook};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -29,7 +29,10 @@ pub(crate) async fn create(
     admin: &Admin,
     environment: &Environment,
 ) -> Result<Response, Error> {
-    let wanted = parse(request.body(), app.webhook_reach())?;
+    let wanted = parse(request.body(), app.webhooks().reach())?;
+    if let Transport::Absent(why) = app.webhooks() {
+        return Err(Error::Conflict(format!("Webhooks cannot be sent: {why}")));
+    }
     let new = app
         .service
         .create_webhook(environment, wanted, admin)

@@ -73,7 +73,7 @@ impl Config {
                 keep_connections: !on_lambda,
                 connect_timeout: from.millis("DATABASE_CONNECT_TIMEOUT_MS", 1_000, 1..=10_000),
                 operation_timeout: from.millis("DATABASE_TIMEOUT_MS", 2_000, 1..=20_000),
-                outbox: from.text("EVENT_BUS_NAME").is_some(),
+                has_event_bus: from.text("EVENT_BUS_NAME").is_some(),
             },
             auth: AuthConfig {
                 admin_claim: from
@@ -93,6 +93,7 @@ impl Config {
             installation: from.text("INSTALLATION_ID"),
             cloudwatch_endpoint: from.text("CLOUDWATCH_ENDPOINT"),
             event_bus: from.text("EVENT_BUS_NAME"),
+            send_webhooks_function: from.text("SEND_WEBHOOKS_FUNCTION_ARN"),
             stage: from
                 .text("STAGE")
                 .unwrap_or_else(|| "production".to_owned()),

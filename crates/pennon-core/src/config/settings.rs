@@ -110,8 +110,8 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     /// `DATABASE_TIMEOUT_MS`: one read or one change. PostgreSQL and the client both enforce it.
     pub operation_timeout: Duration,
-    /// Whether a change writes an event into the outbox: `EVENT_BUS_NAME` is set.
-    pub outbox: bool,
+    /// Whether a change writes an event for the event bus: `EVENT_BUS_NAME` is set.
+    pub has_event_bus: bool,
 }
 
 /// Who may call `GET /api/config/flags` and `GET /api/config/flags/{flagKey}`.
@@ -189,6 +189,9 @@ pub struct Config {
     /// `EVENT_BUS_NAME`: the name or the ARN of the event bus that receives change events. Without it none are
     /// sent.
     pub event_bus: Option<String>,
+    /// `SEND_WEBHOOKS_FUNCTION_ARN`: the alias of the function that sends requests to webhooks; `none` if functions
+    /// cannot reach Lambda.
+    pub send_webhooks_function: Option<String>,
     /// `STAGE`: the name of the deployment (`production`, `staging`), which `/health` shows.
     pub stage: String,
 }

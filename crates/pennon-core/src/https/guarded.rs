@@ -106,6 +106,10 @@ impl Guarded {
         Ok(Self { tls, reach })
     }
 
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
+    }
+
     /// Sends a POST request and returns the status of the response. Its body is not read: the sender has no
     /// use for it, and it could be endless.
     ///

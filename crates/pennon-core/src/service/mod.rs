@@ -6,6 +6,7 @@
 //! revision is read from the store. If the store is unavailable too, the snapshot is used, marked stale.
 
 mod change;
+mod deliver;
 mod environments;
 mod flags;
 mod health;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
+pub use deliver::WebhooksRun;
 pub use flags::Side;
 pub use health::DatabaseCheck;
 pub use import::{Difference, FlagDifference, Import, SettingsDifference};

@@ -103,7 +103,7 @@ impl FlagService {
         expected.check(webhook.revision)?;
         let before = state_of(&webhook);
         webhook.enable();
-        open.write_webhook(&webhook).await?;
+        open.write_webhook(&webhook, None).await?;
         let after = Some(state_of(&webhook));
         open.add_audit_entry(None, Action::EnableWebhook, Some(before), after)
             .await?;
@@ -134,7 +134,7 @@ impl FlagService {
 
 /// The webhook with this id. Locks the environment first: audit ids of an environment must be assigned in the
 /// order of the commits.
-async fn find_webhook(open: &mut Transaction, id: &str) -> Result<Webhook, Error> {
+pub(super) async fn find_webhook(open: &mut Transaction, id: &str) -> Result<Webhook, Error> {
     open.environment_revision().await?;
     let mut webhooks = open.webhooks().await?.into_iter();
     let found = webhooks.find(|webhook| webhook.id == id);
@@ -142,7 +142,7 @@ async fn find_webhook(open: &mut Transaction, id: &str) -> Result<Webhook, Error
 }
 
 /// A webhook as the audit stores it: without its secret and without the path of its URL.
-fn state_of(webhook: &Webhook) -> Value {
+pub(super) fn state_of(webhook: &Webhook) -> Value {
     json!({
         "id": webhook.id,
         "name": webhook.name,

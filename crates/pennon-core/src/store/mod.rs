@@ -17,8 +17,8 @@ pub use embedded::EmbeddedStore;
 pub use postgres::{DatabaseUrl, InvalidDatabaseUrl, PostgresStore, RolesState};
 pub use record::{
     Action, AuditEntry, AuditStep, Backlog, CountedBatch, DayCount, DueSchedule, EnvironmentRecord,
-    FlagQuery, FlagRecord, FlagRecords, KeyRecord, NewState, OverridePage, OverrideRecord, Page,
-    Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
+    FlagQuery, FlagRecord, FlagRecords, KeyRecord, LeasedWebhook, NewState, OverridePage,
+    OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 

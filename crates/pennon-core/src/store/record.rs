@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::environment::Environment;
 use crate::snapshot::{KeyKind, Revision};
+use crate::webhooks::{Destination, Webhook};
 
 /// A flag as admins see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,6 +245,19 @@ pub struct DueSchedule {
     pub id: String,
 }
 
+/// A webhook that a run sends to until the lease ends.
+#[derive(Debug)]
+pub struct LeasedWebhook {
+    /// Its environment.
+    pub environment: Environment,
+    /// The webhook.
+    pub webhook: Webhook,
+    /// Its URL and secret.
+    pub destination: Destination,
+    /// The end of the lease.
+    pub until: SystemTime,
+}
+
 /// The actions that the audit records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -297,6 +311,8 @@ pub enum Action {
     RevokeKey,
     /// A webhook was created.
     CreateWebhook,
+    /// A webhook was disabled after failures.
+    DisableWebhook,
     /// A disabled webhook was enabled.
     EnableWebhook,
     /// A webhook was deleted.
@@ -333,6 +349,7 @@ impl Action {
             Self::CreateKey => "key.create",
             Self::RevokeKey => "key.revoke",
             Self::CreateWebhook => "webhook.create",
+            Self::DisableWebhook => "webhook.disable",
             Self::EnableWebhook => "webhook.enable",
             Self::DeleteWebhook => "webhook.delete",
         }

@@ -9,7 +9,7 @@ use pennon_eval::{Flag, FlagKey, Settings};
 use serde_json::Value;
 
 use super::record::{
-    Action, AuditStep, FlagRecord, FlagRecords, KeyRecord, NewState, OverrideRecord,
+    Action, AuditStep, FlagRecord, FlagRecords, KeyRecord, LeasedWebhook, NewState, OverrideRecord,
     ScheduleRecord, SettingsRecord,
 };
 use super::{embedded, postgres};
@@ -278,12 +278,23 @@ impl Transaction {
         dispatch!(self, open => open.insert_webhook(webhook, destination))
     }
 
-    /// Replaces the webhook with this id, except its URL and secret, and makes it due.
-    pub async fn write_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
-        dispatch!(self, open => open.write_webhook(webhook))
+    /// Replaces the webhook with this id, except its URL and secret. With a lease, only while it still has this lease.
+    /// Returns whether it was replaced.
+    pub async fn write_webhook(
+        &mut self,
+        webhook: &Webhook,
+        lease: Option<SystemTime>,
+    ) -> Result<bool, Error> {
+        dispatch!(self, open => open.write_webhook(webhook, lease))
     }
 
-    /// Deletes a webhook, its URL and its secret.
+    /// Leases the enabled webhook, of any environment, that is due and has waited longest with undelivered events. No
+    /// other transaction leases it until the lease ends or it is written.
+    pub async fn lease_webhook(&mut self, lease: Duration) -> Result<Option<LeasedWebhook>, Error> {
+        dispatch!(self, open => open.lease_webhook(lease))
+    }
+
+    /// Deletes a webhook, its URL, its secret and its undelivered events.
     pub async fn delete_webhook(&mut self, id: &str) -> Result<(), Error> {
         dispatch!(self, open => open.delete_webhook(id))
     }
@@ -308,7 +319,25 @@ impl Transaction {
         dispatch!(self, open => open.claim_events(limit))
     }
 
-    /// Removes delivered events, by their positions, and postpones rejected ones.
+    /// The oldest undelivered events of a webhook, in the order in which they are to be delivered.
+    pub async fn next_events(
+        &mut self,
+        webhook_id: &str,
+        limit: u32,
+    ) -> Result<Vec<ChangeEvent>, Error> {
+        dispatch!(self, open => open.next_events(webhook_id, limit))
+    }
+
+    /// Removes events that a webhook has received, by their positions.
+    pub async fn remove_events(
+        &mut self,
+        webhook_id: &str,
+        delivered: &[i64],
+    ) -> Result<(), Error> {
+        dispatch!(self, open => open.remove_events(webhook_id, delivered))
+    }
+
+    /// Removes events that the event bus has received, by their positions, and postpones rejected ones.
     pub async fn settle_events(
         &mut self,
         delivered: &[i64],

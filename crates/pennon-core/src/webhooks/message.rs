@@ -28,6 +28,12 @@ pub struct Message {
 }
 
 impl Message {
+    /// Its size in bytes as JSON, which escapes the quotes in the body.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        serde_json::to_string(self).map_or(self.body.len(), |text| text.len())
+    }
+
     /// A request with these events, signed now: receivers reject an old timestamp, so that every attempt needs
     /// a signature of its own.
     #[must_use]

@@ -5,6 +5,7 @@
 
 mod message;
 mod sender;
+mod transport;
 
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +16,11 @@ use crate::config::Secret;
 pub use crate::https::Reach;
 pub use message::{Message, new_secret};
 pub use sender::{Failure, Sender};
+pub use transport::{REQUEST_WITHIN, Transport};
 
-/// Failures for so long disable a webhook.
+/// A webhook that fails for this long is disabled.
 pub const MAX_OUTAGE: Duration = Duration::from_secs(24 * 3600);
-/// The pause after the first failure. It doubles with every further one.
+/// The pause after the first failure. It doubles with every further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
@@ -118,11 +120,11 @@ impl Format {
 }
 
 impl Webhook {
-    /// Whether an attempt is due.
+    /// The time of the next attempt, if it is enabled.
     #[must_use]
-    pub fn is_due(&self, now: SystemTime) -> bool {
-        let waits = self.outage.as_ref().map(|outage| outage.next_attempt_at);
-        self.disabled.is_none() && waits.is_none_or(|time| time <= now)
+    pub fn due_at(&self, now: SystemTime) -> SystemTime {
+        let outage = self.outage.as_ref();
+        outage.map_or(now, |outage| outage.next_attempt_at)
     }
 
     /// Records an accepted request.
@@ -131,8 +133,9 @@ impl Webhook {
         self.outage = None;
     }
 
-    /// Records a failed request: plans the next attempt, or disables the webhook.
-    pub fn fail(&mut self, failure: &Failure, now: SystemTime) {
+    /// Records a failed request: plans the next attempt, or disables the webhook. `jitter` shortens the pause by up to
+    /// a quarter, so that the webhooks of a receiver that was down are not all retried at the same time.
+    pub fn fail(&mut self, failure: &Failure, now: SystemTime, jitter: u8) {
         let (since, before) = match &self.outage {
             Some(outage) => (outage.since, outage.attempts),
             None => (now, 0),
@@ -146,11 +149,14 @@ impl Webhook {
             });
         }
         let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before));
+        let pause = doubled.min(MAX_PAUSE);
+        let shortened = pause * u32::from(jitter) / (4 * u32::from(u8::MAX));
+        let pause = pause.saturating_sub(shortened);
         self.outage = Some(Outage {
             since,
             attempts: before.saturating_add(1),
             error: failure.reason.clone(),
-            next_attempt_at: now + doubled.min(MAX_PAUSE),
+            next_attempt_at: now + pause,
         });
     }
 
@@ -193,46 +199,51 @@ mod tests {
         let mut webhook = webhook();
         let mut now = SystemTime::UNIX_EPOCH;
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-            webhook.fail(&failure(true), now);
+            let mut early = webhook.clone();
+            early.fail(&failure(true), now, u8::MAX);
+            webhook.fail(&failure(true), now, 0);
             let pause = Duration::from_secs(minutes * 60);
-            assert!(!webhook.is_due(now + pause - Duration::from_secs(1)));
-            assert!(webhook.is_due(now + pause), "{minutes}");
+            assert_eq!(webhook.due_at(now), now + pause);
+            assert_eq!(early.due_at(now), now + pause * 3 / 4);
             now += pause;
         }
         webhook.succeed(now);
         assert_eq!((webhook.outage.clone(), webhook.revision), (None, 1));
-        webhook.fail(&failure(true), now);
-        assert!(webhook.is_due(now + FIRST_PAUSE));
+        webhook.fail(&failure(true), now, 0);
+        assert_eq!(webhook.due_at(now), now + FIRST_PAUSE);
     }
 
     #[test]
     fn a_day_of_failures_disables_and_enabling_starts_over() {
         let mut webhook = webhook();
         let start = SystemTime::UNIX_EPOCH;
-        webhook.fail(&failure(true), start);
-        webhook.fail(&failure(true), start + MAX_OUTAGE - Duration::from_secs(1));
+        webhook.fail(&failure(true), start, 0);
+        webhook.fail(
+            &failure(true),
+            start + MAX_OUTAGE - Duration::from_secs(1),
+            0,
+        );
         assert_eq!(webhook.disabled, None);
-        webhook.fail(&failure(true), start + MAX_OUTAGE);
+        webhook.fail(&failure(true), start + MAX_OUTAGE, 0);
         assert!(webhook.disabled.is_some() && webhook.revision == 2);
-        assert!(!webhook.is_due(start + MAX_OUTAGE * 10));
         webhook.enable();
-        assert!(webhook.is_due(start) && webhook.revision == 3);
-        webhook.fail(&failure(true), start + MAX_OUTAGE * 2);
+        assert_eq!((webhook.due_at(start), webhook.revision), (start, 3));
+        webhook.fail(&failure(true), start + MAX_OUTAGE * 2, 0);
         assert_eq!(webhook.disabled, None);
     }
 
     #[test]
     fn a_failure_that_no_attempt_can_mend_disables_at_once() {
         let mut webhook = webhook();
-        webhook.fail(&failure(false), SystemTime::UNIX_EPOCH);
+        webhook.fail(&failure(false), SystemTime::UNIX_EPOCH, 0);
         assert!(webhook.disabled.is_some());
     }
 
     #[test]
     fn a_clock_that_jumps_back_disables_nothing() {
         let mut webhook = webhook();
-        webhook.fail(&failure(true), SystemTime::UNIX_EPOCH + MAX_OUTAGE * 2);
-        webhook.fail(&failure(true), SystemTime::UNIX_EPOCH);
+        webhook.fail(&failure(true), SystemTime::UNIX_EPOCH + MAX_OUTAGE * 2, 0);
+        webhook.fail(&failure(true), SystemTime::UNIX_EPOCH, 0);
         assert_eq!(webhook.disabled, None);
     }
 }

@@ -42,6 +42,12 @@ impl Sender {
         Ok(Self(Guarded::new(&authorities, Reach::Anywhere)?))
     }
 
+    /// The URLs that it sends to.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.0.reach()
+    }
+
     /// Sends all requests at the same time. Returns one outcome for each, in their order.
     pub async fn send_all(
         &self,

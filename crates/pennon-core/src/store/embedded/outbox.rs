@@ -35,6 +35,22 @@ impl Transaction {
         Ok(Vec::new())
     }
 
+    pub(in crate::store) fn next_events(
+        &mut self,
+        _webhook_id: &str,
+        _limit: u32,
+    ) -> Result<Vec<ChangeEvent>, Error> {
+        Ok(Vec::new())
+    }
+
+    pub(in crate::store) fn remove_events(
+        &mut self,
+        _webhook_id: &str,
+        _delivered: &[i64],
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
     pub(in crate::store) fn settle_events(
         &mut self,
         _delivered: &[i64],

@@ -1,8 +1,11 @@
 //! The file store has no webhooks, because it has no outbox: its journal would have to record every delivery.
 
+use std::time::{Duration, SystemTime};
+
 use super::{EmbeddedStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::store::LeasedWebhook;
 use crate::webhooks::{Destination, Webhook};
 
 #[expect(
@@ -39,8 +42,19 @@ impl Transaction {
         ))
     }
 
-    pub(in crate::store) fn write_webhook(&mut self, _webhook: &Webhook) -> Result<(), Error> {
-        Ok(())
+    pub(in crate::store) fn write_webhook(
+        &mut self,
+        _webhook: &Webhook,
+        _lease: Option<SystemTime>,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    pub(in crate::store) fn lease_webhook(
+        &mut self,
+        _lease: Duration,
+    ) -> Result<Option<LeasedWebhook>, Error> {
+        Ok(None)
     }
 
     pub(in crate::store) fn delete_webhook(&mut self, _id: &str) -> Result<(), Error> {

@@ -90,12 +90,8 @@ impl Transaction {
         let insert =
             "insert into pennon_audit (environment, flag_key, action, actor, before, after)
              values ($1, $2, $3, $4, $5::json, $6::json)";
-        if self.has_outbox() {
-            let statement = with_events(insert, "values (coalesce($2, ''))");
-            self.rows(&statement, &parameters).await?;
-        } else {
-            self.rows(insert, &parameters).await?;
-        }
+        let statement = with_events(insert, "values (coalesce($2, ''))", self.has_bus());
+        self.rows(&statement, &parameters).await?;
         Ok(())
     }
 
@@ -126,12 +122,8 @@ impl Transaction {
                  from unnest($4::text[], $5::text[], $6::text[])
                    with ordinality as given (flag_key, before, after, place)
                  order by given.place";
-            if self.has_outbox() {
-                let statement = with_events(insert, "select unnest($4::text[])");
-                self.rows(&statement, &parameters).await?;
-            } else {
-                self.rows(insert, &parameters).await?;
-            }
+            let statement = with_events(insert, "select unnest($4::text[])", self.has_bus());
+            self.rows(&statement, &parameters).await?;
         }
         Ok(())
     }

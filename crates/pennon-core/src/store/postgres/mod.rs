@@ -92,8 +92,8 @@ impl PostgresStore {
     ) -> Result<Transaction, Error> {
         let begin = async {
             let client = self.connections.get(Waiting::UntilTimeout).await?;
-            let (within, outbox) = (self.operation_timeout, self.config.outbox);
-            Transaction::begin(client, environment, actor, within, outbox).await
+            let (within, has_bus) = (self.operation_timeout, self.config.has_event_bus);
+            Transaction::begin(client, environment, actor, within, has_bus).await
         };
         self.in_time(begin).await
     }

@@ -1,8 +1,8 @@
 //! The outbox: change events that are committed and not yet delivered.
 //!
-//! [`with_events`] writes one row per event and destination, in the statement that writes the audit entry. The only
-//! destination is [`BUS`]; a further one is a row more in the CTE `destinations`. Without a destination a change
-//! writes no row and counts no sequence number.
+//! [`with_events`] writes one row per event and destination, in the statement that writes the audit entry. The
+//! destinations are [`BUS`], if one is configured, and the ids of the webhooks of the environment, also of disabled
+//! ones. Without a destination a change writes no row and counts no sequence number.
 
 use std::time::{Duration, SystemTime};
 
@@ -61,6 +61,9 @@ impl PostgresStore {
                 outbox.created_at < now() - make_interval(secs => $3)
                 or outbox.position <= limits.last
                 or (outbox.destination = $1 and not $2)
+                or (outbox.destination <> $1 and not exists (
+                  select from pennon_webhooks where id = outbox.destination
+                ))
               )
               returning 1
             )
@@ -107,6 +110,35 @@ impl Transaction {
         Ok(rows.iter().map(event_of).collect())
     }
 
+    pub(in crate::store) async fn next_events(
+        &mut self,
+        webhook_id: &str,
+        limit: u32,
+    ) -> Result<Vec<ChangeEvent>, Error> {
+        let statement =
+            format!("{EVENTS} where outbox.destination = $2 order by outbox.position limit $3");
+        let max_size = i32::try_from(MAX_EVENT_SIZE).unwrap_or(i32::MAX);
+        let parameters: [Parameter<'_>; 3] = [
+            (&max_size, Type::INT4),
+            (&webhook_id, Type::TEXT),
+            (&i64::from(limit), Type::INT8),
+        ];
+        let rows = self.rows(&statement, &parameters).await?;
+        Ok(rows.iter().map(event_of).collect())
+    }
+
+    pub(in crate::store) async fn remove_events(
+        &mut self,
+        webhook_id: &str,
+        delivered: &[i64],
+    ) -> Result<(), Error> {
+        let statement = "delete from pennon_outbox where destination = $1 and position = any($2)";
+        let parameters: [Parameter<'_>; 2] =
+            [(&webhook_id, Type::TEXT), (&delivered, Type::INT8_ARRAY)];
+        self.rows(statement, &parameters).await?;
+        Ok(())
+    }
+
     pub(in crate::store) async fn settle_events(
         &mut self,
         delivered: &[i64],
@@ -131,15 +163,18 @@ impl Transaction {
 }
 
 /// Extends a statement that inserts audit entries: it also inserts the event of each entry for every destination.
-/// `keys` is a query for the flag keys of these entries, one row for each.
+/// `keys` is a query for the flag keys of these entries, one row for each; `$1` is their environment.
 ///
 /// The row of a flag's sequence stays locked until the commit, so that numbers become visible in their order.
-pub(super) fn with_events(insert_audit: &str, keys: &str) -> String {
+pub(super) fn with_events(insert_audit: &str, keys: &str, has_bus: bool) -> String {
     format!(
         "with noted as (
            {insert_audit} returning id, coalesce(flag_key, '') as flag_key
          ),
-         destinations (destination) as (values ('{BUS}')),
+         destinations (destination) as (
+           select '{BUS}' where {has_bus}
+           union all select id from pennon_webhooks where environment = $1
+         ),
          given (flag_key) as ({keys}),
          numbered as (
            insert into pennon_event_sequences as known (environment, flag_key, last)

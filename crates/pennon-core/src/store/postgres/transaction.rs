@@ -20,7 +20,7 @@ pub struct Transaction {
     actor: String,
     within: Duration,
     /// Whether changes write events into the outbox.
-    outbox: bool,
+    has_bus: bool,
 }
 
 impl Transaction {
@@ -29,14 +29,14 @@ impl Transaction {
         environment: &Environment,
         actor: &str,
         within: Duration,
-        outbox: bool,
+        has_bus: bool,
     ) -> Result<Self, Error> {
         let open = Self {
             client: Some(Box::new(client)),
             environment: environment.clone(),
             actor: actor.to_owned(),
             within,
-            outbox,
+            has_bus,
         };
         // Settings of the transaction, because a pooler gives the connection to another client after it. The second one
         // ends a transaction that is not committed in time; see `COMMIT_WITHIN`.
@@ -81,8 +81,8 @@ impl Transaction {
         &self.actor
     }
 
-    pub(super) fn has_outbox(&self) -> bool {
-        self.outbox
+    pub(super) fn has_bus(&self) -> bool {
+        self.has_bus
     }
 
     /// Runs a statement within the time limit.

@@ -1,13 +1,17 @@
 //! Webhooks.
 
+use std::time::{Duration, SystemTime};
+
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use tracing::error;
 
 use super::statement::Parameter;
 use super::{PostgresStore, Transaction};
+use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::store::LeasedWebhook;
 use crate::webhooks::{Destination, Webhook};
 
 impl PostgresStore {
@@ -59,22 +63,70 @@ impl Transaction {
         Ok(())
     }
 
-    pub(in crate::store) async fn write_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
+    pub(in crate::store) async fn write_webhook(
+        &mut self,
+        webhook: &Webhook,
+        lease: Option<SystemTime>,
+    ) -> Result<bool, Error> {
         let statement = "
-            update pennon_webhooks set webhook = $3::json, enabled = $4, due_at = now()
-            where id = $1 and environment = $2";
-        let parameters: [Parameter<'_>; 4] = [
+            update pennon_webhooks set webhook = $3::json, enabled = $4, due_at = $5
+            where id = $1 and environment = $2 and ($6::timestamptz is null or due_at = $6)
+            returning id";
+        let parameters: [Parameter<'_>; 6] = [
             (&webhook.id, Type::TEXT),
             (&self.environment(), Type::TEXT),
             (&text_of(webhook)?, Type::TEXT),
             (&webhook.disabled.is_none(), Type::BOOL),
+            (&webhook.due_at(SystemTime::now()), Type::TIMESTAMPTZ),
+            (&lease, Type::TIMESTAMPTZ),
         ];
-        self.rows(statement, &parameters).await?;
-        Ok(())
+        Ok(!self.rows(statement, &parameters).await?.is_empty())
+    }
+
+    pub(in crate::store) async fn lease_webhook(
+        &mut self,
+        lease: Duration,
+    ) -> Result<Option<LeasedWebhook>, Error> {
+        let statement = "
+            with due as (
+              select id from pennon_webhooks as known
+              where enabled and due_at <= now()
+                and exists (select from pennon_outbox where destination = known.id)
+              order by due_at, id limit 1
+              for update skip locked
+            )
+            update pennon_webhooks as leased set due_at = now() + make_interval(secs => $1)
+            from due, pennon_webhook_destinations as secret
+            where leased.id = due.id and secret.webhook_id = due.id
+            returning leased.id, leased.environment, leased.webhook::text as webhook, leased.due_at,
+              secret.url, secret.secret";
+        loop {
+            let rows = self
+                .rows(statement, &[(&lease.as_secs_f64(), Type::FLOAT8)])
+                .await?;
+            let Some(row) = rows.first() else {
+                return Ok(None);
+            };
+            // An unreadable webhook is logged and stays leased, so the next one is another one.
+            let environment = Environment::parse(row.get("environment"));
+            if let (Ok(environment), Some(webhook)) = (environment, webhook_of(row)) {
+                return Ok(Some(LeasedWebhook {
+                    environment,
+                    webhook,
+                    destination: Destination {
+                        url: Secret::new(row.get::<_, String>("url")),
+                        secret: Secret::new(row.get::<_, String>("secret")),
+                    },
+                    until: row.get("due_at"),
+                }));
+            }
+        }
     }
 
     pub(in crate::store) async fn delete_webhook(&mut self, id: &str) -> Result<(), Error> {
-        let statement = "delete from pennon_webhooks where id = $1 and environment = $2";
+        let statement = "
+            with undelivered as (delete from pennon_outbox where destination = $1 and environment = $2)
+            delete from pennon_webhooks where id = $1 and environment = $2";
         let parameters: [Parameter<'_>; 2] = [(&id, Type::TEXT), (&self.environment(), Type::TEXT)];
         self.rows(statement, &parameters).await?;
         Ok(())

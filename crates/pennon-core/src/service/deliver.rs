@@ -1,0 +1,169 @@
+//! Sending change events from the outbox to webhooks.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use super::FlagService;
+use super::webhooks::{find_webhook, state_of};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::id::random_bytes;
+use crate::store::{Action, LeasedWebhook};
+use crate::webhooks::{Failure, Message, Transport};
+
+/// The actor of audit entries about webhooks that were disabled.
+const ACTOR: &str = "webhooks";
+/// Limit on the events of a request.
+const EVENTS_PER_REQUEST: u32 = 20;
+/// A request ends before the event that exceeds this many bytes: many receivers reject bodies of more than a megabyte.
+const REQUEST_SIZE: usize = 512 * 1024;
+/// Limit on the requests that are sent at the same time.
+const REQUESTS: usize = 20;
+/// No request is added to an invocation beyond this size. Lambda accepts 6 MB, and a request may have 1.5 MB.
+const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
+/// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// The result of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WebhooksRun {
+    /// Events that receivers accepted.
+    pub delivered: usize,
+    /// Requests that failed.
+    pub failed: usize,
+    /// Webhooks that were disabled.
+    pub disabled: usize,
+}
+
+impl FlagService {
+    /// Sends the events of all webhooks that are due. Begins no further round of requests after `within`; a round takes
+    /// 15 seconds at most.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the store does not answer or `send-webhooks` cannot be invoked. The events are sent
+    /// again when the leases have expired.
+    pub async fn deliver_webhooks(
+        &self,
+        transport: &Transport,
+        within: Duration,
+    ) -> Result<WebhooksRun, Error> {
+        let begun = Instant::now();
+        let mut run = WebhooksRun::default();
+        while begun.elapsed() < within {
+            let round = self.lease_webhooks().await?;
+            if round.is_empty() {
+                break;
+            }
+            let (leased, messages): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+            let outcomes = transport.send(messages).await.map_err(Error::Unavailable)?;
+            for (leased, outcome) in leased.iter().zip(outcomes) {
+                self.record_outcome(leased, outcome, &mut run).await?;
+            }
+        }
+        Ok(run)
+    }
+
+    /// Leases due webhooks and builds their requests. A lease is committed before its request is sent, because a
+    /// request may take longer than a transaction.
+    async fn lease_webhooks(&self) -> Result<Vec<(Sent, Message)>, Error> {
+        let mut round = Vec::new();
+        let mut size = 0;
+        while round.len() < REQUESTS && size < INVOCATION_SIZE {
+            // The lease covers all environments.
+            let mut open = self.begin(&Environment::production(), ACTOR).await?;
+            let Some(leased) = open.lease_webhook(LEASE).await? else {
+                break;
+            };
+            let events = open
+                .next_events(&leased.webhook.id, EVENTS_PER_REQUEST)
+                .await?;
+            open.commit().await?;
+            let mut sent = Sent {
+                leased,
+                positions: Vec::new(),
+            };
+            let mut bodies: Vec<Value> = Vec::new();
+            let mut request = 0;
+            for event in events {
+                let body = event.to_json();
+                request += body.to_string().len();
+                if request > REQUEST_SIZE && !bodies.is_empty() {
+                    break;
+                }
+                bodies.push(body);
+                sent.positions.push(event.position);
+            }
+            // Without its audit entries nothing can be sent. The webhook stays leased, so that other webhooks follow.
+            if bodies.is_empty() {
+                continue;
+            }
+            let LeasedWebhook {
+                webhook,
+                destination,
+                ..
+            } = &sent.leased;
+            let message = Message::new(destination, webhook.format, &bodies, SystemTime::now());
+            size += message.size();
+            round.push((sent, message));
+        }
+        Ok(round)
+    }
+
+    /// Removes delivered events, or plans the next attempt.
+    async fn record_outcome(
+        &self,
+        sent: &Sent,
+        outcome: Result<(), Failure>,
+        run: &mut WebhooksRun,
+    ) -> Result<(), Error> {
+        let Sent { leased, positions } = sent;
+        let id = &leased.webhook.id;
+        let mut open = self.begin(&leased.environment, ACTOR).await?;
+        let mut webhook = match find_webhook(&mut open, id).await {
+            Ok(webhook) => webhook,
+            // It was deleted meanwhile, and its events with it.
+            Err(Error::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let before = state_of(&webhook);
+        let now = SystemTime::now();
+        match outcome {
+            Ok(()) => {
+                run.delivered += positions.len();
+                webhook.succeed(now);
+                open.remove_events(id, positions).await?;
+            }
+            Err(failure) => {
+                run.failed += 1;
+                let mut jitter = [0];
+                random_bytes(&mut jitter)?;
+                webhook.fail(&failure, now, jitter[0]);
+                tracing::warn!(
+                    domain = "config",
+                    environment = leased.environment.as_str(),
+                    webhook = id,
+                    origin = webhook.origin,
+                    error = failure.reason,
+                    disabled = webhook.disabled.is_some(),
+                    "a webhook did not accept change events"
+                );
+            }
+        }
+        // Without the lease, an admin has enabled the webhook or another run sends to it: this outcome is out of date.
+        let is_current = open.write_webhook(&webhook, Some(leased.until)).await?;
+        if is_current && webhook.disabled.is_some() {
+            run.disabled += 1;
+            let after = Some(state_of(&webhook));
+            open.add_audit_entry(None, Action::DisableWebhook, Some(before), after)
+                .await?;
+        }
+        open.commit().await
+    }
+}
+
+/// A request of this run.
+struct Sent {
+    leased: LeasedWebhook,
+    positions: Vec<i64>,
+}
