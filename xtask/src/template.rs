@@ -225,7 +225,7 @@ impl Sources<'_> {
         if function.in_network {
             properties.extend(self.text("function-network", &Values::default())?);
         }
-        if ["Change", "Ramp"].contains(&function.role.as_str()) {
+        if ["Change", "Ramp", "Reconcile"].contains(&function.role.as_str()) {
             properties.extend(self.text("function-writes", &Values::default())?);
         }
         properties.extend(deployment(function));

@@ -240,10 +240,10 @@ async fn run_schedules(app: Arc<App>) {
 /// receiver that does not respond would delay schedules and ramps.
 async fn deliver_webhooks(app: Arc<App>) {
     loop {
-        tokio::time::sleep(BETWEEN_SCHEDULES).await;
+        tokio::time::sleep(SCHEDULE_INTERVAL).await;
         let run = app
             .service
-            .deliver_webhooks(app.webhooks(), BETWEEN_SCHEDULES);
+            .deliver_webhooks(app.webhooks(), SCHEDULE_INTERVAL);
         if let Err(error) = run.await {
             tracing::warn!(%error, "cannot send change events to webhooks");
         }

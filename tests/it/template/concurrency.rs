@@ -19,11 +19,12 @@ const ADMINS: [&str; 8] = [
     "ramps",
 ];
 /// Functions with a limit of their own.
-const OTHERS: [(&str, u64); 4] = [
+const OTHERS: [(&str, u64); 5] = [
     ("health", 2),
     ("count-evaluations", 2),
     ("reconcile", 1),
     ("guard", 2),
+    ("send-webhooks", 1),
 ];
 /// Connections that PostgreSQL and RDS keep for superusers.
 const OF_THE_SERVER: u64 = 5;

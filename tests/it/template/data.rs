@@ -491,7 +491,8 @@ planted! {
     a_reader_with_the_login_of_writers:
         [Mistake("GetFlagFunction", "      Role: !GetAtt ReadRole.Arn\n", "      Environment: {Variables: {DATABASE_SECRET_ARN: !If [UseRoles, !Ref DatabaseWriteSecret, !If [CreateDatabase, !Ref DatabaseSecretAttachment, !Ref ExternalDatabaseSecretArn]]}}\n      Role: !GetAtt ChangeRole.Arn\n")]
         => "GetFlagFunction: its login of the database is that of \"DatabaseWriteSecret\"",
-            "GetFlagFunction: may not write to its log group";
+            "GetFlagFunction: may not write to its log group",
+           "GetFlagFunction: sends webhooks by null";
     a_database_whose_logs_have_no_group_yet:
         [Mistake("Database", "DependsOn: [DatabaseLogs, DatabaseUpgradeLogs]", "DependsOn: [DatabaseLogs]")]
         => "Database: creates the group of its upgrade logs";

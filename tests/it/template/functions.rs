@@ -50,6 +50,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_public_config_routes(stack, problems);
     check_policies(stack, problems);
     check_alarms_of_ramps(stack, problems);
+    check_webhooks(stack, problems);
     check_event_bus(stack, problems);
 }
 
@@ -65,7 +66,7 @@ fn check_event_bus(stack: &Stack, problems: &mut Problems) {
             .flat_map(|it| list_or_one(&it["Resource"]))
             .collect();
         let role = target(&function.properties["Role"]);
-        let changes = ["ChangeRole", "RampRole"].contains(&role);
+        let changes = ["ChangeRole", "RampRole", "ReconcileRole"].contains(&role);
         let wanted = if changes && !stack.has("EventBusName", "") {
             vec![&bus]
         } else {
@@ -118,6 +119,47 @@ fn check_alarms_of_ramps(stack: &Stack, problems: &mut Problems) {
             &function.id,
             format!("reads alarms at {value}"),
         );
+    }
+}
+
+/// `reconcile` may invoke the alias of `send-webhooks`, which is outside the VPC and may only write its log. Functions
+/// that change flags know whether webhooks can be sent.
+fn check_webhooks(stack: &Stack, problems: &mut Problems) {
+    let alias = reference("SendWebhooksFunction.Alias");
+    let endpoint = stack.has("EgressMode", "endpoint");
+    let sender = if endpoint {
+        json!("none")
+    } else {
+        alias.clone()
+    };
+    for function in stack.functions() {
+        let statements = statements(stack, function);
+        let invokes = statements
+            .iter()
+            .any(|it| it["Action"] == "lambda:InvokeFunction" && it["Resource"] == alias);
+        let should = function.handler == "reconcile";
+        problems.unless(
+            invokes == should,
+            &function.id,
+            format!("may invoke send-webhooks: {invokes}"),
+        );
+        let role = target(&function.properties["Role"]);
+        let changes = ["ChangeRole", "RampRole", "ReconcileRole"].contains(&role);
+        let wanted = if changes { &sender } else { &Value::Null };
+        let told = &function.properties["Environment"]["Variables"]["SEND_WEBHOOKS_FUNCTION_ARN"];
+        problems.unless(
+            told == wanted,
+            &function.id,
+            format!("sends webhooks by {told}"),
+        );
+        if function.handler == "send-webhooks" {
+            let outside = function.properties["VpcConfig"].is_null();
+            problems.unless(outside, &function.id, "reaches no receiver from the VPC");
+            let only_logs = statements.iter().all(|it| {
+                list_or_one(&it["Action"]).all(|action| text(action).starts_with("logs:"))
+            });
+            problems.unless(only_logs, &function.id, "may do more than write its log");
+        }
     }
 }
 
@@ -493,13 +535,21 @@ planted! {
         [Mistake("GuardPermission", ", SourceAccount: !Ref AWS::AccountId", "")]
         => "GuardPermission: lets others than alarms of this account invoke guard";
     an_engine_that_cannot_read_alarms:
-        [Mistake("ReconcileFunction", "RampRole", "ChangeRole"),
+        [Mistake("ReconcileFunction", "ReconcileRole", "ChangeRole"),
          Mistake("ChangeRole", "!GetAtt UpdateFlagLogs.Arn", "!GetAtt UpdateFlagLogs.Arn, !GetAtt ReconcileLogs.Arn")]
-        => "ReconcileFunction: may read alarms: false";
+        => "ReconcileFunction: may invoke send-webhooks: false", "ReconcileFunction: may read alarms: false";
+    a_function_that_may_invoke_any_version_of_another_one:
+        [Mistake("ReconcileRole", "Resource: !Ref SendWebhooksFunction.Alias", "Resource: !Sub \"${SendWebhooksFunction.Arn}:*\"")]
+        => "ReconcileFunction: may invoke send-webhooks: false";
+    a_sender_that_may_read_alarms:
+        [Mistake("SendWebhooksRole", "- PolicyName: logs", "- PolicyName: alarms\n          PolicyDocument: {Statement: [{Effect: Allow, Action: cloudwatch:DescribeAlarms, Resource: \"*\"}]}\n        - PolicyName: logs")]
+        => "SendWebhooksFunction: may do more than write its log", "SendWebhooksFunction: may read alarms: true";
+    a_function_that_reaches_no_sender:
+        [Mistake("ManageKeysFunction", "SEND_WEBHOOKS_FUNCTION_ARN: !If [UseEndpoint, none, !Ref SendWebhooksFunction.Alias]", "SEND_WEBHOOKS_FUNCTION_ARN: none")]
+        => "ManageKeysFunction: sends webhooks by \"none\"";
     a_function_that_may_send_events_to_every_bus:
         [Mistake("RampRole", "event-bus/${EventBusName}", "event-bus/default")]
-        => "RampsFunction: may send events to [Object {\"Fn::Sub\": String(\"arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default\")}]",
-           "ReconcileFunction: may send events to [Object {\"Fn::Sub\": String(\"arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default\")}]";
+        => "RampsFunction: may send events to [Object {\"Fn::Sub\": String(\"arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default\")}]";
     code_that_may_create_network_interfaces:
         [Mistake("NetworkInterfacesPolicy", "Effect: Deny", "Effect: Allow")]
         => "NetworkInterfacesPolicy: code may use the rights that Lambda needs";

@@ -11,8 +11,8 @@ use super::{Mistake, Problems, planted, read};
 
 /// The function that answers paths without a route.
 const FALLBACK: &str = "not-found";
-/// Functions that people, `CodeDeploy` and alarms invoke. All others have a route or a schedule.
-const INVOKED: [&str; 3] = ["migrate", "pre-traffic", "guard"];
+/// Functions that people, `CodeDeploy`, alarms and `reconcile` invoke. All others have a route or a schedule.
+const INVOKED: [&str; 4] = ["migrate", "pre-traffic", "guard", "send-webhooks"];
 /// The routes of preflights for admin paths: they lead to the fallback without a token. Routes of public paths accept
 /// every method.
 const PREFLIGHTS: [&str; 2] = ["/api/admin/{proxy+}", "/admin/{proxy+}"];
