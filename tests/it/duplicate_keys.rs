@@ -22,7 +22,7 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
 }
 
 /// Method, route, body, and the position of the duplicate.
-const REFUSED: [(&str, &str, &str, &str); 28] = [
+const REFUSED: [(&str, &str, &str, &str); 30] = [
     (
         "POST",
         "/api/admin/flags/{flagKey}/ramp",
@@ -166,6 +166,18 @@ const REFUSED: [(&str, &str, &str, &str); 28] = [
         "/api/admin/environments/{environment}/import",
         r#"{"flags":{},"flags":{}}"#,
         "/flags",
+    ),
+    (
+        "POST",
+        "/api/admin/webhooks",
+        r#"{"name":"n","url":"https://one.example","url":"https://two.example"}"#,
+        "url",
+    ),
+    (
+        "POST",
+        "/api/admin/webhooks/{webhookId}/enable",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
     ),
     (
         "POST",

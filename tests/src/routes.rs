@@ -12,6 +12,7 @@ pub fn path_for(template: &str, flag: &str) -> String {
         .replace("{userId}", "u")
         .replace("{id}", "i")
         .replace("{keyId}", "k")
+        .replace("{webhookId}", "w")
         .replace("{environment}", "production")
 }
 
