@@ -102,6 +102,7 @@ impl EveryRoute {
                 ("userId", "alice"),
                 ("id", made.as_str()),
                 ("keyId", made.as_str()),
+                ("webhookId", "none"),
                 ("environment", environment.as_str()),
             ];
             let event = Event::by_route(method, path, "", &parameters)
@@ -151,6 +152,9 @@ fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u
         ("DELETE", "/api/admin/flags/{flagKey}" | "/api/admin/flags/{flagKey}/schedule/{id}") => {
             (Value::Null, 200)
         }
+        // `webhook_delivery` tests webhooks; here these routes must only respond as without a fault.
+        ("POST", "/api/admin/webhooks") => (json!({}), 400),
+        ("POST" | "DELETE", _) if path.starts_with("/api/admin/webhooks/") => (json!({}), 404),
         ("DELETE", _) => (Value::Null, 204),
         ("PUT", _) if last == "users" => (
             json!({"overrides": [{"userId": "alice", "overrideType": "include"}]}),

@@ -154,7 +154,7 @@ fn mistakes_around_flags() -> Vec<Mistake> {
         (named("mi\u{202e}ne"), &["format characters"]),
         (named("stale"), &["/flags/stale"]),
         (named(&"k".repeat(256)), &["1 to 255 characters"]),
-        (named(""), &["not empty"]),
+        (named(""), &["must not be empty"]),
         (
             "{\"flags\": {\n\"mine\": {}, \"mine\": {}}}".to_owned(),
             &["/flags/mine: "],

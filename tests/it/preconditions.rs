@@ -42,7 +42,7 @@ async fn a_malformed_tag_is_rejected_and_changes_nothing() {
         let answer = api.admin_if(of_all, "PATCH", CHECKOUT, &body).await;
         assert_eq!(answer.status, 412);
         let message = answer.json()["message"].to_string();
-        assert!(message.contains("of something else"), "{message}");
+        assert!(message.contains("of another item"), "{message}");
 
         let list = format!("\"1\", {tag}");
         let answer = api.admin_if(&list, "PATCH", CHECKOUT, &body).await;

@@ -67,7 +67,7 @@ fn the_table_of_revocation_windows_has_the_numbers_of_code_and_template() {
     let minute = |event: &Value| event["Properties"]["ScheduleExpression"] == "rate(1 minute)";
     assert!(schedule.into_iter().any(minute));
     let replicas = read("crates/pennon-core/src/cache/cluster/replica_reads.rs");
-    assert!(replicas.contains("const TRUST: Duration = Duration::from_millis(500);"));
+    assert!(replicas.contains("const MAX_AGE: Duration = Duration::from_millis(500);"));
     let words = ["0 s", "0.5 s", "60 s"].map(str::to_owned);
     says("An API key", &words);
     says("An API key", &[format!("({ttl} s)")]);

@@ -472,8 +472,8 @@ fn a_handler_without_a_function() {
 planted! {
     a_function_without_a_handler:
         [Mistake("MigrateFunction", "Handler: migrate", "Handler: move")]
-        => "MigrateFunction: gets traffic without a deployment", "MigrateFunction: no handler move",
-           "MigrateFunction: has no trigger", "migrate: a handler in functions/src and no function";
+        => "MigrateFunction: gets traffic without a deployment", "MigrateFunction: has no trigger",
+           "MigrateFunction: no handler move", "migrate: a handler in functions/src and no function";
     a_function_that_is_built_by_itself:
         [Mistake("MigrateFunction", "Binary: pennon-functions", "Binary: migrate")]
         => "MigrateFunction: not built once with all the others";

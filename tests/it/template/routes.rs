@@ -415,6 +415,6 @@ planted! {
         => "ReconcileFunction: an event without a source";
     a_function_without_a_trigger:
         [Mistake("ReconcileFunction", "      Events:\n", "      NoEvents:\n")]
-        => "ReconcileFunction: no alarm for a version that crashed three times",
-            "ReconcileFunction: has no trigger";
+        => "ReconcileFunction: has no trigger",
+            "ReconcileFunction: no alarm for a version that crashed three times";
 }

@@ -781,7 +781,7 @@ planted! {
         => "HitRateByNodeQuery: does not query evaluate-flags";
     no_query_for_the_availability_of_the_cache:
         [Mistake("CacheAvailabilityQuery", super::GONE, "")]
-        => "CacheAvailabilityQuery: does not query evaluate-flag", "CacheAvailabilityQuery: does not query evaluate-flags",
-           "CacheAvailabilityQuery: does not query get-flag", "CacheAvailabilityQuery: does not query list-flags",
-           "CacheAvailabilityQuery: does not compute (count(*) - sum(cache_unavailable)) * 100 / count(*) as available_percent";
+        => "CacheAvailabilityQuery: does not compute (count(*) - sum(cache_unavailable)) * 100 / count(*) as available_percent",
+           "CacheAvailabilityQuery: does not query evaluate-flag", "CacheAvailabilityQuery: does not query evaluate-flags",
+           "CacheAvailabilityQuery: does not query get-flag", "CacheAvailabilityQuery: does not query list-flags";
 }
