@@ -99,7 +99,7 @@ impl Cache {
     }
 
     /// Reads the header of an environment's entry, which is all that most requests need. With
-    /// `REDIS_REPLICA_READS` a replica may answer: see [`Replicas`].
+    /// `REDIS_REPLICA_READS` a replica may answer: see `Replicas`.
     pub async fn revision(
         &self,
         environment: &Environment,
