@@ -31,9 +31,6 @@ const MOST_FLAGS: usize = 5_000;
 /// Limit on reported errors, which bounds the response to a hostile file.
 const MAX_ERRORS: usize = 50;
 
-/// How many flags are added to the audit with one statement.
-const AUDITED_AT_ONCE: usize = 100;
-
 /// The differences that an import makes.
 #[derive(Debug, Clone, Default)]
 pub struct Difference {
@@ -454,16 +451,12 @@ async fn write(
         })
         .collect();
     open.put_flags(&states).await?;
-    // In parts: the states of all flags at once can take more memory than the function has.
-    for part in all.chunks(AUDITED_AT_ONCE) {
-        let steps = part.iter().map(|(key, flag, archived)| AuditStep {
-            key: (*key).clone(),
-            before: current.get(*key).map(state_of),
-            after: Some(state_as(flag, *archived)),
-        });
-        open.add_audit_entries(Action::ImportFlag, steps.collect())
-            .await?;
-    }
+    let steps = all.iter().map(|(key, flag, archived)| AuditStep {
+        key: (*key).clone(),
+        before: current.get(*key).map(state_of),
+        after: Some(state_as(flag, *archived)),
+    });
+    open.add_audit_entries(Action::ImportFlag, steps).await?;
     // Flags that become archived, and restored ones, whose schedules earlier versions did not cancel.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);

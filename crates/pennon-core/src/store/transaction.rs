@@ -361,7 +361,7 @@ impl Transaction {
     pub async fn add_audit_entries(
         &mut self,
         action: Action,
-        steps: Vec<AuditStep>,
+        steps: impl Iterator<Item = AuditStep>,
     ) -> Result<(), Error> {
         dispatch!(self, open => open.add_audit_entries(action, steps))
     }

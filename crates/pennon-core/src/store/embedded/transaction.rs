@@ -356,7 +356,7 @@ impl Transaction {
     pub(in crate::store) fn add_audit_entries(
         &mut self,
         action: Action,
-        steps: Vec<AuditStep>,
+        steps: impl Iterator<Item = AuditStep>,
     ) -> Result<(), Error> {
         for AuditStep { key, before, after } in steps {
             self.add_audit_entry(Some(&key), action, before, after)?;

@@ -7,12 +7,15 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::outbox::with_events;
-use super::statement::{BATCH_SIZE, Parameter, count};
+use super::statement::{Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{Action, AuditEntry, AuditStep, Page, Paged};
 
+/// How many entries one statement adds. The states of all flags of an import at once can take more memory than the
+/// function has.
+const STEPS_AT_ONCE: usize = 100;
 const COLUMNS: &str =
     "id, environment, flag_key, action, actor, at, before::text as before, after::text as after";
 
@@ -98,16 +101,20 @@ impl Transaction {
     pub(in crate::store) async fn add_audit_entries(
         &mut self,
         action: Action,
-        steps: Vec<AuditStep>,
+        mut steps: impl Iterator<Item = AuditStep>,
     ) -> Result<(), Error> {
         let texts = |part: &[AuditStep], side: fn(&AuditStep) -> &Option<Value>| {
             let text = |step| side(step).as_ref().map(ToString::to_string);
             part.iter().map(text).collect::<Vec<Option<String>>>()
         };
-        for part in steps.chunks(BATCH_SIZE) {
+        loop {
+            let part: Vec<AuditStep> = steps.by_ref().take(STEPS_AT_ONCE).collect();
+            if part.is_empty() {
+                return Ok(());
+            }
             let keys: Vec<&str> = part.iter().map(|step| step.key.as_str()).collect();
-            let before = texts(part, |step| &step.before);
-            let after = texts(part, |step| &step.after);
+            let before = texts(&part, |step| &step.before);
+            let after = texts(&part, |step| &step.after);
             let parameters: [Parameter<'_>; 6] = [
                 (&self.environment(), Type::TEXT),
                 (&action.name(), Type::TEXT),
@@ -125,7 +132,6 @@ impl Transaction {
             let statement = with_events(insert, "select unnest($4::text[])", self.has_bus());
             self.rows(&statement, &parameters).await?;
         }
-        Ok(())
     }
 }
 
