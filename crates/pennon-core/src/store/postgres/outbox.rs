@@ -100,14 +100,7 @@ impl Transaction {
             order by outbox.position limit $3
             for update of outbox skip locked"
         );
-        let max_size = i32::try_from(MAX_EVENT_SIZE).unwrap_or(i32::MAX);
-        let parameters: [Parameter<'_>; 3] = [
-            (&max_size, Type::INT4),
-            (&BUS, Type::TEXT),
-            (&i64::from(limit), Type::INT8),
-        ];
-        let rows = self.rows(&statement, &parameters).await?;
-        Ok(rows.iter().map(event_of).collect())
+        self.read_events(&statement, BUS, limit).await
     }
 
     pub(in crate::store) async fn next_events(
@@ -117,13 +110,23 @@ impl Transaction {
     ) -> Result<Vec<ChangeEvent>, Error> {
         let statement =
             format!("{EVENTS} where outbox.destination = $2 order by outbox.position limit $3");
+        self.read_events(&statement, webhook_id, limit).await
+    }
+
+    /// The events of a query that begins with [`EVENTS`]; `$2` is the destination and `$3` the limit.
+    async fn read_events(
+        &mut self,
+        statement: &str,
+        destination: &str,
+        limit: u32,
+    ) -> Result<Vec<ChangeEvent>, Error> {
         let max_size = i32::try_from(MAX_EVENT_SIZE).unwrap_or(i32::MAX);
         let parameters: [Parameter<'_>; 3] = [
             (&max_size, Type::INT4),
-            (&webhook_id, Type::TEXT),
+            (&destination, Type::TEXT),
             (&i64::from(limit), Type::INT8),
         ];
-        let rows = self.rows(&statement, &parameters).await?;
+        let rows = self.rows(statement, &parameters).await?;
         Ok(rows.iter().map(event_of).collect())
     }
 
