@@ -50,11 +50,7 @@ pub(crate) async fn enable(
     admin: &Admin,
     environment: &Environment,
 ) -> Result<Response, Error> {
-    if !request.body().trim_ascii().is_empty() {
-        let mut fields = Fields::parse(request.body())?;
-        fields.reject_rest();
-        fields.finish()?;
-    }
+    Fields::reject_all(request.body())?;
     let expected = request.expected()?;
     expected.require()?;
     let id = request.parameter("webhookId");

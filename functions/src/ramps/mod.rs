@@ -47,11 +47,7 @@ async fn steer(
 ) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    if !request.body().trim_ascii().is_empty() {
-        let mut fields = Fields::parse(request.body())?;
-        fields.reject_rest();
-        fields.finish()?;
-    }
+    Fields::reject_all(request.body())?;
     let expected = request.expected()?;
     expected.require()?;
     let service = &app.service;

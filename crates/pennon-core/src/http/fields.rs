@@ -50,6 +50,19 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// Rejects a body with fields, for routes without any. Accepts an empty body.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with an error for each field.
+    pub fn reject_all(body: &[u8]) -> Result<(), Error> {
+        if body.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let mut fields = Self::parse(body)?;
+        fields.reject_rest();
+        fields.finish()
+    }
+
     /// Parses a body.
     ///
     /// # Errors
