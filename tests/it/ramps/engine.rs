@@ -71,7 +71,7 @@ async fn reconcile_passes_over_an_unreadable_ramp() {
     let deployment = Deployment::start().await;
     deployment.stack.database.add_flag("other", true, 0).await;
     for key in ["checkout", "other"] {
-        assert_eq!(deployment.create(key, &plan(&[60, 70])).await.status, 201);
+        deployment.started(key, &plan(&[60, 70])).await;
     }
     end_bakes(&deployment.stack).await;
     let broken = "update pennon_ramps set ramp = '{\"id\": 1}' where flag_key = 'checkout'";
@@ -159,13 +159,7 @@ async fn after_a_jump_of_the_clock_a_step_bakes_again() {
 #[tokio::test]
 async fn a_late_run_bakes_the_step_again_and_begins_one_step_at_a_time() {
     let deployment = Deployment::start().await;
-    assert_eq!(
-        deployment
-            .create("checkout", &plan(&[60, 70, 80]))
-            .await
-            .status,
-        201
-    );
+    deployment.started("checkout", &plan(&[60, 70, 80])).await;
     let late = "update pennon_ramps set ramp = (ramp::jsonb || '{
         \"dueAt\": \"2026-01-01T01:00:00.000Z\", \"checkedAt\": \"2026-01-01T00:00:00.000Z\"
         }')::json";
@@ -191,13 +185,7 @@ async fn a_late_run_bakes_the_step_again_and_begins_one_step_at_a_time() {
 #[tokio::test]
 async fn the_run_after_a_killed_one_begins_the_step_once() {
     let mut deployment = Deployment::start().await;
-    assert_eq!(
-        deployment
-            .create("checkout", &plan(&[60, 70, 80]))
-            .await
-            .status,
-        201
-    );
+    deployment.started("checkout", &plan(&[60, 70, 80])).await;
     end_bakes(&deployment.stack).await;
     let stack = &deployment.stack;
     let lock = pennon_tests::postgres::connect(&stack.database.url()).await;
@@ -259,7 +247,7 @@ async fn one_run_advances_five_hundred_ramps_and_the_next_run_the_others() {
     let stack = &deployment.stack;
     deployment.alarms.add("errors", &[GUARD]).await;
     let body = guarded(&[60, 70], "errors");
-    assert_eq!(deployment.create("checkout", &body).await.status, 201);
+    deployment.started("checkout", &body).await;
     // 510 requests would create the same rows.
     let copies = format!(
         "insert into feature_flags (flag_key, enabled, rollout_percentage)

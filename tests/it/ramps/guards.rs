@@ -52,6 +52,11 @@ impl Deployment {
         self.ramps.call(&event).await
     }
 
+    pub(super) async fn started(&self, key: &str, plan: &Value) {
+        let answer = self.create(key, plan).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+
     async fn act(&self, key: &str, action: &str) -> Response {
         let path = format!("/api/admin/flags/{key}/ramp/{action}");
         let event = Event::admin("POST", &path, "").header("if-match", "*");
@@ -161,7 +166,7 @@ async fn a_run_reads_the_alarms_of_more_than_a_hundred_names() {
         let guards = (0..7).map(|part| json!({"alarm": format!("alarm-{}", number * 7 + part)}));
         let guards: Vec<Value> = guards.collect();
         let body = json!({"steps": steps(&[10, 20]), "guards": guards});
-        assert_eq!(deployment.create(&key, &body).await.status, 201);
+        deployment.started(&key, &body).await;
     }
     for name in ["alarm-3", "alarm-104"] {
         deployment.alarms.set(name, "ALARM").await;
@@ -185,7 +190,7 @@ async fn guard_rolls_a_ramp_back_once_and_ignores_other_events() {
     deployment.alarms.add("errors", &[GUARD]).await;
     let old = "2026-01-01T00:00:00.000+0000";
     let body = guarded(&[60, 70], "errors");
-    assert_eq!(deployment.create("checkout", &body).await.status, 201);
+    deployment.started("checkout", &body).await;
     let guard = &deployment.guard;
     let none = |state: &str| Ok(json!({"state": state, "rolledBack": 0}));
     for state in ["OK", "INSUFFICIENT_DATA"] {
@@ -224,7 +229,7 @@ async fn of_two_ramps_with_one_alarm_only_the_one_that_advanced_recently_rolls_b
     deployment.stack.database.add_flag("older", true, 0).await;
     let body = guarded(&[60, 70], "errors");
     for key in ["older", "checkout"] {
-        assert_eq!(deployment.create(key, &body).await.status, 201);
+        deployment.started(key, &body).await;
     }
     let earlier = "update pennon_ramps set ramp = (ramp::jsonb ||
         '{\"stepBeganAt\": \"2026-01-01T00:00:00.000Z\"}')::json where flag_key = 'older'";
@@ -270,7 +275,7 @@ async fn a_forged_ramp_never_raises_a_share_when_it_is_rolled_back() {
         deployment.stack.database.add_flag(&key, true, 10).await;
         let mut body = guarded(&[20, 70], "errors");
         body["onAlarm"] = json!(on_alarm);
-        assert_eq!(deployment.create(&key, &body).await.status, 201);
+        deployment.started(&key, &body).await;
         let forge = format!(
             "update pennon_ramps set ramp = (ramp::jsonb || '{forged}')::json
              where flag_key = '{key}'"
@@ -460,7 +465,7 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
     approval["steps"][0]["approval"] = json!(true);
     let baking = guarded(&[60, 70], "errors");
     for (key, body) in [("checkout", &baking), ("waiting", &approval)] {
-        assert_eq!(deployment.create(key, body).await.status, 201);
+        deployment.started(key, body).await;
     }
     for state in ["ALARM", "INSUFFICIENT_DATA", "deleted"] {
         if state == "deleted" {

@@ -189,11 +189,8 @@ async fn reconcile_does_not_fail_on_a_schedule_of_a_rolled_back_flag() {
     deployment.alarms.add("errors", &[GUARD]).await;
     deployment.stack.database.add_flag("other", true, 0).await;
     let body = guarded(&[60], "errors");
-    assert_eq!(deployment.create("checkout", &body).await.status, 201);
-    assert_eq!(
-        deployment.create("other", &plan(&[10, 20])).await.status,
-        201
-    );
+    deployment.started("checkout", &body).await;
+    deployment.started("other", &plan(&[10, 20])).await;
     let event = alarm_event("errors", "ALARM", &now());
     let done = json!({"state": "ALARM", "rolledBack": 1});
     assert_eq!(deployment.guard.invoke(&event).await, Ok(done));
