@@ -1,0 +1,72 @@
+// The console with live rebuilding, in front of a local server:
+//
+//   cargo run                     (in one shell)
+//   npm run dev                   (in another; prints the link)
+//
+// PORT and PENNON_URL choose other addresses. The responses have the headers of the function `console`, so that a
+// violation of the Content-Security-Policy shows up while developing.
+import { context } from 'esbuild';
+import { readFile } from 'node:fs/promises';
+import { createServer, request } from 'node:http';
+import { options } from './build.mjs';
+
+const root = new URL('.', import.meta.url).pathname;
+const port = Number(process.env.PORT ?? 9100);
+const target = new URL(process.env.PENNON_URL ?? 'http://127.0.0.1:9000');
+const types = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', html: 'text/html' };
+const headers = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; " +
+    "base-uri 'none'; form-action 'none'; img-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-cache',
+};
+
+const out = `${root}.dev`;
+const watcher = await context({ ...options, outdir: out });
+await watcher.watch();
+
+/** index.html names its files relative to the page, so that the console works under any base path. */
+async function index(path) {
+  const depth = path.replace(/^\/console\/?/, '').split('/').length - 1;
+  const html = await readFile(`${root}static/index.html`, 'utf8');
+  const prefix = path === '/console' ? 'console/' : './' + '../'.repeat(depth);
+  return html.replaceAll('="./', `="${prefix}`);
+}
+
+function proxy(incoming, response) {
+  const outgoing = request(
+    { host: target.hostname, port: target.port, path: incoming.url, method: incoming.method,
+      headers: { ...incoming.headers, host: target.host, origin: undefined } },
+    (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    },
+  );
+  outgoing.on('error', () => response.writeHead(502).end());
+  incoming.pipe(outgoing);
+}
+
+createServer(async (incoming, response) => {
+  const { pathname } = new URL(incoming.url, 'http://console');
+  if (!pathname.startsWith('/console')) return proxy(incoming, response);
+  if (pathname === '/console/config.json') {
+    response.writeHead(200, { ...headers, 'content-type': 'application/json' });
+    return response.end('{"mode": "token", "production": ["production"]}');
+  }
+  const name = pathname.split('/').at(-1);
+  const extension = /\.(js|css|svg)$/.exec(name)?.[1];
+  try {
+    const body = extension
+      ? await readFile(extension === 'svg' ? `${root}static/${name}` : `${out}/${name}`)
+      : await index(pathname);
+    response.writeHead(200, { ...headers, 'content-type': types[extension ?? 'html'] });
+    response.end(body);
+  } catch {
+    response.writeHead(404, headers).end();
+  }
+}).listen(port, '127.0.0.1', () => {
+  const token = process.env.PENNON_ADMIN_TOKEN;
+  console.log(`http://127.0.0.1:${port}/console${token ? `#token=${token}` : ''}`);
+});

@@ -1,0 +1,152 @@
+// The only place that calls the API.
+import { apiUrl } from '../base.ts';
+import { accessToken, renewToken, sessionEnded } from '../auth.ts';
+import { connectionFailed, connectionWorks } from '../connection.ts';
+import { texts } from '../strings.ts';
+import { curl } from './curl.ts';
+import { ApiError, errorOf } from './error.ts';
+import type { components, paths } from './types.ts';
+import type { Upcoming } from './upcoming.ts';
+
+export type Schemas = components['schemas'];
+
+type Paths = paths & Upcoming;
+type Method = 'get' | 'put' | 'post' | 'patch' | 'delete';
+type Json<T> = T extends { content: { 'application/json': infer B } } ? B : never;
+
+/** The paths that have a method. */
+export type PathOf<M extends Method> = { [P in keyof Paths]: Paths[P] extends { [K in M]: { responses: unknown } } ? P : never }[keyof Paths];
+type Operation<P extends keyof Paths, M extends Method> = M extends keyof Paths[P] ? NonNullable<Paths[P][M]> : never;
+
+/** The body of a successful response. */
+export type Answer<P extends keyof Paths, M extends Method> =
+  Operation<P, M> extends { responses: infer R }
+    ? R extends { 200: infer A }
+      ? Json<A>
+      : R extends { 201: infer A }
+        ? Json<A>
+        : undefined
+    : never;
+
+export interface RequestOptions {
+  path?: Record<string, string>;
+  query?: Record<string, string | number | undefined>;
+  body?: unknown;
+  /** An ETag, or `*`. */
+  ifMatch?: string | undefined;
+  ifNoneMatch?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Reply<T> {
+  status: number;
+  data: T;
+  etag: string | undefined;
+  /** Whether Redis confirmed that every instance sees the change; null without Redis. */
+  invalidated: boolean | null;
+  headers: Headers;
+}
+
+/** Keys that cannot be part of a path are sent in the query, with `-` in their place. */
+const UNSAFE = /[/\\?#%]|^\.{1,2}$|^-$|^stale$/;
+
+/** The address of a request. */
+export function urlOf(pattern: string, { path = {}, query = {} }: Pick<RequestOptions, 'path' | 'query'> = {}): string {
+  const search = new URLSearchParams();
+  const url = pattern.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const value = path[name] ?? '';
+    if ((name === 'flagKey' || name === 'userId') && UNSAFE.test(value)) {
+      search.set(name, value);
+      return '-';
+    }
+    return encodeURIComponent(value);
+  });
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined) search.set(name, String(value));
+  }
+  const text = search.toString();
+  return apiUrl(text === '' ? url : `${url}?${text}`);
+}
+
+/** The request as a curl command. */
+export function curlOf<M extends Method>(method: M, pattern: PathOf<M>, options: RequestOptions = {}): string {
+  return curl({ method: method.toUpperCase(), url: urlOf(pattern, options), ifMatch: options.ifMatch, body: options.body });
+}
+
+/** Sends a request. Fails with an `ApiError`, or with the signal's reason if it was aborted. */
+export async function send<M extends Method, P extends PathOf<M>>(
+  method: M,
+  pattern: P,
+  options: RequestOptions = {},
+): Promise<Reply<Answer<P, M>>> {
+  const url = urlOf(pattern, options);
+  let response = await attempt(method, url, options);
+  if (response.status === 401 && (await renewToken())) response = await attempt(method, url, options);
+  if (response.status === 401) sessionEnded();
+  const text = await readText(response, options.signal);
+  const body = parse(text);
+  if (response.status !== 304 && !response.ok) {
+    const error = errorOf(response.status, body, Number(response.headers.get('retry-after')) || null);
+    if (error.transient) connectionFailed(error);
+    throw error;
+  }
+  connectionWorks();
+  const invalidated = response.headers.get('x-cache-invalidated');
+  return {
+    status: response.status,
+    data: body as Answer<P, M>,
+    etag: response.headers.get('etag') ?? undefined,
+    invalidated: invalidated === null ? null : invalidated === 'true',
+    headers: response.headers,
+  };
+}
+
+async function attempt(method: Method, url: string, options: RequestOptions): Promise<Response> {
+  const headers: Record<string, string> = {};
+  const token = accessToken();
+  if (token !== null) headers['authorization'] = `Bearer ${token}`;
+  if (options.ifMatch !== undefined) headers['if-match'] = options.ifMatch;
+  if (options.ifNoneMatch !== undefined) headers['if-none-match'] = options.ifNoneMatch;
+  const init: RequestInit = { method: method.toUpperCase(), headers, cache: 'no-store', credentials: 'omit' };
+  if (options.signal) init.signal = options.signal;
+  if (options.body !== undefined) {
+    headers['content-type'] = 'application/json';
+    init.body = JSON.stringify(options.body);
+  }
+  try {
+    return await fetch(url, init);
+  } catch (cause) {
+    throw unreachable(cause, options.signal);
+  }
+}
+
+async function readText(response: Response, signal: AbortSignal | undefined): Promise<string> {
+  try {
+    return await response.text();
+  } catch (cause) {
+    throw unreachable(cause, signal);
+  }
+}
+
+function unreachable(cause: unknown, signal: AbortSignal | undefined): unknown {
+  if (signal?.aborted) return cause;
+  const error = new ApiError(0, texts.offline);
+  connectionFailed(error);
+  return error;
+}
+
+/** A proxy in between may answer with something else than JSON. */
+function parse(text: string): unknown {
+  if (text === '') return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** For `catch`: everything that is no `ApiError` is a defect of the console, and shown like one. */
+export function asApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  return new ApiError(0, error instanceof Error ? error.message : String(error));
+}

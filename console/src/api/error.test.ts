@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { errorOf, errorsAt } from './error.ts';
+
+test('the message of an error is shown as it is', () => {
+  const error = errorOf(412, { error: 'PRECONDITION_FAILED', message: 'The flag has changed' });
+  assert.equal(error.message, 'The flag has changed');
+  assert.equal(error.conflict, true);
+});
+
+test('messages are found at their pointer and at the pointers above', () => {
+  const pointer = 'definition/targeting/if/1';
+  const error = errorOf(400, {
+    error: 'Validation failed',
+    details: { formErrors: [], fieldErrors: { [pointer]: ['is not a variant'] } },
+  });
+  assert.deepEqual(errorsAt(error, pointer), ['is not a variant']);
+  assert.deepEqual(errorsAt(error, 'definition/targeting'), ['if/1: is not a variant']);
+  assert.deepEqual(errorsAt(error, 'definition/variants'), []);
+  assert.match(error.message, /definition\/targeting\/if\/1: is not a variant/);
+});
+
+test('a body that is no error of the API still names the status', () => {
+  assert.match(errorOf(502, undefined).message, /502/);
+});

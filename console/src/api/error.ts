@@ -1,0 +1,59 @@
+// What the API says about a rejected request.
+
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+
+  constructor(
+    /** The status of the response; 0 without one. */
+    readonly status: number,
+    message: string,
+    /** Messages by field: a name, or a JSON pointer without the first slash such as `definition/targeting/if/1`. */
+    readonly fields: Record<string, string[]> = {},
+    /** Seconds after which another attempt makes sense. */
+    readonly retryAfter: number | null = null,
+  ) {
+    super(message);
+  }
+
+  /** Whether the state has changed since it was read. */
+  get conflict(): boolean {
+    return this.status === 412;
+  }
+
+  /** Whether the service or the network is at fault, so that the same request may succeed later. */
+  get transient(): boolean {
+    return this.status === 0 || this.status === 503;
+  }
+}
+
+/** Reads both shapes of an error: `{error, message}`, and `{error, details: {formErrors, fieldErrors}}`. */
+export function errorOf(status: number, body: unknown, retryAfter: number | null = null): ApiError {
+  const { error, message, details } = isObject(body) ? body : ({} as Record<string, unknown>);
+  const fields: Record<string, string[]> = {};
+  const texts: string[] = [];
+  if (isObject(details)) {
+    if (Array.isArray(details['formErrors'])) texts.push(...details['formErrors'].map(String));
+    if (isObject(details['fieldErrors'])) {
+      for (const [field, messages] of Object.entries(details['fieldErrors'])) {
+        if (Array.isArray(messages)) fields[field] = messages.map(String);
+      }
+    }
+  }
+  if (typeof message === 'string') texts.unshift(message);
+  for (const [field, messages] of Object.entries(fields)) texts.push(`${field}: ${messages.join('; ')}`);
+  const text = texts.join('\n') || (typeof error === 'string' ? error : `The server answered with status ${status}`);
+  return new ApiError(status, text, fields, retryAfter);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The messages at a field or a JSON pointer, and below it. */
+export function errorsAt(error: ApiError | null | undefined, field: string): string[] {
+  if (!error) return [];
+  return Object.entries(error.fields).flatMap(([name, messages]) => {
+    if (name === field) return messages;
+    return name.startsWith(`${field}/`) ? messages.map((message) => `${name.slice(field.length + 1)}: ${message}`) : [];
+  });
+}

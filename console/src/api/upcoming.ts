@@ -1,0 +1,50 @@
+// Routes that docs/openapi.yaml does not describe yet. Each entry goes away with the commit that describes its route.
+
+interface Get<T> {
+  get: { responses: { 200: { content: { 'application/json': T } } } };
+}
+interface Post<T> {
+  post: { responses: { 200: { content: { 'application/json': T } } } };
+}
+
+export interface Me {
+  actor: string;
+  roles: string[];
+  may: { read: boolean; admin: boolean; edit: true | string[] };
+}
+
+export interface FlagRow {
+  flagKey: string;
+  description: string | null;
+  type: 'boolean' | 'string' | 'number' | 'object';
+  enabled: boolean;
+  rolloutPercentage: number;
+  bucketing: 'sha256' | 'fractional' | null;
+  variants: number;
+  hasTargeting: boolean;
+  defaultVariant: string | null;
+  serverOnly: boolean;
+  archived: boolean;
+  updatedAt: string | null;
+  /** For `If-Match`. */
+  etag: string;
+  overrides: number;
+  lastEvaluatedAt: string | null;
+  evaluationsLastHour: number;
+  stale: { reason: string } | null;
+  ramp: { state: string; step: number; percent: number; reason: string | null } | null;
+  nextSchedule: { at: string; change: unknown } | null;
+}
+
+export interface FlagRows {
+  environment: string;
+  revision: number;
+  flags: FlagRow[];
+}
+
+export interface Upcoming {
+  '/api/admin/me': Get<Me>;
+  '/api/admin/environments/{environment}/flags': Get<FlagRows>;
+  '/api/admin/flags/{flagKey}/explain': Post<unknown>;
+  '/api/admin/environments/{environment}/copy': Post<unknown>;
+}

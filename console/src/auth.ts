@@ -1,0 +1,167 @@
+// Sign-in: the token of a local server, or the authorization code flow with PKCE. An access token is kept in memory
+// only; the refresh token, which the issuer replaces at each use, survives a reload in sessionStorage.
+import { signal } from '@preact/signals';
+import { consolePath } from './base.ts';
+import { config, type OidcConfig } from './config.ts';
+import { challengeOf, claimsOf, randomText, rejectIdToken } from './oidc.ts';
+
+const LOGIN = 'pennon.login';
+const REFRESH = 'pennon.refresh';
+const LOCAL = 'pennon.token';
+
+/** `out`: nobody has signed in. `ended`: the token has expired and cannot be renewed; the page keeps its contents. */
+export type Session = 'in' | 'out' | 'ended';
+export const session = signal<Session>('out');
+/** Why the last sign-in failed. */
+export const loginError = signal<string | null>(null);
+
+let token: string | null = null;
+let idToken: string | null = null;
+
+export function accessToken(): string | null {
+  return token;
+}
+
+/** Reads the token from the address, or takes up an earlier session. Runs before the first request. */
+export async function startSession(): Promise<void> {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const given = fragment.get('token');
+  // Nothing may read the token from the address bar or the history, even if it is not used.
+  if (given !== null) history.replaceState(null, '', location.pathname + location.search);
+  if (config.mode === 'token') {
+    const known = given ?? sessionStorage.getItem(LOCAL);
+    if (known) useLocalToken(known);
+    return;
+  }
+  if (location.pathname === redirectPath()) await finishLogin(config);
+  else if (sessionStorage.getItem(REFRESH)) await renewToken();
+  if (token !== null) session.value = 'in';
+}
+
+/** Signs in with the admin token of a local server. */
+export function useLocalToken(value: string): void {
+  token = value;
+  sessionStorage.setItem(LOCAL, value);
+  session.value = 'in';
+}
+
+/** A request was rejected with 401, and the token could not be renewed. */
+export function sessionEnded(): void {
+  if (session.value === 'in') session.value = 'ended';
+  token = null;
+  sessionStorage.removeItem(LOCAL);
+}
+
+function redirectPath(): string {
+  return `${consolePath}callback`;
+}
+
+/** Leaves for the page of the issuer, which comes back to `/console/callback`. */
+export async function login(): Promise<void> {
+  if (config.mode !== 'oidc') return;
+  const state = randomText();
+  const nonce = randomText();
+  const verifier = randomText();
+  const back = location.pathname === redirectPath() ? consolePath : location.pathname + location.search;
+  sessionStorage.setItem(LOGIN, JSON.stringify({ state, nonce, verifier, back }));
+  const query = new URLSearchParams({
+    response_type: 'code',
+    client_id: config.clientId,
+    redirect_uri: location.origin + redirectPath(),
+    scope: config.scope,
+    state,
+    nonce,
+    code_challenge: await challengeOf(verifier),
+    code_challenge_method: 'S256',
+  });
+  if (config.audience) query.set('audience', config.audience);
+  location.assign(`${config.authorizationEndpoint}?${query}`);
+}
+
+async function finishLogin(oidc: OidcConfig): Promise<void> {
+  const answer = new URLSearchParams(location.search);
+  const started = sessionStorage.getItem(LOGIN);
+  sessionStorage.removeItem(LOGIN);
+  history.replaceState(null, '', consolePath);
+  if (started === null) return;
+  const { state, nonce, verifier, back } = JSON.parse(started) as Record<'state' | 'nonce' | 'verifier' | 'back', string>;
+  const code = answer.get('code');
+  if (answer.get('state') !== state) loginError.value = 'The answer of the identity provider belongs to another sign-in.';
+  else if (code === null) loginError.value = answer.get('error_description') ?? answer.get('error') ?? 'The identity provider sent no code.';
+  else {
+    const tokens = await requestTokens(oidc, {
+      grant_type: 'authorization_code',
+      code,
+      redirect_uri: location.origin + redirectPath(),
+      code_verifier: verifier,
+    });
+    const reason = tokens === null ? 'The identity provider did not accept the code.'
+      : rejectIdToken(claimsOf(tokens.id_token), { issuer: oidc.issuer, clientId: oidc.clientId, nonce });
+    if (reason !== null) loginError.value = reason;
+    else if (tokens !== null) {
+      keep(tokens);
+      history.replaceState(null, '', back);
+    }
+  }
+}
+
+interface Tokens {
+  access_token: string;
+  id_token?: string;
+  refresh_token?: string;
+}
+
+async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): Promise<Tokens | null> {
+  try {
+    const response = await fetch(oidc.tokenEndpoint, {
+      method: 'POST',
+      body: new URLSearchParams({ ...grant, client_id: oidc.clientId }),
+      credentials: 'omit',
+    });
+    const tokens = (await response.json()) as Tokens;
+    return response.ok && typeof tokens.access_token === 'string' ? tokens : null;
+  } catch {
+    return null;
+  }
+}
+
+function keep(tokens: Tokens): void {
+  token = tokens.access_token;
+  idToken = tokens.id_token ?? idToken;
+  if (tokens.refresh_token) sessionStorage.setItem(REFRESH, tokens.refresh_token);
+  session.value = 'in';
+}
+
+let renewal: Promise<boolean> | null = null;
+
+/** Requests that fail at the same time share one renewal: a rotated refresh token works only once. */
+export function renewToken(): Promise<boolean> {
+  renewal ??= renew().finally(() => {
+    renewal = null;
+  });
+  return renewal;
+}
+
+async function renew(): Promise<boolean> {
+  const refresh = sessionStorage.getItem(REFRESH);
+  if (config.mode !== 'oidc' || refresh === null) return false;
+  const tokens = await requestTokens(config, { grant_type: 'refresh_token', refresh_token: refresh });
+  if (tokens === null) {
+    sessionStorage.removeItem(REFRESH);
+    return false;
+  }
+  keep(tokens);
+  return true;
+}
+
+export function logout(): void {
+  for (const name of [LOCAL, REFRESH, LOGIN]) sessionStorage.removeItem(name);
+  token = null;
+  session.value = 'out';
+  if (config.mode !== 'oidc' || !config.endSessionEndpoint) return;
+  // Cognito reads client_id and logout_uri, other issuers the rest.
+  const after = location.origin + consolePath;
+  const query = new URLSearchParams({ client_id: config.clientId, logout_uri: after, post_logout_redirect_uri: after });
+  if (idToken !== null) query.set('id_token_hint', idToken);
+  location.assign(`${config.endSessionEndpoint}?${query}`);
+}

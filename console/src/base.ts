@@ -1,0 +1,17 @@
+// Where the console and the API are. The scripts are in the console's own folder, so their address tells the base path,
+// whatever stage name or custom domain precedes it.
+
+/** The folder of the console, with a slash at the end: `/console/`. */
+export const consolePath = new URL('.', import.meta.url).pathname;
+
+/** The root of the API, with a slash at the end: `/`. */
+let apiRoot = new URL('..', import.meta.url).href;
+
+export function setApiBase(base: string): void {
+  apiRoot = new URL(base.endsWith('/') ? base : `${base}/`, new URL('.', import.meta.url)).href;
+}
+
+/** The address of an API path that begins with `/`. */
+export function apiUrl(path: string): string {
+  return apiRoot + path.slice(1);
+}

@@ -1,0 +1,93 @@
+// What surrounds every page: environment, navigation, who is signed in, and what does not work.
+import type { ComponentChildren } from 'preact';
+import { useRef } from 'preact/hooks';
+import { logout, session } from '../auth.ts';
+import { isProduction } from '../config.ts';
+import { trouble } from '../connection.ts';
+import { address, environmentInAddress, href, navigate } from '../router.ts';
+import { environment, environments, mayEdit, me } from '../session.ts';
+import { shownKeys, useCommands } from '../shortcuts.ts';
+import { texts } from '../strings.ts';
+import { Button } from './controls.tsx';
+import { Banner } from './feedback.tsx';
+import { Login } from './Login.tsx';
+import { ConfirmationDialog, Dialog, Toasts } from './overlays.tsx';
+import { Palette } from './Palette.tsx';
+
+const PAGES = ['flags', 'activity', 'compare', 'cleanup', 'keys', 'settings'] as const;
+
+function pagePath(page: (typeof PAGES)[number], env: string): string {
+  return page === 'compare' || page === 'cleanup' ? `/${page}` : `/${encodeURIComponent(env)}/${page}`;
+}
+
+/** The same page of another environment; from a page about several, its flags. */
+export function switchEnvironment(to: string): void {
+  const { path, query } = address.value;
+  const from = environmentInAddress.value;
+  const rest = from === null ? '/flags' : path.replace(/^\/[^/]+/, '');
+  navigate(`/${encodeURIComponent(to)}${rest}`, { query: from === null ? {} : Object.fromEntries(query) });
+}
+
+export function Layout({ children }: { children: ComponentChildren }) {
+  const env = environment.value;
+  const shown = environmentInAddress.value;
+  const select = useRef<HTMLSelectElement>(null);
+  const names = environments.value.map((item) => item.environment);
+  const known = names.includes(env) ? names : [env, ...names];
+  useCommands(
+    [
+      {
+        id: 'environment', title: 'Switch environment', keys: 'e', hidden: true,
+        run: () => {
+          select.current?.focus();
+          select.current?.showPicker?.();
+        },
+      },
+      ...PAGES.map((page) => ({ id: `page.${page}`, title: `Open ${texts.nav[page]}`, run: () => navigate(pagePath(page, environment.peek())) })),
+      ...names.filter((name) => name !== env).map((name) => ({ id: `environment.${name}`, title: `Switch to ${name}`, run: () => switchEnvironment(name) })),
+    ],
+    [env, names.join()],
+  );
+  const openPalette = () => document.dispatchEvent(new CustomEvent('pennon:palette'));
+  return (
+    <>
+      <a class="skip" href="#content">{texts.skip}</a>
+      <header class="top">
+        <a class="brand" href={href(pagePath('flags', env))}>{texts.product}</a>
+        <span>
+          <label for="environment">{texts.environment}</label>
+          <select ref={select} id="environment" value={env} onChange={(event) => switchEnvironment(event.currentTarget.value)}>
+            {known.map((name) => <option key={name} value={name}>{name}</option>)}
+          </select>
+        </span>
+        <nav aria-label={texts.navigation}>
+          {PAGES.map((page) => {
+            const path = pagePath(page, env);
+            const here = address.value.path === path || address.value.path.startsWith(`${path}/`);
+            return <a key={page} href={href(path)} aria-current={here ? 'page' : undefined}>{texts.nav[page]}</a>;
+          })}
+        </nav>
+        <span class="who">
+          {me.value && <span>{texts.signedInAs(me.value.actor, me.value.roles)}</span>}
+          <Button tone="quiet" onClick={openPalette}>{texts.palette} {shownKeys('mod+k')}</Button>
+          <Button tone="quiet" onClick={logout}>{texts.signOut}</Button>
+        </span>
+      </header>
+      {isProduction(env) && <div class="band">{texts.production}</div>}
+      <main id="content" tabIndex={-1}>
+        {trouble.value && <Banner tone="warn">{texts.trouble[trouble.value]}</Banner>}
+        {me.value && shown !== null && !mayEdit(shown) && <Banner>{texts.readOnly(shown)}</Banner>}
+        {children}
+      </main>
+      <ConfirmationDialog />
+      <Palette />
+      <Toasts />
+      {session.value === 'ended' && (
+        <Dialog title={texts.login.ended} onClose={logout}>
+          <p>{texts.login.endedText}</p>
+          <Login />
+        </Dialog>
+      )}
+    </>
+  );
+}

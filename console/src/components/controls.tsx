@@ -1,0 +1,144 @@
+// Buttons, links and form fields.
+import type { ComponentChildren } from 'preact';
+import { useId, useState } from 'preact/hooks';
+import { texts } from '../strings.ts';
+
+type Tone = 'plain' | 'primary' | 'danger' | 'quiet';
+
+interface ButtonProps {
+  children: ComponentChildren;
+  onClick?: (event: MouseEvent) => void;
+  tone?: Tone;
+  type?: 'button' | 'submit';
+  /** Why the button does nothing; it stays focusable, so that everyone can find out. */
+  disabledBecause?: string | undefined;
+  busy?: boolean;
+  label?: string;
+  class?: string;
+  pressed?: boolean;
+  expanded?: boolean;
+}
+
+export function Button({ children, onClick, tone = 'plain', type = 'button', disabledBecause, busy = false, label, class: extra = '', pressed, expanded }: ButtonProps) {
+  const off = disabledBecause !== undefined || busy;
+  return (
+    <button
+      type={type}
+      class={`button ${tone} ${extra}`}
+      aria-disabled={off ? 'true' : undefined}
+      aria-busy={busy ? 'true' : undefined}
+      aria-label={label}
+      aria-pressed={pressed}
+      aria-expanded={expanded}
+      title={disabledBecause}
+      onClick={(event) => {
+        if (off) event.preventDefault();
+        else onClick?.(event);
+      }}
+    >
+      {children}
+    </button>
+  );
+}
+
+interface FieldProps {
+  label: string;
+  hint?: ComponentChildren;
+  /** What the API or the form says about the value. */
+  errors?: string[];
+  children: (props: { id: string; 'aria-describedby': string | undefined; 'aria-invalid': 'true' | undefined }) => ComponentChildren;
+  class?: string;
+}
+
+/** A label, a control, a hint, and errors that a screen reader reads with the control. */
+export function Field({ label, hint, errors = [], children, class: extra = '' }: FieldProps) {
+  const id = useId();
+  const invalid = errors.length > 0;
+  const described = [hint ? `${id}-hint` : '', invalid ? `${id}-error` : ''].filter(Boolean).join(' ');
+  return (
+    <div class={`field ${extra}`}>
+      <label for={id}>{label}</label>
+      {children({ id, 'aria-describedby': described || undefined, 'aria-invalid': invalid ? 'true' : undefined })}
+      {hint && <div class="hint" id={`${id}-hint`}>{hint}</div>}
+      {invalid && <div class="error-text" id={`${id}-error`} role="alert">{errors.map((error) => <div key={error}>{error}</div>)}</div>}
+    </div>
+  );
+}
+
+interface TextFieldProps extends Omit<FieldProps, 'children'> {
+  value: string;
+  onInput: (value: string) => void;
+  type?: 'text' | 'search' | 'password' | 'number' | 'datetime-local';
+  placeholder?: string;
+  required?: boolean;
+  rows?: number;
+  inputMode?: 'numeric' | 'text';
+  list?: string;
+  spellcheck?: boolean;
+}
+
+/** A field of one line, or of several with `rows`. */
+export function TextField({ value, onInput, type = 'text', rows, label, hint, errors, class: extra, ...rest }: TextFieldProps) {
+  const read = (event: { currentTarget: HTMLInputElement | HTMLTextAreaElement }) => onInput(event.currentTarget.value);
+  return (
+    <Field label={label} hint={hint} {...(errors && { errors })} {...(extra && { class: extra })}>
+      {(props) => rows === undefined
+        ? <input {...props} {...rest} type={type as 'text'} value={value} onInput={read} autocomplete="off" />
+        : <textarea {...props} {...rest} rows={rows} value={value} onInput={read} />}
+    </Field>
+  );
+}
+
+interface SelectProps<T extends string> extends Omit<FieldProps, 'children'> {
+  value: T;
+  options: readonly (readonly [T, string])[];
+  onChange: (value: T) => void;
+}
+
+export function SelectField<T extends string>({ value, options, onChange, ...field }: SelectProps<T>) {
+  return <Field {...field}>{(props) => <Select {...props} value={value} options={options} onChange={onChange} />}</Field>;
+}
+
+interface BareSelect<T extends string> {
+  value: T;
+  options: readonly (readonly [T, string])[];
+  onChange: (value: T) => void;
+  id?: string;
+  label?: string;
+}
+
+export function Select<T extends string>({ value, options, onChange, label, ...rest }: BareSelect<T>) {
+  return (
+    <select {...rest} aria-label={label} value={value} onChange={(event) => onChange(event.currentTarget.value as T)}>
+      {options.map(([key, text]) => <option key={key} value={key}>{text}</option>)}
+    </select>
+  );
+}
+
+/** Copies a text, such as a command for a shell. */
+export function CopyButton({ text, children = texts.copy, tone = 'quiet' }: { text: () => string; children?: string; tone?: Tone }) {
+  const [copied, setCopied] = useState(false);
+  return (
+    <Button
+      tone={tone}
+      onClick={() => {
+        void navigator.clipboard.writeText(text()).then(() => {
+          setCopied(true);
+          setTimeout(() => setCopied(false), 2_000);
+        });
+      }}
+    >
+      <span aria-live="polite">{copied ? texts.copied : children}</span>
+    </Button>
+  );
+}
+
+/** The request of an action, as a command. */
+export function CurlButton({ command }: { command: () => string }) {
+  return <CopyButton text={command}>{texts.curl}</CopyButton>;
+}
+
+/** A word with a colour; the word alone says everything. */
+export function Tag({ tone = 'neutral', children, title }: { tone?: 'neutral' | 'good' | 'warn' | 'bad' | 'accent'; children: ComponentChildren; title?: string }) {
+  return <span class={`tag ${tone}`} title={title}>{children}</span>;
+}

@@ -1,0 +1,143 @@
+// What lies over a page: dialogs, side panels and messages.
+import { signal } from '@preact/signals';
+import type { ComponentChildren } from 'preact';
+import { useEffect, useId, useRef } from 'preact/hooks';
+import { texts } from '../strings.ts';
+import { Button, CurlButton } from './controls.tsx';
+
+interface DialogProps {
+  title: string;
+  onClose: () => void;
+  children: ComponentChildren;
+  /** The buttons; Cancel is added. */
+  actions?: ComponentChildren;
+  class?: string;
+}
+
+/** A modal dialog. The browser keeps the focus inside; it returns to where it was. */
+export function Dialog({ title, onClose, children, actions, class: extra = '' }: DialogProps) {
+  const ref = useRef<HTMLDialogElement>(null);
+  const id = useId();
+  useEffect(() => {
+    const before = document.activeElement;
+    ref.current?.showModal();
+    return () => {
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
+  }, []);
+  return (
+    <dialog ref={ref} class={`dialog ${extra}`} aria-labelledby={id} onCancel={(event) => { event.preventDefault(); onClose(); }}>
+      <h2 id={id}>{title}</h2>
+      <div class="dialog-body">{children}</div>
+      <div class="dialog-actions">
+        {actions}
+        <Button onClick={onClose}>{texts.cancel}</Button>
+      </div>
+    </dialog>
+  );
+}
+
+/** A panel at the side. The page stays usable; Escape closes the panel, and the focus returns. */
+export function SidePanel({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
+  const ref = useRef<HTMLElement>(null);
+  const id = useId();
+  useEffect(() => {
+    const before = document.activeElement;
+    (ref.current?.querySelector<HTMLElement>('input, select, textarea') ?? ref.current)?.focus();
+    return () => {
+      if (before instanceof HTMLElement && before.isConnected) before.focus();
+    };
+  }, []);
+  return (
+    <aside
+      ref={ref}
+      class="panel"
+      aria-labelledby={id}
+      tabIndex={-1}
+      onKeyDown={(event) => {
+        if (event.key === 'Escape') onClose();
+      }}
+    >
+      <div class="panel-head">
+        <h2 id={id}>{title}</h2>
+        <Button tone="quiet" onClick={onClose}>{texts.close}</Button>
+      </div>
+      {children}
+    </aside>
+  );
+}
+
+interface Confirmation {
+  title: string;
+  /** What happens, in sentences. */
+  body: ComponentChildren;
+  /** The verb on the button. */
+  action: string;
+  danger?: boolean;
+  curl?: () => string;
+  run: () => void;
+}
+
+const confirmation = signal<Confirmation | null>(null);
+
+/** Asks before a change that is destructive or reaches production. */
+export function confirmThen(question: Confirmation): void {
+  confirmation.value = question;
+}
+
+export function ConfirmationDialog() {
+  const question = confirmation.value;
+  if (!question) return null;
+  const close = () => {
+    confirmation.value = null;
+  };
+  return (
+    <Dialog
+      title={question.title}
+      onClose={close}
+      actions={
+        <>
+          <Button tone={question.danger ? 'danger' : 'primary'} onClick={() => { close(); question.run(); }}>{question.action}</Button>
+          {question.curl && <CurlButton command={question.curl} />}
+        </>
+      }
+    >
+      {question.body}
+    </Dialog>
+  );
+}
+
+interface Message {
+  id: number;
+  text: string;
+  tone: 'good' | 'bad';
+  undo?: (() => Promise<void>) | undefined;
+}
+
+const messages = signal<Message[]>([]);
+let nextId = 1;
+
+/** For a minute with Undo, for ten seconds without; an error until it is closed. */
+export function toast(text: string, options: { tone?: 'good' | 'bad'; undo?: () => Promise<void> } = {}): void {
+  const id = nextId++;
+  messages.value = [...messages.value.slice(-3), { id, text, tone: options.tone ?? 'good', undo: options.undo }];
+  if (options.tone !== 'bad') setTimeout(() => dismiss(id), options.undo ? 60_000 : 10_000);
+}
+
+function dismiss(id: number): void {
+  messages.value = messages.value.filter((message) => message.id !== id);
+}
+
+export function Toasts() {
+  return (
+    <div class="toasts" role="status" aria-live="polite">
+      {messages.value.map(({ id, text, tone, undo }) => (
+        <div key={id} class={`toast ${tone}`}>
+          <span>{text}</span>
+          {undo && <Button tone="quiet" onClick={() => { dismiss(id); void undo(); }}>{texts.undo}</Button>}
+          <Button tone="quiet" label={`${texts.close}: ${text}`} onClick={() => dismiss(id)}>×</Button>
+        </div>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,35 @@
+// What the server says about itself: config.json, next to the scripts.
+import { consolePath, setApiBase } from './base.ts';
+
+interface Common {
+  /** Environments that are marked as production. */
+  production?: string[];
+  apiBase?: string;
+}
+export interface TokenConfig extends Common {
+  mode: 'token';
+}
+export interface OidcConfig extends Common {
+  mode: 'oidc';
+  issuer: string;
+  clientId: string;
+  authorizationEndpoint: string;
+  tokenEndpoint: string;
+  endSessionEndpoint?: string | null;
+  scope: string;
+  audience?: string | null;
+}
+export type Config = TokenConfig | OidcConfig;
+
+export let config: Config = { mode: 'token' };
+
+export async function loadConfig(): Promise<void> {
+  const response = await fetch(`${consolePath}config.json`, { cache: 'no-store', credentials: 'omit' });
+  if (!response.ok) throw new Error(`config.json: status ${response.status}`);
+  config = (await response.json()) as Config;
+  if (config.apiBase) setApiBase(config.apiBase);
+}
+
+export function isProduction(environment: string): boolean {
+  return (config.production ?? ['production']).includes(environment);
+}

@@ -1,0 +1,156 @@
+// Data of the API that a page shows. Known data is shown at once and revalidated with its ETag; it stays while a newer
+// response is on its way, and when that fails.
+import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals';
+import { useEffect, useMemo } from 'preact/hooks';
+import { asApiError, send, urlOf, type Answer, type PathOf, type RequestOptions } from './api/client.ts';
+import type { ApiError } from './api/error.ts';
+import { onRecovery } from './connection.ts';
+
+/** No spinner before this many milliseconds. */
+const PATIENCE = 150;
+/** Data that is younger is not requested again when another page shows it. */
+const FRESH = 1_000;
+const KEPT = 60;
+
+export interface Resource<T> {
+  data: ReadonlySignal<T | undefined>;
+  etag: ReadonlySignal<string | undefined>;
+  /** Of the last attempt. */
+  error: ReadonlySignal<ApiError | undefined>;
+  /** Whether a first response takes longer than people notice. */
+  slow: ReadonlySignal<boolean>;
+  reload(): Promise<void>;
+  /** Replaces the data by what a change has returned. */
+  set(data: T, etag: string | undefined): void;
+}
+
+class Entry<T> implements Resource<T> {
+  readonly data: Signal<T | undefined> = signal(undefined);
+  readonly etag: Signal<string | undefined> = signal(undefined);
+  readonly error: Signal<ApiError | undefined> = signal(undefined);
+  readonly slow = signal(false);
+  users = 0;
+  private loadedAt = 0;
+  private running: { abort: AbortController; done: Promise<void> } | null = null;
+
+  constructor(
+    readonly url: string,
+    private readonly read: (options: RequestOptions) => Promise<{ status: number; data: T; etag: string | undefined }>,
+  ) {}
+
+  refresh(): void {
+    if (Date.now() - this.loadedAt > FRESH) void this.reload();
+  }
+
+  reload(): Promise<void> {
+    // A response that was requested before a change may not replace what came after it.
+    this.abort();
+    const abort = new AbortController();
+    const done = this.load(abort);
+    this.running = { abort, done };
+    return done;
+  }
+
+  private async load(abort: AbortController): Promise<void> {
+    const timer = setTimeout(() => {
+      this.slow.value = this.data.value === undefined;
+    }, PATIENCE);
+    try {
+      const reply = await this.read({ signal: abort.signal, ifNoneMatch: this.etag.value });
+      if (abort.signal.aborted) return;
+      if (reply.status === 304) this.error.value = undefined;
+      else this.set(reply.data, reply.etag);
+      this.loadedAt = Date.now();
+    } catch (error) {
+      if (!abort.signal.aborted) this.error.value = asApiError(error);
+    } finally {
+      clearTimeout(timer);
+      if (!abort.signal.aborted) {
+        this.slow.value = false;
+        this.running = null;
+      }
+    }
+  }
+
+  set(data: T, etag: string | undefined): void {
+    this.abort();
+    this.loadedAt = Date.now();
+    batch(() => {
+      this.data.value = data;
+      this.etag.value = etag;
+      this.error.value = undefined;
+      this.slow.value = false;
+    });
+  }
+
+  abort(): void {
+    this.running?.abort.abort();
+    this.running = null;
+  }
+}
+
+const cache = new Map<string, Entry<unknown>>();
+
+function entryOf<P extends PathOf<'get'>>(pattern: P, options: RequestOptions): Entry<Answer<P, 'get'>> {
+  const url = urlOf(pattern, options);
+  const known = cache.get(url);
+  if (known) return known as Entry<Answer<P, 'get'>>;
+  const entry = new Entry(url, (more) => send('get', pattern, { ...options, ...more }));
+  cache.set(url, entry as Entry<unknown>);
+  for (const [key, old] of cache) {
+    if (cache.size <= KEPT) break;
+    if (old.users === 0 && old.url !== url) cache.delete(key);
+  }
+  return entry;
+}
+
+/**
+ * The response of a GET, shared by all components that ask for it. `every` repeats the request after that many
+ * milliseconds while the page is visible.
+ */
+export function useResource<P extends PathOf<'get'>>(
+  pattern: P,
+  options: RequestOptions = {},
+  every?: number,
+): Resource<Answer<P, 'get'>> {
+  const url = urlOf(pattern, options);
+  const entry = useMemo(() => entryOf(pattern, options), [url]);
+  useEffect(() => {
+    entry.users += 1;
+    entry.refresh();
+    const timer = every === undefined ? undefined : setInterval(() => {
+      if (document.visibilityState === 'visible') entry.refresh();
+    }, every);
+    return () => {
+      clearInterval(timer);
+      entry.users -= 1;
+      if (entry.users === 0) entry.abort();
+    };
+  }, [entry]);
+  return entry;
+}
+
+/** Requests everything on the page again whose address begins with the path of a route, such as after a change. */
+export function reloadAll(pattern: string = '/', options: RequestOptions = {}): void {
+  const prefix = urlOf(pattern, options).split('?')[0] ?? '';
+  for (const [key, entry] of cache) {
+    if (!entry.url.startsWith(prefix)) continue;
+    if (entry.users > 0) void entry.reload();
+    else cache.delete(key);
+  }
+}
+
+/** After a sign-in as someone else, nothing of before may be shown. */
+export function forgetAll(): void {
+  for (const [key, entry] of cache) {
+    if (entry.users > 0) void entry.reload();
+    else cache.delete(key);
+  }
+}
+
+export function startData(): void {
+  onRecovery(() => reloadAll());
+  addEventListener('visibilitychange', () => {
+    if (document.visibilityState === 'visible') for (const entry of cache.values()) if (entry.users > 0) entry.refresh();
+  });
+}

@@ -1,0 +1,55 @@
+// The difference of two texts by lines, by their longest common subsequence.
+
+export interface Line {
+  kind: 'same' | 'added' | 'removed';
+  text: string;
+}
+
+/** Beyond this many pairs of lines the difference is shown as a whole: comparing would block the page. */
+const MOST = 4_000_000;
+
+export function diffLines(before: string, after: string): Line[] {
+  const a = before === '' ? [] : before.split('\n');
+  const b = after === '' ? [] : after.split('\n');
+  let start = 0;
+  while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
+  let end = 0;
+  while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
+  const same = (text: string): Line => ({ kind: 'same', text });
+  return [
+    ...a.slice(0, start).map(same),
+    ...middle(a.slice(start, a.length - end), b.slice(start, b.length - end)),
+    ...a.slice(a.length - end).map(same),
+  ];
+}
+
+function middle(a: string[], b: string[]): Line[] {
+  const removed = (text: string): Line => ({ kind: 'removed', text });
+  const added = (text: string): Line => ({ kind: 'added', text });
+  if (a.length * b.length > MOST) return [...a.map(removed), ...b.map(added)];
+  // longest[i][j]: the length of the longest common subsequence of a from i and b from j.
+  const width = b.length + 1;
+  const longest = new Uint32Array((a.length + 1) * width);
+  const at = (i: number, j: number) => longest[i * width + j] ?? 0;
+  for (let i = a.length - 1; i >= 0; i -= 1) {
+    for (let j = b.length - 1; j >= 0; j -= 1) {
+      longest[i * width + j] = a[i] === b[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
+    }
+  }
+  const lines: Line[] = [];
+  let [i, j] = [0, 0];
+  while (i < a.length || j < b.length) {
+    if (i < a.length && j < b.length && a[i] === b[j]) {
+      lines.push({ kind: 'same', text: a[i] ?? '' });
+      i += 1;
+      j += 1;
+    } else if (i < a.length && (j >= b.length || at(i + 1, j) >= at(i, j + 1))) {
+      lines.push(removed(a[i] ?? ''));
+      i += 1;
+    } else {
+      lines.push(added(b[j] ?? ''));
+      j += 1;
+    }
+  }
+  return lines;
+}

@@ -1,0 +1,49 @@
+// Times and shares as people read them. Times are in the browser's time zone, which the text names.
+
+const withZone = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
+const zoneOnly = new Intl.DateTimeFormat('en-GB', { timeZoneName: 'short' });
+const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
+
+/** `GMT+2` */
+export function zone(date: Date = new Date()): string {
+  return zoneOnly.formatToParts(date).find((part) => part.type === 'timeZoneName')?.value ?? 'UTC';
+}
+
+/** `21 Nov 2026, 06:54 GMT+2` */
+export function time(text: string): string {
+  const date = new Date(text);
+  return Number.isNaN(date.getTime()) ? text : `${withZone.format(date)} ${zone(date)}`;
+}
+
+const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
+  ['day', 86_400], ['hour', 3_600], ['minute', 60], ['second', 1],
+];
+
+/** `3 hours ago`, `in 5 minutes`; a day without a time is `today` or `4 days ago`. */
+export function ago(text: string, now: number = Date.now()): string {
+  const date = new Date(text).getTime();
+  if (Number.isNaN(date)) return text;
+  if (/^\d{4}-\d\d-\d\d$/.test(text)) {
+    return relative.format(Math.round((date - Date.UTC(...utcDay(now))) / 86_400_000), 'day');
+  }
+  const seconds = Math.round((date - now) / 1_000);
+  const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? ['second', 1];
+  return relative.format(Math.trunc(seconds / size), unit);
+}
+
+function utcDay(now: number): [number, number, number] {
+  const date = new Date(now);
+  return [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()];
+}
+
+/** `2 h 30 min` */
+export function duration(seconds: number): string {
+  const parts: string[] = [];
+  let rest = Math.round(seconds);
+  for (const [unit, size] of [['d', 86_400], ['h', 3_600], ['min', 60], ['s', 1]] as const) {
+    const amount = Math.floor(rest / size);
+    rest -= amount * size;
+    if (amount > 0) parts.push(`${amount} ${unit}`);
+  }
+  return parts.slice(0, 2).join(' ') || '0 s';
+}

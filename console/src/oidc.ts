@@ -1,0 +1,40 @@
+// The parts of the authorization code flow that need no page: PKCE and the checks of an id token.
+
+function base64url(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
+/** 256 random bits, for state, nonce and the code verifier. */
+export function randomText(): string {
+  return base64url(crypto.getRandomValues(new Uint8Array(32)));
+}
+
+/** The code challenge of a verifier (RFC 7636, S256). */
+export async function challengeOf(verifier: string): Promise<string> {
+  return base64url(new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))));
+}
+
+/** The claims of a token, not verified: it came from the issuer over TLS. Null if it is none. */
+export function claimsOf(token: string | undefined): Record<string, unknown> | null {
+  try {
+    const payload = token?.split('.')[1] ?? '';
+    const bytes = Uint8Array.from(atob(payload.replaceAll('-', '+').replaceAll('_', '/')), (char) => char.charCodeAt(0));
+    const claims: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    return typeof claims === 'object' ? (claims as Record<string, unknown> | null) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Why an id token does not belong to this sign-in; null if it does. */
+export function rejectIdToken(
+  claims: Record<string, unknown> | null,
+  expected: { issuer: string; clientId: string; nonce: string },
+): string | null {
+  if (claims === null) return 'The identity provider sent no readable id token.';
+  const audiences = Array.isArray(claims['aud']) ? claims['aud'] : [claims['aud']];
+  if (claims['iss'] !== expected.issuer) return `The id token is from another issuer (${String(claims['iss'])}).`;
+  if (!audiences.includes(expected.clientId)) return 'The id token is for another application.';
+  if (claims['nonce'] !== expected.nonce) return 'The id token belongs to another sign-in.';
+  return null;
+}

@@ -1,0 +1,59 @@
+// Addresses as data: pure functions, without the browser's history (router.ts).
+
+export type Params = Record<string, string>;
+
+/** A part of an address pattern such as `/:env/flags/:key`. */
+export function matchPath(pattern: string, path: string): Params | null {
+  const expected = split(pattern);
+  const actual = split(path);
+  if (expected.length !== actual.length) return null;
+  const params: Params = {};
+  for (const [index, part] of expected.entries()) {
+    const value = decode(actual[index] ?? '');
+    if (value === null) return null;
+    if (part.startsWith(':')) params[part.slice(1)] = value;
+    else if (part !== value) return null;
+  }
+  return params;
+}
+
+function split(path: string): string[] {
+  return path.split('/').filter((part) => part !== '');
+}
+
+function decode(part: string): string | null {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
+/** The path below the console's folder, beginning with `/`; null for an address outside of it. */
+export function pathBelow(base: string, pathname: string): string | null {
+  if (`${pathname}/` === base) return '/';
+  return pathname.startsWith(base) ? `/${pathname.slice(base.length)}` : null;
+}
+
+export type Query = Record<string, string | number | boolean | null | undefined>;
+
+/** `path?a=1`; null, undefined and empty values are left out. */
+export function withQuery(path: string, query: Query): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== '') search.set(name, String(value));
+  }
+  const text = search.toString();
+  return text === '' ? path : `${path}?${text}`;
+}
+
+/** Keys that a server or a proxy could take for another path, or for a file of the console. */
+const UNSAFE = /[/\\?#%]|^\.{1,2}$|^-$|\.(js|css|svg|ico|png|map|json|txt|html?)$/i;
+
+/** The address of a flag's page below the console's folder. */
+export function flagPath(environment: string, key: string, query: Query = {}): string {
+  const folder = `/${encodeURIComponent(environment)}/flags`;
+  return UNSAFE.test(key)
+    ? withQuery(`${folder}/-`, { ...query, key })
+    : withQuery(`${folder}/${encodeURIComponent(key)}`, query);
+}

@@ -1,0 +1,76 @@
+// Everything that a person could want to return to or paste into a chat is in the address. Pages read `address`, and
+// change it with `navigate` or ordinary links.
+import { computed, signal } from '@preact/signals';
+import { consolePath } from './base.ts';
+import { matchPath, pathBelow, withQuery, type Query } from './route.ts';
+
+interface Address {
+  /** Below the console's folder, beginning with `/`. */
+  path: string;
+  query: URLSearchParams;
+}
+
+function read(): Address {
+  return { path: pathBelow(consolePath, location.pathname) ?? '/', query: new URLSearchParams(location.search) };
+}
+
+export const address = signal<Address>(read());
+
+/** The value of one query parameter, or an empty text. */
+export function queryValue(name: string): string {
+  return address.value.query.get(name) ?? '';
+}
+
+/** For `href`: the address of a path below the console's folder. */
+export function href(path: string, query: Query = {}): string {
+  return consolePath + withQuery(path, query).slice(1);
+}
+
+/** Questions to ask before leaving a page, such as one with unsaved changes. */
+const guards = new Set<() => boolean>();
+
+/** Calls `mayLeave` before another page opens; returns the function that removes it. */
+export function guardLeaving(mayLeave: () => boolean): () => void {
+  guards.add(mayLeave);
+  return () => guards.delete(mayLeave);
+}
+
+export function navigate(path: string, options: { replace?: boolean; query?: Query } = {}): void {
+  const target = href(path, options.query);
+  const samePage = target.split('?')[0] === location.pathname;
+  if (!samePage && ![...guards].every((mayLeave) => mayLeave())) return;
+  history[options.replace ? 'replaceState' : 'pushState'](null, '', target);
+  address.value = read();
+  if (!samePage) scrollTo(0, 0);
+}
+
+/** Changes query parameters of the current page. Typing into a search field should not fill the history: `replace`. */
+export function setQuery(change: Query, options: { replace?: boolean } = { replace: true }): void {
+  const query: Query = Object.fromEntries(address.value.query);
+  navigate(address.value.path, { ...options, query: { ...query, ...change } });
+}
+
+/** The environment in the address, or null on a page about several. */
+export const environmentInAddress = computed<string | null>(() => {
+  const { path } = address.value;
+  const params = matchPath('/:env/:page', path) ?? matchPath('/:env/:page/:item', path);
+  return params?.['env'] ?? null;
+});
+
+export function startRouter(): void {
+  addEventListener('popstate', () => {
+    address.value = read();
+  });
+  addEventListener('beforeunload', (event) => {
+    if (![...guards].every((mayLeave) => mayLeave())) event.preventDefault();
+  });
+  document.addEventListener('click', (event) => {
+    if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    const link = event.target instanceof Element ? event.target.closest('a') : null;
+    if (!link || link.target || link.hasAttribute('download') || link.origin !== location.origin) return;
+    const path = pathBelow(consolePath, link.pathname);
+    if (path === null || link.hash) return;
+    event.preventDefault();
+    navigate(path + link.search);
+  });
+}

@@ -1,0 +1,71 @@
+// Who is signed in, and what they may do.
+import { computed, effect, signal } from '@preact/signals';
+import { send, asApiError, type Schemas } from './api/client.ts';
+import { ApiError } from './api/error.ts';
+import type { Me } from './api/upcoming.ts';
+import { session } from './auth.ts';
+import { environmentInAddress } from './router.ts';
+import { texts } from './strings.ts';
+
+export const me = signal<Me | null>(null);
+export const environments = signal<Schemas['Environments']['environments']>([]);
+/** Why neither could be read. */
+export const sessionError = signal<ApiError | null>(null);
+
+const LAST = 'pennon.environment';
+const last = signal(sessionStorage.getItem(LAST) ?? 'production');
+
+/** The environment in the address, otherwise the one that was last visited. */
+export const environment = computed(() => environmentInAddress.value ?? last.value);
+
+effect(() => {
+  const current = environmentInAddress.value;
+  if (current !== null) {
+    last.value = current;
+    sessionStorage.setItem(LAST, current);
+  }
+});
+
+/** Whether the caller may change flags of an environment. */
+export function mayEdit(name: string): boolean {
+  const may = me.value?.may;
+  return may !== undefined && (may.edit === true || may.edit.includes(name));
+}
+
+export function mayAdmin(): boolean {
+  return me.value?.may.admin ?? false;
+}
+
+/** For a control that changes flags: why it is disabled, or undefined. */
+export function whyNotEdit(name: string): string | undefined {
+  return mayEdit(name) ? undefined : texts.needsRole(`editor:${name}`);
+}
+
+export function whyNotAdmin(): string | undefined {
+  return mayAdmin() ? undefined : texts.needsRole('admin');
+}
+
+export async function loadSession(): Promise<void> {
+  try {
+    const [who, list] = await Promise.all([readMe(), send('get', '/api/admin/environments')]);
+    me.value = who;
+    environments.value = list.data.environments;
+    sessionError.value = null;
+  } catch (error) {
+    if (session.value === 'in') sessionError.value = asApiError(error);
+  }
+}
+
+/** A server without this route has one role. */
+async function readMe(): Promise<Me> {
+  try {
+    return (await send('get', '/api/admin/me')).data;
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 404) throw error;
+    return { actor: 'admin', roles: ['admin'], may: { read: true, admin: true, edit: true } };
+  }
+}
+
+export async function reloadEnvironments(): Promise<void> {
+  environments.value = (await send('get', '/api/admin/environments')).data.environments;
+}
