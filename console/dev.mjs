@@ -36,9 +36,10 @@ async function index(path) {
 }
 
 function proxy(incoming, response) {
+  // For the local server, the request comes from its own page.
+  const { origin: _, ...rest } = incoming.headers;
   const outgoing = request(
-    { host: target.hostname, port: target.port, path: incoming.url, method: incoming.method,
-      headers: { ...incoming.headers, host: target.host, origin: undefined } },
+    { host: target.hostname, port: target.port, path: incoming.url, method: incoming.method, headers: { ...rest, host: target.host } },
     (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);

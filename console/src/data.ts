@@ -35,7 +35,7 @@ class Entry<T> implements Resource<T> {
 
   constructor(
     readonly url: string,
-    private readonly read: (options: RequestOptions) => Promise<{ status: number; data: T; etag: string | undefined }>,
+    private readonly read: Read<T>,
   ) {}
 
   refresh(): void {
@@ -91,11 +91,12 @@ class Entry<T> implements Resource<T> {
 
 const cache = new Map<string, Entry<unknown>>();
 
-function entryOf<P extends PathOf<'get'>>(pattern: P, options: RequestOptions): Entry<Answer<P, 'get'>> {
-  const url = urlOf(pattern, options);
+type Read<T> = (options: RequestOptions) => Promise<{ status: number; data: T; etag: string | undefined }>;
+
+function entryOf<T>(url: string, read: Read<T>): Entry<T> {
   const known = cache.get(url);
-  if (known) return known as Entry<Answer<P, 'get'>>;
-  const entry = new Entry(url, (more) => send('get', pattern, { ...options, ...more }));
+  if (known) return known as Entry<T>;
+  const entry = new Entry(url, read);
   cache.set(url, entry as Entry<unknown>);
   for (const [key, old] of cache) {
     if (cache.size <= KEPT) break;
@@ -113,8 +114,12 @@ export function useResource<P extends PathOf<'get'>>(
   options: RequestOptions = {},
   every?: number,
 ): Resource<Answer<P, 'get'>> {
-  const url = urlOf(pattern, options);
-  const entry = useMemo(() => entryOf(pattern, options), [url]);
+  return useLoader(urlOf(pattern, options), (more) => send('get', pattern, { ...options, ...more }), every);
+}
+
+/** Like `useResource`, for data of several responses. `url` identifies it; `reloadAll` compares its beginning. */
+export function useLoader<T>(url: string, read: Read<T>, every?: number): Resource<T> {
+  const entry = useMemo(() => entryOf(url, read), [url]);
   useEffect(() => {
     entry.users += 1;
     entry.refresh();

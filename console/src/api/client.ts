@@ -5,6 +5,7 @@ import { connectionFailed, connectionWorks } from '../connection.ts';
 import { texts } from '../strings.ts';
 import { curl } from './curl.ts';
 import { ApiError, errorOf } from './error.ts';
+import { parseJson } from './json.ts';
 import type { components, paths } from './types.ts';
 import type { Upcoming } from './upcoming.ts';
 
@@ -139,7 +140,7 @@ function unreachable(cause: unknown, signal: AbortSignal | undefined): unknown {
 function parse(text: string): unknown {
   if (text === '') return undefined;
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch {
     return undefined;
   }

@@ -72,8 +72,8 @@ export function Layout({ children }: { children: ComponentChildren }) {
           <Button tone="quiet" onClick={openPalette}>{texts.palette} {shownKeys('mod+k')}</Button>
           <Button tone="quiet" onClick={logout}>{texts.signOut}</Button>
         </span>
+        {isProduction(env) && <p class="band">{texts.production}</p>}
       </header>
-      {isProduction(env) && <div class="band">{texts.production}</div>}
       <main id="content" tabIndex={-1}>
         {trouble.value && <Banner tone="warn">{texts.trouble[trouble.value]}</Banner>}
         {me.value && shown !== null && !mayEdit(shown) && <Banner>{texts.readOnly(shown)}</Banner>}

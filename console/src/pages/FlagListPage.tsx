@@ -1,5 +1,153 @@
+// All flags of an environment. Search, filter and the form for a new flag are in the address.
+import { useMemo, useRef } from 'preact/hooks';
+import { curlOf } from '../api/client.ts';
+import type { FlagRow } from '../api/upcoming.ts';
+import { Button, CopyButton, CurlButton, Tag } from '../components/controls.tsx';
+import { Empty, Loaded } from '../components/feedback.tsx';
 import { Page } from '../components/Page.tsx';
+import { Time } from '../components/Time.tsx';
+import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
+import { flagPath } from '../route.ts';
+import { href, queryValue, setQuery } from '../router.ts';
+import { stateSentence } from '../sentences.ts';
+import { whyNotEdit } from '../session.ts';
+import { useCommands } from '../shortcuts.ts';
+import { count, listTexts } from '../strings.ts';
+import { CreateFlag } from './CreateFlag.tsx';
+import { summaryOf, useFlagRows } from './flagRows.ts';
+import { ToggleButton } from './toggle.tsx';
+
+const FILTERS = ['all', 'on', 'off', 'partial', 'typed', 'ramping', 'stale', 'archived'] as const;
+type Filter = (typeof FILTERS)[number];
+
+const RUNNING = ['pending', 'baking', 'holding', 'paused'];
+
+/** Archived flags are shown by their own filter only. */
+function passes(row: FlagRow, filter: Filter): boolean {
+  if (filter === 'archived') return row.archived;
+  if (row.archived) return false;
+  switch (filter) {
+    case 'all': return true;
+    case 'on': return row.enabled;
+    case 'off': return !row.enabled;
+    case 'partial': return row.enabled && row.variants === 0 && row.rolloutPercentage > 0 && row.rolloutPercentage < 100;
+    case 'typed': return row.variants > 0;
+    case 'ramping': return row.ramp !== null && RUNNING.includes(row.ramp.state);
+    case 'stale': return row.stale !== null;
+  }
+}
+
+function columns(env: string): Column<FlagRow>[] {
+  const { columns: titles } = listTexts;
+  return [
+    {
+      title: titles.flag,
+      class: 'flag-column',
+      cell: (row) => (
+        <>
+          <a href={href(flagPath(env, row.flagKey))}>{row.flagKey}</a> <span class="muted">{row.description}</span>
+        </>
+      ),
+    },
+    {
+      title: titles.state,
+      class: 'state-column',
+      cell: (row) => (
+        <>
+          {stateSentence(summaryOf(row))} {row.stale && <Tag tone="warn" title={row.stale.reason}>{listTexts.stale}</Tag>}
+        </>
+      ),
+    },
+    {
+      title: titles.planned,
+      class: 'wide planned-column',
+      cell: (row) => row.ramp && RUNNING.includes(row.ramp.state)
+        ? <Tag tone={row.ramp.state === 'baking' ? 'accent' : 'warn'} title={row.ramp.reason ?? ''}>{listTexts.ramp(row.ramp.state, row.ramp.percent)}</Tag>
+        : row.nextSchedule && <>{listTexts.scheduled} <Time at={row.nextSchedule.at} /></>,
+    },
+    { title: titles.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
+    { title: titles.hour, class: 'wide number hour-column', cell: (row) => count(row.evaluationsLastHour) },
+    {
+      title: titles.change,
+      class: 'change-column',
+      cell: (row) => !row.archived && (
+        <ToggleButton quiet env={env} flagKey={row.flagKey} summary={summaryOf(row)} etag={row.etag} use={row.evaluationsLastHour} />
+      ),
+    },
+  ];
+}
 
 export function FlagListPage({ env }: { env: string }) {
-  return <Page title={`Flags of ${env}`}>{null}</Page>;
+  const resource = useFlagRows(env);
+  const search = useRef<HTMLInputElement>(null);
+  const query = queryValue('q');
+  const filter = FILTERS.find((name) => name === queryValue('show')) ?? 'all';
+  const creating = queryValue('create') === '1';
+  const create = () => setQuery({ create: 1 }, { replace: false });
+  const why = whyNotEdit(env);
+  useCommands(
+    [
+      { id: 'search', title: 'Search flags', keys: '/', run: () => search.current?.focus() },
+      ...(why === undefined ? [{ id: 'create', title: listTexts.create, keywords: 'new add', run: create }] : []),
+    ],
+    [env, why],
+  );
+  const rows = resource.data.value;
+  const shown = useMemo(() => {
+    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+    return (rows ?? []).filter((row) => {
+      const text = `${row.flagKey} ${row.description ?? ''}`.toLowerCase();
+      return passes(row, filter) && words.every((word) => text.includes(word));
+    });
+  }, [rows, query, filter]);
+  const tableColumns = useMemo(() => columns(env), [env, why]);
+  const first = { key: 'new-checkout', rolloutPercentage: 5, enabled: true };
+  const command = () => curlOf('post', '/api/admin/flags', { query: { environment: env }, body: first });
+  return (
+    <Page
+      title={listTexts.title(env)}
+      actions={
+        <>
+          <CurlButton command={() => curlOf('get', '/api/admin/environments/{environment}/flags', { path: { environment: env } })} />
+          <Button tone="primary" disabledBecause={why} onClick={create}>{listTexts.create}</Button>
+        </>
+      }
+    >
+      <Loaded from={resource}>
+        {(all) => all.length === 0
+          ? (
+            <Empty title={listTexts.none}>
+              <p>{listTexts.noneHint}</p>
+              <pre class="snippet" tabIndex={0}>{command()}</pre>
+              <CopyButton text={command} />
+            </Empty>
+          )
+          : (
+            <>
+              <div class="row filters">
+                <input
+                  ref={search} type="search" class="search" value={query} aria-label={listTexts.search} placeholder={`${listTexts.search}  ( / )`}
+                  onInput={(event) => setQuery({ q: event.currentTarget.value })}
+                  onKeyDown={(event) => {
+                    if (event.key === 'Escape') event.currentTarget.blur();
+                  }}
+                />
+                <div class="row" role="group" aria-label={listTexts.filter}>
+                  {FILTERS.map((name) => (
+                    <Button key={name} tone="quiet" pressed={name === filter} onClick={() => setQuery({ show: name === 'all' ? null : name })}>
+                      {listTexts.filters[name]}
+                    </Button>
+                  ))}
+                </div>
+                <span class="muted" role="status">{listTexts.shown(shown.length, all.length)}</span>
+              </div>
+              {shown.length === 0
+                ? <Empty title={listTexts.noMatch}><Button onClick={() => setQuery({ q: null, show: null })}>{listTexts.clear}</Button></Empty>
+                : <VirtualTable label={listTexts.title(env)} rows={shown} columns={tableColumns} keyOf={(row) => row.flagKey} />}
+            </>
+          )}
+      </Loaded>
+      {creating && <CreateFlag env={env} onClose={() => setQuery({ create: null })} />}
+    </Page>
+  );
 }

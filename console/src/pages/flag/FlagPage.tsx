@@ -1,26 +1,204 @@
 // One flag: what it does now, and tabs for every change of it.
-import { Loaded } from '../../components/feedback.tsx';
+import type { ComponentChildren } from 'preact';
+import { useState } from 'preact/hooks';
+import { curlOf, send, type Schemas } from '../../api/client.ts';
+import { Button, CurlButton, Tag, TextField } from '../../components/controls.tsx';
+import { Banner, Empty, Loaded } from '../../components/feedback.tsx';
+import { confirmThen, toast } from '../../components/overlays.tsx';
 import { Page } from '../../components/Page.tsx';
 import { Tabs } from '../../components/Tabs.tsx';
-import { useResource } from '../../data.ts';
-import { queryValue } from '../../router.ts';
+import { Time } from '../../components/Time.tsx';
+import { useResource, type Resource } from '../../data.ts';
+import { href, navigate, queryValue } from '../../router.ts';
+import { stateSentence, type FlagSummary } from '../../sentences.ts';
+import { whyNotEdit } from '../../session.ts';
+import { useCommands } from '../../shortcuts.ts';
+import { flagTexts, texts, toggleTexts } from '../../strings.ts';
+import { errorsAt } from '../../api/error.ts';
+import { ToggleButton, toggleFlag } from '../toggle.tsx';
+import { attempt, changeCurl, flagsChanged, savedText, SaveProblems, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
+
+export function definitionOf(flag: Flag): Schemas['Definition'] | null {
+  return flag.definition as Schemas['Definition'] | null;
+}
+
+export function flagSummary(flag: Flag): FlagSummary {
+  const definition = definitionOf(flag);
+  return {
+    enabled: flag.enabled,
+    rolloutPercentage: flag.rolloutPercentage,
+    variants: definition && Object.keys(definition.variants ?? {}).length,
+    hasTargeting: Object.keys(definition?.targeting ?? {}).length > 0,
+    defaultVariant: definition?.defaultVariant ?? null,
+    archived: flag.archivedAt !== null,
+  };
+}
 
 export function FlagPage({ env, path }: { env: string; path: string }) {
   const key = queryValue('key') || path;
-  const resource = useResource('/api/admin/flags/{flagKey}', { path: { flagKey: key }, query: { environment: env } });
+  const target = { path: { flagKey: key }, query: { environment: env } };
+  const resource = useResource('/api/admin/flags/{flagKey}', target, 30_000);
+  const usage = useResource('/api/admin/flags/{flagKey}/usage', { ...target, query: { environment: env, days: 1 } });
+  const list = href(`/${encodeURIComponent(env)}/flags`);
+  if (resource.error.value?.status === 404) {
+    return (
+      <Page title={key}>
+        <Empty title={flagTexts.notFound(key, env)}><a href={list}>{flagTexts.toList}</a></Empty>
+      </Page>
+    );
+  }
+  const flag = resource.data.value;
+  const etag = resource.etag.value ?? '*';
+  const today = usage.data.value ? flagTexts.today(usage.data.value.evaluations) : '';
   const id = queryValue('tab');
   const [current, , Tab] = tabs.find(([tab]) => tab === id) ?? tabs[0]!;
   return (
-    <Page title={key}>
+    <Page title={key} actions={flag && <Actions env={env} flag={flag} etag={etag} today={today} />}>
       <Loaded from={resource}>
         {(flag) => (
           <>
-            <Tabs label={key} tabs={tabs.map(([tab, text]) => [tab, text] as const)} current={current} />
-            <Tab key={current} env={env} flag={flag} etag={resource.etag.value ?? '*'} resource={resource} />
+            <Summary env={env} flag={flag} etag={etag} resource={resource}>
+              {flagTexts.evaluated} <Time at={usage.data.value?.lastEvaluatedAt} />. {today}
+            </Summary>
+            {flag.archivedAt !== null && <Banner tone="warn">{flagTexts.archived}</Banner>}
+            {flag.broken?.reason && <Banner tone="bad">{flagTexts.broken(flag.broken.reason)}</Banner>}
+            <Tabs label={flagTexts.tabs} tabs={tabs.map(([tab, text]) => [tab, text] as const)} current={current} />
+            <Tab key={`${env} ${key} ${current}`} env={env} flag={flag} etag={etag} resource={resource} />
           </>
         )}
       </Loaded>
     </Page>
+  );
+}
+
+interface SummaryProps {
+  env: string;
+  flag: Flag;
+  etag: string;
+  resource: Resource<Flag>;
+  children: ComponentChildren;
+}
+
+function Summary({ env, flag, etag, resource, children }: SummaryProps) {
+  const [draft, setDraft] = useState<string | null>(null);
+  const saving = useSaving(env, resource);
+  const change = { description: draft === '' ? null : draft };
+  const save = async () => {
+    if (await saving.save(flag, change, etag, flagTexts.changed + '.')) setDraft(null);
+  };
+  return (
+    <div class="stack">
+      {draft === null
+        ? (
+          <p class="row">
+            <span class={flag.description === null ? 'muted' : ''}>{flag.description ?? flagTexts.noDescription}</span>
+            <Button tone="quiet" disabledBecause={whyNotEdit(env)} onClick={() => setDraft(flag.description ?? '')}>{flagTexts.edit}</Button>
+          </p>
+        )
+        : (
+          <form
+            class="stack fill"
+            onSubmit={(event) => {
+              event.preventDefault();
+              void save();
+            }}
+          >
+            <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsAt(saving.error.value, 'description')} />
+            <SaveProblems saving={saving} resource={resource} discard={() => setDraft(null)} />
+            <div class="row">
+              <Button type="submit" tone="primary" busy={saving.busy.value}>{texts.save}</Button>
+              <Button onClick={() => setDraft(null)}>{texts.cancel}</Button>
+              <CurlButton command={() => changeCurl(env, flag.key, change, etag)} />
+            </div>
+          </form>
+        )}
+      <p>
+        <strong>{flagTexts.now(stateSentence(flagSummary(flag)), env)}</strong> {children}{' '}
+        {definitionOf(flag)?.metadata?.serverOnly === true && <Tag>{flagTexts.serverOnly}</Tag>}
+      </p>
+    </div>
+  );
+}
+
+function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: string; today: string }) {
+  const why = whyNotEdit(env);
+  const { key } = flag;
+  const target = { path: { flagKey: key }, query: { environment: env }, ifMatch: etag };
+  const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today };
+  useCommands(
+    why === undefined && flag.archivedAt === null
+      ? [{ id: 'toggle', title: `${flag.enabled ? toggleTexts.off : toggleTexts.on}: ${key}`, run: () => toggleFlag(toggle) }]
+      : [],
+    [flag, etag, why, today],
+  );
+  const restore = () => attempt(async () => {
+    const reply = await send('post', '/api/admin/flags/{flagKey}/restore', target);
+    flagsChanged(env, key);
+    toast(savedText(flagTexts.restored(key), reply.invalidated));
+  });
+  const archive = () => attempt(async () => {
+    const reply = await send('delete', '/api/admin/flags/{flagKey}', target);
+    flagsChanged(env, key);
+    toast(savedText(flagTexts.archivedDone(key), reply.invalidated), {
+      // Restoring leaves a flag turned off; it was on if it was on before.
+      undo: async () => {
+        await attempt(async () => {
+          const back = await send('post', '/api/admin/flags/{flagKey}/restore', { ...target, ifMatch: reply.etag });
+          if (flag.enabled) {
+            await send('patch', '/api/admin/flags/{flagKey}', { ...target, ifMatch: back.etag, body: { enabled: true } });
+          }
+          toast(texts.undone);
+        });
+        flagsChanged(env, key);
+      },
+    });
+  });
+  const remove = () => attempt(async () => {
+    const reply = await send('delete', '/api/admin/flags/{flagKey}', { ...target, query: { environment: env, permanently: 'true' } });
+    toast(savedText(flagTexts.removed(key), reply.invalidated));
+    navigate(`/${encodeURIComponent(env)}/flags`);
+    flagsChanged(env, key);
+  });
+  const curl = <CurlButton command={() => curlOf('get', '/api/admin/flags/{flagKey}', { path: target.path, query: target.query })} />;
+  if (flag.archivedAt !== null) {
+    return (
+      <>
+        {curl}
+        <Button disabledBecause={why} onClick={() => void restore()}>{flagTexts.restore}</Button>
+        <Button
+          disabledBecause={why}
+          onClick={() => confirmThen({
+            title: flagTexts.removeTitle(key, env),
+            body: <p>{flagTexts.removeText}</p>,
+            action: flagTexts.remove,
+            danger: true,
+            curl: () => curlOf('delete', '/api/admin/flags/{flagKey}', { ...target, query: { environment: env, permanently: 'true' } }),
+            run: () => void remove(),
+          })}
+        >
+          {flagTexts.remove}
+        </Button>
+      </>
+    );
+  }
+  return (
+    <>
+      {curl}
+      <Button
+        disabledBecause={why}
+        onClick={() => confirmThen({
+          title: flagTexts.archiveTitle(key, env),
+          body: <><p>{flagTexts.archiveText}</p><p>{today}</p></>,
+          action: flagTexts.archive,
+          danger: true,
+          curl: () => curlOf('delete', '/api/admin/flags/{flagKey}', target),
+          run: () => void archive(),
+        })}
+      >
+        {flagTexts.archive}
+      </Button>
+      <ToggleButton {...toggle} />
+    </>
   );
 }

@@ -1,5 +1,199 @@
+// The share of users that get a simple flag, and which known users a change moves.
+import { useEffect, useId, useState } from 'preact/hooks';
+import { errorsAt } from '../../api/error.ts';
+import { bucketOf } from '../../bucketing.ts';
+import { SplitBar } from '../../components/Chart.tsx';
+import { Button, CurlButton, Field, TextField } from '../../components/controls.tsx';
+import { Banner } from '../../components/feedback.tsx';
+import { confirmThen } from '../../components/overlays.tsx';
+import { isProduction } from '../../config.ts';
+import { useResource } from '../../data.ts';
+import { parseIds } from '../../ids.ts';
+import { flagPath } from '../../route.ts';
+import { href, navigate } from '../../router.ts';
+import { parseRules } from '../../rules.ts';
+import { cohortSentence, rolloutSentence } from '../../sentences.ts';
+import { whyNotEdit } from '../../session.ts';
+import { rolloutTexts, rulesTexts, texts } from '../../strings.ts';
+import { definitionOf } from './FlagPage.tsx';
+import { useOverrides } from './overrides.ts';
+import { changeCurl, SaveProblems, useSaving, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-export function RolloutTab({ flag }: TabProps) {
-  return <p>{flag.key}</p>;
+export function RolloutTab(props: TabProps) {
+  return props.flag.definition === null ? <SimpleRollout {...props} /> : <TypedRollout {...props} />;
+}
+
+function TypedRollout({ env, flag }: TabProps) {
+  const form = parseRules(definitionOf(flag)?.targeting as never);
+  const split = form?.otherwise?.kind === 'split' ? form.otherwise.buckets : null;
+  return (
+    <section class="stack">
+      <p>{rolloutTexts.typed}</p>
+      {split && <SplitBar slices={split.map(({ variant, weight = 1 }) => ({ label: variant, weight }))} />}
+      <p class="row">
+        <a href={href(flagPath(env, flag.key, { tab: 'rules' }))}>{rolloutTexts.toRules}</a>
+        <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</a>
+      </p>
+    </section>
+  );
+}
+
+function SimpleRollout({ env, flag, etag, resource }: TabProps) {
+  const [draft, setDraft] = useState<string | null>(null);
+  const [salt, setSalt] = useState<string | null>(null);
+  const saving = useSaving(env, resource);
+  const slider = useId();
+  const ramp = useResource('/api/admin/flags/{flagKey}/ramp', { path: { flagKey: flag.key }, query: { environment: env } });
+  const ramping = ['pending', 'baking', 'holding', 'paused'].includes(ramp.data.value?.state ?? '');
+  const from = flag.rolloutPercentage;
+  const text = draft ?? String(from);
+  const to = /^\d{1,3}$/.test(text) ? Math.min(100, Number(text)) : from;
+  const newSalt = salt === null ? flag.salt : salt === '' ? null : salt;
+  const reset = () => {
+    setDraft(null);
+    setSalt(null);
+  };
+  const change: FlagChange = {
+    // What the API says about a value that is no percentage is more useful than a guess.
+    ...(text !== String(from) && { rolloutPercentage: text.trim() === '' || Number.isNaN(Number(text)) ? (text as never) : Number(text) }),
+    ...(newSalt !== flag.salt && { salt: newSalt }),
+  };
+  const changed = Object.keys(change).length > 0;
+  const sentence = rolloutSentence(flag.key, from, to, env);
+  const save = async () => {
+    if (await saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env))) reset();
+  };
+  const ask = () => {
+    if (!isProduction(env)) return void save();
+    confirmThen({
+      title: sentence,
+      body: (
+        <>
+          <p><strong>{texts.confirmProduction}</strong> {flag.enabled ? cohortSentence(from, to) : rolloutTexts.off}</p>
+          {'salt' in change && <p>{rolloutTexts.saltWarning}</p>}
+          {ramping && <p>{rolloutTexts.supersedes}</p>}
+        </>
+      ),
+      action: rolloutTexts.save,
+      curl: () => changeCurl(env, flag.key, change, etag),
+      run: () => void save(),
+    });
+  };
+  const why = whyNotEdit(env);
+  return (
+    <div class="stack">
+      {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</a></Banner>}
+      {!flag.enabled && <Banner>{rolloutTexts.off}</Banner>}
+      <form
+        class="card fill"
+        noValidate
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (changed && why === undefined) ask();
+        }}
+      >
+        <label for={slider}><strong>{rolloutTexts.legend}</strong></label>
+        <input
+          id={slider} type="range" min={0} max={100} value={to} disabled={why !== undefined} aria-valuetext={`${to} %`}
+          onInput={(event) => setDraft(event.currentTarget.value)}
+        />
+        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={setDraft} errors={errorsAt(saving.error.value, 'rolloutPercentage')} />
+        <p role="status">{sentence} {cohortSentence(from, to)}</p>
+        <TextField
+          label={rolloutTexts.salt} value={salt ?? flag.salt ?? ''} onInput={setSalt} errors={errorsAt(saving.error.value, 'salt')}
+          hint={'salt' in change ? rolloutTexts.saltWarning : rolloutTexts.saltHint}
+        />
+        <SaveProblems saving={saving} resource={resource} discard={reset} />
+        <div class="row">
+          <Button type="submit" tone="primary" busy={saving.busy.value} disabledBecause={why ?? (changed ? undefined : rulesTexts.unchanged)}>{rolloutTexts.save}</Button>
+          <Button onClick={() => navigate(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</Button>
+          {changed && <Button tone="quiet" onClick={() => { reset(); saving.clear(); }}>{rulesTexts.reset}</Button>}
+          <CurlButton command={() => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, etag)} />
+        </div>
+      </form>
+      <KnownUsers env={env} flag={flag} to={to} salt={newSalt} />
+    </div>
+  );
+}
+
+const IDS = 'pennon.ids';
+/** More rows than this help nobody; the counts are of all. */
+const SHOWN = 200;
+
+interface Move {
+  user: string;
+  bucket: number | null;
+  before: boolean;
+  after: boolean;
+}
+
+/** Computed here, with the server's hashes: no request, and pasted ids never leave the browser. */
+function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag']; to: number; salt: string | null }) {
+  const [text, setText] = useState(localStorage.getItem(IDS) ?? '');
+  const [moves, setMoves] = useState<Move[]>([]);
+  const settings = useResource('/api/admin/environments/{environment}/settings', { path: { environment: env } }).data.value;
+  const overrides = useOverrides(env, flag.key).data.value;
+  useEffect(() => {
+    if (!settings?.bucketing) return;
+    const forced = new Map((overrides ?? []).map((override) => [override.userId, override.overrideType === 'include']));
+    const common = { bucketing: settings.bucketing, fractional: settings.fractional, flagKey: flag.key };
+    let current = true;
+    void Promise.all([...new Set([...parseIds(text), ...forced.keys()])].map(async (user): Promise<Move> => {
+      const value = forced.get(user);
+      if (value !== undefined) return { user, bucket: null, before: value && flag.enabled, after: value && flag.enabled };
+      const [old, bucket] = await Promise.all([bucketOf(user, { ...common, salt: flag.salt }), bucketOf(user, { ...common, salt })]);
+      return { user, bucket, before: flag.enabled && old < flag.rolloutPercentage, after: flag.enabled && bucket < to };
+    })).then((all) => {
+      // Those that move come first.
+      if (current) setMoves(all.sort((a, b) => Number(a.before === a.after) - Number(b.before === b.after)));
+    });
+    return () => {
+      current = false;
+    };
+  }, [settings, overrides, text, to, salt, flag]);
+  const gain = moves.filter((move) => move.after && !move.before).length;
+  const lose = moves.filter((move) => move.before && !move.after).length;
+  const { columns } = rolloutTexts;
+  return (
+    <section class="card">
+      <h2>{rolloutTexts.known}</h2>
+      {settings && !settings.bucketing && <Banner tone="warn">{rolloutTexts.unknownBucketing}</Banner>}
+      <Field label={rolloutTexts.ids} hint={rolloutTexts.knownHint}>
+        {(props) => (
+          <textarea
+            {...props} rows={3} value={text} spellcheck={false}
+            onInput={(event) => {
+              setText(event.currentTarget.value);
+              localStorage.setItem(IDS, event.currentTarget.value);
+            }}
+          />
+        )}
+      </Field>
+      <h3>{rolloutTexts.preview}</h3>
+      {moves.length === 0 ? <p class="muted">{rolloutTexts.noIds}</p> : (
+        <>
+          <p role="status">{rolloutTexts.moves(gain, lose, moves.length - gain - lose)}</p>
+          <table class="table">
+            <thead>
+              <tr>
+                <th scope="col">{columns.user}</th><th scope="col" class="number">{columns.bucket}</th>
+                <th scope="col">{columns.before}</th><th scope="col">{columns.after}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {moves.slice(0, SHOWN).map(({ user, bucket, before, after }) => (
+                <tr key={user}>
+                  <td title={user}>{user}</td>
+                  <td class="number">{bucket ?? rolloutTexts.overridden}</td>
+                  <td>{String(before)}</td>
+                  <td>{before === after ? String(after) : <strong>{String(after)}</strong>}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </>
+      )}
+    </section>
+  );
 }

@@ -1,0 +1,23 @@
+// JSON that keeps numbers which JavaScript cannot hold exactly: saving a flag must not change a 64-bit number in it.
+// Browsers that cannot do this read them as the nearest number.
+
+interface RawJson {
+  parse(text: string, reviver: (key: string, value: unknown, context?: { source?: string }) => unknown): unknown;
+  rawJSON?(source: string): unknown;
+}
+
+/** Like `JSON.parse`; a number that would lose digits becomes an object that `JSON.stringify` writes unchanged. */
+export function parseJson(text: string): unknown {
+  const { parse, rawJSON } = JSON as RawJson;
+  if (!rawJSON || !/\d{16}|[.eE]/.test(text)) return JSON.parse(text);
+  return parse(text, (_, value, context) => {
+    const source = context?.source;
+    return typeof value === 'number' && source !== undefined && loses(value, source) ? rawJSON(source) : value;
+  });
+}
+
+/** Whether a number is not the one that its digits mean: `1.0` is 1, but 9007199254740993 is not 9007199254740992. */
+function loses(value: number, source: string): boolean {
+  if (/^-?\d+$/.test(source)) return !Number.isSafeInteger(value);
+  return !Number.isFinite(value);
+}

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { changeSentences, cohortSentence, evaluationsSentence, rolloutSentence, stateSentence, type FlagSummary } from './sentences.ts';
+
+const simple: FlagSummary = { enabled: true, rolloutPercentage: 5, variants: null, hasTargeting: false, defaultVariant: null, archived: false };
+
+test('a state says what users get', () => {
+  assert.equal(stateSentence(simple), '5 % of users');
+  assert.equal(stateSentence({ ...simple, rolloutPercentage: 100 }), 'on for everyone');
+  assert.equal(stateSentence({ ...simple, enabled: false }), 'off');
+  assert.equal(stateSentence({ ...simple, variants: 3, hasTargeting: true }), '3 variants by rule');
+  assert.equal(stateSentence({ ...simple, variants: 2, defaultVariant: 'red' }), 'red for everyone');
+  assert.equal(stateSentence({ ...simple, archived: true }), 'archived');
+});
+
+test('a change of the rollout names flag, environment and share', () => {
+  assert.equal(rolloutSentence('new-checkout', 5, 25, 'production'), 'Raise new-checkout from 5 % to 25 % in production.');
+  assert.equal(cohortSentence(5, 25), 'About 1 in 5 more users get it.');
+  assert.equal(cohortSentence(25, 5), 'About 1 in 5 users lose it.');
+  assert.equal(cohortSentence(0, 100), 'Everyone gets it.');
+  assert.equal(cohortSentence(10, 90), 'About 80 of 100 more users get it.');
+  assert.equal(evaluationsSentence(1_240), '1,240 evaluations in the last hour.');
+  assert.equal(evaluationsSentence(null), '');
+});
+
+test('a conflict names the fields that differ', () => {
+  const before = { enabled: true, rolloutPercentage: 5, description: null, salt: null, definition: null };
+  assert.deepEqual(changeSentences(before, before), []);
+  assert.deepEqual(changeSentences(before, { ...before, enabled: false, rolloutPercentage: 9, description: 'x' }), [
+    'Turned off', 'Rollout: 5 % → 9 %', 'Description: “x”',
+  ]);
+});

@@ -1,0 +1,74 @@
+// What a flag does, and what a change of it does, in sentences.
+import { count, plural } from './strings.ts';
+
+export interface FlagSummary {
+  enabled: boolean;
+  rolloutPercentage: number;
+  /** Null for a simple flag, otherwise the number of variants. */
+  variants: number | null;
+  hasTargeting: boolean;
+  defaultVariant: string | null;
+  archived: boolean;
+}
+
+/** What users get now: `5 % of users`, `on for everyone`, `3 variants by rule`. */
+export function stateSentence(flag: FlagSummary): string {
+  if (flag.archived) return 'archived';
+  if (!flag.enabled) return 'off';
+  if (flag.variants === null) {
+    if (flag.rolloutPercentage === 0) return 'off for everyone (0 %)';
+    return flag.rolloutPercentage === 100 ? 'on for everyone' : `${flag.rolloutPercentage} % of users`;
+  }
+  if (flag.hasTargeting) return `${plural(flag.variants, 'variant')} by rule`;
+  return flag.defaultVariant === null ? "the application's default for everyone" : `${flag.defaultVariant} for everyone`;
+}
+
+/** `1 in 5`, for a share in percent. */
+export function oneIn(percent: number): string {
+  if (percent <= 0) return 'no one';
+  if (percent >= 100) return 'everyone';
+  return percent > 50 ? `${percent} of 100` : `1 in ${count(Math.round(100 / percent))}`;
+}
+
+/** `Raise new-checkout from 5 % to 25 % in production.` */
+export function rolloutSentence(key: string, from: number, to: number, environment: string): string {
+  if (from === to) return `${key} stays at ${from} % in ${environment}.`;
+  return `${to > from ? 'Raise' : 'Lower'} ${key} from ${from} % to ${to} % in ${environment}.`;
+}
+
+/** `About 1 in 5 more users get it.` */
+export function cohortSentence(from: number, to: number): string {
+  const change = to - from;
+  if (change === 0) return 'No user changes.';
+  if (Math.abs(change) === 100) return change > 0 ? 'Everyone gets it.' : 'Everyone loses it.';
+  return change > 0 ? `About ${oneIn(change)} more users get it.` : `About ${oneIn(-change)} users lose it.`;
+}
+
+/** How many evaluations a change affects. */
+export function evaluationsSentence(evaluations: number | null): string {
+  if (evaluations === null) return '';
+  return evaluations === 0 ? 'No evaluation was counted in the last hour.' : `${plural(evaluations, 'evaluation')} in the last hour.`;
+}
+
+export interface FlagFields {
+  enabled: boolean;
+  rolloutPercentage: number;
+  description: string | null;
+  salt: string | null;
+  definition: unknown;
+}
+
+/** The fields that differ, one sentence each. */
+export function changeSentences(before: FlagFields, after: FlagFields): string[] {
+  const sentences: string[] = [];
+  if (before.enabled !== after.enabled) sentences.push(after.enabled ? 'Turned on' : 'Turned off');
+  if (before.rolloutPercentage !== after.rolloutPercentage) sentences.push(`Rollout: ${before.rolloutPercentage} % → ${after.rolloutPercentage} %`);
+  if (before.description !== after.description) sentences.push(`Description: ${quoted(after.description)}`);
+  if (before.salt !== after.salt) sentences.push(`Salt: ${quoted(after.salt)}`);
+  if (JSON.stringify(before.definition) !== JSON.stringify(after.definition)) sentences.push('Variants or rules');
+  return sentences;
+}
+
+function quoted(text: string | null): string {
+  return text === null ? 'none' : `“${text}”`;
+}
