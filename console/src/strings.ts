@@ -127,7 +127,7 @@ export const flagTexts = {
   edit: 'Edit description',
   description: 'Description',
   noDescription: 'No description',
-  changed: 'Changed',
+  described: (key: string) => `The description of ${key} was changed.`,
   serverOnly: 'server only',
   archive: 'Archive',
   archiveTitle: (key: string, environment: string) => `Archive ${key} in ${environment}?`,
@@ -218,6 +218,7 @@ export const rulesTexts = {
   reviewTitle: (key: string, environment: string) => `Change ${key} in ${environment}?`,
   reset: 'Discard changes',
   unchanged: 'Nothing has changed.',
+  unsaved: 'Your changes are not saved yet. They stay in this tab until you save or discard them.',
   done: (key: string, environment: string) => `The variants and rules of ${key} were saved in ${environment}.`,
   problems: { name: 'Every variant needs a name.', twice: (name: string) => `Two variants are named ${name}.`, number: 'This is not a number.', json: 'This is not valid JSON.', object: 'This is not a JSON object.' },
 };

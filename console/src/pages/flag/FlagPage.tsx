@@ -16,7 +16,7 @@ import { useCommands } from '../../shortcuts.ts';
 import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
-import { attempt, changeCurl, flagsChanged, savedText, SaveProblems, useSaving, type Flag } from './save.tsx';
+import { attempt, changeCurl, flagsChanged, savedText, SaveProblems, useBase, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
 
 export function definitionOf(flag: Flag): Schemas['Definition'] | null {
@@ -80,13 +80,11 @@ interface SummaryProps {
   children: ComponentChildren;
 }
 
-function Summary({ env, flag, etag, resource, children }: SummaryProps) {
+function Summary({ env, flag: latest, etag: latestEtag, resource, children }: SummaryProps) {
   const [draft, setDraft] = useState<string | null>(null);
-  const saving = useSaving(env, resource);
+  const { flag, etag } = useBase(latest, latestEtag, draft !== null);
+  const saving = useSaving(env, resource, () => setDraft(null));
   const change = { description: draft === '' ? null : draft };
-  const save = async () => {
-    if (await saving.save(flag, change, etag, flagTexts.changed + '.')) setDraft(null);
-  };
   return (
     <div class="stack">
       {draft === null
@@ -101,7 +99,7 @@ function Summary({ env, flag, etag, resource, children }: SummaryProps) {
             class="stack fill"
             onSubmit={(event) => {
               event.preventDefault();
-              void save();
+              void saving.save(flag, change, etag, flagTexts.described(flag.key));
             }}
           >
             <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsAt(saving.error.value, 'description')} />

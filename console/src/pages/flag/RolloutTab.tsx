@@ -17,7 +17,7 @@ import { whyNotEdit } from '../../session.ts';
 import { rolloutTexts, rulesTexts, texts } from '../../strings.ts';
 import { definitionOf } from './FlagPage.tsx';
 import { useOverrides } from './overrides.ts';
-import { changeCurl, SaveProblems, useSaving, type FlagChange } from './save.tsx';
+import { changeCurl, SaveProblems, useBase, useSaving, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
 export function RolloutTab(props: TabProps) {
@@ -39,10 +39,10 @@ function TypedRollout({ env, flag }: TabProps) {
   );
 }
 
-function SimpleRollout({ env, flag, etag, resource }: TabProps) {
+function SimpleRollout({ env, flag: latest, etag: latestEtag, resource }: TabProps) {
   const [draft, setDraft] = useState<string | null>(null);
   const [salt, setSalt] = useState<string | null>(null);
-  const saving = useSaving(env, resource);
+  const { flag, etag } = useBase(latest, latestEtag, draft !== null || salt !== null);
   const slider = useId();
   const ramp = useResource('/api/admin/flags/{flagKey}/ramp', { path: { flagKey: flag.key }, query: { environment: env } });
   const ramping = ['pending', 'baking', 'holding', 'paused'].includes(ramp.data.value?.state ?? '');
@@ -54,6 +54,7 @@ function SimpleRollout({ env, flag, etag, resource }: TabProps) {
     setDraft(null);
     setSalt(null);
   };
+  const saving = useSaving(env, resource, reset);
   const change: FlagChange = {
     // What the API says about a value that is no percentage is more useful than a guess.
     ...(text !== String(from) && { rolloutPercentage: text.trim() === '' || Number.isNaN(Number(text)) ? (text as never) : Number(text) }),
@@ -61,11 +62,9 @@ function SimpleRollout({ env, flag, etag, resource }: TabProps) {
   };
   const changed = Object.keys(change).length > 0;
   const sentence = rolloutSentence(flag.key, from, to, env);
-  const save = async () => {
-    if (await saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env))) reset();
-  };
+  const save = () => void saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
   const ask = () => {
-    if (!isProduction(env)) return void save();
+    if (!isProduction(env)) return save();
     confirmThen({
       title: sentence,
       body: (
@@ -77,7 +76,7 @@ function SimpleRollout({ env, flag, etag, resource }: TabProps) {
       ),
       action: rolloutTexts.save,
       curl: () => changeCurl(env, flag.key, change, etag),
-      run: () => void save(),
+      run: save,
     });
   };
   const why = whyNotEdit(env);

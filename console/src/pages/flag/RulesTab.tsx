@@ -1,5 +1,197 @@
+// Variants and rules: a form and the JSON beside it. The JSON text is what both edit, so nothing gets lost between them.
+import { useMemo } from 'preact/hooks';
+import { parseJson } from '../../api/json.ts';
+import { errorsAt } from '../../api/error.ts';
+import { Button, CurlButton, Field, SelectField, TextField } from '../../components/controls.tsx';
+import { Diff } from '../../components/Diff.tsx';
+import { Banner, Empty } from '../../components/feedback.tsx';
+import { confirmThen } from '../../components/overlays.tsx';
+import { isProduction } from '../../config.ts';
+import { useResource } from '../../data.ts';
+import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, pretty, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
+import { useDraft } from '../../drafts.ts';
+import { parseRules, sameJson, writeRules, type Json } from '../../rules.ts';
+import { whyNotEdit } from '../../session.ts';
+import { rulesTexts, texts } from '../../strings.ts';
+import { RulesForm } from './RulesForm.tsx';
+import { changeCurl, SaveProblems, useSaving, type Flag } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-export function RulesTab({ flag }: TabProps) {
-  return <p>{flag.key}</p>;
+/** What is being edited, and the flag that it started from: saving is refused if that has changed. */
+interface Work {
+  flag: Flag;
+  etag: string;
+  draft: Draft;
+}
+
+export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabProps) {
+  const [work, setWork] = useDraft<Work>(`${env} ${latest.key}`);
+  const saving = useSaving(env, resource, () => setWork(null));
+  const settings = useResource('/api/admin/environments/{environment}/settings', { path: { environment: env } }).data.value;
+  const { flag, etag } = work ?? { flag: latest, etag: latestEtag };
+  const why = whyNotEdit(env);
+  const stored = flag.definition as Definition | null;
+  const original = stored ?? {};
+  const unedited = useMemo(() => stored && draftOf(stored), [stored]);
+  const draft = work?.draft ?? unedited;
+  const edit = (change: Partial<Draft>) => draft && setWork({ flag, etag, draft: { ...draft, ...change } });
+  const discard = () => {
+    setWork(null);
+    saving.clear();
+  };
+  const review = (definition: Definition | null, title: string, note?: string) => confirmThen({
+    title,
+    body: (
+      <>
+        {isProduction(env) && <p><strong>{texts.confirmProduction}</strong></p>}
+        {note && <p>{note}</p>}
+        <Diff label={rulesTexts.review} before={stored} after={definition} />
+      </>
+    ),
+    action: texts.save,
+    danger: definition === null,
+    curl: () => changeCurl(env, flag.key, { definition }, etag),
+    run: () => void saving.save(flag, { definition }, etag, rulesTexts.done(flag.key, env)),
+  });
+  const merge: Parameters<typeof SaveProblems>[0]['merge'] = ({ base, theirs, change }) => ({
+    definition: mergeDefinitions(base.definition as Definition | null, theirs.definition as Definition | null, change.definition as Definition | null),
+  });
+  const problems = <SaveProblems saving={saving} resource={resource} discard={discard} merge={merge} />;
+  if (!draft) {
+    return (
+      <div class="stack">
+        <div class="fill"><Empty title={rulesTexts.simple}>
+          <Button
+            tone="primary" disabledBecause={why}
+            onClick={() => setWork({ flag, etag, draft: draftOf(definitionOfSimple(flag.rolloutPercentage, flag.salt)) })}
+          >
+            {rulesTexts.convert}
+          </Button>
+        </Empty></div>
+        {problems}
+      </div>
+    );
+  }
+  const result = definitionFrom(draft, original);
+  const changed = stored === null || !('definition' in result) || !sameJson(result.definition, stored);
+  const blocked = why ?? ('problem' in result ? problemText(result.problem) : changed ? undefined : rulesTexts.unchanged);
+  const error = saving.error.value;
+  const definition = 'definition' in result ? result.definition : null;
+  return (
+    <div class="stack">
+      {work && changed && <Banner actions={<Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}>{rulesTexts.unsaved}</Banner>}
+      <Variants draft={draft} problem={'problem' in result ? result.problem : null} errors={[...errorsAt(error, 'definition/variants'), ...errorsAt(error, 'definition/defaultVariant')]} onChange={edit} />
+      <Targeting draft={draft} segments={Object.keys(settings?.evaluators ?? {})} error={error} onChange={(targeting) => edit({ targeting })} />
+      <label class="check">
+        <input type="checkbox" checked={draft.serverOnly} onChange={(event) => edit({ serverOnly: event.currentTarget.checked })} /> {rulesTexts.serverOnly}
+      </label>
+      <div class="fill">{problems}</div>
+      <div class="row">
+        <Button
+          tone="primary" busy={saving.busy.value} disabledBecause={blocked}
+          onClick={() => definition && review(definition, rulesTexts.reviewTitle(flag.key, env))}
+        >
+          {rulesTexts.review}
+        </Button>
+        {blocked !== undefined && blocked !== rulesTexts.unchanged && <span class="muted">{blocked}</span>}
+        <CurlButton command={() => changeCurl(env, flag.key, { definition: definition ?? stored }, etag)} />
+        {stored && (
+          <Button tone="quiet" disabledBecause={why} onClick={() => review(null, rulesTexts.toSimpleTitle(flag.key), rulesTexts.toSimpleText)}>{rulesTexts.toSimple}</Button>
+        )}
+      </div>
+    </div>
+  );
+}
+
+function problemText({ kind, detail = '' }: Problem): string {
+  const { problems } = rulesTexts;
+  if (kind === 'twice') return problems.twice(detail);
+  return kind === 'json' && detail !== '' ? rulesTexts.badJson(detail) : problems[kind];
+}
+
+interface VariantsProps {
+  draft: Draft;
+  problem: Problem | null;
+  errors: string[];
+  onChange: (change: Partial<Draft>) => void;
+}
+
+const TYPES = ['boolean', 'string', 'number', 'object'] as const;
+const EMPTY: Record<ValueType, string> = { boolean: 'true', string: '', number: '0', object: '{}' };
+
+function Variants({ draft, problem, errors, onChange }: VariantsProps) {
+  const { type, variants } = draft;
+  const set = (index: number, change: Partial<Draft['variants'][number]>) => {
+    const next = variants.map((variant, at) => (at === index ? { ...variant, ...change } : variant));
+    const renamed = change.name !== undefined && draft.defaultVariant === variants[index]?.name;
+    onChange({ variants: next, ...(renamed && { defaultVariant: change.name ?? null }) });
+  };
+  return (
+    <section class="card">
+      <h2>{rulesTexts.variants}</h2>
+      <SelectField
+        label={rulesTexts.type} value={type} options={TYPES.map((name) => [name, name] as const)}
+        onChange={(next) => onChange({ type: next, variants: variants.map((variant) => ({ ...variant, text: EMPTY[next] })) })}
+      />
+      {variants.map(({ name, text }, index) => {
+        const mine = problem?.variant === index ? [problemText(problem)] : [];
+        return (
+          <div key={index} class="row variant">
+            <TextField label={rulesTexts.name} value={name} spellcheck={false} onInput={(next) => set(index, { name: next })} />
+            {type === 'boolean'
+              ? <SelectField label={rulesTexts.value} value={text} options={[['true', 'true'], ['false', 'false']]} onChange={(next) => set(index, { text: next })} />
+              : <TextField class="variant-value" label={rulesTexts.value} value={text} {...(type === 'object' && { rows: Math.min(12, text.split('\n').length) })} spellcheck={false} errors={mine} onInput={(next) => set(index, { text: next })} />}
+            <label class="check">
+              <input type="radio" name="default" checked={draft.defaultVariant === name} onChange={() => onChange({ defaultVariant: name })} /> {rulesTexts.isDefault}
+            </label>
+            <Button tone="quiet" label={rulesTexts.removeItem(name)} onClick={() => onChange({ variants: variants.filter((_, at) => at !== index) })}>{rulesTexts.remove}</Button>
+          </div>
+        );
+      })}
+      <label class="check">
+        <input type="radio" name="default" checked={draft.defaultVariant === null} onChange={() => onChange({ defaultVariant: null })} /> {rulesTexts.noDefault}
+      </label>
+      {errors.length > 0 && <div class="error-text" role="alert">{errors.map((error) => <div key={error}>{error}</div>)}</div>}
+      <div class="row"><Button onClick={() => onChange({ variants: [...variants, { name: '', text: EMPTY[type] }] })}>{rulesTexts.addVariant}</Button></div>
+    </section>
+  );
+}
+
+interface TargetingProps {
+  draft: Draft;
+  segments: readonly string[];
+  error: Parameters<typeof errorsAt>[0];
+  onChange: (targeting: string) => void;
+}
+
+function Targeting({ draft, segments, error, onChange }: TargetingProps) {
+  const [json, invalid] = useMemo<[Json | undefined, string | null]>(() => {
+    try {
+      return [parseJson(draft.targeting.trim() === '' ? '{}' : draft.targeting) as Json, null];
+    } catch (cause) {
+      return [undefined, cause instanceof Error ? cause.message : ''];
+    }
+  }, [draft.targeting]);
+  const form = json === undefined ? null : parseRules(json);
+  const errors = [...(invalid === null ? [] : [rulesTexts.badJson(invalid)]), ...errorsAt(error, 'definition/targeting')];
+  return (
+    <section class="card">
+      <h2>{rulesTexts.rules}</h2>
+      <p class="muted">{rulesTexts.rulesHint}</p>
+      <div class="columns rules">
+        {form
+          ? (
+            <RulesForm
+              form={form} variants={draft.variants.map(({ name }) => name)} defaultVariant={draft.defaultVariant} segments={segments} error={error ?? null}
+              onChange={(next) => onChange(pretty(writeRules(next)))}
+            />
+          )
+          : <Banner>{invalid === null ? rulesTexts.noForm : rulesTexts.badJson(invalid)}</Banner>}
+        <Field label={rulesTexts.json} errors={errors}>
+          {(props) => <textarea {...props} rows={Math.min(40, Math.max(10, draft.targeting.split('\n').length + 1))} value={draft.targeting} spellcheck={false} onInput={(event) => onChange(event.currentTarget.value)} />}
+        </Field>
+      </div>
+      <datalist id="attributes"><option value="targetingKey" /><option value="$flagd.timestamp" /></datalist>
+    </section>
+  );
 }

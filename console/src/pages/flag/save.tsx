@@ -1,6 +1,7 @@
 // Changing a flag: with its ETag, a message that offers Undo, and both sides after a conflict.
 import { useSignal, type Signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
+import { useRef } from 'preact/hooks';
 import { asApiError, curlOf, send, type Reply, type Schemas } from '../../api/client.ts';
 import { ApiError } from '../../api/error.ts';
 import { Diff } from '../../components/Diff.tsx';
@@ -73,6 +74,13 @@ export function previous(flag: Flag, change: FlagChange): FlagChange {
   return before;
 }
 
+/** The flag that a form started from: refreshes in the background do not change it while there are changes to save. */
+export function useBase(flag: Flag, etag: string, changed: boolean): { flag: Flag; etag: string } {
+  const base = useRef({ flag, etag });
+  if (!changed) base.current = { flag, etag };
+  return base.current;
+}
+
 interface Clash {
   base: Flag;
   theirs: Flag;
@@ -86,11 +94,12 @@ export interface Saving {
   busy: Signal<boolean>;
   error: Signal<ApiError | null>;
   clash: Signal<Clash | null>;
-  save(flag: Flag, change: FlagChange, ifMatch: string, what: string): Promise<boolean>;
+  save(flag: Flag, change: FlagChange, ifMatch: string, what: string): Promise<void>;
   clear(): void;
 }
 
-export function useSaving(env: string, resource: Resource<Flag>): Saving {
+/** `saved` ends the form that was saved, also after a conflict. */
+export function useSaving(env: string, resource: Resource<Flag>, saved: () => void): Saving {
   const busy = useSignal(false);
   const error = useSignal<ApiError | null>(null);
   const clash = useSignal<Clash | null>(null);
@@ -110,7 +119,7 @@ export function useSaving(env: string, resource: Resource<Flag>): Saving {
         await changeFlag(env, flag.key, change, previous(flag, change), ifMatch, what);
         // The form starts again from what is stored now.
         await resource.reload();
-        return true;
+        saved();
       } catch (cause) {
         const failure = asApiError(cause);
         if (!failure.conflict) error.value = failure;
@@ -118,7 +127,6 @@ export function useSaving(env: string, resource: Resource<Flag>): Saving {
           const theirs = await attempt(() => send('get', PATTERN, target(env, flag.key)));
           if (theirs) clash.value = { base: flag, theirs: theirs.data, etag: theirs.etag ?? '*', change, what };
         }
-        return false;
       } finally {
         busy.value = false;
       }

@@ -1,0 +1,108 @@
+// The variants and rules of a flag as the fields of a form. Everything that the form does not show is kept.
+import { parseJson } from './api/json.ts';
+import { isObject, sameJson, type Json } from './rules.ts';
+
+export type ValueType = 'boolean' | 'string' | 'number' | 'object';
+
+export interface Draft {
+  type: ValueType;
+  variants: { name: string; text: string }[];
+  defaultVariant: string | null;
+  /** The targeting as JSON text: what the form and the text field both edit. */
+  targeting: string;
+  serverOnly: boolean;
+}
+
+export type Definition = { [key: string]: Json };
+
+export function draftOf(definition: Definition): Draft {
+  const variants = fields(definition['variants']);
+  const type = typeOf(Object.values(variants)[0] ?? true);
+  const targeting = definition['targeting'] ?? {};
+  return {
+    type,
+    variants: Object.entries(variants).map(([name, value]) => ({ name, text: textOf(value, type) })),
+    defaultVariant: typeof definition['defaultVariant'] === 'string' ? definition['defaultVariant'] : null,
+    targeting: pretty(targeting),
+    serverOnly: fields(definition['metadata'])['serverOnly'] === true,
+  };
+}
+
+/** The type of all variants of a flag: that of the first. */
+function typeOf(value: Json): ValueType {
+  if (typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number') return value === null ? 'object' : (typeof value as ValueType);
+  return isObject(value) && Object.getPrototypeOf(value) === null ? 'number' : 'object';
+}
+
+function textOf(value: Json, type: ValueType): string {
+  if (type === 'string' && typeof value === 'string') return value;
+  return type === 'object' ? pretty(value) : JSON.stringify(value);
+}
+
+export function pretty(value: Json): string {
+  return JSON.stringify(value, null, 2);
+}
+
+function fields(value: Json | undefined): { [key: string]: Json } {
+  return isObject(value) ? value : {};
+}
+
+/** What keeps a draft from being sent. The API checks everything else. */
+export type Problem = { kind: 'name' | 'twice' | 'number' | 'json' | 'object'; variant?: number; detail?: string };
+
+/** The definition that a draft stands for, with the fields of the original that the form does not show. */
+export function definitionFrom(draft: Draft, original: Definition): { definition: Definition } | { problem: Problem } {
+  const variants: [string, Json][] = [];
+  for (const [variant, { name, text }] of draft.variants.entries()) {
+    if (name === '') return { problem: { kind: 'name', variant } };
+    if (variants.some(([other]) => other === name)) return { problem: { kind: 'twice', variant, detail: name } };
+    const value = valueFrom(text, draft.type);
+    if (value === undefined) return { problem: { kind: draft.type === 'number' ? 'number' : draft.type === 'object' ? 'object' : 'json', variant } };
+    variants.push([name, value]);
+  }
+  let targeting: Json;
+  try {
+    targeting = parseJson(draft.targeting.trim() === '' ? '{}' : draft.targeting) as Json;
+  } catch (error) {
+    return { problem: { kind: 'json', detail: error instanceof Error ? error.message : '' } };
+  }
+  const definition: Definition = { ...original, variants: Object.fromEntries(variants) };
+  if (draft.defaultVariant !== null) definition['defaultVariant'] = draft.defaultVariant;
+  else if (typeof original['defaultVariant'] === 'string') delete definition['defaultVariant'];
+  if ('targeting' in original || !sameJson(targeting, {})) definition['targeting'] = targeting;
+  const metadata = fields(original['metadata']);
+  if ((metadata['serverOnly'] === true) !== draft.serverOnly) definition['metadata'] = { ...metadata, serverOnly: draft.serverOnly };
+  return { definition };
+}
+
+function valueFrom(text: string, type: ValueType): Json | undefined {
+  if (type === 'string') return text;
+  try {
+    const value = parseJson(text) as Json;
+    return typeOf(value) === type && (type !== 'object' || isObject(value)) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A split that gives a simple flag's users the value that they have, where the environment uses `fractional`. */
+export function definitionOfSimple(percentage: number, salt: string | null): Definition {
+  const buckets: Json[] = [['on', percentage], ['off', 100 - percentage]];
+  const by: Json[] = salt === null ? [] : [{ cat: [salt, { var: 'targetingKey' }] }];
+  return {
+    variants: { on: true, off: false },
+    defaultVariant: 'off',
+    ...(percentage === 100 ? { defaultVariant: 'on' } : percentage > 0 && { targeting: { fractional: [...by, ...buckets] } }),
+  };
+}
+
+/** Their definition with the fields that I have changed; mine as a whole if either side has none. */
+export function mergeDefinitions(base: Definition | null, theirs: Definition | null, mine: Definition | null): Definition | null {
+  if (!base || !theirs || !mine) return mine;
+  const merged: Definition = {};
+  for (const field of new Set([...Object.keys(theirs), ...Object.keys(mine)])) {
+    const value = sameJson(base[field], mine[field]) ? theirs[field] : mine[field];
+    if (value !== undefined) merged[field] = value;
+  }
+  return merged;
+}

@@ -1,0 +1,234 @@
+// The rules of a flag as a form.
+import { useState } from 'preact/hooks';
+import { errorsAt, type ApiError } from '../../api/error.ts';
+import { SplitBar } from '../../components/Chart.tsx';
+import { Button, Select } from '../../components/controls.tsx';
+import {
+  groupSentence, isObject, listText, OPERATORS, outcomeSentence, parseList, parseValue, sameJson, valueText,
+  type Bucket, type Condition, type Group, type Json, type Operator, type Outcome, type Rule, type RuleForm,
+} from '../../rules.ts';
+import { rulesTexts } from '../../strings.ts';
+
+interface Context {
+  variants: readonly string[];
+  defaultVariant: string | null;
+  segments: readonly string[];
+  error: ApiError | null;
+}
+
+/** A copy of a list with one item replaced, or removed by undefined. */
+function withItem<T>(list: readonly T[], index: number, item: T | undefined): T[] {
+  return item === undefined ? list.filter((_, at) => at !== index) : list.map((old, at) => (at === index ? item : old));
+}
+
+function swapped<T>(list: readonly T[], a: number, b: number): T[] {
+  const copy = [...list];
+  [copy[a], copy[b]] = [copy[b]!, copy[a]!];
+  return copy;
+}
+
+const newCondition: Condition = { kind: 'compare', attribute: '', operator: '==', value: '', negated: undefined };
+
+export function RulesForm({ form, onChange, ...context }: Context & { form: RuleForm; onChange: (form: RuleForm) => void }) {
+  const { rules, otherwise } = form;
+  const setRules = (next: Rule[]) => onChange({ ...form, rules: next });
+  const first = context.variants[0];
+  return (
+    <div class="stack">
+      {rules.length === 0 && otherwise === undefined && <p class="muted">{rulesTexts.noRules}</p>}
+      {rules.map((rule, index) => (
+        <fieldset key={index} class="fill stack">
+          <legend>{rulesTexts.rule(index + 1)}</legend>
+          <p>
+            {rulesTexts.if} {groupSentence(rule.when)} → <strong>{outcomeSentence(rule.then, context.defaultVariant)}</strong>
+          </p>
+          <GroupFields group={rule.when} segments={context.segments} onChange={(when) => setRules(withItem(rules, index, { ...rule, when }))} />
+          <Errors error={context.error} at={`if/${2 * index}`} />
+          <OutcomeFields label={`${rulesTexts.rule(index + 1)}: ${rulesTexts.outcome}`} outcome={rule.then} context={context} onChange={(then) => setRules(withItem(rules, index, { ...rule, then }))} />
+          <Errors error={context.error} at={`if/${2 * index + 1}`} />
+          <div class="row">
+            {index > 0 && <Button tone="quiet" onClick={() => setRules(swapped(rules, index, index - 1))}>{rulesTexts.up}</Button>}
+            {index + 1 < rules.length && <Button tone="quiet" onClick={() => setRules(swapped(rules, index, index + 1))}>{rulesTexts.down}</Button>}
+            <Button tone="quiet" label={rulesTexts.removeItem(rulesTexts.rule(index + 1))} onClick={() => setRules(withItem(rules, index, undefined))}>{rulesTexts.remove}</Button>
+          </div>
+        </fieldset>
+      ))}
+      <Button
+        onClick={() => setRules([...rules, {
+          when: { join: undefined, conditions: [newCondition] },
+          then: first === undefined ? { kind: 'default' } : { kind: 'variant', name: first },
+        }])}
+      >
+        {rulesTexts.addRule}
+      </Button>
+      <fieldset class="fill stack">
+        <legend>{rulesTexts.otherwise}</legend>
+        <OutcomeFields label={rulesTexts.otherwise} outcome={otherwise ?? { kind: 'default' }} context={context} onChange={(next) => onChange({ ...form, otherwise: next.kind === 'default' && otherwise === undefined ? undefined : next })} />
+        <Errors error={context.error} at={rules.length === 0 ? 'fractional' : `if/${2 * rules.length}`} />
+      </fieldset>
+    </div>
+  );
+}
+
+function Errors({ error, at }: { error: ApiError | null; at: string }) {
+  const errors = errorsAt(error, `definition/targeting/${at}`);
+  return errors.length === 0 ? null : <div class="error-text" role="alert">{errors.map((text) => <div key={text}>{text}</div>)}</div>;
+}
+
+function GroupFields({ group, segments, onChange }: { group: Group; segments: readonly string[]; onChange: (group: Group) => void }) {
+  const { join, conditions } = group;
+  const set = (next: Condition[]) => onChange({ join: join ?? (next.length === 1 ? undefined : 'and'), conditions: next });
+  return (
+    <div class="stack">
+      {(conditions.length > 1 || join !== undefined) && (
+        <Select
+          label={rulesTexts.if} value={join ?? 'and'} onChange={(next) => onChange({ ...group, join: next })}
+          options={[['and', rulesTexts.join.and], ['or', rulesTexts.join.or]]}
+        />
+      )}
+      {conditions.map((condition, index) => (
+        <div key={index} class="row condition">
+          <ConditionFields condition={condition} segments={segments} onChange={(next) => set(withItem(conditions, index, next))} />
+          {conditions.length > 1 && (
+            <Button tone="quiet" label={rulesTexts.removeItem(groupSentence({ join: undefined, conditions: [condition] }))} onClick={() => set(withItem(conditions, index, undefined))}>
+              {rulesTexts.remove}
+            </Button>
+          )}
+        </div>
+      ))}
+      <div class="row">
+        <Button tone="quiet" onClick={() => set([...conditions, newCondition])}>{rulesTexts.addCondition}</Button>
+        {segments[0] !== undefined && (
+          <Button tone="quiet" onClick={() => set([...conditions, { kind: 'segment', name: segments[0] ?? '', negated: undefined }])}>{rulesTexts.addSegment}</Button>
+        )}
+      </div>
+    </div>
+  );
+}
+
+function ConditionFields({ condition, segments, onChange }: { condition: Condition; segments: readonly string[]; onChange: (condition: Condition) => void }) {
+  if (condition.kind === 'json') return <code title={rulesTexts.otherJson}>{JSON.stringify(condition.json)}</code>;
+  const not = (
+    <label class="check">
+      <input type="checkbox" checked={condition.negated !== undefined} onChange={(event) => onChange({ ...condition, negated: event.currentTarget.checked ? 'list' : undefined })} />
+      {rulesTexts.not}
+    </label>
+  );
+  if (condition.kind === 'segment') {
+    const names = segments.includes(condition.name) ? segments : [condition.name, ...segments];
+    return (
+      <>
+        {rulesTexts.segment}
+        <Select label={rulesTexts.segment} value={condition.name} options={names.map((name) => [name, name] as const)} onChange={(name) => onChange({ ...condition, name })} />
+        {not}
+      </>
+    );
+  }
+  const setOperator = (operator: Operator) => {
+    const { value } = condition;
+    const list = operator === 'in';
+    onChange({ ...condition, operator, value: list === Array.isArray(value) ? value : list ? (value === '' ? [] : [value]) : (value as Json[])[0] ?? '' });
+  };
+  return (
+    <>
+      <input class="attribute" list="attributes" aria-label={rulesTexts.attribute} placeholder={rulesTexts.attribute} value={condition.attribute} spellcheck={false} onInput={(event) => onChange({ ...condition, attribute: event.currentTarget.value })} />
+      <Select label={rulesTexts.operator} value={condition.operator} options={OPERATORS} onChange={setOperator} />
+      <ValueField value={condition.value} onChange={(value) => onChange({ ...condition, value })} />
+      {not}
+    </>
+  );
+}
+
+/** Keeps what is being typed, such as `1.` on the way to `1.5`, as long as it means the value. */
+function ValueField({ value, onChange }: { value: Json; onChange: (value: Json) => void }) {
+  const list = Array.isArray(value);
+  const show = () => (list ? listText(value) : valueText(value));
+  const read = list ? parseList : parseValue;
+  const [typed, setTyped] = useState(show);
+  const text = sameJson(read(typed), value) ? typed : show();
+  return (
+    <input
+      class="value" aria-label={rulesTexts.comparedTo} placeholder={list ? 'DE, AT' : rulesTexts.comparedTo} value={value === '' ? '' : text} spellcheck={false}
+      onInput={(event) => {
+        setTyped(event.currentTarget.value);
+        onChange(read(event.currentTarget.value));
+      }}
+    />
+  );
+}
+
+interface OutcomeProps {
+  label: string;
+  outcome: Outcome;
+  context: Context;
+  onChange: (outcome: Outcome) => void;
+}
+
+function OutcomeFields({ label, outcome, context, onChange }: OutcomeProps) {
+  const { variants } = context;
+  // Names that are no longer variants stay selectable, so that the form shows what the rule says.
+  const names = outcome.kind === 'variant' && !variants.includes(outcome.name) ? [outcome.name, ...variants] : variants;
+  const value = outcome.kind === 'variant' ? `=${outcome.name}` : outcome.kind;
+  const choose = (next: string) => {
+    if (next.startsWith('=')) onChange({ kind: 'variant', name: next.slice(1) });
+    else if (next === 'default') onChange({ kind: 'default' });
+    else if (next === 'split') {
+      onChange({ kind: 'split', by: undefined, buckets: variants.map((variant) => ({ variant, weight: Math.floor(100 / Math.max(1, variants.length)) })) });
+    }
+  };
+  return (
+    <div class="stack">
+      <label class="row">
+        {rulesTexts.then}
+        <Select
+          label={label} value={value} onChange={choose}
+          options={[
+            ...names.map((name) => [`=${name}`, name] as const),
+            ['default', rulesTexts.outcomes.default], ['split', rulesTexts.outcomes.split],
+            ...(outcome.kind === 'json' ? [['json', rulesTexts.outcomes.json] as const] : []),
+          ]}
+        />
+      </label>
+      {outcome.kind === 'json' && <code title={rulesTexts.otherJson}>{JSON.stringify(outcome.json)}</code>}
+      {outcome.kind === 'split' && <SplitFields split={outcome} variants={variants} onChange={onChange} />}
+    </div>
+  );
+}
+
+type Split = Extract<Outcome, { kind: 'split' }>;
+
+function SplitFields({ split, variants, onChange }: { split: Split; variants: readonly string[]; onChange: (split: Split) => void }) {
+  const { by, buckets } = split;
+  const attribute = by === undefined ? '' : isObject(by) && Object.keys(by).length === 1 && typeof by['var'] === 'string' ? by['var'] : null;
+  const set = (next: Bucket[]) => onChange({ ...split, buckets: next });
+  return (
+    <div class="stack fill">
+      <SplitBar slices={buckets.map(({ variant, weight = 1 }) => ({ label: variant, weight }))} />
+      {buckets.map((bucket, index) => {
+        const names = variants.includes(bucket.variant) ? variants : [bucket.variant, ...variants];
+        return (
+          <div key={index} class="row">
+            <Select label={rulesTexts.outcome} value={bucket.variant} options={names.map((name) => [name, name] as const)} onChange={(variant) => set(withItem(buckets, index, { ...bucket, variant }))} />
+            <input
+              type="number" min={0} aria-label={`${rulesTexts.weight}: ${bucket.variant}`} value={bucket.weight ?? 1}
+              onInput={(event) => set(withItem(buckets, index, { ...bucket, weight: Number(event.currentTarget.value) }))}
+            />
+            {buckets.length > 1 && <Button tone="quiet" label={rulesTexts.removeItem(bucket.variant)} onClick={() => set(withItem(buckets, index, undefined))}>{rulesTexts.remove}</Button>}
+          </div>
+        );
+      })}
+      <Button tone="quiet" onClick={() => set([...buckets, { variant: variants.find((name) => !buckets.some(({ variant }) => variant === name)) ?? variants[0] ?? '', weight: 0 }])}>
+        {rulesTexts.addSplit}
+      </Button>
+      {attribute === null ? <code title={rulesTexts.otherJson}>{JSON.stringify(by)}</code> : (
+        <label class="row">
+          {rulesTexts.by}
+          <input class="attribute" list="attributes" value={attribute} placeholder={rulesTexts.byUser} title={rulesTexts.byHint} onInput={(event) => {
+            const name = event.currentTarget.value;
+            onChange({ ...split, by: name === '' ? undefined : { var: name } });
+          }} />
+        </label>
+      )}
+    </div>
+  );
+}
