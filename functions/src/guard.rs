@@ -12,7 +12,7 @@ use pennon_core::timestamp;
 use serde_json::{Value, json};
 
 /// The time limit for change events. The flag is rolled back before.
-const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
+const PUBLISH_BUDGET: Duration = Duration::from_secs(1);
 
 /// Rolls back the ramps that the alarm of this event guards, if the alarm has entered `ALARM`.
 ///
@@ -40,7 +40,7 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let budget = app.config.cache.request_budget;
     let rolled_back = app.service.handle_alarm(alarm, budget).await?;
     if let Some(bus) = app.bus() {
-        app.service.publish_after_change(bus, PUBLISH_WITHIN).await;
+        app.service.publish_after_change(bus, PUBLISH_BUDGET).await;
     }
     tracing::info!(
         domain = "config",

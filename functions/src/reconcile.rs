@@ -11,9 +11,9 @@ use pennon_core::telemetry::Metric;
 use serde_json::{Value, json};
 
 /// The time limit for change events. An invocation has 50 seconds.
-const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+const PUBLISH_BUDGET: Duration = Duration::from_secs(10);
 /// No request to a webhook begins later. The last ones take another 15 seconds.
-const WEBHOOKS_WITHIN: Duration = Duration::from_secs(8);
+const WEBHOOKS_BUDGET: Duration = Duration::from_secs(8);
 /// Several runs have failed to deliver an event of this age, so an operator has to look.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
 
@@ -30,10 +30,10 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     // Reconciles even if schedules or ramps failed: a lost invalidation must not wait for them.
     let done = app.service.reconcile(budget).await;
     // Last, and before any error is returned: an outage of EventBridge must not delay the cache, and the reverse.
-    let published = app.service.publish(app.bus(), PUBLISH_WITHIN).await;
+    let published = app.service.publish(app.bus(), PUBLISH_BUDGET).await;
     let webhooks = app
         .service
-        .deliver_webhooks(app.webhooks(), WEBHOOKS_WITHIN)
+        .deliver_webhooks(app.webhooks(), WEBHOOKS_BUDGET)
         .await;
     let done = done?;
     let schedules = schedules?;

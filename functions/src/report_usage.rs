@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// The default period: a flag without a change or an evaluation in a month is not waiting for a release.
 const DAYS: u32 = 30;
 /// Limit on the period; older counts are not useful.
-const MOST_DAYS: u32 = 400;
+const MAX_DAYS: u32 = 400;
 
 /// Returns stale flags, or the usage of one flag.
 ///
@@ -24,7 +24,7 @@ const MOST_DAYS: u32 = 400;
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let _admin = request.admin(&app.config.auth)?;
     let environment = request.environment()?;
-    let days = request.integer("days", DAYS, 1..=MOST_DAYS)?;
+    let days = request.integer("days", DAYS, 1..=MAX_DAYS)?;
     match request.route().map(|route| route.path) {
         Some("/api/admin/flags/stale") => stale(&app, &request, &environment, days).await,
         Some("/api/admin/flags/{flagKey}/usage") => usage(&app, &request, &environment, days).await,

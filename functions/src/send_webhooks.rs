@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pennon_core::app::App;
 use pennon_core::error::Error;
-use pennon_core::webhooks::{Message, REQUEST_WITHIN, Sender};
+use pennon_core::webhooks::{Message, REQUEST_TIMEOUT, Sender};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub async fn handle(_app: Arc<App>, event: Value) -> Result<Value, Error> {
     let Event { messages } = serde_json::from_value(event)
         .map_err(|error| Error::invalid_form(format!("Expected {{\"messages\": […]}}: {error}")))?;
     let sender = Sender::public().map_err(Error::Internal)?;
-    let outcomes = sender.send_all(messages, REQUEST_WITHIN).await;
+    let outcomes = sender.send_all(messages, REQUEST_TIMEOUT).await;
     let failures: Vec<Value> = outcomes
         .into_iter()
         .map(|outcome| outcome.err().map_or(Value::Null, |failure| json!(failure)))

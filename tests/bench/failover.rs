@@ -28,13 +28,13 @@ use pennon_tests::plot::Plot;
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::Stack;
 
-const BETWEEN_READS: Duration = Duration::from_millis(8);
-const BETWEEN_CHANGES: Duration = Duration::from_millis(250);
+const READ_INTERVAL: Duration = Duration::from_millis(8);
+const CHANGE_INTERVAL: Duration = Duration::from_millis(250);
 /// Concurrent requests, spread over all readers, and the time from one burst to the next.
 const PARALLEL: usize = 100;
-const BETWEEN_BURSTS: Duration = Duration::from_millis(200);
+const BURST_INTERVAL: Duration = Duration::from_millis(200);
 /// With concurrent requests: a change every second, so that most bursts find a warm cache.
-const BETWEEN_CHANGES_IN_PARALLEL: Duration = Duration::from_secs(1);
+const PARALLEL_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// How much later a change may be visible through a replica.
 const LAG: Duration = Duration::from_millis(500);
 /// The nodes' `cluster-node-timeout`.
@@ -181,13 +181,13 @@ async fn start_load(deployment: &Deployment, kind: Kind) -> Load {
     }
     let writer = deployment.function("update-flag", &[]).await;
     let load = match kind {
-        Kind::OneByOne => Load::start(readers, writer, BETWEEN_READS, BETWEEN_CHANGES),
+        Kind::OneByOne => Load::start(readers, writer, READ_INTERVAL, CHANGE_INTERVAL),
         Kind::Parallel => Load::start_bursts(
             readers,
             writer,
             each,
-            BETWEEN_BURSTS,
-            BETWEEN_CHANGES_IN_PARALLEL,
+            BURST_INTERVAL,
+            PARALLEL_CHANGE_INTERVAL,
         ),
     };
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -352,7 +352,7 @@ async fn migrate(verdict: &mut Verdict) {
         readers.push(Reader { function, lag });
     }
     let writer = manager.function("update-flag", &environment).await;
-    let load = Load::start(readers, writer, BETWEEN_READS, BETWEEN_CHANGES);
+    let load = Load::start(readers, writer, READ_INTERVAL, CHANGE_INTERVAL);
     let began = Instant::now();
     for (from, to) in [(&single, &clustered), (&clustered, &single)] {
         for text in [format!("{from} {to}"), format!("{to} {from}"), to.clone()] {

@@ -17,7 +17,7 @@ use pennon_tests::wire::Mode;
 use serde_json::json;
 
 /// The time between two requests.
-const BETWEEN_REQUESTS: Duration = Duration::from_millis(10);
+const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
 
 struct Routes {
     get: Function,
@@ -116,7 +116,7 @@ async fn measure(
             reads.add(took);
             failures += usize::from(answer.status != 200);
             hits += usize::from(answer.header("x-cache-hit") == Some("true"));
-            tokio::time::sleep(BETWEEN_REQUESTS).await;
+            tokio::time::sleep(REQUEST_INTERVAL).await;
         }
         percent = (percent + 1) % 100;
         if reads.count() % 20 == 0 && available == Available::One {

@@ -31,7 +31,7 @@ use pennon_tests::stack::Stack;
 use pennon_tests::topology::Topology;
 use serde_json::{Value, json};
 
-const BETWEEN_READS: Duration = Duration::from_millis(10);
+const READ_INTERVAL: Duration = Duration::from_millis(10);
 const READERS: usize = 4;
 /// Reads continue for so long after `guard` has answered before the next ramp begins.
 const AFTERWARDS: Duration = Duration::from_millis(200);
@@ -130,7 +130,7 @@ async fn measure(
     let mut readers = Vec::new();
     for number in 0..READERS {
         let function = start("get-flag").await;
-        let begin = BETWEEN_READS * u32::try_from(number).expect("a few");
+        let begin = READ_INTERVAL * u32::try_from(number).expect("a few");
         readers.push(tokio::task::spawn_local(read(
             function,
             begin,
@@ -151,7 +151,7 @@ async fn measure(
             seen.last.borrow()[percent] > before
         })
         .await;
-        tokio::time::sleep(rng.pause(4 * BETWEEN_READS)).await;
+        tokio::time::sleep(rng.pause(4 * READ_INTERVAL)).await;
         let event = alarm_event();
         let alarm = Instant::now();
         let answer = if is_cold {
@@ -197,7 +197,7 @@ async fn read(function: Function, begin: Duration, seen: Rc<Seen>) {
     let event = Event::get("checkout");
     tokio::time::sleep(begin).await;
     let readers = u32::try_from(READERS).expect("a few");
-    let mut ticks = tokio::time::interval(BETWEEN_READS * readers);
+    let mut ticks = tokio::time::interval(READ_INTERVAL * readers);
     while !seen.over.get() {
         ticks.tick().await;
         let answer = function.call(&event).await;

@@ -1,6 +1,6 @@
 //! Responses larger than Lambda allows: they are shortened or rejected, and never an error of the function.
 
-use pennon_core::http::LARGEST_RESPONSE;
+use pennon_core::http::MAX_RESPONSE_SIZE;
 use pennon_tests::api::Api;
 use pennon_tests::response::Response;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn size_in_event(answer: &Response) -> usize {
 
 fn assert_fits(answer: &Response) {
     let size = size_in_event(answer);
-    assert!(size <= LARGEST_RESPONSE, "{size}");
+    assert!(size <= MAX_RESPONSE_SIZE, "{size}");
 }
 
 /// Sends a `GET`, and checks that the response fits.
@@ -127,7 +127,7 @@ async fn old_schedules_are_omitted_from_a_list_that_would_be_too_large() {
     let all = listed.json();
     let all = all.as_array().expect("a list");
     assert_eq!(all.len() + omitted, 10_001);
-    assert!(omitted > 100 && size_in_event(&listed) > LARGEST_RESPONSE - 2_000);
+    assert!(omitted > 100 && size_in_event(&listed) > MAX_RESPONSE_SIZE - 2_000);
     assert_eq!(all.last().expect("one")["status"], "pending");
     let times: Vec<&str> = all
         .iter()

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The time limit of a request that gets no answer.
-const WITHIN: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 
 fn events() -> [Value; 1] {
     [json!({ "id": "17", "action": "flag.update", "flagKey": "checkout", "sequence": 3 })]
@@ -93,7 +93,7 @@ async fn a_redirect_is_not_followed() {
 async fn a_receiver_that_does_not_answer_costs_the_time_limit() {
     let receiver = Receiver::start().await;
     for behaviour in [Behaviour::Silence, Behaviour::SlowHead] {
-        let failure = failure(&receiver, behaviour.clone(), WITHIN).await;
+        let failure = failure(&receiver, behaviour.clone(), TIMEOUT).await;
         let expected = Failure {
             retryable: true,
             reason: "no response within 300 ms".to_owned(),
@@ -164,7 +164,7 @@ async fn no_failure_shows_the_path_of_the_url() {
         Behaviour::Garbage,
         Behaviour::Close,
     ] {
-        let failure = failure(&receiver, behaviour.clone(), WITHIN).await;
+        let failure = failure(&receiver, behaviour.clone(), TIMEOUT).await;
         assert!(!failure.reason.contains("secret-path"), "{failure:?}");
     }
     let closed = message("https://127.0.0.1:1/secret-path");
@@ -178,6 +178,6 @@ async fn a_slow_receiver_delays_no_other() {
     let (slow, quick) = (Receiver::start().await, Receiver::start().await);
     slow.behave(Behaviour::Silence);
     let messages = vec![message(&slow.url()), message(&quick.url())];
-    let sent = sender().send_all(messages, WITHIN).await;
+    let sent = sender().send_all(messages, TIMEOUT).await;
     assert!(sent[0].is_err() && sent[1].is_ok(), "{sent:?}");
 }

@@ -17,9 +17,9 @@ use crate::receiver::Receiver;
 /// The alias that functions invoke.
 const ALIAS: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-send-webhooks:live";
 /// The time limit of a request, instead of ten seconds.
-const WITHIN: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// Lambda accepts events of 6 MB.
-const LARGEST_EVENT: usize = 6 * 1024 * 1024;
+const MAX_EVENT_SIZE: usize = 6 * 1024 * 1024;
 
 /// An endpoint of Lambda that runs `send-webhooks`.
 pub struct WebhookFunction {
@@ -62,7 +62,7 @@ impl WebhookFunction {
         });
         let router = Router::new()
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-            .layer(DefaultBodyLimit::max(LARGEST_EVENT))
+            .layer(DefaultBodyLimit::max(MAX_EVENT_SIZE))
             .with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -113,7 +113,7 @@ async fn invoke(
         Sends::ToThisMachine(sender) => {
             let messages: Vec<Message> =
                 serde_json::from_value(event["messages"].clone()).expect("messages");
-            let outcomes = sender.send_all(messages, WITHIN).await;
+            let outcomes = sender.send_all(messages, TIMEOUT).await;
             let outcomes: Vec<_> = outcomes.into_iter().map(Result::err).collect();
             json!({ "outcomes": outcomes })
         }

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::aws::Aws;
 
 /// Limit on one call of CloudWatch.
-const CALL_WITHIN: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit on the time after which no further call of a run begins: `reconcile` needs the rest for the ramps.
-const CALLS_WITHIN: Duration = Duration::from_secs(15);
+const CALLS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The value of `CLOUDWATCH_ENDPOINT` in a network from which CloudWatch cannot be reached.
 const NONE: &str = "none";
 /// Limit on the names of one call.
@@ -117,11 +117,11 @@ impl Alarms {
                 let mut found = Described::default();
                 let began = Instant::now();
                 for names in names.chunks(NAMES_PER_CALL) {
-                    if began.elapsed() > CALLS_WITHIN {
+                    if began.elapsed() > CALLS_TIMEOUT {
                         found.failure = Some("no time was left for all alarms".to_owned());
                         break;
                     }
-                    let answer = aws.describe_alarms(endpoint.as_deref(), names, CALL_WITHIN);
+                    let answer = aws.describe_alarms(endpoint.as_deref(), names, CALL_TIMEOUT);
                     match answer.await {
                         Ok(answer) => found.alarms.extend(alarms_in(&answer)),
                         Err(why) => found.failure = Some(why.to_string()),

@@ -25,7 +25,7 @@ const ADMIN_GROUPS: [&str; 2] = ["admin", "admins"];
 /// Cognito's claim with groups. Names of Cognito groups contain no space.
 const COGNITO_GROUPS: &str = "cognito:groups";
 /// The longest `sub`, in characters: the length of the columns with user ids.
-const LONGEST_SUBJECT: usize = 255;
+const MAX_SUBJECT_LENGTH: usize = 255;
 
 /// The token of `Authorization: Bearer …`. The scheme is case-insensitive (RFC 9110, section 11.1).
 #[must_use]
@@ -254,7 +254,7 @@ impl Admin {
         let length = subject.chars().count();
         let is_hidden = |character: char| character.is_control() || is_invisible(character);
         if subject.trim_matches(is_blank).is_empty()
-            || length > LONGEST_SUBJECT
+            || length > MAX_SUBJECT_LENGTH
             || subject.contains(is_hidden)
         {
             tracing::warn!(

@@ -22,7 +22,7 @@ use crate::tls::Authorities;
 /// Time limit of the report to CodeDeploy.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough for a hundred composite alarms, each with a rule of 10 kB, a reason and its data.
-const LARGEST_RESPONSE: usize = 6 * 1024 * 1024;
+const MAX_RESPONSE_SIZE: usize = 6 * 1024 * 1024;
 
 /// Calls AWS with the credentials of this function's role.
 pub struct Aws {
@@ -244,7 +244,7 @@ impl Aws {
         let with_url = |why: String| format!("{service} at {url}: {why}");
         let response = self
             .https
-            .send_limited(request, LARGEST_RESPONSE, within)
+            .send_limited(request, MAX_RESPONSE_SIZE, within)
             .await;
         let response = response.map_err(|why| CallError::Transient(with_url(why)))?;
         if response.status.is_success() {

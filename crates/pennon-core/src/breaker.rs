@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 /// The first pause after a failure. Short, because after a brief failure the server is back soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause after a probe that failed at once. A longer one would save little and delay recovery.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// After a slow probe the pause is this many times as long as the probe, so that few requests wait for a server
 /// that does not answer.
 const PAUSE_PER_PROBE: u32 = 4;
 /// The longest pause after a slow probe. It limits how long the end of an outage stays unnoticed.
-const LONGEST_PAUSE_AFTER_SLOW_PROBE: Duration = Duration::from_secs(2);
+const MAX_PAUSE_AFTER_SLOW_PROBE: Duration = Duration::from_secs(2);
 /// After this time without a result a probe counts as lost, and the next call probes: the request of the probe was
 /// dropped, or the instance was frozen during it.
-const PROBE_LOST_AFTER: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Permits all calls while they succeed; after a failure, one call per pause.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Breaker {
         match *state {
             State::Closed => Permit::Normal,
             State::Open { until, .. } if now < until => Permit::Refused,
-            State::Probing { since, .. } if now < since + PROBE_LOST_AFTER => Permit::Refused,
+            State::Probing { since, .. } if now < since + PROBE_TIMEOUT => Permit::Refused,
             State::Open { pause, .. } | State::Probing { pause, .. } => {
                 *state = State::Probing { since: now, pause };
                 Permit::Probe
@@ -84,8 +84,8 @@ impl Breaker {
             State::Open { pause, .. } => pause,
             State::Probing { since, pause } => {
                 let took = now.saturating_duration_since(since);
-                let after_slow_probe = (took * PAUSE_PER_PROBE).min(LONGEST_PAUSE_AFTER_SLOW_PROBE);
-                (pause * 2).min(LONGEST_PAUSE).max(after_slow_probe)
+                let after_slow_probe = (took * PAUSE_PER_PROBE).min(MAX_PAUSE_AFTER_SLOW_PROBE);
+                (pause * 2).min(MAX_PAUSE).max(after_slow_probe)
             }
         };
         *state = State::Open {

@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 
 /// Up to this many entries are added to every line: about 30 bytes each, to a line of six hundred.
-const AT_ONCE: usize = 2;
+const ENTRIES_PER_LINE: usize = 2;
 /// More entries are written only if the last line with counts is at least this old.
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Limit on the bytes of keys and variants in one line. CloudWatch accepts events of 256 KB; escaped and
 /// with their counts, these stay below half of that.
-const MOST_BYTES: usize = 50_000;
+const MAX_BYTES: usize = 50_000;
 /// Limit on the entries that an instance keeps: twenty thousand flags with five variants each. Further
 /// variants are not counted.
-const MOST_ENTRIES: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 
 /// Counts by flag and variant.
 type ByFlag = BTreeMap<String, BTreeMap<String, u64>>;
@@ -146,7 +146,7 @@ impl Tally {
                 .and_then(|variants| variants.get_mut(variant))
             {
                 Some(count) => *count += 1,
-                None if *entries < MOST_ENTRIES => {
+                None if *entries < MAX_ENTRIES => {
                     let variants = flags.entry(flag.to_owned()).or_default();
                     variants.insert(variant.to_owned(), 1);
                     *entries += 1;
@@ -165,11 +165,11 @@ impl Tally {
         }
         let waited = inner
             .reported
-            .is_none_or(|at| now.saturating_duration_since(at) >= BETWEEN_LINES);
-        if inner.entries > AT_ONCE && !waited {
+            .is_none_or(|at| now.saturating_duration_since(at) >= LINE_INTERVAL);
+        if inner.entries > ENTRIES_PER_LINE && !waited {
             return None;
         }
-        let counts = inner.take(MOST_BYTES);
+        let counts = inner.take(MAX_BYTES);
         // If some did not fit, the next line reports them at once.
         if inner.entries == 0 {
             inner.reported = Some(now);
@@ -305,9 +305,9 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let tally = Tally::default();
-        let names = names(MOST_ENTRIES + 10);
+        let names = names(MAX_ENTRIES + 10);
         tally.add_on("2026-11-21", &production(), on(&names));
-        assert_eq!(tally.take().total(), MOST_ENTRIES as u64);
+        assert_eq!(tally.take().total(), MAX_ENTRIES as u64);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use pennon_eval::Violation;
 
 /// Limit on unknown names that an error lists.
-const MOST_UNKNOWN: usize = 20;
+const MAX_UNKNOWN: usize = 20;
 /// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
-const LONGEST_TEXT: usize = 4_000;
+const MAX_TEXT_LENGTH: usize = 4_000;
 /// Limit on all field errors of a response, in bytes. As JSON within JSON, one byte takes at most seven.
-const MOST_BYTES: usize = 400_000;
+const MAX_BYTES: usize = 400_000;
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,8 +123,8 @@ impl FieldErrors {
 
     /// Adds an error for each unknown name, up to a limit: a request may hold millions.
     pub fn add_unknown<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a str>, why: &str) {
-        let more = names.len().saturating_sub(MOST_UNKNOWN);
-        for name in names.take(MOST_UNKNOWN) {
+        let more = names.len().saturating_sub(MAX_UNKNOWN);
+        for name in names.take(MAX_UNKNOWN) {
             self.add(name, why);
         }
         if more > 0 {
@@ -134,7 +134,7 @@ impl FieldErrors {
 
     /// Keeps as many errors as fit into a response, and adds the number of the others.
     fn bounded(self) -> Self {
-        let mut room = MOST_BYTES;
+        let mut room = MAX_BYTES;
         let mut omitted = 0_usize;
         let mut fits = |name: &str, text: &str| {
             let left = room.checked_sub(name.len() + text.len());
@@ -172,8 +172,8 @@ impl FieldErrors {
 
 /// Truncates the text of an error.
 fn cut(mut text: String) -> String {
-    if text.len() > LONGEST_TEXT {
-        let mut end = LONGEST_TEXT;
+    if text.len() > MAX_TEXT_LENGTH {
+        let mut end = MAX_TEXT_LENGTH;
         while !text.is_char_boundary(end) {
             end -= 1;
         }

@@ -21,7 +21,7 @@ pub use guarded::Reach;
 pub(crate) use guarded::{Guarded, PostError};
 
 /// The default limit of a response. Key sets and reports have a few kilobytes.
-const LARGEST_RESPONSE: usize = 256 * 1024;
+const MAX_RESPONSE_SIZE: usize = 256 * 1024;
 
 /// A client that verifies certificates and does not follow redirects.
 pub struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
@@ -109,7 +109,7 @@ impl Https {
         request: Request<Full<Bytes>>,
         within: Duration,
     ) -> Result<Received, String> {
-        self.send_limited(request, LARGEST_RESPONSE, within).await
+        self.send_limited(request, MAX_RESPONSE_SIZE, within).await
     }
 
     /// Like [`Self::send`], with another limit of the response in bytes.

@@ -14,8 +14,9 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Cors, ENDPOINTS, Endpoint, Incoming, LARGEST_BODY, LARGEST_RESPONSE, Match, OfrepPath, Request,
-    Response, error_reply, header_list, json, permanent_redirect, size_above_limit, with_header,
+    Cors, ENDPOINTS, Endpoint, Incoming, MAX_BODY_SIZE, MAX_RESPONSE_SIZE, Match, OfrepPath,
+    Request, Response, error_reply, header_list, json, permanent_redirect, size_above_limit,
+    with_header,
 };
 use crate::id::unique_id;
 use crate::ofrep;
@@ -23,7 +24,7 @@ use crate::request_context::RequestContext;
 use crate::telemetry::RequestLine;
 
 /// The time limit for change events after the commit of a request. `reconcile` sends the remaining ones.
-const PUBLISH_WITHIN: Duration = Duration::from_millis(300);
+const PUBLISH_BUDGET: Duration = Duration::from_millis(300);
 
 /// Responds to a request. The handler receives only requests for the routes of its function; every function
 /// responds to other requests in the same way.
@@ -64,7 +65,7 @@ where
         && handled.is_ok()
         && let Some(bus) = app.bus()
     {
-        app.service.publish_after_change(bus, PUBLISH_WITHIN).await;
+        app.service.publish_after_change(bus, PUBLISH_BUDGET).await;
     }
     app.service.store().end_of_request().await;
     let response = handled.unwrap_or_else(|error| {
@@ -130,8 +131,10 @@ where
     if let Some(defect) = &request.incoming().malformed {
         return Err(Error::invalid_form(defect));
     }
-    if request.body().len() > LARGEST_BODY {
-        return Err(Error::TooLarge { most: LARGEST_BODY });
+    if request.body().len() > MAX_BODY_SIZE {
+        return Err(Error::TooLarge {
+            most: MAX_BODY_SIZE,
+        });
     }
     let ours = |endpoint: &&Endpoint| endpoint.function == function;
     let Some(endpoint) = request.route().filter(ours) else {
@@ -157,7 +160,7 @@ fn bounded(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
     };
     if endpoint.method == "GET" {
         return Err(Error::Conflict(format!(
-            "The response would have {size} bytes, more than the limit of {LARGEST_RESPONSE}; request less, such as a \
+            "The response would have {size} bytes, more than the limit of {MAX_RESPONSE_SIZE}; request less, such as a \
              page with a smaller pageSize"
         )));
     }

@@ -48,7 +48,7 @@ pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
 }
 
 /// The longest value that an error message quotes, in bytes.
-const LONGEST_QUOTED: usize = 40;
+const MAX_QUOTED_LENGTH: usize = 40;
 
 /// An invalid value for an error message: the value itself, or its type if it is long.
 #[must_use]
@@ -57,12 +57,12 @@ pub fn quote(value: &Value) -> String {
         Value::Null | Value::Bool(_) => return value.to_string(),
         Value::Number(_) => (value.to_string(), "a long number"),
         // The JSON of a string is never shorter than the string.
-        Value::String(text) if text.len() > LONGEST_QUOTED => return "a long string".to_owned(),
+        Value::String(text) if text.len() > MAX_QUOTED_LENGTH => return "a long string".to_owned(),
         Value::String(_) => (value.to_string(), "a long string"),
         Value::Array(_) => return "an array".to_owned(),
         Value::Object(_) => return "an object".to_owned(),
     };
-    if text.len() > LONGEST_QUOTED {
+    if text.len() > MAX_QUOTED_LENGTH {
         kind.to_owned()
     } else {
         text

@@ -19,7 +19,7 @@ pub(crate) struct Violations {
 }
 
 /// Limit on violations, which bounds the response to a hostile definition.
-const MOST: usize = 50;
+const MAX_VIOLATIONS: usize = 50;
 
 impl Violations {
     pub(crate) fn add(&mut self, message: impl Into<String>) {
@@ -28,7 +28,7 @@ impl Violations {
 
     /// Adds a violation below the current value.
     pub(crate) fn add_at(&mut self, below: &str, message: impl Into<String>) {
-        if self.found.len() < MOST {
+        if self.found.len() < MAX_VIOLATIONS {
             self.found.push(Violation {
                 pointer: format!("{}{below}", self.pointer),
                 message: message.into(),

@@ -42,9 +42,9 @@ async fn set(
         &incoming.headers,
         &app.config.auth,
     )?;
-    let body = axum::body::to_bytes(body, http::LARGEST_BODY).await;
+    let body = axum::body::to_bytes(body, http::MAX_BODY_SIZE).await;
     let body = body.map_err(|_| Error::TooLarge {
-        most: http::LARGEST_BODY,
+        most: http::MAX_BODY_SIZE,
     })?;
     let mut fields = Fields::parse(&body)?;
     let state = fields.take("state", |value| {

@@ -19,7 +19,7 @@ use crate::alarms;
 use crate::throttle::Throttle;
 
 /// How many bytes of a body above the limit are read before the response.
-const LARGEST_DISCARDED: usize = 10 * http::LARGEST_BODY;
+const MAX_DISCARDED_SIZE: usize = 10 * http::MAX_BODY_SIZE;
 
 /// What API Gateway checks on AWS: tokens, keys and rates.
 pub(crate) struct Gateway {
@@ -104,7 +104,7 @@ async fn dispatch(
     to_axum(pennon_functions::answer(app, function, incoming).await)
 }
 
-/// Reads a body. A body above the limit is read too, up to [`LARGEST_DISCARDED`], and discarded: a server that
+/// Reads a body. A body above the limit is read too, up to [`MAX_DISCARDED_SIZE`], and discarded: a server that
 /// closes a connection with unread bytes resets it, and the client may lose the response.
 async fn read(mut body: axum::body::Body) -> Option<Vec<u8>> {
     let mut kept = Vec::new();
@@ -114,18 +114,18 @@ async fn read(mut body: axum::body::Body) -> Option<Vec<u8>> {
             continue;
         };
         length += data.len();
-        if length <= http::LARGEST_BODY {
+        if length <= http::MAX_BODY_SIZE {
             kept.extend_from_slice(&data);
-        } else if length > LARGEST_DISCARDED {
+        } else if length > MAX_DISCARDED_SIZE {
             return None;
         }
     }
-    (length <= http::LARGEST_BODY).then_some(kept)
+    (length <= http::MAX_BODY_SIZE).then_some(kept)
 }
 
 /// 413 for a body above the limit.
 async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Response, Error> {
-    let most = http::LARGEST_BODY;
+    let most = http::MAX_BODY_SIZE;
     Err(Error::TooLarge { most })
 }
 

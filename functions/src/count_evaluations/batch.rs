@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 /// Limit on the size of a decompressed batch. CloudWatch sends at most a megabyte, and text compresses about
 /// tenfold; the limit protects the memory from a decompression bomb.
-const LARGEST: u64 = 64 * 1024 * 1024;
+const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
 /// The evaluations in a batch of log lines.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Batch {
             .map_err(|error| format!("awslogs.data is not base64: {error}"))?;
         let mut text = String::new();
         GzDecoder::new(packed.as_slice())
-            .take(LARGEST)
+            .take(MAX_SIZE)
             .read_to_string(&mut text)
             .map_err(|error| format!("awslogs.data cannot be decompressed: {error}"))?;
         let data: Data = serde_json::from_str(&text)

@@ -12,7 +12,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let (file, revision) = app.service.export(&environment, admin).await?;
     let response = http::json(StatusCode::OK, &file);
     if let Some(size) = http::size_above_limit(&response) {
-        let most = http::LARGEST_RESPONSE;
+        let most = http::MAX_RESPONSE_SIZE;
         let why = format!("The file has {size} bytes, more than the limit of a response, {most}");
         return Err(Error::Conflict(why));
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::view;
 
 /// Limit on the search text, in characters: no key is longer.
-const LONGEST_SEARCH: usize = 255;
+const MAX_SEARCH_LENGTH: usize = 255;
 
 /// `?search=` matches a part of key or description, ignoring case; `?archived=true` lists archived flags.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
@@ -18,7 +18,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     let page = request.page()?;
     let archived = request.boolean("archived")?;
     let search = request.query("search").unwrap_or_default();
-    if search.chars().count() > LONGEST_SEARCH || search.contains('\0') {
+    if search.chars().count() > MAX_SEARCH_LENGTH || search.contains('\0') {
         let error = "Must have at most 255 characters, and no NUL character";
         return Err(Error::invalid_field("search", error));
     }

@@ -6,7 +6,7 @@ use pennon_core::http::Fields;
 use pennon_core::snapshot::KeyKind;
 
 /// Limit on the name of a key, in characters.
-const LONGEST_NAME: usize = 100;
+const MAX_NAME_LENGTH: usize = 100;
 
 /// The key to create.
 #[derive(Debug)]
@@ -20,12 +20,12 @@ pub(crate) struct NewKey {
 /// Parses `{"kind": "server" | "client", "name": "…"}`.
 pub(crate) fn parse(body: &[u8]) -> Result<NewKey, Error> {
     let mut fields = Fields::parse(body)?;
-    let kind = fields.text("kind", 0..=LONGEST_NAME);
+    let kind = fields.text("kind", 0..=MAX_NAME_LENGTH);
     let kind = kind.as_deref().and_then(parse_kind);
     if kind.is_none() {
         fields.errors.add("kind", "Expected server or client");
     }
-    let name = fields.text("name", 1..=LONGEST_NAME);
+    let name = fields.text("name", 1..=MAX_NAME_LENGTH);
     fields.require("name", name.as_ref());
     fields.reject_rest();
     fields.finish()?;

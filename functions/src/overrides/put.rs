@@ -14,9 +14,9 @@ use super::set::take_override;
 
 /// Limit on the overrides of one request. They are written in one statement and one audit entry; larger groups of
 /// users are better served by a targeting rule.
-const MOST_OVERRIDES: usize = 10_000;
+const MAX_OVERRIDES: usize = 10_000;
 /// Limit on reported errors, which bounds the response to a hostile body.
-const MOST_ERRORS: usize = 50;
+const MAX_ERRORS: usize = 50;
 
 /// Replaces all overrides of the flag, or, with `?mode=merge`, only those of the users in the body.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
@@ -60,8 +60,8 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
 fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     let mut fields = Fields::parse(body)?;
     let list = fields.take("overrides", |value| match value.as_array() {
-        Some(list) if list.len() > MOST_OVERRIDES => Err(format!(
-            "Must have at most {MOST_OVERRIDES} entries (got {})",
+        Some(list) if list.len() > MAX_OVERRIDES => Err(format!(
+            "Must have at most {MAX_OVERRIDES} entries (got {})",
             list.len()
         )),
         Some(list) => Ok(list.clone()),
@@ -75,7 +75,7 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut wanted = Vec::new();
     for (number, entry) in list.into_iter().flatten().enumerate() {
-        if errors.fields.len() >= MOST_ERRORS {
+        if errors.fields.len() >= MAX_ERRORS {
             break;
         }
         let pointer = format!("overrides/{number}");

@@ -9,9 +9,9 @@ use pennon_core::http::{self, Fields, Request, Response};
 use pennon_core::service::{NewOverride, override_state};
 
 /// Limit on a reason, in characters.
-const LONGEST_REASON: usize = 500;
+const MAX_REASON_LENGTH: usize = 500;
 /// Limit on a user id and the name of a variant, in characters.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 
 /// Returns 201 also when it replaces an override, as existing clients expect.
 pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
@@ -38,12 +38,12 @@ fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
 
 /// Takes the fields of an override and records their errors.
 pub(crate) fn take_override(fields: &mut Fields) -> NewOverride {
-    let user_id = fields.text("userId", 1..=LONGEST_NAME);
+    let user_id = fields.text("userId", 1..=MAX_NAME_LENGTH);
     fields.require("userId", user_id.as_ref());
-    let kind = fields.text("overrideType", 0..=LONGEST_NAME);
+    let kind = fields.text("overrideType", 0..=MAX_NAME_LENGTH);
     fields.require("overrideType", kind.as_ref());
-    let reason = fields.text("reason", 0..=LONGEST_REASON);
-    let variant = fields.text("variant", 1..=LONGEST_NAME);
+    let reason = fields.text("reason", 0..=MAX_REASON_LENGTH);
+    let variant = fields.text("variant", 1..=MAX_NAME_LENGTH);
     let kind = match (kind.as_deref(), variant) {
         (Some("include"), None) => Override::Include,
         (Some("include"), Some(variant)) => Override::Variant(variant),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::view;
 
 /// Bytes of the brackets of the list.
-const AROUND: usize = 2;
+const OVERHEAD: usize = 2;
 
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
@@ -42,7 +42,7 @@ fn take_fitting(found: &[ScheduleRecord]) -> (Vec<Value>, usize) {
         (0..found.len()).partition(|at| found[*at].is_open());
     let order: Vec<usize> = open.into_iter().chain(done.into_iter().rev()).collect();
     let shown = order.iter().map(|at| view::schedule(&found[*at])).collect();
-    let (kept, omitted) = http::take_fitting(shown, AROUND);
+    let (kept, omitted) = http::take_fitting(shown, OVERHEAD);
     let mut kept: Vec<(usize, Value)> = order.into_iter().zip(kept).collect();
     kept.sort_by_key(|(at, _)| *at);
     (kept.into_iter().map(|(_, one)| one).collect(), omitted)

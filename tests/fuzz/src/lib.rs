@@ -20,9 +20,9 @@ const INPUTS: u32 = 2_000;
 const CHOSEN_INPUTS: &str = "PROPTEST_CASES";
 const CHOSEN_SEED: &str = "PROPTEST_RNG_SEED";
 /// The maximal number of edits of one input. More would leave nothing of the example.
-const MOST_EDITS: usize = 6;
+const MAX_EDITS: usize = 6;
 /// The maximal length of an input in bytes.
-const LONGEST: usize = 64 * 1024;
+const MAX_LENGTH: usize = 64 * 1024;
 
 /// One edit: its kind and two random numbers.
 type Edit = (u8, u32, u32);
@@ -91,7 +91,7 @@ pub fn bytes(
         let mut bytes = pick(&examples, u32::from(example)).clone();
         for edit in edits {
             edit_bytes(&mut bytes, edit, &examples, words);
-            bytes.truncate(LONGEST);
+            bytes.truncate(MAX_LENGTH);
         }
         bytes
     })
@@ -130,7 +130,7 @@ pub fn json(examples: impl IntoIterator<Item = Value>) -> impl Strategy<Value = 
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
-    vec((any::<u8>(), any::<u32>(), any::<u32>()), 0..=MOST_EDITS)
+    vec((any::<u8>(), any::<u32>(), any::<u32>()), 0..=MAX_EDITS)
 }
 
 fn pick<T>(from: &[T], number: u32) -> &T {

@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// API Gateway limits all headers of a request together to this size.
-const LONGEST: usize = 10_240;
+const MAX_LENGTH: usize = 10_240;
 /// The message of serde's error for a duplicate name, which distinguishes it from other errors.
 const DUPLICATE: &str = "duplicate name";
 
@@ -34,7 +34,7 @@ impl Payload {
         let [_, payload, _] = parts.as_slice() else {
             return Err(PayloadError::NotAToken);
         };
-        if token.len() > LONGEST {
+        if token.len() > MAX_LENGTH {
             return Err(PayloadError::NotAToken);
         }
         let bytes = URL_SAFE_NO_PAD.decode(payload);
@@ -103,7 +103,7 @@ mod tests {
             token("[]"),
             token("{"),
             token("\"a\""),
-            format!("{}{}", token("{}"), "x".repeat(LONGEST)),
+            format!("{}{}", token("{}"), "x".repeat(MAX_LENGTH)),
         ] {
             assert_eq!(Payload::parse(&bad), Err(PayloadError::NotAToken), "{bad}");
         }

@@ -145,10 +145,11 @@ const READ: &str = include_str!("scripts/read.lua");
 /// How long an invalidation waits for the acknowledgement of a replica, so that it survives a primary that
 /// dies right after it. A replica without lag acknowledges within a millisecond; waiting longer for a lagging
 /// one would delay all other commands on this connection.
-const REPLICATED_WITHIN: Duration = Duration::from_millis(50);
+const REPLICATION_TIMEOUT: Duration = Duration::from_millis(50);
 /// The additional time of a command that waits for a replica. An idle Redis checks timeouts ten times a
 /// second, so `WAIT` may return 100 ms late.
-pub(super) const WAITING: Duration = REPLICATED_WITHIN.saturating_add(Duration::from_millis(100));
+pub(super) const REPLICATION_MARGIN: Duration =
+    REPLICATION_TIMEOUT.saturating_add(Duration::from_millis(100));
 
 /// The scripts of the protocol that change the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -348,7 +349,7 @@ impl Connections {
         }
         let wait = vec![
             Value::Integer(1),
-            Value::Integer(i64::try_from(REPLICATED_WITHIN.as_millis()).unwrap_or(1)),
+            Value::Integer(i64::try_from(REPLICATION_TIMEOUT.as_millis()).unwrap_or(1)),
         ];
         queue(&pipeline, "WAIT", wait).await?;
         let replies = pipeline.try_all::<Value>().await;

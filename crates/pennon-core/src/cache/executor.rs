@@ -13,11 +13,11 @@ use tracing::{info, warn};
 
 use super::address::Address;
 use super::client::{
-    Before, Command, CommandOptions, Connections, Failure, Reply, Script, WAITING,
+    Before, Command, CommandOptions, Connections, Failure, REPLICATION_MARGIN, Reply, Script,
 };
 use super::cluster::{Topology, slot};
 use super::node::{Login, Node};
-use super::retry::{LEAST_ATTEMPT, RETRIES, pause_before};
+use super::retry::{MIN_ATTEMPT, RETRIES, pause_before};
 use super::url::RedisUrl;
 use crate::breaker::{Breaker, Permit};
 use crate::budget::Budget;
@@ -29,7 +29,7 @@ use crate::telemetry::Trace;
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
 /// Limit on the redirections that one command follows. A failover takes one, a migrating slot two; more than a
 /// few mean that nodes disagree.
-const MOST_REDIRECTIONS: usize = 5;
+const MAX_REDIRECTIONS: usize = 5;
 /// The timeout of a replica, short enough that the primary can be asked after it.
 const REPLICA_TIMEOUT: Duration = Duration::from_millis(50);
 /// After one replica fails, no replica is asked for this long: the failure may affect all of them, and the primary
@@ -142,7 +142,7 @@ impl Executor {
             lost_replies: 0,
         };
         let remaining = context.budget.remaining();
-        if remaining < LEAST_ATTEMPT {
+        if remaining < MIN_ATTEMPT {
             return NOT_TRIED;
         }
         let started = Instant::now();
@@ -351,7 +351,7 @@ impl Executor {
             let options = CommandOptions { before, wait };
             let mut within = self.time_for(command);
             if wait {
-                within += WAITING;
+                within += REPLICATION_MARGIN;
             }
             let (failure, connections) = match node.send(command, options, within, deadline).await {
                 Ok(reply) => return ended(node, Ok(reply), lost_replies),
@@ -359,7 +359,7 @@ impl Executor {
             };
             if let (Failure::Moved(to) | Failure::Ask(to), Some(topology)) =
                 (&failure, &self.topology)
-                && redirected < MOST_REDIRECTIONS
+                && redirected < MAX_REDIRECTIONS
             {
                 redirected += 1;
                 let to = to.clone().or_host_of(node.address());
@@ -382,7 +382,7 @@ impl Executor {
                 return ended(node, Err(failure), lost_replies);
             }
             let pause = if recovered {
-                (left(deadline) >= LEAST_ATTEMPT).then_some(Duration::ZERO)
+                (left(deadline) >= MIN_ATTEMPT).then_some(Duration::ZERO)
             } else {
                 pause_before(retried, left(deadline))
             };
@@ -390,7 +390,7 @@ impl Executor {
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
                 // If the instance was frozen or throttled during the pause, no time is left.
-                fits = left(deadline) >= LEAST_ATTEMPT;
+                fits = left(deadline) >= MIN_ATTEMPT;
             }
             if !fits {
                 warn!(

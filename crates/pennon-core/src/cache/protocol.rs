@@ -11,13 +11,13 @@ pub(super) const LEASE: Duration = Duration::from_secs(5);
 /// reader that died delays the others by at most this time.
 pub(super) const FILL_GRACE_PERIOD: Duration = Duration::from_millis(150);
 /// The TTL of a write barrier. A commit happens within it or never: the database ends a transaction that idles for
-/// [`crate::store::COMMIT_WITHIN`].
+/// [`crate::store::COMMIT_TIMEOUT`].
 pub const BARRIER: Duration = Duration::from_secs(15);
 /// A write barrier that arrives later than this after it was sent is not set: it was queued in a server that hung,
 /// and its writer has given up. A clock skew above this limit also prevents the barrier; reads stay correct, and
 /// the response reports that the invalidation is unconfirmed.
 pub(super) const BARRIER_LATE: Duration = Duration::from_secs(2);
-const _: () = assert!(crate::store::COMMIT_WITHIN.as_millis() * 2 < BARRIER.as_millis());
+const _: () = assert!(crate::store::COMMIT_TIMEOUT.as_millis() * 2 < BARRIER.as_millis());
 
 /// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]

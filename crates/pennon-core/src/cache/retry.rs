@@ -10,11 +10,11 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(400),
 ];
 /// An attempt with less time than this is not made.
-pub(super) const LEAST_ATTEMPT: Duration = Duration::from_millis(5);
+pub(super) const MIN_ATTEMPT: Duration = Duration::from_millis(5);
 /// The time reserved for the last retry: a new connection and one round trip.
 const LAST_ATTEMPT: Duration = Duration::from_millis(20);
 /// The least pause before the last retry. After a shorter one, the retry would probably fail like the previous one.
-const SHORTEST_LAST_PAUSE: Duration = Duration::from_millis(50);
+const MIN_LAST_PAUSE: Duration = Duration::from_millis(50);
 /// The largest number of retries.
 pub(super) const RETRIES: usize = PAUSES.len();
 
@@ -23,10 +23,10 @@ pub(super) const RETRIES: usize = PAUSES.len();
 pub(super) fn pause_before(retry: usize, left: Duration) -> Option<Duration> {
     let full = *PAUSES.get(retry)?;
     if retry + 1 < PAUSES.len() {
-        return (left >= full + LEAST_ATTEMPT).then_some(full);
+        return (left >= full + MIN_ATTEMPT).then_some(full);
     }
     let pause = full.min(left.saturating_sub(LAST_ATTEMPT));
-    (pause >= SHORTEST_LAST_PAUSE).then_some(pause)
+    (pause >= MIN_LAST_PAUSE).then_some(pause)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ pub struct RolloutConfig {
     pub migrate_function: Option<String>,
     /// `HEALTH_FUNCTION_ARN`: the version of `health` of this release.
     pub health_function: Option<String>,
-    /// `HEALTH_PATIENCE_MS`: how long each of the two functions is invoked again after a failure. A newly published
+    /// `HEALTH_TIME_LIMIT_MS`: how long each of the two functions is invoked again after a failure. A newly published
     /// version may have to wait for its network interface.
     pub retry_limit: Duration,
 }

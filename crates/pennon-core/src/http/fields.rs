@@ -26,7 +26,7 @@ fn duplicate_keys<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error 
 
 /// Limit on the JSON values of a body: those that an environment may have, and the rest of a file. A parsed value
 /// takes up to a hundred times its length in memory.
-const MOST_VALUES: usize = 600_000;
+const MAX_VALUES: usize = 600_000;
 
 /// Rejects a body that would take too much memory when parsed.
 ///
@@ -34,9 +34,9 @@ const MOST_VALUES: usize = 600_000;
 /// [`Error::Invalid`] with the number of values.
 pub fn check_value_count(body: &[u8]) -> Result<(), Error> {
     match count_values(body) {
-        0..=MOST_VALUES => Ok(()),
+        0..=MAX_VALUES => Ok(()),
         values => Err(Error::invalid_form(format!(
-            "The body has {values} JSON values, more than {MOST_VALUES}"
+            "The body has {values} JSON values, more than {MAX_VALUES}"
         ))),
     }
 }

@@ -11,7 +11,7 @@ use crate::snapshot::KeyKind;
 
 /// Larger bodies are rejected. Lambda's limit is 6 MB, in which a quotation mark of the body takes two bytes; this
 /// limit leaves space for them, and suffices for an import of all flags.
-pub const LARGEST_BODY: usize = 4_000_000;
+pub const MAX_BODY_SIZE: usize = 4_000_000;
 
 /// Marks a request whose API key was verified before the handler. Only the local server sets it, for its own keys,
 /// which are not stored.

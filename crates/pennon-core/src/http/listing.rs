@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{LARGEST_RESPONSE, timestamp};
+use super::{MAX_RESPONSE_SIZE, timestamp};
 use crate::store::{AuditEntry, Page, Paged};
 use crate::wire_size::wire_size;
 
@@ -39,19 +39,19 @@ pub fn audit_page(page: Page, paged: &Paged<AuditEntry>) -> Value {
 /// share. A list that fits is not changed.
 pub fn omit_large_fields(entries: &mut [Value], fields: &[&str]) {
     /// Upper bound of the other fields of an entry, and of the response around the list.
-    const AROUND: usize = 500;
+    const OVERHEAD: usize = 500;
     let sizes = entries.iter().map(wire_size);
-    if sizes.sum::<usize>() + AROUND <= LARGEST_RESPONSE {
+    if sizes.sum::<usize>() + OVERHEAD <= MAX_RESPONSE_SIZE {
         return;
     }
-    let share = LARGEST_RESPONSE / (fields.len() * entries.len() + 1);
+    let share = MAX_RESPONSE_SIZE / (fields.len() * entries.len() + 1);
     for entry in entries {
         for field in fields {
             let Some(value) = entry.get_mut(*field) else {
                 continue;
             };
             let size = wire_size(value);
-            if size + AROUND > share && !value.is_null() {
+            if size + OVERHEAD > share && !value.is_null() {
                 *value = json!({ "omittedBytes": size });
             }
         }
@@ -64,7 +64,7 @@ pub fn take_fitting(mut entries: Vec<Value>, around: usize) -> (Vec<Value>, usiz
     let mut size = around;
     let fits = |entry: &Value| {
         size = size.saturating_add(wire_size(entry) + 1);
-        size <= LARGEST_RESPONSE
+        size <= MAX_RESPONSE_SIZE
     };
     let kept = entries.iter().map(fits).take_while(|fits| *fits).count();
     let omitted = entries.len() - kept;
@@ -97,7 +97,7 @@ mod tests {
     fn a_list_is_shortened_exactly_when_it_exceeds_the_limit() {
         let entry = |length: usize| json!({"name": "x", "text": "t".repeat(length)});
         let frame = wire_size(&entry(0)) + 1;
-        let (two, around) = (LARGEST_RESPONSE / 2, LARGEST_RESPONSE % 2);
+        let (two, around) = (MAX_RESPONSE_SIZE / 2, MAX_RESPONSE_SIZE % 2);
         let (kept, omitted) = take_fitting(vec![entry(two - frame), entry(two - frame)], around);
         assert_eq!((kept.len(), omitted), (2, 0));
         let (kept, omitted) =
@@ -113,9 +113,9 @@ mod tests {
             Some(1_000_000),
             "it fits"
         );
-        let mut list = vec![small.clone(), entry(LARGEST_RESPONSE)];
+        let mut list = vec![small.clone(), entry(MAX_RESPONSE_SIZE)];
         omit_large_fields(&mut list, &["text", "none"]);
         assert_eq!(list[0], small);
-        assert_eq!(list[1]["text"]["omittedBytes"], LARGEST_RESPONSE + 4);
+        assert_eq!(list[1]["text"]["omittedBytes"], MAX_RESPONSE_SIZE + 4);
     }
 }

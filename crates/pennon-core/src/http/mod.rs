@@ -19,12 +19,12 @@ pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, check_value_count, not_json};
 pub use flag_state::FlagState;
-pub use incoming::{Incoming, LARGEST_BODY, Query, TrustedKey};
+pub use incoming::{Incoming, MAX_BODY_SIZE, Query, TrustedKey};
 pub use listing::{audit_page, list_body, omit_large_fields, pagination, take_fitting};
 pub use path::OfrepPath;
 pub(crate) use reply::permanent_redirect;
 pub use reply::{
-    LARGEST_RESPONSE, Response, error_reply, header_list, json, no_content, not_modified,
+    MAX_RESPONSE_SIZE, Response, error_reply, header_list, json, no_content, not_modified,
     size_above_limit, with_header,
 };
 pub use request::Request;

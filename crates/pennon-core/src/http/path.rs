@@ -3,9 +3,9 @@
 use crate::http::{PREFIX, decoded};
 
 /// First segments of other routes, in which `ofrep` is the key of a flag.
-const OTHERS: [&str; 4] = ["config", "admin", "health", "flags"];
+const OTHER_ROUTES: [&str; 4] = ["config", "admin", "health", "flags"];
 /// Limit on the segments before `ofrep`: a stage or the base path of a custom domain, and `/api`.
-const MOST_BEFORE: usize = 2;
+const MAX_PREFIX_SEGMENTS: usize = 2;
 
 /// A path of OFREP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,10 @@ fn split(path: &str) -> Option<(Vec<&str>, &str)> {
         if segment == "ofrep" {
             return Some((before, after));
         }
-        if segment.is_empty() || OTHERS.contains(&segment) || before.len() == MOST_BEFORE {
+        if segment.is_empty()
+            || OTHER_ROUTES.contains(&segment)
+            || before.len() == MAX_PREFIX_SEGMENTS
+        {
             return None;
         }
         if before.len() == 1 && segment != PREFIX.trim_start_matches('/') {

@@ -11,7 +11,7 @@ use crate::wire_size::on_the_wire;
 
 /// Limit on the body of a response. Lambda's limit is six megabytes, in which the body is a JSON string, where a
 /// quotation mark takes two bytes. The rest of the response is small.
-pub const LARGEST_RESPONSE: usize = 5_900_000;
+pub const MAX_RESPONSE_SIZE: usize = 5_900_000;
 
 /// A response to a request.
 pub type Response = lambda_http::http::Response<Body>;
@@ -31,11 +31,11 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// The size of the body as Lambda counts it, if it exceeds [`LARGEST_RESPONSE`].
+/// The size of the body as Lambda counts it, if it exceeds [`MAX_RESPONSE_SIZE`].
 #[must_use]
 pub fn size_above_limit(response: &Response) -> Option<usize> {
     let size = on_the_wire(response.body().as_ref());
-    (size > LARGEST_RESPONSE).then_some(size)
+    (size > MAX_RESPONSE_SIZE).then_some(size)
 }
 
 /// 204, without a body.

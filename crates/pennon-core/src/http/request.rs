@@ -24,7 +24,7 @@ use crate::store::Page;
 /// The default of the existing service.
 const DEFAULT_PAGE_SIZE: u32 = 50;
 /// A page with this many overrides or flags is usually far smaller than Lambda's limit of 6 MB.
-const LARGEST_PAGE_SIZE: u32 = 1_000;
+const MAX_PAGE_SIZE: u32 = 1_000;
 /// The error for an invalid `If-Match`.
 const INVALID_IF_MATCH: &str = "Expected * or a quoted ETag such as \"123\", from GET /api/admin/flags/{flagKey} or \
     the response to a change; weak ETags and those of public routes are not accepted";
@@ -285,7 +285,7 @@ impl Request {
         Ok(Page {
             number: page,
             size: size
-                .and_then(|text| number(text, LARGEST_PAGE_SIZE))
+                .and_then(|text| number(text, MAX_PAGE_SIZE))
                 .unwrap_or(DEFAULT_PAGE_SIZE),
         })
     }
@@ -556,14 +556,14 @@ fn encoded(path: &str) -> String {
 /// Replaces every segment that is not a literal of some route by `*`.
 fn mask(path: &str) -> String {
     /// More segments than any route has.
-    const MOST: usize = 8;
+    const MAX_SEGMENTS: usize = 8;
     let is_literal = |segment: &str| {
         let mut routes = ENDPOINTS.iter();
         routes.any(|endpoint| endpoint.path.split('/').any(|literal| literal == segment))
     };
     let mut segments = path.split('/').skip(1);
     let mut masked = String::new();
-    for segment in segments.by_ref().take(MOST) {
+    for segment in segments.by_ref().take(MAX_SEGMENTS) {
         masked.push('/');
         masked.push_str(if is_literal(segment) { segment } else { "*" });
     }
@@ -721,7 +721,7 @@ mod fuzz {
             }
             if let Ok(page) = request.page() {
                 assert!((1..=LAST_PAGE).contains(&page.number));
-                assert!((1..=LARGEST_PAGE_SIZE).contains(&page.size));
+                assert!((1..=MAX_PAGE_SIZE).contains(&page.size));
             }
             let _any = (
                 request.item("userId"),

@@ -23,7 +23,7 @@ use crate::tls::{self, Authorities};
 /// The longest head of a response. A longer one ends the request.
 const MAX_HEAD: usize = 32 * 1024;
 /// Per address, so that one that drops packets leaves time for the next.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of a host with more addresses, these are tried.
 const MAX_ADDRESSES: usize = 4;
 
@@ -176,7 +176,7 @@ impl Guarded {
             PostError::Refused(format!("{host} has no public address"))
         };
         for address in allowed.take(MAX_ADDRESSES) {
-            match tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await {
+            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => last = failed(&error),
                 Err(_elapsed) => last = PostError::Failed(format!("{host} does not answer")),

@@ -7,7 +7,7 @@ use super::names::{check_description, check_salt, check_variant_name, new_key};
 use crate::server_only::SERVER_ONLY;
 
 /// The largest new value of a variant as JSON, in bytes.
-const LARGEST_VARIANT: usize = 256_000;
+const MAX_VARIANT_SIZE: usize = 256_000;
 /// Why a typed flag takes neither a rollout percentage nor a salt.
 pub(crate) const NO_EFFECT: &str =
     "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
@@ -67,9 +67,10 @@ pub(crate) fn check_definition(
     }
     for (name, value) in &definition.variants {
         let size = json_size(value);
-        if size > LARGEST_VARIANT && size > known_variant(before, name).map_or(0, json_size) {
+        if size > MAX_VARIANT_SIZE && size > known_variant(before, name).map_or(0, json_size) {
             let pointer = format!("/variants/{}", pointer_step(name));
-            let message = format!("Must have at most {LARGEST_VARIANT} bytes as JSON (got {size})");
+            let message =
+                format!("Must have at most {MAX_VARIANT_SIZE} bytes as JSON (got {size})");
             problems.push(Violation { pointer, message });
         }
     }

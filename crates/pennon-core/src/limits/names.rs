@@ -4,14 +4,14 @@ use pennon_eval::FlagKey;
 
 /// The longest key of a new flag, in characters. PostgreSQL's index takes at most 2700 bytes, and a
 /// character has at most four.
-const LONGEST_KEY: usize = 255;
+const MAX_KEY_LENGTH: usize = 255;
 /// The longest name of a new variant, in characters. Evaluation counts have it in an index, beside the
 /// key of the flag.
-const LONGEST_VARIANT_NAME: usize = 255;
+const MAX_VARIANT_NAME_LENGTH: usize = 255;
 /// The longest description, in characters.
-const LONGEST_DESCRIPTION: usize = 500;
+const MAX_DESCRIPTION_LENGTH: usize = 500;
 /// The longest salt, in characters. A salt only has to be unique.
-const LONGEST_SALT: usize = 100;
+const MAX_SALT_LENGTH: usize = 100;
 /// Path segments with another meaning: the report of stale flags, and the segments that HTTP clients resolve
 /// before they send a request.
 const RESERVED: [&str; 3] = ["stale", ".", ".."];
@@ -64,9 +64,9 @@ pub(crate) fn is_blank(character: char) -> bool {
 /// The rule that the key breaks.
 pub fn new_key(text: &str) -> Result<FlagKey, String> {
     let length = text.chars().count();
-    if !(1..=LONGEST_KEY).contains(&length) {
+    if !(1..=MAX_KEY_LENGTH).contains(&length) {
         return Err(format!(
-            "Must have 1 to {LONGEST_KEY} characters (got {length})"
+            "Must have 1 to {MAX_KEY_LENGTH} characters (got {length})"
         ));
     }
     no_control_characters(text)?;
@@ -97,9 +97,9 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
 
 pub(super) fn check_variant_name(name: &str) -> Result<(), String> {
     let length = name.chars().count();
-    if !(1..=LONGEST_VARIANT_NAME).contains(&length) {
+    if !(1..=MAX_VARIANT_NAME_LENGTH).contains(&length) {
         return Err(format!(
-            "The name of a variant must have 1 to {LONGEST_VARIANT_NAME} characters (got {length})"
+            "The name of a variant must have 1 to {MAX_VARIANT_NAME_LENGTH} characters (got {length})"
         ));
     }
     no_control_characters(name)
@@ -131,7 +131,7 @@ fn code_point(character: char) -> String {
 /// # Errors
 /// The rule that the description breaks.
 pub fn check_description(text: &str) -> Result<(), &'static str> {
-    if text.chars().count() > LONGEST_DESCRIPTION {
+    if text.chars().count() > MAX_DESCRIPTION_LENGTH {
         return Err("Must be at most 500 characters");
     }
     no_nul(text)
@@ -142,7 +142,7 @@ pub fn check_description(text: &str) -> Result<(), &'static str> {
 /// # Errors
 /// The rule that the salt breaks.
 pub fn check_salt(text: &str) -> Result<(), &'static str> {
-    if !(1..=LONGEST_SALT).contains(&text.chars().count()) {
+    if !(1..=MAX_SALT_LENGTH).contains(&text.chars().count()) {
         return Err("Must have 1 to 100 characters");
     }
     no_nul(text)

@@ -9,12 +9,12 @@ use crate::ofrep_format::BulkSize;
 
 /// Limit on the response with all flags of an environment, in bytes as Lambda counts them. The rest of Lambda's limit
 /// is reserved for fields that a later version may add.
-const LARGEST_BULK: usize = 5_500_000;
+const MAX_BULK_SIZE: usize = 5_500_000;
 /// Limit on the values of the active flags and the settings of an environment, see [`Flag::size`]. An instance keeps
 /// two or three forms of each value, and those of the previous revision while it reads a new one.
-const MOST_VALUES: usize = 500_000;
+const MAX_VALUES: usize = 500_000;
 /// Limit on the flags that an error message names.
-const MOST_LARGEST: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// A resource that the flags of an environment use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,8 @@ impl Measure {
 
     pub(crate) fn most(self) -> usize {
         match self {
-            Self::Bytes => LARGEST_BULK,
-            Self::Values => MOST_VALUES,
+            Self::Bytes => MAX_BULK_SIZE,
+            Self::Values => MAX_VALUES,
             Self::Steps => usize::try_from(REQUEST_STEPS).unwrap_or(usize::MAX),
         }
     }
@@ -136,7 +136,7 @@ impl<'s> Scale<'s> {
         sizes.sort_by(|(a, key_a), (b, key_b)| b.cmp(a).then_with(|| key_a.cmp(key_b)));
         let named: Vec<String> = sizes
             .iter()
-            .take(MOST_LARGEST)
+            .take(MAX_NAMED)
             .map(|(size, key)| format!("'{key}' ({size})"))
             .collect();
         match sizes.len().saturating_sub(named.len()) {

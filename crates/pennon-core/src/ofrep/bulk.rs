@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
-use crate::http::{LARGEST_RESPONSE, Response, json, size_above_limit};
+use crate::http::{MAX_RESPONSE_SIZE, Response, json, size_above_limit};
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
@@ -44,7 +44,7 @@ impl Item<'_> {
 /// The failure of a flag whose value exceeds the limit of a response.
 fn too_large(key: &str, size: usize) -> Failure {
     let details = format!(
-        "The value of flag '{key}' is too large: it takes {size} bytes, more than the limit of {LARGEST_RESPONSE}; make \
+        "The value of flag '{key}' is too large: it takes {size} bytes, more than the limit of {MAX_RESPONSE_SIZE}; make \
          its variants smaller"
     );
     Failure::new(Code::General, details)
@@ -74,7 +74,7 @@ impl Bulk<'_> {
             return response;
         };
         let details = format!(
-            "All flags together take {size} bytes, more than the limit of {LARGEST_RESPONSE}; evaluate single flags, \
+            "All flags together take {size} bytes, more than the limit of {MAX_RESPONSE_SIZE}; evaluate single flags, \
              or make variants smaller"
         );
         tracing::error!(
@@ -99,7 +99,7 @@ impl Bulk<'_> {
             let Entry::Value(Item { key, .. }) = *entry else {
                 continue;
             };
-            if size <= LARGEST_RESPONSE {
+            if size <= MAX_RESPONSE_SIZE {
                 return;
             }
             tracing::error!(

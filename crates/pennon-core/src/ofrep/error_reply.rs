@@ -3,7 +3,7 @@
 use lambda_http::http::StatusCode;
 use pennon_eval::EvaluationError;
 
-use super::request::LARGEST_BODY;
+use super::request::MAX_BODY_SIZE;
 use crate::error::Error;
 use crate::http::{OfrepPath, Response, json, with_header};
 use crate::ofrep_format::Failure;
@@ -54,7 +54,7 @@ pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
         Error::PreconditionRequired => {
             general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing")
         }
-        Error::TooLarge { .. } => Failure::too_large(LARGEST_BODY).answer(key),
+        Error::TooLarge { .. } => Failure::too_large(MAX_BODY_SIZE).answer(key),
         Error::Unavailable(_) | Error::StoreFile(_) => with_header(
             general(
                 StatusCode::INTERNAL_SERVER_ERROR,

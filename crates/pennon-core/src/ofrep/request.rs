@@ -8,7 +8,7 @@ use crate::ofrep_format::{Code, Failure};
 
 /// Larger bodies are rejected. A context has a few hundred bytes; this allows a hundred times as much and bounds the
 /// cost of an evaluation. API Gateway accepts 10 MB.
-pub const LARGEST_BODY: usize = 64 * 1024;
+pub const MAX_BODY_SIZE: usize = 64 * 1024;
 
 /// A context and its digest.
 #[derive(Debug)]
@@ -22,12 +22,12 @@ pub struct EvaluationRequest {
 /// Parses `{"context": {…}}`.
 ///
 /// # Errors
-/// A failure of status 413 for a body above [`LARGEST_BODY`]; `PARSE_ERROR` for invalid JSON;
+/// A failure of status 413 for a body above [`MAX_BODY_SIZE`]; `PARSE_ERROR` for invalid JSON;
 /// `INVALID_CONTEXT` if the body or the context is missing or not an object, the targeting key is not a string, or a
 /// key occurs twice in an object, which makes the context ambiguous.
 pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
-    if body.len() > LARGEST_BODY {
-        return Err(Failure::too_large(LARGEST_BODY));
+    if body.len() > MAX_BODY_SIZE {
+        return Err(Failure::too_large(MAX_BODY_SIZE));
     }
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(invalid("The body is empty; send {\"context\": {…}}"));
@@ -148,7 +148,7 @@ mod tests {
             "[".repeat(30_000),
             "]".repeat(30_000)
         );
-        assert!(body.len() < LARGEST_BODY);
+        assert!(body.len() < MAX_BODY_SIZE);
         assert_eq!(code(&body), Code::ParseError);
     }
 
@@ -214,7 +214,7 @@ mod fuzz {
                 return;
             };
             let pretty = serde_json::to_vec_pretty(&reversed(&body)).expect("JSON");
-            if pretty.len() <= LARGEST_BODY {
+            if pretty.len() <= MAX_BODY_SIZE {
                 let again = parse(&pretty).expect("the same context");
                 assert_eq!(again.digest, asked.digest);
             }

@@ -20,7 +20,7 @@ const SIMPLE_FRAME: usize = 250;
 /// Like [`SIMPLE_FRAME`], for a flag with a definition, whose failures are longer.
 const TYPED_FRAME: usize = 350;
 /// Upper bound of the bytes of the reason of a failed rule.
-const LONGEST_REASON: usize = 160;
+const MAX_REASON_LENGTH: usize = 160;
 /// An item contains the key at most twice, with control characters as `\\u0000`.
 const KEY_FACTOR: usize = 2 * 7;
 /// Quotation marks take twice the space; other characters of a definition do not.
@@ -78,7 +78,7 @@ impl BulkSize {
                 let variants = definition.variants.iter();
                 let values = variants.map(|(name, value)| item(value, name)).max();
                 // The longest failure: an unknown variant with a name from the context.
-                let failed = EvaluationError::General("x".repeat(LONGEST_REASON));
+                let failed = EvaluationError::General("x".repeat(MAX_REASON_LENGTH));
                 values.unwrap_or(0).max(failure(&failed)) + self.metadata_of(definition)
             }
         }

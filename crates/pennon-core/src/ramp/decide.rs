@@ -6,7 +6,7 @@ use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
 /// The engine checks every minute. A step that was not checked for longer than this bakes again, so that after an outage
 /// the engine neither trusts a bake that it did not watch nor begins several steps at once.
-pub const LATE_AFTER: Duration = Duration::from_secs(5 * 60);
+pub const MAX_CHECK_GAP: Duration = Duration::from_secs(5 * 60);
 
 /// The state of one of the ramp's guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,7 @@ fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
     let checked = ramp.checked_at?;
     let bake = ramp.current_step()?.bake();
     match now.duration_since(checked) {
-        Ok(since) if since > LATE_AFTER => Some(format!(
+        Ok(since) if since > MAX_CHECK_GAP => Some(format!(
             "the step was not watched for {} s, and bakes again",
             since.as_secs()
         )),
@@ -121,7 +121,7 @@ fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
         Err(_) => ramp
             .due_at
             .and_then(|due| due.duration_since(now).ok())
-            .is_some_and(|left| left > bake + LATE_AFTER)
+            .is_some_and(|left| left > bake + MAX_CHECK_GAP)
             .then(|| "the clock was set back, and the step bakes again".to_owned()),
     }
 }

@@ -13,7 +13,7 @@ use pennon_eval::FlagKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use decide::{Decision, GuardState, LATE_AFTER, Observed, decide};
+pub use decide::{Decision, GuardState, MAX_CHECK_GAP, Observed, decide};
 pub use share::{NotRampable, Share};
 
 use crate::environment::Environment;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::VariantPair;
 
 /// The largest sum of weights that flagd takes.
-const LARGEST_TOTAL: u64 = i32::MAX as u64;
+const MAX_TOTAL_WEIGHT: u64 = i32::MAX as u64;
 
 /// Why a flag cannot be ramped, as a sentence for the admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,7 +209,7 @@ impl Weights {
             from: from_at,
             to: to_at,
         };
-        if weights.total() == 0 || weights.total() > LARGEST_TOTAL {
+        if weights.total() == 0 || weights.total() > MAX_TOTAL_WEIGHT {
             return Err(NotRampable(
                 "the sum of the weights must be above 0 and fit into 32 bits".to_owned(),
             ));
@@ -262,7 +262,7 @@ impl Weights {
         for (_, weight) in &mut scaled.buckets {
             *weight /= common.max(1);
         }
-        if scaled.total() > LARGEST_TOTAL {
+        if scaled.total() > MAX_TOTAL_WEIGHT {
             return Err(NotRampable(format!(
                 "the weights cannot express {percent} %: their sum would exceed 32 bits"
             )));
@@ -354,7 +354,7 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
             // 50.0 is a weight in one version of `fractional` and invalid in the other.
             [Value::String(name), Value::Number(weight)] => {
                 let whole = weight.as_u64()?;
-                (whole <= LARGEST_TOTAL).then(|| (name.clone(), whole))
+                (whole <= MAX_TOTAL_WEIGHT).then(|| (name.clone(), whole))
             }
             _ => None,
         }

@@ -14,7 +14,7 @@ use crate::store::Waiting;
 
 /// Without Redis, an instance reads the list at most once in this time, however many names are unknown. This is also
 /// how long a new environment can stay unknown to another instance.
-const BETWEEN_LISTINGS: Duration = Duration::from_secs(1);
+const LISTING_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit on the wait for another reader that loads the list.
 const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
 /// The pause between two reads during that wait.
@@ -61,7 +61,7 @@ impl FlagService {
             }
         }
         let mut listed = self.listing.lock().await;
-        let is_due = listed.is_none_or(|at| at.elapsed() >= BETWEEN_LISTINGS);
+        let is_due = listed.is_none_or(|at| at.elapsed() >= LISTING_INTERVAL);
         // A fill must hold a list that was read after the lease was given.
         if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
             match self.store.environments().await {

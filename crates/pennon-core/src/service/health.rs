@@ -8,7 +8,7 @@ use crate::store::Store;
 
 /// An instance checks PostgreSQL at most once in this time and reuses the result. Otherwise callers of `/health`
 /// could exhaust the connections.
-const BETWEEN_CHECKS: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The result of a check of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl FlagService {
             Store::Postgres(_) => {
                 let mut last = self.last_check.lock().await;
                 if let Some((at, check)) = &*last
-                    && at.elapsed() < BETWEEN_CHECKS
+                    && at.elapsed() < CHECK_INTERVAL
                 {
                     return check.clone();
                 }

@@ -26,7 +26,7 @@ use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transac
 
 /// Limit on the flags of a file. They are written in one transaction, within the function's timeout of ten seconds.
 /// Few services have a tenth of so many flags.
-const MOST_FLAGS: usize = 5_000;
+const MAX_FLAGS: usize = 5_000;
 
 /// Limit on reported errors, which bounds the response to a hostile file.
 const MAX_ERRORS: usize = 50;
@@ -194,8 +194,8 @@ fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
         }
     }
     let count = file.flags.len();
-    if count > MOST_FLAGS {
-        let message = format!("Must have at most {MOST_FLAGS} flags (got {count})");
+    if count > MAX_FLAGS {
+        let message = format!("Must have at most {MAX_FLAGS} flags (got {count})");
         errors.add("/flags", message);
     }
     if errors.is_empty() {

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::events::{Delivery, EventBus, MAX_ENTRIES};
 use crate::store::Backlog;
 
-/// The time limit of a call to EventBridge. Well below [`crate::store::COMMIT_WITHIN`], after which the database
+/// The time limit of a call to EventBridge. Well below [`crate::store::COMMIT_TIMEOUT`], after which the database
 /// would end the transaction around it.
 const MAX_CALL: Duration = Duration::from_secs(3);
 /// A call does not start with less time than this.

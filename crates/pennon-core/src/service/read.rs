@@ -17,7 +17,7 @@ use crate::telemetry::CacheOutcome;
 
 /// The first and the longest pause between two checks whether another reader has filled the entry.
 const FIRST_WAIT: Duration = Duration::from_millis(4);
-const LONGEST_WAIT: Duration = Duration::from_millis(32);
+const MAX_WAIT: Duration = Duration::from_millis(32);
 /// Limit on the wait for another reader's fill. A little more than the fill grace period: if the other reader has
 /// died, a waiting reader gets the next lease.
 const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
@@ -25,7 +25,7 @@ const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
 /// The age up to which an entry in Redis is trusted to be current. An attacker who can write to Redis can replay
 /// an authentic entry from before a change. An older entry counts only if PostgreSQL has confirmed its
 /// revision within this time. With the default TTL of 300 s no entry gets this old.
-const TRUSTED_FOR: Duration = Duration::from_secs(300);
+const TRUST_PERIOD: Duration = Duration::from_secs(300);
 /// How often a read retries after it has removed a forged or corrupt entry: once. Without a limit, an attacker
 /// who keeps forging entries could keep a request busy.
 const REPAIRS: u32 = 1;
@@ -123,7 +123,7 @@ impl FlagService {
                     (Lookup::Hit(found), Some(held))
                         if found.revision == held.snapshot.revision =>
                     {
-                        if found.age < TRUSTED_FOR || held.was_confirmed_within(TRUSTED_FOR) {
+                        if found.age < TRUST_PERIOD || held.was_confirmed_within(TRUST_PERIOD) {
                             slot.confirm(found.revision, asked);
                             return Ok(held.reading());
                         }
@@ -201,7 +201,7 @@ impl RefreshRun<'_> {
                         return self.verify(cache, found, Some(outages)).await;
                     }
                     return match self.slot.hold_entry(*snapshot, &seen, self.began) {
-                        Some(reading) if seen.age < TRUSTED_FOR => Ok(reading),
+                        Some(reading) if seen.age < TRUST_PERIOD => Ok(reading),
                         Some(_) | None => self.verify(cache, found, None).await,
                     };
                 }
@@ -210,7 +210,7 @@ impl RefreshRun<'_> {
                 Found::FillInProgress if Instant::now() + wait < deadline => {
                     tokio::time::sleep(wait).await;
                     self.scope.budget.spend(wait);
-                    wait = (wait * 2).min(LONGEST_WAIT);
+                    wait = (wait * 2).min(MAX_WAIT);
                 }
                 Found::Unavailable => break CacheOutcome::Unavailable,
                 Found::FillInProgress | Found::FillForbidden | Found::Corrupt => {

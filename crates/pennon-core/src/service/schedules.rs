@@ -19,10 +19,10 @@ use crate::request_context::RequestContext;
 use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transaction};
 
 /// Limit on the changes of one run; the next run, a minute later, applies the others.
-const MOST_AT_ONCE: u32 = 100;
+const MAX_PER_RUN: u32 = 100;
 /// A schedule that is later than this is abandoned: after days, the change would surprise the admin who scheduled it.
 /// This also covers the schedules of an existing service, which never applied any.
-const TOO_LATE: Duration = Duration::from_secs(24 * 3600);
+const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 /// The pause before the first retry of a failed schedule; it doubles with each retry.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 
@@ -111,7 +111,7 @@ impl FlagService {
     /// [`Error::Unavailable`] if the due schedules cannot be read.
     pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
         let mut run = SchedulesRun::default();
-        for due in self.store.due_schedules(MOST_AT_ONCE).await? {
+        for due in self.store.due_schedules(MAX_PER_RUN).await? {
             let scope = RequestContext::begin(budget);
             match self.apply(&due, &scope).await {
                 Ok(true) => {
@@ -153,7 +153,7 @@ impl FlagService {
             )));
         }
         let late = SystemTime::now().duration_since(schedule.scheduled_at);
-        if late.unwrap_or_default() > TOO_LATE {
+        if late.unwrap_or_default() > MAX_DELAY {
             let why = "it was not applied within a day of its time";
             return Err(Failure::Permanent(why.to_owned()));
         }

@@ -31,7 +31,7 @@ use crate::webhooks::Webhook;
 
 /// The database ends a transaction that idles longer than this. It limits how late a commit can happen, which the TTL
 /// of a write barrier in the cache depends on.
-pub const COMMIT_WITHIN: Duration = Duration::from_secs(5);
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Undelivered events are removed after this time, so that an outage of a destination does not fill the database. The
 /// audit keeps their content.

@@ -367,7 +367,7 @@ impl Transaction {
     }
 
     /// Commits. [`Error::Unavailable`] if the outcome is unknown: the commit may still happen, within
-    /// [`super::COMMIT_WITHIN`].
+    /// [`super::COMMIT_TIMEOUT`].
     pub async fn commit(self) -> Result<(), Error> {
         match self {
             Self::Postgres(open) => open.commit().await,

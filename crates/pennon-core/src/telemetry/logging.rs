@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::text::{LONGEST_TEXT, shorten, visible};
+use super::text::{MAX_TEXT_LENGTH, shorten, visible};
 use crate::config::process_environment;
 use crate::timestamp::timestamp;
 
@@ -113,18 +113,21 @@ impl Visit for Fields<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, shorten(value, LONGEST_TEXT).into());
+        self.put(field, shorten(value, MAX_TEXT_LENGTH).into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, shorten(&format!("{value:?}"), LONGEST_TEXT).into());
+        self.put(
+            field,
+            shorten(&format!("{value:?}"), MAX_TEXT_LENGTH).into(),
+        );
     }
 }
 
 /// Formats the fields of an event for people: the message, then `name=value`.
 fn human_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     format::debug_fn(|writer, field, value| {
-        let text = visible(&format!("{value:?}"), LONGEST_TEXT);
+        let text = visible(&format!("{value:?}"), MAX_TEXT_LENGTH);
         match field.name() {
             "message" => write!(writer, "{text}"),
             name if name.starts_with("log.") => Ok(()),

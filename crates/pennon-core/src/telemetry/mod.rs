@@ -13,5 +13,5 @@ mod trace;
 pub use logging::{LogStyle, start_logging};
 pub use metrics::Metric;
 pub use request_line::{Instance, ReportedConnections, RequestLine};
-pub use text::LONGEST_TEXT;
+pub use text::MAX_TEXT_LENGTH;
 pub use trace::{CacheOutcome, Facts, Trace};

@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::logging::LogStyle;
 use super::metrics::Metric;
-use super::text::{LONGEST_IGNORED, LONGEST_NAME, shorten, visible};
+use super::text::{MAX_IGNORED_LENGTH, MAX_NAME_LENGTH, shorten, visible};
 use super::trace::{CacheOutcome, Facts};
 use crate::counts::Counts;
 
 /// Limit on a request id, in bytes. API Gateway's ids have 16.
-const LONGEST_ID: usize = 64;
+const MAX_ID_LENGTH: usize = 64;
 /// Minimum time before an instance logs an unchanged number of connections again.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -124,18 +124,18 @@ impl Instance {
         let facts = line.facts;
         let number = |yes: bool| u8::from(yes);
         let milliseconds = (line.duration.as_secs_f64() * 1e6).round() / 1e3;
-        let name = |text: &str| json!(shorten(text, LONGEST_NAME));
+        let name = |text: &str| json!(shorten(text, MAX_NAME_LENGTH));
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| {
             fields.insert(name.to_owned(), value);
         };
         put("domain", json!("config"));
         if let Some(method) = line.reported_method {
-            put("method", json!(shorten(method, LONGEST_IGNORED)));
+            put("method", json!(shorten(method, MAX_IGNORED_LENGTH)));
         }
         put("path", name(line.path));
         put("status", json!(line.status));
-        put("request_id", json!(shorten(line.request_id, LONGEST_ID)));
+        put("request_id", json!(shorten(line.request_id, MAX_ID_LENGTH)));
         put("duration", json!(milliseconds));
         put("cold_start", json!(number(line.cold_start)));
         put("Function", json!(self.function));
@@ -278,14 +278,14 @@ fn human(line: &RequestLine<'_>) -> String {
     let facts = line.facts;
     let mut text = format!(
         "{:5} {} {} {:.1} ms",
-        visible(line.method, LONGEST_IGNORED),
-        visible(line.path, LONGEST_NAME),
+        visible(line.method, MAX_IGNORED_LENGTH),
+        visible(line.path, MAX_NAME_LENGTH),
         line.status,
         line.duration.as_secs_f64() * 1e3
     );
     if let Some(key) = &facts.flag_key {
         text.push_str(", ");
-        text.push_str(&visible(key, LONGEST_NAME));
+        text.push_str(&visible(key, MAX_NAME_LENGTH));
     }
     match facts.cache {
         Some(CacheOutcome::Hit) => text.push_str(", cache hit"),

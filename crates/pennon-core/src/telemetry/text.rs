@@ -1,18 +1,18 @@
 //! Limits the length of every text in a log line, and escapes control characters.
 //!
 //! Callers choose paths, keys, ids and header values, and errors may quote them. None of these makes a field longer
-//! than [`LONGEST_TEXT`] or forges another line.
+//! than [`MAX_TEXT_LENGTH`] or forges another line.
 
 use std::borrow::Cow;
 
 /// Limit on a text in a log line, in bytes as JSON without the quotation marks. Errors that name a node, a position
 /// in a file or a rule are shorter.
-pub const LONGEST_TEXT: usize = 600;
+pub const MAX_TEXT_LENGTH: usize = 600;
 
 /// Limit on a name in the line of a request, in bytes: a flag key, a path, a node.
-pub(super) const LONGEST_NAME: usize = 200;
+pub(super) const MAX_NAME_LENGTH: usize = 200;
 /// Limit on the name of an ignored field and on a method, in bytes.
-pub(super) const LONGEST_IGNORED: usize = 40;
+pub(super) const MAX_IGNORED_LENGTH: usize = 40;
 
 /// Replaces the end of a truncated text.
 const ELLIPSIS: &str = "…";

@@ -2,10 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::text::{LONGEST_IGNORED, LONGEST_NAME, shorten};
+use super::text::{MAX_IGNORED_LENGTH, MAX_NAME_LENGTH, shorten};
 
 /// Limit on the ignored fields that a log line lists.
-const MOST_IGNORED: usize = 10;
+const MAX_IGNORED: usize = 10;
 
 /// The result of a read from the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Trace {
 
     /// Records the requested flag.
     pub fn flag_key(&self, key: &str) {
-        self.lock().flag_key = Some(shorten(key, LONGEST_NAME).into_owned());
+        self.lock().flag_key = Some(shorten(key, MAX_NAME_LENGTH).into_owned());
     }
 
     /// Records the Redis node used.
@@ -100,8 +100,8 @@ impl Trace {
 
     /// Records unknown fields of the body.
     pub fn ignored_fields(&self, names: &[String]) {
-        let names = names.iter().take(MOST_IGNORED);
-        let names = names.map(|name| shorten(name, LONGEST_IGNORED).into_owned());
+        let names = names.iter().take(MAX_IGNORED);
+        let names = names.map(|name| shorten(name, MAX_IGNORED_LENGTH).into_owned());
         self.lock().ignored_fields = names.collect();
     }
 

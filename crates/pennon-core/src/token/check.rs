@@ -11,7 +11,7 @@ use crate::config::TokenConfig;
 /// Tolerated difference between the issuer's clock and ours.
 pub const SKEW: Duration = Duration::from_secs(30);
 /// API Gateway limits all headers of a request together to this size.
-const LONGEST: usize = 10_240;
+const MAX_LENGTH: usize = 10_240;
 
 /// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,7 @@ impl<'a> Unverified<'a> {
             let value: Value = serde_json::from_slice(&decode(part)?).ok()?;
             value.is_object().then_some(value)
         };
-        if token.len() > LONGEST {
+        if token.len() > MAX_LENGTH {
             return Err(TokenError::Malformed);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;

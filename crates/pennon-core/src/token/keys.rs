@@ -64,9 +64,9 @@ impl Key {
 }
 
 /// Limit on the keys of a set. Issuers have two to ten, and each token is compared with the ids of all keys.
-pub(super) const MOST_KEYS: usize = 100;
+pub(super) const MAX_KEYS: usize = 100;
 /// Keys with a longer id are skipped.
-const LONGEST_ID: usize = 256;
+const MAX_ID_LENGTH: usize = 256;
 
 #[cfg(test)]
 impl Key {
@@ -83,9 +83,9 @@ impl Key {
 /// A message for the log if the set has too many keys.
 pub(super) fn parse(set: &Value) -> Result<Vec<Key>, String> {
     let keys = set["keys"].as_array().map_or(&[][..], Vec::as_slice);
-    if keys.len() > MOST_KEYS {
+    if keys.len() > MAX_KEYS {
         return Err(format!(
-            "the key set has {} keys, more than the limit of {MOST_KEYS}",
+            "the key set has {} keys, more than the limit of {MAX_KEYS}",
             keys.len()
         ));
     }
@@ -130,7 +130,7 @@ fn key(found: &Value) -> Option<Key> {
         return None;
     }
     let id = found["kid"].as_str()?;
-    (id.len() <= LONGEST_ID).then(|| Key {
+    (id.len() <= MAX_ID_LENGTH).then(|| Key {
         id: id.to_owned(),
         material,
     })

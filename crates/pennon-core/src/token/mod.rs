@@ -225,9 +225,9 @@ mod tests {
         let key = json!({ "kty": "RSA", "kid": "k1", "n": "AQAB", "e": "AQAB" });
         let set = |number| json!({ "keys": vec![key.clone(); number] });
         assert_eq!(
-            keys::parse(&set(keys::MOST_KEYS)).map(|keys| keys.len()),
+            keys::parse(&set(keys::MAX_KEYS)).map(|keys| keys.len()),
             Ok(100)
         );
-        assert!(keys::parse(&set(keys::MOST_KEYS + 1)).is_err());
+        assert!(keys::parse(&set(keys::MAX_KEYS + 1)).is_err());
     }
 }

@@ -16,7 +16,7 @@ use crate::config::Secret;
 pub use crate::https::Reach;
 pub use message::{Message, new_secret};
 pub use sender::{Failure, Sender};
-pub use transport::{REQUEST_WITHIN, Transport};
+pub use transport::{REQUEST_TIMEOUT, Transport};
 
 /// A webhook that fails for this long is disabled.
 pub const MAX_OUTAGE: Duration = Duration::from_secs(24 * 3600);

@@ -9,9 +9,9 @@ use super::{Failure, Message, Reach, Sender};
 use crate::aws::{Aws, FunctionVersion};
 
 /// The time limit of one request to a webhook. All requests of an invocation are sent at the same time.
-pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit of one invocation: its requests, and a cold start. The function's own timeout is a second longer.
-const INVOCATION_WITHIN: Duration = Duration::from_secs(14);
+const INVOCATION_TIMEOUT: Duration = Duration::from_secs(14);
 /// The value of `SEND_WEBHOOKS_FUNCTION_ARN` if functions cannot reach Lambda.
 const UNREACHABLE: &str = "none";
 
@@ -76,13 +76,13 @@ impl Transport {
     /// Text for the log if it is unknown which requests were sent.
     pub async fn send(&self, messages: Vec<Message>) -> Result<Vec<Result<(), Failure>>, String> {
         let (aws, function) = match self {
-            Self::Direct(sender) => return Ok(sender.send_all(messages, REQUEST_WITHIN).await),
+            Self::Direct(sender) => return Ok(sender.send_all(messages, REQUEST_TIMEOUT).await),
             Self::Function { aws, function } => (aws, function),
             Self::Absent(why) => return Err(why.clone()),
         };
         let sent = messages.len();
         let event = json!({ "messages": messages });
-        let answer = aws.invoke(function, &event, INVOCATION_WITHIN).await;
+        let answer = aws.invoke(function, &event, INVOCATION_TIMEOUT).await;
         let answer = answer.map_err(|why| format!("send-webhooks: {why}"))?;
         let Outcomes { outcomes } = serde_json::from_value(answer)
             .map_err(|error| format!("send-webhooks returned no outcomes: {error}"))?;

@@ -1,7 +1,7 @@
 use pennon_fuzz::{for_all, json};
 use serde_json::{Value, json};
 
-use super::read::MOST_KEPT;
+use super::read::MAX_KEPT;
 use super::{Form, Mode, read, write};
 use crate::Settings;
 
@@ -37,7 +37,7 @@ fn a_written_file_is_read_as_the_same_flags_in_both_forms() {
             let Ok(read_once) = read(&file, &Settings::default(), mode) else {
                 continue;
             };
-            assert!(read_once.kept.len() <= MOST_KEPT);
+            assert!(read_once.kept.len() <= MAX_KEPT);
             for form in [Form::Exchange, Form::Local] {
                 let written = write(&read_once.flags, &read_once.settings, form);
                 let again = read(&written, &Settings::default(), mode);

@@ -19,7 +19,7 @@ use crate::FractionalVersion;
 use crate::limits::Fuel;
 
 /// flagd's limit on the sum of weights.
-pub(super) const LARGEST_TOTAL: u64 = i32::MAX as u64;
+pub(super) const MAX_TOTAL_WEIGHT: u64 = i32::MAX as u64;
 
 impl Fractional {
     pub(super) fn compile(
@@ -91,7 +91,7 @@ impl Fractional {
                     return Ok(Val::Null);
                 };
                 let total: u64 = weighed.iter().map(|(_, weight)| *weight).sum();
-                if total > LARGEST_TOTAL {
+                if total > MAX_TOTAL_WEIGHT {
                     return Ok(Val::Null);
                 }
                 let place = (hash * total) >> 32;
@@ -189,7 +189,7 @@ impl Buckets {
                 ends.push((total, variant));
             }
         }
-        (total <= LARGEST_TOTAL).then_some(Self::Fixed { total, ends })
+        (total <= MAX_TOTAL_WEIGHT).then_some(Self::Fixed { total, ends })
     }
 
     /// Variants with their weights; `None` if one of them is not a bucket.
@@ -269,9 +269,9 @@ pub(super) fn weight(value: &Val<'_>, version: FractionalVersion) -> Option<u64>
         (Num::Int(int), _) => {
             let weight = u64::try_from(int).unwrap_or(0);
             // One above the limit exceeds it, and cannot overflow the sum.
-            Some(weight.min(LARGEST_TOTAL + 1))
+            Some(weight.min(MAX_TOTAL_WEIGHT + 1))
         }
-        (Num::Big(_), _) => Some(LARGEST_TOTAL + 1),
+        (Num::Big(_), _) => Some(MAX_TOTAL_WEIGHT + 1),
         (Num::Float(float), FractionalVersion::V2) => {
             (float.fract() == 0.0).then(|| float.clamp(0.0, f64::from(i32::MAX) + 1.0) as u64)
         }

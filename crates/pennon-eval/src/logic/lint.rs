@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::compile::compile;
 use super::evaluators::Evaluators;
 use super::expression::Expression;
-use super::fractional::{self, LARGEST_TOTAL};
+use super::fractional::{self, MAX_TOTAL_WEIGHT};
 use super::rule::{Choice, Rule};
 use super::value::Val;
 use crate::violation::Violations;
@@ -325,7 +325,7 @@ fn selects_none(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'st
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let largest = LARGEST_TOTAL as f64;
+    let largest = MAX_TOTAL_WEIGHT as f64;
     if total > largest {
         Some("the sum of the weights is above 2147483647, so nobody gets a variant")
     } else if all_known && total == 0.0 && arguments.len() > first {

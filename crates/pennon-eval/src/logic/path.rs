@@ -11,17 +11,17 @@ use crate::Context;
 use crate::limits::{BYTES_PER_STEP, EvalError, Fuel};
 
 /// The field with the flag's key and the time, which Pennon adds.
-const OWN: &str = "$flagd";
+const FLAGD_FIELD: &str = "$flagd";
 
 /// At most this many fields are faster to scan than to hash.
-const SCANNED: usize = 8;
+const MAX_SCANNED: usize = 8;
 
 /// A parsed path.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
     /// Names with dots between them. Rules that refer to the same evaluator share it.
     text: Arc<str>,
-    /// Whether it begins with [`OWN`].
+    /// Whether it begins with [`FLAGD_FIELD`].
     is_own: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Input<'a> {
 
 impl Path {
     pub(super) fn new(text: &str) -> Self {
-        let is_own = text.split('.').next() == Some(OWN);
+        let is_own = text.split('.').next() == Some(FLAGD_FIELD);
         Self {
             text: text.into(),
             is_own,
@@ -166,7 +166,7 @@ fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Val<'a> {
 }
 
 fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a Value {
-    let found = if fields.len() <= SCANNED {
+    let found = if fields.len() <= MAX_SCANNED {
         let mut fields = fields.iter();
         fields.find(|(key, _)| *key == name).map(|(_, value)| value)
     } else {

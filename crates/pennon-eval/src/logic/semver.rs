@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// The maximal length of a version, from node-semver.
-const LONGEST: usize = 256;
+const MAX_LENGTH: usize = 256;
 
 /// The parts of a version that matter for comparisons.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl<'a> Version<'a> {
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
         let complete = text.trim();
-        if complete.len() > LONGEST {
+        if complete.len() > MAX_LENGTH {
             return None;
         }
         let complete = complete.strip_prefix(['v', '=']).unwrap_or(complete);
@@ -160,8 +160,11 @@ fn is_padded(text: &str) -> bool {
 
 /// Whether it is a number that JavaScript represents exactly.
 fn is_number(text: &str) -> bool {
-    const LARGEST: u64 = (1 << 53) - 1;
-    let is_small = || text.parse::<u64>().is_ok_and(|number| number <= LARGEST);
+    const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+    let is_small = || {
+        text.parse::<u64>()
+            .is_ok_and(|number| number <= MAX_SAFE_INTEGER)
+    };
     is_digits(text) && !is_padded(text) && is_small()
 }
 
@@ -288,7 +291,7 @@ mod fuzz {
                 let numbers = [version.major, version.minor, version.patch];
                 let small = numbers.iter().all(|number| *number < 1 << 53);
                 let taken = Version::parse(&text).is_some();
-                assert_eq!(taken, small && text.len() <= LONGEST, "{text}");
+                assert_eq!(taken, small && text.len() <= MAX_LENGTH, "{text}");
             }
         });
     }

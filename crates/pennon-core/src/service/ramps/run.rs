@@ -18,10 +18,10 @@ use crate::store::Action;
 const MAX_PER_RUN: u32 = 500;
 /// A run checks no further ramp after this time, because `reconcile` is stopped after 50 s. The next run begins with
 /// the ramps that are left.
-const LONGEST_RUN: Duration = Duration::from_secs(25);
+const MAX_RUN: Duration = Duration::from_secs(25);
 /// The time of a check without effect is written this often. The local server checks every two seconds, and
 /// would otherwise write its file as often.
-const BETWEEN_WRITES: Duration = Duration::from_secs(30);
+const WRITE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The result of a run of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,7 +93,7 @@ impl FlagService {
         };
         let (urgent, others): (Vec<_>, Vec<_>) = places.iter().partition(is_in_alarm);
         for place in urgent.into_iter().chain(others) {
-            if began.elapsed() > LONGEST_RUN {
+            if began.elapsed() > MAX_RUN {
                 run.left += 1;
                 continue;
             }
@@ -224,7 +224,7 @@ impl FlagService {
         let has_new_warnings = source.update_warnings(&mut ramp);
         let is_checked_recently = ramp.checked_at.is_some_and(|checked| {
             let since = now.duration_since(checked);
-            since.is_ok_and(|since| since < BETWEEN_WRITES)
+            since.is_ok_and(|since| since < WRITE_INTERVAL)
         });
         if !is_change && !has_new_warnings && is_checked_recently {
             return Ok(None);

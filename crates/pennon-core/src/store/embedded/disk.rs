@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::id::unique_id;
 
 /// Limit on symbolic links that are followed; the same as in Linux.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 /// The coarsest resolution of timestamps in a file system, in seconds. Two writes within it may have the same
 /// timestamp.
 const CLOCK_STEP: i64 = 2;
@@ -475,7 +475,7 @@ fn write_new(path: &Path, content: &[u8], like: Option<&Metadata>) -> io::Result
 /// Follows symbolic links. The last target does not have to exist.
 fn resolve(given: &Path) -> io::Result<PathBuf> {
     let mut path = given.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         if let Ok(target) = std::fs::read_link(&path) {
             path = folder_of(&path).join(target);
         } else {

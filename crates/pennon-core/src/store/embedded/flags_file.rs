@@ -23,7 +23,7 @@ const DEFAULTS: &str = "evaluationDefaults";
 /// The field of a flag with its overrides by user.
 const OVERRIDES: &str = "overrides";
 /// Limit on the length of a user id in an override, in characters.
-const LONGEST_USER: usize = 255;
+const MAX_USER_LENGTH: usize = 255;
 /// Limit on the violations in a message. The next attempt reports the others.
 const MAX_VIOLATIONS: usize = 10;
 
@@ -332,8 +332,8 @@ pub(super) fn flag_violations<'a>(
     }
     for (user, kind) in &flag.overrides {
         let place = format!("/{OVERRIDES}/{}", pointer_step(user));
-        if !(1..=LONGEST_USER).contains(&user.chars().count()) || user.contains('\0') {
-            let why = format!("a user id has 1 to {LONGEST_USER} characters, and no NUL");
+        if !(1..=MAX_USER_LENGTH).contains(&user.chars().count()) || user.contains('\0') {
+            let why = format!("a user id has 1 to {MAX_USER_LENGTH} characters, and no NUL");
             found.push(violation(&place, why));
         }
         match kind {

@@ -15,7 +15,7 @@ use super::state::{History, Record, State};
 /// The version of the format of the state file.
 const FORMAT: u32 = 1;
 /// The number of superseded records at which the file is compacted.
-const MOST_SUPERSEDED: usize = 10_000;
+const MAX_SUPERSEDED: usize = 10_000;
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
@@ -134,7 +134,7 @@ impl Journal {
             journal.compact(&state, &history)?;
         }
         journal.superseded = records.saturating_sub(history.records(&state).len());
-        if journal.superseded > MOST_SUPERSEDED {
+        if journal.superseded > MAX_SUPERSEDED {
             journal.compact(&state, &history)?;
         }
         Ok((journal, state, history))
@@ -164,7 +164,7 @@ impl Journal {
             history.apply(record);
         }
         self.superseded += 1;
-        if self.superseded > MOST_SUPERSEDED {
+        if self.superseded > MAX_SUPERSEDED {
             self.compact(state, history)?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::store::{Action, AuditEntry, AuditStep, Page, Paged};
 
 /// How many entries one statement adds. The states of all flags of an import at once can take more memory than the
 /// function has.
-const STEPS_AT_ONCE: usize = 100;
+const STEPS_PER_STATEMENT: usize = 100;
 const COLUMNS: &str =
     "id, environment, flag_key, action, actor, at, before::text as before, after::text as after";
 
@@ -108,7 +108,7 @@ impl Transaction {
             part.iter().map(text).collect::<Vec<Option<String>>>()
         };
         loop {
-            let part: Vec<AuditStep> = steps.by_ref().take(STEPS_AT_ONCE).collect();
+            let part: Vec<AuditStep> = steps.by_ref().take(STEPS_PER_STATEMENT).collect();
             if part.is_empty() {
                 return Ok(());
             }

@@ -74,10 +74,10 @@ const ADD_HOURS: &str = "
       set count = known.count + excluded.count";
 
 /// So many of the entries that are lost are named in the log.
-const NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The longest name of a variant that is counted, in characters.
-const LONGEST_VARIANT: usize = 255;
+const MAX_VARIANT_LENGTH: usize = 255;
 
 /// Whether an entry can be one of ours. PostgreSQL takes more for a day than a date, such as `infinity` and
 /// years that no report can write.
@@ -91,7 +91,7 @@ fn is_countable(one: &Count<'_>) -> bool {
                 4 | 7 => byte == b'-',
                 _ => byte.is_ascii_digit(),
             });
-    is_date && one.variant.chars().count() <= LONGEST_VARIANT
+    is_date && one.variant.chars().count() <= MAX_VARIANT_LENGTH
 }
 
 /// Counts, as one array per column.
@@ -141,7 +141,7 @@ impl PostgresStore {
                 "its day is not a date, or the name of its variant has more than 255 characters"
                     .to_owned(),
             );
-            for one in refused.iter().take(NAMED) {
+            for one in refused.iter().take(MAX_NAMED) {
                 report_lost(one, &why);
             }
             let lost = refused.iter().map(|one| one.count);
@@ -206,7 +206,7 @@ impl PostgresStore {
                     let (first, rest) = part.split_at(part.len() / 2);
                     match (first, rest) {
                         ([], [one]) => {
-                            if lost.len() < NAMED {
+                            if lost.len() < MAX_NAMED {
                                 report_lost(one, &refused);
                             }
                             lost.push(one);

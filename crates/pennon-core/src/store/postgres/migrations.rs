@@ -57,7 +57,7 @@ const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Limit on how long a stopped migration keeps the lock between two statements.
-const ABANDONED_AFTER: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Decides the evaluation defaults of the installation and runs pending steps. Returns the number of steps and the
 /// defaults.
@@ -90,7 +90,7 @@ pub(super) async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> 
          set local statement_timeout = 0;
          set local idle_in_transaction_session_timeout = {};
          select pg_advisory_xact_lock({LOCK});",
-        ABANDONED_AFTER.as_millis()
+        IDLE_TIMEOUT.as_millis()
     );
     client.batch_execute(&begin).await
 }

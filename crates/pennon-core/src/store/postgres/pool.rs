@@ -37,16 +37,16 @@ const RDS_AUTHORITIES: &[u8] = include_bytes!("../../../certs/rds.pem");
 /// where the check would cost most, connections are idle for less.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// Limit on the check, which takes one round trip.
-const CHECK_WITHIN: Duration = Duration::from_millis(150);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(150);
 /// Limit on closing a connection, which takes one write to a socket. After it, the socket is closed by force.
-const CLOSE_WITHIN: Duration = Duration::from_millis(100);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// The pause between two reads of a secret whose login is rejected. A rotation ends within seconds, and more reads
 /// would only use up the account's quota.
-const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
+const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// The first and the longest pause between attempts to connect to a server without a free connection. Even a rejected
 /// attempt costs the server a process.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+const MAX_PAUSE: Duration = Duration::from_millis(400);
 
 /// The connection pool.
 pub(super) struct Connections {
@@ -183,7 +183,7 @@ impl Connections {
                 tracing::warn!(domain = "config", error = %error, "the request waits for a connection to the database");
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
@@ -275,7 +275,7 @@ impl Connections {
                 return Some(open);
             }
             let check = open.client.batch_execute("select 1");
-            if matches!(tokio::time::timeout(CHECK_WITHIN, check).await, Ok(Ok(()))) {
+            if matches!(tokio::time::timeout(CHECK_TIMEOUT, check).await, Ok(Ok(()))) {
                 return Some(open);
             }
         }
@@ -329,7 +329,7 @@ impl Connections {
                 // Another request has read it while this one waited for the lock.
                 return state.server.as_ref().ok().cloned();
             }
-            if state.read.elapsed() < READ_AGAIN_AFTER {
+            if state.read.elapsed() < REREAD_INTERVAL {
                 return None;
             }
             // Set before the read, so that reads that time out count too.
@@ -401,7 +401,7 @@ impl Open {
         } = self;
         // The task sends the termination message once the client is dropped.
         drop(client);
-        if tokio::time::timeout(CLOSE_WITHIN, &mut socket.0)
+        if tokio::time::timeout(CLOSE_TIMEOUT, &mut socket.0)
             .await
             .is_err()
         {

@@ -58,7 +58,7 @@ type Grants = &'static [(&'static str, &'static [&'static str])];
 const READS: &[&str] = &["SELECT"];
 const ADDS: &[&str] = &["INSERT", "SELECT"];
 const CHANGES: &[&str] = &["DELETE", "INSERT", "SELECT", "UPDATE"];
-const ADDS_UP: &[&str] = &["INSERT", "SELECT", "UPDATE"];
+const UPSERTS: &[&str] = &["INSERT", "SELECT", "UPDATE"];
 
 impl Role {
     pub(super) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Count];
@@ -90,18 +90,18 @@ impl Role {
                 ("pennon_api_keys", CHANGES),
                 ("pennon_audit", ADDS),
                 ("pennon_environment_settings", CHANGES),
-                ("pennon_environments", ADDS_UP),
+                ("pennon_environments", UPSERTS),
                 ("pennon_evaluation_hours", READS),
-                ("pennon_event_sequences", ADDS_UP),
+                ("pennon_event_sequences", UPSERTS),
                 ("pennon_installation", READS),
                 ("pennon_outbox", CHANGES),
-                ("pennon_ramps", ADDS_UP),
+                ("pennon_ramps", UPSERTS),
                 ("pennon_webhook_destinations", CHANGES),
                 ("pennon_webhooks", CHANGES),
             ],
             Self::Count => &[
                 ("pennon_counted_batches", &["DELETE", "INSERT", "SELECT"]),
-                ("pennon_evaluation_counts", ADDS_UP),
+                ("pennon_evaluation_counts", UPSERTS),
                 ("pennon_evaluation_hours", CHANGES),
             ],
         }

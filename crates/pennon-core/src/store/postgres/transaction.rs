@@ -10,7 +10,7 @@ use super::pool::Connection;
 use super::statement::Parameter;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::COMMIT_WITHIN;
+use crate::store::COMMIT_TIMEOUT;
 
 /// An open transaction. Dropping it before the commit closes its connection, so that the database rolls it back.
 pub struct Transaction {
@@ -39,13 +39,13 @@ impl Transaction {
             has_bus,
         };
         // Settings of the transaction, because a pooler gives the connection to another client after it. The second one
-        // ends a transaction that is not committed in time; see `COMMIT_WITHIN`.
+        // ends a transaction that is not committed in time; see `COMMIT_TIMEOUT`.
         let begin = format!(
             "begin;
              set local statement_timeout = {};
              set local idle_in_transaction_session_timeout = {}",
             within.as_millis(),
-            COMMIT_WITHIN.as_millis()
+            COMMIT_TIMEOUT.as_millis()
         );
         let begun = open.client()?.batch_execute(&begin).await;
         begun.map_err(|error| Failure::of(&error).error)?;
