@@ -73,10 +73,10 @@ pub enum Error {
     #[error("{0}")]
     StoreFile(String),
     /// The body exceeds the limit.
-    #[error("the body is larger than {most} bytes")]
+    #[error("the body is larger than {limit} bytes")]
     TooLarge {
         /// The limit in bytes.
-        most: usize,
+        limit: usize,
     },
     /// A defect of the code or the data. The text is logged and never sent to the caller.
     #[error("internal: {0}")]

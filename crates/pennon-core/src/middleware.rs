@@ -133,7 +133,7 @@ where
     }
     if request.body().len() > MAX_BODY_SIZE {
         return Err(Error::TooLarge {
-            most: MAX_BODY_SIZE,
+            limit: MAX_BODY_SIZE,
         });
     }
     let ours = |endpoint: &&Endpoint| endpoint.function == function;

@@ -44,7 +44,7 @@ async fn set(
     )?;
     let body = axum::body::to_bytes(body, http::MAX_BODY_SIZE).await;
     let body = body.map_err(|_| Error::TooLarge {
-        most: http::MAX_BODY_SIZE,
+        limit: http::MAX_BODY_SIZE,
     })?;
     let mut fields = Fields::parse(&body)?;
     let state = fields.take("state", |value| {

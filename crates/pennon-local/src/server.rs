@@ -125,8 +125,8 @@ async fn read(mut body: axum::body::Body) -> Option<Vec<u8>> {
 
 /// 413 for a body above the limit.
 async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Response, Error> {
-    let most = http::MAX_BODY_SIZE;
-    Err(Error::TooLarge { most })
+    let limit = http::MAX_BODY_SIZE;
+    Err(Error::TooLarge { limit })
 }
 
 /// Converts a response to the type of axum.

@@ -12,8 +12,8 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let (file, revision) = app.service.export(&environment, admin).await?;
     let response = http::json(StatusCode::OK, &file);
     if let Some(size) = http::size_above_limit(&response) {
-        let most = http::MAX_RESPONSE_SIZE;
-        let why = format!("The file has {size} bytes, more than the limit of a response, {most}");
+        let limit = http::MAX_RESPONSE_SIZE;
+        let why = format!("The file has {size} bytes, more than the limit of a response, {limit}");
         return Err(Error::Conflict(why));
     }
     let tag = ETag::of_record(revision.0);

@@ -89,12 +89,12 @@ fn objects<T>(
     parse: impl Fn(&mut Fields) -> Option<T>,
 ) -> Option<Vec<T>> {
     let items = fields.take_or_null(name, |value| {
-        let (least, most) = (length.start(), length.end());
+        let (min, max) = (length.start(), length.end());
         match value.as_array() {
             None => Err("must be a list".to_owned()),
             Some(items) if length.contains(&items.len()) => Ok(items.clone()),
             Some(items) => Err(format!(
-                "must have {least} to {most} entries (got {})",
+                "must have {min} to {max} entries (got {})",
                 items.len()
             )),
         }
@@ -175,8 +175,8 @@ fn integer(fields: &mut Fields, name: &str, range: RangeInclusive<u64>) -> Optio
     fields.take_or_null(name, |value| {
         let number = value.as_u64().filter(|number| range.contains(number));
         number.ok_or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            format!("must be an integer from {least} to {most} (got {value})")
+            let (min, max) = (range.start(), range.end());
+            format!("must be an integer from {min} to {max} (got {value})")
         })
     })
 }

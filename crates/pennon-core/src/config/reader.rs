@@ -224,8 +224,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         Duration::from_millis(self.number(name, default, range))
     }
 
-    fn size(&mut self, name: &str, default: u64, most: u64) -> usize {
-        usize::try_from(self.number(name, default, 1..=most)).unwrap_or(1)
+    fn size(&mut self, name: &str, default: u64, limit: u64) -> usize {
+        usize::try_from(self.number(name, default, 1..=limit)).unwrap_or(1)
     }
 
     fn public_config(&mut self) -> PublicConfigRoutes {

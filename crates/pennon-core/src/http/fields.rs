@@ -129,8 +129,8 @@ impl Fields {
         match self.fields.shift_remove(name)? {
             Value::Null => None,
             Value::String(text) if !length.contains(&text.chars().count()) => {
-                let (least, most) = (length.start(), length.end());
-                let error = format!("Must have {least} to {most} characters");
+                let (min, max) = (length.start(), length.end());
+                let error = format!("Must have {min} to {max} characters");
                 self.errors.add(name, error);
                 None
             }

@@ -181,11 +181,11 @@ pub fn error_reply(error: &Error) -> Response {
         ),
         Error::Unavailable(_) => unavailable("Try again in a moment"),
         Error::StoreFile(why) => unavailable(why),
-        Error::TooLarge { most } => json(
+        Error::TooLarge { limit } => json(
             StatusCode::PAYLOAD_TOO_LARGE,
             &json!({
                 "error": "Payload too large",
-                "message": format!("The body is larger than {most} bytes"),
+                "message": format!("The body is larger than {limit} bytes"),
             }),
         ),
         Error::Internal(_) => {

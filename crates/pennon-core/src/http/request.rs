@@ -216,9 +216,9 @@ impl Request {
             Some(text) => match text.parse() {
                 Ok(number) if range.contains(&number) => Ok(number),
                 Ok(_) | Err(_) => {
-                    let (least, most) = (range.start(), range.end());
+                    let (min, max) = (range.start(), range.end());
                     let got = quote(&text.into());
-                    let error = format!("Must be an integer from {least} to {most} (got {got})");
+                    let error = format!("Must be an integer from {min} to {max} (got {got})");
                     Err(Error::invalid_field(name, error))
                 }
             },
@@ -264,9 +264,9 @@ impl Request {
     /// [`Error::Invalid`] if the page is not an integer in its range. An empty page is accepted only on routes of the
     /// existing service.
     pub fn page(&self) -> Result<Page, Error> {
-        let number = |text: &str, most: u32| {
+        let number = |text: &str, limit: u32| {
             let number = text.parse().ok();
-            number.filter(|number| (1..=most).contains(number))
+            number.filter(|number| (1..=limit).contains(number))
         };
         let may_be_empty = self
             .route()

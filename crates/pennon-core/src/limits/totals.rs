@@ -30,7 +30,7 @@ pub(crate) enum Measure {
 impl Measure {
     pub(crate) const ALL: [Self; 3] = [Self::Bytes, Self::Values, Self::Steps];
 
-    pub(crate) fn most(self) -> usize {
+    pub(crate) fn limit(self) -> usize {
         match self {
             Self::Bytes => MAX_BULK_SIZE,
             Self::Values => MAX_VALUES,
@@ -40,18 +40,18 @@ impl Measure {
 
     /// The error message for a total above the limit.
     pub(crate) fn message(self, environment: &str, total: usize, largest: &str) -> String {
-        let most = self.most();
+        let limit = self.limit();
         match self {
             Self::Bytes => format!(
-                "The response with all flags of '{environment}' could have {total} bytes, more than {most}; \
+                "The response with all flags of '{environment}' could have {total} bytes, more than {limit}; \
                  make variants smaller, or archive flags. The largest are {largest}"
             ),
             Self::Values => format!(
-                "The flags of '{environment}' and its settings would have {total} values, more than {most}; \
+                "The flags of '{environment}' and its settings would have {total} values, more than {limit}; \
                  make definitions smaller, or archive flags. The largest are {largest}"
             ),
             Self::Steps => format!(
-                "The evaluation of all flags of '{environment}' would take up to {total} steps, more than {most}; \
+                "The evaluation of all flags of '{environment}' would take up to {total} steps, more than {limit}; \
                  make rules simpler, or archive flags. The largest are {largest}"
             ),
         }
@@ -156,7 +156,7 @@ pub(crate) fn too_large<'a>(
 ) -> Option<(usize, String)> {
     let (scale, measure) = (Scale::with(settings), Measure::Bytes);
     let total = scale.of_all(measure, flags.clone());
-    (total > measure.most().max(known)).then(|| {
+    (total > measure.limit().max(known)).then(|| {
         let largest = scale.largest(measure, flags);
         (total, measure.message(environment, total, &largest))
     })
@@ -196,7 +196,7 @@ pub(crate) fn too_much<'a>(
             let before = before.as_ref();
             before.map_or(0, |(flags, scale)| scale.of_all(measure, flags.clone()))
         };
-        (total > measure.most() && total > was()).then(|| {
+        (total > measure.limit() && total > was()).then(|| {
             let largest = scale.largest(measure, flags.clone());
             (measure, measure.message(environment, total, &largest))
         })

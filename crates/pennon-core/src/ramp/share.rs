@@ -103,9 +103,9 @@ impl Share {
                 }
                 let movable = current + weights.from();
                 if u64::from(last) * total > movable * 100 {
-                    let most = (movable * 100).checked_div(total).unwrap_or_default();
+                    let max = (movable * 100).checked_div(total).unwrap_or_default();
                     return Err(NotRampable(format!(
-                        "both variants together have {most} % of the users, and no step can be above that"
+                        "both variants together have {max} % of the users, and no step can be above that"
                     )));
                 }
                 Ok(())

@@ -151,7 +151,7 @@ pub(super) async fn check_limits_with_flag(
     let doubtful: Vec<(Measure, usize)> = grown
         .into_iter()
         .filter(|(measure, becomes)| {
-            scale.at_most(*measure, others).saturating_add(*becomes) > measure.most()
+            scale.at_most(*measure, others).saturating_add(*becomes) > measure.limit()
         })
         .collect();
     if doubtful.is_empty() {
@@ -170,7 +170,7 @@ pub(super) async fn check_limits_with_flag(
     };
     for (measure, becomes) in doubtful {
         let total = scale.of_all(measure, all());
-        if total > measure.most() {
+        if total > measure.limit() {
             let largest = scale.largest(measure, all());
             let complaint = measure.message(environment.as_str(), total, &largest);
             let with = format!("With '{key}', which takes up to {becomes}: {complaint}");

@@ -220,8 +220,8 @@ impl Store {
     }
 
     /// Ramps that are baking or holding, those first whose last check is oldest.
-    pub async fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
-        dispatch!(self, store => store.watched_ramps(most))
+    pub async fn watched_ramps(&self, limit: u32) -> Result<Vec<RampPlace>, Error> {
+        dispatch!(self, store => store.watched_ramps(limit))
     }
 
     /// The webhooks of an environment, newest first.
@@ -248,9 +248,9 @@ impl Store {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        most: u32,
+        limit: u32,
     ) -> Result<Vec<Ramp>, Error> {
-        dispatch!(self, store => store.list_ramps(environment, key, most))
+        dispatch!(self, store => store.list_ramps(environment, key, limit))
     }
 
     /// The number of evaluations of a flag since the beginning of the hour of `time`. A store without hourly counts
@@ -265,8 +265,8 @@ impl Store {
     }
 
     /// Due schedules up to a limit, the oldest first.
-    pub async fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
-        dispatch!(self, store => store.due_schedules(most))
+    pub async fn due_schedules(&self, limit: u32) -> Result<Vec<DueSchedule>, Error> {
+        dispatch!(self, store => store.due_schedules(limit))
     }
 
     /// The undelivered change events of the event bus.

@@ -18,12 +18,12 @@ pub(super) const MAX_IGNORED_LENGTH: usize = 40;
 const ELLIPSIS: &str = "…";
 
 /// Truncates a text to this many bytes, as counted in JSON, where a control character takes up to six bytes.
-pub(super) fn shorten(text: &str, most: usize) -> Cow<'_, str> {
+pub(super) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     let mut size = 0;
     // The end of the longest prefix that fits together with the ellipsis.
     let mut fits = 0;
     for (index, character) in text.char_indices() {
-        if size + ELLIPSIS.len() <= most {
+        if size + ELLIPSIS.len() <= limit {
             fits = index;
         }
         size += match character {
@@ -31,7 +31,7 @@ pub(super) fn shorten(text: &str, most: usize) -> Cow<'_, str> {
             '\u{0}'..='\u{1f}' => 6,
             other => other.len_utf8(),
         };
-        if size > most {
+        if size > limit {
             let mut shortened = text[..fits].to_owned();
             shortened.push_str(ELLIPSIS);
             return Cow::Owned(shortened);
@@ -41,9 +41,9 @@ pub(super) fn shorten(text: &str, most: usize) -> Cow<'_, str> {
 }
 
 /// Truncates like [`shorten`], and escapes control characters, which could end the line or clear the screen.
-pub(super) fn visible(text: &str, most: usize) -> String {
+pub(super) fn visible(text: &str, limit: usize) -> String {
     let mut visible = String::new();
-    for character in shorten(text, most).chars() {
+    for character in shorten(text, limit).chars() {
         if character.is_control() {
             visible.extend(character.escape_default());
         } else {
@@ -65,12 +65,12 @@ mod tests {
             "\"\\".repeat(10_000),
             "ä€😀".repeat(10_000),
         ] {
-            for most in [10, 64, 600] {
-                let shortened = shorten(&text, most);
+            for limit in [10, 64, 600] {
+                let shortened = shorten(&text, limit);
                 let json = serde_json::to_string(&*shortened).expect("JSON");
                 // Without the two quotation marks.
-                assert!(json.len() - 2 <= most, "{most} {json}");
-                assert!(json.len() + 8 > most, "{most} {json}");
+                assert!(json.len() - 2 <= limit, "{limit} {json}");
+                assert!(json.len() + 8 > limit, "{limit} {json}");
                 assert!(shortened.ends_with(ELLIPSIS));
             }
         }

@@ -170,12 +170,12 @@ impl Estimator {
 
     fn missing_of(&self, names: &[Expression]) -> Cost {
         let names = self.costs(names);
-        let most = sum(&names, |name| name.list.max(1));
+        let max = sum(&names, |name| name.list.max(1));
         let text = sum(&names, |name| name.text.saturating_add(2));
-        let all = all(&names).plus(most.saturating_add(text));
-        let characters = self.characters().saturating_mul(most);
+        let all = all(&names).plus(max.saturating_add(text));
+        let characters = self.characters().saturating_mul(max);
         all.plus_request(text.saturating_add(characters))
-            .giving(most, text)
+            .giving(max, text)
     }
 
     fn missing_some(&self, need: &Expression, names: &Expression) -> Cost {

@@ -97,21 +97,21 @@ fn text(value: &Value, problems: &mut Violations) {
     }
 }
 
-/// The items of a list. Adds a violation unless it has `least` to `most` items.
+/// The items of a list. Adds a violation unless it has `min` to `max` items.
 fn list<'v>(
     value: &'v Value,
-    least: usize,
-    most: usize,
+    min: usize,
+    max: usize,
     problems: &mut Violations,
 ) -> Option<&'v [Value]> {
     let items = value
         .as_array()
-        .filter(|items| (least..=most).contains(&items.len()));
+        .filter(|items| (min..=max).contains(&items.len()));
     if items.is_none() {
-        problems.add(match (least, most) {
-            (least, ANY) => format!("must be a list of at least {least}"),
-            (least, most) if least == most => format!("must be a list of {least}"),
-            (least, most) => format!("must be a list of {least} to {most}"),
+        problems.add(match (min, max) {
+            (min, ANY) => format!("must be a list of at least {min}"),
+            (min, max) if min == max => format!("must be a list of {min}"),
+            (min, max) => format!("must be a list of {min} to {max}"),
         });
     }
     items.map(Vec::as_slice)
@@ -120,8 +120,8 @@ fn list<'v>(
 impl Shape {
     fn check(self, value: &Value, problems: &mut Violations) {
         match self {
-            Self::List(least, most) => {
-                if let Some(items) = list(value, least, most, problems) {
+            Self::List(min, max) => {
+                if let Some(items) = list(value, min, max, problems) {
                     each(items, problems, argument);
                 }
             }

@@ -140,9 +140,9 @@ fn token(text: &str) -> Result<TokenKind, String> {
     }
 }
 
-fn number(name: &str, text: &str, most: u16) -> Result<u16, String> {
-    let number = text.parse().ok().filter(|number| *number <= most);
-    number.ok_or_else(|| format!("{name} must be an integer from 0 to {most}"))
+fn number(name: &str, text: &str, limit: u16) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| *number <= limit);
+    number.ok_or_else(|| format!("{name} must be an integer from 0 to {limit}"))
 }
 
 /// What `login --help` prints.

@@ -312,7 +312,7 @@ impl EmbeddedStore {
         Ok(Some(records))
     }
 
-    pub(super) fn due_schedules(&self, most: u32) -> Result<Vec<DueSchedule>, Error> {
+    pub(super) fn due_schedules(&self, limit: u32) -> Result<Vec<DueSchedule>, Error> {
         let inner = self.current()?;
         let now = SystemTime::now();
         let mut due: Vec<(SystemTime, DueSchedule)> = Vec::new();
@@ -333,7 +333,7 @@ impl EmbeddedStore {
         due.sort_by_key(|(at, _)| *at);
         let due = due.into_iter().map(|(_, found)| found);
         Ok(due
-            .take(usize::try_from(most).unwrap_or(usize::MAX))
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
             .collect())
     }
 

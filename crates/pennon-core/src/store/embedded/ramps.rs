@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::ramp::{Ramp, RampPlace};
 
 impl EmbeddedStore {
-    pub(in crate::store) fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
+    pub(in crate::store) fn watched_ramps(&self, limit: u32) -> Result<Vec<RampPlace>, Error> {
         let inner = self.current()?;
         let mut places: Vec<RampPlace> = Vec::new();
         for (name, state) in inner.data.state.iter() {
@@ -29,7 +29,7 @@ impl EmbeddedStore {
             }
         }
         places.sort_by_key(|place| place.ramp.checked_at);
-        places.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        places.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(places)
     }
 
@@ -46,7 +46,7 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        most: u32,
+        limit: u32,
     ) -> Result<Vec<Ramp>, Error> {
         let inner = self.current()?;
         let state = inner.data.state.of(environment.as_str());
@@ -54,7 +54,7 @@ impl EmbeddedStore {
         let newest_first = ramps.into_iter().flatten().rev();
         let readable = newest_first.filter_map(StoredRamp::readable).cloned();
         Ok(readable
-            .take(usize::try_from(most).unwrap_or(usize::MAX))
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
             .collect())
     }
 

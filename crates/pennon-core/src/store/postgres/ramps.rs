@@ -14,12 +14,15 @@ use crate::error::Error;
 use crate::ramp::{Guard, Ramp, RampPlace};
 
 impl PostgresStore {
-    pub(in crate::store) async fn watched_ramps(&self, most: u32) -> Result<Vec<RampPlace>, Error> {
+    pub(in crate::store) async fn watched_ramps(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<RampPlace>, Error> {
         let statement = "
             select environment, flag_key, id, ramp::text as ramp from pennon_ramps
             where watched order by checked_at nulls first, id limit $1";
         let rows = self
-            .rows(statement, &[(&i64::from(most), Type::INT8)])
+            .rows(statement, &[(&i64::from(limit), Type::INT8)])
             .await?;
         Ok(rows.iter().filter_map(place_of).collect())
     }
@@ -52,7 +55,7 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        most: u32,
+        limit: u32,
     ) -> Result<Vec<Ramp>, Error> {
         let statement = "
             select id, ramp::text as ramp from pennon_ramps
@@ -60,7 +63,7 @@ impl PostgresStore {
         let parameters: [super::Parameter<'_>; 3] = [
             (&environment.as_str(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
-            (&i64::from(most), Type::INT8),
+            (&i64::from(limit), Type::INT8),
         ];
         let rows = self.rows(statement, &parameters).await?;
         Ok(rows.iter().filter_map(ramp_of).collect())

@@ -46,7 +46,7 @@ impl PostgresStore {
 
     pub(in crate::store) async fn due_schedules(
         &self,
-        most: u32,
+        limit: u32,
     ) -> Result<Vec<DueSchedule>, Error> {
         // The same condition as `ScheduleRecord::is_due`.
         let statement = "
@@ -61,7 +61,7 @@ impl PostgresStore {
             order by schedule.scheduled_at, schedule.id
             limit $1";
         let rows = self
-            .rows(statement, &[(&i64::from(most), Type::INT8)])
+            .rows(statement, &[(&i64::from(limit), Type::INT8)])
             .await?;
         let due = rows.iter().filter_map(|row| {
             Some(DueSchedule {
