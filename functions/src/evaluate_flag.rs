@@ -14,7 +14,7 @@ use pennon_core::ofrep;
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let caller = ofrep::admit(&app, &request).await?;
     let key = request.evaluated_flag();
-    let trace = &request.scope().trace;
+    let trace = &request.context().trace;
     trace.flag_key(&key);
     let outcome = ofrep::parse(request.body()).and_then(|evaluation| {
         let item = caller.evaluate(&key, &evaluation.context)?;

@@ -29,7 +29,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             }
         }
         Err(failure) => {
-            request.scope().trace.failed(failure.kind());
+            request.context().trace.failed(failure.kind());
             failure.answer(None)
         }
     };

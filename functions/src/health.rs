@@ -23,7 +23,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     if route == Some("/health/live") {
         return Ok(http::json(StatusCode::OK, &json!({ "status": "ok" })));
     }
-    let check = app.service.check_database(request.scope(), TIMEOUT);
+    let check = app.service.check_database(request.context(), TIMEOUT);
     let (check, cache) = tokio::join!(check, cache(&app));
     let database = report("database", check.failure.map_or(Ok(()), Err));
     let exposes_failure_reasons = app.service.store().exposes_failure_reasons();

@@ -39,8 +39,8 @@ async fn stale(
     days: u32,
 ) -> Result<Response, Error> {
     let page = request.optional_page()?;
-    let scope = request.scope();
-    let flags = app.service.stale_flags(environment, days, scope).await?;
+    let context = request.context();
+    let flags = app.service.stale_flags(environment, days, context).await?;
     let flags: Vec<Value> = flags.iter().map(stale_flag).collect();
     let mut body = http::list_body("flags", flags, page);
     body["environment"] = json!(environment.as_str());

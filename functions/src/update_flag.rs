@@ -32,7 +32,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             &change,
             &expected,
             &admin,
-            request.scope(),
+            request.context(),
         )
         .await?;
     let state = FlagState::of(&key, &changed.value.flag);

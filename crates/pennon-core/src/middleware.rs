@@ -38,10 +38,10 @@ where
     H: FnOnce(Arc<App>, Request) -> F,
     F: Future<Output = Result<Response, Error>>,
 {
-    let scope = Arc::new(RequestContext::begin(app.config.cache.request_budget));
+    let context = Arc::new(RequestContext::begin(app.config.cache.request_budget));
     let method = incoming.method.clone();
     let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
-    let request = Request::new(incoming, scope.clone(), app.config.auth.public_config);
+    let request = Request::new(incoming, context.clone(), app.config.auth.public_config);
     let cors = Cors::of(
         &app.config.cors,
         request.found(),
@@ -69,7 +69,7 @@ where
     }
     app.service.store().end_of_request().await;
     let response = handled.unwrap_or_else(|error| {
-        report(&error, &scope);
+        report(&error, &context);
         let error = error.bounded();
         match &ofrep_path {
             Some(path) => ofrep::error_reply(&error, path),
@@ -82,7 +82,7 @@ where
     } else {
         with_header(response, "x-ignored-parameters", &header_list(&ignored))
     };
-    let facts = scope.trace.facts();
+    let facts = context.trace.facts();
     let response = if is_public_config && facts.unknown_environment {
         with_header(response, "x-unknown-environment", "true")
     } else {
@@ -105,7 +105,7 @@ where
         path: &path_template,
         status: response.status().as_u16(),
         request_id: &request_id,
-        duration: scope.arrived.elapsed(),
+        duration: context.arrived.elapsed(),
         cold_start: app.is_first_request(),
         connections: cache.map_or(0, crate::cache::Cache::connections),
         breaker_open: cache.is_some_and(crate::cache::Cache::is_breaker_open),
@@ -211,7 +211,7 @@ fn without_body(mut response: Response) -> Response {
 
 /// Records the error for the log line of the request. Errors that the caller cannot fix are also logged with
 /// their text, only here.
-fn report(error: &Error, scope: &RequestContext) {
+fn report(error: &Error, context: &RequestContext) {
     let kind = match error {
         Error::Invalid(_) => "validation",
         Error::Unauthenticated | Error::NoKey => "unauthenticated",
@@ -235,5 +235,5 @@ fn report(error: &Error, scope: &RequestContext) {
             "internal"
         }
     };
-    scope.trace.failed(kind);
+    context.trace.failed(kind);
 }

@@ -17,7 +17,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let defaults = app.service.store().evaluation_defaults().await?;
     let changed = app
         .service
-        .create_environment(&environment, fractional, admin, request.scope())
+        .create_environment(&environment, fractional, admin, request.context())
         .await?;
     Ok(settings::changed(
         StatusCode::CREATED,

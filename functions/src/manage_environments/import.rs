@@ -34,7 +34,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     expected.require()?;
     let changed = app
         .service
-        .import(&environment, import, &expected, admin, request.scope())
+        .import(&environment, import, &expected, admin, request.context())
         .await?;
     let response = answer(&environment, false, changed.value);
     Ok(http::with_invalidation(response, changed.invalidated))

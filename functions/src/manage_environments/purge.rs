@@ -13,7 +13,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let environment = request.environment_in_path()?;
     let done = app
         .service
-        .purge(&environment, admin, request.scope())
+        .purge(&environment, admin, request.context())
         .await?;
     let body = json!({
         "environment": environment.as_str(),

@@ -33,7 +33,7 @@ pub(crate) async fn replace(
     let defaults = app.service.store().evaluation_defaults().await?;
     let result = app
         .service
-        .change_settings(&environment, &settings, &expected, admin, request.scope())
+        .change_settings(&environment, &settings, &expected, admin, request.context())
         .await?;
     Ok(changed(StatusCode::OK, &environment, &result, defaults))
 }

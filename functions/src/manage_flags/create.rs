@@ -18,7 +18,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let (key, wanted) = parse(request.body())?;
     let changed = app
         .service
-        .create_flag(&environment, &key, &wanted, admin, request.scope())
+        .create_flag(&environment, &key, &wanted, admin, request.context())
         .await?;
     Ok(view::changed(StatusCode::CREATED, &key, &changed))
 }

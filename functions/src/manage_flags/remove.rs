@@ -16,11 +16,11 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let permanently = request.boolean("permanently")?;
     let expected = request.expected()?;
     expected.require()?;
-    let scope = request.scope();
+    let context = request.context();
     if permanently {
         let gone = app
             .service
-            .delete_flag(&environment, &key, &expected, admin, scope)
+            .delete_flag(&environment, &key, &expected, admin, context)
             .await?;
         return Ok(http::with_invalidation(
             http::no_content(),
@@ -29,7 +29,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     }
     let changed = app
         .service
-        .archive_flag(&environment, &key, &expected, admin, scope)
+        .archive_flag(&environment, &key, &expected, admin, context)
         .await?;
     Ok(view::changed(StatusCode::OK, &key, &changed))
 }

@@ -15,7 +15,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     expected.require()?;
     let changed = app
         .service
-        .restore_flag(&environment, &key, &expected, admin, request.scope())
+        .restore_flag(&environment, &key, &expected, admin, request.context())
         .await?;
     Ok(view::changed(StatusCode::OK, &key, &changed))
 }

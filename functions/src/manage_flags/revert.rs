@@ -19,7 +19,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     expected.require()?;
     let changed = app
         .service
-        .revert_flag(&environment, &key, to, &expected, admin, request.scope())
+        .revert_flag(&environment, &key, to, &expected, admin, request.context())
         .await?;
     Ok(view::changed(StatusCode::OK, &key, &changed))
 }

@@ -57,7 +57,7 @@ async fn create(
             wanted.kind,
             &wanted.name,
             admin,
-            request.scope(),
+            request.context(),
         )
         .await?;
     let new = changed.value;
@@ -90,7 +90,7 @@ async fn revoke(
     }
     let changed = app
         .service
-        .revoke_key(environment, id, admin, request.scope())
+        .revoke_key(environment, id, admin, request.context())
         .await?;
     Ok(http::with_invalidation(
         http::no_content(),

@@ -38,7 +38,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
             (mode, wanted),
             &expected,
             admin,
-            request.scope(),
+            request.context(),
         )
         .await?;
     let done = changed.value;

@@ -15,7 +15,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     }
     let changed = app
         .service
-        .remove_override(&environment, &key, user, admin, request.scope())
+        .remove_override(&environment, &key, user, admin, request.context())
         .await?;
     Ok(http::with_invalidation(
         http::no_content(),

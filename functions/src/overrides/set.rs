@@ -20,7 +20,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let (wanted, ignored) = parse(request.body())?;
     let changed = app
         .service
-        .set_override(&environment, &key, wanted, admin, request.scope())
+        .set_override(&environment, &key, wanted, admin, request.context())
         .await?;
     let response = http::json(StatusCode::CREATED, &override_state(&changed.value));
     let response = http::with_invalidation(response, changed.invalidated);

@@ -27,10 +27,10 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let plan = parse(request.body())?;
     let expected = request.expected()?;
     expected.require()?;
-    let (alarms, scope) = (app.alarms(), request.scope());
+    let (alarms, context) = (app.alarms(), request.context());
     let created = app
         .service
-        .create_ramp(&environment, &key, plan, &expected, admin, alarms, scope)
+        .create_ramp(&environment, &key, plan, &expected, admin, alarms, context)
         .await?;
     Ok(view::answer(StatusCode::CREATED, &key, &created))
 }

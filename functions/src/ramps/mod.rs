@@ -51,7 +51,15 @@ async fn steer(
     let expected = request.expected()?;
     expected.require()?;
     let service = &app.service;
-    let (alarms, scope) = (app.alarms(), request.scope());
-    let changed = service.steer_ramp(&environment, &key, action, &expected, admin, alarms, scope);
+    let (alarms, context) = (app.alarms(), request.context());
+    let changed = service.steer_ramp(
+        &environment,
+        &key,
+        action,
+        &expected,
+        admin,
+        alarms,
+        context,
+    );
     Ok(view::changed(&key, &changed.await?))
 }

@@ -87,7 +87,7 @@ pub fn with_ignored_fields(response: Response, ignored: &[String], request: &Req
     if ignored.is_empty() {
         return response;
     }
-    request.scope().trace.ignored_fields(ignored);
+    request.context().trace.ignored_fields(ignored);
     with_header(response, "x-ignored-fields", &header_list(ignored))
 }
 

@@ -39,14 +39,14 @@ const LAST_PAGE: u32 = 1_000_000;
 pub struct Request {
     incoming: Incoming,
     found: Match,
-    scope: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     admin: OnceLock<Result<Admin, Error>>,
 }
 
 impl Request {
     pub(crate) fn new(
         incoming: Incoming,
-        scope: Arc<RequestContext>,
+        context: Arc<RequestContext>,
         public_config: PublicConfigRoutes,
     ) -> Self {
         let found = match (incoming.find(), public_config) {
@@ -63,15 +63,15 @@ impl Request {
         Self {
             incoming,
             found,
-            scope,
+            context,
             admin: OnceLock::new(),
         }
     }
 
     /// The time budget and the trace of this request.
     #[must_use]
-    pub fn scope(&self) -> &RequestContext {
-        &self.scope
+    pub fn context(&self) -> &RequestContext {
+        &self.context
     }
 
     /// The path of the request, which may begin with a stage or the base path of a custom domain. To compare routes,
@@ -163,7 +163,7 @@ impl Request {
     fn parse_flag_key(&self, text: &str) -> Result<FlagKey, Error> {
         let key = FlagKey::parse(text)
             .map_err(|error| Error::invalid_field("flagKey", error.to_string()))?;
-        self.scope.trace.flag_key(key.as_str());
+        self.context.trace.flag_key(key.as_str());
         Ok(key)
     }
 
@@ -621,8 +621,8 @@ mod fuzz {
     use crate::snapshot::Revision;
 
     fn request(incoming: Incoming) -> Request {
-        let scope = Arc::new(RequestContext::begin(Duration::from_millis(400)));
-        Request::new(incoming, scope, PublicConfigRoutes::Open)
+        let context = Arc::new(RequestContext::begin(Duration::from_millis(400)));
+        Request::new(incoming, context, PublicConfigRoutes::Open)
     }
 
     #[test]

@@ -31,7 +31,10 @@ pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
     let key = key_of(request.header("x-api-key"), request.header("authorization"))
         .and_then(KeyText::parse)
         .ok_or(Error::NoKey)?;
-    let reading = app.service.read(&key.environment, request.scope()).await?;
+    let reading = app
+        .service
+        .read(&key.environment, request.context())
+        .await?;
     let kind = kind_of(&key, request, &reading).ok_or(Error::NoKey)?;
     if request.names_other_environment(&key.environment)? {
         return Err(Error::OtherEnvironment);
@@ -53,7 +56,7 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, 
     match app.config.auth.public_config {
         PublicConfigRoutes::Open => {
             let environment = request.environment()?;
-            let reading = app.service.read(&environment, request.scope()).await?;
+            let reading = app.service.read(&environment, request.context()).await?;
             let key = key_of(request.header("x-api-key"), request.header("authorization"))
                 .and_then(KeyText::parse)
                 .filter(|key| key.environment == environment);

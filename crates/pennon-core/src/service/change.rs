@@ -108,9 +108,9 @@ impl FlagService {
         &self,
         open: Transaction,
         environment: &Environment,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Option<bool>, Error> {
-        self.commit_in(open, &[environment], scope).await
+        self.commit_in(open, &[environment], context).await
     }
 
     /// Commits a change that affects several cache entries. The first is that of the environment.
@@ -118,31 +118,31 @@ impl FlagService {
         &self,
         open: Transaction,
         entries: &[&Environment],
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Option<bool>, Error> {
         let Some(cache) = &self.cache else {
             open.commit().await?;
             return Ok(None);
         };
-        let for_barriers = scope.with_half_budget();
+        let for_barriers = context.with_half_budget();
         let mut barriers = Vec::with_capacity(entries.len());
         for entry in entries {
             barriers.push(cache.begin_write(entry, &for_barriers).await);
         }
-        scope.budget.give_back(&for_barriers.budget);
+        context.budget.give_back(&for_barriers.budget);
         let committed = open.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
             // After an error the outcome is unknown. A confirmed barrier stays, and expires after the commit
             // can no longer happen; without one, the entry is removed, because it may be out of date.
             if committed.is_ok() || !barrier.is_set() {
-                confirmed &= cache.end_write(entry, barrier, scope).await;
+                confirmed &= cache.end_write(entry, barrier, context).await;
             }
         }
         committed?;
-        scope.trace.invalidated(confirmed);
+        context.trace.invalidated(confirmed);
         if !confirmed {
-            report_unconfirmed(entries, scope);
+            report_unconfirmed(entries, context);
         }
         Ok(Some(confirmed))
     }
@@ -196,12 +196,12 @@ pub(super) struct AuditedFlag {
 /// The field of an audit entry with a list of overrides: of a deleted or recreated flag, or of a bulk change.
 pub(super) const OVERRIDES: &str = "overrides";
 
-fn report_unconfirmed(entries: &[&Environment], scope: &RequestContext) {
+fn report_unconfirmed(entries: &[&Environment], context: &RequestContext) {
     error!(
         domain = "config",
         cache_invalidated = 0,
         environment = entries.first().map_or("", |entry| entry.as_str()),
-        flag_key = scope.trace.facts().flag_key.unwrap_or_default(),
+        flag_key = context.trace.facts().flag_key.unwrap_or_default(),
         "the change is committed, but Redis did not confirm the invalidation; other instances may serve the \
          old state until reconcile removes the entry or it expires"
     );

@@ -36,14 +36,14 @@ impl FlagService {
     pub(super) async fn slot(
         &self,
         environment: &Environment,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Option<Arc<SnapshotSlot>>, Error> {
         if let Some(slot) = self.known().get(environment) {
             return Ok(Some(slot.clone()));
         }
         let lease = match &self.cache {
             None => None,
-            Some(cache) => match self.listed_in_cache(cache, scope).await {
+            Some(cache) => match self.listed_in_cache(cache, context).await {
                 Listed::Names(names) => {
                     self.add_known(names);
                     return Ok(self.known().get(environment).cloned());
@@ -55,7 +55,7 @@ impl FlagService {
         // Only existing environments have an entry. So an environment with an entry is served even while the store
         // is unavailable.
         if let Some(cache) = &self.cache {
-            let found = cache.revision(environment, scope).await;
+            let found = cache.revision(environment, context).await;
             if matches!(found, Lookup::Hit(_)) {
                 self.add_known([environment.clone()]);
             }
@@ -70,7 +70,7 @@ impl FlagService {
                     let names: Vec<Environment> =
                         environments.into_iter().map(|(name, _)| name).collect();
                     if let Some((cache, lease)) = lease {
-                        cache.fill_list(lease, &names, scope).await;
+                        cache.fill_list(lease, &names, context).await;
                     }
                     self.add_known(names);
                 }
@@ -82,17 +82,17 @@ impl FlagService {
     }
 
     /// Reads the list of environments from Redis, and waits while another reader loads it.
-    async fn listed_in_cache(&self, cache: &Cache, scope: &RequestContext) -> Listed {
+    async fn listed_in_cache(&self, cache: &Cache, context: &RequestContext) -> Listed {
         let deadline = Instant::now() + FILL_WAIT_LIMIT;
         let mut has_repaired = false;
         loop {
-            match cache.read_list(scope).await {
+            match cache.read_list(context).await {
                 Found::Entry(names, _) => return Listed::Names(*names),
                 Found::Lease(lease) => return Listed::Lease(lease),
                 Found::Corrupt if !has_repaired => has_repaired = true,
                 Found::FillInProgress if Instant::now() + WAIT < deadline => {
                     tokio::time::sleep(WAIT).await;
-                    scope.budget.spend(WAIT);
+                    context.budget.spend(WAIT);
                 }
                 Found::FillInProgress
                 | Found::Corrupt
@@ -115,7 +115,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store does not answer, or lacks a table or a column.
-    pub async fn unreadable_rows(&self, scope: &RequestContext) -> Result<usize, Error> {
+    pub async fn unreadable_rows(&self, context: &RequestContext) -> Result<usize, Error> {
         let (mut count, mut installation) = (0, 0);
         let environments = self.store.environments().await?;
         // The reads below may be answered from Redis and would not notice a missing table or column. This query
@@ -127,7 +127,7 @@ impl FlagService {
                 .await?;
         }
         for (environment, _) in environments {
-            let reading = self.read(&environment, scope).await?;
+            let reading = self.read(&environment, context).await?;
             let snapshot = &reading.snapshot;
             // All environments share the row of the installation.
             let shared = usize::from(snapshot.has_unreadable_defaults());

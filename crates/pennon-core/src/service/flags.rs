@@ -50,7 +50,7 @@ impl FlagService {
         key: &FlagKey,
         wanted: &Change,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
         let mut open =
@@ -77,7 +77,7 @@ impl FlagService {
         let after = open.insert_flag(key, &flag).await?;
         open.add_audit_entry(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
             .await?;
-        self.finish(open, environment, after, scope).await
+        self.finish(open, environment, after, context).await
     }
 
     /// Archives a flag. It is also switched off, because an existing service on the same tables has no other way to
@@ -91,7 +91,7 @@ impl FlagService {
         key: &FlagKey,
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let otherwise = "is already archived; ?permanently=true deletes it";
@@ -102,7 +102,7 @@ impl FlagService {
         let after = open.write_flag(key, &flag, true).await?;
         audit_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
         cancel_schedules(&mut open, &[key], admin).await?;
-        self.finish(open, environment, after, scope).await
+        self.finish(open, environment, after, context).await
     }
 
     /// Restores an archived flag, switched off.
@@ -116,7 +116,7 @@ impl FlagService {
         key: &FlagKey,
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let otherwise = "is not archived";
@@ -129,7 +129,7 @@ impl FlagService {
         audit_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
         // Earlier versions did not cancel the schedules of a flag when they archived it.
         cancel_schedules(&mut open, &[key], admin).await?;
-        self.finish(open, environment, after, scope).await
+        self.finish(open, environment, after, context).await
     }
 
     /// Deletes an archived flag, its overrides and its schedules. The audit keeps the flag and its overrides.
@@ -142,7 +142,7 @@ impl FlagService {
         key: &FlagKey,
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let otherwise = "is in use; archive it before you delete it permanently";
@@ -156,7 +156,7 @@ impl FlagService {
         open.delete_flag(key).await?;
         open.add_audit_entry(Some(key), Action::DeleteFlag, Some(state), None)
             .await?;
-        self.finish(open, environment, (), scope).await
+        self.finish(open, environment, (), context).await
     }
 
     /// Reverts a flag, or the overrides that the entry is about, to an earlier state. A deleted flag is created again:
@@ -174,7 +174,7 @@ impl FlagService {
         to: (i64, Side),
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let (id, side) = to;
         let entry = self.store.find_audit(environment, key, id).await?;
@@ -201,7 +201,7 @@ impl FlagService {
                 "Entry {id} is about {what} and holds no state of '{key}'"
             )));
         };
-        self.finish(open, environment, after, scope).await
+        self.finish(open, environment, after, context).await
     }
 
     /// Commits, and returns the value with the outcome of the invalidation.
@@ -210,9 +210,9 @@ impl FlagService {
         open: Transaction,
         environment: &Environment,
         value: T,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<T>, Error> {
-        let invalidated = self.commit(open, environment, scope).await?;
+        let invalidated = self.commit(open, environment, context).await?;
         Ok(Changed { value, invalidated })
     }
 }

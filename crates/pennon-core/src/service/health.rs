@@ -25,7 +25,11 @@ pub(super) type LastCheck = tokio::sync::Mutex<Option<(Instant, DatabaseCheck)>>
 impl FlagService {
     /// Checks whether the database answers within this time and can be read. The result for PostgreSQL is kept
     /// for ten seconds; a file is checked every time.
-    pub async fn check_database(&self, scope: &RequestContext, within: Duration) -> DatabaseCheck {
+    pub async fn check_database(
+        &self,
+        context: &RequestContext,
+        within: Duration,
+    ) -> DatabaseCheck {
         match &self.store {
             Store::Postgres(_) => {
                 let mut last = self.last_check.lock().await;
@@ -35,19 +39,19 @@ impl FlagService {
                     return check.clone();
                 }
                 let at = Instant::now();
-                let check = self.check_now(scope, within).await;
+                let check = self.check_now(context, within).await;
                 *last = Some((at, check.clone()));
                 check
             }
-            Store::Embedded(_) | Store::Absent(_) => self.check_now(scope, within).await,
+            Store::Embedded(_) | Store::Absent(_) => self.check_now(context, within).await,
         }
     }
 
-    async fn check_now(&self, scope: &RequestContext, within: Duration) -> DatabaseCheck {
+    async fn check_now(&self, context: &RequestContext, within: Duration) -> DatabaseCheck {
         let failure = self.store.ping(within).await.err();
         let outcome = match failure {
             None => self
-                .unreadable_rows(scope)
+                .unreadable_rows(context)
                 .await
                 .map_err(|error| error.to_string()),
             Some(why) => Err(why),

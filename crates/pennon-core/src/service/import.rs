@@ -128,7 +128,7 @@ impl FlagService {
         import: Import<'_>,
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<Difference>, Error> {
         let (mut open, compared) = self.begin_import(environment, import, admin).await?;
         let Compared {
@@ -145,7 +145,7 @@ impl FlagService {
             open.add_audit_entry(None, Action::ChangeSettings, Some(before), Some(after))
                 .await?;
         }
-        self.finish(open, environment, difference, scope).await
+        self.finish(open, environment, difference, context).await
     }
 }
 

@@ -38,7 +38,7 @@ impl FlagService {
         kind: KeyKind,
         name: &str,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<NewKey>, Error> {
         let text = KeyText::generate(kind, environment)?;
         let mut open = self.begin(environment, &admin.id).await?;
@@ -56,7 +56,7 @@ impl FlagService {
         let record = open.insert_key(&text.hash(), kind, name).await?;
         open.add_audit_entry(None, Action::CreateKey, None, Some(state_of(&record)))
             .await?;
-        let invalidated = self.commit(open, environment, scope).await?;
+        let invalidated = self.commit(open, environment, context).await?;
         Ok(Changed {
             value: NewKey { record, text },
             invalidated,
@@ -72,13 +72,13 @@ impl FlagService {
         environment: &Environment,
         id: &str,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<KeyRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = open.revoke_key(id).await?;
         open.add_audit_entry(None, Action::RevokeKey, Some(state_of(&record)), None)
             .await?;
-        let invalidated = self.commit(open, environment, scope).await?;
+        let invalidated = self.commit(open, environment, context).await?;
         Ok(Changed {
             value: record,
             invalidated,

@@ -50,7 +50,7 @@ impl FlagService {
         key: &FlagKey,
         wanted: NewOverride,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<OverrideRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = require_in_use(open.flag(key).await?, key)?;
@@ -72,7 +72,7 @@ impl FlagService {
             Some(override_state(&after)),
         )
         .await?;
-        let invalidated = self.commit(open, environment, scope).await?;
+        let invalidated = self.commit(open, environment, context).await?;
         Ok(Changed {
             value: after,
             invalidated,
@@ -89,7 +89,7 @@ impl FlagService {
         key: &FlagKey,
         user: &str,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         require_in_use(open.flag(key).await?, key)?;
@@ -100,7 +100,7 @@ impl FlagService {
         let before = Some(override_state(&before));
         open.add_audit_entry(Some(key), Action::DeleteOverride, before, None)
             .await?;
-        let invalidated = self.commit(open, environment, scope).await?;
+        let invalidated = self.commit(open, environment, context).await?;
         Ok(Changed {
             value: (),
             invalidated,
@@ -149,7 +149,7 @@ impl FlagService {
         (mode, wanted): (PutMode, Vec<NewOverride>),
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<OverridesPut>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         let record = require_in_use(open.flag(key).await?, key)?;
@@ -193,7 +193,7 @@ impl FlagService {
         let users: Vec<&str> = removed.iter().map(|one| one.user_id.as_str()).collect();
         write_overrides(&mut open, key, (&put, &users), &before).await?;
         done.revision = open.overrides_revision(key).await?;
-        self.finish(open, environment, done, scope).await
+        self.finish(open, environment, done, context).await
     }
 }
 

@@ -47,7 +47,7 @@ struct RefreshRun<'a> {
     service: &'a FlagService,
     slot: &'a SnapshotSlot,
     environment: &'a Environment,
-    scope: &'a RequestContext,
+    context: &'a RequestContext,
     began: Began,
 }
 
@@ -60,23 +60,23 @@ impl FlagService {
     pub async fn read(
         &self,
         environment: &Environment,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Reading, Error> {
-        let Some(slot) = self.slot(environment, scope).await? else {
-            scope.trace.unknown_environment();
+        let Some(slot) = self.slot(environment, context).await? else {
+            context.trace.unknown_environment();
             return Ok(Reading {
                 snapshot: Arc::new(Snapshot::empty()),
                 source: Source::Memory,
                 cache: CacheOutcome::Miss,
             });
         };
-        let reading = self.read_slot(&slot, environment, scope).await?;
-        scope.trace.cache(reading.cache);
-        scope
+        let reading = self.read_slot(&slot, environment, context).await?;
+        context.trace.cache(reading.cache);
+        context
             .trace
             .unreadable_rows(reading.snapshot.unreadable_count());
         if reading.source == Source::Stale {
-            scope.trace.stale();
+            context.trace.stale();
             warn!(
                 domain = "config",
                 stale = 1,
@@ -92,7 +92,7 @@ impl FlagService {
         &self,
         slot: &SnapshotSlot,
         environment: &Environment,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Reading, Error> {
         let held = slot.held();
         if let Some(held) = &held
@@ -105,14 +105,14 @@ impl FlagService {
         let task = match &self.cache {
             None => Task::ReadStore,
             Some(cache) => {
-                let lookup = cache.revision(environment, scope).await;
+                let lookup = cache.revision(environment, context).await;
                 // After the lookup, which is what detects a new primary or another Redis.
                 let outages = cache.outages();
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::ReadStore,
                     (Lookup::Miss, held) => {
                         if held.as_ref().is_some_and(CachedSnapshot::entry_has_expired) {
-                            scope.trace.expired();
+                            context.trace.expired();
                         }
                         Task::FetchOrFill
                     }
@@ -149,7 +149,7 @@ impl FlagService {
             (Err(_busy), _, _) => slot.refresh.lock().await,
         };
         if let Some(refresh) = &*last
-            && refresh.began >= scope.arrived
+            && refresh.began >= context.arrived
         {
             return refresh.outcome.clone();
         }
@@ -158,7 +158,7 @@ impl FlagService {
             service: self,
             slot,
             environment,
-            scope,
+            context,
             began,
         };
         let outcome = run.run(task).await;
@@ -209,7 +209,7 @@ impl RefreshRun<'_> {
                 Found::Corrupt if repairs < REPAIRS => repairs += 1,
                 Found::FillInProgress if Instant::now() + wait < deadline => {
                     tokio::time::sleep(wait).await;
-                    self.scope.budget.spend(wait);
+                    self.context.budget.spend(wait);
                     wait = (wait * 2).min(MAX_WAIT);
                 }
                 Found::Unavailable => break CacheOutcome::Unavailable,
@@ -235,7 +235,7 @@ impl RefreshRun<'_> {
         if reading.source != Source::Stale {
             let sent = Instant::now();
             let filled = cache
-                .fill(self.environment, lease, &reading.snapshot, self.scope)
+                .fill(self.environment, lease, &reading.snapshot, self.context)
                 .await;
             if filled {
                 self.slot.filled(cache.ttl(), sent);
@@ -303,7 +303,7 @@ impl RefreshRun<'_> {
             Some(_) => Waiting::Never,
             None => without_snapshot,
         };
-        self.scope.trace.database_load();
+        self.context.trace.database_load();
         let revision = known.as_ref().map(|known| known.snapshot.revision);
         let store = &self.service.store;
         let answer = store.snapshot(self.environment, revision, waiting).await;
@@ -329,13 +329,13 @@ impl RefreshRun<'_> {
     }
 
     async fn entry(&self, cache: &Cache) -> Found {
-        let scope = self.scope;
-        cache.read(self.environment, scope).await
+        let context = self.context;
+        cache.read(self.environment, context).await
     }
 
     async fn discard(&self, cache: &Cache, wrong: Revision) -> bool {
-        let scope = self.scope;
-        cache.discard(self.environment, wrong, scope).await
+        let context = self.context;
+        cache.discard(self.environment, wrong, context).await
     }
 }
 

@@ -53,10 +53,10 @@ impl FlagService {
         let environments = self.store.environments().await?;
         self.compare_list(cache, &environments, budget).await;
         for (environment, current) in environments {
-            let scope = RequestContext::begin(budget);
+            let context = RequestContext::begin(budget);
             done.environments += 1;
             let compared = self
-                .compare_entry(cache, &environment, current, &scope)
+                .compare_entry(cache, &environment, current, &context)
                 .await?;
             match compared {
                 Compared::Equal => continue,
@@ -67,13 +67,13 @@ impl FlagService {
                     continue;
                 }
             }
-            self.read(&environment, &scope).await?;
+            self.read(&environment, &context).await?;
             // A concurrent change forbids the fill.
-            let filled = cache.revision_at_primary(&environment, &scope).await;
+            let filled = cache.revision_at_primary(&environment, &context).await;
             if matches!(filled, Lookup::Hit(_)) {
                 done.warmed += 1;
             }
-            let forged = scope.trace.facts().forged_entries;
+            let forged = context.trace.facts().forged_entries;
             done.forged += forged;
             // The read has found and removed it.
             if compared == Compared::Absent && forged > 0 {
@@ -91,16 +91,16 @@ impl FlagService {
         stored: &[(Environment, Revision)],
         budget: Duration,
     ) {
-        let scope = RequestContext::begin(budget);
+        let context = RequestContext::begin(budget);
         // Checked first, because a read of a missing list takes a lease.
         let found = cache
-            .revision_at_primary(&Environment::listing(), &scope)
+            .revision_at_primary(&Environment::listing(), &context)
             .await;
         if matches!(found, Lookup::Hit(_))
-            && let Found::Entry(names, _) = cache.read_list(&scope).await
+            && let Found::Entry(names, _) = cache.read_list(&context).await
             && !names.iter().eq(stored.iter().map(|(name, _)| name))
         {
-            cache.discard_list(&scope).await;
+            cache.discard_list(&context).await;
         }
     }
 
@@ -109,9 +109,9 @@ impl FlagService {
         cache: &Cache,
         environment: &Environment,
         current: Revision,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Compared, Error> {
-        let found = match cache.revision_at_primary(environment, scope).await {
+        let found = match cache.revision_at_primary(environment, context).await {
             Lookup::Hit(seen) => seen.revision,
             // Includes entries that are not authentic: the next read reports and replaces them.
             Lookup::Miss => return Ok(Compared::Absent),
@@ -125,9 +125,9 @@ impl FlagService {
                 .await?
                 != Fresh::Unchanged
         {
-            return Ok(remove_entry(cache, environment, found, scope).await);
+            return Ok(remove_entry(cache, environment, found, context).await);
         }
-        let entry = match cache.read(environment, scope).await {
+        let entry = match cache.read(environment, context).await {
             Found::Entry(entry, _) => *entry,
             Found::Corrupt => return Ok(Compared::Removed),
             Found::Lease(_) | Found::FillInProgress | Found::FillForbidden => {
@@ -149,10 +149,10 @@ impl FlagService {
                     "an authentic cache entry differs from PostgreSQL at the same revision and was removed. \
                      Either a row was changed with triggers disabled, or the MAC key has leaked. See cache-forged-entries in docs/operations.md"
                 );
-                scope.trace.forged_entry();
+                context.trace.forged_entry();
                 let slot = self.known().entry(environment.clone()).or_default().clone();
                 slot.hold_loaded(stored, Began::now());
-                Ok(remove_entry(cache, environment, entry.revision, scope).await)
+                Ok(remove_entry(cache, environment, entry.revision, context).await)
             }
             Fresh::Changed(_) | Fresh::Unchanged => Ok(Compared::Equal),
         }
@@ -163,9 +163,9 @@ async fn remove_entry(
     cache: &Cache,
     environment: &Environment,
     wrong: Revision,
-    scope: &RequestContext,
+    context: &RequestContext,
 ) -> Compared {
-    let confirmed = cache.discard(environment, wrong, scope).await;
+    let confirmed = cache.discard(environment, wrong, context).await;
     if confirmed {
         Compared::Removed
     } else {

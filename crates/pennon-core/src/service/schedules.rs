@@ -112,8 +112,8 @@ impl FlagService {
     pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
         let mut run = SchedulesRun::default();
         for due in self.store.due_schedules(MAX_PER_RUN).await? {
-            let scope = RequestContext::begin(budget);
-            match self.apply(&due, &scope).await {
+            let context = RequestContext::begin(budget);
+            match self.apply(&due, &context).await {
                 Ok(true) => {
                     run.applied += 1;
                     info!(
@@ -138,9 +138,9 @@ impl FlagService {
         Ok(run)
     }
 
-    async fn apply(&self, due: &DueSchedule, scope: &RequestContext) -> Result<bool, Failure> {
+    async fn apply(&self, due: &DueSchedule, context: &RequestContext) -> Result<bool, Failure> {
         let (environment, key) = (&due.environment, &due.key);
-        scope.trace.flag_key(key.as_str());
+        context.trace.flag_key(key.as_str());
         let mut open = self.begin(environment, &actor(due)).await?;
         // Locks the flag before its schedule, the same order as all changes.
         let found = open.flag(key).await?;
@@ -186,7 +186,7 @@ impl FlagService {
             ..schedule
         };
         open.write_schedule(&made).await?;
-        self.commit(open, environment, scope).await?;
+        self.commit(open, environment, context).await?;
         Ok(true)
     }
 

@@ -23,7 +23,7 @@ impl FlagService {
         environment: &Environment,
         fractional: FractionalVersion,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         if open.environment_revision().await?.is_some() {
@@ -41,7 +41,7 @@ impl FlagService {
             .await?;
         let listing = Environment::listing();
         let invalidated = self
-            .commit_in(open, &[environment, &listing], scope)
+            .commit_in(open, &[environment, &listing], context)
             .await?;
         Ok(Changed {
             value: after,
@@ -69,7 +69,7 @@ impl FlagService {
         settings: &Settings,
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
         check_settings(settings)?;
         let mut open = self.begin(environment, &admin.id).await?;
@@ -97,7 +97,7 @@ impl FlagService {
             Some(to_json(&after.settings)?),
         )
         .await?;
-        self.finish(open, environment, after, scope).await
+        self.finish(open, environment, after, context).await
     }
 
     /// Raises the revision of an environment and invalidates its cache entry, so that all instances read it
@@ -109,14 +109,14 @@ impl FlagService {
         &self,
         environment: &Environment,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut open = self.begin(environment, &admin.id).await?;
         require_environment_in(&mut open, environment).await?;
         open.raise_revision().await?;
         open.add_audit_entry(None, Action::Purge, None, None)
             .await?;
-        self.finish(open, environment, (), scope).await
+        self.finish(open, environment, (), context).await
     }
 
     /// Rejects an environment that does not exist. Production always exists.

@@ -86,7 +86,7 @@ impl FlagService {
         change: &Change,
         expected: &Expected,
         admin: &Admin,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
         let mut open =
@@ -109,7 +109,7 @@ impl FlagService {
         let (from, to) = (state_of(&before), state_of(&after));
         open.add_audit_entry(Some(key), Action::UpdateFlag, Some(from), Some(to))
             .await?;
-        let invalidated = self.commit(open, environment, scope).await?;
+        let invalidated = self.commit(open, environment, context).await?;
         Ok(Changed {
             value: after,
             invalidated,

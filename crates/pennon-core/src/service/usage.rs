@@ -53,7 +53,7 @@ impl FlagService {
         &self,
         environment: &Environment,
         days: u32,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Vec<StaleFlag>, Error> {
         let everything = FlagQuery {
             search: String::new(),
@@ -63,7 +63,7 @@ impl FlagService {
                 size: u32::MAX,
             },
         };
-        let reading = self.read(environment, scope).await?;
+        let reading = self.read(environment, context).await?;
         let records = self.store.list_flags(environment, &everything).await?;
         let usage = self.store.usage(environment).await?;
         let since = SystemTime::now() - DAY * days;

@@ -34,7 +34,7 @@ impl FlagService {
         expected: &Expected,
         admin: &Admin,
         alarms: &Alarms,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
         // Read before the guards are checked, so that an alarm that fires after the check has a later time.
         let now = SystemTime::now();
@@ -114,7 +114,7 @@ impl FlagService {
         }
         advance(&mut open, key, &mut ramp, &before, evaluations, &admin.id).await?;
         open.write_ramp(key, &ramp).await?;
-        let invalidated = self.commit(open, environment, scope).await?;
+        let invalidated = self.commit(open, environment, context).await?;
         Ok(Changed {
             value: ramp,
             invalidated,

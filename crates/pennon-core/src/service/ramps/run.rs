@@ -169,9 +169,9 @@ impl FlagService {
         source: &AlarmSource<'_>,
         budget: Duration,
     ) -> Result<Option<Decision>, Error> {
-        let scope = RequestContext::begin(budget);
+        let context = RequestContext::begin(budget);
         let (environment, key) = (&place.environment, &place.key);
-        scope.trace.flag_key(key.as_str());
+        context.trace.flag_key(key.as_str());
         let (actor, is_engine) = match source {
             AlarmSource::Described(_) => (format!("ramp:{}", place.ramp.id), true),
             AlarmSource::Event(alarm) => (format!("alarm:{}", alarm.name), false),
@@ -255,7 +255,7 @@ impl FlagService {
         }
         open.write_ramp(key, &ramp).await?;
         if flag_changes {
-            self.commit(open, environment, &scope).await?;
+            self.commit(open, environment, &context).await?;
         } else {
             open.commit().await?;
         }

@@ -50,7 +50,7 @@ impl FlagService {
         expected: &Expected,
         admin: &Admin,
         alarms: &Alarms,
-        scope: &RequestContext,
+        context: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
         let mut evaluations = 0;
         if action == RampAction::Advance {
@@ -139,7 +139,7 @@ impl FlagService {
         ramp.version += 1;
         open.write_ramp(key, &ramp).await?;
         let invalidated = if flag_changes {
-            self.commit(open, environment, scope).await?
+            self.commit(open, environment, context).await?
         } else {
             open.commit().await?;
             None
