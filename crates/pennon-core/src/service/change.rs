@@ -106,22 +106,22 @@ impl FlagService {
     /// Commits and invalidates the cache. Returns whether Redis confirmed the invalidation.
     pub(super) async fn commit(
         &self,
-        open: Transaction,
+        transaction: Transaction,
         environment: &Environment,
         context: &RequestContext,
     ) -> Result<Option<bool>, Error> {
-        self.commit_in(open, &[environment], context).await
+        self.commit_in(transaction, &[environment], context).await
     }
 
     /// Commits a change that affects several cache entries. The first is that of the environment.
     pub(super) async fn commit_in(
         &self,
-        open: Transaction,
+        transaction: Transaction,
         entries: &[&Environment],
         context: &RequestContext,
     ) -> Result<Option<bool>, Error> {
         let Some(cache) = &self.cache else {
-            open.commit().await?;
+            transaction.commit().await?;
             return Ok(None);
         };
         let for_barriers = context.with_half_budget();
@@ -130,7 +130,7 @@ impl FlagService {
             barriers.push(cache.begin_write(entry, &for_barriers).await);
         }
         context.budget.give_back(&for_barriers.budget);
-        let committed = open.commit().await;
+        let committed = transaction.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
             // After an error the outcome is unknown. A confirmed barrier stays, and expires after the commit

@@ -71,14 +71,14 @@ impl FlagService {
         let mut size = 0;
         while round.len() < REQUESTS && size < INVOCATION_SIZE {
             // The lease covers all environments.
-            let mut open = self.begin(&Environment::production(), ACTOR).await?;
-            let Some(leased) = open.lease_webhook(LEASE).await? else {
+            let mut transaction = self.begin(&Environment::production(), ACTOR).await?;
+            let Some(leased) = transaction.lease_webhook(LEASE).await? else {
                 break;
             };
-            let events = open
+            let events = transaction
                 .next_events(&leased.webhook.id, EVENTS_PER_REQUEST)
                 .await?;
-            open.commit().await?;
+            transaction.commit().await?;
             let mut sent = Sent {
                 leased,
                 positions: Vec::new(),
@@ -119,8 +119,8 @@ impl FlagService {
     ) -> Result<(), Error> {
         let Sent { leased, positions } = sent;
         let id = &leased.webhook.id;
-        let mut open = self.begin(&leased.environment, ACTOR).await?;
-        let mut webhook = match find_webhook(&mut open, id).await {
+        let mut transaction = self.begin(&leased.environment, ACTOR).await?;
+        let mut webhook = match find_webhook(&mut transaction, id).await {
             Ok(webhook) => webhook,
             // It was deleted meanwhile, and its events with it.
             Err(Error::NotFound(_)) => return Ok(()),
@@ -132,7 +132,7 @@ impl FlagService {
             Ok(()) => {
                 run.delivered += positions.len();
                 webhook.succeed(now);
-                open.remove_events(id, positions).await?;
+                transaction.remove_events(id, positions).await?;
             }
             Err(failure) => {
                 run.failed += 1;
@@ -151,14 +151,17 @@ impl FlagService {
             }
         }
         // Without the lease, an admin has enabled the webhook or another run sends to it: this outcome is out of date.
-        let is_current = open.write_webhook(&webhook, Some(leased.until)).await?;
+        let is_current = transaction
+            .write_webhook(&webhook, Some(leased.until))
+            .await?;
         if is_current && webhook.disabled.is_some() {
             run.disabled += 1;
             let after = Some(state_of(&webhook));
-            open.add_audit_entry(None, Action::DisableWebhook, Some(before), after)
+            transaction
+                .add_audit_entry(None, Action::DisableWebhook, Some(before), after)
                 .await?;
         }
-        open.commit().await
+        transaction.commit().await
     }
 }
 

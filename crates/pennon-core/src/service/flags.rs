@@ -53,17 +53,17 @@ impl FlagService {
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
-        let mut open =
+        let mut transaction =
             begun.map_err(|error| prefer_validation_error(error, || wanted.check_alone()))?;
-        let found = open.flag(key).await?;
-        let definition = definition_in(&mut open, wanted, None).await?;
+        let found = transaction.flag(key).await?;
+        let definition = definition_in(&mut transaction, wanted, None).await?;
         let mut flag = Flag::default();
         wanted.apply(&mut flag, definition);
         reject_ineffective_fields(wanted, &flag)?;
         if found.is_none() {
-            check_limits_with_flag(&mut open, environment, (key, None, &flag)).await?;
+            check_limits_with_flag(&mut transaction, environment, (key, None, &flag)).await?;
         }
-        require_environment_in(&mut open, environment).await?;
+        require_environment_in(&mut transaction, environment).await?;
         if let Some(there) = found {
             let state = if there.archived_at.is_some() {
                 "archived; restore it, or delete it permanently first"
@@ -74,10 +74,11 @@ impl FlagService {
                 "Flag '{key}' already exists and is {state}"
             )));
         }
-        let after = open.insert_flag(key, &flag).await?;
-        open.add_audit_entry(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
+        let after = transaction.insert_flag(key, &flag).await?;
+        transaction
+            .add_audit_entry(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
             .await?;
-        self.finish(open, environment, after, context).await
+        self.finish(transaction, environment, after, context).await
     }
 
     /// Archives a flag. It is also switched off, because an existing service on the same tables has no other way to
@@ -93,16 +94,17 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
         let otherwise = "is already archived; ?permanently=true deletes it";
-        let before = find_in_state(&mut open, key, State::InUse, expected, otherwise).await?;
+        let before =
+            find_in_state(&mut transaction, key, State::InUse, expected, otherwise).await?;
         let mut flag = before.flag.clone();
         flag.enabled = false;
-        archive_before_ramps(&mut open, &[key], Action::ArchiveFlag).await?;
-        let after = open.write_flag(key, &flag, true).await?;
-        audit_change(&mut open, key, Action::ArchiveFlag, &before, &after).await?;
-        cancel_schedules(&mut open, &[key], admin).await?;
-        self.finish(open, environment, after, context).await
+        archive_before_ramps(&mut transaction, &[key], Action::ArchiveFlag).await?;
+        let after = transaction.write_flag(key, &flag, true).await?;
+        audit_change(&mut transaction, key, Action::ArchiveFlag, &before, &after).await?;
+        cancel_schedules(&mut transaction, &[key], admin).await?;
+        self.finish(transaction, environment, after, context).await
     }
 
     /// Restores an archived flag, switched off.
@@ -118,18 +120,24 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
         let otherwise = "is not archived";
-        let before = find_in_state(&mut open, key, State::Archived, expected, otherwise).await?;
+        let before =
+            find_in_state(&mut transaction, key, State::Archived, expected, otherwise).await?;
         if let Some(definition) = &before.flag.definition {
-            validate_stored(&mut open, definition).await?;
+            validate_stored(&mut transaction, definition).await?;
         }
-        check_limits_with_flag(&mut open, environment, (key, Some(&before), &before.flag)).await?;
-        let after = open.write_flag(key, &before.flag, false).await?;
-        audit_change(&mut open, key, Action::RestoreFlag, &before, &after).await?;
+        check_limits_with_flag(
+            &mut transaction,
+            environment,
+            (key, Some(&before), &before.flag),
+        )
+        .await?;
+        let after = transaction.write_flag(key, &before.flag, false).await?;
+        audit_change(&mut transaction, key, Action::RestoreFlag, &before, &after).await?;
         // Earlier versions did not cancel the schedules of a flag when they archived it.
-        cancel_schedules(&mut open, &[key], admin).await?;
-        self.finish(open, environment, after, context).await
+        cancel_schedules(&mut transaction, &[key], admin).await?;
+        self.finish(transaction, environment, after, context).await
     }
 
     /// Deletes an archived flag, its overrides and its schedules. The audit keeps the flag and its overrides.
@@ -144,19 +152,21 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
         let otherwise = "is in use; archive it before you delete it permanently";
-        let before = find_in_state(&mut open, key, State::Archived, expected, otherwise).await?;
+        let before =
+            find_in_state(&mut transaction, key, State::Archived, expected, otherwise).await?;
         let mut state = state_of(&before);
-        let overrides = open.overrides(key).await?;
+        let overrides = transaction.overrides(key).await?;
         if !overrides.is_empty() {
             let overrides: Vec<Value> = overrides.iter().map(override_state).collect();
             state[OVERRIDES] = json!(overrides);
         }
-        open.delete_flag(key).await?;
-        open.add_audit_entry(Some(key), Action::DeleteFlag, Some(state), None)
+        transaction.delete_flag(key).await?;
+        transaction
+            .add_audit_entry(Some(key), Action::DeleteFlag, Some(state), None)
             .await?;
-        self.finish(open, environment, (), context).await
+        self.finish(transaction, environment, (), context).await
     }
 
     /// Reverts a flag, or the overrides that the entry is about, to an earlier state. A deleted flag is created again:
@@ -184,41 +194,50 @@ impl FlagService {
         if let Some(why) = &entry.unreadable {
             return Err(Error::Conflict(format!("Entry {id} is unreadable: {why}")));
         }
-        let mut open = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
         let after = if entry.action.starts_with("override.") {
-            revert_override(&mut open, key, &entry, side, expected).await?
+            revert_override(&mut transaction, key, &entry, side, expected).await?
         } else if entry.action.starts_with("overrides.") {
-            let record = require_in_use(open.flag(key).await?, key)?;
+            let record = require_in_use(transaction.flag(key).await?, key)?;
             expected.check(record.revision)?;
             let sides = (side.of(&entry), side.other().of(&entry));
-            revert_overrides(&mut open, key, &record.flag, sides).await?;
+            revert_overrides(&mut transaction, key, &record.flag, sides).await?;
             record
         } else if entry.action.starts_with("flag.") {
-            revert_whole(&mut open, environment, key, &entry, side, expected, admin).await?
+            revert_whole(
+                &mut transaction,
+                environment,
+                key,
+                &entry,
+                side,
+                expected,
+                admin,
+            )
+            .await?
         } else {
             let what = &entry.action;
             return Err(Error::Conflict(format!(
                 "Entry {id} is about {what} and holds no state of '{key}'"
             )));
         };
-        self.finish(open, environment, after, context).await
+        self.finish(transaction, environment, after, context).await
     }
 
     /// Commits, and returns the value with the outcome of the invalidation.
     pub(super) async fn finish<T>(
         &self,
-        open: Transaction,
+        transaction: Transaction,
         environment: &Environment,
         value: T,
         context: &RequestContext,
     ) -> Result<Changed<T>, Error> {
-        let invalidated = self.commit(open, environment, context).await?;
+        let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed { value, invalidated })
     }
 }
 
 async fn revert_whole(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     environment: &Environment,
     key: &FlagKey,
     entry: &AuditEntry,
@@ -232,33 +251,42 @@ async fn revert_whole(
             "Entry {id} holds no state of '{key}' on that side"
         )));
     };
-    let before = open.flag(key).await?;
+    let before = transaction.flag(key).await?;
     if let Some(definition) = &target.flag.definition {
-        validate_stored(open, definition).await?;
+        validate_stored(transaction, definition).await?;
     }
     if let Some(before) = &before {
         expected.check(before.revision)?;
         let step = [(key, &before.flag, &target.flag)];
-        reject_ineffective_schedules(open, &step).await?;
-        reject_removal_of_used_variants(open, &step).await?;
-        change_before_ramps(open, &step, Action::RevertFlag).await?;
+        reject_ineffective_schedules(transaction, &step).await?;
+        reject_removal_of_used_variants(transaction, &step).await?;
+        change_before_ramps(transaction, &step, Action::RevertFlag).await?;
     }
     if !target.archived {
-        check_limits_with_flag(open, environment, (key, before.as_ref(), &target.flag)).await?;
+        check_limits_with_flag(
+            transaction,
+            environment,
+            (key, before.as_ref(), &target.flag),
+        )
+        .await?;
     }
     if before.is_none() {
-        open.insert_flag(key, &target.flag).await?;
+        transaction.insert_flag(key, &target.flag).await?;
     }
-    let after = open.write_flag(key, &target.flag, target.archived).await?;
+    let after = transaction
+        .write_flag(key, &target.flag, target.archived)
+        .await?;
     let mut state = state_of(&after);
     if before.is_none() && !target.overrides.is_empty() {
-        state[OVERRIDES] = restore_overrides(open, key, &target.flag, &target.overrides).await?;
+        state[OVERRIDES] =
+            restore_overrides(transaction, key, &target.flag, &target.overrides).await?;
     }
     let was = before.as_ref().map(state_of);
-    open.add_audit_entry(Some(key), Action::RevertFlag, was, Some(state))
+    transaction
+        .add_audit_entry(Some(key), Action::RevertFlag, was, Some(state))
         .await?;
     if target.archived {
-        cancel_schedules(open, &[key], admin).await?;
+        cancel_schedules(transaction, &[key], admin).await?;
     }
     Ok(after)
 }
@@ -266,7 +294,7 @@ async fn revert_whole(
 /// Restores the overrides of a deleted flag and returns their states. Overrides of unknown variants are omitted,
 /// because they would give their users an error.
 async fn restore_overrides(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     flag: &Flag,
     overrides: &[Value],
@@ -276,18 +304,18 @@ async fn restore_overrides(
         .filter_map(override_in)
         .filter(|wanted| check_variant(flag, &wanted.kind).is_ok())
         .collect();
-    let restored = open.put_overrides(key, &wanted).await?;
+    let restored = transaction.put_overrides(key, &wanted).await?;
     Ok(restored.iter().map(override_state).collect())
 }
 
 async fn revert_override(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     entry: &AuditEntry,
     side: Side,
     expected: &Expected,
 ) -> Result<FlagRecord, Error> {
-    let record = require_in_use(open.flag(key).await?, key)?;
+    let record = require_in_use(transaction.flag(key).await?, key)?;
     expected.check(record.revision)?;
     let about = entry.after.as_ref().or(entry.before.as_ref());
     let user = about.and_then(|state| state["userId"].as_str());
@@ -296,12 +324,13 @@ async fn revert_override(
             "an audit entry of an override has no user".to_owned(),
         ));
     };
-    let before = open.find_override(key, user).await?;
+    let before = transaction.find_override(key, user).await?;
     let before_state = before.as_ref().map(override_state);
     let Some(state) = side.of(entry) else {
         if before.is_some() {
-            open.delete_overrides(key, &[user]).await?;
-            open.add_audit_entry(Some(key), Action::DeleteOverride, before_state, None)
+            transaction.delete_overrides(key, &[user]).await?;
+            transaction
+                .add_audit_entry(Some(key), Action::DeleteOverride, before_state, None)
                 .await?;
         }
         return Ok(record);
@@ -312,15 +341,16 @@ async fn revert_override(
         ));
     };
     check_variant(&record.flag, &wanted.kind)?;
-    check_change_rate(open, key).await?;
-    let after = open.put_override(key, &wanted).await?;
-    open.add_audit_entry(
-        Some(key),
-        Action::SetOverride,
-        before_state,
-        Some(override_state(&after)),
-    )
-    .await?;
+    check_change_rate(transaction, key).await?;
+    let after = transaction.put_override(key, &wanted).await?;
+    transaction
+        .add_audit_entry(
+            Some(key),
+            Action::SetOverride,
+            before_state,
+            Some(override_state(&after)),
+        )
+        .await?;
     Ok(record)
 }
 
@@ -341,26 +371,27 @@ impl Side {
 }
 
 async fn audit_change(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     action: Action,
     before: &FlagRecord,
     after: &FlagRecord,
 ) -> Result<(), Error> {
     let (before, after) = (state_of(before), state_of(after));
-    open.add_audit_entry(Some(key), action, Some(before), Some(after))
+    transaction
+        .add_audit_entry(Some(key), action, Some(before), Some(after))
         .await
 }
 
 /// Finds a flag and requires a state and a revision. `otherwise` completes the error for the other state.
 async fn find_in_state(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     wanted: State,
     expected: &Expected,
     otherwise: &str,
 ) -> Result<FlagRecord, Error> {
-    let found = open.flag(key).await?;
+    let found = transaction.flag(key).await?;
     let record = found.ok_or_else(|| Error::FlagNotFound(key.to_string()))?;
     let is_archived = record.archived_at.is_some();
     if is_archived != (wanted == State::Archived) {
@@ -371,12 +402,15 @@ async fn find_in_state(
 }
 
 /// Validates a stored definition, which may refer to a removed evaluator.
-async fn validate_stored(open: &mut Transaction, definition: &Definition) -> Result<(), Error> {
+async fn validate_stored(
+    transaction: &mut Transaction,
+    definition: &Definition,
+) -> Result<(), Error> {
     // An unreadable definition is restored unchanged, so that an admin can repair it.
     if definition.unreadable.is_some() {
         return Ok(());
     }
-    let settings = open.settings().await?.settings;
+    let settings = transaction.settings().await?.settings;
     let text =
         serde_json::to_value(definition).map_err(|error| Error::Internal(error.to_string()))?;
     Definition::validate(&text, &settings)

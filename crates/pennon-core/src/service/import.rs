@@ -93,10 +93,10 @@ impl FlagService {
     ) -> Result<(Value, Revision), Error> {
         self.require_environment(environment).await?;
         // A snapshot lacks fields that evaluation does not need. The transaction is never committed.
-        let mut open = self.begin(environment, &admin.id).await?;
-        let revision = open.environment_revision().await?;
-        let records = open.flags().await?;
-        let settings = open.settings().await?.settings;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let revision = transaction.environment_revision().await?;
+        let records = transaction.flags().await?;
+        let settings = transaction.settings().await?.settings;
         let flags = in_use(&records).map(|(key, flag)| (key.clone(), flag.clone()));
         let file = flagd::write(&flags.collect(), &settings, Form::Exchange);
         Ok((file, revision.unwrap_or(Revision::NONE)))
@@ -130,7 +130,7 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<Difference>, Error> {
-        let (mut open, compared) = self.begin_import(environment, import, admin).await?;
+        let (mut transaction, compared) = self.begin_import(environment, import, admin).await?;
         let Compared {
             current,
             file,
@@ -138,14 +138,16 @@ impl FlagService {
             revision,
         } = compared;
         expected.check(revision.0)?;
-        write(&mut open, &current, &file, import.mode, admin).await?;
+        write(&mut transaction, &current, &file, import.mode, admin).await?;
         if let Some(SettingsDifference { before, after }) = &difference.settings {
-            open.write_settings(&file.settings).await?;
+            transaction.write_settings(&file.settings).await?;
             let (before, after) = (before.clone(), after.clone());
-            open.add_audit_entry(None, Action::ChangeSettings, Some(before), Some(after))
+            transaction
+                .add_audit_entry(None, Action::ChangeSettings, Some(before), Some(after))
                 .await?;
         }
-        self.finish(open, environment, difference, context).await
+        self.finish(transaction, environment, difference, context)
+            .await
     }
 }
 
@@ -158,9 +160,9 @@ impl FlagService {
         admin: &Admin,
     ) -> Result<(Transaction, Compared), Error> {
         let begun = async {
-            let mut open = self.begin(environment, &admin.id).await?;
-            let compared = compare(&mut open, environment, import).await?;
-            Ok::<_, Error>((open, compared))
+            let mut transaction = self.begin(environment, &admin.id).await?;
+            let compared = compare(&mut transaction, environment, import).await?;
+            Ok::<_, Error>((transaction, compared))
         };
         begun.await.map_err(|error| {
             prefer_validation_error(error, || {
@@ -214,15 +216,15 @@ struct Compared {
 }
 
 async fn compare(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     environment: &Environment,
     import: Import<'_>,
 ) -> Result<Compared, Error> {
     // Locks the environment before its flags, so that no flag is created meanwhile. Errors of the file take
     // precedence over a missing environment.
-    let exists = require_environment_in(open, environment).await;
-    let current = open.flags().await?;
-    let settings = open.settings().await?.settings;
+    let exists = require_environment_in(transaction, environment).await;
+    let current = transaction.flags().await?;
+    let settings = transaction.settings().await?.settings;
     let mut file = parse_file(import, &settings)?;
     keep_rollout_percentages(&current, &mut file);
     check_file_limits(&current, &mut file, import.file)?;
@@ -242,9 +244,9 @@ async fn compare(
         .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
         .filter_map(|(key, flag)| Some((key, &current.get(key)?.flag, flag)))
         .collect();
-    reject_ineffective_schedules(open, &steps).await?;
-    reject_removal_of_used_variants(open, &steps).await?;
-    change_before_ramps(open, &steps, Action::ImportFlag).await?;
+    reject_ineffective_schedules(transaction, &steps).await?;
+    reject_removal_of_used_variants(transaction, &steps).await?;
+    change_before_ramps(transaction, &steps, Action::ImportFlag).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
         Mode::Replace => in_use(&current)
             .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))
@@ -274,7 +276,7 @@ async fn compare(
     let warnings = broken.warnings.into_iter().map(not_in_file);
     difference.warnings.extend(warnings);
     difference.warnings.truncate(MAX_ERRORS);
-    let revision = open.environment_revision().await?;
+    let revision = transaction.environment_revision().await?;
     Ok(Compared {
         current,
         file,
@@ -420,7 +422,7 @@ fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> 
 
 /// Writes the differences and their audit entries.
 async fn write(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     current: &FlagRecords,
     file: &File,
     mode: Mode,
@@ -450,13 +452,15 @@ async fn write(
             archived: *archived,
         })
         .collect();
-    open.put_flags(&states).await?;
+    transaction.put_flags(&states).await?;
     let steps = all.iter().map(|(key, flag, archived)| AuditStep {
         key: (*key).clone(),
         before: current.get(*key).map(state_of),
         after: Some(state_as(flag, *archived)),
     });
-    open.add_audit_entries(Action::ImportFlag, steps).await?;
+    transaction
+        .add_audit_entries(Action::ImportFlag, steps)
+        .await?;
     // Flags that become archived, and restored ones, whose schedules earlier versions did not cancel.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);
@@ -470,6 +474,6 @@ async fn write(
     if affected.is_empty() {
         return Ok(());
     }
-    archive_before_ramps(open, &affected, Action::ImportFlag).await?;
-    cancel_schedules(open, &affected, admin).await
+    archive_before_ramps(transaction, &affected, Action::ImportFlag).await?;
+    cancel_schedules(transaction, &affected, admin).await
 }

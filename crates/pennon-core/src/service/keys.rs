@@ -41,22 +41,23 @@ impl FlagService {
         context: &RequestContext,
     ) -> Result<Changed<NewKey>, Error> {
         let text = KeyText::generate(kind, environment)?;
-        let mut open = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
         // Locks the environment, so that a concurrent request cannot exceed the limit.
-        if open.environment_revision().await?.is_none() {
+        if transaction.environment_revision().await?.is_none() {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
         }
-        let keys = open.keys().await?;
+        let keys = transaction.keys().await?;
         let active = keys.iter().filter(|key| key.revoked_at.is_none()).count();
         if active >= MAX_KEYS {
             let why =
                 format!("The environment has {active} keys, the maximum; revoke unused keys first");
             return Err(Error::Conflict(why));
         }
-        let record = open.insert_key(&text.hash(), kind, name).await?;
-        open.add_audit_entry(None, Action::CreateKey, None, Some(state_of(&record)))
+        let record = transaction.insert_key(&text.hash(), kind, name).await?;
+        transaction
+            .add_audit_entry(None, Action::CreateKey, None, Some(state_of(&record)))
             .await?;
-        let invalidated = self.commit(open, environment, context).await?;
+        let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: NewKey { record, text },
             invalidated,
@@ -74,11 +75,12 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<KeyRecord>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        let record = open.revoke_key(id).await?;
-        open.add_audit_entry(None, Action::RevokeKey, Some(state_of(&record)), None)
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let record = transaction.revoke_key(id).await?;
+        transaction
+            .add_audit_entry(None, Action::RevokeKey, Some(state_of(&record)), None)
             .await?;
-        let invalidated = self.commit(open, environment, context).await?;
+        let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: record,
             invalidated,

@@ -52,11 +52,11 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<OverrideRecord>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        let record = require_in_use(open.flag(key).await?, key)?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let record = require_in_use(transaction.flag(key).await?, key)?;
         check_variant(&record.flag, &wanted.kind)?;
-        check_change_rate(&mut open, key).await?;
-        let before = open.find_override(key, &wanted.user_id).await?;
+        check_change_rate(&mut transaction, key).await?;
+        let before = transaction.find_override(key, &wanted.user_id).await?;
         let wanted = OverrideRecord {
             user_id: wanted.user_id,
             kind: wanted.kind,
@@ -64,15 +64,16 @@ impl FlagService {
             created_by: Some(admin.id.clone()),
             created_at: None,
         };
-        let after = open.put_override(key, &wanted).await?;
-        open.add_audit_entry(
-            Some(key),
-            Action::SetOverride,
-            before.as_ref().map(override_state),
-            Some(override_state(&after)),
-        )
-        .await?;
-        let invalidated = self.commit(open, environment, context).await?;
+        let after = transaction.put_override(key, &wanted).await?;
+        transaction
+            .add_audit_entry(
+                Some(key),
+                Action::SetOverride,
+                before.as_ref().map(override_state),
+                Some(override_state(&after)),
+            )
+            .await?;
+        let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: after,
             invalidated,
@@ -91,16 +92,17 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        require_in_use(open.flag(key).await?, key)?;
-        let Some(before) = open.find_override(key, user).await? else {
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        require_in_use(transaction.flag(key).await?, key)?;
+        let Some(before) = transaction.find_override(key, user).await? else {
             return Err(Error::NotFound(format!("Override for user '{user}'")));
         };
-        open.delete_overrides(key, &[user]).await?;
+        transaction.delete_overrides(key, &[user]).await?;
         let before = Some(override_state(&before));
-        open.add_audit_entry(Some(key), Action::DeleteOverride, before, None)
+        transaction
+            .add_audit_entry(Some(key), Action::DeleteOverride, before, None)
             .await?;
-        let invalidated = self.commit(open, environment, context).await?;
+        let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: (),
             invalidated,
@@ -151,11 +153,11 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<OverridesPut>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        let record = require_in_use(open.flag(key).await?, key)?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let record = require_in_use(transaction.flag(key).await?, key)?;
         check_variants(&record.flag, &wanted)?;
-        expected.check(open.overrides_revision(key).await?)?;
-        let known = open.overrides(key).await?;
+        expected.check(transaction.overrides_revision(key).await?)?;
+        let known = transaction.overrides(key).await?;
         let mut known: BTreeMap<&str, &OverrideRecord> = known
             .iter()
             .map(|one| (one.user_id.as_str(), one))
@@ -191,15 +193,15 @@ impl FlagService {
         done.total = had + done.created - done.removed;
         before.extend_from_slice(&removed);
         let users: Vec<&str> = removed.iter().map(|one| one.user_id.as_str()).collect();
-        write_overrides(&mut open, key, (&put, &users), &before).await?;
-        done.revision = open.overrides_revision(key).await?;
-        self.finish(open, environment, done, context).await
+        write_overrides(&mut transaction, key, (&put, &users), &before).await?;
+        done.revision = transaction.overrides_revision(key).await?;
+        self.finish(transaction, environment, done, context).await
     }
 }
 
 /// Sets and removes overrides, with one audit entry that contains the old and new overrides of the affected users.
 async fn write_overrides(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     (put, removed): (&[OverrideRecord], &[&str]),
     before: &[OverrideRecord],
@@ -210,22 +212,23 @@ async fn write_overrides(
     let action = if put.is_empty() {
         Action::DeleteOverrides
     } else {
-        check_change_rate(open, key).await?;
+        check_change_rate(transaction, key).await?;
         Action::SetOverrides
     };
     let mut after = Vec::new();
     if !put.is_empty() {
-        after = open.put_overrides(key, put).await?;
+        after = transaction.put_overrides(key, put).await?;
     }
     if !removed.is_empty() {
-        open.delete_overrides(key, removed).await?;
+        transaction.delete_overrides(key, removed).await?;
     }
     let state = |records: &[OverrideRecord]| {
         let states: Vec<Value> = records.iter().map(override_state).collect();
         json!({ (OVERRIDES): states })
     };
     let (before, after) = (state(before), state(&after));
-    open.add_audit_entry(Some(key), action, Some(before), Some(after))
+    transaction
+        .add_audit_entry(Some(key), action, Some(before), Some(after))
         .await
 }
 
@@ -235,7 +238,7 @@ async fn write_overrides(
 /// # Errors
 /// [`Error::Invalid`] for a variant that the flag no longer has; [`Error::RateLimited`].
 pub(super) async fn revert_overrides(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     flag: &Flag,
     (wanted, other): (Option<&Value>, Option<&Value>),
@@ -248,7 +251,7 @@ pub(super) async fn revert_overrides(
     for one in &wanted {
         check_variant(flag, &one.kind)?;
     }
-    let known = open.overrides(key).await?;
+    let known = transaction.overrides(key).await?;
     let known: BTreeMap<&str, &OverrideRecord> = known
         .iter()
         .map(|one| (one.user_id.as_str(), one))
@@ -264,7 +267,7 @@ pub(super) async fn revert_overrides(
     let before: Vec<OverrideRecord> = touched
         .filter_map(|user| known.get(user).copied().cloned())
         .collect();
-    write_overrides(open, key, (&wanted, &removed), &before).await
+    write_overrides(transaction, key, (&wanted, &removed), &before).await
 }
 
 /// Rejects overrides that name an unknown variant.
@@ -340,8 +343,13 @@ pub(super) fn check_variant(flag: &Flag, kind: &Override) -> Result<(), Error> {
 }
 
 /// Enforces the limit on changes. The flag is locked, so concurrent requests cannot exceed it.
-pub(super) async fn check_change_rate(open: &mut Transaction, key: &FlagKey) -> Result<(), Error> {
-    let wait = open.wait_for_override_change(key, CHANGES, WINDOW).await?;
+pub(super) async fn check_change_rate(
+    transaction: &mut Transaction,
+    key: &FlagKey,
+) -> Result<(), Error> {
+    let wait = transaction
+        .wait_for_override_change(key, CHANGES, WINDOW)
+        .await?;
     match wait {
         // Rounded up: a retry after a rounded-down time would fail again.
         Some(wait) => Err(Error::RateLimited {

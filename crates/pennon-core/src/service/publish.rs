@@ -97,11 +97,11 @@ impl FlagService {
         // The outbox is one for all environments.
         let any = Environment::production();
         loop {
-            let mut open = self.store.begin(&any, "events").await?;
-            let events = open.claim_events(MAX_ENTRIES).await?;
+            let mut transaction = self.store.begin(&any, "events").await?;
+            let events = transaction.claim_events(MAX_ENTRIES).await?;
             let left = calls_end.saturating_duration_since(Instant::now());
             if events.is_empty() || left < MIN_CALL {
-                return open.commit().await;
+                return transaction.commit().await;
             }
             // An error drops the transaction, which rolls it back: the next run sends the same events again. So does
             // a process that ends here.
@@ -124,8 +124,8 @@ impl FlagService {
                     }
                 }
             }
-            open.settle_events(&delivered, &rejected).await?;
-            open.commit().await?;
+            transaction.settle_events(&delivered, &rejected).await?;
+            transaction.commit().await?;
             published.delivered += delivered.len();
             published.rejected += rejected.len();
             if delivered.is_empty() {

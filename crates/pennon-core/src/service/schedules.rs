@@ -60,18 +60,19 @@ impl FlagService {
         updates: &Value,
         admin: &Admin,
     ) -> Result<ScheduleRecord, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        let record = require_in_use(open.flag(key).await?, key)?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let record = require_in_use(transaction.flag(key).await?, key)?;
         if record.flag.definition.is_some() && updates.get("rolloutPercentage").is_some() {
             let message = format!("rolloutPercentage: {NO_EFFECT}");
             return Err(Error::invalid_field("updates", message));
         }
-        let schedule = open.insert_schedule(key, at, updates).await?;
+        let schedule = transaction.insert_schedule(key, at, updates).await?;
         let state = serde_json::to_value(&schedule).ok();
-        open.add_audit_entry(Some(key), Action::CreateSchedule, None, state)
+        transaction
+            .add_audit_entry(Some(key), Action::CreateSchedule, None, state)
             .await?;
         // Readers do not see schedules, so the cache stays valid.
-        open.commit().await?;
+        transaction.commit().await?;
         Ok(schedule)
     }
 
@@ -87,9 +88,9 @@ impl FlagService {
         id: &str,
         admin: &Admin,
     ) -> Result<ScheduleRecord, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        require_in_use(open.flag(key).await?, key)?;
-        let Some(before) = open.schedule(key, id).await? else {
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        require_in_use(transaction.flag(key).await?, key)?;
+        let Some(before) = transaction.schedule(key, id).await? else {
             return Err(Error::NotFound(format!("Schedule '{id}'")));
         };
         if before.status == ScheduleStatus::Cancelled {
@@ -100,8 +101,8 @@ impl FlagService {
                 "The schedule was applied or has failed permanently".to_owned(),
             ));
         }
-        let after = cancel(&mut open, before, admin).await?;
-        open.commit().await?;
+        let after = cancel(&mut transaction, before, admin).await?;
+        transaction.commit().await?;
         Ok(after)
     }
 
@@ -141,10 +142,10 @@ impl FlagService {
     async fn apply(&self, due: &DueSchedule, context: &RequestContext) -> Result<bool, Failure> {
         let (environment, key) = (&due.environment, &due.key);
         context.trace.flag_key(key.as_str());
-        let mut open = self.begin(environment, &actor(due)).await?;
+        let mut transaction = self.begin(environment, &actor(due)).await?;
         // Locks the flag before its schedule, the same order as all changes.
-        let found = open.flag(key).await?;
-        let Some(schedule) = still_due(&mut open, due).await? else {
+        let found = transaction.flag(key).await?;
+        let Some(schedule) = still_due(&mut transaction, due).await? else {
             return Ok(false);
         };
         if let Some(why) = &schedule.unreadable {
@@ -168,16 +169,17 @@ impl FlagService {
         let mut flag = before.flag.clone();
         change.apply(&mut flag, None);
         let changes = [(key, &before.flag, &flag)];
-        match change_before_ramps(&mut open, &changes, Action::ScheduledUpdate).await {
+        match change_before_ramps(&mut transaction, &changes, Action::ScheduledUpdate).await {
             Ok(()) => {}
             // The ramp was rolled back. A retry would apply the change at a random time after an admin has
             // acknowledged that, and would fail `reconcile` every minute until then.
             Err(Error::Conflict(why)) => return Err(Failure::Permanent(why)),
             Err(why) => return Err(why.into()),
         }
-        let after = open.write_flag(key, &flag, false).await?;
+        let after = transaction.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
-        open.add_audit_entry(Some(key), Action::ScheduledUpdate, Some(from), Some(to))
+        transaction
+            .add_audit_entry(Some(key), Action::ScheduledUpdate, Some(from), Some(to))
             .await?;
         let made = ScheduleRecord {
             status: ScheduleStatus::Applied,
@@ -185,8 +187,8 @@ impl FlagService {
             next_retry_at: None,
             ..schedule
         };
-        open.write_schedule(&made).await?;
-        self.commit(open, environment, context).await?;
+        transaction.write_schedule(&made).await?;
+        self.commit(transaction, environment, context).await?;
         Ok(true)
     }
 
@@ -216,9 +218,9 @@ impl FlagService {
         why: &str,
         for_good: bool,
     ) -> Result<(), Error> {
-        let mut open = self.begin(&due.environment, &actor(due)).await?;
-        open.flag(&due.key).await?;
-        let Some(before) = still_due(&mut open, due).await? else {
+        let mut transaction = self.begin(&due.environment, &actor(due)).await?;
+        transaction.flag(&due.key).await?;
+        let Some(before) = still_due(&mut transaction, due).await? else {
             return Ok(());
         };
         let tried = before.retry_count.saturating_add(1);
@@ -238,14 +240,15 @@ impl FlagService {
             next_retry_at: (!is_last).then(|| SystemTime::now() + wait),
             ..before.clone()
         };
-        open.write_schedule(&after).await?;
+        transaction.write_schedule(&after).await?;
         if is_last {
             let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
             let [before, now] = states;
-            open.add_audit_entry(Some(&due.key), Action::FailSchedule, before, now)
+            transaction
+                .add_audit_entry(Some(&due.key), Action::FailSchedule, before, now)
                 .await?;
         }
-        open.commit().await
+        transaction.commit().await
     }
 }
 
@@ -257,20 +260,20 @@ impl From<Error> for Failure {
 
 /// Cancels all pending schedules of flags that become archived.
 pub(super) async fn cancel_schedules(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     keys: &[&FlagKey],
     admin: &Admin,
 ) -> Result<(), Error> {
-    for before in open.schedules(keys).await? {
+    for before in transaction.schedules(keys).await? {
         if before.is_open() {
-            cancel(open, before, admin).await?;
+            cancel(transaction, before, admin).await?;
         }
     }
     Ok(())
 }
 
 async fn cancel(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     before: ScheduleRecord,
     admin: &Admin,
 ) -> Result<ScheduleRecord, Error> {
@@ -281,10 +284,11 @@ async fn cancel(
         next_retry_at: None,
         ..before.clone()
     };
-    open.write_schedule(&after).await?;
+    transaction.write_schedule(&after).await?;
     let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
     let [before, now] = states;
-    open.add_audit_entry(Some(&after.flag_key), Action::CancelSchedule, before, now)
+    transaction
+        .add_audit_entry(Some(&after.flag_key), Action::CancelSchedule, before, now)
         .await?;
     Ok(after)
 }
@@ -317,10 +321,10 @@ pub(super) fn change_in(updates: &Value) -> Result<Change, String> {
 
 /// Locks the schedule, if it still exists, is still due and no other run holds it.
 async fn still_due(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     due: &DueSchedule,
 ) -> Result<Option<ScheduleRecord>, Error> {
-    let found = open.claim_schedule(&due.key, &due.id).await?;
+    let found = transaction.claim_schedule(&due.key, &due.id).await?;
     Ok(found.filter(|schedule| schedule.is_due(SystemTime::now())))
 }
 

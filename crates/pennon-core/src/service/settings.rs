@@ -25,8 +25,8 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        if open.environment_revision().await?.is_some() {
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        if transaction.environment_revision().await?.is_some() {
             return Err(Error::Conflict(format!(
                 "Environment '{environment}' already exists"
             )));
@@ -35,13 +35,14 @@ impl FlagService {
             fractional,
             ..Settings::default()
         };
-        let after = open.write_settings(&settings).await?;
+        let after = transaction.write_settings(&settings).await?;
         let state = to_json(&after.settings)?;
-        open.add_audit_entry(None, Action::CreateEnvironment, None, Some(state))
+        transaction
+            .add_audit_entry(None, Action::CreateEnvironment, None, Some(state))
             .await?;
         let listing = Environment::listing();
         let invalidated = self
-            .commit_in(open, &[environment, &listing], context)
+            .commit_in(transaction, &[environment, &listing], context)
             .await?;
         Ok(Changed {
             value: after,
@@ -72,10 +73,10 @@ impl FlagService {
         context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
         check_settings(settings)?;
-        let mut open = self.begin(environment, &admin.id).await?;
-        require_environment_in(&mut open, environment).await?;
-        let flags = open.flags().await?;
-        let before = open.settings().await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        require_environment_in(&mut transaction, environment).await?;
+        let flags = transaction.flags().await?;
+        let before = transaction.settings().await?;
         reject_breaking_settings(&flags, &before.settings, settings)?;
         expected.check(before.revision)?;
         let settings = Settings {
@@ -89,15 +90,16 @@ impl FlagService {
             (in_use(&flags), &before.settings),
             (in_use(&flags), &settings),
         )?;
-        let after = open.write_settings(&settings).await?;
-        open.add_audit_entry(
-            None,
-            Action::ChangeSettings,
-            Some(to_json(&before.settings)?),
-            Some(to_json(&after.settings)?),
-        )
-        .await?;
-        self.finish(open, environment, after, context).await
+        let after = transaction.write_settings(&settings).await?;
+        transaction
+            .add_audit_entry(
+                None,
+                Action::ChangeSettings,
+                Some(to_json(&before.settings)?),
+                Some(to_json(&after.settings)?),
+            )
+            .await?;
+        self.finish(transaction, environment, after, context).await
     }
 
     /// Raises the revision of an environment and invalidates its cache entry, so that all instances read it
@@ -111,12 +113,13 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        require_environment_in(&mut open, environment).await?;
-        open.raise_revision().await?;
-        open.add_audit_entry(None, Action::Purge, None, None)
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        require_environment_in(&mut transaction, environment).await?;
+        transaction.raise_revision().await?;
+        transaction
+            .add_audit_entry(None, Action::Purge, None, None)
             .await?;
-        self.finish(open, environment, (), context).await
+        self.finish(transaction, environment, (), context).await
     }
 
     /// Rejects an environment that does not exist. Production always exists.

@@ -89,27 +89,33 @@ impl FlagService {
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let begun = self.begin(environment, &admin.id).await;
-        let mut open =
+        let mut transaction =
             begun.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
         // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
         // over a missing flag.
-        let found = open.flag(key).await?;
+        let found = transaction.flag(key).await?;
         let known = found.as_ref().map(|record| &record.flag);
-        let definition = definition_in(&mut open, change, known).await?;
+        let definition = definition_in(&mut transaction, change, known).await?;
         let before = require_in_use(found, key)?;
         expected.check(before.revision)?;
         let mut flag = before.flag.clone();
         change.apply(&mut flag, definition);
         reject_ineffective_fields(change, &flag)?;
-        reject_ineffective_schedules(&mut open, &[(key, &before.flag, &flag)]).await?;
-        reject_removal_of_used_variants(&mut open, &[(key, &before.flag, &flag)]).await?;
-        change_before_ramps(&mut open, &[(key, &before.flag, &flag)], Action::UpdateFlag).await?;
-        check_limits_with_flag(&mut open, environment, (key, Some(&before), &flag)).await?;
-        let after = open.write_flag(key, &flag, false).await?;
+        reject_ineffective_schedules(&mut transaction, &[(key, &before.flag, &flag)]).await?;
+        reject_removal_of_used_variants(&mut transaction, &[(key, &before.flag, &flag)]).await?;
+        change_before_ramps(
+            &mut transaction,
+            &[(key, &before.flag, &flag)],
+            Action::UpdateFlag,
+        )
+        .await?;
+        check_limits_with_flag(&mut transaction, environment, (key, Some(&before), &flag)).await?;
+        let after = transaction.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
-        open.add_audit_entry(Some(key), Action::UpdateFlag, Some(from), Some(to))
+        transaction
+            .add_audit_entry(Some(key), Action::UpdateFlag, Some(from), Some(to))
             .await?;
-        let invalidated = self.commit(open, environment, context).await?;
+        let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: after,
             invalidated,
@@ -130,14 +136,14 @@ pub(super) fn require_in_use(
 /// The definition of a change, validated against the settings of its environment and the limits. Values that the
 /// flag already has may exceed the limits.
 pub(super) async fn definition_in(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     change: &Change,
     before: Option<&Flag>,
 ) -> Result<Option<Definition>, Error> {
     let Some(Some(text)) = &change.definition else {
         return Ok(None);
     };
-    let settings = open.settings().await?.settings;
+    let settings = transaction.settings().await?.settings;
     let definition = Definition::validate(text, &settings).map_err(in_definition)?;
     let known = before.and_then(|flag| flag.definition.as_ref());
     let mut problems = check_definition(&definition, known);

@@ -18,10 +18,10 @@ pub(super) type Step<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
 
 /// Rejects an environment that does not exist. Production always exists.
 pub(super) async fn require_environment_in(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     environment: &Environment,
 ) -> Result<(), Error> {
-    let known = open.environment_revision().await?.is_some();
+    let known = transaction.environment_revision().await?.is_some();
     if known || *environment == Environment::production() {
         Ok(())
     } else {
@@ -34,7 +34,7 @@ pub(super) async fn require_environment_in(
 /// # Errors
 /// [`Error::Conflict`] that names flags and variants, and how many users have each.
 pub(super) async fn reject_removal_of_used_variants(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     steps: &[Step<'_>],
 ) -> Result<(), Error> {
     let after: BTreeMap<&FlagKey, Option<&Definition>> = steps
@@ -47,7 +47,7 @@ pub(super) async fn reject_removal_of_used_variants(
     }
     let keys: Vec<&FlagKey> = after.keys().copied().collect();
     let mut conflicts = Vec::new();
-    for (key, variant, users) in open.named_variants(&keys).await? {
+    for (key, variant, users) in transaction.named_variants(&keys).await? {
         let kept = after.get(&key).copied().flatten();
         if kept.is_some_and(|kept| kept.variants.contains_key(&variant)) {
             continue;
@@ -87,7 +87,7 @@ fn loses_a_variant(before: &Flag, after: &Flag) -> bool {
 /// # Errors
 /// [`Error::Conflict`] that names flags and schedules.
 pub(super) async fn reject_ineffective_schedules(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     steps: &[Step<'_>],
 ) -> Result<(), Error> {
     let become_typed = steps
@@ -98,7 +98,7 @@ pub(super) async fn reject_ineffective_schedules(
         return Ok(());
     }
     let mut schedules: Vec<String> = Vec::new();
-    for schedule in open.schedules(&keys).await? {
+    for schedule in transaction.schedules(&keys).await? {
         if schedule.is_open() && schedule.sets_rollout_percentage() {
             let ScheduleRecord { id, flag_key, .. } = schedule;
             schedules.push(format!("schedule '{id}' of '{flag_key}'"));
@@ -124,7 +124,7 @@ pub(super) async fn reject_ineffective_schedules(
 /// # Errors
 /// [`Error::Invalid`] that names the flag, those that take the most, the size and the limit.
 pub(super) async fn check_limits_with_flag(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     environment: &Environment,
     (key, before, after): (&FlagKey, Option<&FlagRecord>, &Flag),
 ) -> Result<(), Error> {
@@ -132,7 +132,7 @@ pub(super) async fn check_limits_with_flag(
     if before.is_some_and(|record| record.flag.definition == after.definition) {
         return Ok(());
     }
-    let settings = open.settings().await?.settings;
+    let settings = transaction.settings().await?.settings;
     let scale = Scale::with(&settings);
     let grown: Vec<(Measure, usize)> = Measure::ALL
         .into_iter()
@@ -146,8 +146,8 @@ pub(super) async fn check_limits_with_flag(
         return Ok(());
     }
     // Locks the environment, so that the sums stay true until the commit.
-    open.environment_revision().await?;
-    let others = open.sums_without(key).await?;
+    transaction.environment_revision().await?;
+    let others = transaction.sums_without(key).await?;
     let doubtful: Vec<(Measure, usize)> = grown
         .into_iter()
         .filter(|(measure, becomes)| {
@@ -157,7 +157,7 @@ pub(super) async fn check_limits_with_flag(
     if doubtful.is_empty() {
         return Ok(());
     }
-    let flags = open.flags_in_use().await?;
+    let flags = transaction.flags_in_use().await?;
     let all = || {
         let others = flags.iter().filter(|(name, _)| *name != key);
         let others = others.map(|(name, record)| (name, &record.flag));

@@ -51,12 +51,12 @@ impl FlagService {
         admin: &Admin,
     ) -> Result<NewWebhook, Error> {
         let secret = new_secret()?;
-        let mut open = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
         // Locks the environment, so that concurrent requests cannot exceed the limit.
-        if open.environment_revision().await?.is_none() {
+        if transaction.environment_revision().await?.is_none() {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
         }
-        if open.webhooks().await?.len() >= MAX_WEBHOOKS {
+        if transaction.webhooks().await?.len() >= MAX_WEBHOOKS {
             return Err(Error::Conflict(format!(
                 "An environment can have {MAX_WEBHOOKS} webhooks; delete one first"
             )));
@@ -77,10 +77,11 @@ impl FlagService {
             url: Secret::new(wanted.url),
             secret,
         };
-        open.insert_webhook(&webhook, &destination).await?;
-        open.add_audit_entry(None, Action::CreateWebhook, None, Some(state_of(&webhook)))
+        transaction.insert_webhook(&webhook, &destination).await?;
+        transaction
+            .add_audit_entry(None, Action::CreateWebhook, None, Some(state_of(&webhook)))
             .await?;
-        open.commit().await?;
+        transaction.commit().await?;
         Ok(NewWebhook {
             webhook,
             secret: destination.secret,
@@ -98,16 +99,17 @@ impl FlagService {
         expected: &Expected,
         admin: &Admin,
     ) -> Result<Webhook, Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        let mut webhook = find_webhook(&mut open, id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut webhook = find_webhook(&mut transaction, id).await?;
         expected.check(webhook.revision)?;
         let before = state_of(&webhook);
         webhook.enable();
-        open.write_webhook(&webhook, None).await?;
+        transaction.write_webhook(&webhook, None).await?;
         let after = Some(state_of(&webhook));
-        open.add_audit_entry(None, Action::EnableWebhook, Some(before), after)
+        transaction
+            .add_audit_entry(None, Action::EnableWebhook, Some(before), after)
             .await?;
-        open.commit().await?;
+        transaction.commit().await?;
         Ok(webhook)
     }
 
@@ -122,21 +124,25 @@ impl FlagService {
         expected: &Expected,
         admin: &Admin,
     ) -> Result<(), Error> {
-        let mut open = self.begin(environment, &admin.id).await?;
-        let webhook = find_webhook(&mut open, id).await?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let webhook = find_webhook(&mut transaction, id).await?;
         expected.check(webhook.revision)?;
-        open.delete_webhook(id).await?;
-        open.add_audit_entry(None, Action::DeleteWebhook, Some(state_of(&webhook)), None)
+        transaction.delete_webhook(id).await?;
+        transaction
+            .add_audit_entry(None, Action::DeleteWebhook, Some(state_of(&webhook)), None)
             .await?;
-        open.commit().await
+        transaction.commit().await
     }
 }
 
 /// The webhook with this id. Locks the environment first: audit ids of an environment must be assigned in the
 /// order of the commits.
-pub(super) async fn find_webhook(open: &mut Transaction, id: &str) -> Result<Webhook, Error> {
-    open.environment_revision().await?;
-    let mut webhooks = open.webhooks().await?.into_iter();
+pub(super) async fn find_webhook(
+    transaction: &mut Transaction,
+    id: &str,
+) -> Result<Webhook, Error> {
+    transaction.environment_revision().await?;
+    let mut webhooks = transaction.webhooks().await?.into_iter();
     let found = webhooks.find(|webhook| webhook.id == id);
     found.ok_or_else(|| Error::NotFound("Webhook".to_owned()))
 }

@@ -50,11 +50,11 @@ impl FlagService {
         let evaluations = self
             .evaluations_for(plan.steps.first(), environment, key)
             .await?;
-        let mut open = self.begin(environment, &admin.id).await?;
-        let before = require_in_use(open.flag(key).await?, key)?;
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let before = require_in_use(transaction.flag(key).await?, key)?;
         expected.check(before.revision)?;
-        if let Some(mut other) = open.open_ramp(key).await?
-            && !supersede_if_changed(&mut open, key, &mut other, Some(&before)).await?
+        if let Some(mut other) = transaction.open_ramp(key).await?
+            && !supersede_if_changed(&mut transaction, key, &mut other, Some(&before)).await?
         {
             return Err(Error::Conflict(if other.blocks_changes() {
                 format!("Ramp {} was rolled back; acknowledge that first", other.id)
@@ -102,19 +102,28 @@ impl FlagService {
         let reason = needs_approval.then(|| "the first step needs an approval".to_owned());
         ramp.enter(RampState::Pending, reason, &admin.id, now);
         let summary = summary_of(&ramp);
-        open.add_audit_entry(Some(key), Action::CreateRamp, None, Some(summary))
+        transaction
+            .add_audit_entry(Some(key), Action::CreateRamp, None, Some(summary))
             .await?;
         if needs_approval {
-            open.write_ramp(key, &ramp).await?;
-            open.commit().await?;
+            transaction.write_ramp(key, &ramp).await?;
+            transaction.commit().await?;
             return Ok(Changed {
                 value: ramp,
                 invalidated: None,
             });
         }
-        advance(&mut open, key, &mut ramp, &before, evaluations, &admin.id).await?;
-        open.write_ramp(key, &ramp).await?;
-        let invalidated = self.commit(open, environment, context).await?;
+        advance(
+            &mut transaction,
+            key,
+            &mut ramp,
+            &before,
+            evaluations,
+            &admin.id,
+        )
+        .await?;
+        transaction.write_ramp(key, &ramp).await?;
+        let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: ramp,
             invalidated,

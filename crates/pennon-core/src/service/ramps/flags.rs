@@ -17,16 +17,16 @@ use crate::store::{Action, FlagRecord, Transaction};
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
 pub(in crate::service) async fn change_before_ramps(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     changes: &[Step<'_>],
     action: Action,
 ) -> Result<(), Error> {
     let keys: Vec<&FlagKey> = changes.iter().map(|(key, ..)| *key).collect();
-    for (key, ramp) in open.open_ramps(&keys).await? {
+    for (key, ramp) in transaction.open_ramps(&keys).await? {
         // An unreadable ramp never changes its flag, so admins may.
         let Some(mut ramp) = ramp else { continue };
         if ramp.state.is_live() {
-            supersede(open, &key, &mut ramp, action).await?;
+            supersede(transaction, &key, &mut ramp, action).await?;
         }
         let more_than_off = changes.iter().any(|(changed, before, after)| {
             let off = Flag {
@@ -49,32 +49,35 @@ pub(in crate::service) async fn change_before_ramps(
 
 /// Ends the live ramps of flags that are archived.
 pub(in crate::service) async fn archive_before_ramps(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     keys: &[&FlagKey],
     action: Action,
 ) -> Result<(), Error> {
-    for (key, ramp) in open.open_ramps(keys).await? {
+    for (key, ramp) in transaction.open_ramps(keys).await? {
         if let Some(mut ramp) = ramp.filter(|ramp| ramp.state.is_live()) {
-            supersede(open, &key, &mut ramp, action).await?;
+            supersede(transaction, &key, &mut ramp, action).await?;
         }
     }
     Ok(())
 }
 
 async fn supersede(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     ramp: &mut Ramp,
     action: Action,
 ) -> Result<(), Error> {
-    let (who, how) = changed_by(Some((open.actor().to_owned(), action.name().to_owned())));
-    end_superseded(open, key, ramp, &who, how).await
+    let (who, how) = changed_by(Some((
+        transaction.actor().to_owned(),
+        action.name().to_owned(),
+    )));
+    end_superseded(transaction, key, ramp, &who, how).await
 }
 
 /// Ends a live ramp if its flag was changed without the API, or by a version without ramps. Returns whether it has ended
 /// the ramp.
 pub(super) async fn supersede_if_changed(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     ramp: &mut Ramp,
     found: Option<&FlagRecord>,
@@ -82,13 +85,13 @@ pub(super) async fn supersede_if_changed(
     if !ramp.state.is_live() || !is_changed_by_others(ramp, found) {
         return Ok(false);
     }
-    let (who, how) = changed_by(open.last_change(key).await?);
-    end_superseded(open, key, ramp, &who, how).await?;
+    let (who, how) = changed_by(transaction.last_change(key).await?);
+    end_superseded(transaction, key, ramp, &who, how).await?;
     Ok(true)
 }
 
 async fn end_superseded(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     ramp: &mut Ramp,
     who: &str,
@@ -99,9 +102,10 @@ async fn end_superseded(
     ramp.enter(RampState::Superseded, Some(how), who, SystemTime::now());
     ramp.version += 1;
     let after = summary_of(ramp);
-    open.add_audit_entry(Some(key), Action::ChangeRamp, Some(before), Some(after))
+    transaction
+        .add_audit_entry(Some(key), Action::ChangeRamp, Some(before), Some(after))
         .await?;
-    open.write_ramp(key, ramp).await
+    transaction.write_ramp(key, ramp).await
 }
 
 /// The actor of the last change of a flag, and the reason for the ramp, from the newest audit entry about the flag or its
@@ -132,7 +136,7 @@ pub(super) fn is_changed_by_others(ramp: &Ramp, found: Option<&FlagRecord>) -> b
 
 /// Begins the next step.
 pub(super) async fn advance(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     ramp: &mut Ramp,
     before: &FlagRecord,
@@ -147,7 +151,7 @@ pub(super) async fn advance(
         share
             .set(&mut flag, percent)
             .map_err(|why| not_rampable(&why))?;
-        let after = write(open, key, before, &flag, Action::RampStep).await?;
+        let after = write(transaction, key, before, &flag, Action::RampStep).await?;
         ramp.flag_revision = after.revision;
     }
     ramp.advance(evaluations, actor, SystemTime::now());
@@ -156,7 +160,7 @@ pub(super) async fn advance(
 
 /// Rolls the flag back.
 pub(super) async fn roll_back(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     ramp: &mut Ramp,
     before: &FlagRecord,
@@ -166,7 +170,7 @@ pub(super) async fn roll_back(
 ) -> Result<(), Error> {
     if ramp.step > 0 {
         let flag = lowered(ramp, &before.flag, to)?;
-        let after = write(open, key, before, &flag, Action::RampRollback).await?;
+        let after = write(transaction, key, before, &flag, Action::RampRollback).await?;
         ramp.flag_revision = after.revision;
         if let Ok(share) = Share::of(&after.flag, ramp.plan.variants.as_ref()) {
             ramp.percent = share.percent();
@@ -178,15 +182,16 @@ pub(super) async fn roll_back(
 }
 
 async fn write(
-    open: &mut Transaction,
+    transaction: &mut Transaction,
     key: &FlagKey,
     before: &FlagRecord,
     flag: &Flag,
     action: Action,
 ) -> Result<FlagRecord, Error> {
-    let after = open.write_flag(key, flag, false).await?;
+    let after = transaction.write_flag(key, flag, false).await?;
     let (from, to) = (state_of(before), state_of(&after));
-    open.add_audit_entry(Some(key), action, Some(from), Some(to))
+    transaction
+        .add_audit_entry(Some(key), action, Some(from), Some(to))
         .await?;
     Ok(after)
 }

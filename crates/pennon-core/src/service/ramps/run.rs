@@ -183,9 +183,9 @@ impl FlagService {
         };
         let next = place.ramp.next_step().filter(|_| is_engine);
         let from_now = self.evaluations_for(next, environment, key).await?;
-        let mut open = self.begin(environment, &actor).await?;
-        let found = open.flag(key).await?;
-        let claimed = open.claim_ramp(key, &place.ramp.id).await?;
+        let mut transaction = self.begin(environment, &actor).await?;
+        let found = transaction.flag(key).await?;
+        let claimed = transaction.claim_ramp(key, &place.ramp.id).await?;
         // Another run has locked it, or an admin has paused or ended it.
         let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
@@ -194,8 +194,8 @@ impl FlagService {
         if is_engine && ramp.version != place.ramp.version {
             return Ok(None);
         }
-        if supersede_if_changed(&mut open, key, &mut ramp, found.as_ref()).await? {
-            open.commit().await?;
+        if supersede_if_changed(&mut transaction, key, &mut ramp, found.as_ref()).await? {
+            transaction.commit().await?;
             return Ok(None);
         }
         let before = require_in_use(found, key)?;
@@ -233,11 +233,11 @@ impl FlagService {
         let flag_changes = ramp.changes_flag(&decision);
         match &decision {
             Decision::Advance => {
-                advance(&mut open, key, &mut ramp, &before, from_now, &actor).await?;
+                advance(&mut transaction, key, &mut ramp, &before, from_now, &actor).await?;
             }
             Decision::RollBack(to, why) => {
                 let why = Some(why.clone());
-                roll_back(&mut open, key, &mut ramp, &before, *to, why, &actor).await?;
+                roll_back(&mut transaction, key, &mut ramp, &before, *to, why, &actor).await?;
             }
             Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
                 if is_change {
@@ -249,15 +249,16 @@ impl FlagService {
             ramp.version += 1;
             if !flag_changes {
                 let new = summary_of(&ramp);
-                open.add_audit_entry(Some(key), Action::ChangeRamp, Some(old), Some(new))
+                transaction
+                    .add_audit_entry(Some(key), Action::ChangeRamp, Some(old), Some(new))
                     .await?;
             }
         }
-        open.write_ramp(key, &ramp).await?;
+        transaction.write_ramp(key, &ramp).await?;
         if flag_changes {
-            self.commit(open, environment, &context).await?;
+            self.commit(transaction, environment, &context).await?;
         } else {
-            open.commit().await?;
+            transaction.commit().await?;
         }
         if is_change {
             report_change(place, &ramp);

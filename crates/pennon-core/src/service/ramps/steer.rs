@@ -62,15 +62,15 @@ impl FlagService {
                 evaluations = self.evaluations_for(next, environment, key).await?;
             }
         }
-        let mut open = self.begin(environment, &admin.id).await?;
-        let found = require_in_use(open.flag(key).await?, key)?;
-        let Some(mut ramp) = open.open_ramp(key).await? else {
+        let mut transaction = self.begin(environment, &admin.id).await?;
+        let found = require_in_use(transaction.flag(key).await?, key)?;
+        let Some(mut ramp) = transaction.open_ramp(key).await? else {
             return Err(Error::NotFound(format!("A live ramp of '{key}'")));
         };
         expected.check(ramp.version)?;
-        if supersede_if_changed(&mut open, key, &mut ramp, Some(&found)).await? {
+        if supersede_if_changed(&mut transaction, key, &mut ramp, Some(&found)).await? {
             let why = ramp.reason.unwrap_or_default();
-            open.commit().await?;
+            transaction.commit().await?;
             return Err(Error::Conflict(format!("The ramp is superseded: {why}")));
         }
         let (before, now) = (summary_of(&ramp), SystemTime::now());
@@ -97,12 +97,12 @@ impl FlagService {
             }
             (RampAction::Advance, RampState::Pending | RampState::Baking | RampState::Holding) => {
                 flag_changes = ramp.next_step().is_some();
-                advance(&mut open, key, &mut ramp, &found, evaluations, who).await?;
+                advance(&mut transaction, key, &mut ramp, &found, evaluations, who).await?;
             }
             (RampAction::RollBack, state) if state.is_live() => {
                 flag_changes = ramp.step > 0;
                 let to = OnAlarm::Start;
-                roll_back(&mut open, key, &mut ramp, &found, to, None, who).await?;
+                roll_back(&mut transaction, key, &mut ramp, &found, to, None, who).await?;
                 ramp.acknowledged_by = Some(who.clone());
             }
             (RampAction::Acknowledge, RampState::RolledBack) => {
@@ -133,15 +133,16 @@ impl FlagService {
         }
         if !flag_changes {
             let after = summary_of(&ramp);
-            open.add_audit_entry(Some(key), Action::ChangeRamp, Some(before), Some(after))
+            transaction
+                .add_audit_entry(Some(key), Action::ChangeRamp, Some(before), Some(after))
                 .await?;
         }
         ramp.version += 1;
-        open.write_ramp(key, &ramp).await?;
+        transaction.write_ramp(key, &ramp).await?;
         let invalidated = if flag_changes {
-            self.commit(open, environment, context).await?
+            self.commit(transaction, environment, context).await?
         } else {
-            open.commit().await?;
+            transaction.commit().await?;
             None
         };
         Ok(Changed {
