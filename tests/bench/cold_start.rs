@@ -46,12 +46,12 @@ async fn start(name: &str, environment: &[(String, String)]) -> Start {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let event = Event::get("checkout");
-    let began = Instant::now();
+    let started = Instant::now();
     let mut child = command.spawn().expect("it starts");
     let response = runtime.invoke(event.value()).await.expect("an answer");
-    let answered = began.elapsed();
+    let answered = started.elapsed();
     response.expect("a response");
-    let asked = runtime.first_poll().expect("it asked") - began;
+    let asked = runtime.first_poll().expect("it asked") - started;
     child.kill().expect("it ends");
     child.wait().expect("it ends");
     Start { asked, answered }

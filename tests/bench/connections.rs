@@ -50,7 +50,7 @@ struct Sample {
 
 /// The times of the phases, shared by all tasks.
 struct Clock {
-    began: Instant,
+    started: Instant,
     length: Duration,
     killed: Cell<Duration>,
     back: Cell<Duration>,
@@ -86,7 +86,7 @@ async fn main() -> ExitCode {
     wire.set(Mode::Delay(delay)).await;
 
     let clock = Clock {
-        began: Instant::now(),
+        started: Instant::now(),
         length,
         killed: Cell::default(),
         back: Cell::default(),
@@ -97,7 +97,7 @@ async fn main() -> ExitCode {
     let phases = async {
         tokio::time::sleep(length).await;
         redis.kill();
-        clock.killed.set(clock.began.elapsed());
+        clock.killed.set(clock.started.elapsed());
         // Cold instances start while the warm ones use all connections.
         let cold = async {
             let cold = start(&environment, COLD).await;
@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
         };
         let (cold, ()) = tokio::join!(cold, tokio::time::sleep(length));
         redis.restart().await;
-        clock.back.set(clock.began.elapsed());
+        clock.back.set(clock.started.elapsed());
         tokio::time::sleep(length).await;
         clock.is_over.set(true);
         cold
@@ -164,7 +164,7 @@ async fn call(instance: &Function, clock: &Clock) -> Sample {
     let sent = Instant::now();
     let answer: Response = instance.call(&Event::get("checkout")).await;
     Sample {
-        at: sent.duration_since(clock.began),
+        at: sent.duration_since(clock.started),
         took: sent.elapsed(),
         status: answer.status,
         retry_after: answer.header("retry-after").is_some(),
@@ -195,7 +195,9 @@ async fn count(admin: &Client) -> i64 {
 async fn watch(admin: &Client, clock: &Clock, connections: &RefCell<Vec<(Duration, i64)>>) {
     while !clock.is_over.get() {
         let now = count(admin).await;
-        connections.borrow_mut().push((clock.began.elapsed(), now));
+        connections
+            .borrow_mut()
+            .push((clock.started.elapsed(), now));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

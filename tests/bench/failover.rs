@@ -205,9 +205,9 @@ fn check(title: &str, record: &Record, verdict: &mut Verdict) {
 async fn run(scenario: Scenario, verdict: &mut Verdict) {
     let mut deployment = Deployment::on_cluster(scenario.shape()).await;
     let load = start_load(&deployment, Kind::OneByOne).await;
-    let began = Instant::now();
+    let started = Instant::now();
     cause(scenario, &mut deployment.cluster).await;
-    let promoted = (began.elapsed(), SystemTime::now());
+    let promoted = (started.elapsed(), SystemTime::now());
     tokio::time::sleep(Duration::from_secs(4)).await;
     let record = load.finish().await;
     let failed = record.failed_cache_operations().len();
@@ -353,14 +353,14 @@ async fn migrate(verdict: &mut Verdict) {
     }
     let writer = manager.function("update-flag", &environment).await;
     let load = Load::start(readers, writer, READ_INTERVAL, CHANGE_INTERVAL);
-    let began = Instant::now();
+    let started = Instant::now();
     for (from, to) in [(&single, &clustered), (&clustered, &single)] {
         for text in [format!("{from} {to}"), format!("{to} {from}"), to.clone()] {
             manager.change(&arn, &text).await;
             tokio::time::sleep(Duration::from_millis(2_500)).await;
         }
     }
-    let took = began.elapsed();
+    let took = started.elapsed();
     let record = load.finish().await;
     report("single, cluster, single by the secret", &record, None);
     let readers = record.readers.iter();
@@ -410,10 +410,10 @@ async fn measure_confirmation() {
         for value in 0..500 {
             let body = serde_json::json!({ "description": value.to_string() });
             let event = pennon_tests::event::Event::update("checkout", &body);
-            let began = Instant::now();
+            let started = Instant::now();
             let answer = update.call(&event).await;
             if value >= 100 {
-                times.add(began.elapsed());
+                times.add(started.elapsed());
             }
             assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
         }
@@ -429,28 +429,28 @@ async fn measure_confirmation() {
 async fn long_run(length: Duration, kind: Kind, verdict: &mut Verdict) {
     let mut deployment = Deployment::on_cluster(SIX_NODES).await;
     let load = start_load(&deployment, kind).await;
-    let began = Instant::now();
+    let started = Instant::now();
     let mut marks = Vec::new();
     let turns = 8;
     let every = length / turns;
     for turn in 0..turns {
         let due = every * turn + every / 2;
-        tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
         let cluster = &mut deployment.cluster;
         let primary = cluster.primary();
         if turn == turns / 2 {
-            marks.push((began.elapsed(), "primary killed".to_owned()));
+            marks.push((started.elapsed(), "primary killed".to_owned()));
             cluster.nodes[primary].kill();
             wait_for_another_primary(cluster, primary).await;
             cluster.nodes[primary].restart();
             cluster.wait().await;
         } else {
-            marks.push((began.elapsed(), "failover".to_owned()));
+            marks.push((started.elapsed(), "failover".to_owned()));
             fail_over(cluster, primary).await;
         }
     }
-    tokio::time::sleep(length.saturating_sub(began.elapsed())).await;
-    let length = began.elapsed();
+    tokio::time::sleep(length.saturating_sub(started.elapsed())).await;
+    let length = started.elapsed();
     let record = load.finish().await;
     let parallel = match kind {
         Kind::OneByOne => String::new(),
@@ -479,7 +479,7 @@ async fn long_run(length: Duration, kind: Kind, verdict: &mut Verdict) {
         verdict.limit(FAILED_OPERATIONS, 100.0 * share, &title);
     }
     match kind {
-        Kind::OneByOne => draw(&record, began, length, marks, share),
+        Kind::OneByOne => draw(&record, started, length, marks, share),
         Kind::Parallel => {
             verdict.limit(MEAN, times.mean(), &title);
             verdict.limit(P95, times.percentile(95), &title);
@@ -489,7 +489,7 @@ async fn long_run(length: Duration, kind: Kind, verdict: &mut Verdict) {
 
 fn draw(
     record: &Record,
-    began: Instant,
+    started: Instant,
     length: Duration,
     marks: Vec<(Duration, String)>,
     failed: f64,
@@ -498,10 +498,10 @@ fn draw(
     let width = length / bins;
     let mut line = Vec::new();
     for bin in 0..bins {
-        let (from, to) = (began + width * bin, began + width * (bin + 1));
+        let (from, to) = (started + width * bin, started + width * (bin + 1));
         let reads = record.samples.iter();
-        let reads =
-            reads.filter(|one| one.invalidated.is_none() && one.began >= from && one.began < to);
+        let reads = reads
+            .filter(|one| one.invalidated.is_none() && one.started >= from && one.started < to);
         let (mut all, mut hits) = (0_u32, 0_u32);
         for sample in reads {
             all += 1;

@@ -73,9 +73,9 @@ fn flag(number: usize) -> String {
 /// The shortest of several repetitions.
 fn best(mut work: impl FnMut() -> usize) -> Duration {
     let times = (0..REPETITIONS).map(|_| {
-        let began = Instant::now();
+        let started = Instant::now();
         std::hint::black_box(work());
-        began.elapsed()
+        started.elapsed()
     });
     times.min().unwrap_or_default()
 }

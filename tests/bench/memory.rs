@@ -98,14 +98,14 @@ fn cases() -> Vec<Case> {
 
 /// Returns the time of the first read, the times of the others, and the peak memory, including a reload of all flags.
 async fn measure(stack: &Stack, function: &Function, event: &Event) -> (f64, Times, f64) {
-    let began = Instant::now();
+    let started = Instant::now();
     assert_eq!(function.call(event).await.status, 200);
-    let first = pennon_tests::figures::milliseconds(began.elapsed());
+    let first = pennon_tests::figures::milliseconds(started.elapsed());
     let mut times = Times::default();
     for _ in 0..READS {
-        let began = Instant::now();
+        let started = Instant::now();
         let answer = function.call(event).await;
-        times.add(began.elapsed());
+        times.add(started.elapsed());
         assert_eq!(answer.status, 200, "{}", function.log());
     }
     // The previous flags are in memory until the new ones have been read and compiled.
@@ -184,9 +184,9 @@ async fn import_bombs(verdict: &mut Verdict) {
         let function = Function::start_within(LIMIT, "manage-environments", &environment).await;
         let path = "/api/admin/environments/production/import";
         let event = Event::admin("POST", path, &file).header("if-match", "*");
-        let began = Instant::now();
+        let started = Instant::now();
         let answer = function.call(&event).await;
-        let time = pennon_tests::figures::milliseconds(began.elapsed());
+        let time = pennon_tests::figures::milliseconds(started.elapsed());
         #[expect(clippy::cast_precision_loss, reason = "megabytes")]
         let peak = function.peak_memory() as f64 / 1e6;
         let size = file.len() / 1000;

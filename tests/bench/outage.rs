@@ -104,8 +104,8 @@ async fn measure(
     let mut hits = 0;
     let mut failures = 0;
     let mut percent = 0;
-    let began = Instant::now();
-    while began.elapsed() < length {
+    let started = Instant::now();
+    while started.elapsed() < length {
         for (function, event) in [
             (&routes.get, Event::get("checkout")),
             (&routes.list, Event::list()),

@@ -113,7 +113,7 @@ async fn run(title: &str, reads: u64, seed: u64, faults: Faults) -> u64 {
     let newest: Rc<Vec<NewestValue>> =
         Rc::new((0..WRITERS).map(|_| NewestValue::default()).collect());
     let tally = Rc::new(Tally::default());
-    let began = Instant::now();
+    let started = Instant::now();
     let local = tokio::task::LocalSet::new();
     for writer in 0..WRITERS {
         local.spawn_local(write(
@@ -143,7 +143,7 @@ async fn run(title: &str, reads: u64, seed: u64, faults: Faults) -> u64 {
     println!(
         "{title}: {read} reads in {:.0} s, {:.1} % hits, {} updates of which {} unconfirmed, \
          {} errors, {stale} stale reads",
-        began.elapsed().as_secs_f64(),
+        started.elapsed().as_secs_f64(),
         100.0 * tally.hits.load(Ordering::Relaxed) as f64 / read as f64,
         count(&tally.updates),
         count(&tally.unconfirmed),

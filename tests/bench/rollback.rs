@@ -138,7 +138,7 @@ async fn measure(
         )));
     }
     let rng = Rng::new(1);
-    let began = Instant::now();
+    let started = Instant::now();
     let (mut times, mut guard) = (Times::default(), Times::default());
     // The alarms whose percentages were not used again yet.
     let mut alarms = [None; 101];
@@ -170,7 +170,7 @@ async fn measure(
     for percent in 0..alarms.len() {
         times.extend(seen.last_read_after(percent, &mut alarms));
     }
-    let rate = seen.reads.get() as f64 / began.elapsed().as_secs_f64();
+    let rate = seen.reads.get() as f64 / started.elapsed().as_secs_f64();
     seen.over.set(true);
     for reader in readers {
         reader.await.expect("no panic");

@@ -193,9 +193,12 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
     let mut seen = [false; 2];
     while invalidated.elapsed() < 2 * lag {
         for (get, seen) in [&even, &odd].into_iter().zip(&mut seen) {
-            let began = invalidated.elapsed();
+            let started = invalidated.elapsed();
             let is_new = percentage(&get.call(&event).await) == 1;
-            assert!(is_new || began < lag, "stale {began:?} after the change");
+            assert!(
+                is_new || started < lag,
+                "stale {started:?} after the change"
+            );
             assert!(is_new || !*seen, "back to the value before");
             *seen |= is_new;
             stale += usize::from(!is_new);

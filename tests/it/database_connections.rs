@@ -241,11 +241,11 @@ async fn at_the_connection_limit_a_cold_instance_waits_and_then_answers_503() {
     ];
     let get = stack.function_with("get-flag", &of_limited).await;
     let event = Event::get("checkout");
-    let began = Instant::now();
+    let started = Instant::now();
     let answer = get.call(&event).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.header("retry-after"), Some("1"));
-    assert!(began.elapsed() >= Duration::from_millis(500), "it waits");
+    assert!(started.elapsed() >= Duration::from_millis(500), "it waits");
     // An instance that is waiting when a connection becomes free gets it.
     let cold = stack
         .function_with(

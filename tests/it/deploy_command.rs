@@ -189,8 +189,13 @@ fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
         std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
         let variables = [("ANSWER", r#"{"applied":2}"#), ("ROLES", before)];
         let done = sandbox.run(&["production"], &variables);
-        let begun = sandbox.calls().contains("sam build");
-        assert_eq!(begun, begins, "{before} {chosen:?}: {}", text(&done.stderr));
+        let started = sandbox.calls().contains("sam build");
+        assert_eq!(
+            started,
+            begins,
+            "{before} {chosen:?}: {}",
+            text(&done.stderr)
+        );
         let errors = text(&done.stderr);
         assert_eq!(
             errors.contains("DatabaseRoles = \"moving\""),

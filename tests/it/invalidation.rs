@@ -182,10 +182,10 @@ async fn one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none(on: To
         "the second reads within the grace period of the first",
         async || {
             redis.command(&["DEL", KEY]);
-            let began = Instant::now();
+            let started = Instant::now();
             let lease = first.read().await;
             let found = second.read().await;
-            if began.elapsed() > Duration::from_millis(140) {
+            if started.elapsed() > Duration::from_millis(140) {
                 return false;
             }
             assert!(matches!(found, Found::FillInProgress), "{found:?}");

@@ -115,8 +115,8 @@ async fn an_instance_without_redis_reads_the_secret_again_at_intervals() {
     let get = manager.function("get-flag", &environment).await;
     get.call(&Event::get("checkout")).await;
     stack.redis.kill();
-    let (began, calls) = (Instant::now(), manager.log().matches("POST").count());
-    while began.elapsed() < Duration::from_millis(2_500) {
+    let (started, calls) = (Instant::now(), manager.log().matches("POST").count());
+    while started.elapsed() < Duration::from_millis(2_500) {
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     }
     let calls = manager.log().matches("POST").count() - calls;

@@ -287,7 +287,7 @@ async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
         .set_keys(&[known.key.public("k1"), new.public("k2")]);
     let header = json!({ "alg": "ES256", "kid": "k2" });
     let rotated = new.sign(&header, &known.issuer.claims(USER));
-    let begun = Instant::now();
+    let started = Instant::now();
     eventually("the new key is believed", async || {
         let invented = known.token(|it, _| it["kid"] = json!("invented"));
         assert!(!is_known(&list, &invented).await);
@@ -295,7 +295,7 @@ async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
     })
     .await;
     // At least ten seconds pass between two fetches.
-    let most = 2 + usize::try_from(begun.elapsed().as_secs() / 10).expect("small");
+    let most = 2 + usize::try_from(started.elapsed().as_secs() / 10).expect("small");
     assert!(known.issuer.fetches() <= most, "{}", known.issuer.fetches());
     assert!(is_known(&list, &known.good()).await);
 }
@@ -315,10 +315,10 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
     ] {
         known.issuer.set_fault(Some(broken));
         let list = known.list().await;
-        let begun = Instant::now();
+        let started = Instant::now();
         assert!(!is_known(&list, &known.good()).await, "{broken:?}");
         // The limit is 1.5 seconds; the rest is for a slow machine.
-        assert!(begun.elapsed() < Duration::from_secs(5), "{broken:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{broken:?}");
         let before = known.issuer.fetches();
         assert!(!is_known(&list, &known.good()).await, "{broken:?}");
         assert_eq!(

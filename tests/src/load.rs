@@ -28,7 +28,7 @@ pub struct Reader {
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// When it began.
-    pub began: Instant,
+    pub started: Instant,
     /// How long it took.
     pub took: Duration,
     /// The status of the response.
@@ -224,10 +224,10 @@ async fn read(
 
 async fn read_once(reader: &Reader, promises: &Promises) -> Sample {
     let event = Event::get(FLAG);
-    let began = Instant::now();
+    let started = Instant::now();
     let answer = reader.function.call(&event).await;
-    let took = began.elapsed();
-    let promised = promised_before(promises, began, reader.lag);
+    let took = started.elapsed();
+    let promised = promised_before(promises, started, reader.lag);
     let seen = match answer.status {
         200 => answer.json()["description"]
             .as_str()
@@ -236,7 +236,7 @@ async fn read_once(reader: &Reader, promises: &Promises) -> Sample {
         _ => u64::MAX,
     };
     Sample {
-        began,
+        started,
         took,
         status: answer.status,
         hit: answer.header("x-cache-hit") == Some("true"),
@@ -246,11 +246,11 @@ async fn read_once(reader: &Reader, promises: &Promises) -> Sample {
 }
 
 /// The newest value that was acknowledged at least `lag` before a request began.
-fn promised_before(promises: &Promises, began: Instant, lag: Duration) -> u64 {
+fn promised_before(promises: &Promises, started: Instant, lag: Duration) -> u64 {
     let promises = promises.lock().expect("not poisoned");
     let mut latest = promises.iter().rev();
     latest
-        .find(|(at, _)| *at + lag <= began)
+        .find(|(at, _)| *at + lag <= started)
         .map_or(0, |(_, value)| *value)
 }
 
@@ -265,7 +265,7 @@ async fn write(
     while !over.load(Ordering::Relaxed) {
         value += 1;
         let event = Event::update(FLAG, &json!({ "description": value.to_string() }));
-        let began = Instant::now();
+        let started = Instant::now();
         let answer = function.call(&event).await;
         let invalidated = answer.header("x-cache-invalidated") == Some("true");
         if answer.status == 200 && invalidated {
@@ -273,8 +273,8 @@ async fn write(
             promises.push((Instant::now(), value));
         }
         samples.push(Sample {
-            began,
-            took: began.elapsed(),
+            started,
+            took: started.elapsed(),
             status: answer.status,
             hit: false,
             invalidated: Some(invalidated),

@@ -197,8 +197,8 @@ impl SignIn {
         let number = self.next();
         let refresh = format!("refresh-{number}");
         self.refresh_tokens.push(refresh.clone());
-        let begun = nonce.is_some();
-        let subject = if self.behaviour == Behaviour::OtherUser && !begun {
+        let started = nonce.is_some();
+        let subject = if self.behaviour == Behaviour::OtherUser && !started {
             "somebody-else"
         } else {
             "admin-1"

@@ -115,9 +115,9 @@ impl Alarms {
         match self {
             Self::CloudWatch { aws, endpoint } => {
                 let mut found = Described::default();
-                let began = Instant::now();
+                let started = Instant::now();
                 for names in names.chunks(NAMES_PER_CALL) {
-                    if began.elapsed() > CALLS_TIMEOUT {
+                    if started.elapsed() > CALLS_TIMEOUT {
                         found.failure = Some("no time was left for all alarms".to_owned());
                         break;
                     }

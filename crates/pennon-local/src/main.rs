@@ -26,7 +26,7 @@ use pennon_core::http;
 use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
-use pennon_core::store::{EmbeddedStore, Fresh, Store, Waiting};
+use pennon_core::store::{EmbeddedStore, SnapshotUpdate, Store, Waiting};
 use pennon_core::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
 use pennon_core::webhooks::Sender;
 
@@ -163,8 +163,8 @@ async fn example_flag(store: &Store) -> Example {
         .snapshot(&production, None, Waiting::UntilTimeout)
         .await
     {
-        Ok(Fresh::Changed(snapshot)) => snapshot.flags.clone(),
-        Ok(Fresh::Unchanged) | Err(_) => return of_readme,
+        Ok(SnapshotUpdate::Changed(snapshot)) => snapshot.flags.clone(),
+        Ok(SnapshotUpdate::Unchanged) | Err(_) => return of_readme,
     };
     let is_plain = |key: &str| {
         key.bytes()

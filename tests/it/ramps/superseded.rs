@@ -372,10 +372,10 @@ async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
     let (rounds, flags) = (i64::from(ROUNDS), i64::from(FLAGS));
     // Every ramp began. In a fifth of the rounds the engine advanced those without a guard, and in another
     // fifth the alarm rolled the others back, before anyone changed a flag. Only the latter reject a change.
-    let (begun, in_order) = (rounds * flags, rounds / 5 * flags / 2);
-    assert!(count(1) >= begun + in_order, "{} steps", count(1));
+    let (started, in_order) = (rounds * flags, rounds / 5 * flags / 2);
+    assert!(count(1) >= started + in_order, "{} steps", count(1));
     assert!(count(2) >= in_order, "{} rollbacks", count(2));
-    assert!(count(3) >= begun / 2, "{} changes by admins", count(3));
+    assert!(count(3) >= started / 2, "{} changes by admins", count(3));
     assert_eq!(count(4), 0, "all changes lock rows in the same order");
 }
 

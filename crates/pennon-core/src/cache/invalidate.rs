@@ -38,7 +38,7 @@ impl Cache {
             key: &key,
             arguments,
         };
-        let began = Instant::now();
+        let started = Instant::now();
         let size = context.budget.remaining();
         let invalidate = async |executor: &Executor| {
             let own = context.with_budget(size);
@@ -72,7 +72,7 @@ impl Cache {
         };
         let executors = std::iter::once(&target.read).chain(&target.mirrors);
         let outcomes = futures_util::future::join_all(executors.map(invalidate)).await;
-        context.budget.spend(began.elapsed());
+        context.budget.spend(started.elapsed());
         Invalidation {
             confirmed: outcomes.iter().all(|(confirmed, _)| *confirmed),
             lost_replies: outcomes.iter().map(|(_, lost)| lost).sum(),

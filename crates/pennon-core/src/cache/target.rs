@@ -80,7 +80,7 @@ pub(super) struct TargetSource {
 
 /// The last read of the secret.
 struct SecretRead {
-    began: Instant,
+    started: Instant,
     task: Option<JoinHandle<()>>,
 }
 
@@ -103,7 +103,7 @@ impl TargetSource {
             suspects_keys: AtomicBool::new(false),
             outages_before: AtomicU64::new(0),
             reading: tokio::sync::Mutex::new(SecretRead {
-                began: Instant::now(),
+                started: Instant::now(),
                 task: None,
             }),
         });
@@ -148,15 +148,15 @@ impl TargetSource {
             }
             return;
         }
-        let began = Instant::now();
-        let since = began.saturating_duration_since(reading.began);
+        let started = Instant::now();
+        let since = started.saturating_duration_since(reading.started);
         let is_due = since >= self.config.secret_refresh
             || (since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE
                 && self.is_unusable());
         if !is_due {
             return;
         }
-        reading.began = began;
+        reading.started = started;
         self.suspects_keys.store(false, Ordering::Relaxed);
         let source = self.clone();
         let mut task = tokio::spawn(async move { source.read().await });
@@ -164,7 +164,7 @@ impl TargetSource {
         if tokio::time::timeout(wait, &mut task).await.is_err() {
             reading.task = Some(task);
         }
-        budget.spend(began.elapsed());
+        budget.spend(started.elapsed());
     }
 
     /// Whether Redis cannot be used with the known URL and keys.
@@ -213,7 +213,7 @@ impl TargetSource {
     }
 
     async fn read_url(&self) {
-        let began = Instant::now();
+        let started = Instant::now();
         let text = match self.secrets.resolve(&self.config.url).await {
             Ok(Some(text)) => text,
             Ok(None) => return,
@@ -254,7 +254,7 @@ impl TargetSource {
         self.replace(new);
         info!(
             domain = "config",
-            duration = began.elapsed().as_secs_f64() * 1e3,
+            duration = started.elapsed().as_secs_f64() * 1e3,
             "the secret names another Redis; using it from now on"
         );
     }

@@ -48,9 +48,9 @@ impl FlagService {
         transport: &Transport,
         within: Duration,
     ) -> Result<WebhooksRun, Error> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut run = WebhooksRun::default();
-        while begun.elapsed() < within {
+        while started.elapsed() < within {
             let round = self.lease_webhooks().await?;
             if round.is_empty() {
                 break;

@@ -52,9 +52,9 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let begun = self.begin(environment, &admin.id).await;
+        let started = self.begin(environment, &admin.id).await;
         let mut transaction =
-            begun.map_err(|error| prefer_validation_error(error, || wanted.check_alone()))?;
+            started.map_err(|error| prefer_validation_error(error, || wanted.check_alone()))?;
         let found = transaction.flag(key).await?;
         let definition = definition_in(&mut transaction, wanted, None).await?;
         let mut flag = Flag::default();

@@ -159,12 +159,12 @@ impl FlagService {
         import: Import<'_>,
         admin: &Admin,
     ) -> Result<(Transaction, Compared), Error> {
-        let begun = async {
+        let started = async {
             let mut transaction = self.begin(environment, &admin.id).await?;
             let compared = compare(&mut transaction, environment, import).await?;
             Ok::<_, Error>((transaction, compared))
         };
-        begun.await.map_err(|error| {
+        started.await.map_err(|error| {
             prefer_validation_error(error, || {
                 read_file(import, &settings_for(import.file)).map(|_valid| ())
             })

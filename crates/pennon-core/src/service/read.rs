@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::snapshot_slot::{Began, CachedSnapshot, Refresh, SnapshotSlot};
+use super::snapshot_slot::{CachedSnapshot, Refresh, SnapshotSlot, StartTime};
 use super::{FlagService, Reading, Source};
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::snapshot::{Revision, Snapshot};
-use crate::store::{Fresh, Waiting};
+use crate::store::{SnapshotUpdate, Waiting};
 use crate::telemetry::CacheOutcome;
 
 /// The first and the longest pause between two checks whether another reader has filled the entry.
@@ -48,7 +48,7 @@ struct RefreshRun<'a> {
     slot: &'a SnapshotSlot,
     environment: &'a Environment,
     context: &'a RequestContext,
-    began: Began,
+    started: StartTime,
 }
 
 impl FlagService {
@@ -149,21 +149,21 @@ impl FlagService {
             (Err(_busy), _, _) => slot.refresh.lock().await,
         };
         if let Some(refresh) = &*last
-            && refresh.began >= context.arrived
+            && refresh.started >= context.arrived
         {
             return refresh.outcome.clone();
         }
-        let began = Began::now();
+        let started = StartTime::now();
         let run = RefreshRun {
             service: self,
             slot,
             environment,
             context,
-            began,
+            started,
         };
         let outcome = run.run(task).await;
         *last = Some(Refresh {
-            began: began.at,
+            started: started.at,
             outcome: outcome.clone(),
         });
         outcome
@@ -200,7 +200,7 @@ impl RefreshRun<'_> {
                     if self.slot.needs_comparison(outages) {
                         return self.verify(cache, found, Some(outages)).await;
                     }
-                    return match self.slot.hold_entry(*snapshot, &seen, self.began) {
+                    return match self.slot.hold_entry(*snapshot, &seen, self.started) {
                         Some(reading) if seen.age < TRUST_PERIOD => Ok(reading),
                         Some(_) | None => self.verify(cache, found, None).await,
                     };
@@ -268,7 +268,7 @@ impl RefreshRun<'_> {
             Ok(stale) if stale.snapshot.revision >= found => Ok(stale),
             verdict @ (Ok(_) | Err(Error::Unavailable(_))) => match self.entry(cache).await {
                 Found::Entry(snapshot, seen) => {
-                    match self.slot.hold_entry(*snapshot, &seen, self.began) {
+                    match self.slot.hold_entry(*snapshot, &seen, self.started) {
                         Some(reading) => Ok(Reading {
                             source: Source::Stale,
                             ..reading
@@ -308,15 +308,17 @@ impl RefreshRun<'_> {
         let store = &self.service.store;
         let answer = store.snapshot(self.environment, revision, waiting).await;
         match (answer, known) {
-            (Ok(Fresh::Unchanged), Some(known)) => {
+            (Ok(SnapshotUpdate::Unchanged), Some(known)) => {
                 self.slot
-                    .confirm_by_store(known.snapshot.revision, self.began);
+                    .confirm_by_store(known.snapshot.revision, self.started);
                 Ok(known.reading())
             }
-            (Ok(Fresh::Unchanged), None) => Err(Error::Internal(
+            (Ok(SnapshotUpdate::Unchanged), None) => Err(Error::Internal(
                 "the store reports no change since an unknown revision".to_owned(),
             )),
-            (Ok(Fresh::Changed(snapshot)), _) => Ok(self.slot.hold_loaded(snapshot, self.began)),
+            (Ok(SnapshotUpdate::Changed(snapshot)), _) => {
+                Ok(self.slot.hold_loaded(snapshot, self.started))
+            }
             (Err(failure @ Error::Unavailable(_)), _) => match self.slot.held() {
                 Some(held) => {
                     warn!(domain = "config", error = %failure, "the database does not answer");

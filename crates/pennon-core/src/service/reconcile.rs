@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::FlagService;
-use super::snapshot_slot::Began;
+use super::snapshot_slot::StartTime;
 use crate::cache::{Cache, Found, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
-use crate::store::{Fresh, Waiting};
+use crate::store::{SnapshotUpdate, Waiting};
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -123,7 +123,7 @@ impl FlagService {
                 .store
                 .snapshot(environment, Some(found), Waiting::UntilTimeout)
                 .await?
-                != Fresh::Unchanged
+                != SnapshotUpdate::Unchanged
         {
             return Ok(remove_entry(cache, environment, found, context).await);
         }
@@ -141,7 +141,9 @@ impl FlagService {
             .snapshot(environment, None, Waiting::UntilTimeout)
             .await?
         {
-            Fresh::Changed(stored) if stored.revision == entry.revision && stored != entry => {
+            SnapshotUpdate::Changed(stored)
+                if stored.revision == entry.revision && stored != entry =>
+            {
                 tracing::error!(
                     domain = "config",
                     error.r#type = "different_entry",
@@ -151,10 +153,10 @@ impl FlagService {
                 );
                 context.trace.forged_entry();
                 let slot = self.known().entry(environment.clone()).or_default().clone();
-                slot.hold_loaded(stored, Began::now());
+                slot.hold_loaded(stored, StartTime::now());
                 Ok(remove_entry(cache, environment, entry.revision, context).await)
             }
-            Fresh::Changed(_) | Fresh::Unchanged => Ok(Compared::Equal),
+            SnapshotUpdate::Changed(_) | SnapshotUpdate::Unchanged => Ok(Compared::Equal),
         }
     }
 }

@@ -34,14 +34,14 @@ pub(super) struct CachedSnapshot {
     entry_until: Option<Instant>,
 }
 
-/// When something began, by the monotonic and the system clock.
+/// When an operation started, by the monotonic and the system clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Began {
+pub(super) struct StartTime {
     pub(super) at: Instant,
     pub(super) time: SystemTime,
 }
 
-impl Began {
+impl StartTime {
     pub(super) fn now() -> Self {
         Self {
             at: Instant::now(),
@@ -53,7 +53,7 @@ impl Began {
 /// The outcome of a refresh. Requests that arrived before it began may share it.
 #[derive(Debug, Clone)]
 pub(super) struct Refresh {
-    pub(super) began: Instant,
+    pub(super) started: Instant,
     pub(super) outcome: Result<Reading, Error>,
 }
 
@@ -100,13 +100,13 @@ impl SnapshotSlot {
 
     /// Keeps a snapshot loaded from the store, even if it is older than the held one: the store may have been
     /// restored from a backup.
-    pub(super) fn hold_loaded(&self, snapshot: Snapshot, began: Began) -> Reading {
+    pub(super) fn hold_loaded(&self, snapshot: Snapshot, started: StartTime) -> Reading {
         let snapshot = Arc::new(snapshot);
         self.hold(CachedSnapshot {
             snapshot: snapshot.clone(),
-            as_of: began.at,
+            as_of: started.at,
             is_from_store: true,
-            store_confirmed_at: Some(began.time),
+            store_confirmed_at: Some(started.time),
             entry_until: None,
         });
         Reading {
@@ -122,7 +122,7 @@ impl SnapshotSlot {
         &self,
         snapshot: Snapshot,
         info: &EntryInfo,
-        began: Began,
+        started: StartTime,
     ) -> Option<Reading> {
         let snapshot = Arc::new(snapshot);
         let mut held = self.lock_held();
@@ -134,11 +134,11 @@ impl SnapshotSlot {
         }
         *held = Some(CachedSnapshot {
             snapshot: snapshot.clone(),
-            as_of: began.at,
+            as_of: started.at,
             is_from_store: false,
             store_confirmed_at: None,
             // Counted from before the command, so that this is never later than the expiry in Redis.
-            entry_until: Some(began.at + info.ttl),
+            entry_until: Some(started.at + info.ttl),
         });
         Some(Reading {
             snapshot,
@@ -163,12 +163,12 @@ impl SnapshotSlot {
     }
 
     /// Records that the store confirmed the held snapshot.
-    pub(super) fn confirm_by_store(&self, revision: Revision, began: Began) {
-        self.confirm(revision, began.at);
+    pub(super) fn confirm_by_store(&self, revision: Revision, started: StartTime) {
+        self.confirm(revision, started.at);
         if let Some(held) = &mut *self.lock_held()
             && held.snapshot.revision == revision
         {
-            held.store_confirmed_at = Some(began.time);
+            held.store_confirmed_at = Some(started.time);
         }
     }
 

@@ -88,9 +88,9 @@ impl FlagService {
         admin: &Admin,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let begun = self.begin(environment, &admin.id).await;
+        let started = self.begin(environment, &admin.id).await;
         let mut transaction =
-            begun.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
+            started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
         // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
         // over a missing flag.
         let found = transaction.flag(key).await?;

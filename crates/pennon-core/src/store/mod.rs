@@ -52,7 +52,7 @@ pub enum Store {
 /// A snapshot, unless the caller already has the current one.
 #[derive(Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "it is moved once, out of here")]
-pub enum Fresh {
+pub enum SnapshotUpdate {
     /// The environment is still at the revision that the caller named.
     Unchanged,
     /// The environment has changed; holds its current state.
@@ -100,7 +100,7 @@ impl Store {
         environment: &Environment,
         known: Option<Revision>,
         waiting: Waiting,
-    ) -> Result<Fresh, Error> {
+    ) -> Result<SnapshotUpdate, Error> {
         match self {
             Self::Postgres(store) => store.snapshot(environment, known, waiting).await,
             Self::Embedded(store) => store.snapshot(environment, known),
@@ -288,12 +288,12 @@ impl Store {
     ) -> Result<Transaction, Error> {
         match self {
             Self::Postgres(store) => {
-                let begun = store.begin(environment, actor).await?;
-                Ok(Transaction::Postgres(begun))
+                let started = store.begin(environment, actor).await?;
+                Ok(Transaction::Postgres(started))
             }
             Self::Embedded(store) => {
-                let begun = store.begin(environment, actor).await?;
-                Ok(Transaction::Embedded(begun))
+                let started = store.begin(environment, actor).await?;
+                Ok(Transaction::Embedded(started))
             }
             Self::Absent(why) => Err(Error::Unavailable(why.clone())),
         }

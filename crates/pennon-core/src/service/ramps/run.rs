@@ -58,7 +58,7 @@ impl FlagService {
     /// [`Error::Unavailable`] if the store does not list the ramps.
     pub async fn run_ramps(&self, alarms: &Alarms, budget: Duration) -> Result<RampsRun, Error> {
         let mut run = RampsRun::default();
-        let began = Instant::now();
+        let started = Instant::now();
         let places = self.store.watched_ramps(MAX_PER_RUN).await?;
         let guards = places.iter().flat_map(|place| &place.ramp.plan.guards);
         let mut names: Vec<&str> = guards.map(Guard::name).collect();
@@ -93,7 +93,7 @@ impl FlagService {
         };
         let (urgent, others): (Vec<_>, Vec<_>) = places.iter().partition(is_in_alarm);
         for place in urgent.into_iter().chain(others) {
-            if began.elapsed() > MAX_RUN {
+            if started.elapsed() > MAX_RUN {
                 run.left += 1;
                 continue;
             }
@@ -277,8 +277,10 @@ impl FlagService {
         if step.is_none_or(|step| step.min_evaluations.is_none()) {
             return Ok(0);
         }
-        let began = ramp.step_began_at.unwrap_or(ramp.created_at);
-        self.store.evaluations_since(environment, key, began).await
+        let started = ramp.step_began_at.unwrap_or(ramp.created_at);
+        self.store
+            .evaluations_since(environment, key, started)
+            .await
     }
 }
 

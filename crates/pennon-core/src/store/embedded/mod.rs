@@ -27,7 +27,7 @@ use pennon_eval::{EvaluationDefaults, FlagKey};
 
 pub(super) use transaction::Transaction;
 
-use super::Fresh;
+use super::SnapshotUpdate;
 use super::record::{
     AuditEntry, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord, OverridePage, Page, Paged,
     ScheduleRecord, SettingsRecord,
@@ -126,7 +126,7 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
         known: Option<Revision>,
-    ) -> Result<Fresh, Error> {
+    ) -> Result<SnapshotUpdate, Error> {
         let inner = match self.current() {
             Ok(inner) => inner,
             // While the file is invalid, readers get the last valid contents. For a reader that already has them,
@@ -140,7 +140,7 @@ impl EmbeddedStore {
             }
         };
         if known == Some(inner.revision) {
-            return Ok(Fresh::Unchanged);
+            return Ok(SnapshotUpdate::Unchanged);
         }
         let name = environment.as_str();
         let mut snapshot = Snapshot {
@@ -163,7 +163,7 @@ impl EmbeddedStore {
                 })
                 .collect();
         }
-        Ok(Fresh::Changed(snapshot))
+        Ok(SnapshotUpdate::Changed(snapshot))
     }
 
     #[expect(

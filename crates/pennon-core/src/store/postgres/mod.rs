@@ -165,13 +165,13 @@ impl PostgresStore {
         );
         // All three are sent before the first reply: one round trip. `join3` polls them in this order, and the first
         // poll sends the message.
-        let (begun, rows, committed) = join3(
+        let (started, rows, committed) = join3(
             client.batch_execute(&begin),
             client.query_typed(statement, parameters),
             client.batch_execute("commit"),
         )
         .await;
-        begun?;
+        started?;
         let rows = rows?;
         committed?;
         Ok(rows)

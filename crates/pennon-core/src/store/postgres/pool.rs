@@ -76,7 +76,7 @@ struct State {
     /// When the secret was last read.
     read: Instant,
     /// Idle connections to the server above.
-    idle: Vec<Open>,
+    idle: Vec<OpenConnection>,
 }
 
 /// The address, the login and the TLS settings of a server.
@@ -87,7 +87,7 @@ struct Server {
 }
 
 /// An open connection.
-struct Open {
+struct OpenConnection {
     client: Client,
     socket: Socket,
     server: Arc<Server>,
@@ -99,7 +99,7 @@ struct Socket(JoinHandle<()>);
 
 /// A connection in use. Dropping it closes it; [`give_back`](Self::give_back) keeps it open.
 pub(super) struct Connection {
-    open: Open,
+    open: OpenConnection,
     pool: Arc<Pool>,
     permit: OwnedSemaphorePermit,
 }
@@ -160,7 +160,8 @@ impl Connections {
         let mut pause = FIRST_PAUSE;
         loop {
             // Boxed, because connecting is rare, and its future would make those of all callers ten times as large.
-            let opening: BoxFuture<'_, Result<Open, ConnectError>> = Box::pin(self.open());
+            let opening: BoxFuture<'_, Result<OpenConnection, ConnectError>> =
+                Box::pin(self.open());
             let error = match opening.await {
                 Ok(open) => {
                     return Ok(Connection {
@@ -203,7 +204,7 @@ impl Connections {
 
     /// Returns an idle connection or opens one. If the server rejects the login, reads the secret again, and then tries the
     /// fallback login.
-    async fn open(&self) -> Result<Open, ConnectError> {
+    async fn open(&self) -> Result<OpenConnection, ConnectError> {
         if let Some(open) = self.idle().await {
             return Ok(open);
         }
@@ -265,7 +266,7 @@ impl Connections {
     }
 
     /// An idle connection that still works.
-    async fn idle(&self) -> Option<Open> {
+    async fn idle(&self) -> Option<OpenConnection> {
         loop {
             let open = self.pool.lock().idle.pop()?;
             if open.client.is_closed() {
@@ -281,7 +282,7 @@ impl Connections {
         }
     }
 
-    async fn connect(&self, server: &Arc<Server>) -> Result<Open, AttemptError> {
+    async fn connect(&self, server: &Arc<Server>) -> Result<OpenConnection, AttemptError> {
         let permit = self.pool.sockets.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| {
             AttemptError::Other(ConnectError::Permanent(Error::Internal(closed.to_string())))
@@ -291,14 +292,14 @@ impl Connections {
             let (client, socket) = match &server.tls {
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
-                    (client, Socket::open(connection, permit))
+                    (client, Socket::spawn(connection, permit))
                 }
                 Some(tls) => {
                     let (client, connection) = config.connect(tls.clone()).await?;
-                    (client, Socket::open(connection, permit))
+                    (client, Socket::spawn(connection, permit))
                 }
             };
-            Ok(Open {
+            Ok(OpenConnection {
                 client,
                 socket,
                 server: server.clone(),
@@ -393,7 +394,7 @@ impl Deref for Connection {
     }
 }
 
-impl Open {
+impl OpenConnection {
     /// Closes the connection and waits until the socket is closed.
     async fn close(self) {
         let Self {
@@ -415,7 +416,7 @@ impl Open {
 
 impl Socket {
     /// Starts the task of a connection. The permit is released when the socket is closed.
-    fn open<S, T>(
+    fn spawn<S, T>(
         connection: tokio_postgres::Connection<S, T>,
         permit: OwnedSemaphorePermit,
     ) -> Self

@@ -17,7 +17,7 @@ use crate::api_key::parse_kind;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot, UnreadableItem};
-use crate::store::{Fresh, Waiting};
+use crate::store::{SnapshotUpdate, Waiting};
 
 /// Limit on the unreadable rows of one read that are logged in separate lines; one more line has the number of the
 /// others. A damaged table must not fill the log.
@@ -107,7 +107,7 @@ impl PostgresStore {
         environment: &Environment,
         known: Option<Revision>,
         waiting: Waiting,
-    ) -> Result<Fresh, Error> {
+    ) -> Result<SnapshotUpdate, Error> {
         self.guarded(self.load(environment, known, waiting)).await
     }
 
@@ -116,7 +116,7 @@ impl PostgresStore {
         environment: &Environment,
         known: Option<Revision>,
         waiting: Waiting,
-    ) -> Result<Fresh, Failure> {
+    ) -> Result<SnapshotUpdate, Failure> {
         let client = self.connections.get(waiting).await?;
         let known_revision = known.map(|revision| revision.0);
         let name = environment.as_str();
@@ -141,7 +141,7 @@ impl PostgresStore {
             if let Some(revision) = row.get::<_, Option<i64>>("revision") {
                 let revision = Revision(revision);
                 if known == Some(revision) {
-                    return Ok(Fresh::Unchanged);
+                    return Ok(SnapshotUpdate::Unchanged);
                 }
                 snapshot = Some(Snapshot {
                     revision,
@@ -165,7 +165,7 @@ impl PostgresStore {
             snapshot.ok_or_else(|| Error::Internal("the snapshot has no revision".to_owned()))?;
         let snapshot = Snapshot { flags, ..snapshot };
         self.report_unreadable(environment, &snapshot);
-        Ok(Fresh::Changed(snapshot))
+        Ok(SnapshotUpdate::Changed(snapshot))
     }
 }
 

@@ -47,8 +47,8 @@ impl Transaction {
             within.as_millis(),
             COMMIT_TIMEOUT.as_millis()
         );
-        let begun = open.client()?.batch_execute(&begin).await;
-        begun.map_err(|error| Failure::of(&error).error)?;
+        let started = open.client()?.batch_execute(&begin).await;
+        started.map_err(|error| Failure::of(&error).error)?;
         Ok(open)
     }
 

@@ -44,7 +44,7 @@ impl Run<'_> {
         arn: &str,
         rotate: bool,
     ) -> Result<Outcome, Error> {
-        let began = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         loop {
             let stored = self
                 .secrets
@@ -71,7 +71,7 @@ impl Run<'_> {
                 Some(login) => self.exists(login).await?,
                 None => false,
             };
-            if !is_named && is_recent && began.elapsed() < WRITE_LIMIT {
+            if !is_named && is_recent && started.elapsed() < WRITE_LIMIT {
                 self.execute("rollback").await?;
                 tokio::time::sleep(PAUSE).await;
                 continue;
