@@ -4,7 +4,6 @@
 //! budget. The executor replaces connections that do not answer, and finds the new primary after a failover. It
 //! does so within requests, because nothing runs between requests on Lambda.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use super::address::Address;
 use super::client::{
     Before, Command, CommandOptions, Connections, Failure, REPLICATION_MARGIN, Reply, Script,
 };
-use super::cluster::{Topology, slot};
+use super::cluster::{Primaries, Topology, slot};
 use super::node::{Login, Node};
 use super::retry::{MIN_ATTEMPT, RETRIES, pause_before};
 use super::url::RedisUrl;
@@ -45,8 +44,7 @@ pub(super) struct Executor {
     topology: Option<Topology>,
     /// The slot of most requests, which health checks use too.
     default_slot: u16,
-    /// The node that last answered for each slot, to notice a new primary.
-    primaries: Mutex<HashMap<u16, Address>>,
+    primaries: Primaries,
     replicas_cool_down_until: Mutex<Option<Instant>>,
     /// The replica to ask next.
     next_replica: AtomicUsize,
@@ -90,7 +88,7 @@ impl Executor {
             login,
             seed,
             default_slot,
-            primaries: Mutex::default(),
+            primaries: Primaries::default(),
             replicas_cool_down_until: Mutex::new(None),
             next_replica: AtomicUsize::new(0),
             outages: AtomicU64::new(0),
@@ -500,14 +498,7 @@ impl Executor {
         if self.topology.is_none() || owner.is_none_or(|owner| owner.address() != node.address()) {
             return;
         }
-        let mut primaries = self
-            .primaries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if primaries.get(&slot) == Some(node.address()) {
-            return;
-        }
-        if primaries.insert(slot, node.address().clone()).is_some() {
+        if self.primaries.record(slot, node.address()) {
             // The new primary may have lagged when it took over, so an invalidation may be lost.
             self.outages.fetch_add(1, Ordering::Relaxed);
             info!(

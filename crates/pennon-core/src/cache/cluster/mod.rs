@@ -1,5 +1,6 @@
 //! The topology of a cluster: its nodes, the shard that serves each slot, and redirections.
 
+mod primaries;
 mod refresh;
 mod replica_reads;
 mod slots;
@@ -8,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub(super) use primaries::Primaries;
 pub(super) use replica_reads::Replicas;
 pub(super) use slots::slot;
 
