@@ -1,11 +1,11 @@
-// Answers evaluations from flagd's engine in JavaScript (fractional by text and 32 bits: "v2"), and,
-// to settle what the two engines disagree on, from JsonLogic's reference, json-logic-js.
+// Evaluates flags with flagd's JavaScript engine (`fractional` hashes text to 32 bits: "v2"). Where this engine and the
+// Python one disagree, the JsonLogic reference implementation, json-logic-js, decides.
 //
-// Reads a line of JSON per batch and writes one back, in order:
+// Reads one batch per line as JSON, and writes one line per batch in the same order:
 //   {"flags": <a flagd file>, "cases": [{"key", "context"}], "by": "flagd" | "jsonlogic"}
 //     -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?, "metadata"?}]}
 //   {"flags": <a flagd file>, "by": "schema"} -> {"valid": true | false}
-// A batch that cannot be answered gives {"failure": "why"}.
+// The result of a batch that fails is {"failure": "why"}.
 
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
@@ -24,12 +24,12 @@ const resolvers = {
   object: 'resolveObjectEvaluation',
 };
 
-/** What a caller of this type would get; `undefined` stands for the code's default. */
+/** The name of the resolver for the type of a flag. */
 function resolver(flag) {
   return resolvers[typeof Object.values(flag?.variants ?? { none: '' })[0]];
 }
 
-/** The variant that targeting named and the flag does not have. */
+/** The unknown variant in an error message: the one that the targeting returned. */
 function unknownVariant(errorMessage) {
   return /^Variant '([^]*)' not found in flag with key '/.exec(errorMessage ?? '')?.[1];
 }
@@ -61,7 +61,7 @@ function isValid({ flags }) {
   }
 }
 
-// flagd's own operators, as flagd's documents describe them.
+// The operators that flagd adds to JsonLogic, as its documentation describes them.
 
 for (const [name, compare] of [
   ['starts_with', (text, part) => text.startsWith(part)],
@@ -72,11 +72,11 @@ for (const [name, compare] of [
   );
 }
 
-// Where both engines agree against the reference in what a rule commonly says, so does it here.
+// Operators of the reference that are replaced, because both engines of flagd differ from it in common rules.
 
 const isNull = (value) => value === null || value === undefined;
 
-/** An absent number is 0. */
+/** Equality in which an absent number is 0. */
 function equal(one, other) {
   if (isNull(one) && ['number', 'boolean'].includes(typeof other)) return Number(other) === 0;
   if (isNull(other) && ['number', 'boolean'].includes(typeof one)) return Number(one) === 0;
@@ -85,13 +85,13 @@ function equal(one, other) {
 
 const number = (value) => (isNull(value) || typeof value === 'boolean' ? Number(value) : parseFloat(value));
 
-/** Nothing is divided by zero. */
+/** Fails for a division by zero. */
 function divisor(value) {
   if (Number(value) === 0) throw new Error('division by zero');
   return value;
 }
 
-/** What is `null` is absent. */
+/** The value of `var`. A `null` value counts as absent. */
 function found(name, otherwise = null) {
   if (isNull(name) || name === '') return this;
   let value = this;
@@ -109,7 +109,7 @@ jsonLogic.add_operation('+', (...all) => all.reduce((sum, one) => sum + number(o
 jsonLogic.add_operation('*', (...all) => all.reduce((product, one) => product * number(one), 1));
 jsonLogic.add_operation('cat', (...all) => all.map((one) => (isNull(one) ? 'null' : String(one))).join(''));
 
-/** A text is cut at whole characters: a length is cut down to a whole one, as in the engine in Python. */
+/** Rounds the length towards zero, as the Python engine does. */
 jsonLogic.add_operation('substr', (text, from, length) => {
   const source = String(text);
   if (length === undefined) return source.substr(from);
@@ -122,7 +122,7 @@ jsonLogic.add_operation('substr', (text, from, length) => {
 jsonLogic.add_operation('/', (one, other) => one / divisor(other));
 jsonLogic.add_operation('%', (one, other) => one % divisor(other));
 
-/** What is left out of `1` or `1.2` is 0, as in flagd's own engine in this language. */
+/** Parses a version. Missing parts, as in `1` or `1.2`, are 0, as in flagd's JavaScript engine. */
 function version(given) {
   const text = String(given).replace(/^[vV]/, '');
   return semver.parse(text) ?? (/^\d+(\.\d+)?$/.test(text) ? semver.coerce(text) : null);
@@ -146,7 +146,7 @@ jsonLogic.add_operation('sem_ver', (...given) => {
   }
 });
 
-/** Replaces `{"$ref": name}` as both engines do: one shared rule after the other, in their order. */
+/** Replaces `{"$ref": name}` as both engines do: one shared evaluator after the other, in the order of the file. */
 function inlined(rule, name, shared) {
   if (Array.isArray(rule)) return rule.map((one) => inlined(one, name, shared));
   if (rule === null || typeof rule !== 'object') return rule;
@@ -189,7 +189,7 @@ function answer(batch) {
     case 'flagd': return { answers: byFlagd(batch) };
     case 'jsonlogic': return { answers: byJsonLogic(batch) };
     case 'schema': return { valid: isValid(batch) };
-    default: throw new Error(`by ${batch.by}?`);
+    default: throw new Error(`unknown engine: ${batch.by}`);
   }
 }
 

@@ -1,9 +1,9 @@
-"""Answers evaluations from flagd's engine in Python (fractional by CBOR: "v3").
+"""Evaluates flags with flagd's Python engine (`fractional` hashes CBOR: "v3").
 
-Reads a line of JSON per batch and writes one back, in order:
+Reads one batch per line as JSON, and writes one line per batch in the same order:
   {"flags": <a flagd file>, "cases": [{"key", "context"}]}
     -> {"answers": [{"value"?, "variant"?, "reason", "errorCode"?, "unknownVariant"?, "metadata"?}]}
-A batch that cannot be answered gives {"failure": "why"}.
+The result of a batch that fails is {"failure": "why"}.
 """
 
 import json
@@ -20,7 +20,7 @@ UNKNOWN_VARIANT = re.compile(r"Resolved variant (.*) not in variants config\.", 
 
 
 def resolver(core, flag):
-    """The call a user of this type would make; `None` stands for the code's default."""
+    """The method that resolves flags of this type."""
     one = next(iter(flag["variants"].values()))
     if isinstance(one, bool):
         return core.resolve_boolean_value
@@ -32,9 +32,9 @@ def resolver(core, flag):
 
 
 def resolve(core, flag, key, context):
-    key_of_user = context.pop("targetingKey", None)
+    targeting_key = context.pop("targetingKey", None)
     try:
-        details = resolver(core, flag)(key, None, EvaluationContext(key_of_user, context))
+        details = resolver(core, flag)(key, None, EvaluationContext(targeting_key, context))
     except OpenFeatureError as error:
         unknown = UNKNOWN_VARIANT.fullmatch(error.error_message or "")
         return {
@@ -42,7 +42,7 @@ def resolve(core, flag, key, context):
             "errorCode": error.error_code.value,
             **({"unknownVariant": unknown[1]} if unknown else {}),
         }
-    except Exception:  # The SDK around the engine calls everything else GENERAL.
+    except Exception:  # The SDK reports every other error as GENERAL.
         return {"reason": "ERROR", "errorCode": "GENERAL"}
     answer = {
         "value": details.value,
@@ -55,7 +55,7 @@ def resolve(core, flag, key, context):
 
 def answer(batch):
     core = FlagdCore()
-    # It changes what it is given.
+    # As text, because the engine modifies its input.
     core.set_flags(json.dumps(batch["flags"]))
     flags = batch["flags"]["flags"]
     return [resolve(core, flags[one["key"]], one["key"], one["context"]) for one in batch["cases"]]

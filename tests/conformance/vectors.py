@@ -1,10 +1,10 @@
-"""Writes vectors.json: rules, contexts, and the variants that flagd's engines answer.
+"""Writes vectors.json: rules, contexts, and the results of flagd's engines.
 
   .tools/flagd-python/bin/python tests/conformance/vectors.py
 
-The unit test crates/pennon-eval/tests/vectors.rs checks them without any engine. Every vector says
-whose answer it is: "both" engines', or "jsonlogic" for the reference where they differ; "javascript"
-for fractional v2, "python" for v3.
+crates/pennon-eval/tests/vectors.rs checks them without these engines. `from` of a vector names the source of its
+result: "both" engines, or "jsonlogic" for the reference where they differ; "javascript" for fractional v2, "python"
+for v3.
 """
 
 import json
@@ -44,7 +44,7 @@ VERSIONS = [
 
 
 def operators():
-    """Rules and contexts for every operator but fractional."""
+    """Rules and contexts for every operator except fractional."""
     for pair, operator in product(PAIRS, ["==", "===", "<", "<="]):
         yield {operator: list(pair)}, {}
     for pair, operator in product(PAIRS[::3], ["!=", "!==", ">", ">="]):
@@ -152,7 +152,7 @@ def splits():
 
 
 def cbor():
-    """Bucketing values of every type, which only v3 has."""
+    """Bucketing values of every type, which only v3 supports."""
     numbers = [
         0, 1, 23, 24, 255, 256, 65535, 65536, 4294967295, 4294967296, 2**53 + 1, 2**63 - 1, 2**64 - 1, -1, -24, -25, -256,
         -257, -65537, -(2**63), 2.0, -0.0, 1.5, 0.1, -4.1, 65504.5, 3.4028235e38, 1e300, 5.960464477539063e-08,
@@ -190,7 +190,7 @@ def file(rule, names):
 
 def vector(rule, context, version, asked):
     names = ["default"]
-    for _ in range(2):  # Once to learn the names that the rule gives.
+    for _ in range(2):  # The first pass finds the names that the rule returns.
         answers = [ask(rule, context, names) for ask in asked]
         unknown = [answer["unknownVariant"] for answer in answers if answer.get("unknownVariant")]
         names += sorted(set(unknown) - set(names))
@@ -198,7 +198,7 @@ def vector(rule, context, version, asked):
     if len(asked) == 1:
         expected, source = plain[0], {"v2": "javascript", "v3": "python"}[version]
     elif plain[0]["errorCode"] and plain[1]["errorCode"]:
-        # One fails when it compiles the rule, the other when it runs it.
+        # One engine fails when it compiles the rule, the other when it evaluates it.
         expected, source = {"reason": "ERROR", "errorCode": "GENERAL"}, "both"
     elif plain[0] == plain[1]:
         expected, source = plain[0], "both"

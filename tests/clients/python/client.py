@@ -1,6 +1,6 @@
-"""An application that asks for flags by openfeature-provider-ofrep and prints what it gets.
+"""An application that evaluates flags with openfeature-provider-ofrep and prints the results.
 
-The job, as JSON in the first argument: {base, headers, evaluations: [{type, key, fallback, context}]}.
+The first argument is the job as JSON: {base, headers, evaluations: [{type, key, fallback, context}]}.
 """
 
 import json
@@ -13,7 +13,7 @@ from openfeature.evaluation_context import EvaluationContext
 job = json.loads(sys.argv[1])
 api.set_provider(OFREPProvider(job["base"], headers_factory=lambda: job["headers"]))
 client = api.get_client()
-ask = {
+resolvers = {
     "boolean": client.get_boolean_details,
     "string": client.get_string_details,
     "integer": client.get_integer_details,
@@ -26,7 +26,7 @@ for wanted in job["evaluations"]:
     attributes = dict(wanted["context"])
     targeting_key = attributes.pop("targetingKey", None)
     context = EvaluationContext(targeting_key, attributes)
-    details = ask[wanted["type"]](wanted["key"], wanted["fallback"], context)
+    details = resolvers[wanted["type"]](wanted["key"], wanted["fallback"], context)
     results.append(
         {
             "value": details.value,
