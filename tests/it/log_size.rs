@@ -68,13 +68,13 @@ async fn a_warm_read_writes_little_to_the_log() {
                 None => WARM_READ_WITHOUT_REDIS,
             };
             assert!(each <= most, "{name} {topology:?}: {each} bytes: {line}");
-            must_have_what_the_stories_name(&line, name, topology);
+            require_fields_of_the_stories(&line, name, topology);
         }
     }
 }
 
 /// Checks that a line has the fields and metrics that saved queries and alarms use.
-fn must_have_what_the_stories_name(line: &Value, name: &str, topology: Option<Topology>) {
+fn require_fields_of_the_stories(line: &Value, name: &str, topology: Option<Topology>) {
     assert_eq!(line["domain"], "config");
     for (field, value) in [
         ("cache_hit", 1),
