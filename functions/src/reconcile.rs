@@ -1,6 +1,6 @@
 //! Applies due schedules; then compares the cache with the database, removes entries that differ and fills missing
-//! ones; then sends waiting change events to EventBridge and to webhooks. It runs every minute, which limits how long a lost invalidation has an
-//! effect.
+//! ones; then sends waiting change events to EventBridge and to webhooks. It runs every minute, which limits how long a
+//! lost invalidation has an effect.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Templates with placeholders: the files in `infra/blocks`. A line in `infra` such as
 //! `# @alarm name=latency condition=HasCache` is a directive, replaced by the block with these values.
 //!
-//! `<name>` in a block is a placeholder, and `<name=value>` one with a default. A line with `<name?>` is omitted if there
-//! is no value.
+//! `<name>` in a block is a placeholder, and `<name=value>` one with a default. A line with `<name?>` is omitted if
+//! there is no value.
 
 /// A line that is replaced by a block.
 pub(crate) struct Directive<'a> {

@@ -8,8 +8,8 @@ use super::functions::{list_or_one, statements};
 use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
-/// Functions without a canary: people, `CodeDeploy`, an alarm or `reconcile` invoke them, so 5 % of their calls would show nothing.
-/// The same applies to functions for admins.
+/// Functions without a canary: people, `CodeDeploy`, an alarm or `reconcile` invoke them, so 5 % of their calls would
+/// show nothing. The same applies to functions for admins.
 const AT_ONCE: [&str; 4] = ["migrate", "pre-traffic", "guard", "send-webhooks"];
 /// The maximum number of functions that `CloudFormation` may create or change at once: each step is one request per
 /// function, and Lambda accepts 15 such requests a second per account.

@@ -80,8 +80,8 @@ fn kind_of(key: &KeyText, request: &Request, reading: &Reading) -> Option<KeyKin
     }
 }
 
-/// The key of a request: `X-API-Key` unless it is empty, otherwise the token of `Authorization: Bearer`, whose scheme is
-/// case-insensitive (RFC 9110, section 11.1).
+/// The key of a request: `X-API-Key` unless it is empty, otherwise the token of `Authorization: Bearer`, whose scheme
+/// is case-insensitive (RFC 9110, section 11.1).
 #[must_use]
 pub fn key_of<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Option<&'a str> {
     let api_key = api_key.filter(|key| !key.trim().is_empty());

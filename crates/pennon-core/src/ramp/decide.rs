@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
-/// The engine checks every minute. A step that was not checked for longer than this bakes again, so that after an outage
-/// the engine neither trusts a bake that it did not watch nor begins several steps at once.
+/// The engine checks every minute. A step that was not checked for longer than this bakes again, so that after an
+/// outage the engine neither trusts a bake that it did not watch nor begins several steps at once.
 pub const MAX_CHECK_GAP: Duration = Duration::from_secs(5 * 60);
 
 /// The state of one of the ramp's guards.
@@ -54,8 +54,8 @@ pub enum Decision {
     Pause(String),
 }
 
-/// Decides about a ramp that is baking or holding. Alarms come first, then gaps in what is known, then time, evaluations
-/// and approvals.
+/// Decides about a ramp that is baking or holding. Alarms come first, then gaps in what is known, then time,
+/// evaluations and approvals.
 #[must_use]
 pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     let guards = || std::iter::zip(&ramp.plan.guards, observed.guards);

@@ -259,8 +259,8 @@ pub struct Transition {
     pub reason: Option<String>,
 }
 
-/// Limit on the transitions of a ramp, which is then paused. An alarm that loses its data again and again would otherwise
-/// make the ramp grow without bound.
+/// Limit on the transitions of a ramp, which is then paused. An alarm that loses its data again and again would
+/// otherwise make the ramp grow without bound.
 pub const MAX_TRANSITIONS: usize = 1_000;
 
 impl Ramp {

@@ -62,8 +62,8 @@ impl FlagService {
     /// Replaces the settings of an environment, unless that breaks a flag in use.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for an environment that does not exist; [`Error::PreconditionFailed`]; [`Error::Invalid`] with
-    /// the parts of flags that would break.
+    /// [`Error::NotFound`] for an environment that does not exist; [`Error::PreconditionFailed`]; [`Error::Invalid`]
+    /// with the parts of flags that would break.
     pub async fn change_settings(
         &self,
         environment: &Environment,

@@ -76,9 +76,9 @@ impl FlagService {
     /// Changes a flag and invalidates the cache.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an invalid or too large definition; [`Error::FlagNotFound`]; [`Error::PreconditionFailed`];
-    /// [`Error::Conflict`] if an override names a removed variant, or a schedule would lose its effect;
-    /// [`Error::Unavailable`] if the store does not answer.
+    /// [`Error::Invalid`] for an invalid or too large definition; [`Error::FlagNotFound`];
+    /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if an override names a removed variant, or a schedule would
+    /// lose its effect; [`Error::Unavailable`] if the store does not answer.
     pub async fn update(
         &self,
         environment: &Environment,

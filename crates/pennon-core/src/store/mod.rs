@@ -181,8 +181,8 @@ impl Store {
         dispatch!(self, store => store.list_keys(environment))
     }
 
-    /// Adds the evaluation counts of a batch that ends at `until`. A batch that was added before is ignored. Counts that
-    /// the store rejects are lost; the others are added.
+    /// Adds the evaluation counts of a batch that ends at `until`. A batch that was added before is ignored. Counts
+    /// that the store rejects are lost; the others are added.
     pub async fn count(
         &self,
         batch: &str,

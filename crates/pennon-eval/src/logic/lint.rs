@@ -1,5 +1,5 @@
-//! Finds parts of a rule that cannot work for any caller: results that name no variant, and a `fractional` whose weights
-//! select none.
+//! Finds parts of a rule that cannot work for any caller: results that name no variant, and a `fractional` whose
+//! weights select none.
 //!
 //! Only certain mistakes are reported: a computed result may be any variant, a branch behind a condition that is
 //! always false is ignored, and `null` selects the default variant.

@@ -74,8 +74,8 @@ async fn supersede(
     end_superseded(transaction, key, ramp, &who, how).await
 }
 
-/// Ends a live ramp if its flag was changed without the API, or by a version without ramps. Returns whether it has ended
-/// the ramp.
+/// Ends a live ramp if its flag was changed without the API, or by a version without ramps. Returns whether it has
+/// ended the ramp.
 pub(super) async fn supersede_if_changed(
     transaction: &mut Transaction,
     key: &FlagKey,
@@ -108,8 +108,8 @@ async fn end_superseded(
     transaction.write_ramp(key, ramp).await
 }
 
-/// The actor of the last change of a flag, and the reason for the ramp, from the newest audit entry about the flag or its
-/// ramps. If that is an entry of the ramp itself, the change was made without the API.
+/// The actor of the last change of a flag, and the reason for the ramp, from the newest audit entry about the flag or
+/// its ramps. If that is an entry of the ramp itself, the change was made without the API.
 pub(super) fn changed_by(last: Option<(String, String)>) -> (String, String) {
     let own = [
         Action::CreateRamp,

@@ -450,8 +450,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Sets the revision to the clock in milliseconds, or to a higher number than before. So the revisions of a restarted
-    /// process are above all revisions in a cache.
+    /// Sets the revision to the clock in milliseconds, or to a higher number than before. So the revisions of a
+    /// restarted process are above all revisions in a cache.
     fn raise_revision(&mut self) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

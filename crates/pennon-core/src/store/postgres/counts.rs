@@ -14,8 +14,8 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, Usage};
 
-/// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for a
-/// day, because CloudWatch delivers it again within hours. Rows are changed in the order of their keys, so that
+/// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for
+/// a day, because CloudWatch delivers it again within hours. Rows are changed in the order of their keys, so that
 /// concurrent batches cannot deadlock.
 const COUNT: &str = "
     with forgotten as (
@@ -170,9 +170,9 @@ impl PostgresStore {
         }
     }
 
-    /// Adds the counts of a batch that the database has rejected as a whole: halves a rejected part until a single entry
-    /// remains, which is lost. Only the database can decide what it rejects, because that depends on its encoding, its
-    /// page size and the existing counts.
+    /// Adds the counts of a batch that the database has rejected as a whole: halves a rejected part until a single
+    /// entry remains, which is lost. Only the database can decide what it rejects, because that depends on its
+    /// encoding, its page size and the existing counts.
     async fn count_in_parts(
         &self,
         batch: &str,
@@ -293,8 +293,8 @@ impl Transaction {
     }
 }
 
-/// Logs counts that are lost. Their names come from callers and may be long or contain any character, so they are cut and
-/// escaped.
+/// Logs counts that are lost. Their names come from callers and may be long or contain any character, so they are cut
+/// and escaped.
 fn report_lost(lost: &Count<'_>, refused: &Error) {
     let short = |name: &str| name.chars().take(64).collect::<String>();
     tracing::warn!(

@@ -1,13 +1,14 @@
-//! Connections to PostgreSQL. A request opens one when it needs it, reuses it, and closes it before the response. If the
-//! server rejects the login, or the secret could not be read before, the secret is read again.
+//! Connections to PostgreSQL. A request opens one when it needs it, reuses it, and closes it before the response. If
+//! the server rejects the login, or the secret could not be read before, the secret is read again.
 //!
 //! Lambda freezes an instance between requests. A connection of a frozen instance is unused but counts against the
 //! limit of the server, so a hundred instances that each needed the database once would exhaust it. A process that is
 //! never frozen keeps its connections.
 //!
 //! Connections have no session settings. Behind PgBouncer or RDS Proxy in transaction mode, each transaction may run on
-//! another server connection, so a session setting would be lost or apply to another client; PgBouncer also rejects most
-//! settings in the startup message. Each transaction sets its limits: see `transaction` and `PostgresStore::query`.
+//! another server connection, so a session setting would be lost or apply to another client; PgBouncer also rejects
+//! most settings in the startup message. Each transaction sets its limits: see `transaction` and
+//! `PostgresStore::query`.
 
 use std::io::ErrorKind;
 use std::ops::Deref;
@@ -120,8 +121,8 @@ enum AttemptError {
 }
 
 impl Connections {
-    /// Reads the address of the database. Does not connect, because an instance with a warm cache needs no connection. An
-    /// unreadable or invalid URL is logged.
+    /// Reads the address of the database. Does not connect, because an instance with a warm cache needs no connection.
+    /// An unreadable or invalid URL is logged.
     pub(super) async fn new(
         config: &DatabaseConfig,
         secrets: &Arc<Secrets>,
@@ -151,8 +152,8 @@ impl Connections {
 
     /// Returns an idle or new connection.
     ///
-    /// With [`Waiting::UntilTimeout`], retries while the server accepts no connection. It stops after nine tenths of the
-    /// operation timeout, so that the caller gets the server's error instead of a timeout.
+    /// With [`Waiting::UntilTimeout`], retries while the server accepts no connection. It stops after nine tenths of
+    /// the operation timeout, so that the caller gets the server's error instead of a timeout.
     pub(super) async fn get(&self, waiting: Waiting) -> Result<Connection, Error> {
         let permit = self.pool.requests.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| Error::Internal(closed.to_string()))?;
@@ -202,8 +203,8 @@ impl Connections {
         tokio::task::yield_now().await;
     }
 
-    /// Returns an idle connection or opens one. If the server rejects the login, reads the secret again, and then tries the
-    /// fallback login.
+    /// Returns an idle connection or opens one. If the server rejects the login, reads the secret again, and then tries
+    /// the fallback login.
     async fn open(&self) -> Result<OpenConnection, ConnectError> {
         if let Some(open) = self.idle().await {
             return Ok(open);
@@ -364,8 +365,8 @@ impl Pool {
 }
 
 impl Connection {
-    /// Keeps the connection open for the next use, in this request or, if the process keeps connections, in another one.
-    /// No statement may be running on it.
+    /// Keeps the connection open for the next use, in this request or, if the process keeps connections, in another
+    /// one. No statement may be running on it.
     pub(super) fn give_back(self) {
         let Self {
             mut open,
@@ -458,8 +459,8 @@ impl AttemptError {
     }
 }
 
-/// The error of an attempt to connect. A local server usually has no TLS, so the message names the setting that disables
-/// it.
+/// The error of an attempt to connect. A local server usually has no TLS, so the message names the setting that
+/// disables it.
 fn explain(error: &tokio_postgres::Error) -> Error {
     let text = chain(error);
     if text.ends_with("server does not support TLS") {
@@ -480,8 +481,8 @@ fn is_about_login(code: &SqlState) -> bool {
     .contains(code)
 }
 
-/// Whether the server, or a pooler in front of it, accepts no connection now: it has none left (class 53), is starting or
-/// shutting down (class 57), or the pooler cannot reach the server (class 08).
+/// Whether the server, or a pooler in front of it, accepts no connection now: it has none left (class 53), is starting
+/// or shutting down (class 57), or the pooler cannot reach the server (class 08).
 fn is_temporary(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     ["08", "53", "57"].contains(&class)

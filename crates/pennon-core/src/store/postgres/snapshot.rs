@@ -170,8 +170,8 @@ impl PostgresStore {
 }
 
 impl PostgresStore {
-    /// Logs the unreadable items of an environment, each one once, and again if its stored text changes or it breaks again
-    /// after a repair.
+    /// Logs the unreadable items of an environment, each one once, and again if its stored text changes or it breaks
+    /// again after a repair.
     fn report_unreadable(&self, environment: &Environment, snapshot: &Snapshot) {
         let items = snapshot.unreadable();
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,8 +227,8 @@ pub(super) fn settings_of(text: Option<&str>) -> Settings {
     text.map(Settings::from_stored).unwrap_or_default()
 }
 
-/// Parses the stored defaults of the installation. `migrate` creates the table and its row together, so a missing row is
-/// unreadable, like an unknown name.
+/// Parses the stored defaults of the installation. `migrate` creates the table and its row together, so a missing row
+/// is unreadable, like an unknown name.
 pub(super) fn defaults_of(stored: Option<&str>) -> EvaluationDefaults {
     let known = stored.and_then(EvaluationDefaults::named);
     known.unwrap_or(EvaluationDefaults::Unreadable)

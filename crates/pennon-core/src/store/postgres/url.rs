@@ -156,9 +156,9 @@ impl DatabaseUrl {
         })
     }
 
-    /// The document or URL with another login, for the same database. The result contains the address and the name of the
-    /// database explicitly, even if the original takes them from settings or from the user name. `host` replaces the
-    /// host, for a proxy in front of the database.
+    /// The document or URL with another login, for the same database. The result contains the address and the name of
+    /// the database explicitly, even if the original takes them from settings or from the user name. `host` replaces
+    /// the host, for a proxy in front of the database.
     ///
     /// # Errors
     /// [`InvalidDatabaseUrl`] with the invalid part.
