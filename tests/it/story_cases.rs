@@ -157,9 +157,9 @@ fn sources() -> String {
 fn every_test_that_a_document_names_exists() {
     let reliability = read("reliability.md");
     let rows = reliability.lines().filter(|line| line.starts_with('|'));
-    require_lines(&rows.collect::<Vec<_>>());
+    require_tests_in(&rows.collect::<Vec<_>>());
     let model = read("threat-model.md");
-    require_lines(&model.lines().collect::<Vec<_>>());
+    require_tests_in(&model.lines().collect::<Vec<_>>());
 }
 
 fn read(document: &str) -> String {
@@ -168,7 +168,7 @@ fn read(document: &str) -> String {
 }
 
 /// Checks that a test exists for every name in code style in these lines.
-fn require_lines(lines: &[&str]) {
+fn require_tests_in(lines: &[&str]) {
     let sources = sources();
     let is_name = |text: &&str| {
         text.contains('_')
