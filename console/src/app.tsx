@@ -6,6 +6,7 @@ import { Banner, Empty, ErrorText } from './components/feedback.tsx';
 import { Layout } from './components/Layout.tsx';
 import { Login } from './components/Login.tsx';
 import { Page } from './components/Page.tsx';
+import { onRecovery } from './connection.ts';
 import { forgetAll } from './data.ts';
 import { matchPath } from './route.ts';
 import { address, environmentInAddress, navigate } from './router.ts';
@@ -15,6 +16,7 @@ import { texts } from './strings.ts';
 
 export function App() {
   const state = session.value;
+  useEffect(() => onRecovery(() => void loadSession()), []);
   useEffect(() => {
     if (state !== 'in') return;
     void loadSession();

@@ -17,12 +17,13 @@ export function onRecovery(run: () => void): void {
 }
 
 export function connectionFailed(error: ApiError): void {
-  trouble.value = error.status === 0 ? 'offline' : 'unavailable';
-  checkSoon(500);
+  const first = trouble.value === null;
+  if (trouble.value !== 'database') trouble.value = error.status === 0 ? 'offline' : 'unavailable';
+  checkSoon(first ? 500 : 3_000);
 }
 
 export function connectionWorks(): void {
-  if (trouble.value === 'offline') trouble.value = null;
+  if (trouble.value === 'offline' || trouble.value === 'unavailable') trouble.value = null;
 }
 
 function checkSoon(delay: number): void {
@@ -48,12 +49,11 @@ async function check(): Promise<void> {
   } catch {
     next = 'offline';
   }
-  const before = trouble.value;
-  trouble.value = next;
-  if (before !== null && before !== 'cache' && (next === null || next === 'cache')) {
-    for (const run of recoveries) run();
-  }
-  checkSoon(next === null ? 30_000 : 3_000);
+  checkSoon(next === null && trouble.value === null ? 30_000 : 3_000);
+  const recovered = trouble.value !== null && trouble.value !== 'cache' && (next === null || next === 'cache');
+  // Only a request that succeeds shows that the API is available again.
+  if (next !== null || trouble.value === 'database' || trouble.value === 'cache') trouble.value = next;
+  if (recovered) for (const run of recoveries) run();
 }
 
 export function watchConnection(): void {
