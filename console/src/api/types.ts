@@ -190,7 +190,7 @@ export interface paths {
             cookie?: never;
         };
         /** Count the evaluations of a flag, by day and variant */
-        get: operations["useOfFlag"];
+        get: operations["readUsage"];
         put?: never;
         post?: never;
         delete?: never;
@@ -255,7 +255,7 @@ export interface paths {
          * Schedule a change
          * @description The change is made within a minute after its time. Archiving the flag cancels it.
          */
-        post: operations["planSchedule"];
+        post: operations["createSchedule"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2029,7 +2029,7 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
-    useOfFlag: {
+    readUsage: {
         parameters: {
             query?: {
                 /** @description The key of a flag that cannot be part of a path, such as one with a `/`; the path then has `-` in its place. Any other key in the path is 400 */
@@ -2282,7 +2282,7 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
-    planSchedule: {
+    createSchedule: {
         parameters: {
             query?: {
                 /** @description The key of a flag that cannot be part of a path, such as one with a `/`; the path then has `-` in its place. Any other key in the path is 400 */

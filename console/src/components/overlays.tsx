@@ -75,7 +75,7 @@ interface Confirmation {
   action: string;
   danger?: boolean;
   curl?: () => string;
-  run: () => void;
+  run: () => void | Promise<void>;
 }
 
 const confirmation = signal<Confirmation | null>(null);
@@ -97,7 +97,7 @@ export function ConfirmationDialog() {
       onClose={close}
       actions={
         <>
-          <Button tone={question.danger ? 'danger' : 'primary'} onClick={() => { close(); question.run(); }}>{question.action}</Button>
+          <Button tone={question.danger ? 'danger' : 'primary'} onClick={() => { close(); void question.run(); }}>{question.action}</Button>
           {question.curl && <CurlButton command={question.curl} />}
         </>
       }

@@ -5,7 +5,7 @@ import { evaluationsSentence, stateSentence, type FlagSummary } from '../sentenc
 import { whyNotEdit } from '../session.ts';
 import { texts, toggleTexts } from '../strings.ts';
 import { isProduction } from '../config.ts';
-import { attempt, changeCurl, changeFlag } from './flag/save.tsx';
+import { attempt, changeCurl, changeFlag, flagsChanged } from './flag/save.tsx';
 
 interface Props {
   env: string;
@@ -32,7 +32,11 @@ export function toggleFlag({ env, flagKey, summary, etag, use }: Props): void {
     action: enabled ? toggleTexts.on : toggleTexts.off,
     danger: !enabled,
     curl: () => changeCurl(env, flagKey, change, etag),
-    run: () => void attempt(() => changeFlag(env, flagKey, change, { enabled: !enabled }, etag, toggleTexts.done(flagKey, enabled, env))),
+    run: async () => {
+      await attempt(() => changeFlag(env, flagKey, change, { enabled: !enabled }, etag, toggleTexts.done(flagKey, enabled, env)));
+      // After a conflict, the list shows what the other person did.
+      flagsChanged(env, flagKey);
+    },
   });
 }
 

@@ -51,8 +51,10 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
   const flag = resource.data.value;
   const etag = resource.etag.value ?? '*';
   const today = usage.data.value ? flagTexts.today(usage.data.value.evaluations) : '';
+  // The API refuses to change an archived flag, except for restoring and deleting it.
+  const offered = flag && flag.archivedAt !== null ? tabs.filter(([tab]) => tab === 'history') : tabs;
   const id = queryValue('tab');
-  const [current, , Tab] = tabs.find(([tab]) => tab === id) ?? tabs[0]!;
+  const [current, , Tab] = offered.find(([tab]) => tab === id) ?? offered[0]!;
   return (
     <Page title={key} actions={flag && <Actions env={env} flag={flag} etag={etag} today={today} />}>
       <Loaded from={resource}>
@@ -63,7 +65,7 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
             </Summary>
             {flag.archivedAt !== null && <Banner tone="warn">{flagTexts.archived}</Banner>}
             {flag.broken?.reason && <Banner tone="bad">{flagTexts.broken(flag.broken.reason)}</Banner>}
-            <Tabs label={flagTexts.tabs} tabs={tabs.map(([tab, text]) => [tab, text] as const)} current={current} />
+            <Tabs label={flagTexts.tabs} tabs={offered.map(([tab, text]) => [tab, text] as const)} current={current} />
             <Tab key={`${env} ${key} ${current}`} env={env} flag={flag} etag={etag} resource={resource} />
           </>
         )}
@@ -91,7 +93,9 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
         ? (
           <p class="row">
             <span class={flag.description === null ? 'muted' : ''}>{flag.description ?? flagTexts.noDescription}</span>
-            <Button tone="quiet" disabledBecause={whyNotEdit(env)} onClick={() => setDraft(flag.description ?? '')}>{flagTexts.edit}</Button>
+            {flag.archivedAt === null && (
+              <Button tone="quiet" disabledBecause={whyNotEdit(env)} onClick={() => setDraft(flag.description ?? '')}>{flagTexts.edit}</Button>
+            )}
           </p>
         )
         : (

@@ -120,17 +120,18 @@ const IDS = 'pennon.ids';
 /** More rows than this help nobody; the counts are of all. */
 const SHOWN = 200;
 
-interface Move {
+interface Known {
   user: string;
-  bucket: number | null;
-  before: boolean;
-  after: boolean;
+  /** What an override decides, whatever the bucket is. */
+  forced: boolean | undefined;
+  oldBucket: number;
+  bucket: number;
 }
 
 /** Computed here, with the server's hashes: no request, and pasted ids never leave the browser. */
 function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag']; to: number; salt: string | null }) {
   const [text, setText] = useState(localStorage.getItem(IDS) ?? '');
-  const [moves, setMoves] = useState<Move[]>([]);
+  const [known, setKnown] = useState<Known[]>([]);
   const settings = useResource('/api/admin/environments/{environment}/settings', { path: { environment: env } }).data.value;
   const overrides = useOverrides(env, flag.key).data.value;
   useEffect(() => {
@@ -138,19 +139,24 @@ function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag
     const forced = new Map((overrides ?? []).map((override) => [override.userId, override.overrideType === 'include']));
     const common = { bucketing: settings.bucketing, fractional: settings.fractional, flagKey: flag.key };
     let current = true;
-    void Promise.all([...new Set([...parseIds(text), ...forced.keys()])].map(async (user): Promise<Move> => {
-      const value = forced.get(user);
-      if (value !== undefined) return { user, bucket: null, before: value && flag.enabled, after: value && flag.enabled };
-      const [old, bucket] = await Promise.all([bucketOf(user, { ...common, salt: flag.salt }), bucketOf(user, { ...common, salt })]);
-      return { user, bucket, before: flag.enabled && old < flag.rolloutPercentage, after: flag.enabled && bucket < to };
+    void Promise.all([...new Set([...parseIds(text), ...forced.keys()])].map(async (user): Promise<Known> => {
+      const [oldBucket, bucket] = await Promise.all([bucketOf(user, { ...common, salt: flag.salt }), bucketOf(user, { ...common, salt })]);
+      return { user, forced: forced.get(user), oldBucket, bucket };
     })).then((all) => {
-      // Those that move come first.
-      if (current) setMoves(all.sort((a, b) => Number(a.before === a.after) - Number(b.before === b.after)));
+      if (current) setKnown(all);
     });
     return () => {
       current = false;
     };
-  }, [settings, overrides, text, to, salt, flag]);
+  }, [settings, overrides, text, salt, flag]);
+  const moves = known.map(({ user, forced, oldBucket, bucket }) => ({
+    user,
+    bucket: forced === undefined ? bucket : null,
+    before: flag.enabled && (forced ?? oldBucket < flag.rolloutPercentage),
+    after: flag.enabled && (forced ?? bucket < to),
+  }));
+  // Those that move come first.
+  moves.sort((a, b) => Number(a.before === a.after) - Number(b.before === b.after));
   const gain = moves.filter((move) => move.after && !move.before).length;
   const lose = moves.filter((move) => move.before && !move.after).length;
   const { columns } = rolloutTexts;
