@@ -86,8 +86,10 @@ export const listTexts = {
   noMatch: 'No flag matches.',
   clear: 'Clear search and filter',
   stale: 'stale',
+  reasons: { notEvaluated: 'Not evaluated for 30 days', sameForEveryone: 'Every user has got the same value for 30 days' },
+  unreadable: 'unreadable',
   scheduled: 'Scheduled',
-  ramp: (state: string, percent: number) => `Ramp: ${state} at ${percent} %`,
+  ramp: (state: string, percent: number) => `Ramp: ${state === 'rolledBack' ? 'rolled back' : state} at ${percent} %`,
 };
 
 export const toggleTexts = {

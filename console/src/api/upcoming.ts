@@ -14,26 +14,27 @@ export interface Me {
 }
 
 export interface FlagRow {
-  flagKey: string;
+  key: string;
   description: string | null;
-  type: 'boolean' | 'string' | 'number' | 'object';
+  type: 'boolean' | 'string' | 'number' | 'object' | 'unreadable';
   enabled: boolean;
   rolloutPercentage: number;
+  /** Null for a flag with a definition. */
   bucketing: 'sha256' | 'fractional' | null;
+  /** 2 for a flag without a definition. */
   variants: number;
   hasTargeting: boolean;
   defaultVariant: string | null;
   serverOnly: boolean;
   archived: boolean;
   updatedAt: string | null;
-  /** For `If-Match`. */
-  etag: string;
+  revision: number;
   overrides: number;
   lastEvaluatedAt: string | null;
   evaluationsLastHour: number;
-  stale: { reason: string } | null;
+  stale: { reason: 'notEvaluated' | 'sameForEveryone' } | null;
   ramp: { state: string; step: number; percent: number; reason: string | null } | null;
-  nextSchedule: { at: string; change: unknown } | null;
+  nextSchedule: { at: string | null; change: unknown } | null;
 }
 
 export interface FlagRows {

@@ -14,13 +14,12 @@ import { whyNotEdit } from '../session.ts';
 import { useCommands } from '../shortcuts.ts';
 import { count, listTexts } from '../strings.ts';
 import { CreateFlag } from './CreateFlag.tsx';
-import { summaryOf, useFlagRows } from './flagRows.ts';
+import { isTyped, summaryOf, useFlagRows } from './flagRows.ts';
 import { ToggleButton } from './toggle.tsx';
 
 const FILTERS = ['all', 'on', 'off', 'partial', 'typed', 'ramping', 'stale', 'archived'] as const;
 type Filter = (typeof FILTERS)[number];
 
-const RUNNING = ['pending', 'baking', 'holding', 'paused'];
 
 /** Archived flags are shown by their own filter only. */
 function passes(row: FlagRow, filter: Filter): boolean {
@@ -30,9 +29,9 @@ function passes(row: FlagRow, filter: Filter): boolean {
     case 'all': return true;
     case 'on': return row.enabled;
     case 'off': return !row.enabled;
-    case 'partial': return row.enabled && row.variants === 0 && row.rolloutPercentage > 0 && row.rolloutPercentage < 100;
-    case 'typed': return row.variants > 0;
-    case 'ramping': return row.ramp !== null && RUNNING.includes(row.ramp.state);
+    case 'partial': return row.enabled && !isTyped(row) && row.rolloutPercentage > 0 && row.rolloutPercentage < 100;
+    case 'typed': return isTyped(row);
+    case 'ramping': return row.ramp !== null;
     case 'stale': return row.stale !== null;
   }
 }
@@ -45,7 +44,7 @@ function columns(env: string): Column<FlagRow>[] {
       class: 'flag-column',
       cell: (row) => (
         <>
-          <a href={href(flagPath(env, row.flagKey))}>{row.flagKey}</a> <span class="muted">{row.description}</span>
+          <a href={href(flagPath(env, row.key))}>{row.key}</a> <span class="muted">{row.description}</span>
         </>
       ),
     },
@@ -54,14 +53,15 @@ function columns(env: string): Column<FlagRow>[] {
       class: 'state-column',
       cell: (row) => (
         <>
-          {stateSentence(summaryOf(row))} {row.stale && <Tag tone="warn" title={row.stale.reason}>{listTexts.stale}</Tag>}
+          {row.type === 'unreadable' ? <Tag tone="bad">{listTexts.unreadable}</Tag> : stateSentence(summaryOf(row))}{' '}
+          {row.stale && <Tag tone="warn" title={listTexts.reasons[row.stale.reason]}>{listTexts.stale}</Tag>}
         </>
       ),
     },
     {
       title: titles.planned,
       class: 'wide planned-column',
-      cell: (row) => row.ramp && RUNNING.includes(row.ramp.state)
+      cell: (row) => row.ramp
         ? <Tag tone={row.ramp.state === 'baking' ? 'accent' : 'warn'} title={row.ramp.reason ?? ''}>{listTexts.ramp(row.ramp.state, row.ramp.percent)}</Tag>
         : row.nextSchedule && <>{listTexts.scheduled} <Time at={row.nextSchedule.at} /></>,
     },
@@ -71,7 +71,7 @@ function columns(env: string): Column<FlagRow>[] {
       title: titles.change,
       class: 'change-column',
       cell: (row) => !row.archived && (
-        <ToggleButton quiet env={env} flagKey={row.flagKey} summary={summaryOf(row)} etag={row.etag} use={row.evaluationsLastHour} />
+        <ToggleButton quiet env={env} flagKey={row.key} summary={summaryOf(row)} etag={`"${row.revision}"`} use={row.evaluationsLastHour} />
       ),
     },
   ];
@@ -96,7 +96,7 @@ export function FlagListPage({ env }: { env: string }) {
   const shown = useMemo(() => {
     const words = query.toLowerCase().split(/\s+/).filter(Boolean);
     return (rows ?? []).filter((row) => {
-      const text = `${row.flagKey} ${row.description ?? ''}`.toLowerCase();
+      const text = `${row.key} ${row.description ?? ''}`.toLowerCase();
       return passes(row, filter) && words.every((word) => text.includes(word));
     });
   }, [rows, query, filter]);
@@ -143,7 +143,7 @@ export function FlagListPage({ env }: { env: string }) {
               </div>
               {shown.length === 0
                 ? <Empty title={listTexts.noMatch}><Button onClick={() => setQuery({ q: null, show: null })}>{listTexts.clear}</Button></Empty>
-                : <VirtualTable label={listTexts.title(env)} rows={shown} columns={tableColumns} keyOf={(row) => row.flagKey} />}
+                : <VirtualTable label={listTexts.title(env)} rows={shown} columns={tableColumns} keyOf={(row) => row.key} />}
             </>
           )}
       </Loaded>

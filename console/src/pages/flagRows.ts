@@ -31,26 +31,26 @@ async function readDefinitions(env: string, signal: AbortSignal | undefined): Pr
       if (page * 1_000 >= data.pagination.total) break;
     }
   }
-  return rows.sort((a, b) => (a.flagKey < b.flagKey ? -1 : 1));
+  return rows.sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
 function rowOf(flag: Schemas['FlagDefinition']): FlagRow {
   const definition = flag.definition as Schemas['Definition'] | null;
   const targeting = definition?.targeting;
   return {
-    flagKey: flag.key,
+    key: flag.key,
     description: flag.description,
     type: 'boolean',
     enabled: flag.enabled,
     rolloutPercentage: flag.rolloutPercentage,
-    bucketing: null,
-    variants: Object.keys(definition?.variants ?? {}).length,
+    bucketing: definition ? null : 'sha256',
+    variants: definition ? Object.keys(definition.variants ?? {}).length : 2,
     hasTargeting: targeting !== undefined && Object.keys(targeting).length > 0,
     defaultVariant: definition?.defaultVariant ?? null,
     serverOnly: definition?.metadata?.serverOnly ?? false,
     archived: flag.archivedAt !== null,
     updatedAt: flag.updatedAt ?? null,
-    etag: `"${flag.revision}"`,
+    revision: flag.revision,
     overrides: 0,
     lastEvaluatedAt: null,
     evaluationsLastHour: 0,
@@ -60,6 +60,10 @@ function rowOf(flag: Schemas['FlagDefinition']): FlagRow {
   };
 }
 
+export function isTyped(row: FlagRow): boolean {
+  return row.bucketing === null;
+}
+
 export function summaryOf(row: FlagRow): FlagSummary {
-  return { ...row, variants: row.variants === 0 ? null : row.variants };
+  return { ...row, variants: isTyped(row) ? row.variants : null };
 }
