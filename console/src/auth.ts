@@ -4,6 +4,7 @@ import { signal } from '@preact/signals';
 import { consolePath } from './base.ts';
 import { config, type OidcConfig } from './config.ts';
 import { challengeOf, claimsOf, randomText, rejectIdToken } from './oidc.ts';
+import { texts } from './strings.ts';
 
 const LOGIN = 'pennon.login';
 const REFRESH = 'pennon.refresh';
@@ -86,8 +87,8 @@ async function finishLogin(oidc: OidcConfig): Promise<void> {
   if (started === null) return;
   const { state, nonce, verifier, back } = JSON.parse(started) as Record<'state' | 'nonce' | 'verifier' | 'back', string>;
   const code = answer.get('code');
-  if (answer.get('state') !== state) loginError.value = 'The answer of the identity provider belongs to another sign-in.';
-  else if (code === null) loginError.value = answer.get('error_description') ?? answer.get('error') ?? 'The identity provider sent no code.';
+  if (answer.get('state') !== state) loginError.value = texts.login.errors.state;
+  else if (code === null) loginError.value = answer.get('error_description') ?? answer.get('error') ?? texts.login.errors.noCode;
   else {
     const tokens = await requestTokens(oidc, {
       grant_type: 'authorization_code',
@@ -95,7 +96,7 @@ async function finishLogin(oidc: OidcConfig): Promise<void> {
       redirect_uri: location.origin + redirectPath(),
       code_verifier: verifier,
     });
-    const reason = tokens === null ? 'The identity provider did not accept the code.'
+    const reason = tokens === null ? texts.login.errors.code
       : rejectIdToken(claimsOf(tokens.id_token), { issuer: oidc.issuer, clientId: oidc.clientId, nonce });
     if (reason !== null) loginError.value = reason;
     else if (tokens !== null) {

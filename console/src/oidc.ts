@@ -1,4 +1,7 @@
 // The parts of the authorization code flow that need no page: PKCE and the checks of an id token.
+import { texts } from './strings.ts';
+
+const { errors } = texts.login;
 
 function base64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
@@ -31,10 +34,10 @@ export function rejectIdToken(
   claims: Record<string, unknown> | null,
   expected: { issuer: string; clientId: string; nonce: string },
 ): string | null {
-  if (claims === null) return 'The identity provider sent no readable id token.';
+  if (claims === null) return errors.noToken;
   const audiences = Array.isArray(claims['aud']) ? claims['aud'] : [claims['aud']];
-  if (claims['iss'] !== expected.issuer) return `The id token is from another issuer (${String(claims['iss'])}).`;
-  if (!audiences.includes(expected.clientId)) return 'The id token is for another application.';
-  if (claims['nonce'] !== expected.nonce) return 'The id token belongs to another sign-in.';
+  if (claims['iss'] !== expected.issuer) return errors.issuer(String(claims['iss']));
+  if (!audiences.includes(expected.clientId)) return errors.audience;
+  if (claims['nonce'] !== expected.nonce) return errors.nonce;
   return null;
 }

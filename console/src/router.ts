@@ -58,6 +58,8 @@ export const environmentInAddress = computed<string | null>(() => {
 });
 
 export function startRouter(): void {
+  // A sign-in has changed the address since this module was loaded.
+  address.value = read();
   addEventListener('popstate', () => {
     address.value = read();
   });

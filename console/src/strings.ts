@@ -51,6 +51,15 @@ export const texts = {
     button: 'Sign in',
     token: 'Admin token',
     tokenHint: 'The local server prints a link with the token when it starts. The token is also in flags.json.secrets.',
+    errors: {
+      state: 'The answer of the identity provider belongs to another sign-in. Sign in again.',
+      noCode: 'The identity provider sent no code.',
+      code: 'The identity provider did not accept the code. Sign in again.',
+      noToken: 'The identity provider sent no readable id token.',
+      issuer: (issuer: string) => `The id token is from another issuer (${issuer}).`,
+      audience: 'The id token is for another application.',
+      nonce: 'The id token belongs to another sign-in. Sign in again.',
+    },
   },
   conflict: {
     title: 'Someone else changed this in the meantime',
@@ -67,6 +76,7 @@ export const texts = {
     withoutRedis: 'Other instances see it within seconds.',
   },
   undone: 'Undone.',
+  never: 'never',
   unsaved: 'You have unsaved changes. Leave this page?',
   confirmProduction: 'This is production.',
 };
