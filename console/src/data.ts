@@ -24,7 +24,7 @@ export interface Resource<T> {
   set(data: T, etag: string | undefined): void;
 }
 
-class Entry<T> implements Resource<T> {
+export class Entry<T> implements Resource<T> {
   readonly data: Signal<T | undefined> = signal(undefined);
   readonly etag: Signal<string | undefined> = signal(undefined);
   readonly error: Signal<ApiError | undefined> = signal(undefined);

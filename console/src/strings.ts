@@ -153,6 +153,8 @@ export const flagTexts = {
   removeText: 'The flag and its overrides are deleted. Only the history remembers them.',
   removed: (key: string) => `${key} was deleted.`,
   broken: (reason: string) => `The stored flag is unreadable: ${reason}. Evaluations that depend on it fail until its definition is replaced.`,
+  rolledBack: 'A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off',
+  toRamp: 'Open the ramp',
   notFound: (key: string, environment: string) => `There is no flag ${key} in ${environment}.`,
   toList: 'All flags',
 };

@@ -12,7 +12,7 @@ import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
 import { whyNotEdit } from '../session.ts';
 import { useCommands } from '../shortcuts.ts';
-import { count, listTexts } from '../strings.ts';
+import { count, flagTexts, listTexts } from '../strings.ts';
 import { CreateFlag } from './CreateFlag.tsx';
 import { isTyped, summaryOf, useFlagRows } from './flagRows.ts';
 import { ToggleButton } from './toggle.tsx';
@@ -71,7 +71,10 @@ function columns(env: string): Column<FlagRow>[] {
       title: titles.change,
       class: 'change-column',
       cell: (row) => !row.archived && (
-        <ToggleButton quiet env={env} flagKey={row.key} summary={summaryOf(row)} etag={`"${row.revision}"`} use={row.evaluationsLastHour} />
+        <ToggleButton
+          quiet env={env} flagKey={row.key} summary={summaryOf(row)} etag={`"${row.revision}"`} use={row.evaluationsLastHour}
+          why={whyNotEdit(env) ?? (!row.enabled && row.ramp?.state === 'rolledBack' ? flagTexts.rolledBack : undefined)}
+        />
       ),
     },
   ];

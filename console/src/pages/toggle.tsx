@@ -15,6 +15,8 @@ interface Props {
   /** Text of recent use, or the number of evaluations in the last hour. */
   use: string | number | null;
   quiet?: boolean;
+  /** Why it cannot be toggled; without it, the caller's role decides. */
+  why?: string | undefined;
 }
 
 export function toggleFlag({ env, flagKey, summary, etag, use }: Props): void {
@@ -41,10 +43,10 @@ export function toggleFlag({ env, flagKey, summary, etag, use }: Props): void {
 }
 
 export function ToggleButton(props: Props) {
-  const { env, flagKey, summary, quiet } = props;
+  const { env, flagKey, summary, quiet, why = whyNotEdit(env) } = props;
   const verb = summary.enabled ? toggleTexts.off : toggleTexts.on;
   return (
-    <Button tone={quiet ? 'quiet' : 'plain'} label={`${verb}: ${flagKey}`} disabledBecause={whyNotEdit(env)} onClick={() => toggleFlag(props)}>
+    <Button tone={quiet ? 'quiet' : 'plain'} label={`${verb}: ${flagKey}`} disabledBecause={why} onClick={() => toggleFlag(props)}>
       {verb}
     </Button>
   );

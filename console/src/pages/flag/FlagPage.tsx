@@ -9,6 +9,7 @@ import { Page } from '../../components/Page.tsx';
 import { Tabs } from '../../components/Tabs.tsx';
 import { Time } from '../../components/Time.tsx';
 import { useResource, type Resource } from '../../data.ts';
+import { flagPath } from '../../route.ts';
 import { href, navigate, queryValue } from '../../router.ts';
 import { stateSentence, type FlagSummary } from '../../sentences.ts';
 import { whyNotEdit } from '../../session.ts';
@@ -16,6 +17,7 @@ import { useCommands } from '../../shortcuts.ts';
 import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
+import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { attempt, changeCurl, flagsChanged, savedText, SaveProblems, useBase, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
 
@@ -39,7 +41,8 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
   const key = queryValue('key') || path;
   const target = { path: { flagKey: key }, query: { environment: env } };
   const resource = useResource('/api/admin/flags/{flagKey}', target, 30_000);
-  const usage = useResource('/api/admin/flags/{flagKey}/usage', { ...target, query: { environment: env, days: 1 } });
+  const { sentence: today, lastEvaluatedAt } = useToday(env, key);
+  const { blocks } = useRampState(env, key);
   const list = href(`/${encodeURIComponent(env)}/flags`);
   if (resource.error.value?.status === 404) {
     return (
@@ -50,7 +53,6 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
   }
   const flag = resource.data.value;
   const etag = resource.etag.value ?? '*';
-  const today = usage.data.value ? flagTexts.today(usage.data.value.evaluations) : '';
   // The API refuses to change an archived flag, except for restoring and deleting it.
   const offered = flag && flag.archivedAt !== null ? tabs.filter(([tab]) => tab === 'history') : tabs;
   const id = queryValue('tab');
@@ -61,9 +63,12 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
         {(flag) => (
           <>
             <Summary env={env} flag={flag} etag={etag} resource={resource}>
-              {flagTexts.evaluated} <Time at={usage.data.value?.lastEvaluatedAt} />. {today}
+              {flagTexts.evaluated} <Time at={lastEvaluatedAt} />. {today}
             </Summary>
             {flag.archivedAt !== null && <Banner tone="warn">{flagTexts.archived}</Banner>}
+            {blocks && (
+              <Banner tone="warn" actions={<a href={href(flagPath(env, key, { tab: 'ramp' }))}>{flagTexts.toRamp}</a>}>{flagTexts.rolledBack}.</Banner>
+            )}
             {flag.broken?.reason && <Banner tone="bad">{flagTexts.broken(flag.broken.reason)}</Banner>}
             <Tabs label={flagTexts.tabs} tabs={offered.map(([tab, text]) => [tab, text] as const)} current={current} />
             <Tab key={`${env} ${key} ${current}`} env={env} flag={flag} etag={etag} resource={resource} />
@@ -86,6 +91,7 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
   const [draft, setDraft] = useState<string | null>(null);
   const { flag, etag } = useBase(latest, latestEtag, draft !== null);
   const saving = useSaving(env, resource, () => setDraft(null));
+  const why = useWhyNot(env, flag.key);
   const change = { description: draft === '' ? null : draft };
   return (
     <div class="stack">
@@ -94,7 +100,7 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
           <p class="row">
             <span class={flag.description === null ? 'muted' : ''}>{flag.description ?? flagTexts.noDescription}</span>
             {flag.archivedAt === null && (
-              <Button tone="quiet" disabledBecause={whyNotEdit(env)} onClick={() => setDraft(flag.description ?? '')}>{flagTexts.edit}</Button>
+              <Button tone="quiet" disabledBecause={why} onClick={() => setDraft(flag.description ?? '')}>{flagTexts.edit}</Button>
             )}
           </p>
         )
@@ -127,12 +133,13 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
   const why = whyNotEdit(env);
   const { key } = flag;
   const target = { path: { flagKey: key }, query: { environment: env }, ifMatch: etag };
-  const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today };
+  const blocked = useWhyNot(env, key);
+  const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today, why: flag.enabled ? why : blocked };
   useCommands(
-    why === undefined && flag.archivedAt === null
+    toggle.why === undefined && flag.archivedAt === null
       ? [{ id: 'toggle', title: `${flag.enabled ? toggleTexts.off : toggleTexts.on}: ${key}`, run: () => toggleFlag(toggle) }]
       : [],
-    [flag, etag, why, today],
+    [flag, etag, toggle.why, today],
   );
   const restore = () => attempt(async () => {
     const reply = await send('post', '/api/admin/flags/{flagKey}/restore', target);

@@ -13,8 +13,8 @@ import { flagPath } from '../../route.ts';
 import { href, navigate } from '../../router.ts';
 import { parseRules } from '../../rules.ts';
 import { cohortSentence, rolloutSentence } from '../../sentences.ts';
-import { whyNotEdit } from '../../session.ts';
 import { rolloutTexts, rulesTexts, texts } from '../../strings.ts';
+import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { definitionOf } from './FlagPage.tsx';
 import { useOverrides } from './overrides.ts';
 import { changeCurl, SaveProblems, useBase, useSaving, type FlagChange } from './save.tsx';
@@ -44,8 +44,8 @@ function SimpleRollout({ env, flag: latest, etag: latestEtag, resource }: TabPro
   const [salt, setSalt] = useState<string | null>(null);
   const { flag, etag } = useBase(latest, latestEtag, draft !== null || salt !== null);
   const slider = useId();
-  const ramp = useResource('/api/admin/flags/{flagKey}/ramp', { path: { flagKey: flag.key }, query: { environment: env } });
-  const ramping = ['pending', 'baking', 'holding', 'paused'].includes(ramp.data.value?.state ?? '');
+  const ramping = useRampState(env, flag.key).running;
+  const today = useToday(env, flag.key).sentence;
   const from = flag.rolloutPercentage;
   const text = draft ?? String(from);
   const to = /^\d{1,3}$/.test(text) ? Math.min(100, Number(text)) : from;
@@ -70,6 +70,7 @@ function SimpleRollout({ env, flag: latest, etag: latestEtag, resource }: TabPro
       body: (
         <>
           <p><strong>{texts.confirmProduction}</strong> {flag.enabled ? cohortSentence(from, to) : rolloutTexts.off}</p>
+          <p>{today}</p>
           {'salt' in change && <p>{rolloutTexts.saltWarning}</p>}
           {ramping && <p>{rolloutTexts.supersedes}</p>}
         </>
@@ -79,7 +80,7 @@ function SimpleRollout({ env, flag: latest, etag: latestEtag, resource }: TabPro
       run: save,
     });
   };
-  const why = whyNotEdit(env);
+  const why = useWhyNot(env, flag.key);
   return (
     <div class="stack">
       {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</a></Banner>}

@@ -11,8 +11,8 @@ import { useResource } from '../../data.ts';
 import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, pretty, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
 import { useDraft } from '../../drafts.ts';
 import { parseRules, sameJson, writeRules, type Json } from '../../rules.ts';
-import { whyNotEdit } from '../../session.ts';
 import { rulesTexts, texts } from '../../strings.ts';
+import { useToday, useWhyNot } from './facts.ts';
 import { RulesForm } from './RulesForm.tsx';
 import { changeCurl, SaveProblems, useSaving, type Flag } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
@@ -29,7 +29,8 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
   const saving = useSaving(env, resource, () => setWork(null));
   const settings = useResource('/api/admin/environments/{environment}/settings', { path: { environment: env } }).data.value;
   const { flag, etag } = work ?? { flag: latest, etag: latestEtag };
-  const why = whyNotEdit(env);
+  const why = useWhyNot(env, latest.key);
+  const today = useToday(env, latest.key).sentence;
   const stored = flag.definition as Definition | null;
   const original = stored ?? {};
   const unedited = useMemo(() => stored && draftOf(stored), [stored]);
@@ -43,7 +44,7 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
     title,
     body: (
       <>
-        {isProduction(env) && <p><strong>{texts.confirmProduction}</strong></p>}
+        <p>{isProduction(env) && <strong>{texts.confirmProduction}</strong>} {today}</p>
         {note && <p>{note}</p>}
         <Diff label={rulesTexts.review} before={stored} after={definition} />
       </>

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ApiError } from './api/error.ts';
+import { Entry } from './data.ts';
+
+interface Call {
+  ifNoneMatch: string | undefined;
+  signal: AbortSignal | undefined;
+  answer: (reply: { status: number; data: string; etag: string | undefined }) => void;
+  fail: (error: unknown) => void;
+}
+
+function entry() {
+  const calls: Call[] = [];
+  const made = new Entry<string>('/x', ({ ifNoneMatch, signal }) => new Promise((answer, fail) => {
+    calls.push({ ifNoneMatch, signal, answer, fail });
+  }));
+  const call = (index: number) => {
+    const found = calls[index];
+    assert.ok(found);
+    return found;
+  };
+  return { made, call };
+}
+
+test('a second request sends the tag of the first response, and 304 keeps the data', async () => {
+  const { made, call } = entry();
+  const first = made.reload();
+  call(0).answer({ status: 200, data: 'a', etag: '"1"' });
+  await first;
+  const second = made.reload();
+  assert.equal(call(1).ifNoneMatch, '"1"');
+  call(1).answer({ status: 304, data: '', etag: '"1"' });
+  await second;
+  assert.equal(made.data.value, 'a');
+});
+
+test('a response that was requested before a change does not replace what came after it', async () => {
+  const { made, call } = entry();
+  const old = made.reload();
+  made.set('changed', '"2"');
+  assert.equal(call(0).signal?.aborted, true);
+  call(0).answer({ status: 200, data: 'old', etag: '"1"' });
+  await old;
+  assert.equal(made.data.value, 'changed');
+  assert.equal(made.etag.value, '"2"');
+});
+
+test('a failed refresh keeps the data, and the next response removes the error', async () => {
+  const { made, call } = entry();
+  made.set('a', '"1"');
+  const failing = made.reload();
+  call(0).fail(new ApiError(503, 'down'));
+  await failing;
+  assert.equal(made.data.value, 'a');
+  assert.equal(made.error.value?.message, 'down');
+  const working = made.reload();
+  call(1).answer({ status: 200, data: 'b', etag: '"2"' });
+  await working;
+  assert.equal(made.data.value, 'b');
+  assert.equal(made.error.value, undefined);
+});
