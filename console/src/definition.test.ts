@@ -31,6 +31,11 @@ test('a change keeps what the form does not show', () => {
   });
 });
 
+test('rules can be removed', () => {
+  const result = definitionFrom({ ...draftOf(banner), targeting: '' }, banner);
+  assert.deepEqual('definition' in result && result.definition['targeting'], {});
+});
+
 test('values and names that cannot be sent are problems of their variant', () => {
   const draft = draftOf({ variants: { a: 1, b: 2 } });
   const [a, b] = draft.variants;
