@@ -18,6 +18,7 @@ export const loginError = signal<string | null>(null);
 
 let token: string | null = null;
 let idToken: string | null = null;
+let accepted = false;
 
 export function accessToken(): string | null {
   return token;
@@ -42,13 +43,20 @@ export async function startSession(): Promise<void> {
 /** Signs in with the admin token of a local server. */
 export function useLocalToken(value: string): void {
   token = value;
+  loginError.value = null;
   sessionStorage.setItem(LOCAL, value);
   session.value = 'in';
 }
 
+/** The API has accepted the token. */
+export function tokenAccepted(): void {
+  accepted = true;
+}
+
 /** A request was rejected with 401, and the token could not be renewed. */
 export function sessionEnded(): void {
-  if (session.value === 'in') session.value = 'ended';
+  if (!accepted) loginError.value = texts.login.rejected;
+  if (session.value === 'in') session.value = accepted ? 'ended' : 'out';
   token = null;
   sessionStorage.removeItem(LOCAL);
 }
@@ -158,6 +166,7 @@ async function renew(): Promise<boolean> {
 export function logout(): void {
   for (const name of [LOCAL, REFRESH, LOGIN]) sessionStorage.removeItem(name);
   token = null;
+  accepted = false;
   session.value = 'out';
   if (config.mode !== 'oidc' || !config.endSessionEndpoint) return;
   // Cognito reads client_id and logout_uri, other issuers the rest.

@@ -49,6 +49,7 @@ export const texts = {
     ended: 'Your session has ended',
     endedText: 'Sign in again to go on. What you have typed stays here.',
     button: 'Sign in',
+    rejected: 'The server did not accept this sign-in.',
     token: 'Admin token',
     tokenHint: 'The local server prints a link with the token when it starts. The token is also in flags.json.secrets.',
     errors: {
@@ -253,6 +254,7 @@ export const usersTexts = {
   exclude: 'false (exclude)',
   excludeTyped: 'the default variant (exclude)',
   reason: 'Reason',
+  noIds: 'Paste at least one id',
   replace: 'Remove the overrides of all other users',
   preview: (added: number, changed: number, same: number, removed: number) =>
     `${count(added)} new, ${count(changed)} changed, ${count(same)} as they are, ${count(removed)} removed.`,

@@ -1,6 +1,6 @@
 // The only place that calls the API.
 import { apiUrl } from '../base.ts';
-import { accessToken, renewToken, sessionEnded } from '../auth.ts';
+import { accessToken, renewToken, sessionEnded, tokenAccepted } from '../auth.ts';
 import { connectionFailed, connectionWorks } from '../connection.ts';
 import { texts } from '../strings.ts';
 import { curl } from './curl.ts';
@@ -92,6 +92,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
     throw error;
   }
   connectionWorks();
+  tokenAccepted();
   const invalidated = response.headers.get('x-cache-invalidated');
   return {
     status: response.status,

@@ -203,7 +203,7 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
         class="stack"
         onSubmit={(event) => {
           event.preventDefault();
-          if (!busy) void save();
+          if (!busy && whyNotEdit(env) === undefined) void save();
         }}
       >
         {error && !atFields && <Banner tone="bad"><ErrorText error={error} /></Banner>}
@@ -260,6 +260,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
       if (failure.conflict) await resource.reload();
     }
   };
+  const why = whyNotEdit(env) ?? (ids.length === 0 && !replace ? usersTexts.noIds : undefined);
   const preview = usersTexts.preview(ids.length - same - changed, changed, same, removed);
   const ask = () => {
     if (!isProduction(env) && removed === 0) return void save();
@@ -278,7 +279,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
         class="stack"
         onSubmit={(event) => {
           event.preventDefault();
-          if (!busy) ask();
+          if (!busy && why === undefined) ask();
         }}
       >
         {error && <Banner tone="bad">{error.conflict ? usersTexts.conflict : <ErrorText error={error} />}</Banner>}
@@ -290,7 +291,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
         </label>
         <p role="status">{preview}</p>
         <div class="row">
-          <Button type="submit" tone="primary" busy={busy} disabledBecause={whyNotEdit(env)}>{texts.save}</Button>
+          <Button type="submit" tone="primary" busy={busy} disabledBecause={why}>{texts.save}</Button>
           <CurlButton command={() => curlOf('put', PATTERN, request)} />
         </div>
       </form>
