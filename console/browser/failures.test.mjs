@@ -1,0 +1,100 @@
+// Journeys during which something ends: a session, Redis, PostgreSQL.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { Person, startBrowser } from './browser.mjs';
+import { eventually, Installation } from './services.mjs';
+
+describe('failures', () => {
+  let browser;
+  before(async () => {
+    browser = await startBrowser();
+  });
+  after(() => browser?.close());
+
+  it('says what works while Redis and PostgreSQL are down, and recovers', async () => {
+    const installation = await Installation.start();
+    try {
+      await installation.createFlag('production', { key: 'outage', enabled: true, rolloutPercentage: 5 });
+      const person = await Person.open(browser, installation, '/production/flags/outage?tab=rollout', { expected: [/^50\d /] });
+      await person.by('spinbutton', 'Percent').fill('25');
+
+      // Without Redis, changes are possible.
+      await installation.redis.stop();
+      await person.press('button', 'Save rollout');
+      await person.confirm('Save rollout');
+      await person.sees('outage is at 25 % in production.');
+      await installation.redis.start();
+
+      // Without PostgreSQL, nothing can be changed, and nothing that was typed is lost.
+      await person.by('spinbutton', 'Percent').fill('50');
+      await installation.postgres.stop();
+      await person.press('button', 'Save rollout');
+      await person.confirm('Save rollout');
+      await person.sees(/database is unavailable|service is unavailable/);
+      assert.equal(await person.by('spinbutton', 'Percent').inputValue(), '50');
+      await installation.postgres.start();
+      await person.seesNo(/database is unavailable|service is unavailable/);
+      await person.press('button', 'Save rollout');
+      await person.confirm('Save rollout');
+      await person.sees('outage is at 50 % in production.');
+      assert.equal((await installation.flag('production', 'outage')).rolloutPercentage, 50);
+      await person.leave();
+    } finally {
+      await installation.stop();
+    }
+  });
+
+  it('signs in through the issuer, renews an expired token, and keeps the work when the session ends', async () => {
+    const installation = await Installation.start({ issuer: true });
+    try {
+      await installation.createFlag('production', { key: 'sessions', enabled: true, rolloutPercentage: 5 });
+      await installation.issuer.command({ subject: 'ada', groups: ['admin'] });
+      await installation.issuer.command({ seconds: 2 });
+      const expected = [/^401 /, /^400 POST \/token$/];
+      const person = await Person.open(browser, installation, '/production/flags/sessions?tab=rollout', { token: null, expected });
+      await person.press('button', 'Sign in');
+      await person.by('spinbutton', 'Percent').fill('30');
+      // The access token is in no storage, which scripts of a later page could read.
+      const stored = await person.page.evaluate(() => JSON.stringify({ ...localStorage }) + document.cookie);
+      assert.ok(!stored.includes('eyJ'), stored);
+
+      await person.tokenExpires();
+      await person.press('button', 'Save rollout');
+      await person.confirm('Save rollout');
+      await person.sees('sessions is at 30 % in production.');
+      const { entries } = await installation.api('GET', '/api/admin/flags/sessions/audit');
+      assert.match(entries[0].actor, /ada/);
+
+      await person.by('spinbutton', 'Percent').fill('40');
+      await installation.issuer.command({ endSessions: true });
+      await person.tokenExpires();
+      await person.press('button', 'Save rollout');
+      await person.confirm('Save rollout');
+      await person.sees('Your session has ended');
+      await person.assertAccessible('an ended session');
+      await person.leave();
+    } finally {
+      await installation.stop();
+    }
+  });
+
+  it('offers a viewer and an editor exactly what the API accepts', async () => {
+    const installation = await Installation.start({ issuer: true });
+    try {
+      await installation.environment('staging');
+      for (const env of ['production', 'staging']) await installation.createFlag(env, { key: 'roles', enabled: true, rolloutPercentage: 5 });
+      await installation.issuer.command({ subject: 'eve', groups: ['editor:staging'] });
+      const person = await Person.open(browser, installation, '/production/flags/roles?tab=rollout', { token: null });
+      await person.press('button', 'Sign in');
+      await person.by('button', 'Save rollout').and(person.page.locator('[aria-disabled=true]')).waitFor();
+      await person.sees(/needs the role editor:production/);
+      await person.go('/staging/flags/roles?tab=rollout');
+      await person.by('spinbutton', 'Percent').fill('30');
+      await person.press('button', 'Save rollout');
+      await person.sees('roles is at 30 % in staging.');
+      await person.leave();
+    } finally {
+      await installation.stop();
+    }
+  });
+});

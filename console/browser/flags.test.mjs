@@ -1,0 +1,274 @@
+// Journeys over the list of flags and the pages of one flag.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { Person, startBrowser } from './browser.mjs';
+import { eventually, Installation } from './services.mjs';
+
+/** Time the page may take for an interaction with 5,000 flags, by the browser's own clock, of which a run must have one. */
+const SMOOTH_MS = 100;
+
+describe('flags', { concurrency: 2 }, () => {
+  let installation;
+  let browser;
+  before(async () => {
+    [installation, browser] = await Promise.all([Installation.start(), startBrowser()]);
+  });
+  after(async () => {
+    await browser?.close();
+    await installation?.stop();
+  });
+  const open = (path, options) => Person.open(browser, installation, path, options);
+
+  it('sends exactly the Content-Security-Policy that forbids everything else', async () => {
+    const response = await fetch(`${installation.url}/console`);
+    assert.equal(
+      response.headers.get('content-security-policy'),
+      "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; " +
+        "form-action 'none'; img-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'",
+    );
+    const person = await open('/production/flags', { expected: [/./] });
+    // The browser enforces it: an attack through the DOM fails, and the violation is seen by every test.
+    await person.page.evaluate(() => {
+      const script = document.createElement('script');
+      try {
+        script.textContent = 'document.title = "attacked"';
+        document.head.append(script);
+      } catch {
+        // Trusted Types.
+      }
+      try {
+        document.body.innerHTML = '<img src=x onerror="document.title = 1">';
+      } catch {
+        // Trusted Types.
+      }
+    });
+    await eventually(() => person.problems.length >= 2, () => `violations: ${person.problems}`);
+    assert.notEqual(await person.page.title(), 'attacked');
+    person.problems = [];
+    await person.leave();
+  });
+
+  it('removes the token from the address, and keeps it for this tab only', async () => {
+    const person = await open('/production/flags');
+    await person.by('heading', 'Flags of production').waitFor();
+    assert.equal(new URL(person.page.url()).hash, '');
+    const stored = await person.page.evaluate(() => JSON.stringify([{ ...localStorage }, history.state, document.cookie]));
+    assert.ok(!stored.includes('admin-token'), stored);
+    await person.leave();
+  });
+
+  it('creates, finds, turns on and turns off a flag', async () => {
+    const env = await installation.environment('journey-1');
+    const person = await open(`/${env}/flags`);
+    await person.sees('This environment has no flags yet.');
+    await person.assertAccessible('an empty list');
+    await person.press('button', 'Create flag');
+    // A mistake is shown at its field, and nothing is lost.
+    person.expected.push(/^400 POST \/api\/admin\/flags$/);
+    await person.by('textbox', 'Description').fill('The new checkout');
+    await person.by('spinbutton', 'Share of users in percent').fill('140');
+    await person.by('textbox', 'Key').fill('new-checkout');
+    await person.by('button', 'Create', { exact: true }).click();
+    await person.by('alert').filter({ hasText: '140' }).waitFor();
+    assert.equal(await person.by('textbox', 'Description').inputValue(), 'The new checkout');
+    await person.by('spinbutton', 'Share of users in percent').fill('5');
+    await person.by('button', 'Create', { exact: true }).click();
+    await person.by('heading', 'new-checkout', { exact: true }).waitFor();
+    assert.equal((await installation.flag(env, 'new-checkout')).rolloutPercentage, 5);
+
+    await person.page.goto(`${installation.url}/console/${env}/flags?q=checkout`);
+    await person.press('button', 'Turn on: new-checkout');
+    await person.by('dialog').getByText(env).first().waitFor();
+    await person.confirm('Turn on');
+    await person.sees(`new-checkout is on in ${env}.`);
+    assert.equal((await installation.flag(env, 'new-checkout')).enabled, true);
+    await person.press('button', 'Undo');
+    await eventually(async () => !(await installation.flag(env, 'new-checkout')).enabled, () => 'the change is not undone');
+    await person.leave();
+  });
+
+  it('filters, keeps filters in the address, and goes back', async () => {
+    const env = await installation.environment('journey-2');
+    await installation.createFlag(env, { key: 'half', enabled: true, rolloutPercentage: 50 });
+    await installation.createFlag(env, { key: 'whole', enabled: true, rolloutPercentage: 100 });
+    await installation.createFlag(env, { key: 'nobody', enabled: false, rolloutPercentage: 0 });
+    const person = await open(`/${env}/flags`);
+    await person.sees('3 flags');
+    await person.press('button', 'partial');
+    await person.sees('1 of 3 flags');
+    assert.equal(new URL(person.page.url()).search, '?show=partial');
+    await person.by('link', 'half').click();
+    await person.by('heading', 'half').waitFor();
+    await person.page.goBack();
+    await person.sees('1 of 3 flags');
+    await person.leave();
+  });
+
+  it('changes the rollout in production after a confirmation that says what happens', async () => {
+    await installation.createFlag('production', { key: 'rollout', enabled: true, rolloutPercentage: 5 });
+    const person = await open('/production/flags/rollout?tab=rollout');
+    await person.by('textbox', 'User ids').fill('alice, bob, carol, dave, erin, frank, grace, heidi, ivan, judy');
+    await person.by('spinbutton', 'Percent').fill('60');
+    await person.sees(/get it, 0 lose it/);
+    await person.press('button', 'Save rollout');
+    await person.by('dialog').getByText('This is production.').waitFor();
+    await person.assertAccessible('a confirmation');
+    await person.confirm('Save rollout');
+    await person.sees('rollout is at 60 % in production.');
+    assert.equal((await installation.flag('production', 'rollout')).rolloutPercentage, 60);
+    // The preview in the browser agrees with what the service evaluates.
+    const known = await person.page.locator('table tbody tr').evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+    assert.equal(known.length, 10);
+    for (const [user, , now] of known) {
+      const response = await fetch(`${installation.url}/api/config/flags/rollout?userId=${user}`);
+      const { enabled } = await response.json();
+      assert.equal(String(enabled), now, `${user}: ${JSON.stringify(known)}`);
+    }
+    await person.leave();
+  });
+
+  it('edits variants and rules in the form, and keeps what the form does not know', async () => {
+    const env = await installation.environment('journey-4');
+    const targeting = { if: [{ '==': [{ var: 'country' }, 'DE'] }, 'blue', { cat: ['r', 'ed'] }] };
+    await installation.createFlag(env, {
+      key: 'banner', enabled: true, definition: { variants: { red: '#c00', blue: '#00c' }, defaultVariant: 'red', targeting },
+    });
+    const person = await open(`/${env}/flags/banner?tab=rules`);
+    await person.assertAccessible('rules');
+    await person.by('textbox', 'Value', { exact: true }).last().fill('AT');
+    await person.press('button', 'Review and save');
+    await person.by('button', 'Save').last().click();
+    await person.sees(`The variants and rules of banner were saved in ${env}.`);
+    const { definition } = await installation.flag(env, 'banner');
+    assert.deepEqual(definition.targeting, { if: [{ '==': [{ var: 'country' }, 'AT'] }, 'blue', { cat: ['r', 'ed'] }] });
+    await person.leave();
+  });
+
+  it('adds, pastes, finds and removes overrides', async () => {
+    const env = await installation.environment('journey-5');
+    await installation.createFlag(env, { key: 'beta', enabled: true, rolloutPercentage: 0 });
+    const person = await open(`/${env}/flags/beta?tab=users`);
+    await person.press('button', 'Add override');
+    await person.by('textbox', 'User id').fill('alice');
+    await person.by('textbox', 'Reason').fill('Tester');
+    await person.by('button', 'Save').click();
+    await person.sees('The override of alice was set.');
+    await person.press('button', 'Paste a list');
+    await person.by('textbox', 'User ids').fill('bob\ncarol, dave');
+    await person.by('button', 'Save').click();
+    await person.sees('4 overrides');
+    await person.by('searchbox').fill('tester');
+    await person.sees('1 of 4 overrides');
+    await person.press('button', 'Remove: alice');
+    await person.sees('The override of alice was removed.');
+    const { includes } = await installation.api('GET', `/api/admin/flags/beta/users?environment=${env}`);
+    assert.deepEqual(includes.map((user) => user.userId).sort(), ['bob', 'carol', 'dave']);
+    await person.assertAccessible('overrides');
+    await person.leave();
+  });
+
+  it('is usable by keyboard alone', async () => {
+    const env = await installation.environment('journey-k');
+    for (const key of ['first', 'second', 'third']) await installation.createFlag(env, { key, enabled: false, rolloutPercentage: 100 });
+    const person = await open(`/${env}/flags`);
+    const keyboard = person.page.keyboard;
+    await person.sees('3 flags');
+    await keyboard.press('/');
+    await keyboard.type('sec');
+    await person.sees('1 of 3 flags');
+    await keyboard.press('Escape');
+    await keyboard.press('j');
+    await keyboard.press('Enter');
+    await person.by('heading', 'second').waitFor();
+    // From the heading, which has the focus, to the button.
+    for (let steps = 0; steps < 12; steps++) {
+      if ((await person.page.evaluate(() => document.activeElement?.textContent)) === 'Turn on') break;
+      await keyboard.press('Tab');
+    }
+    await keyboard.press('Enter');
+    await person.by('dialog').waitFor();
+    await keyboard.press('Tab');
+    await eventually(async () => (await person.page.evaluate(() => document.activeElement?.closest('dialog') !== null)), () => 'the focus left the dialog');
+    await person.by('dialog').getByRole('button', { name: 'Turn on', exact: true }).focus();
+    await keyboard.press('Enter');
+    await person.sees(`second is on in ${env}.`);
+    await person.leave();
+  });
+
+  it('shows both sides when two administrators change a flag at once', async () => {
+    const env = await installation.environment('journey-c');
+    await installation.createFlag(env, { key: 'shared', enabled: true, rolloutPercentage: 5 });
+    const person = await open(`/${env}/flags/shared?tab=rollout`, { expected: [/^412 PATCH \/api\/admin\/flags\/shared$/] });
+    await person.by('spinbutton', 'Percent').fill('50');
+    await installation.api('PATCH', `/api/admin/flags/shared?environment=${env}`, { rolloutPercentage: 20, description: 'Theirs' });
+    await person.press('button', 'Save rollout');
+    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    await conflict.getByText('20').first().waitFor();
+    await conflict.getByText('50').first().waitFor();
+    assert.equal((await installation.flag(env, 'shared')).rolloutPercentage, 20);
+    await person.press('button', 'Apply mine on top');
+    await eventually(async () => (await installation.flag(env, 'shared')).rolloutPercentage === 50, () => 'mine is not applied');
+    assert.equal((await installation.flag(env, 'shared')).description, 'Theirs');
+    await person.leave();
+  });
+
+  for (const colorScheme of ['light', 'dark']) {
+    it(`is accessible in the ${colorScheme} scheme, at 360 pixels too`, async () => {
+      const env = await installation.environment(`axe-${colorScheme}`);
+      await installation.createFlag(env, { key: 'simple', enabled: true, rolloutPercentage: 5, description: 'A flag' });
+      const definition = { variants: { on: true, off: false }, defaultVariant: 'off' };
+      await installation.createFlag(env, { key: 'typed', enabled: true, definition });
+      const person = await open(`/${env}/flags`, { colorScheme });
+      const tabs = ['rollout', 'rules', 'users', 'ramp', 'explain', 'history', 'usage', 'code'];
+      const pages = [`/${env}/flags`, ...tabs.map((tab) => `/${env}/flags/typed?tab=${tab}`), `/${env}/flags/simple?tab=rollout`,
+        `/${env}/activity`, `/${env}/keys`, `/${env}/settings`, `/compare?from=production&to=${env}`, '/cleanup'];
+      for (const path of pages) {
+        await person.go(path);
+        await person.assertAccessible(`${path}, ${colorScheme}`);
+        await person.page.setViewportSize({ width: 360, height: 700 });
+        const wide = await person.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        assert.equal(wide, 0, `${path} scrolls sideways at 360 pixels`);
+        await person.page.setViewportSize({ width: 1280, height: 720 });
+      }
+      await person.leave();
+    });
+  }
+
+  it('stays smooth with 5,000 flags', async () => {
+    const env = await installation.environment('many');
+    const flags = Object.fromEntries(Array.from({ length: 5000 }, (_, n) => [`flag-${n}`, {
+      state: n % 2 ? 'ENABLED' : 'DISABLED', variants: { on: true, off: false }, defaultVariant: 'off',
+    }]));
+    for (let from = 0; from < 5000; from += 500) {
+      const part = Object.fromEntries(Object.entries(flags).slice(from, from + 500));
+      await installation.api('POST', `/api/admin/environments/${env}/import`, { flags: part }, { 'if-match': '*' });
+    }
+    const person = await open(`/${env}/flags`);
+    await person.sees('5,000 flags');
+    assert.ok((await person.page.locator('tbody tr').count()) < 100, 'only the rows in view are rendered');
+    /** The shortest of several, because other processes can only make it longer. */
+    const fastest = async (act) => {
+      const times = [];
+      for (let round = 0; round < 5; round++) times.push(await person.page.evaluate(act, round));
+      return Math.min(...times);
+    };
+    const typing = await fastest(async (round) => {
+      const input = document.querySelector('input[type=search]');
+      const began = performance.now();
+      input.value = `flag-4${round}`;
+      input.dispatchEvent(new Event('input', { bubbles: true }));
+      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      return performance.now() - began;
+    });
+    await person.by('searchbox').fill('');
+    await person.sees('5,000 flags');
+    const scrolling = await fastest(async (round) => {
+      const began = performance.now();
+      scrollTo(0, 40_000 * (round + 1));
+      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      return performance.now() - began;
+    });
+    assert.ok(typing < SMOOTH_MS && scrolling < SMOOTH_MS, `typing ${typing} ms, scrolling ${scrolling} ms`);
+    await person.leave();
+  });
+});
