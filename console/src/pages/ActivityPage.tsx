@@ -1,5 +1,30 @@
+// Every change of an environment.
+import { deed } from '../audit.ts';
+import { CurlButton, TextField } from '../components/controls.tsx';
 import { Page } from '../components/Page.tsx';
+import { curlOf } from '../api/client.ts';
+import { useResource } from '../data.ts';
+import { queryValue, setQuery } from '../router.ts';
+import { historyTexts } from '../strings.ts';
+import { AuditList, pageOptions } from './AuditList.tsx';
+
+const PATTERN = '/api/admin/environments/{environment}/audit';
 
 export function ActivityPage({ env }: { env: string }) {
-  return <Page title={`Activity of ${env}`}>{null}</Page>;
+  const options = { path: { environment: env }, query: pageOptions() };
+  const from = useResource(PATTERN, options);
+  const words = queryValue('q').toLowerCase().split(' ');
+  return (
+    <Page title={historyTexts.title(env)} actions={<CurlButton command={() => curlOf('get', PATTERN, options)} />}>
+      <TextField type="search" label={historyTexts.filter} value={queryValue('q')} onInput={(q) => setQuery({ q })} />
+      <AuditList
+        from={from}
+        env={env}
+        matches={(entry) => {
+          const text = `${entry.actor} ${deed(entry)} ${entry.action}`.toLowerCase();
+          return words.every((word) => text.includes(word));
+        }}
+      />
+    </Page>
+  );
 }

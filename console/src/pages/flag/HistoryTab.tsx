@@ -1,5 +1,9 @@
+// Who changed a flag, when and how, and the way back.
+import { useResource } from '../../data.ts';
+import { AuditList, pageOptions } from '../AuditList.tsx';
 import type { TabProps } from './tabs.tsx';
 
-export function HistoryTab({ flag }: TabProps) {
-  return <p>{flag.key}</p>;
+export function HistoryTab({ env, flag }: TabProps) {
+  const from = useResource('/api/admin/flags/{flagKey}/audit', { path: { flagKey: flag.key }, query: { environment: env, ...pageOptions() } });
+  return <AuditList from={from} env={env} />;
 }

@@ -1,0 +1,59 @@
+// Audit entries as sentences.
+import type { Schemas } from './api/client.ts';
+import { time } from './format.ts';
+import { changeSentences, type FlagFields } from './sentences.ts';
+import { historyTexts, rampTexts } from './strings.ts';
+
+export type AuditEntry = Schemas['AuditPage']['entries'][number];
+type State = Record<string, unknown>;
+
+/** What someone did: `set an override of new-checkout`. */
+export function deed({ action, flagKey }: Pick<AuditEntry, 'action' | 'flagKey'>): string {
+  const verb = historyTexts.verbs[action] ?? action;
+  return flagKey === null ? verb : `${verb} ${flagKey}`;
+}
+
+/** The values that changed, one sentence each. */
+export function details({ action, before, after }: Pick<AuditEntry, 'action' | 'before' | 'after'>): string[] {
+  const [was, is] = [stateOf(before), stateOf(after)];
+  const it = is ?? was;
+  if (!it) return [];
+  if (action.startsWith('flag.')) return was && is ? changeSentences(flagOf(was), flagOf(is)) : [];
+  if (action.startsWith('override.')) return [historyTexts.user(String(it['userId']))];
+  if (action.startsWith('schedule.')) return [`${updateSentence(it['updates'])}, ${time(String(it['scheduledAt']))}`];
+  if (action.startsWith('ramp.')) {
+    const state = rampTexts.states[it['state'] as keyof typeof rampTexts.states] as string | undefined;
+    return [state, it['percent'] !== undefined && `${String(it['percent'])} %`, it['reason']].filter(Boolean).map(String);
+  }
+  return typeof it['name'] === 'string' ? [it['name']] : [];
+}
+
+/** Scheduled changes: `Turn off`, `Set the share: 25 %`. */
+export function updateSentence(updates: unknown): string {
+  const { enabled, rolloutPercentage } = (stateOf(updates) ?? {}) as Schemas['ScheduledUpdates'];
+  return [
+    enabled !== undefined && (enabled ? rampTexts.on : rampTexts.off),
+    rolloutPercentage !== undefined && `${rampTexts.share}: ${rolloutPercentage} %`,
+  ].filter(Boolean).join(', ');
+}
+
+/** Whether the entry holds a state to which a flag can return. */
+export function canRevert({ action, flagKey, before, after, broken }: AuditEntry, side: 'before' | 'after'): boolean {
+  if (flagKey === null || broken) return false;
+  return /^overrides?\./.test(action) || (action.startsWith('flag.') && (side === 'before' ? before : after) !== null);
+}
+
+function stateOf(value: unknown): State | null {
+  return typeof value === 'object' && value !== null ? (value as State) : null;
+}
+
+/** An entry leaves out what is null. */
+function flagOf(state: State): FlagFields {
+  return {
+    enabled: state['enabled'] === true,
+    rolloutPercentage: Number(state['rolloutPercentage'] ?? 0),
+    description: (state['description'] as string | null | undefined) ?? null,
+    salt: (state['salt'] as string | null | undefined) ?? null,
+    definition: state['definition'] ?? null,
+  };
+}

@@ -1,0 +1,128 @@
+// Audit entries, newest first: sentences, the difference, and the way back.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { asApiError, curlOf, send, type Answer } from '../api/client.ts';
+import { canRevert, deed, details, type AuditEntry } from '../audit.ts';
+import { Button } from '../components/controls.tsx';
+import { Diff } from '../components/Diff.tsx';
+import { Banner, Empty, Loaded } from '../components/feedback.tsx';
+import { confirmThen, toast } from '../components/overlays.tsx';
+import { Time } from '../components/Time.tsx';
+import { isProduction } from '../config.ts';
+import type { Resource } from '../data.ts';
+import { flagPath } from '../route.ts';
+import { address, href, queryValue } from '../router.ts';
+import { whyNotEdit } from '../session.ts';
+import { historyTexts, texts } from '../strings.ts';
+import { attempt, flagsChanged, savedText } from './flag/save.tsx';
+
+type Page = Answer<'/api/admin/environments/{environment}/audit', 'get'>;
+
+export const pageOptions = () => ({ page: queryValue('page') || undefined, pageSize: 50 });
+
+/** A page of entries; `matches` selects the ones that are shown. */
+export function AuditList({ from, env, matches = () => true }: { from: Resource<Page>; env: string; matches?: (entry: AuditEntry) => boolean }) {
+  return (
+    <Loaded from={from}>
+      {({ entries, pagination }) => {
+        const shown = entries.filter(matches);
+        return (
+          <>
+            {shown.length === 0 && <Empty title={entries.length === 0 ? historyTexts.none : historyTexts.noMatch} />}
+            <ol class="audit">{shown.map((entry) => <Entry key={entry.id} env={env} entry={entry} />)}</ol>
+            <Pages {...pagination} />
+          </>
+        );
+      }}
+    </Loaded>
+  );
+}
+
+function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
+  const [open, setOpen] = useState(false);
+  const item = useRef<HTMLLIElement>(null);
+  const linked = queryValue('entry') === String(entry.id);
+  useEffect(() => {
+    if (linked) item.current?.scrollIntoView({ block: 'center' });
+  }, [linked]);
+  const lines = details(entry);
+  const { flagKey } = entry;
+  return (
+    <li ref={item} class={linked ? 'linked' : undefined}>
+      <div class="row">
+        <span><strong>{entry.actor}</strong> {deed(entry)}{lines.length > 0 && <span class="muted">: {lines.join(' · ')}</span>}</span>
+        <Time at={entry.at} />
+        {flagKey !== null && <a href={href(flagPath(env, flagKey, { tab: 'history', entry: entry.id }))} aria-label={`${historyTexts.link}: ${entry.id}`}>{historyTexts.link}</a>}
+      </div>
+      {entry.broken && <Banner tone="warn">{entry.broken.reason}</Banner>}
+      {(entry.before !== null || entry.after !== null) && (
+        <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+          <summary>{historyTexts.diff}</summary>
+          {open && <Diff before={entry.before} after={entry.after} label={historyTexts.difference(entry.id)} />}
+          <div class="row">
+            {(['before', 'after'] as const).map((side) => canRevert(entry, side) && (
+              <Button key={side} disabledBecause={whyNotEdit(env)} onClick={() => void revert(env, entry, side)}>
+                {side === 'before' ? historyTexts.undo : historyTexts.restore}
+              </Button>
+            ))}
+          </div>
+        </details>
+      )}
+    </li>
+  );
+}
+
+/** Asks with the difference to the state of this moment, which is also the one that the API requires. */
+async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'): Promise<void> {
+  const key = entry.flagKey ?? '';
+  const target = { path: { flagKey: key }, query: { environment: env } };
+  const current = await attempt(async () => {
+    try {
+      return await send('get', '/api/admin/flags/{flagKey}', target);
+    } catch (error) {
+      if (asApiError(error).status === 404) return { data: null, etag: '*' };
+      throw error;
+    }
+  });
+  if (!current) return;
+  const options = { ...target, body: { auditId: entry.id, state: side }, ifMatch: current.etag };
+  const [now, then] = entry.action.startsWith('flag.')
+    ? [known(current.data, entry[side]), entry[side]]
+    : side === 'before' ? [entry.after, entry.before] : [entry.before, entry.after];
+  const flag = entry.action.startsWith('flag.');
+  confirmThen({
+    title: historyTexts.question(key, env),
+    body: (
+      <>
+        {isProduction(env) && <p>{texts.confirmProduction}</p>}
+        <p>{flag ? historyTexts.becomes : entry.action.startsWith('override.') ? historyTexts.override : historyTexts.overrides}</p>
+        <Diff before={now} after={then} label={historyTexts.diff} />
+      </>
+    ),
+    action: historyTexts.action,
+    curl: () => curlOf('post', '/api/admin/flags/{flagKey}/revert', options),
+    run: async () => {
+      const reply = await attempt(() => send('post', '/api/admin/flags/{flagKey}/revert', options));
+      flagsChanged(env, key);
+      if (reply) toast(savedText(historyTexts.done(key), reply.invalidated));
+    },
+  });
+}
+
+/** The fields of a flag that an entry has. */
+function known(flag: unknown, like: unknown): unknown {
+  if (!flag || typeof like !== 'object' || like === null) return flag;
+  return Object.fromEntries(Object.keys(like).map((name) => [name, (flag as Record<string, unknown>)[name]]));
+}
+
+function Pages({ page, pageSize, total }: Page['pagination']) {
+  const pages = Math.max(1, Math.ceil(total / pageSize));
+  const to = (number: number) => href(address.value.path, { ...Object.fromEntries(address.value.query), page: number });
+  if (pages === 1) return null;
+  return (
+    <nav class="row" aria-label={historyTexts.page(page, pages)}>
+      {page > 1 && <a href={to(page - 1)}>{historyTexts.newer}</a>}
+      <span>{historyTexts.page(page, pages)}</span>
+      {page < pages && <a href={to(page + 1)}>{historyTexts.older}</a>}
+    </nav>
+  );
+}
