@@ -1,5 +1,159 @@
+// The ramp of a flag and its scheduled changes.
+import { useState } from 'preact/hooks';
+import { asApiError, curlOf, send, type Schemas } from '../../api/client.ts';
+import { Button, Tag } from '../../components/controls.tsx';
+import { Banner, ConflictView, Loaded } from '../../components/feedback.tsx';
+import { confirmThen, toast } from '../../components/overlays.tsx';
+import { Time } from '../../components/Time.tsx';
+import { isProduction } from '../../config.ts';
+import { useResource } from '../../data.ts';
+import { duration, time } from '../../format.ts';
+import { whyNotEdit } from '../../session.ts';
+import { rampTexts, texts } from '../../strings.ts';
+import { RampForm } from './RampForm.tsx';
+import { flagsChanged, savedText } from './save.tsx';
+import { Schedules } from './Schedules.tsx';
 import type { TabProps } from './tabs.tsx';
 
-export function RampTab({ flag }: TabProps) {
-  return <p>{flag.key}</p>;
+type Ramp = Schemas['Ramp'];
+type Action = keyof typeof rampTexts.actions;
+
+/** What the API allows in each state. */
+const ACTIONS: Record<Ramp['state'], readonly Action[]> = {
+  pending: ['advance', 'pause', 'rollback', 'cancel'],
+  baking: ['advance', 'pause', 'rollback', 'cancel'],
+  holding: ['advance', 'pause', 'rollback', 'cancel'],
+  paused: ['resume', 'rollback', 'cancel'],
+  rolledBack: ['acknowledge'],
+  completed: [],
+  superseded: [],
+  cancelled: [],
+};
+
+function actionsOf(ramp: Ramp): readonly Action[] {
+  return ramp.acknowledgedBy === null ? ACTIONS[ramp.state] : [];
+}
+
+export function RampTab(props: TabProps) {
+  const { env, flag } = props;
+  const [again, setAgain] = useState(false);
+  const from = useResource('/api/admin/flags/{flagKey}/ramp', { path: { flagKey: flag.key }, query: { environment: env } }, 10_000);
+  const none = from.error.value?.status === 404;
+  return (
+    <>
+      <section class="stack">
+        <h2>{rampTexts.ramp}</h2>
+        {none ? <><p>{rampTexts.none}</p><RampForm {...props} started={() => from.reload()} /></> : (
+          <Loaded from={from}>
+            {(ramp) => (
+              <>
+                <RampView env={env} ramp={ramp} etag={from.etag.value ?? '*'} reload={() => from.reload()} />
+                {actionsOf(ramp).length === 0 && (again
+                  ? <RampForm {...props} started={() => { setAgain(false); return from.reload(); }} />
+                  : <Button onClick={() => setAgain(true)} disabledBecause={whyNotEdit(env)}>{rampTexts.again}</Button>)}
+                {ramp.earlier.length > 0 && (
+                  <details>
+                    <summary>{rampTexts.earlier}</summary>
+                    <ul>{ramp.earlier.map((old) => (
+                      <li key={old.id}>{time(old.createdAt ?? '')}: {rampTexts.states[old.state]}, {old.percent} % · {old.createdBy}{old.reason && ` · ${old.reason}`}</li>
+                    ))}</ul>
+                  </details>
+                )}
+              </>
+            )}
+          </Loaded>
+        )}
+      </section>
+      <Schedules {...props} />
+    </>
+  );
+}
+
+function sentence(ramp: Ramp): string {
+  return rampTexts.now(rampTexts.states[ramp.state], ramp.percent);
+}
+
+function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: string; reload: () => Promise<void> }) {
+  const [clash, setClash] = useState<Action | null>(null);
+  const actions = actionsOf(ramp);
+  const live = actions.length > 0 && ramp.state !== 'rolledBack';
+  const options = { path: { flagKey: ramp.flagKey }, query: { environment: env }, ifMatch: etag };
+  const steer = async (action: Action) => {
+    setClash(null);
+    try {
+      const reply = await send('post', `/api/admin/flags/{flagKey}/ramp/${action}`, options);
+      const { state, percent } = reply.data;
+      toast(savedText(rampTexts.done(rampTexts.actions[action][0] ?? '', rampTexts.states[state], percent), reply.invalidated));
+    } catch (cause) {
+      const error = asApiError(cause);
+      if (error.conflict) setClash(action);
+      else toast(error.message, { tone: 'bad' });
+    }
+    await reload();
+    flagsChanged(env, ramp.flagKey);
+  };
+  const ask = (action: Action) => {
+    const [name = '', effect] = rampTexts.actions[action];
+    confirmThen({
+      title: rampTexts.question(name, ramp.flagKey, env),
+      body: <>{isProduction(env) && <p>{texts.confirmProduction}</p>}<p>{sentence(ramp)} {effect}</p></>,
+      action: name,
+      danger: action === 'rollback' || action === 'cancel',
+      curl: () => curlOf('post', `/api/admin/flags/{flagKey}/ramp/${action}`, options),
+      run: () => steer(action),
+    });
+  };
+  const mark = (index: number) => (index + 1 < ramp.step || ramp.state === 'completed' ? 'done' : live && index + 1 === ramp.step ? 'now' : live ? 'planned' : index < ramp.step ? 'done' : '');
+  return (
+    <>
+      <p role="status"><strong>{sentence(ramp)}</strong> {ramp.reason} {ramp.acknowledgedBy !== null && rampTexts.acknowledgedBy(ramp.acknowledgedBy)}</p>
+      {clash && <ConflictView theirs={[sentence(ramp)]} mine={[rampTexts.actions[clash][0]]} apply={() => void steer(clash)} discard={() => setClash(null)} />}
+      {actions.length > 0 && (
+        <div class="row">
+          {actions.map((action) => (
+            <Button key={action} disabledBecause={whyNotEdit(env)} tone={action === 'rollback' ? 'danger' : 'plain'} onClick={() => ask(action)}>{rampTexts.actions[action][0]}</Button>
+          ))}
+        </div>
+      )}
+      <ol class="steps fill">
+        {ramp.steps.map((step, index) => {
+          const at = mark(index);
+          const begun = ramp.transitions.find((change) => change.step === index + 1)?.at;
+          return (
+            <li key={index} class={at}>
+              {at && <Tag tone={at === 'done' ? 'good' : at === 'now' ? 'accent' : 'neutral'}>{rampTexts.marks[at]}</Tag>}{' '}
+              {[
+                rampTexts.step(step.percent, duration(step.bakeSeconds)),
+                step.minEvaluations && rampTexts.needs(step.minEvaluations),
+                step.approval && rampTexts.approval,
+              ].filter(Boolean).join(' · ')}
+              {begun && <span class="muted"> · <Time at={begun} /></span>}
+              {at === 'now' && ramp.dueAt && <div>{rampTexts.next}: <Time at={ramp.dueAt} /> ({time(ramp.dueAt)})</div>}
+            </li>
+          );
+        })}
+      </ol>
+      <h3>{rampTexts.guards}</h3>
+      {ramp.guards.length === 0 ? <p class="muted">{rampTexts.noGuards}</p> : (
+        <ul>{ramp.guards.map(({ alarm, onMissing, warning }) => {
+          // The reason names an alarm by its name, also one that is an ARN.
+          const trouble = ramp.reason?.includes(`'${alarm.replace(/^arn:.*?:alarm:/, '')}'`) ? ramp.reason : null;
+          return (
+            <li key={alarm}>
+              <code>{alarm}</code> {trouble ? <Tag tone="bad">{trouble}</Tag> : live && <Tag>{rampTexts.guardFine}</Tag>}{' '}
+              <span class="muted">{rampTexts.onMissing}: {rampTexts.missing[onMissing]}</span>
+              {warning && <Banner tone="warn">{warning}</Banner>}
+            </li>
+          );
+        })}</ul>
+      )}
+      {ramp.guards.length > 0 && <p>{rampTexts.onAlarm}: {rampTexts.alarmActions[ramp.onAlarm ?? 'start']}</p>}
+      <details>
+        <summary>{rampTexts.history}</summary>
+        <ol>{ramp.transitions.map((change, index) => (
+          <li key={index}>{time(change.at ?? '')}: {rampTexts.states[change.state]}, {change.percent} % · {change.actor}{change.reason && ` · ${change.reason}`}</li>
+        ))}</ol>
+      </details>
+    </>
+  );
 }

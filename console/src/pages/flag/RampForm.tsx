@@ -1,0 +1,127 @@
+// Starting a ramp: steps from a template, guards, and what an alarm does.
+import { useState } from 'preact/hooks';
+import { asApiError, curlOf, send } from '../../api/client.ts';
+import { errorsAt, type ApiError } from '../../api/error.ts';
+import { Button, CurlButton, SelectField, TextField } from '../../components/controls.tsx';
+import { Banner, ErrorText } from '../../components/feedback.tsx';
+import { confirmThen, toast } from '../../components/overlays.tsx';
+import { isProduction } from '../../config.ts';
+import { whyNotEdit } from '../../session.ts';
+import { rampTexts, texts } from '../../strings.ts';
+import { definitionOf } from './FlagPage.tsx';
+import { flagsChanged, savedText } from './save.tsx';
+import type { TabProps } from './tabs.tsx';
+
+interface Step { percent: string; minutes: string; evaluations: string; approval: boolean }
+interface Guard { alarm: string; onMissing: 'hold' | 'rollback' | 'ignore' }
+
+const step = (percent: number, minutes: number): Step => ({ percent: String(percent), minutes: String(minutes), evaluations: '', approval: false });
+const TEMPLATES = {
+  careful: [step(1, 15), step(5, 60), step(25, 240), step(100, 60)],
+  quick: [step(10, 15), step(50, 60), step(100, 60)],
+};
+const entries = <K extends string>(names: Record<K, string>) => Object.entries(names) as [K, string][];
+/** What is no number is sent as it is: the API says what it expects. */
+const numberOf = (text: string) => (text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text));
+
+export function RampForm({ env, flag, etag, resource, started }: TabProps & { started: () => Promise<void> }) {
+  const above = (steps: Step[]) => (flag.definition ? steps : steps.filter(({ percent }) => Number(percent) > flag.rolloutPercentage));
+  const variants = Object.keys(definitionOf(flag)?.variants ?? {});
+  const [template, setTemplate] = useState<keyof typeof TEMPLATES>('careful');
+  const [steps, setSteps] = useState<Step[]>(above(TEMPLATES.careful));
+  const [guards, setGuards] = useState<Guard[]>([]);
+  const [onAlarm, setOnAlarm] = useState<'start' | 'previous' | 'off' | 'pause'>('start');
+  const [pair, setPair] = useState([variants[0] ?? '', variants[1] ?? '']);
+  const [error, setError] = useState<ApiError | null>(null);
+  const [busy, setBusy] = useState(false);
+  const set = <T,>(list: T[], index: number, change: Partial<T>) => list.map((item, at) => (at === index ? { ...item, ...change } : item));
+  const options = () => ({
+    path: { flagKey: flag.key },
+    query: { environment: env },
+    ifMatch: etag,
+    body: {
+      steps: steps.map(({ percent, minutes, evaluations, approval }) => ({
+        percent: numberOf(percent),
+        bakeSeconds: minutes.trim() === '' ? minutes : Math.round(Number(minutes) * 60),
+        ...(evaluations !== '' && { minEvaluations: numberOf(evaluations) }),
+        ...(approval && { approval }),
+      })),
+      guards,
+      ...(guards.length > 0 && { onAlarm }),
+      ...(flag.definition && { from: pair[0], to: pair[1] }),
+    },
+  });
+  const start = async () => {
+    setBusy(true);
+    setError(null);
+    try {
+      const reply = await send('post', '/api/admin/flags/{flagKey}/ramp', options());
+      toast(savedText(rampTexts.started(flag.key), reply.invalidated));
+      await started();
+      flagsChanged(env, flag.key);
+    } catch (cause) {
+      const failure = asApiError(cause);
+      setError(failure);
+      // The flag above the form becomes the new one, so that starting again is informed.
+      if (failure.conflict) await resource.reload();
+    } finally {
+      setBusy(false);
+    }
+  };
+  const why = whyNotEdit(env) ?? (flag.archivedAt !== null ? rampTexts.archived : flag.enabled ? undefined : rampTexts.needsOn);
+  const removing = (what: string, run: () => void) => <Button tone="quiet" label={rampTexts.remove(what)} onClick={run}>×</Button>;
+  const asOptions = variants.map((name) => [name, name] as const);
+  return (
+    <form
+      class="card fill"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (why || busy) return;
+        confirmThen({
+          title: rampTexts.start,
+          body: <>{isProduction(env) && <p>{texts.confirmProduction}</p>}<p>{steps[0]?.approval ? rampTexts.confirmApproval(flag.key, env) : rampTexts.confirmStart(flag.key, env, Number(steps[0]?.percent))}</p></>,
+          action: rampTexts.start,
+          curl: () => curlOf('post', '/api/admin/flags/{flagKey}/ramp', options()),
+          run: start,
+        });
+      }}
+    >
+      <SelectField label={rampTexts.template} value={template} options={entries(rampTexts.templates)} onChange={(name) => { setTemplate(name); setSteps(above(TEMPLATES[name])); }} />
+      {variants.length > 0 && (
+        <div class="form-row">
+          <SelectField label={rampTexts.from} value={pair[0] ?? ''} options={asOptions} onChange={(name) => setPair([name, pair[1] ?? ''])} errors={errorsAt(error, 'from')} />
+          <SelectField label={rampTexts.to} value={pair[1] ?? ''} options={asOptions} onChange={(name) => setPair([pair[0] ?? '', name])} errors={errorsAt(error, 'to')} />
+        </div>
+      )}
+      {steps.map((item, index) => {
+        const change = (part: Partial<Step>) => setSteps(set(steps, index, part));
+        const at = `steps/${index}`;
+        return (
+          <div key={index} class="form-row">
+            <TextField type="number" label={rampTexts.percent(index + 1)} value={item.percent} onInput={(percent) => change({ percent })} errors={errorsAt(error, `${at}/percent`)} />
+            <TextField inputMode="numeric" label={rampTexts.bake} value={item.minutes} onInput={(minutes) => change({ minutes })} errors={errorsAt(error, `${at}/bakeSeconds`)} />
+            <TextField inputMode="numeric" label={rampTexts.evaluations} value={item.evaluations} onInput={(evaluations) => change({ evaluations })} errors={errorsAt(error, `${at}/minEvaluations`)} />
+            <label class="check"><input type="checkbox" checked={item.approval} onChange={(event) => change({ approval: event.currentTarget.checked })} />{rampTexts.approval}</label>
+            {removing(rampTexts.percent(index + 1), () => setSteps(steps.filter((_, other) => other !== index)))}
+          </div>
+        );
+      })}
+      <div><Button onClick={() => setSteps([...steps, step(100, 60)])}>{rampTexts.addStep}</Button></div>
+      {guards.map((guard, index) => (
+        <div key={index} class="form-row">
+          <TextField class="grow" label={rampTexts.alarm} value={guard.alarm} onInput={(alarm) => setGuards(set(guards, index, { alarm }))} errors={errorsAt(error, `guards/${index}`)} />
+          <SelectField label={rampTexts.onMissing} value={guard.onMissing} options={entries(rampTexts.missing)} onChange={(onMissing) => setGuards(set(guards, index, { onMissing }))} />
+          {removing(guard.alarm || rampTexts.alarm, () => setGuards(guards.filter((_, other) => other !== index)))}
+        </div>
+      ))}
+      {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(rampTexts.alarmActions)} onChange={setOnAlarm} errors={errorsAt(error, 'onAlarm')} />}
+      <div><Button onClick={() => setGuards([...guards, { alarm: '', onMissing: 'hold' }])}>{rampTexts.addGuard}</Button></div>
+      {error && <Banner tone="bad">{error.conflict ? `${texts.conflict.title}. ${texts.conflict.text}` : <ErrorText error={error} />}</Banner>}
+      <div class="row">
+        <Button tone="primary" type="submit" busy={busy} disabledBecause={why}>{rampTexts.start}</Button>
+        <CurlButton command={() => curlOf('post', '/api/admin/flags/{flagKey}/ramp', options())} />
+        {why && <span class="muted">{why}</span>}
+      </div>
+    </form>
+  );
+}
