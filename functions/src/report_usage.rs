@@ -22,7 +22,7 @@ const MAX_DAYS: u32 = 400;
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
 /// [`Error::FlagNotFound`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let _admin = request.admin(&app.config.auth)?;
+    let _actor = request.actor(&app.config.auth)?;
     let environment = request.environment()?;
     let days = request.integer("days", DAYS, 1..=MAX_DAYS)?;
     match request.route().map(|route| route.path) {

@@ -16,7 +16,7 @@ use pennon_core::http::{self, ETag, FlagState, Request, Response};
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let admin = request.admin(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let (change, ignored) = http::parse_change(request.body())?;
@@ -31,7 +31,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             &key,
             &change,
             &expected,
-            &admin,
+            &actor,
             request.context(),
         )
         .await?;

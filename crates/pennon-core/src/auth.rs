@@ -230,14 +230,14 @@ fn date(seconds: i64) -> Option<String> {
     ))
 }
 
-/// A verified admin. [`Admin::verify`] is the only constructor, so a value of this type proves the check.
+/// A verified admin. [`Actor::verify`] is the only constructor, so a value of this type proves the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
+pub struct Actor {
     /// The token's `sub`.
     pub id: String,
 }
 
-impl Admin {
+impl Actor {
     /// Checks that the caller is an admin. `headers` are those of the request; its token is used to read the
     /// groups.
     ///
@@ -316,9 +316,9 @@ mod tests {
     }
 
     /// Verifies claims without a token.
-    fn verify(claim: &str, groups: &str, verifier: Verifier) -> Result<Admin, Error> {
+    fn verify(claim: &str, groups: &str, verifier: Verifier) -> Result<Actor, Error> {
         let claims = claims(&json!({"sub": "u-1", claim: groups}), verifier);
-        Admin::verify(Some(&claims), &HeaderMap::new(), &config(claim))
+        Actor::verify(Some(&claims), &HeaderMap::new(), &config(claim))
     }
 
     /// Verifies claims with a token. `changed` replaces claims, or with the prefix `token:` those of the token.
@@ -326,7 +326,7 @@ mod tests {
         groups: &str,
         payload: &Value,
         changed: &[(&str, Value)],
-    ) -> Result<Admin, Error> {
+    ) -> Result<Actor, Error> {
         let mut values = json!({
             "sub": "u-1", "iss": "https://issuer.example", "exp": "1790000000", "roles": groups,
         });
@@ -341,7 +341,7 @@ mod tests {
         }
         let headers = headers(&[&token(&token_claims.to_string())]);
         let claims = claims(&values, Verifier::HttpApi);
-        Admin::verify(Some(&claims), &headers, &config("roles"))
+        Actor::verify(Some(&claims), &headers, &config("roles"))
     }
 
     #[test]
@@ -475,7 +475,7 @@ mod tests {
                         values["roles"] = value;
                     }
                     let claims = claims(&values, verifier);
-                    Admin::verify(Some(&claims), &headers, &config("roles"))
+                    Actor::verify(Some(&claims), &headers, &config("roles"))
                 };
                 for other in [
                     None,
@@ -507,7 +507,7 @@ mod tests {
             r#"{"sub":"u-1","iss":"i","exp":1,"roles":"admin","\u0073ub":"u-1"}"#,
         ] {
             let headers = headers(&[&token(payload)]);
-            let verified = Admin::verify(Some(&claims), &headers, &config("roles"));
+            let verified = Actor::verify(Some(&claims), &headers, &config("roles"));
             assert_eq!(verified, Err(Error::Forbidden), "{payload}");
         }
     }
@@ -534,7 +534,7 @@ mod tests {
                     &json!({"sub": "u-1", "iss": "i", "exp": "1", "roles": groups}),
                     Verifier::HttpApi,
                 );
-                let verified = Admin::verify(Some(&claims), &headers, &config("roles"));
+                let verified = Actor::verify(Some(&claims), &headers, &config("roles"));
                 assert_eq!(verified.is_ok(), is_admin, "{values:?} {groups}");
             }
         }
@@ -554,7 +554,7 @@ mod tests {
             // REST APIs also accept a token without the scheme.
             for header in [token(payload), token(payload).replace("Bearer ", "")] {
                 let headers = headers(&[&header]);
-                let verified = Admin::verify(Some(&claims), &headers, &config(COGNITO_GROUPS));
+                let verified = Actor::verify(Some(&claims), &headers, &config(COGNITO_GROUPS));
                 assert_eq!(verified.is_ok(), is_admin, "{exp}");
             }
         }
@@ -563,7 +563,7 @@ mod tests {
     #[test]
     fn claims_without_a_valid_subject_make_nobody_an_admin() {
         let config = config(COGNITO_GROUPS);
-        let verify = |claims: Option<&Claims>| Admin::verify(claims, &HeaderMap::new(), &config);
+        let verify = |claims: Option<&Claims>| Actor::verify(claims, &HeaderMap::new(), &config);
         assert_eq!(verify(None), Err(Error::Unauthenticated));
         for subject in [
             json!(null),
@@ -646,7 +646,7 @@ mod fuzz {
                     let values = values.as_object().expect("an object").clone();
                     let claims = Claims::verified(values, verifier);
                     let config = config(claim);
-                    let found = Admin::verify(Some(&claims), &HeaderMap::new(), &config);
+                    let found = Actor::verify(Some(&claims), &HeaderMap::new(), &config);
                     let list = written
                         .strip_prefix('[')
                         .and_then(|rest| rest.strip_suffix(']'));
@@ -687,10 +687,10 @@ mod fuzz {
             };
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
             let claims = Claims::verified(values.clone(), Verifier::HttpApi);
-            let Ok(admin) = Admin::verify(Some(&claims), &headers, &config("roles")) else {
+            let Ok(actor) = Actor::verify(Some(&claims), &headers, &config("roles")) else {
                 return;
             };
-            assert_eq!(values["sub"], admin.id.as_str());
+            assert_eq!(values["sub"], actor.id.as_str());
             let named = |claim: &Value| match claim {
                 Value::String(name) => is_admin(name),
                 Value::Array(names) => names.iter().filter_map(Value::as_str).any(is_admin),

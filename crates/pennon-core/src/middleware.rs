@@ -142,7 +142,7 @@ where
     };
     if endpoint.is_admin() {
         // Before validation, so that errors disclose nothing to callers who are not admins.
-        request.admin(&app.config.auth)?;
+        request.actor(&app.config.auth)?;
     }
     request.check_parameters(endpoint)?;
     AssertUnwindSafe(Box::pin(handle(app, request)))

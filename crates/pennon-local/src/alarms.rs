@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use axum::http::{Method, StatusCode};
 use pennon_core::alarms::{AlarmState, MIN_WINDOW};
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Fields, Incoming, Response, decoded};
 use pennon_core::service::AlarmEvent;
@@ -37,7 +37,7 @@ async fn set(
     incoming: &Incoming,
     body: axum::body::Body,
 ) -> Result<Response, Error> {
-    Admin::verify(
+    Actor::verify(
         incoming.claims.as_ref(),
         &incoming.headers,
         &app.config.auth,

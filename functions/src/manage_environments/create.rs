@@ -2,7 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::eval::FractionalVersion;
@@ -12,12 +12,12 @@ use super::settings;
 
 /// Takes `environment`, its name, and `fractional`: `v3` (the default), or `v2` for flags from a system that
 /// evaluates `fractional` by version 2.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let (environment, fractional) = parse(request.body())?;
     let defaults = app.service.store().evaluation_defaults().await?;
     let changed = app
         .service
-        .create_environment(&environment, fractional, admin, request.context())
+        .create_environment(&environment, fractional, actor, request.context())
         .await?;
     Ok(settings::changed(
         StatusCode::CREATED,

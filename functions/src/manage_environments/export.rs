@@ -2,14 +2,14 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Request, Response};
 
 /// The `ETag` of the response is the `If-Match` of an import.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
-    let (file, revision) = app.service.export(&environment, admin).await?;
+    let (file, revision) = app.service.export(&environment, actor).await?;
     let response = http::json(StatusCode::OK, &file);
     if let Some(size) = http::size_above_limit(&response) {
         let limit = http::MAX_RESPONSE_SIZE;

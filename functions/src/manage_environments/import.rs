@@ -2,7 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::eval::flagd::Mode;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// With `?dryRun=true` it returns only the differences; the same file with `If-Match` set to the `ETag` of that
 /// response makes exactly these changes. With `?mode=merge`, flags that the file lacks stay.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let dry_run = request.boolean("dryRun")?;
     let mode = mode(request)?;
@@ -26,7 +26,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     })?;
     let import = Import { file: &file, mode };
     if dry_run {
-        let (difference, revision) = app.service.compare(&environment, import, admin).await?;
+        let (difference, revision) = app.service.compare(&environment, import, actor).await?;
         let response = answer(&environment, true, difference);
         let tag = ETag::of_record(revision.0);
         return Ok(http::with_header(response, "etag", tag.as_str()));
@@ -34,7 +34,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     expected.require()?;
     let changed = app
         .service
-        .import(&environment, import, &expected, admin, request.context())
+        .import(&environment, import, &expected, actor, request.context())
         .await?;
     let response = answer(&environment, false, changed.value);
     Ok(http::with_invalidation(response, changed.invalidated))

@@ -20,24 +20,24 @@ use pennon_core::http::{Request, Response};
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`], [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let admin = request.admin(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
         Some(("GET", "/api/admin/environments")) => list::handle(&app, &request).await,
-        Some(("POST", "/api/admin/environments")) => create::handle(&app, &request, &admin).await,
+        Some(("POST", "/api/admin/environments")) => create::handle(&app, &request, &actor).await,
         Some(("GET", "/api/admin/environments/{environment}/settings")) => {
             settings::read(&app, &request).await
         }
         Some(("PUT", "/api/admin/environments/{environment}/settings")) => {
-            settings::replace(&app, &request, &admin).await
+            settings::replace(&app, &request, &actor).await
         }
         Some(("GET", "/api/admin/environments/{environment}/export")) => {
-            export::handle(&app, &request, &admin).await
+            export::handle(&app, &request, &actor).await
         }
         Some(("POST", "/api/admin/environments/{environment}/import")) => {
-            import::handle(&app, &request, &admin).await
+            import::handle(&app, &request, &actor).await
         }
         Some(("POST", "/api/admin/environments/{environment}/purge")) => {
-            purge::handle(&app, &request, &admin).await
+            purge::handle(&app, &request, &actor).await
         }
         Some(("GET", "/api/admin/environments/{environment}/audit")) => {
             audit::handle(&app, &request).await

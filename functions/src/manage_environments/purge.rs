@@ -3,17 +3,17 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 use serde_json::json;
 
 /// For an admin who suspects that an instance serves outdated flags.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let done = app
         .service
-        .purge(&environment, admin, request.context())
+        .purge(&environment, actor, request.context())
         .await?;
     let body = json!({
         "environment": environment.as_str(),

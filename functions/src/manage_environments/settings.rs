@@ -3,7 +3,7 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::eval::{EvaluationDefaults, Settings};
@@ -23,7 +23,7 @@ pub(crate) async fn read(app: &App, request: &Request) -> Result<Response, Error
 pub(crate) async fn replace(
     app: &App,
     request: &Request,
-    admin: &Admin,
+    actor: &Actor,
 ) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let settings = http::parse_settings(request.body())?;
@@ -33,7 +33,7 @@ pub(crate) async fn replace(
     let defaults = app.service.store().evaluation_defaults().await?;
     let result = app
         .service
-        .change_settings(&environment, &settings, &expected, admin, request.context())
+        .change_settings(&environment, &settings, &expected, actor, request.context())
         .await?;
     Ok(changed(StatusCode::OK, &environment, &result, defaults))
 }

@@ -2,7 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::eval::FlagKey;
 use pennon_core::http::{self, Fields, Request, Response};
@@ -13,12 +13,12 @@ use serde_json::Value;
 use super::view;
 
 /// Takes `key` and the fields of an update. Absent fields have their defaults: off, 0 %.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let (key, wanted) = parse(request.body())?;
     let changed = app
         .service
-        .create_flag(&environment, &key, &wanted, admin, request.context())
+        .create_flag(&environment, &key, &wanted, actor, request.context())
         .await?;
     Ok(view::changed(StatusCode::CREATED, &key, &changed))
 }

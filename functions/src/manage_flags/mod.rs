@@ -22,19 +22,19 @@ use pennon_core::http::{Request, Response};
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::Conflict`],
 /// [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let admin = request.admin(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
         Some(("GET", "/api/admin/flags")) => list::handle(&app, &request).await,
-        Some(("POST", "/api/admin/flags")) => create::handle(&app, &request, &admin).await,
+        Some(("POST", "/api/admin/flags")) => create::handle(&app, &request, &actor).await,
         Some(("GET", "/api/admin/flags/{flagKey}")) => read::handle(&app, &request).await,
         Some(("DELETE", "/api/admin/flags/{flagKey}")) => {
-            remove::handle(&app, &request, &admin).await
+            remove::handle(&app, &request, &actor).await
         }
         Some(("POST", "/api/admin/flags/{flagKey}/restore")) => {
-            restore::handle(&app, &request, &admin).await
+            restore::handle(&app, &request, &actor).await
         }
         Some(("POST", "/api/admin/flags/{flagKey}/revert")) => {
-            revert::handle(&app, &request, &admin).await
+            revert::handle(&app, &request, &actor).await
         }
         Some(("GET", "/api/admin/flags/{flagKey}/audit")) => audit::handle(&app, &request).await,
         _ => Err(request.route_not_found()),

@@ -3,14 +3,14 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 
 use super::view;
 
 /// Returns 200 with the archived flag, or 204 after a deletion.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let permanently = request.boolean("permanently")?;
@@ -20,7 +20,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     if permanently {
         let gone = app
             .service
-            .delete_flag(&environment, &key, &expected, admin, context)
+            .delete_flag(&environment, &key, &expected, actor, context)
             .await?;
         return Ok(http::with_invalidation(
             http::no_content(),
@@ -29,7 +29,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     }
     let changed = app
         .service
-        .archive_flag(&environment, &key, &expected, admin, context)
+        .archive_flag(&environment, &key, &expected, actor, context)
         .await?;
     Ok(view::changed(StatusCode::OK, &key, &changed))
 }

@@ -2,20 +2,20 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{Request, Response};
 
 use super::view;
 
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let expected = request.expected()?;
     expected.require()?;
     let changed = app
         .service
-        .restore_flag(&environment, &key, &expected, admin, request.context())
+        .restore_flag(&environment, &key, &expected, actor, request.context())
         .await?;
     Ok(view::changed(StatusCode::OK, &key, &changed))
 }

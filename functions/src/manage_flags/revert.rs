@@ -3,7 +3,7 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{Fields, Request, Response};
 use pennon_core::service::Side;
@@ -11,7 +11,7 @@ use pennon_core::service::Side;
 use super::view;
 
 /// Takes `auditId`, and `state`: `after` (the default), or `before`, which undoes that change.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let to = parse(request.body())?;
@@ -19,7 +19,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     expected.require()?;
     let changed = app
         .service
-        .revert_flag(&environment, &key, to, &expected, admin, request.context())
+        .revert_flag(&environment, &key, to, &expected, actor, request.context())
         .await?;
     Ok(view::changed(StatusCode::OK, &key, &changed))
 }

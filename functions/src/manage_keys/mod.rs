@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lambda_http::http::StatusCode;
 use pennon_core::api_key::kind_name;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response, timestamp};
@@ -21,23 +21,23 @@ use serde_json::{Value, json};
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`], [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let admin = request.admin(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
     let environment = request.environment()?;
     match request.route().map(|route| (route.method, route.path)) {
-        Some(("POST", "/api/admin/keys")) => create(&app, &request, &admin, &environment).await,
+        Some(("POST", "/api/admin/keys")) => create(&app, &request, &actor, &environment).await,
         Some(("GET", "/api/admin/keys")) => list(&app, &request, &environment).await,
         Some(("DELETE", "/api/admin/keys/{keyId}")) => {
-            revoke(&app, &request, &admin, &environment).await
+            revoke(&app, &request, &actor, &environment).await
         }
         Some(("GET", "/api/admin/webhooks")) => webhooks::list(&app, &environment).await,
         Some(("POST", "/api/admin/webhooks")) => {
-            webhooks::create(&app, &request, &admin, &environment).await
+            webhooks::create(&app, &request, &actor, &environment).await
         }
         Some(("POST", "/api/admin/webhooks/{webhookId}/enable")) => {
-            webhooks::enable(&app, &request, &admin, &environment).await
+            webhooks::enable(&app, &request, &actor, &environment).await
         }
         Some(("DELETE", "/api/admin/webhooks/{webhookId}")) => {
-            webhooks::delete(&app, &request, &admin, &environment).await
+            webhooks::delete(&app, &request, &actor, &environment).await
         }
         _ => Err(request.route_not_found()),
     }
@@ -46,7 +46,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
 async fn create(
     app: &App,
     request: &Request,
-    admin: &Admin,
+    actor: &Actor,
     environment: &Environment,
 ) -> Result<Response, Error> {
     let wanted = body::parse(request.body())?;
@@ -56,7 +56,7 @@ async fn create(
             environment,
             wanted.kind,
             &wanted.name,
-            admin,
+            actor,
             request.context(),
         )
         .await?;
@@ -81,7 +81,7 @@ async fn list(app: &App, request: &Request, environment: &Environment) -> Result
 async fn revoke(
     app: &App,
     request: &Request,
-    admin: &Admin,
+    actor: &Actor,
     environment: &Environment,
 ) -> Result<Response, Error> {
     let id = request.parameter("keyId");
@@ -90,7 +90,7 @@ async fn revoke(
     }
     let changed = app
         .service
-        .revoke_key(environment, id, admin, request.context())
+        .revoke_key(environment, id, actor, request.context())
         .await?;
     Ok(http::with_invalidation(
         http::no_content(),

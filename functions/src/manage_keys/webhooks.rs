@@ -2,7 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Fields, Request, Response, timestamp};
@@ -26,7 +26,7 @@ pub(crate) async fn list(app: &App, environment: &Environment) -> Result<Respons
 pub(crate) async fn create(
     app: &App,
     request: &Request,
-    admin: &Admin,
+    actor: &Actor,
     environment: &Environment,
 ) -> Result<Response, Error> {
     let wanted = parse(request.body(), app.webhooks().reach())?;
@@ -35,7 +35,7 @@ pub(crate) async fn create(
     }
     let new = app
         .service
-        .create_webhook(environment, wanted, admin)
+        .create_webhook(environment, wanted, actor)
         .await?;
     let mut body = shown(&new.webhook, environment);
     body["secret"] = json!(new.secret.expose());
@@ -47,7 +47,7 @@ pub(crate) async fn create(
 pub(crate) async fn enable(
     app: &App,
     request: &Request,
-    admin: &Admin,
+    actor: &Actor,
     environment: &Environment,
 ) -> Result<Response, Error> {
     Fields::reject_all(request.body())?;
@@ -56,7 +56,7 @@ pub(crate) async fn enable(
     let id = request.parameter("webhookId");
     let webhook = app
         .service
-        .enable_webhook(environment, id, &expected, admin)
+        .enable_webhook(environment, id, &expected, actor)
         .await?;
     let response = http::json(StatusCode::OK, &shown(&webhook, environment));
     Ok(tagged(response, &webhook))
@@ -65,14 +65,14 @@ pub(crate) async fn enable(
 pub(crate) async fn delete(
     app: &App,
     request: &Request,
-    admin: &Admin,
+    actor: &Actor,
     environment: &Environment,
 ) -> Result<Response, Error> {
     let expected = request.expected()?;
     expected.require()?;
     let id = request.parameter("webhookId");
     app.service
-        .delete_webhook(environment, id, &expected, admin)
+        .delete_webhook(environment, id, &expected, actor)
         .await?;
     Ok(http::no_content())
 }

@@ -17,17 +17,17 @@ use pennon_core::http::{Request, Response};
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`], [`Error::RateLimited`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let admin = request.admin(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
         Some(("GET", "/api/admin/flags/{flagKey}/users")) => list::handle(&app, &request).await,
         Some(("POST", "/api/admin/flags/{flagKey}/users")) => {
-            set::handle(&app, &request, &admin).await
+            set::handle(&app, &request, &actor).await
         }
         Some(("PUT", "/api/admin/flags/{flagKey}/users")) => {
-            put::handle(&app, &request, &admin).await
+            put::handle(&app, &request, &actor).await
         }
         Some(("DELETE", "/api/admin/flags/{flagKey}/users/{userId}")) => {
-            remove::handle(&app, &request, &admin).await
+            remove::handle(&app, &request, &actor).await
         }
         _ => Err(request.route_not_found()),
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::{Error, FieldErrors};
 use pennon_core::http::{self, ETag, Fields, Request, Response};
 use pennon_core::service::{NewOverride, PutMode};
@@ -19,7 +19,7 @@ const MAX_OVERRIDES: usize = 10_000;
 const MAX_ERRORS: usize = 50;
 
 /// Replaces all overrides of the flag, or, with `?mode=merge`, only those of the users in the body.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let mode = match request.query("mode") {
@@ -37,7 +37,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
             &key,
             (mode, wanted),
             &expected,
-            admin,
+            actor,
             request.context(),
         )
         .await?;

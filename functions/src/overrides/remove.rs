@@ -1,11 +1,11 @@
 //! `DELETE /api/admin/flags/{flagKey}/users/{userId}`: removes an override.
 
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let user = request.item("userId")?;
@@ -15,7 +15,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     }
     let changed = app
         .service
-        .remove_override(&environment, &key, user, admin, request.context())
+        .remove_override(&environment, &key, user, actor, request.context())
         .await?;
     Ok(http::with_invalidation(
         http::no_content(),

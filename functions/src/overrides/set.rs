@@ -2,7 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::eval::Override;
 use pennon_core::http::{self, Fields, Request, Response};
@@ -14,13 +14,13 @@ const MAX_REASON_LENGTH: usize = 500;
 const MAX_NAME_LENGTH: usize = 255;
 
 /// Returns 201 also when it replaces an override, as existing clients expect.
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let (wanted, ignored) = parse(request.body())?;
     let changed = app
         .service
-        .set_override(&environment, &key, wanted, admin, request.context())
+        .set_override(&environment, &key, wanted, actor, request.context())
         .await?;
     let response = http::json(StatusCode::CREATED, &override_state(&changed.value));
     let response = http::with_invalidation(response, changed.invalidated);

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{Fields, Request, Response};
 use pennon_core::ramp::{Guard, OnAlarm, OnMissing, Plan, Step, VariantPair, alarm_name};
@@ -21,7 +21,7 @@ const MAX_BAKE: u64 = 30 * 24 * 3600;
 /// CloudWatch's limit on the characters of an alarm's name. It rejects a whole call because of one longer name.
 const MAX_NAME: usize = 255;
 
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let plan = parse(request.body())?;
@@ -30,7 +30,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     let (alarms, context) = (app.alarms(), request.context());
     let created = app
         .service
-        .create_ramp(&environment, &key, plan, &expected, admin, alarms, context)
+        .create_ramp(&environment, &key, plan, &expected, actor, alarms, context)
         .await?;
     Ok(view::answer(StatusCode::CREATED, &key, &created))
 }

@@ -8,7 +8,7 @@ mod view;
 use std::sync::Arc;
 
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{Fields, Request, Response};
 use pennon_core::service::RampAction;
@@ -20,13 +20,13 @@ use pennon_core::service::RampAction;
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`] or [`Error::NotFound`],
 /// [`Error::PreconditionFailed`], [`Error::Conflict`] or [`Error::InvalidState`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let admin = request.admin(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
     let action = match request.route().map(|route| (route.method, route.path)) {
         Some(("GET", "/api/admin/flags/{flagKey}/ramp")) => {
             return read::handle(&app, &request).await;
         }
         Some(("POST", "/api/admin/flags/{flagKey}/ramp")) => {
-            return create::handle(&app, &request, &admin).await;
+            return create::handle(&app, &request, &actor).await;
         }
         Some(("POST", "/api/admin/flags/{flagKey}/ramp/pause")) => RampAction::Pause,
         Some(("POST", "/api/admin/flags/{flagKey}/ramp/resume")) => RampAction::Resume,
@@ -36,13 +36,13 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Some(("POST", "/api/admin/flags/{flagKey}/ramp/cancel")) => RampAction::Cancel,
         _ => return Err(request.route_not_found()),
     };
-    steer(&app, &request, &admin, action).await
+    steer(&app, &request, &actor, action).await
 }
 
 async fn steer(
     app: &App,
     request: &Request,
-    admin: &Admin,
+    actor: &Actor,
     action: RampAction,
 ) -> Result<Response, Error> {
     let environment = request.environment()?;
@@ -57,7 +57,7 @@ async fn steer(
         &key,
         action,
         &expected,
-        admin,
+        actor,
         alarms,
         context,
     );

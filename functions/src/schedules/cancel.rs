@@ -2,13 +2,13 @@
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response};
 
 use super::view;
 
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let id = request.parameter("id");
@@ -18,7 +18,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     }
     let cancelled = app
         .service
-        .cancel_schedule(&environment, &key, id, admin)
+        .cancel_schedule(&environment, &key, id, actor)
         .await?;
     Ok(http::json(StatusCode::OK, &view::schedule(&cancelled)))
 }

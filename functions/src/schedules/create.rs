@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::auth::Admin;
+use pennon_core::auth::Actor;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Fields, Request, Response};
 use pennon_core::timestamp;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::view;
 
-pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Result<Response, Error> {
+pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let Schedule {
@@ -22,7 +22,7 @@ pub(crate) async fn handle(app: &App, request: &Request, admin: &Admin) -> Resul
     } = parse(request.body())?;
     let created = app
         .service
-        .create_schedule(&environment, &key, at, &updates, admin)
+        .create_schedule(&environment, &key, at, &updates, actor)
         .await?;
     let response = http::json(StatusCode::CREATED, &view::schedule(&created));
     Ok(http::with_ignored_fields(response, &ignored, request))

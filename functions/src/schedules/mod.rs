@@ -17,14 +17,14 @@ use pennon_core::http::{Request, Response};
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
 /// [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::InvalidState`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let admin = request.admin(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
         Some(("GET", "/api/admin/flags/{flagKey}/schedule")) => list::handle(&app, &request).await,
         Some(("POST", "/api/admin/flags/{flagKey}/schedule")) => {
-            create::handle(&app, &request, &admin).await
+            create::handle(&app, &request, &actor).await
         }
         Some(("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}")) => {
-            cancel::handle(&app, &request, &admin).await
+            cancel::handle(&app, &request, &actor).await
         }
         _ => Err(request.route_not_found()),
     }

@@ -13,7 +13,7 @@ use super::incoming::{Incoming, TrustedKey};
 use super::path::OfrepPath;
 use super::route::{ENDPOINTS, Endpoint, Match, UnknownParameters};
 use crate::app::App;
-use crate::auth::{self, Admin, Claims};
+use crate::auth::{self, Actor, Claims};
 use crate::config::{AuthConfig, PublicConfigRoutes};
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
@@ -40,7 +40,7 @@ pub struct Request {
     incoming: Incoming,
     found: Match,
     context: Arc<RequestContext>,
-    admin: OnceLock<Result<Admin, Error>>,
+    actor: OnceLock<Result<Actor, Error>>,
 }
 
 impl Request {
@@ -64,7 +64,7 @@ impl Request {
             incoming,
             found,
             context,
-            admin: OnceLock::new(),
+            actor: OnceLock::new(),
         }
     }
 
@@ -341,15 +341,15 @@ impl Request {
     /// The calling admin.
     ///
     /// # Errors
-    /// Those of [`Admin::verify`].
-    pub fn admin(&self, config: &AuthConfig) -> Result<Admin, Error> {
+    /// Those of [`Actor::verify`].
+    pub fn actor(&self, config: &AuthConfig) -> Result<Actor, Error> {
         let verify = || {
             let Incoming {
                 claims, headers, ..
             } = &self.incoming;
-            Admin::verify(claims.as_ref(), headers, config)
+            Actor::verify(claims.as_ref(), headers, config)
         };
-        self.admin.get_or_init(verify).clone()
+        self.actor.get_or_init(verify).clone()
     }
 
     /// Whether the caller has the response with this tag (`If-None-Match`).

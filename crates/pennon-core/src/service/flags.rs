@@ -17,7 +17,7 @@ use super::validate::{
     check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
     require_environment_in,
 };
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::request_context::RequestContext;
@@ -49,10 +49,10 @@ impl FlagService {
         environment: &Environment,
         key: &FlagKey,
         wanted: &Change,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let started = self.begin(environment, &admin.id).await;
+        let started = self.begin(environment, &actor.id).await;
         let mut transaction =
             started.map_err(|error| prefer_validation_error(error, || wanted.check_alone()))?;
         let found = transaction.flag(key).await?;
@@ -91,10 +91,10 @@ impl FlagService {
         environment: &Environment,
         key: &FlagKey,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let otherwise = "is already archived; ?permanently=true deletes it";
         let before =
             find_in_state(&mut transaction, key, State::InUse, expected, otherwise).await?;
@@ -103,7 +103,7 @@ impl FlagService {
         archive_before_ramps(&mut transaction, &[key], Action::ArchiveFlag).await?;
         let after = transaction.write_flag(key, &flag, true).await?;
         audit_change(&mut transaction, key, Action::ArchiveFlag, &before, &after).await?;
-        cancel_schedules(&mut transaction, &[key], admin).await?;
+        cancel_schedules(&mut transaction, &[key], actor).await?;
         self.finish(transaction, environment, after, context).await
     }
 
@@ -117,10 +117,10 @@ impl FlagService {
         environment: &Environment,
         key: &FlagKey,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let otherwise = "is not archived";
         let before =
             find_in_state(&mut transaction, key, State::Archived, expected, otherwise).await?;
@@ -136,7 +136,7 @@ impl FlagService {
         let after = transaction.write_flag(key, &before.flag, false).await?;
         audit_change(&mut transaction, key, Action::RestoreFlag, &before, &after).await?;
         // Earlier versions did not cancel the schedules of a flag when they archived it.
-        cancel_schedules(&mut transaction, &[key], admin).await?;
+        cancel_schedules(&mut transaction, &[key], actor).await?;
         self.finish(transaction, environment, after, context).await
     }
 
@@ -149,10 +149,10 @@ impl FlagService {
         environment: &Environment,
         key: &FlagKey,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let otherwise = "is in use; archive it before you delete it permanently";
         let before =
             find_in_state(&mut transaction, key, State::Archived, expected, otherwise).await?;
@@ -183,7 +183,7 @@ impl FlagService {
         key: &FlagKey,
         to: (i64, Side),
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
         let (id, side) = to;
@@ -194,7 +194,7 @@ impl FlagService {
         if let Some(why) = &entry.unreadable {
             return Err(Error::Conflict(format!("Entry {id} is unreadable: {why}")));
         }
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let after = if entry.action.starts_with("override.") {
             revert_override(&mut transaction, key, &entry, side, expected).await?
         } else if entry.action.starts_with("overrides.") {
@@ -211,7 +211,7 @@ impl FlagService {
                 &entry,
                 side,
                 expected,
-                admin,
+                actor,
             )
             .await?
         } else {
@@ -243,7 +243,7 @@ async fn revert_whole(
     entry: &AuditEntry,
     side: Side,
     expected: &Expected,
-    admin: &Admin,
+    actor: &Actor,
 ) -> Result<FlagRecord, Error> {
     let Some(target) = side.of(entry).and_then(from_audit) else {
         let id = entry.id;
@@ -286,7 +286,7 @@ async fn revert_whole(
         .add_audit_entry(Some(key), Action::RevertFlag, was, Some(state))
         .await?;
     if target.archived {
-        cancel_schedules(transaction, &[key], admin).await?;
+        cancel_schedules(transaction, &[key], actor).await?;
     }
     Ok(after)
 }

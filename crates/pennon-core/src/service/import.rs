@@ -16,7 +16,7 @@ use super::validate::{
     broken_by, check_limits_of_environment, in_use, reject_ineffective_schedules,
     reject_removal_of_used_variants, require_environment_in,
 };
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::limits::{check_flag, check_metadata};
@@ -89,11 +89,11 @@ impl FlagService {
     pub async fn export(
         &self,
         environment: &Environment,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<(Value, Revision), Error> {
         self.require_environment(environment).await?;
         // A snapshot lacks fields that evaluation does not need. The transaction is never committed.
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let revision = transaction.environment_revision().await?;
         let records = transaction.flags().await?;
         let settings = transaction.settings().await?.settings;
@@ -110,9 +110,9 @@ impl FlagService {
         &self,
         environment: &Environment,
         import: Import<'_>,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<(Difference, Revision), Error> {
-        let (_open, compared) = self.begin_import(environment, import, admin).await?;
+        let (_open, compared) = self.begin_import(environment, import, actor).await?;
         Ok((compared.difference, compared.revision))
     }
 
@@ -127,10 +127,10 @@ impl FlagService {
         environment: &Environment,
         import: Import<'_>,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<Difference>, Error> {
-        let (mut transaction, compared) = self.begin_import(environment, import, admin).await?;
+        let (mut transaction, compared) = self.begin_import(environment, import, actor).await?;
         let Compared {
             current,
             file,
@@ -138,7 +138,7 @@ impl FlagService {
             revision,
         } = compared;
         expected.check(revision.0)?;
-        write(&mut transaction, &current, &file, import.mode, admin).await?;
+        write(&mut transaction, &current, &file, import.mode, actor).await?;
         if let Some(SettingsDifference { before, after }) = &difference.settings {
             transaction.write_settings(&file.settings).await?;
             let (before, after) = (before.clone(), after.clone());
@@ -157,10 +157,10 @@ impl FlagService {
         &self,
         environment: &Environment,
         import: Import<'_>,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<(Transaction, Compared), Error> {
         let started = async {
-            let mut transaction = self.begin(environment, &admin.id).await?;
+            let mut transaction = self.begin(environment, &actor.id).await?;
             let compared = compare(&mut transaction, environment, import).await?;
             Ok::<_, Error>((transaction, compared))
         };
@@ -426,7 +426,7 @@ async fn write(
     current: &FlagRecords,
     file: &File,
     mode: Mode,
-    admin: &Admin,
+    actor: &Actor,
 ) -> Result<(), Error> {
     let changed = file
         .flags
@@ -475,5 +475,5 @@ async fn write(
         return Ok(());
     }
     archive_before_ramps(transaction, &affected, Action::ImportFlag).await?;
-    cancel_schedules(transaction, &affected, admin).await
+    cancel_schedules(transaction, &affected, actor).await
 }

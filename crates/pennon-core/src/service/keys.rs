@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::FlagService;
 use super::change::Changed;
 use crate::api_key::{KeyText, kind_name};
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::request_context::RequestContext;
@@ -37,11 +37,11 @@ impl FlagService {
         environment: &Environment,
         kind: KeyKind,
         name: &str,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<NewKey>, Error> {
         let text = KeyText::generate(kind, environment)?;
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         // Locks the environment, so that a concurrent request cannot exceed the limit.
         if transaction.environment_revision().await?.is_none() {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
@@ -72,10 +72,10 @@ impl FlagService {
         &self,
         environment: &Environment,
         id: &str,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<KeyRecord>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let record = transaction.revoke_key(id).await?;
         transaction
             .add_audit_entry(None, Action::RevokeKey, Some(state_of(&record)), None)

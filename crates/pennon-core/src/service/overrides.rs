@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::FlagService;
 use super::change::{Changed, Expected, OVERRIDES};
 use super::update::require_in_use;
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::request_context::RequestContext;
@@ -49,10 +49,10 @@ impl FlagService {
         environment: &Environment,
         key: &FlagKey,
         wanted: NewOverride,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<OverrideRecord>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let record = require_in_use(transaction.flag(key).await?, key)?;
         check_variant(&record.flag, &wanted.kind)?;
         check_change_rate(&mut transaction, key).await?;
@@ -61,7 +61,7 @@ impl FlagService {
             user_id: wanted.user_id,
             kind: wanted.kind,
             reason: wanted.reason,
-            created_by: Some(admin.id.clone()),
+            created_by: Some(actor.id.clone()),
             created_at: None,
         };
         let after = transaction.put_override(key, &wanted).await?;
@@ -89,10 +89,10 @@ impl FlagService {
         environment: &Environment,
         key: &FlagKey,
         user: &str,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         require_in_use(transaction.flag(key).await?, key)?;
         let Some(before) = transaction.find_override(key, user).await? else {
             return Err(Error::NotFound(format!("Override for user '{user}'")));
@@ -150,10 +150,10 @@ impl FlagService {
         key: &FlagKey,
         (mode, wanted): (PutMode, Vec<NewOverride>),
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<OverridesPut>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let record = require_in_use(transaction.flag(key).await?, key)?;
         check_variants(&record.flag, &wanted)?;
         expected.check(transaction.overrides_revision(key).await?)?;
@@ -181,7 +181,7 @@ impl FlagService {
                 user_id: one.user_id,
                 kind: one.kind,
                 reason: one.reason,
-                created_by: Some(admin.id.clone()),
+                created_by: Some(actor.id.clone()),
                 created_at: None,
             });
         }

@@ -11,7 +11,7 @@ use super::FlagService;
 use super::change::state_of;
 use super::ramps::change_before_ramps;
 use super::update::{Change, require_in_use};
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::limits::NO_EFFECT;
@@ -58,9 +58,9 @@ impl FlagService {
         key: &FlagKey,
         at: SystemTime,
         updates: &Value,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<ScheduleRecord, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let record = require_in_use(transaction.flag(key).await?, key)?;
         if record.flag.definition.is_some() && updates.get("rolloutPercentage").is_some() {
             let message = format!("rolloutPercentage: {NO_EFFECT}");
@@ -86,9 +86,9 @@ impl FlagService {
         environment: &Environment,
         key: &FlagKey,
         id: &str,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<ScheduleRecord, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         require_in_use(transaction.flag(key).await?, key)?;
         let Some(before) = transaction.schedule(key, id).await? else {
             return Err(Error::NotFound(format!("Schedule '{id}'")));
@@ -101,7 +101,7 @@ impl FlagService {
                 "The schedule was applied or has failed permanently".to_owned(),
             ));
         }
-        let after = cancel(&mut transaction, before, admin).await?;
+        let after = cancel(&mut transaction, before, actor).await?;
         transaction.commit().await?;
         Ok(after)
     }
@@ -262,11 +262,11 @@ impl From<Error> for Failure {
 pub(super) async fn cancel_schedules(
     transaction: &mut Transaction,
     keys: &[&FlagKey],
-    admin: &Admin,
+    actor: &Actor,
 ) -> Result<(), Error> {
     for before in transaction.schedules(keys).await? {
         if before.is_open() {
-            cancel(transaction, before, admin).await?;
+            cancel(transaction, before, actor).await?;
         }
     }
     Ok(())
@@ -275,11 +275,11 @@ pub(super) async fn cancel_schedules(
 async fn cancel(
     transaction: &mut Transaction,
     before: ScheduleRecord,
-    admin: &Admin,
+    actor: &Actor,
 ) -> Result<ScheduleRecord, Error> {
     let after = ScheduleRecord {
         status: ScheduleStatus::Cancelled,
-        cancelled_by: Some(admin.id.clone()),
+        cancelled_by: Some(actor.id.clone()),
         cancelled_at: Some(SystemTime::now()),
         next_retry_at: None,
         ..before.clone()

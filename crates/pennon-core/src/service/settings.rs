@@ -6,7 +6,7 @@ use serde_json::json;
 use super::FlagService;
 use super::change::{Changed, Expected, to_json};
 use super::validate::{broken_by, check_limits_of_environment, in_use, require_environment_in};
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::limits::check_metadata;
@@ -22,10 +22,10 @@ impl FlagService {
         &self,
         environment: &Environment,
         fractional: FractionalVersion,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         if transaction.environment_revision().await?.is_some() {
             return Err(Error::Conflict(format!(
                 "Environment '{environment}' already exists"
@@ -69,11 +69,11 @@ impl FlagService {
         environment: &Environment,
         settings: &Settings,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
         check_settings(settings)?;
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         require_environment_in(&mut transaction, environment).await?;
         let flags = transaction.flags().await?;
         let before = transaction.settings().await?;
@@ -110,10 +110,10 @@ impl FlagService {
     pub async fn purge(
         &self,
         environment: &Environment,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         require_environment_in(&mut transaction, environment).await?;
         transaction.raise_revision().await?;
         transaction

@@ -9,7 +9,7 @@ use super::ramps::change_before_ramps;
 use super::validate::{
     check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
 };
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::limits::{NO_EFFECT, check_definition};
@@ -85,10 +85,10 @@ impl FlagService {
         key: &FlagKey,
         change: &Change,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let started = self.begin(environment, &admin.id).await;
+        let started = self.begin(environment, &actor.id).await;
         let mut transaction =
             started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
         // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::FlagService;
 use super::change::Expected;
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::Error;
@@ -48,10 +48,10 @@ impl FlagService {
         &self,
         environment: &Environment,
         wanted: WantedWebhook,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<NewWebhook, Error> {
         let secret = new_secret()?;
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         // Locks the environment, so that concurrent requests cannot exceed the limit.
         if transaction.environment_revision().await?.is_none() {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
@@ -67,7 +67,7 @@ impl FlagService {
             origin: wanted.url.origin().ascii_serialization(),
             format: wanted.format,
             created_at: SystemTime::now(),
-            created_by: admin.id.clone(),
+            created_by: actor.id.clone(),
             revision: 1,
             disabled: None,
             delivered_at: None,
@@ -97,9 +97,9 @@ impl FlagService {
         environment: &Environment,
         id: &str,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<Webhook, Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let mut webhook = find_webhook(&mut transaction, id).await?;
         expected.check(webhook.revision)?;
         let before = state_of(&webhook);
@@ -122,9 +122,9 @@ impl FlagService {
         environment: &Environment,
         id: &str,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
     ) -> Result<(), Error> {
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let webhook = find_webhook(&mut transaction, id).await?;
         expected.check(webhook.revision)?;
         transaction.delete_webhook(id).await?;

@@ -7,7 +7,7 @@ use pennon_eval::FlagKey;
 use super::flags::{advance, not_rampable, summary_of, supersede_if_changed};
 use super::guards::{MissingAlarms, require_ok, silent_guards};
 use crate::alarms::Alarms;
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::unique_id;
@@ -32,7 +32,7 @@ impl FlagService {
         key: &FlagKey,
         plan: Plan,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         alarms: &Alarms,
         context: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
@@ -50,7 +50,7 @@ impl FlagService {
         let evaluations = self
             .evaluations_for(plan.steps.first(), environment, key)
             .await?;
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let before = require_in_use(transaction.flag(key).await?, key)?;
         expected.check(before.revision)?;
         if let Some(mut other) = transaction.open_ramp(key).await?
@@ -95,12 +95,12 @@ impl FlagService {
             evaluations: 0,
             silent_guards,
             acknowledged_by: None,
-            created_by: admin.id.clone(),
+            created_by: actor.id.clone(),
             created_at: now,
             transitions: Vec::new(),
         };
         let reason = needs_approval.then(|| "the first step needs an approval".to_owned());
-        ramp.enter(RampState::Pending, reason, &admin.id, now);
+        ramp.enter(RampState::Pending, reason, &actor.id, now);
         let summary = summary_of(&ramp);
         transaction
             .add_audit_entry(Some(key), Action::CreateRamp, None, Some(summary))
@@ -119,7 +119,7 @@ impl FlagService {
             &mut ramp,
             &before,
             evaluations,
-            &admin.id,
+            &actor.id,
         )
         .await?;
         transaction.write_ramp(key, &ramp).await?;

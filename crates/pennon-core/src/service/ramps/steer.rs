@@ -7,7 +7,7 @@ use pennon_eval::FlagKey;
 use super::flags::{advance, roll_back, summary_of, supersede_if_changed};
 use super::guards::{MissingAlarms, require_ok};
 use crate::alarms::Alarms;
-use crate::auth::Admin;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::ramp::{MAX_TRANSITIONS, OnAlarm, Ramp, RampState};
@@ -48,7 +48,7 @@ impl FlagService {
         key: &FlagKey,
         action: RampAction,
         expected: &Expected,
-        admin: &Admin,
+        actor: &Actor,
         alarms: &Alarms,
         context: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
@@ -62,7 +62,7 @@ impl FlagService {
                 evaluations = self.evaluations_for(next, environment, key).await?;
             }
         }
-        let mut transaction = self.begin(environment, &admin.id).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
         let found = require_in_use(transaction.flag(key).await?, key)?;
         let Some(mut ramp) = transaction.open_ramp(key).await? else {
             return Err(Error::NotFound(format!("A live ramp of '{key}'")));
@@ -75,7 +75,7 @@ impl FlagService {
         }
         let (before, now) = (summary_of(&ramp), SystemTime::now());
         let mut flag_changes = false;
-        let who = &admin.id;
+        let who = &actor.id;
         match (action, ramp.state) {
             (RampAction::Pause, RampState::Pending | RampState::Baking | RampState::Holding) => {
                 ramp.enter(RampState::Paused, None, who, now);
