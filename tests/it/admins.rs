@@ -90,7 +90,7 @@ async fn a_group_whose_name_has_a_space_is_not_two_groups() {
         let log = update.log();
         let lines = &log[logged..];
         assert_eq!(
-            lines.contains("the caller is treated as not an admin"),
+            lines.contains("the caller is treated as a person without a role"),
             why.is_some(),
             "{lines}"
         );

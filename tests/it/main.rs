@@ -92,6 +92,7 @@ mod ramps;
 mod redis_users;
 mod requests;
 mod revocation;
+mod roles;
 mod routes;
 mod schedules;
 mod secret_changes;

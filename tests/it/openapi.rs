@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pennon_core::http::ENDPOINTS;
+use pennon_core::http::{Authorization, ENDPOINTS};
 use pennon_tests::TIME_LIMIT;
 use pennon_tests::clients::tools;
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 use pennon_tests::process::output_within;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Fixed, so that failures are reproducible; `PENNON_SEED` sets another one.
 const SEED: &str = "20261121";
@@ -77,6 +77,24 @@ fn every_operation_has_the_summary_of_the_route_table() {
             "{} {}",
             route.method, route.path
         );
+    }
+}
+
+#[test]
+fn every_operation_names_the_role_of_the_route_table() {
+    let document = parsed();
+    for route in ENDPOINTS {
+        let operation = &document["paths"][route.path][route.method.to_lowercase()];
+        let role = match route.authorization {
+            Authorization::Viewer => json!("viewer"),
+            Authorization::Editor => json!("editor"),
+            Authorization::Admin => json!("admin"),
+            Authorization::Anyone | Authorization::PublicConfig | Authorization::ApiKey => {
+                Value::Null
+            }
+        };
+        let place = format!("{} {}", route.method, route.path);
+        assert_eq!(operation["x-role"], role, "{place}");
     }
 }
 

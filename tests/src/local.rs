@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::binaries::binary;
 use crate::lambda::{INSTALLATION, MAC_KEY};
-use crate::process::{Process, coverage, free_port, new_folder};
+use crate::process::{Process, coverage, free_port, new_folder, output_within};
 use crate::response::Response;
 use crate::{TIME_LIMIT, eventually};
 
@@ -130,6 +130,18 @@ impl Local {
         let authorization = format!("Bearer {ADMIN_TOKEN}");
         self.send(method, path, &[("authorization", &authorization)], body)
             .await
+    }
+
+    /// The token of a role, as `pennon-local token` prints it.
+    pub fn token_of(&self, role: &str) -> String {
+        let mut command = Command::new(binary("pennon-local"));
+        let command = command
+            .args(["token", "--role", role])
+            .env("PENNON_ADMIN_TOKEN", ADMIN_TOKEN);
+        let output = output_within(command, TIME_LIMIT);
+        assert!(output.status.success(), "{output:?}");
+        let token = String::from_utf8(output.stdout).expect("a token");
+        token.trim_end().to_owned()
     }
 
     /// Sends an evaluation with this API key.

@@ -1,11 +1,11 @@
-//! Decides whether a caller is an admin, from the claims that API Gateway has verified.
+//! Decides what a caller of an admin route may do, from the claims that API Gateway has verified.
 //!
 //! Direct invocations and `sam local` bypass the gateway's authorizer, so a request to an admin route without
 //! verified claims is rejected.
 //!
 //! Gateways write lists as text: an HTTP API writes `[site admin]` for one group of that name, and also for the
 //! two groups `site` and `admin`. Therefore the groups are read as JSON from the token in the request, if it is
-//! the token whose claims the gateway has verified. An ambiguous text never makes a caller an admin.
+//! the token whose claims the gateway has verified. An ambiguous text never gives a caller a role.
 
 mod payload;
 
@@ -18,12 +18,13 @@ use time::OffsetDateTime;
 use crate::config::AuthConfig;
 use crate::error::Error;
 use crate::limits::{is_blank, is_invisible};
+pub use crate::role::{Role, Roles};
 use payload::{Payload, PayloadError};
-
-const ADMIN_GROUPS: [&str; 2] = ["admin", "admins"];
 
 /// Cognito's claim with groups. Names of Cognito groups contain no space.
 const COGNITO_GROUPS: &str = "cognito:groups";
+/// The claim with the role of a caller of the local server.
+const LOCAL_ROLE: &str = "role";
 /// The longest `sub`, in characters: the length of the columns with user ids.
 const MAX_SUBJECT_LENGTH: usize = 255;
 
@@ -59,11 +60,14 @@ impl Claims {
         Self { values, verifier }
     }
 
-    /// The claims of the admin of the local server.
+    /// The claims of a caller of the local server.
     #[must_use]
-    pub fn of_local_admin(id: &str) -> Self {
+    pub fn of_local(role: &Role) -> Self {
+        let role = role.to_string();
+        let values = [("sub", format!("local-{role}")), (LOCAL_ROLE, role)];
+        let values = values.map(|(name, value)| (name.to_owned(), value.into()));
         Self {
-            values: Map::from_iter([("sub".to_owned(), id.into())]),
+            values: Map::from_iter(values),
             verifier: Verifier::Local,
         }
     }
@@ -80,6 +84,9 @@ impl Claims {
 
     /// The groups of the caller, from the claim `ADMIN_CLAIM`.
     fn groups(&self, headers: &HeaderMap, config: &AuthConfig) -> Result<Vec<String>, GroupsError> {
+        if self.verifier == Verifier::Local {
+            return names(self.values.get(LOCAL_ROLE));
+        }
         let claim = &config.admin_claim;
         let Some(payload) = token_of(headers)? else {
             return self.groups_without_token(claim);
@@ -107,9 +114,9 @@ impl Claims {
             }
             // Gateways pass every claim of a verified token, as text. So without a text here, the verified
             // token has no groups.
-            (None, Verifier::HttpApi | Verifier::RestApi) => groups.is_empty(),
-            // The local server's claims have no groups.
-            (Some(_) | None, Verifier::Local) => true,
+            (None, Verifier::HttpApi | Verifier::RestApi) | (_, Verifier::Local) => {
+                groups.is_empty()
+            }
         };
         if is_confirmed {
             Ok(groups)
@@ -230,20 +237,21 @@ fn date(seconds: i64) -> Option<String> {
     ))
 }
 
-/// A verified admin. [`Actor::verify`] is the only constructor, so a value of this type proves the check.
+/// A person with a role, whom the gateway has verified. [`Actor::verify`] is the only constructor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The token's `sub`.
     pub id: String,
+    /// What the person may do.
+    pub roles: Roles,
 }
 
 impl Actor {
-    /// Checks that the caller is an admin. `headers` are those of the request; its token is used to read the
-    /// groups.
+    /// Checks that the caller has a role. `headers` are those of the request; its token is used to read the groups.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without verified claims that have a valid `sub`; [`Error::Forbidden`] if the
-    /// caller is not an admin, or if the groups cannot be read, in which case the log states the reason.
+    /// caller has no role, or if the groups cannot be read, in which case the log states the reason.
     pub fn verify(
         claims: Option<&Claims>,
         headers: &HeaderMap,
@@ -264,24 +272,32 @@ impl Actor {
             );
             return Err(Error::Unauthenticated);
         }
-        if claims.verifier != Verifier::Local {
-            let groups = claims.groups(headers, config).map_err(|error| {
-                tracing::warn!(
-                    domain = "config",
-                    claim = %config.admin_claim,
-                    reason = %error,
-                    "the caller is treated as not an admin"
-                );
-                Error::Forbidden
-            })?;
-            let admin = |group: &String| ADMIN_GROUPS.contains(&group.as_str());
-            if !groups.iter().any(admin) {
-                return Err(Error::Forbidden);
-            }
-        }
+        let groups = claims.groups(headers, config).map_err(|error| {
+            tracing::warn!(
+                domain = "config",
+                claim = %config.admin_claim,
+                reason = %error,
+                "the caller is treated as a person without a role"
+            );
+            Error::Forbidden(Role::Viewer)
+        })?;
+        let roles = Roles::of_groups(&groups).ok_or(Error::Forbidden(Role::Viewer))?;
         Ok(Self {
             id: subject.to_owned(),
+            roles,
         })
+    }
+
+    /// Checks that the roles include this one.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] with the missing role.
+    pub fn require(&self, needed: Role) -> Result<(), Error> {
+        if self.roles.include(&needed) {
+            Ok(())
+        } else {
+            Err(Error::Forbidden(needed))
+        }
     }
 }
 
@@ -378,7 +394,7 @@ mod tests {
         ] {
             assert_eq!(
                 verify(COGNITO_GROUPS, groups, Verifier::HttpApi),
-                Err(Error::Forbidden),
+                Err(Error::Forbidden(Role::Viewer)),
                 "{groups}"
             );
         }
@@ -391,13 +407,13 @@ mod tests {
         for groups in ["[admin]", "[site admin]", "[admin users]", "site admin"] {
             for verifier in [Verifier::HttpApi, Verifier::RestApi] {
                 let verified = verify("roles", groups, verifier);
-                assert_eq!(verified, Err(Error::Forbidden), "{groups}");
+                assert_eq!(verified, Err(Error::Forbidden(Role::Viewer)), "{groups}");
             }
         }
         // REST APIs separate groups by commas, which a name may contain too, and write no brackets.
         for groups in ["[admin]", "users,admin", "admin,users"] {
             let verified = verify(COGNITO_GROUPS, groups, Verifier::RestApi);
-            assert_eq!(verified, Err(Error::Forbidden), "{groups}");
+            assert_eq!(verified, Err(Error::Forbidden(Role::Viewer)), "{groups}");
         }
     }
 
@@ -428,7 +444,7 @@ mod tests {
         ] {
             assert_eq!(
                 with_token(groups, &payload, &[]),
-                Err(Error::Forbidden),
+                Err(Error::Forbidden(Role::Viewer)),
                 "{payload}"
             );
         }
@@ -457,7 +473,7 @@ mod tests {
             ("exp", json!(1_790_000_000)),
         ] {
             let verified = with_token("[admin]", &admin, std::slice::from_ref(&changed));
-            assert_eq!(verified, Err(Error::Forbidden), "{changed:?}");
+            assert_eq!(verified, Err(Error::Forbidden(Role::Viewer)), "{changed:?}");
         }
         let same = ("token:exp", json!(1.79e9));
         assert!(with_token("[admin]", &admin, &[same]).is_ok());
@@ -490,7 +506,11 @@ mod tests {
                     Some(json!("users")),
                 ] {
                     let verified = verify(other.clone());
-                    assert_eq!(verified, Err(Error::Forbidden), "{groups} {other:?}");
+                    assert_eq!(
+                        verified,
+                        Err(Error::Forbidden(Role::Viewer)),
+                        "{groups} {other:?}"
+                    );
                 }
             }
         }
@@ -508,7 +528,7 @@ mod tests {
         ] {
             let headers = headers(&[&token(payload)]);
             let verified = Actor::verify(Some(&claims), &headers, &config("roles"));
-            assert_eq!(verified, Err(Error::Forbidden), "{payload}");
+            assert_eq!(verified, Err(Error::Forbidden(Role::Viewer)), "{payload}");
         }
     }
 
@@ -561,6 +581,39 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_groups_give_the_roles_that_they_name() {
+        let mut groups: Vec<String> = (0..10_000)
+            .map(|number| format!("editor:e{number}"))
+            .collect();
+        groups.push("viewers".to_owned());
+        let written = format!("[{}]", groups.join(" "));
+        let actor = verify(COGNITO_GROUPS, &written, Verifier::HttpApi).expect("a role");
+        assert_eq!(actor.roles.environments().count(), 10_000);
+        assert!(!actor.roles.include(&Role::Editor));
+        let production = Role::EditorOf(crate::environment::Environment::production());
+        assert_eq!(
+            actor.require(production.clone()),
+            Err(Error::Forbidden(production))
+        );
+    }
+
+    #[test]
+    fn a_caller_of_the_local_server_has_one_role() {
+        for name in ["viewer", "editor:staging", "editor", "admin"] {
+            let role = Role::of_group(name).expect("a role");
+            let claims = Claims::of_local(&role);
+            // A token that the local server has not issued does not change the role.
+            let payload =
+                json!({"sub": "local-admin", "role": ["admin"], COGNITO_GROUPS: ["admin"]});
+            let headers = headers(&[&token(&payload.to_string())]);
+            let actor = Actor::verify(Some(&claims), &headers, &config(COGNITO_GROUPS));
+            let actor = actor.expect("a role");
+            assert_eq!(actor.id, format!("local-{name}"));
+            assert_eq!(actor.roles.iter().collect::<Vec<_>>(), [&role]);
+        }
+    }
+
+    #[test]
     fn claims_without_a_valid_subject_make_nobody_an_admin() {
         let config = config(COGNITO_GROUPS);
         let verify = |claims: Option<&Claims>| Actor::verify(claims, &HeaderMap::new(), &config);
@@ -605,6 +658,8 @@ mod tests {
 
 #[cfg(test)]
 mod fuzz {
+    use std::collections::BTreeSet;
+
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use pennon_fuzz::{for_all, json, text};
@@ -620,13 +675,18 @@ mod fuzz {
         }
     }
 
-    fn is_admin(name: &str) -> bool {
-        ["admin", "admins"].contains(&name)
+    /// The roles of these groups.
+    fn roles_of<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<Role> {
+        names.filter_map(Role::of_group).collect()
     }
 
-    /// Without a token, only an unambiguous text makes the caller an admin.
+    fn found(actor: &Actor) -> BTreeSet<Role> {
+        actor.roles.iter().cloned().collect()
+    }
+
+    /// Without a token, only an unambiguous text gives roles.
     #[test]
-    fn an_ambiguous_text_of_a_claim_makes_nobody_an_admin() {
+    fn an_ambiguous_text_of_a_claim_gives_no_role() {
         let examples = [
             "admin",
             "[admin]",
@@ -635,9 +695,12 @@ mod fuzz {
             "admins",
             "users",
             "[]",
+            "editor:staging",
+            "[viewer editor:production]",
         ];
         let words = &[
             "admin", "admins", "[", "]", " ", ",", "\"", "[admin]", "\u{a0}", "\t", "Admin", "\0",
+            "editor", ":", "viewer", "staging", "*",
         ];
         for_all(&text(examples, words), |written| {
             for claim in [COGNITO_GROUPS, "roles"] {
@@ -646,18 +709,20 @@ mod fuzz {
                     let values = values.as_object().expect("an object").clone();
                     let claims = Claims::verified(values, verifier);
                     let config = config(claim);
-                    let found = Actor::verify(Some(&claims), &HeaderMap::new(), &config);
+                    let actor = Actor::verify(Some(&claims), &HeaderMap::new(), &config);
+                    let of_text = roles_of(std::iter::once(written.as_str()));
                     let list = written
                         .strip_prefix('[')
                         .and_then(|rest| rest.strip_suffix(']'));
-                    let in_list = list.is_some_and(|list| list.split(' ').any(is_admin));
-                    let by_list =
-                        claim == COGNITO_GROUPS && verifier == Verifier::HttpApi && in_list;
+                    let is_readable = claim == COGNITO_GROUPS && verifier == Verifier::HttpApi;
+                    let of_list = list.filter(|_| is_readable).map(|list| list.split(' '));
+                    let of_list = roles_of(of_list.into_iter().flatten());
+                    let found = actor.as_ref().map(found).unwrap_or_default();
                     assert!(
-                        found.is_err() || is_admin(&written) || by_list,
+                        found.is_empty() || found == of_text || found == of_list,
                         "{claim} {verifier:?}"
                     );
-                    assert!(found.is_ok() || !is_admin(&written), "{claim} {verifier:?}");
+                    assert!(found.is_superset(&of_text), "{claim} {verifier:?}");
                 }
             }
         });
@@ -665,7 +730,7 @@ mod fuzz {
 
     /// With a token, only its groups count, and only if it matches the verified claims.
     #[test]
-    fn a_caller_whose_token_does_not_name_the_group_is_not_an_admin() {
+    fn a_caller_has_only_roles_of_groups_that_the_token_names() {
         let examples = [
             json!([{"sub": "u-1", "iss": "i", "exp": "1790000000", "roles": "[users admin]"},
                 {"sub": "u-1", "iss": "i", "exp": 1_790_000_000, "roles": ["users", "admin"]}]),
@@ -673,6 +738,8 @@ mod fuzz {
                 {"sub": "u-1", "iss": "i", "exp": 1_790_000_000, "roles": ["site admin"]}]),
             json!([{"sub": "u-1", "iss": "i", "exp": "1790000000", "roles": "admin"},
                 {"sub": "u-1", "iss": "i", "exp": 1.79e9, "roles": "admin"}]),
+            json!([{"sub": "u-1", "iss": "i", "exp": "1790000000", "roles": "[viewer editor:staging]"},
+                {"sub": "u-1", "iss": "i", "exp": 1_790_000_000, "roles": ["viewer", "editor:staging"]}]),
         ];
         for_all(&json(examples), |pair| {
             let (Some(values), payload) = (pair[0].as_object(), &pair[1]) else {
@@ -692,12 +759,19 @@ mod fuzz {
             };
             assert_eq!(values["sub"], actor.id.as_str());
             let named = |claim: &Value| match claim {
-                Value::String(name) => is_admin(name),
-                Value::Array(names) => names.iter().filter_map(Value::as_str).any(is_admin),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+                Value::String(name) => roles_of(std::iter::once(name.as_str())),
+                Value::Array(names) => roles_of(names.iter().filter_map(Value::as_str)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+                    BTreeSet::new()
+                }
             };
             // A payload that is not an object is not a token; then the claim must be a single name.
-            assert!(named(&payload["roles"]) || (!payload.is_object() && named(&values["roles"])));
+            let source = if payload.is_object() {
+                payload
+            } else {
+                &pair[0]
+            };
+            assert!(named(&source["roles"]).is_superset(&found(&actor)));
             if payload.is_object() {
                 for name in ["sub", "iss"] {
                     assert_eq!(payload[name], values[name]);

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use pennon_eval::Violation;
 
+use crate::role::Role;
+
 /// Limit on unknown names that an error lists.
 const MAX_UNKNOWN: usize = 20;
 /// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
@@ -29,9 +31,9 @@ pub enum Error {
     /// The API key is valid, but the request names another environment than that of the key.
     #[error("the API key is for another environment")]
     OtherEnvironment,
-    /// The caller is authenticated, but not an admin.
-    #[error("not an admin")]
-    Forbidden,
+    /// The caller is authenticated, but this role is missing.
+    #[error("the role {0} is missing")]
+    Forbidden(Role),
     /// The environment has no flag with this key.
     #[error("flag '{0}' not found")]
     FlagNotFound(String),
@@ -198,7 +200,7 @@ impl Error {
             other @ (Self::Unauthenticated
             | Self::NoKey
             | Self::OtherEnvironment
-            | Self::Forbidden
+            | Self::Forbidden(_)
             | Self::PreconditionFailed
             | Self::PreconditionRequired
             | Self::RateLimited { .. }

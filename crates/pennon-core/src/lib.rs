@@ -33,6 +33,7 @@ pub mod ofrep;
 pub mod ofrep_format;
 pub mod ramp;
 pub mod request_context;
+mod role;
 pub mod secrets;
 mod server_only;
 pub mod service;

@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Cors, ENDPOINTS, Endpoint, Incoming, MAX_BODY_SIZE, MAX_RESPONSE_SIZE, Match, OfrepPath,
-    Request, Response, error_reply, header_list, json, permanent_redirect, size_above_limit,
-    with_header,
+    Authorization, Cors, ENDPOINTS, Endpoint, Incoming, MAX_BODY_SIZE, MAX_RESPONSE_SIZE, Match,
+    OfrepPath, Request, Response, error_reply, header_list, json, permanent_redirect,
+    size_above_limit, with_header,
 };
 use crate::id::unique_id;
 use crate::ofrep;
@@ -57,7 +57,13 @@ where
 
     let may_change = request
         .route()
-        .is_some_and(|endpoint| endpoint.is_admin() && endpoint.method != "GET");
+        .is_some_and(|endpoint| match endpoint.authorization {
+            Authorization::Editor | Authorization::Admin => true,
+            Authorization::Viewer
+            | Authorization::Anyone
+            | Authorization::PublicConfig
+            | Authorization::ApiKey => false,
+        });
     let ignored = request.ignored_parameters();
     let is_public_config = request.is_for_public_config();
     let handled = respond(app.clone(), function, handle, request, &cors).await;
@@ -141,7 +147,7 @@ where
         return other_route(&request, cors);
     };
     if endpoint.is_admin() {
-        // Before validation, so that errors disclose nothing to callers who are not admins.
+        // Before validation, so that errors disclose nothing to callers without the role.
         request.actor(&app.config.auth)?;
     }
     request.check_parameters(endpoint)?;
@@ -215,7 +221,7 @@ fn report(error: &Error, context: &RequestContext) {
     let kind = match error {
         Error::Invalid(_) => "validation",
         Error::Unauthenticated | Error::NoKey => "unauthenticated",
-        Error::Forbidden | Error::OtherEnvironment => "forbidden",
+        Error::Forbidden(_) | Error::OtherEnvironment => "forbidden",
         Error::FlagNotFound(_) => "flag_not_found",
         Error::NotFound(_) => "not_found",
         Error::Conflict(_) => "conflict",

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use axum::http::{Method, StatusCode};
 use pennon_core::alarms::{AlarmState, MIN_WINDOW};
 use pennon_core::app::App;
-use pennon_core::auth::Actor;
+use pennon_core::auth::{Actor, Role};
 use pennon_core::error::Error;
 use pennon_core::http::{self, Fields, Incoming, Response, decoded};
 use pennon_core::service::AlarmEvent;
@@ -37,11 +37,8 @@ async fn set(
     incoming: &Incoming,
     body: axum::body::Body,
 ) -> Result<Response, Error> {
-    Actor::verify(
-        incoming.claims.as_ref(),
-        &incoming.headers,
-        &app.config.auth,
-    )?;
+    let auth = &app.config.auth;
+    Actor::verify(incoming.claims.as_ref(), &incoming.headers, auth)?.require(Role::Admin)?;
     let body = axum::body::to_bytes(body, http::MAX_BODY_SIZE).await;
     let body = body.map_err(|_| Error::TooLarge {
         limit: http::MAX_BODY_SIZE,

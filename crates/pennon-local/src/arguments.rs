@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use crate::login;
+use pennon_core::auth::Role;
+
+use crate::{login, role_token};
 
 /// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub(crate) enum Command {
     Serve,
     /// Sign in at an issuer.
     Login(Box<login::Options>),
+    /// Print a token with this role.
+    Token(Role),
     /// Print this text about the program.
     Help(&'static str),
     /// Print the version.
@@ -28,6 +32,14 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
         return Ok(match login::Options::parse(rest)? {
             Some(options) => Command::Login(Box::new(options)),
             None => Command::Help(login::HELP),
+        });
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "token"
+    {
+        return Ok(match role_token::parse(rest)? {
+            Some(role) => Command::Token(role),
+            None => Command::Help(role_token::HELP),
         });
     }
     let mut command = Command::Serve;
@@ -56,6 +68,7 @@ pub(crate) const HELP: &str = concat!(
 
 Usage: pennon-local [--help | --version]
        pennon-local login --help
+       pennon-local token --role ROLE
 
   -h, --help     print this text
   -V, --version  print the version
@@ -90,6 +103,13 @@ mod tests {
         assert_eq!(parsed(&[]), Ok(Command::Serve));
         assert_eq!(parsed(&["-h"]), Ok(Command::Help(HELP)));
         assert_eq!(parsed(&["login", "-h"]), Ok(Command::Help(login::HELP)));
+        assert_eq!(
+            parsed(&["token", "-h"]),
+            Ok(Command::Help(role_token::HELP))
+        );
+        let viewer = parsed(&["token", "--role", "viewer"]);
+        assert_eq!(viewer, Ok(Command::Token(Role::Viewer)));
+        assert!(parsed(&["token"]).is_err());
         assert!(parsed(&["login"]).is_err());
         assert_eq!(parsed(&["--version", "--help"]), Ok(Command::Help(HELP)));
         assert_eq!(parsed(&["--help", "-V"]), Ok(Command::Help(HELP)));

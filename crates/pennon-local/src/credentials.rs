@@ -87,6 +87,24 @@ impl Credentials {
     }
 }
 
+/// The admin token of the server with these settings, from the settings or the file.
+///
+/// # Errors
+/// A message that names the file, also if the server has not created it yet.
+pub(crate) fn admin_token(settings: Settings) -> Result<Secret, String> {
+    if let Some(token) = settings.admin_token {
+        return Ok(token);
+    }
+    let path = path_beside(Path::new(&settings.flags_file));
+    let token = read(&path)?.token.map(Secret::new);
+    token.ok_or_else(|| {
+        format!(
+            "{} has no {TOKEN}; start the server in this folder first, or set {TOKEN}",
+            path.display()
+        )
+    })
+}
+
 /// The path of the file: beside the flags file with links resolved, also when flags are in PostgreSQL.
 fn path_beside(flags: &Path) -> PathBuf {
     let flags = flags.canonicalize().unwrap_or_else(|_| flags.to_owned());

@@ -8,6 +8,7 @@ mod alarms;
 mod arguments;
 mod credentials;
 mod login;
+mod role_token;
 mod server;
 mod settings;
 mod throttle;
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use pennon_core::alarms::Alarms;
 use pennon_core::app::{self, App, connect_cache};
+use pennon_core::auth::Role;
 use pennon_core::config::{Config, ConfigWarning, UrlSource, process_arguments};
 use pennon_core::environment::Environment;
 use pennon_core::http;
@@ -49,6 +51,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 async fn main() -> ExitCode {
     let printed = match arguments::parse(&process_arguments()) {
         Ok(Command::Login(options)) => return sign_in(*options).await,
+        Ok(Command::Token(role)) => return print_outcome(token_of(&role).map(Some)),
         Ok(Command::Help(text)) => Some(text),
         Ok(Command::Version) => Some(arguments::VERSION),
         Ok(Command::Serve) => None,
@@ -72,7 +75,18 @@ async fn main() -> ExitCode {
 }
 
 async fn sign_in(options: login::Options) -> ExitCode {
-    match login::run(options).await {
+    print_outcome(login::run(options).await)
+}
+
+/// The token of a role at the server with the same settings.
+fn token_of(role: &Role) -> Result<String, String> {
+    let admin_token = credentials::admin_token(Settings::from_process()?)?;
+    Ok(role_token::issue(&admin_token, role))
+}
+
+/// Prints a line for the shell that runs the command, or the reason of a failure.
+fn print_outcome(outcome: Result<Option<String>, String>) -> ExitCode {
+    match outcome {
         Ok(line) => {
             let line = line.map_or_else(String::new, |line| format!("{line}\n"));
             let _ignored = std::io::stdout().write_all(line.as_bytes());

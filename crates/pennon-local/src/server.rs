@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Request, Response, header};
 use http_body_util::BodyExt;
 use pennon_core::api_key::KeyText;
 use pennon_core::app::App;
-use pennon_core::auth::{self, Claims};
+use pennon_core::auth::{self, Claims, Role};
 use pennon_core::config::Secret;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Cors, Incoming, Match, Query, TrustedKey};
@@ -16,6 +16,7 @@ use pennon_core::{middleware, ofrep};
 use tokio::net::TcpListener;
 
 use crate::alarms;
+use crate::role_token;
 use crate::throttle::Throttle;
 
 /// How many bytes of a body above the limit are read before the response.
@@ -134,11 +135,16 @@ fn to_axum(response: http::Response) -> Response<axum::body::Body> {
     response.map(|body| axum::body::Body::from(body.to_vec()))
 }
 
-/// The claims of the admin, if the request has the admin token. On AWS, the claims come from the authorizer of API
-/// Gateway.
+/// The claims of the caller, if the request has the admin token or a token of a role. On AWS, the claims come from the
+/// authorizer of API Gateway.
 fn verify(headers: &HeaderMap, admin_token: &Secret) -> Option<Claims> {
     let sent = auth::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)?;
-    (sent == admin_token.expose()).then(|| Claims::of_local_admin("local-admin"))
+    let role = if sent == admin_token.expose() {
+        Role::Admin
+    } else {
+        role_token::role_of(admin_token, sent)?
+    };
+    Some(Claims::of_local(&role))
 }
 
 /// The kind of the API key, if it is that of this server, which is not in the store.

@@ -94,6 +94,11 @@ fn unavailable(message: &str) -> Response {
     with_header(response, "retry-after", "1")
 }
 
+fn forbidden(message: &str) -> Response {
+    let body = json!({ "error": "Forbidden", "message": message });
+    json(StatusCode::FORBIDDEN, &body)
+}
+
 /// The response to an error. Texts of internal errors are not disclosed.
 #[must_use]
 pub fn error_reply(error: &Error) -> Response {
@@ -114,17 +119,13 @@ pub fn error_reply(error: &Error) -> Response {
             "www-authenticate",
             "Bearer",
         ),
-        Error::OtherEnvironment => json(
-            StatusCode::FORBIDDEN,
-            &json!({
-                "error": "Forbidden",
-                "message": "The API key is for another environment",
-            }),
-        ),
-        Error::Forbidden => json(
-            StatusCode::FORBIDDEN,
-            &json!({ "error": "Forbidden", "message": "Only an admin may do this" }),
-        ),
+        Error::OtherEnvironment => forbidden("The API key is for another environment"),
+        Error::Forbidden(role) => {
+            let groups = role.groups();
+            forbidden(&format!(
+                "This needs the role {role}: you must be in one of the groups {groups}"
+            ))
+        }
         Error::FlagNotFound(key) => json(
             StatusCode::NOT_FOUND,
             &json!({ "error": "NOT_FOUND", "message": format!("Flag '{key}' not found") }),

@@ -11,9 +11,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::etag::ETag;
 use super::incoming::{Incoming, TrustedKey};
 use super::path::OfrepPath;
-use super::route::{ENDPOINTS, Endpoint, Match, UnknownParameters};
+use super::route::{Authorization, ENDPOINTS, Endpoint, Match, UnknownParameters};
 use crate::app::App;
-use crate::auth::{self, Actor, Claims};
+use crate::auth::{self, Actor, Claims, Role};
 use crate::config::{AuthConfig, PublicConfigRoutes};
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
@@ -338,18 +338,41 @@ impl Request {
         user
     }
 
-    /// The calling admin.
+    /// The caller of an admin route, if their roles allow them to use it. Nothing has been read from the store yet, so
+    /// an error does not disclose what exists.
     ///
     /// # Errors
-    /// Those of [`Actor::verify`].
+    /// Those of [`Actor::verify`]; [`Error::Forbidden`] if the role for the route is missing, for an editor in the
+    /// environment of the request; [`Error::Invalid`] if the route needs an editor and the request names no valid
+    /// environment.
     pub fn actor(&self, config: &AuthConfig) -> Result<Actor, Error> {
         let verify = || {
             let Incoming {
                 claims, headers, ..
             } = &self.incoming;
-            Actor::verify(claims.as_ref(), headers, config)
+            let actor = Actor::verify(claims.as_ref(), headers, config)?;
+            actor.require(self.needed_role()?)?;
+            Ok(actor)
         };
         self.actor.get_or_init(verify).clone()
+    }
+
+    /// The least role that may use the route.
+    fn needed_role(&self) -> Result<Role, Error> {
+        let Some(endpoint) = self.route() else {
+            return Ok(Role::Admin);
+        };
+        Ok(match endpoint.authorization {
+            Authorization::Viewer => Role::Viewer,
+            Authorization::Editor if endpoint.has_environment_in_path() => {
+                Role::EditorOf(self.environment_in_path()?)
+            }
+            Authorization::Editor => Role::EditorOf(self.environment()?),
+            Authorization::Admin
+            | Authorization::Anyone
+            | Authorization::PublicConfig
+            | Authorization::ApiKey => Role::Admin,
+        })
     }
 
     /// Whether the caller has the response with this tag (`If-None-Match`).

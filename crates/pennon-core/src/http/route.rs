@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use self::Authorization::{Admin, Anyone, ApiKey, PublicConfig};
+use self::Authorization::{Admin, Anyone, ApiKey, Editor, PublicConfig, Viewer};
 use crate::http::OfrepPath;
 
 /// One route, and the function that answers it.
@@ -35,7 +35,11 @@ pub enum Authorization {
     PublicConfig,
     /// Applications with an API key of the environment.
     ApiKey,
-    /// Admins, whose tokens the gateway verifies.
+    /// Everyone with a role, whose token the gateway verifies.
+    Viewer,
+    /// Editors of the request's environment, and admins.
+    Editor,
+    /// Admins.
     Admin,
 }
 
@@ -47,6 +51,8 @@ impl Authorization {
             Self::Anyone => "anyone",
             Self::PublicConfig => "anyone, unless restricted by `PUBLIC_CONFIG_ROUTES`",
             Self::ApiKey => "applications with an API key",
+            Self::Viewer => "viewers",
+            Self::Editor => "editors",
             Self::Admin => "admins",
         }
     }
@@ -80,72 +86,74 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "The state of every flag for the caller").existing(),
     route("GET", "/api/config/flags/{flagKey}", "get-flag", PublicConfig, CALLER,
         "The settings of one flag").existing(),
-    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Admin, FLAG,
+    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, FLAG,
         "Change a flag").existing(),
-    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Editor, FLAG,
         "Change a flag, as `PATCH` does").existing(),
-    route("GET", "/api/admin/flags", "manage-flags", Admin,
+    route("GET", "/api/admin/flags", "manage-flags", Viewer,
         &["environment", "search", "archived", "page", "pageSize"],
         "List flags with their definitions"),
-    route("POST", "/api/admin/flags", "manage-flags", Admin, &["environment"], "Create a flag"),
-    route("GET", "/api/admin/flags/{flagKey}", "manage-flags", Admin, FLAG,
+    route("POST", "/api/admin/flags", "manage-flags", Editor, &["environment"], "Create a flag"),
+    route("GET", "/api/admin/flags/{flagKey}", "manage-flags", Viewer, FLAG,
         "Read a flag with its definition, archived or not"),
-    route("DELETE", "/api/admin/flags/{flagKey}", "manage-flags", Admin,
+    route("DELETE", "/api/admin/flags/{flagKey}", "manage-flags", Editor,
         &["environment", "flagKey", "permanently"],
         "Archive a flag, or permanently delete an archived flag"),
-    route("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", Editor, FLAG,
         "Restore an archived flag, disabled"),
-    route("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", Editor, FLAG,
         "Revert a flag to its state before or after an earlier change"),
-    route("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags", Admin, FLAG_LIST,
+    route("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags", Viewer, FLAG_LIST,
         "List the changes of a flag, newest first"),
-    route("GET", "/api/admin/flags/{flagKey}/users", "overrides", Admin, FLAG_LIST,
+    route("GET", "/api/admin/flags/{flagKey}/users", "overrides", Viewer, FLAG_LIST,
         "List the overrides of a flag, newest first").existing(),
-    route("POST", "/api/admin/flags/{flagKey}/users", "overrides", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/users", "overrides", Editor, FLAG,
         "Set the override of one user").existing(),
-    route("PUT", "/api/admin/flags/{flagKey}/users", "overrides", Admin,
+    route("PUT", "/api/admin/flags/{flagKey}/users", "overrides", Editor,
         &["environment", "flagKey", "mode"], "Set the overrides of a flag, many at once"),
-    route("DELETE", "/api/admin/flags/{flagKey}/users/{userId}", "overrides", Admin,
+    route("DELETE", "/api/admin/flags/{flagKey}/users/{userId}", "overrides", Editor,
         &["environment", "flagKey", "userId"], "Remove the override of one user").existing(),
-    route("GET", "/api/admin/flags/{flagKey}/schedule", "schedules", Admin, FLAG,
+    route("GET", "/api/admin/flags/{flagKey}/schedule", "schedules", Viewer, FLAG,
         "List scheduled changes and their results, by time").existing(),
-    route("POST", "/api/admin/flags/{flagKey}/schedule", "schedules", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/schedule", "schedules", Editor, FLAG,
         "Schedule a change").existing(),
-    route("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", Admin, FLAG,
+    route("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", Editor, FLAG,
         "Cancel a scheduled change").existing(),
-    route("POST", "/api/admin/flags/{flagKey}/ramp", "ramps", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp", "ramps", Editor, FLAG,
         "Start a ramp: raise the rollout step by step"),
-    route("GET", "/api/admin/flags/{flagKey}/ramp", "ramps", Admin, FLAG,
+    route("GET", "/api/admin/flags/{flagKey}/ramp", "ramps", Viewer, FLAG,
         "Read the newest ramp of a flag, and the results of earlier ones"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/pause", "ramps", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/pause", "ramps", Editor, FLAG,
         "Pause a ramp"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/resume", "ramps", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/resume", "ramps", Editor, FLAG,
         "Resume a ramp; its step bakes again"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/advance", "ramps", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/advance", "ramps", Editor, FLAG,
         "Begin the next step of a ramp now, and grant its approval"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/rollback", "ramps", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/rollback", "ramps", Editor, FLAG,
         "Roll a flag back to its state before the ramp"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/acknowledge", "ramps", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/acknowledge", "ramps", Editor, FLAG,
         "Acknowledge a rollback, so that the flag can be changed again"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/cancel", "ramps", Admin, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/cancel", "ramps", Editor, FLAG,
         "End a ramp without changing the flag"),
-    route("GET", "/api/admin/environments", "manage-environments", Admin, &["page", "pageSize"],
+    route("GET", "/api/admin/me", "manage-environments", Viewer, &[],
+        "Read who the caller is, and what they may do"),
+    route("GET", "/api/admin/environments", "manage-environments", Viewer, &["page", "pageSize"],
         "List environments"),
     route("POST", "/api/admin/environments", "manage-environments", Admin, &[],
         "Create an environment without flags"),
-    route("GET", "/api/admin/environments/{environment}/settings", "manage-environments", Admin,
+    route("GET", "/api/admin/environments/{environment}/settings", "manage-environments", Viewer,
         &[], "Read the settings of an environment"),
     route("PUT", "/api/admin/environments/{environment}/settings", "manage-environments", Admin,
         &[], "Replace the settings of an environment"),
-    route("GET", "/api/admin/environments/{environment}/export", "manage-environments", Admin,
+    route("GET", "/api/admin/environments/{environment}/export", "manage-environments", Viewer,
         &[], "Export all active flags as a flagd file"),
     route("POST", "/api/admin/environments/{environment}/import", "manage-environments", Admin,
         &["dryRun", "mode"], "Import a flagd file"),
     route("POST", "/api/admin/environments/{environment}/purge", "manage-environments", Admin,
         &[], "Purge an environment from the cache"),
-    route("GET", "/api/admin/environments/{environment}/audit", "manage-environments", Admin,
+    route("GET", "/api/admin/environments/{environment}/audit", "manage-environments", Viewer,
         &["page", "pageSize"], "List the changes of an environment, newest first"),
-    route("GET", "/api/admin/webhooks", "manage-keys", Admin, &["environment"],
+    route("GET", "/api/admin/webhooks", "manage-keys", Viewer, &["environment"],
         "List the webhooks of an environment and their failures, without secrets"),
     route("POST", "/api/admin/webhooks", "manage-keys", Admin, &["environment"],
         "Create a webhook and show its secret once"),
@@ -153,13 +161,13 @@ pub const ENDPOINTS: &[Endpoint] = &[
         &["environment"], "Enable a webhook that was disabled after failures"),
     route("DELETE", "/api/admin/webhooks/{webhookId}", "manage-keys", Admin,
         &["environment"], "Delete a webhook"),
-    route("GET", "/api/admin/flags/stale", "report-usage", Admin,
+    route("GET", "/api/admin/flags/stale", "report-usage", Viewer,
         &["environment", "days", "page", "pageSize"], "List flags that are no longer needed"),
-    route("GET", "/api/admin/flags/{flagKey}/usage", "report-usage", Admin,
+    route("GET", "/api/admin/flags/{flagKey}/usage", "report-usage", Viewer,
         &["environment", "flagKey", "days"], "Count the evaluations of a flag, by day and variant"),
     route("POST", "/api/admin/keys", "manage-keys", Admin, &["environment"],
         "Create an API key and show it once"),
-    route("GET", "/api/admin/keys", "manage-keys", Admin, &["environment", "page", "pageSize"],
+    route("GET", "/api/admin/keys", "manage-keys", Viewer, &["environment", "page", "pageSize"],
         "List API keys, without their values"),
     route("DELETE", "/api/admin/keys/{keyId}", "manage-keys", Admin, &["environment"],
         "Revoke an API key permanently"),
@@ -179,7 +187,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
 
 /// The prefix of most canonical paths. Every route is served with and without it.
 pub(crate) const PREFIX: &str = "/api";
-/// The prefix of all routes for admins, with [`PREFIX`].
+/// The prefix of all admin routes, with [`PREFIX`].
 const ADMIN: &str = "/api/admin/";
 
 /// An entry of the table. A request with a parameter that `query` does not list is rejected.
@@ -211,10 +219,18 @@ impl Endpoint {
         }
     }
 
-    /// Whether only admins may call the route.
+    /// Whether this is an admin route: callers need a role.
     #[must_use]
     pub fn is_admin(&self) -> bool {
-        self.authorization == Authorization::Admin
+        match self.authorization {
+            Viewer | Editor | Admin => true,
+            Anyone | PublicConfig | ApiKey => false,
+        }
+    }
+
+    /// Whether the path names the environment of the request, which otherwise is in the query.
+    pub(crate) fn has_environment_in_path(&self) -> bool {
+        self.path.contains("/{environment}")
     }
 
     /// Whether the path has no route with another method.
@@ -279,7 +295,7 @@ pub enum Match {
         /// The value of the header `Allow`.
         allow: String,
     },
-    /// No route, under a prefix that only admins may call.
+    /// No route, under the prefix of admin routes.
     UnknownAdmin,
     /// No route.
     Unknown,
@@ -514,6 +530,26 @@ mod tests {
         }
         for template in ["/x", "/flags/{flagKey}", "/ofrep/{proxy}"] {
             assert_eq!(find_template("GET", template, &given), Match::Unknown);
+        }
+    }
+
+    #[test]
+    fn the_method_and_the_noun_of_a_route_decide_its_role() {
+        for endpoint in ENDPOINTS {
+            let is_under_admin = endpoint.path.starts_with(ADMIN);
+            let place = format!("{} {}", endpoint.method, endpoint.path);
+            assert_eq!(endpoint.is_admin(), is_under_admin, "{place}");
+            let is_get = endpoint.method == "GET";
+            match endpoint.authorization {
+                Viewer => {}
+                Editor => {
+                    let in_query = endpoint.query.contains(&"environment");
+                    assert!(!is_get, "{place}");
+                    assert!(in_query != endpoint.has_environment_in_path(), "{place}");
+                }
+                Admin => assert!(!is_get, "{place}"),
+                Anyone | PublicConfig | ApiKey => assert!(!is_under_admin, "{place}"),
+            }
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
             "www-authenticate",
             "Bearer",
         ),
-        Error::Forbidden | Error::OtherEnvironment => general(
+        Error::Forbidden(_) | Error::OtherEnvironment => general(
             StatusCode::FORBIDDEN,
             "The API key is for another environment",
         ),
