@@ -110,7 +110,7 @@ impl Claims {
             },
             // REST APIs write lists in more than one way.
             (Some(written), Verifier::RestApi) => {
-                groups.iter().all(|group| written.contains(group.as_str()))
+                groups.iter().all(|group| lists_name(written, group))
             }
             // Gateways pass every claim of a verified token, as text. So without a text here, the verified
             // token has no groups.
@@ -207,6 +207,18 @@ fn names(claim: Option<&Value>) -> Result<Vec<String>, GroupsError> {
             .collect(),
         Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => Err(GroupsError::NotNames),
     }
+}
+
+/// Whether a list that a REST API has written as text contains this name. Part of a longer name does not count:
+/// `editor` is not in `editor:staging`.
+fn lists_name(written: &str, name: &str) -> bool {
+    let delimits =
+        |next: Option<char>| next.is_none_or(|next| matches!(next, ',' | ' ' | '[' | ']' | '"'));
+    written.match_indices(name).any(|(start, _)| {
+        let before = written.get(..start).unwrap_or_default();
+        let after = written.get(start + name.len()..).unwrap_or_default();
+        delimits(before.chars().next_back()) && delimits(after.chars().next())
+    })
 }
 
 /// An integer, also if it is written as a float (`1.79e9`).
@@ -577,6 +589,42 @@ mod tests {
                 let verified = Actor::verify(Some(&claims), &headers, &config(COGNITO_GROUPS));
                 assert_eq!(verified.is_ok(), is_admin, "{exp}");
             }
+        }
+    }
+
+    #[test]
+    fn part_of_a_longer_name_in_the_text_of_a_rest_api_is_no_group() {
+        let verified = |written: &str, group: &str| {
+            let values = json!({"sub": "u-1", "iss": "i", "exp": "1", "cognito:groups": written});
+            let payload = json!({"sub": "u-1", "iss": "i", "exp": 1, "cognito:groups": [group]});
+            let headers = headers(&[&token(&payload.to_string())]);
+            let claims = claims(&values, Verifier::RestApi);
+            Actor::verify(Some(&claims), &headers, &config(COGNITO_GROUPS))
+        };
+        for (written, group) in [
+            ("administrators", "admin"),
+            ("not-admin", "admin"),
+            ("x,admin2", "admin"),
+            ("editor:staging", "editor"),
+            ("x,editor:staging,y", "editor"),
+            ("[x, editor:staging]", "editor"),
+            ("editor:production-eu", "editor:production"),
+            ("my editor:staging2", "editor:staging"),
+            ("\u{e4}admin", "admin"),
+        ] {
+            let refused = Err(Error::Forbidden(Role::Viewer));
+            assert_eq!(verified(written, group), refused, "{group} of {written}");
+        }
+        for (written, group) in [
+            ("editor:staging", "editor:staging"),
+            ("administrators,admin", "admin"),
+            ("editor:staging,editor", "editor"),
+            ("[x, editor:staging]", "editor:staging"),
+            (r#"["x","admin"]"#, "admin"),
+        ] {
+            let actor = verified(written, group).expect("a role");
+            let names: Vec<String> = actor.roles.iter().map(Role::to_string).collect();
+            assert_eq!(names, [group], "{written}");
         }
     }
 
