@@ -370,3 +370,39 @@ export const historyTexts = {
   page: (page: number, pages: number) => `Page ${page} of ${pages}`,
   link: 'Link',
 };
+
+export const explainTexts = {
+  title: 'Why does someone get this value?',
+  json: 'Context as JSON',
+  asJson: 'Edit as JSON',
+  asForm: 'Edit as a form',
+  name: 'Attribute',
+  value: 'Value',
+  valueHint: 'A text, or JSON such as 42, true or {"id": 1}. Empty values are left out.',
+  add: 'Add attribute',
+  recent: 'Recent contexts in this browser',
+  run: 'Explain',
+  link: 'Copy link with this context',
+  badJson: 'The context must be a JSON object, such as {"targetingKey": "alice"}.',
+  result: (value: string, variant: string | null) => `${value}${variant === null ? '' : ` (variant ${variant})`}`,
+  appDefault: "the application's default value",
+  reasons: {
+    STATIC: 'the same for everyone', DEFAULT: 'no rule applied', TARGETING_MATCH: 'a rule or an override decided',
+    SPLIT: 'the bucket of the user decided', DISABLED: 'the flag is off', ERROR: 'the evaluation failed',
+  } as Record<string, string | undefined>,
+  path: 'The steps that decided',
+  archived: (is: boolean) => (is ? 'The flag is archived: applications do not see it.' : 'The flag is not archived.'),
+  serverOnly: (is: boolean) => (is ? 'Only applications with a server key see the flag.' : 'Applications with any key see the flag.'),
+  enabled: (is: boolean) => (is ? 'The flag is on.' : 'The flag is off.'),
+  override: (what: string | null) => (what === null ? 'The user has no override.' : `The override of the user decides: ${what}.`),
+  bucket: (bucket: number | null, percent: number) =>
+    bucket === null
+      ? 'Without a targetingKey there is no bucket.'
+      : `Bucket ${bucket} of 100, on below ${percent}: ${bucket < percent ? 'on' : 'off'}.`,
+  rollout: (percent: number) => `The rollout is ${percent} %.`,
+  fractional: (bucket: number | null, total: number, limits: string) => (bucket === null ? 'no bucketing value' : `bucket ${bucket} of ${total}: ${limits}`),
+  below: (variant: string, limit: number) => `${variant} below ${limit}`,
+  default: (variant: string | null) => (variant === null ? "The application's default applies." : `The default variant applies: ${variant}.`),
+  omitted: (operations: number) => `${plural(operations, 'more operation')}.`,
+  skipped: '(not evaluated)',
+};

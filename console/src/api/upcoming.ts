@@ -1,5 +1,7 @@
 // Routes that docs/openapi.yaml does not describe yet. Each entry goes away with the commit that describes its route.
 
+import type { Explanation } from './explanation.ts';
+
 interface Get<T> {
   get: { responses: { 200: { content: { 'application/json': T } } } };
 }
@@ -46,6 +48,6 @@ export interface FlagRows {
 export interface Upcoming {
   '/api/admin/me': Get<Me>;
   '/api/admin/environments/{environment}/flags': Get<FlagRows>;
-  '/api/admin/flags/{flagKey}/explain': Post<unknown>;
+  '/api/admin/flags/{flagKey}/explain': Post<Explanation>;
   '/api/admin/environments/{environment}/copy': Post<unknown>;
 }

@@ -1,5 +1,124 @@
+// Which value a context gets in an environment, and why. Contexts stay in this browser: they are in the address only of
+// a link that someone copies on purpose.
+import { useState } from 'preact/hooks';
+import { asApiError, curlOf, send } from '../../api/client.ts';
+import { errorsAt, type ApiError } from '../../api/error.ts';
+import type { Explanation } from '../../api/explanation.ts';
+import { Button, CopyButton, CurlButton, SelectField, TextField } from '../../components/controls.tsx';
+import { Banner, ErrorText } from '../../components/feedback.tsx';
+import { stepSentence, textOf, valueOf } from '../../explanation.ts';
+import { flagPath } from '../../route.ts';
+import { href, queryValue } from '../../router.ts';
+import { isObject } from '../../rules.ts';
+import { environments } from '../../session.ts';
+import { explainTexts, texts } from '../../strings.ts';
 import type { TabProps } from './tabs.tsx';
 
-export function ExplainTab({ flag }: TabProps) {
-  return <p>{flag.key}</p>;
+const PATTERN = '/api/admin/flags/{flagKey}/explain';
+const RECENT = 'pennon.contexts';
+const KEPT = 8;
+
+type Rows = [name: string, text: string][];
+
+function recentContexts(): string[] {
+  const stored = valueOf(localStorage.getItem(RECENT) ?? '[]');
+  return Array.isArray(stored) ? stored.map(String) : [];
+}
+
+const rowsOf = (context: object): Rows => Object.entries(context).map(([name, value]) => [name, textOf(value)]);
+const contextOf = (rows: Rows) => Object.fromEntries(rows.filter(([name, text]) => name !== '' && text !== '').map(([name, text]) => [name, valueOf(text)]));
+
+/** The user, and the attributes that the rules read. */
+function suggested(definition: unknown): Rows {
+  const read = [...JSON.stringify(definition ?? {}).matchAll(/"var":\[?"([^".]+)/g)].map(([, name = '']) => name);
+  return [...new Set(['targetingKey', ...read])].filter((name) => !name.startsWith('$')).map((name) => [name, '']);
+}
+
+export function ExplainTab({ env, flag }: TabProps) {
+  const linked = valueOf(queryValue('context'));
+  const [rows, setRows] = useState<Rows>(isObject(linked) ? rowsOf(linked) : suggested(flag.definition));
+  /** While the context is edited as JSON. */
+  const [json, setJson] = useState<string | null>(null);
+  const [where, setWhere] = useState(env);
+  const [error, setError] = useState<ApiError | null>(null);
+  const [found, setFound] = useState<Explanation | null>(null);
+  const [busy, setBusy] = useState(false);
+  const parsed = json === null ? contextOf(rows) : valueOf(json);
+  const context = isObject(parsed) ? parsed : null;
+  const options = { path: { flagKey: flag.key }, query: { environment: where }, body: { context } };
+  const show = (next: object) => {
+    setRows(rowsOf(next));
+    setJson(null);
+  };
+  const run = async () => {
+    if (!context) return;
+    setBusy(true);
+    try {
+      setFound((await send('post', PATTERN, options)).data);
+      setError(null);
+      const text = JSON.stringify(context);
+      localStorage.setItem(RECENT, JSON.stringify([text, ...recentContexts().filter((other) => other !== text)].slice(0, KEPT)));
+    } catch (cause) {
+      setFound(null);
+      setError(asApiError(cause));
+    }
+    setBusy(false);
+  };
+  const invalid = context ? errorsAt(error, 'context') : [explainTexts.badJson];
+  const recent = recentContexts();
+  return (
+    <>
+      <form class="card" onSubmit={(event) => { event.preventDefault(); void run(); }}>
+        <h2>{explainTexts.title}</h2>
+        <SelectField label={texts.environment} value={where} options={environments.value.map(({ environment }) => [environment, environment])} onChange={setWhere} />
+        {json === null ? (
+          <>
+            {rows.map(([name, text], index) => {
+              const change = (row: Rows[number]) => setRows(rows.map((other, at) => (at === index ? row : other)));
+              return (
+                <div key={index} class="form-row">
+                  <TextField label={explainTexts.name} value={name} onInput={(next) => change([next, text])} />
+                  <TextField class="grow" label={explainTexts.value} value={text} onInput={(next) => change([name, next])} />
+                </div>
+              );
+            })}
+            <p class="hint">{explainTexts.valueHint}</p>
+          </>
+        ) : <TextField label={explainTexts.json} rows={8} value={json} onInput={setJson} errors={invalid} spellcheck={false} />}
+        {recent.length > 0 && (
+          <SelectField
+            label={explainTexts.recent}
+            value=""
+            options={[['', '—'], ...recent.map((text) => [text, text] as const)]}
+            onChange={(text) => { const value = valueOf(text); if (isObject(value)) show(value); }}
+          />
+        )}
+        <div class="row">
+          <Button tone="primary" type="submit" busy={busy} disabledBecause={context ? undefined : explainTexts.badJson}>{explainTexts.run}</Button>
+          {json === null
+            ? <><Button onClick={() => setRows([...rows, ['', '']])}>{explainTexts.add}</Button><Button onClick={() => setJson(JSON.stringify(context, null, 2))}>{explainTexts.asJson}</Button></>
+            : <Button disabledBecause={context ? undefined : explainTexts.badJson} onClick={() => context && show(context)}>{explainTexts.asForm}</Button>}
+          <CurlButton command={() => curlOf('post', PATTERN, options)} />
+          <CopyButton text={() => location.origin + href(flagPath(where, flag.key, { tab: 'explain', context: JSON.stringify(context) }))}>{explainTexts.link}</CopyButton>
+        </div>
+      </form>
+      {error && <Banner tone="bad"><ErrorText error={error} /></Banner>}
+      <div role="status">
+        {found && (
+          <section class="stack">
+            <p>
+              <strong>{found.error ? found.error.message : found.value === null && found.variant === null ? explainTexts.appDefault : explainTexts.result(JSON.stringify(found.value), found.variant)}</strong>
+              {' '}· {found.reason}: {explainTexts.reasons[found.reason]}
+            </p>
+            <h3>{explainTexts.path}</h3>
+            <ol class="trace fill">{found.path.map((step, index) => (
+              <li key={index} style={step.step === 'operation' ? { paddingLeft: `${8 + step.depth * 20}px` } : {}}>
+                {step.step === 'operation' ? <><code>{stepSentence(step)}</code> <span class="muted">{step.evaluator && `${step.evaluator} `}{step.pointer}</span></> : stepSentence(step)}
+              </li>
+            ))}</ol>
+          </section>
+        )}
+      </div>
+    </>
+  );
 }

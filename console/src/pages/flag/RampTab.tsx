@@ -128,7 +128,7 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
                 step.approval && rampTexts.approval,
               ].filter(Boolean).join(' · ')}
               {begun && <span class="muted"> · <Time at={begun} /></span>}
-              {at === 'now' && ramp.dueAt && <div>{rampTexts.next}: <Time at={ramp.dueAt} /> ({time(ramp.dueAt)})</div>}
+              {ramp.state === 'baking' && at === 'now' && ramp.dueAt && <div>{rampTexts.next}: <Time at={ramp.dueAt} /> ({time(ramp.dueAt)})</div>}
             </li>
           );
         })}

@@ -1,0 +1,47 @@
+// The steps of an explanation as sentences.
+import type { ExplanationStep } from './api/explanation.ts';
+import { explainTexts } from './strings.ts';
+
+const json = (value: unknown): string => JSON.stringify(value) ?? '';
+const name = (value: unknown): string => (typeof value === 'string' ? value : json(value));
+
+export function stepSentence(step: ExplanationStep): string {
+  switch (step.step) {
+    case 'archived':
+    case 'serverOnly':
+    case 'enabled':
+      return explainTexts[step.step](step.result);
+    case 'readable':
+      return step.reason;
+    case 'override':
+      return explainTexts.override(step.variant ?? step.result);
+    case 'rollout':
+      return explainTexts.rollout(step.percent);
+    case 'bucket':
+      return explainTexts.bucket(step.bucket, step.percent);
+    case 'omitted':
+      return explainTexts.omitted(step.operations);
+    case 'default':
+      return explainTexts.default(step.variant);
+    case 'operation': {
+      const operands = step.operands.map((operand) => ('value' in operand ? json(operand.value) : explainTexts.skipped)).join(', ');
+      const limits = step.fractional?.variants.map(({ variant, limit }) => explainTexts.below(name(variant), limit)).join(', ') ?? '';
+      const how = step.fractional ? ` (${explainTexts.fractional(step.fractional.bucket, step.fractional.total, limits)})` : '';
+      return `${step.operator}: ${operands} → ${step.error ?? json(step.result)}${how}`;
+    }
+  }
+}
+
+/** A field's text as a value: JSON if it is, otherwise a text. */
+export function valueOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The text of a field that means the value. */
+export function textOf(value: unknown): string {
+  return typeof value === 'string' && valueOf(value) === value && value !== '' ? value : json(value);
+}
