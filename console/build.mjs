@@ -1,8 +1,9 @@
 // Writes dist/, which the function `console` embeds. Run it again after every change of src/ or static/: the files are
 // committed, and CI fails if they differ from what this script writes.
 import { build } from 'esbuild';
-import { cp, mkdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
+import { minify } from 'terser';
 
 const root = new URL('.', import.meta.url).pathname;
 
@@ -19,8 +20,12 @@ export const options = {
   bundle: true,
   format: 'esm',
   target: 'es2022',
-  jsx: 'automatic',
-  jsxImportSource: 'preact',
+  // Shorter than the calls of the automatic runtime, which the type checker uses (tsconfig.json).
+  jsx: 'transform',
+  jsxFactory: 'h',
+  jsxFragment: 'Fragment',
+  inject: ['src/jsx.ts'],
+  tsconfigRaw: {},
   charset: 'utf8',
   legalComments: 'none',
   logLevel: 'warning',
@@ -31,6 +36,13 @@ async function main() {
   await rm(out, { recursive: true, force: true });
   await mkdir(out);
   await build({ ...options, outdir: out, minify: true, define: { 'process.env.NODE_ENV': '"production"' } });
+  // It finds more to shorten than esbuild: about 3 % of the compressed size.
+  const script = await minify(await readFile(`${out}/app.js`, 'utf8'), {
+    module: true,
+    ecma: 2020,
+    compress: { passes: 3, unsafe_arrows: true },
+  });
+  await writeFile(`${out}/app.js`, script.code);
   await cp(`${root}static`, out, { recursive: true });
   let over = false;
   for (const [name, budget] of Object.entries(BUDGETS)) {

@@ -420,6 +420,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read who the caller is, and what they may do */
+        get: operations["readMe"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/environments": {
         parameters: {
             query?: never;
@@ -1175,6 +1192,19 @@ export interface components {
             /** @default json */
             format: components["schemas"]["WebhookFormat"] | null;
         };
+        Me: {
+            /** @description The subject of the token */
+            actor: string;
+            /** @description The caller's roles, the least one first; groups without a role are omitted */
+            roles: string[];
+            may: {
+                /** @constant */
+                read: true;
+                /** @description Whether the caller may change flags, or the environments in which they may */
+                edit: true | components["schemas"]["EnvironmentName"][];
+                admin: boolean;
+            };
+        };
         Webhook: {
             id: string;
             environment: components["schemas"]["EnvironmentName"];
@@ -1296,7 +1326,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The caller is not allowed to do this */
+        /** @description The caller may not do this; on admin routes the message names the missing role and its groups */
         Forbidden: {
             headers: {
                 [name: string]: unknown;
@@ -2724,6 +2754,30 @@ export interface operations {
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
             503: components["responses"]["RampUnavailable"];
+        };
+    };
+    readMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The caller's roles */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            500: components["responses"]["Defect"];
         };
     };
     listEnvironments: {
