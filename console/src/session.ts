@@ -1,13 +1,12 @@
 // Who is signed in, and what they may do.
 import { computed, effect, signal } from '@preact/signals';
 import { send, asApiError, type Schemas } from './api/client.ts';
-import { ApiError } from './api/error.ts';
-import type { Me } from './api/upcoming.ts';
+import type { ApiError } from './api/error.ts';
 import { session } from './auth.ts';
 import { environmentInAddress } from './router.ts';
 import { texts } from './strings.ts';
 
-export const me = signal<Me | null>(null);
+export const me = signal<Schemas['Me'] | null>(null);
 export const environments = signal<Schemas['Environments']['environments']>([]);
 /** Why neither could be read. */
 export const sessionError = signal<ApiError | null>(null);
@@ -47,22 +46,12 @@ export function whyNotAdmin(): string | undefined {
 
 export async function loadSession(): Promise<void> {
   try {
-    const [who, list] = await Promise.all([readMe(), send('get', '/api/admin/environments')]);
-    me.value = who;
+    const [who, list] = await Promise.all([send('get', '/api/admin/me'), send('get', '/api/admin/environments')]);
+    me.value = who.data;
     environments.value = list.data.environments;
     sessionError.value = null;
   } catch (error) {
     if (session.value === 'in') sessionError.value = asApiError(error);
-  }
-}
-
-/** A server without this route has one role. */
-async function readMe(): Promise<Me> {
-  try {
-    return (await send('get', '/api/admin/me')).data;
-  } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 404) throw error;
-    return { actor: 'admin', roles: ['admin'], may: { read: true, admin: true, edit: true } };
   }
 }
 

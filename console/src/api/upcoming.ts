@@ -9,12 +9,6 @@ interface Post<T> {
   post: { responses: { 200: { content: { 'application/json': T } } } };
 }
 
-export interface Me {
-  actor: string;
-  roles: string[];
-  may: { read: boolean; admin: boolean; edit: true | string[] };
-}
-
 export interface FlagRow {
   key: string;
   description: string | null;
@@ -46,7 +40,6 @@ export interface FlagRows {
 }
 
 export interface Upcoming {
-  '/api/admin/me': Get<Me>;
   '/api/admin/environments/{environment}/flags': Get<FlagRows>;
   '/api/admin/flags/{flagKey}/explain': Post<Explanation>;
   '/api/admin/environments/{environment}/copy': Post<unknown>;
