@@ -1,6 +1,7 @@
 // Routes that docs/openapi.yaml does not describe yet. Each entry goes away with the commit that describes its route.
 
 import type { Explanation } from './explanation.ts';
+import type { components } from './types.ts';
 
 interface Get<T> {
   get: { responses: { 200: { content: { 'application/json': T } } } };
@@ -42,5 +43,5 @@ export interface FlagRows {
 export interface Upcoming {
   '/api/admin/environments/{environment}/flags': Get<FlagRows>;
   '/api/admin/flags/{flagKey}/explain': Post<Explanation>;
-  '/api/admin/environments/{environment}/copy': Post<unknown>;
+  '/api/admin/environments/{environment}/copy': Post<components['schemas']['Difference']>;
 }
