@@ -16,6 +16,6 @@ pub use process::{process_arguments, process_environment};
 pub use reader::ConfigWarning;
 pub use secret::Secret;
 pub use settings::{
-    AuthConfig, CacheConfig, Config, DatabaseAddress, DatabaseConfig, PublicConfigRoutes,
-    RolesConfig, RolloutConfig, TokenConfig, UrlSource,
+    AuthConfig, CacheConfig, Config, ConsoleConfig, DatabaseAddress, DatabaseConfig,
+    PublicConfigRoutes, RolesConfig, RolloutConfig, TokenConfig, UrlSource,
 };

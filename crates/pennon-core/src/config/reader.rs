@@ -7,8 +7,8 @@ use super::origins::{CorsConfig, Origins, parse_admin_origin, parse_origin};
 use super::process::process_environment;
 use super::secret::Secret;
 use super::settings::{
-    AuthConfig, CacheConfig, Config, DatabaseAddress, DatabaseConfig, PublicConfigRoutes,
-    RolesConfig, RolloutConfig, TokenConfig, UrlSource,
+    AuthConfig, CacheConfig, Config, ConsoleConfig, DatabaseAddress, DatabaseConfig,
+    PublicConfigRoutes, RolesConfig, RolloutConfig, TokenConfig, UrlSource,
 };
 
 /// An invalid setting, and the value used instead. Never contains a secret.
@@ -84,6 +84,13 @@ impl Config {
             },
             cors: from.cors(),
             tokens: from.tokens(),
+            console: ConsoleConfig {
+                client_id: from.text("CONSOLE_CLIENT_ID"),
+                scope: from
+                    .text("CONSOLE_SCOPE")
+                    .unwrap_or_else(|| "openid".to_owned()),
+                audience: from.text("CONSOLE_AUDIENCE"),
+            },
             rollout: RolloutConfig {
                 migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
                 health_function: from.text("HEALTH_FUNCTION_ARN"),

@@ -150,6 +150,18 @@ pub struct TokenConfig {
     pub ca_file: Option<String>,
 }
 
+/// How people sign in to the console; only the function `console` reads these settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleConfig {
+    /// `CONSOLE_CLIENT_ID`: the public client of the issuer `JWT_ISSUER` with which the console signs people in.
+    /// Without it the console asks for a token.
+    pub client_id: Option<String>,
+    /// `CONSOLE_SCOPE`, `openid` by default: the scope of a sign-in.
+    pub scope: String,
+    /// `CONSOLE_AUDIENCE`: the audience of a sign-in, for issuers that need the parameter `audience`.
+    pub audience: Option<String>,
+}
+
 /// The settings of `pre-traffic`; no other function reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolloutConfig {
@@ -175,6 +187,8 @@ pub struct Config {
     pub cors: CorsConfig,
     /// Tokens of callers. Without it, callers of public routes are anonymous.
     pub tokens: Option<TokenConfig>,
+    /// Signing in to the console.
+    pub console: ConsoleConfig,
     /// The check before a rollout.
     pub rollout: RolloutConfig,
     /// `SNAPSHOT_MAX_AGE_MS`: how long an instance may answer from its snapshot without checking that it is

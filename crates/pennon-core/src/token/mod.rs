@@ -8,9 +8,11 @@
 //! be reached, the caller is anonymous and the log states the reason.
 
 mod check;
+mod discovery;
 mod keys;
 
 pub use check::SKEW;
+pub use discovery::SignInEndpoints;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -21,6 +23,7 @@ use serde_json::Value;
 use crate::config::{TokenConfig, parse_endpoint, parse_issuer};
 use crate::https::Https;
 use check::{TokenError, Unverified};
+use discovery::CachedEndpoints;
 use keys::Key;
 
 /// Time limit of a fetch, which reads two documents. The first request with a token waits for it.
@@ -42,6 +45,7 @@ pub struct Tokens {
     cached: RwLock<CachedKeys>,
     /// Held by the request that fetches keys; other requests with an unknown key wait for the result.
     fetching: tokio::sync::Mutex<()>,
+    endpoints: CachedEndpoints,
 }
 
 #[derive(Default, Clone)]
@@ -64,7 +68,14 @@ impl Tokens {
             config,
             cached: RwLock::default(),
             fetching: tokio::sync::Mutex::default(),
+            endpoints: CachedEndpoints::default(),
         })
+    }
+
+    /// The issuer's name, which is its URL.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.config.issuer
     }
 
     /// Returns the subject of a valid token. Logs why a token is invalid.
@@ -147,9 +158,24 @@ impl Tokens {
             .clone()
     }
 
-    /// Reads the issuer's metadata (OpenID Connect Discovery), and then the key set that it names.
+    /// Reads the issuer's metadata, and then the key set that it names.
     async fn fetch(&self) -> Result<Vec<Key>, String> {
         let deadline = Instant::now() + FETCH_TIMEOUT;
+        let metadata = self.metadata(deadline).await?;
+        let address = metadata["jwks_uri"].as_str().unwrap_or_default();
+        parse_issuer(&self.config.issuer)
+            .and_then(|issuer| parse_endpoint(&issuer, address))
+            .map_err(|why| format!("the jwks_uri of the issuer is invalid: {why}"))?;
+        let document = self.get(address, deadline).await?;
+        let keys = keys::parse(&document)?;
+        if keys.is_empty() {
+            return Err(format!("{address} has no RSA or P-256 key for signatures"));
+        }
+        Ok(keys)
+    }
+
+    /// Reads the issuer's metadata (OpenID Connect Discovery), which must be about the configured issuer.
+    async fn metadata(&self, deadline: Instant) -> Result<Value, String> {
         let issuer = &self.config.issuer;
         let base = issuer.trim_end_matches('/');
         let url = format!("{base}/.well-known/openid-configuration");
@@ -160,16 +186,7 @@ impl Tokens {
                 metadata["issuer"]
             ));
         }
-        let address = metadata["jwks_uri"].as_str().unwrap_or_default();
-        parse_issuer(issuer)
-            .and_then(|issuer| parse_endpoint(&issuer, address))
-            .map_err(|why| format!("the jwks_uri of {url} is invalid: {why}"))?;
-        let document = self.get(address, deadline).await?;
-        let keys = keys::parse(&document)?;
-        if keys.is_empty() {
-            return Err(format!("{address} has no RSA or P-256 key for signatures"));
-        }
-        Ok(keys)
+        Ok(metadata)
     }
 
     async fn get(&self, url: &str, deadline: Instant) -> Result<Value, String> {
