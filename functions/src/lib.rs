@@ -3,6 +3,7 @@
 //! All functions run the same program, so that it is compiled, linked and uploaded once. The `Handler`
 //! of a function selects its handler.
 
+pub mod console;
 pub mod count_evaluations;
 pub mod evaluate_flag;
 pub mod evaluate_flags;
@@ -33,6 +34,7 @@ use pennon_core::middleware;
 /// Runs the handler of the function with this name. Unknown names run `not-found`.
 pub async fn answer(app: Arc<App>, function: &'static str, incoming: Incoming) -> Response {
     match function {
+        "console" => middleware::answer(app, function, console::handle, incoming).await,
         "evaluate-flag" => middleware::answer(app, function, evaluate_flag::handle, incoming).await,
         "evaluate-flags" => {
             middleware::answer(app, function, evaluate_flags::handle, incoming).await

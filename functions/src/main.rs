@@ -2,7 +2,7 @@
 //! the handler.
 
 use pennon_core::config::process_environment;
-use pennon_core::http::ENDPOINTS;
+use pennon_core::http::{ENDPOINTS, PAGES};
 use pennon_core::lambda::{self, RuntimeError};
 use pennon_functions::{
     answer, count_evaluations, guard, migrate, pre_traffic, reconcile, send_webhooks,
@@ -29,7 +29,11 @@ async fn main() -> Result<(), RuntimeError> {
             })
             .await
         }
-        name => match ENDPOINTS.iter().find(|endpoint| endpoint.function == name) {
+        name => match ENDPOINTS
+            .iter()
+            .chain(PAGES)
+            .find(|endpoint| endpoint.function == name)
+        {
             Some(endpoint) => {
                 let function = endpoint.function;
                 lambda::serve_requests(move |app, incoming| answer(app, function, incoming)).await

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pennon_core::http::ENDPOINTS;
+use pennon_core::http::{ENDPOINTS, PAGES};
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
@@ -29,7 +29,11 @@ async fn run_events(function: &Function, name: &str) {
         }
     }
     // A function without a route is not invoked with a request.
-    if !ENDPOINTS.iter().any(|endpoint| endpoint.function == name) {
+    if !ENDPOINTS
+        .iter()
+        .chain(PAGES)
+        .any(|endpoint| endpoint.function == name)
+    {
         let _any_answer = function.invoke(Event::load(name).value()).await;
         // And an invalid event.
         let _error = function.invoke(&json!({"awslogs": {"data": "%%%"}})).await;

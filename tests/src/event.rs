@@ -9,7 +9,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every request file in `events/`: its name, its function, and the status of the response if the flag
 /// `new-checkout` exists and [`EXAMPLE_KEY`] is valid for production.
-pub const REQUEST_FILES: [(&str, &str, u16); 51] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 52] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("ramps", "ramps", 201),
@@ -62,6 +62,7 @@ pub const REQUEST_FILES: [(&str, &str, u16); 51] = [
     ("health-live", "health", 200),
     ("health-ready", "health", 200),
     ("not-found", "not-found", 404),
+    ("console", "console", 200),
 ];
 
 /// An event that a test can modify.
@@ -172,6 +173,7 @@ impl Event {
         let mut path = format!("{base}{template}");
         for (name, value) in parameters {
             path = path.replace(&format!("{{{name}}}"), value);
+            path = path.replace(&format!("{{{name}+}}"), value);
         }
         let route = format!("{method} {template}");
         let found: serde_json::Map<String, Value> = parameters

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use crate::binaries::binary;
 use crate::lambda::{INSTALLATION, MAC_KEY};
 use crate::process::{Process, coverage, free_port, new_folder, output_within};
-use crate::response::Response;
+use crate::response::{Response, decoded};
 use crate::{TIME_LIMIT, eventually};
 
 /// The token of the admin.
@@ -245,8 +245,8 @@ impl HttpClient {
         let body = response.into_body().collect().await.ok()?;
         Some(Response {
             status,
+            body: decoded(&body.to_bytes(), seen.get("content-encoding")),
             headers: seen,
-            body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
         })
     }
 }

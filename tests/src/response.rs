@@ -1,7 +1,11 @@
 //! An HTTP response of a function or a server.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
 /// An HTTP response.
@@ -11,8 +15,21 @@ pub struct Response {
     pub status: u16,
     /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body as text.
+    /// The body as text, decompressed.
     pub body: String,
+}
+
+/// A body as text. `encoding` is its `Content-Encoding`.
+pub(crate) fn decoded(body: &[u8], encoding: Option<&String>) -> String {
+    let mut plain = Vec::new();
+    let body = match encoding.map(String::as_str) {
+        Some("gzip") if !body.is_empty() => {
+            GzDecoder::new(body).read_to_end(&mut plain).expect("gzip");
+            &plain
+        }
+        _ => body,
+    };
+    String::from_utf8_lossy(body).into_owned()
 }
 
 impl Response {
@@ -23,14 +40,20 @@ impl Response {
             let value = value.as_str().unwrap_or_default().to_owned();
             headers.insert(name.to_ascii_lowercase(), value);
         }
-        assert_eq!(response["isBase64Encoded"], false, "bodies are text");
+        let body = response["body"].as_str().unwrap_or_default();
+        let is_encoded = response["isBase64Encoded"].as_bool().expect("a switch");
+        let bytes = if is_encoded {
+            STANDARD.decode(body).expect("base64")
+        } else {
+            body.as_bytes().to_vec()
+        };
         Self {
+            body: decoded(&bytes, headers.get("content-encoding")),
             status: response["statusCode"]
                 .as_u64()
                 .and_then(|status| status.try_into().ok())
                 .expect("a status"),
             headers,
-            body: response["body"].as_str().unwrap_or_default().to_owned(),
         }
     }
 

@@ -17,11 +17,9 @@ pub fn path_for(template: &str, flag: &str) -> String {
 }
 
 /// The paths of a route for this flag, with and without `/api`.
-pub fn paths_for(endpoint: &Endpoint, flag: &str) -> [String; 2] {
-    [
-        path_for(endpoint.path, flag),
-        path_for(&endpoint.other_path(), flag),
-    ]
+pub fn paths_for(endpoint: &Endpoint, flag: &str) -> Vec<String> {
+    let paths = endpoint.paths();
+    paths.map(|path| path_for(&path, flag)).collect()
 }
 
 /// The status of a `GET` of a route for a flag without a ramp.

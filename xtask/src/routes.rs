@@ -1,6 +1,6 @@
 //! The routes of the gateway, from the route table.
 
-use pennon_core::http::{ENDPOINTS, Endpoint};
+use pennon_core::http::{ENDPOINTS, Endpoint, PAGES};
 
 use crate::functions::camel;
 
@@ -47,7 +47,7 @@ fn name_of(method: &str, path: &str) -> String {
         return (*name).to_owned();
     }
     let rest = path.trim_start_matches("/api").trim_start_matches("/admin");
-    let words = rest.replace(['{', '}'], "").replace('/', "-");
+    let words = rest.replace(['{', '}', '+'], "").replace('/', "-");
     camel(&method.to_lowercase()) + &camel(&words)
 }
 
@@ -55,6 +55,7 @@ fn name_of(method: &str, path: &str) -> String {
 pub(crate) fn events(function: &str) -> Vec<Event> {
     let endpoints = ENDPOINTS
         .iter()
+        .chain(PAGES)
         .filter(|endpoint| endpoint.function == function);
     let mut events: Vec<_> = endpoints.flat_map(events_of).collect();
     if function == FALLBACK {
@@ -94,10 +95,7 @@ fn events_of(endpoint: &'static Endpoint) -> Vec<Event> {
     } else {
         "WithPrefix"
     };
-    let paths = [
-        (endpoint.path.to_owned(), ""),
-        (endpoint.other_path(), other),
-    ];
+    let paths = std::iter::zip(endpoint.paths(), ["", other]);
     let name = name_of(endpoint.method, endpoint.path);
     let mut events = Vec::new();
     for (path, form) in paths {

@@ -1,6 +1,6 @@
 //! The table of routes in the documents.
 
-use pennon_core::http::ENDPOINTS;
+use pennon_core::http::{ENDPOINTS, PAGES};
 
 /// The path of the document.
 pub(crate) const PATH: &str = "docs/routes.md";
@@ -21,7 +21,7 @@ pub(crate) fn routes(document: &str) -> Result<String, String> {
         "Function",
     ])];
     rows.push(row(["---"; 5]));
-    for endpoint in ENDPOINTS {
+    for endpoint in ENDPOINTS.iter().chain(PAGES) {
         let query: Vec<_> = endpoint
             .query
             .iter()

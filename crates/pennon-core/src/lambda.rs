@@ -6,7 +6,9 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
-use lambda_http::{LambdaEvent, lambda_runtime, service_fn};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lambda_http::{Body, LambdaEvent, lambda_runtime, service_fn};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -53,17 +55,23 @@ struct GatewayResponse {
 }
 
 impl GatewayResponse {
-    /// All bodies are text, and no header occurs twice.
+    /// A binary body, such as a compressed file, is encoded in base64. No header occurs twice.
     fn of(response: &Response) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let headers = response.headers().iter();
+        let is_base64_encoded = matches!(response.body(), Body::Binary(_));
+        let body = if is_base64_encoded {
+            STANDARD.encode(response.body())
+        } else {
+            text(response.body())
+        };
         Self {
             status_code: response.status().as_u16(),
             headers: headers
                 .map(|(name, value)| (name.to_string(), text(value.as_bytes()).into()))
                 .collect(),
-            is_base64_encoded: false,
-            body: text(response.body()),
+            is_base64_encoded,
+            body,
         }
     }
 }

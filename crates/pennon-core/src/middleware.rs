@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::http::{
     Authorization, Cors, ENDPOINTS, Endpoint, Incoming, MAX_BODY_SIZE, MAX_RESPONSE_SIZE, Match,
     OfrepPath, Request, Response, error_reply, header_list, json, permanent_redirect,
-    size_above_limit, with_header,
+    size_above_limit, with_header, with_page_headers,
 };
 use crate::id::unique_id;
 use crate::ofrep;
@@ -66,6 +66,7 @@ where
         });
     let ignored = request.ignored_parameters();
     let is_public_config = request.is_for_public_config();
+    let is_page = request.found().is_page();
     let handled = respond(app.clone(), function, handle, request, &cors).await;
     if may_change
         && handled.is_ok()
@@ -91,6 +92,11 @@ where
     let facts = context.trace.facts();
     let response = if is_public_config && facts.unknown_environment {
         with_header(response, "x-unknown-environment", "true")
+    } else {
+        response
+    };
+    let response = if is_page {
+        with_page_headers(response)
     } else {
         response
     };
@@ -195,6 +201,12 @@ fn other_route(request: &Request, cors: &Cors) -> Result<Response, Error> {
     match (request.found(), request.ofrep_path()) {
         (Match::OtherMethod { allow, .. }, _) if is_options => Ok(cors.preflight(allow)),
         (Match::Unknown, Some(_)) if is_options => Ok(cors.preflight("POST, OPTIONS")),
+        // API Gateway may not match a route to a path that ends with a slash.
+        (Match::Found(endpoint, _), _)
+            if endpoint.is_page() && request.path().ends_with("/console/") =>
+        {
+            Ok(permanent_redirect(request.path().trim_end_matches('/')))
+        }
         (_, Some(OfrepPath::Bulk | OfrepPath::Single(_))) => match request.redirect_target() {
             Some(path) => Ok(permanent_redirect(&path)),
             None => Err(request.route_not_found()),

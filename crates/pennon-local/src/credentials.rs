@@ -85,6 +85,13 @@ impl Credentials {
             exports,
         })
     }
+
+    /// The admin token, if it is not from the settings.
+    pub(crate) fn generated_token(&self) -> Option<&str> {
+        let is_generated = |line: &String| line.starts_with(&format!("export {TOKEN}="));
+        let is_generated = self.exports.iter().any(is_generated);
+        is_generated.then(|| self.admin_token.expose())
+    }
 }
 
 /// The admin token of the server with these settings, from the settings or the file.

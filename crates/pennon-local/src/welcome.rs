@@ -48,6 +48,13 @@ pub(crate) fn greet(
 ",
         version = env!("CARGO_PKG_VERSION"),
     )];
+    // With an issuer, people sign in there.
+    let signs_in = config.tokens.is_some() && config.console.client_id.is_some();
+    let fragment = credentials.generated_token().filter(|_| !signs_in);
+    let fragment = fragment.map_or_else(String::new, |token| format!("#token={token}"));
+    text.push(format!(
+        "  The console, in a browser:\n    {base}/console{fragment}\n\n"
+    ));
     if !credentials.exports.is_empty() {
         let why =
             "  For the commands below and those of docs/managing-flags.md, in another shell:\n";

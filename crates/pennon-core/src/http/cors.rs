@@ -41,6 +41,14 @@ impl Cors {
     #[must_use]
     pub fn of(config: &CorsConfig, found: &Match, headers: &HeaderMap) -> Self {
         use crate::config::Origins::{Any, Named};
+        // The console is for its own origin.
+        if found.is_page() {
+            return Self {
+                admin: false,
+                allowed: None,
+                by_origin: false,
+            };
+        }
         let admin = match found {
             Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. } => endpoint.is_admin(),
             Match::UnknownAdmin => true,

@@ -53,6 +53,12 @@ impl ETag {
         Self(format!("\"{revision}\""))
     }
 
+    /// The tag of a response with these bytes, for all callers.
+    #[must_use]
+    pub fn of_content(bytes: &[u8]) -> Self {
+        Self(format!("\"{}\"", short(&Sha256::digest(bytes))))
+    }
+
     /// Extends the tag by a hash of the body, for responses that change with the time.
     #[must_use]
     pub fn with_body(&self, body: &Body) -> Self {

@@ -136,4 +136,29 @@ impl Incoming {
             _ => found,
         }
     }
+
+    /// The part of the path before that of the route: the stage, or the base path of a custom domain; often empty.
+    #[must_use]
+    pub fn base_path(&self) -> &str {
+        let Self {
+            path,
+            route,
+            proxy_path,
+            stage,
+            ..
+        } = self;
+        if let Some(own) = proxy_path.as_deref().or(route.as_deref()) {
+            return path.strip_suffix(own).unwrap_or_default();
+        }
+        let stage = path
+            .strip_prefix('/')
+            .and_then(|rest| rest.strip_prefix(stage.as_str()))
+            .filter(|_| !stage.is_empty());
+        match (stage, route::find("GET", path)) {
+            (Some(rest), Match::Unknown | Match::UnknownAdmin) => {
+                path.strip_suffix(rest).unwrap_or_default()
+            }
+            (Some(_) | None, _) => "",
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod fields;
 mod flag_state;
 mod incoming;
 mod listing;
+mod page;
 mod path;
 mod reply;
 mod request;
@@ -21,6 +22,7 @@ pub use fields::{Fields, check_value_count, not_json};
 pub use flag_state::FlagState;
 pub use incoming::{Incoming, MAX_BODY_SIZE, Query, TrustedKey};
 pub use listing::{audit_page, list_body, omit_large_fields, pagination, take_fitting};
+pub use page::{content_security_policy, with_page_headers};
 pub use path::OfrepPath;
 pub(crate) use reply::permanent_redirect;
 pub use reply::{
@@ -30,7 +32,7 @@ pub use reply::{
 pub use request::Request;
 pub(crate) use route::PREFIX;
 pub use route::{
-    Authorization, ENDPOINTS, Endpoint, Match, Parameters, UnknownParameters, decoded, find,
+    Authorization, ENDPOINTS, Endpoint, Match, PAGES, Parameters, UnknownParameters, decoded, find,
     find_template,
 };
 pub use settings::{fractional, parse_settings};

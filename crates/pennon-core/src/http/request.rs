@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::etag::ETag;
 use super::incoming::{Incoming, TrustedKey};
 use super::path::OfrepPath;
-use super::route::{Authorization, ENDPOINTS, Endpoint, Match, UnknownParameters};
+use super::route::{Authorization, Endpoint, Match, UnknownParameters, mask};
 use crate::app::App;
 use crate::auth::{self, Actor, Claims, Role};
 use crate::config::{AuthConfig, PublicConfigRoutes};
@@ -122,6 +122,12 @@ impl Request {
             // The gateway did not pass the parameter.
             None => OfrepPath::of(self.path()).unwrap_or(OfrepPath::Unknown),
         })
+    }
+
+    /// See [`Incoming::base_path`].
+    #[must_use]
+    pub fn base_path(&self) -> &str {
+        self.incoming.base_path()
     }
 
     /// The result of matching the routes.
@@ -508,6 +514,9 @@ impl Request {
             }
             return errors.none();
         }
+        if endpoint.unknown_parameters == UnknownParameters::OfPage {
+            return Ok(());
+        }
         let known = match endpoint.query {
             [] => "this route has none".to_owned(),
             known => format!("this route has {}", known.join(", ")),
@@ -574,26 +583,6 @@ fn encoded(path: &str) -> String {
     }
     text.extend(utf8_percent_encode(rest, NOT_IN_A_PATH));
     text
-}
-
-/// Replaces every segment that is not a literal of some route by `*`.
-fn mask(path: &str) -> String {
-    /// More segments than any route has.
-    const MAX_SEGMENTS: usize = 8;
-    let is_literal = |segment: &str| {
-        let mut routes = ENDPOINTS.iter();
-        routes.any(|endpoint| endpoint.path.split('/').any(|literal| literal == segment))
-    };
-    let mut segments = path.split('/').skip(1);
-    let mut masked = String::new();
-    for segment in segments.by_ref().take(MAX_SEGMENTS) {
-        masked.push('/');
-        masked.push_str(if is_literal(segment) { segment } else { "*" });
-    }
-    if segments.next().is_some() {
-        masked.push_str("/…");
-    }
-    masked
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub enum UnknownParameters {
     Ignored,
     /// Rejects the request, so that a misspelled parameter, such as `?dryrun=true`, is not silently ignored.
     Rejected,
+    /// Accepts any: the scripts of the console read the query of the page.
+    OfPage,
 }
 
 /// Parameters of the routes of one flag: the environment, and the key for clients that cannot send it in the
@@ -76,7 +78,7 @@ const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
 /// Parameters of a public route; the settings decide whether `userId` is trusted.
 const CALLER: &[&str] = &["environment", "userId"];
 
-/// Every route. The template, the local server and the documents have no others.
+/// Every route of the API. docs/openapi.yaml describes them all.
 // rustfmt would put each argument on its own line.
 #[rustfmt::skip]
 pub const ENDPOINTS: &[Endpoint] = &[
@@ -185,7 +187,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Check that the service can answer requests").existing(),
 ];
 
-/// The prefix of most canonical paths. Every route is served with and without it.
+/// The routes of the console. They are pages and files for browsers and not part of the API: docs/openapi.yaml does not
+/// describe them, they have no CORS headers, and they are not served below `/api`.
+pub const PAGES: &[Endpoint] = &[
+    page("/console", "Open the console"),
+    page(
+        "/console/{proxy+}",
+        "Open a page of the console, or load one of its files",
+    ),
+];
+
+/// The prefix of most canonical paths. Every route of the API is served with and without it.
 pub(crate) const PREFIX: &str = "/api";
 /// The prefix of all admin routes, with [`PREFIX`].
 const ADMIN: &str = "/api/admin/";
@@ -206,6 +218,19 @@ const fn route(
         authorization,
         query,
         unknown_parameters: UnknownParameters::Rejected,
+        summary,
+    }
+}
+
+/// An entry of [`PAGES`].
+const fn page(path: &'static str, summary: &'static str) -> Endpoint {
+    Endpoint {
+        method: "GET",
+        path,
+        function: "console",
+        authorization: Anyone,
+        query: &[],
+        unknown_parameters: UnknownParameters::OfPage,
         summary,
     }
 }
@@ -233,9 +258,15 @@ impl Endpoint {
         self.path.contains("/{environment}")
     }
 
+    /// Whether this is one of [`PAGES`].
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        PAGES.contains(self)
+    }
+
     /// Whether the path has no route with another method.
     pub(crate) fn has_one_method(&self) -> bool {
-        let mut others = ENDPOINTS.iter();
+        let mut others = ENDPOINTS.iter().chain(PAGES);
         !others.any(|other| other.path == self.path && other.method != self.method)
     }
 
@@ -259,14 +290,24 @@ impl Endpoint {
     }
 
     /// The path with the `/api` prefix removed, or added where the canonical path has none. Both are served,
-    /// because the proxy in front of the existing service stripped the prefix.
+    /// because the proxy in front of the existing service stripped the prefix. `None` for [`PAGES`].
     #[must_use]
-    pub fn other_path(&self) -> String {
-        match self.path.strip_prefix(PREFIX) {
+    pub fn other_path(&self) -> Option<String> {
+        if self.is_page() {
+            return None;
+        }
+        Some(match self.path.strip_prefix(PREFIX) {
             Some(rest) => rest.to_owned(),
             None if self.path == "/" => PREFIX.to_owned(),
             None => format!("{PREFIX}{}", self.path),
-        }
+        })
+    }
+
+    /// The paths at which the route is served.
+    pub fn paths(&self) -> impl Iterator<Item = String> + use<> {
+        [Some(self.path.to_owned()), self.other_path()]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -276,6 +317,26 @@ impl Endpoint {
 pub fn decoded(segment: &str) -> String {
     let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
     decoded.map_or_else(|_| segment.to_owned(), std::borrow::Cow::into_owned)
+}
+
+/// Replaces every segment that is not a literal of some route by `*`.
+pub(super) fn mask(path: &str) -> String {
+    /// More segments than any route has.
+    const MAX_SEGMENTS: usize = 8;
+    let is_literal = |segment: &str| {
+        let mut routes = ENDPOINTS.iter().chain(PAGES);
+        routes.any(|endpoint| endpoint.path.split('/').any(|literal| literal == segment))
+    };
+    let mut segments = path.split('/').skip(1);
+    let mut masked = String::new();
+    for segment in segments.by_ref().take(MAX_SEGMENTS) {
+        masked.push('/');
+        masked.push_str(if is_literal(segment) { segment } else { "*" });
+    }
+    if segments.next().is_some() {
+        masked.push_str("/…");
+    }
+    masked
 }
 
 /// The values of the segments in braces, decoded, with the names in the braces.
@@ -310,6 +371,14 @@ impl Match {
             Self::OtherMethod { .. } | Self::UnknownAdmin | Self::Unknown => "not-found",
         }
     }
+
+    /// Whether the path is one of [`PAGES`], with any method.
+    pub(crate) fn is_page(&self) -> bool {
+        match self {
+            Self::Found(endpoint, _) | Self::OtherMethod { endpoint, .. } => endpoint.is_page(),
+            Self::UnknownAdmin | Self::Unknown => false,
+        }
+    }
 }
 
 /// An endpoint with the parts of its path. Every request is matched, so the paths of the table are split
@@ -319,7 +388,7 @@ struct Template {
     /// The segments of the path without its `/api`.
     segments: Vec<Segment>,
     /// See [`Endpoint::other_path`].
-    other_path: String,
+    other_path: Option<String>,
 }
 
 /// A segment of a template.
@@ -328,13 +397,18 @@ enum Segment {
     Literal(&'static str),
     /// Matches any text that is not empty; holds the name in the braces.
     Parameter(&'static str),
+    /// `{name+}`, the last segment of a template: matches one or more segments, also empty ones; holds the name.
+    Rest(&'static str),
 }
 
 impl Segment {
     fn of(text: &'static str) -> Self {
-        match text.strip_prefix('{').and_then(|it| it.strip_suffix('}')) {
-            Some(name) => Self::Parameter(name),
-            None => Self::Literal(text),
+        let Some(name) = text.strip_prefix('{').and_then(|it| it.strip_suffix('}')) else {
+            return Self::Literal(text);
+        };
+        match name.strip_suffix('+') {
+            Some(name) => Self::Rest(name),
+            None => Self::Parameter(name),
         }
     }
 
@@ -342,13 +416,14 @@ impl Segment {
         match self {
             Self::Literal(text) => *text == given,
             Self::Parameter(_) => !given.is_empty(),
+            Self::Rest(_) => true,
         }
     }
 
     fn parameter(&self) -> Option<&'static str> {
         match self {
             Self::Literal(_) => None,
-            Self::Parameter(name) => Some(name),
+            Self::Parameter(name) | Self::Rest(name) => Some(name),
         }
     }
 }
@@ -364,14 +439,31 @@ impl Template {
     }
 
     fn fits(&self, path: &[&str]) -> bool {
-        self.segments.len() == path.len()
+        let has_length = match self.segments.last() {
+            Some(Segment::Rest(_)) => path.len() >= self.segments.len(),
+            Some(Segment::Literal(_) | Segment::Parameter(_)) | None => {
+                path.len() == self.segments.len()
+            }
+        };
+        has_length
             && std::iter::zip(&self.segments, path).all(|(segment, given)| segment.fits(given))
+    }
+
+    /// The parameters of a path that fits, decoded.
+    fn parameters(&self, path: &[&str]) -> Parameters {
+        let segments = self.segments.iter().enumerate();
+        let parameters = segments.filter_map(|(at, segment)| match segment {
+            Segment::Literal(_) => None,
+            Segment::Parameter(name) => Some((*name, decoded(path.get(at)?))),
+            Segment::Rest(name) => Some((*name, decoded(&path.get(at..)?.join("/")))),
+        });
+        parameters.collect()
     }
 }
 
-/// The templates of [`ENDPOINTS`], in the same order.
+/// The templates of [`ENDPOINTS`] and [`PAGES`], in the same order.
 static TEMPLATES: LazyLock<Vec<Template>> =
-    LazyLock::new(|| ENDPOINTS.iter().map(Template::of).collect());
+    LazyLock::new(|| ENDPOINTS.iter().chain(PAGES).map(Template::of).collect());
 
 /// The segments of a path without its `/api`: a route is served with and without the prefix.
 fn segments(path: &str) -> Vec<&str> {
@@ -392,12 +484,11 @@ pub fn find(method: &str, path: &str) -> Match {
     let canonical = OfrepPath::canonical(path);
     let path = canonical.as_deref().unwrap_or(path);
     let given = segments(path);
-    let fitting = TEMPLATES.iter().filter(|template| template.fits(&given));
-    let fitting = fitting.map(|template| {
-        let parameters = std::iter::zip(&template.segments, &given)
-            .filter_map(|(segment, text)| Some((segment.parameter()?, decoded(text))));
-        (template.endpoint, parameters.collect())
-    });
+    let has_prefix = given.len() < path.split('/').count();
+    let fitting = TEMPLATES
+        .iter()
+        .filter(|template| template.fits(&given) && (template.other_path.is_some() || !has_prefix));
+    let fitting = fitting.map(|template| (template.endpoint, template.parameters(&given)));
     choose(method, &fitting.collect::<Vec<_>>(), path)
 }
 
@@ -407,7 +498,7 @@ pub fn find(method: &str, path: &str) -> Match {
 pub fn find_template(method: &str, path: &str, given: &BTreeMap<String, String>) -> Match {
     let fitting = TEMPLATES
         .iter()
-        .filter(|template| template.endpoint.path == path || template.other_path == path);
+        .filter(|it| it.endpoint.path == path || it.other_path.as_deref() == Some(path));
     let fitting = fitting.map(|template| {
         let names = template.segments.iter().filter_map(Segment::parameter);
         let parameters = names.filter_map(|name| Some((name, given.get(name)?.clone())));
@@ -482,7 +573,7 @@ mod tests {
     #[test]
     fn every_route_is_found_with_and_without_its_prefix() {
         for endpoint in ENDPOINTS {
-            for path in [endpoint.path.to_owned(), endpoint.other_path()] {
+            for path in endpoint.paths() {
                 let path = path
                     .replace("{flagKey}", "a%2Fb")
                     .replace("{userId}", "u")
@@ -517,7 +608,7 @@ mod tests {
             ("proxy".to_owned(), "x".to_owned()),
         ]);
         for endpoint in ENDPOINTS {
-            for path in [endpoint.path.to_owned(), endpoint.other_path()] {
+            for path in endpoint.paths() {
                 let Match::Found(found, parameters) = find_template(endpoint.method, &path, &given)
                 else {
                     panic!("{path}");
@@ -551,6 +642,34 @@ mod tests {
                 Anyone | PublicConfig | ApiKey => assert!(!is_under_admin, "{place}"),
             }
         }
+    }
+
+    #[test]
+    fn pages_of_the_console_have_any_path_below_it_and_no_prefix() {
+        for (path, proxy) in [
+            ("/console", None),
+            ("/console/", Some("")),
+            ("/console/app.js", Some("app.js")),
+            ("/console/staging/flags/a%2Fb", Some("staging/flags/a/b")),
+            ("/console//x/", Some("/x/")),
+        ] {
+            let Match::Found(endpoint, parameters) = find("GET", path) else {
+                panic!("{path}");
+            };
+            assert!(endpoint.is_page(), "{path}");
+            let proxy = proxy.map(|text| ("proxy", text.to_owned()));
+            assert_eq!(parameters, Vec::from_iter(proxy), "{path}");
+        }
+        for path in [
+            "/api/console",
+            "/api/console/app.js",
+            "/consoles",
+            "/x/console",
+        ] {
+            assert_eq!(find("GET", path), Match::Unknown, "{path}");
+        }
+        let allow = Some("GET, HEAD, OPTIONS".to_owned());
+        assert_eq!(allowed("POST", "/console/staging/flags"), allow);
     }
 
     #[test]

@@ -1,0 +1,228 @@
+//! `GET /console` and everything below it: the web console, whose files are part of this program.
+//!
+//! It runs outside the VPC, without secrets, Redis or database. The scripts of the console call the admin routes, which
+//! decide who may do what.
+
+use std::io::Read;
+use std::sync::{Arc, LazyLock};
+
+use flate2::read::GzDecoder;
+use lambda_http::Body;
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::http::{self, ETag, Request, Response};
+use pennon_core::token::Tokens;
+use serde_json::json;
+use url::Url;
+
+/// The page. Its scripts show what belongs to the address.
+const INDEX: &str = include_str!("../../console/dist/index.html");
+/// The files beside the page: name, content type, and the contents that `build.rs` has compressed.
+static FILES: [(&str, &str, &[u8]); 3] = [
+    (
+        "app.css",
+        "text/css; charset=utf-8",
+        include_bytes!(concat!(env!("OUT_DIR"), "/app.css.gz")),
+    ),
+    (
+        "app.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!(concat!(env!("OUT_DIR"), "/app.js.gz")),
+    ),
+    (
+        "favicon.svg",
+        "image/svg+xml",
+        include_bytes!(concat!(env!("OUT_DIR"), "/favicon.svg.gz")),
+    ),
+];
+/// The tags of [`FILES`]: computed once, when the first file is requested.
+static TAGS: LazyLock<[ETag; 3]> =
+    LazyLock::new(|| FILES.map(|(.., bytes)| ETag::of_content(bytes)));
+
+/// The environments that the console marks as production.
+const PRODUCTION: [&str; 1] = ["production"];
+
+/// Returns a file of the console, its configuration, or the page for all other addresses.
+///
+/// # Errors
+/// [`Error::RouteNotFound`] for an unknown file.
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let name = request.parameter("proxy");
+    if name == "config.json" {
+        return Ok(config(&app).await);
+    }
+    if let Some(at) = FILES.iter().position(|(known, ..)| *known == name) {
+        return file(at, &request);
+    }
+    if is_file(name) {
+        return Err(Error::RouteNotFound);
+    }
+    Ok(page(&app, &request).await)
+}
+
+/// Whether the name is that of a file and not a page: a flag's key may contain a dot, but has an environment before it.
+fn is_file(name: &str) -> bool {
+    !name.contains('/') && name.contains('.')
+}
+
+/// The issuer and the client with which people sign in, if both are configured.
+fn issuer(app: &App) -> Option<(&Tokens, &str)> {
+    Some((
+        app.tokens.as_ref()?,
+        app.config.console.client_id.as_deref()?,
+    ))
+}
+
+/// What the scripts have to know before they can sign in. Without an issuer and a client they need a token.
+async fn config(app: &App) -> Response {
+    let Some((tokens, client_id)) = issuer(app) else {
+        let body = json!({ "mode": "token", "production": PRODUCTION });
+        return http::json(StatusCode::OK, &body);
+    };
+    let Some(endpoints) = tokens.sign_in_endpoints().await else {
+        let body = json!({
+            "error": "Service unavailable",
+            "message": format!("The issuer {} cannot be reached; try again in a moment", tokens.issuer()),
+        });
+        let response = http::json(StatusCode::SERVICE_UNAVAILABLE, &body);
+        return http::with_header(response, "retry-after", "10");
+    };
+    let body = json!({
+        "mode": "oidc",
+        "issuer": tokens.issuer(),
+        "clientId": client_id,
+        "authorizationEndpoint": endpoints.authorization.as_str(),
+        "tokenEndpoint": endpoints.token.as_str(),
+        "endSessionEndpoint": endpoints.end_session.as_ref().map(Url::as_str),
+        "scope": app.config.console.scope,
+        "audience": app.config.console.audience,
+        "production": PRODUCTION,
+    });
+    http::json(StatusCode::OK, &body)
+}
+
+/// The page. Its files are named by absolute paths, because the number of segments below `/console` is not known: API
+/// Gateway decodes the path, and a flag's key may contain a slash.
+async fn page(app: &App, request: &Request) -> Response {
+    let folder = format!("=\"{}/console/", plain(request.base_path()));
+    let text = INDEX.replace("=\"./", &folder);
+    let endpoints = match issuer(app) {
+        Some((tokens, _)) => tokens.sign_in_endpoints().await,
+        None => None,
+    };
+    let origin = endpoints.map(|endpoints| endpoints.token.origin().ascii_serialization());
+    let policy = http::content_security_policy(origin.as_deref());
+    // The tag covers the policy, because browsers keep the headers of a page that has not changed.
+    let tag = ETag::of_content(format!("{policy}\n{text}").as_bytes());
+    let response = if request.has_current(&tag) {
+        http::not_modified(&tag)
+    } else {
+        let response = Response::new(Body::Text(text));
+        let response = http::with_header(response, "content-type", "text/html; charset=utf-8");
+        http::with_header(response, "etag", tag.as_str())
+    };
+    http::with_header(response, "content-security-policy", &policy)
+}
+
+/// A base path that is safe in an attribute, and cannot name another host; otherwise none.
+fn plain(base_path: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if base_path.bytes().all(is_plain) && !base_path.contains("//") {
+        base_path
+    } else {
+        ""
+    }
+}
+
+fn file(at: usize, request: &Request) -> Result<Response, Error> {
+    let (_, kind, compressed) = FILES[at];
+    let accepts_gzip = request.header("accept-encoding").is_some_and(accepts_gzip);
+    let (tag, body) = if accepts_gzip {
+        (TAGS[at].clone(), compressed.to_vec())
+    } else {
+        let mut plain = Vec::new();
+        let read = GzDecoder::new(compressed).read_to_end(&mut plain);
+        read.map_err(|error| Error::Internal(error.to_string()))?;
+        (ETag::of_content(&plain), plain)
+    };
+    let response = if request.has_current(&tag) {
+        http::not_modified(&tag)
+    } else {
+        let response = Response::new(Body::Binary(body));
+        let response = http::with_header(response, "content-type", kind);
+        let response = http::with_header(response, "etag", tag.as_str());
+        if accepts_gzip {
+            http::with_header(response, "content-encoding", "gzip")
+        } else {
+            response
+        }
+    };
+    Ok(http::with_header(response, "vary", "Accept-Encoding"))
+}
+
+/// Whether `Accept-Encoding` has gzip (RFC 9110, section 12.5.3), by name or as `*`, and not with the weight 0.
+fn accepts_gzip(header: &str) -> bool {
+    let mut accepted = None;
+    for item in header.split(',') {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        let coding = coding.trim();
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        let is_wanted = weight.parse::<f32>().is_ok_and(|weight| weight > 0.0);
+        if coding.eq_ignore_ascii_case("gzip") {
+            return is_wanted;
+        }
+        if coding == "*" {
+            accepted = Some(is_wanted);
+        }
+    }
+    accepted.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_only_to_clients_that_accept_it() {
+        for yes in [
+            "gzip",
+            "br, GZIP;q=0.5",
+            "*",
+            "deflate, gzip, br, zstd",
+            "*;q=0, gzip",
+        ] {
+            assert!(accepts_gzip(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "br",
+            "identity",
+            "gzip;q=0",
+            "*, gzip;q=0.0",
+            "*;q=0",
+            "gzip;q=x",
+            "gzipped",
+        ] {
+            assert!(!accepts_gzip(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_base_path_cannot_end_the_attribute_or_name_another_host() {
+        for plain_path in ["", "/prod", "/a/b-c_d.e~f"] {
+            assert_eq!(plain(plain_path), plain_path);
+        }
+        for other in [
+            "//evil.example",
+            "/a//b",
+            "/a\"b",
+            "/<b>",
+            "/a b",
+            "/\\evil",
+            "/ä",
+        ] {
+            assert_eq!(plain(other), "", "{other}");
+        }
+    }
+}
