@@ -42,6 +42,7 @@ CHOICES = {
     "ZoneB": ["", "us-east-1b"],
     "ZoneC": ["", "none"],
     "JwtIssuer": ["", "https://issuer.example"],
+    "ConsoleUrl": ["", "https://flags.example.com/flags"],
     "AWS::Region": ["us-east-1", "eu-west-1"],
 }
 # Parameters that a choice requires, and values that differ from the defaults.
@@ -54,6 +55,7 @@ REQUIRED_WITH = {
     ("EgressMode", "nat"): {"EventBusName": "changes"},
     ("JwtIssuer", "https://issuer.example"): {
         "JwtAudience": "client-1,client-2",
+        "ConsoleClientId": "client-2",
         "AlarmEmail": "operator@example.com",
         "ReservedConcurrency": "20",
         "AdminConcurrency": "3",

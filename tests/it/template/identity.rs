@@ -14,12 +14,15 @@ pub(crate) const CALLBACKS: [&str; 3] = [
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let wanted = stack.has("JwtIssuer", "");
-    for id in [
-        "UserPool",
-        "UserPoolClient",
-        "UserPoolDomain",
-        "UserPoolBranding",
-        "UserPoolAdmins",
+    let has_console = wanted && !stack.has("ConsoleUrl", "");
+    for (id, wanted) in [
+        ("UserPool", wanted),
+        ("UserPoolClient", wanted),
+        ("ConsoleClient", has_console),
+        ("UserPoolDomain", wanted),
+        ("UserPoolBranding", wanted),
+        ("ConsoleBranding", has_console),
+        ("UserPoolAdmins", wanted),
     ] {
         let exists = !stack.get(id).is_null();
         problems.unless(
@@ -30,9 +33,40 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     }
     if wanted {
         check_pool(stack.get("UserPool"), problems);
-        check_client(&stack.get("UserPoolClient")["Properties"], problems);
+        check_client(stack, "UserPoolClient", problems);
         check_pages(stack, problems);
+        check_branding(stack, "UserPoolBranding", "UserPoolClient", problems);
+        let client = &stack.get("UserPoolClient")["Properties"];
+        problems.unless(
+            client["CallbackURLs"] == json!(CALLBACKS),
+            "UserPoolClient",
+            "other callback URLs than scripts/login",
+        );
     }
+    if has_console {
+        check_client(stack, "ConsoleClient", problems);
+        check_branding(stack, "ConsoleBranding", "ConsoleClient", problems);
+        let client = &stack.get("ConsoleClient")["Properties"];
+        let below = |path: &str| json!([{ "Fn::Sub": format!("${{ConsoleUrl}}/console/{path}") }]);
+        let own = client["CallbackURLs"] == below("callback") && client["LogoutURLs"] == below("");
+        problems.unless(
+            own,
+            "ConsoleClient",
+            "leads to other pages than the console's",
+        );
+    }
+    let console = stack.functions().iter().find(|it| it.handler == "console");
+    let client = console.map(|it| &it.properties["Environment"]["Variables"]["CONSOLE_CLIENT_ID"]);
+    let expected = if has_console {
+        "ConsoleClient"
+    } else {
+        "ConsoleClientId"
+    };
+    problems.unless(
+        client == Some(&reference(expected)),
+        "ConsoleFunction",
+        format!("does not sign in as {expected}"),
+    );
 }
 
 fn check_pool(resource: &Value, problems: &mut Problems) {
@@ -75,8 +109,8 @@ fn check_pool(resource: &Value, problems: &mut Problems) {
     );
 }
 
-fn check_client(client: &Value, problems: &mut Problems) {
-    let about = "UserPoolClient";
+fn check_client(stack: &Stack, about: &str, problems: &mut Problems) {
+    let client = &stack.get(about)["Properties"];
     let flows = list(&client["ExplicitAuthFlows"]);
     // By default Cognito also allows ALLOW_REFRESH_TOKEN_AUTH, which excludes rotation.
     problems.unless(!flows.is_empty(), about, "flows that Cognito chooses");
@@ -97,11 +131,6 @@ fn check_client(client: &Value, problems: &mut Problems) {
         && client["AllowedOAuthScopes"] == json!(["openid"])
         && client["SupportedIdentityProviders"] == json!(["COGNITO"]);
     problems.unless(public, about, "not a public client for the code flow");
-    problems.unless(
-        client["CallbackURLs"] == json!(CALLBACKS),
-        about,
-        "other callback URLs than scripts/login",
-    );
     let units = &client["TokenValidityUnits"];
     for (name, unit, most) in [
         ("AccessTokenValidity", "AccessToken", 15),
@@ -136,11 +165,14 @@ fn check_pages(stack: &Stack, problems: &mut Problems) {
         "UserPoolDomain",
         "no sign-in pages for admins",
     );
-    let branding = &stack.get("UserPoolBranding")["Properties"];
-    let opens = target(&branding["ClientId"]) == "UserPoolClient"
+}
+
+fn check_branding(stack: &Stack, id: &str, client: &str, problems: &mut Problems) {
+    let branding = &stack.get(id)["Properties"];
+    let opens = target(&branding["ClientId"]) == client
         && target(&branding["UserPoolId"]) == "UserPool"
         && branding["UseCognitoProvidedValues"] == true;
-    problems.unless(opens, "UserPoolBranding", "the client has no sign-in pages");
+    problems.unless(opens, id, "the client has no sign-in pages");
 }
 
 #[test]
@@ -210,6 +242,24 @@ planted! {
     a_callback_on_another_port:
         [Mistake("UserPoolClient", ":41819/callback", ":41820/callback")]
         => "UserPoolClient: other callback URLs than scripts/login";
+    a_console_with_a_secret:
+        [Mistake("ConsoleClient", "GenerateSecret: false", "GenerateSecret: true")]
+        => "ConsoleClient: not a public client for the code flow";
+    a_console_whose_refresh_tokens_stay:
+        [Mistake("ConsoleClient", "{Feature: ENABLED,", "{Feature: DISABLED,")]
+        => "ConsoleClient: refresh tokens do not rotate";
+    a_sign_in_that_ends_elsewhere:
+        [Mistake("ConsoleClient", "${ConsoleUrl}/console/callback", "${ConsoleUrl}/callback")]
+        => "ConsoleClient: leads to other pages than the console's";
+    a_sign_out_that_ends_elsewhere:
+        [Mistake("ConsoleClient", "LogoutURLs: [!Sub \"${ConsoleUrl}/console/\"]", "LogoutURLs: [!Sub \"${ConsoleUrl}/\"]")]
+        => "ConsoleClient: leads to other pages than the console's";
+    a_console_without_sign_in_pages:
+        [Mistake("ConsoleBranding", "ClientId: !Ref ConsoleClient", "ClientId: !Ref UserPoolClient")]
+        => "ConsoleBranding: the client has no sign-in pages";
+    a_console_that_signs_in_as_the_client_of_the_command_line:
+        [Mistake("ConsoleFunction", "[CreateConsoleClient, !Ref ConsoleClient,", "[CreateConsoleClient, !Ref UserPoolClient,")]
+        => "ConsoleFunction: does not sign in as ConsoleClient";
     pages_that_do_not_open:
         [Mistake("UserPoolBranding", "UseCognitoProvidedValues: true", "UseCognitoProvidedValues: false")]
         => "UserPoolBranding: the client has no sign-in pages";

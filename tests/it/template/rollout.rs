@@ -9,8 +9,14 @@ use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
 /// Functions without a canary: people, `CodeDeploy`, an alarm or `reconcile` invoke them, so 5 % of their calls would
-/// show nothing. The same applies to functions for admins.
-const AT_ONCE: [&str; 4] = ["migrate", "pre-traffic", "guard", "send-webhooks"];
+/// show nothing. The same applies to functions for admins, and to the console, which admins open.
+const AT_ONCE: [&str; 5] = [
+    "migrate",
+    "pre-traffic",
+    "guard",
+    "send-webhooks",
+    "console",
+];
 /// The maximum number of functions that `CloudFormation` may create or change at once: each step is one request per
 /// function, and Lambda accepts 15 such requests a second per account.
 const AT_A_TIME: usize = 10;

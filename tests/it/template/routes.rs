@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pennon_core::http::{ENDPOINTS, Endpoint};
+use pennon_core::http::{ENDPOINTS, Endpoint, PAGES};
 use pennon_tests::event::REQUEST_FILES;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::stack::{Stack, list, only, reference, target, text};
+use super::stack::{Stack, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
 /// The function that answers paths without a route.
@@ -83,9 +83,8 @@ fn events_of(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
         (true, "GET") => &["GET", "HEAD"],
         (true, _) => &[endpoint.method],
     };
-    let paths = [endpoint.path.to_owned(), endpoint.other_path()];
     let with_path = |path: String| methods.iter().map(move |method| (*method, path.clone()));
-    paths.into_iter().flat_map(with_path).collect()
+    endpoint.paths().flat_map(with_path).collect()
 }
 
 fn check_routes(
@@ -96,7 +95,7 @@ fn check_routes(
     let authorizers = stack.get("HttpApi")["Properties"]["Auth"]["Authorizers"].as_object();
     let exists = |name: &Value| authorizers.is_some_and(|all| all.contains_key(text(name)));
     let mut wanted = BTreeSet::new();
-    for endpoint in ENDPOINTS {
+    for endpoint in ENDPOINTS.iter().chain(PAGES) {
         for (method, path) in events_of(endpoint) {
             let key = (method.to_owned(), path);
             let name = format!("{} {}", key.0, key.1);
@@ -219,34 +218,42 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
     for (name, authorizer) in api["Auth"]["Authorizers"].as_object().into_iter().flatten() {
         let jwt = &authorizer["JwtConfiguration"];
         let same_issuer = jwt["issuer"] == variables["JWT_ISSUER"];
-        let audience = match only(&jwt["audience"]) {
-            Some(("Fn::Split", argument)) => &argument[1],
-            _ => &list(&jwt["audience"])
-                .first()
-                .unwrap_or(&Value::Null)
-                .clone(),
-        };
-        let same_audience = *audience == variables["JWT_AUDIENCE"];
         let about = format!("authorizer {name}");
         problems.unless(
             same_issuer && !jwt["issuer"].is_null(),
             &about,
             "another issuer than JWT_ISSUER",
         );
-        problems.unless(
-            same_audience && !audience.is_null(),
-            &about,
-            "another audience than JWT_AUDIENCE",
-        );
-        let expected = if stack.has("JwtIssuer", "") {
-            "UserPoolClient"
-        } else {
-            "JwtAudience"
+        let clients: &[&str] = match (stack.has("JwtIssuer", ""), stack.has("ConsoleUrl", "")) {
+            (true, true) => &["UserPoolClient"],
+            (true, false) => &["UserPoolClient", "ConsoleClient"],
+            (false, _) => &[],
+        };
+        let at_gateway = match clients {
+            [] => json!({ "Fn::Split": [",", reference("JwtAudience")] }),
+            clients => clients.iter().copied().map(reference).collect(),
+        };
+        let of_functions = match clients {
+            [] => reference("JwtAudience"),
+            [one] => reference(one),
+            several => {
+                let names: Vec<_> = several.iter().map(|it| format!("${{{it}}}")).collect();
+                json!({ "Fn::Sub": names.join(",") })
+            }
+        };
+        let expected = match clients {
+            [] => "JwtAudience".to_owned(),
+            clients => clients.join(" and "),
         };
         problems.unless(
-            target(audience) == expected,
+            jwt["audience"] == at_gateway,
             &about,
             format!("not for {expected}"),
+        );
+        problems.unless(
+            variables["JWT_AUDIENCE"] == of_functions,
+            "JWT_AUDIENCE",
+            format!("not {expected}"),
         );
     }
 }
@@ -319,6 +326,7 @@ fn every_event_file_is_for_a_route_of_its_function() {
         let key = text(&event["routeKey"]);
         let known = ENDPOINTS
             .iter()
+            .chain(PAGES)
             .any(|it| it.function == function && key == format!("{} {}", it.method, it.path));
         assert!(
             known || (function == FALLBACK && key == "$default"),
@@ -401,6 +409,12 @@ planted! {
         [Mistake("HttpApi", "      RouteSettings:\n",
             "      RouteSettings:\n        \"PUT /admin/flags\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
         => "HttpApi: settings of PUT /admin/flags, which is no route";
+    tokens_of_the_console_that_the_gateway_rejects:
+        [Mistake("HttpApi", "[!Ref UserPoolClient, !If [CreateConsoleClient, !Ref ConsoleClient, !Ref AWS::NoValue]]", "[!Ref UserPoolClient]")]
+        => "authorizer AdminToken: not for UserPoolClient and ConsoleClient";
+    tokens_of_the_console_that_functions_reject:
+        [Mistake("Globals", "${UserPoolClient},${ConsoleClient}", "${UserPoolClient}")]
+        => "JWT_AUDIENCE: not UserPoolClient and ConsoleClient";
     tokens_of_another_issuer_at_the_gateway:
         [Mistake("HttpApi", "!Ref JwtIssuer", "https://issuer.example")]
         => "authorizer AdminToken: another issuer than JWT_ISSUER";

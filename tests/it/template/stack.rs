@@ -40,6 +40,7 @@ pub(super) fn profiles() -> Vec<Profile> {
             let elsewhere = (e == 1) != [1, 4].contains(&c);
             let two_zones = (e == 0) != (c == 3);
             let zones_chosen = (e == 2) != (c == 1);
+            let has_console = (e == 1) != (c == 0);
             let has_bus = e != 1 && (e == 2) == [2, 4].contains(&c);
             profiles.push(BTreeMap::from([
                 ("CacheMode", cache),
@@ -60,6 +61,14 @@ pub(super) fn profiles() -> Vec<Profile> {
                     "JwtIssuer",
                     if foreign {
                         "https://issuer.example"
+                    } else {
+                        ""
+                    },
+                ),
+                (
+                    "ConsoleUrl",
+                    if has_console {
+                        "https://flags.example"
                     } else {
                         ""
                     },
