@@ -60,6 +60,34 @@ impl Claims {
         Self { values, verifier }
     }
 
+    /// The claims of a token that the local server has verified, in the form in which the JWT authorizer of an HTTP API
+    /// passes them.
+    #[must_use]
+    pub fn of_token(claims: &Map<String, Value>) -> Self {
+        let plain = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => value.to_string(),
+        };
+        let written = |value: &Value| match value {
+            Value::Array(items) => {
+                let items: Vec<String> = items.iter().map(plain).collect();
+                format!("[{}]", items.join(" "))
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_) => plain(value),
+        };
+        let claims = claims.iter();
+        let values = claims.map(|(name, value)| (name.clone(), written(value).into()));
+        Self::verified(values.collect(), Verifier::HttpApi)
+    }
+
     /// The claims of a caller of the local server.
     #[must_use]
     pub fn of_local(role: &Role) -> Self {

@@ -6,6 +6,7 @@
 
 mod alarms;
 mod arguments;
+mod browser;
 mod credentials;
 mod login;
 mod role_token;
@@ -159,6 +160,7 @@ async fn run() -> Result<(), String> {
     tokio::spawn(deliver_webhooks(app.clone()));
     tokio::spawn(count_regularly(app.clone()));
     let gateway = Gateway {
+        listen: settings.listen,
         admin_token: credentials.admin_token,
         api_key: credentials.api_key,
         throttle: settings.evaluations_per_second.map(Throttle::new),

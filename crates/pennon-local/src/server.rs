@@ -16,6 +16,7 @@ use pennon_core::{middleware, ofrep};
 use tokio::net::TcpListener;
 
 use crate::alarms;
+use crate::browser;
 use crate::role_token;
 use crate::throttle::Throttle;
 
@@ -24,6 +25,8 @@ const MAX_DISCARDED_SIZE: usize = 10 * http::MAX_BODY_SIZE;
 
 /// What API Gateway checks on AWS: tokens, keys and rates.
 pub(crate) struct Gateway {
+    /// The address of this server, as configured.
+    pub(crate) listen: String,
     /// The admin's bearer token.
     pub(crate) admin_token: Secret,
     /// The API key of this server.
@@ -79,21 +82,42 @@ async fn dispatch(
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
-        claims: verify(&parts.headers, &local.gateway.admin_token),
+        claims: verify(&parts.headers, &local).await,
         trusted_key: trusted_key(&parts.headers, &local.gateway.api_key),
         headers: parts.headers,
         ..Incoming::default()
     };
-    if let Some(alarm) = alarms::alarm_of(&incoming.method, &incoming.path) {
-        return to_axum(alarms::answer(&local.app, &alarm, &incoming, body).await);
-    }
     let found = incoming.find();
+    let alarm = alarms::alarm_of(&incoming.method, &incoming.path);
+    let (is_page, is_admin) = match &found {
+        Match::Found(endpoint, _) => (endpoint.is_page(), endpoint.is_admin()),
+        Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => {
+            (false, alarm.is_some())
+        }
+    };
+    let is_guarded = is_page || (is_admin && browser::is_from_script(&incoming.headers));
+    let checked = if is_guarded {
+        let admin_origins = &local.app.config.cors.admin;
+        browser::check(&incoming.headers, &local.gateway.listen, admin_origins)
+    } else {
+        Ok(())
+    };
+    if let Some(alarm) = alarm {
+        return to_axum(match checked {
+            Ok(()) => alarms::answer(&local.app, &alarm, &incoming, body).await,
+            Err(error) => http::error_reply(&error),
+        });
+    }
     let function = found.function();
     let app = local.app.clone();
     let Some(body) = read(body).await else {
         return to_axum(middleware::answer(app, function, too_large, incoming).await);
     };
     incoming.body = body;
+    if let Err(error) = checked {
+        let refuse = |_app, _request| std::future::ready(Err(error));
+        return to_axum(middleware::answer(app, function, refuse, incoming).await);
+    }
     if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gateway.throttle)
         && endpoint.is_ofrep()
         && let Err(retry_after) = throttle.admit(Instant::now())
@@ -135,16 +159,19 @@ fn to_axum(response: http::Response) -> Response<axum::body::Body> {
     response.map(|body| axum::body::Body::from(body.to_vec()))
 }
 
-/// The claims of the caller, if the request has the admin token or a token of a role. On AWS, the claims come from the
-/// authorizer of API Gateway.
-fn verify(headers: &HeaderMap, admin_token: &Secret) -> Option<Claims> {
+/// The claims of the caller, if the request has the admin token, a token of a role, or a token of the configured issuer.
+/// On AWS, the claims come from the authorizer of API Gateway.
+async fn verify(headers: &HeaderMap, local: &Local) -> Option<Claims> {
     let sent = auth::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)?;
-    let role = if sent == admin_token.expose() {
-        Role::Admin
-    } else {
-        role_token::role_of(admin_token, sent)?
-    };
-    Some(Claims::of_local(&role))
+    let admin_token = &local.gateway.admin_token;
+    if sent == admin_token.expose() {
+        return Some(Claims::of_local(&Role::Admin));
+    }
+    if let Some(role) = role_token::role_of(admin_token, sent) {
+        return Some(Claims::of_local(&role));
+    }
+    let claims = local.app.tokens.as_ref()?.claims(sent).await.ok()?;
+    Some(Claims::of_token(claims.as_object()?))
 }
 
 /// The kind of the API key, if it is that of this server, which is not in the store.
