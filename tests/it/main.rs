@@ -49,6 +49,7 @@ mod cluster;
 mod cold_start;
 mod concurrency;
 mod conformance;
+mod console;
 mod cors;
 mod counting;
 mod database_connections;

@@ -165,9 +165,22 @@ impl Issuer {
             .route("/authorize", get(authorize))
             .route("/token", post(token))
             .route("/revoke", post(revoke))
+            .route("/logout", get(logout))
             .with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }
+    }
+
+    /// Starts an issuer with a key of its own, with which it signs people in as members of these groups. Its access
+    /// tokens are accepted on admin routes.
+    pub async fn for_console(groups: &[&str]) -> Self {
+        let key = Arc::new(SigningKey::p256());
+        let issuer = Self::start(&[key.public("k1")]).await;
+        issuer.sign_in(|it| {
+            it.set_key(key, "k1");
+            it.groups = Some(groups.iter().copied().map(str::to_owned).collect());
+        });
+        issuer
     }
 
     /// Its identifier, which is its URL.
@@ -207,6 +220,12 @@ impl Issuer {
             "iat": now(), "exp": now() + 3_600 })
     }
 
+    /// Like [`Self::environment`], with the client of the console.
+    pub fn console_environment(&self) -> [(&str, &str); 3] {
+        let [issuer, audience] = self.environment();
+        [issuer, audience, ("CONSOLE_CLIENT_ID", AUDIENCE)]
+    }
+
     /// The environment variables that point a function to this issuer.
     pub fn environment(&self) -> [(&str, &str); 2] {
         [("JWT_ISSUER", &self.address), ("JWT_AUDIENCE", AUDIENCE)]
@@ -241,6 +260,7 @@ async fn about(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
         ("authorization_endpoint", "authorize"),
         ("token_endpoint", "token"),
         ("revocation_endpoint", "revoke"),
+        ("end_session_endpoint", "logout"),
     ] {
         about[name] = json!(format!("{}/{endpoint}", shared.address));
     }
@@ -284,8 +304,19 @@ async fn authorize(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
 async fn token(State(shared): State<Arc<Shared>>, body: String) -> Response {
     let mut sign_in = shared.sign_in.lock().expect("not poisoned");
     let (status, body) = sign_in.token(&Query::parse(&body));
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    (status, json, body.to_string()).into_response()
+    // Pages of any origin may sign in; the code verifier protects them.
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    ];
+    (status, headers, body.to_string()).into_response()
+}
+
+async fn logout(uri: Uri) -> Response {
+    match SignIn::logout(&Query::parse(uri.query().unwrap_or_default())) {
+        Ok(location) => (StatusCode::FOUND, [(header::LOCATION, location)]).into_response(),
+        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+    }
 }
 
 async fn revoke(State(shared): State<Arc<Shared>>, body: String) -> StatusCode {

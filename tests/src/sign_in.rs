@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use pennon_core::http::Query;
+use pennon_core::token::SKEW;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::form_urlencoded::Serializer;
@@ -18,6 +19,10 @@ pub struct SignIn {
     codes: HashMap<String, Code>,
     refresh_tokens: Vec<String>,
     given: usize,
+    /// The subject of its tokens.
+    pub subject: String,
+    /// The groups in its access tokens. Without them, access tokens are opaque.
+    pub groups: Option<Vec<String>>,
     /// How it behaves.
     pub behaviour: Behaviour,
     /// The lifetime of its tokens in seconds.
@@ -32,6 +37,13 @@ struct Code {
     challenge: String,
     redirect: String,
     nonce: String,
+}
+
+/// Whether an address is that of a server on this machine with one of these paths.
+fn is_own(address: &str, paths: &[&str]) -> bool {
+    let rest = address.strip_prefix("http://127.0.0.1:");
+    let found = rest.and_then(|rest| rest.split_at_checked(rest.find('/')?));
+    found.is_some_and(|(port, path)| port.parse::<u16>().is_ok() && paths.contains(&path))
 }
 
 /// How the issuer behaves.
@@ -73,6 +85,8 @@ impl SignIn {
             codes: HashMap::new(),
             refresh_tokens: Vec::new(),
             given: 0,
+            subject: "admin-1".to_owned(),
+            groups: None,
             behaviour: Behaviour::Correct,
             seconds: 900,
             grants: Vec::new(),
@@ -107,10 +121,7 @@ impl SignIn {
             }
         }
         let redirect = named("redirect_uri")?;
-        let port = redirect
-            .strip_prefix("http://127.0.0.1:")
-            .and_then(|rest| rest.strip_suffix("/callback"));
-        if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+        if !is_own(redirect, &["/callback", "/console/callback"]) {
             return Err(format!("{redirect} is not allowed"));
         }
         let (state, nonce) = (named("state")?, named("nonce")?);
@@ -187,6 +198,16 @@ impl SignIn {
         (StatusCode::OK, self.tokens(nonce))
     }
 
+    /// Ends the session of a browser; returns the redirect's address.
+    pub(crate) fn logout(query: &Query) -> Result<String, String> {
+        let after = query.first("post_logout_redirect_uri").unwrap_or_default();
+        if query.first("client_id") == Some(AUDIENCE) && is_own(after, &["/console/"]) {
+            Ok(after.to_owned())
+        } else {
+            Err(format!("{after} is not allowed"))
+        }
+    }
+
     pub(crate) fn revoke(&mut self, form: &Query) {
         let token = form.first("token").unwrap_or_default().to_owned();
         self.refresh_tokens.retain(|known| *known != token);
@@ -201,7 +222,7 @@ impl SignIn {
         let subject = if self.behaviour == Behaviour::OtherUser && !started {
             "somebody-else"
         } else {
-            "admin-1"
+            self.subject.as_str()
         };
         let mut claims = json!({ "iss": self.issuer, "aud": AUDIENCE, "sub": subject,
             "token_use": "id", "iat": now(), "exp": now() + 900 });
@@ -221,10 +242,18 @@ impl SignIn {
             key
         };
         let header = json!({ "alg": key.algorithm(), "kid": id, "typ": "JWT" });
-        let access = if self.behaviour == Behaviour::Shell {
-            "x; touch /tmp/pennon-login-was-here".to_owned()
-        } else {
-            format!("access-{number}")
+        let access = match &self.groups {
+            _ if self.behaviour == Behaviour::Shell => {
+                "x; touch /tmp/pennon-login-was-here".to_owned()
+            }
+            // Accepted for exactly as long as the response says.
+            Some(groups) => {
+                let claims = json!({ "iss": self.issuer, "client_id": AUDIENCE, "sub": subject,
+                    "token_use": "access", "cognito:groups": groups, "jti": number,
+                    "iat": now(), "exp": now() + self.seconds - SKEW.as_secs() });
+                key.sign(&header, &claims)
+            }
+            None => format!("access-{number}"),
         };
         let mut answer = json!({
             "access_token": access,
