@@ -42,7 +42,6 @@ CHOICES = {
     "ZoneB": ["", "us-east-1b"],
     "ZoneC": ["", "none"],
     "JwtIssuer": ["", "https://issuer.example"],
-    "ConsoleUrl": ["", "https://flags.example.com/flags"],
     "AWS::Region": ["us-east-1", "eu-west-1"],
 }
 # Parameters that a choice requires, and values that differ from the defaults.
@@ -52,7 +51,10 @@ REQUIRED_WITH = {
         "ExternalDatabaseCidr": "10.30.4.0/24",
     },
     # Not with EgressMode endpoint, which a rule of the template rejects.
-    ("EgressMode", "nat"): {"EventBusName": "changes"},
+    ("EgressMode", "nat"): {
+        "EventBusName": "changes",
+        "ConsoleUrl": "https://flags.example.com/flags",
+    },
     ("JwtIssuer", "https://issuer.example"): {
         "JwtAudience": "client-1,client-2",
         "ConsoleClientId": "client-2",
