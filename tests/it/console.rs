@@ -1,5 +1,7 @@
 //! The web console: its pages, its files and their headers.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pennon_core::http::Query;
@@ -153,9 +155,9 @@ async fn a_page_names_its_files_below_the_base_path_at_any_depth() {
 #[tokio::test]
 async fn files_are_compressed_and_revalidated_with_a_tag_for_each_encoding() {
     for console in Console::everywhere().await {
+        let mut tags = BTreeSet::new();
         for (name, kind) in FILES {
             let path = format!("/console/{name}");
-            let mut tags = Vec::new();
             for (accepted, encoding) in [("gzip, br", Some("gzip")), ("identity", None)] {
                 let accept = ("accept-encoding", accepted);
                 let answer = console.send("GET", &path, &[accept]).await;
@@ -172,9 +174,8 @@ async fn files_are_compressed_and_revalidated_with_a_tag_for_each_encoding() {
                 let head = console.send("HEAD", &path, &[accept]).await;
                 assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
                 assert_eq!(head.header("etag"), Some(tag.as_str()), "{path}");
-                tags.push(tag);
+                assert!(tags.insert(tag), "{path} has the tag of another file");
             }
-            assert_ne!(tags[0], tags[1], "{path}");
         }
     }
 }
