@@ -46,7 +46,7 @@ fn the_table_of_revocation_windows_has_the_numbers_of_code_and_template() {
     let refresh = format!("{} h", number(&client["RefreshTokenValidity"]));
     let grace = number(&client["RefreshTokenRotation"]["RetryGracePeriodSeconds"]);
 
-    says("An admin:", std::slice::from_ref(&access));
+    says("An admin, editor or viewer:", std::slice::from_ref(&access));
     says("An admin's session", &["0 s".to_owned(), access]);
     says("A refresh token", &[format!("{grace} s"), refresh]);
     says("A user's token", &[format!("{} s", SKEW.as_secs())]);
