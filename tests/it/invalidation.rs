@@ -81,6 +81,7 @@ impl Instance {
         match found {
             Lookup::Hit(seen) => Lookup::Hit(seen.revision),
             Lookup::Miss => Lookup::Miss,
+            Lookup::Corrupt => Lookup::Corrupt,
             Lookup::Unavailable => Lookup::Unavailable,
         }
     }

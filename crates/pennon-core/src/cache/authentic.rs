@@ -42,8 +42,8 @@ impl Cache {
     }
 
     /// Verifies the header of an entry. The revision alone is not enough: anyone may have written it, and
-    /// databases that were restored from the same backup have the same revisions. An invalid entry is a miss
-    /// here, and is reported when it is fetched.
+    /// databases that were restored from the same backup have the same revisions. An invalid entry is reported
+    /// when it is fetched.
     pub(super) fn header_in(&self, reply: Reply, environment: &Environment) -> Lookup<EntryInfo> {
         let Reply::List(parts) = reply else {
             return Lookup::Miss;
@@ -61,9 +61,9 @@ impl Cache {
         };
         let values = parts.each_ref().map(text);
         let values = values.each_ref().map(Option::as_deref);
-        let [Some(_), Some(_), ..] = values else {
+        if values.iter().all(Option::is_none) {
             return Lookup::Miss;
-        };
+        }
         let (Some(keys), Some(installation)) = (self.source.keys(), self.installation_id()) else {
             return Lookup::Miss;
         };
@@ -80,7 +80,7 @@ impl Cache {
             }
             Err(
                 Unusable::Corrupt | Unusable::Unsigned | Unusable::Forged | Unusable::Expired(_),
-            ) => Lookup::Miss,
+            ) => Lookup::Corrupt,
         }
     }
 
@@ -93,18 +93,23 @@ impl Cache {
         }
     }
 
-    /// Logs why an entry is unusable. An entry that is not authentic may mean that somebody else can write to
-    /// this Redis.
-    pub(super) fn report_unusable(&self, why: Unusable, environment: &Environment, trace: &Trace) {
+    /// Logs why an entry is unusable. Returns whether it is not authentic, which may mean that somebody else can
+    /// write to this Redis.
+    pub(super) fn report_unusable(
+        &self,
+        why: Unusable,
+        environment: &Environment,
+        trace: &Trace,
+    ) -> bool {
         match why {
-            Unusable::Expired(since) if since < in_milliseconds(EXPIRY_TOLERANCE) => return,
+            Unusable::Expired(since) if since < in_milliseconds(EXPIRY_TOLERANCE) => return false,
             Unusable::Corrupt => {
                 tracing::warn!(
                     domain = "config",
                     error.r#type = "damaged_entry",
                     "the cache entry of {environment} cannot be decoded; removing it"
                 );
-                return;
+                return false;
             }
             Unusable::Forged => self.source.suspect_keys(),
             Unusable::OtherInstallation | Unusable::Unsigned | Unusable::Expired(_) => {}
@@ -120,6 +125,7 @@ impl Cache {
              CACHE_MAC_SECRET_ARN), or runs an older version. Otherwise somebody else can write to \
              Redis; see cache-forged-entries in docs/operations.md"
         );
+        true
     }
 
     pub(super) fn report_other_installation(&self, environment: &Environment) {

@@ -153,7 +153,9 @@ impl Cache {
                 self.replicas
                     .record_primary(environment, info.revision, asked);
             }
-            Lookup::Miss | Lookup::Unavailable => self.replicas.forget_primary(environment),
+            Lookup::Miss | Lookup::Corrupt | Lookup::Unavailable => {
+                self.replicas.forget_primary(environment);
+            }
         }
         found
     }
@@ -217,9 +219,9 @@ impl Cache {
                     }
                     Err(why) => why,
                 };
-                self.report_unusable(why, environment, &context.trace);
+                let forged = self.report_unusable(why, environment, &context.trace);
                 self.drop_entry(&key, "", context).await;
-                Found::Corrupt
+                Found::Corrupt { forged }
             }
             [Reply::Text(kind), Reply::Text(id)] if kind == "lease" => {
                 Found::Lease(Lease { id: id.clone() })

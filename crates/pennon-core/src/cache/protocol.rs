@@ -24,8 +24,10 @@ const _: () = assert!(crate::store::COMMIT_TIMEOUT.as_millis() * 2 < BARRIER.as_
 pub enum Lookup<T> {
     /// The entry exists.
     Hit(T),
-    /// There is no usable entry.
+    /// There is no entry.
     Miss,
+    /// There is an entry that is forged, expired or invalid. A read of the whole entry reports and removes it.
+    Corrupt,
     /// Redis is unavailable.
     Unavailable,
 }
@@ -43,7 +45,10 @@ pub enum Found<T = Snapshot> {
     /// installation.
     FillForbidden,
     /// An entry that is forged, expired or invalid. It has been removed. Ask again.
-    Corrupt,
+    Corrupt {
+        /// Whether it is not authentic.
+        forged: bool,
+    },
     /// Redis is unavailable.
     Unavailable,
 }

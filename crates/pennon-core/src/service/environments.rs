@@ -89,13 +89,13 @@ impl FlagService {
             match cache.read_list(context).await {
                 Found::Entry(names, _) => return Listed::Names(*names),
                 Found::Lease(lease) => return Listed::Lease(lease),
-                Found::Corrupt if !has_repaired => has_repaired = true,
+                Found::Corrupt { .. } if !has_repaired => has_repaired = true,
                 Found::FillInProgress if Instant::now() + WAIT < deadline => {
                     tokio::time::sleep(WAIT).await;
                     context.budget.spend(WAIT);
                 }
                 Found::FillInProgress
-                | Found::Corrupt
+                | Found::Corrupt { .. }
                 | Found::FillForbidden
                 | Found::Unavailable => {
                     return Listed::Unknown;

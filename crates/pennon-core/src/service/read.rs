@@ -110,7 +110,7 @@ impl FlagService {
                 let outages = cache.outages();
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::ReadStore,
-                    (Lookup::Miss, held) => {
+                    (Lookup::Miss | Lookup::Corrupt, held) => {
                         if held.as_ref().is_some_and(CachedSnapshot::entry_has_expired) {
                             context.trace.expired();
                         }
@@ -206,14 +206,14 @@ impl RefreshRun<'_> {
                     };
                 }
                 Found::Lease(lease) => return self.load_and_fill(cache, lease).await,
-                Found::Corrupt if repairs < REPAIRS => repairs += 1,
+                Found::Corrupt { .. } if repairs < REPAIRS => repairs += 1,
                 Found::FillInProgress if Instant::now() + wait < deadline => {
                     tokio::time::sleep(wait).await;
                     self.context.budget.spend(wait);
                     wait = (wait * 2).min(MAX_WAIT);
                 }
                 Found::Unavailable => break CacheOutcome::Unavailable,
-                Found::FillInProgress | Found::FillForbidden | Found::Corrupt => {
+                Found::FillInProgress | Found::FillForbidden | Found::Corrupt { .. } => {
                     break CacheOutcome::Miss;
                 }
             }
@@ -279,7 +279,7 @@ impl RefreshRun<'_> {
                 Found::Lease(_)
                 | Found::FillInProgress
                 | Found::FillForbidden
-                | Found::Corrupt
+                | Found::Corrupt { .. }
                 | Found::Unavailable => verdict,
             },
             Err(failure) => Err(failure),

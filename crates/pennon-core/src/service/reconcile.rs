@@ -31,8 +31,8 @@ pub struct Reconciled {
 enum Compared {
     /// It equals the state in the store.
     Equal,
-    /// It differed and was removed.
-    Removed,
+    /// It differed and was removed. It is forged if it was not authentic, or had other content at the same revision.
+    Removed { forged: bool },
     /// There is no entry.
     Absent,
     /// Redis did not answer.
@@ -55,12 +55,15 @@ impl FlagService {
         for (environment, current) in environments {
             let context = RequestContext::begin(budget);
             done.environments += 1;
-            let compared = self
+            match self
                 .compare_entry(cache, &environment, current, &context)
-                .await?;
-            match compared {
+                .await?
+            {
                 Compared::Equal => continue,
-                Compared::Removed => done.repaired += 1,
+                Compared::Removed { forged } => {
+                    done.repaired += 1;
+                    done.forged += u32::from(forged);
+                }
                 Compared::Absent => {}
                 Compared::Unreachable => {
                     done.unreachable += 1;
@@ -72,12 +75,6 @@ impl FlagService {
             let filled = cache.revision_at_primary(&environment, &context).await;
             if matches!(filled, Lookup::Hit(_)) {
                 done.warmed += 1;
-            }
-            let forged = context.trace.facts().forged_entries;
-            done.forged += forged;
-            // The read has found and removed it.
-            if compared == Compared::Absent && forged > 0 {
-                done.repaired += 1;
             }
         }
         Ok(done)
@@ -113,8 +110,19 @@ impl FlagService {
     ) -> Result<Compared, Error> {
         let found = match cache.revision_at_primary(environment, context).await {
             Lookup::Hit(seen) => seen.revision,
-            // Includes entries that are not authentic: the next read reports and replaces them.
+            // Not fetched, because a read of a missing entry takes a lease.
             Lookup::Miss => return Ok(Compared::Absent),
+            Lookup::Corrupt => {
+                let found = cache.read(environment, context).await;
+                return Ok(match found {
+                    Found::Corrupt { forged } => Compared::Removed { forged },
+                    Found::Unavailable => Compared::Unreachable,
+                    Found::Entry(..)
+                    | Found::Lease(_)
+                    | Found::FillInProgress
+                    | Found::FillForbidden => Compared::Absent,
+                });
+            }
             Lookup::Unavailable => return Ok(Compared::Unreachable),
         };
         // The list of revisions may be older than the entry: compare again before removing it.
@@ -125,11 +133,11 @@ impl FlagService {
                 .await?
                 != SnapshotUpdate::Unchanged
         {
-            return Ok(remove_entry(cache, environment, found, context).await);
+            return Ok(remove_entry(cache, environment, found, false, context).await);
         }
         let entry = match cache.read(environment, context).await {
             Found::Entry(entry, _) => *entry,
-            Found::Corrupt => return Ok(Compared::Removed),
+            Found::Corrupt { forged } => return Ok(Compared::Removed { forged }),
             Found::Lease(_) | Found::FillInProgress | Found::FillForbidden => {
                 return Ok(Compared::Absent);
             }
@@ -151,10 +159,9 @@ impl FlagService {
                     "an authentic cache entry differs from PostgreSQL at the same revision and was removed. \
                      Either a row was changed with triggers disabled, or the MAC key has leaked. See cache-forged-entries in docs/operations.md"
                 );
-                context.trace.forged_entry();
                 let slot = self.known().entry(environment.clone()).or_default().clone();
                 slot.hold_loaded(stored, StartTime::now());
-                Ok(remove_entry(cache, environment, entry.revision, context).await)
+                Ok(remove_entry(cache, environment, entry.revision, true, context).await)
             }
             SnapshotUpdate::Changed(_) | SnapshotUpdate::Unchanged => Ok(Compared::Equal),
         }
@@ -165,11 +172,12 @@ async fn remove_entry(
     cache: &Cache,
     environment: &Environment,
     wrong: Revision,
+    forged: bool,
     context: &RequestContext,
 ) -> Compared {
     let confirmed = cache.discard(environment, wrong, context).await;
     if confirmed {
-        Compared::Removed
+        Compared::Removed { forged }
     } else {
         Compared::Unreachable
     }
