@@ -95,7 +95,7 @@ async fn retry<F: Future<Output = Result<(), CallError>>>(
     loop {
         let why = match attempt().await {
             Ok(()) => return Ok(()),
-            Err(CallError::Permanent(why)) => return Err(why),
+            Err(CallError::Permanent(why) | CallError::Invalid(why)) => return Err(why),
             Err(CallError::Transient(why)) => why,
         };
         if Instant::now() + PAUSE > deadline {

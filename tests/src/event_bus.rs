@@ -108,6 +108,10 @@ pub enum BusFailure {
     Hangs,
 }
 
+/// The description in a change whose entry makes [`FailingBus`] reject every call that contains it, as EventBridge
+/// does with an invalid entry.
+pub const INVALID: &str = "invalid";
+
 #[derive(Default)]
 struct Shared {
     accepted: Mutex<Vec<Value>>,
@@ -185,7 +189,13 @@ async fn put_events(State(shared): State<Arc<Shared>>, body: Bytes) -> (StatusCo
     let size =
         |entry| 14 + text(entry, "Source") + text(entry, "DetailType") + text(entry, "Detail");
     let size: usize = entries.iter().map(size).sum();
-    if !(1..=10).contains(&entries.len()) || size > 256 * 1024 {
+    let is_invalid = |entry: &Value| {
+        let detail = entry["Detail"].as_str().unwrap_or_default();
+        let detail: Value = serde_json::from_str(detail).unwrap_or_default();
+        detail["after"]["description"] == INVALID
+    };
+    let is_valid = !entries.iter().any(is_invalid);
+    if !is_valid || !(1..=10).contains(&entries.len()) || size > 256 * 1024 {
         let why = json!({ "__type": "ValidationException" });
         return (StatusCode::BAD_REQUEST, why.to_string());
     }

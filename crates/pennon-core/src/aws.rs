@@ -43,14 +43,18 @@ pub struct FunctionVersion {
 pub enum CallError {
     /// AWS could not be reached or is overloaded; a retry may succeed.
     Transient(String),
-    /// The invoked function failed, or the call is invalid; a retry would fail too.
+    /// The invoked function failed, or AWS rejects the call; a retry would fail too.
     Permanent(String),
+    /// AWS rejects the content of the call, so that another content may succeed.
+    Invalid(String),
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Transient(why) | Self::Permanent(why) => formatter.write_str(why),
+            Self::Transient(why) | Self::Permanent(why) | Self::Invalid(why) => {
+                formatter.write_str(why)
+            }
         }
     }
 }
@@ -61,6 +65,17 @@ fn is_transient(status: StatusCode) -> bool {
     status == StatusCode::CONFLICT
         || status == StatusCode::TOO_MANY_REQUESTS
         || status.is_server_error()
+}
+
+/// A call with an invalid field is answered with 400 and the type `ValidationException`, a call that is too large with
+/// 413. Missing permissions and throttling are 400 with other types.
+fn is_invalid(status: StatusCode, body: &[u8]) -> bool {
+    let is_validation = || {
+        let body: Option<Value> = serde_json::from_slice(body).ok();
+        let kind = body.as_ref().and_then(|body| body["__type"].as_str());
+        kind.is_some_and(|kind| kind.ends_with("ValidationException"))
+    };
+    status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_validation()
 }
 
 impl FunctionVersion {
@@ -254,6 +269,8 @@ impl Aws {
         let why = with_url(format!("{}: {text}", response.status));
         Err(if is_transient(response.status) {
             CallError::Transient(why)
+        } else if is_invalid(response.status, &response.body) {
+            CallError::Invalid(why)
         } else {
             CallError::Permanent(why)
         })

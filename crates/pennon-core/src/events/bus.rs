@@ -56,28 +56,59 @@ impl EventBus {
     /// Sends events in one call. Returns the outcomes of the first ones, in their order: events that exceed the size
     /// of a call are not sent.
     ///
+    /// One invalid entry makes EventBridge reject the whole call. The entries are then sent one by one, so that only
+    /// the invalid one is rejected.
+    ///
     /// # Errors
-    /// EventBridge did not answer in time, or rejected the call.
+    /// EventBridge did not answer in time, or rejected the call for another reason.
     pub async fn put(
         &self,
         events: &[ChangeEvent],
+        within: Duration,
+    ) -> Result<Vec<Delivery>, CallError> {
+        let end = Instant::now() + within;
+        let entries = self.entries(events);
+        let mut outcomes = match self.call(entries.clone(), within).await {
+            Err(CallError::Invalid(_)) if entries.len() > 1 => Vec::new(),
+            Err(CallError::Invalid(why)) => return Ok(vec![Delivery::Rejected(why)]),
+            outcomes @ (Ok(_) | Err(CallError::Transient(_) | CallError::Permanent(_))) => {
+                return outcomes;
+            }
+        };
+        for entry in entries {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.call(vec![entry], left).await {
+                Ok(outcome) => outcomes.extend(outcome),
+                Err(CallError::Invalid(why)) => outcomes.push(Delivery::Rejected(why)),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                // The next run sends the others.
+                Err(CallError::Transient(_) | CallError::Permanent(_)) => break,
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn call(
+        &self,
+        entries: Vec<Value>,
         within: Duration,
     ) -> Result<Vec<Delivery>, CallError> {
         let aws = match &self.aws {
             Ok(aws) => aws,
             Err(why) => return Err(CallError::Permanent(why.clone())),
         };
-        let entries = self.entries(events);
         let sent = entries.len();
         let response = aws.put_events(entries, within).await;
-        let deliveries = response.and_then(|response| deliveries(&response, sent));
-        match &deliveries {
-            Ok(_) => {
+        let outcomes = response.and_then(|response| deliveries(&response, sent));
+        match &outcomes {
+            Ok(_) | Err(CallError::Invalid(_)) => {
                 self.breaker.succeeded();
             }
-            Err(_) => self.breaker.failed(Instant::now()),
+            Err(CallError::Transient(_) | CallError::Permanent(_)) => {
+                self.breaker.failed(Instant::now());
+            }
         }
-        deliveries
+        outcomes
     }
 
     /// The entries of a call: as many as fit. The first one always does, see [`super::MAX_EVENT_SIZE`].
