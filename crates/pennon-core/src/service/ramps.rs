@@ -22,22 +22,27 @@ use super::FlagService;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::ramp::{Ramp, RampState, Step};
+use crate::store::unreadable_ramp;
 
 /// Limit on the ramps of a flag that are listed.
 const MAX_LISTED: u32 = 100;
 
 impl FlagService {
     /// The ramps of a flag, newest first. If someone else has changed the flag, the live ramp is shown as superseded,
-    /// even before the engine has found the change.
+    /// even before the engine has found the change. Unreadable earlier ramps are omitted.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer.
+    /// [`Error::Conflict`] if the newest ramp is unreadable; [`Error::Unavailable`] when the store does not answer.
     pub async fn ramps(
         &self,
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Vec<Ramp>, Error> {
-        let mut ramps = self.store.list_ramps(environment, key, MAX_LISTED).await?;
+        let stored = self.store.list_ramps(environment, key, MAX_LISTED).await?;
+        if let Some(None) = stored.first() {
+            return Err(unreadable_ramp(key));
+        }
+        let mut ramps: Vec<Ramp> = stored.into_iter().flatten().collect();
         if let Some(newest) = ramps.first_mut().filter(|ramp| ramp.state.is_live()) {
             let found = self.store.find_flag(environment, key).await?;
             if is_changed_by_others(newest, found.as_ref()) {

@@ -21,6 +21,7 @@ pub use record::{
     OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
+pub(crate) use transaction::unreadable_ramp;
 
 use crate::counts::Counts;
 use crate::environment::Environment;
@@ -243,13 +244,13 @@ impl Store {
         dispatch!(self, store => store.last_change(environment, key))
     }
 
-    /// The ramps of a flag, newest first.
+    /// The ramps of a flag, newest first. `None` stands for an unreadable ramp.
     pub async fn list_ramps(
         &self,
         environment: &Environment,
         key: &FlagKey,
         limit: u32,
-    ) -> Result<Vec<Ramp>, Error> {
+    ) -> Result<Vec<Option<Ramp>>, Error> {
         dispatch!(self, store => store.list_ramps(environment, key, limit))
     }
 

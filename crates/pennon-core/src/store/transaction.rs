@@ -247,10 +247,7 @@ impl Transaction {
         match self.open_ramps(&[key]).await?.pop() {
             None => Ok(None),
             Some((_, Some(ramp))) => Ok(Some(ramp)),
-            Some((_, None)) => Err(Error::Conflict(format!(
-                "The ramp of '{key}' is unreadable: its row was edited, or a newer version wrote it; the \
-                 log says why"
-            ))),
+            Some((_, None)) => Err(unreadable_ramp(key)),
         }
     }
 
@@ -374,4 +371,11 @@ impl Transaction {
             Self::Embedded(open) => open.commit(),
         }
     }
+}
+
+/// The error of an operation on a ramp whose stored form cannot be parsed.
+pub(crate) fn unreadable_ramp(key: &FlagKey) -> Error {
+    Error::Conflict(format!(
+        "The ramp of '{key}' is unreadable: its row was edited, or a newer version wrote it; the log says why"
+    ))
 }

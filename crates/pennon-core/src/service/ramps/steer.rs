@@ -55,7 +55,9 @@ impl FlagService {
         let mut evaluations = 0;
         if action == RampAction::Advance {
             let ramps = self.store.list_ramps(environment, key, 1).await?;
-            if let Some(ramp) = ramps.first().filter(|ramp| ramp.state.is_live()) {
+            if let Some(Some(ramp)) = ramps.first()
+                && ramp.state.is_live()
+            {
                 expected.check(ramp.version)?;
                 require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
                 let next = ramp.next_step();

@@ -47,12 +47,12 @@ impl EmbeddedStore {
         environment: &Environment,
         key: &FlagKey,
         limit: u32,
-    ) -> Result<Vec<Ramp>, Error> {
+    ) -> Result<Vec<Option<Ramp>>, Error> {
         let inner = self.current()?;
         let state = inner.data.state.of(environment.as_str());
         let ramps = state.and_then(|state| state.ramps.get(key));
         let newest_first = ramps.into_iter().flatten().rev();
-        let readable = newest_first.filter_map(StoredRamp::readable).cloned();
+        let readable = newest_first.map(|ramp| ramp.readable().cloned());
         Ok(readable
             .take(usize::try_from(limit).unwrap_or(usize::MAX))
             .collect())

@@ -56,7 +56,7 @@ impl PostgresStore {
         environment: &Environment,
         key: &FlagKey,
         limit: u32,
-    ) -> Result<Vec<Ramp>, Error> {
+    ) -> Result<Vec<Option<Ramp>>, Error> {
         let statement = "
             select id, ramp::text as ramp from pennon_ramps
             where environment = $1 and flag_key = $2 order by created_at desc, id limit $3";
@@ -66,7 +66,7 @@ impl PostgresStore {
             (&i64::from(limit), Type::INT8),
         ];
         let rows = self.rows(statement, &parameters).await?;
-        Ok(rows.iter().filter_map(ramp_of).collect())
+        Ok(rows.iter().map(ramp_of).collect())
     }
 
     pub(in crate::store) async fn evaluations_since(
