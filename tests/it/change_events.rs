@@ -201,7 +201,7 @@ async fn an_invalid_entry_delays_later_events_of_its_flag_only() {
         numbers(&bus.accepted()),
         BTreeMap::from([("search", vec![1, 2])])
     );
-    // Alone in its call, the entry is rejected again, and does not stop a run.
+    // The entry is sent again with the next event, and is rejected again.
     end_postponement(&stack).await;
     set_percentage(&update, "search", 3).await;
     eventually("a later event is delivered", async || {

@@ -274,7 +274,7 @@ enum Start {
 #[tokio::test]
 async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
     const FLAGS: u32 = 20;
-    const ROUNDS: u32 = 100;
+    const ROUNDS: u32 = 170;
     let api = Api::on_postgres().await;
     let stack = api.stack();
     let engines = [
