@@ -150,7 +150,10 @@ async fn a_change_is_delivered_once_and_signed() {
     let shown = setup.shown("one").await;
     assert!(shown["deliveredAt"].is_string() && shown["outage"].is_null());
     let invoked = setup.lambda.invocations();
-    assert_eq!(invoked, ["pennon-send-webhooks?Qualifier=live"]);
+    assert_eq!(
+        invoked,
+        ["/2015-03-31/functions/pennon-send-webhooks/invocations?Qualifier=live"]
+    );
 }
 
 #[tokio::test]
@@ -416,12 +419,11 @@ async fn an_outage_of_lambda_is_not_a_failure_of_the_webhook() {
     setup.webhook("one", &receiver.url(), Format::Json).await;
     setup.change("checkout", 1).await;
     for status in [403, 429, 500] {
-        setup.lambda.refuse(Some(status));
+        setup.lambda.reject_once(status);
         let failed = setup.reconcile().await.expect_err("an error");
         assert!(failed.to_string().contains("send-webhooks"), "{failed}");
     }
     assert!(setup.shown("one").await["outage"].is_null());
-    setup.lambda.refuse(None);
     setup.reconcile().await.expect("a run");
     assert_eq!(numbers(&receiver.received(), "checkout"), [1]);
 }

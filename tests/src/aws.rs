@@ -1,19 +1,26 @@
-//! The two AWS services that `pre-traffic` calls: Lambda's Invoke, which runs the real health function, and
-//! CodeDeploy, which records its calls. No emulator implements both.
+//! The AWS services that functions call: Lambda's Invoke, which runs functions, and CodeDeploy, which records its
+//! calls. No emulator implements both.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::post;
+use pennon_core::webhooks::{Message, Sender};
 use serde_json::{Value, json};
 
 use crate::lambda::Function;
+
+/// Lambda accepts events of 6 MB.
+const MAX_EVENT_SIZE: usize = 6 * 1024 * 1024;
+/// The time limit of a request to a webhook, instead of ten seconds.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The version of `health` to check.
 pub const HEALTH_VERSION: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:7";
@@ -21,18 +28,26 @@ pub const HEALTH_VERSION: &str = "arn:aws:lambda:us-east-1:123456789012:function
 /// The version of `migrate` to run.
 pub const MIGRATE_VERSION: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-migrate:4";
 
-/// The simulated services.
+/// The services that `pre-traffic` calls.
 pub struct ControlPlane {
     address: String,
-    shared: Arc<Shared>,
+    invoke: Arc<Invoke>,
+    reports: Arc<Mutex<Vec<Call>>>,
 }
 
-struct Shared {
-    health: Function,
-    migrate: Function,
-    invocations: Mutex<Vec<Call>>,
-    reports: Mutex<Vec<Call>>,
-    refusals: Mutex<Vec<(&'static str, StatusCode)>>,
+/// Lambda's Invoke. Records the calls, and rejects them on request.
+pub struct Invoke {
+    functions: Vec<(&'static str, Target)>,
+    calls: Mutex<Vec<Call>>,
+    rejections: Mutex<Vec<(&'static str, StatusCode)>>,
+}
+
+/// The code of a function.
+pub enum Target {
+    /// The function itself.
+    Function(Box<Function>),
+    /// `send-webhooks`, which also sends to receivers on this machine.
+    Sender(Sender),
 }
 
 /// One request that was received.
@@ -103,31 +118,25 @@ impl Call {
 impl ControlPlane {
     /// Starts the services, with these functions behind Invoke.
     pub async fn start(migrate: Function, health: Function) -> Self {
-        let shared = Arc::new(Shared {
-            health,
-            migrate,
-            invocations: Mutex::default(),
-            reports: Mutex::default(),
-            refusals: Mutex::default(),
-        });
-        let router = Router::new()
-            .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+        let invoke = Invoke::new(vec![
+            ("pennon-migrate", Target::Function(Box::new(migrate))),
+            ("pennon-health", Target::Function(Box::new(health))),
+        ]);
+        let reports = Arc::new(Mutex::default());
+        let codedeploy = Router::new()
             .route("/", post(report))
-            .with_state(shared.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let address = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, shared }
+            .with_state(reports.clone());
+        let address = serve(invoke.router().merge(codedeploy)).await;
+        Self {
+            address,
+            invoke,
+            reports,
+        }
     }
 
-    /// Rejects one invocation of this function, as Lambda does: 409 while a new version is pending, 429 when no
-    /// instance is available.
+    /// Rejects one invocation of this function.
     pub fn reject_once(&self, function: &'static str, status: u16) {
-        let status = StatusCode::from_u16(status).expect("a status");
-        let mut refusals = self.shared.refusals.lock().expect("not poisoned");
-        refusals.push((function, status));
+        self.invoke.reject_once(function, status);
     }
 
     /// The base URL.
@@ -150,21 +159,79 @@ impl ControlPlane {
 
     /// The invocations that were received.
     pub fn invocations(&self) -> Vec<Call> {
-        self.shared
-            .invocations
-            .lock()
-            .expect("not poisoned")
-            .clone()
+        self.invoke.calls()
     }
 
     /// The calls to CodeDeploy that were received.
     pub fn reports(&self) -> Vec<Call> {
-        self.shared.reports.lock().expect("not poisoned").clone()
+        self.reports.lock().expect("not poisoned").clone()
     }
 }
 
+impl Invoke {
+    /// Runs these functions.
+    pub fn new(functions: Vec<(&'static str, Target)>) -> Arc<Self> {
+        Arc::new(Self {
+            functions,
+            calls: Mutex::default(),
+            rejections: Mutex::default(),
+        })
+    }
+
+    /// The route.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+            .layer(DefaultBodyLimit::max(MAX_EVENT_SIZE))
+            .with_state(self.clone())
+    }
+
+    /// Rejects one invocation of this function, as Lambda does: 409 while a new version is pending, 429 when no
+    /// instance is available.
+    pub fn reject_once(&self, function: &'static str, status: u16) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let mut rejections = self.rejections.lock().expect("not poisoned");
+        rejections.push((function, status));
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.lock().expect("not poisoned").clone()
+    }
+
+    fn rejection(&self, function: &str) -> Option<StatusCode> {
+        let mut rejections = self.rejections.lock().expect("not poisoned");
+        let found = rejections.iter().position(|(name, _)| *name == function)?;
+        Some(rejections.remove(found).1)
+    }
+}
+
+impl Target {
+    async fn run(&self, event: &Value) -> Result<Value, Value> {
+        match self {
+            Self::Function(function) => function.invoke(event).await,
+            Self::Sender(sender) => {
+                let messages = serde_json::from_value(event["messages"].clone());
+                let messages: Vec<Message> = messages.expect("messages");
+                let outcomes = sender.send_all(messages, SEND_TIMEOUT).await;
+                let outcomes: Vec<_> = outcomes.into_iter().map(Result::err).collect();
+                Ok(json!({ "outcomes": outcomes }))
+            }
+        }
+    }
+}
+
+/// Serves a router on a port of this machine. Returns its URL.
+pub async fn serve(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
 async fn invoke(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<Invoke>>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -172,44 +239,38 @@ async fn invoke(
 ) -> (StatusCode, HeaderMap, String) {
     let text = String::from_utf8_lossy(&body).into_owned();
     let body: Value = serde_json::from_slice(&body).expect("JSON");
-    shared.invocations.lock().expect("not poisoned").push(Call {
-        path: format!(
-            "/2015-03-31/functions/{name}/invocations?{}",
-            query.unwrap_or_default()
-        ),
+    let query = query.unwrap_or_default();
+    shared.calls.lock().expect("not poisoned").push(Call {
+        path: format!("/2015-03-31/functions/{name}/invocations?{query}"),
         service: "lambda",
         headers,
         body: body.clone(),
         text,
     });
-    let refused = {
-        let mut refusals = shared.refusals.lock().expect("not poisoned");
-        let found = refusals.iter().position(|(function, _)| *function == name);
-        found.map(|position| refusals.remove(position).1)
-    };
-    if let Some(status) = refused {
+    if let Some(status) = shared.rejection(&name) {
         let why = json!({ "Message": "Not now" });
         return (status, HeaderMap::new(), why.to_string());
     }
-    let function = if name == "pennon-migrate" {
-        &shared.migrate
-    } else {
-        &shared.health
+    let mut functions = shared.functions.iter();
+    let Some((_, target)) = functions.find(|(known, _)| *known == name) else {
+        let why = json!({ "Message": "Function not found" });
+        return (StatusCode::NOT_FOUND, HeaderMap::new(), why.to_string());
     };
     let mut headers = HeaderMap::new();
-    let answer = match function.invoke(&body).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            let handled = axum::http::HeaderValue::from_static("Unhandled");
-            headers.insert("x-amz-function-error", handled);
-            error
-        }
-    };
+    let answer = target.run(&body).await.unwrap_or_else(|error| {
+        let unhandled = HeaderValue::from_static("Unhandled");
+        headers.insert("x-amz-function-error", unhandled);
+        error
+    });
     (StatusCode::OK, headers, answer.to_string())
 }
 
-async fn report(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> String {
-    shared.reports.lock().expect("not poisoned").push(Call {
+async fn report(
+    State(reports): State<Arc<Mutex<Vec<Call>>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> String {
+    reports.lock().expect("not poisoned").push(Call {
         path: "/".to_owned(),
         service: "codedeploy",
         headers,
