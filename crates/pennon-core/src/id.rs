@@ -27,12 +27,21 @@ pub fn unguessable_text() -> Result<String, Error> {
 }
 
 /// 128 random bits as 32 hexadecimal digits.
+///
+/// # Errors
+/// [`Error::Internal`] if the operating system provides no random numbers.
+pub fn unguessable_id() -> Result<String, Error> {
+    let mut bytes = [0_u8; 16];
+    random_bytes(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Like [`unguessable_id`], for ids that need not be secret.
 #[must_use]
 pub fn unique_id() -> String {
-    let mut bytes = [0_u8; 16];
-    if let Err(error) = random_bytes(&mut bytes) {
+    unguessable_id().unwrap_or_else(|error| {
         // A constant id is acceptable here: without random numbers, TLS does not work either.
         tracing::error!("{error}");
-    }
-    format!("{:032x}", u128::from_be_bytes(bytes))
+        format!("{:032x}", 0)
+    })
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use pennon_core::api_key::KeyText;
 use pennon_core::config::Secret;
 use pennon_core::environment::Environment;
-use pennon_core::http::unique_id;
+use pennon_core::http::{unguessable_id, unique_id};
 use pennon_core::snapshot::KeyKind;
 
 use crate::settings::Settings;
@@ -183,14 +183,18 @@ fn is_plain(text: &str) -> bool {
 fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, String> {
     let explain =
         |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
-    let token = saved.token.unwrap_or(random_token()?);
+    let random = || unguessable_id().map_err(|error| error.to_string());
+    let token = match saved.token {
+        Some(token) => token,
+        None => random()?,
+    };
     let key = match saved.key {
         Some(key) => key,
         None => KeyText::generate(KeyKind::Server, &Environment::production())
             .map_err(|error| error.to_string())?,
     };
     let mac_key = match saved.mac_key {
-        None if needs_mac_key => Some(random_token()? + &random_token()?),
+        None if needs_mac_key => Some(random()? + &random()?),
         mac_key => mac_key,
     };
     let mut text = format!(
@@ -226,16 +230,6 @@ fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, Str
         Err(error) if error.kind() == ErrorKind::AlreadyExists => read(path),
         Err(error) => Err(explain(&error)),
     }
-}
-
-/// 128 random bits.
-fn random_token() -> Result<String, String> {
-    let mut bytes = [0_u8; 16];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| "the operating system provides no random numbers".to_owned())?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, check_value_count, not_json};
 pub use flag_state::FlagState;
-pub use incoming::{Incoming, MAX_BODY_SIZE, Query, TrustedKey};
+pub use incoming::{Incoming, MAX_BODY_SIZE, Query, Routed, TrustedKey};
 pub use listing::{audit_page, list_body, omit_large_fields, pagination, take_fitting};
 pub use page::{content_security_policy, with_page_headers};
 pub use path::OfrepPath;
@@ -37,7 +37,7 @@ pub use route::{
 };
 pub use settings::{fractional, parse_settings};
 
-pub use crate::id::unique_id;
+pub use crate::id::{unguessable_id, unique_id};
 use lambda_http::http::StatusCode;
 
 use crate::service::{Reading, Source};
