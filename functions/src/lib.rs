@@ -28,30 +28,28 @@ pub mod update_flag;
 use std::sync::Arc;
 
 use pennon_core::app::App;
-use pennon_core::http::{Incoming, Response};
+use pennon_core::http::{Response, Routed};
 use pennon_core::middleware;
 
 /// Runs the handler of the function with this name. Unknown names run `not-found`.
-pub async fn answer(app: Arc<App>, function: &'static str, incoming: Incoming) -> Response {
+pub async fn answer(app: Arc<App>, function: &'static str, routed: Routed) -> Response {
     match function {
-        "console" => middleware::answer(app, function, console::handle, incoming).await,
-        "evaluate-flag" => middleware::answer(app, function, evaluate_flag::handle, incoming).await,
-        "evaluate-flags" => {
-            middleware::answer(app, function, evaluate_flags::handle, incoming).await
-        }
-        "get-flag" => middleware::answer(app, function, get_flag::handle, incoming).await,
-        "health" => middleware::answer(app, function, health::handle, incoming).await,
-        "list-flags" => middleware::answer(app, function, list_flags::handle, incoming).await,
+        "console" => middleware::answer(app, function, console::handle, routed).await,
+        "evaluate-flag" => middleware::answer(app, function, evaluate_flag::handle, routed).await,
+        "evaluate-flags" => middleware::answer(app, function, evaluate_flags::handle, routed).await,
+        "get-flag" => middleware::answer(app, function, get_flag::handle, routed).await,
+        "health" => middleware::answer(app, function, health::handle, routed).await,
+        "list-flags" => middleware::answer(app, function, list_flags::handle, routed).await,
         "manage-environments" => {
-            middleware::answer(app, function, manage_environments::handle, incoming).await
+            middleware::answer(app, function, manage_environments::handle, routed).await
         }
-        "manage-flags" => middleware::answer(app, function, manage_flags::handle, incoming).await,
-        "manage-keys" => middleware::answer(app, function, manage_keys::handle, incoming).await,
-        "overrides" => middleware::answer(app, function, overrides::handle, incoming).await,
-        "ramps" => middleware::answer(app, function, ramps::handle, incoming).await,
-        "report-usage" => middleware::answer(app, function, report_usage::handle, incoming).await,
-        "schedules" => middleware::answer(app, function, schedules::handle, incoming).await,
-        "update-flag" => middleware::answer(app, function, update_flag::handle, incoming).await,
-        _ => middleware::answer(app, "not-found", not_found::handle, incoming).await,
+        "manage-flags" => middleware::answer(app, function, manage_flags::handle, routed).await,
+        "manage-keys" => middleware::answer(app, function, manage_keys::handle, routed).await,
+        "overrides" => middleware::answer(app, function, overrides::handle, routed).await,
+        "ramps" => middleware::answer(app, function, ramps::handle, routed).await,
+        "report-usage" => middleware::answer(app, function, report_usage::handle, routed).await,
+        "schedules" => middleware::answer(app, function, schedules::handle, routed).await,
+        "update-flag" => middleware::answer(app, function, update_flag::handle, routed).await,
+        _ => middleware::answer(app, "not-found", not_found::handle, routed).await,
     }
 }

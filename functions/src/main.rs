@@ -23,9 +23,9 @@ async fn main() -> Result<(), RuntimeError> {
         "reconcile" => lambda::serve_schedule(reconcile::handle).await,
         "send-webhooks" => lambda::serve_events(send_webhooks::handle).await,
         EVERY_ROUTE => {
-            lambda::serve_requests(|app, incoming| {
-                let function = incoming.find().function();
-                answer(app, function, incoming)
+            lambda::serve_requests(|app, routed| {
+                let function = routed.found.function();
+                answer(app, function, routed)
             })
             .await
         }
@@ -36,7 +36,7 @@ async fn main() -> Result<(), RuntimeError> {
         {
             Some(endpoint) => {
                 let function = endpoint.function;
-                lambda::serve_requests(move |app, incoming| answer(app, function, incoming)).await
+                lambda::serve_requests(move |app, routed| answer(app, function, routed)).await
             }
             None => Err(format!("the handler {name:?} does not exist").into()),
         },

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{Incoming, Response};
+use crate::http::{Response, Routed};
 use event::Event;
 
 /// An error of the Lambda runtime itself, which ends the instance.
@@ -27,7 +27,7 @@ pub use lambda_http::Error as RuntimeError;
 /// If the runtime API becomes unavailable.
 pub async fn serve_requests<A, F>(answer: A) -> Result<(), RuntimeError>
 where
-    A: Fn(Arc<App>, Incoming) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Arc<App>, Routed) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let app = Arc::new(Box::pin(App::cold_start()).await);
@@ -36,7 +36,7 @@ where
         async move {
             let incoming = event.payload.into_request(&event.context.request_id);
             // Boxed, because the nested types are too deep for the compiler.
-            let response = Box::pin(answer(app, incoming)).await;
+            let response = Box::pin(answer(app, incoming.routed())).await;
             Ok::<_, Infallible>(GatewayResponse::of(&response))
         }
     });

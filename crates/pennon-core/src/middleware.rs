@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Authorization, Cors, ENDPOINTS, Endpoint, Incoming, MAX_BODY_SIZE, MAX_RESPONSE_SIZE, Match,
-    OfrepPath, Request, Response, error_reply, header_list, json, permanent_redirect,
+    Authorization, Cors, ENDPOINTS, Endpoint, MAX_BODY_SIZE, MAX_RESPONSE_SIZE, Match, OfrepPath,
+    Request, Response, Routed, error_reply, header_list, json, permanent_redirect,
     size_above_limit, with_header, with_page_headers,
 };
 use crate::id::unique_id;
@@ -32,16 +32,16 @@ pub async fn answer<H, F>(
     app: Arc<App>,
     function: &'static str,
     handle: H,
-    incoming: Incoming,
+    routed: Routed,
 ) -> Response
 where
     H: FnOnce(Arc<App>, Request) -> F,
     F: Future<Output = Result<Response, Error>>,
 {
     let context = Arc::new(RequestContext::begin(app.config.cache.request_budget));
-    let method = incoming.method.clone();
-    let request_id = incoming.request_id.clone().unwrap_or_else(unique_id);
-    let request = Request::new(incoming, context.clone(), app.config.auth.public_config);
+    let method = routed.incoming.method.clone();
+    let request_id = routed.incoming.request_id.clone().unwrap_or_else(unique_id);
+    let request = Request::new(routed, context.clone(), app.config.auth.public_config);
     let cors = Cors::of(
         &app.config.cors,
         request.found(),

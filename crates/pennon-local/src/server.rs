@@ -11,7 +11,7 @@ use pennon_core::app::App;
 use pennon_core::auth::{self, Claims, Role};
 use pennon_core::config::Secret;
 use pennon_core::error::Error;
-use pennon_core::http::{self, Cors, Incoming, Match, Query, TrustedKey};
+use pennon_core::http::{self, Incoming, Match, Query, Routed, TrustedKey};
 use pennon_core::{middleware, ofrep};
 use tokio::net::TcpListener;
 
@@ -78,7 +78,7 @@ async fn dispatch(
     request: Request<axum::body::Body>,
 ) -> Response<axum::body::Body> {
     let (parts, body) = request.into_parts();
-    let mut incoming = Incoming {
+    let incoming = Incoming {
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
@@ -87,46 +87,74 @@ async fn dispatch(
         headers: parts.headers,
         ..Incoming::default()
     };
-    let found = incoming.find();
     let alarm = alarms::alarm_of(&incoming.method, &incoming.path);
-    let (is_page, is_admin) = match &found {
-        Match::Found(endpoint, _) => (endpoint.is_page(), endpoint.is_admin()),
-        Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => {
-            (false, alarm.is_some())
-        }
-    };
-    let is_guarded = is_page || (is_admin && browser::is_from_script(&incoming.headers));
-    let checked = if is_guarded {
-        let admin_origins = &local.app.config.cors.admin;
-        browser::check(&incoming.headers, &local.gateway.listen, admin_origins)
-    } else {
-        Ok(())
-    };
+    let mut routed = incoming.routed();
+    let checked =
+        local
+            .gateway
+            .check_browser(&routed, alarm.is_some(), &local.app.config.cors.admin);
     if let Some(alarm) = alarm {
         return to_axum(match checked {
-            Ok(()) => alarms::answer(&local.app, &alarm, &incoming, body).await,
+            Ok(()) => alarms::answer(&local.app, &alarm, &routed.incoming, body).await,
             Err(error) => http::error_reply(&error),
         });
     }
-    let function = found.function();
+    let function = routed.found.function();
     let app = local.app.clone();
-    let Some(body) = read(body).await else {
-        return to_axum(middleware::answer(app, function, too_large, incoming).await);
+    let rejected = match read(body).await {
+        Some(body) => {
+            routed.incoming.body = body;
+            checked
+                .err()
+                .or_else(|| local.gateway.throttle(&routed.found))
+        }
+        None => Some(Error::TooLarge {
+            limit: http::MAX_BODY_SIZE,
+        }),
     };
-    incoming.body = body;
-    if let Err(error) = checked {
-        let refuse = |_app, _request| std::future::ready(Err(error));
-        return to_axum(middleware::answer(app, function, refuse, incoming).await);
+    to_axum(match rejected {
+        None => pennon_functions::answer(app, function, routed).await,
+        Some(error) => {
+            let reject = async move |_app, _request| Err(error);
+            middleware::answer(app, function, reject, routed).await
+        }
+    })
+}
+
+impl Gateway {
+    /// Rejects a request by a page of another site: for the console always, for routes of admins if a script of a
+    /// browser sent the request.
+    fn check_browser(
+        &self,
+        routed: &Routed,
+        is_alarm: bool,
+        admin_origins: &[String],
+    ) -> Result<(), Error> {
+        let (is_page, is_admin) = match &routed.found {
+            Match::Found(endpoint, _) => (endpoint.is_page(), endpoint.is_admin()),
+            Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => (false, is_alarm),
+        };
+        let headers = &routed.incoming.headers;
+        if is_page || (is_admin && browser::is_from_script(headers)) {
+            browser::check(headers, &self.listen, admin_origins)
+        } else {
+            Ok(())
+        }
     }
-    if let (Match::Found(endpoint, parameters), Some(throttle)) = (&found, &local.gateway.throttle)
-        && endpoint.is_ofrep()
-        && let Err(retry_after) = throttle.admit(Instant::now())
-    {
-        let key = parameters.first().map(|(_, key)| key.as_str());
-        let cors = Cors::of(&local.app.config.cors, &found, &incoming.headers);
-        return to_axum(cors.expose(ofrep::too_many(retry_after, key)));
+
+    /// The error of a request above the rate limit.
+    fn throttle(&self, found: &Match) -> Option<Error> {
+        let throttle = self.throttle.as_ref()?;
+        match found {
+            Match::Found(endpoint, _) if endpoint.is_ofrep() => {
+                let retry_after = throttle.admit(Instant::now()).err()?;
+                Some(Error::RateLimited { retry_after })
+            }
+            Match::Found(..) | Match::OtherMethod { .. } | Match::UnknownAdmin | Match::Unknown => {
+                None
+            }
+        }
     }
-    to_axum(pennon_functions::answer(app, function, incoming).await)
 }
 
 /// Reads a body. A body above the limit is read too, up to [`MAX_DISCARDED_SIZE`], and discarded: a server that
@@ -146,12 +174,6 @@ async fn read(mut body: axum::body::Body) -> Option<Vec<u8>> {
         }
     }
     (length <= http::MAX_BODY_SIZE).then_some(kept)
-}
-
-/// 413 for a body above the limit.
-async fn too_large(_app: Arc<App>, _request: http::Request) -> Result<http::Response, Error> {
-    let limit = http::MAX_BODY_SIZE;
-    Err(Error::TooLarge { limit })
 }
 
 /// Converts a response to the type of axum.

@@ -54,6 +54,14 @@ pub struct Incoming {
     pub malformed: Option<String>,
 }
 
+/// A request before validation, and its route.
+pub struct Routed {
+    /// The request.
+    pub incoming: Incoming,
+    /// The route.
+    pub found: Match,
+}
+
 /// The query of a request.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Query {
@@ -112,7 +120,15 @@ impl Query {
 impl Incoming {
     /// Finds the route: the one that the gateway matched, otherwise by the path.
     #[must_use]
-    pub fn find(&self) -> Match {
+    pub fn routed(self) -> Routed {
+        let found = self.find();
+        Routed {
+            incoming: self,
+            found,
+        }
+    }
+
+    pub(crate) fn find(&self) -> Match {
         let method = self.method.as_str();
         if let Some(template) = &self.route {
             return route::find_template(method, template, &self.path_parameters);

@@ -9,7 +9,7 @@ use pennon_eval::{FlagKey, UserId};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
-use super::incoming::{Incoming, TrustedKey};
+use super::incoming::{Incoming, Routed, TrustedKey};
 use super::path::OfrepPath;
 use super::route::{Authorization, Endpoint, Match, UnknownParameters, mask};
 use crate::app::App;
@@ -45,11 +45,12 @@ pub struct Request {
 
 impl Request {
     pub(crate) fn new(
-        incoming: Incoming,
+        routed: Routed,
         context: Arc<RequestContext>,
         public_config: PublicConfigRoutes,
     ) -> Self {
-        let found = match (incoming.find(), public_config) {
+        let Routed { incoming, found } = routed;
+        let found = match (found, public_config) {
             // For every method, so that responses do not disclose that the routes exist.
             (
                 Match::Found(endpoint, _) | Match::OtherMethod { endpoint, .. },
@@ -634,7 +635,7 @@ mod fuzz {
 
     fn request(incoming: Incoming) -> Request {
         let context = Arc::new(RequestContext::begin(Duration::from_millis(400)));
-        Request::new(incoming, context, PublicConfigRoutes::Open)
+        Request::new(incoming.routed(), context, PublicConfigRoutes::Open)
     }
 
     #[test]

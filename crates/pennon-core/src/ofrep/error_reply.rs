@@ -76,8 +76,7 @@ impl Failure {
 }
 
 /// 429. `Retry-After` is in whole seconds, at least one: the only form that every client reads.
-#[must_use]
-pub fn too_many(retry_after: u64, key: Option<&str>) -> Response {
+fn too_many(retry_after: u64, key: Option<&str>) -> Response {
     let retry_after = retry_after.max(1);
     let details = format!("Too many requests; try again in {retry_after} s");
     let failure = Failure::general(StatusCode::TOO_MANY_REQUESTS, details);
