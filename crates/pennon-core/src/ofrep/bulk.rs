@@ -183,32 +183,17 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use pennon_eval::{Flag, FlagKey, Rollout, Settings};
+    use pennon_eval::{Flag, FlagKey, Rollout};
     use serde_json::json;
 
     use super::*;
     use crate::environment::Environment;
     use crate::flag_sums::FlagSums;
     use crate::ofrep_format::BulkSize;
+    use crate::ofrep_format::examples::{key, settings, typed};
     use crate::service::{Reading, Source};
     use crate::snapshot::{KeyKind, Snapshot};
     use crate::telemetry::CacheOutcome;
-
-    fn settings(metadata: &Value) -> Settings {
-        serde_json::from_value(json!({ "metadata": metadata })).expect("settings")
-    }
-
-    fn typed(definition: &Value) -> Flag {
-        Flag {
-            enabled: true,
-            definition: Some(serde_json::from_value(definition.clone()).expect("a definition")),
-            ..Flag::default()
-        }
-    }
-
-    fn key(text: &str) -> FlagKey {
-        FlagKey::parse(text).expect("a key")
-    }
 
     fn sums(flags: &BTreeMap<FlagKey, Flag>) -> FlagSums {
         let text = |flag: &Flag| {

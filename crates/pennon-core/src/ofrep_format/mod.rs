@@ -2,6 +2,8 @@
 //!
 //! Apart from `ofrep`, which receives requests, because limits depend on the size of a response.
 
+#[cfg(test)]
+pub(crate) mod examples;
 mod failure;
 mod item;
 mod size;

@@ -119,22 +119,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn settings(metadata: &Value) -> Settings {
-        serde_json::from_value(json!({ "metadata": metadata })).expect("settings")
-    }
-
-    fn typed(definition: &Value) -> Flag {
-        Flag {
-            enabled: true,
-            definition: Some(serde_json::from_value(definition.clone()).expect("a definition")),
-            ..Flag::default()
-        }
-    }
-
-    fn key(text: &str) -> FlagKey {
-        FlagKey::parse(text).expect("a key")
-    }
+    use crate::ofrep_format::examples::{key, settings, typed};
 
     #[test]
     fn a_flag_counts_with_its_largest_variant_and_the_metadata_of_its_environment() {
