@@ -1,5 +1,6 @@
 //! The template under one choice of parameters: with conditions evaluated, and functions merged with their globals.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -100,14 +101,13 @@ pub(super) struct Function {
     /// Its handler, which is its name everywhere else.
     pub(super) handler: String,
     pub(super) properties: Value,
+    /// Whether it has a route of the API.
+    pub(super) has_route: bool,
 }
 
 impl Stack {
     pub(super) fn of(template: &Value, profile: Profile) -> Self {
-        let decide = Conditions {
-            template,
-            profile: &profile,
-        };
+        let decide = Conditions::of(template, &profile);
         let mut resources = Map::new();
         for (id, resource) in template["Resources"].as_object().expect("resources") {
             let exists = resource["Condition"]
@@ -123,10 +123,15 @@ impl Stack {
         let functions = resources
             .iter()
             .filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
-            .map(|(id, resource)| Function {
-                id: id.clone(),
-                handler: text(&resource["Properties"]["Handler"]).to_owned(),
-                properties: merge(&shared, &resource["Properties"]),
+            .map(|(id, resource)| {
+                let own = &resource["Properties"];
+                let mut events = own["Events"].as_object().into_iter().flatten();
+                Function {
+                    id: id.clone(),
+                    handler: text(&own["Handler"]).to_owned(),
+                    properties: merge(&shared, own),
+                    has_route: events.any(|(_, event)| event["Type"] == "HttpApi"),
+                }
             })
             .collect();
         Self {
@@ -175,7 +180,7 @@ impl Stack {
 
 /// Whether the rules of a template accept these parameters.
 pub(super) fn accepts(template: &Value, profile: &Profile) -> bool {
-    let decide = Conditions { template, profile };
+    let decide = Conditions::of(template, profile);
     let rules = template["Rules"].as_object().expect("rules");
     rules.values().all(|rule| {
         !decide.truth(&rule["RuleCondition"])
@@ -214,13 +219,28 @@ fn is_intrinsic(map: &Map<String, Value>) -> bool {
 struct Conditions<'a> {
     template: &'a Value,
     profile: &'a Profile,
+    /// The conditions that were evaluated, because a template names each of them many times.
+    known: RefCell<BTreeMap<String, bool>>,
 }
 
-impl Conditions<'_> {
+impl<'a> Conditions<'a> {
+    fn of(template: &'a Value, profile: &'a Profile) -> Self {
+        Self {
+            template,
+            profile,
+            known: RefCell::default(),
+        }
+    }
+
     fn holds(&self, name: &str) -> bool {
+        if let Some(holds) = self.known.borrow().get(name) {
+            return *holds;
+        }
         let condition = &self.template["Conditions"][name];
         assert!(!condition.is_null(), "no condition {name}");
-        self.truth(condition)
+        let holds = self.truth(condition);
+        self.known.borrow_mut().insert(name.to_owned(), holds);
+        holds
     }
 
     fn truth(&self, condition: &Value) -> bool {
@@ -259,7 +279,7 @@ impl Conditions<'_> {
                     let way = if self.holds(text(&argument[0])) { 1 } else { 2 };
                     return self.resolve(&argument[way]);
                 }
-                if *value == json!({ "Ref": "AWS::NoValue" }) {
+                if only(value).is_some_and(|it| it.0 == "Ref" && it.1 == "AWS::NoValue") {
                     return None;
                 }
                 let pairs = map.iter();

@@ -290,9 +290,7 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
 fn concerned<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
     let mut functions: Vec<&Function> = stack.functions().iter().collect();
     functions.retain(|function| {
-        let asks = function.properties["Events"]
-            .to_string()
-            .contains("\"HttpApi\"")
+        let asks = function.has_route
             && function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"] != ""
             && !UNCOUNTED.contains(&function.handler.as_str());
         let reads = RATED.contains(&function.handler.as_str());
