@@ -8,11 +8,9 @@ use pennon_core::app::App;
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Request, Response, timestamp};
-use pennon_core::service::{Stale, StaleFlag};
+use pennon_core::service::{STALE_AFTER_DAYS, StaleFlag};
 use serde_json::{Value, json};
 
-/// The default period: a flag without a change or an evaluation in a month is not waiting for a release.
-const DAYS: u32 = 30;
 /// Limit on the period; older counts are not useful.
 const MAX_DAYS: u32 = 400;
 
@@ -24,7 +22,7 @@ const MAX_DAYS: u32 = 400;
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let _actor = request.actor(&app.config.auth)?;
     let environment = request.environment()?;
-    let days = request.integer("days", DAYS, 1..=MAX_DAYS)?;
+    let days = request.integer("days", STALE_AFTER_DAYS, 1..=MAX_DAYS)?;
     match request.route().map(|route| route.path) {
         Some("/api/admin/flags/stale") => stale(&app, &request, &environment, days).await,
         Some("/api/admin/flags/{flagKey}/usage") => usage(&app, &request, &environment, days).await,
@@ -61,18 +59,26 @@ async fn usage(
         .iter()
         .map(|one| json!({ "day": one.day, "variant": one.variant, "count": one.count }))
         .collect();
+    let hours: Vec<Value> = used
+        .hours
+        .iter()
+        .map(|one| {
+            json!({ "hour": timestamp(one.hour), "variant": one.variant, "count": one.count })
+        })
+        .collect();
     let body = json!({
         "key": key.as_str(),
         "environment": environment.as_str(),
         "lastEvaluatedAt": used.usage.last_evaluated_at.map(timestamp),
         "evaluations": used.usage.evaluations,
         "days": counts,
+        "hours": hours,
     });
     Ok(http::json(StatusCode::OK, &body))
 }
 
 fn stale_flag(flag: &StaleFlag) -> Value {
-    let reasons: Vec<&str> = flag.reasons.iter().map(|reason| name(*reason)).collect();
+    let reasons: Vec<&str> = flag.reasons.iter().map(|reason| reason.name()).collect();
     json!({
         "key": flag.key.as_str(),
         "reasons": reasons,
@@ -81,11 +87,4 @@ fn stale_flag(flag: &StaleFlag) -> Value {
         "createdAt": flag.record.created_at.map(timestamp),
         "updatedAt": flag.record.updated_at.map(timestamp),
     })
-}
-
-fn name(reason: Stale) -> &'static str {
-    match reason {
-        Stale::NotEvaluated => "notEvaluated",
-        Stale::SameForEveryone => "sameForEveryone",
-    }
 }

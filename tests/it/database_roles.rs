@@ -229,7 +229,10 @@ const RIGHTS: [(&str, &[&str]); 35] = [
     ),
     ("select from pennon_api_keys", &["read", "write"]),
     ("select from pennon_installation", &["read", "write"]),
-    ("select from pennon_evaluation_counts", &["read", "count"]),
+    (
+        "select from pennon_evaluation_counts",
+        &["read", "write", "count"],
+    ),
     ("select from feature_flag_schedules", &["write"]),
     ("select from pennon_audit", &["write"]),
     ("select from pennon_ramps", &["write"]),
@@ -240,7 +243,10 @@ const RIGHTS: [(&str, &[&str]); 35] = [
     ("delete from pennon_event_sequences", &[]),
     ("update pennon_webhooks set due_at = now()", &["write"]),
     ("select from pennon_webhook_destinations", &["write"]),
-    ("select from pennon_evaluation_hours", &["write", "count"]),
+    (
+        "select from pennon_evaluation_hours",
+        &["read", "write", "count"],
+    ),
     ("delete from pennon_evaluation_hours", &["count"]),
     ("update pennon_evaluation_hours set count = 0", &["count"]),
     ("select from pennon_counted_batches", &["count"]),

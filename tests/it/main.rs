@@ -63,6 +63,7 @@ mod events;
 mod existing_clients;
 mod failover;
 mod faults;
+mod flag_overviews;
 mod flagd_files;
 mod flags_file;
 mod forged_entries;

@@ -47,6 +47,7 @@ pub const REQUEST_FILES: [(&str, &str, u16); 52] = [
     ("manage-flags-revert", "manage-flags", 404),
     ("manage-environments", "manage-environments", 200),
     ("manage-environments-create", "manage-environments", 201),
+    ("manage-environments-flags", "manage-environments", 200),
     ("manage-environments-settings", "manage-environments", 200),
     ("manage-environments-set", "manage-environments", 200),
     ("manage-environments-import", "manage-environments", 200),

@@ -1,8 +1,9 @@
-//! `/api/admin/environments`: environments, their settings, export and import.
+//! `/api/admin/environments`: environments, their flags and settings, export and import.
 
 mod audit;
 mod create;
 mod export;
+mod flags;
 mod import;
 mod list;
 mod me;
@@ -26,6 +27,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Some(("GET", "/api/admin/me")) => Ok(me::answer(&actor)),
         Some(("GET", "/api/admin/environments")) => list::handle(&app, &request).await,
         Some(("POST", "/api/admin/environments")) => create::handle(&app, &request, &actor).await,
+        Some(("GET", "/api/admin/environments/{environment}/flags")) => {
+            flags::handle(&app, &request).await
+        }
         Some(("GET", "/api/admin/environments/{environment}/settings")) => {
             settings::read(&app, &request).await
         }

@@ -143,6 +143,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "List environments"),
     route("POST", "/api/admin/environments", "manage-environments", Admin, &[],
         "Create an environment without flags"),
+    route("GET", "/api/admin/environments/{environment}/flags", "manage-environments", Viewer,
+        &[], "List all flags of an environment, without definitions"),
     route("GET", "/api/admin/environments/{environment}/settings", "manage-environments", Viewer,
         &[], "Read the settings of an environment"),
     route("PUT", "/api/admin/environments/{environment}/settings", "manage-environments", Admin,

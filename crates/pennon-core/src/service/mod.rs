@@ -41,7 +41,7 @@ pub use ramps::{AlarmEvent, RampAction, RampsRun};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
 pub use update::Change;
-pub use usage::{FlagUsage, Stale, StaleFlag};
+pub use usage::{FlagUsage, Overview, Overviews, STALE_AFTER_DAYS, Stale, StaleFlag};
 pub use webhooks::{NewWebhook, WantedWebhook};
 
 use crate::cache::Cache;

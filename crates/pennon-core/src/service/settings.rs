@@ -5,7 +5,9 @@ use serde_json::json;
 
 use super::FlagService;
 use super::change::{Changed, Expected, to_json};
-use super::validate::{broken_by, check_limits_of_environment, in_use, require_environment_in};
+use super::validate::{
+    broken_by, check_limits_of_environment, in_use, require_environment_in, unknown_environment,
+};
 use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
@@ -132,7 +134,7 @@ impl FlagService {
         if is_known || *environment == Environment::production() {
             Ok(())
         } else {
-            Err(Error::NotFound(format!("Environment '{environment}'")))
+            Err(unknown_environment(environment))
         }
     }
 }

@@ -25,8 +25,12 @@ pub(super) async fn require_environment_in(
     if known || *environment == Environment::production() {
         Ok(())
     } else {
-        Err(Error::NotFound(format!("Environment '{environment}'")))
+        Err(unknown_environment(environment))
     }
+}
+
+pub(super) fn unknown_environment(environment: &Environment) -> Error {
+    Error::NotFound(format!("Environment '{environment}'"))
 }
 
 /// Rejects changes that remove a variant which an override names: its users would get an error.

@@ -17,8 +17,9 @@ pub use embedded::EmbeddedStore;
 pub use postgres::{DatabaseUrl, InvalidDatabaseUrl, PostgresStore, RolesState};
 pub use record::{
     Action, AuditEntry, AuditStep, Backlog, CountedBatch, DayCount, DueSchedule, EnvironmentRecord,
-    FlagQuery, FlagRecord, FlagRecords, KeyRecord, LeasedWebhook, NewState, OverridePage,
-    OverrideRecord, Page, Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
+    FlagOverview, FlagOverviews, FlagQuery, FlagRecord, FlagRecords, HourCount, KeyRecord,
+    LeasedWebhook, NewState, OverridePage, OverrideRecord, Page, Paged, ScheduleRecord,
+    ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 pub(crate) use transaction::unreadable_ramp;
@@ -147,6 +148,11 @@ impl Store {
         dispatch!(self, store => store.list_flags(environment, query))
     }
 
+    /// All flags of an environment, with the data of other tables that lists show, in one query.
+    pub async fn flag_overviews(&self, environment: &Environment) -> Result<FlagOverviews, Error> {
+        dispatch!(self, store => store.flag_overviews(environment))
+    }
+
     /// The overrides of a flag; `None` if the flag does not exist or is archived.
     pub async fn list_overrides(
         &self,
@@ -209,6 +215,17 @@ impl Store {
         days: u32,
     ) -> Result<Vec<DayCount>, Error> {
         dispatch!(self, store => store.day_counts(environment, key, days))
+    }
+
+    /// The counts of a flag by hour and variant, newest first, of the present hour and this many before it. A file
+    /// keeps them in memory only.
+    pub async fn hour_counts(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        before: u32,
+    ) -> Result<Vec<HourCount>, Error> {
+        dispatch!(self, store => store.hour_counts(environment, key, before))
     }
 
     /// The schedules of a flag in the order of their times; `None` if the flag does not exist or is archived.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::environment::Environment;
+use crate::ramp::Ramp;
 use crate::snapshot::{KeyKind, Revision};
 use crate::webhooks::{Destination, Webhook};
 
@@ -107,6 +108,34 @@ pub struct Usage {
     pub evaluations: u64,
 }
 
+/// A flag in a list of all flags, with what else admins want to see of it there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlagOverview {
+    /// The key of the flag.
+    pub key: FlagKey,
+    /// The flag, archived or not.
+    pub record: FlagRecord,
+    /// The number of its overrides.
+    pub overrides: u64,
+    /// When it was last evaluated.
+    pub last_evaluated_at: Option<SystemTime>,
+    /// The evaluations of the present hour and the one before, hours of the clock.
+    pub evaluations_last_hour: u64,
+    /// Its open ramp: live, or rolled back and not acknowledged. `None` also for an unreadable one.
+    pub ramp: Option<Ramp>,
+    /// Its next scheduled change: the time and the fields.
+    pub next_schedule: Option<(SystemTime, Value)>,
+}
+
+/// All flags of an environment, from one consistent read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlagOverviews {
+    /// The revision of the environment; `None` if it does not exist.
+    pub revision: Option<Revision>,
+    /// Archived flags included, by key.
+    pub flags: Vec<FlagOverview>,
+}
+
 /// Undelivered change events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
@@ -130,6 +159,17 @@ pub struct CountedBatch {
 pub struct DayCount {
     /// `YYYY-MM-DD`, in UTC.
     pub day: String,
+    /// The variant; empty for the application's own default.
+    pub variant: String,
+    /// The number of evaluations.
+    pub count: u64,
+}
+
+/// The count of a variant of a flag in one hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HourCount {
+    /// The beginning of the hour.
+    pub hour: SystemTime,
     /// The variant; empty for the application's own default.
     pub variant: String,
     /// The number of evaluations.

@@ -10,7 +10,7 @@ use super::{EmbeddedStore, Inner};
 use crate::counts::{Counts, day};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{CountedBatch, DayCount, Usage};
+use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
 impl EmbeddedStore {
     /// Ignores the id of the batch: the local server delivers each batch once.
@@ -63,6 +63,17 @@ impl EmbeddedStore {
             .collect();
         counts.sort_by(|one, other| other.day.cmp(&one.day));
         Ok(counts)
+    }
+
+    pub(in crate::store) fn hour_counts(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        before: u32,
+    ) -> Result<Vec<HourCount>, Error> {
+        let inner = self.current()?;
+        let hours = &inner.history.hours;
+        Ok(hours.counts(environment.as_str(), key.as_str(), before))
     }
 
     pub(in crate::store) fn usage(

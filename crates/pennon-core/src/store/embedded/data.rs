@@ -55,6 +55,14 @@ impl Data {
             .collect()
     }
 
+    /// The number of overrides of a flag, archived or not.
+    pub(super) fn override_count(&self, environment: &str, key: &FlagKey) -> u64 {
+        let count = self
+            .stored(environment, key)
+            .map(|flag| flag.overrides.len());
+        u64::try_from(count.unwrap_or(0)).unwrap_or(u64::MAX)
+    }
+
     /// The overrides of a flag, archived or not, oldest first.
     pub(super) fn overrides(&self, environment: &str, key: &FlagKey) -> Vec<OverrideRecord> {
         let state = self.state.of(environment);

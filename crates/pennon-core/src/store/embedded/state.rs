@@ -8,6 +8,7 @@ use pennon_eval::{Flag, FlagKey, Rollout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::hours::Hours;
 use crate::counts::{Count, Counts};
 use crate::ramp::{Ramp, RampState};
 use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
@@ -222,6 +223,7 @@ pub(super) struct History {
     pub(super) counts: Counts,
     /// By environment and flag.
     pub(super) last_evaluated: BTreeMap<(String, String), SystemTime>,
+    pub(super) hours: Hours,
 }
 
 impl State {
@@ -405,6 +407,10 @@ impl History {
                         count,
                     } = one;
                     self.counts.add(environment, day, flag, variant, count);
+                    // Sums of many hours have no time.
+                    if until != SystemTime::UNIX_EPOCH {
+                        self.hours.add(one, until);
+                    }
                     let place = (environment.to_owned(), flag.to_owned());
                     self.last_evaluated.insert(place, until);
                 }

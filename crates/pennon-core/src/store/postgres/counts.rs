@@ -12,7 +12,7 @@ use super::transaction::Transaction;
 use crate::counts::{Count, Counts};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{CountedBatch, DayCount, Usage};
+use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
 /// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for
 /// a day, because CloudWatch delivers it again within hours. Rows are changed in the order of their keys, so that
@@ -244,6 +244,32 @@ impl PostgresStore {
         let rows = self.rows(statement, &parameters).await?;
         let counts = rows.iter().map(|row| DayCount {
             day: row.get("day"),
+            variant: row.get("variant"),
+            count: count(row, "count"),
+        });
+        Ok(counts.collect())
+    }
+
+    pub(in crate::store) async fn hour_counts(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        before: u32,
+    ) -> Result<Vec<HourCount>, Error> {
+        let statement = "
+            select hour, variant, count from pennon_evaluation_hours
+            where environment = $1 and flag_key = $2
+              and isfinite(hour) and hour >= date_trunc('hour', now()) - make_interval(hours => $3)
+            order by hour desc, variant";
+        let before = i32::try_from(before).unwrap_or(i32::MAX);
+        let parameters: [Parameter<'_>; 3] = [
+            (&environment.as_str(), Type::TEXT),
+            (&key.as_str(), Type::TEXT),
+            (&before, Type::INT4),
+        ];
+        let rows = self.rows(statement, &parameters).await?;
+        let counts = rows.iter().map(|row| HourCount {
+            hour: row.get("hour"),
             variant: row.get("variant"),
             count: count(row, "count"),
         });

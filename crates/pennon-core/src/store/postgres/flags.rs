@@ -35,7 +35,7 @@ const PUT: &str = "
                              then coalesce(known.archived_at, excluded.archived_at) end,
           updated_at = excluded.updated_at";
 
-const COLUMNS: &str = "flag_key, enabled, rollout_percentage, description, salt,
+pub(super) const COLUMNS: &str = "flag_key, enabled, rollout_percentage, description, salt,
     definition::text as definition, other::text as other, archived_at, revision, created_at, updated_at";
 
 impl PostgresStore {
@@ -367,7 +367,7 @@ fn record_of(row: &Row) -> FlagRecord {
 }
 
 /// `None` for the row of an empty page, and for a key that is invalid in a request.
-fn keyed_record_of(row: &Row) -> Option<(FlagKey, FlagRecord)> {
+pub(super) fn keyed_record_of(row: &Row) -> Option<(FlagKey, FlagRecord)> {
     let text: Option<String> = row.get("flag_key");
     let key = FlagKey::parse(text?).ok()?;
     Some((key, record_of(row)))

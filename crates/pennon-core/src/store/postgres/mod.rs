@@ -11,6 +11,7 @@ mod keys;
 mod migrations;
 mod outbox;
 mod overrides;
+mod overview;
 mod pool;
 mod ramps;
 mod roles;

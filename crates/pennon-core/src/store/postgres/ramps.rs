@@ -188,7 +188,7 @@ fn place_of(row: &Row) -> Option<RampPlace> {
 }
 
 /// Parses a stored ramp. An unreadable one is logged and skipped, so that others are not affected.
-fn ramp_of(row: &Row) -> Option<Ramp> {
+pub(super) fn ramp_of(row: &Row) -> Option<Ramp> {
     let id: &str = row.get("id");
     serde_json::from_str(row.get("ramp"))
         .inspect_err(|why| {

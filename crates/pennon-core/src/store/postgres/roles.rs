@@ -81,6 +81,7 @@ impl Role {
                 ("pennon_environment_settings", READS),
                 ("pennon_environments", READS),
                 ("pennon_evaluation_counts", READS),
+                ("pennon_evaluation_hours", READS),
                 ("pennon_installation", READS),
             ],
             Self::Write => &[
@@ -91,6 +92,7 @@ impl Role {
                 ("pennon_audit", ADDS),
                 ("pennon_environment_settings", CHANGES),
                 ("pennon_environments", UPSERTS),
+                ("pennon_evaluation_counts", READS),
                 ("pennon_evaluation_hours", READS),
                 ("pennon_event_sequences", UPSERTS),
                 ("pennon_installation", READS),
