@@ -22,7 +22,7 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
 }
 
 /// Method, route, body, and the position of the duplicate.
-const REFUSED: [(&str, &str, &str, &str); 30] = [
+const REFUSED: [(&str, &str, &str, &str); 31] = [
     (
         "POST",
         "/api/admin/flags/{flagKey}/ramp",
@@ -136,6 +136,12 @@ const REFUSED: [(&str, &str, &str, &str); 30] = [
         "/api/admin/flags/{flagKey}/users",
         r#"{"overrides":[],"overrides":[]}"#,
         "overrides",
+    ),
+    (
+        "POST",
+        "/api/admin/flags/{flagKey}/explain",
+        r#"{"context":{"targetingKey":"alice","targetingKey":"bob"}}"#,
+        "context/targetingKey",
     ),
     (
         "POST",

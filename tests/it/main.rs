@@ -61,6 +61,7 @@ mod emulator;
 mod evaluation_defaults;
 mod events;
 mod existing_clients;
+mod explain;
 mod failover;
 mod faults;
 mod flag_overviews;

@@ -9,7 +9,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every request file in `events/`: its name, its function, and the status of the response if the flag
 /// `new-checkout` exists and [`EXAMPLE_KEY`] is valid for production.
-pub const REQUEST_FILES: [(&str, &str, u16); 52] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 54] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("ramps", "ramps", 201),
@@ -42,6 +42,7 @@ pub const REQUEST_FILES: [(&str, &str, u16); 52] = [
     ("manage-flags-create", "manage-flags", 201),
     ("manage-flags-read", "manage-flags", 200),
     ("manage-flags-remove", "manage-flags", 200),
+    ("manage-flags-explain", "manage-flags", 200),
     ("manage-flags-restore", "manage-flags", 200),
     ("manage-flags-audit", "manage-flags", 200),
     ("manage-flags-revert", "manage-flags", 404),

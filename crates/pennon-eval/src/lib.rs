@@ -18,6 +18,7 @@ mod logic;
 mod rollout_order;
 mod ruleset;
 mod size;
+pub mod trace;
 mod validate;
 mod violation;
 
@@ -29,5 +30,7 @@ pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
 pub use limits::{EVALUATION_STEPS, REQUEST_STEPS};
 pub use logic::evaluators::Evaluators;
-pub use ruleset::{Evaluation, EvaluationError, Reason, RequestFuel, Ruleset};
+pub use ruleset::{
+    Evaluation, EvaluationError, ExplainedValue, Explanation, Reason, RequestFuel, Ruleset, explain,
+};
 pub use violation::{Violation, pointer_step};

@@ -2,6 +2,7 @@
 
 use crate::bucket::sha256_bucket;
 use crate::logic::place;
+use crate::trace::Step;
 use crate::{Bucketing, Context, EvaluationDefaults, Flag, FractionalVersion, Settings, UserId};
 
 /// The order of the users of one flag. Each user is in one of a hundred buckets, and the flag is on for buckets
@@ -31,6 +32,22 @@ impl UserOrder {
                 version: settings.fractional,
                 salt,
             },
+        }
+    }
+
+    /// The decision about a caller with this bucket, for a trace.
+    pub(crate) fn step(&self, bucket: Option<u8>, percent: u8) -> Step {
+        let (bucketing, salt) = match self {
+            Self::Sha256 => (Bucketing::Sha256, None),
+            Self::SaltedSha256(salt) => (Bucketing::Sha256, Some(salt.clone())),
+            Self::Fractional { salt, .. } => (Bucketing::Fractional, salt.clone()),
+        };
+        Step::Bucket {
+            bucket,
+            percent,
+            bucketing,
+            salt,
+            result: bucket.map(|bucket| bucket < percent),
         }
     }
 

@@ -1,7 +1,8 @@
-//! `/api/admin/flags`: creating, archiving, restoring, reverting and deleting flags.
+//! `/api/admin/flags`: creating, explaining, archiving, restoring, reverting and deleting flags.
 
 mod audit;
 mod create;
+mod explain;
 mod list;
 mod read;
 mod remove;
@@ -29,6 +30,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Some(("GET", "/api/admin/flags/{flagKey}")) => read::handle(&app, &request).await,
         Some(("DELETE", "/api/admin/flags/{flagKey}")) => {
             remove::handle(&app, &request, &actor).await
+        }
+        Some(("POST", "/api/admin/flags/{flagKey}/explain")) => {
+            explain::handle(&app, &request).await
         }
         Some(("POST", "/api/admin/flags/{flagKey}/restore")) => {
             restore::handle(&app, &request, &actor).await

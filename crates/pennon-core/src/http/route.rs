@@ -101,6 +101,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     route("DELETE", "/api/admin/flags/{flagKey}", "manage-flags", Editor,
         &["environment", "flagKey", "permanently"],
         "Archive a flag, or permanently delete an archived flag"),
+    route("POST", "/api/admin/flags/{flagKey}/explain", "manage-flags", Viewer, FLAG,
+        "Evaluate a flag for a context and show the steps that decided"),
     route("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", Editor, FLAG,
         "Restore an archived flag, disabled"),
     route("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", Editor, FLAG,

@@ -10,6 +10,7 @@ use super::expression::{CompiledEvaluator, Each, Expression, Fractional, Order, 
 use super::path::{Input, Path, Scope};
 use super::rule::Rule;
 use super::run::Run;
+use super::traced::Traced;
 use crate::limits::{Fuel, RULE_DEPTH, RULE_NODES};
 use crate::{Context, pointer_step};
 
@@ -18,7 +19,7 @@ const SHORT: usize = 32;
 
 /// Compiles a rule that may refer to the evaluators of its environment.
 pub(crate) fn compile(rule: &Value, evaluators: &Evaluators<'_>) -> Result<Rule, CompileError> {
-    let mut compiler = Compiler::new(evaluators, false);
+    let mut compiler = Compiler::new(evaluators, None);
     let expression = compiler.expression(rule)?;
     Ok(Rule {
         cost: estimate::cost(&expression).total(),
@@ -45,7 +46,7 @@ fn compile_evaluator(
         None => {}
     }
     evaluators.set(name, State::Compiling);
-    let result = Compiler::new(evaluators, true)
+    let result = Compiler::new(evaluators, Some(name))
         .evaluator(rule)
         .map(Arc::new);
     evaluators.set(name, State::Done(result.clone()));
@@ -60,19 +61,19 @@ struct Compiler<'e, 's> {
     evaluators: &'e Evaluators<'s>,
     /// The steps of the JSON pointer from the rule to the current value.
     path: Vec<String>,
-    /// Whether this is an evaluator. Its text is not part of the rule, so it adds nothing to pointers.
-    is_evaluator: bool,
+    /// The name of the evaluator that is compiled.
+    evaluator: Option<Arc<str>>,
     depth: usize,
     deepest: usize,
     values: usize,
 }
 
 impl<'e, 's> Compiler<'e, 's> {
-    fn new(evaluators: &'e Evaluators<'s>, is_evaluator: bool) -> Self {
+    fn new(evaluators: &'e Evaluators<'s>, evaluator: Option<&str>) -> Self {
         Self {
             evaluators,
             path: Vec::new(),
-            is_evaluator,
+            evaluator: evaluator.map(Arc::from),
             depth: 0,
             deepest: 0,
             values: 0,
@@ -87,15 +88,25 @@ impl<'e, 's> Compiler<'e, 's> {
     }
 
     fn error(&self, message: impl Into<String>) -> CompileError {
+        CompileError {
+            pointer: self.pointer(),
+            message: message.into(),
+        }
+    }
+
+    fn pointer(&self) -> String {
         let mut pointer = String::new();
         for step in &self.path {
             pointer.push('/');
             pointer.push_str(&pointer_step(step));
         }
-        CompileError {
-            pointer,
-            message: message.into(),
-        }
+        pointer
+    }
+
+    /// Whether pointers are needed: for errors of the rule, and for a trace. The text of an evaluator is not part of
+    /// the rule, so it adds nothing to the pointers of errors.
+    fn needs_path(&self) -> bool {
+        self.evaluator.is_none() || self.evaluators.is_traced
     }
 
     /// Runs `work` for the value one step below the current one.
@@ -104,12 +115,13 @@ impl<'e, 's> Compiler<'e, 's> {
         step: impl FnOnce() -> String,
         work: impl FnOnce(&mut Self) -> Result<T, CompileError>,
     ) -> Result<T, CompileError> {
-        if !self.is_evaluator {
+        let needs_path = self.needs_path();
+        if needs_path {
             self.path.push(step());
         }
         let result = work(self);
         // An error already holds its pointer.
-        if !self.is_evaluator {
+        if needs_path {
             self.path.pop();
         }
         result
@@ -148,10 +160,11 @@ impl<'e, 's> Compiler<'e, 's> {
             Value::Object(fields) => match (fields.len(), fields.iter().next()) {
                 (1, Some((operator, arguments))) => {
                     let operator = operator.as_str();
-                    self.inside(
+                    let expression = self.inside(
                         || operator.to_owned(),
                         |compiler| compiler.operation(operator, arguments),
-                    )?
+                    )?;
+                    self.traced(expression, operator, arguments)
                 }
                 // Data, not an operation.
                 (_, Some(_) | None) => self.data(fields)?,
@@ -159,6 +172,22 @@ impl<'e, 's> Compiler<'e, 's> {
         };
         self.depth -= 1;
         Ok(expression)
+    }
+
+    /// Marks an operation for a trace, if the rule is compiled for one.
+    fn traced(&self, expression: Expression, operator: &str, arguments: &Value) -> Expression {
+        // The operations of an evaluator are marked where they are written.
+        let is_elsewhere = matches!(
+            expression,
+            Expression::Constant(_) | Expression::Evaluator(_)
+        );
+        if is_elsewhere || !self.evaluators.is_traced {
+            return expression;
+        }
+        let evaluator = self.evaluator.as_ref();
+        let pointer = self.pointer();
+        let traced = Traced::new(expression, evaluator, pointer, operator, arguments);
+        Expression::Traced(Box::new(traced))
     }
 
     /// An object that is data. Its values count against the limits.
@@ -504,6 +533,7 @@ fn all_operands(expression: &Expression, holds: &impl Fn(&Expression) -> bool) -
         Expression::SemVer(arguments) => all(arguments.as_slice()),
         Expression::Constant(_)
         | Expression::Evaluator(_)
+        | Expression::Traced(_)
         | Expression::Var(_)
         | Expression::VarOr(..)
         | Expression::VarAt(..)

@@ -67,13 +67,16 @@ impl Estimator {
                 None => evaluator.cost,
             };
         }
+        if let Expression::Traced(traced) = expression {
+            return self.cost(&traced.expression);
+        }
         // As a condition and as a value: one step each.
         self.inner(expression).plus(2)
     }
 
     fn inner(&self, expression: &Expression) -> Cost {
         match expression {
-            Expression::Evaluator(_) => self.cost(expression),
+            Expression::Evaluator(_) | Expression::Traced(_) => self.cost(expression),
             Expression::Constant(value) => {
                 let items = value.as_array().map_or(&[][..], Vec::as_slice);
                 let longest = items.iter().map(written).max().unwrap_or(0);

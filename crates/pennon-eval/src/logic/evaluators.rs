@@ -17,6 +17,8 @@ use crate::limits::{EvalError, FOLDED_VALUES, Fuel, LINT_VALUES, REQUEST_STEPS};
 #[derive(Debug)]
 pub struct Evaluators<'s> {
     pub(crate) settings: &'s Settings,
+    /// Whether rules are compiled for a trace.
+    pub(super) is_traced: bool,
     compiled: RefCell<HashMap<&'s str, State>>,
     folded_left: Cell<usize>,
     fold_steps_left: Cell<u64>,
@@ -44,10 +46,19 @@ impl<'s> Evaluators<'s> {
     pub fn of(settings: &'s Settings) -> Self {
         Self {
             settings,
+            is_traced: false,
             compiled: RefCell::default(),
             folded_left: Cell::new(FOLDED_VALUES),
             fold_steps_left: Cell::new(REQUEST_STEPS),
             lint_left: Cell::new(LINT_VALUES),
+        }
+    }
+
+    /// The same for rules whose evaluation is traced.
+    pub(crate) fn for_trace(settings: &'s Settings) -> Self {
+        Self {
+            is_traced: true,
+            ..Self::of(settings)
         }
     }
 

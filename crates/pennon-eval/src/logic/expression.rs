@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::cost::Cost;
 use super::path::Path;
+use super::traced::Traced;
 use crate::FractionalVersion;
 
 /// One node of a compiled rule.
@@ -15,6 +16,8 @@ pub(super) enum Expression {
     Constant(Value),
     /// A reference to an evaluator, with the same result as the rule of the evaluator.
     Evaluator(Arc<CompiledEvaluator>),
+    /// An operation that a trace records, with the same result. Only rules that are compiled for a trace have these.
+    Traced(Box<Traced>),
     /// A list with at least one computed item.
     List(Vec<Expression>),
     Var(Path),
@@ -139,10 +142,32 @@ impl Expression {
     #[inline]
     pub(super) fn resolved(&self) -> &Self {
         let mut expression = self;
-        while let Self::Evaluator(evaluator) = expression {
-            expression = &evaluator.expression;
+        while let Some(next) = expression.forwards_to() {
+            expression = next;
         }
         expression
+    }
+
+    #[inline]
+    fn forwards_to(&self) -> Option<&Self> {
+        if let Self::Evaluator(evaluator) = self {
+            Some(&evaluator.expression)
+        } else if let Self::Traced(traced) = self {
+            Some(&traced.expression)
+        } else {
+            None
+        }
+    }
+
+    /// The operation that a trace records for this expression.
+    pub(super) fn traced(&self) -> Option<&Traced> {
+        let mut expression = self;
+        loop {
+            if let Self::Traced(traced) = expression {
+                return Some(traced);
+            }
+            expression = expression.forwards_to()?;
+        }
     }
 
     #[inline]

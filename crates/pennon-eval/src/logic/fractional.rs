@@ -14,9 +14,11 @@ use super::number::Num;
 use super::path::{Input, Scope};
 use super::place;
 use super::run::{Result, Run};
+use super::traced::show;
 use super::value::Val;
 use crate::FractionalVersion;
 use crate::limits::Fuel;
+use crate::trace::{FractionalStep, Trace, VariantLimit};
 
 /// flagd's limit on the sum of weights.
 pub(super) const MAX_TOTAL_WEIGHT: u64 = i32::MAX as u64;
@@ -55,11 +57,11 @@ impl Fractional {
         let mut first_bucket = None;
         match &self.by {
             Some(by) => match (run.evaluate(by, scope)?, self.version) {
-                (Val::Null, _) => return Ok(Val::Null),
+                (Val::Null, _) => return Ok(self.without_bucket(run)),
                 (bucket @ Val::List(_), _) => {
                     first_bucket = Some(bucket);
                     if !self.hash_caller(scope, &mut hash, &mut run.fuel)? {
-                        return Ok(Val::Null);
+                        return Ok(self.without_bucket(run));
                     }
                 }
                 (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.fuel)?,
@@ -71,7 +73,7 @@ impl Fractional {
             },
             None => {
                 if !self.hash_caller(scope, &mut hash, &mut run.fuel)? {
-                    return Ok(Val::Null);
+                    return Ok(self.without_bucket(run));
                 }
             }
         }
@@ -79,6 +81,10 @@ impl Fractional {
         match (&self.buckets, first_bucket) {
             (Buckets::Fixed { total, ends }, None) => {
                 let place = (hash * total) >> 32;
+                if let Some(trace) = &mut run.trace {
+                    let step = fixed_step(Some(place), *total, ends, trace);
+                    trace.fractional(step);
+                }
                 // The ends are sorted.
                 let chosen = ends.partition_point(|(end, _)| *end <= place);
                 match ends.get(chosen) {
@@ -95,6 +101,10 @@ impl Fractional {
                     return Ok(Val::Null);
                 }
                 let place = (hash * total) >> 32;
+                if let Some(trace) = &mut run.trace {
+                    let step = weighed_step(place, total, &weighed, trace);
+                    trace.fractional(step);
+                }
                 let mut end = 0;
                 for (variant, weight) in weighed {
                     end += weight;
@@ -105,6 +115,19 @@ impl Fractional {
                 Ok(Val::Null)
             }
         }
+    }
+
+    /// The result without a bucketing value.
+    fn without_bucket<'a>(&self, run: &mut Run) -> Val<'a> {
+        if let Some(trace) = &mut run.trace {
+            let (total, ends) = match &self.buckets {
+                Buckets::Fixed { total, ends } => (*total, ends.as_slice()),
+                Buckets::Computed(_) => (0, &[][..]),
+            };
+            let step = fixed_step(None, total, ends, trace);
+            trace.fractional(step);
+        }
+        Val::Null
     }
 
     fn variant<'a>(&self, variant: Val<'a>) -> Val<'a> {
@@ -126,6 +149,54 @@ impl Fractional {
         fuel.charge_request_for_bytes(user.as_str().len())?;
         place::hash_flag_and_user(self.version, flag, user.as_str(), hash);
         Ok(true)
+    }
+}
+
+/// The number of variants that a trace shows.
+const SHOWN_VARIANTS: usize = 50;
+
+fn fixed_step(
+    bucket: Option<u64>,
+    total: u64,
+    ends: &[(u64, Expression)],
+    trace: &mut Trace,
+) -> FractionalStep {
+    let mut has_room = |bytes| trace.has_room_for(bytes);
+    let variants = ends.iter().take(SHOWN_VARIANTS).map(|(limit, variant)| {
+        let constant = variant.constant();
+        VariantLimit {
+            variant: constant.map_or(Value::Null, |value| show(&Val::of(value), &mut has_room)),
+            limit: *limit,
+        }
+    });
+    FractionalStep {
+        bucket,
+        total,
+        variants: variants.collect(),
+    }
+}
+
+fn weighed_step(
+    bucket: u64,
+    total: u64,
+    weighed: &[(Val<'_>, u64)],
+    trace: &mut Trace,
+) -> FractionalStep {
+    let mut limit = 0;
+    let variants = weighed
+        .iter()
+        .take(SHOWN_VARIANTS)
+        .map(|(variant, weight)| {
+            limit += weight;
+            VariantLimit {
+                variant: show(variant, &mut |bytes| trace.has_room_for(bytes)),
+                limit,
+            }
+        });
+    FractionalStep {
+        bucket: Some(bucket),
+        total,
+        variants: variants.collect(),
     }
 }
 

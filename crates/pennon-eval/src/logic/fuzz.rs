@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::compile;
 use super::evaluators::Evaluators;
+use crate::trace::{Step, Trace};
 use crate::{Context, Settings};
 
 /// Random rules with every operator, over constants, evaluators, the targeting key and items of lists.
@@ -93,8 +94,8 @@ impl Rules {
     }
 }
 
-#[test]
-fn an_evaluation_takes_no_more_steps_than_estimated() {
+/// Settings with evaluators that the rules refer to.
+fn settings() -> Settings {
     let list: Vec<Value> = (0..30)
         .map(|number| json!([number, "y".repeat(number)]))
         .collect();
@@ -103,10 +104,75 @@ fn an_evaluation_takes_no_more_steps_than_estimated() {
         "text": {"cat": ["z".repeat(200), {"var": "targetingKey"}]},
         "walk": {"map": [{"$ref": "list"}, {"cat": [{"var": ""}, {"var": "1"}]}]},
     });
-    let settings = Settings {
+    Settings {
         evaluators: evaluators.as_object().cloned().expect("an object"),
         ..Settings::default()
-    };
+    }
+}
+
+fn compare_traced(seed: u64, settings: &Settings, traced: &Cell<usize>) {
+    let mut rules = Rules(fastrand::Rng::with_seed(seed));
+    for depth in [1, 2, 3, 4, 5] {
+        let rule = rules.rule(depth);
+        let plain = compile(&rule, &Evaluators::of(settings));
+        let marked = compile(&rule, &Evaluators::for_trace(settings));
+        let (plain, marked) = match (plain, marked) {
+            (Ok(plain), Ok(marked)) => (plain, marked),
+            (plain, marked) => {
+                assert_eq!(plain.err(), marked.err(), "{rule}");
+                continue;
+            }
+        };
+        assert_eq!(plain.cost, marked.cost, "{rule}");
+        for context in [
+            json!({}),
+            json!({"targetingKey": "user-123"}),
+            json!({"targetingKey": "u", "length": [1, {"a": {"b": ["x"]}}], "a": "x"}),
+        ] {
+            let context = Context::parse(context).expect("a context");
+            // With few steps left, both fail at the same one.
+            for steps in [u64::MAX, 20] {
+                let (expected, taken) = plain.choose("flag", &context, 7, steps);
+                let mut trace = Some(Box::default());
+                let result = marked.choose_traced("flag", &context, 7, steps, &mut trace);
+                assert_eq!(
+                    (format!("{expected:?}"), taken),
+                    (format!("{:?}", result.0), result.1),
+                    "{rule}"
+                );
+                let steps = trace.map(|trace: Box<Trace>| trace.finish());
+                let steps = steps.expect("a trace");
+                traced.set(traced.get() + steps.len());
+                let text = serde_json::to_string(&steps).expect("JSON");
+                assert!(text.len() < 1_500_000, "{} bytes: {rule}", text.len());
+                let inside = &settings.evaluators;
+                for step in steps {
+                    if let Step::Operation(step) = step {
+                        let text = match &step.evaluator {
+                            Some(name) => &inside[name.as_str()],
+                            None => &rule,
+                        };
+                        let place = text.pointer(&step.pointer).expect("a place");
+                        assert!(place.get(&step.operator).is_some(), "{step:?}: {rule}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_traced_evaluation_equals_every_other_and_names_where_its_operations_are_written() {
+    let (settings, traced) = (settings(), Cell::new(0));
+    pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {
+        compare_traced(seed, &settings, &traced);
+    });
+    assert!(traced.get() > 0);
+}
+
+#[test]
+fn an_evaluation_takes_no_more_steps_than_estimated() {
+    let settings = settings();
     let (compiled, close) = (Cell::new(0), Cell::new(0));
     pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {
         let mut rules = Rules(fastrand::Rng::with_seed(seed));

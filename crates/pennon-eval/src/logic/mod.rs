@@ -28,6 +28,7 @@ mod shape;
 mod strings;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod value;
 
 pub(crate) use compile::compile;

@@ -6,6 +6,7 @@ use super::run::Run;
 use super::value::{Text, Val};
 use crate::Context;
 use crate::limits::{EvalError, Fuel};
+use crate::trace::Trace;
 
 /// A compiled rule.
 #[derive(Debug, Clone)]
@@ -33,9 +34,23 @@ impl Rule {
         now: i64,
         steps: u64,
     ) -> (Result<Choice<'a>, EvalError>, u64) {
+        self.choose_traced(flag, context, now, steps, &mut None)
+    }
+
+    /// The same for a rule that is compiled for a trace, which records the operations.
+    pub(crate) fn choose_traced<'a>(
+        &'a self,
+        flag: &'a str,
+        context: &'a Context,
+        now: i64,
+        steps: u64,
+        trace: &mut Option<Box<Trace>>,
+    ) -> (Result<Choice<'a>, EvalError>, u64) {
         let scope = Scope::Context(Input { context, flag, now });
         let mut run = Run::with(Fuel::for_request(steps));
+        run.trace = trace.take();
         let choice = self.run(&mut run, &scope);
+        *trace = run.trace;
         (choice, run.fuel.used())
     }
 

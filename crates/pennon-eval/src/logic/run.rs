@@ -10,17 +10,20 @@ use super::number::Num;
 use super::path::{self, Scope};
 use super::value::{Text, Val};
 use crate::limits::{EvalError, Fuel};
+use crate::trace::Trace;
 
 pub(super) type Result<T> = std::result::Result<T, EvalError>;
 
 /// The state of one evaluation.
 pub(super) struct Run {
     pub(super) fuel: Fuel,
+    /// Records the operations of a rule that is compiled for it.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 impl Run {
     pub(super) fn with(fuel: Fuel) -> Self {
-        Self { fuel }
+        Self { fuel, trace: None }
     }
 
     pub(super) fn evaluate<'a>(
@@ -34,6 +37,13 @@ impl Run {
             Expression::Evaluator(evaluator) => {
                 self.fuel.refund_step();
                 self.evaluate(&evaluator.expression, scope)
+            }
+            Expression::Traced(traced) => {
+                self.fuel.refund_step();
+                self.begin(traced);
+                let result = self.evaluate(&traced.expression, scope);
+                self.end(traced, result.as_ref().map_err(|error| *error));
+                result
             }
             Expression::Var(path) => path.find(scope, &mut self.fuel),
             Expression::VarOr(path, default) => {
@@ -107,6 +117,16 @@ impl Run {
             Expression::Evaluator(evaluator) => {
                 self.fuel.refund_step();
                 self.truth(&evaluator.expression, scope)
+            }
+            Expression::Traced(traced) => {
+                self.fuel.refund_step();
+                self.begin(traced);
+                let result = self.truth(&traced.expression, scope);
+                self.end(
+                    traced,
+                    result.map(Val::Bool).as_ref().map_err(|error| *error),
+                );
+                result
             }
             Expression::Truth(one, wanted) => Ok(self.truth(one, scope)? == *wanted),
             Expression::And(parts) => {
@@ -342,7 +362,13 @@ impl Run {
     ) -> Result<Option<&'a Value>> {
         if let Expression::Var(path) = expression.resolved() {
             self.fuel.charge_request(path.cost())?;
-            Ok(path.peek(scope))
+            let found = path.peek(scope);
+            if self.trace.is_some()
+                && let Some(found) = found
+            {
+                self.note_peeked(expression, found);
+            }
+            Ok(found)
         } else {
             Ok(expression.constant())
         }

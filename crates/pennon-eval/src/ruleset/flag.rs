@@ -11,6 +11,7 @@ use crate::limits::BYTES_PER_STEP;
 use crate::logic::evaluators::Evaluators;
 use crate::logic::{self, Choice, Rule};
 use crate::rollout_order::UserOrder;
+use crate::trace::Step;
 use crate::{Context, Definition, EvaluationDefaults, Flag, Override, Settings};
 
 static TRUE: Value = Value::Bool(true);
@@ -158,6 +159,30 @@ impl CompiledFlag {
         }
     }
 
+    /// Records the steps before a rollout or a rule.
+    fn record_preconditions(&self, context: &Context, fuel: &mut RequestFuel) {
+        fuel.record(|| Step::Enabled {
+            result: self.enabled,
+        });
+        if !self.enabled {
+            return;
+        }
+        if let Err(EvaluationError::Parse(reason)) = self.check_readable(context) {
+            fuel.record(|| Step::Readable { reason });
+            return;
+        }
+        fuel.record(|| {
+            let (result, variant) = match self.override_of(context) {
+                None => (None, None),
+                Some(Override::Include) => (Some("include"), None),
+                Some(Override::Exclude) => (Some("exclude"), None),
+                Some(Override::Variant(name)) => (Some("variant"), Some(name.clone())),
+                Some(Override::Unreadable) => (Some("unreadable"), None),
+            };
+            Step::Override { result, variant }
+        });
+    }
+
     /// Whether a simple flag is on, and the reason. In this order:
     ///
     /// 1. a disabled flag is off for all callers, also those with an override (a kill switch);
@@ -173,6 +198,7 @@ impl CompiledFlag {
         context: &Context,
         fuel: &mut RequestFuel,
     ) -> Result<(bool, Reason), EvaluationError> {
+        self.record_preconditions(context, fuel);
         if !self.enabled {
             return Ok((false, Reason::Disabled));
         }
@@ -181,13 +207,23 @@ impl CompiledFlag {
             return Ok((found.is_in(), Reason::TargetingMatch));
         }
         match percent {
-            0 => Ok((false, Reason::Static)),
-            100.. => Ok((true, Reason::Static)),
+            0 | 100.. => {
+                let on = percent > 0;
+                fuel.record(|| Step::Rollout {
+                    percent,
+                    result: on,
+                });
+                Ok((on, Reason::Static))
+            }
             percent => {
-                let user = context.user().ok_or(EvaluationError::TargetingKeyMissing)?;
+                let Some(user) = context.user() else {
+                    fuel.record(|| order.step(None, percent));
+                    return Err(EvaluationError::TargetingKeyMissing);
+                };
                 // The id is hashed, and a caller may send a long one.
                 fuel.charge((user.as_str().len() / BYTES_PER_STEP) as u64, FREE_ID_STEPS)?;
                 let bucket = order.bucket(key, user, context);
+                fuel.record(|| order.step(Some(bucket), percent));
                 Ok((bucket < percent, Reason::Split))
             }
         }
@@ -201,13 +237,14 @@ impl CompiledFlag {
         now: i64,
         fuel: &mut RequestFuel,
     ) -> Result<Decision<'a>, EvaluationError> {
+        self.record_preconditions(context, fuel);
         if !self.enabled {
             return Ok((None, "", Reason::Disabled));
         }
         self.check_readable(context)?;
         match self.override_of(context) {
             Some(Override::Include | Override::Exclude | Override::Unreadable) => {
-                return typed.default(Reason::TargetingMatch);
+                return typed.default(Reason::TargetingMatch, fuel);
             }
             Some(Override::Variant(variant)) => {
                 return typed.variant(variant, Reason::TargetingMatch);
@@ -215,14 +252,15 @@ impl CompiledFlag {
             None => {}
         }
         let rule = match &typed.rule {
-            None => return typed.default(Reason::Static),
+            None => return typed.default(Reason::Static, fuel),
             Some(Ok(rule)) => rule,
             Some(Err(why)) => return Err(EvaluationError::Parse(why.clone())),
         };
-        let (choice, steps) = rule.choose(key, context, now, rule.cost.saturating_add(fuel.steps));
+        let steps = rule.cost.saturating_add(fuel.steps);
+        let (choice, steps) = rule.choose_traced(key, context, now, steps, &mut fuel.trace);
         fuel.charge(steps, rule.cost)?;
         match choice {
-            Ok(Choice::None) => typed.default(Reason::Default),
+            Ok(Choice::None) => typed.default(Reason::Default, fuel),
             Ok(Choice::Named(name)) => typed.variant(&name, Reason::TargetingMatch),
             Err(error) => Err(EvaluationError::General(error.to_string())),
         }
@@ -251,7 +289,14 @@ impl Typed {
         }
     }
 
-    fn default(&self, reason: Reason) -> Result<Decision<'_>, EvaluationError> {
+    fn default(
+        &self,
+        reason: Reason,
+        fuel: &mut RequestFuel,
+    ) -> Result<Decision<'_>, EvaluationError> {
+        fuel.record(|| Step::Default {
+            variant: self.default.clone(),
+        });
         match &self.default {
             Some(name) => self.variant(name, reason),
             None => Ok((None, "", Reason::Default)),

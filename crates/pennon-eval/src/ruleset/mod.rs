@@ -1,6 +1,7 @@
 //! The compiled flags of an environment.
 
 mod evaluation;
+mod explain;
 mod flag;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use crate::logic::evaluators::Evaluators;
 use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};
 
 pub use evaluation::{Evaluation, EvaluationError, Reason};
+pub use explain::{ExplainedValue, Explanation, explain};
 pub use work::RequestFuel;
 
 /// All flags of an environment, compiled once per revision and evaluated for every caller.

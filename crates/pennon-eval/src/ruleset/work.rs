@@ -2,6 +2,7 @@
 
 use super::evaluation::EvaluationError;
 use crate::limits::{EvalError, REQUEST_STEPS};
+use crate::trace::{Step, Trace};
 
 /// The steps that a request may still take because of its context. All evaluations of a request share one.
 ///
@@ -10,12 +11,15 @@ use crate::limits::{EvalError, REQUEST_STEPS};
 #[derive(Debug)]
 pub struct RequestFuel {
     pub(super) steps: u64,
+    /// Records the steps of an evaluation that is explained.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 impl Default for RequestFuel {
     fn default() -> Self {
         Self {
             steps: REQUEST_STEPS,
+            trace: None,
         }
     }
 }
@@ -23,7 +27,26 @@ impl Default for RequestFuel {
 impl RequestFuel {
     /// For a context with only a targeting key.
     pub(super) fn unlimited() -> Self {
-        Self { steps: u64::MAX }
+        Self {
+            steps: u64::MAX,
+            trace: None,
+        }
+    }
+
+    /// For an evaluation that is explained.
+    pub(super) fn traced() -> Self {
+        Self {
+            trace: Some(Box::default()),
+            ..Self::default()
+        }
+    }
+
+    /// Records a step, if the evaluation is explained.
+    #[inline]
+    pub(super) fn record(&mut self, step: impl FnOnce() -> Step) {
+        if let Some(trace) = &mut self.trace {
+            trace.add(step());
+        }
     }
 
     /// Charges the steps of an evaluation beyond those that it may always take.

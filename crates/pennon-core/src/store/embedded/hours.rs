@@ -11,9 +11,12 @@ const KEPT: u64 = 25;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Counts by hour (since 1970), by environment and flag, and by variant.
+/// The counts of one hour by environment and flag, and by variant.
+type Flags = BTreeMap<(String, String), BTreeMap<String, u64>>;
+
+/// Counts by hour (since 1970).
 #[derive(Debug, Default)]
-pub(super) struct Hours(BTreeMap<u64, BTreeMap<(String, String), BTreeMap<String, u64>>>);
+pub(super) struct Hours(BTreeMap<u64, Flags>);
 
 impl Hours {
     /// Adds a count of the hour of `until`.

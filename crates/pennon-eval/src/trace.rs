@@ -1,0 +1,292 @@
+//! The steps that decided an evaluation, for people who ask why a caller gets a value.
+//!
+//! Evaluations of callers record nothing: [`explain`](crate::explain) compiles a flag in a way that names the place
+//! of each operation, and evaluates it with the code of every other evaluation.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Bucketing;
+
+/// Limit on the recorded operations. A rule may run 100,000 steps; nobody reads so many.
+const MAX_OPERATIONS: usize = 500;
+/// Limit on the bytes of all recorded values together, so that every trace fits into a response.
+const MAX_BYTES: usize = 200_000;
+/// Limit on the recorded operands of one operation.
+const MAX_OPERANDS: usize = 50;
+
+/// One decision on the way to a value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(
+    tag = "step",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Step {
+    /// Whether the flag is enabled. A disabled flag is off for all callers.
+    Enabled {
+        /// The switch.
+        result: bool,
+    },
+    /// Whether the stored data that the value depends on is readable.
+    Readable {
+        /// Why it is not.
+        reason: String,
+    },
+    /// The override of the caller.
+    Override {
+        /// `include`, `exclude`, `variant`, or null for a caller without one.
+        result: Option<&'static str>,
+        /// The variant that it names.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        variant: Option<String>,
+    },
+    /// A rollout of 0 or 100 %, which needs no targeting key.
+    Rollout {
+        /// The percentage.
+        percent: u8,
+        /// Whether the flag is on.
+        result: bool,
+    },
+    /// The bucket of the caller: the flag is on for buckets below the percentage.
+    Bucket {
+        /// From 0 to 99; null for a caller without a targeting key, who has no bucket.
+        bucket: Option<u8>,
+        /// The rollout percentage.
+        percent: u8,
+        /// The hash.
+        bucketing: Bucketing,
+        /// The salt of the flag.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        salt: Option<String>,
+        /// Whether the flag is on; null without a bucket.
+        result: Option<bool>,
+    },
+    /// An operation of the rule.
+    Operation(Box<OperationStep>),
+    /// Operations that were evaluated and are not listed, because there are too many.
+    Omitted {
+        /// Their number.
+        operations: usize,
+    },
+    /// The default variant applies.
+    Default {
+        /// Its name; null if the application uses its own default.
+        variant: Option<String>,
+    },
+}
+
+/// An operation of the rule, or of an evaluator to which it refers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationStep {
+    /// The evaluator in which it is written; absent for the rule itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluator: Option<String>,
+    /// A JSON pointer to the operation, into `targeting` or the evaluator.
+    pub pointer: String,
+    /// The operator.
+    pub operator: String,
+    /// How deep it is nested in other operations.
+    pub depth: usize,
+    /// The operands in their order, as far as they were evaluated.
+    pub operands: Vec<Operand>,
+    /// The result; absent if the operation failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The place of the caller, for `fractional`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fractional: Option<FractionalStep>,
+}
+
+/// An operand. Long values are shortened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Operand {
+    /// Its value: a constant as written, or the result of an operation.
+    Value(Value),
+    /// It was not evaluated, because the result does not depend on it: always true.
+    Skipped(bool),
+}
+
+/// How `fractional` chose. The caller gets the first variant whose limit is above their bucket.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FractionalStep {
+    /// From 0 to `total` - 1; null without a bucketing value, such as for a caller without a targeting key.
+    pub bucket: Option<u64>,
+    /// The sum of all weights.
+    pub total: u64,
+    /// The variants, each with the sum of all weights up to its own.
+    pub variants: Vec<VariantLimit>,
+}
+
+/// A variant of `fractional`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VariantLimit {
+    /// Its name; null if it was not computed.
+    pub variant: Value,
+    /// Its limit.
+    pub limit: u64,
+}
+
+/// Where an operation is written, and what its operands are.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub(crate) evaluator: Option<Arc<str>>,
+    pub(crate) pointer: String,
+    pub(crate) operator: String,
+    pub(crate) arguments: Vec<Argument>,
+}
+
+/// An operand in the text of the rule.
+#[derive(Debug, Clone)]
+pub(crate) enum Argument {
+    /// A value that is no operation, and the bytes that it takes in a trace.
+    Written(Value, usize),
+    /// An operation: its evaluator and pointer.
+    Operation(Option<Arc<str>>, String),
+}
+
+/// The steps of one evaluation.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    steps: Vec<Step>,
+    open: Vec<Frame>,
+    operations: usize,
+    omitted: usize,
+    bytes: usize,
+}
+
+/// An operation that is being evaluated.
+#[derive(Debug, Default)]
+struct Frame {
+    /// The place of its step, if it is recorded.
+    step: Option<usize>,
+    /// The results of the operations in it.
+    results: Vec<(Option<Arc<str>>, String, Value)>,
+}
+
+impl Trace {
+    pub(crate) fn add(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// Reserves memory for a value. Returns false once the limit is reached.
+    pub(crate) fn has_room_for(&mut self, bytes: usize) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes <= MAX_BYTES
+    }
+
+    /// Begins an operation. The values of `var` are shown as operands only.
+    pub(crate) fn begin(&mut self, operation: &Operation) {
+        let mut frame = Frame::default();
+        if operation.operator != "var" {
+            if self.operations < MAX_OPERATIONS {
+                self.operations += 1;
+                frame.step = Some(self.steps.len());
+                let depth = self.open.iter().filter(|frame| frame.step.is_some());
+                self.steps.push(Step::Operation(Box::new(OperationStep {
+                    evaluator: operation.evaluator.as_deref().map(str::to_owned),
+                    pointer: operation.pointer.clone(),
+                    operator: operation.operator.clone(),
+                    depth: depth.count(),
+                    operands: Vec::new(),
+                    result: None,
+                    error: None,
+                    fractional: None,
+                })));
+            } else {
+                self.omitted += 1;
+            }
+        }
+        self.open.push(frame);
+    }
+
+    /// Ends the operation that was begun last.
+    pub(crate) fn end(&mut self, operation: &Operation, outcome: Result<Value, String>) {
+        let Some(frame) = self.open.pop() else {
+            return;
+        };
+        if let Some(step) = frame.step {
+            let operands = self.operands(operation, &frame);
+            if let Some(Step::Operation(step)) = self.steps.get_mut(step) {
+                step.operands = operands;
+                match &outcome {
+                    Ok(value) => step.result = Some(value.clone()),
+                    Err(error) => step.error = Some(error.clone()),
+                }
+            }
+        }
+        if let Ok(value) = outcome {
+            self.note(operation, value);
+        }
+    }
+
+    /// Records the result of an operation as an operand of the one around it.
+    pub(crate) fn note(&mut self, operation: &Operation, value: Value) {
+        if let Some(frame) = self.open.last_mut()
+            && frame.step.is_some()
+        {
+            let Operation {
+                evaluator, pointer, ..
+            } = operation;
+            // In the body of a list operator, the last item remains.
+            let results = &mut frame.results;
+            results.retain(|(of, at, _)| of != evaluator || at != pointer);
+            if results.len() < MAX_OPERANDS {
+                results.push((evaluator.clone(), pointer.clone(), value));
+            }
+        }
+    }
+
+    /// Records how the present operation, a `fractional`, chose.
+    pub(crate) fn fractional(&mut self, fractional: FractionalStep) {
+        let step = self.open.last().and_then(|frame| frame.step);
+        if let Some(Step::Operation(step)) = step.and_then(|step| self.steps.get_mut(step)) {
+            step.fractional = Some(fractional);
+        }
+    }
+
+    fn operands(&mut self, operation: &Operation, frame: &Frame) -> Vec<Operand> {
+        /// Bytes of the JSON around a value.
+        const AROUND: usize = 16;
+        let mut operands = Vec::new();
+        for argument in operation.arguments.iter().take(MAX_OPERANDS) {
+            let bytes = match argument {
+                Argument::Written(_, bytes) => *bytes,
+                // Its result was counted when it was recorded.
+                Argument::Operation(..) => 0,
+            };
+            if !self.has_room_for(AROUND + bytes) {
+                break;
+            }
+            operands.push(match argument {
+                Argument::Written(value, _) => Operand::Value(value.clone()),
+                Argument::Operation(evaluator, pointer) => {
+                    let mut results = frame.results.iter();
+                    let found = results.find(|(of, at, _)| of == evaluator && at == pointer);
+                    found.map_or(Operand::Skipped(true), |(_, _, value)| {
+                        Operand::Value(value.clone())
+                    })
+                }
+            });
+        }
+        operands
+    }
+
+    /// All steps.
+    pub(crate) fn finish(mut self) -> Vec<Step> {
+        if self.omitted > 0 {
+            self.steps.push(Step::Omitted {
+                operations: self.omitted,
+            });
+        }
+        self.steps
+    }
+}
