@@ -430,4 +430,67 @@ export const environmentTexts = {
   omitted: (entries: number) => `${plural(entries, 'more change')} not shown.`,
   kept: 'Unknown fields that are kept',
   settingsChange: 'Settings',
+
+};
+export const snippetTexts = {
+  intro: 'An application reads the flag with an OpenFeature SDK and an API key of the environment. Without a response, it continues with its own default.',
+  toKeys: 'API keys',
+  placeholder: 'YOUR_API_KEY',
+  language: 'Language',
+  languages: { node: 'Node.js', browser: 'Browser (client key)', python: 'Python', rust: 'Rust' },
+  copy: 'Copy program',
+};
+
+export const keysTexts = {
+  title: (environment: string) => `API keys of ${environment}`,
+  create: 'Create key',
+  createTitle: (environment: string) => `Create an API key for ${environment}`,
+  createdTitle: (name: string) => `Key ${name}`,
+  once: 'Copy the key now: it is shown only once.',
+  value: 'API key',
+  copy: 'Copy key',
+  none: 'This environment has no API keys.',
+  noneHint: 'Applications need one to evaluate flags. Create it here, or with this command:',
+  nameHint: 'Which application uses it, such as shop backend.',
+  kinds: { server: 'server: evaluates all flags, must stay secret', client: 'client: for web pages and apps, hides flags for servers', unreadable: 'unreadable' },
+  columns: { name: 'Name', kind: 'Kind', created: 'Created', by: 'Created by', used: 'Last used', change: 'Change' },
+  revoked: 'revoked',
+  revoke: 'Revoke',
+  revokeTitle: (name: string, environment: string) => `Revoke the key ${name} of ${environment}?`,
+  revokeText: 'Applications that use it get 401 and continue with their defaults. This cannot be undone.',
+  revokedDone: (name: string) => `The key ${name} was revoked.`,
+};
+
+export const usageTexts = {
+  period: 'Period',
+  days: (days: string) => `${days} days`,
+  label: (key: string) => `Evaluations of ${key}`,
+  none: 'No evaluation was counted.',
+  noneHint: 'Counts appear within a minute after applications evaluate the flag.',
+  columns: { variant: 'Variant', course: 'By day', count: 'Evaluations', share: 'Share' },
+  codeDefault: "application's default",
+  course: (values: readonly number[]) => `From ${count(values[0] ?? 0)} to ${count(values.at(-1) ?? 0)} a day, at most ${count(Math.max(...values))}`,
+  hint: 'Days are days of UTC.',
+};
+
+export const cleanupTexts = {
+  title: 'Clean up',
+  none: 'No flag is stale.',
+  nothing: 'Select at least one flag',
+  columns: { flag: 'Flag', environment: 'Environment', reason: 'Why', evaluated: 'Last evaluated' },
+  select: (key: string, environment: string) => `Select ${key} in ${environment}`,
+  one: (key: string, environment: string) => `${key} in ${environment}`,
+  archive: (flags: number) => (flags === 0 ? 'Archive' : `Archive ${plural(flags, 'flag')}`),
+  archiveTitle: (flags: number) => `Archive ${plural(flags, 'flag')}?`,
+  archived: (flags: number) => `${plural(flags, 'flag')} archived.`,
+  changed: 'Someone has changed it since this list was loaded.',
+};
+
+export const paletteTexts = {
+  title: 'Commands',
+  keys: 'Keyboard shortcuts',
+  search: 'Search commands and flags',
+  open: 'Open the row that has the focus',
+  flag: (key: string, environment: string) => `Open flag ${key} in ${environment}`,
+  found: (commands: number) => (commands === 0 ? 'Nothing matches.' : plural(commands, 'command')),
 };

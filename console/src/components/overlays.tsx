@@ -1,7 +1,7 @@
 // What lies over a page: dialogs, side panels and messages.
 import { signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { texts } from '../strings.ts';
 import { Button, CurlButton } from './controls.tsx';
 
@@ -18,7 +18,8 @@ interface DialogProps {
 export function Dialog({ title, onClose, children, actions, class: extra = '' }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // Before the next key is pressed, which belongs to the dialog.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     ref.current?.showModal();
     return () => {

@@ -1,5 +1,130 @@
+// Flags that are no longer needed, over all environments.
+import { useState } from 'preact/hooks';
+import { asApiError, curlOf, send, urlOf, type RequestOptions, type Schemas } from '../api/client.ts';
+import { Button, CurlButton, Tag } from '../components/controls.tsx';
+import { Empty, Loaded } from '../components/feedback.tsx';
+import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
+import { Time } from '../components/Time.tsx';
+import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
+import { useLoader } from '../data.ts';
+import { flagPath } from '../route.ts';
+import { href } from '../router.ts';
+import { environments, whyNotEdit } from '../session.ts';
+import { cleanupTexts, flagTexts, listTexts, texts } from '../strings.ts';
+import { flagsChanged } from './flag/save.tsx';
+
+type Stale = Schemas['StaleFlags']['flags'][number] & { env: string };
+
+const PATTERN = '/api/admin/flags/stale';
+const FLAG = '/api/admin/flags/{flagKey}';
+
+const idOf = (row: Stale) => `${row.env} ${row.key}`;
+const targetOf = (row: Stale) => ({ path: { flagKey: row.key }, query: { environment: row.env } });
+
+async function readStale(names: readonly string[], more: RequestOptions) {
+  const replies = await Promise.all(names.map((environment) => send('get', PATTERN, { query: { environment }, signal: more.signal })));
+  const data = replies.flatMap(({ data: { environment, flags } }) => flags.map((flag) => ({ ...flag, env: environment })));
+  return { status: 200, data, etag: undefined };
+}
 
 export function CleanupPage() {
-  return <Page title="Cleanup">{null}</Page>;
+  const names = environments.value.map(({ environment }) => environment);
+  return <Page title={cleanupTexts.title}>{names.length > 0 && <StaleList key={names.join()} names={names} />}</Page>;
+}
+
+function StaleList({ names }: { names: readonly string[] }) {
+  const resource = useLoader<Stale[]>(urlOf(PATTERN, { query: { environments: names.join() } }), (more) => readStale(names, more));
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const [busy, setBusy] = useState(false);
+  const toggle = (id: string) => setSelected((old) => {
+    const next = new Set(old);
+    if (!next.delete(id)) next.add(id);
+    return next;
+  });
+  const chosen = (resource.data.value ?? []).filter((row) => selected.has(idOf(row)));
+  const archive = async () => {
+    setBusy(true);
+    await archiveAll(chosen, () => resource.reload());
+    setSelected(new Set());
+    setBusy(false);
+  };
+  const ask = () => confirmThen({
+    title: cleanupTexts.archiveTitle(chosen.length),
+    body: <><p>{flagTexts.archiveText}</p><ul>{chosen.map((row) => <li key={idOf(row)}>{cleanupTexts.one(row.key, row.env)}</li>)}</ul></>,
+    action: flagTexts.archive,
+    danger: true,
+    curl: () => chosen.map((row) => curlOf('delete', FLAG, { ...targetOf(row), ifMatch: '*' })).join('\n'),
+    run: () => void archive(),
+  });
+  const { columns } = cleanupTexts;
+  const tableColumns: Column<Stale>[] = [
+    {
+      title: columns.flag,
+      class: 'flag-column',
+      cell: (row) => (
+        <>
+          <input
+            type="checkbox" aria-label={cleanupTexts.select(row.key, row.env)} title={whyNotEdit(row.env)} disabled={whyNotEdit(row.env) !== undefined}
+            checked={selected.has(idOf(row))} onChange={() => toggle(idOf(row))}
+          />{' '}
+          <a href={href(flagPath(row.env, row.key))}>{row.key}</a>
+        </>
+      ),
+    },
+    { title: columns.environment, cell: (row) => row.env },
+    { title: columns.reason, cell: (row) => row.reasons.map((reason) => <Tag key={reason} tone="warn">{listTexts.reasons[reason]}</Tag>) },
+    { title: columns.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
+  ];
+  return (
+    <Loaded from={resource}>
+      {(rows) => rows.length === 0 ? <Empty title={cleanupTexts.none} /> : (
+        <>
+          <div class="row">
+            <Button tone="danger" busy={busy} disabledBecause={chosen.length === 0 ? cleanupTexts.nothing : undefined} onClick={ask}>
+              {cleanupTexts.archive(chosen.length)}
+            </Button>
+            <CurlButton command={() => names.map((environment) => curlOf('get', PATTERN, { query: { environment } })).join('\n')} />
+            <span class="muted" role="status">{listTexts.shown(rows.length, rows.length)}</span>
+          </div>
+          <VirtualTable label={cleanupTexts.title} rows={rows} columns={tableColumns} keyOf={idOf} />
+        </>
+      )}
+    </Loaded>
+  );
+}
+
+/** Archives flags that are as the list shows them. Undo restores those that were archived. */
+async function archiveAll(rows: readonly Stale[], reload: () => Promise<void>): Promise<void> {
+  const undo: (() => Promise<void>)[] = [];
+  const problems: string[] = [];
+  for (const row of rows) {
+    const target = targetOf(row);
+    try {
+      const current = await send('get', FLAG, target);
+      if (current.data.updatedAt !== row.updatedAt) throw new Error(cleanupTexts.changed);
+      const reply = await send('delete', FLAG, { ...target, ifMatch: current.etag });
+      undo.push(async () => {
+        const back = await send('post', '/api/admin/flags/{flagKey}/restore', { ...target, ifMatch: reply.etag });
+        // Restoring leaves a flag turned off.
+        if (current.data.enabled) await send('patch', FLAG, { ...target, ifMatch: back.etag, body: { enabled: true } });
+      });
+    } catch (error) {
+      problems.push(`${cleanupTexts.one(row.key, row.env)}: ${asApiError(error).message}`);
+    }
+    flagsChanged(row.env, row.key);
+  }
+  await reload();
+  if (problems.length > 0) toast(problems.join(' '), { tone: 'bad' });
+  if (undo.length === 0) return;
+  toast(cleanupTexts.archived(undo.length), {
+    undo: async () => {
+      const results = await Promise.allSettled(undo.map((restore) => restore()));
+      for (const row of rows) flagsChanged(row.env, row.key);
+      await reload();
+      const failed = results.flatMap((result) => (result.status === 'rejected' ? [asApiError(result.reason).message] : []));
+      if (failed.length > 0) toast(failed.join(' '), { tone: 'bad' });
+      else toast(texts.undone);
+    },
+  });
 }

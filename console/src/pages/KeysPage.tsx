@@ -1,5 +1,152 @@
+// The API keys of an environment. A new key is shown once, and is in neither the address nor any storage.
+import { useState } from 'preact/hooks';
+import { asApiError, curlOf, send, type Schemas } from '../api/client.ts';
+import { errorsAt, type ApiError } from '../api/error.ts';
+import { Button, CopyButton, CurlButton, SelectField, Tag, TextField } from '../components/controls.tsx';
+import { Banner, Empty, ErrorText, Loaded } from '../components/feedback.tsx';
+import { confirmThen, SidePanel, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
+import { Snippets } from '../components/Snippets.tsx';
+import { Time } from '../components/Time.tsx';
+import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
+import { reloadAll, useResource } from '../data.ts';
+import { queryValue, setQuery } from '../router.ts';
+import { whyNotAdmin } from '../session.ts';
+import { useCommands } from '../shortcuts.ts';
+import { keysTexts, texts } from '../strings.ts';
+import { attempt, savedText } from './flag/save.tsx';
+
+/** A day without a time. A server that does not record it leaves it out. */
+type Key = Schemas['Key'] & { lastUsedOn?: string | null };
+
+const PATTERN = '/api/admin/keys';
+const ONE = '/api/admin/keys/{keyId}';
 
 export function KeysPage({ env }: { env: string }) {
-  return <Page title={`Keys of ${env}`}>{null}</Page>;
+  const query = { environment: env };
+  const resource = useResource(PATTERN, { query });
+  const creating = queryValue('create') === '1';
+  const why = whyNotAdmin();
+  const create = () => setQuery({ create: 1 }, { replace: false });
+  useCommands(why === undefined ? [{ id: 'create', title: keysTexts.create, keywords: 'new add', run: create }] : [], [env, why]);
+  return (
+    <Page
+      title={keysTexts.title(env)}
+      actions={
+        <>
+          <CurlButton command={() => curlOf('get', PATTERN, { query })} />
+          <Button tone="primary" disabledBecause={why} onClick={create}>{keysTexts.create}</Button>
+        </>
+      }
+    >
+      <Loaded from={resource}>
+        {({ keys }) => keys.length === 0
+          ? (
+            <Empty title={keysTexts.none}>
+              <p>{keysTexts.noneHint}</p>
+              <pre class="snippet" tabIndex={0}>{curlOf('post', PATTERN, { query, body: { kind: 'server', name: 'shop backend' } })}</pre>
+            </Empty>
+          )
+          : <VirtualTable label={keysTexts.title(env)} rows={keys} columns={columnsOf(env, keys)} keyOf={(key) => key.id} />}
+      </Loaded>
+      {creating && <CreatePanel key={env} env={env} onClose={() => setQuery({ create: null })} />}
+    </Page>
+  );
+}
+
+function columnsOf(env: string, keys: readonly Key[]): Column<Key>[] {
+  const { columns } = keysTexts;
+  const records = keys.some(({ lastUsedOn }) => lastUsedOn !== undefined);
+  return [
+    { title: columns.name, cell: (key) => <strong title={key.id}>{key.name}</strong> },
+    {
+      title: columns.kind,
+      cell: (key) => key.revokedAt !== null ? <Tag>{keysTexts.revoked}</Tag>
+        : key.kind === 'unreadable' ? <Tag tone="bad" title={key.broken ?? ''}>{keysTexts.kinds.unreadable}</Tag>
+          : <Tag tone="accent">{key.kind}</Tag>,
+    },
+    { title: columns.created, class: 'wide time-column', cell: (key) => <Time at={key.createdAt} /> },
+    { title: columns.by, class: 'wide', cell: (key) => key.createdBy },
+    ...(records ? [{ title: columns.used, class: 'time-column', cell: (key: Key) => <Time at={key.lastUsedOn} /> }] : []),
+    {
+      title: columns.change,
+      class: 'change-column',
+      cell: (key) => key.revokedAt === null && (
+        <Button tone="quiet" label={`${keysTexts.revoke}: ${key.name}`} disabledBecause={whyNotAdmin()} onClick={() => revoke(env, key)}>
+          {keysTexts.revoke}
+        </Button>
+      ),
+    },
+  ];
+}
+
+function revoke(env: string, key: Key): void {
+  const target = { path: { keyId: key.id }, query: { environment: env } };
+  confirmThen({
+    title: keysTexts.revokeTitle(key.name, env),
+    body: <p>{keysTexts.revokeText} {key.lastUsedOn && <>{keysTexts.columns.used} <Time at={key.lastUsedOn} />.</>}</p>,
+    action: keysTexts.revoke,
+    danger: true,
+    curl: () => curlOf('delete', ONE, target),
+    run: () => void attempt(async () => {
+      const reply = await send('delete', ONE, target);
+      reloadAll(PATTERN);
+      toast(savedText(keysTexts.revokedDone(key.name), reply.invalidated));
+    }),
+  });
+}
+
+function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
+  const [name, setName] = useState('');
+  const [kind, setKind] = useState<'server' | 'client'>('server');
+  const [created, setCreated] = useState<Schemas['CreatedKey'] | null>(null);
+  const [error, setError] = useState<ApiError | null>(null);
+  const [busy, setBusy] = useState(false);
+  const request = { query: { environment: env }, body: { kind, name } };
+  const create = async () => {
+    setBusy(true);
+    try {
+      const reply = await send('post', PATTERN, request);
+      reloadAll(PATTERN);
+      setCreated(reply.data);
+    } catch (cause) {
+      setError(asApiError(cause));
+      setBusy(false);
+    }
+  };
+  if (created) {
+    return (
+      <SidePanel title={keysTexts.createdTitle(created.name)} onClose={onClose}>
+        <div class="stack">
+          <Banner tone="warn">{keysTexts.once}</Banner>
+          <pre class="snippet fill" tabIndex={0} aria-label={keysTexts.value}>{created.key}</pre>
+          <CopyButton text={() => created.key}>{keysTexts.copy}</CopyButton>
+          <Snippets apiKey={created.key} flagKey="new-checkout" type="boolean" first={kind === 'client' ? 'browser' : 'node'} />
+        </div>
+      </SidePanel>
+    );
+  }
+  return (
+    <SidePanel title={keysTexts.createTitle(env)} onClose={onClose}>
+      <form
+        class="stack"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (!busy && whyNotAdmin() === undefined) void create();
+        }}
+      >
+        {error && errorsAt(error, 'name').length === 0 && <Banner tone="bad"><ErrorText error={error} /></Banner>}
+        <TextField class="fill" label={keysTexts.columns.name} hint={keysTexts.nameHint} value={name} onInput={setName} errors={errorsAt(error, 'name')} />
+        <SelectField
+          label={keysTexts.columns.kind} value={kind} onChange={setKind}
+          options={[['server', keysTexts.kinds.server], ['client', keysTexts.kinds.client]]}
+        />
+        <div class="row">
+          <Button type="submit" tone="primary" busy={busy} disabledBecause={whyNotAdmin()}>{keysTexts.create}</Button>
+          <CurlButton command={() => curlOf('post', PATTERN, request)} />
+          <Button onClick={onClose}>{texts.cancel}</Button>
+        </div>
+      </form>
+    </SidePanel>
+  );
 }
