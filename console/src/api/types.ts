@@ -128,6 +128,26 @@ export interface paths {
         patch: operations["updateFlag"];
         trace?: never;
     };
+    "/api/admin/flags/{flagKey}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Evaluate a flag for a context and show the steps that decided
+         * @description Evaluates the state that callers are served at this moment, and counts nothing. An archived flag is explained too. A trace lists at most 500 operations, and shortens long values; `omitted` says how many operations are missing.
+         */
+        post: operations["explainFlag"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/flags/{flagKey}/restore": {
         parameters: {
             query?: never;
@@ -452,6 +472,26 @@ export interface paths {
         put?: never;
         /** Create an environment without flags */
         post: operations["createEnvironment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/environments/{environment}/flags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List all flags of an environment, without definitions
+         * @description All flags in one response, archived ones included, for lists. If they do not fit into 5.9 MB, every `description` is null.
+         */
+        get: operations["listFlagsOfEnvironment"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -861,6 +901,158 @@ export interface components {
                 variant: string;
                 count: number;
             }[];
+            /** @description The last 24 hours, newest first. The local server loses them when it restarts */
+            hours: {
+                /**
+                 * Format: date-time
+                 * @description The beginning of the hour
+                 */
+                hour: string;
+                /** @description Empty if the application's default applied */
+                variant: string;
+                count: number;
+            }[];
+        };
+        Explanation: {
+            key: string;
+            environment: components["schemas"]["EnvironmentName"];
+            /** @description That of the environment */
+            revision: number;
+            /** @description null if the application uses its own default */
+            value: unknown;
+            variant: string | null;
+            /** @enum {string} */
+            reason: "STATIC" | "DEFAULT" | "TARGETING_MATCH" | "SPLIT" | "DISABLED" | "ERROR";
+            error: {
+                /** @enum {string} */
+                code: "FLAG_NOT_FOUND" | "TARGETING_KEY_MISSING" | "PARSE_ERROR" | "GENERAL";
+                message: string;
+            } | null;
+            /** @description The steps in their order */
+            path: components["schemas"]["ExplanationStep"][];
+        };
+        ExplanationStep: {
+            /** @enum {string} */
+            step: "archived" | "serverOnly" | "enabled";
+            result: boolean;
+        } | {
+            /** @enum {string} */
+            step: "readable";
+            reason: string;
+        } | {
+            /** @enum {string} */
+            step: "override";
+            /** @enum {string|null} */
+            result: "include" | "exclude" | "variant" | null;
+            variant?: string;
+        } | {
+            /** @enum {string} */
+            step: "rollout";
+            /** @enum {integer} */
+            percent: 0 | 100;
+            result: boolean;
+        } | {
+            /** @enum {string} */
+            step: "bucket";
+            /** @description null without a targeting key */
+            bucket: number | null;
+            percent: number;
+            /** @enum {string} */
+            bucketing: "sha256" | "fractional";
+            salt?: string;
+            result: boolean | null;
+        } | {
+            /** @enum {string} */
+            step: "operation";
+            /** @description The evaluator in which it is written; absent for the rule itself */
+            evaluator?: string;
+            /** @description JSON pointer to the operation, into `targeting` or the evaluator */
+            pointer: string;
+            operator: string;
+            /** @description How deep it is nested in other operations */
+            depth: number;
+            operands: ({
+                value: unknown;
+            } | {
+                /** @enum {boolean} */
+                skipped: true;
+            })[];
+            /** @description Absent if the operation failed */
+            result?: unknown;
+            error?: string;
+            fractional?: {
+                /** @description From 0 to total - 1; null without a bucketing value, such as a targeting key */
+                bucket: number | null;
+                /** @description The sum of all weights */
+                total: number;
+                /** @description The user gets the first variant whose limit is above their bucket */
+                variants: {
+                    /** @description Usually a name; null if it was not computed */
+                    variant: unknown;
+                    limit: number;
+                }[];
+            };
+        } | {
+            /** @enum {string} */
+            step: "omitted";
+            operations: number;
+        } | {
+            /** @enum {string} */
+            step: "default";
+            variant: string | null;
+        };
+        FlagOverviews: {
+            environment: components["schemas"]["EnvironmentName"];
+            revision: number;
+            flags: components["schemas"]["FlagOverview"][];
+        };
+        FlagOverview: {
+            key: string;
+            description: string | null;
+            /** @enum {string} */
+            type: "boolean" | "string" | "number" | "object" | "unreadable";
+            enabled: boolean;
+            /** @description Without effect for a flag with a definition */
+            rolloutPercentage: number;
+            /**
+             * @description The hash that orders the users; null for a flag with a definition
+             * @enum {string|null}
+             */
+            bucketing: "sha256" | "fractional" | null;
+            /** @description Their number; 2 for a flag without a definition */
+            variants: number;
+            hasTargeting: boolean;
+            defaultVariant: string | null;
+            /** @description Whether only server keys and admins see the flag */
+            serverOnly: boolean;
+            archived: boolean;
+            updatedAt: components["schemas"]["TimeOrNull"];
+            /** @description The ETag of the flag, for If-Match, is this number in quotation marks */
+            revision: number;
+            /** @description Their number */
+            overrides: number;
+            lastEvaluatedAt: components["schemas"]["TimeOrNull"];
+            /** @description Evaluations of the present hour and the one before, hours of the clock */
+            evaluationsLastHour: number;
+            stale: {
+                /**
+                 * @description The first reason of listStaleFlags, for 30 days
+                 * @enum {string}
+                 */
+                reason: "notEvaluated" | "sameForEveryone";
+            } | null;
+            /** @description The ramp that is live, or was rolled back and is not acknowledged */
+            ramp: {
+                state: components["schemas"]["RampState"];
+                step: components["schemas"]["RampStepNumber"];
+                percent: components["schemas"]["RampPercent"];
+                reason: components["schemas"]["RampReason"];
+            } | null;
+            nextSchedule: {
+                /** Format: date-time */
+                at: string;
+                change: components["schemas"]["ScheduledUpdates"];
+            } | null;
         };
         ScheduledUpdates: {
             enabled?: boolean;
@@ -1925,6 +2117,58 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    explainFlag: {
+        parameters: {
+            query?: {
+                /** @description The key of a flag that cannot be part of a path, such as one with a `/`; the path then has `-` in its place. Any other key in the path is 400 */
+                flagKey?: components["parameters"]["flagKeyInQuery"];
+                /** @description The default is production */
+                environment?: components["parameters"]["environment"];
+            };
+            header?: never;
+            path: {
+                /** @example new-checkout */
+                flagKey: components["parameters"]["flagKey"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "context": {
+                 *         "targetingKey": "alice",
+                 *         "plan": "pro"
+                 *       }
+                 *     }
+                 */
+                "application/json": {
+                    /** @description Attributes that rules use */
+                    context: {
+                        targetingKey?: string | null;
+                    };
+                };
+            };
+        };
+        responses: {
+            /** @description The value and the path to it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["TooLarge"];
+            500: components["responses"]["Defect"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     restoreFlag: {
         parameters: {
             query?: {
@@ -2426,6 +2670,15 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            /** @description The newest ramp is unreadable */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };
@@ -2839,6 +3092,48 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];
+            500: components["responses"]["Defect"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    listFlagsOfEnvironment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETags of the caller's copies */
+                "If-None-Match"?: components["parameters"]["ifNoneMatch"];
+            };
+            path: {
+                /** @example production */
+                environment: components["schemas"]["EnvironmentName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All flags by key */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlagOverviews"];
+                };
+            };
+            /** @description The list has not changed */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["AnswerTooLarge"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };
