@@ -180,6 +180,7 @@ describe('flags', { concurrency: 2 }, () => {
     await keyboard.press('j');
     await keyboard.press('Enter');
     await person.by('heading', 'second').waitFor();
+    await person.by('button', 'Turn on: second').waitFor();
     // From the heading, which has the focus, to the button.
     for (let steps = 0; steps < 12; steps++) {
       if ((await person.page.evaluate(() => document.activeElement?.textContent)) === 'Turn on') break;

@@ -90,6 +90,7 @@ describe('pages', { concurrency: 2 }, () => {
 
   it('finds commands and flags by keyboard, and lists the shortcuts', async () => {
     const env = await installation.environment('palette');
+    await installation.environment('elsewhere');
     for (const key of ['alpha', 'beta']) await installation.createFlag(env, { key, enabled: true });
     const person = await open(`/${env}/flags`);
     const keyboard = person.page.keyboard;
@@ -103,8 +104,8 @@ describe('pages', { concurrency: 2 }, () => {
     await person.by('heading', 'beta', { exact: true }).waitFor();
     assert.equal(await person.by('dialog').count(), 0);
     await keyboard.press('Control+k');
-    await keyboard.type('switch production');
-    await person.by('option', 'Switch to production', { selected: true }).waitFor();
+    await keyboard.type('switch elsewhere');
+    await person.by('option', 'Switch to elsewhere', { selected: true }).waitFor();
     await keyboard.press('Escape');
     await person.by('dialog').waitFor({ state: 'detached' });
     await keyboard.press('?');
