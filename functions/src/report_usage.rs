@@ -1,6 +1,8 @@
 //! `GET /api/admin/flags/stale` and `GET /api/admin/flags/{flagKey}/usage`: the usage of
 //! flags, and flags that can probably be removed.
 
+mod me;
+
 use std::sync::Arc;
 
 use lambda_http::http::StatusCode;
@@ -20,7 +22,13 @@ const MAX_DAYS: u32 = 400;
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
 /// [`Error::FlagNotFound`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let _actor = request.actor(&app.config.auth)?;
+    let actor = request.actor(&app.config.auth)?;
+    if request
+        .route()
+        .is_some_and(|route| route.path == "/api/admin/me")
+    {
+        return Ok(me::answer(&actor));
+    }
     let environment = request.environment()?;
     let days = request.integer("days", STALE_AFTER_DAYS, 1..=MAX_DAYS)?;
     match request.route().map(|route| route.path) {

@@ -160,7 +160,7 @@ fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u
             json!({"overrides": [{"userId": "alice", "overrideType": "include"}]}),
             200,
         ),
-        ("POST", _) if path.starts_with("/ofrep/") => {
+        ("POST", _) if path.starts_with("/ofrep/") || last == "explain" => {
             (json!({"context": {"targetingKey": "alice"}}), 200)
         }
         ("POST", _) if last == "users" => {

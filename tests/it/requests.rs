@@ -38,8 +38,11 @@ const EXPECTED: &str = "\
 200 POST /api/admin/flags/new-checkout/ramp/rollback
 404 POST /api/admin/flags/new-checkout/ramp/acknowledge
 404 POST /api/admin/flags/new-checkout/ramp/cancel
+200 POST /api/admin/flags/new-checkout/explain
+200 GET /api/admin/me
 200 GET /api/admin/environments
 201 POST /api/admin/environments
+200 GET /api/admin/environments/production/flags
 200 GET /api/admin/environments/preview/settings
 200 PUT /api/admin/environments/preview/settings
 200 GET /api/admin/environments/preview/export

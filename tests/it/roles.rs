@@ -126,7 +126,7 @@ async fn every_function_checks_the_role_before_it_reads_anything() {
 
 #[tokio::test]
 async fn names_that_resemble_a_group_give_no_role() {
-    let function = Function::start("manage-environments", &[]).await;
+    let function = Function::start("report-usage", &[]).await;
     let many: Vec<String> = (0..10_000)
         .map(|number| format!("editors:{number}"))
         .collect();
@@ -282,7 +282,7 @@ async fn me_lists_the_roles_of_the_caller_and_what_they_allow() {
             assert_eq!(answer.header("cache-control"), Some("no-store"));
         }
     }
-    let function = Function::start("manage-environments", &[]).await;
+    let function = Function::start("report-usage", &[]).await;
     let groups = "[editor:b viewer users editor:a admins editor:b editor:]";
     let event = Event::admin("GET", "/api/admin/me", "").user("u-1", groups);
     let body = function.call(&event).await.json();

@@ -6,7 +6,6 @@ mod export;
 mod flags;
 mod import;
 mod list;
-mod me;
 mod purge;
 mod settings;
 
@@ -24,7 +23,6 @@ use pennon_core::http::{Request, Response};
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
-        Some(("GET", "/api/admin/me")) => Ok(me::answer(&actor)),
         Some(("GET", "/api/admin/environments")) => list::handle(&app, &request).await,
         Some(("POST", "/api/admin/environments")) => create::handle(&app, &request, &actor).await,
         Some(("GET", "/api/admin/environments/{environment}/flags")) => {

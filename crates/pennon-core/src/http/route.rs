@@ -139,7 +139,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Acknowledge a rollback, so that the flag can be changed again"),
     route("POST", "/api/admin/flags/{flagKey}/ramp/cancel", "ramps", Editor, FLAG,
         "End a ramp without changing the flag"),
-    route("GET", "/api/admin/me", "manage-environments", Viewer, &[],
+    route("GET", "/api/admin/me", "report-usage", Viewer, &[],
         "Read who the caller is, and what they may do"),
     route("GET", "/api/admin/environments", "manage-environments", Viewer, &["page", "pageSize"],
         "List environments"),
