@@ -159,8 +159,11 @@ impl CompiledFlag {
         }
     }
 
-    /// Records the steps before a rollout or a rule.
+    /// Records the steps before a rollout or a rule, if the evaluation is explained.
     fn record_preconditions(&self, context: &Context, fuel: &mut RequestFuel) {
+        if fuel.trace.is_none() {
+            return;
+        }
         fuel.record(|| Step::Enabled {
             result: self.enabled,
         });
