@@ -68,16 +68,18 @@ impl EventBus {
     ) -> Result<Vec<Delivery>, CallError> {
         let end = Instant::now() + within;
         let entries = self.entries(events);
-        let mut outcomes = match self.call(entries.clone(), within).await {
-            Err(CallError::Invalid(_)) if entries.len() > 1 => Vec::new(),
+        let sent = entries.len();
+        let mut outcomes = match self.call(entries, within).await {
+            Err(CallError::Invalid(_)) if sent > 1 => Vec::new(),
             Err(CallError::Invalid(why)) => return Ok(vec![Delivery::Rejected(why)]),
             outcomes @ (Ok(_) | Err(CallError::Transient(_) | CallError::Permanent(_))) => {
                 return outcomes;
             }
         };
-        for entry in entries {
+        for event in events.iter().take(sent) {
             let left = end.saturating_duration_since(Instant::now());
-            match self.call(vec![entry], left).await {
+            let entry = self.entries(std::slice::from_ref(event));
+            match self.call(entry, left).await {
                 Ok(outcome) => outcomes.extend(outcome),
                 Err(CallError::Invalid(why)) => outcomes.push(Delivery::Rejected(why)),
                 Err(error) if outcomes.is_empty() => return Err(error),
