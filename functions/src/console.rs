@@ -128,7 +128,7 @@ async fn page(app: &App, request: &Request) -> Response {
 /// A base path that is safe in an attribute, and cannot name another host; otherwise none.
 fn plain(base_path: &str) -> &str {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    if base_path.bytes().all(is_plain) && !base_path.contains("//") {
+    if base_path.bytes().all(is_plain) && !base_path.contains("//") && !base_path.ends_with('/') {
         base_path
     } else {
         ""
@@ -215,6 +215,8 @@ mod tests {
         }
         for other in [
             "//evil.example",
+            "/",
+            "/a/",
             "/a//b",
             "/a\"b",
             "/<b>",
