@@ -1,5 +1,6 @@
-//! `GET /api/admin/flags/stale` and `GET /api/admin/flags/{flagKey}/usage`: the usage of
-//! flags, and flags that can probably be removed.
+//! `GET /api/admin/flags/stale` and `GET /api/admin/flags/{flagKey}/usage`: the usage of flags, and flags that can
+//! probably be removed. `GET /api/admin/me`: this function may only read, and the one for environments has as many
+//! routes as a deployment can change at once.
 
 mod me;
 
