@@ -8,7 +8,7 @@ import { minify } from 'terser';
 const root = new URL('.', import.meta.url).pathname;
 
 /** Bytes of a file compressed with gzip that no build may exceed. */
-const BUDGETS = { 'app.js': 52_000, 'app.css': 10_000 };
+const BUDGETS = { 'app.js': 51_000, 'app.css': 10_000 };
 
 /** The options that the development server shares. */
 export const options = {

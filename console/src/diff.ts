@@ -6,7 +6,7 @@ export interface Line {
 }
 
 /** Beyond this many pairs of lines the difference is shown as a whole: comparing would block the page. */
-const MOST = 4_000_000;
+const MAX_CELLS = 4_000_000;
 
 export function diffLines(before: string, after: string): Line[] {
   const a = before === '' ? [] : before.split('\n');
@@ -26,7 +26,7 @@ export function diffLines(before: string, after: string): Line[] {
 function middle(a: string[], b: string[]): Line[] {
   const removed = (text: string): Line => ({ kind: 'removed', text });
   const added = (text: string): Line => ({ kind: 'added', text });
-  if (a.length * b.length > MOST) return [...a.map(removed), ...b.map(added)];
+  if (a.length * b.length > MAX_CELLS) return [...a.map(removed), ...b.map(added)];
   // longest[i][j]: the length of the longest common subsequence of a from i and b from j.
   const width = b.length + 1;
   const longest = new Uint32Array((a.length + 1) * width);

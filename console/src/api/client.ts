@@ -6,12 +6,10 @@ import { texts } from '../strings.ts';
 import { curl } from './curl.ts';
 import { ApiError, errorOf } from './error.ts';
 import { parseJson } from './json.ts';
-import type { components, paths } from './types.ts';
-import type { Upcoming } from './upcoming.ts';
+import type { components, paths as Paths } from './types.ts';
 
 export type Schemas = components['schemas'];
 
-type Paths = paths & Upcoming;
 type Method = 'get' | 'put' | 'post' | 'patch' | 'delete';
 type Json<T> = T extends { content: { 'application/json': infer B } } ? B : never;
 

@@ -10,7 +10,7 @@ import { paletteTexts } from '../strings.ts';
 import { Dialog } from './overlays.tsx';
 
 const open = signal<'palette' | 'keys' | null>(null);
-const MOST = 50;
+const MAX_SHOWN = 50;
 
 /** Of several commands with one id, the last one counts. */
 function offered(list: readonly Command[]): Command[] {
@@ -39,7 +39,7 @@ function close(): void {
 
 function CommandList() {
   const env = environment.value;
-  const flags = useFlagRows(env).data.value ?? [];
+  const flags = useFlagRows(env).data.value?.flags ?? [];
   const [query, setQuery] = useState('');
   const [chosen, setChosen] = useState(0);
   const id = useId();
@@ -49,7 +49,7 @@ function CommandList() {
   const found: Command[] = offered(commands.value).filter(({ hidden, title, keywords }) => hidden !== true && matches(`${title} ${keywords ?? ''}`));
   if (words.length > 0) {
     for (const { key, description, archived } of flags) {
-      if (found.length >= MOST) break;
+      if (found.length >= MAX_SHOWN) break;
       if (!archived && matches(`${key} ${description ?? ''}`)) {
         found.push({ id: `flag.${key}`, title: paletteTexts.flag(key, env), run: () => navigate(flagPath(env, key)) });
       }

@@ -1,30 +1,26 @@
-// The flags of two environments side by side, and copying some of them.
+// The flags of two environments side by side.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send, urlOf, type Schemas } from '../api/client.ts';
+import { send, urlOf, type Schemas } from '../api/client.ts';
 import { Button, SelectField } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
-import { DifferenceView } from '../components/DifferenceView.tsx';
 import { Empty, Loaded } from '../components/feedback.tsx';
-import { confirmThen, SidePanel, toast } from '../components/overlays.tsx';
+import { SidePanel } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { VirtualTable } from '../components/VirtualTable.tsx';
-import { isProduction } from '../config.ts';
-import { reloadAll, useLoader } from '../data.ts';
+import { useLoader } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
-import { environment, environments, whyNotEdit } from '../session.ts';
-import { environmentTexts as t, texts } from '../strings.ts';
+import { environment, environments } from '../session.ts';
+import { environmentTexts as t } from '../strings.ts';
 import { flagSummary } from './flag/FlagPage.tsx';
-import { attempt, savedText } from './flag/save.tsx';
 
 type Flag = Schemas['FlagDefinition'];
 interface Row { key: string; from: Flag | undefined; to: Flag | undefined }
 
 const LIST = '/api/admin/flags';
-const COPY = '/api/admin/environments/{environment}/copy';
 
-/** All flags of an environment with their definitions, archived ones too: copying must not overwrite them unseen. */
+/** All flags of an environment with their definitions, archived ones too. */
 function useFlags(env: string) {
   return useLoader<Map<string, Flag>>(urlOf(LIST, { query: { environment: env, all: 1 } }), async ({ signal }) => {
     const flags = new Map<string, Flag>();
@@ -67,80 +63,24 @@ export function ComparePage() {
 
 function Comparison({ from, to }: { from: string; to: string }) {
   const [left, right] = [useFlags(from), useFlags(to)];
-  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [open, setOpen] = useState<Row | null>(null);
-  const reload = () => reloadAll(LIST);
-  const copy = async (rows: Row[]) => {
-    const options = {
-      path: { environment: to },
-      body: { from, flags: rows.map((row) => ({ flagKey: row.key, ifMatch: row.to ? `"${row.to.revision}"` : null })) },
-    };
-    const attemptCopy = async (dryRun: boolean) => {
-      try {
-        return await send('post', COPY, { ...options, query: { dryRun: dryRun ? 'true' : undefined } });
-      } catch (cause) {
-        const error = asApiError(cause);
-        if (!error.conflict) throw error;
-        reload();
-        throw new Error(`${t.conflict} ${error.message}`);
-      }
-    };
-    const difference = await attempt(() => attemptCopy(true));
-    if (!difference) return;
-    confirmThen({
-      title: t.copyTitle(from, to),
-      body: <>{isProduction(to) && <p>{texts.confirmProduction}</p>}<p>{t.copyText}</p><DifferenceView difference={difference.data} /></>,
-      action: t.copy,
-      curl: () => curlOf('post', COPY, options),
-      run: async () => {
-        const reply = await attempt(() => attemptCopy(false));
-        if (!reply) return;
-        setSelected(new Set());
-        reloadAll();
-        toast(savedText(t.copied(rows.length, to), reply.invalidated));
-      },
-    });
-  };
   return (
     <Loaded from={left}>
       {(a) => (
         <Loaded from={right}>
           {(b) => {
             const rows = rowsOf(a, b);
-            const copyable = rows.filter((row) => row.from && row.from.archivedAt === null);
-            const chosen = copyable.filter((row) => selected.has(row.key));
             if (rows.length === 0) return <Empty title={t.same} />;
             const state = (flag: Flag | undefined) => (flag ? stateSentence(flagSummary(flag)) : t.missing);
             return (
               <>
-                <div class="row">
-                  <span>{t.differ(rows.length)}</span>
-                  <Button onClick={() => setSelected(new Set(chosen.length > 0 ? [] : copyable.map((row) => row.key)))}>{chosen.length > 0 ? t.selectNone : t.selectAll}</Button>
-                  <Button tone="primary" disabledBecause={whyNotEdit(to) ?? (chosen.length === 0 ? t.nothing : undefined)} onClick={() => void copy(chosen)}>{t.review(chosen.length)}</Button>
-                </div>
+                <p>{t.differ(rows.length)}</p>
                 <VirtualTable
                   label={t.compare}
                   rows={rows}
                   keyOf={(row) => row.key}
                   columns={[
-                    { title: t.columns.flag, class: 'flag-column', cell: (row) => (
-                      <>
-                        {copyable.includes(row) && (
-                          <input
-                            type="checkbox"
-                            aria-label={t.select(row.key)}
-                            checked={selected.has(row.key)}
-                            onChange={(event) => {
-                              const next = new Set(selected);
-                              if (event.currentTarget.checked) next.add(row.key);
-                              else next.delete(row.key);
-                              setSelected(next);
-                            }}
-                          />
-                        )}{' '}
-                        <a href={href(flagPath(row.from ? from : to, row.key))}>{row.key}</a>
-                      </>
-                    ) },
+                    { title: t.columns.flag, class: 'flag-column', cell: (row) => <a href={href(flagPath(row.from ? from : to, row.key))}>{row.key}</a> },
                     { title: from, cell: (row) => state(row.from) },
                     { title: to, cell: (row) => state(row.to) },
                     { title: t.columns.diff, class: 'time-column', cell: (row) => <Button tone="quiet" label={`${t.columns.diff}: ${row.key}`} onClick={() => setOpen(row)}>{t.columns.diff}</Button> },

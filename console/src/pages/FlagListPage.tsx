@@ -1,7 +1,6 @@
 // All flags of an environment. Search, filter and the form for a new flag are in the address.
 import { useMemo, useRef } from 'preact/hooks';
 import { curlOf } from '../api/client.ts';
-import type { FlagRow } from '../api/upcoming.ts';
 import { Button, CopyButton, CurlButton, Tag } from '../components/controls.tsx';
 import { Empty, Loaded } from '../components/feedback.tsx';
 import { Page } from '../components/Page.tsx';
@@ -14,7 +13,7 @@ import { whyNotEdit } from '../session.ts';
 import { useCommands } from '../shortcuts.ts';
 import { count, flagTexts, listTexts } from '../strings.ts';
 import { CreateFlag } from './CreateFlag.tsx';
-import { isTyped, summaryOf, useFlagRows } from './flagRows.ts';
+import { isTyped, summaryOf, useFlagRows, type FlagRow } from './flagRows.ts';
 import { ToggleButton } from './toggle.tsx';
 
 const FILTERS = ['all', 'on', 'off', 'partial', 'typed', 'ramping', 'stale', 'archived'] as const;
@@ -95,7 +94,7 @@ export function FlagListPage({ env }: { env: string }) {
     ],
     [env, why],
   );
-  const rows = resource.data.value;
+  const rows = resource.data.value?.flags;
   const shown = useMemo(() => {
     const words = query.toLowerCase().split(/\s+/).filter(Boolean);
     return (rows ?? []).filter((row) => {
@@ -117,7 +116,7 @@ export function FlagListPage({ env }: { env: string }) {
       }
     >
       <Loaded from={resource}>
-        {(all) => all.length === 0
+        {({ flags: all }) => all.length === 0
           ? (
             <Empty title={listTexts.none}>
               <p>{listTexts.noneHint}</p>
