@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { after, before } from 'node:test';
 import { chromium } from 'playwright-core';
 import { eventually, TOKEN } from './services.mjs';
 
@@ -28,6 +29,19 @@ async function serveFromDisk(context) {
   for (const [name, contentType] of [['app.js', 'text/javascript'], ['app.css', 'text/css']]) {
     await context.route(`**/console/${name}`, (route) => route.fulfill({ path: `${process.env.CONSOLE_DIST}/${name}`, contentType }));
   }
+}
+
+/** Starts an installation and a browser for the tests around the call; returns how a person opens the console. */
+export function useConsole(installation) {
+  let browser;
+  before(async () => {
+    [browser] = await Promise.all([startBrowser(), installation.start()]);
+  });
+  after(async () => {
+    await browser?.close();
+    await installation.stop();
+  });
+  return (path, options) => Person.open(browser, installation, path, options);
 }
 
 /** One person at the console. */

@@ -12,7 +12,7 @@ describe('failures', () => {
   after(() => browser?.close());
 
   it('says what works while Redis and PostgreSQL are down, and recovers', async () => {
-    const installation = await Installation.start();
+    const installation = await new Installation().start();
     try {
       await installation.createFlag('production', { key: 'outage', enabled: true, rolloutPercentage: 5 });
       const person = await Person.open(browser, installation, '/production/flags/outage?tab=rollout', { expected: [/^50\d /] });
@@ -45,7 +45,7 @@ describe('failures', () => {
   });
 
   it('signs in through the issuer, renews an expired token, and keeps the work when the session ends', async () => {
-    const installation = await Installation.start({ issuer: true });
+    const installation = await new Installation().start({ issuer: true });
     try {
       await installation.createFlag('production', { key: 'sessions', enabled: true, rolloutPercentage: 5 });
       await installation.issuer.command({ subject: 'ada', groups: ['admin'] });
@@ -79,7 +79,7 @@ describe('failures', () => {
   });
 
   it('offers a viewer and an editor exactly what the API accepts', async () => {
-    const installation = await Installation.start({ issuer: true });
+    const installation = await new Installation().start({ issuer: true });
     try {
       await installation.environment('staging');
       for (const env of ['production', 'staging']) await installation.createFlag(env, { key: 'roles', enabled: true, rolloutPercentage: 5 });

@@ -1,23 +1,15 @@
 // Journeys over the list of flags and the pages of one flag.
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
-import { Person, startBrowser } from './browser.mjs';
+import { describe, it } from 'node:test';
+import { useConsole } from './browser.mjs';
 import { eventually, Installation } from './services.mjs';
 
 /** Time the page may take for an interaction with 5,000 flags, by the browser's own clock, of which a run must have one. */
 const SMOOTH_MS = 100;
 
 describe('flags', { concurrency: 2 }, () => {
-  let installation;
-  let browser;
-  before(async () => {
-    [installation, browser] = await Promise.all([Installation.start(), startBrowser()]);
-  });
-  after(async () => {
-    await browser?.close();
-    await installation?.stop();
-  });
-  const open = (path, options) => Person.open(browser, installation, path, options);
+  const installation = new Installation();
+  const open = useConsole(installation);
 
   it('sends exactly the Content-Security-Policy that forbids everything else', async () => {
     const response = await fetch(`${installation.url}/console`);

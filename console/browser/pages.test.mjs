@@ -1,20 +1,12 @@
 // Journeys over the pages around flags: API keys, usage, clean-up, commands.
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
-import { Person, startBrowser } from './browser.mjs';
+import { describe, it } from 'node:test';
+import { useConsole } from './browser.mjs';
 import { eventually, Installation } from './services.mjs';
 
 describe('pages', { concurrency: 2 }, () => {
-  let installation;
-  let browser;
-  before(async () => {
-    [installation, browser] = await Promise.all([Installation.start(), startBrowser()]);
-  });
-  after(async () => {
-    await browser?.close();
-    await installation?.stop();
-  });
-  const open = (path, options) => Person.open(browser, installation, path, options);
+  const installation = new Installation();
+  const open = useConsole(installation);
 
   /** The flag as an application sees it. */
   const evaluate = (key, flag) => fetch(`${installation.url}/ofrep/v1/evaluate/flags/${flag}`, {

@@ -5,7 +5,7 @@ import { Installation } from './services.mjs';
 
 const folder = new URL('../../docs/images/', import.meta.url).pathname;
 await mkdir(folder, { recursive: true });
-const [installation, browser] = await Promise.all([Installation.start(), startBrowser()]);
+const [installation, browser] = await Promise.all([new Installation().start(), startBrowser()]);
 const flags = [
   { key: 'new-checkout', description: 'The checkout in one step', enabled: true, rolloutPercentage: 5 },
   { key: 'search-v2', description: 'Search with suggestions', enabled: true, rolloutPercentage: 100 },

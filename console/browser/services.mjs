@@ -155,28 +155,27 @@ class Issuer {
 /** One installation with servers of its own. */
 export class Installation {
   /** With `issuer`, people sign in; without, the console takes the admin token of the local server. */
-  static async start({ issuer = false } = {}) {
-    const self = new Installation();
-    self.folder = await mkdtemp(join(tmpdir(), 'pennon-console-'));
-    [self.postgres, self.redis, self.issuer] = await Promise.all([
+  async start({ issuer = false } = {}) {
+    this.folder = await mkdtemp(join(tmpdir(), 'pennon-console-'));
+    [this.postgres, this.redis, this.issuer] = await Promise.all([
       new Postgres().create(), new Redis().create(), issuer ? new Issuer().create() : undefined,
     ]);
-    self.port = await freePort();
-    self.url = `http://127.0.0.1:${self.port}`;
-    self.server = new Process(join(BUILT, 'pennon-local'), [], {
-      cwd: self.folder,
+    this.port = await freePort();
+    this.url = `http://127.0.0.1:${this.port}`;
+    this.server = new Process(join(BUILT, 'pennon-local'), [], {
+      cwd: this.folder,
       env: {
         PATH: process.env.PATH,
-        PENNON_LISTEN: `127.0.0.1:${self.port}`,
+        PENNON_LISTEN: `127.0.0.1:${this.port}`,
         PENNON_ADMIN_TOKEN: TOKEN,
         PENNON_API_KEY: '',
-        DATABASE_URL: self.postgres.url,
-        REDIS_URL: self.redis.url,
-        ...self.issuer?.settings,
+        DATABASE_URL: this.postgres.url,
+        REDIS_URL: this.redis.url,
+        ...this.issuer?.settings,
       },
     });
-    await eventually(async () => (await fetch(`${self.url}/health`)).ok, () => `pennon-local: ${self.server.output}`);
-    return self;
+    await eventually(async () => (await fetch(`${this.url}/health`)).ok, () => `pennon-local: ${this.server.output}`);
+    return this;
   }
 
   /** A request of an admin. Throws unless the response is a success. */
@@ -206,8 +205,8 @@ export class Installation {
   }
 
   async stop() {
-    await this.server.stop('SIGTERM');
-    await Promise.all([this.postgres.remove(), this.redis.stop(), this.issuer?.stop()]);
+    await this.server?.stop('SIGTERM');
+    await Promise.all([this.postgres?.remove(), this.redis?.stop(), this.issuer?.stop()]);
     await rm(this.folder, { recursive: true, force: true });
   }
 }
