@@ -82,7 +82,7 @@ impl Fractional {
             (Buckets::Fixed { total, ends }, None) => {
                 let place = (hash * total) >> 32;
                 if let Some(trace) = &mut run.trace {
-                    let step = fixed_step(Some(place), *total, ends, trace);
+                    let step = step(Some(place), *total, constant_variants(ends), trace);
                     trace.fractional(step);
                 }
                 // The ends are sorted.
@@ -102,7 +102,11 @@ impl Fractional {
                 }
                 let place = (hash * total) >> 32;
                 if let Some(trace) = &mut run.trace {
-                    let step = weighed_step(place, total, &weighed, trace);
+                    let variants = weighed.iter().scan(0, |limit, (variant, weight)| {
+                        *limit += weight;
+                        Some((Some(variant.clone()), *limit))
+                    });
+                    let step = step(Some(place), total, variants, trace);
                     trace.fractional(step);
                 }
                 let mut end = 0;
@@ -124,7 +128,7 @@ impl Fractional {
                 Buckets::Fixed { total, ends } => (*total, ends.as_slice()),
                 Buckets::Computed(_) => (0, &[][..]),
             };
-            let step = fixed_step(None, total, ends, trace);
+            let step = step(None, total, constant_variants(ends), trace);
             trace.fractional(step);
         }
         Val::Null
@@ -155,20 +159,21 @@ impl Fractional {
 /// The number of variants that a trace shows.
 const SHOWN_VARIANTS: usize = 50;
 
-fn fixed_step(
+/// `variants` are those of a rule, each with the sum of all weights up to its own.
+fn step<'a>(
     bucket: Option<u64>,
     total: u64,
-    ends: &[(u64, Expression)],
+    variants: impl Iterator<Item = (Option<Val<'a>>, u64)>,
     trace: &mut Trace,
 ) -> FractionalStep {
-    let mut has_room = |bytes| trace.has_room_for(bytes);
-    let variants = ends.iter().take(SHOWN_VARIANTS).map(|(limit, variant)| {
-        let constant = variant.constant();
-        VariantLimit {
-            variant: constant.map_or(Value::Null, |value| show(&Val::of(value), &mut has_room)),
-            limit: *limit,
-        }
-    });
+    let variants = variants
+        .take(SHOWN_VARIANTS)
+        .map(|(variant, limit)| VariantLimit {
+            variant: variant.map_or(Value::Null, |variant| {
+                show(&variant, &mut |bytes| trace.has_room_for(bytes))
+            }),
+            limit,
+        });
     FractionalStep {
         bucket,
         total,
@@ -176,28 +181,10 @@ fn fixed_step(
     }
 }
 
-fn weighed_step(
-    bucket: u64,
-    total: u64,
-    weighed: &[(Val<'_>, u64)],
-    trace: &mut Trace,
-) -> FractionalStep {
-    let mut limit = 0;
-    let variants = weighed
-        .iter()
-        .take(SHOWN_VARIANTS)
-        .map(|(variant, weight)| {
-            limit += weight;
-            VariantLimit {
-                variant: show(variant, &mut |bytes| trace.has_room_for(bytes)),
-                limit,
-            }
-        });
-    FractionalStep {
-        bucket: Some(bucket),
-        total,
-        variants: variants.collect(),
-    }
+/// The variants of buckets whose weights are constants. A name that is computed is not known without a caller.
+fn constant_variants(ends: &[(u64, Expression)]) -> impl Iterator<Item = (Option<Val<'_>>, u64)> {
+    ends.iter()
+        .map(|(limit, variant)| (variant.constant().map(Val::of), *limit))
 }
 
 impl Bucket {
