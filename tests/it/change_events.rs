@@ -20,6 +20,13 @@ async fn waiting(stack: &Stack) -> i64 {
     row.expect("a count").get(0)
 }
 
+/// The flags with an event that was rejected and waits.
+async fn rejected_flags(stack: &Stack) -> Vec<String> {
+    let flags = "select distinct flag_key from pennon_outbox where attempts > 0";
+    let rows = stack.database.sql().query(flags, &[]).await;
+    rows.expect("rows").iter().map(|row| row.get(0)).collect()
+}
+
 /// Makes postponed events due.
 async fn end_postponement(stack: &Stack) {
     let statement = "update pennon_outbox set retry_at = now()";
@@ -184,14 +191,22 @@ async fn an_invalid_entry_delays_later_events_of_its_flag_only() {
     let stack = Stack::start().await;
     let bus = FailingBus::start().await;
     let update = stack.function_with("update-flag", &UNREACHABLE).await;
+    set_percentage(&update, "search", 1).await;
     let invalid = json!({ "description": INVALID });
     let answer = update.call(&Event::update("checkout", &invalid)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     for percentage in 1..=2 {
         set_percentage(&update, "checkout", percentage).await;
-        set_percentage(&update, "search", percentage).await;
     }
+    set_percentage(&update, "search", 2).await;
     let worker = stack.function_with("reconcile", &bus.environment()).await;
+    // The call begins with a valid entry, which is not rejected with it.
+    eventually("the invalid entry is rejected", async || {
+        reconcile(&worker).await.expect("a young backlog");
+        !rejected_flags(&stack).await.is_empty()
+    })
+    .await;
+    assert_eq!(rejected_flags(&stack).await, ["checkout"]);
     eventually("the other flag is delivered", async || {
         reconcile(&worker).await.expect("a young backlog");
         waiting(&stack).await == 3
