@@ -87,6 +87,9 @@ describe('failures', () => {
       const person = await Person.open(browser, installation, '/production/flags/roles?tab=rollout', { token: null });
       await person.press('button', 'Sign in');
       await person.by('button', 'Save rollout').and(person.page.locator('[aria-disabled=true]')).waitFor();
+      // This one has no other reason to be disabled.
+      const refused = person.page.locator('[aria-disabled=true][title="Needs the role editor:production"]');
+      await person.by('button', 'Turn off: roles').and(refused).waitFor();
       await person.sees(/needs the role editor:production/);
       await person.go('/staging/flags/roles?tab=rollout');
       await person.by('spinbutton', 'Percent').fill('30');
