@@ -64,7 +64,8 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
     // next one if the missing confirmation is noticed too late.
     let mut percent = 10;
     eventually("a change that the new primary confirms", async || {
-        percent += 1;
+        // A busy machine may need any number of changes.
+        percent = percent % 100 + 1;
         let answer = set_percentage(&writer, "checkout", percent).await;
         let confirmed = answer.header("x-cache-invalidated") == Some("true");
         let line = writer.last_request();
