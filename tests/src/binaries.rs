@@ -15,6 +15,9 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// Builds all binaries, because `cargo test` builds only those of the package under test. Tests use debug builds;
 /// benchmarks have a profile of their own and use release builds.
+///
+/// The tests' build also names the test targets: without them, the dependencies would have other features than in
+/// `cargo test --workspace`, and half of them would be compiled a second time.
 fn build() -> PathBuf {
     let own = std::env::current_exe().expect("a path");
     // target/<profile>/deps/it-<hash>
@@ -22,10 +25,13 @@ fn build() -> PathBuf {
         .parent()
         .and_then(Path::parent)
         .expect("a target folder");
-    let (profile, folder) = if folder.ends_with("debug") {
-        ("dev", folder.to_owned())
+    let (arguments, folder): (&[&str], _) = if folder.ends_with("debug") {
+        (&["--bins", "--tests"], folder.to_owned())
     } else {
-        ("release", folder.with_file_name("release"))
+        (
+            &["--bins", "--profile", "release"],
+            folder.with_file_name("release"),
+        )
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -38,15 +44,8 @@ fn build() -> PathBuf {
         }
     }
     let built = command
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--workspace",
-            "--bins",
-            "--profile",
-            profile,
-        ])
+        .args(["build", "--quiet", "--locked", "--workspace"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo runs");
