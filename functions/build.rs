@@ -1,6 +1,7 @@
 //! Compresses the files of the console once, so that no function does it for a request.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -8,20 +9,37 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// `src/console.rs` includes these files, and `index.html`, which is not compressed.
-const FILES: [&str; 3] = ["app.css", "app.js", "favicon.svg"];
+/// What the build of the console writes, except for `index.html`, which is not compressed.
+const FROM: &str = "../console/dist";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let from = Path::new("../console/dist");
     let to = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    let mut cargo = std::io::stdout().lock();
-    for name in FILES {
-        let path = from.join(name);
-        writeln!(cargo, "cargo::rerun-if-changed={}", path.display())?;
-        let file = File::create(Path::new(&to).join(format!("{name}.gz")))?;
-        let mut compressed = GzEncoder::new(file, Compression::best());
-        compressed.write_all(&std::fs::read(path)?)?;
-        compressed.finish()?;
+    let to = Path::new(&to);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(FROM)? {
+        let name = entry?.file_name().into_string();
+        names.push(name.map_err(|name| format!("{FROM}: {} is not UTF-8", name.display()))?);
     }
+    names.retain(|name| name != "index.html");
+    names.sort();
+    let mut list = String::from("&[");
+    for name in names {
+        let kind = match name.rsplit('.').next() {
+            Some("css") => "text/css; charset=utf-8",
+            Some("js") => "text/javascript; charset=utf-8",
+            Some("svg") => "image/svg+xml",
+            _ => return Err(format!("{FROM}/{name}: no content type is known for it").into()),
+        };
+        let file = File::create(to.join(format!("{name}.gz")))?;
+        let mut encoder = GzEncoder::new(file, Compression::best());
+        encoder.write_all(&std::fs::read(Path::new(FROM).join(&name))?)?;
+        encoder.finish()?;
+        let path = format!("concat!(env!(\"OUT_DIR\"), \"/{name}.gz\")");
+        write!(list, "({name:?}, {kind:?}, include_bytes!({path})),")?;
+    }
+    list.push(']');
+    // `src/console.rs` includes it.
+    std::fs::write(to.join("console_files.rs"), list)?;
+    writeln!(std::io::stdout(), "cargo::rerun-if-changed={FROM}")?;
     Ok(())
 }

@@ -23,12 +23,14 @@ export async function startBrowser() {
   return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage'] });
 }
 
-/** Serves app.js and app.css from dist/ instead of from the binary, to try a change without building Rust. */
+/** Serves scripts and styles from a folder instead of from the binary, to try a change without building Rust. */
 async function serveFromDisk(context) {
-  if (!process.env.CONSOLE_DIST) return;
-  for (const [name, contentType] of [['app.js', 'text/javascript'], ['app.css', 'text/css']]) {
-    await context.route(`**/console/${name}`, (route) => route.fulfill({ path: `${process.env.CONSOLE_DIST}/${name}`, contentType }));
-  }
+  const folder = process.env.CONSOLE_DIST;
+  if (!folder) return;
+  await context.route(/\/console\/[^/]+\.(js|css)$/, (route) => {
+    const name = new URL(route.request().url()).pathname.split('/').at(-1);
+    return route.fulfill({ path: `${folder}/${name}`, contentType: name.endsWith('.js') ? 'text/javascript' : 'text/css' });
+  });
 }
 
 /** Starts an installation and a browser for the tests around the call; returns how a person opens the console. */

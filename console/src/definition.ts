@@ -1,6 +1,5 @@
 // The variants and rules of a flag as the fields of a form. Everything that the form does not show is kept.
-import { parseJson } from './api/json.ts';
-import { isObject, sameJson, type Json } from './rules.ts';
+import { isObject, parseJson, sameJson, type Json } from './api/json.ts';
 
 export type ValueType = 'boolean' | 'string' | 'number' | 'object';
 

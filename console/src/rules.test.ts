@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { groupSentence, listText, outcomeSentence, parseList, parseRules, parseValue, valueText, writeRules, type Json } from './rules.ts';
+import { groupSentence, listText, outcomeSentence, parseList, parseRules, parseValue, valueText, writeRules } from './rules.ts';
+import type { Json } from './api/json.ts';
 
 const festive: Json = {
   if: [

@@ -1,7 +1,6 @@
 // Targeting rules as a form. A rule has a form if it consists of the common shapes; parts of other shapes are kept as
 // JSON inside the form. `parseRules` returns a form only if `writeRules` gives back exactly the same JSON.
-
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+import { isObject, sameJson, type Json } from './api/json.ts';
 
 export interface RuleForm {
   rules: Rule[];
@@ -181,22 +180,9 @@ function only(json: Json, field: string): Json | undefined {
   return isObject(json) && Object.keys(json).length === 1 ? json[field] : undefined;
 }
 
-export function isObject(json: unknown): json is { [key: string]: Json } {
-  return typeof json === 'object' && json !== null && !Array.isArray(json);
-}
-
 /** A number that JavaScript cannot hold exactly (api/json.ts). */
 function isRawNumber(json: Json): boolean {
   return isObject(json) && Object.getPrototypeOf(json) === null;
-}
-
-/** Whether two values are the same JSON, apart from the order of fields. */
-export function sameJson(a: unknown, b: unknown): boolean {
-  if (a === b) return true;
-  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item, index) => sameJson(item, b[index]));
-  if (!isObject(a) || !isObject(b)) return false;
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && sameJson(a[key], b[key]));
 }
 
 /** A value as the text of a field: a text stands for itself unless it would be read as something else. */

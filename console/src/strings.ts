@@ -40,6 +40,7 @@ export const texts = {
   },
   notFound: 'There is no such page.',
   failed: 'This could not be loaded.',
+  partMissing: 'Reload the page: there may be a new version of the console, or the server cannot be reached.',
   mayNotRead: 'You are signed in, but none of your groups has a role. Ask an administrator for the group viewer, editor or admin.',
   needsRole: (role: string) => `Needs the role ${role}`,
   readOnly: (environment: string) => `You can look at ${environment}. Changing it needs the role editor:${environment}.`,

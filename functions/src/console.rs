@@ -19,26 +19,14 @@ use url::Url;
 /// The page. Its scripts show what belongs to the address.
 const INDEX: &str = include_str!("../../console/dist/index.html");
 /// The files beside the page: name, content type, and the contents that `build.rs` has compressed.
-static FILES: [(&str, &str, &[u8]); 3] = [
-    (
-        "app.css",
-        "text/css; charset=utf-8",
-        include_bytes!(concat!(env!("OUT_DIR"), "/app.css.gz")),
-    ),
-    (
-        "app.js",
-        "text/javascript; charset=utf-8",
-        include_bytes!(concat!(env!("OUT_DIR"), "/app.js.gz")),
-    ),
-    (
-        "favicon.svg",
-        "image/svg+xml",
-        include_bytes!(concat!(env!("OUT_DIR"), "/favicon.svg.gz")),
-    ),
-];
+static FILES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/console_files.rs"));
 /// The tags of [`FILES`]: computed once, when the first file is requested.
-static TAGS: LazyLock<[ETag; 3]> =
-    LazyLock::new(|| FILES.map(|(.., bytes)| ETag::of_content(bytes)));
+static TAGS: LazyLock<Vec<ETag>> = LazyLock::new(|| {
+    FILES
+        .iter()
+        .map(|(.., bytes)| ETag::of_content(bytes))
+        .collect()
+});
 
 /// The environments that the console marks as production.
 const PRODUCTION: [&str; 1] = ["production"];

@@ -15,15 +15,29 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::form_urlencoded::Serializer;
 
+const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../console/dist");
+
 /// The files beside the page, with their content types.
-const FILES: [(&str, &str); 3] = [
-    ("app.css", "text/css; charset=utf-8"),
-    ("app.js", "text/javascript; charset=utf-8"),
-    ("favicon.svg", "image/svg+xml"),
-];
+fn files() -> Vec<(String, &'static str)> {
+    let entries = std::fs::read_dir(DIST).expect("the files of the console");
+    let names = entries.map(|entry| entry.expect("a file").file_name().into_string());
+    names
+        .map(|name| name.expect("a name in UTF-8"))
+        .filter(|name| name != "index.html")
+        .map(|name| {
+            let kind = match name.rsplit('.').next() {
+                Some("css") => "text/css; charset=utf-8",
+                Some("js") => "text/javascript; charset=utf-8",
+                Some("svg") => "image/svg+xml",
+                _ => panic!("{name} has an unknown type"),
+            };
+            (name, kind)
+        })
+        .collect()
+}
 
 fn file(name: &str) -> String {
-    let path = format!("{}/../console/dist/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{DIST}/{name}");
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -156,13 +170,13 @@ async fn a_page_names_its_files_below_the_base_path_at_any_depth() {
 async fn files_are_compressed_and_revalidated_with_a_tag_for_each_encoding() {
     for console in Console::everywhere().await {
         let mut tags = BTreeSet::new();
-        for (name, kind) in FILES {
+        for (name, kind) in files() {
             let path = format!("/console/{name}");
             for (accepted, encoding) in [("gzip, br", Some("gzip")), ("identity", None)] {
                 let accept = ("accept-encoding", accepted);
                 let answer = console.send("GET", &path, &[accept]).await;
                 assert_eq!(answer.status, 200, "{path}");
-                assert_eq!(answer.body, file(name), "{path} as {encoding:?}");
+                assert_eq!(answer.body, file(&name), "{path} as {encoding:?}");
                 assert_eq!(answer.header("content-encoding"), encoding, "{path}");
                 assert_eq!(answer.header("content-type"), Some(kind), "{path}");
                 assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{path}");

@@ -2,7 +2,6 @@
 import { useEffect, useId, useState } from 'preact/hooks';
 import { errorsAt } from '../../api/error.ts';
 import { bucketOf } from '../../bucketing.ts';
-import { SplitBar } from '../../components/Chart.tsx';
 import { Button, CurlButton, Field, TextField } from '../../components/controls.tsx';
 import { Banner } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
@@ -11,35 +10,14 @@ import { useResource } from '../../data.ts';
 import { parseIds } from '../../ids.ts';
 import { flagPath } from '../../route.ts';
 import { href, navigate } from '../../router.ts';
-import { parseRules } from '../../rules.ts';
 import { cohortSentence, rolloutSentence } from '../../sentences.ts';
 import { rolloutTexts, rulesTexts, texts } from '../../strings.ts';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
-import { definitionOf } from './FlagPage.tsx';
 import { useOverrides } from './overrides.ts';
 import { changeCurl, SaveProblems, useBase, useSaving, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-export function RolloutTab(props: TabProps) {
-  return props.flag.definition === null ? <SimpleRollout {...props} /> : <TypedRollout {...props} />;
-}
-
-function TypedRollout({ env, flag }: TabProps) {
-  const form = parseRules(definitionOf(flag)?.targeting as never);
-  const split = form?.otherwise?.kind === 'split' ? form.otherwise.buckets : null;
-  return (
-    <section class="stack">
-      <p>{rolloutTexts.typed}</p>
-      {split && <SplitBar slices={split.map(({ variant, weight = 1 }) => ({ label: variant, weight }))} />}
-      <p class="row">
-        <a href={href(flagPath(env, flag.key, { tab: 'rules' }))}>{rolloutTexts.toRules}</a>
-        <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</a>
-      </p>
-    </section>
-  );
-}
-
-function SimpleRollout({ env, flag: latest, etag: latestEtag, resource }: TabProps) {
+export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: TabProps) {
   const [draft, setDraft] = useState<string | null>(null);
   const [salt, setSalt] = useState<string | null>(null);
   const { flag, etag } = useBase(latest, latestEtag, draft !== null || salt !== null);

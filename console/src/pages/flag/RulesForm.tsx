@@ -1,11 +1,12 @@
 // The rules of a flag as a form.
 import { useState } from 'preact/hooks';
 import { errorsAt, type ApiError } from '../../api/error.ts';
-import { SplitBar } from '../../components/Chart.tsx';
+import { isObject, sameJson, type Json } from '../../api/json.ts';
+import { SplitBar } from '../../components/SplitBar.tsx';
 import { Button, Select } from '../../components/controls.tsx';
 import {
-  groupSentence, isObject, listText, OPERATORS, outcomeSentence, parseList, parseValue, sameJson, valueText,
-  type Bucket, type Condition, type Group, type Json, type Operator, type Outcome, type Rule, type RuleForm,
+  groupSentence, listText, OPERATORS, outcomeSentence, parseList, parseValue, valueText,
+  type Bucket, type Condition, type Group, type Operator, type Outcome, type Rule, type RuleForm,
 } from '../../rules.ts';
 import { rulesTexts } from '../../strings.ts';
 

@@ -1,6 +1,6 @@
 // Variants and rules: a form and the JSON beside it. The JSON text is what both edit, so nothing gets lost between them.
 import { useMemo } from 'preact/hooks';
-import { parseJson } from '../../api/json.ts';
+import { parseJson, sameJson, type Json } from '../../api/json.ts';
 import { errorsAt } from '../../api/error.ts';
 import { Button, CurlButton, Field, SelectField, TextField } from '../../components/controls.tsx';
 import { Diff } from '../../components/Diff.tsx';
@@ -10,7 +10,7 @@ import { isProduction } from '../../config.ts';
 import { useResource } from '../../data.ts';
 import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, pretty, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
 import { useDraft } from '../../drafts.ts';
-import { parseRules, sameJson, writeRules, type Json } from '../../rules.ts';
+import { parseRules, writeRules } from '../../rules.ts';
 import { rulesTexts, texts } from '../../strings.ts';
 import { useToday, useWhyNot } from './facts.ts';
 import { RulesForm } from './RulesForm.tsx';

@@ -1,6 +1,6 @@
 // How often a flag is evaluated, by day and variant.
 import { curlOf } from '../../api/client.ts';
-import { Sparkline } from '../../components/Chart.tsx';
+import { Sparkline } from '../../components/Sparkline.tsx';
 import { CurlButton, SelectField } from '../../components/controls.tsx';
 import { Empty, Loaded } from '../../components/feedback.tsx';
 import { useResource } from '../../data.ts';

@@ -2,14 +2,7 @@
 import type { ComponentChildren } from 'preact';
 import type { Resource } from '../../data.ts';
 import type { Schemas } from '../../api/client.ts';
-import { CodeTab } from './CodeTab.tsx';
-import { ExplainTab } from './ExplainTab.tsx';
-import { HistoryTab } from './HistoryTab.tsx';
-import { RampTab } from './RampTab.tsx';
-import { RolloutTab } from './RolloutTab.tsx';
-import { RulesTab } from './RulesTab.tsx';
-import { UsageTab } from './UsageTab.tsx';
-import { UsersTab } from './UsersTab.tsx';
+import { lazy } from '../../parts/lazy.tsx';
 
 export interface TabProps {
   env: string;
@@ -19,13 +12,16 @@ export interface TabProps {
   resource: Resource<Schemas['FlagDefinition']>;
 }
 
+const Simple = lazy('rollout', 'RolloutTab');
+const Typed = lazy('rules', 'TypedRollout');
+
 export const tabs: readonly (readonly [id: string, title: string, tab: (props: TabProps) => ComponentChildren])[] = [
-  ['rollout', 'Rollout', RolloutTab],
-  ['rules', 'Rules', RulesTab],
-  ['users', 'Users', UsersTab],
-  ['ramp', 'Ramp & schedule', RampTab],
-  ['explain', 'Explain', ExplainTab],
-  ['history', 'History', HistoryTab],
-  ['usage', 'Usage', UsageTab],
-  ['code', 'Code', CodeTab],
+  ['rollout', 'Rollout', (props) => (props.flag.definition === null ? <Simple {...props} /> : <Typed {...props} />)],
+  ['rules', 'Rules', lazy('rules', 'RulesTab')],
+  ['users', 'Users', lazy('rollout', 'UsersTab')],
+  ['ramp', 'Ramp & schedule', lazy('changes', 'RampTab')],
+  ['explain', 'Explain', lazy('applications', 'ExplainTab')],
+  ['history', 'History', lazy('changes', 'HistoryTab')],
+  ['usage', 'Usage', lazy('applications', 'UsageTab')],
+  ['code', 'Code', lazy('applications', 'CodeTab')],
 ];

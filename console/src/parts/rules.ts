@@ -1,0 +1,4 @@
+import '../main.tsx';
+
+export { RulesTab } from '../pages/flag/RulesTab.tsx';
+export { TypedRollout } from '../pages/flag/TypedRollout.tsx';
