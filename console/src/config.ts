@@ -23,8 +23,9 @@ export type Config = TokenConfig | OidcConfig;
 
 export let config: Config = { mode: 'token' };
 
+/** The page has begun to load it together with the scripts, which only a request without options can use. */
 export async function loadConfig(): Promise<void> {
-  const response = await fetch(`${consolePath}config.json`, { cache: 'no-store', credentials: 'omit' });
+  const response = await fetch(`${consolePath}config.json`);
   if (!response.ok) throw new Error(`config.json: status ${response.status}`);
   config = (await response.json()) as Config;
   if (config.apiBase) setApiBase(config.apiBase);
