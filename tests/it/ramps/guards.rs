@@ -113,7 +113,12 @@ async fn reconcile_reads_the_alarms_of_cloudwatch() {
     let body = json!({"steps": steps(&[60, 70, 80]), "guards": guards});
     let mut elsewhere = body.clone();
     elsewhere["guards"][2]["alarm"] = json!("arn:aws:cloudwatch:eu-west-1:1:alarm:metric");
-    assert_eq!(deployment.create("checkout", &elsewhere).await.status, 409);
+    let refused = deployment.create("checkout", &elsewhere).await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(
+        refused.body.contains("metric' does not exist"),
+        "{refused:?}"
+    );
     let made = deployment.create("checkout", &body).await;
     assert_eq!(made.status, 201, "{made:?}");
     assert!(made.json()["guards"][1]["warning"].is_string(), "{made:?}");
