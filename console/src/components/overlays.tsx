@@ -118,10 +118,14 @@ interface Message {
 const messages = signal<Message[]>([]);
 let nextId = 1;
 
-/** For a minute with Undo, for ten seconds without; an error until it is closed. */
+/**
+ * For a minute with Undo; an error until it is closed; any other for ten seconds, or until the next one, so that messages
+ * do not cover the page.
+ */
 export function toast(text: string, options: { tone?: 'good' | 'bad'; undo?: () => Promise<void> } = {}): void {
   const id = nextId++;
-  messages.value = [...messages.value.slice(-3), { id, text, tone: options.tone ?? 'good', undo: options.undo }];
+  const lasting = messages.value.filter((message) => message.undo || message.tone === 'bad');
+  messages.value = [...lasting.slice(-2), { id, text, tone: options.tone ?? 'good', undo: options.undo }];
   if (options.tone !== 'bad') setTimeout(() => dismiss(id), options.undo ? 60_000 : 10_000);
 }
 
