@@ -13,6 +13,7 @@ test('an entry names the action and the values that changed', () => {
   assert.deepEqual(details(changed), ['Turned off', 'Rollout: 5 % → 25 %']);
   assert.deepEqual(details(entry('override.delete', { userId: 'bob' }, null)), ['User bob']);
   assert.deepEqual(details(entry('ramp.change', null, { state: 'rolledBack', percent: 0, reason: "alarm 'x' is in ALARM" })), ['rolled back', '0 %', "alarm 'x' is in ALARM"]);
+  assert.deepEqual(details(entry('ramp.create', null, { state: 'pending', percent: 0, reason: null })), []);
 });
 
 test('an unknown action is shown by its name', () => {

@@ -22,6 +22,8 @@ export function details({ action, before, after }: Pick<AuditEntry, 'action' | '
   if (action.startsWith('override.')) return [historyTexts.user(String(it['userId']))];
   if (action.startsWith('schedule.')) return [`${updateSentence(it['updates'])}, ${time(String(it['scheduledAt']))}`];
   if (action.startsWith('ramp.')) {
+    // Every new ramp is pending at first; only the reason says that it waits for an approval.
+    if (action === 'ramp.create') return it['reason'] ? [String(it['reason'])] : [];
     const state = rampTexts.states[it['state'] as keyof typeof rampTexts.states] as string | undefined;
     return [state, it['percent'] !== undefined && `${String(it['percent'])} %`, it['reason']].filter(Boolean).map(String);
   }

@@ -287,6 +287,7 @@ export const rampTexts = {
   remove: (what: string) => `Remove ${what}`,
   guards: 'Guards',
   alarm: 'Alarm name or ARN',
+  alarmHint: 'A CloudWatch alarm of this account. No step begins while it is not OK.',
   onMissing: 'Without data',
   missing: { hold: 'wait', rollback: 'roll back', ignore: 'ignore it' },
   addGuard: 'Add guard',

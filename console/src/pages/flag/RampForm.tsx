@@ -114,6 +114,7 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
           {removing(guard.alarm || rampTexts.alarm, () => setGuards(guards.filter((_, other) => other !== index)))}
         </div>
       ))}
+      {guards.length > 0 && <p class="hint">{rampTexts.alarmHint}</p>}
       {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(rampTexts.alarmActions)} onChange={setOnAlarm} errors={errorsAt(error, 'onAlarm')} />}
       <div><Button onClick={() => setGuards([...guards, { alarm: '', onMissing: 'hold' }])}>{rampTexts.addGuard}</Button></div>
       {error && <Banner tone="bad">{error.conflict ? `${texts.conflict.title}. ${texts.conflict.text}` : <ErrorText error={error} />}</Banner>}
