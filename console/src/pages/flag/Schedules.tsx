@@ -22,7 +22,7 @@ export function Schedules({ env, flag }: TabProps) {
   const from = useLoader(urlOf(PATTERN, target), async (more) => {
     const reply = await send('get', PATTERN, { ...target, ...more });
     return { ...reply, data: { list: reply.data, omitted: reply.headers.get('x-omitted-schedules') } };
-  });
+  }, 10_000);
   const changed = async () => {
     await from.reload();
     flagsChanged(env, flag.key);
