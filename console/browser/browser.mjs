@@ -112,13 +112,16 @@ export class Person {
     await this.by('dialog').getByRole('button', { name: action, exact: true }).click();
   }
 
-  /** Fails if the page has an accessibility problem that axe-core finds. */
+  /** Fails if the page has an accessibility problem that axe-core finds, in the light or in the dark scheme. */
   async assertAccessible(what) {
     // Evaluated by the debugger, which no policy forbids.
-    await this.page.evaluate(AXE);
-    const { violations } = await this.page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
-    const found = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 200)).join(' | ')}`);
-    assert.deepEqual(found, [], `accessibility of ${what}`);
+    if (!(await this.page.evaluate(() => 'axe' in window))) await this.page.evaluate(AXE);
+    for (const colorScheme of ['dark', 'light']) {
+      await this.page.emulateMedia({ colorScheme });
+      const { violations } = await this.page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }));
+      const found = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 200)).join(' | ')}`);
+      assert.deepEqual(found, [], `accessibility of ${what} in the ${colorScheme} scheme`);
+    }
   }
 
   /** Waits until the API rejects the access token that the console sent last. */

@@ -178,6 +178,17 @@ export class Installation {
     return this;
   }
 
+  /** Sets an alarm of ramps; `ALARM` rolls back the ramps that it guards. */
+  setAlarm(name, state) {
+    return this.api('PUT', `/local/alarms/${name}`, { state });
+  }
+
+  /** Changes the database without the service. */
+  sql(statement) {
+    const { status, stderr } = spawnSync(postgresProgram('psql'), ['--quiet', '--set=ON_ERROR_STOP=1', '--command', statement, this.postgres.url], { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`psql: ${stderr}`);
+  }
+
   /** A request of an admin. Throws unless the response is a success. */
   async api(method, path, body, headers = {}) {
     const response = await fetch(`${this.url}${path}`, {
