@@ -31,6 +31,8 @@ export async function loadConfig(): Promise<void> {
   if (config.apiBase) setApiBase(config.apiBase);
 }
 
+export const productionNames = () => config.production ?? ['production'];
+
 export function isProduction(environment: string): boolean {
-  return (config.production ?? ['production']).includes(environment);
+  return productionNames().includes(environment);
 }

@@ -3,11 +3,12 @@ import { computed, effect, signal } from '@preact/signals';
 import { send, asApiError, type Schemas } from './api/client.ts';
 import type { ApiError } from './api/error.ts';
 import { session } from './auth.ts';
+import { productionNames } from './config.ts';
 import { environmentInAddress } from './router.ts';
 import { texts } from './strings.ts';
 
 export const me = signal<Schemas['Me'] | null>(null);
-export const environments = signal<Schemas['Environments']['environments']>([]);
+export const environments = signal<{ environment: string }[]>([]);
 /** Why neither could be read. */
 export const sessionError = signal<ApiError | null>(null);
 
@@ -46,9 +47,9 @@ export function whyNotAdmin(): string | undefined {
 
 export async function loadSession(): Promise<void> {
   try {
-    const [who, list] = await Promise.all([send('get', '/api/admin/me'), send('get', '/api/admin/environments')]);
+    const [who, list] = await Promise.all([send('get', '/api/admin/me'), readEnvironments()]);
     me.value = who.data;
-    environments.value = list.data.environments;
+    environments.value = list;
     sessionError.value = null;
   } catch (error) {
     if (session.value === 'in') sessionError.value = asApiError(error);
@@ -56,5 +57,12 @@ export async function loadSession(): Promise<void> {
 }
 
 export async function reloadEnvironments(): Promise<void> {
-  environments.value = (await send('get', '/api/admin/environments')).data.environments;
+  environments.value = await readEnvironments();
+}
+
+/** The API lists production from its first flag on; until then it can be opened and compared too. */
+async function readEnvironments(): Promise<{ environment: string }[]> {
+  const known = (await send('get', '/api/admin/environments')).data.environments;
+  const missing = productionNames().filter((name) => !known.some(({ environment }) => environment === name));
+  return [...known, ...missing.map((environment) => ({ environment }))];
 }
