@@ -60,7 +60,7 @@ export interface Conflict {
 export function ConflictView({ theirs, mine, apply, discard }: Conflict) {
   return (
     <section class="conflict" role="alert" aria-label={texts.conflict.title}>
-      <h3>{texts.conflict.title}</h3>
+      <h2>{texts.conflict.title}</h2>
       <p>{texts.conflict.text}</p>
       <div class="columns">
         <Side title={texts.conflict.theirs} lines={theirs} />
@@ -77,7 +77,7 @@ export function ConflictView({ theirs, mine, apply, discard }: Conflict) {
 function Side({ title, lines }: { title: string; lines: ComponentChildren[] }) {
   return (
     <div>
-      <h4>{title}</h4>
+      <h3>{title}</h3>
       {lines.length === 0 ? <p class="muted">{texts.conflict.none}</p> : <ul>{lines.map((line, index) => <li key={index}>{line}</li>)}</ul>}
     </div>
   );
