@@ -72,7 +72,7 @@ function StaleList({ names }: { names: readonly string[] }) {
         </>
       ),
     },
-    { title: columns.environment, cell: (row) => row.env },
+    { title: columns.environment, class: 'time-column', cell: (row) => row.env },
     { title: columns.reason, cell: (row) => row.reasons.map((reason) => <Tag key={reason} tone="warn">{listTexts.reasons[reason]}</Tag>) },
     { title: columns.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
   ];
