@@ -1,5 +1,6 @@
-// Journeys over the pages around flags: API keys, usage, clean-up, commands.
+// Journeys over the pages around flags: API keys, usage, settings, environments, clean-up, commands.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { useConsole } from './browser.mjs';
 import { eventually, Installation } from './services.mjs';
@@ -107,9 +108,150 @@ describe('pages', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('has no stale flags in a new installation', async () => {
+  it('changes the settings of an environment, and shows both sides when two people do', async () => {
+    const env = await installation.environment('settings');
+    const path = `/api/admin/environments/${env}/settings`;
+    const settings = () => installation.api('GET', path);
+    const person = await open(`/${env}/settings`, { expected: [/^412 PUT \/api\/admin\/environments\/settings\/settings$/, /^400 PUT /] });
+    const evaluators = person.by('textbox', 'Evaluators (segments) as JSON');
+    await evaluators.fill('{"europe": ');
+    await person.by('alert').getByText('This is not valid JSON.').waitFor();
+    await evaluators.fill('{"europe": {"no-such-operator": []}}');
+    await person.press('button', 'Save', { exact: true });
+    await person.confirm('Save');
+    await person.by('alert').filter({ hasText: 'no-such-operator' }).first().waitFor();
+    await evaluators.fill('{"europe": {"in": [{"var": "country"}, ["DE", "AT"]]}}');
+    await person.press('button', 'Save', { exact: true });
+    await person.by('dialog').locator('.added').filter({ hasText: '"country"' }).waitFor();
+    await person.confirm('Save');
+    await person.sees('The settings were saved.');
+    assert.deepEqual((await settings()).evaluators, { europe: { in: [{ var: 'country' }, ['DE', 'AT']] } });
+
+    await person.by('textbox', 'Metadata as JSON').fill('{"team": "shop"}');
+    await person.press('button', 'Save', { exact: true });
+    const { fractional, evaluators: theirs } = await settings();
+    await installation.api('PUT', path, { fractional, evaluators: theirs, bucketing: 'sha256', anonymousRollout: null, metadata: {} }, { 'if-match': '*' });
+    await person.confirm('Save');
+    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    await conflict.getByText('"bucketing": "sha256"').waitFor();
+    await person.assertAccessible('a conflict of settings');
+    await person.press('button', 'Apply mine on top');
+    await eventually(async () => (await settings()).metadata.team === 'shop', () => 'the settings are not saved');
+    assert.equal((await settings()).bucketing, 'sha256');
+    await person.leave();
+  });
+
+  it('creates an environment, imports after a dry run, compares, and exports', async () => {
+    const env = 'imported';
+    const person = await open('/production/settings', { expected: [/^400 POST /, /^409 POST /] });
+    await person.by('textbox', 'Name').fill('not an environment');
+    await person.press('button', 'Create an environment');
+    await person.by('alert').filter({ hasText: 'environment' }).first().waitFor();
+    await person.by('textbox', 'Name').fill(env);
+    await person.press('button', 'Create an environment');
+    await person.by('heading', `Flags of ${env}`).waitFor();
+    assert.equal(await person.by('combobox', 'Environment').inputValue(), env);
+    await installation.createFlag(env, { key: 'kept', enabled: true, rolloutPercentage: 100 });
+    await installation.createFlag(env, { key: 'raised', enabled: true, rolloutPercentage: 5 });
+
+    await person.go(`/${env}/settings`);
+    const contents = person.by('textbox', 'Contents');
+    const file = { flags: {
+      raised: { state: 'ENABLED', rolloutPercentage: 25 },
+      theme: { state: 'ENABLED', variants: { light: '#fff', dark: '#000' }, defaultVariant: 'light' },
+    } };
+    await contents.fill('{"flags": {"theme": {"state": "ENABLED", "variants": {}, "defaultVariant": "none"}}}');
+    await person.press('button', 'Show what would change');
+    await person.by('alert').filter({ hasText: 'theme' }).first().waitFor();
+    await contents.fill(JSON.stringify(file));
+    await person.by('combobox', 'Flags that the file lacks').selectOption('replace');
+    await person.press('button', 'Show what would change');
+    const dialog = person.by('dialog', `Import into ${env}?`);
+    for (const part of ['Created: 1', 'Changed: 1', 'Archived: 1']) await dialog.getByRole('heading', { name: part }).waitFor();
+    await dialog.getByText('raised', { exact: true }).click();
+    await dialog.locator('.added').filter({ hasText: '25' }).waitFor();
+    await person.assertAccessible('the difference of an import');
+    assert.equal((await installation.flag(env, 'raised')).rolloutPercentage, 5);
+    await dialog.getByRole('button', { name: 'Cancel' }).click();
+    await person.by('combobox', 'Flags that the file lacks').selectOption('merge');
+    await person.press('button', 'Show what would change');
+    await dialog.getByRole('heading', { name: 'Created: 1' }).waitFor();
+    assert.equal(await dialog.getByRole('heading', { name: /Archived/ }).count(), 0);
+    await person.confirm('Import');
+    await person.sees(`The file was imported into ${env}.`);
+    assert.equal((await installation.flag(env, 'raised')).rolloutPercentage, 25);
+    assert.equal((await installation.flag(env, 'kept')).archivedAt, null);
+    assert.equal((await installation.flag(env, 'theme')).definition.variants.dark, '#000');
+
+    const [download] = await Promise.all([person.page.waitForEvent('download'), person.press('button', 'Export as flagd file')]);
+    assert.equal(download.suggestedFilename(), `${env}.json`);
+    assert.deepEqual(JSON.parse(await readFile(await download.path(), 'utf8')), await installation.api('GET', `/api/admin/environments/${env}/export`));
+
+    const other = await installation.environment('compared');
+    await installation.createFlag(other, { key: 'kept', enabled: true, rolloutPercentage: 100 });
+    await installation.createFlag(other, { key: 'raised', enabled: true, rolloutPercentage: 50 });
+    // Only the page loaded anew knows the other environment.
+    await person.page.goto(`${installation.url}/console/compare?from=${env}&to=${other}`);
+    await person.sees('2 flags differ.');
+    const row = (key) => person.by('row').filter({ has: person.by('link', key) });
+    assert.match(await row('raised').textContent(), /25 % of users.*50 % of users/);
+    assert.match(await row('theme').textContent(), /does not exist/);
+    assert.equal(await row('kept').count(), 0);
+    await person.press('button', 'Difference: raised');
+    const panel = person.by('complementary', 'raised');
+    assert.match(await panel.locator('.removed').textContent(), /"rolloutPercentage": 50/);
+    assert.match(await panel.locator('.added').textContent(), /"rolloutPercentage": 25/);
+    await person.assertAccessible('a comparison');
+    await person.by('combobox', 'To').selectOption(env);
+    await person.sees('Choose two different environments.');
+    await person.leave();
+  });
+
+  it('purges the cache after a change by SQL, and archives stale flags with a way back', async () => {
+    const env = await installation.environment('stale');
+    for (const key of ['old', 'older', 'oldest', 'touched']) await installation.createFlag(env, { key, enabled: true, rolloutPercentage: 100 });
+    await installation.createFlag(env, { key: 'young', enabled: true, rolloutPercentage: 100 });
+    const { key } = await installation.api('POST', `/api/admin/keys?environment=${env}`, { kind: 'server', name: 'reader' });
+    const value = async () => (await (await evaluate(key, 'young')).json()).value;
     const person = await open('/cleanup');
     await person.sees('No flag is stale.');
+
+    assert.equal(await value(), true);
+    installation.sql(`update feature_flags set enabled = false where environment = '${env}' and flag_key = 'young'`);
+    installation.sql(`update feature_flags set created_at = '2020-01-01', updated_at = '2020-01-01' where environment = '${env}' and flag_key <> 'young'`);
+    assert.equal(await value(), true, 'the cache still has it');
+    await person.go(`/${env}/settings`);
+    await person.press('button', 'Purge the cache');
+    await person.confirm('Purge the cache');
+    await person.sees('The cache was purged.');
+    assert.equal(await value(), false);
+
+    await person.page.goto(`${installation.url}/console/cleanup`);
+    await person.sees('4 flags');
+    const row = person.by('row').filter({ has: person.by('link', 'old', { exact: true }) });
+    await row.getByText('Not evaluated for 30 days').waitFor();
+    await row.getByText('Every user has got the same value for 30 days').waitFor();
+    await person.by('button', 'Archive', { exact: true }).and(person.page.locator('[aria-disabled=true]')).waitFor();
+    for (const flag of ['old', 'oldest', 'touched']) await person.by('checkbox', `Select ${flag} in ${env}`, { exact: true }).check();
+    await person.assertAccessible('stale flags');
+    await person.press('button', 'Archive 3 flags');
+    assert.deepEqual(await person.by('dialog').getByRole('listitem').allTextContents(), [`old in ${env}`, `oldest in ${env}`, `touched in ${env}`]);
+    await installation.api('PATCH', `/api/admin/flags/touched?environment=${env}`, { description: 'Still needed' });
+    await person.confirm('Archive');
+    await person.sees('2 flags archived.');
+    await person.sees(`touched in ${env}: Someone has changed it since this list was loaded.`);
+    const archived = async (flag) => (await installation.flag(env, flag)).archivedAt !== null;
+    assert.deepEqual(await Promise.all(['old', 'older', 'oldest', 'touched'].map(archived)), [true, false, true, false]);
+    await person.sees('2 flags');
+    await person.by('row', /^Select older/).waitFor();
+    await person.by('row', /^Select touched/).waitFor();
+
+    await person.press('button', 'Undo');
+    await person.sees('Undone.');
+    for (const flag of ['old', 'oldest']) {
+      const { archivedAt, enabled, rolloutPercentage } = await installation.flag(env, flag);
+      assert.deepEqual({ archivedAt, enabled, rolloutPercentage }, { archivedAt: null, enabled: true, rolloutPercentage: 100 });
+    }
     await person.leave();
   });
 });
