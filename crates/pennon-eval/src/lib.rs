@@ -9,6 +9,7 @@ mod context;
 mod cost;
 mod defaults;
 mod definition;
+pub mod document;
 mod flag;
 pub mod flagd;
 pub mod json;
