@@ -1,5 +1,5 @@
 //! Migrates the database, decides once how the installation evaluates partial rollouts, and manages the database
-//! roles of functions. Invoked by the deploy command or by hand; it has no route.
+//! roles of functions. Invoked by `scripts/deploy`, by `pre-traffic` or by hand; it has no route.
 
 use std::sync::Arc;
 

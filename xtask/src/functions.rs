@@ -56,7 +56,8 @@ pub(crate) enum Canary {
     None,
     /// Crashes, for a function that answers no requests.
     Crashes,
-    /// Crashes, for a function that a schedule calls, about three times in the hour of the rollout.
+    /// Crashes, for a function that runs every minute: the new version gets about three calls in the hour of the
+    /// canary.
     ScheduledCrashes,
     /// Crashes and responses with 5xx, for a function with too few calls for rates.
     Errors,

@@ -95,7 +95,7 @@ fn check_alarms_of_ramps(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             *permission == wanted,
             id,
-            "lets others than alarms of this account invoke guard",
+            "lets callers other than alarms of this account invoke guard",
         );
     }
     let endpoint = if stack.has("EgressMode", "endpoint") {
@@ -146,11 +146,12 @@ fn check_webhooks(stack: &Stack, problems: &mut Problems) {
         let role = target(&function.properties["Role"]);
         let changes = ["ChangeRole", "RampRole", "ReconcileRole"].contains(&role);
         let wanted = if changes { &sender } else { &Value::Null };
-        let told = &function.properties["Environment"]["Variables"]["SEND_WEBHOOKS_FUNCTION_ARN"];
+        let configured =
+            &function.properties["Environment"]["Variables"]["SEND_WEBHOOKS_FUNCTION_ARN"];
         problems.unless(
-            told == wanted,
+            configured == wanted,
             &function.id,
-            format!("sends webhooks by {told}"),
+            format!("sends webhooks by {configured}"),
         );
         if function.handler == "send-webhooks" {
             let outside = function.properties["VpcConfig"].is_null();
@@ -223,8 +224,8 @@ fn check_logs(stack: &Stack, all: &[Function], function: &Function, problems: &m
         "not named after its function",
     );
     for (id, properties) in stack.of_type("AWS::Logs::LogGroup") {
-        let forgets = properties["RetentionInDays"] == reference("LogRetentionDays");
-        problems.unless(forgets, id, "keeps logs for ever");
+        let expires = properties["RetentionInDays"] == reference("LogRetentionDays");
+        problems.unless(expires, id, "keeps logs for ever");
     }
 }
 
@@ -426,7 +427,7 @@ fn check_policies(stack: &Stack, problems: &mut Problems) {
             let interfaces = list_or_one(&statement["Action"]).all(is_network_interface);
             for resource in list_or_one(&statement["Resource"]) {
                 let narrow = resource != "*" || interfaces || is_read_of_alarms(statement);
-                problems.unless(narrow, id, "may do it to everything");
+                problems.unless(narrow, id, "has a permission on every resource");
             }
         }
     }
@@ -512,7 +513,7 @@ planted! {
         => "MigrateFunction: may write the secrets [\"DatabaseReadSecret\", \"DatabaseWriteSecret\", \"DatabaseCountSecret\", \"CacheUrlSecret\"]";
     a_function_with_permissions_on_every_resource:
         [Mistake("PreTrafficRole", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\"]", "Resource: [!Sub \"${HealthFunction.Arn}:*\", !Sub \"${MigrateFunction.Arn}:*\", \"*\"]")]
-        => "PreTrafficRole: may do it to everything";
+        => "PreTrafficRole: has a permission on every resource";
     a_function_with_a_managed_policy:
         [Mistake("MigrateRole", "ManagedPolicyArns: [", "ManagedPolicyArns: [arn:aws:iam::aws:policy/AmazonRDSFullAccess, ")]
         => "MigrateRole: a policy from elsewhere: \"arn:aws:iam::aws:policy/AmazonRDSFullAccess\"";
@@ -533,8 +534,8 @@ planted! {
         => "MigrateFunction: cannot be connected to its VPC";
     a_guard_that_alarms_of_other_accounts_may_invoke:
         [Mistake("GuardPermission", ", SourceAccount: !Ref AWS::AccountId", "")]
-        => "GuardPermission: lets others than alarms of this account invoke guard";
-    an_engine_that_cannot_read_alarms:
+        => "GuardPermission: lets callers other than alarms of this account invoke guard";
+    a_reconcile_that_cannot_read_alarms:
         [Mistake("ReconcileFunction", "ReconcileRole", "ChangeRole"),
          Mistake("ChangeRole", "!GetAtt UpdateFlagLogs.Arn", "!GetAtt UpdateFlagLogs.Arn, !GetAtt ReconcileLogs.Arn")]
         => "ReconcileFunction: may invoke send-webhooks: false", "ReconcileFunction: may read alarms: false";

@@ -34,8 +34,8 @@ impl Message {
         serde_json::to_string(self).map_or(self.body.len(), |text| text.len())
     }
 
-    /// A request with these events, signed now: receivers reject an old timestamp, so that every attempt needs
-    /// a signature of its own.
+    /// A request with these events, signed now. Receivers reject an old timestamp, so every attempt needs its own
+    /// signature.
     #[must_use]
     pub fn new(
         destination: &Destination,
@@ -101,8 +101,8 @@ fn message_id(events: &[Value]) -> String {
 fn sign(secret: &Secret, id: &str, timestamp: &str, body: &str) -> String {
     let encoded = secret.expose();
     let encoded = encoded.strip_prefix(SECRET_PREFIX).unwrap_or(encoded);
-    // Only a secret that was edited by hand is not base64. Its bytes are the key then: a receiver that has the
-    // same text still rejects what others send.
+    // A secret that is not base64 was edited by hand. Its bytes are then the key, so the requests stay signed, and
+    // a receiver with the same text can verify them.
     let key = STANDARD
         .decode(encoded)
         .unwrap_or_else(|_| encoded.as_bytes().to_vec());
@@ -111,7 +111,7 @@ fn sign(secret: &Secret, id: &str, timestamp: &str, body: &str) -> String {
     format!("v1,{}", STANDARD.encode(tag))
 }
 
-/// One line per event: `alice changed new-checkout in production (flag.update)`.
+/// One line per event: `flag.update` of `new-checkout` in production by alice: rolloutPercentage 5 → 25.
 fn slack_text(events: &[Value]) -> String {
     let mut text = String::new();
     for event in events.iter().take(MAX_LINES) {

@@ -1,4 +1,4 @@
-//! Where requests to webhooks leave from.
+//! Sends requests to webhooks: from this process, or by the function `send-webhooks`.
 
 use std::time::Duration;
 

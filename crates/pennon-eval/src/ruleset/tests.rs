@@ -270,7 +270,7 @@ fn the_settings_of_an_environment_override_the_defaults_of_the_installation() {
         }
         assert_eq!(at(0).is_on("f", &no_user, 0), Some(false));
         assert_eq!(at(100).is_on("f", &no_user, 0), Some(true));
-        // Alice is in bucket 1 by SHA-256 and in 30 by flagd's hash of "f" and her id.
+        // Alice is in bucket 1 by SHA-256 and in 30 by flagd's hash of "f" and the id.
         let first = match bucketing {
             Bucketing::Sha256 => 2,
             Bucketing::Fractional => 31,
