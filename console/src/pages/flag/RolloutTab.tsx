@@ -11,7 +11,7 @@ import { parseIds } from '../../ids.ts';
 import { flagPath } from '../../route.ts';
 import { href, navigate } from '../../router.ts';
 import { cohortSentence, rolloutSentence } from '../../sentences.ts';
-import { rolloutTexts, rulesTexts, texts } from '../../strings.ts';
+import { flagTexts, rolloutTexts, rulesTexts, texts } from '../../strings.ts';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { useOverrides } from './overrides.ts';
 import { changeCurl, SaveProblems, useBase, useSaving, type FlagChange } from './save.tsx';
@@ -61,7 +61,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
   const why = useWhyNot(env, flag.key);
   return (
     <div class="stack">
-      {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</a></Banner>}
+      {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{flagTexts.toRamp}</a></Banner>}
       {!flag.enabled && <Banner>{rolloutTexts.off}</Banner>}
       <form
         class="card fill"
