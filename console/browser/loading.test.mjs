@@ -59,6 +59,22 @@ describe('loading', () => {
     await person.leave();
   });
 
+  it('keeps what is typed after the message that a change was saved', async () => {
+    const env = await installation.environment('typing');
+    await installation.createFlag(env, { key: 'typed', enabled: true, rolloutPercentage: 5 });
+    const person = await open(`/${env}/flags/typed`);
+    const percent = person.by('spinbutton', 'Percent');
+    await percent.fill('30');
+    await hold(person, '**/api/admin/flags/typed?*', () => new Promise((done) => setTimeout(done, 500)));
+    await person.press('button', 'Save rollout');
+    await person.sees(`typed is at 30 % in ${env}.`);
+    await percent.fill('40');
+    await person.page.waitForLoadState('networkidle');
+    assert.equal(await percent.inputValue(), '40');
+    await person.page.unrouteAll({ behavior: 'wait' });
+    await person.leave();
+  });
+
   it('loads one part for each page, and offers to try again if that fails', async () => {
     const env = await installation.environment('parts');
     await installation.createFlag(env, { key: 'simple', enabled: true });

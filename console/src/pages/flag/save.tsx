@@ -50,10 +50,14 @@ export function changeCurl(env: string, key: string, change: FlagChange, ifMatch
   return curlOf('patch', PATTERN, { ...target(env, key), body: change, ifMatch });
 }
 
-/** Sends a change. The message offers to put the previous values back, if nobody has changed the flag by then. */
-export async function changeFlag(env: string, key: string, change: FlagChange, before: FlagChange, ifMatch: string, what: string): Promise<void> {
+/**
+ * Sends a change. The message offers to put the previous values back, if nobody has changed the flag by then. It comes
+ * after `saved`, which gets the form ready for the next change.
+ */
+export async function changeFlag(env: string, key: string, change: FlagChange, before: FlagChange, ifMatch: string, what: string, saved?: () => Promise<void>): Promise<void> {
   const reply: Reply<unknown> = await send('patch', PATTERN, { ...target(env, key), body: change, ifMatch });
   flagsChanged(env, key);
+  await saved?.();
   toast(savedText(what, reply.invalidated), {
     undo: async () => {
       const undone = await attempt(() => send('patch', PATTERN, { ...target(env, key), body: before, ifMatch: reply.etag }));
@@ -116,10 +120,11 @@ export function useSaving(env: string, resource: Resource<Flag>, saved: () => vo
       error.value = null;
       clash.value = null;
       try {
-        await changeFlag(env, flag.key, change, previous(flag, change), ifMatch, what);
-        // The form starts again from what is stored now.
-        await resource.reload();
-        saved();
+        await changeFlag(env, flag.key, change, previous(flag, change), ifMatch, what, async () => {
+          // The form starts again from what is stored now.
+          await resource.reload();
+          saved();
+        });
       } catch (cause) {
         const failure = asApiError(cause);
         if (!failure.conflict) error.value = failure;
