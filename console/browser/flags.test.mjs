@@ -1,8 +1,9 @@
 // Journeys over the list of flags and the pages of one flag.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { useConsole } from './browser.mjs';
-import { eventually, Installation } from './services.mjs';
+import { eventually, Installation, TOKEN } from './services.mjs';
 
 /** Time the page may take for an interaction with 5,000 flags, by the browser's own clock, of which a run must have one. */
 const SMOOTH_MS = 100;
@@ -93,6 +94,58 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('heading', 'half').waitFor();
     await person.page.goBack();
     await person.sees('1 of 3 flags');
+    await installation.api('POST', `/api/admin/flags/half/ramp?environment=${env}`, { steps: [{ percent: 60, bakeSeconds: 600 }] }, { 'if-match': '*' });
+    await person.page.reload();
+    await person.press('button', 'ramping');
+    await person.by('row').filter({ has: person.by('link', 'half') }).getByText('Ramp: baking at 60 %').waitFor();
+    await person.sees('1 of 3 flags');
+    for (const [filter, key] of [['off', 'nobody'], ['archived', 'whole']]) {
+      if (filter === 'archived') await installation.api('DELETE', `/api/admin/flags/whole?environment=${env}`, undefined, { 'if-match': '*' });
+      await person.page.reload();
+      await person.press('button', filter, { exact: true });
+      await person.by('link', key).waitFor();
+      assert.equal(await person.by('row').count(), 2, filter);
+    }
+    await person.leave();
+  });
+
+  it('shows in which environment a person is, and keeps the page in another one', async () => {
+    const env = await installation.environment('journey-e');
+    await installation.createFlag(env, { key: 'here', enabled: true, rolloutPercentage: 10 });
+    await installation.createFlag('production', { key: 'here', enabled: true, rolloutPercentage: 90 });
+    const person = await open(`/${env}/flags/here?tab=history`);
+    await person.sees(`In ${env}: 10 % of users.`);
+    await person.seesNo('Production: changes reach real users at once.');
+    await person.by('combobox', 'Environment').selectOption('production');
+    await person.sees('In production: 90 % of users.');
+    await person.sees('Production: changes reach real users at once.');
+    assert.match(person.page.url(), /\/production\/flags\/here\?tab=history$/);
+    await person.leave();
+  });
+
+  it('shows an action as a command that does the same', async () => {
+    const env = await installation.environment('journey-curl');
+    const [key, description] = ["it's a flag", `Ada's "flag", $HOME`];
+    await installation.createFlag(env, { key, enabled: false, rolloutPercentage: 100 });
+    const person = await open(`/${env}/flags?q=flag`);
+    await person.context.grantPermissions(['clipboard-read', 'clipboard-write']);
+    const runs = async (button) => {
+      await button.click();
+      await button.getByText('Copied').waitFor();
+      const command = await person.page.evaluate(() => navigator.clipboard.readText());
+      const { status, stderr } = spawnSync('bash', ['-c', command], { env: { PATH: process.env.PATH, PENNON_ADMIN_TOKEN: TOKEN }, encoding: 'utf8' });
+      assert.equal(status, 0, `${command}: ${stderr}`);
+    };
+    await person.press('button', `Turn on: ${key}`);
+    await runs(person.by('dialog').getByRole('button').filter({ hasText: /Copy as curl|Copied/ }));
+    assert.equal((await installation.flag(env, key)).enabled, true);
+    await person.by('dialog').getByRole('button', { name: 'Cancel' }).click();
+    await person.by('link', key).click();
+    await person.by('button', `Turn off: ${key}`).waitFor();
+    await person.press('button', 'Edit description');
+    await person.by('textbox', 'Description').fill(description);
+    await runs(person.page.locator('form').getByRole('button').filter({ hasText: /Copy as curl|Copied/ }).first());
+    assert.equal((await installation.flag(env, key)).description, description);
     await person.leave();
   });
 
