@@ -27,7 +27,7 @@ describe('changes', { concurrency: 2 }, () => {
     await person.press('button', 'Start a ramp');
     await person.by('dialog').getByText('The first step brings it to 10 %.').waitFor();
     await person.confirm('Start a ramp');
-    await person.by('alert').filter({ hasText: 'bakeSeconds' }).waitFor();
+    await person.by('textbox', 'Bake time in minutes').first().and(person.page.locator('[aria-invalid=true]')).waitFor();
     await person.by('textbox', 'Bake time in minutes').first().fill('20');
     await person.assertAccessible('the form of a ramp');
     await person.press('button', 'Start a ramp');
@@ -81,10 +81,10 @@ describe('changes', { concurrency: 2 }, () => {
     const person = await open(`/${env}/flags/sale?tab=ramp`, { expected: [/^400 POST \/api\/admin\/flags\/sale\/schedule$/] });
     const items = person.page.locator('ul.audit > li');
     await person.sees('No change is scheduled.');
-    await person.press('button', 'Schedule', { exact: true });
-    await person.by('alert').first().waitFor();
-    // The person's time zone is Berlin's.
     const time = person.page.getByLabel('Time', { exact: true });
+    await person.press('button', 'Schedule', { exact: true });
+    await time.and(person.page.locator('[aria-invalid=true]')).waitFor();
+    // The person's time zone is Berlin's.
     await time.fill('2030-07-01T09:30');
     await person.sees('In your time zone (CEST).');
     await person.press('button', 'Schedule', { exact: true });
