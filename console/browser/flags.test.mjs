@@ -50,6 +50,24 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('asks for the token without a link, and says when it is wrong', async () => {
+    const person = await open('/production/settings', { token: null, expected: [/^401 GET /] });
+    const token = person.page.getByLabel('Admin token');
+    await token.fill('another-token');
+    await person.assertAccessible('the sign-in');
+    await person.press('button', 'Sign in');
+    await person.sees('The server did not accept this sign-in.');
+    await token.fill(TOKEN);
+    await person.press('button', 'Sign in');
+    await person.by('heading', 'Settings of production').waitFor();
+    await person.seesNo('The server did not accept this sign-in.');
+    await person.press('button', 'Sign out');
+    await token.waitFor();
+    await person.page.reload();
+    await token.waitFor();
+    await person.leave();
+  });
+
   it('creates, finds, turns on and turns off a flag', async () => {
     const env = await installation.environment('journey-1');
     const person = await open(`/${env}/flags`);
