@@ -26,19 +26,9 @@ export function href(path: string, query: Query = {}): string {
   return consolePath + withQuery(path, query).slice(1);
 }
 
-/** Questions to ask before leaving a page, such as one with unsaved changes. */
-const guards = new Set<() => boolean>();
-
-/** Calls `mayLeave` before another page opens; returns the function that removes it. */
-export function guardLeaving(mayLeave: () => boolean): () => void {
-  guards.add(mayLeave);
-  return () => guards.delete(mayLeave);
-}
-
 export function navigate(path: string, options: { replace?: boolean; query?: Query } = {}): void {
   const target = href(path, options.query);
   const samePage = target.split('?')[0] === location.pathname;
-  if (!samePage && ![...guards].every((mayLeave) => mayLeave())) return;
   history[options.replace ? 'replaceState' : 'pushState'](null, '', target);
   address.value = read();
   if (!samePage) scrollTo(0, 0);
@@ -62,9 +52,6 @@ export function startRouter(): void {
   address.value = read();
   addEventListener('popstate', () => {
     address.value = read();
-  });
-  addEventListener('beforeunload', (event) => {
-    if (![...guards].every((mayLeave) => mayLeave())) event.preventDefault();
   });
   document.addEventListener('click', (event) => {
     if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;

@@ -79,7 +79,6 @@ export const texts = {
   },
   undone: 'Undone.',
   never: 'never',
-  unsaved: 'You have unsaved changes. Leave this page?',
   confirmProduction: 'This is production.',
 };
 
