@@ -124,6 +124,8 @@ describe('flags', { concurrency: 2 }, () => {
       await person.by('link', key).waitFor();
       assert.equal(await person.by('row').count(), 2, filter);
     }
+    await person.press('button', 'all', { exact: true });
+    await eventually(async () => (await person.by('row').count()) === 3, () => 'all shows an archived flag');
     await person.leave();
   });
 

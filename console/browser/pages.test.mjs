@@ -151,6 +151,10 @@ describe('pages', { concurrency: 2 }, () => {
     await person.press('button', 'Create an environment');
     await person.by('heading', `Flags of ${env}`).waitFor();
     assert.equal(await person.by('combobox', 'Environment').inputValue(), env);
+    // Production, which has nothing yet, can still be chosen.
+    await person.by('combobox', 'Environment').selectOption('production');
+    await person.by('heading', 'Flags of production').waitFor();
+    await person.sees('This environment has no flags yet.');
     await installation.createFlag(env, { key: 'kept', enabled: true, rolloutPercentage: 100 });
     await installation.createFlag(env, { key: 'raised', enabled: true, rolloutPercentage: 5 });
 
