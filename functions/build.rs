@@ -9,7 +9,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// What the build of the console writes, except for `index.html`, which is not compressed.
+/// The built files of the console. All are compressed, except `index.html`.
 const FROM: &str = "../console/dist";
 
 fn main() -> Result<(), Box<dyn Error>> {

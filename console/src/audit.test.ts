@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { canRevert, deed, details, updateSentence, type AuditEntry } from './audit.ts';
+import { canRevert, actionText, details, updateSentence, type AuditEntry } from './audit.ts';
 
 const entry = (action: string, before: unknown, after: unknown): AuditEntry => ({
   id: 1, environment: 'staging', flagKey: 'beta', action, actor: 'alice', at: '2026-11-29T01:43:50.098Z', before, after,
@@ -9,7 +9,7 @@ const entry = (action: string, before: unknown, after: unknown): AuditEntry => (
 test('an entry names the action and the values that changed', () => {
   const state = { enabled: true, rolloutPercentage: 5, description: null };
   const changed = entry('flag.update', state, { ...state, enabled: false, rolloutPercentage: 25 });
-  assert.equal(deed(changed), 'changed beta');
+  assert.equal(actionText(changed), 'changed beta');
   assert.deepEqual(details(changed), ['Turned off', 'Rollout: 5 % → 25 %']);
   assert.deepEqual(details(entry('override.delete', { userId: 'bob' }, null)), ['User bob']);
   assert.deepEqual(details(entry('ramp.change', null, { state: 'rolledBack', percent: 0, reason: "alarm 'x' is in ALARM" })), ['rolled back', '0 %', "alarm 'x' is in ALARM"]);
@@ -17,7 +17,7 @@ test('an entry names the action and the values that changed', () => {
 });
 
 test('an unknown action is shown by its name', () => {
-  assert.equal(deed(entry('flag.rename', null, null)), 'flag.rename beta');
+  assert.equal(actionText(entry('flag.rename', null, null)), 'flag.rename beta');
   assert.deepEqual(details(entry('flag.rename', null, null)), []);
 });
 

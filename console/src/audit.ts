@@ -7,8 +7,8 @@ import { historyTexts, rampTexts } from './strings.ts';
 export type AuditEntry = Schemas['AuditPage']['entries'][number];
 type State = Record<string, unknown>;
 
-/** What someone did: `set an override of new-checkout`. */
-export function deed({ action, flagKey }: Pick<AuditEntry, 'action' | 'flagKey'>): string {
+/** The action as the end of a sentence: `set an override of new-checkout`. */
+export function actionText({ action, flagKey }: Pick<AuditEntry, 'action' | 'flagKey'>): string {
   const verb = historyTexts.verbs[action] ?? action;
   return flagKey === null ? verb : `${verb} ${flagKey}`;
 }

@@ -46,7 +46,7 @@ function fields(value: Json | undefined): { [key: string]: Json } {
   return isObject(value) ? value : {};
 }
 
-/** What keeps a draft from being sent. The API checks everything else. */
+/** Why a draft cannot be sent. The API checks everything else. */
 export type Problem = { kind: 'name' | 'twice' | 'number' | 'json' | 'object'; variant?: number; detail?: string };
 
 /** The definition that a draft stands for, with the fields of the original that the form does not show. */

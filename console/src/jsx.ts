@@ -1,2 +1,2 @@
-// What the build calls for JSX.
+// The functions that the build calls for JSX.
 export { Fragment, h } from 'preact';

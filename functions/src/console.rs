@@ -62,7 +62,7 @@ fn issuer(app: &App) -> Option<(&Tokens, &str)> {
     ))
 }
 
-/// What the scripts have to know before they can sign in. Without an issuer and a client they need a token.
+/// `config.json`: how the scripts sign in. Without an issuer and a client, they ask for a token.
 async fn config(app: &App) -> Response {
     let Some((tokens, client_id)) = issuer(app) else {
         let body = json!({ "mode": "token", "production": PRODUCTION });

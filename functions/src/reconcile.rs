@@ -1,6 +1,6 @@
-//! Applies due schedules; then compares the cache with the database, removes entries that differ and fills missing
-//! ones; then sends waiting change events to EventBridge and to webhooks. It runs every minute, which limits how long a
-//! lost invalidation has an effect.
+//! Applies due schedules and advances ramps; then compares the cache with the database, removes entries that differ and
+//! fills missing ones; then sends waiting change events to EventBridge and to webhooks. It runs every minute, which
+//! limits how long a lost invalidation has an effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,13 @@ const WEBHOOKS_BUDGET: Duration = Duration::from_secs(8);
 /// Several runs have failed to deliver an event of this age, so an operator has to look.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
 
-/// Applies due schedules, reconciles every environment, sends change events, and returns the numbers.
+/// Applies due schedules, advances ramps, reconciles every environment, sends change events, and returns the numbers.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database does not answer, a scheduled change failed, Redis was unavailable for
-/// an environment, a change event is undelivered for too long, or `send-webhooks` cannot be invoked: the invocation
-/// fails, so that an alarm reports it. A webhook that fails is not an error; its outage is shown to admins.
+/// [`Error::Unavailable`] if the database does not answer, a scheduled change failed, a ramp could not be checked, Redis
+/// was unavailable for an environment, a change event is undelivered for too long, or `send-webhooks` cannot be
+/// invoked: the invocation fails, so that an alarm reports it. A webhook that fails is not an error; its outage is shown
+/// to admins.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let budget = app.config.cache.request_budget;
     let schedules = app.service.run_schedules(budget).await;

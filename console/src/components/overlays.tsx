@@ -1,4 +1,4 @@
-// What lies over a page: dialogs, side panels and messages.
+// Dialogs, side panels and messages, which lie over a page.
 import { signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';

@@ -1,5 +1,5 @@
 // Every change of an environment.
-import { deed } from '../audit.ts';
+import { actionText } from '../audit.ts';
 import { CurlButton, TextField } from '../components/controls.tsx';
 import { Page } from '../components/Page.tsx';
 import { curlOf } from '../api/client.ts';
@@ -21,7 +21,7 @@ export function ActivityPage({ env }: { env: string }) {
         from={from}
         env={env}
         matches={(entry) => {
-          const text = `${entry.actor} ${deed(entry)} ${entry.action}`.toLowerCase();
+          const text = `${entry.actor} ${actionText(entry)} ${entry.action}`.toLowerCase();
           return words.every((word) => text.includes(word));
         }}
       />

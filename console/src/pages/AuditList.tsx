@@ -1,7 +1,7 @@
 // Audit entries, newest first: sentences, the difference, and the way back.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { asApiError, curlOf, send, type Answer } from '../api/client.ts';
-import { canRevert, deed, details, type AuditEntry } from '../audit.ts';
+import { canRevert, actionText, details, type AuditEntry } from '../audit.ts';
 import { Button } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
 import { Banner, Empty, Loaded } from '../components/feedback.tsx';
@@ -49,7 +49,7 @@ function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
   return (
     <li ref={item} class={linked ? 'linked' : undefined}>
       <div class="row">
-        <span><strong>{entry.actor}</strong> {deed(entry)}{lines.length > 0 && <span class="muted">: {lines.join(' · ')}</span>}</span>
+        <span><strong>{entry.actor}</strong> {actionText(entry)}{lines.length > 0 && <span class="muted">: {lines.join(' · ')}</span>}</span>
         <Time at={entry.at} />
         {flagKey !== null && <a href={href(flagPath(env, flagKey, { tab: 'history', entry: entry.id }))} aria-label={`${historyTexts.link}: ${entry.id}`}>{historyTexts.link}</a>}
       </div>

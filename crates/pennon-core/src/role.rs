@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::environment::Environment;
 
-/// What the name of a group that limits an editor to one environment begins with.
+/// The prefix of groups that limit an editor to one environment.
 const EDITOR_OF: &str = "editor:";
 
 /// A role. Every role may read everything.

@@ -36,10 +36,10 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Some(("POST", "/api/admin/flags/{flagKey}/ramp/cancel")) => RampAction::Cancel,
         _ => return Err(request.route_not_found()),
     };
-    steer(&app, &request, &actor, action).await
+    apply(&app, &request, &actor, action).await
 }
 
-async fn steer(
+async fn apply(
     app: &App,
     request: &Request,
     actor: &Actor,
@@ -52,7 +52,7 @@ async fn steer(
     expected.require()?;
     let service = &app.service;
     let (alarms, context) = (app.alarms(), request.context());
-    let changed = service.steer_ramp(
+    let changed = service.apply_ramp_action(
         &environment,
         &key,
         action,

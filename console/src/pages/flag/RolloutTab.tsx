@@ -101,7 +101,7 @@ const SHOWN = 200;
 
 interface Known {
   user: string;
-  /** What an override decides, whatever the bucket is. */
+  /** The value that an override gives the user, in any bucket. */
   forced: boolean | undefined;
   oldBucket: number;
   bucket: number;

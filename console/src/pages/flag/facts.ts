@@ -1,4 +1,4 @@
-// What several tabs of a flag need to know besides the flag. The requests are shared.
+// Data that several tabs of a flag need besides the flag. The requests are shared.
 import { useResource } from '../../data.ts';
 import { whyNotEdit } from '../../session.ts';
 import { flagTexts } from '../../strings.ts';

@@ -30,7 +30,7 @@ export function flagsChanged(env: string, key: string): void {
   reloadAll('/api/admin/environments/{environment}/audit', { path: { environment: env } });
 }
 
-/** What has been saved, and who else sees it. */
+/** The message after a change: what was saved, and whether every instance sees it. */
 export function savedText(what: string, invalidated: boolean | null): string {
   const reach = invalidated === null ? texts.saved.withoutRedis : invalidated ? texts.saved.confirmed : texts.saved.unconfirmed;
   return `${what} ${reach}`;
@@ -148,7 +148,7 @@ interface ProblemsProps {
   merge?: (clash: Clash) => FlagChange;
 }
 
-/** What a rejected change leaves to decide: an error to correct, or a conflict. */
+/** The result of a rejected change: an error to correct, or a conflict to resolve. */
 export function SaveProblems({ saving, resource, discard, merge }: ProblemsProps) {
   const clash = saving.clash.value;
   if (saving.error.value) return <Banner tone="bad"><ErrorText error={saving.error.value} /></Banner>;

@@ -54,8 +54,8 @@ pub enum Decision {
     Pause(String),
 }
 
-/// Decides about a ramp that is baking or holding. Alarms come first, then gaps in what is known, then time,
-/// evaluations and approvals.
+/// Decides about a ramp that is baking or holding. Alarms come first, then gaps between checks, then the bake
+/// time, evaluations and approvals.
 #[must_use]
 pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     let guards = || std::iter::zip(&ramp.plan.guards, observed.guards);

@@ -27,7 +27,7 @@ impl fmt::Display for NotRampable {
     }
 }
 
-/// What a ramp moves in a flag.
+/// The value of a flag that a ramp raises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Share {
     /// The percentage of a simple flag.
@@ -44,7 +44,7 @@ type Buckets = Vec<(String, u64)>;
 pub struct Weights {
     /// Without a rule, all users get the default variant, which is `from`.
     has_rule: bool,
-    /// What places callers, where the rule says so.
+    /// The expression in first place of the rule, if it has one: the value that is hashed.
     placed_by: Option<Value>,
     buckets: Buckets,
     from: usize,
@@ -52,7 +52,7 @@ pub struct Weights {
 }
 
 impl Share {
-    /// What a ramp would move in this flag.
+    /// The value that a ramp would raise in this flag.
     ///
     /// # Errors
     /// The reason why no ramp can.

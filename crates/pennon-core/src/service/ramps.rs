@@ -1,23 +1,23 @@
-//! Ramps: creating them, steering them, and the engine that `reconcile` runs every minute.
+//! Ramps: creating them, the actions of admins on them, and the engine that `reconcile` runs every minute.
 //!
 //! A ramp changes its flag by the same path as an admin: the flag's row is locked, then the ramp's; the actor in
 //! the audit is `ramp:<id>`. The ramp stores the revision that its own last change gave the flag. Another revision
 //! means that someone else has changed the flag, and then the ramp never writes again.
 
+mod actions;
 mod create;
 mod flags;
 mod guards;
 mod run;
-mod steer;
 
 use std::time::SystemTime;
 
 use pennon_eval::FlagKey;
 
+pub use self::actions::RampAction;
 pub(super) use self::flags::{archive_before_ramps, change_before_ramps};
 use self::flags::{changed_by, is_changed_by_others};
 pub use self::run::{AlarmEvent, RampsRun};
-pub use self::steer::RampAction;
 use super::FlagService;
 use crate::environment::Environment;
 use crate::error::Error;

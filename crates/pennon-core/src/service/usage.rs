@@ -76,7 +76,7 @@ pub struct Overviews {
 /// A flag in a list of all flags.
 #[derive(Debug)]
 pub struct Overview {
-    /// What is stored.
+    /// The stored flag.
     pub stored: FlagOverview,
     /// Whether only server keys and admins see it.
     pub server_only: bool,

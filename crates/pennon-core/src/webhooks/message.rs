@@ -14,7 +14,7 @@ use crate::config::Secret;
 use crate::error::Error;
 use crate::id::random_bytes;
 
-/// What a secret begins with.
+/// The prefix of a secret.
 const SECRET_PREFIX: &str = "whsec_";
 /// The most lines of a Slack message. Slack cuts a text of more than 40,000 characters.
 const MAX_LINES: usize = 50;
@@ -133,7 +133,7 @@ fn slack_text(events: &[Value]) -> String {
     text
 }
 
-/// What changed of a simple flag: `: enabled true → false, rolloutPercentage 5 → 25`.
+/// The changed values of a simple flag: `: enabled true → false, rolloutPercentage 5 → 25`.
 fn change(event: &Value) -> String {
     let (before, after) = (&event["before"], &event["after"]);
     let changed = ["enabled", "rolloutPercentage"]

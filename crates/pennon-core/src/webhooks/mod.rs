@@ -92,7 +92,7 @@ pub struct Outage {
     pub next_attempt_at: SystemTime,
 }
 
-/// What a request to a webhook needs. Stored apart from [`Webhook`], so that a list of webhooks cannot show it.
+/// The URL and the secret of a webhook. Stored apart from [`Webhook`], so that a list of webhooks cannot show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     /// The URL.

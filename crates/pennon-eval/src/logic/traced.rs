@@ -19,7 +19,7 @@ const SHOWN_ITEMS: usize = 20;
 const SHOWN_CHARACTERS: usize = 100;
 /// Limit on the bytes of a constant.
 const WRITTEN_BYTES: usize = 1_000;
-/// What stands for the rest of a value that is cut.
+/// Replaces the rest of a value that is cut.
 const REST: &str = "…";
 
 /// An operation whose evaluation is recorded.

@@ -83,7 +83,7 @@ pub(super) fn silent_guards(guards: &[Guard], described: &Described) -> Vec<Stri
     silent.map(|guard| guard.alarm.clone()).collect()
 }
 
-/// What an alarm that has no data or does not exist means for a share that is about to rise.
+/// Whether a share may rise while an alarm has no data or does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MissingAlarms {
     /// The share must not rise.

@@ -1,4 +1,4 @@
-//! Steers ramps: the actions of admins.
+//! The actions of admins on ramps.
 
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use crate::service::change::{Changed, Expected};
 use crate::service::update::require_in_use;
 use crate::store::Action;
 
-/// What an admin does with a ramp.
+/// An action of an admin on a ramp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RampAction {
     /// Stops the steps. The flag keeps its share.
@@ -42,7 +42,7 @@ impl FlagService {
     /// [`Error::InvalidState`] if its state does not allow the action; [`Error::Conflict`] if someone else has changed
     /// the flag, or if a guard is not OK.
     #[expect(clippy::too_many_arguments, reason = "a request and its context")]
-    pub async fn steer_ramp(
+    pub async fn apply_ramp_action(
         &self,
         environment: &Environment,
         key: &FlagKey,
