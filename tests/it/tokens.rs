@@ -103,7 +103,7 @@ fn for_other_purposes(known: &Known) -> Vec<(&'static str, String)> {
             known.token(|it, _| it["typ"] = json!("dpop+jwt")),
         ),
         (
-            "a type that is no text",
+            "a type that is not a text",
             known.token(|it, _| it["typ"] = json!(1)),
         ),
         (
@@ -111,7 +111,7 @@ fn for_other_purposes(known: &Known) -> Vec<(&'static str, String)> {
             known.token(|_, it| it["token_use"] = json!("refresh")),
         ),
         (
-            "a use that is no text",
+            "a use that is not a text",
             known.token(|_, it| it["token_use"] = json!(["access"])),
         ),
         (
@@ -136,7 +136,7 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
             known.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("exp")))),
         ),
         (
-            "an expiry that is no number",
+            "an expiry that is not a number",
             known.token(|_, it| it["exp"] = json!("9999999999")),
         ),
         (
@@ -148,7 +148,7 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
             known.token(|_, it| it["iat"] = json!(now() + 60)),
         ),
         (
-            "a time that is no number",
+            "a time that is not a number",
             known.token(|_, it| it["nbf"] = json!("0")),
         ),
         (

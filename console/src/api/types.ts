@@ -487,7 +487,7 @@ export interface paths {
         };
         /**
          * List all flags of an environment, without definitions
-         * @description All flags in one response, archived ones included, for lists. If they do not fit into 5.9 MB, every `description` is null.
+         * @description All flags in one response, archived ones included. If they do not fit into 5.9 MB, every `description` is null.
          */
         get: operations["listFlagsOfEnvironment"];
         put?: never;

@@ -1,7 +1,7 @@
 //! Limits on rules, contexts and the computation of an evaluation.
 //!
-//! Admins write rules, and anyone may send a context. The limits prevent that either stalls a function or overflows
-//! its stack. Real rules are far below all limits.
+//! Admins write rules, and anyone may send a context. The limits prevent both from stalling a function or
+//! overflowing its stack. Real rules are far below all limits.
 
 /// The maximum nesting of a rule, with references replaced. Compilation and evaluation recurse this deep; their stack
 /// frames fit many times into the smallest stack of a thread (2 MB).

@@ -147,7 +147,7 @@ pub(crate) struct Operation {
 /// An operand in the text of the rule.
 #[derive(Debug, Clone)]
 pub(crate) enum Argument {
-    /// A value that is no operation, and the bytes that it takes in a trace.
+    /// A value that is not an operation, and the bytes that it takes in a trace.
     Written(Value, usize),
     /// An operation: its evaluator and pointer.
     Operation(Option<Arc<str>>, String),

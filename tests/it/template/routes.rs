@@ -197,7 +197,7 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
         problems.unless(
             known,
             "HttpApi",
-            format!("settings of {name}, which is no route"),
+            format!("settings of {name}, which is not a route"),
         );
     }
     for ((method, path), route) in routes {
@@ -408,7 +408,7 @@ planted! {
     a_limit_for_an_unknown_route:
         [Mistake("HttpApi", "      RouteSettings:\n",
             "      RouteSettings:\n        \"PUT /admin/flags\": {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 1}\n")]
-        => "HttpApi: settings of PUT /admin/flags, which is no route";
+        => "HttpApi: settings of PUT /admin/flags, which is not a route";
     tokens_of_the_console_that_the_gateway_rejects:
         [Mistake("HttpApi", "[!Ref UserPoolClient, !If [CreateConsoleClient, !Ref ConsoleClient, !Ref AWS::NoValue]]", "[!Ref UserPoolClient]")]
         => "authorizer AdminToken: not for UserPoolClient and ConsoleClient";

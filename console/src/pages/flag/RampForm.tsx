@@ -21,7 +21,7 @@ const TEMPLATES = {
   quick: [step(10, 15), step(50, 60), step(100, 60)],
 };
 const entries = <K extends string>(names: Record<K, string>) => Object.entries(names) as [K, string][];
-/** A text that is no number is sent unchanged: the message of the API says what it expects. */
+/** A text that is not a number is sent unchanged: the message of the API says what it expects. */
 const numberOf = (text: string) => (text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text));
 
 export function RampForm({ env, flag, etag, resource, started }: TabProps & { started: () => Promise<void> }) {

@@ -34,7 +34,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
   };
   const saving = useSaving(env, resource, reset);
   const change: FlagChange = {
-    // What the API says about a value that is no percentage is more useful than a guess.
+    // What the API says about a value that is not a percentage is more useful than a guess.
     ...(text !== String(from) && { rolloutPercentage: text.trim() === '' || Number.isNaN(Number(text)) ? (text as never) : Number(text) }),
     ...(newSalt !== flag.salt && { salt: newSalt }),
   };

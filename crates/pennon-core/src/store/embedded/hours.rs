@@ -1,4 +1,4 @@
-//! Counts of evaluations by the hour, in memory: after a restart they hold what the journal has not summed up yet.
+//! Counts of evaluations by the hour, in memory: after a restart only those that the journal has not summed up yet.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::counts::Count;
 use crate::store::HourCount;
 
-/// The number of hours that are kept: what the usage of a flag shows.
+/// The number of hours that are kept. The usage of a flag shows 24; the present hour may end in between.
 const KEPT: u64 = 25;
 
 const HOUR: Duration = Duration::from_hours(1);
