@@ -63,6 +63,19 @@ impl Process {
         self.pid
     }
 
+    /// The processor time that it has used, in user and kernel mode. Linux only; in steps of 10 ms.
+    ///
+    /// # Panics
+    /// If the process has ended.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
+        // The name of the program, in parentheses, may hold spaces. utime and stime are fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').expect("the name of the program");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks = ticks.map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// SIGSTOP: the process exists but does nothing, like a frozen instance or a hung server.
     pub fn freeze(&self) {
         self.signal("-STOP");
