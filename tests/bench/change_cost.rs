@@ -11,9 +11,8 @@
     reason = "a benchmark"
 )]
 
-use std::time::Duration;
-
 use pennon_tests::event::Event;
+use pennon_tests::figures::milliseconds;
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::Resp;
@@ -74,7 +73,7 @@ async fn main() {
         "per change, all {INSTANCES} instances together: Redis sends {:.1} kB, the instances take {:.1} ms of \
          processor time and load {:.2} times from the database",
         (changed.sent - unchanged.sent) / 1e3,
-        (changed.processor - unchanged.processor).as_secs_f64() * 1e3,
+        changed.processor - unchanged.processor,
         changed.loads - unchanged.loads
     );
 }
@@ -82,7 +81,8 @@ async fn main() {
 /// Means of one repetition.
 struct Cost {
     sent: f64,
-    processor: Duration,
+    /// In milliseconds.
+    processor: f64,
     loads: f64,
 }
 
@@ -90,7 +90,8 @@ async fn measure(stack: &Stack, instances: &[Function], mut repeat: impl AsyncFn
     let now = || {
         let processor = instances.iter().map(|it| it.process().processor_time());
         let loads: u64 = instances.iter().map(database_loads).sum();
-        (sent_bytes(stack), processor.sum::<Duration>(), loads)
+        let processor = processor.map(milliseconds).sum::<f64>();
+        (sent_bytes(stack), processor, loads)
     };
     let before = now();
     for _ in 0..CHANGES {
@@ -100,7 +101,7 @@ async fn measure(stack: &Stack, instances: &[Function], mut repeat: impl AsyncFn
     let each = f64::from(CHANGES);
     Cost {
         sent: (after.0 - before.0) as f64 / each,
-        processor: (after.1 - before.1) / CHANGES,
+        processor: (after.1 - before.1) / each,
         loads: (after.2 - before.2) as f64 / each,
     }
 }

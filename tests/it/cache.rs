@@ -32,12 +32,13 @@ async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topo
     assert_eq!(
         names,
         [
-            "__env", "__exp", "__inst", "__mac", "__rev", "__sum", "checkout", "export", "search"
+            "__env", "__exp", "__idx", "__imac", "__inst", "__mac", "__rev", "__sum", "checkout",
+            "export", "search"
         ]
     );
     let revision = stack.database.revision("production").await.to_string();
-    assert_eq!(fields[4].1, revision);
-    let checkout: serde_json::Value = serde_json::from_str(&fields[6].1).expect("JSON");
+    assert_eq!(fields[6].1, revision);
+    let checkout: serde_json::Value = serde_json::from_str(&fields[8].1).expect("JSON");
     assert_eq!(checkout["enabled"], true);
     assert_eq!(checkout["rolloutPercentage"], 50);
 
@@ -366,6 +367,35 @@ async fn an_update_is_seen_by_the_next_read_of_every_instance(on: Topology) {
     }
 }
 
+async fn after_a_change_a_reader_fetches_only_the_flag_that_has_changed(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let update = stack.function("update-flag").await;
+    let (first, second) = (
+        stack.function("get-flag").await,
+        stack.function("get-flag").await,
+    );
+    for reader in [&first, &second] {
+        reader.call(&Event::get("checkout")).await;
+    }
+    for percent in 1..=5 {
+        set_percentage(&update, "checkout", percent).await;
+        first.call(&Event::get("checkout")).await;
+        let before = (stack.redis.calls("eval"), stack.redis.calls("hmget"));
+        let answer = second.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), percent);
+        assert_eq!(answer.source(), "redis");
+        let after = (stack.redis.calls("eval"), stack.redis.calls("hmget"));
+        // The header, the digests, and the flag.
+        assert_eq!(after, (before.0, before.1 + 3));
+    }
+    let answer = second.call(&Event::get("search")).await;
+    assert_eq!(
+        percentage(&answer),
+        100,
+        "a flag that was not fetched again"
+    );
+}
+
 async fn a_failed_update_deletes_nothing(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
@@ -450,7 +480,7 @@ async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
         Some(10_003)
     );
     assert!(list.has_logged("Large cache payload"));
-    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_009));
+    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_011));
     // The transfer takes less than the budget of half a second, unless the machine is busy.
     eventually("an instance that reads it in time", async || {
         let other = stack.function("get-flag").await;
@@ -556,6 +586,7 @@ on_every_redis!(
     a_hash_of_another_program_is_a_miss,
     a_corrupt_entry_is_dropped_and_the_database_answers,
     an_update_is_seen_by_the_next_read_of_every_instance,
+    after_a_change_a_reader_fetches_only_the_flag_that_has_changed,
     a_failed_update_deletes_nothing,
     an_operators_del_is_a_safe_way_to_invalidate,
     without_redis_every_read_is_compared_with_the_database,

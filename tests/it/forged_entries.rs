@@ -340,6 +340,31 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
 }
 
 #[tokio::test]
+async fn a_forged_flag_is_not_fetched_as_a_change() {
+    let stack = Stack::start().await;
+    let update = function(&stack, "update-flag").await;
+    for (percent, field) in [
+        (10, "checkout"),
+        (11, "__idx"),
+        (12, "__imac"),
+        (13, "__env"),
+    ] {
+        // Both hold the flags before the change, and the first one fills the entry after it.
+        let (first, second) = (cold(&stack).await, cold(&stack).await);
+        set_percentage(&update, "checkout", percent).await;
+        assert_eq!(checkout(&first).await, percent);
+        let forged = match field {
+            "checkout" => forged_flag(&stack),
+            _ => "{}".to_owned(),
+        };
+        forge(&stack, &[(field, &forged)]);
+        assert_eq!(checkout(&second).await, percent, "{field}");
+        assert!(has_reported(&second), "{field}");
+        assert_eq!(checkout(&cold(&stack).await).await, percent, "repaired");
+    }
+}
+
+#[tokio::test]
 async fn an_entry_of_another_environment_or_installation_is_rejected() {
     let stack = Stack::start().await;
     let sql = stack.database.sql();

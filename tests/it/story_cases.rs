@@ -69,7 +69,8 @@ async fn two_instances_filling_at_once(on: Topology) {
         let fields = stack.redis.fields();
         let names: BTreeSet<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
         let whole = [
-            "__env", "__exp", "__inst", "__mac", "__rev", "__sum", "checkout", "export", "search",
+            "__env", "__exp", "__idx", "__imac", "__inst", "__mac", "__rev", "__sum", "checkout",
+            "export", "search",
         ];
         assert_eq!(names, BTreeSet::from(whole));
         let revision = stack.database.revision("production").await.to_string();
@@ -112,11 +113,11 @@ async fn one_hundred_and_more_flags(on: Topology) {
             filled
         })
         .await;
-        let fields = i64::try_from(more + 9).expect("a number");
+        let fields = i64::try_from(more + 11).expect("a number");
         assert_eq!(
             stack.redis.command(&["HLEN", KEY]),
             Resp::Number(fields),
-            "a field for each flag, its header of five and what is common to all"
+            "a field for each flag, its header of five, what is common to all, and the index with its MAC"
         );
         let last = format!("flag-{more}");
         let expected = i64::try_from(more % 101).expect("a number");

@@ -1,7 +1,7 @@
 //! A consistent state of all flags of one environment, and of the other data that a response depends on.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,9 @@ impl std::fmt::Display for Revision {
 pub struct Snapshot {
     /// The revision of this state.
     pub revision: Revision,
-    /// Every flag that is not archived, under its key.
-    pub flags: BTreeMap<FlagKey, Flag>,
+    /// Every flag that is not archived, under its key. Shared with the snapshot of the next revision if it does not
+    /// change.
+    pub flags: BTreeMap<FlagKey, Arc<Flag>>,
     /// Settings of the environment.
     pub settings: Settings,
     /// The evaluation defaults of the installation, for settings that the environment does not set.
@@ -45,7 +46,44 @@ pub struct Snapshot {
     pub unreadable_keys: Vec<String>,
     /// The compiled flags. The first evaluation compiles them.
     pub rules: Rules,
+    /// The digests of the flags in the cache entry from which or for which this snapshot was made.
+    pub digests: FlagDigests,
 }
+
+/// The digests of a snapshot's flags in its cache entry, in the order of the flags; none until the snapshot is written
+/// to the cache or read from it. They are ignored when snapshots are compared, and a clone has none.
+#[derive(Debug, Default)]
+pub struct FlagDigests(OnceLock<Vec<FlagDigest>>);
+
+/// The first 16 bytes of the SHA-256 of a flag's field in a cache entry.
+pub type FlagDigest = [u8; 16];
+
+impl FlagDigests {
+    /// Remembers the digests, if there are none.
+    pub fn set(&self, digests: Vec<FlagDigest>) {
+        let _already_set = self.0.set(digests);
+    }
+
+    /// The digests, if they are known.
+    #[must_use]
+    pub fn get(&self) -> Option<&[FlagDigest]> {
+        self.0.get().map(Vec::as_slice)
+    }
+}
+
+impl Clone for FlagDigests {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for FlagDigests {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for FlagDigests {}
 
 /// Values computed from the rest of the snapshot on first use: the compiled rules and the number of unreadable
 /// items. They are ignored when snapshots are compared, and a clone computes its own.
@@ -182,6 +220,23 @@ impl Snapshot {
         self.rules.ruleset.get_or_init(compile)
     }
 
+    /// Compiles the flags that an earlier snapshot does not share with this one, if the earlier one is compiled.
+    pub fn compile_after(&self, earlier: &Self) {
+        let Some(rules) = earlier.rules.ruleset.get() else {
+            return;
+        };
+        if (&self.settings, self.defaults) != (&earlier.settings, earlier.defaults) {
+            return;
+        }
+        let is_unchanged = |key: &FlagKey| {
+            let (now, before) = (self.flags.get(key), earlier.flags.get(key));
+            now.zip(before)
+                .is_some_and(|(now, before)| Arc::ptr_eq(now, before))
+        };
+        let rules = rules.compile_next(&self.flags, &self.settings, self.defaults, is_unchanged);
+        let _already_set = self.rules.ruleset.set(rules);
+    }
+
     /// An environment without flags.
     #[must_use]
     pub fn empty() -> Self {
@@ -193,6 +248,74 @@ impl Snapshot {
             keys: BTreeMap::new(),
             unreadable_keys: Vec::new(),
             rules: Rules::default(),
+            digests: FlagDigests::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pennon_eval::{Context, Reason, Rollout, UserId};
+    use serde_json::json;
+
+    use super::*;
+
+    fn flag(percent: u8) -> Arc<Flag> {
+        Arc::new(Flag {
+            enabled: true,
+            rollout_percentage: Rollout::parse(i64::from(percent)).expect("a percentage"),
+            ..Flag::default()
+        })
+    }
+
+    fn key(text: &str) -> FlagKey {
+        FlagKey::parse(text).expect("a key")
+    }
+
+    fn variant(snapshot: &Snapshot, flag: &str) -> Option<(String, Reason, bool)> {
+        let user = UserId::parse("alice");
+        let found = snapshot
+            .rules()
+            .evaluate(flag, &Context::of(user.as_ref()), 0);
+        let found = found.ok()?;
+        let has_metadata = found.metadata.contains_key("owner");
+        Some((found.variant.to_owned(), found.reason, has_metadata))
+    }
+
+    #[test]
+    fn rules_compiled_after_an_earlier_snapshot_are_those_of_the_flags() {
+        let earlier = Snapshot {
+            flags: [("same", 0), ("changed", 0), ("removed", 100)]
+                .map(|(name, percent)| (key(name), flag(percent)))
+                .into(),
+            ..Snapshot::empty()
+        };
+        let same = Arc::clone(&earlier.flags["same"]);
+        let next = Snapshot {
+            flags: [
+                (key("same"), same),
+                (key("changed"), flag(100)),
+                (key("new"), flag(100)),
+            ]
+            .into(),
+            ..Snapshot::empty()
+        };
+        let with_metadata = Snapshot {
+            settings: serde_json::from_value(json!({"metadata": {"owner": "us"}}))
+                .expect("settings"),
+            ..next.clone()
+        };
+        let without_defaults = Snapshot {
+            defaults: EvaluationDefaults::Unreadable,
+            ..next.clone()
+        };
+        let _compiled = earlier.rules();
+        for snapshot in [next, with_metadata, without_defaults] {
+            let fresh = snapshot.clone();
+            snapshot.compile_after(&earlier);
+            for name in ["same", "changed", "removed", "new"] {
+                assert_eq!(variant(&snapshot, name), variant(&fresh, name), "{name}");
+            }
         }
     }
 }

@@ -51,16 +51,7 @@ impl Cache {
         let Ok(parts) = <[Reply; 5]>::try_from(parts) else {
             return Lookup::Miss;
         };
-        let text = |part: &'_ Reply| match part {
-            Reply::Text(text) => Some(text.clone()),
-            Reply::Nothing
-            | Reply::Number(_)
-            | Reply::List(_)
-            | Reply::WrongType
-            | Reply::Malformed => None,
-        };
-        let values = parts.each_ref().map(text);
-        let values = values.each_ref().map(Option::as_deref);
+        let values = parts.each_ref().map(Reply::as_text);
         if values.iter().all(Option::is_none) {
             return Lookup::Miss;
         }

@@ -15,7 +15,6 @@ use fred::types::config::{
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Value};
 
 use super::address::Address;
-use super::entry;
 use super::url::RedisUrl;
 use crate::config::CacheConfig;
 use crate::id::unique_id;
@@ -24,8 +23,8 @@ use crate::tls;
 /// A command to Redis.
 #[derive(Debug)]
 pub(super) enum Command<'a> {
-    /// The header of the entry at this key: a list of [`entry::HEADER`]'s values.
-    Header { key: &'a str },
+    /// Fields of the entry at this key, such as [`entry::HEADER`]: a list of their values.
+    Fields { key: &'a str, names: &'a [&'a str] },
     /// The whole entry at this key, or a lease to fill it. Every attempt has its own lease id, so that an attempt
     /// that is delayed in the network does not renew the lease of another one. All attempts of one reader share
     /// its grace period, so that a reader that lost the reply does not wait for itself.
@@ -51,7 +50,7 @@ impl Command<'_> {
     /// The key that the command reads or writes.
     pub(super) fn key(&self) -> Option<&str> {
         match self {
-            Self::Header { key } | Self::Read { key, .. } | Self::Run { key, .. } => Some(key),
+            Self::Fields { key, .. } | Self::Read { key, .. } | Self::Run { key, .. } => Some(key),
             Self::Ping | Self::Slots => None,
         }
     }
@@ -64,7 +63,7 @@ impl Command<'_> {
                 Script::BeginWrite | Script::EndWrite => true,
                 Script::Fill | Script::Discard => false,
             },
-            Self::Header { .. } | Self::Read { .. } | Self::Ping | Self::Slots => false,
+            Self::Fields { .. } | Self::Read { .. } | Self::Ping | Self::Slots => false,
         }
     }
 
@@ -82,9 +81,10 @@ impl Command<'_> {
     /// The name of the command and its arguments.
     fn words(&self) -> (&'static str, Vec<Value>) {
         match self {
-            Self::Header { key } => {
-                let mut words: Vec<Value> = vec![(*key).into()];
-                words.extend(entry::HEADER.map(Value::from));
+            Self::Fields { key, names } => {
+                let mut words: Vec<Value> = Vec::with_capacity(1 + names.len());
+                words.push((*key).into());
+                words.extend(names.iter().map(|name| Value::from(*name)));
                 ("HMGET", words)
             }
             Self::Read {
@@ -184,6 +184,18 @@ pub(super) enum Reply {
     WrongType,
     /// Bytes that are not UTF-8, or a type of reply that none of the commands has.
     Malformed,
+}
+
+impl Reply {
+    /// The text, if it is one.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Nothing | Self::Number(_) | Self::List(_) | Self::WrongType | Self::Malformed => {
+                None
+            }
+        }
+    }
 }
 
 /// Why there is no usable reply.

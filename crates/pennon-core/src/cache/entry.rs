@@ -10,6 +10,8 @@
 //! | `__exp` | the expiry, by the clock of the instance that filled the entry (ms since 1970) |
 //! | `__sum` | the SHA-256 of `__env` and all flags |
 //! | `__mac` | the HMAC-SHA-256 that authenticates the entry |
+//! | `__idx` | the digest of every flag's field, as JSON |
+//! | `__imac` | the HMAC-SHA-256 that authenticates `__env` and `__idx` without the flags |
 //! | `__l:<lease>` | a lease: its reader may fill until this time (Redis' clock, ms) |
 //! | `__head` | the fill grace period: other readers wait until this time (ms); and the id of the reader that fills |
 //! | `__b:<writer>` | a write barrier: no reader may fill until this time (ms) |
@@ -25,18 +27,28 @@
 //! warm read fetches and verifies only them; a cold read also compares `__sum` with the fields. Leases,
 //! barriers and `__head` are not covered: they contain no data, and Redis' clock decides about them.
 //!
+//! # Changes
+//!
+//! After a change of one flag, all other flags are as before. A reader that holds an earlier snapshot fetches `__env`
+//! and `__idx`, which `__imac` authenticates together with the revision and the expiry, and then only the flags whose
+//! digest differs. A field that does not have its digest comes from another entry or is forged; the reader then
+//! fetches the whole entry. A digest is the first 16 bytes of a SHA-256: nobody can find another flag with the
+//! digest of a given one.
+//!
 //! The expiry is part of the entry because the TTL in Redis is not authenticated: an entry that was recorded
 //! and replayed is valid until its expiry and no longer. It is compared with the reader's clock, so a reader
 //! whose clock is ahead uses entries for less time, and one whose clock is behind for more, by the clock skew.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Settings};
 use serde::{Deserialize, Serialize};
 
-use super::mac::{MacKeys, digest_of, message_of};
+use super::mac::{MacKeys, decode_hex, digest_of, message_of};
 use crate::environment::Environment;
-use crate::snapshot::{ApiKey, Revision, Snapshot};
+use crate::hex::hex;
+use crate::snapshot::{ApiKey, FlagDigest, Revision, Snapshot};
 
 const REVISION: &str = "__rev";
 const INSTALLATION: &str = "__inst";
@@ -46,6 +58,19 @@ const MAC: &str = "__mac";
 /// The fields that identify and authenticate an entry. A warm read fetches only these.
 pub(super) const HEADER: [&str; 5] = [REVISION, INSTALLATION, EXPIRY, DIGEST, MAC];
 const COMMON: &str = "__env";
+const INDEX: &str = "__idx";
+const INDEX_MAC: &str = "__imac";
+/// The fields from which a reader learns which flags have changed: the header, and these three.
+pub(super) const SUMMARY: [&str; 8] = [
+    REVISION,
+    INSTALLATION,
+    EXPIRY,
+    DIGEST,
+    MAC,
+    COMMON,
+    INDEX,
+    INDEX_MAC,
+];
 /// The revision of every list of environments.
 pub(super) const LIST_REVISION: Revision = Revision(1);
 const RESERVED: &str = "__";
@@ -53,6 +78,8 @@ const ESCAPED_FLAG: &str = "__f:";
 /// The prefix of the message that `__mac` authenticates, so that the key never signs two kinds of messages. A
 /// message in another format needs another prefix.
 const DOMAIN: &str = "pennon cache entry 1";
+/// The prefix of the message that `__imac` authenticates.
+const INDEX_DOMAIN: &str = "pennon cache index 1";
 
 /// The content of `__env`. An unknown field may change what a flag evaluates to, so an entry with one is not used.
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,6 +191,19 @@ impl Signer<'_> {
         })
     }
 
+    /// The message that `__imac` authenticates.
+    fn index_message(&self, revision: &str, expiry: &str, common: &str, index: &str) -> Vec<u8> {
+        message_of(&[
+            INDEX_DOMAIN,
+            self.installation,
+            self.environment,
+            revision,
+            expiry,
+            common,
+            index,
+        ])
+    }
+
     /// Verifies all fields of an entry and returns its header.
     fn check_all(&self, fields: &[(String, String)], now: u64) -> Result<Header, Unusable> {
         let value = |wanted: &str| {
@@ -218,7 +258,9 @@ pub(super) fn encode(
     signer: &Signer<'_>,
     expires: u64,
 ) -> Result<Vec<String>, serde_json::Error> {
-    let mut fields = Vec::with_capacity(2 + 2 * snapshot.flags.len());
+    let mut fields = Vec::with_capacity(6 + 2 * snapshot.flags.len());
+    let mut index = BTreeMap::new();
+    let mut digests = Vec::with_capacity(snapshot.flags.len());
     let common = Common {
         settings: snapshot.settings.clone(),
         defaults: snapshot.defaults,
@@ -226,17 +268,140 @@ pub(super) fn encode(
         unreadable_keys: snapshot.unreadable_keys.clone(),
     };
     for (key, flag) in &snapshot.flags {
-        let key = key.as_str();
-        fields.push(if key.starts_with(RESERVED) {
-            format!("{ESCAPED_FLAG}{key}")
-        } else {
-            key.to_owned()
-        });
-        fields.push(serde_json::to_string(flag)?);
+        let value = serde_json::to_string(&**flag)?;
+        let digest = digest_of_flag(&value);
+        digests.push(digest);
+        index.insert(key, hex(&digest));
+        fields.push(field_of(key));
+        fields.push(value);
     }
-    fields.push(COMMON.to_owned());
-    fields.push(serde_json::to_string(&common)?);
+    let common = serde_json::to_string(&common)?;
+    let index = serde_json::to_string(&index)?;
+    let (revision, expiry) = (snapshot.revision.to_string(), expires.to_string());
+    let message = signer.index_message(&revision, &expiry, &common, &index);
+    for (name, value) in [
+        (COMMON, common),
+        (INDEX, index),
+        (INDEX_MAC, signer.keys.sign(&message)),
+    ] {
+        fields.extend([name.to_owned(), value]);
+    }
+    snapshot.digests.set(digests);
     Ok(signer.sign(snapshot.revision, expires, fields))
+}
+
+/// The name of a flag's field.
+fn field_of(key: &FlagKey) -> String {
+    let key = key.as_str();
+    if key.starts_with(RESERVED) {
+        format!("{ESCAPED_FLAG}{key}")
+    } else {
+        key.to_owned()
+    }
+}
+
+/// The digest of the value of a flag's field.
+fn digest_of_flag(value: &str) -> FlagDigest {
+    let mut digest = FlagDigest::default();
+    let whole = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
+    digest.copy_from_slice(&whole.as_ref()[..size_of::<FlagDigest>()]);
+    digest
+}
+
+/// The digests of an index. `None` if it is not an index.
+fn index_in(text: &str) -> Option<BTreeMap<FlagKey, FlagDigest>> {
+    let index: BTreeMap<FlagKey, String> = serde_json::from_str(text).ok()?;
+    let digests = index.into_iter().map(|(key, digest)| {
+        let digest = FlagDigest::try_from(decode_hex(&digest)?).ok()?;
+        Some((key, digest))
+    });
+    digests.collect()
+}
+
+/// What an entry has that an earlier snapshot does not have.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// The header of the entry.
+    pub(super) header: Header,
+    /// The new snapshot, without the flags that must be fetched.
+    snapshot: Snapshot,
+    digests: BTreeMap<FlagKey, FlagDigest>,
+    /// The flags that must be fetched.
+    keys: Vec<FlagKey>,
+}
+
+/// Compares the values of [`SUMMARY`] with an earlier snapshot. `None` if the earlier snapshot or the entry has no
+/// digests, or the entry is not authentic: then the whole entry must be read.
+pub(super) fn changes_since(
+    earlier: &Snapshot,
+    values: [Option<&str>; 8],
+    signer: &Signer<'_>,
+    now: u64,
+) -> Option<Changes> {
+    let [
+        revision,
+        installation,
+        expiry,
+        digest,
+        mac,
+        common,
+        index,
+        index_mac,
+    ] = values;
+    let header = signer.check([revision, installation, expiry, digest, mac], now);
+    let header = header.ok()?;
+    let (common, index) = (common?, index?);
+    let message = signer.index_message(revision?, expiry?, common, index);
+    if !signer.keys.verify(&message, index_mac?) {
+        return None;
+    }
+    let digests = index_in(index)?;
+    let held = earlier.flags.iter().zip(earlier.digests.get()?);
+    let held: BTreeMap<&FlagKey, (&Arc<Flag>, &FlagDigest)> = held
+        .map(|((key, flag), digest)| (key, (flag, digest)))
+        .collect();
+    let (mut flags, mut keys) = (BTreeMap::new(), Vec::new());
+    for (key, digest) in &digests {
+        match held.get(key) {
+            Some((flag, known)) if *known == digest => {
+                flags.insert(key.clone(), Arc::clone(flag));
+            }
+            Some(_) | None => keys.push(key.clone()),
+        }
+    }
+    let common = serde_json::from_str(common).ok()?;
+    Some(Changes {
+        snapshot: snapshot_of(header.revision, common, flags),
+        header,
+        digests,
+        keys,
+    })
+}
+
+impl Changes {
+    /// The fields that must be fetched.
+    pub(super) fn fields(&self) -> Vec<String> {
+        self.keys.iter().map(field_of).collect()
+    }
+
+    /// Adds the values of [`Self::fields`]. `None` if one does not have the digest of the index: the entry was
+    /// replaced after its index was read, or the value is forged.
+    pub(super) fn with(mut self, values: &[Option<&str>]) -> Option<(Snapshot, Header)> {
+        if values.len() != self.keys.len() {
+            return None;
+        }
+        for (key, value) in self.keys.into_iter().zip(values) {
+            let value = (*value)?;
+            if self.digests.get(&key) != Some(&digest_of_flag(value)) {
+                return None;
+            }
+            let flag: Flag = serde_json::from_str(value).ok()?;
+            self.snapshot.flags.insert(key, Arc::new(flag));
+        }
+        let digests = self.digests.into_values().collect();
+        self.snapshot.digests.set(digests);
+        Some((self.snapshot, self.header))
+    }
 }
 
 /// Encodes a list of environments, the header first. Its revision never changes: a list that is out of date is
@@ -285,10 +450,14 @@ pub(super) fn decode(
 
 fn snapshot_in(fields: &[(String, String)], revision: Revision) -> Option<Snapshot> {
     let mut common: Option<Common> = None;
+    let mut index = None;
     let mut flags = BTreeMap::new();
     for (field, value) in fields {
         let key = if field == COMMON {
             common = Some(serde_json::from_str(value).ok()?);
+            continue;
+        } else if field == INDEX {
+            index = Some(index_in(value)?);
             continue;
         } else if let Some(key) = field.strip_prefix(ESCAPED_FLAG) {
             key
@@ -298,10 +467,25 @@ fn snapshot_in(fields: &[(String, String)], revision: Revision) -> Option<Snapsh
             field
         };
         let flag: Flag = serde_json::from_str(value).ok()?;
-        flags.insert(FlagKey::parse(key).ok()?, flag);
+        flags.insert(FlagKey::parse(key).ok()?, Arc::new(flag));
     }
-    let common = common?;
-    Some(Snapshot {
+    let snapshot = snapshot_of(revision, common?, flags);
+    // The previous version writes no index.
+    if let Some(index) = index {
+        if !index.keys().eq(snapshot.flags.keys()) {
+            return None;
+        }
+        snapshot.digests.set(index.into_values().collect());
+    }
+    Some(snapshot)
+}
+
+fn snapshot_of(
+    revision: Revision,
+    common: Common,
+    flags: BTreeMap<FlagKey, Arc<Flag>>,
+) -> Snapshot {
+    Snapshot {
         revision,
         flags,
         settings: common.settings,
@@ -309,7 +493,7 @@ fn snapshot_in(fields: &[(String, String)], revision: Revision) -> Option<Snapsh
         keys: common.keys,
         unreadable_keys: common.unreadable_keys,
         ..Snapshot::empty()
-    })
+    }
 }
 
 #[cfg(test)]
@@ -355,7 +539,7 @@ mod tests {
             revision: Revision(1_700_000_000_123),
             flags: keys
                 .iter()
-                .map(|key| (FlagKey::parse(*key).expect("a key"), Flag::default()))
+                .map(|key| (FlagKey::parse(*key).expect("a key"), Arc::default()))
                 .collect(),
             ..Snapshot::empty()
         }
@@ -475,7 +659,7 @@ mod tests {
         full.keys.insert("ab".repeat(32), key);
         full.settings =
             serde_json::from_str(r#"{"evaluators":{"eu":{"==":[2.0,2]}}}"#).expect("settings");
-        let flag = full.flags.get_mut("theme").expect("there");
+        let flag = Arc::make_mut(full.flags.get_mut("theme").expect("there"));
         flag.overrides = BTreeMap::from([
             ("alice".to_owned(), Override::Variant("blue".to_owned())),
             ("bob".to_owned(), Override::Exclude),
@@ -523,6 +707,102 @@ mod tests {
         for forged in forgeries(&fields) {
             assert!(decode_names(&forged, &of_list, NOW).is_err(), "{forged:?}");
         }
+    }
+
+    /// The values of [`SUMMARY`] in an entry, as Redis returns them.
+    fn summary(fields: &[(String, String)]) -> [Option<&str>; 8] {
+        SUMMARY.map(|name| value_of(fields, name))
+    }
+
+    fn value_of<'a>(fields: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
+        let found = fields.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A reader holds `earlier` and fetches what has changed.
+    fn fetched(earlier: &Snapshot, fields: &[(String, String)]) -> Option<(Snapshot, Vec<String>)> {
+        let keys = keys("k");
+        let changes = changes_since(earlier, summary(fields), &signer(&keys), NOW)?;
+        let names = changes.fields();
+        let values: Vec<_> = names.iter().map(|name| value_of(fields, name)).collect();
+        let (snapshot, header) = changes.with(&values)?;
+        assert_eq!(header.revision, snapshot.revision);
+        Some((snapshot, names))
+    }
+
+    /// A snapshot with three flags that a reader holds, and the next revision: `b` is changed, `c` removed, `__d` new.
+    fn change() -> (Snapshot, Snapshot) {
+        let earlier = decoded(&encoded(&snapshot(&["a", "b", "c"]))).expect("an entry");
+        let mut next = snapshot(&["a", "b", "__d"]);
+        next.revision = Revision(earlier.revision.0 + 1);
+        let flag = next.flags.get_mut("b").expect("there");
+        Arc::make_mut(flag).enabled = true;
+        next.unreadable_keys.push("k-7".to_owned());
+        (earlier, next)
+    }
+
+    #[test]
+    fn a_reader_fetches_only_the_flags_that_differ_from_its_snapshot() {
+        let (earlier, next) = change();
+        let (found, names) = fetched(&earlier, &encoded(&next)).expect("changes");
+        assert_eq!(found, next);
+        assert_eq!(names, ["__f:__d", "b"]);
+        assert!(Arc::ptr_eq(&found.flags["a"], &earlier.flags["a"]));
+        // The result is the base of the next fetch.
+        let (again, names) = fetched(&found, &encoded(&next)).expect("changes");
+        assert_eq!((again, names), (next.clone(), Vec::new()));
+        // The reader that has filled the entry can be the next one that fetches.
+        let (found, names) = fetched(&next, &encoded(&earlier)).expect("changes");
+        assert_eq!(found, earlier);
+        assert_eq!(names, ["b", "c"]);
+    }
+
+    #[test]
+    fn forged_changes_are_not_used() {
+        let (earlier, next) = change();
+        let good = encoded(&next);
+        for fields in forgeries(&good) {
+            // A field that is not fetched cannot do harm.
+            if let Some((found, _)) = fetched(&earlier, &fields) {
+                assert_eq!(found, next, "{fields:?}");
+            }
+        }
+        // The parts of two authentic entries do not match.
+        let other = encoded(&earlier);
+        for name in [COMMON, INDEX, INDEX_MAC, REVISION, "b"] {
+            let mut mixed = good.clone();
+            let part = mixed.iter_mut().find(|(field, _)| field == name);
+            let replacement = value_of(&other, name).expect("there").to_owned();
+            part.expect("there").1 = replacement;
+            assert!(fetched(&earlier, &mixed).is_none(), "{name}");
+        }
+        let keys = keys("k");
+        let late = changes_since(&earlier, summary(&good), &signer(&keys), EXPIRES);
+        assert!(late.is_none(), "expired");
+        let staging = Signer {
+            environment: "staging",
+            ..signer(&keys)
+        };
+        let moved = changes_since(&earlier, summary(&good), &staging, NOW);
+        assert!(moved.is_none(), "of another environment");
+    }
+
+    #[test]
+    fn without_digests_the_whole_entry_is_read() {
+        let (earlier, next) = change();
+        assert!(
+            fetched(&earlier.clone(), &encoded(&next)).is_none(),
+            "a copy has none"
+        );
+        // As the previous version writes it.
+        let keys = keys("k");
+        let mut fields = encoded(&next);
+        fields.retain(|(name, _)| ![INDEX, INDEX_MAC].contains(&name.as_str()));
+        let content = fields.into_iter().skip(HEADER.len());
+        let content = content.flat_map(<[String; 2]>::from).collect();
+        let fields = pairs(&signer(&keys).sign(next.revision, EXPIRES, content));
+        assert_eq!(decoded(&fields), Ok(next));
+        assert!(fetched(&earlier, &fields).is_none());
     }
 
     #[test]
@@ -610,7 +890,23 @@ mod fuzz {
             .map(|pair| json!([pair[0], pair[1]]))
             .collect();
         assert!(decode(&pairs(&signed), &signer(&keys), NOW).is_ok());
+        // A reader that lacks one flag.
+        let earlier = snapshot_in(&pairs(&fields())[1..], Revision(6)).expect("a snapshot");
+        encode(&earlier, &signer(&keys), NOW + 1_000).expect("encodes");
         for_all(&json([signed]), |value| {
+            let mutated = pairs(&value);
+            let value_of = |wanted: &str| {
+                let found = mutated.iter().find(|(name, _)| name == wanted);
+                found.map(|(_, value)| value.as_str())
+            };
+            let summary = SUMMARY.map(value_of);
+            if let Some(changes) = changes_since(&earlier, summary, &signer(&keys), NOW) {
+                let names = changes.fields();
+                let values: Vec<_> = names.iter().map(|name| value_of(name)).collect();
+                if let Some((found, _)) = changes.with(&values) {
+                    assert_eq!(found, snapshot);
+                }
+            }
             if let Ok((found, header)) = decode(&pairs(&value), &signer(&keys), NOW) {
                 assert_eq!(found, snapshot);
                 assert_eq!(header.revision, Revision(7));

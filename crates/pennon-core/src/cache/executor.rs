@@ -459,7 +459,7 @@ impl Executor {
                 script: Script::Fill,
                 ..
             } => self.login.config.request_budget,
-            Command::Header { .. } | Command::Ping | Command::Slots | Command::Run { .. } => {
+            Command::Fields { .. } | Command::Ping | Command::Slots | Command::Run { .. } => {
                 self.login.config.operation_timeout
             }
         }
@@ -551,7 +551,7 @@ impl Executor {
 
 fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
     match command {
-        Command::Header { .. } | Command::Read { .. } | Command::Ping | Command::Slots => {
+        Command::Fields { .. } | Command::Read { .. } | Command::Ping | Command::Slots => {
             &node.reads
         }
         Command::Run { .. } => &node.writes,

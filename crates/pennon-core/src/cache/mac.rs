@@ -85,7 +85,7 @@ fn length_of(part: &str) -> [u8; 8] {
 }
 
 /// Decodes hexadecimal text in lower case.
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),

@@ -111,7 +111,10 @@ impl Cache {
             && let Some(target) = self.source.current()
         {
             let key = self.key(environment);
-            let command = Command::Header { key: &key };
+            let command = Command::Fields {
+                key: &key,
+                names: &entry::HEADER,
+            };
             let reply = target.read.ask_replica(&command, context).await;
             let found = reply.map(|reply| self.header_in(reply, environment));
             if let Some(Lookup::Hit(info)) = found
@@ -143,7 +146,10 @@ impl Cache {
         }
         let key = self.key(environment);
         let asked = Instant::now();
-        let command = Command::Header { key: &key };
+        let command = Command::Fields {
+            key: &key,
+            names: &entry::HEADER,
+        };
         let Some(reply) = self.ask(&command, context).await else {
             return Lookup::Unavailable;
         };
@@ -158,6 +164,55 @@ impl Cache {
             }
         }
         found
+    }
+
+    /// Fetches the flags of an entry that differ from those of an earlier snapshot. `None` if that is not possible, for
+    /// example without an entry: then [`Self::read`] fetches the whole entry.
+    pub async fn read_changes(
+        &self,
+        environment: &Environment,
+        earlier: &Snapshot,
+        context: &RequestContext,
+    ) -> Option<(Snapshot, EntryInfo)> {
+        earlier.digests.get()?;
+        let (keys, installation) = (self.source.keys()?, self.installation_id()?);
+        let signer = Signer {
+            keys: &keys,
+            installation,
+            environment: environment.as_str(),
+        };
+        let key = self.key(environment);
+        let summary = self.fields(&key, &entry::SUMMARY, context).await?;
+        let values = <[Option<&str>; 8]>::try_from(texts(&summary)).ok()?;
+        let changes = entry::changes_since(earlier, values, &signer, now())?;
+        let names = changes.fields();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let fetched = if names.is_empty() {
+            Vec::new()
+        } else {
+            self.fields(&key, &names, context).await?
+        };
+        let (snapshot, header) = changes.with(&texts(&fetched))?;
+        snapshot.compile_after(earlier);
+        let info = self.entry_info(&header);
+        Some((snapshot, info))
+    }
+
+    /// The values of some fields of an entry.
+    async fn fields(
+        &self,
+        key: &str,
+        names: &[&str],
+        context: &RequestContext,
+    ) -> Option<Vec<Reply>> {
+        match self.ask(&Command::Fields { key, names }, context).await? {
+            Reply::List(values) => Some(values),
+            Reply::Nothing
+            | Reply::Number(_)
+            | Reply::Text(_)
+            | Reply::WrongType
+            | Reply::Malformed => None,
+        }
     }
 
     /// Fetches a whole entry, or a lease to fill it.
@@ -465,6 +520,11 @@ impl Cache {
         };
         self.ask(&command, context).await
     }
+}
+
+/// The texts among values; `None` for fields that do not exist.
+fn texts(values: &[Reply]) -> Vec<Option<&str>> {
+    values.iter().map(Reply::as_text).collect()
 }
 
 /// Groups alternating fields and values into pairs. `None` if one of them is not text.

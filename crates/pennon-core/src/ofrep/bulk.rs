@@ -260,7 +260,10 @@ mod tests {
             let bound = size.of_all(flags.iter());
             assert!(size.at_most(sums(&flags)) >= bound);
             let snapshot = Arc::new(Snapshot {
-                flags: flags.clone(),
+                flags: flags
+                    .iter()
+                    .map(|(key, flag)| (key.clone(), Arc::new(flag.clone())))
+                    .collect(),
                 settings: settings.clone(),
                 ..Snapshot::empty()
             });

@@ -330,8 +330,16 @@ impl RefreshRun<'_> {
         }
     }
 
+    /// Fetches the entry: only what has changed since the held snapshot, if possible.
     async fn entry(&self, cache: &Cache) -> Found {
         let context = self.context;
+        if let Some(held) = self.slot.held()
+            && let Some((snapshot, info)) = cache
+                .read_changes(self.environment, &held.snapshot, context)
+                .await
+        {
+            return Found::Entry(Box::new(snapshot), info);
+        }
         cache.read(self.environment, context).await
     }
 

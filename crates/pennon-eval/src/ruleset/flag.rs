@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::evaluation::{Evaluation, EvaluationError, Reason};
 use super::work::RequestFuel;
+use crate::clock;
 use crate::limits::BYTES_PER_STEP;
 use crate::logic::evaluators::Evaluators;
 use crate::logic::{self, Choice, Rule};
@@ -31,6 +32,8 @@ pub(super) struct CompiledFlag {
     /// Why every evaluation of the enabled flag fails, if it does.
     unreadable: Option<String>,
     kind: Kind,
+    /// Whether the rule may read the time.
+    pub(super) depends_on_time: bool,
     /// Whether the flag is on for an empty context. Computed once, because the result is always the same, and most
     /// callers of public routes send no context.
     pub(super) is_on_for_anonymous: OnceLock<Option<bool>>,
@@ -62,7 +65,8 @@ impl CompiledFlag {
         common: &Arc<Map<String, Value>>,
     ) -> Self {
         let settings = evaluators.settings;
-        let (kind, metadata) = match &flag.definition {
+        let definition = flag.definition.as_ref();
+        let (kind, metadata) = match definition {
             None => {
                 let kind = Kind::Simple {
                     percent: flag.rollout_percentage.percent(),
@@ -81,6 +85,9 @@ impl CompiledFlag {
             metadata,
             unreadable: unreadable(flag, settings, defaults),
             kind,
+            depends_on_time: definition
+                .and_then(|definition| definition.targeting.as_ref())
+                .is_some_and(clock::may_be_read_by),
             is_on_for_anonymous: OnceLock::new(),
         }
     }

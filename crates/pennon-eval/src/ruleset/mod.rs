@@ -7,6 +7,7 @@ mod flag;
 mod tests;
 mod work;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub use work::RequestFuel;
 /// All flags of an environment, compiled once per revision and evaluated for every caller.
 #[derive(Debug, Clone)]
 pub struct Ruleset {
-    flags: HashMap<FlagKey, CompiledFlag>,
+    flags: HashMap<FlagKey, Arc<CompiledFlag>>,
     depends_on_time: bool,
     /// Whether a simple flag with a partial rollout is on for a caller without a targeting key. `false` if the
     /// setting is unreadable.
@@ -35,22 +36,46 @@ impl Ruleset {
     /// settings that the environment does not have.
     #[must_use]
     pub fn compile(
-        flags: &BTreeMap<FlagKey, Flag>,
+        flags: &BTreeMap<FlagKey, impl Borrow<Flag>>,
         settings: &Settings,
         defaults: EvaluationDefaults,
     ) -> Self {
+        Self::compile_with(flags, settings, defaults, |_| None)
+    }
+
+    /// Compiles the flags of the next revision of an environment with the same settings and defaults. `is_unchanged`
+    /// says which flags are as they were in this ruleset; they are not compiled again.
+    #[must_use]
+    pub fn compile_next(
+        &self,
+        flags: &BTreeMap<FlagKey, impl Borrow<Flag>>,
+        settings: &Settings,
+        defaults: EvaluationDefaults,
+        is_unchanged: impl Fn(&FlagKey) -> bool,
+    ) -> Self {
+        Self::compile_with(flags, settings, defaults, |key| {
+            self.flags.get(key).filter(|_| is_unchanged(key)).cloned()
+        })
+    }
+
+    fn compile_with(
+        flags: &BTreeMap<FlagKey, impl Borrow<Flag>>,
+        settings: &Settings,
+        defaults: EvaluationDefaults,
+        compiled: impl Fn(&FlagKey) -> Option<Arc<CompiledFlag>>,
+    ) -> Self {
         let evaluators = Evaluators::of(settings);
         let common = Arc::new(settings.metadata.clone());
-        let definitions = flags.values().filter_map(|flag| flag.definition.as_ref());
-        let mut rules = definitions.filter_map(|definition| definition.targeting.as_ref());
-        let depends_on_time = rules.any(clock::may_be_read_by)
-            || settings.evaluators.values().any(clock::may_be_read_by);
         let flags = flags.iter().map(|(key, flag)| {
-            let compiled = CompiledFlag::compile(flag, &evaluators, defaults, &common);
-            (key.clone(), compiled)
+            let compile = || CompiledFlag::compile(flag.borrow(), &evaluators, defaults, &common);
+            let flag = compiled(key).unwrap_or_else(|| Arc::new(compile()));
+            (key.clone(), flag)
         });
+        let flags: HashMap<_, _> = flags.collect();
+        let depends_on_time = flags.values().any(|flag| flag.depends_on_time)
+            || settings.evaluators.values().any(clock::may_be_read_by);
         Self {
-            flags: flags.collect(),
+            flags,
             depends_on_time,
             anonymous_rollout: settings.anonymous_rollout(defaults).unwrap_or(false),
         }

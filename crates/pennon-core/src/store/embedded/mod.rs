@@ -151,7 +151,10 @@ impl EmbeddedStore {
             ..Snapshot::empty()
         };
         if let Some(set) = inner.data.contents.environments.get(name) {
-            snapshot.flags.clone_from(&set.flags);
+            let flags = set.flags.iter();
+            snapshot.flags = flags
+                .map(|(key, flag)| (key.clone(), Arc::new(flag.clone())))
+                .collect();
             snapshot.settings.clone_from(&set.settings);
         }
         if let Some(state) = inner.data.state.of(name) {

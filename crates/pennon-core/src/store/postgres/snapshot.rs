@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use pennon_eval::{EvaluationDefaults, FlagKey, Override, Settings};
 use tokio_postgres::Row;
@@ -158,7 +158,7 @@ impl PostgresStore {
             if let Some(key) = text.and_then(|text| FlagKey::parse(text).ok()) {
                 let mut flag = flag_of(row);
                 flag.overrides = overrides_of(row);
-                flags.insert(key, flag);
+                flags.insert(key, Arc::new(flag));
             }
         }
         let snapshot =
