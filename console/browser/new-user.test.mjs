@@ -1,0 +1,55 @@
+// What somebody does first, from the start page on and by clicking only, in an installation that has nothing yet.
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { useConsole } from './browser.mjs';
+import { Installation } from './services.mjs';
+
+describe('a new user', () => {
+  const installation = new Installation();
+  const open = useConsole(installation);
+
+  it('creates a flag, ramps it with a guard, explains a value, and rolls it back', async () => {
+    const person = await open('');
+    await person.by('heading', 'Flags of production').waitFor();
+    await person.assertAccessible('the start page');
+    await person.press('link', 'Settings');
+    await person.by('textbox', 'Name').fill('staging');
+    await person.press('button', 'Create an environment');
+    await person.by('heading', 'Flags of staging').waitFor();
+
+    await person.press('button', 'Create flag');
+    await person.by('textbox', 'Key').fill('new-checkout');
+    await person.by('textbox', 'Description').fill('The checkout in one step');
+    await person.by('checkbox', 'Turn it on at once').check();
+    await person.assertAccessible('the form of a flag');
+    await person.press('button', 'Create', { exact: true });
+    await person.sees('In staging: off for everyone (0 %).');
+    await person.press('button', 'Ramp it instead');
+    await person.press('button', 'Add guard');
+    await person.by('textbox', 'Alarm name or ARN').fill('checkout-errors');
+    await person.assertAccessible('the form of a ramp');
+    await person.press('button', 'Start a ramp');
+    await person.confirm('Start a ramp');
+    await person.sees('The ramp is running at 1 %.');
+    await person.sees('In staging: 1 % of users.');
+
+    await person.press('link', 'Explain');
+    await person.by('textbox', 'Value').fill('alice');
+    await person.press('button', 'Explain', { exact: true });
+    const { path } = await installation.api('POST', '/api/admin/flags/new-checkout/explain?environment=staging', { context: { targetingKey: 'alice' } });
+    const { bucket } = path.find(({ step }) => step === 'bucket');
+    await person.sees(`Bucket ${bucket} of 100, on below 1: ${bucket < 1 ? 'on' : 'off'}.`);
+    await person.assertAccessible('an explanation');
+
+    await person.press('link', 'Ramp & schedule');
+    await person.press('button', 'Roll back');
+    await person.confirm('Roll back');
+    await person.sees('The ramp is rolled back at 0 %.');
+    await person.sees('In staging: off for everyone (0 %).');
+    await person.assertAccessible('a ramp that was rolled back');
+    assert.equal((await installation.flag('staging', 'new-checkout')).rolloutPercentage, 0);
+    await person.press('link', 'History');
+    await person.by('listitem').filter({ hasText: 'rolled back new-checkout' }).filter({ hasText: 'Rollout: 1 % → 0 %' }).waitFor();
+    await person.leave();
+  });
+});
