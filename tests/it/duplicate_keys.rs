@@ -22,7 +22,7 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
 }
 
 /// Method, route, body, and the position of the duplicate.
-const REFUSED: [(&str, &str, &str, &str); 31] = [
+const REFUSED: [(&str, &str, &str, &str); 32] = [
     (
         "POST",
         "/api/admin/flags/{flagKey}/ramp",
@@ -172,6 +172,12 @@ const REFUSED: [(&str, &str, &str, &str); 31] = [
         "/api/admin/environments/{environment}/import",
         r#"{"flags":{},"flags":{}}"#,
         "/flags",
+    ),
+    (
+        "POST",
+        "/api/admin/environments/{environment}/copy",
+        r#"{"from":"a","flags":[{"flagKey":"b","flagKey":"c","ifMatch":null}]}"#,
+        "flags/0/flagKey",
     ),
     (
         "POST",

@@ -175,6 +175,10 @@ fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u
         ("GET", _) if last == "ramp" => (Value::Null, 404),
         ("POST", _) if path.contains("/ramp/") => (json!({}), 404),
         ("POST", _) if last == "revert" => (json!({"auditId": i64::MAX}), 404),
+        ("POST", _) if last == "copy" => {
+            let flags = json!([{"flagKey": "search", "ifMatch": "*"}]);
+            (json!({"from": "production", "flags": flags}), 200)
+        }
         ("POST", _) if last == "import" => (json!({"flags": {}}), 200),
         ("GET" | "POST" | "PATCH" | "PUT", _) => (json!({}), 200),
         other => panic!("no request for {other:?}"),

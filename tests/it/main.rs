@@ -50,6 +50,7 @@ mod cold_start;
 mod concurrency;
 mod conformance;
 mod console;
+mod copying;
 mod cors;
 mod counting;
 mod database_connections;

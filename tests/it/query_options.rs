@@ -8,6 +8,7 @@ use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
 const IMPORT: &str = "/api/admin/environments/production/import";
+const COPY: &str = "/api/admin/environments/production/copy";
 const USERS: &str = "/api/admin/flags/checkout/users";
 
 #[tokio::test]
@@ -16,10 +17,12 @@ async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
         let on = api.on;
         let file = json!({"flags": {"new": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}}});
         let overrides = json!({"overrides": [{"userId": "bob", "overrideType": "include"}]});
+        let copy = json!({"from": "staging", "flags": [{"flagKey": "new", "ifMatch": null}]});
         let none = Value::Null;
         for (method, path, option, body, allowed) in [
             ("POST", IMPORT, "dryRun", &file, "true or false"),
             ("POST", IMPORT, "mode", &file, "replace or merge"),
+            ("POST", COPY, "dryRun", &copy, "true or false"),
             ("PUT", USERS, "mode", &overrides, "replace or merge"),
             (
                 "DELETE",

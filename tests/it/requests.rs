@@ -49,6 +49,8 @@ const EXPECTED: &str = "\
 200 POST /api/admin/environments/preview/import?dryRun=true
 200 POST /api/admin/environments/preview/import
 200 POST /api/admin/environments/preview/import?mode=merge
+200 POST /api/admin/environments/preview/copy?dryRun=true
+200 POST /api/admin/environments/preview/copy
 200 POST /api/admin/environments/preview/purge
 200 GET /api/admin/environments/preview/audit
 200 GET /health

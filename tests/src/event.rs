@@ -9,7 +9,7 @@ pub const EXAMPLE_KEY: &str =
 
 /// Every request file in `events/`: its name, its function, and the status of the response if the flag
 /// `new-checkout` exists and [`EXAMPLE_KEY`] is valid for production.
-pub const REQUEST_FILES: [(&str, &str, u16); 54] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 55] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("ramps", "ramps", 201),
@@ -52,6 +52,7 @@ pub const REQUEST_FILES: [(&str, &str, u16); 54] = [
     ("manage-environments-settings", "manage-environments", 200),
     ("manage-environments-set", "manage-environments", 200),
     ("manage-environments-import", "manage-environments", 200),
+    ("manage-environments-copy", "manage-environments", 200),
     ("manage-environments-export", "manage-environments", 200),
     ("manage-environments-audit", "manage-environments", 200),
     ("manage-environments-purge", "manage-environments", 200),

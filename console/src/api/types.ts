@@ -556,6 +556,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/environments/{environment}/copy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Copy flags from another environment
+         * @description Copies all flags of the request or none. Everything that an admin can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, that a ramp has rolled back in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source, because the settings of the environments differ, or other users of the target than before, because the salt differs. A dry run reports exactly what the copy would change.
+         */
+        post: operations["copyFlags"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/environments/{environment}/purge": {
         parameters: {
             query?: never;
@@ -1318,6 +1338,18 @@ export interface components {
                 settings?: boolean;
             };
         };
+        FlagsToCopy: {
+            from: components["schemas"]["EnvironmentName"];
+            flags: {
+                /** @example new-checkout */
+                flagKey: string;
+                /**
+                 * @description The ETag of the flag in the target, `*` for any state, or null if the target must not have the flag
+                 * @example "17"
+                 */
+                ifMatch: string | null;
+            }[];
+        };
         Difference: {
             environment: components["schemas"]["EnvironmentName"];
             dryRun: boolean;
@@ -1330,9 +1362,9 @@ export interface components {
             settings: Record<string, never> | null;
             /** @description JSON pointers to unknown fields, which are stored and exported; at most 1,000 */
             kept: string[];
-            /** @description Imported rules that cannot work; at most 50 */
+            /** @description What does not work, or otherwise than expected; at most 50 */
             warnings: {
-                /** @description A JSON pointer into the file */
+                /** @description A JSON pointer into the request */
                 pointer: string;
                 message: string;
             }[];
@@ -3288,6 +3320,49 @@ export interface operations {
             412: components["responses"]["Changed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
+            500: components["responses"]["Defect"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    copyFlags: {
+        parameters: {
+            query?: {
+                /** @description Report the changes without making them */
+                dryRun?: "true" | "false";
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The environment that receives the flags
+                 * @example production
+                 */
+                environment: components["schemas"]["EnvironmentName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FlagsToCopy"];
+            };
+        };
+        responses: {
+            /** @description The changes */
+            200: {
+                headers: {
+                    "X-Cache-Invalidated": components["headers"]["X-Cache-Invalidated"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Difference"];
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            412: components["responses"]["Changed"];
+            413: components["responses"]["TooLarge"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };

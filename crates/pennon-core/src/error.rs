@@ -49,6 +49,9 @@ pub enum Error {
     /// The item has changed since the caller read it (`If-Match`).
     #[error("the item has changed since it was read")]
     PreconditionFailed,
+    /// Some of the items that a request names have changed since the caller read them; the text names them.
+    #[error("{0}")]
+    ItemsChanged(String),
     /// The caller must name the state that it wants to replace (`If-Match`).
     #[error("If-Match is missing")]
     PreconditionRequired,
@@ -196,6 +199,7 @@ impl Error {
             Self::NotFound(what) => Self::NotFound(cut(what)),
             Self::Conflict(why) => Self::Conflict(cut(why)),
             Self::InvalidState(why) => Self::InvalidState(cut(why)),
+            Self::ItemsChanged(why) => Self::ItemsChanged(cut(why)),
             Self::StoreFile(why) => Self::StoreFile(cut(why)),
             other @ (Self::Unauthenticated
             | Self::NoKey

@@ -238,7 +238,7 @@ fn report(error: &Error, context: &RequestContext) {
         Error::NotFound(_) => "not_found",
         Error::Conflict(_) => "conflict",
         Error::InvalidState(_) => "invalid_state",
-        Error::PreconditionFailed => "precondition_failed",
+        Error::PreconditionFailed | Error::ItemsChanged(_) => "precondition_failed",
         Error::PreconditionRequired => "precondition_required",
         Error::RateLimited { .. } => "rate_limited",
         Error::RouteNotFound => "route_not_found",

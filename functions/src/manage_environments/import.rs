@@ -49,8 +49,12 @@ fn mode(request: &Request) -> Result<Mode, Error> {
 }
 
 /// If the response is larger than Lambda allows, it contains only the keys of flags, and if it is still too large,
-/// only some of them. It must not fail, because the import is already committed.
-fn answer(environment: &Environment, dry_run: bool, mut difference: Difference) -> Response {
+/// only some of them. It must not fail, because the change is already committed.
+pub(super) fn answer(
+    environment: &Environment,
+    dry_run: bool,
+    mut difference: Difference,
+) -> Response {
     let whole = http::json(StatusCode::OK, &body(environment, dry_run, &difference, 0));
     if http::size_above_limit(&whole).is_none() {
         return whole;

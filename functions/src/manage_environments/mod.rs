@@ -1,6 +1,7 @@
-//! `/api/admin/environments`: environments, their flags and settings, export and import.
+//! `/api/admin/environments`: environments, their flags and settings, export, import and copying.
 
 mod audit;
+mod copy;
 mod create;
 mod export;
 mod flags;
@@ -19,7 +20,8 @@ use pennon_core::http::{Request, Response};
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`], [`Error::PreconditionFailed`].
+/// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`], [`Error::PreconditionFailed`]. A copy
+/// reports [`Error::ItemsChanged`] before [`Error::Conflict`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
@@ -39,6 +41,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         }
         Some(("POST", "/api/admin/environments/{environment}/import")) => {
             import::handle(&app, &request, &actor).await
+        }
+        Some(("POST", "/api/admin/environments/{environment}/copy")) => {
+            copy::handle(&app, &request, &actor).await
         }
         Some(("POST", "/api/admin/environments/{environment}/purge")) => {
             purge::handle(&app, &request, &actor).await

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 const FLAG: &str = "/api/admin/flags/checkout";
 
 const RAMP: &str = "/api/admin/flags/checkout/ramp";
+const COPY: &str = "/api/admin/environments/production/copy";
 
 const LONG: u32 = 3_600;
 
@@ -35,6 +36,22 @@ fn guarded(percentages: &[u8], alarm: &str) -> Value {
 
 async fn create(api: &Api, plan: &Value) -> Response {
     api.admin_if("*", "POST", RAMP, plan).await
+}
+
+/// Creates another environment with another state of the flag.
+async fn copyable(api: &Api) {
+    let staging = json!({"environment": "staging"});
+    let made = api.admin("POST", "/api/admin/environments", &staging).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let flag = json!({"key": "checkout", "enabled": true, "rolloutPercentage": 55});
+    let path = "/api/admin/flags?environment=staging";
+    let made = api.admin("POST", path, &flag).await;
+    assert_eq!(made.status, 201, "{made:?}");
+}
+
+/// The body that copies the flag from there.
+fn copy_of_flag() -> Value {
+    json!({"from": "staging", "flags": [{"flagKey": "checkout", "ifMatch": "*"}]})
 }
 
 async fn started(api: &Api, plan: &Value) -> Value {
@@ -482,6 +499,7 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
 async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged() {
     for api in Api::of_both_kinds().await {
         set_alarm(&api, "errors", "OK").await;
+        copyable(&api).await;
         started(&api, &guarded(&[60], "errors")).await;
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
@@ -500,6 +518,7 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
             ("PATCH", FLAG, json!({"description": "x", "enabled": false})),
             ("POST", "/api/admin/flags/checkout/revert", revert),
             ("POST", import_path, import),
+            ("POST", COPY, copy_of_flag()),
             ("POST", RAMP, plan(&[70])),
         ] {
             let answer = api.admin_if("*", method, path, &body).await;

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::guards::{Deployment, alarm_event, now};
 use super::{
-    FLAG, act, end_bakes, guarded, patch, percentage, plan, ramp, set_alarm, sql, started,
+    COPY, FLAG, act, copy_of_flag, copyable, end_bakes, guarded, patch, percentage, plan, ramp,
+    set_alarm, sql, started,
 };
 
 #[tokio::test]
@@ -26,6 +27,7 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
             "targeting": {"fractional": [["on", 55], ["off", 45]]},
         }}});
         let import_path = "/api/admin/environments/production/import?mode=merge";
+        copyable(&api).await;
         let revert_path = format!("{FLAG}/revert");
         for (method, path, body, action) in [
             (
@@ -36,6 +38,7 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
             ),
             ("PATCH", FLAG, json!({"description": "d"}), "flag.update"),
             ("POST", import_path, import, "flag.import"),
+            ("POST", COPY, copy_of_flag(), "flag.copy"),
             ("POST", &revert_path, Value::Null, "flag.revert"),
             ("DELETE", FLAG, Value::Null, "flag.archive"),
         ] {
@@ -79,7 +82,7 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
             }
         }
         let earlier = ramp(&api).await["earlier"].as_array().map(Vec::len);
-        assert_eq!(earlier, Some(9));
+        assert_eq!(earlier, Some(11));
         api.admin_if("*", "DELETE", FLAG, &Value::Null).await;
         let gone = format!("{FLAG}?permanently=true");
         assert!(

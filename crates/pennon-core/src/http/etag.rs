@@ -53,6 +53,13 @@ impl ETag {
         Self(format!("\"{revision}\""))
     }
 
+    /// Parses [`Self::of_record`]. `None` for any other text, such as a weak tag.
+    #[must_use]
+    pub fn parse_record(tag: &str) -> Option<i64> {
+        let inner = tag.trim_ascii().strip_prefix('"')?.strip_suffix('"')?;
+        inner.parse().ok()
+    }
+
     /// The tag of a response with these bytes, for all callers.
     #[must_use]
     pub fn of_content(bytes: &[u8]) -> Self {

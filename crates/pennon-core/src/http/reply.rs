@@ -150,6 +150,10 @@ pub fn error_reply(error: &Error) -> Response {
                             or the ETag is that of another item. Read it again",
             }),
         ),
+        Error::ItemsChanged(why) => json(
+            StatusCode::PRECONDITION_FAILED,
+            &json!({ "error": "PRECONDITION_FAILED", "message": why }),
+        ),
         Error::PreconditionRequired => json(
             StatusCode::PRECONDITION_REQUIRED,
             &json!({

@@ -408,15 +408,10 @@ impl Request {
             return Ok(Expected::Any);
         }
         let tags = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        tags.map(|tag| {
-            tag.trim_ascii()
-                .strip_prefix(b"\"")
-                .and_then(|rest| rest.strip_suffix(b"\""))
-                .and_then(|inner| std::str::from_utf8(inner).ok()?.parse::<i64>().ok())
-        })
-        .collect::<Option<Vec<i64>>>()
-        .map(Expected::OneOf)
-        .ok_or_else(|| Error::invalid_field("If-Match", INVALID_IF_MATCH))
+        tags.map(|tag| ETag::parse_record(std::str::from_utf8(tag).ok()?))
+            .collect::<Option<Vec<i64>>>()
+            .map(Expected::OneOf)
+            .ok_or_else(|| Error::invalid_field("If-Match", INVALID_IF_MATCH))
     }
 
     /// The error for a request without a route in this function: 405 if the path has other methods, otherwise 404.

@@ -155,6 +155,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
         &[], "Export all active flags as a flagd file"),
     route("POST", "/api/admin/environments/{environment}/import", "manage-environments", Admin,
         &["dryRun", "mode"], "Import a flagd file"),
+    route("POST", "/api/admin/environments/{environment}/copy", "manage-environments", Editor,
+        &["dryRun"], "Copy flags from another environment"),
     route("POST", "/api/admin/environments/{environment}/purge", "manage-environments", Admin,
         &[], "Purge an environment from the cache"),
     route("GET", "/api/admin/environments/{environment}/audit", "manage-environments", Viewer,

@@ -51,6 +51,7 @@ pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
             StatusCode::PRECONDITION_FAILED,
             "The item has changed since it was read",
         ),
+        Error::ItemsChanged(why) => general(StatusCode::PRECONDITION_FAILED, why),
         Error::PreconditionRequired => {
             general(StatusCode::PRECONDITION_REQUIRED, "If-Match is missing")
         }

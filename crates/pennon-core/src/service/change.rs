@@ -1,5 +1,7 @@
 //! The common path of all changes: a transaction, and the cache invalidation around its commit.
 
+use std::collections::BTreeSet;
+
 use pennon_eval::{Flag, Settings};
 use serde_json::{Value, json};
 use tracing::error;
@@ -73,24 +75,33 @@ pub(super) fn prefer_validation_error(
 /// Placeholder settings that define every evaluator a rule or a file refers to. With them, rules can be validated
 /// without the settings of their environment.
 pub(super) fn settings_for(rules: &Value) -> Settings {
-    fn collect(value: &Value, settings: &mut Settings) {
+    let mut settings = Settings::default();
+    for name in evaluators_in(rules) {
+        let anything = json!({ "var": "anything" });
+        settings.evaluators.insert(name.to_owned(), anything);
+    }
+    settings
+}
+
+/// The names of the evaluators that a rule or a file refers to.
+pub(super) fn evaluators_in(rules: &Value) -> BTreeSet<&str> {
+    fn collect<'a>(value: &'a Value, names: &mut BTreeSet<&'a str>) {
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-            Value::Array(items) => items.iter().for_each(|item| collect(item, settings)),
+            Value::Array(items) => items.iter().for_each(|item| collect(item, names)),
             Value::Object(fields) => {
                 if let Some(Value::String(name)) = fields.get("$ref")
                     && !name.is_empty()
                 {
-                    let anything = json!({ "var": "anything" });
-                    settings.evaluators.insert(name.clone(), anything);
+                    names.insert(name);
                 }
-                fields.values().for_each(|value| collect(value, settings));
+                fields.values().for_each(|value| collect(value, names));
             }
         }
     }
-    let mut settings = Settings::default();
-    collect(rules, &mut settings);
-    settings
+    let mut names = BTreeSet::new();
+    collect(rules, &mut names);
+    names
 }
 
 impl FlagService {

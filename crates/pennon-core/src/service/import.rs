@@ -1,5 +1,7 @@
 //! Export and import of an environment as a flagd file.
 
+use std::collections::BTreeMap;
+
 use pennon_eval::flagd::{self, File, Form, Mode};
 use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
 use serde::Serialize;
@@ -24,14 +26,14 @@ use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
 use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
 
-/// Limit on the flags of a file. They are written in one transaction, within the function's timeout of ten seconds.
-/// Few services have a tenth of so many flags.
-const MAX_FLAGS: usize = 5_000;
+/// Limit on the flags of a file or a copy. They are written in one transaction, within the function's timeout of ten
+/// seconds. Few services have a tenth of so many flags.
+pub const MAX_FLAGS: usize = 5_000;
 
 /// Limit on reported errors, which bounds the response to a hostile file.
-const MAX_ERRORS: usize = 50;
+pub(super) const MAX_ERRORS: usize = 50;
 
-/// The differences that an import makes.
+/// The differences that an import or a copy makes.
 #[derive(Debug, Clone, Default)]
 pub struct Difference {
     /// New flags.
@@ -46,7 +48,7 @@ pub struct Difference {
     pub settings: Option<SettingsDifference>,
     /// JSON pointers to fields of the file that Pennon keeps for the export and does not use.
     pub kept: Vec<String>,
-    /// Parts of the file that are imported but have no effect or fail, each with a JSON pointer.
+    /// Parts that have no effect, fail, or work differently than expected, each with a JSON pointer into the request.
     pub warnings: Vec<Violation>,
 }
 
@@ -308,8 +310,8 @@ fn keep_rollout_percentages(current: &FlagRecords, file: &mut File) {
     }
 }
 
-/// Whether a flag equals that of the file.
-fn is_unchanged(before: Option<&FlagRecord>, flag: &Flag) -> bool {
+/// Whether a flag is in use and equals the new one.
+pub(super) fn is_unchanged(before: Option<&FlagRecord>, flag: &Flag) -> bool {
     before.is_some_and(|record| record.archived_at.is_none() && record.flag == *flag)
 }
 
@@ -336,8 +338,32 @@ fn difference(
     file: &File,
     mode: Mode,
 ) -> Result<Difference, Error> {
+    let mut difference = difference_of_flags(current, &file.flags)?;
+    for (key, record) in current {
+        if is_removed(key, record, file, mode) {
+            difference.archived.push(FlagDifference {
+                key: key.clone(),
+                before: Some(to_text(&state_of(record))?),
+                after: None,
+            });
+        }
+    }
+    if *settings != file.settings {
+        difference.settings = Some(SettingsDifference {
+            before: to_json(settings)?,
+            after: to_json(&file.settings)?,
+        });
+    }
+    Ok(difference)
+}
+
+/// Which of these flags are new and which change.
+pub(super) fn difference_of_flags(
+    current: &FlagRecords,
+    flags: &BTreeMap<FlagKey, Flag>,
+) -> Result<Difference, Error> {
     let mut difference = Difference::default();
-    for (key, flag) in &file.flags {
+    for (key, flag) in flags {
         let before = current.get(key);
         if is_unchanged(before, flag) {
             difference.unchanged += 1;
@@ -354,21 +380,6 @@ fn difference(
                 .map(|record| to_text(&state_of(record)))
                 .transpose()?,
             after: Some(to_text(flag)?),
-        });
-    }
-    for (key, record) in current {
-        if is_removed(key, record, file, mode) {
-            difference.archived.push(FlagDifference {
-                key: key.clone(),
-                before: Some(to_text(&state_of(record))?),
-                after: None,
-            });
-        }
-    }
-    if *settings != file.settings {
-        difference.settings = Some(SettingsDifference {
-            before: to_json(settings)?,
-            after: to_json(&file.settings)?,
         });
     }
     Ok(difference)
@@ -444,6 +455,28 @@ async fn write(
             (key, off, true)
         });
     let all: Vec<(&FlagKey, Flag, bool)> = changed.chain(archived).collect();
+    write_flags(
+        transaction,
+        current,
+        &all,
+        (Action::ImportFlag, &state_as),
+        actor,
+    )
+    .await
+}
+
+/// The action of a change, and the audited state of a flag, which depends on whether it is archived.
+pub(super) type Audited<'a> = (Action, &'a (dyn Fn(&Flag, bool) -> Value + Sync));
+
+/// Writes flags, each with whether it is archived, and their audit entries. Schedules of flags that are archived or
+/// restored are cancelled.
+pub(super) async fn write_flags(
+    transaction: &mut Transaction,
+    current: &FlagRecords,
+    all: &[(&FlagKey, Flag, bool)],
+    (action, audited): Audited<'_>,
+    actor: &Actor,
+) -> Result<(), Error> {
     let states: Vec<NewState<'_>> = all
         .iter()
         .map(|(key, flag, archived)| NewState {
@@ -456,11 +489,9 @@ async fn write(
     let steps = all.iter().map(|(key, flag, archived)| AuditStep {
         key: (*key).clone(),
         before: current.get(*key).map(state_of),
-        after: Some(state_as(flag, *archived)),
+        after: Some(audited(flag, *archived)),
     });
-    transaction
-        .add_audit_entries(Action::ImportFlag, steps)
-        .await?;
+    transaction.add_audit_entries(action, steps).await?;
     // Flags that become archived, and restored ones, whose schedules earlier versions did not cancel.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);
@@ -474,6 +505,6 @@ async fn write(
     if affected.is_empty() {
         return Ok(());
     }
-    archive_before_ramps(transaction, &affected, Action::ImportFlag).await?;
+    archive_before_ramps(transaction, &affected, action).await?;
     cancel_schedules(transaction, &affected, actor).await
 }

@@ -6,6 +6,7 @@
 //! revision is read from the store. If the store is unavailable too, the snapshot is used, marked stale.
 
 mod change;
+mod copy;
 mod deliver;
 mod environments;
 mod flags;
@@ -30,10 +31,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use change::{Changed, Expected};
+pub use copy::{FlagToCopy, FlagsToCopy};
 pub use deliver::WebhooksRun;
 pub use flags::Side;
 pub use health::DatabaseCheck;
-pub use import::{Difference, FlagDifference, Import, SettingsDifference};
+pub use import::{Difference, FlagDifference, Import, MAX_FLAGS, SettingsDifference};
 pub use keys::NewKey;
 pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
 pub use publish::Published;

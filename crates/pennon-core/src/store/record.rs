@@ -315,6 +315,8 @@ pub enum Action {
     RevertFlag,
     /// A flag was changed by an import.
     ImportFlag,
+    /// A flag was copied from another environment.
+    CopyFlag,
     /// A schedule changed a flag.
     ScheduledUpdate,
     /// A step of a ramp changed a flag.
@@ -371,6 +373,7 @@ impl Action {
             Self::DeleteFlag => "flag.delete",
             Self::RevertFlag => "flag.revert",
             Self::ImportFlag => "flag.import",
+            Self::CopyFlag => "flag.copy",
             Self::ScheduledUpdate => "flag.schedule",
             Self::RampStep => "flag.ramp",
             Self::RampRollback => "flag.rollback",

@@ -1,0 +1,449 @@
+//! Copying flags from one environment to another.
+//!
+//! The flags are read in a transaction of the source, which is never committed, and written in one of the target. So an
+//! instance needs one connection at a time, and no transaction waits for rows of two environments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pennon_eval::{Bucketing, Definition, EvaluationDefaults, Evaluators, Flag, FlagKey};
+use pennon_eval::{Settings, Violation};
+use serde_json::{Value, json};
+
+use super::FlagService;
+use super::change::{Changed, Expected, evaluators_in, state_as, to_json};
+use super::import::{Difference, MAX_ERRORS, difference_of_flags, is_unchanged, write_flags};
+use super::ramps::change_before_ramps;
+use super::validate::{
+    MAX_CONFLICTS, check_limits_of_environment, in_use, reject_ineffective_schedules,
+    reject_removal_of_used_variants, require_environment_in,
+};
+use crate::auth::Actor;
+use crate::environment::Environment;
+use crate::error::{Error, FieldErrors};
+use crate::limits::check_flag;
+use crate::request_context::RequestContext;
+use crate::server_only;
+use crate::store::{Action, FlagRecords, Transaction};
+
+/// The field of an audit entry that names the environment from which a flag was copied.
+const COPIED_FROM: &str = "copiedFrom";
+
+/// A flag to copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagToCopy {
+    /// The key of the flag in both environments.
+    pub key: FlagKey,
+    /// The state in the target that the copy may replace; `None` if the target must not have the flag.
+    pub replaces: Option<Expected>,
+}
+
+/// Flags to copy, and their environment.
+#[derive(Debug, Clone, Copy)]
+pub struct FlagsToCopy<'a> {
+    /// The environment that has the flags.
+    pub from: &'a Environment,
+    /// The flags, each once.
+    pub flags: &'a [FlagToCopy],
+}
+
+impl FlagService {
+    /// The differences that a copy would make.
+    ///
+    /// # Errors
+    /// As for [`Self::copy_flags`].
+    pub async fn compare_copy(
+        &self,
+        environment: &Environment,
+        copy: FlagsToCopy<'_>,
+        actor: &Actor,
+    ) -> Result<Difference, Error> {
+        let source = self.read_source(copy, actor).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
+        let compared = compare(&mut transaction, environment, copy, &source).await?;
+        Ok(compared.difference)
+    }
+
+    /// Copies flags in one transaction: all that an admin can set, except overrides, which stay as they are in both
+    /// environments. An archived flag of the target is restored.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for unknown environments, and flags that the source lacks; [`Error::ItemsChanged`] with the
+    /// flags whose state in the target is not the expected one; [`Error::Conflict`] with the flags that are archived or
+    /// unreadable in the source, or would mean something else in the target; [`Error::Invalid`] above a limit.
+    pub async fn copy_flags(
+        &self,
+        environment: &Environment,
+        copy: FlagsToCopy<'_>,
+        actor: &Actor,
+        context: &RequestContext,
+    ) -> Result<Changed<Difference>, Error> {
+        let source = self.read_source(copy, actor).await?;
+        let mut transaction = self.begin(environment, &actor.id).await?;
+        let Compared {
+            current,
+            difference,
+        } = compare(&mut transaction, environment, copy, &source).await?;
+        let changed: Vec<(&FlagKey, Flag, bool)> = source
+            .flags
+            .iter()
+            .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
+            .map(|(key, flag)| (key, flag.clone(), false))
+            .collect();
+        let audited = |flag: &Flag, archived: bool| {
+            let mut state = state_as(flag, archived);
+            state[COPIED_FROM] = json!(copy.from.as_str());
+            state
+        };
+        write_flags(
+            &mut transaction,
+            &current,
+            &changed,
+            (Action::CopyFlag, &audited),
+            actor,
+        )
+        .await?;
+        self.finish(transaction, environment, difference, context)
+            .await
+    }
+
+    async fn read_source(
+        &self,
+        copy: FlagsToCopy<'_>,
+        actor: &Actor,
+    ) -> Result<SourceFlags, Error> {
+        let defaults = self.store.evaluation_defaults().await?;
+        let mut transaction = self.begin(copy.from, &actor.id).await?;
+        require_environment_in(&mut transaction, copy.from).await?;
+        let mut records = transaction.flags().await?;
+        let settings = transaction.settings().await?.settings;
+        let place = format!("in '{}'", copy.from);
+        let mut missing = Vec::new();
+        let mut unusable = Vec::new();
+        let mut flags = BTreeMap::new();
+        for FlagToCopy { key, .. } in copy.flags {
+            match records.remove(key) {
+                None => missing.push(format!("'{key}'")),
+                Some(record) if record.archived_at.is_some() => {
+                    unusable.push(format!("'{key}' is archived"));
+                }
+                Some(record) if is_unreadable(&record.flag) => {
+                    unusable.push(format!("the definition of '{key}' is unreadable"));
+                }
+                Some(record) => {
+                    flags.insert(key.clone(), record.flag);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let flags = if missing.len() == 1 { "Flag" } else { "Flags" };
+            let names = missing.join(", ");
+            return Err(Error::NotFound(format!("{flags} {names} {place}")));
+        }
+        if unusable.is_empty() {
+            Ok(SourceFlags {
+                flags,
+                settings,
+                defaults,
+            })
+        } else {
+            let why = format!("Nothing was copied: {place}, {}", listed(unusable));
+            Err(Error::Conflict(why))
+        }
+    }
+}
+
+/// Flags of the source, and all that determines what they mean there.
+struct SourceFlags {
+    flags: BTreeMap<FlagKey, Flag>,
+    settings: Settings,
+    defaults: EvaluationDefaults,
+}
+
+/// A comparison of flags with those of the target.
+struct Compared {
+    current: FlagRecords,
+    difference: Difference,
+}
+
+async fn compare(
+    transaction: &mut Transaction,
+    environment: &Environment,
+    copy: FlagsToCopy<'_>,
+    source: &SourceFlags,
+) -> Result<Compared, Error> {
+    // Locks the environment before its flags, so that no flag is created meanwhile.
+    require_environment_in(transaction, environment).await?;
+    let current = transaction.flags().await?;
+    let settings = transaction.settings().await?.settings;
+    check_expected(environment, copy, &current)?;
+    let changed: Vec<(&FlagKey, &Flag)> = source
+        .flags
+        .iter()
+        .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
+        .collect();
+    let target = Target {
+        environment,
+        settings: &settings,
+    };
+    check_meaning(&changed, copy.from, source, target)?;
+    let steps: Vec<_> = changed
+        .iter()
+        .filter_map(|(key, flag)| Some((*key, &current.get(*key)?.flag, *flag)))
+        .collect();
+    reject_ineffective_schedules(transaction, &steps).await?;
+    reject_removal_of_used_variants(transaction, &steps).await?;
+    change_before_ramps(transaction, &steps, Action::CopyFlag).await?;
+    let pointers: BTreeMap<&FlagKey, String> = copy
+        .flags
+        .iter()
+        .enumerate()
+        .map(|(index, flag)| (&flag.key, format!("flags/{index}")))
+        .collect();
+    check_limits(&changed, &current, &pointers)?;
+    let others = in_use(&current).filter(|(key, _)| !source.flags.contains_key(*key));
+    check_limits_of_environment(
+        ("flags", "flags"),
+        environment,
+        (in_use(&current), &settings),
+        (others.chain(source.flags.iter()), &settings),
+    )?;
+    let mut difference = difference_of_flags(&current, &source.flags)?;
+    let warnings = warnings(&changed, &current, copy.from, source, target);
+    difference.warnings = warnings
+        .into_iter()
+        .take(MAX_ERRORS)
+        .map(|(key, found)| Violation {
+            pointer: format!("/{}{}", pointers[key], found.pointer),
+            message: format!("'{key}': {}", found.message),
+        })
+        .collect();
+    Ok(Compared {
+        current,
+        difference,
+    })
+}
+
+/// The environment that receives the flags.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    environment: &'a Environment,
+    settings: &'a Settings,
+}
+
+/// Rejects the copy if a flag of the target has another state than the caller expects.
+fn check_expected(
+    environment: &Environment,
+    copy: FlagsToCopy<'_>,
+    current: &FlagRecords,
+) -> Result<(), Error> {
+    let mut changed = Vec::new();
+    for FlagToCopy { key, replaces } in copy.flags {
+        match (replaces, current.get(key)) {
+            (None, None) | (Some(Expected::Any | Expected::Unspecified), _) => {}
+            (None, Some(_)) => changed.push(format!("'{key}' exists")),
+            (Some(Expected::OneOf(_)), None) => changed.push(format!("'{key}' does not exist")),
+            (Some(expected @ Expected::OneOf(_)), Some(record)) => {
+                if expected.check(record.revision).is_err() {
+                    changed.push(format!("'{key}' has changed"));
+                }
+            }
+        }
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::ItemsChanged(format!(
+        "Nothing was copied, because '{environment}' is not as you have read it: {}. Compare the environments again",
+        changed.join(", ")
+    )))
+}
+
+/// Rejects flags whose rules would mean something else in the target, or nothing.
+fn check_meaning(
+    changed: &[(&FlagKey, &Flag)],
+    from: &Environment,
+    source: &SourceFlags,
+    target: Target<'_>,
+) -> Result<(), Error> {
+    let Target {
+        environment,
+        settings,
+    } = target;
+    for (name, settings) in [(from, &source.settings), (environment, settings)] {
+        if let Some(unreadable) = &settings.unreadable {
+            return Err(Error::Conflict(format!(
+                "Nothing was copied: the settings of '{name}' are unreadable ({}), so the rules that refer to them cannot \
+                 be compared; replace the settings first",
+                unreadable.reason
+            )));
+        }
+    }
+    let evaluators = Evaluators::of(settings);
+    let mut conflicts = Vec::new();
+    for (key, flag) in changed {
+        let Some(definition) = &flag.definition else {
+            continue;
+        };
+        let mut has_other_evaluators = false;
+        for name in evaluators_of(definition, &source.settings) {
+            let state = match settings.evaluators.get(name) {
+                None => "lacks",
+                Some(found) if Some(found) != source.settings.evaluators.get(name) => {
+                    "defines differently"
+                }
+                Some(_) => continue,
+            };
+            has_other_evaluators = true;
+            conflicts.push(format!(
+                "'{key}' uses the evaluator '{name}', which '{environment}' {state}"
+            ));
+        }
+        if has_other_evaluators {
+            continue;
+        }
+        if let Err(problems) = Definition::validate_with(&to_json(definition)?, &evaluators) {
+            conflicts.extend(problems.into_iter().map(|Violation { pointer, message }| {
+                format!("the definition of '{key}' is invalid: {pointer} {message}")
+            }));
+        }
+    }
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Conflict(format!(
+        "Nothing was copied: {}. Correct this, or copy without these flags",
+        listed(conflicts)
+    )))
+}
+
+/// Applies the limits of the routes; values that the target already has may stay.
+fn check_limits(
+    changed: &[(&FlagKey, &Flag)],
+    current: &FlagRecords,
+    pointers: &BTreeMap<&FlagKey, String>,
+) -> Result<(), Error> {
+    let mut errors = FieldErrors::default();
+    for (key, flag) in changed {
+        if errors.fields.len() >= MAX_ERRORS {
+            break;
+        }
+        let before = current.get(*key).map(|record| &record.flag);
+        for found in check_flag(key, flag, before) {
+            let pointer = format!("{}{}", pointers[key], found.pointer);
+            errors.add(&pointer, format!("'{key}': {}", found.message));
+        }
+    }
+    errors.none()
+}
+
+/// What callers of the target may not expect of the copied flags. Pointers are relative to the flag.
+fn warnings<'a>(
+    changed: &[(&'a FlagKey, &'a Flag)],
+    current: &FlagRecords,
+    from: &Environment,
+    source: &SourceFlags,
+    target: Target<'_>,
+) -> Vec<(&'a FlagKey, Violation)> {
+    let Target {
+        environment,
+        settings,
+    } = target;
+    let evaluators = Evaluators::of(settings);
+    let bucketings = [&source.settings, settings].map(|it| it.bucketing(source.defaults));
+    let has_other_fractional = source.settings.fractional != settings.fractional;
+    let mut warnings = Vec::new();
+    for (key, flag) in changed {
+        let mut add = |pointer: &str, message: String| {
+            let pointer = pointer.to_owned();
+            warnings.push((*key, Violation { pointer, message }));
+        };
+        let is_ordered_differently = match &flag.definition {
+            Some(definition) => has_other_fractional && uses_fractional(definition, settings),
+            None => {
+                is_partial(flag)
+                    && (bucketings[0] != bucketings[1]
+                        || has_other_fractional && bucketings[1] == Some(Bucketing::Fractional))
+            }
+        };
+        if is_ordered_differently {
+            add(
+                "",
+                format!(
+                    "selects other users than in '{from}', because the settings of '{environment}' have another \
+                     bucketing or fractional"
+                ),
+            );
+        }
+        let before = current.get(*key).map(|record| &record.flag);
+        if before.is_some_and(|before| {
+            is_partial(before) && is_partial(flag) && before.salt != flag.salt
+        }) {
+            let message = format!("the rollout in '{environment}' moves to other users");
+            add("/salt", message);
+        }
+        if server_only::hides(flag, &source.settings) && !server_only::hides(flag, settings) {
+            let message = format!(
+                "is visible to everyone in '{environment}', but in '{from}' only to callers with a server key"
+            );
+            add("", message);
+        }
+        if let Some(definition) = &flag.definition {
+            for found in definition.lint_with(&evaluators) {
+                add(&format!("/definition{}", found.pointer), found.message);
+            }
+        }
+    }
+    warnings
+}
+
+/// Whether this is a simple flag that some users get and others do not.
+fn is_partial(flag: &Flag) -> bool {
+    flag.definition.is_none() && (1..100).contains(&flag.rollout_percentage.percent())
+}
+
+fn is_unreadable(flag: &Flag) -> bool {
+    let definition = flag.definition.as_ref();
+    definition.is_some_and(|definition| definition.unreadable.is_some())
+}
+
+/// The names of the evaluators that a rule refers to, directly and through others.
+fn evaluators_of<'a>(definition: &'a Definition, settings: &'a Settings) -> BTreeSet<&'a str> {
+    let mut names = BTreeSet::new();
+    let mut rules: Vec<&Value> = definition.targeting.iter().collect();
+    while let Some(rule) = rules.pop() {
+        for name in evaluators_in(rule) {
+            if names.insert(name) {
+                rules.extend(settings.evaluators.get(name));
+            }
+        }
+    }
+    names
+}
+
+/// Whether a rule, or an evaluator that it refers to, contains `fractional`.
+fn uses_fractional(definition: &Definition, settings: &Settings) -> bool {
+    fn contains(value: &Value) -> bool {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+            Value::Array(items) => items.iter().any(contains),
+            Value::Object(fields) => fields
+                .iter()
+                .any(|(name, value)| name == "fractional" || contains(value)),
+        }
+    }
+    let names = evaluators_of(definition, settings);
+    let evaluators = names
+        .into_iter()
+        .filter_map(|name| settings.evaluators.get(name));
+    definition.targeting.iter().chain(evaluators).any(contains)
+}
+
+/// The first conflicts, as one text.
+fn listed(mut conflicts: Vec<String>) -> String {
+    let more = conflicts.len().saturating_sub(MAX_CONFLICTS);
+    conflicts.truncate(MAX_CONFLICTS);
+    if more > 0 {
+        conflicts.push(format!("and {more} more"));
+    }
+    conflicts.join("; ")
+}
