@@ -46,7 +46,8 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
             banner,
             json!({
                 "key": "banner", "description": "Which banner", "type": "string", "enabled": true,
-                "rolloutPercentage": 0, "bucketing": null, "variants": 2, "hasTargeting": true,
+                "rolloutPercentage": 0, "bucketing": null, "variants": 2, "hasDefinition": true,
+                "hasTargeting": true,
                 "defaultVariant": "red", "serverOnly": true, "archived": false, "overrides": 0,
                 "lastEvaluatedAt": null, "evaluationsLastHour": 0, "stale": null, "ramp": null,
                 "nextSchedule": null,
@@ -118,6 +119,19 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
             (&json!("on"), &json!(1))
         );
     }
+}
+
+#[tokio::test]
+async fn a_simple_flag_with_unreadable_settings_does_not_look_typed() {
+    let api = Api::on_postgres().await;
+    let statement = "insert into pennon_environment_settings (environment, settings)
+                     values ('production', '[]')";
+    let sql = api.stack().database.sql();
+    sql.batch_execute(statement).await.expect("settings");
+    let found = list(&api).await;
+    let simple = find(&found, "search");
+    assert_eq!(simple["bucketing"], Value::Null);
+    assert_eq!(simple["hasDefinition"], false);
 }
 
 #[tokio::test]

@@ -1035,12 +1035,14 @@ export interface components {
             /** @description Without effect for a flag with a definition */
             rolloutPercentage: number;
             /**
-             * @description The hash that orders the users; null for a flag with a definition
+             * @description The hash that orders the users of a flag without a definition; null if it depends on unreadable settings, and for a flag with a definition
              * @enum {string|null}
              */
             bucketing: "sha256" | "fractional" | null;
             /** @description Their number; 2 for a flag without a definition */
             variants: number;
+            /** @description Whether the flag has variants of its own; otherwise it is a simple flag */
+            hasDefinition: boolean;
             hasTargeting: boolean;
             defaultVariant: string | null;
             /** @description Whether only server keys and admins see the flag */

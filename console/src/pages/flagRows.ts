@@ -11,7 +11,7 @@ export function useFlagRows(env: string): Resource<Schemas['FlagOverviews']> {
 }
 
 export function isTyped(row: FlagRow): boolean {
-  return row.bucketing === null;
+  return row.hasDefinition;
 }
 
 export function summaryOf(row: FlagRow): FlagSummary {

@@ -60,6 +60,7 @@ fn overview(flag: &Overview, bucketing: Option<Bucketing>, with_description: boo
         "rolloutPercentage": record.flag.rollout_percentage.percent(),
         "bucketing": bucketing.filter(|_| definition.is_none()),
         "variants": definition.map_or(2, |definition| definition.variants.len()),
+        "hasDefinition": definition.is_some(),
         "hasTargeting": definition.is_some_and(|definition| definition.targeting.is_some()),
         "defaultVariant": definition.and_then(|definition| definition.default_variant.as_ref()),
         "serverOnly": flag.server_only,
