@@ -1133,6 +1133,19 @@ export interface components {
             /** @description Present while the alarm invokes no function, so that only the check of every minute notices it */
             warning?: string;
         };
+        ShownRampGuard: {
+            /** @description The name or ARN of a CloudWatch alarm */
+            alarm: string;
+            /** @enum {string} */
+            onMissing: "hold" | "rollback" | "ignore";
+            /** @description Present while the alarm invokes no function, so that only the check of every minute notices it */
+            warning?: string;
+            /**
+             * @description The state of the alarm. `missing` is an alarm that does not exist; `unknown` means that CloudWatch did not answer within a second, or cannot be reached
+             * @enum {string}
+             */
+            state: "ok" | "alarm" | "insufficientData" | "missing" | "unknown";
+        };
         /**
          * @description What an alarm does: return to the share before the current step, return to the share before the ramp, switch the flag off, or pause the ramp; `start` by default
          * @enum {string|null}
@@ -1199,7 +1212,7 @@ export interface components {
             percent: components["schemas"]["RampPercent"];
             dueAt: components["schemas"]["TimeOrNull"];
             steps: components["schemas"]["RampStep"][];
-            guards: components["schemas"]["WatchedRampGuard"][];
+            guards: components["schemas"]["ShownRampGuard"][];
             onAlarm: components["schemas"]["OnAlarm"];
             from?: string;
             to?: string;

@@ -1,10 +1,12 @@
-//! `GET /api/admin/flags/{flagKey}/ramp`: the newest ramp with all its transitions, and an outline of earlier ones.
+//! `GET /api/admin/flags/{flagKey}/ramp`: the newest ramp with all its transitions and the states of its
+//! alarms, and an outline of earlier ones.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Request, Response};
-use serde_json::Value;
+use pennon_core::service::shown_alarms;
+use serde_json::{Value, json};
 
 use super::view;
 
@@ -16,6 +18,10 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         return Err(Error::NotFound(format!("A ramp of '{key}'")));
     };
     let mut body = view::ramp(&key, newest);
+    let states = shown_alarms(&newest.plan.guards, app.alarms()).await;
+    for (guard, state) in states.into_iter().enumerate() {
+        body["guards"][guard]["state"] = json!(state);
+    }
     body["earlier"] = Value::Array(earlier.iter().map(view::outline).collect());
     let response = http::json(StatusCode::OK, &body);
     let tag = ETag::of_record(newest.version);

@@ -501,7 +501,9 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
         set_alarm(&api, "errors", "OK").await;
         copyable(&api).await;
         started(&api, &guarded(&[60], "errors")).await;
+        assert_eq!(ramp(&api).await["guards"][0]["state"], "ok");
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
+        assert_eq!(ramp(&api).await["guards"][0]["state"], "alarm");
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
         let step = audit["entries"].as_array().expect("entries").iter();
         let mut steps = step.filter(|it| it["action"] == "flag.ramp");

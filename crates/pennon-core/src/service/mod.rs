@@ -39,7 +39,7 @@ pub use import::{Difference, FlagDifference, Import, MAX_FLAGS, SettingsDifferen
 pub use keys::NewKey;
 pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
 pub use publish::Published;
-pub use ramps::{AlarmEvent, RampAction, RampsRun};
+pub use ramps::{AlarmEvent, RampAction, RampsRun, ShownAlarm, shown_alarms};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
 pub use update::Change;

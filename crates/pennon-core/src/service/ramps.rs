@@ -17,6 +17,7 @@ use pennon_eval::FlagKey;
 pub use self::actions::RampAction;
 pub(super) use self::flags::{archive_before_ramps, change_before_ramps};
 use self::flags::{changed_by, is_changed_by_others};
+pub use self::guards::{ShownAlarm, shown_alarms};
 pub use self::run::{AlarmEvent, RampsRun};
 use super::FlagService;
 use crate::environment::Environment;

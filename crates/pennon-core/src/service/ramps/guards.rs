@@ -1,11 +1,60 @@
 //! The alarms that guard ramps.
 
+use std::time::Duration;
+
+use serde::Serialize;
 use tracing::warn;
 
 use super::AlarmEvent;
 use crate::alarms::{Alarm, AlarmState, Alarms, Described};
 use crate::error::Error;
 use crate::ramp::{Guard, GuardState, OnMissing, Ramp, RampPlace};
+
+/// Limit on the time to read the alarms of a ramp for a response. CloudWatch answers within a tenth of it.
+const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The state of a guard's alarm in a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ShownAlarm {
+    /// `OK`
+    Ok,
+    /// `ALARM`
+    Alarm,
+    /// The alarm has no data.
+    InsufficientData,
+    /// There is no such alarm.
+    Missing,
+    /// CloudWatch did not answer in time, or cannot be reached.
+    Unknown,
+}
+
+/// The states of the alarms of these guards, in their order. Never fails, because a ramp must stay readable while
+/// CloudWatch is unavailable.
+pub async fn shown_alarms(guards: &[Guard], alarms: &Alarms) -> Vec<ShownAlarm> {
+    if guards.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<&str> = guards.iter().map(Guard::name).collect();
+    let found = tokio::time::timeout(SHOW_TIMEOUT, alarms.find(&names)).await;
+    let found = found.unwrap_or_else(|_elapsed| Described {
+        failure: Some("CloudWatch did not answer in time".to_owned()),
+        ..Described::default()
+    });
+    if let (Some(why), None) = (&found.failure, alarms.absent()) {
+        warn!(domain = "config", error = %why, "the alarms of a ramp cannot be shown");
+    }
+    let shown = guards.iter().map(|guard| match alarm_of(guard, &found) {
+        None if found.failure.is_some() => ShownAlarm::Unknown,
+        None => ShownAlarm::Missing,
+        Some(alarm) => match alarm.state {
+            AlarmState::Ok => ShownAlarm::Ok,
+            AlarmState::Alarm => ShownAlarm::Alarm,
+            AlarmState::InsufficientData => ShownAlarm::InsufficientData,
+        },
+    });
+    shown.collect()
+}
 
 /// Where the states of alarms come from.
 pub(super) enum AlarmSource<'a> {
