@@ -158,6 +158,7 @@ export const flagTexts = {
   toRamp: 'Open the ramp',
   notFound: (key: string, environment: string) => `There is no flag ${key} in ${environment}.`,
   toList: 'All flags',
+  copyTo: (environment: string) => `Copy to ${environment}…`,
 };
 
 export const rolloutTexts = {
@@ -416,6 +417,17 @@ export const environmentTexts = {
   differ: (flags: number) => `${plural(flags, 'flag differs', 'flags differ')}.`,
   columns: { flag: 'Flag', diff: 'Difference' },
   missing: 'does not exist',
+  sameFlag: (key: string) => `${key} is the same in both environments.`,
+  allFlags: 'Compare all flags',
+  select: (key: string) => `Select ${key}`,
+  selectAll: 'Select all',
+  selectNone: 'Select none',
+  nothing: 'Select flags to copy',
+  review: (flags: number) => (flags === 0 ? 'Copy' : `Copy ${plural(flags, 'flag')}`),
+  copyTitle: (flags: number, from: string, to: string) => `Copy ${plural(flags, 'flag')} from ${from} to ${to}?`,
+  copyText: 'The overrides of both environments stay as they are.',
+  copy: 'Copy',
+  copied: (flags: number, to: string) => `${plural(flags, 'flag')} copied to ${to}.`,
   settings: (environment: string) => `Settings of ${environment}`,
   fractional: 'Version of fractional',
   bucketing: 'Buckets of simple flags',

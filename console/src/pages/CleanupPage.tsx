@@ -11,8 +11,8 @@ import { useLoader } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href } from '../router.ts';
 import { environments, whyNotEdit } from '../session.ts';
-import { cleanupTexts, flagTexts, listTexts, texts } from '../strings.ts';
-import { flagsChanged } from './flag/save.tsx';
+import { cleanupTexts, flagTexts, listTexts } from '../strings.ts';
+import { flagsChanged, toastWithUndo } from './flag/save.tsx';
 
 type Stale = Schemas['StaleFlags']['flags'][number] & { env: string };
 
@@ -117,14 +117,8 @@ async function archiveAll(rows: readonly Stale[], reload: () => Promise<void>): 
   await reload();
   if (problems.length > 0) toast(problems.join(' '), { tone: 'bad' });
   if (undo.length === 0) return;
-  toast(cleanupTexts.archived(undo.length), {
-    undo: async () => {
-      const results = await Promise.allSettled(undo.map((restore) => restore()));
-      for (const row of rows) flagsChanged(row.env, row.key);
-      await reload();
-      const failed = results.flatMap((result) => (result.status === 'rejected' ? [asApiError(result.reason).message] : []));
-      if (failed.length > 0) toast(failed.join(' '), { tone: 'bad' });
-      else toast(texts.undone);
-    },
+  toastWithUndo(cleanupTexts.archived(undo.length), undo, () => {
+    for (const row of rows) flagsChanged(row.env, row.key);
+    void reload();
   });
 }

@@ -1,29 +1,36 @@
-// The flags of two environments side by side.
+// The flags of two environments side by side, and copying some of them.
 import { useState } from 'preact/hooks';
-import { send, urlOf, type Schemas } from '../api/client.ts';
-import { Button, SelectField } from '../components/controls.tsx';
+import { asApiError, curlOf, send, urlOf, type Schemas } from '../api/client.ts';
+import type { ApiError } from '../api/error.ts';
+import { Button, CurlButton, SelectField } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
-import { Empty, Loaded } from '../components/feedback.tsx';
-import { SidePanel } from '../components/overlays.tsx';
+import { DifferenceView } from '../components/DifferenceView.tsx';
+import { Banner, ConflictView, Empty, ErrorText, Loaded } from '../components/feedback.tsx';
+import { confirmThen, SidePanel } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { VirtualTable } from '../components/VirtualTable.tsx';
-import { useLoader } from '../data.ts';
+import { isProduction } from '../config.ts';
+import { reloadAll, useLoader, type Resource } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
-import { environment, environments } from '../session.ts';
-import { environmentTexts as t } from '../strings.ts';
+import { environment, environments, whyNotEdit } from '../session.ts';
+import { environmentTexts as t, texts } from '../strings.ts';
 import { flagSummary } from './flag/FlagPage.tsx';
+import { savedText, toastWithUndo } from './flag/save.tsx';
 
 type Flag = Schemas['FlagDefinition'];
+type Flags = Map<string, Flag>;
 interface Row { key: string; from: Flag | undefined; to: Flag | undefined }
 
 const LIST = '/api/admin/flags';
+const FLAG = '/api/admin/flags/{flagKey}';
+const COPY = '/api/admin/environments/{environment}/copy';
 
-/** All flags of an environment with their definitions, archived ones too. */
-function useFlags(env: string) {
-  return useLoader<Map<string, Flag>>(urlOf(LIST, { query: { environment: env, all: 1 } }), async ({ signal }) => {
-    const flags = new Map<string, Flag>();
+/** All flags of an environment with their definitions, archived ones too: a copy must not overwrite them unseen. */
+function useFlags(env: string): Resource<Flags> {
+  return useLoader<Flags>(urlOf(LIST, { query: { environment: env, all: 1 } }), async ({ signal }) => {
+    const flags: Flags = new Map();
     for (const archived of ['false', 'true']) {
       for (let page = 1, pages = 1; page <= pages; page += 1) {
         const { data } = await send('get', LIST, { query: { environment: env, archived, page, pageSize: 1_000 }, signal });
@@ -35,52 +42,147 @@ function useFlags(env: string) {
   });
 }
 
-const shown = (flag: Flag | undefined) => flag && {
-  enabled: flag.enabled, rolloutPercentage: flag.rolloutPercentage, description: flag.description, salt: flag.salt, definition: flag.definition, archived: flag.archivedAt !== null,
-};
+const etagOf = (flag: Flag) => `"${flag.revision}"`;
+const fieldsOf = ({ enabled, rolloutPercentage, description, salt, definition }: Flag) => ({ enabled, rolloutPercentage, description, salt, definition });
+const shown = (flag: Flag | undefined) => flag && { ...fieldsOf(flag), archived: flag.archivedAt !== null };
+const same = (a: Flag | undefined, b: Flag | undefined) => JSON.stringify(shown(a)) === JSON.stringify(shown(b));
 
-function rowsOf(from: Map<string, Flag>, to: Map<string, Flag>): Row[] {
+function rowsOf(from: Flags, to: Flags): Row[] {
   return [...new Set([...from.keys(), ...to.keys()])].sort()
     .map((key) => ({ key, from: from.get(key), to: to.get(key) }))
-    .filter((row) => JSON.stringify(shown(row.from)) !== JSON.stringify(shown(row.to)));
+    .filter((row) => !same(row.from, row.to));
 }
 
 export function ComparePage() {
   const names = environments.value.map((item) => item.environment);
   const from = queryValue('from') || names.find((name) => name !== environment.value) || environment.value;
   const to = queryValue('to') || environment.value;
+  const only = queryValue('flag');
   const options = names.map((name) => [name, name] as const);
   return (
     <Page title={t.compare}>
       <div class="form-row">
         <SelectField label={t.from} value={from} options={options} onChange={(name) => setQuery({ from: name, to })} />
         <SelectField label={t.to} value={to} options={options} onChange={(name) => setQuery({ from, to: name })} />
+        {only && <Button tone="quiet" onClick={() => setQuery({ flag: null })}>{t.allFlags}</Button>}
       </div>
-      {from === to ? <Empty title={t.sameName} /> : <Comparison key={`${from} ${to}`} from={from} to={to} />}
+      {from === to ? <Empty title={t.sameName} /> : <Comparison key={`${from} ${to} ${only}`} from={from} to={to} only={only} />}
     </Page>
   );
 }
 
-function Comparison({ from, to }: { from: string; to: string }) {
+/** `only` is the key of the flag that is compared, or empty. */
+function Comparison({ from, to, only }: { from: string; to: string; only: string }) {
   const [left, right] = [useFlags(from), useFlags(to)];
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set(only && [only]));
   const [open, setOpen] = useState<Row | null>(null);
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError | null>(null);
+  /** The rows as they were when a copy was rejected because of changes. */
+  const [clash, setClash] = useState<Row[] | null>(null);
+  const request = (rows: Row[], dryRun?: 'true') => ({
+    path: { environment: to },
+    query: { dryRun },
+    body: { from, flags: rows.map((row) => ({ flagKey: row.key, ifMatch: row.to ? etagOf(row.to) : null })) },
+  });
+  const attempt = async (rows: Row[], dryRun?: 'true') => {
+    setBusy(true);
+    setError(null);
+    setClash(null);
+    try {
+      return await send('post', COPY, request(rows, dryRun));
+    } catch (cause) {
+      const failure = asApiError(cause);
+      await Promise.all([left.reload(), right.reload()]);
+      // Without a change that this page can show, the message of the API has to explain it.
+      if (failure.conflict && rows.some((row) => isNew(row))) setClash(rows);
+      else setError(failure);
+      return null;
+    } finally {
+      setBusy(false);
+    }
+  };
+  const isNew = (row: Row) => right.data.peek()?.get(row.key)?.revision !== row.to?.revision;
+  const copy = async (rows: Row[]) => {
+    const reply = await attempt(rows);
+    if (!reply) return;
+    setSelected(new Set());
+    await right.reload();
+    toastWithUndo(savedText(t.copied(rows.length, to), reply.invalidated), rows.flatMap((row) => undoOf(row, to, right.data.peek())), () => reloadAll());
+    reloadAll();
+  };
+  const review = async (rows: Row[]) => {
+    const dry = await attempt(rows, 'true');
+    if (!dry) return;
+    confirmThen({
+      title: t.copyTitle(rows.length, from, to),
+      body: <>{isProduction(to) && <p><strong>{texts.confirmProduction}</strong></p>}<p>{t.copyText}</p><DifferenceView difference={dry.data} /></>,
+      action: t.copy,
+      curl: () => curlOf('post', COPY, request(rows)),
+      run: () => copy(rows),
+    });
+  };
   return (
     <Loaded from={left}>
       {(a) => (
         <Loaded from={right}>
           {(b) => {
-            const rows = rowsOf(a, b);
-            if (rows.length === 0) return <Empty title={t.same} />;
+            const rows = rowsOf(a, b).filter((row) => only === '' || row.key === only);
+            if (rows.length === 0) return <Empty title={only ? t.sameFlag(only) : t.same} />;
+            const copyable = rows.filter((row) => row.from?.archivedAt === null);
+            const chosen = copyable.filter((row) => selected.has(row.key));
             const state = (flag: Flag | undefined) => (flag ? stateSentence(flagSummary(flag)) : t.missing);
+            const why = whyNotEdit(to);
+            const changed = clash?.filter(isNew) ?? [];
+            const difference = (row: Row, before: Flag | undefined, after: Flag | undefined) => (
+              <><code>{row.key}</code><Diff before={shown(before)} after={shown(after)} label={`${t.columns.diff}: ${row.key}`} /></>
+            );
             return (
               <>
-                <p>{t.differ(rows.length)}</p>
+                <div class="row">
+                  <span>{t.differ(rows.length)}</span>
+                  <Button disabledBecause={why} onClick={() => setSelected(new Set(chosen.length > 0 ? [] : copyable.map((row) => row.key)))}>
+                    {chosen.length > 0 ? t.selectNone : t.selectAll}
+                  </Button>
+                  <Button tone="primary" busy={busy} disabledBecause={why ?? (chosen.length === 0 ? t.nothing : undefined)} onClick={() => void review(chosen)}>
+                    {t.review(chosen.length)}
+                  </Button>
+                  {chosen.length > 0 && <CurlButton command={() => curlOf('post', COPY, request(chosen, 'true'))} />}
+                </div>
+                {error && <Banner tone="bad"><ErrorText error={error} /></Banner>}
+                {clash && (
+                  <ConflictView
+                    theirs={changed.map((row) => difference(row, row.to, b.get(row.key)))}
+                    mine={changed.map((row) => difference(row, b.get(row.key), row.from))}
+                    apply={() => void review(copyable.filter((row) => clash.some(({ key }) => key === row.key)))}
+                    discard={() => { setClash(null); setSelected(new Set()); }}
+                  />
+                )}
                 <VirtualTable
                   label={t.compare}
                   rows={rows}
                   keyOf={(row) => row.key}
                   columns={[
-                    { title: t.columns.flag, class: 'flag-column', cell: (row) => <a href={href(flagPath(row.from ? from : to, row.key))}>{row.key}</a> },
+                    {
+                      title: t.columns.flag,
+                      class: 'flag-column',
+                      cell: (row) => (
+                        <>
+                          {copyable.includes(row) && (
+                            <input
+                              type="checkbox" aria-label={t.select(row.key)} title={why} disabled={why !== undefined} checked={selected.has(row.key)}
+                              onChange={(event) => {
+                                const next = new Set(selected);
+                                if (event.currentTarget.checked) next.add(row.key);
+                                else next.delete(row.key);
+                                setSelected(next);
+                              }}
+                            />
+                          )}{' '}
+                          <a href={href(flagPath(row.from ? from : to, row.key))}>{row.key}</a>
+                        </>
+                      ),
+                    },
                     { title: from, cell: (row) => state(row.from) },
                     { title: to, cell: (row) => state(row.to) },
                     { title: t.columns.diff, class: 'time-column', cell: (row) => <Button tone="quiet" label={`${t.columns.diff}: ${row.key}`} onClick={() => setOpen(row)}>{t.columns.diff}</Button> },
@@ -94,4 +196,16 @@ function Comparison({ from, to }: { from: string; to: string }) {
       )}
     </Loaded>
   );
+}
+
+/** Returns a copied flag to its state before, unless someone has changed it since. A flag that was new is archived. */
+function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefined): (() => Promise<unknown>)[] {
+  const flag = now?.get(key);
+  if (!flag || !same(flag, from)) return [];
+  const target = { path: { flagKey: key }, query: { environment: env } };
+  return [async () => {
+    let ifMatch: string | undefined = etagOf(flag);
+    if (before) ifMatch = (await send('patch', FLAG, { ...target, ifMatch, body: fieldsOf(before) })).etag;
+    if (before?.archivedAt !== null) await send('delete', FLAG, { ...target, ifMatch });
+  }];
 }

@@ -8,11 +8,12 @@ import { confirmThen, toast } from '../../components/overlays.tsx';
 import { Page } from '../../components/Page.tsx';
 import { Tabs } from '../../components/Tabs.tsx';
 import { Time } from '../../components/Time.tsx';
+import { isProduction } from '../../config.ts';
 import { useResource, type Resource } from '../../data.ts';
 import { flagPath } from '../../route.ts';
 import { href, navigate, queryValue } from '../../router.ts';
 import { stateSentence, type FlagSummary } from '../../sentences.ts';
-import { whyNotEdit } from '../../session.ts';
+import { environments, whyNotEdit } from '../../session.ts';
 import { useCommands } from '../../shortcuts.ts';
 import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsAt } from '../../api/error.ts';
@@ -191,9 +192,12 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
       </>
     );
   }
+  const others = environments.value.map(({ environment }) => environment).filter((name) => name !== env);
+  const to = others.find(isProduction) ?? others[0];
   return (
     <>
       {curl}
+      {to !== undefined && <Button onClick={() => navigate('/compare', { query: { from: env, to, flag: key } })}>{flagTexts.copyTo(to)}</Button>}
       <Button
         disabledBecause={why}
         onClick={() => confirmThen({

@@ -67,6 +67,18 @@ export async function changeFlag(env: string, key: string, change: FlagChange, b
   });
 }
 
+/** A message about several changes. Undo makes those of `steps` that succeed, then calls `done`. */
+export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[], done: () => void): void {
+  const undo = async () => {
+    const results = await Promise.allSettled(steps.map((step) => step()));
+    done();
+    const failed = results.flatMap((result) => (result.status === 'rejected' ? [asApiError(result.reason).message] : []));
+    if (failed.length > 0) toast(failed.join(' '), { tone: 'bad' });
+    else toast(texts.undone);
+  };
+  toast(text, steps.length > 0 ? { undo } : {});
+}
+
 /** The previous values of the fields that a change sets. */
 export function previous(flag: Flag, change: FlagChange): FlagChange {
   const before: FlagChange = {};

@@ -1,0 +1,114 @@
+// Journeys from one environment to another: comparing, copying, conflicts, roles.
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { Person, startBrowser, useConsole } from './browser.mjs';
+import { Installation } from './services.mjs';
+
+describe('copying', { concurrency: 2 }, () => {
+  const installation = new Installation();
+  const open = useConsole(installation);
+  const update = (env, key, change) => installation.api('PATCH', `/api/admin/flags/${key}?environment=${env}`, change, { 'if-match': '*' });
+  const typed = { variants: { on: true, off: false }, defaultVariant: 'on' };
+  /** Two environments: `changed` has different states, `added` is new, `equal` is the same in both. */
+  const pair = async (name) => {
+    const [from, to] = await Promise.all([installation.environment(`${name}-from`), installation.environment(`${name}-to`)]);
+    for (const env of [from, to]) {
+      await installation.createFlag(env, { key: 'changed', enabled: true, rolloutPercentage: env === from ? 30 : 5 });
+      await installation.createFlag(env, { key: 'equal', enabled: true });
+    }
+    await installation.createFlag(from, { key: 'added', enabled: true, definition: typed });
+    return [from, to];
+  };
+
+  it('copies selected flags after a dry run, and undoes it', async () => {
+    const [from, to] = await pair('several');
+    const person = await open(`/compare?from=${from}&to=${to}`);
+    await person.sees('2 flags differ.');
+    await person.by('button', 'Copy', { exact: true }).and(person.page.locator('[title="Select flags to copy"]')).waitFor();
+    await person.press('button', 'Select all');
+    await person.assertAccessible('a comparison');
+    await person.press('button', 'Copy 2 flags');
+    const dialog = person.by('dialog', `Copy 2 flags from ${from} to ${to}?`);
+    await dialog.getByText('Created: 1').waitFor();
+    await dialog.getByText('Changed: 1').waitFor();
+    await dialog.getByText('changed', { exact: true }).click();
+    await dialog.getByText('"rolloutPercentage": 30').waitFor();
+    await person.assertAccessible('the dry run of a copy');
+    assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 5, 'a dry run has changed a flag');
+    await person.confirm('Copy');
+    await person.sees(`2 flags copied to ${to}.`);
+    await person.sees('These environments have the same flags.');
+    assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 30);
+    assert.deepEqual((await installation.flag(to, 'added')).definition, typed);
+    await person.press('button', 'Undo');
+    await person.sees('Undone.');
+    assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 5);
+    assert.notEqual((await installation.flag(to, 'added')).archivedAt, null);
+    await person.leave();
+  });
+
+  it('copies one flag from its page', async () => {
+    const [from] = await pair('one');
+    await installation.createFlag('production', { key: 'changed', enabled: false });
+    const person = await open(`/${from}/flags/changed`);
+    await person.press('button', 'Copy to production…');
+    await person.sees('1 flag differs.');
+    await person.press('button', 'Copy 1 flag');
+    await person.by('dialog').getByText('This is production.').waitFor();
+    await person.confirm('Copy');
+    await person.sees('1 flag copied to production.');
+    await person.sees('changed is the same in both environments.');
+    assert.equal((await installation.flag('production', 'changed')).rolloutPercentage, 30);
+    await person.press('button', 'Compare all flags');
+    await person.sees('2 flags differ.');
+    await person.leave();
+  });
+
+  it('shows both sides when someone has changed the target, and the reason when the API refuses', async () => {
+    const [from, to] = await pair('conflict');
+    const path = new RegExp(`^4(09|12) POST /api/admin/environments/${to}/copy$`);
+    const person = await open(`/compare?from=${from}&to=${to}`, { expected: [path] });
+    await person.by('checkbox', 'Select changed').check();
+    await update(to, 'changed', { rolloutPercentage: 7 });
+    await person.press('button', 'Copy 1 flag');
+    const clash = person.by('alert', 'Someone else changed this in the meantime');
+    await clash.getByText('"rolloutPercentage": 7').first().waitFor();
+    await clash.getByText('"rolloutPercentage": 30').waitFor();
+    await person.assertAccessible('a conflict of a copy');
+    await person.press('button', 'Apply mine on top');
+    await person.confirm('Copy');
+    await person.sees(`1 flag copied to ${to}.`);
+    assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 30);
+
+    // The target has no such evaluator.
+    await installation.api('PUT', `/api/admin/environments/${from}/settings`, { evaluators: { staff: { '==': [{ var: 'staff' }, true] } } }, { 'if-match': '*' });
+    await update(from, 'added', { definition: { ...typed, targeting: { if: [{ $ref: 'staff' }, 'on', 'off'] } } });
+    await person.go(`/compare?from=${from}&to=${to}&flag=added`);
+    await person.press('button', 'Copy 1 flag');
+    await person.by('alert').getByText(/staff/).waitFor();
+    await person.leave();
+  });
+
+  it('offers copying to editors of the target only', async () => {
+    const signedIn = new Installation();
+    const [browser] = await Promise.all([startBrowser(), signedIn.start({ issuer: true })]);
+    try {
+      await signedIn.environment('staging');
+      for (const env of ['production', 'staging']) await signedIn.createFlag(env, { key: 'roles', enabled: true, rolloutPercentage: env === 'staging' ? 5 : 10 });
+      await signedIn.issuer.command({ subject: 'eve', groups: ['editor:staging'] });
+      const person = await Person.open(browser, signedIn, '/compare?from=staging&to=production', { token: null });
+      await person.press('button', 'Sign in');
+      await person.by('button', 'Copy', { exact: true }).and(person.page.locator('[aria-disabled=true][title="Needs the role editor:production"]')).waitFor();
+      assert.ok(await person.by('checkbox', 'Select roles').isDisabled());
+      await person.go('/compare?from=production&to=staging');
+      await person.by('checkbox', 'Select roles').check();
+      await person.press('button', 'Copy 1 flag');
+      await person.confirm('Copy');
+      await person.sees('1 flag copied to staging.');
+      await person.leave();
+    } finally {
+      await browser.close();
+      await signedIn.stop();
+    }
+  });
+});
