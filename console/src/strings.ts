@@ -308,7 +308,9 @@ export const rampTexts = {
   needs: (evaluations: number) => `at least ${plural(evaluations, 'evaluation')}`,
   marks: { done: 'done', now: 'now', planned: 'planned' },
   noGuards: 'No guards: only the bake times hold this ramp back.',
-  guardFine: 'no problem reported',
+  alarmStates: {
+    ok: 'OK', alarm: 'in alarm', insufficientData: 'not enough data', missing: 'no such alarm', unknown: 'state unknown: CloudWatch does not answer',
+  },
   acknowledgedBy: (actor: string) => `Acknowledged by ${actor}.`,
   history: 'What has happened',
   earlier: 'Earlier ramps',

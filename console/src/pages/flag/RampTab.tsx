@@ -15,7 +15,7 @@ import { flagsChanged, savedText } from './save.tsx';
 import { Schedules } from './Schedules.tsx';
 import type { TabProps } from './tabs.tsx';
 
-type Ramp = Schemas['Ramp'];
+type Ramp = Schemas['RampWithEarlier'];
 type Action = keyof typeof rampTexts.actions;
 
 /** What the API allows in each state. */
@@ -135,12 +135,12 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
       </ol>
       <h3>{rampTexts.guards}</h3>
       {ramp.guards.length === 0 ? <p class="muted">{rampTexts.noGuards}</p> : (
-        <ul>{ramp.guards.map(({ alarm, onMissing, warning }) => {
+        <ul>{ramp.guards.map(({ alarm, onMissing, state, warning }) => {
           // The reason names an alarm by its name, also one that is an ARN.
           const trouble = ramp.reason?.includes(`'${alarm.replace(/^arn:.*?:alarm:/, '')}'`) ? ramp.reason : null;
           return (
             <li key={alarm}>
-              <code>{alarm}</code> {trouble ? <Tag tone="bad">{trouble}</Tag> : live && <Tag>{rampTexts.guardFine}</Tag>}{' '}
+              <code>{alarm}</code> <Tag tone={state === 'ok' ? 'good' : state === 'alarm' ? 'bad' : 'warn'}>{rampTexts.alarmStates[state]}</Tag> {trouble && <Tag tone="bad">{trouble}</Tag>}{' '}
               <span class="muted">{rampTexts.onMissing}: {rampTexts.missing[onMissing]}</span>
               {warning && <Banner tone="warn">{warning}</Banner>}
             </li>
