@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The path of a binary of the workspace, built from the current code.
+/// The path of a binary of the workspace, built from the current code. `PENNON_BINARIES` names a folder with binaries
+/// that exist already, to measure those of another commit or profile.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(build);
@@ -19,6 +20,9 @@ pub fn binary(name: &str) -> PathBuf {
 /// The tests' build also names the test targets: without them, the dependencies would have other features than in
 /// `cargo test --workspace`, and half of them would be compiled a second time.
 fn build() -> PathBuf {
+    if let Some(folder) = std::env::var_os("PENNON_BINARIES") {
+        return folder.into();
+    }
     let own = std::env::current_exe().expect("a path");
     // target/<profile>/deps/it-<hash>
     let folder = own

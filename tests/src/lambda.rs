@@ -179,7 +179,7 @@ impl Function {
     }
 
     /// Starts a function through a command that takes the arguments of `env`.
-    async fn start_by(mut command: Command, name: &str, environment: &[(&str, &str)]) -> Self {
+    pub async fn start_by(mut command: Command, name: &str, environment: &[(&str, &str)]) -> Self {
         let runtime = RuntimeApi::start().await;
         let folder = new_folder(name);
         command
