@@ -48,7 +48,9 @@ fn cors_headers(answer: &Response) -> (Option<&str>, bool, bool) {
         .any(|name| name.starts_with("access-control-"));
     (
         answer.header("access-control-allow-origin"),
-        answer.header("vary") == Some("Origin"),
+        answer
+            .header("vary")
+            .is_some_and(|vary| vary.split(", ").any(|name| name == "Origin")),
         any,
     )
 }

@@ -743,3 +743,49 @@ async fn a_value_too_large_for_a_response_fails_only_its_flag() {
         .collect();
     assert_eq!(failed, ["huge", "large-3", "quotes"]);
 }
+
+#[tokio::test]
+async fn a_large_response_is_compressed_for_clients_that_accept_it() {
+    let stack = stack().await;
+    let sql = "insert into feature_flags (flag_key, enabled, rollout_percentage)
+               select 'flag-' || n, true, 100 from generate_series(1, 100) as n";
+    stack
+        .database
+        .sql()
+        .batch_execute(sql)
+        .await
+        .expect("flags");
+    for function in ["evaluate-flags", "list-flags"] {
+        let event = match function {
+            "list-flags" => Event::list(),
+            _ => Event::evaluate_all(&alice()),
+        };
+        let instance = stack.function(function).await;
+        let plain = instance.call(&event).await;
+        let accepts = event.clone().header("accept-encoding", "gzip");
+        let raw = instance.invoke(accepts.value()).await.expect("a response");
+        assert_eq!(raw["isBase64Encoded"], true);
+        let length = raw["body"].as_str().map_or(0, str::len);
+        assert!(
+            length * 2 < plain.body.len(),
+            "{length} of {}",
+            plain.body.len()
+        );
+        let compressed = Response::of_gateway(&raw);
+        assert_eq!(compressed.body, plain.body);
+        assert_eq!(compressed.header("content-encoding"), Some("gzip"));
+        for answer in [&plain, &compressed] {
+            let vary = answer.header("vary").expect("vary");
+            assert!(vary.ends_with("Accept-Encoding"), "{vary}");
+            let tag = answer.header("etag").expect("a tag");
+            let unchanged = instance
+                .call(&accepts.clone().header("if-none-match", tag))
+                .await;
+            assert_eq!(
+                (unchanged.status, unchanged.header("etag")),
+                (304, Some(tag))
+            );
+        }
+        assert_ne!(plain.header("etag"), compressed.header("etag"));
+    }
+}

@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Authorization, Cors, ENDPOINTS, Endpoint, MAX_BODY_SIZE, MAX_RESPONSE_SIZE, Match, OfrepPath,
-    Request, Response, Routed, error_reply, header_list, json, permanent_redirect,
-    size_above_limit, with_header, with_page_headers,
+    AcceptedCompression, Authorization, Cors, ENDPOINTS, Endpoint, MAX_BODY_SIZE,
+    MAX_RESPONSE_SIZE, Match, OfrepPath, Request, Response, Routed, error_reply, header_list, json,
+    permanent_redirect, size_above_limit, with_header, with_page_headers,
 };
 use crate::id::unique_id;
 use crate::ofrep;
@@ -157,10 +157,12 @@ where
         request.actor(&app.config.auth)?;
     }
     request.check_parameters(endpoint)?;
+    let compression = AcceptedCompression::of(&request.incoming().headers, endpoint.is_admin());
     AssertUnwindSafe(Box::pin(handle(app, request)))
         .catch_unwind()
         .await
         .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))
+        .map(|response| compression.apply(response))
         .and_then(|response| bounded(response, endpoint))
 }
 

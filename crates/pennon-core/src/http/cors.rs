@@ -9,7 +9,7 @@
 use lambda_http::Body;
 use lambda_http::http::{HeaderMap, StatusCode, header};
 
-use super::reply::{Response, with_header};
+use super::reply::{Response, with_added_vary, with_header};
 use super::route::Match;
 use crate::config::CorsConfig;
 
@@ -77,7 +77,7 @@ impl Cors {
     #[must_use]
     pub fn expose(&self, response: Response) -> Response {
         let response = if self.by_origin {
-            with_header(response, "vary", "Origin")
+            with_added_vary(response, "Origin")
         } else {
             response
         };

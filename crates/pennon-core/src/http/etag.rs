@@ -4,6 +4,7 @@ use lambda_http::Body;
 use pennon_eval::UserId;
 use sha2::{Digest, Sha256};
 
+use super::compression::TAG_SUFFIX;
 use crate::hex::hex;
 use crate::snapshot::{KeyKind, Revision};
 
@@ -80,13 +81,18 @@ impl ETag {
         &self.0
     }
 
-    /// Whether an `If-None-Match` header matches this tag: by weak comparison, in a list, or as `*`.
+    /// Whether an `If-None-Match` header matches this tag: by weak comparison, in a list, or as `*`. The tag of the
+    /// compressed response matches too.
     #[must_use]
     pub fn matches(&self, if_none_match: &str) -> bool {
+        let is_own = |tag: &str| match tag.strip_suffix(TAG_SUFFIX) {
+            Some(open) => self.0.strip_suffix('"') == Some(open),
+            None => tag == self.0,
+        };
         if_none_match
             .split(',')
             .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
+            .any(|tag| tag == "*" || is_own(tag.strip_prefix("W/").unwrap_or(tag)))
     }
 }
 
@@ -106,11 +112,22 @@ mod tests {
             tag.as_str().to_owned(),
             format!("W/{}", tag.as_str()),
             format!("\"x\", {}", tag.as_str()),
+            "\"1-7-gzip\"".to_owned(),
+            "W/\"1-7-gzip\", \"x\"".to_owned(),
             "*".to_owned(),
         ] {
             assert!(tag.matches(&yes), "{yes}");
         }
-        for no in ["", "7", "1-7", "\"1-8\"", "\"1-7", "W/\"1-70\""] {
+        for no in [
+            "",
+            "7",
+            "1-7",
+            "\"1-8\"",
+            "\"1-7",
+            "W/\"1-70\"",
+            "\"1-8-gzip\"",
+            "\"1-7-br\"",
+        ] {
             assert!(!tag.matches(no), "{no}");
         }
     }

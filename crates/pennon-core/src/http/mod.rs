@@ -1,6 +1,7 @@
 //! Requests, responses, and the table of routes.
 
 mod body;
+mod compression;
 mod cors;
 mod etag;
 mod fields;
@@ -16,6 +17,7 @@ mod settings;
 
 pub use crate::timestamp::{timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
+pub use compression::{AcceptedCompression, accepts_gzip};
 pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, check_value_count, not_json};
@@ -27,7 +29,7 @@ pub use path::OfrepPath;
 pub(crate) use reply::permanent_redirect;
 pub use reply::{
     MAX_RESPONSE_SIZE, Response, error_reply, header_list, json, no_content, not_modified,
-    size_above_limit, with_header,
+    size_above_limit, with_added_vary, with_header,
 };
 pub use request::Request;
 pub(crate) use route::PREFIX;

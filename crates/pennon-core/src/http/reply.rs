@@ -34,8 +34,31 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// The size of the body as Lambda counts it, if it exceeds [`MAX_RESPONSE_SIZE`].
 #[must_use]
 pub fn size_above_limit(response: &Response) -> Option<usize> {
-    let size = on_the_wire(response.body().as_ref());
+    let size = if let Body::Binary(bytes) = response.body() {
+        base64_size(bytes.len())
+    } else {
+        on_the_wire(response.body().as_ref())
+    };
     (size > MAX_RESPONSE_SIZE).then_some(size)
+}
+
+/// The size of bytes in base64, as Lambda receives a binary body.
+pub(super) fn base64_size(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
+}
+
+/// Adds the name of a request header to `Vary`. API Gateway accepts each header once.
+#[must_use]
+pub fn with_added_vary(response: Response, name: &str) -> Response {
+    let known = response.headers().get(header::VARY);
+    match known.and_then(|known| known.to_str().ok()) {
+        None => with_header(response, "vary", name),
+        Some(known) if known.split(", ").any(|known| known == name) => response,
+        Some(known) => {
+            let all = format!("{known}, {name}");
+            with_header(response, "vary", &all)
+        }
+    }
 }
 
 /// 204, without a body.
