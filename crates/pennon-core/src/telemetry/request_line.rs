@@ -1,10 +1,12 @@
 //! The log line of a request.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::logging::LogStyle;
 use super::metrics::Metric;
@@ -16,6 +18,11 @@ use crate::counts::Counts;
 const MAX_ID_LENGTH: usize = 64;
 /// Minimum time before an instance logs an unchanged number of connections again.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// The last line, kept for its memory.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Writes the log lines of an instance.
 #[derive(Debug, Clone)]
@@ -91,12 +98,16 @@ impl Instance {
 
     /// Writes the line of a request.
     pub fn write(&self, line: &RequestLine<'_>) {
-        let text = match self.style {
-            LogStyle::Json => self.json(line).to_string(),
-            LogStyle::Human => human(line),
-        };
-        // A failure to log must not fail the request.
-        let _unwritten = writeln!(std::io::stdout().lock(), "{text}");
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            match self.style {
+                LogStyle::Json => self.json(line, buffer),
+                LogStyle::Human => buffer.extend_from_slice(human(line).as_bytes()),
+            }
+            buffer.push(b'\n');
+            // One write, so that no other line comes between. A failure to log must not fail the request.
+            let _unwritten = std::io::stdout().lock().write_all(buffer);
+        });
     }
 
     /// Writes one metric outside of a request, such as in a scheduled run.
@@ -120,116 +131,203 @@ impl Instance {
         let _unwritten = writeln!(std::io::stdout().lock(), "{line}");
     }
 
-    fn json(&self, line: &RequestLine<'_>) -> Value {
+    /// Appends the JSON of a line. Written field by field: as a tree of values, the line would cost several times as
+    /// many instructions as everything else that a request for one flag needs.
+    fn json(&self, line: &RequestLine<'_>, output: &mut Vec<u8>) {
         let facts = line.facts;
-        let number = |yes: bool| u8::from(yes);
         let milliseconds = (line.duration.as_secs_f64() * 1e6).round() / 1e3;
-        let name = |text: &str| json!(shorten(text, MAX_NAME_LENGTH));
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| {
-            fields.insert(name.to_owned(), value);
-        };
-        put("domain", json!("config"));
+        let mut fields = Object::begin(output);
+        fields.text("domain", "config");
         if let Some(method) = line.reported_method {
-            put("method", json!(shorten(method, MAX_IGNORED_LENGTH)));
+            fields.text("method", &shorten(method, MAX_IGNORED_LENGTH));
         }
-        put("path", name(line.path));
-        put("status", json!(line.status));
-        put("request_id", json!(shorten(line.request_id, MAX_ID_LENGTH)));
-        put("duration", json!(milliseconds));
-        put("cold_start", json!(number(line.cold_start)));
-        put("Function", json!(self.function));
-        put("Version", json!(self.version));
+        fields.text("path", &shorten(line.path, MAX_NAME_LENGTH));
+        fields.number("status", line.status.into());
+        fields.text("request_id", &shorten(line.request_id, MAX_ID_LENGTH));
+        fields.put("duration", &milliseconds);
+        fields.flag("cold_start", line.cold_start);
+        fields.text("Function", &self.function);
+        fields.text("Version", &self.version);
         if let Some(key) = &facts.flag_key {
-            put("flag_key", name(key));
+            fields.text("flag_key", &shorten(key, MAX_NAME_LENGTH));
         }
         if let Some(node) = &facts.node_id {
-            put("node_id", name(node));
+            fields.text("node_id", &shorten(node, MAX_NAME_LENGTH));
         }
         if let Some(kind) = facts.error_type {
-            put("error.type", json!(kind));
+            fields.text("error.type", kind);
         }
         if !facts.ignored_fields.is_empty() {
-            put("ignored_fields", json!(facts.ignored_fields));
+            fields.put("ignored_fields", &facts.ignored_fields);
         }
         if let Some(confirmed) = facts.invalidated {
-            put("cache_invalidated", json!(number(confirmed)));
+            fields.flag("cache_invalidated", confirmed);
         }
         if facts.expired {
-            put("cache_expired", json!(1));
+            fields.flag("cache_expired", true);
         }
         if facts.stale {
-            put("stale", json!(1));
+            fields.flag("stale", true);
         }
         if let Some(outcome) = facts.cache {
             let unavailable = outcome == CacheOutcome::Unavailable;
-            put("cache_hit", json!(number(outcome == CacheOutcome::Hit)));
-            put("cache_miss", json!(number(outcome == CacheOutcome::Miss)));
-            put("cache_unavailable", json!(number(unavailable)));
+            fields.flag("cache_hit", outcome == CacheOutcome::Hit);
+            fields.flag("cache_miss", outcome == CacheOutcome::Miss);
+            fields.flag("cache_unavailable", unavailable);
             if line.cluster {
-                put("cluster_unavailable", json!(number(unavailable)));
+                fields.flag("cluster_unavailable", unavailable);
             }
         }
-        put(Metric::ActiveConnections.name(), json!(line.connections));
+        fields.put(Metric::ActiveConnections.name(), &line.connections);
         if let Some(counts) = &line.evaluations {
             // The filter of the log subscription matches this field.
-            put("evaluated", json!(counts.total()));
-            put("evaluations", json!(counts));
+            fields.number("evaluated", counts.total());
+            fields.put("evaluations", counts);
         }
-        let mut metrics: Vec<(Metric, Value)> = metrics(line, milliseconds);
-        if self.reported_connections.is_due(line.connections) {
-            metrics.push((Metric::ActiveConnections, json!(line.connections)));
-        }
-        let mut directives = Vec::new();
-        let by_version = |metric: Metric| {
-            // The canary alarms of latency only cover functions that read flags.
-            Metric::BY_VERSION.contains(&metric)
-                && (metric != Metric::ResponseLatency || facts.cache.is_some())
-        };
-        for (is_by_version, dimensions) in [
-            (true, json!([["Function"], ["Function", "Version"]])),
-            (false, json!([["Function"]])),
-        ] {
-            let selected = metrics
-                .iter()
-                .map(|(metric, _)| *metric)
-                .filter(|metric| by_version(*metric) == is_by_version);
-            let definitions: Vec<Value> = selected.map(definition).collect();
-            if !definitions.is_empty() {
-                directives.push(json!({
-                    "Namespace": Metric::NAMESPACE,
-                    "Dimensions": dimensions,
-                    "Metrics": definitions,
-                }));
+        let mut metrics = metrics(line);
+        for (metric, value) in &metrics {
+            match value {
+                MetricValue::Latency => fields.put(metric.name(), &milliseconds),
+                MetricValue::Count(count) => fields.number(metric.name(), *count),
             }
         }
-        for (metric, value) in metrics {
-            put(metric.name(), value);
+        if self.reported_connections.is_due(line.connections) {
+            // Its value is above.
+            metrics.push((Metric::ActiveConnections, MetricValue::Count(0)));
         }
-        put(
-            "_aws",
-            json!({ "Timestamp": unix_millis(), "CloudWatchMetrics": directives }),
-        );
-        Value::Object(fields)
+        let output = fields.value_of("_aws");
+        let mut aws = Object::begin(output);
+        aws.number("Timestamp", unix_millis());
+        write_directives(&metrics, facts, aws.value_of("CloudWatchMetrics"));
+        aws.end();
+        fields.end();
     }
 }
 
-/// The definition of a metric in a directive. Without a unit, the metric is a count.
-fn definition(metric: Metric) -> Value {
-    match metric.unit() {
-        "Milliseconds" => json!({ "Name": metric.name(), "Unit": metric.unit() }),
-        _count => json!({ "Name": metric.name() }),
+/// Appends the directives that declare metrics.
+fn write_directives(metrics: &[(Metric, MetricValue)], facts: &Facts, output: &mut Vec<u8>) {
+    let by_version = |metric: Metric| {
+        // The canary alarms of latency only cover functions that read flags.
+        Metric::BY_VERSION.contains(&metric)
+            && (metric != Metric::ResponseLatency || facts.cache.is_some())
+    };
+    output.push(b'[');
+    let mut is_first = true;
+    for (is_by_version, dimensions) in [
+        (true, r#"[["Function"],["Function","Version"]]"#),
+        (false, r#"[["Function"]]"#),
+    ] {
+        let mut selected = metrics
+            .iter()
+            .map(|(metric, _)| *metric)
+            .filter(|metric| by_version(*metric) == is_by_version)
+            .peekable();
+        if selected.peek().is_none() {
+            continue;
+        }
+        if !is_first {
+            output.push(b',');
+        }
+        is_first = false;
+        let mut directive = Object::begin(output);
+        directive.text("Namespace", Metric::NAMESPACE);
+        let output = directive.value_of("Dimensions");
+        output.extend_from_slice(dimensions.as_bytes());
+        let output = directive.value_of("Metrics");
+        output.push(b'[');
+        while let Some(metric) = selected.next() {
+            let mut definition = Object::begin(output);
+            definition.text("Name", metric.name());
+            // Without a unit, the metric is a count.
+            if metric.unit() == "Milliseconds" {
+                definition.text("Unit", metric.unit());
+            }
+            definition.end();
+            if selected.peek().is_some() {
+                output.push(b',');
+            }
+        }
+        output.push(b']');
+        directive.end();
     }
+    output.push(b']');
+}
+
+/// A JSON object that is being written.
+struct Object<'o> {
+    output: &'o mut Vec<u8>,
+    is_empty: bool,
+}
+
+impl<'o> Object<'o> {
+    fn begin(output: &'o mut Vec<u8>) -> Self {
+        output.push(b'{');
+        Self {
+            output,
+            is_empty: true,
+        }
+    }
+
+    /// Begins a field, whose value the caller appends. Names are ours and need no escapes.
+    fn value_of(&mut self, name: &'static str) -> &mut Vec<u8> {
+        if !self.is_empty {
+            self.output.push(b',');
+        }
+        self.is_empty = false;
+        self.output.push(b'"');
+        self.output.extend_from_slice(name.as_bytes());
+        self.output.extend_from_slice(b"\":");
+        self.output
+    }
+
+    fn put(&mut self, name: &'static str, value: &impl Serialize) {
+        let output = self.value_of(name);
+        let begin = output.len();
+        // The serialisation of numbers and texts does not fail.
+        if serde_json::to_writer(&mut *output, value).is_err() {
+            output.truncate(begin);
+            output.extend_from_slice(b"null");
+        }
+    }
+
+    /// A text, escaped: callers choose some of them.
+    fn text(&mut self, name: &'static str, text: &str) {
+        self.put(name, &text);
+    }
+
+    fn number(&mut self, name: &'static str, number: u64) {
+        self.put(name, &number);
+    }
+
+    /// 1 or 0, so that an average is a rate.
+    fn flag(&mut self, name: &'static str, yes: bool) {
+        let digit = if yes { b'1' } else { b'0' };
+        self.value_of(name).push(digit);
+    }
+
+    fn end(self) {
+        self.output.push(b'}');
+    }
+}
+
+/// The value of a metric of a request.
+#[derive(Debug, Clone, Copy)]
+enum MetricValue {
+    /// The time of the request.
+    Latency,
+    /// A count, or 1 for true.
+    Count(u64),
 }
 
 /// The metrics of this request. Counts of zero are omitted: sums stay the same, averages cover only the requests
 /// concerned, and each metric costs bytes of every line and 0.30 USD a month per function that writes it.
-fn metrics(line: &RequestLine<'_>, milliseconds: f64) -> Vec<(Metric, Value)> {
+fn metrics(line: &RequestLine<'_>) -> Vec<(Metric, MetricValue)> {
+    use MetricValue::Count;
     let facts = line.facts;
-    let mut metrics = vec![(Metric::ResponseLatency, json!(milliseconds))];
+    let mut metrics = vec![(Metric::ResponseLatency, MetricValue::Latency)];
     if let Some(outcome) = facts.cache {
-        let is_hit = u8::from(outcome == CacheOutcome::Hit);
-        metrics.push((Metric::CacheHitRate, json!(is_hit)));
+        let is_hit = u64::from(outcome == CacheOutcome::Hit);
+        metrics.push((Metric::CacheHitRate, Count(is_hit)));
     }
     let unreadable = u64::try_from(facts.unreadable_rows).unwrap_or(u64::MAX);
     for (metric, count) in [
@@ -253,14 +351,14 @@ fn metrics(line: &RequestLine<'_>, milliseconds: f64) -> Vec<(Metric, Value)> {
         (Metric::UnreadableRows, unreadable),
     ] {
         if count > 0 {
-            metrics.push((metric, json!(count)));
+            metrics.push((metric, Count(count)));
         }
     }
     if facts.connection_errors > 0 {
-        metrics.push((Metric::RedisRetries, json!(facts.retries)));
+        metrics.push((Metric::RedisRetries, Count(facts.retries.into())));
     }
     if facts.forged_entries > 0 {
-        metrics.push((Metric::ForgedEntries, json!(facts.forged_entries)));
+        metrics.push((Metric::ForgedEntries, Count(facts.forged_entries.into())));
     }
     metrics
 }
@@ -308,6 +406,8 @@ fn human(line: &RequestLine<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::telemetry::Trace;
 
@@ -326,6 +426,20 @@ mod tests {
             facts,
             evaluations: None,
         }
+    }
+
+    /// The line as text, which must be one JSON object without a line break or a name that occurs twice.
+    fn text(instance: &Instance, line: &RequestLine<'_>) -> String {
+        let mut text = Vec::new();
+        instance.json(line, &mut text);
+        let (_, duplicates) = pennon_eval::json::read(&text).expect("JSON");
+        assert!(duplicates.is_empty(), "{duplicates:?}");
+        assert!(!text.contains(&b'\n'));
+        String::from_utf8(text).expect("UTF-8")
+    }
+
+    fn parsed(instance: &Instance, line: &RequestLine<'_>) -> Value {
+        serde_json::from_str(&text(instance, line)).expect("JSON")
     }
 
     fn instance() -> Instance {
@@ -379,7 +493,7 @@ mod tests {
                 breaker_open: true,
                 ..line(&facts)
             };
-            let document = instance().json(&line);
+            let document = parsed(&instance(), &line);
             seen.extend(
                 metric_names(&document)
                     .into_iter()
@@ -405,24 +519,24 @@ mod tests {
             let names = metric_names(document).into_iter();
             names.map(|(_, name)| name.to_owned()).collect::<Vec<_>>()
         };
-        let first = instance.json(&line(&facts));
+        let first = parsed(&instance, &line(&facts));
         let hit = ["response_latency", "cache_hit_rate"];
         assert_eq!(
             names(&first),
             ["response_latency", "cache_hit_rate", "active_connections"]
         );
         // The number of connections is only logged again after a change.
-        assert_eq!(names(&instance.json(&line(&facts))), hit);
+        assert_eq!(names(&parsed(&instance, &line(&facts))), hit);
         let more = RequestLine {
             connections: 2,
             ..line(&facts)
         };
-        assert_eq!(names(&instance.json(&more)).len(), 3);
-        assert_eq!(names(&instance.json(&more)), hit);
-        assert_eq!(instance.json(&more)["active_connections"], 2);
+        assert_eq!(names(&parsed(&instance, &more)).len(), 3);
+        assert_eq!(names(&parsed(&instance, &more)), hit);
+        assert_eq!(parsed(&instance, &more)["active_connections"], 2);
         // The latency of requests without a read is not written by version.
         let facts = Facts::default();
-        let document = instance.json(&line(&facts));
+        let document = parsed(&instance, &line(&facts));
         assert!(metric_names(&document).contains(&(false, "response_latency")));
     }
 
@@ -443,7 +557,7 @@ mod tests {
                 request_id: &long,
                 ..line(&facts)
             };
-            let text = instance().json(&line).to_string();
+            let text = text(&instance(), &line);
             assert!(text.len() < 2_500, "{} bytes of {filling:?}", text.len());
             assert!(human(&line).len() < 2_500);
         }
@@ -459,7 +573,7 @@ mod tests {
             let trace = Trace::default();
             trace.cache(outcome);
             let facts = trace.facts();
-            let document = instance().json(&line(&facts));
+            let document = parsed(&instance(), &line(&facts));
             let names = ["cache_hit", "cache_miss", "cache_unavailable"];
             for (name, value) in names.into_iter().zip(expected) {
                 assert_eq!(document[name], value, "{name} of {outcome:?}");
@@ -468,7 +582,7 @@ mod tests {
             assert_eq!(document["cold_start"], 1);
         }
         let facts = Facts::default();
-        let document = instance().json(&line(&facts));
+        let document = parsed(&instance(), &line(&facts));
         assert!(document.get("cache_hit").is_none(), "no flags were read");
         assert!(document.get("cache_hit_rate").is_none());
     }
