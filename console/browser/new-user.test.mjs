@@ -8,8 +8,14 @@ describe('a new user', () => {
   const installation = new Installation();
   const open = useConsole(installation);
 
-  it('creates a flag, ramps it with a guard, explains a value, and rolls it back', async () => {
+  it('creates a flag, ramps it with a guard, explains a value, copies the flag to production, and rolls it back', async () => {
     const person = await open('');
+    const ramp = async () => {
+      await person.press('button', 'Add guard');
+      await person.by('textbox', 'Alarm name or ARN').fill('checkout-errors');
+      await person.assertAccessible('the form of a ramp');
+      await person.press('button', 'Start a ramp');
+    };
     await person.by('heading', 'Flags of production').waitFor();
     await person.assertAccessible('the start page');
     await person.press('link', 'Settings');
@@ -25,10 +31,7 @@ describe('a new user', () => {
     await person.press('button', 'Create', { exact: true });
     await person.sees('In staging: off for everyone (0 %).');
     await person.press('button', 'Ramp it instead');
-    await person.press('button', 'Add guard');
-    await person.by('textbox', 'Alarm name or ARN').fill('checkout-errors');
-    await person.assertAccessible('the form of a ramp');
-    await person.press('button', 'Start a ramp');
+    await ramp();
     await person.confirm('Start a ramp');
     await person.sees('The ramp is running at 1 %.');
     await person.sees('In staging: 1 % of users.');
@@ -41,15 +44,30 @@ describe('a new user', () => {
     await person.sees(`Bucket ${bucket} of 100, on below 1: ${bucket < 1 ? 'on' : 'off'}.`);
     await person.assertAccessible('an explanation');
 
+    await person.press('button', 'Copy to production…');
+    await person.press('button', 'Copy 1 flag');
+    await person.by('dialog').getByText('This is production.').waitFor();
+    await person.confirm('Copy');
+    await person.sees('1 flag copied to production.');
+    await person.by('combobox', 'Environment').selectOption('production');
+    await person.press('link', 'new-checkout');
+    await person.sees('In production: 1 % of users.');
+
     await person.press('link', 'Ramp & schedule');
+    await ramp();
+    await person.by('dialog').getByText('This is production.').waitFor();
+    await person.by('dialog').getByText('The first step brings it to 5 %.').waitFor();
+    await person.confirm('Start a ramp');
+    await person.sees('The ramp is running at 5 %.');
     await person.press('button', 'Roll back');
     await person.confirm('Roll back');
-    await person.sees('The ramp is rolled back at 0 %.');
-    await person.sees('In staging: off for everyone (0 %).');
+    await person.sees('The ramp is rolled back at 1 %.');
+    await person.sees('In production: 1 % of users.');
     await person.assertAccessible('a ramp that was rolled back');
-    assert.equal((await installation.flag('staging', 'new-checkout')).rolloutPercentage, 0);
+    const shares = ['staging', 'production'].map(async (env) => (await installation.flag(env, 'new-checkout')).rolloutPercentage);
+    assert.deepEqual(await Promise.all(shares), [1, 1]);
     await person.press('link', 'History');
-    await person.by('listitem').filter({ hasText: 'rolled back new-checkout' }).filter({ hasText: 'Rollout: 1 % → 0 %' }).waitFor();
+    await person.by('listitem').filter({ hasText: 'rolled back new-checkout' }).filter({ hasText: 'Rollout: 5 % → 1 %' }).waitFor();
     await person.leave();
   });
 });
