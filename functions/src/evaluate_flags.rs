@@ -22,9 +22,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             if !rules.depends_on_time() && request.has_current(&tag) {
                 http::not_modified(&tag)
             } else {
-                let mut bulk = caller.evaluate_all(&evaluation.context);
-                let response = bulk.answer();
-                app.tally.add(&caller.environment, bulk.served());
+                let response = caller.answer_all(&evaluation.context, &app.tally);
                 http::with_etag(response, &tag, rules.depends_on_time(), &request)
             }
         }

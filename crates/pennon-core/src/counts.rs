@@ -7,12 +7,13 @@
 //! log. Lambda may stop an instance without notice; its last ten seconds of such evaluations are lost.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+use crate::fragments::{Choice, Fragments};
 
 /// Up to this many entries are added to every line: about 30 bytes each, to a line of six hundred.
 const ENTRIES_PER_LINE: usize = 2;
@@ -24,6 +25,8 @@ const MAX_BYTES: usize = 50_000;
 /// Limit on the entries that an instance keeps: twenty thousand flags with five variants each. Further
 /// variants are not counted.
 const MAX_ENTRIES: usize = 100_000;
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// Counts by flag and variant.
 type ByFlag = BTreeMap<String, BTreeMap<String, u64>>;
@@ -101,8 +104,20 @@ pub struct Tally {
     inner: Mutex<Inner>,
 }
 
+/// The choices of responses with all flags, counted by number: finding each name would take longer than evaluating the
+/// flag.
+#[derive(Debug)]
+struct ByChoice {
+    day: u64,
+    environment: Environment,
+    fragments: Arc<Fragments>,
+    counts: Vec<u64>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
+    /// Evaluations of all flags that are not among the others yet.
+    by_choice: Option<ByChoice>,
     /// By day and environment.
     by_day: BTreeMap<(String, Environment), ByFlag>,
     entries: usize,
@@ -140,18 +155,62 @@ impl Tally {
         let key = (day.to_owned(), environment.clone());
         let flags = known.entry(key).or_default();
         for (flag, variant) in served {
-            // Copies names only if they are new.
-            match flags
-                .get_mut(flag)
-                .and_then(|variants| variants.get_mut(variant))
-            {
-                Some(count) => *count += 1,
-                None if *entries < MAX_ENTRIES => {
-                    let variants = flags.entry(flag.to_owned()).or_default();
-                    variants.insert(variant.to_owned(), 1);
-                    *entries += 1;
+            add(flags, entries, (flag, variant), 1);
+        }
+    }
+
+    /// Counts the choices of a response with all flags.
+    pub(crate) fn add_choices(
+        &self,
+        environment: &Environment,
+        fragments: &Arc<Fragments>,
+        served: &[Choice],
+    ) {
+        let day = SystemTime::now().duration_since(UNIX_EPOCH);
+        let day = day.map_or(0, |since| since.as_secs() / SECONDS_PER_DAY);
+        self.add_choices_on(day, environment, fragments, served);
+    }
+
+    fn add_choices_on(
+        &self,
+        day: u64,
+        environment: &Environment,
+        fragments: &Arc<Fragments>,
+        served: &[Choice],
+    ) {
+        if served.is_empty() {
+            return;
+        }
+        let mut inner = self.lock();
+        let is_current = |known: &ByChoice| {
+            known.day == day
+                && Arc::ptr_eq(&known.fragments, fragments)
+                && known.environment == *environment
+        };
+        if !inner.by_choice.as_ref().is_some_and(is_current) {
+            inner.name_choices();
+            inner.by_choice = Some(ByChoice {
+                day,
+                environment: environment.clone(),
+                fragments: Arc::clone(fragments),
+                counts: vec![0; fragments.choices()],
+            });
+        }
+        let Inner {
+            by_choice: Some(known),
+            entries,
+            ..
+        } = &mut *inner
+        else {
+            return;
+        };
+        for choice in served {
+            match &mut known.counts[choice.number()] {
+                0 if *entries >= MAX_ENTRIES => {}
+                count => {
+                    *entries += usize::from(*count == 0);
+                    *count += 1;
                 }
-                None => {}
             }
         }
     }
@@ -169,6 +228,7 @@ impl Tally {
         if inner.entries > ENTRIES_PER_LINE && !waited {
             return None;
         }
+        inner.name_choices();
         let counts = inner.take(MAX_BYTES);
         // If some did not fit, the next line reports them at once.
         if inner.entries == 0 {
@@ -180,7 +240,9 @@ impl Tally {
     /// Takes all counts, for a caller without a size limit.
     #[must_use]
     pub fn take(&self) -> Counts {
-        self.lock().take(usize::MAX)
+        let mut inner = self.lock();
+        inner.name_choices();
+        inner.take(usize::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -188,7 +250,39 @@ impl Tally {
     }
 }
 
+/// Adds to the count of a flag and a variant. Copies names only if they are new.
+fn add(flags: &mut ByFlag, entries: &mut usize, (flag, variant): (&str, &str), more: u64) {
+    match flags
+        .get_mut(flag)
+        .and_then(|variants| variants.get_mut(variant))
+    {
+        Some(count) => *count = count.saturating_add(more),
+        None if *entries < MAX_ENTRIES => {
+            let variants = flags.entry(flag.to_owned()).or_default();
+            variants.insert(variant.to_owned(), more);
+            *entries += 1;
+        }
+        None => {}
+    }
+}
+
 impl Inner {
+    /// Moves the counts of choices to the others.
+    fn name_choices(&mut self) {
+        let Some(known) = self.by_choice.take() else {
+            return;
+        };
+        let day = day(UNIX_EPOCH + Duration::from_secs(known.day * SECONDS_PER_DAY));
+        let flags = self.by_day.entry((day, known.environment)).or_default();
+        for (number, count) in known.counts.into_iter().enumerate() {
+            if count > 0 {
+                self.entries -= 1;
+                let (flag, variant) = known.fragments.names(Choice::from_number(number));
+                add(flags, &mut self.entries, (&flag, &variant), count);
+            }
+        }
+    }
+
     /// Removes and returns counts, up to this many bytes of names.
     fn take(&mut self, most_bytes: usize) -> Counts {
         let mut counts = Counts::default();
@@ -225,6 +319,7 @@ pub(crate) fn day(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Snapshot;
 
     fn production() -> Environment {
         Environment::production()
@@ -299,6 +394,37 @@ mod tests {
         let counts = tally.take();
         let days: Vec<&str> = counts.iter().map(|entry| entry.day).collect();
         assert_eq!(days, ["2026-11-21", "2026-11-22"]);
+        assert!(tally.take().is_empty());
+    }
+
+    #[test]
+    fn choices_are_counted_on_their_own_day_and_with_the_names_of_their_own_snapshot() {
+        let snapshot = |flag: &str| {
+            let key = pennon_eval::FlagKey::parse(flag).expect("a key");
+            Snapshot {
+                flags: [(key, Arc::default())].into(),
+                ..Snapshot::empty()
+            }
+        };
+        let (first, second) = (snapshot("first"), snapshot("second"));
+        let tally = Tally::default();
+        let add = |day, snapshot: &Snapshot, variant| {
+            let fragments = snapshot.items();
+            let choice = fragments.choice(0, Some(variant));
+            tally.add_choices_on(day, &production(), fragments, &[choice]);
+        };
+        add(0, &first, 0);
+        add(0, &first, 0);
+        add(0, &second, 0);
+        add(1, &second, 1);
+        tally.add_on("1970-01-02", &production(), [("second", "on")]);
+        let counts = tally.due(Instant::now()).expect("due");
+        assert_eq!(
+            serde_json::to_string(&counts).expect("JSON"),
+            "{\"production\":{\"1970-01-01\":{\"first\":{\"off\":2},\"second\":{\"off\":1}},\
+             \"1970-01-02\":{\"second\":{\"on\":2}}}}"
+        );
+        assert_eq!(tally.due(Instant::now() + LINE_INTERVAL), None);
         assert!(tally.take().is_empty());
     }
 

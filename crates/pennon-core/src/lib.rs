@@ -21,6 +21,7 @@ pub mod environment;
 pub mod error;
 pub mod events;
 pub mod flag_sums;
+mod fragments;
 pub mod hex;
 pub mod http;
 pub mod https;

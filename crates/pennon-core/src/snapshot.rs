@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
 
+use crate::fragments::Fragments;
 use crate::server_only;
 
 /// The version of an environment. A later commit always has a higher revision.
@@ -85,11 +86,13 @@ impl PartialEq for FlagDigests {
 
 impl Eq for FlagDigests {}
 
-/// Values computed from the rest of the snapshot on first use: the compiled rules and the number of unreadable
-/// items. They are ignored when snapshots are compared, and a clone computes its own.
+/// Values computed from the rest of the snapshot on first use: the compiled rules, the parts of responses and the
+/// number of unreadable items. They are ignored when snapshots are compared, and a clone computes its own.
 #[derive(Debug, Default)]
 pub struct Rules {
     ruleset: OnceLock<Ruleset>,
+    items: OnceLock<Arc<Fragments>>,
+    switches: OnceLock<Arc<Fragments>>,
     unreadable: OnceLock<usize>,
 }
 
@@ -235,6 +238,18 @@ impl Snapshot {
         };
         let rules = rules.compile_next(&self.flags, &self.settings, self.defaults, is_unchanged);
         let _already_set = self.rules.ruleset.set(rules);
+    }
+
+    /// The parts of an OFREP response with all flags.
+    pub(crate) fn items(&self) -> &Arc<Fragments> {
+        let prepare = || Arc::new(Fragments::of_items(self));
+        self.rules.items.get_or_init(prepare)
+    }
+
+    /// The parts of an object of booleans with all flags.
+    pub(crate) fn switches(&self) -> &Arc<Fragments> {
+        let prepare = || Arc::new(Fragments::of_switches(self));
+        self.rules.switches.get_or_init(prepare)
     }
 
     /// An environment without flags.

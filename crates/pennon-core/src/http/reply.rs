@@ -20,15 +20,19 @@ pub type Response = lambda_http::http::Response<Body>;
 #[must_use]
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_string(body) {
-        Ok(text) => {
-            let mut response = Response::new(Body::Text(text));
-            *response.status_mut() = status;
-            let json = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
+        Ok(text) => json_text(status, text),
         Err(error) => error_reply(&Error::Internal(error.to_string())),
     }
+}
+
+/// A response with a text that is JSON already.
+#[must_use]
+pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
+    let mut response = Response::new(Body::Text(text));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 /// The size of the body as Lambda counts it, if it exceeds [`MAX_RESPONSE_SIZE`].

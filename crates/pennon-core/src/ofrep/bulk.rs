@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
-use crate::http::{MAX_RESPONSE_SIZE, Response, json, size_above_limit};
+use crate::counts::Tally;
+use crate::fragments::{self, Choice, reason_name};
+use crate::http::{MAX_RESPONSE_SIZE, Response, json, json_text, size_above_limit};
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
@@ -19,9 +21,9 @@ enum Entry<'a> {
     Failure(FailureItem<'a>),
 }
 
-/// The body of a response with all flags.
+/// The body of a response with all flags, as values.
 #[derive(Debug, Serialize)]
-pub struct Bulk<'a> {
+struct Bulk<'a> {
     flags: Vec<Entry<'a>>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     metadata: Map<String, Value>,
@@ -52,7 +54,7 @@ fn too_large(key: &str, size: usize) -> Failure {
 
 impl Bulk<'_> {
     /// The flags with a value, and the variants served.
-    pub fn served(&self) -> impl Iterator<Item = (&str, &str)> {
+    fn served(&self) -> impl Iterator<Item = (&str, &str)> {
         self.flags.iter().filter_map(|entry| match entry {
             Entry::Value(item) => Some(item.served()),
             Entry::Failure(_) => None,
@@ -61,8 +63,7 @@ impl Bulk<'_> {
 
     /// The response, 200. If it exceeds the limit of Lambda, failures replace the largest values until the others fit.
     /// If that is not enough, 500 with the reason; the gateway would also return 500, without it.
-    #[must_use]
-    pub fn answer(&mut self) -> Response {
+    fn answer(&mut self) -> Response {
         let response = json(StatusCode::OK, self);
         let Some(size) = size_above_limit(&response) else {
             return response;
@@ -132,10 +133,85 @@ impl ApiClient {
         self.item(key, context, unix_seconds(), &mut RequestFuel::default())
     }
 
-    /// Evaluates all flags that the caller may see, in the order of their keys.
+    /// The response with all flags that the caller may see, in the order of their keys, and counts what is served.
+    ///
+    /// It is put together from prepared parts. Only a response that is too large is made from values, which can be
+    /// omitted.
     #[must_use]
-    pub fn evaluate_all(&self, context: &Context) -> Bulk<'_> {
+    pub fn answer_all(&self, context: &Context, tally: &Tally) -> Response {
         let now = unix_seconds();
+        let (text, served) = self.write_all(context, now);
+        let response = json_text(StatusCode::OK, text);
+        if size_above_limit(&response).is_none() {
+            tally.add_choices(&self.environment, self.reading.snapshot.items(), &served);
+            return response;
+        }
+        let mut bulk = self.evaluate_all(context, now);
+        let response = bulk.answer();
+        tally.add(&self.environment, bulk.served());
+        response
+    }
+
+    /// The response with an object of booleans by flag key, without flags of other types and flags that the caller may
+    /// not see, and counts what is served.
+    #[must_use]
+    pub fn list_switches(&self, context: &Context, tally: &Tally) -> Response {
+        let (text, served) = self.write_switches(context, unix_seconds());
+        tally.add_choices(&self.environment, self.reading.snapshot.switches(), &served);
+        json_text(StatusCode::OK, text)
+    }
+
+    fn write_switches(&self, context: &Context, now: i64) -> (String, Vec<Choice>) {
+        let snapshot = &self.reading.snapshot;
+        let (fragments, rules) = (snapshot.switches(), snapshot.rules());
+        let mut text = fragments.begin("{");
+        let mut served = Vec::with_capacity(snapshot.flags.len());
+        for flag in fragments.visible(self.kind) {
+            if let Some(on) = rules.is_on_at(flag, context, now) {
+                if !served.is_empty() {
+                    text.push(',');
+                }
+                let choice = fragments.choice(flag, Some(usize::from(on)));
+                fragments.write(choice, "", &mut text);
+                served.push(choice);
+            }
+        }
+        fragments.end(&mut text);
+        (text, served)
+    }
+
+    /// The body with all flags, and the choices in it.
+    fn write_all(&self, context: &Context, now: i64) -> (String, Vec<Choice>) {
+        let snapshot = &self.reading.snapshot;
+        let (fragments, rules) = (snapshot.items(), snapshot.rules());
+        let mut fuel = RequestFuel::default();
+        let mut text = fragments.begin("{\"flags\":[");
+        let mut served = Vec::with_capacity(snapshot.flags.len());
+        let mut is_first = true;
+        for flag in fragments.visible(self.kind) {
+            if !is_first {
+                text.push(',');
+            }
+            is_first = false;
+            match rules.evaluate_at(flag, context, now, &mut fuel) {
+                Ok(evaluation) => {
+                    let choice = fragments.choice(flag, evaluation.variant_position);
+                    fragments.write(choice, reason_name(evaluation.reason), &mut text);
+                    served.push(choice);
+                }
+                Err(error) => {
+                    let key = fragments.key(flag);
+                    let failure = Failure::of_evaluation(&key, &error, self.kind);
+                    text.push_str(&fragments::json(&failure.into_item(&key)));
+                }
+            }
+        }
+        fragments.end(&mut text);
+        (text, served)
+    }
+
+    /// Evaluates all flags that the caller may see, in the order of their keys.
+    fn evaluate_all(&self, context: &Context, now: i64) -> Bulk<'_> {
         let mut fuel = RequestFuel::default();
         let snapshot = &self.reading.snapshot;
         let visible = snapshot
@@ -183,7 +259,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use pennon_eval::{Flag, FlagKey, Rollout};
+    use pennon_eval::{Flag, FlagKey, Override, Rollout};
     use serde_json::json;
 
     use super::*;
@@ -283,10 +359,123 @@ mod tests {
                 json!({"targetingKey": "alice", "named": "\u{1}".repeat(100)}),
             ] {
                 let context = Context::parse(context).expect("a context");
-                let sent = wire_size(&caller.evaluate_all(&context));
+                let sent = wire_size(&caller.evaluate_all(&context, 0));
                 assert!(sent <= bound, "{sent} {bound}");
                 // The bound is tight.
                 assert!(bound < sent + 5 * 800, "{sent} {bound}");
+            }
+        }
+    }
+
+    /// Flags of all kinds, with texts that need escapes.
+    fn flags() -> BTreeMap<FlagKey, Flag> {
+        let simple = |percent: i64| Flag {
+            enabled: true,
+            rollout_percentage: Rollout::parse(percent).expect("in range"),
+            ..Flag::default()
+        };
+        let unreadable =
+            json!({"variants": {"a": 1}, "unreadable": {"text": "[]", "reason": "\"no\""}});
+        let mut overridden =
+            typed(&json!({"variants": {"b": 2.50, "a": 1e30}, "defaultVariant": "a"}));
+        overridden.overrides = [
+            ("alice".to_owned(), Override::Variant("b".to_owned())),
+            ("bob".to_owned(), Override::Variant("gone".to_owned())),
+            ("carol".to_owned(), Override::Unreadable),
+        ]
+        .into();
+        BTreeMap::from([
+            (key("a"), simple(100)),
+            (key("partial"), simple(50)),
+            (key("b\"\\\n\u{1}ä😀\u{2028}"), simple(0)),
+            (key("off"), Flag::default()),
+            (key("overridden"), overridden),
+            (key("unreadable"), typed(&unreadable)),
+            (
+                key("switch"),
+                typed(&json!({
+                    "variants": {"yes": true, "no": false, "\"": true},
+                    "targeting": {"if": [{"var": "beta"}, "yes", {"var": "named"}]},
+                })),
+            ),
+            (
+                key("object"),
+                typed(&json!({
+                    "variants": {"z\n": {"b": [1, null, "\"x\""], "a": {}}, "": "empty", "y": null},
+                    "defaultVariant": "z\n",
+                    "targeting": {"if": [{"var": "beta"}, "y", null]},
+                    "metadata": {"owner": "\"us\"", "deep": {}, "serverOnly": true, "version": 2},
+                })),
+            ),
+            (
+                key("default"),
+                typed(&json!({"variants": {"a": "x"}, "targeting": {"/": [1, {"var": "zero"}]}})),
+            ),
+        ])
+    }
+
+    #[test]
+    fn prepared_responses_equal_those_made_from_values_and_count_the_same() {
+        let contexts = [
+            json!({}),
+            json!({"targetingKey": "alice", "zero": 0}),
+            json!({"targetingKey": "bob", "beta": true}),
+            json!({"targetingKey": "carol", "named": "\"", "zero": 2}),
+            json!({"targetingKey": "dora", "named": "no"}),
+        ];
+        for metadata in [
+            json!({}),
+            json!({"flagSetId": "\"ours\"", "owner": "them", "list": []}),
+            json!({"serverOnly": true}),
+        ] {
+            let snapshot = Arc::new(Snapshot {
+                flags: flags()
+                    .into_iter()
+                    .map(|(key, flag)| (key, Arc::new(flag)))
+                    .collect(),
+                settings: settings(&metadata),
+                ..Snapshot::empty()
+            });
+            for (kind, context) in [KeyKind::Server, KeyKind::Client]
+                .into_iter()
+                .flat_map(|kind| contexts.iter().map(move |context| (kind, context)))
+            {
+                let caller = ApiClient {
+                    environment: Environment::production(),
+                    kind,
+                    reading: Reading {
+                        snapshot: Arc::clone(&snapshot),
+                        source: Source::Memory,
+                        cache: CacheOutcome::Hit,
+                    },
+                };
+                let context = Context::parse(context.clone()).expect("a context");
+                let bulk = caller.evaluate_all(&context, 7);
+                let (text, served) = caller.write_all(&context, 7);
+                assert_eq!(text, fragments::json(&bulk));
+                let (by_name, by_number) = (Tally::default(), Tally::default());
+                by_name.add(&caller.environment, bulk.served());
+                by_number.add_choices(&caller.environment, snapshot.items(), &served);
+                assert_eq!(by_number.take(), by_name.take());
+
+                let visible = snapshot
+                    .flags
+                    .iter()
+                    .filter(|(_, flag)| snapshot.shows(flag, kind));
+                let values: BTreeMap<&str, bool> = visible
+                    .filter_map(|(key, _)| {
+                        let key = key.as_str();
+                        Some((key, snapshot.rules().is_on(key, &context, 7)?))
+                    })
+                    .collect();
+                let (text, served) = caller.write_switches(&context, 7);
+                assert_eq!(text, fragments::json(&values));
+                let names = values
+                    .iter()
+                    .map(|(key, on)| (*key, if *on { "on" } else { "off" }));
+                by_name.add(&caller.environment, names);
+                by_number.add_choices(&caller.environment, snapshot.switches(), &served);
+                assert_eq!(by_number.take(), by_name.take());
             }
         }
     }

@@ -14,7 +14,6 @@ mod error_reply;
 mod request;
 
 pub use api_client::{ApiClient, admit, admit_to_config, key_of};
-pub use bulk::Bulk;
 pub use request::{EvaluationRequest, MAX_BODY_SIZE, parse};
 
 pub(crate) use error_reply::error_reply;

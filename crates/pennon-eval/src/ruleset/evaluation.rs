@@ -10,6 +10,8 @@ pub struct Evaluation<'a> {
     pub value: Option<&'a Value>,
     /// The name of the variant; empty without a value.
     pub variant: &'a str,
+    /// The position of the variant in [`CompiledVariants`](crate::CompiledVariants); `None` without a value.
+    pub variant_position: Option<usize>,
     /// The reason for the value.
     pub reason: Reason,
     /// The metadata of the flag and its environment.

@@ -17,12 +17,14 @@ use crate::{Context, Definition, EvaluationDefaults, Flag, Override, Settings};
 
 static TRUE: Value = Value::Bool(true);
 static FALSE: Value = Value::Bool(false);
+/// The variants of a simple flag, sorted by name like those of typed flags.
+static SIMPLE_VARIANTS: [(&str, &Value); 2] = [("off", &FALSE), ("on", &TRUE)];
 
 /// The steps of hashing a user id that are not charged to the request: those of an id of 256 bytes.
 const FREE_ID_STEPS: u64 = 16;
 
-/// A value, the name of its variant, and the reason.
-type Decision<'a> = (Option<&'a Value>, &'a str, Reason);
+/// A value with the name and the position of its variant, if there is one, and the reason.
+type Decision<'a> = (Option<(&'a Value, &'a str, usize)>, Reason);
 
 #[derive(Debug, Clone)]
 pub(super) struct CompiledFlag {
@@ -49,8 +51,8 @@ enum Kind {
 
 #[derive(Debug, Clone)]
 struct Typed {
-    /// A `BTreeMap`, because a flag usually has few variants, and then a lookup is faster than by hashing.
-    variants: BTreeMap<String, Value>,
+    /// Sorted by name: a flag usually has few variants, and then a lookup is faster than by hashing.
+    variants: Vec<(String, Value)>,
     default: Option<String>,
     /// Without a rule, all callers get the default.
     rule: Option<Result<Rule, String>>,
@@ -99,20 +101,40 @@ impl CompiledFlag {
         now: i64,
         fuel: &mut RequestFuel,
     ) -> Result<Evaluation<'a>, EvaluationError> {
-        let (value, variant, reason) = match &self.kind {
+        let (found, reason) = match &self.kind {
             Kind::Simple { percent, order } => {
                 let (on, reason) = self.simple(*percent, order, key, context, fuel)?;
-                let (value, variant) = if on { (&TRUE, "on") } else { (&FALSE, "off") };
-                (Some(value), variant, reason)
+                let position = usize::from(on);
+                let (name, value) = SIMPLE_VARIANTS[position];
+                (Some((value, name, position)), reason)
             }
             Kind::Typed(typed) => self.typed(typed, key, context, now, fuel)?,
         };
         Ok(Evaluation {
-            value,
-            variant,
+            value: found.map(|(value, ..)| value),
+            variant: found.map_or("", |(_, name, _)| name),
+            variant_position: found.map(|(.., position)| position),
             reason,
             metadata: &self.metadata,
         })
+    }
+
+    /// The variants, in the order of [`Evaluation::variant_position`].
+    pub(super) fn variants(&self) -> Vec<(&str, &Value)> {
+        match &self.kind {
+            Kind::Simple { .. } => SIMPLE_VARIANTS.to_vec(),
+            Kind::Typed(typed) => {
+                let variants = typed.variants.iter();
+                variants
+                    .map(|(name, value)| (name.as_str(), value))
+                    .collect()
+            }
+        }
+    }
+
+    /// The metadata of every evaluation.
+    pub(super) fn metadata(&self) -> &Map<String, Value> {
+        &self.metadata
     }
 
     /// Whether the flag is on; `None` if its values are not booleans.
@@ -140,7 +162,7 @@ impl CompiledFlag {
             }
             Kind::Typed(typed) if typed.is_boolean => {
                 let result = self.typed(typed, key, context, now, fuel);
-                Some(matches!(result, Ok((Some(Value::Bool(true)), _, _))))
+                Some(matches!(result, Ok((Some((Value::Bool(true), ..)), _))))
             }
             Kind::Typed(_) => None,
         }
@@ -249,7 +271,7 @@ impl CompiledFlag {
     ) -> Result<Decision<'a>, EvaluationError> {
         self.record_preconditions(context, fuel);
         if !self.enabled {
-            return Ok((None, "", Reason::Disabled));
+            return Ok((None, Reason::Disabled));
         }
         self.check_readable(context)?;
         match self.override_of(context) {
@@ -280,6 +302,10 @@ impl CompiledFlag {
 impl Typed {
     fn compile(definition: &Definition, evaluators: &Evaluators<'_>) -> Self {
         let variants = definition.variants.iter();
+        let mut variants: Vec<_> = variants
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        variants.sort_by(|(one, _), (other, _)| one.cmp(other));
         let rule = definition.rule().map(|rule| {
             logic::compile(rule, evaluators)
                 .map_err(|error| format!("{} at /targeting{}", error.message, error.pointer))
@@ -287,9 +313,7 @@ impl Typed {
         Self {
             is_boolean: definition.unreadable.is_none()
                 && definition.variants.values().all(Value::is_boolean),
-            variants: variants
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
+            variants,
             // flagd treats an empty name as absent.
             default: definition
                 .default_variant
@@ -309,14 +333,18 @@ impl Typed {
         });
         match &self.default {
             Some(name) => self.variant(name, reason),
-            None => Ok((None, "", Reason::Default)),
+            None => Ok((None, Reason::Default)),
         }
     }
 
     fn variant(&self, name: &str, reason: Reason) -> Result<Decision<'_>, EvaluationError> {
-        match self.variants.get_key_value(name) {
-            Some((name, value)) => Ok((Some(value), name, reason)),
-            None => Err(EvaluationError::General(no_variant(name))),
+        let compare = |(own, _): &(String, Value)| own.as_str().cmp(name);
+        match self.variants.binary_search_by(compare) {
+            Ok(position) => {
+                let (name, value) = &self.variants[position];
+                Ok((Some((value, name, position)), reason))
+            }
+            Err(_) => Err(EvaluationError::General(no_variant(name))),
         }
     }
 }

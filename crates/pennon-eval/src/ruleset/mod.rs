@@ -8,8 +8,10 @@ mod tests;
 mod work;
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use self::flag::CompiledFlag;
 use crate::clock;
@@ -20,10 +22,22 @@ pub use evaluation::{Evaluation, EvaluationError, Reason};
 pub use explain::{ExplainedValue, Explanation, explain};
 pub use work::RequestFuel;
 
+/// The variants and the metadata of a compiled flag.
+#[derive(Debug)]
+pub struct CompiledVariants<'a> {
+    /// The key of the flag.
+    pub key: &'a FlagKey,
+    /// The variants by name, in the order of [`Evaluation::variant_position`].
+    pub variants: Vec<(&'a str, &'a Value)>,
+    /// The metadata of the flag and its environment, equal in every [`Evaluation`].
+    pub metadata: &'a Map<String, Value>,
+}
+
 /// All flags of an environment, compiled once per revision and evaluated for every caller.
 #[derive(Debug, Clone)]
 pub struct Ruleset {
-    flags: HashMap<FlagKey, Arc<CompiledFlag>>,
+    /// Sorted by key. Responses with all flags need no lookups.
+    flags: Vec<(FlagKey, Arc<CompiledFlag>)>,
     depends_on_time: bool,
     /// Whether a simple flag with a partial rollout is on for a caller without a targeting key. `false` if the
     /// setting is unreadable.
@@ -54,7 +68,8 @@ impl Ruleset {
         is_unchanged: impl Fn(&FlagKey) -> bool,
     ) -> Self {
         Self::compile_with(flags, settings, defaults, |key| {
-            self.flags.get(key).filter(|_| is_unchanged(key)).cloned()
+            let position = self.position(key.as_str()).filter(|_| is_unchanged(key))?;
+            Some(Arc::clone(&self.flags[position].1))
         })
     }
 
@@ -71,8 +86,8 @@ impl Ruleset {
             let flag = compiled(key).unwrap_or_else(|| Arc::new(compile()));
             (key.clone(), flag)
         });
-        let flags: HashMap<_, _> = flags.collect();
-        let depends_on_time = flags.values().any(|flag| flag.depends_on_time)
+        let flags: Vec<_> = flags.collect();
+        let depends_on_time = flags.iter().any(|(_, flag)| flag.depends_on_time)
             || settings.evaluators.values().any(clock::may_be_read_by);
         Self {
             flags,
@@ -111,11 +126,33 @@ impl Ruleset {
         now: i64,
         fuel: &mut RequestFuel,
     ) -> Result<Evaluation<'_>, EvaluationError> {
-        let (key, flag) = self
-            .flags
-            .get_key_value(key)
-            .ok_or(EvaluationError::FlagNotFound)?;
+        let position = self.position(key).ok_or(EvaluationError::FlagNotFound)?;
+        self.evaluate_at(position, context, now, fuel)
+    }
+
+    /// Evaluates the flag at this position in the order of keys, which is that of [`Self::variants`].
+    ///
+    /// # Errors
+    /// Those of [`Self::evaluate_within`]; [`EvaluationError::FlagNotFound`] for a position at the end or behind it.
+    pub fn evaluate_at(
+        &self,
+        position: usize,
+        context: &Context,
+        now: i64,
+        fuel: &mut RequestFuel,
+    ) -> Result<Evaluation<'_>, EvaluationError> {
+        let flag = self.flags.get(position);
+        let (key, flag) = flag.ok_or(EvaluationError::FlagNotFound)?;
         flag.evaluate(key.as_str(), context, now, fuel)
+    }
+
+    /// The variants and the metadata of all flags, in the order of their keys.
+    pub fn variants(&self) -> impl Iterator<Item = CompiledVariants<'_>> {
+        self.flags.iter().map(|(key, flag)| CompiledVariants {
+            key,
+            variants: flag.variants(),
+            metadata: flag.metadata(),
+        })
     }
 
     /// Whether a flag is on for a caller, for clients that only support booleans. `None` if the flag does not exist or
@@ -124,11 +161,22 @@ impl Ruleset {
     /// a flag whose evaluation fails, are off.
     #[must_use]
     pub fn is_on(&self, key: &str, context: &Context, now: i64) -> Option<bool> {
-        let (key, flag) = self.flags.get_key_value(key)?;
+        self.is_on_at(self.position(key)?, context, now)
+    }
+
+    /// [`Self::is_on`] for the flag at this position in the order of keys.
+    #[must_use]
+    pub fn is_on_at(&self, position: usize, context: &Context, now: i64) -> Option<bool> {
+        let (key, flag) = self.flags.get(position)?;
         let evaluate = || flag.is_on(key.as_str(), context, now, self.anonymous_rollout);
         if context.is_empty() && !self.depends_on_time {
             return *flag.is_on_for_anonymous.get_or_init(evaluate);
         }
         evaluate()
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        let compare = |(own, _): &(FlagKey, Arc<CompiledFlag>)| own.as_str().cmp(key);
+        self.flags.binary_search_by(compare).ok()
     }
 }

@@ -1,0 +1,246 @@
+//! The JSON of responses with all flags, in parts that are prepared once per snapshot: a response is then put together
+//! by copying, without escaping a text or looking up a flag.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pennon_eval::{CompiledVariants, Reason};
+use serde::Serialize;
+
+use crate::ofrep_format::flat;
+use crate::snapshot::{KeyKind, Snapshot};
+
+/// The text between a reason and the name of the variant.
+const VARIANT_FIELD: &str = "\",\"variant\":";
+
+/// The parts of a response with all flags. Each variant of each flag is one of its [`Choice`]s.
+#[derive(Debug)]
+pub(crate) struct Fragments {
+    text: String,
+    flags: Vec<FlagFragments>,
+    choices: Vec<ChoiceFragments>,
+    /// The end of the response.
+    end: String,
+    /// The length of the last response, which the next one probably has too.
+    last_length: AtomicUsize,
+}
+
+/// A variant of a flag, or the absence of a value, by its number in [`Fragments`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Choice(usize);
+
+#[derive(Debug)]
+struct FlagFragments {
+    /// The key as JSON.
+    key: Range<usize>,
+    is_server_only: bool,
+    /// The choices: variants in the order of their names, then the absence of a value, if it is possible.
+    choices: Range<usize>,
+}
+
+#[derive(Debug)]
+struct ChoiceFragments {
+    flag: usize,
+    before_reason: Range<usize>,
+    after_reason: Range<usize>,
+    variant: VariantName,
+}
+
+#[derive(Debug)]
+enum VariantName {
+    /// As JSON.
+    Json(Range<usize>),
+    Fixed(&'static str),
+}
+
+impl Fragments {
+    /// The parts of an OFREP response: an item for each flag.
+    pub(crate) fn of_items(snapshot: &Snapshot) -> Self {
+        let mut fragments = Self::empty();
+        for (flag, compiled) in snapshot.flags.values().zip(snapshot.rules().variants()) {
+            let is_server_only = !snapshot.shows(flag, KeyKind::Client);
+            fragments.add_items(&compiled, is_server_only);
+        }
+        let metadata = flat(&snapshot.settings.metadata);
+        fragments.end = if metadata.is_empty() {
+            "]}".to_owned()
+        } else {
+            format!("],\"metadata\":{}}}", json(&metadata))
+        };
+        fragments
+    }
+
+    /// The parts of an object of booleans by key: two choices for each flag, off and on.
+    pub(crate) fn of_switches(snapshot: &Snapshot) -> Self {
+        let mut fragments = Self::empty();
+        for (key, flag) in &snapshot.flags {
+            let key = fragments.append(&json(key.as_str()));
+            let number = fragments.flags.len();
+            let first = fragments.choices.len();
+            for (value, name) in [("false", "off"), ("true", "on")] {
+                let begin = fragments.text.len();
+                fragments.text.extend_from_within(key.clone());
+                fragments.text.push(':');
+                fragments.text.push_str(value);
+                let end = fragments.text.len();
+                fragments.choices.push(ChoiceFragments {
+                    flag: number,
+                    before_reason: begin..end,
+                    after_reason: end..end,
+                    variant: VariantName::Fixed(name),
+                });
+            }
+            fragments.flags.push(FlagFragments {
+                key,
+                is_server_only: !snapshot.shows(flag, KeyKind::Client),
+                choices: first..first + 2,
+            });
+        }
+        fragments.end.push('}');
+        fragments
+    }
+
+    fn empty() -> Self {
+        Self {
+            text: String::new(),
+            flags: Vec::new(),
+            choices: Vec::new(),
+            end: String::new(),
+            last_length: AtomicUsize::new(0),
+        }
+    }
+
+    fn add_items(&mut self, compiled: &CompiledVariants<'_>, is_server_only: bool) {
+        let key = self.append(&json(compiled.key.as_str()));
+        let metadata = flat(compiled.metadata);
+        let end = if metadata.is_empty() {
+            "}".to_owned()
+        } else {
+            format!(",\"metadata\":{}}}", json(&metadata))
+        };
+        let flag = self.flags.len();
+        let first = self.choices.len();
+        let values = compiled.variants.iter();
+        let values = values.map(|(name, value)| (*name, Some(*value)));
+        for (name, value) in values.chain([("", None)]) {
+            let begin = self.append("{\"key\":").start;
+            self.text.extend_from_within(key.clone());
+            if let Some(value) = value {
+                self.append(",\"value\":");
+                self.append(&json(value));
+            }
+            let before_reason = begin..self.append(",\"reason\":\"").end;
+            let after = self.append(VARIANT_FIELD).start;
+            let variant = self.append(&json(name));
+            let after_reason = after..self.append(&end).end;
+            self.choices.push(ChoiceFragments {
+                flag,
+                before_reason,
+                after_reason,
+                variant: VariantName::Json(variant),
+            });
+        }
+        self.flags.push(FlagFragments {
+            key,
+            is_server_only,
+            choices: first..self.choices.len(),
+        });
+    }
+
+    fn append(&mut self, text: &str) -> Range<usize> {
+        let begin = self.text.len();
+        self.text.push_str(text);
+        begin..self.text.len()
+    }
+
+    /// The positions of the flags that a caller with this kind of key may see, in the order of their keys.
+    pub(crate) fn visible(&self, kind: KeyKind) -> impl Iterator<Item = usize> {
+        let flags = self.flags.iter().enumerate();
+        let visible = flags.filter(move |(_, flag)| match kind {
+            KeyKind::Server => true,
+            KeyKind::Client => !flag.is_server_only,
+        });
+        visible.map(|(position, _)| position)
+    }
+
+    /// The variant at this position of a flag, or the absence of a value.
+    pub(crate) fn choice(&self, flag: usize, variant: Option<usize>) -> Choice {
+        let choices = &self.flags[flag].choices;
+        Choice(variant.map_or(choices.end - 1, |position| choices.start + position))
+    }
+
+    /// The number of choices of all flags.
+    pub(crate) fn choices(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Appends a choice.
+    pub(crate) fn write(&self, choice: Choice, reason: &str, output: &mut String) {
+        let parts = &self.choices[choice.0];
+        output.push_str(&self.text[parts.before_reason.clone()]);
+        output.push_str(reason);
+        output.push_str(&self.text[parts.after_reason.clone()]);
+    }
+
+    /// The beginning of a response, with memory for the rest of it.
+    pub(crate) fn begin(&self, begin: &str) -> String {
+        let mut text = String::with_capacity(self.last_length.load(Ordering::Relaxed));
+        text.push_str(begin);
+        text
+    }
+
+    /// Ends a response.
+    pub(crate) fn end(&self, response: &mut String) {
+        response.push_str(&self.end);
+        self.last_length.store(response.len(), Ordering::Relaxed);
+    }
+
+    /// The key of the flag at this position.
+    pub(crate) fn key(&self, flag: usize) -> String {
+        self.parse(&self.flags[flag].key)
+    }
+
+    /// Parses a part, which is our own JSON.
+    fn parse(&self, json: &Range<usize>) -> String {
+        serde_json::from_str(&self.text[json.clone()]).unwrap_or_default()
+    }
+
+    /// The key of the flag and the name of the variant of a choice.
+    pub(crate) fn names(&self, choice: Choice) -> (String, String) {
+        let parts = &self.choices[choice.0];
+        let variant = match &parts.variant {
+            VariantName::Json(name) => self.parse(name),
+            VariantName::Fixed(name) => (*name).to_owned(),
+        };
+        (self.key(parts.flag), variant)
+    }
+}
+
+impl Choice {
+    /// Its number, below [`Fragments::choices`].
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+
+    /// The choice with this number.
+    pub(crate) fn from_number(number: usize) -> Self {
+        Self(number)
+    }
+}
+
+/// The name of a reason in a response.
+pub(crate) fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Static => "STATIC",
+        Reason::Default => "DEFAULT",
+        Reason::TargetingMatch => "TARGETING_MATCH",
+        Reason::Split => "SPLIT",
+        Reason::Disabled => "DISABLED",
+    }
+}
+
+/// A value as JSON.
+pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> String {
+    // The serialisation of our own types and of JSON values does not fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
