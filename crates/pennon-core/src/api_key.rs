@@ -13,7 +13,8 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::hex::hex;
 use crate::id::random_bytes;
-use crate::snapshot::{ApiKey, KeyKind, Snapshot};
+use crate::key_kind::KeyKind;
+use crate::snapshot::{ApiKey, Snapshot};
 
 const PREFIX: &str = "pennon_";
 /// 32 bytes in base64url, without padding.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
-use crate::fragments::{Choice, Fragments};
+use crate::snapshot::fragments::{Choice, Fragments};
 
 /// Up to this many entries are added to every line: about 30 bytes each, to a line of six hundred.
 const ENTRIES_PER_LINE: usize = 2;

@@ -10,7 +10,7 @@ use pennon_core::api_key::KeyText;
 use pennon_core::config::Secret;
 use pennon_core::environment::Environment;
 use pennon_core::http::{unguessable_id, unique_id};
-use pennon_core::snapshot::KeyKind;
+use pennon_core::key_kind::KeyKind;
 
 use crate::settings::Settings;
 

@@ -5,7 +5,8 @@ use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::eval::{Context, EvaluationError, ExplainedValue, explain};
 use pennon_core::http::{self, Fields, Request, Response};
-use pennon_core::snapshot::{KeyKind, Revision};
+use pennon_core::key_kind::KeyKind;
+use pennon_core::snapshot::Revision;
 use serde_json::{Value, json};
 
 /// Evaluates the state that callers are served at this moment. The evaluation is not counted.

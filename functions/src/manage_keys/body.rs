@@ -3,7 +3,7 @@
 use pennon_core::api_key::parse_kind;
 use pennon_core::error::Error;
 use pennon_core::http::Fields;
-use pennon_core::snapshot::KeyKind;
+use pennon_core::key_kind::KeyKind;
 
 /// Limit on the name of a key, in characters.
 const MAX_NAME_LENGTH: usize = 100;

@@ -654,7 +654,7 @@ mod tests {
         let mut full = snapshot(&["theme"]);
         let key = ApiKey {
             id: "k-1".to_owned(),
-            kind: crate::snapshot::KeyKind::Client,
+            kind: crate::key_kind::KeyKind::Client,
         };
         full.keys.insert("ab".repeat(32), key);
         full.settings =

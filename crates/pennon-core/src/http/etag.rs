@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::compression::TAG_SUFFIX;
 use crate::hex::hex;
-use crate::snapshot::{KeyKind, Revision};
+use crate::key_kind::KeyKind;
+use crate::snapshot::Revision;
 
 /// Increase it when a release changes the response for the same flags and caller.
 const FORMAT: u8 = 1;

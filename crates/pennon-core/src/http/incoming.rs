@@ -7,7 +7,7 @@ use url::form_urlencoded;
 
 use super::route::{self, Match};
 use crate::auth::Claims;
-use crate::snapshot::KeyKind;
+use crate::key_kind::KeyKind;
 
 /// Larger bodies are rejected. Lambda's limit is 6 MB, in which a quotation mark of the body takes two bytes; this
 /// limit leaves space for them, and suffices for an import of all flags.

@@ -7,8 +7,8 @@ use crate::config::PublicConfigRoutes;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::{Request, TrustedKey};
+use crate::key_kind::KeyKind;
 use crate::service::Reading;
-use crate::snapshot::KeyKind;
 
 /// An authenticated client, and the flags of the environment of its key.
 #[derive(Debug)]

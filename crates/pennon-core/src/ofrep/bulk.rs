@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
 use crate::counts::Tally;
-use crate::fragments::{self, Choice, reason_name};
 use crate::http::{MAX_RESPONSE_SIZE, Response, json, json_text, size_above_limit};
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
+use crate::snapshot::fragments::{self, Choice, reason_name};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
 
@@ -265,10 +265,11 @@ mod tests {
     use super::*;
     use crate::environment::Environment;
     use crate::flag_sums::FlagSums;
+    use crate::key_kind::KeyKind;
     use crate::ofrep_format::BulkSize;
     use crate::ofrep_format::examples::{key, settings, typed};
     use crate::service::{Reading, Source};
-    use crate::snapshot::{KeyKind, Snapshot};
+    use crate::snapshot::Snapshot;
     use crate::telemetry::CacheOutcome;
 
     fn sums(flags: &BTreeMap<FlagKey, Flag>) -> FlagSums {

@@ -6,8 +6,8 @@ use pennon_eval::EvaluationError;
 use super::request::MAX_BODY_SIZE;
 use crate::error::Error;
 use crate::http::{OfrepPath, Response, json, with_header};
+use crate::key_kind::KeyKind;
 use crate::ofrep_format::Failure;
-use crate::snapshot::KeyKind;
 
 /// The response to a failed request on an OFREP path. Texts of internal errors are not disclosed.
 ///

@@ -9,7 +9,7 @@ use lambda_http::http::StatusCode;
 use pennon_eval::EvaluationError;
 use serde::Serialize;
 
-use crate::snapshot::KeyKind;
+use crate::key_kind::KeyKind;
 
 /// OFREP's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

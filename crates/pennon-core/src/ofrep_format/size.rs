@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::failure::Failure;
 use super::item::{Item, flat};
 use crate::flag_sums::FlagSums;
-use crate::snapshot::KeyKind;
+use crate::key_kind::KeyKind;
 use crate::wire_size::wire_size;
 
 /// `,"metadata":` and the comma after the flag.

@@ -9,8 +9,8 @@ use crate::api_key::{KeyText, kind_name};
 use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::key_kind::KeyKind;
 use crate::request_context::RequestContext;
-use crate::snapshot::KeyKind;
 use crate::store::{Action, KeyRecord};
 
 /// Limit on the keys of an environment, above the number of its clients. All active hashes are part of the

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::environment::Environment;
+use crate::key_kind::KeyKind;
 use crate::ramp::Ramp;
-use crate::snapshot::{KeyKind, Revision};
+use crate::snapshot::Revision;
 use crate::webhooks::{Destination, Webhook};
 
 /// A flag as admins see it.

@@ -16,8 +16,9 @@ use super::{embedded, postgres};
 use crate::error::Error;
 use crate::events::ChangeEvent;
 use crate::flag_sums::FlagSums;
+use crate::key_kind::KeyKind;
 use crate::ramp::Ramp;
-use crate::snapshot::{KeyKind, Revision};
+use crate::snapshot::Revision;
 use crate::webhooks::{Destination, Webhook};
 
 /// An open transaction.

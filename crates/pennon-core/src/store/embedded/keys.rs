@@ -7,7 +7,7 @@ use super::{EmbeddedStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::unique_id;
-use crate::snapshot::KeyKind;
+use crate::key_kind::KeyKind;
 use crate::store::KeyRecord;
 
 impl EmbeddedStore {

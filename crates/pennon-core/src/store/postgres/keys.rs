@@ -10,7 +10,7 @@ use super::transaction::Transaction;
 use crate::api_key::{kind_name, parse_kind};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::snapshot::KeyKind;
+use crate::key_kind::KeyKind;
 use crate::store::KeyRecord;
 
 const COLUMNS: &str = "id::text as id, kind, name, hash, created_at, created_by, revoked_at";

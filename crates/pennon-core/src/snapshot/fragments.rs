@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pennon_eval::{CompiledVariants, Reason};
 use serde::Serialize;
 
+use crate::key_kind::KeyKind;
 use crate::ofrep_format::flat;
-use crate::snapshot::{KeyKind, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// The text between a reason and the name of the variant.
 const VARIANT_FIELD: &str = "\",\"variant\":";

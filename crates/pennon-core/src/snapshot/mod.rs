@@ -1,12 +1,15 @@
 //! A consistent state of all flags of one environment, and of the other data that a response depends on.
 
+pub(crate) mod fragments;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Ruleset, Settings};
 use serde::{Deserialize, Serialize};
 
-use crate::fragments::Fragments;
+use self::fragments::Fragments;
+use crate::key_kind::KeyKind;
 use crate::server_only;
 
 /// The version of an environment. A later commit always has a higher revision.
@@ -117,16 +120,6 @@ pub struct ApiKey {
     pub id: String,
     /// Which kind of client uses it.
     pub kind: KeyKind,
-}
-
-/// Which kind of client uses a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyKind {
-    /// A server, which keeps the key secret.
-    Server,
-    /// A program on its users' devices: everyone can read the key.
-    Client,
 }
 
 /// A stored item that is unreadable. Evaluations that depend on it fail.
