@@ -31,6 +31,9 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 /// Counts by flag and variant.
 type ByFlag = BTreeMap<String, BTreeMap<String, u64>>;
 
+/// Counts by day and environment.
+type ByDay = BTreeMap<(String, Environment), ByFlag>;
+
 /// Evaluations by environment, day (UTC), flag and variant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -119,9 +122,12 @@ struct Inner {
     /// Evaluations of all flags that are not among the others yet.
     by_choice: Option<ByChoice>,
     /// By day and environment.
-    by_day: BTreeMap<(String, Environment), ByFlag>,
+    by_day: ByDay,
     entries: usize,
-    /// When all entries were last reported.
+    /// What lines are reporting. Entries that are added meanwhile wait for the next interval: if they took the place of
+    /// those that did not fit, every line would be long, and the last flags would never be reported.
+    reporting: ByDay,
+    /// When the entries were last moved there.
     reported: Option<Instant>,
 }
 
@@ -219,22 +225,23 @@ impl Tally {
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Counts> {
         let mut inner = self.lock();
-        if inner.entries == 0 {
-            return None;
-        }
-        let waited = inner
-            .reported
-            .is_none_or(|at| now.saturating_duration_since(at) >= LINE_INTERVAL);
-        if inner.entries > ENTRIES_PER_LINE && !waited {
-            return None;
-        }
-        inner.name_choices();
-        let counts = inner.take(MAX_BYTES);
-        // If some did not fit, the next line reports them at once.
-        if inner.entries == 0 {
+        if inner.reporting.is_empty() {
+            if inner.entries == 0 {
+                return None;
+            }
+            let waited = inner
+                .reported
+                .is_none_or(|at| now.saturating_duration_since(at) >= LINE_INTERVAL);
+            if inner.entries > ENTRIES_PER_LINE && !waited {
+                return None;
+            }
+            inner.name_choices();
+            inner.reporting = std::mem::take(&mut inner.by_day);
+            inner.entries = 0;
             inner.reported = Some(now);
         }
-        Some(counts)
+        // If some do not fit, the next line reports them at once.
+        Some(take(&mut inner.reporting, MAX_BYTES))
     }
 
     /// Takes all counts, for a caller without a size limit.
@@ -242,7 +249,18 @@ impl Tally {
     pub fn take(&self) -> Counts {
         let mut inner = self.lock();
         inner.name_choices();
-        inner.take(usize::MAX)
+        inner.entries = 0;
+        let mut counts = take(&mut inner.reporting, usize::MAX);
+        for entry in take(&mut inner.by_day, usize::MAX).iter() {
+            counts.add(
+                entry.environment,
+                entry.day,
+                entry.flag,
+                entry.variant,
+                entry.count,
+            );
+        }
+        counts
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -282,27 +300,29 @@ impl Inner {
             }
         }
     }
+}
 
-    /// Removes and returns counts, up to this many bytes of names.
-    fn take(&mut self, most_bytes: usize) -> Counts {
-        let mut counts = Counts::default();
-        let mut bytes = 0;
-        while let Some(mut entry) = self.by_day.first_entry() {
-            let (day, environment) = entry.key().clone();
-            while let Some((flag, variants)) = entry.get_mut().pop_first() {
-                self.entries -= variants.len();
-                for (variant, count) in variants {
-                    bytes += flag.len() + variant.len();
-                    counts.add(environment.as_str(), &day, &flag, &variant, count);
-                }
-                if bytes >= most_bytes {
-                    return counts;
-                }
+/// Removes and returns counts, up to this many bytes of names.
+fn take(by_day: &mut ByDay, most_bytes: usize) -> Counts {
+    let mut counts = Counts::default();
+    let mut bytes = 0;
+    while let Some(mut entry) = by_day.first_entry() {
+        let (day, environment) = entry.key().clone();
+        while let Some((flag, variants)) = entry.get_mut().pop_first() {
+            for (variant, count) in variants {
+                bytes += flag.len() + variant.len();
+                counts.add(environment.as_str(), &day, &flag, &variant, count);
             }
-            entry.remove();
+            if bytes >= most_bytes {
+                if entry.get().is_empty() {
+                    entry.remove();
+                }
+                return counts;
+            }
         }
-        counts
+        entry.remove();
     }
+    counts
 }
 
 /// The day of a time, in UTC.
@@ -384,6 +404,34 @@ mod tests {
         }
         assert_eq!(reported, 20_000);
         assert!(lines > 1);
+    }
+
+    #[test]
+    fn flags_that_do_not_fit_into_a_line_are_reported_although_others_are_added() {
+        let tally = Tally::default();
+        let now = Instant::now();
+        let names = names(10_000);
+        let mut reported = Counts::default();
+        let mut lines = 0;
+        for second in 0..10 {
+            tally.add_on("2026-11-21", &production(), on(&names));
+            if let Some(counts) = tally.due(now + Duration::from_secs(second)) {
+                lines += 1;
+                for entry in counts.iter() {
+                    reported.add(
+                        entry.environment,
+                        entry.day,
+                        entry.flag,
+                        entry.variant,
+                        entry.count,
+                    );
+                }
+            }
+        }
+        assert_eq!(reported.total(), 10_000);
+        assert_eq!(reported.iter().count(), 10_000);
+        assert!((2..5).contains(&lines), "{lines}");
+        assert_eq!(tally.take().total(), 90_000);
     }
 
     #[test]
