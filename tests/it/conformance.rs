@@ -11,8 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pennon_eval::flagd::{self, Mode};
 use pennon_eval::{
-    Context, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion, Reason,
-    Rollout, Ruleset, Settings, Violation,
+    Context, Definition, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion,
+    Override, Reason, Rollout, Ruleset, Settings, Violation,
 };
 use pennon_tests::flag_generator::{FlagGenerator, Subject, smaller_versions};
 use pennon_tests::reference_engine::{Engine, ReferenceEngine, Response};
@@ -525,4 +525,139 @@ fn a_rollout_by_fractional_v2_matches_the_javascript_engine() {
 fn a_rollout_by_fractional_v3_matches_the_python_engine() {
     let mut python = ReferenceEngine::python();
     rollouts_are_what_the_engine_computes(&mut python, FractionalVersion::V3);
+}
+
+/// Flags of every kind that a document for engines contains, with overrides.
+fn synchronised_flags() -> BTreeMap<FlagKey, Flag> {
+    let overrides = || {
+        BTreeMap::from([
+            ("user-1".to_owned(), Override::Include),
+            ("user-2".to_owned(), Override::Exclude),
+            ("0".to_owned(), Override::Include),
+            ("missing".to_owned(), Override::Exclude),
+        ])
+    };
+    let mut flags = BTreeMap::new();
+    let mut add = |key: String, flag: Flag| flags.insert(FlagKey::parse(key).expect("a key"), flag);
+    for percent in [0, 1, 10, 33, 50, 99, 100] {
+        for salt in [None, Some("pepper")] {
+            for with_overrides in [false, true] {
+                let flag = Flag {
+                    enabled: true,
+                    rollout_percentage: Rollout::parse(percent).expect("in range"),
+                    salt: salt.map(str::to_owned),
+                    overrides: if with_overrides {
+                        overrides()
+                    } else {
+                        BTreeMap::new()
+                    },
+                    ..Flag::default()
+                };
+                add(
+                    format!("simple-{percent}-{}-{with_overrides}", salt.is_some()),
+                    flag,
+                );
+            }
+        }
+    }
+    let off = Flag {
+        rollout_percentage: Rollout::parse(50).expect("in range"),
+        overrides: overrides(),
+        ..Flag::default()
+    };
+    add("disabled".to_owned(), off);
+    let split = json!({"fractional": [["x", 20], ["y", 30], ["z", 50]]});
+    let by_plan = json!({"if": [{"==": [{"var": "plan"}, "pro"]}, "y", split]});
+    for (name, targeting, default) in [
+        ("split", split.clone(), Some("x")),
+        ("by-plan", by_plan, Some("z")),
+        (
+            "without-default",
+            json!({"if": [{"in": ["7", {"var": "targetingKey"}]}, "y"]}),
+            None,
+        ),
+        ("without-rule", Value::Null, Some("x")),
+    ] {
+        for enabled in [true, false] {
+            let variants = json!({"x": "a", "y": "b", "z": "c"});
+            let mut overrides = overrides();
+            overrides.insert("user-3".to_owned(), Override::Variant("z".to_owned()));
+            let flag = Flag {
+                enabled,
+                definition: Some(Definition {
+                    variants: variants.as_object().expect("an object").clone(),
+                    default_variant: default.map(str::to_owned),
+                    targeting: Some(targeting.clone()),
+                    ..Definition::default()
+                }),
+                overrides,
+                ..Flag::default()
+            };
+            add(format!("{name}-{enabled}"), flag);
+        }
+    }
+    flags
+}
+
+/// Every engine gives every user the variant that Pennon gives them, from the document of `GET /v1/flags`.
+fn documents_give_every_user_the_same_variant(
+    engine: &mut ReferenceEngine,
+    version: FractionalVersion,
+) {
+    const USERS: usize = 1_400;
+    let settings = Settings {
+        fractional: version,
+        ..Settings::default()
+    };
+    let flags = synchronised_flags();
+    let document = flagd::write_for_engines(&flags, &settings, EvaluationDefaults::New);
+    assert_eq!(document["metadata"].get("pennon.remoteOnly"), None);
+    let ruleset = Ruleset::compile(&flags, &settings, EvaluationDefaults::New);
+    let mut contexts: Vec<Value> = (0..USERS)
+        .map(|number| match number % 2 {
+            0 => json!({"targetingKey": format!("user-{number}")}),
+            _ => json!({"targetingKey": format!("user-{number}"), "plan": "pro"}),
+        })
+        .collect();
+    for key in ["0", "false", " ", "", "missing"] {
+        contexts.push(json!({ "targetingKey": key }));
+    }
+    // The JavaScript engine hashes UTF-16, unlike that of flagd: docs/local-evaluation.md.
+    if version == FractionalVersion::V3 {
+        contexts.push(json!({ "targetingKey": "ä😀" }));
+    }
+    contexts.extend([json!({}), json!({"plan": "pro"})]);
+    let cases: Vec<(&str, &Value)> = flags
+        .keys()
+        .flat_map(|key| contexts.iter().map(move |context| (key.as_str(), context)))
+        .collect();
+    assert!(cases.len() >= 50_000, "{}", cases.len());
+    let answers = engine.evaluate(Engine::Flagd, &document, cases.iter().copied());
+    for (answer, (key, value)) in answers.iter().zip(&cases) {
+        let context = Context::parse((*value).clone()).expect("a context");
+        let place = format!("{key} with {value}, {version:?}: {answer:?}");
+        let (variant, value) = match ruleset.evaluate(key, &context, 0) {
+            Ok(ours) => (
+                Some(ours.variant).filter(|it| !it.is_empty()),
+                ours.value.cloned(),
+            ),
+            // An engine returns the default of the flag; OFREP reports that the key is missing.
+            Err(EvaluationError::TargetingKeyMissing) => (Some("off"), Some(false.into())),
+            Err(error) => panic!("{place}: {error:?}"),
+        };
+        assert_eq!(answer.value, value, "{place}");
+        assert_eq!(answer.variant.as_deref(), variant, "{place}");
+    }
+}
+
+#[test]
+fn the_javascript_engine_gives_every_user_the_variant_of_the_document() {
+    let mut node = ReferenceEngine::node();
+    documents_give_every_user_the_same_variant(&mut node, FractionalVersion::V2);
+}
+
+#[test]
+fn the_python_engine_gives_every_user_the_variant_of_the_document() {
+    let mut python = ReferenceEngine::python();
+    documents_give_every_user_the_same_variant(&mut python, FractionalVersion::V3);
 }

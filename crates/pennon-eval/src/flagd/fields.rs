@@ -16,6 +16,8 @@ pub(super) const META_DESCRIPTION: &str = "pennon.description";
 pub(super) const META_OVERRIDES: &str = "pennon.overrides";
 /// Metadata of the file: the version of `fractional`.
 pub(super) const META_FRACTIONAL: &str = "pennon.fractional";
+/// Metadata of a document for engines: the keys of flags that only Pennon can evaluate, separated by commas.
+pub(super) const META_REMOTE_ONLY: &str = "pennon.remoteOnly";
 // Metadata of the file: settings that override the defaults of the installation.
 pub(super) const META_ANONYMOUS: &str = "pennon.anonymousRollout";
 pub(super) const META_BUCKETING: &str = "pennon.bucketing";

@@ -6,6 +6,7 @@
 //! also contain a simple flag in a short form that flagd does not support: with `rolloutPercentage` and without
 //! `variants`.
 
+mod engine_document;
 mod fields;
 mod file;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod warnings;
 mod write;
 
+pub use engine_document::write_for_engines;
 pub use file::{File, Mode};
 pub use read::read;
 pub use write::{Form, write};

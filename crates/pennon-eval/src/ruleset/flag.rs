@@ -85,7 +85,7 @@ impl CompiledFlag {
             enabled: flag.enabled,
             overrides: flag.overrides.clone(),
             metadata,
-            unreadable: unreadable(flag, settings, defaults),
+            unreadable: unreadable_reason(flag, settings, defaults),
             kind,
             depends_on_time: definition
                 .and_then(|definition| definition.targeting.as_ref())
@@ -350,7 +350,11 @@ impl Typed {
 }
 
 /// Why all evaluations of a flag fail, if they do.
-fn unreadable(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Option<String> {
+pub(crate) fn unreadable_reason(
+    flag: &Flag,
+    settings: &Settings,
+    defaults: EvaluationDefaults,
+) -> Option<String> {
     if let Some(definition) = &flag.definition
         && let Some(unreadable) = &definition.unreadable
     {

@@ -20,6 +20,7 @@ use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};
 
 pub use evaluation::{Evaluation, EvaluationError, Reason};
 pub use explain::{ExplainedValue, Explanation, explain};
+pub(crate) use flag::unreadable_reason;
 pub use work::RequestFuel;
 
 /// The variants and the metadata of a compiled flag.

@@ -1,0 +1,284 @@
+//! Writes an environment as a document that flagd's engines evaluate as Pennon does.
+//!
+//! An export keeps everything for an import, but flagd does not know overrides and SHA-256, and returns the default of
+//! the application for a disabled flag. This document is for evaluation only: overrides are part of the rules, and flags
+//! that an engine would evaluate differently are left out and named in the metadata.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::fields::{META_FRACTIONAL, META_REMOTE_ONLY};
+use super::simple::simple;
+use super::write::{Form, write};
+use crate::logic::{self, evaluators::Evaluators};
+use crate::ruleset::unreadable_reason;
+use crate::{
+    Bucketing, Definition, EvaluationDefaults, Flag, FlagKey, FractionalVersion, Override, Rollout,
+    Settings,
+};
+
+/// Writes an environment for flagd's engines, which give every user the same variant as Pennon.
+///
+/// The metadata has the version of `fractional` that the engine must compute, and the keys of flags that only Pennon can
+/// evaluate: those whose users are ordered by SHA-256, and those whose evaluation fails.
+#[must_use]
+pub fn write_for_engines(
+    flags: &BTreeMap<FlagKey, Flag>,
+    settings: &Settings,
+    defaults: EvaluationDefaults,
+) -> Value {
+    let evaluators = Evaluators::of(settings);
+    let mut portable = BTreeMap::new();
+    let mut remote_only = Vec::new();
+    for (key, flag) in flags {
+        match for_engines(flag, &evaluators, defaults) {
+            Some(flag) => {
+                portable.insert(key.clone(), flag);
+            }
+            None => remote_only.push(escaped(key.as_str())),
+        }
+    }
+    let mut settings = Settings {
+        anonymous_rollout: None,
+        bucketing: None,
+        unreadable: None,
+        ..settings.clone()
+    };
+    let version = match settings.fractional {
+        FractionalVersion::V2 => "v2",
+        FractionalVersion::V3 => "v3",
+    };
+    let metadata = &mut settings.metadata;
+    metadata.insert(META_FRACTIONAL.to_owned(), version.into());
+    if !remote_only.is_empty() {
+        // A list is not possible: flagd accepts only scalars in metadata.
+        metadata.insert(META_REMOTE_ONLY.to_owned(), remote_only.join(",").into());
+    }
+    write(&portable, &settings, Form::Exchange)
+}
+
+/// The key in a list separated by commas. Keys may contain any character.
+fn escaped(key: &str) -> Cow<'_, str> {
+    if key.contains(['%', ',']) {
+        Cow::Owned(key.replace('%', "%25").replace(',', "%2C"))
+    } else {
+        Cow::Borrowed(key)
+    }
+}
+
+/// The flag with its overrides in its rule. `None` if an engine would evaluate it differently.
+fn for_engines(
+    flag: &Flag,
+    evaluators: &Evaluators<'_>,
+    defaults: EvaluationDefaults,
+) -> Option<Flag> {
+    let definition = match &flag.definition {
+        None if !flag.enabled => simple(Rollout::default(), None),
+        None => {
+            let percent = flag.rollout_percentage.percent();
+            let is_partial = (1..100).contains(&percent);
+            let bucketing = evaluators.settings.bucketing(defaults);
+            if is_partial && bucketing != Some(Bucketing::Fractional) {
+                return None;
+            }
+            let simple = simple(flag.rollout_percentage, flag.salt.as_deref());
+            with_overrides(simple, flag, |user| {
+                Some(if user.is_in() { "on" } else { "off" })
+            })
+        }
+        Some(definition) if !flag.enabled => definition.clone(),
+        Some(definition) => with_overrides(definition.clone(), flag, |user| match user {
+            Override::Variant(name) => Some(name),
+            Override::Include | Override::Exclude | Override::Unreadable => None,
+        }),
+    };
+    let fails = flag.enabled
+        && (unreadable_reason(flag, evaluators.settings, defaults).is_some()
+            || flag
+                .overrides
+                .values()
+                .any(|it| *it == Override::Unreadable)
+            || definition
+                .rule()
+                .is_some_and(|rule| logic::compile(rule, evaluators).is_err()));
+    if fails || definition.unreadable.is_some() {
+        return None;
+    }
+    Some(Flag {
+        // Pennon returns `false` for a disabled simple flag, flagd the default of the application.
+        enabled: flag.enabled || flag.definition.is_none(),
+        description: flag.description.clone(),
+        definition: Some(definition),
+        other: flag.other.clone(),
+        ..Flag::default()
+    })
+}
+
+/// The definition with a rule that first compares the targeting key with the overrides. `variant_of` is the variant of
+/// an override, and `None` the default of the flag.
+fn with_overrides<'a>(
+    mut definition: Definition,
+    flag: &'a Flag,
+    variant_of: impl Fn(&'a Override) -> Option<&'a str>,
+) -> Definition {
+    let mut users: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+    for (user, kind) in &flag.overrides {
+        users.entry(variant_of(kind)).or_default().push(user);
+    }
+    if users.is_empty() {
+        return definition;
+    }
+    let mut branches = Vec::new();
+    for (variant, users) in users {
+        branches.push(json!({"in": [{"var": "targetingKey"}, users]}));
+        branches.push(variant.into());
+    }
+    branches.push(definition.rule().cloned().unwrap_or(Value::Null));
+    definition.targeting = Some(json!({ "if": branches }));
+    definition
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Unreadable;
+
+    fn document(flag: Flag, bucketing: Bucketing) -> Value {
+        let flags = BTreeMap::from([(FlagKey::parse("a,b%").expect("a key"), flag)]);
+        let settings = Settings {
+            bucketing: Some(bucketing),
+            ..Settings::default()
+        };
+        write_for_engines(&flags, &settings, EvaluationDefaults::Existing)
+    }
+
+    fn simple_flag(enabled: bool, percent: i64) -> Flag {
+        Flag {
+            enabled,
+            rollout_percentage: Rollout::parse(percent).expect("in range"),
+            ..Flag::default()
+        }
+    }
+
+    fn typed_flag(targeting: Value) -> Flag {
+        Flag {
+            enabled: true,
+            definition: Some(Definition {
+                variants: json!({"x": 1, "y": 2}).as_object().expect("one").clone(),
+                default_variant: Some("x".to_owned()),
+                targeting: Some(targeting),
+                ..Definition::default()
+            }),
+            ..Flag::default()
+        }
+    }
+
+    fn overridden(flag: Flag, kinds: &[(&str, Override)]) -> Flag {
+        let overrides = kinds.iter().cloned();
+        Flag {
+            overrides: overrides
+                .map(|(user, kind)| (user.to_owned(), kind))
+                .collect(),
+            ..flag
+        }
+    }
+
+    #[test]
+    fn overrides_become_the_first_conditions_of_the_rule() {
+        let kinds = [
+            ("alice", Override::Include),
+            ("bob", Override::Exclude),
+            ("carol", Override::Variant("y".to_owned())),
+        ];
+        let key = json!({"var": "targetingKey"});
+        let flag = overridden(simple_flag(true, 0), &kinds);
+        let written = document(flag, Bucketing::Sha256);
+        assert_eq!(
+            written["flags"]["a,b%"]["targeting"],
+            json!({"if": [{"in": [key, ["bob"]]}, "off", {"in": [key, ["alice", "carol"]]}, "on", null]})
+        );
+        let rule = json!({"if": [{"==": [{"var": "plan"}, "pro"]}, "y"]});
+        let flag = overridden(typed_flag(rule.clone()), &kinds);
+        let written = document(flag, Bucketing::Sha256);
+        assert_eq!(
+            written["flags"]["a,b%"]["targeting"],
+            json!({"if": [{"in": [key, ["alice", "bob"]]}, null, {"in": [key, ["carol"]]}, "y", rule]})
+        );
+        assert_eq!(written["metadata"], json!({"pennon.fractional": "v3"}));
+    }
+
+    #[test]
+    fn a_disabled_simple_flag_is_off_for_everyone_and_a_disabled_typed_flag_stays_disabled() {
+        let flag = overridden(simple_flag(false, 50), &[("alice", Override::Include)]);
+        let written = document(flag, Bucketing::Sha256);
+        let off = json!({
+            "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
+        });
+        assert_eq!(written["flags"]["a,b%"], off);
+        let typed = overridden(
+            typed_flag(Value::Null),
+            &[("alice", Override::Variant("y".to_owned()))],
+        );
+        let written = document(
+            Flag {
+                enabled: false,
+                ..typed
+            },
+            Bucketing::Sha256,
+        );
+        assert_eq!(written["flags"]["a,b%"]["state"], "DISABLED");
+        assert_eq!(written["flags"]["a,b%"]["targeting"], Value::Null);
+    }
+
+    #[test]
+    fn flags_that_an_engine_would_evaluate_differently_are_named_and_left_out() {
+        let definition = Definition {
+            unreadable: Some(Unreadable {
+                reason: "no".to_owned(),
+                text: "{".to_owned(),
+            }),
+            ..Definition::default()
+        };
+        let unreadable = Flag {
+            definition: Some(definition),
+            ..simple_flag(true, 0)
+        };
+        let with_bad_override =
+            overridden(simple_flag(true, 100), &[("alice", Override::Unreadable)]);
+        for (flag, bucketing, is_remote) in [
+            (simple_flag(true, 50), Bucketing::Sha256, true),
+            (simple_flag(true, 50), Bucketing::Fractional, false),
+            (simple_flag(true, 100), Bucketing::Sha256, false),
+            (simple_flag(false, 50), Bucketing::Sha256, false),
+            (
+                typed_flag(json!({"fractional": [["x", 1], ["y", 1]]})),
+                Bucketing::Sha256,
+                false,
+            ),
+            (
+                typed_flag(json!({"no_operator": []})),
+                Bucketing::Fractional,
+                true,
+            ),
+            (with_bad_override, Bucketing::Fractional, true),
+            (unreadable.clone(), Bucketing::Fractional, true),
+            (
+                Flag {
+                    enabled: false,
+                    ..unreadable
+                },
+                Bucketing::Fractional,
+                true,
+            ),
+        ] {
+            let case = format!("{flag:?} with {bucketing:?}");
+            let written = document(flag, bucketing);
+            let remote = written["metadata"].get("pennon.remoteOnly");
+            let expected = json!("a%2Cb%25");
+            assert_eq!(remote, is_remote.then_some(&expected), "{case}");
+            assert_eq!(written["flags"].get("a,b%").is_none(), is_remote, "{case}");
+        }
+    }
+}
