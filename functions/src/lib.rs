@@ -23,6 +23,7 @@ pub mod reconcile;
 pub mod report_usage;
 pub mod schedules;
 pub mod send_webhooks;
+pub mod sync_flags;
 pub mod update_flag;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub async fn answer(app: Arc<App>, function: &'static str, routed: Routed) -> Re
         "ramps" => middleware::answer(app, function, ramps::handle, routed).await,
         "report-usage" => middleware::answer(app, function, report_usage::handle, routed).await,
         "schedules" => middleware::answer(app, function, schedules::handle, routed).await,
+        "sync-flags" => middleware::answer(app, function, sync_flags::handle, routed).await,
         "update-flag" => middleware::answer(app, function, update_flag::handle, routed).await,
         _ => middleware::answer(app, "not-found", not_found::handle, routed).await,
     }

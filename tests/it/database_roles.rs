@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
 use pennon_tests::eventually;
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
@@ -21,12 +21,13 @@ const ROLES: [&str; 3] = ["read", "write", "count"];
 const OWNER_PASSWORD: &str = "owner-password";
 
 /// The role of each function. The other functions have no database, and `migrate` logs in as the owner.
-const FUNCTIONS: [(&str, &str); 17] = [
+const FUNCTIONS: [(&str, &str); 18] = [
     ("get-flag", "read"),
     ("list-flags", "read"),
     ("evaluate-flag", "read"),
     ("evaluate-flags", "read"),
     ("health", "read"),
+    ("sync-flags", "read"),
     ("report-usage", "read"),
     ("update-flag", "write"),
     ("overrides", "write"),
@@ -330,7 +331,8 @@ async fn every_function_works_with_the_role_that_it_has() {
         "insert into feature_flags (flag_key, enabled, rollout_percentage) values
            ('new-checkout', true, 50), ('checkout', true, 50), ('banner', true, 100);
          insert into pennon_api_keys (environment, kind, name, hash, created_by) values
-           ('production', 'server', 'of a test', encode(sha256(convert_to('{EXAMPLE_KEY}', 'utf8')), 'hex'), 'test')"
+           ('production', 'server', 'of a test', encode(sha256(convert_to('{EXAMPLE_KEY}', 'utf8')), 'hex'), 'test'),
+           ('production', 'sync', 'of a test', encode(sha256(convert_to('{SYNC_KEY}', 'utf8')), 'hex'), 'test')"
     ))
     .await
     .expect("flags and a key");

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pennon_tests::aws::ControlPlane;
 use pennon_tests::binaries::binary;
-use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
 use pennon_tests::eventually;
 use pennon_tests::lambda::MAC_KEY;
 use pennon_tests::local::HttpClient;
@@ -35,6 +35,7 @@ async fn every_event_file_is_answered_under_lambdas_own_emulator() {
     let stack = Stack::start().await;
     stack.database.add_flag("new-checkout", true, 5).await;
     stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_key(SYNC_KEY).await;
     for (file, function, status) in REQUEST_FILES {
         let response = invoke(&stack, function, file, &[]).await;
         let answer = Response::of_gateway(&response);

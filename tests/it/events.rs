@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pennon_core::http::{ENDPOINTS, Endpoint};
-use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
 use pennon_tests::lambda::Function;
 use pennon_tests::response::Response;
 use pennon_tests::routes::{path_for, paths_for, read_status};
@@ -51,6 +51,7 @@ impl<'a> Functions<'a> {
 async fn every_route_is_served_behind_a_base_path_a_stage_and_its_prefix() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_key(SYNC_KEY).await;
     let mut functions = Functions::of(&stack);
     for base in ["/flags", "/prod", "/api/v1", "/ofrep", "/a/b/c"] {
         stack.database.add_flag("new-checkout", true, 5).await;
@@ -246,6 +247,7 @@ async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
 async fn no_event_is_an_error_of_the_function() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_key(SYNC_KEY).await;
     stack.database.add_flag("new-checkout", true, 5).await;
     for name in ["get-flag", "overrides", "evaluate-flags", "not-found"] {
         let function = stack.function(name).await;
@@ -361,10 +363,14 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
 #[tokio::test]
 async fn head_is_answered_as_get_without_a_body() {
     let stack = Stack::start().await;
+    stack.database.add_key(SYNC_KEY).await;
     let mut functions = Functions::of(&stack);
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.method == "GET") {
         let parameters = [("flagKey", "checkout"), ("environment", "production")];
-        let at = |method: &str| Event::by_route(method, endpoint.path, "", &parameters);
+        let at = |method: &str| {
+            let event = Event::by_route(method, endpoint.path, "", &parameters);
+            event.header("x-api-key", SYNC_KEY)
+        };
         let get = functions.call(endpoint.function, &at("GET")).await;
         // The first response comes from the database, the next from memory.
         let again = functions.call(endpoint.function, &at("GET")).await;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pennon_core::http::ENDPOINTS;
-use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_core::http::{Authorization, ENDPOINTS};
+use pennon_tests::event::{EXAMPLE_KEY, Event, SYNC_KEY};
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::Redis;
 use pennon_tests::response::Response;
@@ -67,6 +67,7 @@ struct EveryRoute {
 impl EveryRoute {
     async fn start(stack: &Stack) -> Self {
         stack.database.add_key(EXAMPLE_KEY).await;
+        stack.database.add_key(SYNC_KEY).await;
         let mut functions = BTreeMap::new();
         for endpoint in ENDPOINTS {
             if !functions.contains_key(endpoint.function) {
@@ -89,6 +90,12 @@ impl EveryRoute {
         for endpoint in ENDPOINTS {
             let (method, path) = (endpoint.method, endpoint.path);
             let (body, expected) = request(method, path, &flag, &environment);
+            let is_sync = endpoint.authorization == Authorization::SyncKey;
+            let environment = if is_sync {
+                "production"
+            } else {
+                environment.as_str()
+            };
             // Only the flag of this round is archived and restored.
             let key = match (method, path) {
                 ("GET" | "DELETE", "/api/admin/flags/{flagKey}")
@@ -103,13 +110,15 @@ impl EveryRoute {
                 ("id", made.as_str()),
                 ("keyId", made.as_str()),
                 ("webhookId", "none"),
-                ("environment", environment.as_str()),
+                ("environment", environment),
             ];
             let event = Event::by_route(method, path, "", &parameters)
                 .body(&body.to_string())
                 .header("if-match", "*");
             let event = if endpoint.is_ofrep() {
                 event.anonymous().api_key(EXAMPLE_KEY)
+            } else if is_sync {
+                event.anonymous().api_key(SYNC_KEY)
             } else {
                 event
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pennon_core::http::{ENDPOINTS, PAGES};
-use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::Stack;
@@ -45,6 +45,7 @@ async fn run_events(function: &Function, name: &str) {
 async fn every_line_of_every_function_has_the_domain_config() {
     let stack = Stack::start().await.with_default_limits();
     stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_key(SYNC_KEY).await;
     let mut seen = BTreeSet::new();
     let mut lines = 0;
     // `pre-traffic` tries once instead of for 35 s.

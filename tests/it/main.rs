@@ -102,6 +102,7 @@ mod schedules;
 mod secret_changes;
 mod snapshots;
 mod story_cases;
+mod sync_flags;
 mod template;
 mod tidy;
 mod tls;

@@ -89,9 +89,10 @@ fn every_operation_names_the_role_of_the_route_table() {
             Authorization::Viewer => json!("viewer"),
             Authorization::Editor => json!("editor"),
             Authorization::Admin => json!("admin"),
-            Authorization::Anyone | Authorization::PublicConfig | Authorization::ApiKey => {
-                Value::Null
-            }
+            Authorization::Anyone
+            | Authorization::PublicConfig
+            | Authorization::ApiKey
+            | Authorization::SyncKey => Value::Null,
         };
         let place = format!("{} {}", route.method, route.path);
         assert_eq!(operation["x-role"], role, "{place}");

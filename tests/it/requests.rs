@@ -67,6 +67,8 @@ const EXPECTED: &str = "\
 404 DELETE /api/admin/webhooks/0123456789abcdef0123456789abcdef
 200 POST /ofrep/v1/evaluate/flags/new-checkout
 200 POST /ofrep/v1/evaluate/flags
+200 GET /v1/flags
+200 GET /v1/flags/production
 ";
 
 /// One request of the file.

@@ -33,7 +33,10 @@ fn is_allowed(endpoint: &Endpoint, may: [bool; 4], environment: &str) -> bool {
         Authorization::Editor if environment == "staging" => staging,
         Authorization::Editor => panic!("no such environment in the table: {environment}"),
         Authorization::Admin => admin,
-        Authorization::Anyone | Authorization::PublicConfig | Authorization::ApiKey => {
+        Authorization::Anyone
+        | Authorization::PublicConfig
+        | Authorization::ApiKey
+        | Authorization::SyncKey => {
             panic!("no admin route: {endpoint:?}")
         }
     }

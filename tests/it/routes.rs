@@ -1,7 +1,7 @@
 //! The contract of clients: paths, statuses, bodies and headers, through the function binaries with the events of API
 //! Gateway.
 
-use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
 use pennon_tests::lambda::Function;
 use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, percentage};
@@ -457,6 +457,7 @@ async fn every_event_file_is_answered_by_its_function() {
     let stack = Stack::start().await;
     stack.database.add_flag("new-checkout", true, 5).await;
     stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_key(SYNC_KEY).await;
     for (file, function, status) in REQUEST_FILES {
         let function = stack.function(function).await;
         let answer = function.call(&Event::load(file)).await;

@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 pub const EXAMPLE_KEY: &str =
     "pennon_server_production_this-key-is-an-example-and-opens-nothing-00";
 
+/// The API key in the event files of `sync-flags`. It is valid if a test has added it to the database.
+pub const SYNC_KEY: &str = "pennon_sync_production_this-key-is-an-example-and-opens-nothing-00";
+
 /// Every request file in `events/`: its name, its function, and the status of the response if the flag
-/// `new-checkout` exists and [`EXAMPLE_KEY`] is valid for production.
-pub const REQUEST_FILES: [(&str, &str, u16); 55] = [
+/// `new-checkout` exists and [`EXAMPLE_KEY`] and [`SYNC_KEY`] are valid for production.
+pub const REQUEST_FILES: [(&str, &str, u16); 57] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("ramps", "ramps", 201),
@@ -26,6 +29,8 @@ pub const REQUEST_FILES: [(&str, &str, u16); 55] = [
     ("evaluate-flag", "evaluate-flag", 200),
     ("evaluate-flag-unauthenticated", "evaluate-flag", 401),
     ("evaluate-flags", "evaluate-flags", 200),
+    ("sync-flags", "sync-flags", 200),
+    ("sync-flags-environment", "sync-flags", 200),
     ("report-usage", "report-usage", 200),
     ("report-usage-flag", "report-usage", 200),
     ("manage-keys", "manage-keys", 201),

@@ -37,13 +37,14 @@ pub fn kind_name(kind: KeyKind) -> &'static str {
     match kind {
         KeyKind::Server => "server",
         KeyKind::Client => "client",
+        KeyKind::Sync => "sync",
     }
 }
 
 /// Parses the name of a kind.
 #[must_use]
 pub fn parse_kind(name: &str) -> Option<KeyKind> {
-    [KeyKind::Server, KeyKind::Client]
+    [KeyKind::Server, KeyKind::Client, KeyKind::Sync]
         .into_iter()
         .find(|kind| kind_name(*kind) == name)
 }
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn a_generated_key_is_parsed_into_the_same_parts() {
         for name in ["production", "a_b-c_", "_", "server"] {
-            for kind in [KeyKind::Server, KeyKind::Client] {
+            for kind in [KeyKind::Server, KeyKind::Client, KeyKind::Sync] {
                 let made = KeyText::generate(kind, &environment(name)).expect("random");
                 let read = KeyText::parse(made.expose()).expect("a key");
                 assert_eq!(read.environment, environment(name));

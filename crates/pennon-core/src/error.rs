@@ -31,6 +31,9 @@ pub enum Error {
     /// The API key is valid, but the request names another environment than that of the key.
     #[error("the API key is for another environment")]
     OtherEnvironment,
+    /// The API key is valid, but keys of its kind may not use the route; the text says which keys may.
+    #[error("{0}")]
+    KeyKind(&'static str),
     /// The caller is authenticated, but this role is missing.
     #[error("the role {0} is missing")]
     Forbidden(Role),
@@ -83,6 +86,9 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The response exceeds the limit; the text says what to make smaller.
+    #[error("{0}")]
+    ResponseTooLarge(String),
     /// A defect of the code or the data. The text is logged and never sent to the caller.
     #[error("internal: {0}")]
     Internal(String),
@@ -201,9 +207,11 @@ impl Error {
             Self::InvalidState(why) => Self::InvalidState(cut(why)),
             Self::ItemsChanged(why) => Self::ItemsChanged(cut(why)),
             Self::StoreFile(why) => Self::StoreFile(cut(why)),
+            Self::ResponseTooLarge(why) => Self::ResponseTooLarge(cut(why)),
             other @ (Self::Unauthenticated
             | Self::NoKey
             | Self::OtherEnvironment
+            | Self::KeyKind(_)
             | Self::Forbidden(_)
             | Self::PreconditionFailed
             | Self::PreconditionRequired

@@ -10,4 +10,6 @@ pub enum KeyKind {
     Server,
     /// A program on its users' devices: everyone can read the key.
     Client,
+    /// A server that evaluates flags itself and therefore reads their rules.
+    Sync,
 }

@@ -62,7 +62,8 @@ where
             Authorization::Viewer
             | Authorization::Anyone
             | Authorization::PublicConfig
-            | Authorization::ApiKey => false,
+            | Authorization::ApiKey
+            | Authorization::SyncKey => false,
         });
     let ignored = request.ignored_parameters();
     let is_public_config = request.is_for_public_config();
@@ -235,7 +236,7 @@ fn report(error: &Error, context: &RequestContext) {
     let kind = match error {
         Error::Invalid(_) => "validation",
         Error::Unauthenticated | Error::NoKey => "unauthenticated",
-        Error::Forbidden(_) | Error::OtherEnvironment => "forbidden",
+        Error::Forbidden(_) | Error::OtherEnvironment | Error::KeyKind(_) => "forbidden",
         Error::FlagNotFound(_) => "flag_not_found",
         Error::NotFound(_) => "not_found",
         Error::Conflict(_) => "conflict",
@@ -249,7 +250,7 @@ fn report(error: &Error, context: &RequestContext) {
             tracing::error!(domain = "config", error = %why, "the request failed because the store is unavailable");
             "unavailable"
         }
-        Error::TooLarge { .. } => "too_large",
+        Error::TooLarge { .. } | Error::ResponseTooLarge(_) => "too_large",
         Error::Internal(why) => {
             tracing::error!(domain = "config", error = %why, "the request failed because of a defect");
             "internal"

@@ -34,6 +34,25 @@ pub fn timestamp(time: SystemTime) -> String {
     )
 }
 
+/// Formats seconds since 1970 as HTTP does (RFC 9110, section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`. Times outside of
+/// the years 0 to 9999 become 1970.
+#[must_use]
+pub fn http_date(seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .filter(|time| (0..=9999).contains(&time.year()))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (weekday, month) = (time.weekday().to_string(), time.month().to_string());
+    let (hour, minute, second) = time.to_hms();
+    format!(
+        "{}, {:02} {} {:04} {hour:02}:{minute:02}:{second:02} GMT",
+        &weekday[..3],
+        time.day(),
+        &month[..3],
+        time.year(),
+    )
+}
+
 /// The current time in seconds since 1970, as rules see it.
 #[must_use]
 pub fn unix_seconds() -> i64 {
@@ -156,6 +175,17 @@ pub(crate) mod optional {
 mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn an_http_date_is_in_gmt_with_english_names() {
+        for (seconds, text) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (i64::MAX, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ] {
+            assert_eq!(http_date(seconds), text);
+        }
+    }
 
     #[test]
     fn a_timestamp_always_has_three_decimals() {

@@ -17,13 +17,13 @@ pub(crate) struct NewKey {
     pub(crate) name: String,
 }
 
-/// Parses `{"kind": "server" | "client", "name": "…"}`.
+/// Parses `{"kind": "server" | "client" | "sync", "name": "…"}`.
 pub(crate) fn parse(body: &[u8]) -> Result<NewKey, Error> {
     let mut fields = Fields::parse(body)?;
     let kind = fields.text("kind", 0..=MAX_NAME_LENGTH);
     let kind = kind.as_deref().and_then(parse_kind);
     if kind.is_none() {
-        fields.errors.add("kind", "Expected server or client");
+        fields.errors.add("kind", "Expected server, client or sync");
     }
     let name = fields.text("name", 1..=MAX_NAME_LENGTH);
     fields.require("name", name.as_ref());

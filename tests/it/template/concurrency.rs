@@ -19,8 +19,9 @@ const ADMINS: [&str; 8] = [
     "ramps",
 ];
 /// Functions with a limit of their own.
-const OTHERS: [(&str, u64); 5] = [
+const OTHERS: [(&str, u64); 6] = [
     ("health", 2),
+    ("sync-flags", 1),
     ("count-evaluations", 2),
     ("reconcile", 1),
     ("guard", 2),

@@ -322,6 +322,7 @@ fn role_of(id: &str) -> Option<&'static str> {
         | "EvaluateFlagFunction"
         | "EvaluateFlagsFunction"
         | "HealthFunction"
+        | "SyncFlagsFunction"
         | "ReportUsageFunction" => Some("read"),
         "UpdateFlagFunction"
         | "OverridesFunction"

@@ -458,7 +458,7 @@ planted! {
         [Mistake("ManageEnvironmentsFunction", "DependsOn: [ManageFlagsFunctionAliaslive]", "DependsOn: [ManageKeysFunctionAliaslive]")]
         => "wave 3: 52 permissions at once";
     more_functions_at_once_than_lambda_takes:
-        [Mistake("UpdateFlagFunction", "    DependsOn: [GetFlagFunctionAliaslive, ListFlagsFunctionAliaslive, EvaluateFlagFunctionAliaslive,\n      EvaluateFlagsFunctionAliaslive]\n", "")]
+        [Mistake("UpdateFlagFunction", "    DependsOn: [GetFlagFunctionAliaslive, ListFlagsFunctionAliaslive, EvaluateFlagFunctionAliaslive,\n      EvaluateFlagsFunctionAliaslive, SyncFlagsFunctionAliaslive]\n", "")]
         => "UpdateFlagFunction: does not wait for its network",
            "UpdateFlagFunction: gets its new version before EvaluateFlagFunction",
            "UpdateFlagFunction: gets its new version before EvaluateFlagsFunction",

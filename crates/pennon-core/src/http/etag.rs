@@ -1,10 +1,11 @@
 //! Entity tags, made from the revision and the caller.
 
 use lambda_http::Body;
-use pennon_eval::UserId;
+use pennon_eval::{EvaluationDefaults, UserId};
 use sha2::{Digest, Sha256};
 
 use super::compression::TAG_SUFFIX;
+use crate::environment::Environment;
 use crate::hex::hex;
 use crate::key_kind::KeyKind;
 use crate::snapshot::Revision;
@@ -29,7 +30,7 @@ impl ETag {
     #[must_use]
     pub fn for_user(revision: Revision, kind: KeyKind, user: Option<&UserId>) -> Self {
         let kind = match kind {
-            KeyKind::Server => "-s",
+            KeyKind::Server | KeyKind::Sync => "-s",
             KeyKind::Client => "",
         };
         let user = match user {
@@ -43,10 +44,26 @@ impl ETag {
     #[must_use]
     pub fn for_context(revision: Revision, kind: KeyKind, digest: &[u8; 32]) -> Self {
         let kind = match kind {
-            KeyKind::Server => "s",
+            KeyKind::Server | KeyKind::Sync => "s",
             KeyKind::Client => "c",
         };
         Self(format!("\"{FORMAT}-{revision}-{kind}-{}\"", short(digest)))
+    }
+
+    /// The tag of a document with all flags of an environment, in the format with this name. It names everything that
+    /// the document depends on: a key for another environment has the same URL, and the defaults of the installation
+    /// decide which flags a document for flagd contains.
+    #[must_use]
+    pub fn of_document(
+        revision: Revision,
+        environment: &Environment,
+        defaults: EvaluationDefaults,
+        format: &str,
+    ) -> Self {
+        let defaults = defaults.name();
+        Self(format!(
+            "\"{FORMAT}-{revision}-{environment}-{defaults}-{format}\""
+        ))
     }
 
     /// The tag of an item that admins change, for `If-Match`.

@@ -15,7 +15,7 @@ mod request;
 mod route;
 mod settings;
 
-pub use crate::timestamp::{timestamp, unix_seconds};
+pub use crate::timestamp::{http_date, timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
 pub use compression::{AcceptedCompression, accepts_gzip};
 pub use cors::Cors;

@@ -146,6 +146,7 @@ pub fn error_reply(error: &Error) -> Response {
             "www-authenticate",
             "Bearer",
         ),
+        Error::KeyKind(why) => forbidden(why),
         Error::OtherEnvironment => forbidden("The API key is for another environment"),
         Error::Forbidden(role) => {
             let groups = role.groups();
@@ -219,6 +220,10 @@ pub fn error_reply(error: &Error) -> Response {
                 "error": "Payload too large",
                 "message": format!("The body is larger than {limit} bytes"),
             }),
+        ),
+        Error::ResponseTooLarge(why) => json(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &json!({ "error": "Response too large", "message": why }),
         ),
         Error::Internal(_) => {
             let mut response = Response::new(Body::Text(

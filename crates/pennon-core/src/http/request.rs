@@ -378,7 +378,8 @@ impl Request {
             Authorization::Admin
             | Authorization::Anyone
             | Authorization::PublicConfig
-            | Authorization::ApiKey => Role::Admin,
+            | Authorization::ApiKey
+            | Authorization::SyncKey => Role::Admin,
         })
     }
 
@@ -391,6 +392,16 @@ impl Request {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .any(|value| tag.matches(value))
+    }
+
+    /// Whether `Accept` names this media type.
+    #[must_use]
+    pub fn accepts(&self, media_type: &str) -> bool {
+        let values = self.incoming.headers.get_all(header::ACCEPT).iter();
+        values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split([',', ';']))
+            .any(|part| part.trim().eq_ignore_ascii_case(media_type))
     }
 
     /// The state that the caller expects to change (`If-Match`).

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use self::Authorization::{Admin, Anyone, ApiKey, Editor, PublicConfig, Viewer};
+use self::Authorization::{Admin, Anyone, ApiKey, Editor, PublicConfig, SyncKey, Viewer};
 use crate::http::OfrepPath;
 
 /// One route, and the function that answers it.
@@ -35,6 +35,8 @@ pub enum Authorization {
     PublicConfig,
     /// Applications with an API key of the environment.
     ApiKey,
+    /// Evaluators with a sync key of the environment.
+    SyncKey,
     /// Everyone with a role, whose token the gateway verifies.
     Viewer,
     /// Editors of the request's environment, and admins.
@@ -51,6 +53,7 @@ impl Authorization {
             Self::Anyone => "anyone",
             Self::PublicConfig => "anyone, unless restricted by `PUBLIC_CONFIG_ROUTES`",
             Self::ApiKey => "applications with an API key",
+            Self::SyncKey => "evaluators with a sync key",
             Self::Viewer => "viewers",
             Self::Editor => "editors",
             Self::Admin => "admins",
@@ -185,6 +188,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Evaluate all flags that the caller may see"),
     route("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "evaluate-flag", ApiKey, CALLER,
         "Evaluate one flag"),
+    route("GET", "/v1/flags", "sync-flags", SyncKey, &["environment"],
+        "Read all flags with their rules, to evaluate them elsewhere"),
+    route("GET", "/v1/flags/{environment}", "sync-flags", SyncKey, &[],
+        "Read all flags of the environment of the key with their rules"),
     route("GET", "/health", "health", Anyone, &["userId"],
         "Check Redis and PostgreSQL health").existing(),
     route("GET", "/health/live", "health", Anyone, &["userId"],
@@ -255,7 +262,7 @@ impl Endpoint {
     pub fn is_admin(&self) -> bool {
         match self.authorization {
             Viewer | Editor | Admin => true,
-            Anyone | PublicConfig | ApiKey => false,
+            Anyone | PublicConfig | ApiKey | SyncKey => false,
         }
     }
 
@@ -645,7 +652,7 @@ mod tests {
                     assert!(in_query != endpoint.has_environment_in_path(), "{place}");
                 }
                 Admin => assert!(!is_get, "{place}"),
-                Anyone | PublicConfig | ApiKey => assert!(!is_under_admin, "{place}"),
+                Anyone | PublicConfig | ApiKey | SyncKey => assert!(!is_under_admin, "{place}"),
             }
         }
     }

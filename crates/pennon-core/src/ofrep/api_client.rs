@@ -21,14 +21,54 @@ pub struct ApiClient {
     pub reading: Reading,
 }
 
+/// The answer to a sync key on other routes. It reads rules, and is not meant to evaluate them here.
+const SYNC_KEY_ELSEWHERE: &str =
+    "A sync key can only be used with /v1/flags; evaluate flags with a server or client key";
+/// The answer to other keys on the routes for sync keys.
+const NO_SYNC_KEY: &str =
+    "Server and client keys may not read the rules of flags; create a key of kind sync";
+
+/// Authenticates a request that evaluates flags.
+///
+/// # Errors
+/// Those of [`authenticate`]; [`Error::KeyKind`] for a sync key.
+pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
+    let client = authenticate(app, request, None).await?;
+    match client.kind {
+        KeyKind::Server | KeyKind::Client => Ok(client),
+        KeyKind::Sync => Err(Error::KeyKind(SYNC_KEY_ELSEWHERE)),
+    }
+}
+
+/// Authenticates a request that reads the rules of flags. The local server's own key may do so too: it is the only key
+/// of a developer. `Authorization` may be the key itself, without a scheme: flagd sends its `authHeader` as it is.
+///
+/// # Errors
+/// Those of [`authenticate`]; [`Error::KeyKind`] for a server or client key.
+pub async fn admit_to_sync(app: &App, request: &Request) -> Result<ApiClient, Error> {
+    let bare = request.header("authorization").map(str::trim);
+    let client = authenticate(app, request, bare).await?;
+    match client.kind {
+        KeyKind::Sync => Ok(client),
+        KeyKind::Server | KeyKind::Client if request.trusted_key().is_some() => Ok(client),
+        KeyKind::Server | KeyKind::Client => Err(Error::KeyKind(NO_SYNC_KEY)),
+    }
+}
+
 /// Checks the key of a request in the environment that the key names, against the snapshot that the response is made
-/// from: a revocation takes effect with the next revision.
+/// from: a revocation takes effect with the next revision. `other` is the key if neither header has one in its usual
+/// form.
 ///
 /// # Errors
 /// [`Error::NoKey`] for a missing or invalid key, [`Error::OtherEnvironment`] for a valid key in a request that names
 /// another environment, [`Error::Unavailable`] as for every read.
-pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
+async fn authenticate(
+    app: &App,
+    request: &Request,
+    other: Option<&str>,
+) -> Result<ApiClient, Error> {
     let key = key_of(request.header("x-api-key"), request.header("authorization"))
+        .or(other)
         .and_then(KeyText::parse)
         .ok_or(Error::NoKey)?;
     let reading = app
@@ -61,6 +101,7 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, 
                 .and_then(KeyText::parse)
                 .filter(|key| key.environment == environment);
             let kind = key.and_then(|key| kind_of(&key, request, &reading));
+            let kind = kind.filter(|kind| *kind != KeyKind::Sync);
             Ok(ApiClient {
                 environment,
                 kind: kind.unwrap_or(KeyKind::Client),

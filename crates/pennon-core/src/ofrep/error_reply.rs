@@ -29,6 +29,7 @@ pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
             StatusCode::FORBIDDEN,
             "The API key is for another environment",
         ),
+        Error::KeyKind(why) => general(StatusCode::FORBIDDEN, why),
         Error::FlagNotFound(key) => {
             Failure::of_evaluation(key, &EvaluationError::FlagNotFound, KeyKind::Client)
                 .answer(Some(key))
@@ -64,6 +65,7 @@ pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
             "retry-after",
             "1",
         ),
+        Error::ResponseTooLarge(why) => general(StatusCode::PAYLOAD_TOO_LARGE, why),
         Error::Internal(_) => general(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
     }
 }

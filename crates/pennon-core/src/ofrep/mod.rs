@@ -13,7 +13,7 @@ mod bulk;
 mod error_reply;
 mod request;
 
-pub use api_client::{ApiClient, admit, admit_to_config, key_of};
+pub use api_client::{ApiClient, admit, admit_to_config, admit_to_sync, key_of};
 pub use request::{EvaluationRequest, MAX_BODY_SIZE, parse};
 
 pub(crate) use error_reply::error_reply;

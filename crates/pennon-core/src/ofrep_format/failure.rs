@@ -76,7 +76,7 @@ impl Failure {
     #[must_use]
     pub fn of_evaluation(key: &str, error: &EvaluationError, kind: KeyKind) -> Self {
         let with_details = |text: String, details: &str| match kind {
-            KeyKind::Server => format!("{text}: {details}"),
+            KeyKind::Server | KeyKind::Sync => format!("{text}: {details}"),
             KeyKind::Client => text,
         };
         match error {

@@ -158,7 +158,7 @@ impl Fragments {
     pub(crate) fn visible(&self, kind: KeyKind) -> impl Iterator<Item = usize> {
         let flags = self.flags.iter().enumerate();
         let visible = flags.filter(move |(_, flag)| match kind {
-            KeyKind::Server => true,
+            KeyKind::Server | KeyKind::Sync => true,
             KeyKind::Client => !flag.is_server_only,
         });
         visible.map(|(position, _)| position)

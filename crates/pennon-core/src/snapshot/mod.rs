@@ -204,7 +204,7 @@ impl Snapshot {
     #[must_use]
     pub fn shows(&self, flag: &Flag, kind: KeyKind) -> bool {
         match kind {
-            KeyKind::Server => true,
+            KeyKind::Server | KeyKind::Sync => true,
             KeyKind::Client => !server_only::hides(flag, &self.settings),
         }
     }

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::installation::{self, MigrationError};
 
 /// All steps, in order. A released step is never edited.
-const STEPS: [(i32, &str, &str); 9] = [
+const STEPS: [(i32, &str, &str); 10] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -40,6 +40,11 @@ const STEPS: [(i32, &str, &str); 9] = [
         include_str!("migrations/0008_change_events.sql"),
     ),
     (9, "webhooks", include_str!("migrations/0009_webhooks.sql")),
+    (
+        10,
+        "sync keys",
+        include_str!("migrations/0010_sync_keys.sql"),
+    ),
 ];
 
 /// The step that creates the tables of definitions, settings and API keys.

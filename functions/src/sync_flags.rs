@@ -1,0 +1,137 @@
+//! `GET /v1/flags` and `GET /v1/flags/{environment}`: all flags with their rules, for evaluators outside of this service.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lambda_http::http::StatusCode;
+use pennon_core::app::App;
+use pennon_core::error::Error;
+use pennon_core::eval::document::Document;
+use pennon_core::eval::{Flag, FlagKey, flagd};
+use pennon_core::http::{self, ETag, Request, Response};
+use pennon_core::ofrep::{self, ApiClient};
+use serde_json::Value;
+
+/// The number of flags that the response to a too large environment names.
+const NAMED_FLAGS: usize = 5;
+
+/// A format of the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// For flagd and its in-process providers.
+    Flagd,
+    /// For evaluators with Pennon's engine.
+    Native,
+}
+
+/// Returns the flags of the environment of the key, or 304 if the caller has this document. The tag needs only the
+/// revision, so nothing is loaded or serialised for a 304.
+///
+/// `If-Modified-Since` is ignored: it has whole seconds, and two changes can be in one second.
+///
+/// # Errors
+/// Those of [`ofrep::admit_to_sync`]; [`Error::OtherEnvironment`] if the path names another environment than that of
+/// the key; [`Error::ResponseTooLarge`].
+pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    let ApiClient {
+        environment,
+        reading,
+        ..
+    } = ofrep::admit_to_sync(&app, &request).await?;
+    let is_named = !request.parameter("environment").is_empty();
+    if is_named && request.environment_in_path()? != environment {
+        return Err(Error::OtherEnvironment);
+    }
+    let snapshot = &reading.snapshot;
+    let (format, name, content_type) = match format_of(&request) {
+        Format::Flagd => (Format::Flagd, "flagd", "application/json"),
+        Format::Native => (Format::Native, "native", Document::CONTENT_TYPE),
+    };
+    let tag = ETag::of_document(snapshot.revision, &environment, snapshot.defaults, name);
+    let response = if request.has_current(&tag) {
+        http::not_modified(&tag)
+    } else {
+        let flags: BTreeMap<FlagKey, Flag> = snapshot
+            .flags
+            .iter()
+            .map(|(key, flag)| (key.clone(), Flag::clone(flag)))
+            .collect();
+        let response = match format {
+            Format::Flagd => {
+                let document =
+                    flagd::write_for_engines(&flags, &snapshot.settings, snapshot.defaults);
+                let response = http::json(StatusCode::OK, &document);
+                check_size(&response, || sizes(&document["flags"]))?;
+                response
+            }
+            Format::Native => {
+                let document = Document {
+                    revision: snapshot.revision.0,
+                    environment: environment.as_str().into(),
+                    settings: Cow::Borrowed(&snapshot.settings),
+                    defaults: snapshot.defaults,
+                    flags: Cow::Borrowed(&flags),
+                };
+                let response = http::json(StatusCode::OK, &document);
+                check_size(&response, || {
+                    flags
+                        .iter()
+                        .map(|(key, flag)| {
+                            let text = serde_json::to_string(flag);
+                            (key.to_string(), text.map_or(0, |text| text.len()))
+                        })
+                        .collect()
+                })?;
+                response
+            }
+        };
+        let response = http::with_header(response, "content-type", content_type);
+        http::with_header(response, "etag", tag.as_str())
+    };
+    // A revision is the time of its commit in milliseconds, except after several commits within one.
+    let modified = http::http_date(snapshot.revision.0 / 1_000);
+    let response = http::with_header(response, "last-modified", &modified);
+    let response = http::with_header(response, "vary", "Accept, Authorization, X-API-Key");
+    Ok(http::with_cache_headers(response, &reading))
+}
+
+/// The format that `Accept` requests: the native one if it is named, in any of several headers.
+fn format_of(request: &Request) -> Format {
+    let is_native = request.accepts(Document::CONTENT_TYPE);
+    if is_native {
+        Format::Native
+    } else {
+        Format::Flagd
+    }
+}
+
+/// The sizes of the flags of a flagd document, by key.
+fn sizes(flags: &Value) -> Vec<(String, usize)> {
+    let flags = flags.as_object().into_iter().flatten();
+    flags
+        .map(|(key, flag)| (key.clone(), flag.to_string().len()))
+        .collect()
+}
+
+/// Fails if Lambda cannot return the document. Names the largest flags, which an admin has to make smaller.
+fn check_size(
+    response: &Response,
+    sizes: impl FnOnce() -> Vec<(String, usize)>,
+) -> Result<(), Error> {
+    let Some(size) = http::size_above_limit(response) else {
+        return Ok(());
+    };
+    let mut sizes = sizes();
+    sizes.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+    let largest: Vec<String> = sizes
+        .iter()
+        .take(NAMED_FLAGS)
+        .map(|(key, size)| format!("{key} ({size})"))
+        .collect();
+    Err(Error::ResponseTooLarge(format!(
+        "The document has {size} bytes, more than the limit of {}; the largest flags are {}",
+        http::MAX_RESPONSE_SIZE,
+        largest.join(", ")
+    )))
+}
