@@ -484,7 +484,7 @@ export const keysTexts = {
   none: 'This environment has no API keys.',
   noneHint: 'Applications need one to evaluate flags. Create it here, or with this command:',
   nameHint: 'Which application uses it, such as shop backend.',
-  kinds: { server: 'server: evaluates all flags, must stay secret', client: 'client: for web pages and apps, hides flags for servers', unreadable: 'unreadable' },
+  kinds: { server: 'server: evaluates all flags, must stay secret', client: 'client: for web pages and apps, hides flags for servers', sync: 'sync: reads the rules of all flags, for flagd and local evaluation', unreadable: 'unreadable' },
   columns: { name: 'Name', kind: 'Kind', created: 'Created', by: 'Created by', used: 'Last used', change: 'Change' },
   revoked: 'revoked',
   revoke: 'Revoke',

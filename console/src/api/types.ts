@@ -734,6 +734,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/flags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read all flags with their rules, to evaluate them elsewhere
+         * @description For flagd, its in-process providers, and evaluators with Pennon's engine. Needs a key of the kind sync, also as `Authorization` without a scheme.
+         */
+        get: operations["syncFlags"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/flags/{environment}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read all flags of the environment of the key with their rules
+         * @description As /v1/flags; any other environment than that of the key is 403.
+         */
+        get: operations["syncEnvironmentFlags"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -1393,14 +1433,14 @@ export interface components {
             name: string;
         };
         /**
-         * @description A client key is public, so flags with `serverOnly` are hidden from it
+         * @description A client key is public, so flags with `serverOnly` are hidden from it. A sync key reads the rules of all flags, with /v1/flags only
          * @enum {string}
          */
-        KeyKind: "server" | "client";
+        KeyKind: "server" | "client" | "sync";
         Key: {
             id: string;
             /** @enum {string} */
-            kind: "server" | "client" | "unreadable";
+            kind: "server" | "client" | "sync" | "unreadable";
             environment: components["schemas"]["EnvironmentName"];
             name: string;
             createdAt: components["schemas"]["TimeOrNull"];
@@ -1545,6 +1585,30 @@ export interface components {
             };
             content: {
                 "application/json": components["schemas"]["ValidationError"];
+            };
+        };
+        /** @description A flagd document. Overrides are part of `targeting`. Its `metadata` has `pennon.fractional`, the version of `fractional` that the engine must compute, and `pennon.remoteOnly`, the keys of flags that only Pennon evaluates, separated by commas. With `Accept: application/vnd.pennon.flags+json`, a document for Pennon's engine */
+        FlagDocument: {
+            headers: {
+                ETag: components["headers"]["ETag"];
+                /** @description The time of the last change of the environment */
+                "Last-Modified"?: string;
+                "X-Cache-Hit": components["headers"]["X-Cache-Hit"];
+                "X-Cache-Source": components["headers"]["X-Cache-Source"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": Record<string, never>;
+                "application/vnd.pennon.flags+json": Record<string, never>;
+            };
+        };
+        /** @description The document exceeds the limit of Lambda; the message names the largest flags */
+        DocumentTooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
             };
         };
         /** @description The request is invalid, or the state of the ramp does not allow the action (`INVALID_STATE`) */
@@ -3771,6 +3835,70 @@ export interface operations {
             413: components["responses"]["EvaluationRefused"];
             429: components["responses"]["EvaluationThrottled"];
             500: components["responses"]["EvaluationRefused"];
+        };
+    };
+    syncFlags: {
+        parameters: {
+            query?: {
+                /** @description The key determines the environment; any other value is 403 */
+                environment?: components["parameters"]["keyEnvironment"];
+            };
+            header?: {
+                /** @description ETags of the caller's copies */
+                "If-None-Match"?: components["parameters"]["ifNoneMatch"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["FlagDocument"];
+            /** @description The caller's copy is current */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["DocumentTooLarge"];
+            500: components["responses"]["Defect"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    syncEnvironmentFlags: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETags of the caller's copies */
+                "If-None-Match"?: components["parameters"]["ifNoneMatch"];
+            };
+            path: {
+                /** @example production */
+                environment: components["schemas"]["EnvironmentName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["FlagDocument"];
+            /** @description The caller's copy is current */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["DocumentTooLarge"];
+            500: components["responses"]["Defect"];
+            503: components["responses"]["Unavailable"];
         };
     };
     health: {

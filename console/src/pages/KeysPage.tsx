@@ -98,7 +98,7 @@ function revoke(env: string, key: Key): void {
 
 function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
   const [name, setName] = useState('');
-  const [kind, setKind] = useState<'server' | 'client'>('server');
+  const [kind, setKind] = useState<Schemas['KeyKind']>('server');
   const [created, setCreated] = useState<Schemas['CreatedKey'] | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);
@@ -121,7 +121,7 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
           <Banner tone="warn">{keysTexts.once}</Banner>
           <pre class="snippet fill" tabIndex={0} aria-label={keysTexts.value}>{created.key}</pre>
           <CopyButton text={() => created.key}>{keysTexts.copy}</CopyButton>
-          <Snippets apiKey={created.key} flagKey="new-checkout" type="boolean" first={kind === 'client' ? 'browser' : 'node'} />
+          {kind !== 'sync' && <Snippets apiKey={created.key} flagKey="new-checkout" type="boolean" first={kind === 'client' ? 'browser' : 'node'} />}
         </div>
       </SidePanel>
     );
@@ -139,7 +139,7 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
         <TextField class="fill" label={keysTexts.columns.name} hint={keysTexts.nameHint} value={name} onInput={setName} errors={errorsAt(error, 'name')} />
         <SelectField
           label={keysTexts.columns.kind} value={kind} onChange={setKind}
-          options={[['server', keysTexts.kinds.server], ['client', keysTexts.kinds.client]]}
+          options={[['server', keysTexts.kinds.server], ['client', keysTexts.kinds.client], ['sync', keysTexts.kinds.sync]]}
         />
         <div class="row">
           <Button type="submit" tone="primary" busy={busy} disabledBecause={whyNotAdmin()}>{keysTexts.create}</Button>
