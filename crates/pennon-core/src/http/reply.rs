@@ -122,8 +122,12 @@ fn unavailable(message: &str) -> Response {
 }
 
 fn forbidden(message: &str) -> Response {
-    let body = json!({ "error": "Forbidden", "message": message });
-    json(StatusCode::FORBIDDEN, &body)
+    explained(StatusCode::FORBIDDEN, "Forbidden", message)
+}
+
+/// An error with its name and an explanation for people.
+fn explained(status: StatusCode, error: &str, message: &str) -> Response {
+    json(status, &json!({ "error": error, "message": message }))
 }
 
 /// The response to an error. Texts of internal errors are not disclosed.
@@ -154,22 +158,18 @@ pub fn error_reply(error: &Error) -> Response {
                 "This needs the role {role}: you must be in one of the groups {groups}"
             ))
         }
-        Error::FlagNotFound(key) => json(
+        Error::FlagNotFound(key) => explained(
             StatusCode::NOT_FOUND,
-            &json!({ "error": "NOT_FOUND", "message": format!("Flag '{key}' not found") }),
+            "NOT_FOUND",
+            &format!("Flag '{key}' not found"),
         ),
-        Error::NotFound(what) => json(
+        Error::NotFound(what) => explained(
             StatusCode::NOT_FOUND,
-            &json!({ "error": "NOT_FOUND", "message": format!("{what} not found") }),
+            "NOT_FOUND",
+            &format!("{what} not found"),
         ),
-        Error::Conflict(why) => json(
-            StatusCode::CONFLICT,
-            &json!({ "error": "CONFLICT", "message": why }),
-        ),
-        Error::InvalidState(why) => json(
-            StatusCode::BAD_REQUEST,
-            &json!({ "error": "INVALID_STATE", "message": why }),
-        ),
+        Error::Conflict(why) => explained(StatusCode::CONFLICT, "CONFLICT", why),
+        Error::InvalidState(why) => explained(StatusCode::BAD_REQUEST, "INVALID_STATE", why),
         Error::PreconditionFailed => json(
             StatusCode::PRECONDITION_FAILED,
             &json!({
@@ -178,10 +178,9 @@ pub fn error_reply(error: &Error) -> Response {
                             or the ETag is that of another item. Read it again",
             }),
         ),
-        Error::ItemsChanged(why) => json(
-            StatusCode::PRECONDITION_FAILED,
-            &json!({ "error": "PRECONDITION_FAILED", "message": why }),
-        ),
+        Error::ItemsChanged(why) => {
+            explained(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", why)
+        }
         Error::PreconditionRequired => json(
             StatusCode::PRECONDITION_REQUIRED,
             &json!({
@@ -221,10 +220,9 @@ pub fn error_reply(error: &Error) -> Response {
                 "message": format!("The body is larger than {limit} bytes"),
             }),
         ),
-        Error::ResponseTooLarge(why) => json(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            &json!({ "error": "Response too large", "message": why }),
-        ),
+        Error::ResponseTooLarge(why) => {
+            explained(StatusCode::PAYLOAD_TOO_LARGE, "Response too large", why)
+        }
         Error::Internal(_) => {
             let mut response = Response::new(Body::Text(
                 r#"{"error":"Internal server error"}"#.to_owned(),
