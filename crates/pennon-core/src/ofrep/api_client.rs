@@ -31,7 +31,7 @@ const NO_SYNC_KEY: &str =
 /// Authenticates a request that evaluates flags.
 ///
 /// # Errors
-/// Those of [`authenticate`]; [`Error::KeyKind`] for a sync key.
+/// Those of `authenticate`; [`Error::KeyKind`] for a sync key.
 pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
     let client = authenticate(app, request, None).await?;
     match client.kind {
@@ -44,7 +44,7 @@ pub async fn admit(app: &App, request: &Request) -> Result<ApiClient, Error> {
 /// of a developer. `Authorization` may be the key itself, without a scheme: flagd sends its `authHeader` as it is.
 ///
 /// # Errors
-/// Those of [`authenticate`]; [`Error::KeyKind`] for a server or client key.
+/// Those of `authenticate`; [`Error::KeyKind`] for a server or client key.
 pub async fn admit_to_sync(app: &App, request: &Request) -> Result<ApiClient, Error> {
     let bare = request.header("authorization").map(str::trim);
     let client = authenticate(app, request, bare).await?;
