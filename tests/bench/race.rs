@@ -34,9 +34,9 @@ const WITHOUT_LEASE_CHECK: &[(&str, &str)] = &[
     ("~= 'hash' then return 0", "== 'none' then local x "),
     ("if deadline <= clock", "if deadline == clock"),
 ];
-/// Text that only the scripts that begin and end a write contain, and text that only the latter contains.
+/// Text that only the scripts that remove an entry contain, and text that only the one that ends a write contains.
 const INVALIDATION: &str = "local barriers = {";
-const END_WRITE: &str = "local barriers = {}";
+const END_WRITE: &str = "-- After a commit";
 
 /// The faults of a run, in addition to delays, freezes and DELs.
 #[derive(Clone, Copy, PartialEq)]
@@ -44,7 +44,8 @@ enum Faults {
     /// A fifth of all attempts to begin or end a write is lost.
     AttemptsLost,
     /// After one update in five, the whole invalidation is lost. Until it expires, the barrier from before the commit
-    /// must prevent stale reads.
+    /// must prevent stale reads. The operator deletes nothing during such an update: without barrier and invalidation
+    /// nothing is promised, and the response says `false`.
     InvalidationsLost,
     /// The lease check is removed.
     LeaseUnchecked,
@@ -66,6 +67,8 @@ struct Tally {
     updates: AtomicU64,
     unconfirmed: AtomicU64,
     errors: AtomicU64,
+    /// The updates under way whose invalidation is lost.
+    losing: AtomicU64,
     over: AtomicBool,
 }
 
@@ -185,6 +188,7 @@ async fn write(
     let attempts_lost = Mode::Lose {
         text: INVALIDATION,
         percent: 20,
+        arriving_percent: 50,
     };
     redis.set(attempts_lost).await;
     let key = flag(writer);
@@ -197,14 +201,18 @@ async fn write(
         database
             .set(Mode::Delay(rng.pause(Duration::from_millis(slow))))
             .await;
+        let is_lost = faults == Faults::InvalidationsLost && rng.roll(5) == 0;
         if faults == Faults::InvalidationsLost {
             let lost = Mode::Lose {
                 text: END_WRITE,
                 percent: 100,
+                arriving_percent: 50,
             };
-            let is_lost = rng.roll(5) == 0;
             redis.set(if is_lost { lost } else { Mode::Open }).await;
         }
+        tally
+            .losing
+            .fetch_add(u64::from(is_lost), Ordering::Relaxed);
         let call = update.call(&event);
         let answer = if rng.roll(10) == 0 {
             let freeze = async {
@@ -217,6 +225,9 @@ async fn write(
         } else {
             call.await
         };
+        tally
+            .losing
+            .fetch_sub(u64::from(is_lost), Ordering::Relaxed);
         if answer.status != 200 {
             tally.errors.fetch_add(1, Ordering::Relaxed);
             continue;
@@ -301,7 +312,9 @@ async fn operate(stack: Rc<Stack>, tally: Rc<Tally>, rng: Rng) {
     let reconcile = stack.function("reconcile").await;
     while !tally.over.load(Ordering::Relaxed) {
         tokio::time::sleep(rng.pause(Duration::from_millis(100))).await;
-        stack.redis.command(&["DEL", KEY]);
+        if tally.losing.load(Ordering::Relaxed) == 0 {
+            stack.redis.command(&["DEL", KEY]);
+        }
         if rng.roll(16) == 0 {
             let reconciled = reconcile.invoke(&json!({})).await;
             reconciled.expect("it reconciles");

@@ -296,18 +296,21 @@ async fn a_response_reports_an_unconfirmed_invalidation(on: Topology) {
     stack.redis.set(Mode::Open).await;
 }
 
+/// Every invalidation after a commit is lost, before Redis receives it.
+fn lost_end_of_a_write() -> Mode {
+    Mode::Lose {
+        text: "-- After a commit",
+        percent: 100,
+        arriving_percent: 0,
+    }
+}
+
 async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost(on: Topology) {
     let stack = Stack::start_on(on).await;
     let update = stack.function("update-flag").await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
-    stack
-        .redis
-        .set(Mode::Lose {
-            text: "-- After a commit",
-            percent: 100,
-        })
-        .await;
+    stack.redis.set(lost_end_of_a_write()).await;
     for percent in 1..4 {
         let answer = set_percentage(&update, "checkout", percent).await;
         // Redis did not confirm the invalidation, and a restart would lose the barrier, so the response says `false`.
@@ -315,6 +318,57 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost(on
         assert!(!stack.redis.has_entry());
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), percent);
+    }
+}
+
+/// An operator deletes the barrier before the commit, and a reader fills the entry with the old state. If the
+/// invalidation after the commit is lost too, only `reconcile` ends the old state; therefore the response says `false`.
+async fn a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reconcile(
+    on: Topology,
+) {
+    let stack = Stack::start_on(on).await;
+    let update = stack.function("update-flag").await;
+    let get = stack.function("get-flag").await;
+    let reconcile = stack.function("reconcile").await;
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "create function wait() returns trigger language plpgsql as
+             'begin perform pg_advisory_xact_lock(1); return null; end';
+         create constraint trigger wait after update on feature_flags
+             deferrable initially deferred for each row execute function wait()",
+    )
+    .await
+    .expect("a trigger that holds commits");
+    for (invalidation, is_promised) in [(Mode::Open, true), (lost_end_of_a_write(), false)] {
+        let before = percentage(&get.call(&Event::get("checkout")).await);
+        let after = before - 1;
+        sql.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .expect("a lock");
+        stack.redis.set(invalidation).await;
+        let change = set_percentage(&update, "checkout", after);
+        let interference = async {
+            eventually("the barrier is set", async || {
+                !stack.redis.has_entry() && stack.redis.command(&["EXISTS", KEY]) == Resp::Number(1)
+            })
+            .await;
+            stack.redis.command(&["DEL", KEY]);
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!(percentage(&answer), before, "it is not committed");
+            assert!(stack.redis.has_entry(), "the old state was filled");
+            sql.batch_execute("select pg_advisory_unlock(1)")
+                .await
+                .expect("the commit continues");
+        };
+        let (answer, ()) = tokio::join!(change, interference);
+        let promise = if is_promised { "true" } else { "false" };
+        assert_eq!(answer.header("x-cache-invalidated"), Some(promise));
+        let seen = percentage(&get.call(&Event::get("checkout")).await);
+        assert_eq!(seen, if is_promised { after } else { before });
+        stack.redis.set(Mode::Open).await;
+        reconcile.invoke(&json!({})).await.expect("it reconciles");
+        let seen = percentage(&get.call(&Event::get("checkout")).await);
+        assert_eq!(seen, after);
     }
 }
 
@@ -518,6 +572,7 @@ on_every_redis!(
 
 on_readable_redis!(
     a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost,
+    a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reconcile,
     a_barrier_that_arrives_after_its_write_has_ended_is_not_set,
     a_barrier_that_was_queued_in_a_hung_redis_is_not_set,
     a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period,

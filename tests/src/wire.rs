@@ -29,13 +29,14 @@ pub enum Mode {
     FailFirst(usize),
     /// Delays replies.
     Delay(Duration),
-    /// Of a hundred messages that contain this text, this many lose their connection: half of them before they arrive,
-    /// half afterwards, so that only the reply is lost.
+    /// Some messages that contain a text lose their connection.
     Lose {
         /// The text.
         text: &'static str,
-        /// The percentage.
+        /// How many of a hundred such messages lose their connection.
         percent: u32,
+        /// How many of a hundred lost messages arrive, so that only the reply is lost.
+        arriving_percent: u32,
     },
     /// In requests, replaces the first text of each pair by the second, which has the same length. Removing a check
     /// from a script in this way shows what the check prevents.
@@ -236,11 +237,15 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
                         }
                         continue;
                     }
-                    if let Mode::Lose { text, percent } = now
+                    if let Mode::Lose {
+                        text,
+                        percent,
+                        arriving_percent,
+                    } = now
                         && String::from_utf8_lossy(bytes).contains(text)
                         && far_end.rng.roll(100) < percent
                     {
-                        if far_end.rng.roll(2) == 0 {
+                        if far_end.rng.roll(100) < arriving_percent {
                             let _lost_anyway = to_server.write_all(bytes).await;
                         }
                         return;
