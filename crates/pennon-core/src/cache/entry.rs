@@ -61,16 +61,10 @@ const COMMON: &str = "__env";
 const INDEX: &str = "__idx";
 const INDEX_MAC: &str = "__imac";
 /// The fields from which a reader learns which flags have changed: the header, and these three.
-pub(super) const SUMMARY: [&str; 8] = [
-    REVISION,
-    INSTALLATION,
-    EXPIRY,
-    DIGEST,
-    MAC,
-    COMMON,
-    INDEX,
-    INDEX_MAC,
-];
+pub(super) const SUMMARY: [&str; 8] = {
+    let [a, b, c, d, e] = HEADER;
+    [a, b, c, d, e, COMMON, INDEX, INDEX_MAC]
+};
 /// The revision of every list of environments.
 pub(super) const LIST_REVISION: Revision = Revision(1);
 const RESERVED: &str = "__";
@@ -286,7 +280,7 @@ pub(super) fn encode(
     ] {
         fields.extend([name.to_owned(), value]);
     }
-    snapshot.digests.set(digests);
+    snapshot.set_digests(digests);
     Ok(signer.sign(snapshot.revision, expires, fields))
 }
 
@@ -338,25 +332,16 @@ pub(super) fn changes_since(
     signer: &Signer<'_>,
     now: u64,
 ) -> Option<Changes> {
-    let [
-        revision,
-        installation,
-        expiry,
-        digest,
-        mac,
-        common,
-        index,
-        index_mac,
-    ] = values;
-    let header = signer.check([revision, installation, expiry, digest, mac], now);
-    let header = header.ok()?;
+    let [header @ .., common, index, index_mac] = values;
+    let [revision, _installation, expiry, _digest, _mac] = header;
+    let header = signer.check(header, now).ok()?;
     let (common, index) = (common?, index?);
     let message = signer.index_message(revision?, expiry?, common, index);
     if !signer.keys.verify(&message, index_mac?) {
         return None;
     }
     let digests = index_in(index)?;
-    let held = earlier.flags.iter().zip(earlier.digests.get()?);
+    let held = earlier.flags.iter().zip(earlier.digests()?);
     let held: BTreeMap<&FlagKey, (&Arc<Flag>, &FlagDigest)> = held
         .map(|((key, flag), digest)| (key, (flag, digest)))
         .collect();
@@ -399,7 +384,7 @@ impl Changes {
             self.snapshot.flags.insert(key, Arc::new(flag));
         }
         let digests = self.digests.into_values().collect();
-        self.snapshot.digests.set(digests);
+        self.snapshot.set_digests(digests);
         Some((self.snapshot, self.header))
     }
 }
@@ -475,7 +460,7 @@ fn snapshot_in(fields: &[(String, String)], revision: Revision) -> Option<Snapsh
         if !index.keys().eq(snapshot.flags.keys()) {
             return None;
         }
-        snapshot.digests.set(index.into_values().collect());
+        snapshot.set_digests(index.into_values().collect());
     }
     Some(snapshot)
 }

@@ -174,7 +174,7 @@ impl Cache {
         earlier: &Snapshot,
         context: &RequestContext,
     ) -> Option<(Snapshot, EntryInfo)> {
-        earlier.digests.get()?;
+        earlier.digests()?;
         let (keys, installation) = (self.source.keys()?, self.installation_id()?);
         let signer = Signer {
             keys: &keys,

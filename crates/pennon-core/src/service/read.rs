@@ -35,8 +35,10 @@ const REPAIRS: u32 = 1;
 enum Task {
     /// Redis is unavailable or not configured: read from the store.
     ReadStore,
-    /// Redis has an entry that this instance does not hold, or has no entry.
-    FetchOrFill,
+    /// Redis has an entry that this instance does not hold.
+    Fetch,
+    /// Redis has no entry.
+    Fill,
     /// The entry in Redis, at this revision, may be wrong: compare it with the store. Also holds the number of
     /// outages so far if an outage is the reason.
     Verify(Revision, Option<u64>),
@@ -114,7 +116,7 @@ impl FlagService {
                         if held.as_ref().is_some_and(CachedSnapshot::entry_has_expired) {
                             context.trace.expired();
                         }
-                        Task::FetchOrFill
+                        Task::Fill
                     }
                     // An invalidation may have been lost in an outage.
                     (Lookup::Hit(found), _) if slot.needs_comparison(outages) => {
@@ -134,7 +136,7 @@ impl FlagService {
                     (Lookup::Hit(found), Some(held)) if found.revision < held.snapshot.revision => {
                         Task::Verify(found.revision, None)
                     }
-                    (Lookup::Hit(_), _) => Task::FetchOrFill,
+                    (Lookup::Hit(_), _) => Task::Fetch,
                 }
             }
         };
@@ -180,17 +182,23 @@ impl RefreshRun<'_> {
                 Ok(reading.without_cache(CacheOutcome::Unavailable))
             }
             (Task::Verify(found, outages), Some(cache)) => self.verify(cache, found, outages).await,
-            (Task::FetchOrFill, Some(cache)) => self.fetch_or_fill(cache).await,
+            (Task::Fetch, Some(cache)) => self.fetch_or_fill(cache, true).await,
+            (Task::Fill, Some(cache)) => self.fetch_or_fill(cache, false).await,
         }
     }
 
-    /// Fetches the entry. If there is none, fills it, or waits for the reader that does.
-    async fn fetch_or_fill(&self, cache: &Cache) -> Result<Reading, Error> {
+    /// Fetches the entry, which may exist or not. If there is none, fills it, or waits for the reader that does.
+    async fn fetch_or_fill(&self, cache: &Cache, mut may_exist: bool) -> Result<Reading, Error> {
         let deadline = Instant::now() + FILL_WAIT_LIMIT;
         let mut wait = FIRST_WAIT;
         let mut repairs = 0;
         let outcome = loop {
-            match self.entry(cache).await {
+            let found = if may_exist {
+                self.entry(cache).await
+            } else {
+                cache.read(self.environment, self.context).await
+            };
+            match found {
                 Found::Entry(snapshot, _) if self.slot.is_ahead_of(snapshot.revision) => {
                     return self.verify(cache, snapshot.revision, None).await;
                 }
@@ -211,6 +219,7 @@ impl RefreshRun<'_> {
                     tokio::time::sleep(wait).await;
                     self.context.budget.spend(wait);
                     wait = (wait * 2).min(MAX_WAIT);
+                    may_exist = true;
                 }
                 Found::Unavailable => break CacheOutcome::Unavailable,
                 Found::FillInProgress | Found::FillForbidden | Found::Corrupt { .. } => {

@@ -48,70 +48,38 @@ pub struct Snapshot {
     pub keys: BTreeMap<String, ApiKey>,
     /// The ids of API keys whose row is invalid; they are rejected.
     pub unreadable_keys: Vec<String>,
-    /// The compiled flags. The first evaluation compiles them.
-    pub rules: Rules,
-    /// The digests of the flags in the cache entry from which or for which this snapshot was made.
-    pub digests: FlagDigests,
+    /// Values computed from the fields above.
+    pub derived: Derived,
 }
-
-/// The digests of a snapshot's flags in its cache entry, in the order of the flags; none until the snapshot is written
-/// to the cache or read from it. They are ignored when snapshots are compared, and a clone has none.
-#[derive(Debug, Default)]
-pub struct FlagDigests(OnceLock<Vec<FlagDigest>>);
 
 /// The first 16 bytes of the SHA-256 of a flag's field in a cache entry.
-pub type FlagDigest = [u8; 16];
+pub(crate) type FlagDigest = [u8; 16];
 
-impl FlagDigests {
-    /// Remembers the digests, if there are none.
-    pub fn set(&self, digests: Vec<FlagDigest>) {
-        let _already_set = self.0.set(digests);
-    }
-
-    /// The digests, if they are known.
-    #[must_use]
-    pub fn get(&self) -> Option<&[FlagDigest]> {
-        self.0.get().map(Vec::as_slice)
-    }
-}
-
-impl Clone for FlagDigests {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl PartialEq for FlagDigests {
-    fn eq(&self, _other: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for FlagDigests {}
-
-/// Values computed from the rest of the snapshot on first use: the compiled rules, the parts of responses and the
-/// number of unreadable items. They are ignored when snapshots are compared, and a clone computes its own.
+/// Values computed from the rest of the snapshot when they are first needed: the compiled rules, the parts of
+/// responses, the number of unreadable items and the digests of the cache entry. They are ignored when snapshots are
+/// compared, and a clone has none.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub struct Derived {
     ruleset: OnceLock<Ruleset>,
     items: OnceLock<Arc<Fragments>>,
     switches: OnceLock<Arc<Fragments>>,
     unreadable: OnceLock<usize>,
+    digests: OnceLock<Vec<FlagDigest>>,
 }
 
-impl Clone for Rules {
+impl Clone for Derived {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl PartialEq for Rules {
+impl PartialEq for Derived {
     fn eq(&self, _other: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Rules {}
+impl Eq for Derived {}
 
 /// An API key, without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,7 +163,7 @@ impl Snapshot {
     #[must_use]
     pub fn unreadable_count(&self) -> usize {
         let count = || self.unreadable().len();
-        *self.rules.unreadable.get_or_init(count)
+        *self.derived.unreadable.get_or_init(count)
     }
 
     /// Whether a caller with this kind of key may see a flag. Everyone can read a client key, so server-only
@@ -213,12 +181,12 @@ impl Snapshot {
     #[must_use]
     pub fn rules(&self) -> &Ruleset {
         let compile = || Ruleset::compile(&self.flags, &self.settings, self.defaults);
-        self.rules.ruleset.get_or_init(compile)
+        self.derived.ruleset.get_or_init(compile)
     }
 
     /// Compiles the flags that an earlier snapshot does not share with this one, if the earlier one is compiled.
     pub fn compile_after(&self, earlier: &Self) {
-        let Some(rules) = earlier.rules.ruleset.get() else {
+        let Some(rules) = earlier.derived.ruleset.get() else {
             return;
         };
         if (&self.settings, self.defaults) != (&earlier.settings, earlier.defaults) {
@@ -230,19 +198,30 @@ impl Snapshot {
                 .is_some_and(|(now, before)| Arc::ptr_eq(now, before))
         };
         let rules = rules.compile_next(&self.flags, &self.settings, self.defaults, is_unchanged);
-        let _already_set = self.rules.ruleset.set(rules);
+        let _already_set = self.derived.ruleset.set(rules);
+    }
+
+    /// The digests of the flags' fields in the cache entry, in the order of the flags. `None` until the snapshot is
+    /// encoded as an entry or decoded from one.
+    pub(crate) fn digests(&self) -> Option<&[FlagDigest]> {
+        self.derived.digests.get().map(Vec::as_slice)
+    }
+
+    /// Remembers the digests of the cache entry, unless they are known.
+    pub(crate) fn set_digests(&self, digests: Vec<FlagDigest>) {
+        let _already_set = self.derived.digests.set(digests);
     }
 
     /// The parts of an OFREP response with all flags.
     pub(crate) fn items(&self) -> &Arc<Fragments> {
         let prepare = || Arc::new(Fragments::of_items(self));
-        self.rules.items.get_or_init(prepare)
+        self.derived.items.get_or_init(prepare)
     }
 
     /// The parts of an object of booleans with all flags.
     pub(crate) fn switches(&self) -> &Arc<Fragments> {
         let prepare = || Arc::new(Fragments::of_switches(self));
-        self.rules.switches.get_or_init(prepare)
+        self.derived.switches.get_or_init(prepare)
     }
 
     /// An environment without flags.
@@ -255,8 +234,7 @@ impl Snapshot {
             defaults: EvaluationDefaults::Existing,
             keys: BTreeMap::new(),
             unreadable_keys: Vec::new(),
-            rules: Rules::default(),
-            digests: FlagDigests::default(),
+            derived: Derived::default(),
         }
     }
 }
