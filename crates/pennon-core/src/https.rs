@@ -27,10 +27,13 @@ const MAX_RESPONSE_SIZE: usize = 256 * 1024;
 pub struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 /// A received response.
-pub(crate) struct Received {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Received {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
 }
 
 impl Https {
@@ -116,7 +119,7 @@ impl Https {
     ///
     /// # Errors
     /// See [`Self::send`].
-    pub(crate) async fn send_limited(
+    pub async fn send_limited(
         &self,
         request: Request<Full<Bytes>>,
         largest: usize,

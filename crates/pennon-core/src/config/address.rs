@@ -67,7 +67,8 @@ fn authority(text: &str) -> &str {
 }
 
 /// Whether the host of a URL is this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.');

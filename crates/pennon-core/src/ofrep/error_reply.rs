@@ -13,7 +13,8 @@ use crate::ofrep_format::Failure;
 ///
 /// An unavailable store is reported as 500, not 503: the protocol defines 500, and the JavaScript clients read the
 /// body only of that status.
-pub(crate) fn error_reply(error: &Error, path: &OfrepPath) -> Response {
+#[must_use]
+pub fn error_reply(error: &Error, path: &OfrepPath) -> Response {
     let key = path.key();
     let general = |status: StatusCode, details: &str| Failure::general(status, details).answer(key);
     match error {

@@ -16,4 +16,4 @@ mod request;
 pub use api_client::{ApiClient, admit, admit_to_config, admit_to_sync, key_of};
 pub use request::{EvaluationRequest, MAX_BODY_SIZE, parse};
 
-pub(crate) use error_reply::error_reply;
+pub use error_reply::error_reply;
