@@ -1,4 +1,7 @@
 //! `GET /v1/flags` and `GET /v1/flags/{environment}`: all flags with their rules, for evaluators outside of this service.
+//! `POST /v1/evaluation-counts`: what these evaluators have counted.
+
+mod counts;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,15 +28,21 @@ enum Format {
     Native,
 }
 
-/// Returns the flags of the environment of the key, or 304 if the caller has this document. The tag needs only the
+/// Takes counts, or returns the flags of the environment of the key, or 304 if the caller has this document. The tag needs only the
 /// revision, so nothing is loaded or serialised for a 304.
 ///
 /// `If-Modified-Since` is ignored: it has whole seconds, and two changes can be in one second.
 ///
 /// # Errors
 /// Those of [`ofrep::admit_to_sync`]; [`Error::OtherEnvironment`] if the path names another environment than that of
-/// the key; [`Error::ResponseTooLarge`].
+/// the key; [`Error::ResponseTooLarge`]; those of `counts::handle`.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
+    if request
+        .route()
+        .is_some_and(|route| route.path == "/v1/evaluation-counts")
+    {
+        return counts::handle(app, request).await;
+    }
     let ApiClient {
         environment,
         reading,

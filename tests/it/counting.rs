@@ -1,13 +1,15 @@
 //! Evaluation counts: written to the log, added in batches, read by admins.
 
 use std::io::Write;
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use pennon_core::counts::day;
 use pennon_tests::api::Api;
-use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::event::{EXAMPLE_KEY, Event, SYNC_KEY};
 use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::{API_KEY, Local};
@@ -113,6 +115,49 @@ async fn evaluations_in_the_log_are_counted_once_even_when_delivered_again() {
             ("search", "on", 2),
         ])
     );
+}
+
+/// A request that posts counts of today.
+fn posted(id: &str, flags: &Value) -> Event {
+    let today = day(SystemTime::now());
+    let body = json!({"batch": id, "counts": {"production": {today: flags}}});
+    Event::load("sync-flags-counts").body(&body.to_string())
+}
+
+#[tokio::test]
+async fn posted_evaluations_are_counted_once_even_when_posted_and_delivered_again() {
+    let stack = stack().await;
+    stack.database.add_key(SYNC_KEY).await;
+    let sync = stack.function("sync-flags").await;
+    let first = posted(
+        "b-1",
+        &json!({"search": {"on": 3}, "no-such-flag": {"on": 8}}),
+    );
+    let second = posted("b-2", &json!({"search": {"on": 4}}));
+    for (event, evaluations, ignored) in [(&first, 3, 8), (&first, 3, 8), (&second, 4, 0)] {
+        let answer = sync.call(event).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let expected = json!({"evaluations": evaluations, "ignored": ignored});
+        assert_eq!(answer.json(), expected);
+    }
+    for (event, status) in [
+        (first.clone().api_key(EXAMPLE_KEY), 403),
+        (first.clone().without_header("authorization"), 401),
+        (first.body(r#"{"batch":"b","counts":{"staging":{}}}"#), 403),
+        (posted("b-3", &json!({"search": {"on": 0}})), 400),
+    ] {
+        assert_eq!(sync.call(&event).await.status, status);
+    }
+    assert_eq!(counts(&stack).await, [], "no request has written anything");
+
+    let count = stack.function("count-evaluations").await;
+    let event = batch(&sync, "sync");
+    for evaluations in [7, 0] {
+        let done = json!({"lines": 3, "evaluations": evaluations, "again": true});
+        assert_eq!(count.invoke(&event).await, Ok(done));
+    }
+    let expected = expected_counts(&[("search", "on", 7)]);
+    assert_eq!(counts(&stack).await, expected);
 }
 
 #[tokio::test]

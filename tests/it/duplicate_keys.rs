@@ -9,9 +9,9 @@ use pennon_tests::response::Response;
 use pennon_tests::routes::path_for;
 use serde_json::{Value, json};
 
-/// Sends a text as the admin, or to OFREP with the server's API key.
+/// Sends a text as the admin, or to the routes of applications with the server's API key.
 async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
-    let token = if path.starts_with("/ofrep") {
+    let token = if path.starts_with("/ofrep") || path.starts_with("/v1") {
         API_KEY
     } else {
         ADMIN_TOKEN
@@ -22,7 +22,13 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
 }
 
 /// Method, route, body, and the position of the duplicate.
-const REFUSED: [(&str, &str, &str, &str); 32] = [
+const REFUSED: [(&str, &str, &str, &str); 33] = [
+    (
+        "POST",
+        "/v1/evaluation-counts",
+        r#"{"batch":"b","counts":{"production":{"2026-11-29":{"a":{"on":1,"on":2}}}}}"#,
+        "counts/production/2026-11-29/a/on",
+    ),
     (
         "POST",
         "/api/admin/flags/{flagKey}/ramp",

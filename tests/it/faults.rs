@@ -188,6 +188,7 @@ fn request(method: &str, path: &str, flag: &str, environment: &str) -> (Value, u
             let flags = json!([{"flagKey": "search", "ifMatch": "*"}]);
             (json!({"from": "production", "flags": flags}), 200)
         }
+        ("POST", "/v1/evaluation-counts") => (json!({"batch": "b-1", "counts": {}}), 202),
         ("POST", _) if last == "import" => (json!({"flags": {}}), 200),
         ("GET" | "POST" | "PATCH" | "PUT", _) => (json!({}), 200),
         other => panic!("no request for {other:?}"),

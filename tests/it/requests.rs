@@ -69,6 +69,7 @@ const EXPECTED: &str = "\
 200 POST /ofrep/v1/evaluate/flags
 200 GET /v1/flags
 200 GET /v1/flags/production
+202 POST /v1/evaluation-counts
 ";
 
 /// One request of the file.

@@ -12,7 +12,7 @@ pub const SYNC_KEY: &str = "pennon_sync_production_this-key-is-an-example-and-op
 
 /// Every request file in `events/`: its name, its function, and the status of the response if the flag
 /// `new-checkout` exists and [`EXAMPLE_KEY`] and [`SYNC_KEY`] are valid for production.
-pub const REQUEST_FILES: [(&str, &str, u16); 57] = [
+pub const REQUEST_FILES: [(&str, &str, u16); 58] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
     ("ramps", "ramps", 201),
@@ -31,6 +31,7 @@ pub const REQUEST_FILES: [(&str, &str, u16); 57] = [
     ("evaluate-flags", "evaluate-flags", 200),
     ("sync-flags", "sync-flags", 200),
     ("sync-flags-environment", "sync-flags", 200),
+    ("sync-flags-counts", "sync-flags", 202),
     ("report-usage", "report-usage", 200),
     ("report-usage-flag", "report-usage", 200),
     ("manage-keys", "manage-keys", 201),

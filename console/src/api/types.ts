@@ -774,6 +774,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/evaluation-counts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Count evaluations that were made elsewhere
+         * @description For evaluators with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts after seconds.
+         */
+        post: operations["countEvaluations"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -1431,6 +1451,21 @@ export interface components {
         NewKey: {
             kind: components["schemas"]["KeyKind"];
             name: string;
+        };
+        /** @description At most 240,000 bytes */
+        EvaluationCounts: {
+            /** @description The id of the batch, such as a UUID */
+            batch: string;
+            /** @description By environment, which is that of the key; by day in UTC (`YYYY-MM-DD`), from yesterday to tomorrow; by flag; and by variant, which is empty for the application's own default */
+            counts: {
+                [key: string]: {
+                    [key: string]: {
+                        [key: string]: {
+                            [key: string]: number;
+                        };
+                    };
+                };
+            };
         };
         /**
          * @description A client key is public, so flags with `serverOnly` are hidden from it. A sync key reads the rules of all flags, with /v1/flags only
@@ -3897,6 +3932,41 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             413: components["responses"]["DocumentTooLarge"];
+            500: components["responses"]["Defect"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    countEvaluations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EvaluationCounts"];
+            };
+        };
+        responses: {
+            /** @description The evaluations are counted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        /** @description The evaluations that are counted, now or when the batch first arrived */
+                        evaluations: number;
+                        /** @description Evaluations of unknown flags */
+                        ignored: number;
+                    };
+                };
+            };
+            400: components["responses"]["Invalid"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["TooLarge"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };

@@ -39,6 +39,15 @@ type ByDay = BTreeMap<(String, Environment), ByFlag>;
 #[serde(transparent)]
 pub struct Counts(BTreeMap<String, BTreeMap<String, ByFlag>>);
 
+/// Counts that an evaluator outside of this service has posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostedCounts {
+    /// The id of the batch, under which it is added once.
+    pub batch: String,
+    /// The counts.
+    pub counts: Counts,
+}
+
 /// One of [`Counts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count<'a> {
@@ -235,13 +244,22 @@ impl Tally {
             if inner.entries > ENTRIES_PER_LINE && !waited {
                 return None;
             }
-            inner.name_choices();
-            inner.reporting = std::mem::take(&mut inner.by_day);
-            inner.entries = 0;
+            inner.start_report();
             inner.reported = Some(now);
         }
         // If some do not fit, the next line reports them at once.
         Some(take(&mut inner.reporting, MAX_BYTES))
+    }
+
+    /// Takes as many of the counts so far as fit into one line, and says whether more of them remain.
+    #[must_use]
+    pub fn take_part(&self) -> (Counts, bool) {
+        let mut inner = self.lock();
+        if inner.reporting.is_empty() {
+            inner.start_report();
+        }
+        let counts = take(&mut inner.reporting, MAX_BYTES);
+        (counts, !inner.reporting.is_empty())
     }
 
     /// Takes all counts, for a caller without a size limit.
@@ -285,6 +303,13 @@ fn add(flags: &mut ByFlag, entries: &mut usize, (flag, variant): (&str, &str), m
 }
 
 impl Inner {
+    /// Moves all counts to those that are being reported, of which there are none.
+    fn start_report(&mut self) {
+        self.name_choices();
+        self.reporting = std::mem::take(&mut self.by_day);
+        self.entries = 0;
+    }
+
     /// Moves the counts of choices to the others.
     fn name_choices(&mut self) {
         let Some(known) = self.by_choice.take() else {
@@ -325,8 +350,9 @@ fn take(by_day: &mut ByDay, most_bytes: usize) -> Counts {
     counts
 }
 
-/// The day of a time, in UTC.
-pub(crate) fn day(time: SystemTime) -> String {
+/// The day of a time, in UTC: `YYYY-MM-DD`.
+#[must_use]
+pub fn day(time: SystemTime) -> String {
     let date = time::OffsetDateTime::from(time).date();
     format!(
         "{:04}-{:02}-{:02}",
@@ -432,6 +458,27 @@ mod tests {
         assert_eq!(reported.iter().count(), 10_000);
         assert!((2..5).contains(&lines), "{lines}");
         assert_eq!(tally.take().total(), 90_000);
+    }
+
+    #[test]
+    fn parts_contain_what_was_counted_before_the_first_one() {
+        let tally = Tally::default();
+        let names = names(10_000);
+        tally.add_on("2026-11-21", &production(), on(&names));
+        let (mut evaluations, mut parts, mut more) = (0, 0, true);
+        while more {
+            let (counts, remain) = tally.take_part();
+            more = remain;
+            evaluations += counts.total();
+            parts += 1;
+            // In the next report, so that the sender of a report ends.
+            tally.add_on("2026-11-21", &production(), on(&names[..1]));
+        }
+        assert_eq!(evaluations, 10_000);
+        assert!((2..5).contains(&parts), "{parts}");
+        let (counts, more) = tally.take_part();
+        assert_eq!((counts.total(), more), (parts, false));
+        assert!(tally.take_part().0.is_empty());
     }
 
     #[test]

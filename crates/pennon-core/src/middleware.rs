@@ -108,10 +108,8 @@ where
     };
 
     let cache = app.service.cache();
-    let evaluations = app
-        .instance
-        .reports_counts()
-        .then(|| app.tally.due(Instant::now()));
+    let reports_tally = app.instance.reports_counts() && facts.posted.is_none();
+    let evaluations = reports_tally.then(|| app.tally.due(Instant::now()));
     app.instance.write(&RequestLine {
         method: method.as_str(),
         reported_method: (!is_only_method).then_some(method.as_str()),

@@ -1,4 +1,4 @@
-//! A batch of log lines from CloudWatch Logs: gzipped JSON in base64.
+//! Log lines from CloudWatch Logs: gzipped JSON in base64.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html>
 
@@ -18,13 +18,21 @@ use sha2::{Digest, Sha256};
 /// tenfold; the limit protects the memory from a decompression bomb.
 const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
-/// The evaluations in a batch of log lines.
+/// The evaluations in a delivery of log lines.
 #[derive(Debug)]
-pub struct Batch {
-    /// SHA-256 of the ids of its lines: equal when CloudWatch delivers the batch again.
-    pub id: String,
+pub struct Delivery {
     /// The number of lines with evaluations.
     pub lines: usize,
+    /// The evaluations, none of them empty.
+    pub batches: Vec<Batch>,
+}
+
+/// Evaluations that are counted once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// SHA-256 of the ids of the lines, which is equal when CloudWatch delivers them again, or the id that a line with
+    /// posted counts contains.
+    pub id: String,
     /// The evaluations.
     pub counts: Counts,
     /// The time of the last line.
@@ -50,13 +58,15 @@ struct LogEvent {
 #[derive(Deserialize)]
 struct Line {
     evaluations: Counts,
+    /// The evaluations were posted with this id. Another line may repeat them.
+    batch: Option<String>,
 }
 
-impl Batch {
+impl Delivery {
     /// Parses an event.
     ///
     /// # Errors
-    /// A message for the log if the event is not a batch. Malformed lines are skipped, because a retry would fail too.
+    /// A message for the log if the event has no log lines. Malformed lines are skipped, because a retry would fail too.
     pub fn read(event: &Value) -> Result<Self, String> {
         let data = event["awslogs"]["data"]
             .as_str()
@@ -71,16 +81,19 @@ impl Batch {
             .map_err(|error| format!("awslogs.data cannot be decompressed: {error}"))?;
         let data: Data = serde_json::from_str(&text)
             .map_err(|error| format!("awslogs.data contains no log lines: {error}"))?;
-        let mut batch = Self {
-            id: String::new(),
+        let mut delivery = Self {
             lines: 0,
-            counts: Counts::default(),
-            until: UNIX_EPOCH,
+            batches: Vec::new(),
         };
         // A control message, with which CloudWatch tests the subscription.
         if data.message_type != "DATA_MESSAGE" {
-            return Ok(batch);
+            return Ok(delivery);
         }
+        let mut tallied = Batch {
+            id: String::new(),
+            counts: Counts::default(),
+            until: UNIX_EPOCH,
+        };
         let mut hasher = Sha256::new();
         for event in &data.log_events {
             hasher.update(event.id.len().to_be_bytes());
@@ -88,19 +101,28 @@ impl Batch {
             let Ok(line) = serde_json::from_str::<Line>(&event.message) else {
                 continue;
             };
-            batch.lines += 1;
-            batch.until = batch
-                .until
-                .max(UNIX_EPOCH + Duration::from_millis(event.timestamp));
+            delivery.lines += 1;
+            let until = UNIX_EPOCH + Duration::from_millis(event.timestamp);
+            if let Some(id) = line.batch {
+                delivery.batches.push(Batch {
+                    id,
+                    counts: line.evaluations,
+                    until,
+                });
+                continue;
+            }
+            tallied.until = tallied.until.max(until);
             for count in line.evaluations.iter() {
                 let (day, flag, variant) = (count.day, count.flag, count.variant);
-                batch
+                tallied
                     .counts
                     .add(count.environment, day, flag, variant, count.count);
             }
         }
-        batch.id = hex(&hasher.finalize());
-        Ok(batch)
+        tallied.id = hex(&hasher.finalize());
+        delivery.batches.push(tallied);
+        delivery.batches.retain(|batch| !batch.counts.is_empty());
+        Ok(delivery)
     }
 }
 
@@ -135,6 +157,9 @@ mod fuzz {
             {"id": "1", "timestamp": 1_790_000_000_000_u64, "message": line(3)},
             {"id": "2", "timestamp": 1, "message": line(u64::MAX)},
             {"id": "3", "timestamp": 2, "message": "START RequestId"},
+            {"id": "4", "timestamp": 3, "message": {
+                "batch": "production:b-1", "evaluations": {"production": {"2026-11-21": {"a": {"on": 1}}}},
+            }},
         ]})
     }
 
@@ -154,35 +179,34 @@ mod fuzz {
     }
 
     #[test]
-    fn a_repeated_batch_has_the_same_id_and_counts() {
+    fn a_repeated_delivery_has_the_same_batches() {
         for_all(&json([example()]), |data| {
             let data = with_texts(data).to_string();
             let event = event(&packed(data.as_bytes()));
-            let Ok(batch) = Batch::read(&event) else {
+            let Ok(delivery) = Delivery::read(&event) else {
                 return;
             };
-            let again = Batch::read(&event).expect("the same batch");
-            assert_eq!((&again.id, &again.counts), (&batch.id, &batch.counts));
-            assert!(batch.counts.is_empty() || batch.lines > 0);
-            assert!(batch.counts.is_empty() || batch.id.len() == 64);
-            let names: usize = batch
-                .counts
+            let again = Delivery::read(&event).expect("the same delivery");
+            assert_eq!(again.batches, delivery.batches);
+            assert!(delivery.batches.len() <= delivery.lines);
+            let counts = delivery
+                .batches
                 .iter()
-                .map(|one| one.flag.len() + one.variant.len())
-                .sum();
+                .flat_map(|batch| batch.counts.iter());
+            let names: usize = counts.map(|one| one.flag.len() + one.variant.len()).sum();
             assert!(names <= data.len() * 2, "invented names");
         });
     }
 
     #[test]
-    fn every_compressed_text_is_a_batch_or_an_error() {
+    fn every_compressed_text_is_a_delivery_or_an_error() {
         let examples = [packed(example().to_string().as_bytes()), packed(b"{}")];
         for_all(&bytes(examples, &["\u{1f}", "\0", "A", "\u{8}"]), |bytes| {
-            if let Err(why) = Batch::read(&event(&bytes)) {
+            if let Err(why) = Delivery::read(&event(&bytes)) {
                 assert!(why.starts_with("awslogs.data"), "{why}");
             }
         });
         let bomb = packed(&vec![b' '; 200 * 1024 * 1024]);
-        assert!(Batch::read(&event(&bomb)).is_err());
+        assert!(Delivery::read(&event(&bomb)).is_err());
     }
 }

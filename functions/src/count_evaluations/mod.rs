@@ -6,40 +6,37 @@ use std::sync::Arc;
 
 use pennon_core::app::App;
 use pennon_core::error::Error;
-use pennon_core::store::CountedBatch;
 use serde_json::{Value, json};
 
-pub use batch::Batch;
+pub use batch::{Batch, Delivery};
 
-/// Adds a batch of log lines to the counts. The database remembers the ids of batches, because CloudWatch may
-/// deliver one twice. `lost` is the number of evaluations whose counts the database rejects.
+/// Adds the evaluations of log lines to the counts. The database remembers the ids of batches, because CloudWatch may
+/// deliver lines twice, and an evaluator may repeat what it has posted; `again` says that a batch was known. `lost` is the number of evaluations whose counts the database rejects.
 ///
 /// # Errors
-/// [`Error::Internal`] for an event that is not a batch; [`Error::Unavailable`] if the database does not answer, so
+/// [`Error::Internal`] for an event without log lines; [`Error::Unavailable`] if the database does not answer, so
 /// that Lambda retries.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
-    let batch = Batch::read(&event).map_err(Error::Internal)?;
-    let counted = if batch.counts.is_empty() {
-        CountedBatch {
-            is_new: true,
-            lost: 0,
+    let delivery = Delivery::read(&event).map_err(Error::Internal)?;
+    let store = app.service.store();
+    let (mut evaluations, mut lost, mut again) = (0_u64, 0_u64, false);
+    for Batch { id, counts, until } in &delivery.batches {
+        let counted = store.count(id, counts, *until).await?;
+        if counted.is_new {
+            let added = counts.total().saturating_sub(counted.lost);
+            evaluations = evaluations.saturating_add(added);
+            lost = lost.saturating_add(counted.lost);
+        } else {
+            again = true;
         }
-    } else {
-        let store = app.service.store();
-        store.count(&batch.id, &batch.counts, batch.until).await?
-    };
-    let evaluations = if counted.is_new {
-        batch.counts.total().saturating_sub(counted.lost)
-    } else {
-        0
-    };
+    }
     let mut outcome = json!({
-        "lines": batch.lines,
+        "lines": delivery.lines,
         "evaluations": evaluations,
-        "again": !counted.is_new,
+        "again": again,
     });
-    if counted.lost > 0 {
-        outcome["lost"] = json!(counted.lost);
+    if lost > 0 {
+        outcome["lost"] = json!(lost);
     }
     Ok(outcome)
 }

@@ -192,6 +192,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Read all flags with their rules, to evaluate them elsewhere"),
     route("GET", "/v1/flags/{environment}", "sync-flags", SyncKey, &[],
         "Read all flags of the environment of the key with their rules"),
+    route("POST", "/v1/evaluation-counts", "sync-flags", SyncKey, &[],
+        "Count evaluations that were made elsewhere"),
     route("GET", "/health", "health", Anyone, &["userId"],
         "Check Redis and PostgreSQL health").existing(),
     route("GET", "/health/live", "health", Anyone, &["userId"],

@@ -22,8 +22,7 @@ pub struct ApiClient {
 }
 
 /// The answer to a sync key on other routes. It reads rules, and is not meant to evaluate them here.
-const SYNC_KEY_ELSEWHERE: &str =
-    "A sync key can only be used with /v1/flags; evaluate flags with a server or client key";
+const SYNC_KEY_ELSEWHERE: &str = "A sync key can only be used with /v1/flags and /v1/evaluation-counts; evaluate flags with a server or client key";
 /// The answer to other keys on the routes for sync keys.
 const NO_SYNC_KEY: &str =
     "Server and client keys may not read the rules of flags; create a key of kind sync";

@@ -82,7 +82,7 @@ pub struct RequestLine<'a> {
     pub cluster: bool,
     /// The facts about the request.
     pub facts: &'a Facts,
-    /// Evaluations that have not been logged yet, of this request and earlier ones.
+    /// Evaluations that have not been logged yet, of this request and earlier ones. None in a line with posted counts.
     pub evaluations: Option<Counts>,
 }
 
@@ -179,7 +179,11 @@ impl Instance {
             }
         }
         fields.put(Metric::ActiveConnections.name(), &line.connections);
-        if let Some(counts) = &line.evaluations {
+        let posted = facts.posted.as_ref();
+        if let Some(posted) = posted {
+            fields.text("batch", &posted.batch);
+        }
+        if let Some(counts) = posted.map(|it| &it.counts).or(line.evaluations.as_ref()) {
             // The filter of the log subscription matches this field.
             fields.number("evaluated", counts.total());
             fields.put("evaluations", counts);

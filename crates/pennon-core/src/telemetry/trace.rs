@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::text::{MAX_IGNORED_LENGTH, MAX_NAME_LENGTH, shorten};
+use crate::counts::PostedCounts;
 
 /// Limit on the ignored fields that a log line lists.
 const MAX_IGNORED: usize = 10;
@@ -49,6 +50,8 @@ pub struct Facts {
     pub connection_errors: u32,
     /// Cache entries with an invalid MAC.
     pub forged_entries: u32,
+    /// Counts that the caller has posted.
+    pub posted: Option<PostedCounts>,
     pub(super) retries: u32,
     pub(super) database_loads: u32,
     pub(super) fills_refused: u32,
@@ -138,6 +141,11 @@ impl Trace {
     /// Counts a cache entry with an invalid MAC.
     pub fn forged_entry(&self) {
         self.lock().forged_entries += 1;
+    }
+
+    /// Records counts that the caller has posted. They are added from the log line.
+    pub fn posted(&self, counts: PostedCounts) {
+        self.lock().posted = Some(counts);
     }
 
     /// The facts so far.

@@ -12,32 +12,40 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
+/// The number of ids of batches that are remembered: an evaluator repeats a batch within minutes.
+const MAX_COUNTED: usize = 1_000;
+
 impl EmbeddedStore {
-    /// Ignores the id of the batch: the local server delivers each batch once.
+    /// The ids of batches are forgotten when the process ends.
     pub(in crate::store) fn count(
         &self,
-        _batch: &str,
+        batch: &str,
         counts: &Counts,
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
         let mut inner = self.current()?;
-        let record = Record::Counts {
-            counts: counts.clone(),
-            until,
-        };
         let Inner {
             journal,
             data,
             history,
+            counted,
             ..
         } = &mut *inner;
-        journal
-            .append_counts(record, &data.state, history)
-            .map_err(Error::StoreFile)?;
-        Ok(CountedBatch {
-            is_new: true,
-            lost: 0,
-        })
+        let is_new = counted.iter().all(|known| known != batch);
+        if is_new {
+            let record = Record::Counts {
+                counts: counts.clone(),
+                until,
+            };
+            journal
+                .append_counts(record, &data.state, history)
+                .map_err(Error::StoreFile)?;
+            counted.push_back(batch.to_owned());
+            if counted.len() > MAX_COUNTED {
+                counted.pop_front();
+            }
+        }
+        Ok(CountedBatch { is_new, lost: 0 })
     }
 
     pub(in crate::store) fn day_counts(

@@ -20,6 +20,7 @@ mod state;
 mod transaction;
 mod webhooks;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +58,8 @@ struct Inner {
     data: Data,
     history: History,
     journal: Journal,
+    /// The ids of the last batches of counts, oldest first.
+    counted: VecDeque<String>,
     /// Raised whenever the contents change, for all environments at once.
     revision: Revision,
     /// The metadata of the file when it was last read or written, and the digest of its text.
@@ -86,6 +89,7 @@ impl EmbeddedStore {
             },
             history,
             journal,
+            counted: VecDeque::new(),
             revision: Revision::NONE,
             seen: None,
             _lock: lock,

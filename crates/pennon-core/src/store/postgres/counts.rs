@@ -15,11 +15,12 @@ use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
 /// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for
-/// a day, because CloudWatch delivers it again within hours. Rows are changed in the order of their keys, so that
+/// three days: CloudWatch delivers it again within hours, and `POST /v1/evaluation-counts` accepts counts of yesterday.
+/// Rows are changed in the order of their keys, so that
 /// concurrent batches cannot deadlock.
 const COUNT: &str = "
     with forgotten as (
-      delete from pennon_counted_batches where counted_at < now() - interval '1 day'
+      delete from pennon_counted_batches where counted_at < now() - interval '3 days'
     ), outdated as (
       delete from pennon_evaluation_hours where hour < now() - interval '14 days'
     ), fresh as (
