@@ -63,6 +63,7 @@ mod evaluation_defaults;
 mod events;
 mod existing_clients;
 mod explain;
+mod extension;
 mod failover;
 mod faults;
 mod flag_overviews;

@@ -433,6 +433,7 @@ fn every_setting_is_in_the_configuration_page() {
     for path in [
         "crates/pennon-core/src/config/reader.rs",
         "crates/pennon-local/src/settings.rs",
+        "crates/pennon-extension/src/settings.rs",
     ] {
         let text = read(path);
         let code = text.split("#[cfg(test)]").next().expect("code");

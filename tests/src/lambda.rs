@@ -246,12 +246,7 @@ impl Function {
     /// # Panics
     /// If the function has ended.
     pub fn peak_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.pid());
-        let status = std::fs::read_to_string(&path).expect("the function runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.parse().ok());
-        kilobytes.expect("a number") * 1024
+        self.process.memory("VmHWM:")
     }
 
     /// The process, to freeze and thaw it.

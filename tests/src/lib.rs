@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod event;
 pub mod event_bus;
 pub mod expensive_flags;
+pub mod extension;
 pub mod figures;
 pub mod flag_generator;
 pub mod issuer;

@@ -52,6 +52,24 @@ pub const OUTAGE: Limit = Limit {
     most: 500.0,
     promise: "the longest request while Redis or PostgreSQL works",
 };
+/// An evaluation by the extension, as a multiple of an empty handler of the same HTTP library.
+pub const EXTENSION_RATIO: Limit = Limit {
+    name: "LIMIT_EXTENSION_RATIO",
+    most: 1.2,
+    promise: "an evaluation in the extension, in empty responses",
+};
+/// The resident memory of the extension with 1,000 flags.
+pub const EXTENSION_MEMORY: Limit = Limit {
+    name: "LIMIT_EXTENSION_MB",
+    most: 15.0,
+    promise: "the memory of the extension with 1,000 flags",
+};
+/// From exec until the extension requests its first event, with a service on the same machine.
+pub const EXTENSION_COLD_START: Limit = Limit {
+    name: "LIMIT_EXTENSION_COLD_START_MS",
+    most: 10.0,
+    promise: "what the extension adds to a cold start",
+};
 /// From the return of Redis until every instance uses it again.
 pub const RECOVERY: Limit = Limit {
     name: "LIMIT_RECOVERY_MS",

@@ -33,7 +33,7 @@ pub struct Local {
 /// A client of one server, with its own connections.
 #[derive(Clone)]
 pub struct HttpClient {
-    base: String,
+    pub(crate) base: String,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 

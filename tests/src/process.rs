@@ -86,6 +86,24 @@ impl Process {
         self.signal("-CONT");
     }
 
+    /// SIGTERM: asks the process to end.
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// A size in bytes from the status of the process, such as `VmRSS:`. Linux only.
+    ///
+    /// # Panics
+    /// If the process has ended.
+    pub fn memory(&self, name: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid);
+        let status = std::fs::read_to_string(&path).expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with(name));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.parse().ok());
+        kilobytes.expect("a number") * 1024
+    }
+
     /// SIGKILL, and waits until the process has ended.
     pub fn kill(&mut self) {
         drop(self.watchdog.stdin.take());

@@ -1,0 +1,350 @@
+//! The flags in memory, and when they are checked.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pennon_core::counts::{Counts, Tally};
+use pennon_core::http::unique_id;
+use pennon_core::key_kind::KeyKind;
+use pennon_core::ofrep::ApiClient;
+use pennon_core::service::{Reading, Source};
+use pennon_core::telemetry::CacheOutcome;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::moment::Moment;
+use crate::service::{FETCH_LIMIT, Fetched, Flags, Posted, Service};
+use crate::settings::Settings;
+use crate::stored::StoredDocument;
+
+/// Limit on the pause after a failed check, in which evaluations do not wait for the service. The pause is the maximum
+/// age, if that is shorter.
+const MAX_COOL_DOWN: Duration = Duration::from_secs(5);
+
+/// Evaluates flags, and keeps them current.
+pub(crate) struct Evaluator {
+    service: Service,
+    stored: StoredDocument,
+    max_age: Duration,
+    wait: Duration,
+    count_interval: Duration,
+    state: Mutex<State>,
+    /// Evaluations that no batch contains yet.
+    pub(crate) tally: Tally,
+    batch: tokio::sync::Mutex<Batch>,
+}
+
+#[derive(Default)]
+struct State {
+    flags: Option<Flags>,
+    /// When the request was sent that the service confirmed the flags with. None for flags of a file.
+    checked: Option<Moment>,
+    /// When the last check began, if it failed.
+    failed: Option<Moment>,
+    key_rejected: bool,
+    check: Option<Check>,
+}
+
+/// A running check.
+struct Check {
+    begun: Moment,
+    /// Closed when the check ends.
+    done: watch::Receiver<()>,
+    task: AbortHandle,
+}
+
+/// The counts that are being sent. They keep their id until the service confirms them.
+struct Batch {
+    pending: Option<(String, Counts)>,
+    sent: Moment,
+}
+
+/// Why no flag can be evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoFlags {
+    /// The service has not answered since the start.
+    NotReady,
+    /// The service does not accept the key.
+    KeyRejected,
+}
+
+impl Evaluator {
+    /// Reads the flags of the last process, if it has left any.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+        let service = Service::new(settings)?;
+        let stored = StoredDocument::new(&settings.folder, service.base(), &settings.key);
+        let flags = stored
+            .read()
+            .and_then(|(etag, document)| Flags::parse(&document, &etag).ok());
+        Ok(Self {
+            service,
+            stored,
+            max_age: settings.max_age,
+            wait: settings.wait,
+            count_interval: settings.count_interval,
+            state: Mutex::new(State {
+                flags,
+                ..State::default()
+            }),
+            tally: Tally::default(),
+            batch: tokio::sync::Mutex::new(Batch {
+                pending: None,
+                sent: Moment::now(),
+            }),
+        })
+    }
+
+    /// The flags for one request. Waits for a check if the last one is too long ago, but not longer than configured.
+    ///
+    /// # Errors
+    /// [`NoFlags`].
+    pub(crate) async fn read(self: &Arc<Self>) -> Result<ApiClient, NoFlags> {
+        let is_current = self.check_within(self.wait).await;
+        let state = self.lock();
+        let flags = state.flags.as_ref().ok_or(if state.key_rejected {
+            NoFlags::KeyRejected
+        } else {
+            NoFlags::NotReady
+        })?;
+        Ok(ApiClient {
+            environment: flags.environment.clone(),
+            kind: KeyKind::Server,
+            reading: Reading {
+                snapshot: flags.snapshot.clone(),
+                source: if is_current {
+                    Source::Memory
+                } else {
+                    Source::Stale
+                },
+                cache: CacheOutcome::Hit,
+            },
+        })
+    }
+
+    /// Checks the flags if the last check is too long ago, and waits until the running check ends. Without a time
+    /// limit, because a check has its own.
+    pub(crate) async fn settle(self: &Arc<Self>) {
+        self.check_within(2 * FETCH_LIMIT).await;
+        let running = self.lock().check.as_ref().map(|check| check.done.clone());
+        if let Some(done) = running {
+            ended(done).await;
+        }
+    }
+
+    /// Checks flags that were last checked longer ago, for the timer of a sidecar.
+    pub(crate) async fn check_younger_than(self: &Arc<Self>, age: Duration) {
+        self.check_until(age, 2 * FETCH_LIMIT).await;
+    }
+
+    /// Whether the flags are current: confirmed within the maximum age, or since the caller arrived.
+    pub(crate) async fn check_within(self: &Arc<Self>, wait: Duration) -> bool {
+        self.check_until(self.max_age, wait).await
+    }
+
+    async fn check_until(self: &Arc<Self>, max_age: Duration, wait: Duration) -> bool {
+        let arrived = Moment::now();
+        let checking = async {
+            loop {
+                let done = {
+                    let mut state = self.lock();
+                    if state.is_current(max_age, arrived) {
+                        return true;
+                    }
+                    // A check that failed after a freeze began before it: a new one may succeed.
+                    if state.failed.is_some_and(|failed| failed.is_since(arrived)) {
+                        return false;
+                    }
+                    match self.begin_check(&mut state) {
+                        Some(done) => done,
+                        None => return false,
+                    }
+                };
+                ended(done).await;
+            }
+        };
+        // The usual case, without a timer.
+        if self.lock().is_current(max_age, arrived) {
+            return true;
+        }
+        let checked = tokio::time::timeout(wait, checking).await;
+        checked.unwrap_or(false)
+    }
+
+    /// The running check, or a new one. `None` shortly after a failed one.
+    fn begin_check(self: &Arc<Self>, state: &mut State) -> Option<watch::Receiver<()>> {
+        if let Some(check) = &state.check {
+            let has_ended = check.task.is_finished();
+            // Lambda froze the process during the check, so its connection is gone.
+            let is_frozen = check.begun.age() > 2 * FETCH_LIMIT;
+            if is_frozen {
+                check.task.abort();
+            }
+            if !has_ended && !is_frozen {
+                return Some(check.done.clone());
+            }
+        }
+        let cool_down = self.max_age.min(MAX_COOL_DOWN);
+        if state.failed.is_some_and(|failed| failed.age() < cool_down) {
+            return None;
+        }
+        let (ending, done) = watch::channel(());
+        let this = self.clone();
+        let task = tokio::spawn(async move {
+            this.check().await;
+            drop(ending);
+        });
+        state.check = Some(Check {
+            begun: Moment::now(),
+            done: done.clone(),
+            task: task.abort_handle(),
+        });
+        Some(done)
+    }
+
+    async fn check(&self) {
+        // The age counts from here: a response that was received before a freeze and read after it is old.
+        let sent = Moment::now();
+        let known = {
+            let state = self.lock();
+            let etag = state.flags.as_ref().map(|flags| flags.etag.clone());
+            etag.filter(|etag| !etag.is_empty())
+        };
+        let fetched = self.service.fetch(known.as_deref()).await;
+        let outcome = self.lock().apply(fetched, sent);
+        match outcome {
+            Ok(Some(Stored::Write { etag, document })) => self.stored.write(&etag, &document),
+            Ok(Some(Stored::Remove)) => {
+                self.stored.remove();
+                tracing::error!(
+                    domain = "config",
+                    "the service does not accept PENNON_SYNC_KEY; evaluations fail until it does"
+                );
+            }
+            Ok(None) => {}
+            Err(why) => {
+                tracing::warn!(domain = "config", "the flags cannot be checked: {why}");
+            }
+        }
+    }
+
+    /// Sends counts if the interval has passed.
+    pub(crate) async fn post_due(&self) {
+        let mut batch = self.batch.lock().await;
+        if batch.sent.age() >= self.count_interval {
+            self.post(&mut batch).await;
+        }
+    }
+
+    /// Sends all counts, before the process ends.
+    pub(crate) async fn flush(&self) {
+        self.post(&mut self.batch.lock().await).await;
+    }
+
+    /// Sends the pending batch, and then all counts so far: one batch, unless there are thousands of flags. A batch whose
+    /// fate is unknown stays pending with its id, and ends this.
+    async fn post(&self, batch: &mut Batch) {
+        batch.sent = Moment::now();
+        let mut more = true;
+        while more {
+            if batch.pending.is_none() {
+                let (counts, remain) = self.tally.take_part();
+                more = remain;
+                batch.pending = (!counts.is_empty()).then(|| (unique_id(), counts));
+            }
+            let Some((id, counts)) = &batch.pending else {
+                return;
+            };
+            match self.service.post(id, counts).await {
+                Posted::Accepted => {}
+                Posted::Refused(why) => {
+                    let lost = counts.total();
+                    tracing::error!(domain = "counts", lost, "counts were rejected: {why}");
+                }
+                Posted::Unknown(why) => {
+                    tracing::warn!(domain = "counts", "counts will be sent again: {why}");
+                    return;
+                }
+            }
+            batch.pending = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A change of the file.
+enum Stored {
+    Write { etag: String, document: Vec<u8> },
+    Remove,
+}
+
+impl State {
+    fn is_current(&self, max_age: Duration, arrived: Moment) -> bool {
+        self.flags.is_some()
+            && self
+                .checked
+                .is_some_and(|checked| checked.is_since(arrived) || checked.age() <= max_age)
+    }
+
+    /// Applies the answer of the service to a request of this time. Returns how the file must change.
+    fn apply(
+        &mut self,
+        fetched: Result<Fetched, String>,
+        sent: Moment,
+    ) -> Result<Option<Stored>, String> {
+        self.failed = Some(sent);
+        match fetched? {
+            Fetched::Unchanged { confirmed } => {
+                self.confirm(sent, confirmed);
+                Ok(None)
+            }
+            Fetched::Changed {
+                flags,
+                document,
+                confirmed,
+            } => {
+                if let Some(known) = &self.flags {
+                    if known.environment != flags.environment {
+                        return Err(format!(
+                            "the document is of environment {}, not {}",
+                            flags.environment, known.environment
+                        ));
+                    }
+                    if flags.snapshot.revision < known.snapshot.revision {
+                        return Err(format!(
+                            "the document has revision {}, older than {}",
+                            flags.snapshot.revision, known.snapshot.revision
+                        ));
+                    }
+                }
+                let etag = flags.etag.clone();
+                self.flags = Some(flags);
+                self.confirm(sent, confirmed);
+                Ok(Some(Stored::Write { etag, document }))
+            }
+            Fetched::KeyRejected => {
+                self.flags = None;
+                self.checked = None;
+                self.key_rejected = true;
+                Ok(Some(Stored::Remove))
+            }
+        }
+    }
+
+    /// Flags that the service itself cannot confirm stay stale, as after a failed check.
+    fn confirm(&mut self, sent: Moment, confirmed: bool) {
+        if confirmed {
+            self.checked = Some(sent);
+            self.failed = None;
+        }
+        self.key_rejected = false;
+    }
+}
+
+/// Waits until a check has ended.
+async fn ended(mut done: watch::Receiver<()>) {
+    // No value is ever sent: the sender is dropped.
+    while done.changed().await.is_ok() {}
+}

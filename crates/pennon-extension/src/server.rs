@@ -1,0 +1,110 @@
+//! The HTTP server, which responds as the service does.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use pennon_core::error::Error;
+use pennon_core::http::{self, ETag, MAX_BODY_SIZE, OfrepPath};
+use pennon_core::ofrep::{self, ApiClient};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::evaluator::{Evaluator, NoFlags};
+
+/// Serves until the process ends.
+pub(crate) async fn serve(listener: TcpListener, evaluator: Arc<Evaluator>) -> Result<(), String> {
+    let router = axum::Router::new().fallback(answer).with_state(evaluator);
+    axum::serve(listener, router)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+async fn answer(State(evaluator): State<Arc<Evaluator>>, request: Request<Body>) -> Response<Body> {
+    let response = respond(&evaluator, request).await;
+    response.map(|body| Body::from(body.to_vec()))
+}
+
+async fn respond(evaluator: &Arc<Evaluator>, request: Request<Body>) -> http::Response {
+    let (parts, body) = request.into_parts();
+    let failed = |error: &Error, path: &OfrepPath| ofrep::error_reply(error, path);
+    let path = match OfrepPath::of(parts.uri.path()) {
+        Some(path @ (OfrepPath::Bulk | OfrepPath::Single(_))) => path,
+        Some(OfrepPath::Unknown) | None => {
+            return failed(&Error::RouteNotFound, &OfrepPath::Unknown);
+        }
+    };
+    if parts.method != Method::POST {
+        let allow = "POST".to_owned();
+        return failed(&Error::MethodNotAllowed { allow }, &path);
+    }
+    let Ok(body) = to_bytes(body, MAX_BODY_SIZE).await else {
+        let limit = MAX_BODY_SIZE;
+        return failed(&Error::TooLarge { limit }, &path);
+    };
+    let caller = match evaluator.read().await {
+        Ok(caller) => caller,
+        Err(NoFlags::KeyRejected) => return failed(&Error::NoKey, &path),
+        Err(NoFlags::NotReady) => return not_ready(path.key()),
+    };
+    let response = match path.key() {
+        Some(key) => single(evaluator, &caller, key, &body),
+        None => bulk(evaluator, &caller, &body, &parts.headers),
+    };
+    http::with_cache_headers(response, &caller.reading)
+}
+
+/// One flag, as from the function `evaluate-flag`.
+fn single(evaluator: &Evaluator, caller: &ApiClient, key: &str, body: &[u8]) -> http::Response {
+    let outcome = ofrep::parse(body).and_then(|evaluation| {
+        let item = caller.evaluate(key, &evaluation.context)?;
+        let response = item.answer()?;
+        evaluator.tally.add(&caller.environment, [item.served()]);
+        Ok(response)
+    });
+    outcome.unwrap_or_else(|failure| failure.answer(Some(key)))
+}
+
+/// All flags, as from the function `evaluate-flags`.
+fn bulk(
+    evaluator: &Evaluator,
+    caller: &ApiClient,
+    body: &[u8],
+    headers: &HeaderMap,
+) -> http::Response {
+    let evaluation = match ofrep::parse(body) {
+        Ok(evaluation) => evaluation,
+        Err(failure) => return failure.answer(None),
+    };
+    let has = |tag: &ETag| {
+        let tags = headers.get_all(header::IF_NONE_MATCH).iter();
+        tags.filter_map(|value| value.to_str().ok())
+            .any(|value| tag.matches(value))
+    };
+    let snapshot = &caller.reading.snapshot;
+    let mut tag = ETag::for_context(snapshot.revision, caller.kind, &evaluation.digest);
+    let depends_on_time = snapshot.rules().depends_on_time();
+    if !depends_on_time && has(&tag) {
+        return http::not_modified(&tag);
+    }
+    let response = caller.answer_all(&evaluation.context, &evaluator.tally);
+    if depends_on_time && response.status() == StatusCode::OK {
+        tag = tag.with_body(response.body());
+        if has(&tag) {
+            return http::not_modified(&tag);
+        }
+    }
+    http::with_header(response, "etag", tag.as_str())
+}
+
+/// 503: SDKs use the application's defaults, and repeat the request.
+fn not_ready(key: Option<&str>) -> http::Response {
+    let details = "The flags have not been fetched yet; the log of the extension has the reason";
+    let mut body = json!({ "errorCode": "PROVIDER_NOT_READY", "errorDetails": details });
+    if let Some(key) = key {
+        body["key"] = key.into();
+    }
+    let response = http::json(StatusCode::SERVICE_UNAVAILABLE, &body);
+    http::with_header(response, "retry-after", "1")
+}

@@ -1,0 +1,115 @@
+//! The last document in a file, for an instance that starts while the service does not answer.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use pennon_core::config::Secret;
+use pennon_core::hex::hex;
+use ring::hmac;
+
+/// A file with the last document and its tag.
+///
+/// Its first line is an HMAC of the rest with the sync key: a file that is damaged, was written with another key or
+/// for another URL, or comes from another program, is ignored.
+pub(crate) struct StoredDocument {
+    path: PathBuf,
+    url: String,
+    key: hmac::Key,
+}
+
+impl StoredDocument {
+    pub(crate) fn new(folder: &Path, url: &str, key: &Secret) -> Self {
+        Self {
+            path: folder.join("pennon-extension.flags"),
+            url: url.to_owned(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes()),
+        }
+    }
+
+    /// The document and its tag. `None` if there is no file that was written with the same key and URL.
+    pub(crate) fn read(&self) -> Option<(String, Vec<u8>)> {
+        let bytes = fs::read(&self.path).ok()?;
+        let (mac, content) = split_line(&bytes)?;
+        let (url, rest) = split_line(content)?;
+        let (etag, document) = split_line(rest)?;
+        if url != self.url.as_bytes() || mac != self.mac_of(content).as_bytes() {
+            return None;
+        }
+        Some((String::from_utf8(etag.to_vec()).ok()?, document.to_vec()))
+    }
+
+    /// Replaces the file in one step: a reader sees the old document or the new one. Rules and overrides name people, so
+    /// no other user may read the file, and a file or link that another user has put in its place is not followed. A
+    /// failure is logged, because the file is only for the next start.
+    pub(crate) fn write(&self, etag: &str, document: &[u8]) {
+        let mut content = format!("{}\n{etag}\n", self.url).into_bytes();
+        content.extend_from_slice(document);
+        let new = self.path.with_extension("new");
+        // From an earlier process that was stopped while it wrote.
+        let _already_gone = fs::remove_file(&new);
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let written = options.open(&new).and_then(|mut file| {
+            writeln!(file, "{}", self.mac_of(&content))?;
+            file.write_all(&content)?;
+            fs::rename(&new, &self.path)
+        });
+        if let Err(error) = written {
+            let path = self.path.display();
+            tracing::warn!(domain = "config", "cannot write {path}: {error}");
+        }
+    }
+
+    /// Removes the file.
+    pub(crate) fn remove(&self) {
+        let _already_gone = fs::remove_file(&self.path);
+    }
+
+    fn mac_of(&self, content: &[u8]) -> String {
+        hex(hmac::sign(&self.key, content).as_ref())
+    }
+}
+
+/// The bytes before the first line feed, and those after it.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_the_unchanged_file_of_the_same_key_and_url_is_read() {
+        let folder = std::env::temp_dir().join(format!("pennon-stored-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let of = |url: &str, key: &str| StoredDocument::new(&folder, url, &Secret::new(key));
+        let stored = of("https://a", "k");
+        assert_eq!(stored.read(), None);
+        stored.write("\"1\"", b"{\n}");
+        let mode = fs::metadata(&stored.path).expect("a file").permissions();
+        assert_eq!(mode.mode() & 0o077, 0, "readable by others");
+        assert_eq!(stored.read(), Some(("\"1\"".to_owned(), b"{\n}".to_vec())));
+        assert_eq!(of("https://b", "k").read(), None);
+        assert_eq!(of("https://a", "l").read(), None);
+        let bytes = fs::read(&stored.path).expect("a file");
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            fs::write(&stored.path, &changed).expect("written");
+            assert_eq!(stored.read(), None, "byte {at}");
+            fs::write(&stored.path, &bytes[..at]).expect("written");
+            assert_eq!(stored.read(), None, "the first {at} bytes");
+        }
+        stored.write("\"2\"", b"{}");
+        assert_eq!(stored.read(), Some(("\"2\"".to_owned(), b"{}".to_vec())));
+        stored.remove();
+        assert_eq!(stored.read(), None);
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+}
