@@ -237,7 +237,8 @@ impl Evaluator {
 
     /// Sends all counts, before the process ends.
     pub(crate) async fn flush(&self) {
-        self.post(&mut self.batch.lock().await).await;
+        let mut batch = self.batch.lock().await;
+        self.post(&mut batch).await;
     }
 
     /// Sends the pending batch, and then all counts so far: one batch, unless there are thousands of flags. A batch whose
