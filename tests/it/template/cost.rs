@@ -400,6 +400,61 @@ fn resources_in_the_cost_table_are_in_the_template_and_within_the_budget() {
     assert!(rows >= 3, "{rows} rows");
 }
 
+/// The value of `1.5 + 2 × 3 / 4`.
+fn calculate(text: &str) -> Option<f64> {
+    text.split('+').try_fold(0.0, |sum, term| {
+        let product = term.split('×').try_fold(1.0, |product, quotient| {
+            let mut parts = quotient.split('/').map(|part| part.trim().parse::<f64>());
+            let first = parts.next()?.ok()?;
+            let quotient = parts.try_fold(first, |value, part| Some(value / part.ok()?))?;
+            Some(product * quotient)
+        })?;
+        Some(sum + product)
+    })
+}
+
+/// Each bold figure is the result of the cell before it, and the cost of a request uses the prices and the sizes of log
+/// lines of the other page.
+#[test]
+fn the_cost_of_reads_is_the_result_of_the_arithmetic_beside_it() {
+    let document = read("docs/cost-of-reads.md");
+    let mut results = 0;
+    for line in document.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        for pair in cells.windows(2) {
+            let Some(figure) = pair[1].split("**").nth(1) else {
+                continue;
+            };
+            let decimals = figure.split_once('.').map_or(0, |(_, part)| part.len());
+            let value = calculate(pair[0]).unwrap_or_else(|| panic!("no arithmetic: {line}"));
+            assert_eq!(format!("{value:.decimals$}"), figure, "{line}");
+            results += 1;
+        }
+    }
+    assert!(results >= 20, "{results} results");
+
+    let costs = read("docs/infrastructure/cost-monitoring.md");
+    let prices = prices(&costs);
+    let gateway = prices["HTTP API"];
+    let call = prices["calls of Lambda"];
+    // A million ms are a thousand seconds.
+    let time = prices["time of Lambda on arm64"] * 1_000.0;
+    let logs = prices["log lines, our own and delivered ones"];
+    let out = prices["data out to the internet"];
+    let of_function = kilobytes(WARM_READ) + 0.004;
+    let access_log = access_log_line(&super::yaml::parse(&read("template.yaml")));
+    let line = of_function + access_log;
+    for formula in [
+        format!(
+            "{gateway:.2} + {call:.2} + 10 × 0.5 × {time:.7} + {line:.3} × {logs:.2} + 1 × {out:.2}"
+        ),
+        format!("{call:.2} + 10 × 0.5 × {time:.7} + {of_function:.3} × {logs:.2} + 1 × {out:.2}"),
+        format!("{call:.2} + 50 × 0.5 × {time:.7}"),
+    ] {
+        assert!(document.contains(&format!("| {formula} |")), "{formula}");
+    }
+}
+
 planted! {
     a_budget_of_every_stage_in_the_account:
         [Mistake("FeatureBudget", "            - Tags: {Key: Stage, Values: [!Ref Stage], MatchOptions: [EQUALS]}\n", "")]
