@@ -114,7 +114,7 @@ impl Settings {
                 "fractional" => match value.as_str() {
                     Some("v2") => settings.fractional = FractionalVersion::V2,
                     Some("v3") => settings.fractional = FractionalVersion::V3,
-                    Some(_) | None => problems.add("must be \"v2\" or \"v3\""),
+                    Some(_) | None => problems.add_wrong("\"v2\" or \"v3\"", value),
                 },
                 "anonymousRollout" => {
                     settings.anonymous_rollout = anonymous_rollout(value, problems);
@@ -136,7 +136,7 @@ impl Settings {
 pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Violations) -> Option<bool> {
     let anonymous = value.as_bool();
     if anonymous.is_none() {
-        problems.add("must be true or false");
+        problems.add_wrong("true or false", value);
     }
     anonymous
 }
@@ -145,7 +145,7 @@ pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Violations) -> Opt
 pub(crate) fn bucketing(value: &Value, problems: &mut Violations) -> Option<Bucketing> {
     let bucketing = value.as_str().and_then(Bucketing::named);
     if bucketing.is_none() {
-        problems.add("must be \"sha256\" or \"fractional\"");
+        problems.add_wrong("\"sha256\" or \"fractional\"", value);
     }
     bucketing
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::json::quote;
+
 /// A violation in a definition, in settings or in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -34,6 +36,11 @@ impl Violations {
                 message: message.into(),
             });
         }
+    }
+
+    /// Adds that the current value must be something else, with the value.
+    pub(crate) fn add_wrong(&mut self, wanted: &str, value: &Value) {
+        self.add(format!("must be {wanted} (got {})", quote(value)));
     }
 
     /// Checks a field or an item.

@@ -215,7 +215,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
             Err(_) => {
                 self.warnings.push(ConfigWarning(format!(
-                    "{name} must be an integer; using {default}"
+                    "{name} must be an integer (got '{text}'); using {default}"
                 )));
                 default
             }
@@ -241,10 +241,10 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             None | Some("open") => PublicConfigRoutes::Open,
             Some("key") => PublicConfigRoutes::Key,
             Some("off") => PublicConfigRoutes::Off,
-            Some(_) => {
-                self.warnings.push(ConfigWarning(
-                    "PUBLIC_CONFIG_ROUTES must be open, key or off; using off".to_owned(),
-                ));
+            Some(other) => {
+                self.warnings.push(ConfigWarning(format!(
+                    "PUBLIC_CONFIG_ROUTES must be open, key or off (got '{other}'); using off"
+                )));
                 PublicConfigRoutes::Off
             }
         }
@@ -255,7 +255,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let port = text.trim().parse().ok().filter(|port| *port != 0);
         if port.is_none() {
             self.warnings.push(ConfigWarning(format!(
-                "{name} must be a port from 1 to 65535; ignoring it"
+                "{name} must be a port from 1 to 65535 (got '{text}'); ignoring it"
             )));
         }
         port
@@ -278,9 +278,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         match self.text(name).as_deref().map(str::trim) {
             Some("true" | "1") => true,
             None | Some("false" | "0") => false,
-            Some(_) => {
+            Some(other) => {
                 self.warnings.push(ConfigWarning(format!(
-                    "{name} must be true or false; using false"
+                    "{name} must be true or false (got '{other}'); using false"
                 )));
                 false
             }

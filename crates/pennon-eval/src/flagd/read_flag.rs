@@ -10,7 +10,6 @@ use super::fields::{
     OVERRIDES, ROLLOUT, SALT, STATE,
 };
 use super::simple::simple;
-use crate::json::quote;
 use crate::logic::evaluators::Evaluators;
 use crate::violation::Violations;
 use crate::{Definition, Flag, Override, Rollout};
@@ -49,11 +48,14 @@ pub(super) fn read_flag(
                 }
             },
         );
-    match fields.get(STATE).and_then(Value::as_str) {
-        Some("ENABLED") => flag.enabled = true,
-        Some("DISABLED") => {}
-        Some(_) | None => problems.add_at("/state", "must be ENABLED or DISABLED"),
-    }
+    problems.inside(STATE, |problems| match fields.get(STATE) {
+        None => problems.add("is required: ENABLED or DISABLED"),
+        Some(state) => match state.as_str() {
+            Some("ENABLED") => flag.enabled = true,
+            Some("DISABLED") => {}
+            Some(_) | None => problems.add_wrong("ENABLED or DISABLED", state),
+        },
+    });
     let metadata = &mut definition.metadata;
     let own = problems.inside("metadata", |problems| take_own(metadata, problems, keep));
     let description = flag.description.take();
@@ -150,8 +152,7 @@ fn read_rollout(value: &Value, problems: &mut Violations) -> Option<Rollout> {
     let percent = (0..=100_u8).find(|percent| value.as_f64() == Some(f64::from(*percent)));
     let rollout = percent.and_then(|percent| Rollout::parse(percent.into()).ok());
     if rollout.is_none() {
-        let value = quote(value);
-        problems.add(format!("must be an integer from 0 to 100 (got {value})"));
+        problems.add_wrong("an integer from 0 to 100", value);
     }
     rollout
 }

@@ -31,7 +31,7 @@ pub(super) fn read_file_metadata(
             Some("v2") => settings.fractional = FractionalVersion::V2,
             Some("v3") => settings.fractional = FractionalVersion::V3,
             Some(_) | None => problems.inside(META_FRACTIONAL, |problems| {
-                problems.add("must be \"v2\" or \"v3\"");
+                problems.add_wrong("\"v2\" or \"v3\"", &version);
             }),
         }
     }

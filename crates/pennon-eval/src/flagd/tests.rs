@@ -202,7 +202,7 @@ fn every_violation_is_reported_with_its_pointer() {
     file["flags"]["a"]["defaultVariant"] = json!("z");
     file["flags"]["b"]["state"] = json!("off");
     file["flags"]["b"]["targeting"]["if"][0]["$ref"] = json!("theirs");
-    file["flags"]["c"]["variants"] = json!({});
+    file["flags"]["c"] = json!({"variants": {}});
     file["flags"]["d/e"] = json!({"state": "ENABLED", "variants": {"a": 1}, "more": 1,
         "targeting": {"sem_ver": ["1", "=", {"var": "v"}]},
         "metadata": {"pennon.salt": 1, "pennon.overrides": "{}"}});
@@ -213,15 +213,16 @@ fn every_violation_is_reported_with_its_pointer() {
         [
             "/environments belongs to flags.json of the local server; a file for one environment \
              has its flags at the top level",
-            "/$evaluators/ours/fractional/0/1 must be an integer of at least 0",
+            "/$evaluators/ours/fractional/0/1 must be an integer of at least 0 (got -1)",
             "/$evaluators/ours/fractional/1/1/vra there is no operator 'vra'",
             "/$evaluators/ours/fractional/2 must be a list of 1 to 2",
             "/flags/a/variants/y must be a number, like the other variants",
             "/flags/a/defaultVariant there is no variant 'z'",
             "/flags/b/targeting/if/0/$ref there is no evaluator 'theirs'",
-            "/flags/b/state must be ENABLED or DISABLED",
+            "/flags/b/state must be ENABLED or DISABLED (got \"off\")",
             "/flags/c/variants must have at least one variant",
-            "/flags/d~1e/targeting/sem_ver/0 must be a version (semver.org) or a var",
+            "/flags/c/state is required: ENABLED or DISABLED",
+            "/flags/d~1e/targeting/sem_ver/0 must be a version (semver.org) or a var (got \"1\")",
             "/flags/d~1e/metadata/pennon.salt must be a string",
             "/flags/d~1e/metadata/pennon.overrides overrides are not part of a flagd file; set \
              them with POST /api/admin/flags/{flagKey}/users",

@@ -163,7 +163,7 @@ impl Shape {
                     problems.inside("0", |problems| version(a, problems));
                     if relation.as_str().and_then(Relation::parse).is_none() {
                         problems.inside("1", |problems| {
-                            problems.add("must be one of =, !=, >, <, >=, <=, ~, ^");
+                            problems.add_wrong("one of =, !=, >, <, >=, <=, ~, ^", relation);
                         });
                     }
                     problems.inside("2", |problems| version(b, problems));
@@ -199,7 +199,7 @@ fn version(value: &Value, problems: &mut Violations) {
         }
     };
     if !is_good {
-        problems.add("must be a version (semver.org) or a var");
+        problems.add_wrong("a version (semver.org) or a var", value);
     }
 }
 
@@ -234,7 +234,7 @@ fn bucket(value: &Value, problems: &mut Violations) {
             | Value::Number(_)
             | Value::String(_)
             | Value::Array(_) => {
-                problems.add("must be an integer of at least 0");
+                problems.add_wrong("an integer of at least 0", weight);
             }
         });
     }

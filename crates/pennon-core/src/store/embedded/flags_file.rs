@@ -143,7 +143,10 @@ impl Contents {
                 Some(defaults) => contents.defaults = defaults,
                 None => violations.push(violation(
                     &format!("/{DEFAULTS}"),
-                    "must be \"existing\" or \"new\"",
+                    format!(
+                        "must be \"existing\" or \"new\" (got {})",
+                        json::quote(&value)
+                    ),
                 )),
             }
         }
