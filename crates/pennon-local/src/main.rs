@@ -25,6 +25,7 @@ use pennon_core::app::{self, App, connect_cache};
 use pennon_core::auth::Role;
 use pennon_core::config::{Config, ConfigWarning, UrlSource, process_arguments};
 use pennon_core::environment::Environment;
+use pennon_core::error::Error;
 use pennon_core::http;
 use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
@@ -134,6 +135,8 @@ async fn run() -> Result<(), String> {
     if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
         return Err("REDIS_URL is invalid; the log above has the reason".to_owned());
     }
+    // A flag file has no webhooks.
+    let has_webhooks = !matches!(store, Store::Embedded(_));
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let example = example_flag(&store).await;
     welcome::greet(address, &settings, &credentials, &config, &example);
@@ -157,7 +160,9 @@ async fn run() -> Result<(), String> {
     };
     let app = Arc::new(app.with_webhooks(sender));
     tokio::spawn(run_schedules(app.clone()));
-    tokio::spawn(deliver_webhooks(app.clone()));
+    if has_webhooks {
+        tokio::spawn(deliver_webhooks(app.clone()));
+    }
     tokio::spawn(count_regularly(app.clone()));
     let gateway = Gateway {
         listen: settings.listen,
@@ -237,31 +242,51 @@ async fn open_store(
 
 /// Runs due schedules, as the function `reconcile` does every minute.
 async fn run_schedules(app: Arc<App>) {
+    let mut failure = LastFailure::default();
     loop {
         tokio::time::sleep(SCHEDULE_INTERVAL).await;
-        let budget = app.config.cache.request_budget;
-        if let Err(error) = app.service.run_schedules(budget).await {
-            tracing::warn!(%error, "due schedules cannot be read");
+        if let Some(error) = failure.if_new(run_due(&app).await) {
+            tracing::warn!("{error}; schedules, ramps and change events wait");
         }
-        if let Err(error) = app.service.run_ramps(app.alarms(), budget).await {
-            tracing::warn!(%error, "ramps cannot be read");
-        }
-        if let Err(error) = app.service.publish(app.bus(), SCHEDULE_INTERVAL).await {
-            tracing::warn!(%error, "cannot send change events");
-        }
+    }
+}
+
+/// Runs due schedules and ramps, and sends change events, until one of them fails: then the store is unavailable or
+/// `flags.json` is invalid, and the others would fail for the same reason.
+async fn run_due(app: &App) -> Result<(), Error> {
+    let budget = app.config.cache.request_budget;
+    app.service.run_schedules(budget).await?;
+    app.service.run_ramps(app.alarms(), budget).await?;
+    app.service.publish(app.bus(), SCHEDULE_INTERVAL).await?;
+    Ok(())
+}
+
+/// The last result of work that is repeated every few seconds, if it failed. It keeps a mistake in `flags.json` from
+/// being logged every two seconds.
+#[derive(Default)]
+struct LastFailure(Option<String>);
+
+impl LastFailure {
+    /// The reason of a failure, unless the last run failed for the same reason.
+    fn if_new<T>(&mut self, result: Result<T, Error>) -> Option<String> {
+        let failure = result.err().map(|error| error.to_string());
+        let is_new = failure != self.0;
+        self.0.clone_from(&failure);
+        failure.filter(|_| is_new)
     }
 }
 
 /// Sends change events to webhooks, as the function `reconcile` does every minute. In a task of its own, because a
 /// receiver that does not respond would delay schedules and ramps.
 async fn deliver_webhooks(app: Arc<App>) {
+    let mut failure = LastFailure::default();
     loop {
         tokio::time::sleep(SCHEDULE_INTERVAL).await;
         let run = app
             .service
             .deliver_webhooks(app.webhooks(), SCHEDULE_INTERVAL);
-        if let Err(error) = run.await {
-            tracing::warn!(%error, "cannot send change events to webhooks");
+        if let Some(error) = failure.if_new(run.await) {
+            tracing::warn!("cannot send change events to webhooks: {error}");
         }
     }
 }
@@ -286,5 +311,19 @@ async fn count(app: &App) {
         .count(&batch, &counts, SystemTime::now());
     if let Err(error) = counted.await {
         tracing::warn!(%error, "evaluations could not be counted");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_failure_is_logged_once_until_it_changes_or_ends() {
+        let failed = |why: &str| Err(Error::StoreFile(why.to_owned()));
+        let mut failure = LastFailure::default();
+        let logged = [failed("a"), failed("a"), failed("b"), Ok(()), failed("b")]
+            .map(|result| failure.if_new(result).is_some());
+        assert_eq!(logged, [true, false, true, false, true]);
     }
 }
