@@ -1,7 +1,7 @@
 //! The handlers: one module per Lambda function, with the name of the function.
 //!
-//! All functions run the same program, so that it is compiled, linked and uploaded once. The `Handler`
-//! of a function selects its handler.
+//! All functions run the same program, so that it is compiled, linked and uploaded once. The property `Handler`
+//! of a function in the template selects its module.
 
 pub mod console;
 pub mod count_evaluations;
