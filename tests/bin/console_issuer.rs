@@ -9,7 +9,7 @@
 //! | `subject`, `groups` | who signs in from now on; the default is `admin-1` in the group `admins` |
 //! | `seconds` | for how long new access tokens are accepted |
 //! | `endSessions` | `true` revokes all refresh tokens |
-//! | `fault` | `failing`: its metadata and its tokens are refused with 500; `denied`: the user denies a sign-in; `null`: none |
+//! | `fault` | `failing`: requests for its metadata and its tokens get 500; `denied`: the user denies a sign-in; `null`: none |
 
 use std::io::Write;
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     print(&Value::from(Map::from_iter(variables)).to_string())?;
     let read = || std::io::stdin().lines().next();
     while let Some(line) = tokio::task::spawn_blocking(read).await? {
-        obey(&issuer, &serde_json::from_str(&line?)?)?;
+        apply(&issuer, &serde_json::from_str(&line?)?)?;
         print("ok")?;
     }
     Ok(())
@@ -38,7 +38,7 @@ fn print(line: &str) -> std::io::Result<()> {
     output.flush()
 }
 
-fn obey(issuer: &Issuer, command: &Map<String, Value>) -> Result<(), String> {
+fn apply(issuer: &Issuer, command: &Map<String, Value>) -> Result<(), String> {
     for (name, value) in command {
         let invalid = || format!("{name} cannot be {value}");
         match (name.as_str(), value) {

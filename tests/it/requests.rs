@@ -4,7 +4,8 @@ use std::path::Path;
 
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 
-/// Every request of the file with the status of its response. The two ids that a reader must replace are unknown here.
+/// Every request of the file with the status of its response: 404 for the two ids that a reader must replace, and after
+/// the end of the ramp.
 const EXPECTED: &str = "\
 200 GET /
 200 GET /api/config/flags

@@ -117,9 +117,9 @@ impl WebClient {
     pub async fn next_message(&mut self) -> Value {
         let line = tokio::time::timeout(TIME_LIMIT, self.lines.next_line())
             .await
-            .expect("the web client next_message something in time")
+            .expect("the web client prints a line in time")
             .expect("it can be read")
-            .expect("the web client next_message something before it ends");
+            .expect("the web client prints a line before it ends");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
     }
 }

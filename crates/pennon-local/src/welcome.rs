@@ -65,7 +65,11 @@ pub(crate) fn greet(
         text.push("\n".to_owned());
     }
     let (key, heading, change) = match example {
-        Example::Simple(key) => (key.as_str(), "Turn it up.", "{\"rolloutPercentage\": 50}"),
+        Example::Simple(key) => (
+            key.as_str(),
+            "Raise its rollout.",
+            "{\"rolloutPercentage\": 50}",
+        ),
         Example::Typed(key) => (key.as_str(), "Turn it on.", "{\"enabled\": true}"),
         Example::Missing => {
             text.push(format!(
@@ -75,7 +79,11 @@ pub(crate) fn greet(
       -d '{{\"key\": \"{README_KEY}\", \"enabled\": true, \"rolloutPercentage\": 5}}'
 "
             ));
-            (README_KEY, "Turn it up.", "{\"rolloutPercentage\": 50}")
+            (
+                README_KEY,
+                "Raise its rollout.",
+                "{\"rolloutPercentage\": 50}",
+            )
         }
     };
     text.push(read_commands(&base, config.auth.public_config, key));

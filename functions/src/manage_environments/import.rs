@@ -44,7 +44,10 @@ fn mode(request: &Request) -> Result<Mode, Error> {
     match request.query("mode") {
         None | Some("replace") => Ok(Mode::Replace),
         Some("merge") => Ok(Mode::Merge),
-        Some(_) => Err(Error::invalid_field("mode", "Expected replace or merge")),
+        Some(other) => {
+            let error = format!("Expected replace or merge (got '{other}')");
+            Err(Error::invalid_field("mode", error))
+        }
     }
 }
 

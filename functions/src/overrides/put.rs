@@ -25,7 +25,10 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
     let mode = match request.query("mode") {
         None | Some("replace") => PutMode::Replace,
         Some("merge") => PutMode::Merge,
-        Some(_) => return Err(Error::invalid_field("mode", "Must be replace or merge")),
+        Some(other) => {
+            let error = format!("Must be replace or merge (got '{other}')");
+            return Err(Error::invalid_field("mode", error));
+        }
     };
     let wanted = parse(request.body())?;
     let expected = request.expected()?;

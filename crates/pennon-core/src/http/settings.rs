@@ -1,5 +1,6 @@
 //! Parses the settings of an environment.
 
+use pennon_eval::json::quote;
 use pennon_eval::{Bucketing, FractionalVersion, Settings};
 use serde_json::{Map, Value};
 
@@ -16,11 +17,12 @@ pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
         evaluators: object(&mut fields, "evaluators"),
         fractional: fractional(&mut fields),
         anonymous_rollout: fields.take_or_null("anonymousRollout", |value| {
-            value.as_bool().ok_or("Expected true, false or null")
+            let parsed = value.as_bool();
+            parsed.ok_or_else(|| wrong("true, false or null", value))
         }),
         bucketing: fields.take_or_null("bucketing", |value| {
             let named = value.as_str().and_then(Bucketing::named);
-            named.ok_or("Expected sha256, fractional or null")
+            named.ok_or_else(|| wrong("sha256, fractional or null", value))
         }),
         metadata: object(&mut fields, "metadata"),
         ..Settings::default()
@@ -35,11 +37,16 @@ pub fn fractional(fields: &mut Fields) -> FractionalVersion {
     match fields.text("fractional", 0..=10).as_deref() {
         None | Some("v3") => FractionalVersion::V3,
         Some("v2") => FractionalVersion::V2,
-        Some(_) => {
-            fields.errors.add("fractional", "Expected v2 or v3");
+        Some(other) => {
+            let error = format!("Expected v2 or v3 (got {})", quote(&other.into()));
+            fields.errors.add("fractional", error);
             FractionalVersion::V3
         }
     }
+}
+
+fn wrong(expected: &str, value: &Value) -> String {
+    format!("Expected {expected} (got {})", quote(value))
 }
 
 fn object(fields: &mut Fields, name: &str) -> Map<String, Value> {

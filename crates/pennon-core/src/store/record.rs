@@ -109,7 +109,7 @@ pub struct Usage {
     pub evaluations: u64,
 }
 
-/// A flag in a list of all flags, with what else admins want to see of it there.
+/// A flag in a list of all flags, with the number of its overrides, its usage, its ramp and its next schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlagOverview {
     /// The key of the flag.
@@ -412,7 +412,7 @@ pub struct AuditEntry {
     pub flag_key: Option<String>,
     /// The name of an [`Action`]; newer versions may have more.
     pub action: String,
-    /// The actor: a token's `sub`, or `schedule:` and an id.
+    /// The actor: a token's `sub`, or the part of Pennon that made the change, such as `schedule:<id>`.
     pub actor: String,
     /// The time of the change.
     #[serde(with = "crate::timestamp::required")]

@@ -107,7 +107,7 @@ impl Transaction {
             let Some(row) = rows.first() else {
                 return Ok(None);
             };
-            // An unreadable webhook is logged and stays leased, so the next one is another one.
+            // An unreadable webhook is logged and stays leased, so the statement finds another one.
             let environment = Environment::parse(row.get("environment"));
             if let (Ok(environment), Some(webhook)) = (environment, webhook_of(row)) {
                 return Ok(Some(LeasedWebhook {
