@@ -323,7 +323,7 @@ fn masked(value: &Value) -> Value {
 
 #[tokio::test]
 async fn every_command_of_the_documents_works_after_the_two_lines_that_the_server_prints() {
-    for (document, at_least) in [("README.md", 5), ("docs/managing-flags.md", 11)] {
+    for (document, at_least) in [("README.md", 4), ("docs/managing-flags.md", 11)] {
         let local = Local::start_without_credentials(new_folder("documents"), &[]).await;
         let exports = exports(&local);
         assert_eq!(exports.len(), 2, "{}", local.log());

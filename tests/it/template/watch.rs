@@ -42,9 +42,9 @@ const LOG_FIELDS: [&str; 23] = [
 /// Fields that CloudWatch adds to every line, and fields of flow logs.
 const FOUND_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
 
-/// Functions with routes and a cache whose metrics about Redis are not counted: `health` pings without counting,
-/// `schedules` only stores what `reconcile` applies, `ramps` gets the fewest calls, and clients of `sync-flags` keep their
-/// document while it fails, because an alarm can have ten metrics.
+/// Functions with routes and a cache whose metrics about Redis no alarm counts, because an alarm can have ten metrics.
+/// `health` pings without counting, `schedules` only stores what `reconcile` applies, `ramps` gets the fewest calls, and
+/// clients of `sync-flags` keep their document while it fails.
 const UNCOUNTED: [&str; 4] = ["health", "schedules", "ramps", "sync-flags"];
 /// Metrics about reads, and metrics about Redis.
 const OF_READS: [&str; 6] = [

@@ -58,7 +58,7 @@ impl EmbeddedStore {
             .collect())
     }
 
-    /// The file keeps counts by the day, so this is all evaluations ever: it rises alike.
+    /// The number of all evaluations, because the file counts by day. Callers compare it with an earlier one.
     pub(in crate::store) fn evaluations_since(
         &self,
         environment: &Environment,
