@@ -50,7 +50,7 @@ describe('pages', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('shows the evaluations of each variant', async () => {
+  it('shows the evaluations of each variant and when a key was last used', async () => {
     const env = await installation.environment('usage');
     await installation.createFlag(env, { key: 'counted', enabled: true, definition: { variants: { on: true, off: false }, defaultVariant: 'on' } });
     await installation.createFlag(env, { key: 'unused', enabled: true });
@@ -67,6 +67,10 @@ describe('pages', { concurrency: 2 }, () => {
     await eventually(() => person.page.url().includes('days=7'), () => person.page.url());
     await person.go(`/${env}/flags/unused?tab=usage`);
     await person.sees('No evaluation was counted.');
+    await installation.api('POST', `/api/admin/keys?environment=${env}`, { kind: 'server', name: 'idle' });
+    await person.go(`/${env}/keys`);
+    assert.match(await person.by('row', /^counter/).textContent(), /today/);
+    assert.match(await person.by('row', /^idle/).textContent(), /never/);
     await person.leave();
   });
 

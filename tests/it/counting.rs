@@ -1,5 +1,6 @@
 //! Evaluation counts: written to the log, added in batches, read by admins.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -36,9 +37,7 @@ fn subscription_event(data: &Value) -> Value {
 /// The log lines of a function that match the subscription's filter, as a batch.
 fn batch(function: &Function, name: &str) -> Value {
     let lines = function.requests();
-    let logged = lines
-        .iter()
-        .filter(|line| line["evaluated"].as_u64() > Some(0));
+    let logged = lines.iter().filter(|line| line["evaluated"].is_u64());
     let events: Vec<Value> = logged
         .enumerate()
         .map(|(number, line)| {
@@ -152,12 +151,152 @@ async fn posted_evaluations_are_counted_once_even_when_posted_and_delivered_agai
 
     let count = stack.function("count-evaluations").await;
     let event = batch(&sync, "sync");
+    // Three lines with counts, and that of the other key, which reports its use.
     for evaluations in [7, 0] {
-        let done = json!({"lines": 3, "evaluations": evaluations, "again": true});
+        let done = json!({"lines": 4, "evaluations": evaluations, "again": true});
         assert_eq!(count.invoke(&event).await, Ok(done));
     }
     let expected = expected_counts(&[("search", "on", 7)]);
     assert_eq!(counts(&stack).await, expected);
+}
+
+/// Creates an API key: its id and the key itself.
+async fn create_key(keys: &Function, kind: &str) -> (String, String) {
+    let body = json!({"kind": kind, "name": kind}).to_string();
+    let made = keys.call(&Event::load("manage-keys").body(&body)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let made = made.json();
+    let text = |name: &str| made[name].as_str().expect("a text").to_owned();
+    (text("id"), text("key"))
+}
+
+/// The last uses in the list of keys, by id.
+fn last_uses(listed: &Value) -> BTreeMap<String, Value> {
+    let keys = listed["keys"].as_array().expect("a list").iter();
+    keys.map(|key| {
+        let id = key["id"].as_str().expect("an id").to_owned();
+        (id, key["lastUsedOn"].clone())
+    })
+    .collect()
+}
+
+/// Today's date, in UTC.
+async fn today(stack: &Stack) -> Value {
+    let statement = "select ((now() at time zone 'utc')::date)::text";
+    let row = stack.database.sql().query_one(statement, &[]).await;
+    json!(row.expect("a row").get::<_, String>(0))
+}
+
+#[tokio::test]
+async fn the_list_of_keys_shows_the_day_of_the_last_use_even_if_nothing_was_evaluated() {
+    let stack = stack().await;
+    let keys = stack.function("manage-keys").await;
+    let (server, server_key) = create_key(&keys, "server").await;
+    let (client, client_key) = create_key(&keys, "client").await;
+    let (sync, sync_key) = create_key(&keys, "sync").await;
+    let (config, config_key) = create_key(&keys, "server").await;
+    let (unused, _) = create_key(&keys, "server").await;
+    let one = stack.function("evaluate-flag").await;
+    let alice = json!({"targetingKey": "alice"});
+    for _ in 0..3 {
+        let event = Event::evaluate("search", &alice).api_key(&server_key);
+        assert_eq!(one.call(&event).await.status, 200);
+    }
+    let all = stack.function("evaluate-flags").await;
+    let event = Event::evaluate_all(&alice);
+    let answer = all.call(&event.clone().api_key(&client_key)).await;
+    let tag = answer.header("etag").expect("an ETag").to_owned();
+    let all = stack.function("evaluate-flags").await;
+    let event = event.api_key(&client_key).header("if-none-match", &tag);
+    assert_eq!(all.call(&event).await.status, 304);
+    let get = stack.function("get-flag").await;
+    let event = Event::get("search").anonymous().api_key(&config_key);
+    assert_eq!(get.call(&event).await.status, 200);
+    let flags = stack.function("sync-flags").await;
+    let event = Event::load("sync-flags").anonymous().api_key(&sync_key);
+    assert_eq!(flags.call(&event).await.status, 200);
+
+    let logged: Vec<Value> = one
+        .requests()
+        .iter()
+        .map(|line| line["api_keys"].clone())
+        .collect();
+    assert_eq!(logged, [json!([server]), Value::Null, Value::Null]);
+    assert_eq!(flags.last_request()["api_keys"], json!([sync]));
+    let count = stack.function("count-evaluations").await;
+    let before = stack.database.revision("production").await;
+    for (function, name, evaluations) in [
+        (&one, "one", 3),
+        (&all, "all", 0),
+        (&get, "get", 0),
+        (&flags, "flags", 0),
+    ] {
+        let log = function.log();
+        for key in [&server_key, &client_key, &sync_key, &config_key] {
+            assert!(!log.contains(key.as_str()), "{name}");
+        }
+        let event = batch(function, name);
+        for _ in 0..2 {
+            let outcome = count.invoke(&event).await.expect("counted");
+            let expected = if outcome["again"] == true {
+                0
+            } else {
+                evaluations
+            };
+            assert_eq!(outcome["evaluations"], expected, "{name}");
+        }
+    }
+    assert_eq!(
+        stack.database.revision("production").await,
+        before,
+        "of the environment"
+    );
+    let list = Event::load("manage-keys-list");
+    let listed = keys.call(&list).await.json();
+    let mut uses = last_uses(&listed);
+    let today = today(&stack).await;
+    for id in [&server, &client, &sync, &config] {
+        assert_eq!(uses.remove(id), Some(today.clone()), "{listed}");
+    }
+    assert_eq!(uses.remove(&unused), Some(Value::Null));
+}
+
+#[tokio::test]
+async fn only_a_later_day_replaces_the_last_use_of_a_key_and_an_invalid_id_is_ignored() {
+    let stack = stack().await;
+    let keys = stack.function("manage-keys").await;
+    let (id, _) = create_key(&keys, "server").await;
+    let count = stack.function("count-evaluations").await;
+    // 2033-05-18, at noon.
+    let noon = 2_000_030_400_000_u64;
+    let day = 86_400_000;
+    let list = Event::load("manage-keys-list");
+    for (name, at, expected) in [
+        ("first", noon, "2033-05-18"),
+        ("earlier", noon - day, "2033-05-18"),
+        ("later", noon + day, "2033-05-19"),
+    ] {
+        let ids = json!([
+            id,
+            "a\u{0}",
+            "'; drop table pennon_key_uses; --",
+            "0".repeat(37)
+        ]);
+        let message = json!({"evaluated": 0, "api_keys": ids}).to_string();
+        let line = json!({"id": name, "timestamp": at, "message": message});
+        let event =
+            subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": [line]}));
+        let done = json!({"lines": 1, "evaluations": 0, "again": false});
+        assert_eq!(count.invoke(&event).await, Ok(done), "{name}");
+        let uses = last_uses(&keys.call(&list).await.json());
+        assert_eq!(uses[&id], expected, "{name}");
+    }
+    let rows = stack
+        .database
+        .sql()
+        .query("select from pennon_key_uses", &[])
+        .await;
+    assert_eq!(rows.expect("rows").len(), 1);
 }
 
 #[tokio::test]
@@ -542,4 +681,15 @@ async fn the_local_server_counts_without_a_log() {
     .await;
     let other = local.admin("GET", "/admin/flags/dark-mode/usage", "").await;
     assert_eq!(other.json()["lastEvaluatedAt"], Value::Null);
+
+    let create = r#"{"kind": "client", "name": "page"}"#;
+    let made = local.admin("POST", "/api/admin/keys", create).await.json();
+    assert_eq!(made["lastUsedOn"], Value::Null);
+    let key = made["key"].as_str().expect("a key");
+    assert_eq!(local.evaluate(path, key, body).await.status, 200);
+    eventually("the use of the key is recorded", async || {
+        let listed = local.admin("GET", "/api/admin/keys", "").await.json();
+        listed["keys"][0]["lastUsedOn"].is_string()
+    })
+    .await;
 }

@@ -217,7 +217,7 @@ async fn concurrent_runs_of_migrate_agree_on_the_secrets() {
 }
 
 /// Statements, and the roles that may run them.
-const RIGHTS: [(&str, &[&str]); 35] = [
+const RIGHTS: [(&str, &[&str]); 38] = [
     ("select from feature_flags", &["read", "write"]),
     (
         "select from feature_flag_user_overrides",
@@ -250,6 +250,12 @@ const RIGHTS: [(&str, &[&str]); 35] = [
     ),
     ("delete from pennon_evaluation_hours", &["count"]),
     ("update pennon_evaluation_hours set count = 0", &["count"]),
+    ("select from pennon_key_uses", &["write", "count"]),
+    (
+        "update pennon_key_uses set last_used_on = '2026-01-01'",
+        &["count"],
+    ),
+    ("delete from pennon_key_uses", &[]),
     ("select from pennon_counted_batches", &["count"]),
     ("select from pennon_role_secrets", &[]),
     ("select from pennon_migrations", &[]),

@@ -1481,6 +1481,11 @@ export interface components {
             createdAt: components["schemas"]["TimeOrNull"];
             createdBy: string | null;
             revokedAt: components["schemas"]["TimeOrNull"];
+            /**
+             * Format: date
+             * @description The day (UTC) on which a request with this key was last counted, a minute late or more
+             */
+            lastUsedOn: string | null;
             /** @description Present if its kind or hash is unreadable; the key is then rejected */
             broken?: string;
         };

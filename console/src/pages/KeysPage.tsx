@@ -16,8 +16,7 @@ import { useCommands } from '../shortcuts.ts';
 import { keysTexts, texts } from '../strings.ts';
 import { attempt, savedText } from './flag/save.tsx';
 
-/** A day without a time. A server that does not record it leaves it out. */
-type Key = Schemas['Key'] & { lastUsedOn?: string | null };
+type Key = Schemas['Key'];
 
 const PATTERN = '/api/admin/keys';
 const ONE = '/api/admin/keys/{keyId}';
@@ -47,16 +46,15 @@ export function KeysPage({ env }: { env: string }) {
               <pre class="snippet" tabIndex={0}>{curlOf('post', PATTERN, { query, body: { kind: 'server', name: 'shop backend' } })}</pre>
             </Empty>
           )
-          : <VirtualTable label={keysTexts.title(env)} rows={keys} columns={columnsOf(env, keys)} keyOf={(key) => key.id} />}
+          : <VirtualTable label={keysTexts.title(env)} rows={keys} columns={columnsOf(env)} keyOf={(key) => key.id} />}
       </Loaded>
       {creating && <CreatePanel key={env} env={env} onClose={() => setQuery({ create: null })} />}
     </Page>
   );
 }
 
-function columnsOf(env: string, keys: readonly Key[]): Column<Key>[] {
+function columnsOf(env: string): Column<Key>[] {
   const { columns } = keysTexts;
-  const records = keys.some(({ lastUsedOn }) => lastUsedOn !== undefined);
   return [
     { title: columns.name, cell: (key) => <strong title={key.id}>{key.name}</strong> },
     {
@@ -67,7 +65,7 @@ function columnsOf(env: string, keys: readonly Key[]): Column<Key>[] {
     },
     { title: columns.created, class: 'wide time-column', cell: (key) => <Time at={key.createdAt} /> },
     { title: columns.by, class: 'wide', cell: (key) => key.createdBy },
-    ...(records ? [{ title: columns.used, class: 'time-column', cell: (key: Key) => <Time at={key.lastUsedOn} /> }] : []),
+    { title: columns.used, class: 'time-column', cell: (key) => <Time at={key.lastUsedOn} /> },
     {
       title: columns.change,
       class: 'change-column',

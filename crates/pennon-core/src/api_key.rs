@@ -49,6 +49,15 @@ pub fn parse_kind(name: &str) -> Option<KeyKind> {
         .find(|kind| kind_name(*kind) == name)
 }
 
+/// Whether a text can be the id of a key: hexadecimal, with or without dashes.
+#[must_use]
+pub fn may_be_an_id(text: &str) -> bool {
+    text.len() <= 36
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
 impl KeyText {
     /// Generates a new key.
     ///

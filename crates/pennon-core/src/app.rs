@@ -14,6 +14,7 @@ use crate::config::{
 use crate::counts::Tally;
 use crate::events::EventBus;
 use crate::installation::Installation;
+use crate::key_uses::KeyUses;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
@@ -35,6 +36,8 @@ pub struct App {
     pub instance: Instance,
     /// Evaluations that have not been logged yet.
     pub tally: Tally,
+    /// Uses of API keys that have not been logged yet.
+    pub key_uses: KeyUses,
     /// Verifies the tokens of callers, if an issuer is configured.
     pub tokens: Option<Tokens>,
     alarms: OnceLock<Alarms>,
@@ -59,6 +62,7 @@ impl App {
             service,
             instance,
             tally: Tally::default(),
+            key_uses: KeyUses::default(),
             tokens,
             alarms: OnceLock::new(),
             bus: OnceLock::new(),

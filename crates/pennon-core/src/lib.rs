@@ -27,6 +27,7 @@ pub mod https;
 pub mod id;
 pub mod installation;
 pub mod key_kind;
+pub mod key_uses;
 pub mod lambda;
 pub mod limits;
 pub mod middleware;

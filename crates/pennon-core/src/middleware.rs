@@ -19,6 +19,7 @@ use crate::http::{
     permanent_redirect, size_above_limit, with_header, with_page_headers,
 };
 use crate::id::unique_id;
+use crate::key_uses::LastUses;
 use crate::ofrep;
 use crate::request_context::RequestContext;
 use crate::telemetry::RequestLine;
@@ -109,7 +110,14 @@ where
 
     let cache = app.service.cache();
     let reports_tally = app.instance.reports_counts() && facts.posted.is_none();
-    let evaluations = reports_tally.then(|| app.tally.due(Instant::now()));
+    let evaluations = reports_tally
+        .then(|| app.tally.due(Instant::now()))
+        .flatten();
+    let key_uses = if app.instance.reports_counts() {
+        app.key_uses.take()
+    } else {
+        LastUses::new()
+    };
     app.instance.write(&RequestLine {
         method: method.as_str(),
         reported_method: (!is_only_method).then_some(method.as_str()),
@@ -122,7 +130,8 @@ where
         breaker_open: cache.is_some_and(crate::cache::Cache::is_breaker_open),
         cluster: cache.is_some_and(crate::cache::Cache::is_cluster),
         facts: &facts,
-        evaluations: evaluations.flatten(),
+        evaluations,
+        key_uses,
     });
     with_header(response, "x-request-id", &request_id)
 }

@@ -291,7 +291,7 @@ async fn deliver_webhooks(app: Arc<App>) {
     }
 }
 
-/// Counts evaluations as `count-evaluations` does, but without a log in between.
+/// Counts evaluations and records uses of keys as `count-evaluations` does, but without a log in between.
 async fn count_regularly(app: Arc<App>) {
     loop {
         tokio::time::sleep(COUNT_INTERVAL).await;
@@ -300,15 +300,19 @@ async fn count_regularly(app: Arc<App>) {
 }
 
 async fn count(app: &App) {
+    let store = app.service.store();
+    let uses = app.key_uses.take();
+    if !uses.is_empty()
+        && let Err(error) = store.record_key_uses(&uses).await
+    {
+        tracing::warn!(%error, "uses of API keys could not be recorded");
+    }
     let counts = app.tally.take();
     if counts.is_empty() {
         return;
     }
     let batch = http::unique_id();
-    let counted = app
-        .service
-        .store()
-        .count(&batch, &counts, SystemTime::now());
+    let counted = store.count(&batch, &counts, SystemTime::now());
     if let Err(error) = counted.await {
         tracing::warn!(%error, "evaluations could not be counted");
     }

@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
+use pennon_core::api_key::may_be_an_id;
 use pennon_core::counts::Counts;
 use pennon_core::hex::hex;
+use pennon_core::key_uses::LastUses;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -18,13 +20,15 @@ use sha2::{Digest, Sha256};
 /// tenfold; the limit protects the memory from a decompression bomb.
 const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
-/// The evaluations in a delivery of log lines.
+/// The evaluations and the uses of API keys in a delivery of log lines.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The number of lines with evaluations.
+    /// The number of lines with evaluations or uses of keys.
     pub lines: usize,
     /// The evaluations, none of them empty.
     pub batches: Vec<Batch>,
+    /// The last uses of API keys.
+    pub key_uses: LastUses,
 }
 
 /// Evaluations that are counted once.
@@ -54,12 +58,15 @@ struct LogEvent {
     message: String,
 }
 
-/// The field of a log line with evaluations.
-#[derive(Deserialize)]
+/// The fields of a log line with evaluations or uses of keys.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Line {
     evaluations: Counts,
     /// The evaluations were posted with this id. Another line may repeat them.
     batch: Option<String>,
+    /// Ids.
+    api_keys: Vec<String>,
 }
 
 impl Delivery {
@@ -84,6 +91,7 @@ impl Delivery {
         let mut delivery = Self {
             lines: 0,
             batches: Vec::new(),
+            key_uses: LastUses::new(),
         };
         // A control message, with which CloudWatch tests the subscription.
         if data.message_type != "DATA_MESSAGE" {
@@ -101,8 +109,15 @@ impl Delivery {
             let Ok(line) = serde_json::from_str::<Line>(&event.message) else {
                 continue;
             };
+            if line.evaluations.is_empty() && line.api_keys.is_empty() {
+                continue;
+            }
             delivery.lines += 1;
             let until = UNIX_EPOCH + Duration::from_millis(event.timestamp);
+            for id in line.api_keys.into_iter().filter(|id| may_be_an_id(id)) {
+                let last = delivery.key_uses.entry(id).or_insert(until);
+                *last = until.max(*last);
+            }
             if let Some(id) = line.batch {
                 delivery.batches.push(Batch {
                     id,
@@ -151,7 +166,7 @@ mod fuzz {
         let line = |count: u64| {
             let evaluations =
                 json!({"production": {"2026-11-21": {"checkout": {"on": count, "": 1}}}});
-            json!({"evaluations": evaluations, "status": 200})
+            json!({"evaluations": evaluations, "api_keys": ["0f-1"], "status": 200})
         };
         json!({"messageType": "DATA_MESSAGE", "logGroup": "g", "logEvents": [
             {"id": "1", "timestamp": 1_790_000_000_000_u64, "message": line(3)},
@@ -188,6 +203,8 @@ mod fuzz {
             };
             let again = Delivery::read(&event).expect("the same delivery");
             assert_eq!(again.batches, delivery.batches);
+            assert_eq!(again.key_uses, delivery.key_uses);
+            assert!(delivery.key_uses.keys().all(|id| may_be_an_id(id)));
             assert!(delivery.batches.len() <= delivery.lines);
             let counts = delivery
                 .batches

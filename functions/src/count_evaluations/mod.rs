@@ -1,4 +1,5 @@
-//! Adds the evaluation counts of log lines to the database. Subscriptions of CloudWatch Logs deliver the lines.
+//! Adds the evaluation counts of log lines to the database, and records which API keys were used. Subscriptions of
+//! CloudWatch Logs deliver the lines.
 
 mod batch;
 
@@ -29,6 +30,9 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
         } else {
             again = true;
         }
+    }
+    if !delivery.key_uses.is_empty() {
+        store.record_key_uses(&delivery.key_uses).await?;
     }
     let mut outcome = json!({
         "lines": delivery.lines,

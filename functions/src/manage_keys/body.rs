@@ -34,11 +34,3 @@ pub(crate) fn parse(body: &[u8]) -> Result<NewKey, Error> {
         name: name.unwrap_or_default(),
     })
 }
-
-/// Whether a text can be an id: hexadecimal, with or without dashes.
-pub(crate) fn may_be_an_id(text: &str) -> bool {
-    text.len() <= 36
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-}

@@ -6,7 +6,7 @@ mod webhooks;
 use std::sync::Arc;
 
 use lambda_http::http::StatusCode;
-use pennon_core::api_key::kind_name;
+use pennon_core::api_key::{kind_name, may_be_an_id};
 use pennon_core::app::App;
 use pennon_core::auth::Actor;
 use pennon_core::environment::Environment;
@@ -85,7 +85,7 @@ async fn revoke(
     environment: &Environment,
 ) -> Result<Response, Error> {
     let id = request.parameter("keyId");
-    if !body::may_be_an_id(id) {
+    if !may_be_an_id(id) {
         return Err(Error::NotFound("Key".to_owned()));
     }
     let changed = app
@@ -108,6 +108,7 @@ fn shown(record: &KeyRecord, environment: &Environment) -> Value {
         "createdAt": record.created_at.map(timestamp),
         "createdBy": record.created_by,
         "revokedAt": record.revoked_at.map(timestamp),
+        "lastUsedOn": record.last_used_on,
     });
     if record.unreadable {
         key["broken"] = json!("its kind or its hash is invalid; it is rejected");

@@ -37,10 +37,10 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
                 let scheduled = event["Type"] == "ScheduleV2"
                     && properties["State"] == "ENABLED"
                     && properties["ScheduleExpression"].is_string();
-                // Only the lines with evaluations, of functions that evaluate, and not its own lines.
+                // Only the lines with evaluations or uses of keys, and not its own lines.
                 let log = target(&properties["LogGroupName"]);
                 let reads_log = event["Type"] == "CloudWatchLogs"
-                    && properties["FilterPattern"] == "{ $.evaluated > 0 }"
+                    && properties["FilterPattern"] == "{ $.evaluated >= 0 }"
                     && log.ends_with("Logs")
                     && format!("{}Function", log.trim_end_matches("Logs")) != function.id
                     && stack.get(log)["Type"] == "AWS::Logs::LogGroup";
@@ -419,7 +419,7 @@ planted! {
         [Mistake("HttpApi", "!Ref JwtIssuer", "https://issuer.example")]
         => "authorizer AdminToken: another issuer than JWT_ISSUER";
     evaluations_that_are_counted_from_a_log_that_tells_of_none:
-        [Mistake("CountEvaluationsFunction", "FilterPattern: \"{ $.evaluated > 0 }\"", "FilterPattern: \"{ $.evaluation > 0 }\"")]
+        [Mistake("CountEvaluationsFunction", "FilterPattern: \"{ $.evaluated >= 0 }\"", "FilterPattern: \"{ $.evaluated > 0 }\"")]
         => "CountEvaluationsFunction: an event without a source";
     a_log_subscription_to_its_own_log:
         [Mistake("CountEvaluationsFunction", "LogGroupName: !Ref ListFlagsLogs", "LogGroupName: !Ref CountEvaluationsLogs")]

@@ -1,5 +1,7 @@
 //! Authentication by API key. Closed by default: a request without a key is rejected.
 
+use std::time::SystemTime;
+
 use crate::api_key::KeyText;
 use crate::app::App;
 use crate::auth::bearer_token;
@@ -74,7 +76,7 @@ async fn authenticate(
         .service
         .read(&key.environment, request.context())
         .await?;
-    let kind = kind_of(&key, request, &reading).ok_or(Error::NoKey)?;
+    let kind = kind_of(&key, app, request, &reading).ok_or(Error::NoKey)?;
     if request.names_other_environment(&key.environment)? {
         return Err(Error::OtherEnvironment);
     }
@@ -99,7 +101,7 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, 
             let key = key_of(request.header("x-api-key"), request.header("authorization"))
                 .and_then(KeyText::parse)
                 .filter(|key| key.environment == environment);
-            let kind = key.and_then(|key| kind_of(&key, request, &reading));
+            let kind = key.and_then(|key| kind_of(&key, app, request, &reading));
             let kind = kind.filter(|kind| *kind != KeyKind::Sync);
             Ok(ApiClient {
                 environment,
@@ -112,12 +114,15 @@ pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, 
     }
 }
 
-/// The kind of a key, if it belongs to the environment.
-fn kind_of(key: &KeyText, request: &Request, reading: &Reading) -> Option<KeyKind> {
-    match request.trusted_key() {
-        Some(TrustedKey(kind)) => Some(kind),
-        None => Some(key.find_in(&reading.snapshot)?.kind),
+/// The kind of a key, if it belongs to the environment. Such a key counts as used, also if the request is rejected for
+/// another reason: the application still has it.
+fn kind_of(key: &KeyText, app: &App, request: &Request, reading: &Reading) -> Option<KeyKind> {
+    if let Some(TrustedKey(kind)) = request.trusted_key() {
+        return Some(kind);
     }
+    let found = key.find_in(&reading.snapshot)?;
+    app.key_uses.add(&found.id, SystemTime::now());
+    Some(found.kind)
 }
 
 /// The key of a request: `X-API-Key` unless it is empty, otherwise the token of `Authorization: Bearer`, whose scheme

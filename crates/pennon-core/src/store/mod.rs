@@ -27,6 +27,7 @@ pub(crate) use transaction::unreadable_ramp;
 use crate::counts::Counts;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::key_uses::LastUses;
 use crate::ramp::{Ramp, RampPlace};
 use crate::snapshot::{Revision, Snapshot};
 use crate::webhooks::Webhook;
@@ -197,6 +198,11 @@ impl Store {
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
         dispatch!(self, store => store.count(batch, counts, until))
+    }
+
+    /// Stores the days on which API keys were last used. Earlier days than the stored ones are ignored.
+    pub async fn record_key_uses(&self, uses: &LastUses) -> Result<(), Error> {
+        dispatch!(self, store => store.record_key_uses(uses))
     }
 
     /// The number of evaluations and the time of the last one, by flag. Flags without evaluations are omitted.

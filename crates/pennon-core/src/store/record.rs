@@ -98,6 +98,10 @@ pub struct KeyRecord {
     /// When it was revoked.
     #[serde(default, with = "crate::timestamp::optional")]
     pub revoked_at: Option<SystemTime>,
+    /// The day of its last use (UTC), `YYYY-MM-DD`. Stored separately, because a change of a key is a change of its
+    /// environment.
+    #[serde(default, skip_serializing)]
+    pub last_used_on: Option<String>,
 }
 
 /// The usage of a flag.

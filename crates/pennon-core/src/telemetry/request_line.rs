@@ -13,6 +13,7 @@ use super::metrics::Metric;
 use super::text::{MAX_IGNORED_LENGTH, MAX_NAME_LENGTH, shorten, visible};
 use super::trace::{CacheOutcome, Facts};
 use crate::counts::Counts;
+use crate::key_uses::LastUses;
 
 /// Limit on a request id, in bytes. API Gateway's ids have 16.
 const MAX_ID_LENGTH: usize = 64;
@@ -84,6 +85,8 @@ pub struct RequestLine<'a> {
     pub facts: &'a Facts,
     /// Evaluations that have not been logged yet, of this request and earlier ones. None in a line with posted counts.
     pub evaluations: Option<Counts>,
+    /// Uses of API keys that have not been logged yet.
+    pub key_uses: LastUses,
 }
 
 impl Instance {
@@ -183,10 +186,16 @@ impl Instance {
         if let Some(posted) = posted {
             fields.text("batch", &posted.batch);
         }
-        if let Some(counts) = posted.map(|it| &it.counts).or(line.evaluations.as_ref()) {
+        let counts = posted.map(|it| &it.counts).or(line.evaluations.as_ref());
+        if counts.is_some() || !line.key_uses.is_empty() {
             // The filter of the log subscription matches this field.
-            fields.number("evaluated", counts.total());
+            fields.number("evaluated", counts.map_or(0, Counts::total));
+        }
+        if let Some(counts) = counts {
             fields.put("evaluations", counts);
+        }
+        if !line.key_uses.is_empty() {
+            fields.put("api_keys", &line.key_uses.keys().collect::<Vec<_>>());
         }
         let mut metrics = metrics(line);
         for (metric, value) in &metrics {
@@ -429,6 +438,7 @@ mod tests {
             cluster: false,
             facts,
             evaluations: None,
+            key_uses: LastUses::new(),
         }
     }
 

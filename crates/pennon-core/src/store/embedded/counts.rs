@@ -38,7 +38,7 @@ impl EmbeddedStore {
                 until,
             };
             journal
-                .append_counts(record, &data.state, history)
+                .append_uses(record, &data.state, history)
                 .map_err(Error::StoreFile)?;
             counted.push_back(batch.to_owned());
             if counted.len() > MAX_COUNTED {

@@ -148,11 +148,12 @@ impl Journal {
         self.append_line(None, records, true)
     }
 
-    /// Appends counts. They are not synced to the disk: a power failure may lose those of the last seconds.
+    /// Appends counts, or uses of keys. They are not synced to the disk: a power failure may lose those of the last
+    /// seconds.
     ///
     /// # Errors
     /// A message with the file; nothing was appended.
-    pub(super) fn append_counts(
+    pub(super) fn append_uses(
         &mut self,
         record: Record,
         state: &State,

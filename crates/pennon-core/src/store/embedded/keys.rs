@@ -3,11 +3,13 @@
 use std::time::SystemTime;
 
 use super::state::Record;
-use super::{EmbeddedStore, Transaction};
+use super::{EmbeddedStore, Inner, Transaction};
+use crate::counts::day;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::unique_id;
 use crate::key_kind::KeyKind;
+use crate::key_uses::LastUses;
 use crate::store::KeyRecord;
 
 impl EmbeddedStore {
@@ -22,7 +24,27 @@ impl EmbeddedStore {
             .flat_map(|state| state.keys.values().cloned())
             .collect();
         keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
+        for key in &mut keys {
+            key.last_used_on = inner.history.key_uses.get(&key.id).cloned();
+        }
         Ok(keys)
+    }
+
+    pub(in crate::store) fn record_key_uses(&self, uses: &LastUses) -> Result<(), Error> {
+        let days = uses.iter().map(|(id, at)| (id.clone(), day(*at)));
+        let record = Record::KeyUses {
+            days: days.collect(),
+        };
+        let mut inner = self.current()?;
+        let Inner {
+            journal,
+            data,
+            history,
+            ..
+        } = &mut *inner;
+        journal
+            .append_uses(record, &data.state, history)
+            .map_err(Error::StoreFile)
     }
 }
 
@@ -51,6 +73,7 @@ impl Transaction {
             created_at: Some(SystemTime::now()),
             created_by: Some(self.actor().to_owned()),
             revoked_at: None,
+            last_used_on: None,
         };
         self.put_key(hash.to_owned(), record.clone());
         Ok(record)

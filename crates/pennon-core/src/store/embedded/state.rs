@@ -78,6 +78,8 @@ pub(super) enum Record {
         #[serde(with = "crate::timestamp::required")]
         at: SystemTime,
     },
+    /// The days (UTC, `YYYY-MM-DD`) on which API keys were used, by id.
+    KeyUses { days: BTreeMap<String, String> },
 }
 
 /// Data of a flag in use that `flags.json` does not contain.
@@ -224,6 +226,8 @@ pub(super) struct History {
     /// By environment and flag.
     pub(super) last_evaluated: BTreeMap<(String, String), SystemTime>,
     pub(super) hours: Hours,
+    /// The last day on which an API key was used, by id.
+    pub(super) key_uses: BTreeMap<String, String>,
 }
 
 impl State {
@@ -247,10 +251,13 @@ impl State {
         self.of(environment)?.archived.get(key)
     }
 
-    /// Applies a record. Audit entries and counts belong to the [`History`].
+    /// Applies a record. Audit entries, counts and uses of keys belong to the [`History`].
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
-            Record::Audit(_) | Record::Counts { .. } | Record::LastEvaluated { .. } => {}
+            Record::Audit(_)
+            | Record::Counts { .. }
+            | Record::LastEvaluated { .. }
+            | Record::KeyUses { .. } => {}
             Record::Flag {
                 environment,
                 key,
@@ -422,6 +429,14 @@ impl History {
             } => {
                 self.last_evaluated.insert((environment, flag), at);
             }
+            Record::KeyUses { days } => {
+                for (id, day) in days {
+                    let last = self.key_uses.entry(id).or_default();
+                    if *last < day {
+                        *last = day;
+                    }
+                }
+            }
             Record::Flag { .. }
             | Record::Archived { .. }
             | Record::Deleted { .. }
@@ -454,6 +469,11 @@ impl History {
             flag: flag.clone(),
             at: *at,
         }));
+        if !self.key_uses.is_empty() {
+            records.push(Record::KeyUses {
+                days: self.key_uses.clone(),
+            });
+        }
         records
     }
 }
@@ -486,6 +506,8 @@ mod tests {
                 "until": "2026-01-01T00:00:02.000Z"}},
             {"audit": {"id": 7, "environment": "production", "flagKey": "a", "action": "flag.update",
                 "actor": "me", "at": "2026-01-01T00:00:00.000Z", "before": null, "after": {"b": 1}}},
+            {"keyUses": {"days": {"k-1": "2026-01-02", "k-2": "2026-01-01"}}},
+            {"keyUses": {"days": {"k-1": "2026-01-01"}}},
         ]);
         serde_json::from_value(text).expect("records")
     }
@@ -504,11 +526,15 @@ mod tests {
         let (state, history) = replay(records());
         assert_eq!(history.counts.total(), 5);
         assert_eq!(history.next_id(), 8);
+        let days = [("k-1", "2026-01-02"), ("k-2", "2026-01-01")];
+        let days = days.map(|(id, day)| (id.to_owned(), day.to_owned()));
+        assert_eq!(history.key_uses, BTreeMap::from(days));
         let text = serde_json::to_string(&history.records(&state)).expect("JSON");
         let (again, past) = replay(serde_json::from_str(&text).expect("records"));
         assert_eq!(past.counts, history.counts);
         assert_eq!(past.last_evaluated, history.last_evaluated);
         assert_eq!(past.audit, history.audit);
+        assert_eq!(past.key_uses, history.key_uses);
         for (name, environment) in state.iter() {
             assert_eq!(again.of(name), Some(environment), "{name}");
         }

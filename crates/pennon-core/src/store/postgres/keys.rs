@@ -1,5 +1,7 @@
 //! API keys.
 
+use std::time::SystemTime;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -11,9 +13,22 @@ use crate::api_key::{kind_name, parse_kind};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::key_kind::KeyKind;
+use crate::key_uses::LastUses;
 use crate::store::KeyRecord;
 
-const COLUMNS: &str = "id::text as id, kind, name, hash, created_at, created_by, revoked_at";
+const COLUMNS: &str = "id::text as id, kind, name, hash, created_at, created_by, revoked_at,
+    (select to_char(last_used_on, 'YYYY-MM-DD') from pennon_key_uses
+     where key_id = pennon_api_keys.id::text) as last_used_on";
+
+/// Rows are changed in the order of their keys, so that concurrent batches cannot deadlock. A row that is up to date is
+/// not written again.
+const RECORD_USES: &str = "
+    insert into pennon_key_uses as known (key_id, last_used_on)
+    select given.id, (given.at at time zone 'utc')::date
+    from unnest($1::text[], $2::timestamptz[]) as given (id, at)
+    order by 1
+    on conflict (key_id) do update set last_used_on = excluded.last_used_on
+      where known.last_used_on < excluded.last_used_on";
 
 impl PostgresStore {
     pub(in crate::store) async fn list_keys(
@@ -28,6 +43,15 @@ impl PostgresStore {
             .rows(&statement, &[(&environment.as_str(), Type::TEXT)])
             .await?;
         Ok(rows.iter().map(record_of).collect())
+    }
+
+    pub(in crate::store) async fn record_key_uses(&self, uses: &LastUses) -> Result<(), Error> {
+        let ids: Vec<&str> = uses.keys().map(String::as_str).collect();
+        let times: Vec<SystemTime> = uses.values().copied().collect();
+        let parameters: [Parameter<'_>; 2] =
+            [(&ids, Type::TEXT_ARRAY), (&times, Type::TIMESTAMPTZ_ARRAY)];
+        self.rows(RECORD_USES, &parameters).await?;
+        Ok(())
     }
 }
 
@@ -99,5 +123,6 @@ fn record_of(row: &Row) -> KeyRecord {
         created_at: row.get("created_at"),
         created_by: row.get("created_by"),
         revoked_at: row.get("revoked_at"),
+        last_used_on: row.get("last_used_on"),
     }
 }

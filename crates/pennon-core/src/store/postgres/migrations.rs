@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::installation::{self, MigrationError};
 
 /// All steps, in order. A released step is never edited.
-const STEPS: [(i32, &str, &str); 10] = [
+const STEPS: [(i32, &str, &str); 11] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -45,6 +45,7 @@ const STEPS: [(i32, &str, &str); 10] = [
         "sync keys",
         include_str!("migrations/0010_sync_keys.sql"),
     ),
+    (11, "key uses", include_str!("migrations/0011_key_uses.sql")),
 ];
 
 /// The step that creates the tables of definitions, settings and API keys.

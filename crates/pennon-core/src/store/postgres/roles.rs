@@ -96,6 +96,7 @@ impl Role {
                 ("pennon_evaluation_hours", READS),
                 ("pennon_event_sequences", UPSERTS),
                 ("pennon_installation", READS),
+                ("pennon_key_uses", READS),
                 ("pennon_outbox", CHANGES),
                 ("pennon_ramps", UPSERTS),
                 ("pennon_webhook_destinations", CHANGES),
@@ -105,6 +106,7 @@ impl Role {
                 ("pennon_counted_batches", &["DELETE", "INSERT", "SELECT"]),
                 ("pennon_evaluation_counts", UPSERTS),
                 ("pennon_evaluation_hours", CHANGES),
+                ("pennon_key_uses", UPSERTS),
             ],
         }
     }
