@@ -79,8 +79,7 @@ describe('loading', () => {
     const env = await installation.environment('parts');
     await installation.createFlag(env, { key: 'simple', enabled: true });
     for (const [path, part, heading] of [
-      [`/${env}/flags/simple`, 'rollout', 'simple'], [`/${env}/flags/simple?tab=rules`, 'rules', 'simple'],
-      [`/${env}/activity`, 'changes', `Activity in ${env}`], [`/${env}/keys`, 'applications', `API keys of ${env}`],
+      [`/${env}/flags/simple`, 'changes', 'simple'], [`/${env}/flags/simple?tab=rules`, 'rules', 'simple'],
       [`/${env}/settings`, 'environments', `Settings of ${env}`],
     ]) {
       const person = await open(path);
@@ -92,7 +91,7 @@ describe('loading', () => {
 
     const person = await open(`/${env}/flags`);
     await person.sees('1 flag');
-    await person.page.route('**/console/rollout-*.js', (route) => route.abort());
+    await person.page.route('**/console/changes-*.js', (route) => route.abort());
     await person.press('link', 'simple');
     await person.sees(/Reload the page: there may be a new version/);
     await person.page.unrouteAll();

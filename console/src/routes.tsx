@@ -8,7 +8,7 @@ import { FlagPage } from './pages/flag/FlagPage.tsx';
 const ActivityPage = lazy('changes', 'ActivityPage');
 const CleanupPage = lazy('environments', 'CleanupPage');
 const ComparePage = lazy('environments', 'ComparePage');
-const KeysPage = lazy('applications', 'KeysPage');
+const KeysPage = lazy('environments', 'KeysPage');
 const SettingsPage = lazy('environments', 'SettingsPage');
 
 export interface PageRoute {

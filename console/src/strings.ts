@@ -71,6 +71,7 @@ export const texts = {
     apply: 'Apply mine on top',
     discard: 'Discard mine',
     none: 'Nothing that is shown here',
+    reloaded: 'Someone else changed this in the meantime, and nothing of yours was saved. It was loaded again: check it, then try again.',
   },
   saved: {
     confirmed: 'Every instance has it.',
@@ -265,7 +266,6 @@ export const usersTexts = {
   added: (user: string) => `The override of ${user} was set.`,
   removed: (user: string) => `The override of ${user} was removed.`,
   saved: (total: number) => `The list was saved; the flag has ${plural(total, 'override')} now.`,
-  conflict: 'Someone else changed the overrides in the meantime. The list was loaded again: check the numbers, then save again.',
   shown: (shown: number, all: number) => (shown === all ? plural(all, 'override') : `${count(shown)} of ${plural(all, 'override')}`),
   broken: 'unreadable',
 };

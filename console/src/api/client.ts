@@ -72,6 +72,11 @@ export function curlOf<M extends Method>(method: M, pattern: PathOf<M>, options:
   return curl({ method: method.toUpperCase(), url: urlOf(pattern, options), ifMatch: options.ifMatch, body: options.body });
 }
 
+/** A request that can be sent, and shown as a command. */
+export function request<M extends Method, P extends PathOf<M>>(method: M, pattern: P, options: RequestOptions = {}) {
+  return { send: () => send(method, pattern, options), curl: () => curlOf(method, pattern, options) };
+}
+
 /** Sends a request. Fails with an `ApiError`, or with the signal's reason if it was aborted. */
 export async function send<M extends Method, P extends PathOf<M>>(
   method: M,

@@ -2,6 +2,7 @@
 import { signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
+import { isProduction } from '../config.ts';
 import { texts } from '../strings.ts';
 import { Button, CurlButton } from './controls.tsx';
 
@@ -69,6 +70,8 @@ export function SidePanel({ title, onClose, children }: { title: string; onClose
 }
 
 interface Confirmation {
+  /** The environment that changes; the question says if it is production. */
+  env?: string;
   title: string;
   /** What happens, in sentences. */
   body: ComponentChildren;
@@ -84,6 +87,12 @@ const confirmation = signal<Confirmation | null>(null);
 /** Asks before a change that is destructive or reaches production. */
 export function confirmThen(question: Confirmation): void {
   confirmation.value = question;
+}
+
+/** Asks before a change of production; elsewhere, the change is made at once. */
+export function confirmProduction(question: Confirmation & { env: string }): void {
+  if (isProduction(question.env)) confirmThen(question);
+  else void question.run();
 }
 
 export function ConfirmationDialog() {
@@ -103,6 +112,7 @@ export function ConfirmationDialog() {
         </>
       }
     >
+      {question.env !== undefined && isProduction(question.env) && <p><strong>{texts.confirmProduction}</strong></p>}
       {question.body}
     </Dialog>
   );

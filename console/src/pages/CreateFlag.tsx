@@ -1,9 +1,9 @@
 // The form for a new flag.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send } from '../api/client.ts';
-import { errorsAt, type ApiError } from '../api/error.ts';
-import { Button, CurlButton, SelectField, TextField } from '../components/controls.tsx';
-import { Banner, ErrorText } from '../components/feedback.tsx';
+import { request } from '../api/client.ts';
+import { errorsAt } from '../api/error.ts';
+import { ActionForm, useAction } from '../components/ActionForm.tsx';
+import { SelectField, TextField } from '../components/controls.tsx';
 import { SidePanel, toast } from '../components/overlays.tsx';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
@@ -27,54 +27,36 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
   const [kind, setKind] = useState<Kind>('simple');
   const [percentage, setPercentage] = useState('0');
   const [enabled, setEnabled] = useState(false);
-  const [error, setError] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const action = useAction();
   const body = {
     key,
     enabled,
     ...(description !== '' && { description }),
     ...(kind === 'simple' ? { rolloutPercentage: percentage === '' ? 0 : Number(percentage) } : { definition: DEFINITIONS[kind] }),
   };
-  const request = { query: { environment: env }, body };
-  const fields = Object.keys(error?.fields ?? {});
-  const shownAtFields = fields.length > 0 && fields.every((field) => ['key', 'description', 'rolloutPercentage'].includes(field));
-  const create = async () => {
-    setBusy(true);
-    try {
-      const reply = await send('post', '/api/admin/flags', request);
-      flagsChanged(env, key);
-      toast(savedText(createTexts.done(key, env), reply.invalidated));
-      navigate(flagPath(env, key, kind === 'simple' ? {} : { tab: 'rules' }));
-    } catch (cause) {
-      setError(asApiError(cause));
-      setBusy(false);
-    }
-  };
+  const creating = request('post', '/api/admin/flags', { query: { environment: env }, body });
+  const create = () => void action.run(async () => {
+    const reply = await creating.send();
+    flagsChanged(env, key);
+    toast(savedText(createTexts.done(key, env), reply.invalidated));
+    navigate(flagPath(env, key, kind === 'simple' ? {} : { tab: 'rules' }));
+  });
   return (
     <SidePanel title={createTexts.title(env)} onClose={onClose}>
-      <form
-        class="stack"
-        noValidate
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (!busy && whyNotEdit(env) === undefined) void create();
-        }}
+      <ActionForm
+        action={action} submit={create} label={createTexts.submit} why={whyNotEdit(env)} curl={creating.curl}
+        fields={['key', 'description', 'rolloutPercentage']}
       >
-        {error && !shownAtFields && <Banner tone="bad"><ErrorText error={error} /></Banner>}
-        <TextField class="fill" label={createTexts.key} hint={createTexts.keyHint} value={key} onInput={setKey} errors={errorsAt(error, 'key')} spellcheck={false} />
-        <TextField class="fill" label={createTexts.description} value={description} onInput={setDescription} errors={errorsAt(error, 'description')} />
+        <TextField class="fill" label={createTexts.key} hint={createTexts.keyHint} value={key} onInput={setKey} errors={errorsAt(action.error, 'key')} spellcheck={false} />
+        <TextField class="fill" label={createTexts.description} value={description} onInput={setDescription} errors={errorsAt(action.error, 'description')} />
         <SelectField label={createTexts.kind} value={kind} onChange={setKind} options={Object.entries(createTexts.kinds) as [Kind, string][]} />
         {kind === 'simple' && (
-          <TextField type="number" label={createTexts.percentage} value={percentage} onInput={setPercentage} errors={errorsAt(error, 'rolloutPercentage')} />
+          <TextField type="number" label={createTexts.percentage} value={percentage} onInput={setPercentage} errors={errorsAt(action.error, 'rolloutPercentage')} />
         )}
         <label class="check">
           <input type="checkbox" checked={enabled} onChange={(event) => setEnabled(event.currentTarget.checked)} /> {createTexts.enabled}
         </label>
-        <div class="row">
-          <Button type="submit" tone="primary" busy={busy} disabledBecause={whyNotEdit(env)}>{createTexts.submit}</Button>
-          <CurlButton command={() => curlOf('post', '/api/admin/flags', request)} />
-        </div>
-      </form>
+      </ActionForm>
     </SidePanel>
   );
 }

@@ -1,9 +1,10 @@
 // The API keys of an environment. A new key is shown once, and is in neither the address nor any storage.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send, type Schemas } from '../api/client.ts';
-import { errorsAt, type ApiError } from '../api/error.ts';
+import { curlOf, request, type Schemas } from '../api/client.ts';
+import { errorsAt } from '../api/error.ts';
+import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Button, CopyButton, CurlButton, SelectField, Tag, TextField } from '../components/controls.tsx';
-import { Banner, Empty, ErrorText, Loaded } from '../components/feedback.tsx';
+import { Banner, Empty, Loaded } from '../components/feedback.tsx';
 import { confirmThen, SidePanel, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { Snippets } from '../components/Snippets.tsx';
@@ -79,15 +80,16 @@ function columnsOf(env: string): Column<Key>[] {
 }
 
 function revoke(env: string, key: Key): void {
-  const target = { path: { keyId: key.id }, query: { environment: env } };
+  const revoking = request('delete', ONE, { path: { keyId: key.id }, query: { environment: env } });
   confirmThen({
+    env,
     title: keysTexts.revokeTitle(key.name, env),
     body: <p>{keysTexts.revokeText} {key.lastUsedOn && <>{keysTexts.columns.used} <Time at={key.lastUsedOn} />.</>}</p>,
     action: keysTexts.revoke,
     danger: true,
-    curl: () => curlOf('delete', ONE, target),
+    curl: revoking.curl,
     run: () => void attempt(async () => {
-      const reply = await send('delete', ONE, target);
+      const reply = await revoking.send();
       reloadAll(PATTERN);
       toast(savedText(keysTexts.revokedDone(key.name), reply.invalidated));
     }),
@@ -98,20 +100,13 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
   const [name, setName] = useState('');
   const [kind, setKind] = useState<Schemas['KeyKind']>('server');
   const [created, setCreated] = useState<Schemas['CreatedKey'] | null>(null);
-  const [error, setError] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const request = { query: { environment: env }, body: { kind, name } };
-  const create = async () => {
-    setBusy(true);
-    try {
-      const reply = await send('post', PATTERN, request);
-      reloadAll(PATTERN);
-      setCreated(reply.data);
-    } catch (cause) {
-      setError(asApiError(cause));
-      setBusy(false);
-    }
-  };
+  const action = useAction();
+  const creating = request('post', PATTERN, { query: { environment: env }, body: { kind, name } });
+  const create = () => void action.run(async () => {
+    const reply = await creating.send();
+    reloadAll(PATTERN);
+    setCreated(reply.data);
+  });
   if (created) {
     return (
       <SidePanel title={keysTexts.createdTitle(created.name)} onClose={onClose}>
@@ -126,25 +121,16 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
   }
   return (
     <SidePanel title={keysTexts.createTitle(env)} onClose={onClose}>
-      <form
-        class="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (!busy && whyNotAdmin() === undefined) void create();
-        }}
+      <ActionForm
+        action={action} submit={create} label={keysTexts.create} why={whyNotAdmin()} curl={creating.curl} fields={['name']}
+        more={<Button onClick={onClose}>{texts.cancel}</Button>}
       >
-        {error && errorsAt(error, 'name').length === 0 && <Banner tone="bad"><ErrorText error={error} /></Banner>}
-        <TextField class="fill" label={keysTexts.columns.name} hint={keysTexts.nameHint} value={name} onInput={setName} errors={errorsAt(error, 'name')} />
+        <TextField class="fill" label={keysTexts.columns.name} hint={keysTexts.nameHint} value={name} onInput={setName} errors={errorsAt(action.error, 'name')} />
         <SelectField
           label={keysTexts.columns.kind} value={kind} onChange={setKind}
           options={[['server', keysTexts.kinds.server], ['client', keysTexts.kinds.client], ['sync', keysTexts.kinds.sync]]}
         />
-        <div class="row">
-          <Button type="submit" tone="primary" busy={busy} disabledBecause={whyNotAdmin()}>{keysTexts.create}</Button>
-          <CurlButton command={() => curlOf('post', PATTERN, request)} />
-          <Button onClick={onClose}>{texts.cancel}</Button>
-        </div>
-      </form>
+      </ActionForm>
     </SidePanel>
   );
 }

@@ -1,15 +1,15 @@
 // An environment as a whole: settings, file, cache; and creating another one.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send, type Schemas } from '../api/client.ts';
-import { errorsAt, type ApiError } from '../api/error.ts';
+import { asApiError, request, send, type Schemas } from '../api/client.ts';
+import { errorsAt } from '../api/error.ts';
 import { parseJson } from '../api/json.ts';
+import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Button, CurlButton, SelectField, TextField } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
 import { DifferenceView } from '../components/DifferenceView.tsx';
-import { Banner, ConflictView, ErrorText, Loaded } from '../components/feedback.tsx';
+import { Banner, ConflictView, Loaded } from '../components/feedback.tsx';
 import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
-import { isProduction } from '../config.ts';
 import { reloadAll, useResource, type Resource } from '../data.ts';
 import { navigate } from '../router.ts';
 import { reloadEnvironments, whyNotAdmin } from '../session.ts';
@@ -34,7 +34,6 @@ export function SettingsPage({ env }: { env: string }) {
   );
 }
 
-const production = (env: string) => isProduction(env) && <p>{texts.confirmProduction}</p>;
 const pretty = (value: unknown) => JSON.stringify(value, null, 2);
 
 function read(text: string): unknown {
@@ -64,44 +63,37 @@ const bodyOf = (draft: Draft) => ({
 
 function Form({ env, settings, resource }: { env: string; settings: Settings; resource: Resource<Settings> }) {
   const [edited, setEdited] = useState<{ draft: Draft; base: Settings; etag: string } | null>(null);
-  const [error, setError] = useState<ApiError | null>(null);
+  const action = useAction();
+  const { error } = action;
   const [theirs, setTheirs] = useState<{ data: Settings; etag: string } | null>(null);
   const base = edited?.base ?? settings;
   const draft = edited?.draft ?? draftOf(settings);
   const etag = edited?.etag ?? resource.etag.value ?? '*';
   const set = (change: Partial<Draft>) => setEdited({ draft: { ...draft, ...change }, base, etag });
-  const options = (ifMatch: string, wanted = draft) => ({ path: { environment: env }, body: bodyOf(wanted), ifMatch });
-  const save = async (ifMatch: string, wanted = draft) => {
-    setError(null);
+  const saving = (ifMatch: string, wanted = draft) => request('put', SETTINGS, { path: { environment: env }, body: bodyOf(wanted), ifMatch });
+  const save = (ifMatch: string, wanted = draft) => action.run(async () => {
     setTheirs(null);
     try {
-      const reply = await send('put', SETTINGS, options(ifMatch, wanted));
+      const reply = await saving(ifMatch, wanted).send();
       setEdited(null);
       toast(savedText(t.saved, reply.invalidated));
       reloadAll();
       await reloadEnvironments();
     } catch (cause) {
-      const failure = asApiError(cause);
-      if (!failure.conflict) setError(failure);
-      else {
-        const now = await attempt(() => send('get', SETTINGS, { path: { environment: env } }));
-        if (now) setTheirs({ data: now.data, etag: now.etag ?? '*' });
-      }
+      if (!asApiError(cause).conflict) throw cause;
+      const now = await send('get', SETTINGS, { path: { environment: env } });
+      setTheirs({ data: now.data, etag: now.etag ?? '*' });
     }
-  };
+  });
   const body = bodyOf(draft);
   const bad = (value: unknown) => (value === undefined ? [t.badJson] : []);
   const inherit = (value: unknown) => ['', t.inherit(String(value))] as const;
   const why = whyNotAdmin() ?? (body.evaluators === undefined || body.metadata === undefined ? t.badJson : edited ? undefined : texts.conflict.none);
   const mine = <Diff before={bodyOf(draftOf(base))} after={body} label={texts.conflict.mine} />;
   return (
-    <form
-      class="card"
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (why) return;
-        confirmThen({ title: t.saveTitle(env), body: <>{production(env)}{mine}</>, action: texts.save, curl: () => curlOf('put', SETTINGS, options(etag)), run: () => save(etag) });
-      }}
+    <ActionForm
+      class="card" action={action} label={texts.save} why={why} curl={saving(etag).curl}
+      submit={() => confirmThen({ env, title: t.saveTitle(env), body: mine, action: texts.save, curl: saving(etag).curl, run: () => save(etag) })}
     >
       {settings.broken && <Banner tone="bad">{settings.broken.reason}</Banner>}
       <div class="form-row">
@@ -112,7 +104,6 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
       <p class="hint">{t.rebuckets}</p>
       <TextField class="fill" label={t.evaluators} rows={8} spellcheck={false} value={draft.evaluators} onInput={(evaluators) => set({ evaluators })} errors={[...bad(body.evaluators), ...errorsAt(error, 'evaluators')]} />
       <TextField class="fill" label={t.metadata} rows={3} spellcheck={false} value={draft.metadata} onInput={(metadata) => set({ metadata })} errors={[...bad(body.metadata), ...errorsAt(error, 'metadata')]} />
-      {error && <Banner tone="bad"><ErrorText error={error} /></Banner>}
       {theirs && (
         <ConflictView
           theirs={[<Diff before={bodyOf(draftOf(base))} after={bodyOf(draftOf(theirs.data))} label={texts.conflict.theirs} />]}
@@ -128,11 +119,7 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
           discard={() => { resource.set(theirs.data, theirs.etag); setEdited(null); setTheirs(null); }}
         />
       )}
-      <div class="row">
-        <Button tone="primary" type="submit" disabledBecause={why}>{texts.save}</Button>
-        <CurlButton command={() => curlOf('put', SETTINGS, options(etag))} />
-      </div>
-    </form>
+    </ActionForm>
   );
 }
 
@@ -147,68 +134,57 @@ function download(name: string, content: string): void {
 function FileSection({ env }: { env: string }) {
   const [text, setText] = useState('');
   const [mode, setMode] = useState<'merge' | 'replace'>('merge');
-  const [error, setError] = useState<ApiError | null>(null);
+  const action = useAction();
   const path = { environment: env };
+  const exporting = request('get', EXPORT, { path });
   const file = read(text);
-  const why = whyNotAdmin() ?? (file === undefined ? t.badJson : undefined);
-  const run = async (ifMatch?: string) => {
-    setError(null);
-    try {
-      return await send('post', IMPORT, { path, query: { mode, dryRun: ifMatch === undefined ? 'true' : undefined }, body: file, ifMatch });
-    } catch (cause) {
-      setError(asApiError(cause));
-      return null;
-    }
-  };
-  const review = async () => {
-    const dry = await run();
-    if (!dry) return;
-    const ifMatch = dry.etag ?? '*';
+  const importing = (ifMatch?: string) => request('post', IMPORT, { path, query: { mode, dryRun: ifMatch === undefined ? 'true' : undefined }, body: file, ifMatch });
+  const review = () => void action.run(async () => {
+    const dry = await importing().send();
+    const real = importing(dry.etag ?? '*');
     confirmThen({
+      env,
       title: t.importTitle(env),
-      body: <>{production(env)}<DifferenceView difference={dry.data} /></>,
+      body: <DifferenceView difference={dry.data} />,
       action: t.doImport,
       danger: dry.data.archived.length > 0,
-      curl: () => curlOf('post', IMPORT, { path, query: { mode }, body: file, ifMatch }),
-      run: async () => {
-        const reply = await run(ifMatch);
-        if (!reply) return;
+      curl: real.curl,
+      run: () => action.run(async () => {
+        const reply = await real.send();
         setText('');
         reloadAll();
         toast(savedText(t.imported(env), reply.invalidated));
-      },
+      }),
     });
-  };
+  });
   return (
-    <section class="card">
+    <ActionForm
+      class="card" action={action} submit={review} label={t.dryRun} curl={importing().curl}
+      why={whyNotAdmin() ?? (file === undefined ? t.badJson : undefined)}
+    >
       <h2>{t.file}</h2>
       <div class="row">
-        <Button onClick={() => void attempt(async () => download(`${env}.json`, pretty((await send('get', EXPORT, { path })).data)))}>{t.export}</Button>
-        <CurlButton command={() => curlOf('get', EXPORT, { path })} />
+        <Button onClick={() => void attempt(async () => download(`${env}.json`, pretty((await exporting.send()).data)))}>{t.export}</Button>
+        <CurlButton command={exporting.curl} />
       </div>
       <label>{t.import} <input type="file" accept=".json" onChange={(event) => void event.currentTarget.files?.[0]?.text().then(setText)} /></label>
       <TextField label={t.paste} rows={6} spellcheck={false} value={text} onInput={setText} />
       <SelectField label={t.mode} value={mode} options={Object.entries(t.modes) as ['merge' | 'replace', string][]} onChange={setMode} />
-      {error && <Banner tone="bad">{error.conflict && <strong>{texts.conflict.title} </strong>}<ErrorText error={error} /></Banner>}
-      <div class="row">
-        <Button disabledBecause={why} onClick={() => void review()}>{t.dryRun}</Button>
-        <CurlButton command={() => curlOf('post', IMPORT, { path, query: { mode, dryRun: 'true' }, body: file })} />
-      </div>
-    </section>
+    </ActionForm>
   );
 }
 
 function Purge({ env }: { env: string }) {
-  const options = { path: { environment: env } };
+  const purging = request('post', PURGE, { path: { environment: env } });
   const run = async () => {
-    if (await attempt(() => send('post', PURGE, options))) toast(t.purged);
+    if (await attempt(purging.send)) toast(t.purged);
   };
   return (
     <section class="card">
       <p>{t.purgeText}</p>
       <div class="row">
-        <Button disabledBecause={whyNotAdmin()} onClick={() => confirmThen({ title: `${t.purge}: ${env}?`, body: <>{production(env)}<p>{t.purgeText}</p></>, action: t.purge, curl: () => curlOf('post', PURGE, options), run })}>{t.purge}</Button>
-        <CurlButton command={() => curlOf('post', PURGE, options)} />
+        <Button disabledBecause={whyNotAdmin()} onClick={() => confirmThen({ env, title: `${t.purge}: ${env}?`, body: <p>{t.purgeText}</p>, action: t.purge, curl: purging.curl, run })}>{t.purge}</Button>
+        <CurlButton command={purging.curl} />
       </div>
     </section>
   );
@@ -216,27 +192,18 @@ function Purge({ env }: { env: string }) {
 
 function Create() {
   const [name, setName] = useState('');
-  const [error, setError] = useState<ApiError | null>(null);
-  const options = { body: { environment: name } };
-  const create = async () => {
-    setError(null);
-    try {
-      await send('post', '/api/admin/environments', options);
-      await reloadEnvironments();
-      toast(t.created(name));
-      navigate(`/${encodeURIComponent(name)}/flags`);
-    } catch (cause) {
-      setError(asApiError(cause));
-    }
-  };
+  const action = useAction();
+  const creating = request('post', '/api/admin/environments', { body: { environment: name } });
+  const create = () => void action.run(async () => {
+    await creating.send();
+    await reloadEnvironments();
+    toast(t.created(name));
+    navigate(`/${encodeURIComponent(name)}/flags`);
+  });
   return (
-    <form class="card" onSubmit={(event) => { event.preventDefault(); if (!whyNotAdmin()) void create(); }}>
+    <ActionForm class="card" action={action} submit={create} label={t.create} why={whyNotAdmin()} curl={creating.curl} fields={['environment']}>
       <h2>{t.create}</h2>
-      <TextField label={t.name} value={name} onInput={setName} required errors={error ? [error.message] : []} />
-      <div class="row">
-        <Button type="submit" disabledBecause={whyNotAdmin()}>{t.create}</Button>
-        <CurlButton command={() => curlOf('post', '/api/admin/environments', options)} />
-      </div>
-    </form>
+      <TextField label={t.name} value={name} onInput={setName} required errors={errorsAt(action.error, 'environment')} />
+    </ActionForm>
   );
 }

@@ -3,8 +3,7 @@ import { Button } from '../components/controls.tsx';
 import { confirmThen } from '../components/overlays.tsx';
 import { evaluationsSentence, stateSentence, type FlagSummary } from '../sentences.ts';
 import { whyNotEdit } from '../session.ts';
-import { texts, toggleTexts } from '../strings.ts';
-import { isProduction } from '../config.ts';
+import { toggleTexts } from '../strings.ts';
 import { attempt, changeCurl, changeFlag, flagsChanged } from './flag/save.tsx';
 
 interface Props {
@@ -23,10 +22,10 @@ export function toggleFlag({ env, flagKey, summary, etag, use }: Props): void {
   const enabled = !summary.enabled;
   const change = { enabled };
   confirmThen({
+    env,
     title: toggleTexts.title(flagKey, enabled, env),
     body: (
       <>
-        {isProduction(env) && <p><strong>{texts.confirmProduction}</strong></p>}
         <p>{enabled ? toggleTexts.effectOn(stateSentence({ ...summary, enabled })) : toggleTexts.effectOff(summary.variants !== null)}</p>
         <p>{typeof use === 'string' ? use : evaluationsSentence(use)}</p>
       </>

@@ -9,10 +9,8 @@ import { useLoader } from '../data.ts';
 import { texts } from '../strings.ts';
 
 const loaders = {
-  rollout: () => import('./rollout.ts'),
   rules: () => import('./rules.ts'),
   changes: () => import('./changes.ts'),
-  applications: () => import('./applications.ts'),
   environments: () => import('./environments.ts'),
 };
 type Parts = { [N in keyof typeof loaders]: Awaited<ReturnType<(typeof loaders)[N]>> };

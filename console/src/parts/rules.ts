@@ -1,3 +1,4 @@
+// The variants and rules of a flag.
 import '../main.tsx';
 
 export { RulesTab } from '../pages/flag/RulesTab.tsx';

@@ -1,12 +1,12 @@
 // Which value a context gets in an environment, and why. Contexts stay in this browser: they are in the address only of
 // a link that someone copies on purpose.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send } from '../../api/client.ts';
-import { errorsAt, type ApiError } from '../../api/error.ts';
+import { request } from '../../api/client.ts';
+import { errorsAt } from '../../api/error.ts';
 import type { Explanation } from '../../api/explanation.ts';
 import { isObject } from '../../api/json.ts';
-import { Button, CopyButton, CurlButton, SelectField, TextField } from '../../components/controls.tsx';
-import { Banner, ErrorText } from '../../components/feedback.tsx';
+import { ActionForm, useAction } from '../../components/ActionForm.tsx';
+import { Button, CopyButton, SelectField, TextField } from '../../components/controls.tsx';
 import { stepSentence, textOf, valueOf } from '../../explanation.ts';
 import { flagPath } from '../../route.ts';
 import { href, queryValue } from '../../router.ts';
@@ -40,35 +40,35 @@ export function ExplainTab({ env, flag }: TabProps) {
   /** While the context is edited as JSON. */
   const [json, setJson] = useState<string | null>(null);
   const [where, setWhere] = useState(env);
-  const [error, setError] = useState<ApiError | null>(null);
+  const action = useAction();
   const [found, setFound] = useState<Explanation | null>(null);
-  const [busy, setBusy] = useState(false);
   const parsed = json === null ? contextOf(rows) : valueOf(json);
   const context = isObject(parsed) ? parsed : null;
-  const options = { path: { flagKey: flag.key }, query: { environment: where }, body: { context } };
+  const explaining = request('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: where }, body: { context } });
   const show = (next: object) => {
     setRows(rowsOf(next));
     setJson(null);
   };
-  const run = async () => {
-    if (!context) return;
-    setBusy(true);
-    try {
-      setFound((await send('post', PATTERN, options)).data);
-      setError(null);
-      const text = JSON.stringify(context);
-      localStorage.setItem(RECENT, JSON.stringify([text, ...recentContexts().filter((other) => other !== text)].slice(0, KEPT)));
-    } catch (cause) {
-      setFound(null);
-      setError(asApiError(cause));
-    }
-    setBusy(false);
-  };
-  const invalid = context ? errorsAt(error, 'context') : [explainTexts.badJson];
+  const run = () => void action.run(async () => {
+    setFound((await explaining.send()).data);
+    const text = JSON.stringify(context);
+    localStorage.setItem(RECENT, JSON.stringify([text, ...recentContexts().filter((other) => other !== text)].slice(0, KEPT)));
+  });
+  const invalid = context ? errorsAt(action.error, 'context') : [explainTexts.badJson];
   const recent = recentContexts();
   return (
     <>
-      <form class="card" onSubmit={(event) => { event.preventDefault(); void run(); }}>
+      <ActionForm
+        class="card" action={action} submit={run} label={explainTexts.run} why={context ? undefined : explainTexts.badJson} curl={explaining.curl}
+        more={
+          <>
+            {json === null
+              ? <><Button onClick={() => setRows([...rows, ['', '']])}>{explainTexts.add}</Button><Button onClick={() => setJson(JSON.stringify(context, null, 2))}>{explainTexts.asJson}</Button></>
+              : <Button disabledBecause={context ? undefined : explainTexts.badJson} onClick={() => context && show(context)}>{explainTexts.asForm}</Button>}
+            <CopyButton text={() => location.origin + href(flagPath(where, flag.key, { tab: 'explain', context: JSON.stringify(context) }))}>{explainTexts.link}</CopyButton>
+          </>
+        }
+      >
         <h2>{explainTexts.title}</h2>
         <SelectField label={texts.environment} value={where} options={environments.value.map(({ environment }) => [environment, environment])} onChange={setWhere} />
         {json === null ? (
@@ -93,18 +93,9 @@ export function ExplainTab({ env, flag }: TabProps) {
             onChange={(text) => { const value = valueOf(text); if (isObject(value)) show(value); }}
           />
         )}
-        <div class="row">
-          <Button tone="primary" type="submit" busy={busy} disabledBecause={context ? undefined : explainTexts.badJson}>{explainTexts.run}</Button>
-          {json === null
-            ? <><Button onClick={() => setRows([...rows, ['', '']])}>{explainTexts.add}</Button><Button onClick={() => setJson(JSON.stringify(context, null, 2))}>{explainTexts.asJson}</Button></>
-            : <Button disabledBecause={context ? undefined : explainTexts.badJson} onClick={() => context && show(context)}>{explainTexts.asForm}</Button>}
-          <CurlButton command={() => curlOf('post', PATTERN, options)} />
-          <CopyButton text={() => location.origin + href(flagPath(where, flag.key, { tab: 'explain', context: JSON.stringify(context) }))}>{explainTexts.link}</CopyButton>
-        </div>
-      </form>
-      {error && <Banner tone="bad"><ErrorText error={error} /></Banner>}
+      </ActionForm>
       <div role="status">
-        {found && (
+        {found && !action.error && (
           <section class="stack">
             <p>
               <strong>{found.error ? found.error.message : found.value === null && found.variant === null ? explainTexts.appDefault : explainTexts.result(JSON.stringify(found.value), found.variant)}</strong>

@@ -1,7 +1,8 @@
 // One flag: what it does now, and tabs for every change of it.
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
-import { curlOf, send, type Schemas } from '../../api/client.ts';
+import { curlOf, request, send, type Schemas } from '../../api/client.ts';
+import { ActionForm } from '../../components/ActionForm.tsx';
 import { Button, CurlButton, Tag, TextField } from '../../components/controls.tsx';
 import { Banner, Empty, Loaded } from '../../components/feedback.tsx';
 import { confirmThen, toast } from '../../components/overlays.tsx';
@@ -22,6 +23,8 @@ import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { attempt, changeCurl, flagsChanged, savedText, SaveProblems, useBase, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
 
+const FLAG = '/api/admin/flags/{flagKey}';
+
 export function definitionOf(flag: Flag): Schemas['Definition'] | null {
   return flag.definition as Schemas['Definition'] | null;
 }
@@ -41,7 +44,7 @@ export function flagSummary(flag: Flag): FlagSummary {
 export function FlagPage({ env, path }: { env: string; path: string }) {
   const key = queryValue('key') || path;
   const target = { path: { flagKey: key }, query: { environment: env } };
-  const resource = useResource('/api/admin/flags/{flagKey}', target, 30_000);
+  const resource = useResource(FLAG, target, 30_000);
   const { sentence: today, lastEvaluatedAt } = useToday(env, key);
   const { blocks } = useRampState(env, key);
   const list = href(`/${encodeURIComponent(env)}/flags`);
@@ -106,21 +109,14 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
           </p>
         )
         : (
-          <form
-            class="stack fill"
-            onSubmit={(event) => {
-              event.preventDefault();
-              void saving.save(flag, change, etag, flagTexts.described(flag.key));
-            }}
+          <ActionForm
+            class="stack fill" action={{ busy: saving.busy.value, error: null }} label={texts.save} why={undefined}
+            submit={() => void saving.save(flag, change, etag, flagTexts.described(flag.key))}
+            curl={() => changeCurl(env, flag.key, change, etag)} more={<Button onClick={() => setDraft(null)}>{texts.cancel}</Button>}
           >
             <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsAt(saving.error.value, 'description')} />
             <SaveProblems saving={saving} resource={resource} discard={() => setDraft(null)} />
-            <div class="row">
-              <Button type="submit" tone="primary" busy={saving.busy.value}>{texts.save}</Button>
-              <Button onClick={() => setDraft(null)}>{texts.cancel}</Button>
-              <CurlButton command={() => changeCurl(env, flag.key, change, etag)} />
-            </div>
-          </form>
+          </ActionForm>
         )}
       <p>
         <strong>{flagTexts.now(stateSentence(flagSummary(flag)), env)}</strong> {children}{' '}
@@ -134,6 +130,9 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
   const why = whyNotEdit(env);
   const { key } = flag;
   const target = { path: { flagKey: key }, query: { environment: env }, ifMatch: etag };
+  const archiving = request('delete', FLAG, target);
+  const removing = request('delete', FLAG, { ...target, query: { environment: env, permanently: 'true' } });
+  const restoring = (ifMatch = etag) => request('post', '/api/admin/flags/{flagKey}/restore', { ...target, ifMatch });
   const blocked = useWhyNot(env, key);
   const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today, why: flag.enabled ? why : blocked };
   useCommands(
@@ -143,21 +142,19 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
     [flag, etag, toggle.why, today],
   );
   const restore = () => attempt(async () => {
-    const reply = await send('post', '/api/admin/flags/{flagKey}/restore', target);
+    const reply = await restoring().send();
     flagsChanged(env, key);
     toast(savedText(flagTexts.restored(key), reply.invalidated));
   });
   const archive = () => attempt(async () => {
-    const reply = await send('delete', '/api/admin/flags/{flagKey}', target);
+    const reply = await archiving.send();
     flagsChanged(env, key);
     toast(savedText(flagTexts.archivedDone(key), reply.invalidated), {
       // Restoring leaves a flag turned off; it was on if it was on before.
       undo: async () => {
         await attempt(async () => {
-          const back = await send('post', '/api/admin/flags/{flagKey}/restore', { ...target, ifMatch: reply.etag });
-          if (flag.enabled) {
-            await send('patch', '/api/admin/flags/{flagKey}', { ...target, ifMatch: back.etag, body: { enabled: true } });
-          }
+          const back = await restoring(reply.etag).send();
+          if (flag.enabled) await send('patch', FLAG, { ...target, ifMatch: back.etag, body: { enabled: true } });
           toast(texts.undone);
         });
         flagsChanged(env, key);
@@ -165,12 +162,12 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
     });
   });
   const remove = () => attempt(async () => {
-    const reply = await send('delete', '/api/admin/flags/{flagKey}', { ...target, query: { environment: env, permanently: 'true' } });
+    const reply = await removing.send();
     toast(savedText(flagTexts.removed(key), reply.invalidated));
     navigate(`/${encodeURIComponent(env)}/flags`);
     flagsChanged(env, key);
   });
-  const curl = <CurlButton command={() => curlOf('get', '/api/admin/flags/{flagKey}', { path: target.path, query: target.query })} />;
+  const curl = <CurlButton command={() => curlOf('get', FLAG, { path: target.path, query: target.query })} />;
   if (flag.archivedAt !== null) {
     return (
       <>
@@ -179,11 +176,12 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
         <Button
           disabledBecause={why}
           onClick={() => confirmThen({
+            env,
             title: flagTexts.removeTitle(key, env),
             body: <p>{flagTexts.removeText}</p>,
             action: flagTexts.remove,
             danger: true,
-            curl: () => curlOf('delete', '/api/admin/flags/{flagKey}', { ...target, query: { environment: env, permanently: 'true' } }),
+            curl: removing.curl,
             run: () => void remove(),
           })}
         >
@@ -201,11 +199,12 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
       <Button
         disabledBecause={why}
         onClick={() => confirmThen({
+          env,
           title: flagTexts.archiveTitle(key, env),
           body: <><p>{flagTexts.archiveText}</p><p>{today}</p></>,
           action: flagTexts.archive,
           danger: true,
-          curl: () => curlOf('delete', '/api/admin/flags/{flagKey}', target),
+          curl: archiving.curl,
           run: () => void archive(),
         })}
       >

@@ -1,13 +1,12 @@
 // Starting a ramp: steps from a template, guards, and what an alarm does.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send } from '../../api/client.ts';
-import { errorsAt, type ApiError } from '../../api/error.ts';
-import { Button, CurlButton, SelectField, TextField } from '../../components/controls.tsx';
-import { Banner, ErrorText } from '../../components/feedback.tsx';
+import { asApiError, request } from '../../api/client.ts';
+import { errorsAt } from '../../api/error.ts';
+import { ActionForm, useAction } from '../../components/ActionForm.tsx';
+import { Button, SelectField, TextField } from '../../components/controls.tsx';
 import { confirmThen, toast } from '../../components/overlays.tsx';
-import { isProduction } from '../../config.ts';
 import { whyNotEdit } from '../../session.ts';
-import { rampTexts, texts } from '../../strings.ts';
+import { rampTexts } from '../../strings.ts';
 import { definitionOf } from './FlagPage.tsx';
 import { flagsChanged, savedText } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
@@ -32,10 +31,10 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
   const [guards, setGuards] = useState<Guard[]>([]);
   const [onAlarm, setOnAlarm] = useState<'start' | 'previous' | 'off' | 'pause'>('start');
   const [pair, setPair] = useState([variants[0] ?? '', variants[1] ?? '']);
-  const [error, setError] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const action = useAction();
+  const { error } = action;
   const set = <T,>(list: T[], index: number, change: Partial<T>) => list.map((item, at) => (at === index ? { ...item, ...change } : item));
-  const options = () => ({
+  const starting = request('post', '/api/admin/flags/{flagKey}/ramp', {
     path: { flagKey: flag.key },
     query: { environment: env },
     ifMatch: etag,
@@ -51,40 +50,37 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
       ...(flag.definition && { from: pair[0], to: pair[1] }),
     },
   });
-  const start = async () => {
-    setBusy(true);
-    setError(null);
+  const start = () => action.run(async () => {
     try {
-      const reply = await send('post', '/api/admin/flags/{flagKey}/ramp', options());
+      const reply = await starting.send();
       toast(savedText(rampTexts.started(flag.key), reply.invalidated));
       await started();
       flagsChanged(env, flag.key);
     } catch (cause) {
-      const failure = asApiError(cause);
-      setError(failure);
       // The flag above the form becomes the new one, so that starting again is informed.
-      if (failure.conflict) await resource.reload();
-    } finally {
-      setBusy(false);
+      if (asApiError(cause).conflict) await resource.reload();
+      throw cause;
     }
-  };
+  });
   const why = whyNotEdit(env) ?? (flag.archivedAt !== null ? rampTexts.archived : flag.enabled ? undefined : rampTexts.needsOn);
   const removing = (what: string, run: () => void) => <Button tone="quiet" label={rampTexts.remove(what)} onClick={run}>×</Button>;
   const asOptions = variants.map((name) => [name, name] as const);
   return (
-    <form
-      class="card fill"
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (why || busy) return;
-        confirmThen({
-          title: rampTexts.start,
-          body: <>{isProduction(env) && <p>{texts.confirmProduction}</p>}<p>{steps[0]?.approval ? rampTexts.confirmApproval(flag.key, env) : rampTexts.confirmStart(flag.key, env, Number(steps[0]?.percent))}</p></>,
-          action: rampTexts.start,
-          curl: () => curlOf('post', '/api/admin/flags/{flagKey}/ramp', options()),
-          run: start,
-        });
-      }}
+    <ActionForm
+      class="card fill" action={action} label={rampTexts.start} why={why} curl={starting.curl}
+      more={why && <span class="muted">{why}</span>}
+      fields={[
+        ...steps.flatMap((_, index) => ['percent', 'bakeSeconds', 'minEvaluations'].map((name) => `steps/${index}/${name}`)),
+        ...guards.map((_, index) => `guards/${index}/alarm`), 'onAlarm', 'from', 'to',
+      ]}
+      submit={() => confirmThen({
+        env,
+        title: rampTexts.start,
+        body: <p>{steps[0]?.approval ? rampTexts.confirmApproval(flag.key, env) : rampTexts.confirmStart(flag.key, env, Number(steps[0]?.percent))}</p>,
+        action: rampTexts.start,
+        curl: starting.curl,
+        run: start,
+      })}
     >
       <SelectField label={rampTexts.template} value={template} options={entries(rampTexts.templates)} onChange={(name) => { setTemplate(name); setSteps(above(TEMPLATES[name])); }} />
       {variants.length > 0 && (
@@ -117,12 +113,6 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
       {guards.length > 0 && <p class="hint">{rampTexts.alarmHint}</p>}
       {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(rampTexts.alarmActions)} onChange={setOnAlarm} errors={errorsAt(error, 'onAlarm')} />}
       <div><Button onClick={() => setGuards([...guards, { alarm: '', onMissing: 'hold' }])}>{rampTexts.addGuard}</Button></div>
-      {error && <Banner tone="bad">{error.conflict ? `${texts.conflict.title}. ${texts.conflict.text}` : <ErrorText error={error} />}</Banner>}
-      <div class="row">
-        <Button tone="primary" type="submit" busy={busy} disabledBecause={why}>{rampTexts.start}</Button>
-        <CurlButton command={() => curlOf('post', '/api/admin/flags/{flagKey}/ramp', options())} />
-        {why && <span class="muted">{why}</span>}
-      </div>
-    </form>
+    </ActionForm>
   );
 }

@@ -1,15 +1,14 @@
 // The ramp of a flag and its scheduled changes.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send, type Schemas } from '../../api/client.ts';
+import { asApiError, request, type Schemas } from '../../api/client.ts';
 import { Button, Tag } from '../../components/controls.tsx';
 import { Banner, ConflictView, Loaded } from '../../components/feedback.tsx';
 import { confirmThen, toast } from '../../components/overlays.tsx';
 import { Time } from '../../components/Time.tsx';
-import { isProduction } from '../../config.ts';
 import { useResource } from '../../data.ts';
 import { duration, time } from '../../format.ts';
 import { whyNotEdit } from '../../session.ts';
-import { rampTexts, texts } from '../../strings.ts';
+import { rampTexts } from '../../strings.ts';
 import { RampForm } from './RampForm.tsx';
 import { flagsChanged, savedText } from './save.tsx';
 import { Schedules } from './Schedules.tsx';
@@ -77,11 +76,11 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
   const [clash, setClash] = useState<Action | null>(null);
   const actions = actionsOf(ramp);
   const live = actions.length > 0 && ramp.state !== 'rolledBack';
-  const options = { path: { flagKey: ramp.flagKey }, query: { environment: env }, ifMatch: etag };
+  const steering = (action: Action) => request('post', `/api/admin/flags/{flagKey}/ramp/${action}`, { path: { flagKey: ramp.flagKey }, query: { environment: env }, ifMatch: etag });
   const steer = async (action: Action) => {
     setClash(null);
     try {
-      const reply = await send('post', `/api/admin/flags/{flagKey}/ramp/${action}`, options);
+      const reply = await steering(action).send();
       const { state, percent } = reply.data;
       toast(savedText(rampTexts.done(rampTexts.actions[action][0] ?? '', rampTexts.states[state], percent), reply.invalidated));
     } catch (cause) {
@@ -95,11 +94,12 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
   const ask = (action: Action) => {
     const [name = '', effect] = rampTexts.actions[action];
     confirmThen({
+      env,
       title: rampTexts.question(name, ramp.flagKey, env),
-      body: <>{isProduction(env) && <p>{texts.confirmProduction}</p>}<p>{sentence(ramp)} {effect}</p></>,
+      body: <p>{sentence(ramp)} {effect}</p>,
       action: name,
       danger: action === 'rollback' || action === 'cancel',
-      curl: () => curlOf('post', `/api/admin/flags/{flagKey}/ramp/${action}`, options),
+      curl: steering(action).curl,
       run: () => steer(action),
     });
   };

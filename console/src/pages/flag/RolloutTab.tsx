@@ -2,16 +2,16 @@
 import { useEffect, useId, useState } from 'preact/hooks';
 import { errorsAt } from '../../api/error.ts';
 import { bucketOf } from '../../bucketing.ts';
-import { Button, CurlButton, Field, TextField } from '../../components/controls.tsx';
+import { ActionForm } from '../../components/ActionForm.tsx';
+import { Button, Field, TextField } from '../../components/controls.tsx';
 import { Banner } from '../../components/feedback.tsx';
-import { confirmThen } from '../../components/overlays.tsx';
-import { isProduction } from '../../config.ts';
+import { confirmProduction } from '../../components/overlays.tsx';
 import { useResource } from '../../data.ts';
 import { parseIds } from '../../ids.ts';
 import { flagPath } from '../../route.ts';
 import { href, navigate } from '../../router.ts';
 import { cohortSentence, rolloutSentence } from '../../sentences.ts';
-import { flagTexts, rolloutTexts, rulesTexts, texts } from '../../strings.ts';
+import { flagTexts, rolloutTexts, rulesTexts } from '../../strings.ts';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { useOverrides } from './overrides.ts';
 import { changeCurl, SaveProblems, useBase, useSaving, type FlagChange } from './save.tsx';
@@ -41,35 +41,36 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
   const changed = Object.keys(change).length > 0;
   const sentence = rolloutSentence(flag.key, from, to, env);
   const save = () => void saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
-  const ask = () => {
-    if (!isProduction(env)) return save();
-    confirmThen({
-      title: sentence,
-      body: (
-        <>
-          <p><strong>{texts.confirmProduction}</strong> {flag.enabled ? cohortSentence(from, to) : rolloutTexts.off}</p>
-          <p>{today}</p>
-          {'salt' in change && <p>{rolloutTexts.saltWarning}</p>}
-          {ramping && <p>{rolloutTexts.supersedes}</p>}
-        </>
-      ),
-      action: rolloutTexts.save,
-      curl: () => changeCurl(env, flag.key, change, etag),
-      run: save,
-    });
-  };
+  const curl = () => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, etag);
+  const ask = () => confirmProduction({
+    env,
+    title: sentence,
+    body: (
+      <>
+        <p>{flag.enabled ? cohortSentence(from, to) : rolloutTexts.off}</p>
+        <p>{today}</p>
+        {'salt' in change && <p>{rolloutTexts.saltWarning}</p>}
+        {ramping && <p>{rolloutTexts.supersedes}</p>}
+      </>
+    ),
+    action: rolloutTexts.save,
+    curl,
+    run: save,
+  });
   const why = useWhyNot(env, flag.key);
   return (
     <div class="stack">
       {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{flagTexts.toRamp}</a></Banner>}
       {!flag.enabled && <Banner>{rolloutTexts.off}</Banner>}
-      <form
-        class="card fill"
-        noValidate
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (changed && why === undefined) ask();
-        }}
+      <ActionForm
+        class="card fill" action={{ busy: saving.busy.value, error: null }} submit={ask} label={rolloutTexts.save} curl={curl}
+        why={why ?? (changed ? undefined : rulesTexts.unchanged)}
+        more={
+          <>
+            <Button onClick={() => navigate(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</Button>
+            {changed && <Button tone="quiet" onClick={() => { reset(); saving.clear(); }}>{rulesTexts.reset}</Button>}
+          </>
+        }
       >
         <label for={slider}><strong>{rolloutTexts.legend}</strong></label>
         <input
@@ -83,13 +84,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
           hint={'salt' in change ? rolloutTexts.saltWarning : rolloutTexts.saltHint}
         />
         <SaveProblems saving={saving} resource={resource} discard={reset} />
-        <div class="row">
-          <Button type="submit" tone="primary" busy={saving.busy.value} disabledBecause={why ?? (changed ? undefined : rulesTexts.unchanged)}>{rolloutTexts.save}</Button>
-          <Button onClick={() => navigate(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</Button>
-          {changed && <Button tone="quiet" onClick={() => { reset(); saving.clear(); }}>{rulesTexts.reset}</Button>}
-          <CurlButton command={() => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, etag)} />
-        </div>
-      </form>
+      </ActionForm>
       <KnownUsers env={env} flag={flag} to={to} salt={newSalt} />
     </div>
   );

@@ -6,7 +6,6 @@ import { Button, CurlButton, Field, SelectField, TextField } from '../../compone
 import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
-import { isProduction } from '../../config.ts';
 import { useResource } from '../../data.ts';
 import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, pretty, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
 import { useDraft } from '../../drafts.ts';
@@ -41,10 +40,11 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
     saving.clear();
   };
   const review = (definition: Definition | null, title: string, note?: string) => confirmThen({
+    env,
     title,
     body: (
       <>
-        <p>{isProduction(env) && <strong>{texts.confirmProduction}</strong>} {today}</p>
+        <p>{today}</p>
         {note && <p>{note}</p>}
         <Diff label={rulesTexts.review} before={stored} after={definition} />
       </>

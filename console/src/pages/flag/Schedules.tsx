@@ -1,16 +1,16 @@
 // Changes of a flag at a time: list, add, cancel.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send, urlOf, type Schemas } from '../../api/client.ts';
-import { errorsAt, type ApiError } from '../../api/error.ts';
+import { request, send, urlOf, type Schemas } from '../../api/client.ts';
+import { errorsAt } from '../../api/error.ts';
 import { updateSentence } from '../../audit.ts';
-import { Button, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
-import { Banner, ErrorText, Loaded } from '../../components/feedback.tsx';
-import { confirmThen, toast } from '../../components/overlays.tsx';
-import { isProduction } from '../../config.ts';
+import { ActionForm, useAction } from '../../components/ActionForm.tsx';
+import { Button, SelectField, Tag, TextField } from '../../components/controls.tsx';
+import { Banner, Loaded } from '../../components/feedback.tsx';
+import { confirmProduction, confirmThen, toast } from '../../components/overlays.tsx';
 import { useLoader } from '../../data.ts';
 import { time, zone } from '../../format.ts';
 import { whyNotEdit } from '../../session.ts';
-import { rampTexts, texts } from '../../strings.ts';
+import { rampTexts } from '../../strings.ts';
 import { attempt, flagsChanged } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
@@ -46,7 +46,7 @@ export function Schedules({ env, flag }: TabProps) {
 
 function Item({ env, item, changed }: { env: string; item: Schedule; changed: () => Promise<void> }) {
   const [what, at] = [updateSentence(item.updates), time(item.scheduledAt ?? '')];
-  const options = { path: { flagKey: item.flagKey, id: item.id }, query: { environment: env } };
+  const cancelling = request('delete', `${PATTERN}/{id}`, { path: { flagKey: item.flagKey, id: item.id }, query: { environment: env } });
   const open = item.status === 'pending' || item.status === 'unreadable';
   return (
     <li>
@@ -57,12 +57,13 @@ function Item({ env, item, changed }: { env: string; item: Schedule; changed: ()
           <Button
             disabledBecause={whyNotEdit(env)}
             onClick={() => confirmThen({
+              env,
               title: rampTexts.unscheduleTitle(what, at, env),
-              body: isProduction(env) && <p>{texts.confirmProduction}</p>,
+              body: null,
               action: rampTexts.unschedule,
-              curl: () => curlOf('delete', `${PATTERN}/{id}`, options),
+              curl: cancelling.curl,
               run: async () => {
-                if (await attempt(() => send('delete', `${PATTERN}/{id}`, options))) toast(rampTexts.cancelled);
+                if (await attempt(cancelling.send)) toast(rampTexts.cancelled);
                 await changed();
               },
             })}
@@ -80,45 +81,29 @@ function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; cha
   const [at, setAt] = useState('');
   const [kind, setKind] = useState<'on' | 'off' | 'share'>(flag.enabled ? 'off' : 'on');
   const [percent, setPercent] = useState('100');
-  const [error, setError] = useState<ApiError | null>(null);
+  const action = useAction();
   const date = new Date(at);
-  const options = () => ({
-    path: { flagKey: flag.key },
-    query: { environment: env },
-    body: {
-      scheduledAt: Number.isNaN(date.getTime()) ? '' : date.toISOString(),
-      updates: kind === 'share' ? { rolloutPercentage: percent.trim() === '' ? percent : Number(percent) } : { enabled: kind === 'on' },
-    },
-  });
+  const updates = kind === 'share' ? { rolloutPercentage: percent.trim() === '' ? percent : Number(percent) } : { enabled: kind === 'on' };
+  const scheduledAt = Number.isNaN(date.getTime()) ? '' : date.toISOString();
+  const adding = request('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: env }, body: { scheduledAt, updates } });
   const why = whyNotEdit(env) ?? (flag.archivedAt !== null ? rampTexts.archived : undefined);
-  const add = async () => {
-    setError(null);
-    try {
-      const { data } = await send('post', PATTERN, options());
-      toast(rampTexts.added(updateSentence(data.updates), time(data.scheduledAt ?? '')));
-      setAt('');
-      await changed();
-    } catch (cause) {
-      setError(asApiError(cause));
-    }
-  };
+  const add = () => action.run(async () => {
+    const { data } = await adding.send();
+    toast(rampTexts.added(updateSentence(data.updates), time(data.scheduledAt ?? '')));
+    setAt('');
+    await changed();
+  });
   return (
-    <form
-      class="card fill"
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (why) return;
-        if (!isProduction(env)) void add();
-        else {
-          confirmThen({
-            title: rampTexts.addTitle,
-            body: <><p>{texts.confirmProduction}</p><p>{flag.key}: {updateSentence(options().body.updates)}, {time(at)}</p></>,
-            action: rampTexts.add,
-            curl: () => curlOf('post', PATTERN, options()),
-            run: add,
-          });
-        }
-      }}
+    <ActionForm
+      class="card fill" action={action} label={rampTexts.add} why={why} curl={adding.curl} fields={['scheduledAt']}
+      submit={() => confirmProduction({
+        env,
+        title: rampTexts.addTitle,
+        body: <p>{flag.key}: {updateSentence(updates)}, {time(at)}</p>,
+        action: rampTexts.add,
+        curl: adding.curl,
+        run: add,
+      })}
     >
       <h3>{rampTexts.addTitle}</h3>
       <div class="form-row">
@@ -127,17 +112,12 @@ function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; cha
           value={kind}
           options={[['on', rampTexts.on], ['off', rampTexts.off], ...(flag.definition ? [] : [['share', rampTexts.share] as const])]}
           onChange={setKind}
-          errors={errorsAt(error, 'updates/enabled')}
+          errors={errorsAt(action.error, 'updates/enabled')}
         />
-        {kind === 'share' && <TextField type="number" label="%" value={percent} onInput={setPercent} errors={errorsAt(error, 'updates/rolloutPercentage')} />}
-        <TextField type="datetime-local" label={rampTexts.at} value={at} onInput={setAt} errors={errorsAt(error, 'scheduledAt')} />
+        {kind === 'share' && <TextField type="number" label="%" value={percent} onInput={setPercent} errors={errorsAt(action.error, 'updates/rolloutPercentage')} />}
+        <TextField type="datetime-local" label={rampTexts.at} value={at} onInput={setAt} errors={errorsAt(action.error, 'scheduledAt')} />
       </div>
       <p class="hint">{rampTexts.zone(zone(Number.isNaN(date.getTime()) ? undefined : date))}</p>
-      {error && <Banner tone="bad"><ErrorText error={error} /></Banner>}
-      <div class="row">
-        <Button tone="primary" type="submit" disabledBecause={why}>{rampTexts.add}</Button>
-        <CurlButton command={() => curlOf('post', PATTERN, options())} />
-      </div>
-    </form>
+    </ActionForm>
   );
 }

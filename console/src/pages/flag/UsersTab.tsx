@@ -1,13 +1,13 @@
 // Overrides: users whose value is set by name.
 import { useMemo, useRef, useState } from 'preact/hooks';
-import { asApiError, curlOf, send } from '../../api/client.ts';
-import { errorsAt, type ApiError } from '../../api/error.ts';
+import { asApiError, curlOf, request, send } from '../../api/client.ts';
+import { errorsAt } from '../../api/error.ts';
+import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, CopyButton, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
-import { Banner, Empty, ErrorText, Loaded } from '../../components/feedback.tsx';
-import { confirmThen, SidePanel, toast } from '../../components/overlays.tsx';
+import { Empty, Loaded } from '../../components/feedback.tsx';
+import { confirmProduction, confirmThen, SidePanel, toast } from '../../components/overlays.tsx';
 import { Time } from '../../components/Time.tsx';
 import { VirtualTable, type Column } from '../../components/VirtualTable.tsx';
-import { isProduction } from '../../config.ts';
 import type { Resource } from '../../data.ts';
 import { parseIds } from '../../ids.ts';
 import { queryValue, setQuery } from '../../router.ts';
@@ -139,24 +139,26 @@ function columnsOf(env: string, flag: Flag): Column<Override>[] {
 
 function removeOverride(env: string, flag: Flag, override: Override): void {
   const target = { path: { flagKey: flag.key, userId: override.userId }, query: { environment: env } };
-  const run = () => void attempt(async () => {
-    const reply = await send('delete', ONE, target);
-    flagsChanged(env, flag.key);
-    const undo = async () => {
-      if (await attempt(() => send('post', PATTERN, { ...target, body: entryOf(override) }))) toast(texts.undone);
-      flagsChanged(env, flag.key);
-    };
-    toast(savedText(usersTexts.removed(override.userId), reply.invalidated), override.overrideType === 'unreadable' ? {} : { undo });
-  });
-  if (!isProduction(env)) return run();
-  confirmThen({
+  const removing = request('delete', ONE, target);
+  const undo = () => undoing(env, flag, () => send('post', PATTERN, { ...target, body: entryOf(override) }));
+  confirmProduction({
+    env,
     title: usersTexts.removeTitle(override.userId, flag.key, env),
-    body: <p><strong>{texts.confirmProduction}</strong> {usersTexts.removeText}</p>,
+    body: <p>{usersTexts.removeText}</p>,
     action: usersTexts.remove,
     danger: true,
-    curl: () => curlOf('delete', ONE, target),
-    run,
+    curl: removing.curl,
+    run: () => void attempt(async () => {
+      const reply = await removing.send();
+      flagsChanged(env, flag.key);
+      toast(savedText(usersTexts.removed(override.userId), reply.invalidated), override.overrideType === 'unreadable' ? {} : { undo });
+    }),
   });
+}
+
+async function undoing(env: string, flag: Flag, run: () => Promise<unknown>): Promise<void> {
+  if (await attempt(run)) toast(texts.undone);
+  flagsChanged(env, flag.key);
 }
 
 interface PanelProps {
@@ -171,50 +173,29 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
   const [user, setUser] = useState('');
   const [value, setValue] = useState<Value>(values[0]?.[0] ?? 'include');
   const [reason, setReason] = useState('');
-  const [error, setError] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const request = { path: { flagKey: flag.key }, query: { environment: env }, body: bodyOf(user, value, reason) };
-  const save = async () => {
-    setBusy(true);
+  const action = useAction();
+  const target = { path: { flagKey: flag.key }, query: { environment: env } };
+  const adding = request('post', PATTERN, { ...target, body: bodyOf(user, value, reason) });
+  const save = () => void action.run(async () => {
     const before = resource.data.peek()?.find((override) => override.userId === user);
-    try {
-      const reply = await send('post', PATTERN, request);
-      flagsChanged(env, flag.key);
-      toast(savedText(usersTexts.added(user), reply.invalidated), {
-        undo: async () => {
-          const path = { flagKey: flag.key, userId: user };
-          const undone = await attempt<unknown>(() => before
-            ? send('post', PATTERN, { ...request, body: entryOf(before) })
-            : send('delete', ONE, { path, query: request.query }));
-          flagsChanged(env, flag.key);
-          if (undone) toast(texts.undone);
-        },
-      });
-      onClose();
-    } catch (cause) {
-      setError(asApiError(cause));
-      setBusy(false);
-    }
-  };
-  const atFields = errorsAt(error, 'userId').length + errorsAt(error, 'reason').length + errorsAt(error, 'variant').length > 0;
+    const reply = await adding.send();
+    flagsChanged(env, flag.key);
+    toast(savedText(usersTexts.added(user), reply.invalidated), {
+      undo: () => undoing(env, flag, () => before
+        ? send('post', PATTERN, { ...target, body: entryOf(before) })
+        : send('delete', ONE, { ...target, path: { flagKey: flag.key, userId: user } })),
+    });
+    onClose();
+  });
   return (
     <SidePanel title={usersTexts.add} onClose={onClose}>
-      <form
-        class="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (!busy && whyNotEdit(env) === undefined) void save();
-        }}
+      <ActionForm
+        action={action} submit={save} label={texts.save} why={whyNotEdit(env)} curl={adding.curl} fields={['userId', 'reason', 'variant']}
       >
-        {error && !atFields && <Banner tone="bad"><ErrorText error={error} /></Banner>}
-        <TextField class="fill" label={usersTexts.user} value={user} onInput={setUser} errors={errorsAt(error, 'userId')} spellcheck={false} />
-        <SelectField label={usersTexts.value} value={value} options={values} onChange={setValue} errors={errorsAt(error, 'variant')} />
-        <TextField class="fill" label={usersTexts.reason} value={reason} onInput={setReason} errors={errorsAt(error, 'reason')} />
-        <div class="row">
-          <Button type="submit" tone="primary" busy={busy} disabledBecause={whyNotEdit(env)}>{texts.save}</Button>
-          <CurlButton command={() => curlOf('post', PATTERN, request)} />
-        </div>
-      </form>
+        <TextField class="fill" label={usersTexts.user} value={user} onInput={setUser} errors={errorsAt(action.error, 'userId')} spellcheck={false} />
+        <SelectField label={usersTexts.value} value={value} options={values} onChange={setValue} errors={errorsAt(action.error, 'variant')} />
+        <TextField class="fill" label={usersTexts.reason} value={reason} onInput={setReason} errors={errorsAt(action.error, 'reason')} />
+      </ActionForm>
     </SidePanel>
   );
 }
@@ -225,8 +206,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   const [value, setValue] = useState<Value>(values[0]?.[0] ?? 'include');
   const [reason, setReason] = useState('');
   const [replace, setReplace] = useState(false);
-  const [error, setError] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const action = useAction();
   const existing = resource.data.value ?? [];
   const ids = parseIds(text);
   const overrides = ids.map((id) => bodyOf(id, value, reason));
@@ -237,52 +217,36 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   }).length;
   const changed = overrides.filter(({ userId }) => known.has(userId)).length - same;
   const removed = replace ? existing.length - same - changed : 0;
-  const query = { environment: env, mode: replace ? 'replace' : 'merge' };
-  const request = { path: { flagKey: flag.key }, query, body: { overrides }, ifMatch: resource.etag.value ?? '*' };
-  const save = async () => {
-    setBusy(true);
+  const put = (mode: 'replace' | 'merge', ifMatch: string | undefined, list: unknown[]) =>
+    request('put', PATTERN, { path: { flagKey: flag.key }, query: { environment: env, mode }, body: { overrides: list }, ifMatch });
+  const pasting = put(replace ? 'replace' : 'merge', resource.etag.value ?? '*', overrides);
+  const save = () => action.run(async () => {
     try {
-      const reply = await send('put', PATTERN, request);
+      const reply = await pasting.send();
       const unreadable = existing.some(({ overrideType }) => overrideType === 'unreadable');
-      const undo = async () => {
-        const body = { overrides: existing.map(entryOf) };
-        const undone = await attempt(() => send('put', PATTERN, { ...request, query: { environment: env, mode: 'replace' }, ifMatch: reply.etag, body }));
-        flagsChanged(env, flag.key);
-        if (undone) toast(texts.undone);
-      };
+      const undo = () => undoing(env, flag, put('replace', reply.etag, existing.map(entryOf)).send);
       flagsChanged(env, flag.key);
       toast(savedText(usersTexts.saved(reply.data.total), reply.invalidated), unreadable ? {} : { undo });
       onClose();
     } catch (cause) {
-      const failure = asApiError(cause);
-      setError(failure);
-      setBusy(false);
-      if (failure.conflict) await resource.reload();
+      if (asApiError(cause).conflict) await resource.reload();
+      throw cause;
     }
-  };
+  });
   const why = whyNotEdit(env) ?? (ids.length === 0 && !replace ? usersTexts.noIds : undefined);
   const preview = usersTexts.preview(ids.length - same - changed, changed, same, removed);
-  const ask = () => {
-    if (!isProduction(env) && removed === 0) return void save();
-    confirmThen({
-      title: `${usersTexts.paste}: ${flag.key}, ${env}`,
-      body: <p>{isProduction(env) && <strong>{texts.confirmProduction}</strong>} {preview}</p>,
-      action: texts.save,
-      danger: removed > 0,
-      curl: () => curlOf('put', PATTERN, request),
-      run: () => void save(),
-    });
-  };
+  const ask = () => (removed > 0 ? confirmThen : confirmProduction)({
+    env,
+    title: `${usersTexts.paste}: ${flag.key}, ${env}`,
+    body: <p>{preview}</p>,
+    action: texts.save,
+    danger: removed > 0,
+    curl: pasting.curl,
+    run: save,
+  });
   return (
     <SidePanel title={usersTexts.paste} onClose={onClose}>
-      <form
-        class="stack"
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (!busy && why === undefined) ask();
-        }}
-      >
-        {error && <Banner tone="bad">{error.conflict ? usersTexts.conflict : <ErrorText error={error} />}</Banner>}
+      <ActionForm action={action} submit={ask} label={texts.save} why={why} curl={pasting.curl}>
         <TextField class="fill" label={usersTexts.users} hint={usersTexts.usersHint} rows={10} value={text} onInput={setText} spellcheck={false} />
         <SelectField label={usersTexts.value} value={value} options={values} onChange={setValue} />
         <TextField class="fill" label={usersTexts.reason} value={reason} onInput={setReason} />
@@ -290,11 +254,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
           <input type="checkbox" checked={replace} onChange={(event) => setReplace(event.currentTarget.checked)} /> {usersTexts.replace}
         </label>
         <p role="status">{preview}</p>
-        <div class="row">
-          <Button type="submit" tone="primary" busy={busy} disabledBecause={why}>{texts.save}</Button>
-          <CurlButton command={() => curlOf('put', PATTERN, request)} />
-        </div>
-      </form>
+      </ActionForm>
     </SidePanel>
   );
 }

@@ -12,16 +12,16 @@ export interface TabProps {
   resource: Resource<Schemas['FlagDefinition']>;
 }
 
-const Simple = lazy('rollout', 'RolloutTab');
+const Simple = lazy('changes', 'RolloutTab');
 const Typed = lazy('rules', 'TypedRollout');
 
 export const tabs: readonly (readonly [id: string, title: string, tab: (props: TabProps) => ComponentChildren])[] = [
   ['rollout', 'Rollout', (props) => (props.flag.definition === null ? <Simple {...props} /> : <Typed {...props} />)],
   ['rules', 'Rules', lazy('rules', 'RulesTab')],
-  ['users', 'Users', lazy('rollout', 'UsersTab')],
+  ['users', 'Users', lazy('changes', 'UsersTab')],
   ['ramp', 'Ramp & schedule', lazy('changes', 'RampTab')],
-  ['explain', 'Explain', lazy('applications', 'ExplainTab')],
+  ['explain', 'Explain', lazy('environments', 'ExplainTab')],
   ['history', 'History', lazy('changes', 'HistoryTab')],
-  ['usage', 'Usage', lazy('applications', 'UsageTab')],
-  ['code', 'Code', lazy('applications', 'CodeTab')],
+  ['usage', 'Usage', lazy('environments', 'UsageTab')],
+  ['code', 'Code', lazy('environments', 'CodeTab')],
 ];

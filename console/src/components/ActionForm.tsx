@@ -1,0 +1,71 @@
+// Forms that send a request: what is running, what went wrong, and the command that does the same.
+import type { ComponentChildren } from 'preact';
+import { useState } from 'preact/hooks';
+import { asApiError } from '../api/client.ts';
+import type { ApiError } from '../api/error.ts';
+import { texts } from '../strings.ts';
+import { Button, CurlButton } from './controls.tsx';
+import { Banner, ErrorText } from './feedback.tsx';
+
+export interface Action {
+  busy: boolean;
+  /** Of the last run. */
+  error: ApiError | null;
+  run(action: () => Promise<unknown>): Promise<void>;
+}
+
+/** The state of an action, such as sending a form. */
+export function useAction(): Action {
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError | null>(null);
+  const run = async (action: () => Promise<unknown>) => {
+    setBusy(true);
+    setError(null);
+    try {
+      await action();
+    } catch (cause) {
+      setError(asApiError(cause));
+    }
+    setBusy(false);
+  };
+  return { busy, error, run };
+}
+
+interface Props {
+  action: Pick<Action, 'busy' | 'error'>;
+  submit: () => void;
+  label: string;
+  /** Why the form cannot be sent. */
+  why: string | undefined;
+  curl: () => string;
+  /** Fields that show their own errors; all other errors stand above the buttons. */
+  fields?: readonly string[];
+  class?: string;
+  /** More buttons. */
+  more?: ComponentChildren;
+  children: ComponentChildren;
+}
+
+export function ActionForm({ action: { busy, error }, submit, label, why, curl, fields = [], class: name = 'stack', more, children }: Props) {
+  const wrong = Object.keys(error?.fields ?? {});
+  return (
+    <form
+      class={name}
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (!busy && why === undefined) submit();
+      }}
+    >
+      {children}
+      {error && (wrong.length === 0 || !wrong.every((field) => fields.includes(field))) && (
+        <Banner tone="bad">{error.conflict ? texts.conflict.reloaded : <ErrorText error={error} />}</Banner>
+      )}
+      <div class="row">
+        <Button type="submit" tone="primary" busy={busy} disabledBecause={why}>{label}</Button>
+        <CurlButton command={curl} />
+        {more}
+      </div>
+    </form>
+  );
+}
