@@ -258,6 +258,10 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('dialog').getByRole('button', { name: 'Turn on', exact: true }).focus();
     await keyboard.press('Enter');
     await person.sees(`second is on in ${env}.`);
+    // Turning a flag off needs another key than Enter alone.
+    await person.by('button', 'Turn off: second').press('Enter');
+    await person.by('dialog').waitFor();
+    assert.equal(await person.page.evaluate(() => document.activeElement?.textContent), 'Cancel');
     await person.leave();
   });
 

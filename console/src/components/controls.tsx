@@ -17,9 +17,11 @@ interface ButtonProps {
   class?: string;
   pressed?: boolean;
   expanded?: boolean;
+  /** In a dialog: it has the focus first. */
+  autofocus?: boolean | undefined;
 }
 
-export function Button({ children, onClick, tone = 'plain', type = 'button', disabledBecause, busy = false, label, class: extra = '', pressed, expanded }: ButtonProps) {
+export function Button({ children, onClick, tone = 'plain', type = 'button', disabledBecause, busy = false, label, class: extra = '', pressed, expanded, autofocus }: ButtonProps) {
   const off = disabledBecause !== undefined || busy;
   return (
     <button
@@ -30,6 +32,7 @@ export function Button({ children, onClick, tone = 'plain', type = 'button', dis
       aria-label={label}
       aria-pressed={pressed}
       aria-expanded={expanded}
+      autofocus={autofocus}
       title={disabledBecause}
       onClick={(event) => {
         if (off) event.preventDefault();

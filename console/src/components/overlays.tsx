@@ -12,11 +12,13 @@ interface DialogProps {
   children: ComponentChildren;
   /** The buttons; Cancel is added. */
   actions?: ComponentChildren;
+  /** Enter must not confirm it by accident: Cancel has the focus. */
+  danger?: boolean | undefined;
   class?: string;
 }
 
 /** A modal dialog. The browser keeps the focus inside; it returns to where it was. */
-export function Dialog({ title, onClose, children, actions, class: extra = '' }: DialogProps) {
+export function Dialog({ title, onClose, children, actions, danger, class: extra = '' }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
   // Before the next key is pressed, which belongs to the dialog.
@@ -33,7 +35,7 @@ export function Dialog({ title, onClose, children, actions, class: extra = '' }:
       <div class="dialog-body">{children}</div>
       <div class="dialog-actions">
         {actions}
-        <Button onClick={onClose}>{texts.cancel}</Button>
+        <Button onClick={onClose} autofocus={danger}>{texts.cancel}</Button>
       </div>
     </dialog>
   );
@@ -104,6 +106,7 @@ export function ConfirmationDialog() {
   return (
     <Dialog
       title={question.title}
+      danger={question.danger}
       onClose={close}
       actions={
         <>
