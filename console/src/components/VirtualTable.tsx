@@ -100,7 +100,7 @@ export function VirtualTable<T>({ label, rows, columns, keyOf, caption }: Props<
         {start > 0 && <tr class="spacer" aria-hidden="true" style={{ height: `${start * ROW_HEIGHT}px` }} />}
         {rows.slice(start, end).map((row, index) => (
           <tr key={keyOf(row)} data-row={start + index} aria-rowindex={start + index + 2}>
-            {columns.map((column) => <td key={column.title} class={column.class}>{column.cell(row)}</td>)}
+            {columns.map((column) => <td key={column.title} class={column.class}><div class="cell">{column.cell(row)}</div></td>)}
           </tr>
         ))}
         {end < rows.length && <tr class="spacer" aria-hidden="true" style={{ height: `${(rows.length - end) * ROW_HEIGHT}px` }} />}
