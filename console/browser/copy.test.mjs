@@ -50,7 +50,13 @@ describe('copying', { concurrency: 2 }, () => {
   it('copies one flag from its page', async () => {
     const [from] = await pair('one');
     await installation.createFlag('production', { key: 'changed', enabled: false });
-    const person = await open(`/${from}/flags/changed`);
+    const person = await open(`/${from}/flags`);
+    await person.press('link', 'Compare');
+    const direction = async () => [await person.by('combobox', 'From').inputValue(), await person.by('combobox', 'To').inputValue()];
+    assert.deepEqual(await direction(), [from, 'production']);
+    await person.press('button', 'Swap');
+    assert.deepEqual(await direction(), ['production', from]);
+    await person.go(`/${from}/flags/changed`);
     await person.press('button', 'Copy to production…');
     await person.sees('1 flag differs.');
     await person.press('button', 'Copy 1 flag');
@@ -59,6 +65,14 @@ describe('copying', { concurrency: 2 }, () => {
     await person.sees('1 flag copied to production.');
     await person.sees('changed is the same in both environments.');
     assert.equal((await installation.flag('production', 'changed')).rolloutPercentage, 30);
+    await person.press('link', 'Open flag changed in production');
+    await person.press('link', 'History');
+    await person.page.getByText('Difference').first().click();
+    await person.press('button', 'Return to this state');
+    await person.by('dialog').getByText('"rolloutPercentage": 30').waitFor();
+    assert.doesNotMatch(await person.by('dialog').textContent(), /copiedFrom/);
+    await person.confirm('Cancel');
+    await person.go(`/compare?from=${from}&to=production&flag=changed`);
     await person.press('button', 'Compare all flags');
     await person.sees('2 flags differ.');
     await person.leave();

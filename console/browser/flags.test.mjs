@@ -115,7 +115,7 @@ describe('flags', { concurrency: 2 }, () => {
     await installation.api('POST', `/api/admin/flags/half/ramp?environment=${env}`, { steps: [{ percent: 60, bakeSeconds: 600 }] }, { 'if-match': '*' });
     await person.page.reload();
     await person.press('button', 'ramping');
-    await person.by('row').filter({ has: person.by('link', 'half') }).getByText('Ramp: baking at 60 %').waitFor();
+    await person.by('row').filter({ has: person.by('link', 'half') }).getByText('Ramp: running at 60 %').waitFor();
     await person.sees('1 of 3 flags');
     for (const [filter, key] of [['off', 'nobody'], ['archived', 'whole']]) {
       if (filter === 'archived') await installation.api('DELETE', `/api/admin/flags/whole?environment=${env}`, undefined, { 'if-match': '*' });

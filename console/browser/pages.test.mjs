@@ -203,7 +203,7 @@ describe('pages', { concurrency: 2 }, () => {
     await person.sees('2 flags differ.');
     const row = (key) => person.by('row').filter({ has: person.by('link', key) });
     assert.match(await row('raised').textContent(), /25 % of users.*50 % of users/);
-    assert.match(await row('theme').textContent(), /does not exist/);
+    assert.match(await row('theme').textContent(), /missing/);
     assert.equal(await row('kept').count(), 0);
     await person.press('button', 'Difference: raised');
     const panel = person.by('complementary', 'raised');

@@ -1,18 +1,17 @@
 // Audit entries, newest first: sentences, the difference, and the way back.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { asApiError, curlOf, send, type Answer } from '../api/client.ts';
+import { asApiError, request, send, type Answer } from '../api/client.ts';
 import { canRevert, actionText, details, type AuditEntry } from '../audit.ts';
 import { Button } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
 import { Banner, Empty, Loaded } from '../components/feedback.tsx';
 import { confirmThen, toast } from '../components/overlays.tsx';
 import { Time } from '../components/Time.tsx';
-import { isProduction } from '../config.ts';
 import type { Resource } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { address, href, queryValue } from '../router.ts';
 import { whyNotEdit } from '../session.ts';
-import { historyTexts, texts } from '../strings.ts';
+import { historyTexts } from '../strings.ts';
 import { attempt, flagsChanged, savedText } from './flag/save.tsx';
 
 type Page = Answer<'/api/admin/environments/{environment}/audit', 'get'>;
@@ -84,34 +83,36 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
     }
   });
   if (!current) return;
-  const options = { ...target, body: { auditId: entry.id, state: side }, ifMatch: current.etag };
+  const reverting = request('post', '/api/admin/flags/{flagKey}/revert', { ...target, body: { auditId: entry.id, state: side }, ifMatch: current.etag });
   const [now, then] = entry.action.startsWith('flag.')
-    ? [known(current.data, entry[side]), entry[side]]
+    ? [fieldsOf(current.data, entry[side]), fieldsOf(entry[side], entry[side])]
     : side === 'before' ? [entry.after, entry.before] : [entry.before, entry.after];
   const flag = entry.action.startsWith('flag.');
   confirmThen({
+    env,
     title: historyTexts.question(key, env),
     body: (
       <>
-        {isProduction(env) && <p>{texts.confirmProduction}</p>}
         <p>{flag ? historyTexts.becomes : entry.action.startsWith('override.') ? historyTexts.override : historyTexts.overrides}</p>
         <Diff before={now} after={then} label={historyTexts.diff} />
       </>
     ),
     action: historyTexts.action,
-    curl: () => curlOf('post', '/api/admin/flags/{flagKey}/revert', options),
+    curl: reverting.curl,
     run: async () => {
-      const reply = await attempt(() => send('post', '/api/admin/flags/{flagKey}/revert', options));
+      const reply = await attempt(reverting.send);
       flagsChanged(env, key);
       if (reply) toast(savedText(historyTexts.done(key), reply.invalidated));
     },
   });
 }
 
-/** The fields of a flag that an entry has. */
-function known(flag: unknown, like: unknown): unknown {
-  if (!flag || typeof like !== 'object' || like === null) return flag;
-  return Object.fromEntries(Object.keys(like).map((name) => [name, (flag as Record<string, unknown>)[name]]));
+const FIELDS = ['enabled', 'rolloutPercentage', 'description', 'salt', 'definition'];
+
+/** The fields of a flag that an entry has; an entry can tell more, such as where a copy is from. */
+function fieldsOf(flag: unknown, entry: unknown): unknown {
+  if (!flag) return flag;
+  return Object.fromEntries(FIELDS.filter((name) => name in (entry as object)).map((name) => [name, (flag as Record<string, unknown>)[name]]));
 }
 
 function Pages({ page, pageSize, total }: Page['pagination']) {

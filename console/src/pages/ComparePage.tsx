@@ -1,6 +1,6 @@
 // The flags of two environments side by side, and copying some of them.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send, urlOf, type Schemas } from '../api/client.ts';
+import { asApiError, request, send, urlOf, type Schemas } from '../api/client.ts';
 import type { ApiError } from '../api/error.ts';
 import { Button, CurlButton, SelectField } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
@@ -15,7 +15,7 @@ import { flagPath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
 import { environment, environments, whyNotEdit } from '../session.ts';
-import { environmentTexts as t, texts } from '../strings.ts';
+import { environmentTexts as t, paletteTexts } from '../strings.ts';
 import { flagSummary } from './flag/FlagPage.tsx';
 import { savedText, toastWithUndo } from './flag/save.tsx';
 
@@ -55,8 +55,9 @@ function rowsOf(from: Flags, to: Flags): Row[] {
 
 export function ComparePage() {
   const names = environments.value.map((item) => item.environment);
-  const from = queryValue('from') || names.find((name) => name !== environment.value) || environment.value;
-  const to = queryValue('to') || environment.value;
+  // Flags are tried elsewhere first, and then copied to production.
+  const to = queryValue('to') || (names.find((name) => isProduction(name)) ?? environment.value);
+  const from = queryValue('from') || (environment.value !== to ? environment.value : names.find((name) => name !== to) ?? to);
   const only = queryValue('flag');
   const options = names.map((name) => [name, name] as const);
   return (
@@ -64,9 +65,14 @@ export function ComparePage() {
       <div class="form-row">
         <SelectField label={t.from} value={from} options={options} onChange={(name) => setQuery({ from: name, to })} />
         <SelectField label={t.to} value={to} options={options} onChange={(name) => setQuery({ from, to: name })} />
+        <Button tone="quiet" onClick={() => setQuery({ from: to, to: from })}>{t.swap}</Button>
         {only && <Button tone="quiet" onClick={() => setQuery({ flag: null })}>{t.allFlags}</Button>}
       </div>
-      {from === to ? <Empty title={t.sameName} /> : <Comparison key={`${from} ${to} ${only}`} from={from} to={to} only={only} />}
+      {from === to
+        ? names.length > 1
+          ? <Empty title={t.sameName} />
+          : <Empty title={t.oneOnly}><a href={href(`/${encodeURIComponent(from)}/settings`)}>{t.create}</a></Empty>
+        : <Comparison key={`${from} ${to} ${only}`} from={from} to={to} only={only} />}
     </Page>
   );
 }
@@ -80,7 +86,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
   const [error, setError] = useState<ApiError | null>(null);
   /** The rows as they were when a copy was rejected because of changes. */
   const [clash, setClash] = useState<Row[] | null>(null);
-  const request = (rows: Row[], dryRun?: 'true') => ({
+  const copying = (rows: Row[], dryRun?: 'true') => request('post', COPY, {
     path: { environment: to },
     query: { dryRun },
     body: { from, flags: rows.map((row) => ({ flagKey: row.key, ifMatch: row.to ? etagOf(row.to) : null })) },
@@ -90,7 +96,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
     setError(null);
     setClash(null);
     try {
-      return await send('post', COPY, request(rows, dryRun));
+      return await copying(rows, dryRun).send();
     } catch (cause) {
       const failure = asApiError(cause);
       await Promise.all([left.reload(), right.reload()]);
@@ -115,10 +121,11 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
     const dry = await attempt(rows, 'true');
     if (!dry) return;
     confirmThen({
+      env: to,
       title: t.copyTitle(rows.length, from, to),
-      body: <>{isProduction(to) && <p><strong>{texts.confirmProduction}</strong></p>}<p>{t.copyText}</p><DifferenceView difference={dry.data} /></>,
+      body: <><p>{t.copyText}</p><DifferenceView difference={dry.data} /></>,
       action: t.copy,
-      curl: () => curlOf('post', COPY, request(rows)),
+      curl: copying(rows).curl,
       run: () => copy(rows),
     });
   };
@@ -128,11 +135,12 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
         <Loaded from={right}>
           {(b) => {
             const rows = rowsOf(a, b).filter((row) => only === '' || row.key === only);
-            if (rows.length === 0) return <Empty title={only ? t.sameFlag(only) : t.same} />;
+            if (rows.length === 0) return <Empty title={only ? t.sameFlag(only) : t.same}>{b.has(only) && <a href={href(flagPath(to, only))}>{paletteTexts.flag(only, to)}</a>}</Empty>;
             const copyable = rows.filter((row) => row.from?.archivedAt === null);
             const chosen = copyable.filter((row) => selected.has(row.key));
             const state = (flag: Flag | undefined) => (flag ? stateSentence(flagSummary(flag)) : t.missing);
             const why = whyNotEdit(to);
+            const whyNot = (row: Row) => why ?? (copyable.includes(row) ? undefined : t.notIn(from));
             const changed = clash?.filter(isNew) ?? [];
             const difference = (row: Row, before: Flag | undefined, after: Flag | undefined) => (
               <><code>{row.key}</code><Diff before={shown(before)} after={shown(after)} label={`${t.columns.diff}: ${row.key}`} /></>
@@ -147,7 +155,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
                   <Button tone="primary" busy={busy} disabledBecause={why ?? (chosen.length === 0 ? t.nothing : undefined)} onClick={() => void review(chosen)}>
                     {t.review(chosen.length)}
                   </Button>
-                  {chosen.length > 0 && <CurlButton command={() => curlOf('post', COPY, request(chosen, 'true'))} />}
+                  {chosen.length > 0 && <CurlButton command={copying(chosen, 'true').curl} />}
                 </div>
                 {error && <Banner tone="bad"><ErrorText error={error} /></Banner>}
                 {clash && (
@@ -168,24 +176,23 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
                       class: 'flag-column',
                       cell: (row) => (
                         <>
-                          {copyable.includes(row) && (
-                            <input
-                              type="checkbox" aria-label={t.select(row.key)} title={why} disabled={why !== undefined} checked={selected.has(row.key)}
-                              onChange={(event) => {
-                                const next = new Set(selected);
-                                if (event.currentTarget.checked) next.add(row.key);
-                                else next.delete(row.key);
-                                setSelected(next);
-                              }}
-                            />
-                          )}{' '}
+                          <input
+                            type="checkbox" aria-label={t.select(row.key)} checked={chosen.includes(row)}
+                            title={whyNot(row)} disabled={whyNot(row) !== undefined}
+                            onChange={(event) => {
+                              const next = new Set(selected);
+                              if (event.currentTarget.checked) next.add(row.key);
+                              else next.delete(row.key);
+                              setSelected(next);
+                            }}
+                          />{' '}
                           <a href={href(flagPath(row.from ? from : to, row.key))}>{row.key}</a>
                         </>
                       ),
                     },
                     { title: from, cell: (row) => state(row.from) },
                     { title: to, cell: (row) => state(row.to) },
-                    { title: t.columns.diff, class: 'time-column', cell: (row) => <Button tone="quiet" label={`${t.columns.diff}: ${row.key}`} onClick={() => setOpen(row)}>{t.columns.diff}</Button> },
+                    { title: t.columns.diff, class: 'diff-column', cell: (row) => <Button tone="quiet" label={`${t.columns.diff}: ${row.key}`} onClick={() => setOpen(row)}>{t.columns.diff}</Button> },
                   ]}
                 />
                 {open && <SidePanel title={open.key} onClose={() => setOpen(null)}><p>{to} → {from}</p><Diff before={shown(open.to)} after={shown(open.from)} label={t.columns.diff} /></SidePanel>}

@@ -11,7 +11,7 @@ import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
 import { whyNotEdit } from '../session.ts';
 import { useCommands } from '../shortcuts.ts';
-import { count, flagTexts, listTexts } from '../strings.ts';
+import { count, flagTexts, listTexts, rampTexts } from '../strings.ts';
 import { CreateFlag } from './CreateFlag.tsx';
 import { isTyped, summaryOf, useFlagRows, type FlagRow } from './flagRows.ts';
 import { ToggleButton } from './toggle.tsx';
@@ -61,7 +61,7 @@ function columns(env: string): Column<FlagRow>[] {
       title: titles.planned,
       class: 'wide planned-column',
       cell: (row) => row.ramp
-        ? <Tag tone={row.ramp.state === 'baking' ? 'accent' : 'warn'} title={row.ramp.reason ?? ''}>{listTexts.ramp(row.ramp.state, row.ramp.percent)}</Tag>
+        ? <Tag tone={row.ramp.state === 'baking' ? 'accent' : 'warn'} title={row.ramp.reason ?? ''}>{listTexts.ramp(rampTexts.states[row.ramp.state], row.ramp.percent)}</Tag>
         : row.nextSchedule && <>{listTexts.scheduled} <Time at={row.nextSchedule.at} /></>,
     },
     { title: titles.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
