@@ -178,7 +178,7 @@ function OutcomeFields({ label, outcome, context, onChange }: OutcomeProps) {
     }
   };
   return (
-    <div class="stack">
+    <div class="stack fill">
       <label class="row">
         {rulesTexts.then}
         <Select
