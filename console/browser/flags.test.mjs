@@ -262,6 +262,9 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('button', 'Turn off: second').press('Enter');
     await person.by('dialog').waitFor();
     assert.equal(await person.page.evaluate(() => document.activeElement?.textContent), 'Cancel');
+    await person.page.goBack();
+    await person.sees('1 of 3 flags');
+    assert.equal(await person.by('dialog').count(), 0);
     await person.leave();
   });
 

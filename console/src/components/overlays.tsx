@@ -1,8 +1,9 @@
 // Dialogs, side panels and messages, which lie over a page.
-import { signal } from '@preact/signals';
+import { effect, signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { isProduction } from '../config.ts';
+import { address } from '../router.ts';
 import { texts } from '../strings.ts';
 import { Button, CurlButton } from './controls.tsx';
 
@@ -85,6 +86,12 @@ interface Confirmation {
 }
 
 const confirmation = signal<Confirmation | null>(null);
+
+// A question belongs to the page that asks it.
+effect(() => {
+  void address.value;
+  confirmation.value = null;
+});
 
 /** Asks before a change that is destructive or reaches production. */
 export function confirmThen(question: Confirmation): void {
