@@ -139,7 +139,8 @@ async fn one_hundred_and_more_flags(on: Topology) {
 
 /// Every Rust file of the tests.
 fn sources() -> String {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("it")];
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![tests.join("it"), tests.join("../functions/src")];
     let mut text = String::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder") {

@@ -50,7 +50,7 @@ impl Process {
         let mut line = String::new();
         BufReader::new(stdout)
             .read_line(&mut line)
-            .expect("the watchdog tells the pid");
+            .expect("the watchdog prints the pid");
         Self {
             pid: line.trim().parse().expect("a pid"),
             watchdog,
@@ -153,7 +153,7 @@ fn remove_at_exit(folder: &Path) {
     std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
-/// The variable that tells an instrumented binary where to write its coverage data, if we measure coverage. Programs
+/// The variable with the file to which an instrumented binary writes its coverage data, if we measure coverage. Programs
 /// under test inherit no other variable.
 pub fn coverage() -> Option<(String, String)> {
     let name = "LLVM_PROFILE_FILE";

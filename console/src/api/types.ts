@@ -1456,7 +1456,7 @@ export interface components {
         EvaluationCounts: {
             /** @description The id of the batch, such as a UUID */
             batch: string;
-            /** @description By environment, which is that of the key; by day in UTC (`YYYY-MM-DD`), from yesterday to tomorrow; by flag; and by variant, which is empty for the application's own default */
+            /** @description Nested objects: the environment, which is that of the key; in it the day in UTC (`YYYY-MM-DD`), from yesterday to tomorrow; then the flag; then the variant, which is empty for the application's own default. The values are numbers of evaluations */
             counts: {
                 [key: string]: {
                     [key: string]: {
@@ -1468,7 +1468,7 @@ export interface components {
             };
         };
         /**
-         * @description A client key is public, so flags with `serverOnly` are hidden from it. A sync key reads the rules of all flags, with /v1/flags only
+         * @description A client key is public, so flags with `serverOnly` are hidden from it. A sync key reads the rules of all flags and counts evaluations, with /v1/flags and /v1/evaluation-counts only
          * @enum {string}
          */
         KeyKind: "server" | "client" | "sync";
@@ -1806,7 +1806,7 @@ export interface components {
         /** @description Days without an evaluation or a change */
         days: number;
         page: number;
-        /** @description From 1 to 1000; the default for any other value is 50 */
+        /** @description From 1 to 1000; any other value is ignored, and 50 applies */
         pageSize: string;
         /** @description ETags of the caller's copies */
         ifNoneMatch: string;
@@ -1969,7 +1969,7 @@ export interface operations {
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
                 page?: components["parameters"]["page"];
-                /** @description From 1 to 1000; the default for any other value is 50 */
+                /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
                 /** @description Part of a key or description */
                 search?: string;
@@ -2042,7 +2042,7 @@ export interface operations {
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
                 page?: components["parameters"]["page"];
-                /** @description From 1 to 1000; the default for any other value is 50 */
+                /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
                 /** @description Days without an evaluation or a change */
                 days?: components["parameters"]["days"];
@@ -2424,7 +2424,7 @@ export interface operations {
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
                 page?: components["parameters"]["page"];
-                /** @description From 1 to 1000; the default for any other value is 50 */
+                /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
             };
             header?: never;
@@ -2499,7 +2499,7 @@ export interface operations {
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
                 page?: components["parameters"]["page"];
-                /** @description From 1 to 1000; the default for any other value is 50 */
+                /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
             };
             header?: never;
@@ -3188,7 +3188,7 @@ export interface operations {
         parameters: {
             query?: {
                 page?: components["parameters"]["page"];
-                /** @description From 1 to 1000; the default for any other value is 50 */
+                /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
             };
             header?: never;
@@ -3520,7 +3520,7 @@ export interface operations {
         parameters: {
             query?: {
                 page?: components["parameters"]["page"];
-                /** @description From 1 to 1000; the default for any other value is 50 */
+                /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
             };
             header?: never;
@@ -3556,7 +3556,7 @@ export interface operations {
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
                 page?: components["parameters"]["page"];
-                /** @description From 1 to 1000; the default for any other value is 50 */
+                /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
             };
             header?: never;

@@ -58,7 +58,7 @@ impl Extension {
         Ok(extension)
     }
 
-    /// Waits for the next event, and tells Lambda that this extension has finished the last one.
+    /// Waits for the next event, which also reports that this extension has finished the last one.
     ///
     /// # Errors
     /// A message for the log.
@@ -77,7 +77,10 @@ impl Extension {
             .header("lambda-extension-function-error-type", error_type);
         let body = json!({ "errorType": error_type, "errorMessage": why, "stackTrace": [] });
         if let Err(error) = self.send(request, body.to_string(), LIMIT).await {
-            tracing::error!(domain = "config", "Lambda cannot be told: {error}");
+            tracing::error!(
+                domain = "config",
+                "the failure cannot be reported to Lambda: {error}"
+            );
         }
     }
 
