@@ -137,7 +137,7 @@ async fn one_hundred_and_more_flags(on: Topology) {
     }
 }
 
-/// Every Rust file of the tests.
+/// Every Rust file of the integration tests and of the functions, which have unit tests.
 fn sources() -> String {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![tests.join("it"), tests.join("../functions/src")];
