@@ -21,6 +21,10 @@ const MAX_SCANNED: usize = 8;
 pub(super) struct Path {
     /// Names with dots between them. Rules that refer to the same evaluator share it.
     text: Arc<str>,
+    /// The length of the first name.
+    first: usize,
+    /// Where each of the other names ends in the text.
+    ends: Arc<[usize]>,
     /// Whether it begins with [`FLAGD_FIELD`].
     is_own: bool,
 }
@@ -44,10 +48,20 @@ pub(super) struct Input<'a> {
 
 impl Path {
     pub(super) fn new(text: &str) -> Self {
-        let is_own = text.split('.').next() == Some(FLAGD_FIELD);
+        let dots = text.match_indices('.').map(|(at, _)| at);
+        let mut ends = dots.chain(iter::once(text.len()));
+        let first = ends.next().unwrap_or(0);
+        let ends: Vec<usize> = ends.collect();
         Self {
             text: text.into(),
-            is_own,
+            first,
+            ends: if ends.is_empty() {
+                // Allocates nothing.
+                Arc::default()
+            } else {
+                ends.into()
+            },
+            is_own: text.get(..first) == Some(FLAGD_FIELD),
         }
     }
 
@@ -66,16 +80,17 @@ impl Path {
         self.text.is_empty()
     }
 
-    /// The first name and the rest; `None` for an empty path.
+    /// The first name, and the others.
     #[inline]
-    fn split(&self) -> Option<(&str, Rest<'_>)> {
-        if self.is_empty() {
-            return None;
-        }
-        Some(match self.text.split_once('.') {
-            Some((first, rest)) => (first, Rest(Some(rest))),
-            None => (&self.text, Rest(None)),
-        })
+    fn names(&self) -> (&str, impl Iterator<Item = &str>) {
+        let mut begin = self.first;
+        let others = self.ends.iter().map(move |end| {
+            // Behind the dot.
+            let name = self.text.get(begin + 1..*end);
+            begin = *end;
+            name.unwrap_or_default()
+        });
+        (self.text.get(..self.first).unwrap_or_default(), others)
     }
 
     /// The value in the context, if the path leads only through objects.
@@ -84,12 +99,12 @@ impl Path {
         let Scope::Context(input) = scope else {
             return None;
         };
-        if self.is_own {
+        if self.is_own || self.is_empty() {
             return None;
         }
-        let (first, rest) = self.split()?;
+        let (first, others) = self.names();
         let mut found = get(input.context.attributes(), first);
-        for piece in rest {
+        for piece in others {
             found = match found {
                 Value::Object(fields) => get(fields, piece),
                 Value::Null | Value::Bool(_) | Value::Number(_) => &Value::Null,
@@ -106,36 +121,14 @@ impl Path {
         fuel: &mut Fuel,
     ) -> Result<Val<'a>, EvalError> {
         fuel.charge_request(self.cost())?;
+        let (first, others) = self.names();
         match scope {
-            Scope::Context(input) => match self.split() {
-                None => Ok(Val::Object(input.context.attributes())),
-                Some((_own, mut rest)) if self.is_own => own(*input, &mut rest, fuel),
-                Some((first, rest)) => walk(field(input.context.attributes(), first), rest, fuel),
-            },
-            Scope::Item(item) => match self.split() {
-                None => Ok(item.clone()),
-                Some((first, rest)) => walk(item.clone(), iter::once(first).chain(rest), fuel),
-            },
+            Scope::Context(input) if self.is_empty() => Ok(Val::Object(input.context.attributes())),
+            Scope::Context(input) if self.is_own => own(*input, others, fuel),
+            Scope::Context(input) => walk(field(input.context.attributes(), first), others, fuel),
+            Scope::Item(item) if self.is_empty() => Ok(item.clone()),
+            Scope::Item(item) => walk(item.clone(), iter::once(first).chain(others), fuel),
         }
-    }
-}
-
-/// The remaining names of a path. Setting up `Split` of the standard library takes longer than following most
-/// paths.
-struct Rest<'p>(Option<&'p str>);
-
-impl<'p> Iterator for Rest<'p> {
-    type Item = &'p str;
-
-    #[inline]
-    fn next(&mut self) -> Option<&'p str> {
-        let rest = self.0?;
-        let (name, after) = match rest.split_once('.') {
-            Some((name, after)) => (name, Some(after)),
-            None => (rest, None),
-        };
-        self.0 = after;
-        Some(name)
     }
 }
 
@@ -150,15 +143,15 @@ pub(super) fn find<'a>(
 
 fn own<'a, 'p>(
     input: Input<'a>,
-    rest: &mut impl Iterator<Item = &'p str>,
+    mut names: impl Iterator<Item = &'p str>,
     fuel: &mut Fuel,
 ) -> Result<Val<'a>, EvalError> {
-    let found = match rest.next() {
+    let found = match names.next() {
         Some("flagKey") => Val::text(input.flag),
         Some("timestamp") => Val::int(input.now),
         Some(_) | None => Val::Null,
     };
-    walk(found, rest, fuel)
+    walk(found, names, fuel)
 }
 
 fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Val<'a> {
