@@ -90,30 +90,45 @@ pub(super) enum Expression {
 /// The fixed texts of [`Expression::InTexts`].
 #[derive(Debug, Clone)]
 pub(super) enum Texts {
+    /// Texts that fit into an integer each, such as the codes of countries.
+    Short(Vec<u64>),
     /// Faster to scan than to hash.
     Few(Vec<Box<str>>),
     Many(HashSet<Box<str>>),
 }
 
 impl Texts {
-    /// The maximal length of [`Self::Few`].
+    /// The maximal length of [`Self::Few`], and of [`Self::Short`], of which twice as many are compared in that time.
     const FEW: usize = 8;
 
     pub(super) fn new(texts: Vec<Box<str>>) -> Self {
-        if texts.len() <= Self::FEW {
-            Self::Few(texts)
-        } else {
-            Self::Many(texts.into_iter().collect())
+        if texts.len() > 2 * Self::FEW {
+            return Self::Many(texts.into_iter().collect());
+        }
+        let short: Option<Vec<u64>> = texts.iter().map(|text| as_integer(text)).collect();
+        match short {
+            Some(short) => Self::Short(short),
+            None if texts.len() <= Self::FEW => Self::Few(texts),
+            None => Self::Many(texts.into_iter().collect()),
         }
     }
 
     #[inline]
     pub(super) fn contains(&self, text: &str) -> bool {
         match self {
+            Self::Short(texts) => as_integer(text).is_some_and(|text| texts.contains(&text)),
             Self::Few(texts) => texts.iter().any(|one| **one == *text),
             Self::Many(texts) => texts.contains(text),
         }
     }
+}
+
+/// A text of at most seven bytes as an integer, different for each text: its length, followed by its bytes.
+#[inline]
+fn as_integer(text: &str) -> Option<u64> {
+    let bytes = text.as_bytes();
+    let append = |integer: u64, byte: &u8| (integer << 8) | u64::from(*byte);
+    (bytes.len() < size_of::<u64>()).then(|| bytes.iter().fold(bytes.len() as u64, append))
 }
 
 /// `<`, `<=`, `>` and `>=`.
@@ -275,5 +290,45 @@ impl CompiledEvaluator {
     /// The constant as names with their paths, if it is a list of texts.
     pub(super) fn names(&self, make: impl FnOnce() -> Option<Arc<[Path]>>) -> Option<Arc<[Path]>> {
         self.names.get_or_init(make).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_texts_of_a_list_are_found_whatever_their_number_and_length() {
+        let all = [
+            "",
+            "a",
+            "b",
+            "\0",
+            "\0a",
+            "a\0",
+            "DE",
+            "ED",
+            "é",
+            "1234567",
+            "12345678",
+            "123456789",
+        ];
+        let many = (0..20).map(|number| format!("{number}"));
+        let many: Vec<String> = many.chain(all.map(str::to_owned)).collect();
+        let needles = || many.iter().map(String::as_str);
+        for begin in 0..many.len() {
+            for end in begin..=many.len() {
+                let listed = &many[begin..end];
+                let texts = Texts::new(listed.iter().map(|text| text.as_str().into()).collect());
+                for needle in needles() {
+                    let is_listed = listed.iter().any(|text| text == needle);
+                    assert_eq!(
+                        texts.contains(needle),
+                        is_listed,
+                        "{needle:?} in {listed:?}"
+                    );
+                }
+            }
+        }
     }
 }
