@@ -1,6 +1,6 @@
 //! A compiled flag.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
@@ -23,13 +23,17 @@ static SIMPLE_VARIANTS: [(&str, &Value); 2] = [("off", &FALSE), ("on", &TRUE)];
 /// The steps of hashing a user id that are not charged to the request: those of an id of 256 bytes.
 const FREE_ID_STEPS: u64 = 16;
 
+/// At most this many variants are faster to scan than to search: names of different lengths are not compared.
+const MAX_SCANNED: usize = 8;
+
 /// A value with the name and the position of its variant, if there is one, and the reason.
 type Decision<'a> = (Option<(&'a Value, &'a str, usize)>, Reason);
 
 #[derive(Debug, Clone)]
 pub(super) struct CompiledFlag {
     enabled: bool,
-    overrides: BTreeMap<String, Override>,
+    /// The flag, if it has overrides. Shared, because it may have hundreds of thousands.
+    overridden: Option<Arc<Flag>>,
     metadata: Arc<Map<String, Value>>,
     /// Why every evaluation of the enabled flag fails, if it does.
     unreadable: Option<String>,
@@ -51,7 +55,7 @@ enum Kind {
 
 #[derive(Debug, Clone)]
 struct Typed {
-    /// Sorted by name: a flag usually has few variants, and then a lookup is faster than by hashing.
+    /// Sorted by name.
     variants: Vec<(String, Value)>,
     default: Option<String>,
     /// Without a rule, all callers get the default.
@@ -61,11 +65,12 @@ struct Typed {
 
 impl CompiledFlag {
     pub(super) fn compile(
-        flag: &Flag,
+        shared: &(impl Borrow<Flag> + Clone + Into<Arc<Flag>>),
         evaluators: &Evaluators<'_>,
         defaults: EvaluationDefaults,
         common: &Arc<Map<String, Value>>,
     ) -> Self {
+        let flag: &Flag = shared.borrow();
         let settings = evaluators.settings;
         let definition = flag.definition.as_ref();
         let (kind, metadata) = match definition {
@@ -83,7 +88,7 @@ impl CompiledFlag {
         };
         Self {
             enabled: flag.enabled,
-            overrides: flag.overrides.clone(),
+            overridden: (!flag.overrides.is_empty()).then(|| shared.clone().into()),
             metadata,
             unreadable: unreadable_reason(flag, settings, defaults),
             kind,
@@ -169,14 +174,15 @@ impl CompiledFlag {
     }
 
     fn override_of(&self, context: &Context) -> Option<&Override> {
-        if self.overrides.is_empty() {
-            return None;
-        }
-        self.overrides.get(context.user()?.as_str())
+        let overrides = &self.overridden.as_ref()?.overrides;
+        overrides.get(context.user()?.as_str())
     }
 
-    /// Fails if the value depends on stored data that is unreadable.
-    fn check_readable(&self, context: &Context) -> Result<(), EvaluationError> {
+    /// The override of the user.
+    ///
+    /// # Errors
+    /// If the value depends on stored data that is unreadable.
+    fn readable_override(&self, context: &Context) -> Result<Option<&Override>, EvaluationError> {
         if let Some(reason) = &self.unreadable {
             return Err(EvaluationError::Parse(reason.clone()));
         }
@@ -184,22 +190,22 @@ impl CompiledFlag {
             Some(Override::Unreadable) => Err(EvaluationError::Parse(
                 "the override of this user is unreadable".to_owned(),
             )),
-            Some(Override::Include | Override::Exclude | Override::Variant(_)) | None => Ok(()),
+            found @ (Some(Override::Include | Override::Exclude | Override::Variant(_)) | None) => {
+                Ok(found)
+            }
         }
     }
 
     /// Records the steps before a rollout or a rule, if the evaluation is explained.
+    #[cold]
     fn record_preconditions(&self, context: &Context, fuel: &mut RequestFuel) {
-        if fuel.trace.is_none() {
-            return;
-        }
         fuel.record(|| Step::Enabled {
             result: self.enabled,
         });
         if !self.enabled {
             return;
         }
-        if let Err(EvaluationError::Parse(reason)) = self.check_readable(context) {
+        if let Err(EvaluationError::Parse(reason)) = self.readable_override(context) {
             fuel.record(|| Step::Readable { reason });
             return;
         }
@@ -230,12 +236,13 @@ impl CompiledFlag {
         context: &Context,
         fuel: &mut RequestFuel,
     ) -> Result<(bool, Reason), EvaluationError> {
-        self.record_preconditions(context, fuel);
+        if fuel.trace.is_some() {
+            self.record_preconditions(context, fuel);
+        }
         if !self.enabled {
             return Ok((false, Reason::Disabled));
         }
-        self.check_readable(context)?;
-        if let Some(found) = self.override_of(context) {
+        if let Some(found) = self.readable_override(context)? {
             return Ok((found.is_in(), Reason::TargetingMatch));
         }
         match percent {
@@ -269,12 +276,13 @@ impl CompiledFlag {
         now: i64,
         fuel: &mut RequestFuel,
     ) -> Result<Decision<'a>, EvaluationError> {
-        self.record_preconditions(context, fuel);
+        if fuel.trace.is_some() {
+            self.record_preconditions(context, fuel);
+        }
         if !self.enabled {
             return Ok((None, Reason::Disabled));
         }
-        self.check_readable(context)?;
-        match self.override_of(context) {
+        match self.readable_override(context)? {
             Some(Override::Include | Override::Exclude | Override::Unreadable) => {
                 return typed.default(Reason::TargetingMatch, fuel);
             }
@@ -338,13 +346,20 @@ impl Typed {
     }
 
     fn variant(&self, name: &str, reason: Reason) -> Result<Decision<'_>, EvaluationError> {
-        let compare = |(own, _): &(String, Value)| own.as_str().cmp(name);
-        match self.variants.binary_search_by(compare) {
-            Ok(position) => {
+        let position = if self.variants.len() <= MAX_SCANNED {
+            self.variants.iter().position(|(own, _)| own == name)
+        } else {
+            let found = self
+                .variants
+                .binary_search_by(|(own, _)| own.as_str().cmp(name));
+            found.ok()
+        };
+        match position {
+            Some(position) => {
                 let (name, value) = &self.variants[position];
                 Ok((Some((value, name, position)), reason))
             }
-            Err(_) => Err(EvaluationError::General(no_variant(name))),
+            None => Err(EvaluationError::General(no_variant(name))),
         }
     }
 }

@@ -48,10 +48,10 @@ pub struct Ruleset {
 impl Ruleset {
     /// Compiles the flags of an environment. The evaluation of a flag that does not compile fails with
     /// [`EvaluationError::Parse`]; other flags are not affected. `defaults` are those of the installation, for
-    /// settings that the environment does not have.
+    /// settings that the environment does not have. Flags in an [`Arc`] are shared, not copied.
     #[must_use]
     pub fn compile(
-        flags: &BTreeMap<FlagKey, impl Borrow<Flag>>,
+        flags: &BTreeMap<FlagKey, impl Borrow<Flag> + Clone + Into<Arc<Flag>>>,
         settings: &Settings,
         defaults: EvaluationDefaults,
     ) -> Self {
@@ -63,7 +63,7 @@ impl Ruleset {
     #[must_use]
     pub fn compile_next(
         &self,
-        flags: &BTreeMap<FlagKey, impl Borrow<Flag>>,
+        flags: &BTreeMap<FlagKey, impl Borrow<Flag> + Clone + Into<Arc<Flag>>>,
         settings: &Settings,
         defaults: EvaluationDefaults,
         is_unchanged: impl Fn(&FlagKey) -> bool,
@@ -75,7 +75,7 @@ impl Ruleset {
     }
 
     fn compile_with(
-        flags: &BTreeMap<FlagKey, impl Borrow<Flag>>,
+        flags: &BTreeMap<FlagKey, impl Borrow<Flag> + Clone + Into<Arc<Flag>>>,
         settings: &Settings,
         defaults: EvaluationDefaults,
         compiled: impl Fn(&FlagKey) -> Option<Arc<CompiledFlag>>,
@@ -83,7 +83,7 @@ impl Ruleset {
         let evaluators = Evaluators::of(settings);
         let common = Arc::new(settings.metadata.clone());
         let flags = flags.iter().map(|(key, flag)| {
-            let compile = || CompiledFlag::compile(flag.borrow(), &evaluators, defaults, &common);
+            let compile = || CompiledFlag::compile(flag, &evaluators, defaults, &common);
             let flag = compiled(key).unwrap_or_else(|| Arc::new(compile()));
             (key.clone(), flag)
         });

@@ -404,3 +404,44 @@ fn raising_the_first_weight_only_adds_callers() {
     }
     assert!((200..300).contains(&at_half), "{at_half} of 500 at 50");
 }
+
+#[test]
+fn each_of_any_number_of_variants_is_found_by_its_name() {
+    for count in 1..20 {
+        let names: Vec<String> = (0..count)
+            .map(|number| format!("variant-{number}"))
+            .collect();
+        let variants: Map<String, Value> = names
+            .iter()
+            .map(|name| (name.clone(), name.as_str().into()))
+            .collect();
+        let flag = ruleset(json!({
+            "variants": variants, "defaultVariant": names[0],
+            "targeting": {"var": "targetingKey"}
+        }));
+        for name in &names {
+            let found = (
+                Some(name.as_str().into()),
+                name.clone(),
+                Reason::TargetingMatch,
+            );
+            assert_eq!(evaluate(&flag, name), Ok(found));
+        }
+        assert!(evaluate(&flag, "variant-").is_err());
+    }
+}
+
+#[test]
+fn overrides_of_shared_flags_are_not_copied() {
+    let flag = Arc::new(Flag {
+        enabled: true,
+        overrides: [("in".to_owned(), Override::Include)].into(),
+        ..Flag::default()
+    });
+    let flags = [(FlagKey::parse("f").expect("a key"), Arc::clone(&flag))].into();
+    let rules = Ruleset::compile(&flags, &Settings::default(), EvaluationDefaults::New);
+    drop(flags);
+    assert_eq!(Arc::strong_count(&flag), 2);
+    let user = UserId::parse("in");
+    assert_eq!(rules.is_on("f", &Context::of(user.as_ref()), 0), Some(true));
+}
