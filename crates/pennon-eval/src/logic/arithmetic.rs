@@ -7,7 +7,7 @@ use super::path::Scope;
 use super::run::{Result, Run};
 use crate::limits::EvalError;
 
-impl Run {
+impl Run<'_> {
     pub(super) fn sum<'a>(&mut self, parts: &'a [Expression], scope: &Scope<'a>) -> Result<Num> {
         self.collect(parts, Num::Int(0), Num::plus, scope)
     }

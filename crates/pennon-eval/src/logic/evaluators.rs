@@ -75,7 +75,10 @@ impl<'s> Evaluators<'s> {
 
     /// Computes a value from shared constants, while all such computations together take no more steps than a
     /// request may.
-    pub(super) fn fold<T>(&self, work: impl FnOnce(&mut Run) -> Result<T, EvalError>) -> Option<T> {
+    pub(super) fn fold<T>(
+        &self,
+        work: impl FnOnce(&mut Run<'_>) -> Result<T, EvalError>,
+    ) -> Option<T> {
         let left = self.fold_steps_left.get();
         let mut run = Run::with(Fuel::for_request(left));
         let result = work(&mut run).ok();

@@ -52,7 +52,7 @@ impl Fractional {
         }
     }
 
-    pub(super) fn choose<'a>(&'a self, run: &mut Run, scope: &Scope<'a>) -> Result<Val<'a>> {
+    pub(super) fn choose<'a>(&'a self, run: &mut Run<'_>, scope: &Scope<'a>) -> Result<Val<'a>> {
         let mut hash = Murmur::default();
         let mut first_bucket = None;
         match &self.by {
@@ -122,7 +122,7 @@ impl Fractional {
     }
 
     /// The result without a bucketing value.
-    fn without_bucket<'a>(&self, run: &mut Run) -> Val<'a> {
+    fn without_bucket<'a>(&self, run: &mut Run<'_>) -> Val<'a> {
         if let Some(trace) = &mut run.trace {
             let (total, ends) = match &self.buckets {
                 Buckets::Fixed { total, ends } => (*total, ends.as_slice()),
@@ -255,7 +255,7 @@ impl Buckets {
         &'a self,
         first: Option<Val<'a>>,
         version: FractionalVersion,
-        run: &mut Run,
+        run: &mut Run<'_>,
         scope: &Scope<'a>,
     ) -> Result<Option<Vec<(Val<'a>, u64)>>> {
         let mut weighed = Vec::new();

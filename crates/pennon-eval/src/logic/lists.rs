@@ -10,7 +10,7 @@ fn is_missing(value: &Val<'_>) -> bool {
     value.is_null() || matches!(value, Val::Text(text) if text.is_empty())
 }
 
-impl Run {
+impl Run<'_> {
     /// The fixed names that are missing.
     pub(super) fn missing<'a>(&mut self, names: &'a [Path], scope: &Scope<'a>) -> Result<Val<'a>> {
         self.fuel.charge_request(names.len() as u64)?;

@@ -47,14 +47,15 @@ impl Rule {
         trace: &mut Option<Box<Trace>>,
     ) -> (Result<Choice<'a>, EvalError>, u64) {
         let scope = Scope::Context(Input { context, flag, now });
-        let mut run = Run::with(Fuel::for_request(steps));
-        run.trace = trace.take();
+        let mut run = Run {
+            fuel: Fuel::for_request(steps),
+            trace: trace.as_deref_mut(),
+        };
         let choice = self.run(&mut run, &scope);
-        *trace = run.trace;
         (choice, run.fuel.used())
     }
 
-    fn run<'a>(&'a self, run: &mut Run, scope: &Scope<'a>) -> Result<Choice<'a>, EvalError> {
+    fn run<'a>(&'a self, run: &mut Run<'_>, scope: &Scope<'a>) -> Result<Choice<'a>, EvalError> {
         Ok(match run.evaluate(&self.expression, scope)? {
             Val::Null => Choice::None,
             Val::Bool(true) => Choice::Named(Text::Borrowed("true")),

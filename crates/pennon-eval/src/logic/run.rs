@@ -15,13 +15,13 @@ use crate::trace::Trace;
 pub(super) type Result<T> = std::result::Result<T, EvalError>;
 
 /// The state of one evaluation.
-pub(super) struct Run {
+pub(super) struct Run<'t> {
     pub(super) fuel: Fuel,
     /// Records the operations of a rule that is compiled for it.
-    pub(super) trace: Option<Box<Trace>>,
+    pub(super) trace: Option<&'t mut Trace>,
 }
 
-impl Run {
+impl Run<'_> {
     pub(super) fn with(fuel: Fuel) -> Self {
         Self { fuel, trace: None }
     }
@@ -360,7 +360,9 @@ impl Run {
         expression: &'a Expression,
         scope: &Scope<'a>,
     ) -> Result<Option<&'a Value>> {
-        if let Expression::Var(path) = expression.resolved() {
+        if let Expression::Constant(value) = expression {
+            Ok(Some(value))
+        } else if let Expression::Var(path) = expression.resolved() {
             self.fuel.charge_request(path.cost())?;
             let found = path.peek(scope);
             if self.trace.is_some()

@@ -7,7 +7,7 @@ use super::run::{Result, Run};
 use super::semver::{Relation, Version};
 use super::value::{Text, Val};
 
-impl Run {
+impl Run<'_> {
     pub(super) fn cat<'a>(
         &mut self,
         parts: &'a [Expression],

@@ -79,7 +79,7 @@ fn operator_of(value: &Value) -> Option<(&str, &Value)> {
     (fields.len() == 1).then_some((operator.as_str(), arguments))
 }
 
-impl Run {
+impl Run<'_> {
     pub(super) fn begin(&mut self, traced: &Traced) {
         if let Some(trace) = &mut self.trace {
             trace.begin(&traced.operation);
