@@ -22,7 +22,7 @@ interface DialogProps {
 export function Dialog({ title, onClose, children, actions, danger, class: extra = '' }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
-  // Before the next key is pressed, which belongs to the dialog.
+  // A layout effect runs before the next key press, which the dialog must receive.
   useLayoutEffect(() => {
     const before = document.activeElement;
     ref.current?.showModal();
@@ -139,8 +139,8 @@ const messages = signal<Message[]>([]);
 let nextId = 1;
 
 /**
- * For a minute with Undo; an error until it is closed; any other for ten seconds, or until the next one, so that messages
- * do not cover the page.
+ * Shows a message: one with Undo for a minute, an error until it is closed, and any other for ten seconds or until the
+ * next one, so that messages do not cover the page.
  */
 export function toast(text: string, options: { tone?: 'good' | 'bad'; undo?: () => Promise<void> } = {}): void {
   const id = nextId++;
