@@ -147,7 +147,7 @@ impl<'s> Scale<'s> {
 }
 
 /// Returns the size of the response with all flags if it exceeds the limit, and the error message. An environment that
-/// exceeded the limit before it existed may keep its size, `known`.
+/// was larger when this limit was introduced may keep its size, `known`.
 pub(crate) fn too_large<'a>(
     environment: &str,
     flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
