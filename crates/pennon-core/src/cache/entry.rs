@@ -437,6 +437,7 @@ fn snapshot_in(fields: &[(String, String)], revision: Revision) -> Option<Snapsh
     let mut common: Option<Common> = None;
     let mut index = None;
     let mut flags = BTreeMap::new();
+    let mut digests = BTreeMap::new();
     for (field, value) in fields {
         let key = if field == COMMON {
             common = Some(serde_json::from_str(value).ok()?);
@@ -452,15 +453,18 @@ fn snapshot_in(fields: &[(String, String)], revision: Revision) -> Option<Snapsh
             field
         };
         let flag: Flag = serde_json::from_str(value).ok()?;
-        flags.insert(FlagKey::parse(key).ok()?, Arc::new(flag));
+        let key = FlagKey::parse(key).ok()?;
+        digests.insert(key.clone(), digest_of_flag(value));
+        flags.insert(key, Arc::new(flag));
     }
     let snapshot = snapshot_of(revision, common?, flags);
     // The previous version writes no index.
     if let Some(index) = index {
-        if !index.keys().eq(snapshot.flags.keys()) {
+        // With another digest, the next reader of changes would keep a flag that has changed.
+        if index != digests {
             return None;
         }
-        snapshot.set_digests(index.into_values().collect());
+        snapshot.set_digests(digests.into_values().collect());
     }
     Some(snapshot)
 }
@@ -606,6 +610,29 @@ mod tests {
             ..signer(&ours)
         };
         assert_eq!(found(&staging, NOW), Err(Unusable::Forged));
+    }
+
+    #[test]
+    fn an_entry_whose_index_disagrees_with_its_flags_is_corrupt() {
+        let keys = keys("k");
+        let good = encoded(&snapshot(&["a", "b"]));
+        let index = value_of(&good, INDEX).expect("an index").to_owned();
+        let digest = index[6..38].to_owned();
+        for other in [
+            index.replacen(&digest, &"0".repeat(32), 1),
+            index.replacen("\"a\"", "\"c\"", 1),
+            format!("{{\"a\":\"{digest}\"}}"),
+            index.replacen('{', &format!("{{\"c\":\"{digest}\","), 1),
+        ] {
+            assert_ne!(other, index);
+            // Signed by a writer with the key.
+            let content = good.iter().skip(HEADER.len()).flat_map(|(name, value)| {
+                let value = if name == INDEX { &other } else { value };
+                [name.clone(), value.clone()]
+            });
+            let signed = signer(&keys).sign(Revision(7), EXPIRES, content.collect());
+            assert_eq!(decoded(&pairs(&signed)), Err(Unusable::Corrupt), "{other}");
+        }
     }
 
     #[test]
