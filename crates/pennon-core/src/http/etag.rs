@@ -151,6 +151,23 @@ mod tests {
     }
 
     #[test]
+    fn the_tag_of_a_document_names_all_that_it_depends_on() {
+        let (production, defaults) = (Environment::production(), EvaluationDefaults::New);
+        let staging = Environment::parse("staging").expect("a name");
+        let existing = EvaluationDefaults::Existing;
+        let tags = [
+            ETag::of_document(Revision(7), &production, defaults, "flagd"),
+            ETag::of_document(Revision(8), &production, defaults, "flagd"),
+            ETag::of_document(Revision(7), &staging, defaults, "flagd"),
+            ETag::of_document(Revision(7), &production, existing, "flagd"),
+            ETag::of_document(Revision(7), &production, defaults, "native"),
+        ];
+        for (at, one) in tags.iter().enumerate() {
+            assert!(!tags[at + 1..].contains(one), "{one:?}");
+        }
+    }
+
+    #[test]
     fn the_tag_differs_by_caller_and_revision() {
         let user = |id: &str| UserId::parse(id);
         let tags = [

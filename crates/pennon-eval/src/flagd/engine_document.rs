@@ -111,7 +111,6 @@ fn for_engines(
         enabled: flag.enabled || flag.definition.is_none(),
         description: flag.description.clone(),
         definition: Some(definition),
-        other: flag.other.clone(),
         ..Flag::default()
     })
 }
@@ -230,6 +229,60 @@ mod tests {
         );
         assert_eq!(written["flags"]["a,b%"]["state"], "DISABLED");
         assert_eq!(written["flags"]["a,b%"]["targeting"], Value::Null);
+    }
+
+    #[test]
+    fn the_metadata_has_the_version_of_the_engine_and_no_settings_of_pennon() {
+        let settings: Settings = serde_json::from_value(json!({
+            "fractional": "v2", "anonymousRollout": true, "bucketing": "fractional",
+            "metadata": {"team": "web"},
+        }))
+        .expect("settings");
+        let flag = Flag {
+            description: Some("d".to_owned()),
+            ..simple_flag(true, 50)
+        };
+        let flags = BTreeMap::from([(FlagKey::parse("a").expect("a key"), flag)]);
+        let written = write_for_engines(&flags, &settings, EvaluationDefaults::New);
+        let expected = json!({"team": "web", "pennon.fractional": "v2"});
+        assert_eq!(written["metadata"], expected);
+        assert_eq!(written["flags"]["a"]["description"], "d");
+    }
+
+    #[test]
+    fn flags_that_depend_on_unreadable_settings_are_left_out() {
+        let settings = Settings::from_stored("[]");
+        let split = typed_flag(json!({"fractional": [["x", 1], ["y", 1]]}));
+        let flags = [
+            ("all", simple_flag(true, 100)),
+            ("half", simple_flag(true, 50)),
+            ("split", split.clone()),
+            (
+                "off",
+                Flag {
+                    enabled: false,
+                    ..split
+                },
+            ),
+            (
+                "no-operator",
+                Flag {
+                    enabled: false,
+                    ..typed_flag(json!({"no_operator": []}))
+                },
+            ),
+        ];
+        let flags = flags.map(|(key, flag)| (FlagKey::parse(key).expect("a key"), flag));
+        let written = write_for_engines(&flags.into(), &settings, EvaluationDefaults::New);
+        assert_eq!(written["metadata"]["pennon.remoteOnly"], "half,split");
+        let keys: Vec<&String> = written["flags"]
+            .as_object()
+            .expect("flags")
+            .keys()
+            .collect();
+        // Nobody evaluates the rule of a disabled flag.
+        assert_eq!(keys, ["all", "no-operator", "off"]);
+        assert_eq!(written.get("pennon.unreadable"), None);
     }
 
     #[test]
