@@ -58,19 +58,30 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Format::Native => (Format::Native, "native", Document::CONTENT_TYPE),
     };
     let tag = ETag::of_document(snapshot.revision, &environment, snapshot.defaults, name);
+    let common = |response: Response| {
+        // A revision is the time of its commit in milliseconds, except after several commits within one.
+        let modified = http::http_date(snapshot.revision.0 / 1_000);
+        let response = http::with_header(response, "last-modified", &modified);
+        let response = http::with_header(response, "vary", "Accept, Authorization, X-API-Key");
+        http::with_header(response, "etag", tag.as_str())
+    };
     let response = if request.has_current(&tag) {
-        http::not_modified(&tag)
+        common(http::not_modified(&tag))
     } else {
         let flags: BTreeMap<FlagKey, Flag> = snapshot
             .flags
             .iter()
             .map(|(key, flag)| (key.clone(), Flag::clone(flag)))
             .collect();
-        let response = match format {
+        let compressed = |document: Response| {
+            let document = http::with_header(document, "content-type", content_type);
+            http::compressed(common(document), &request)
+        };
+        match format {
             Format::Flagd => {
                 let document =
                     flagd::write_for_engines(&flags, &snapshot.settings, snapshot.defaults);
-                let response = http::json(StatusCode::OK, &document);
+                let response = compressed(http::json(StatusCode::OK, &document));
                 check_size(&response, || sizes(&document["flags"]))?;
                 response
             }
@@ -82,7 +93,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
                     defaults: snapshot.defaults,
                     flags: Cow::Borrowed(&flags),
                 };
-                let response = http::json(StatusCode::OK, &document);
+                let response = compressed(http::json(StatusCode::OK, &document));
                 check_size(&response, || {
                     flags
                         .iter()
@@ -94,14 +105,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
                 })?;
                 response
             }
-        };
-        let response = http::with_header(response, "content-type", content_type);
-        http::with_header(response, "etag", tag.as_str())
+        }
     };
-    // A revision is the time of its commit in milliseconds, except after several commits within one.
-    let modified = http::http_date(snapshot.revision.0 / 1_000);
-    let response = http::with_header(response, "last-modified", &modified);
-    let response = http::with_header(response, "vary", "Accept, Authorization, X-API-Key");
     Ok(http::with_cache_headers(response, &reading))
 }
 
@@ -123,7 +128,8 @@ fn sizes(flags: &Value) -> Vec<(String, usize)> {
         .collect()
 }
 
-/// Fails if Lambda cannot return the document. Names the largest flags, which an admin has to make smaller.
+/// Fails if Lambda cannot return the document, which may be compressed. Names the largest flags, which an admin has to
+/// make smaller.
 fn check_size(
     response: &Response,
     sizes: impl FnOnce() -> Vec<(String, usize)>,
@@ -138,9 +144,18 @@ fn check_size(
         .take(NAMED_FLAGS)
         .map(|(key, size)| format!("{key} ({size})"))
         .collect();
+    let limit = http::MAX_RESPONSE_SIZE;
+    let what = if response.headers().contains_key("content-encoding") {
+        format!(
+            "The compressed document has {size} bytes in base64, more than the limit of {limit}"
+        )
+    } else {
+        format!(
+            "The document has {size} bytes, more than the limit of {limit}; accept gzip, which may suffice"
+        )
+    };
     Err(Error::ResponseTooLarge(format!(
-        "The document has {size} bytes, more than the limit of {}; the largest flags are {}",
-        http::MAX_RESPONSE_SIZE,
+        "{what}; the largest flags are {}",
         largest.join(", ")
     )))
 }

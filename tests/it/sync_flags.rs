@@ -8,7 +8,7 @@ use pennon_tests::lambda::Function;
 use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, database_loads, set_percentage};
 use pennon_tests::wire::Mode;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// A request with these headers only.
 fn request(headers: &[(&str, &str)]) -> Event {
@@ -88,6 +88,13 @@ async fn flagd_and_its_connectors_get_the_document_once_per_change() {
         // The stack has the tables of an existing service, whose users are ordered by SHA-256.
         assert_eq!(document["metadata"]["pennon.remoteOnly"], "checkout");
         assert_eq!(document["flags"].get("checkout"), None);
+        let modified = stack.database.revision("production").await / 1_000;
+        let modified = pennon_core::http::http_date(modified);
+        assert_eq!(answer.header("last-modified"), Some(modified.as_str()));
+        assert_eq!(
+            answer.header("vary"),
+            Some("Accept, Authorization, X-API-Key")
+        );
         tags.push(answer.header("etag").expect("an ETag").to_owned());
     }
     let tag = tags.pop().expect("a tag");
@@ -240,24 +247,65 @@ async fn without_both_stores_a_warm_instance_serves_its_last_document_as_stale()
 }
 
 #[tokio::test]
-async fn a_document_above_the_limit_is_413_and_names_the_largest_flags() {
+async fn a_document_above_the_limit_after_compression_is_413_and_names_the_largest_flags() {
     let stack = stack().await;
-    for number in 0..8 {
-        let text = "x".repeat(800_000 + number);
-        let definition = json!({"variants": {"on": text}, "defaultVariant": "on"});
-        stack
-            .database
-            .add_typed_flag(&format!("large-{number}"), &definition)
-            .await;
-    }
+    let database = &stack.database;
+    let add = async |name: &str, texts: &mut dyn FnMut(usize) -> String| {
+        for number in 0..8 {
+            let definition =
+                json!({"variants": {"on": texts(800_000 + number)}, "defaultVariant": "on"});
+            let key = format!("{name}-{number}");
+            database.add_typed_flag(&key, &definition).await;
+        }
+    };
+    add("large", &mut |length| "x".repeat(length)).await;
     let sync = stack.function("sync-flags").await;
-    for accept in ["application/json", Document::CONTENT_TYPE] {
+    let both = ["application/json", Document::CONTENT_TYPE];
+    for accept in both {
         let event = connector(SYNC_KEY, None).header("accept", accept);
-        let answer = sync.call(&event).await;
-        assert_eq!(answer.status, 413, "{answer:?}");
-        let message: Value = answer.json()["message"].clone();
-        let message = message.as_str().expect("a message");
+        let message = too_large(&sync.call(&event).await);
+        assert!(message.contains("accept gzip"), "{message}");
         assert!(message.contains("large-7 (800"), "{message}");
         assert!(!message.contains("large-0"), "{message}");
+        for coding in ["gzip"] {
+            let event = event.clone().header("accept-encoding", coding);
+            let answer = answered(&sync, &event).await;
+            assert_eq!(answer.header("content-encoding"), Some(coding));
+            assert_eq!(answer.header("content-type"), Some(accept));
+            assert!(answer.body.len() > 6_400_000, "{}", answer.body.len());
+            let vary = "Accept, Authorization, X-API-Key, Accept-Encoding";
+            assert_eq!(answer.header("vary"), Some(vary));
+        }
     }
+
+    // Three quarters of these bytes remain, which in base64 is their length.
+    let delete = "delete from feature_flags where flag_key like 'large-%'";
+    database.sql().batch_execute(delete).await.expect("deleted");
+    let mut random = fastrand::Rng::with_seed(1);
+    add("random", &mut |length| {
+        std::iter::repeat_with(|| random.alphanumeric())
+            .take(length)
+            .collect()
+    })
+    .await;
+    // A change by SQL reaches the cache with the purge.
+    let purge = Event::admin("POST", "/api/admin/environments/production/purge", "");
+    let environments = stack.function("manage-environments").await;
+    let purged = environments.call(&purge).await;
+    assert!(matches!(purged.status, 200 | 204), "{purged:?}");
+    for accept in both {
+        let event = connector(SYNC_KEY, None).header("accept", accept);
+        let event = event.header("accept-encoding", "gzip");
+        let message = too_large(&sync.call(&event).await);
+        assert!(message.contains("in base64"), "{message}");
+        assert!(message.contains("random-7 (800"), "{message}");
+    }
+}
+
+/// The message of a response with 413.
+fn too_large(answer: &Response) -> String {
+    assert_eq!(answer.status, 413, "{answer:?}");
+    assert_eq!(answer.header("content-encoding"), None);
+    let message = answer.json()["message"].clone();
+    message.as_str().expect("a message").to_owned()
 }

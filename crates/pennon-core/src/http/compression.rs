@@ -11,7 +11,17 @@ use lambda_http::Body;
 use lambda_http::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::reply::{Response, base64_size, with_added_vary, with_header};
+use super::request::Request;
+use super::route::Endpoint;
 use crate::wire_size::on_the_wire;
+
+/// Compresses the response to a request if the client accepts it, as the middleware does with every response. For
+/// handlers that check the size of what is sent, after all headers that concern the body are set.
+#[must_use]
+pub fn compressed(response: Response, request: &Request) -> Response {
+    let is_admin = request.route().is_some_and(Endpoint::is_admin);
+    AcceptedCompression::of(&request.incoming().headers, is_admin).apply(response)
+}
 
 /// Smaller bodies are sent as they are: they fit into one packet.
 const MIN_SIZE: usize = 1_024;

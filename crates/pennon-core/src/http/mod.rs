@@ -17,7 +17,7 @@ mod settings;
 
 pub use crate::timestamp::{http_date, timestamp, unix_seconds};
 pub use body::{parse_change, take_change};
-pub use compression::{AcceptedCompression, accepts_gzip};
+pub use compression::{AcceptedCompression, accepts_gzip, compressed};
 pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, check_value_count, not_json};

@@ -246,6 +246,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_body_is_measured_as_lambda_receives_it() {
+        for (body, size) in [
+            (Body::Binary(vec![0; 4_425_000]), None),
+            (Body::Binary(vec![0; 4_425_001]), Some(5_900_004)),
+            (Body::Text("x".repeat(5_900_000)), None),
+            (Body::Text("\"".repeat(2_950_001)), Some(5_900_002)),
+        ] {
+            assert_eq!(size_above_limit(&Response::new(body)), size);
+        }
+    }
+
+    #[test]
     fn names_from_a_request_cannot_break_a_header() {
         let names = ["owner", "a\r\nset-cookie: x", "naïve", "a,b", ""].map(str::to_owned);
         assert_eq!(header_list(&names), "owner, a??set-cookie:?x, na?ve, a?b, ");
