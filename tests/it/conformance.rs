@@ -650,6 +650,30 @@ fn documents_give_every_user_the_same_variant(
     }
 }
 
+/// The flag of docs/local-evaluation.md tells which version an engine computes.
+#[test]
+fn the_flag_of_the_manual_has_the_version_of_each_engine_as_its_value() {
+    let manual = include_str!("../../docs/local-evaluation.md");
+    let (_, rest) = manual.split_once("```json\n").expect("an example");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let file: Value = serde_json::from_str(text).expect("a flagd file");
+    let (key, context) = ("fractional-version", json!({"targetingKey": "user-0"}));
+    for (mut engine, version) in [
+        (ReferenceEngine::node(), "v2"),
+        (ReferenceEngine::python(), "v3"),
+    ] {
+        let cases = [(key, &context)].into_iter();
+        let answer = engine.evaluate(Engine::Flagd, &file, cases).remove(0);
+        assert_eq!(answer.variant.as_deref(), Some(version));
+        let subject = match version {
+            "v2" => Subject::FractionalV2,
+            _ => Subject::FractionalV3,
+        };
+        let ours = ours(&read(subject, &file).expect("valid"), key, &context);
+        assert_eq!(ours.variant.as_deref(), Some(version));
+    }
+}
+
 #[test]
 fn the_javascript_engine_gives_every_user_the_variant_of_the_document() {
     let mut node = ReferenceEngine::node();
