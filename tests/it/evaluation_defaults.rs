@@ -420,6 +420,86 @@ async fn checkout(api: &Api, user: &str) -> Value {
 }
 
 #[tokio::test]
+async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let alice = json!({"userId": "user-0", "overrideType": "include"});
+        let set = api
+            .admin("POST", "/api/admin/flags/checkout/users", &alice)
+            .await;
+        assert_eq!(set.status, 201, "{set:?} on {on}");
+        let typed = json!({"key": "split", "enabled": true, "definition": {
+            "variants": {"on": true, "off": false}, "defaultVariant": "off",
+            "targeting": {"fractional": [["on", 50], ["off", 50]]},
+        }});
+        let made = api.admin("POST", "/api/admin/flags", &typed).await;
+        assert_eq!(made.status, 201, "{made:?} on {on}");
+
+        let users: Vec<String> = (0..40).map(|number| format!("user-{number}")).collect();
+        let of_users = async || {
+            let mut values = Vec::new();
+            for user in &users {
+                values.push(checkout(&api, user).await == true);
+            }
+            values
+        };
+        let before = of_users().await;
+        let settings = json!({"bucketing": "fractional", "fractional": "v2"});
+        let mut wanted = settings.clone();
+        wanted["users"] = json!(users);
+        let dry = format!("{SETTINGS}?dryRun=true");
+        let tag = api
+            .read(SETTINGS)
+            .await
+            .header("etag")
+            .expect("a tag")
+            .to_owned();
+        assert_eq!(api.admin("PUT", &dry, &wanted).await.status, 428);
+        let found = api.admin_if(&tag, "PUT", &dry, &wanted).await;
+        assert_eq!(found.status, 200, "{found:?} on {on}");
+        assert_eq!(api.read(SETTINGS).await.header("etag"), Some(tag.as_str()));
+        assert_eq!(of_users().await, before, "nothing has changed on {on}");
+
+        // The other request changes settings, and takes no users.
+        assert_eq!(
+            api.admin_if(&tag, "PUT", SETTINGS, &wanted).await.status,
+            400
+        );
+        let done = api.admin_if(&tag, "PUT", SETTINGS, &settings).await;
+        assert_eq!(done.status, 200, "{done:?} on {on}");
+        let after = of_users().await;
+        let count = |is_on| {
+            let moved = before.iter().zip(&after);
+            moved
+                .filter(|(old, new)| old != new && **new == is_on)
+                .count()
+        };
+        assert!(count(true) > 0 && count(false) > 0, "{before:?} {after:?}");
+        let expected = json!({
+            "environment": "production", "dryRun": true, "users": 40,
+            "flags": [{"flagKey": "checkout", "on": count(true), "off": count(false)}],
+        });
+        assert_eq!(found.json(), expected, "on {on}");
+
+        let stale = api.admin_if(&tag, "PUT", &dry, &wanted).await;
+        assert_eq!(stale.status, 412, "{stale:?} on {on}");
+        let nobody = api.admin_if("*", "PUT", &dry, &wanted).await.json();
+        assert_eq!(nobody["flags"], json!([]), "on {on}");
+        for users in [
+            json!("alice"),
+            json!([""]),
+            json!([1]),
+            json!(vec!["a"; 10_001]),
+        ] {
+            wanted["users"] = users;
+            let answer = api.admin_if("*", "PUT", &dry, &wanted).await;
+            assert_eq!(answer.status, 400, "{answer:?} on {on}");
+            assert!(answer.json()["details"]["fieldErrors"]["users"].is_array());
+        }
+    }
+}
+
+#[tokio::test]
 async fn settings_of_an_environment_override_the_defaults() {
     for api in Api::of_both_kinds().await {
         let on = api.on;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 const IMPORT: &str = "/api/admin/environments/production/import";
 const COPY: &str = "/api/admin/environments/production/copy";
+const SETTINGS: &str = "/api/admin/environments/production/settings";
 const USERS: &str = "/api/admin/flags/checkout/users";
 
 #[tokio::test]
@@ -18,11 +19,13 @@ async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
         let file = json!({"flags": {"new": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}}});
         let overrides = json!({"overrides": [{"userId": "bob", "overrideType": "include"}]});
         let copy = json!({"from": "staging", "flags": [{"flagKey": "new", "ifMatch": null}]});
+        let settings = json!({"bucketing": "fractional"});
         let none = Value::Null;
         for (method, path, option, body, allowed) in [
             ("POST", IMPORT, "dryRun", &file, "true or false"),
             ("POST", IMPORT, "mode", &file, "replace or merge"),
             ("POST", COPY, "dryRun", &copy, "true or false"),
+            ("PUT", SETTINGS, "dryRun", &settings, "true or false"),
             ("PUT", USERS, "mode", &overrides, "replace or merge"),
             (
                 "DELETE",

@@ -46,6 +46,7 @@ const EXPECTED: &str = "\
 200 GET /api/admin/environments/production/flags
 200 GET /api/admin/environments/preview/settings
 200 PUT /api/admin/environments/preview/settings
+200 PUT /api/admin/environments/preview/settings?dryRun=true
 200 GET /api/admin/environments/preview/export
 200 POST /api/admin/environments/preview/import?dryRun=true
 200 POST /api/admin/environments/preview/import

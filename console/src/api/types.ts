@@ -507,7 +507,10 @@ export interface paths {
         };
         /** Read the settings of an environment */
         get: operations["readSettings"];
-        /** Replace the settings of an environment */
+        /**
+         * Replace the settings of an environment
+         * @description With dryRun=true nothing changes, and the response counts the users in the body for whom the value of a simple flag would change, such as by another bucketing.
+         */
         put: operations["replaceSettings"];
         post?: never;
         delete?: never;
@@ -1374,6 +1377,23 @@ export interface components {
             bucketing?: "sha256" | "fractional" | null;
             evaluators?: Record<string, never> | null;
             metadata?: Record<string, never> | null;
+            /** @description User ids, only with dryRun=true */
+            users?: string[];
+        };
+        MovedUsers: {
+            environment: components["schemas"]["EnvironmentName"];
+            /** @enum {boolean} */
+            dryRun: true;
+            /** @description The number of users in the request */
+            users: number;
+            /** @description The simple flags whose value would change for some of the users */
+            flags: {
+                flagKey: string;
+                /** @description The number of users for whom the flag would be turned on */
+                on: number;
+                /** @description The number of users for whom it would be turned off */
+                off: number;
+            }[];
         };
         Settings: {
             environment: components["schemas"]["EnvironmentName"];
@@ -3322,7 +3342,10 @@ export interface operations {
     };
     replaceSettings: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Count the users who would move without changing anything */
+                dryRun?: "true" | "false";
+            };
             header: {
                 /**
                  * @description The ETag of the state to change, a list of ETags, or * for any state; weak ETags and those of public routes are rejected
@@ -3342,7 +3365,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The settings */
+            /** @description The settings, or the users who would move */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -3350,7 +3373,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Settings"];
+                    "application/json": components["schemas"]["Settings"] | components["schemas"]["MovedUsers"];
                 };
             };
             400: components["responses"]["Invalid"];

@@ -8,9 +8,9 @@ use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::eval::{EvaluationDefaults, Settings};
 use pennon_core::http::{self, ETag, Request, Response};
-use pennon_core::service::Changed;
+use pennon_core::service::{Changed, MovedUsers};
 use pennon_core::store::SettingsRecord;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) async fn read(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
@@ -19,16 +19,25 @@ pub(crate) async fn read(app: &App, request: &Request) -> Result<Response, Error
     Ok(answer(StatusCode::OK, &environment, &record, defaults))
 }
 
-/// Replaces all settings: absent ones get their defaults.
+/// Replaces all settings: absent ones get their defaults. With `?dryRun=true` it returns only how many of the users in
+/// the body would get another value of a simple flag.
 pub(crate) async fn replace(
     app: &App,
     request: &Request,
     actor: &Actor,
 ) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
-    let settings = http::parse_settings(request.body())?;
     let expected = request.expected()?;
     expected.require()?;
+    if request.boolean("dryRun")? {
+        let (settings, users) = http::parse_settings_with_users(request.body())?;
+        let moved = app
+            .service
+            .compare_settings(&environment, &settings, &expected, actor, &users)
+            .await?;
+        return Ok(comparison(&environment, users.len(), &moved));
+    }
+    let settings = http::parse_settings(request.body())?;
     // Read before the change: after the commit the request must not fail.
     let defaults = app.service.store().evaluation_defaults().await?;
     let result = app
@@ -36,6 +45,20 @@ pub(crate) async fn replace(
         .change_settings(&environment, &settings, &expected, actor, request.context())
         .await?;
     Ok(changed(StatusCode::OK, &environment, &result, defaults))
+}
+
+fn comparison(environment: &Environment, users: usize, moved: &[MovedUsers]) -> Response {
+    let flags: Vec<Value> = moved
+        .iter()
+        .map(|moved| json!({ "flagKey": moved.key, "on": moved.on, "off": moved.off }))
+        .collect();
+    let body = json!({
+        "environment": environment.as_str(),
+        "dryRun": true,
+        "users": users,
+        "flags": flags,
+    });
+    http::json(StatusCode::OK, &body)
 }
 
 /// The settings that the environment inherits from the installation.

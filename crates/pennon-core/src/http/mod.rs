@@ -37,7 +37,7 @@ pub use route::{
     Authorization, ENDPOINTS, Endpoint, Match, PAGES, Parameters, UnknownParameters, decoded, find,
     find_template,
 };
-pub use settings::{fractional, parse_settings};
+pub use settings::{fractional, parse_settings, parse_settings_with_users};
 
 pub use crate::id::{unguessable_id, unique_id};
 use lambda_http::http::StatusCode;

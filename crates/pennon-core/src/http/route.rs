@@ -153,7 +153,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     route("GET", "/api/admin/environments/{environment}/settings", "manage-environments", Viewer,
         &[], "Read the settings of an environment"),
     route("PUT", "/api/admin/environments/{environment}/settings", "manage-environments", Admin,
-        &[], "Replace the settings of an environment"),
+        &["dryRun"], "Replace the settings of an environment"),
     route("GET", "/api/admin/environments/{environment}/export", "manage-environments", Viewer,
         &[], "Export all active flags as a flagd file"),
     route("POST", "/api/admin/environments/{environment}/import", "manage-environments", Admin,

@@ -1,18 +1,46 @@
 //! Parses the settings of an environment.
 
 use pennon_eval::json::quote;
-use pennon_eval::{Bucketing, FractionalVersion, Settings};
+use pennon_eval::{Bucketing, FractionalVersion, Settings, UserId};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use crate::error::Error;
+
+/// Limit on the users of a dry run: enough to estimate a share within one percent.
+const MAX_USERS: usize = 10_000;
 
 /// Parses settings, all of which are optional. Evaluators are validated later, when the flags are known.
 ///
 /// # Errors
 /// [`Error::Invalid`] with all errors.
 pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
+    take_settings(Fields::parse(body)?)
+}
+
+/// Parses settings, and the `users` for whom a dry run compares them with the present ones.
+///
+/// # Errors
+/// [`Error::Invalid`] with all errors.
+pub fn parse_settings_with_users(body: &[u8]) -> Result<(Settings, Vec<UserId>), Error> {
     let mut fields = Fields::parse(body)?;
+    let users = fields.take("users", |value| {
+        let list = value.as_array().ok_or("Expected a list")?;
+        if list.len() > MAX_USERS {
+            return Err(format!(
+                "Must have at most {MAX_USERS} entries (got {})",
+                list.len()
+            ));
+        }
+        let users = list.iter().map(|user| UserId::parse(user.as_str()?));
+        users.collect::<Option<Vec<UserId>>>().ok_or_else(|| {
+            "Expected a list of user ids, which are strings that are not empty".to_owned()
+        })
+    });
+    Ok((take_settings(fields)?, users.unwrap_or_default()))
+}
+
+fn take_settings(mut fields: Fields) -> Result<Settings, Error> {
     let settings = Settings {
         evaluators: object(&mut fields, "evaluators"),
         fractional: fractional(&mut fields),

@@ -42,6 +42,7 @@ pub use publish::Published;
 pub use ramps::{AlarmEvent, RampAction, RampsRun, ShownAlarm, shown_alarms};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
+pub use settings::MovedUsers;
 pub use update::Change;
 pub use usage::{FlagUsage, Overview, Overviews, STALE_AFTER_DAYS, Stale, StaleFlag};
 pub use webhooks::{NewWebhook, WantedWebhook};

@@ -1,6 +1,9 @@
 //! Creating environments, changing their settings, and purging their cache entries.
 
-use pennon_eval::{FractionalVersion, Settings};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pennon_eval::{Context, Flag, FlagKey, FractionalVersion, Ruleset, Settings, UserId};
 use serde_json::json;
 
 use super::FlagService;
@@ -13,7 +16,22 @@ use crate::environment::Environment;
 use crate::error::{Error, FieldErrors};
 use crate::limits::check_metadata;
 use crate::request_context::RequestContext;
-use crate::store::{Action, FlagRecords, SettingsRecord};
+use crate::snapshot::Snapshot;
+use crate::store::{Action, FlagRecords, SettingsRecord, SnapshotUpdate, Transaction, Waiting};
+
+/// Limit on the evaluations of a dry run, users times flags: a second of one processor.
+const MAX_EVALUATIONS: usize = 5_000_000;
+
+/// The users for whom a change of settings changes the value of a simple flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedUsers {
+    /// The flag.
+    pub key: FlagKey,
+    /// The number of users for whom it would be turned on.
+    pub on: usize,
+    /// The number of users for whom it would be turned off.
+    pub off: usize,
+}
 
 impl FlagService {
     /// Creates an environment.
@@ -74,24 +92,9 @@ impl FlagService {
         actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
-        check_settings(settings)?;
         let mut transaction = self.begin(environment, &actor.id).await?;
-        require_environment_in(&mut transaction, environment).await?;
-        let flags = transaction.flags().await?;
-        let before = transaction.settings().await?;
-        reject_breaking_settings(&flags, &before.settings, settings)?;
-        expected.check(before.revision)?;
-        let settings = Settings {
-            // Fields of an imported file that the route for settings does not show.
-            other: before.settings.other.clone(),
-            ..settings.clone()
-        };
-        check_limits_of_environment(
-            ("metadata", "evaluators"),
-            environment,
-            (in_use(&flags), &before.settings),
-            (in_use(&flags), &settings),
-        )?;
+        let (before, settings) =
+            check_change(&mut transaction, environment, settings, expected).await?;
         let after = transaction.write_settings(&settings).await?;
         transaction
             .add_audit_entry(
@@ -102,6 +105,35 @@ impl FlagService {
             )
             .await?;
         self.finish(transaction, environment, after, context).await
+    }
+
+    /// The simple flags whose value a change of settings would change for some of these users. Nothing is changed.
+    ///
+    /// Flags with a rule are not compared: it may need more of a user than their id.
+    ///
+    /// # Errors
+    /// As for [`Self::change_settings`]; [`Error::Invalid`] for too many users.
+    pub async fn compare_settings(
+        &self,
+        environment: &Environment,
+        settings: &Settings,
+        expected: &Expected,
+        actor: &Actor,
+        users: &[UserId],
+    ) -> Result<Vec<MovedUsers>, Error> {
+        let mut transaction = self.begin(environment, &actor.id).await?;
+        let (_, settings) = check_change(&mut transaction, environment, settings, expected).await?;
+        drop(transaction);
+        // With overrides, which keep their users where they are.
+        let update = self
+            .store
+            .snapshot(environment, None, Waiting::UntilTimeout);
+        let SnapshotUpdate::Changed(snapshot) = update.await? else {
+            return Err(Error::Internal(
+                "the store reports no change since no revision".to_owned(),
+            ));
+        };
+        moved_users(&snapshot, &settings, users)
     }
 
     /// Raises the revision of an environment and invalidates its cache entry, so that all instances read it
@@ -139,6 +171,80 @@ impl FlagService {
     }
 }
 
+/// Checks new settings of an environment. Returns the present ones, and the new ones as they will be stored.
+async fn check_change(
+    transaction: &mut Transaction,
+    environment: &Environment,
+    settings: &Settings,
+    expected: &Expected,
+) -> Result<(SettingsRecord, Settings), Error> {
+    check_settings(settings)?;
+    require_environment_in(transaction, environment).await?;
+    let flags = transaction.flags().await?;
+    let before = transaction.settings().await?;
+    reject_breaking_settings(&flags, &before.settings, settings)?;
+    expected.check(before.revision)?;
+    let settings = Settings {
+        // Fields of an imported file that the route for settings does not show.
+        other: before.settings.other.clone(),
+        ..settings.clone()
+    };
+    check_limits_of_environment(
+        ("metadata", "evaluators"),
+        environment,
+        (in_use(&flags), &before.settings),
+        (in_use(&flags), &settings),
+    )?;
+    Ok((before, settings))
+}
+
+/// Evaluates the simple flags for each user with the present and with other settings.
+fn moved_users(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    users: &[UserId],
+) -> Result<Vec<MovedUsers>, Error> {
+    let simple: BTreeMap<&FlagKey, &Arc<Flag>> = snapshot
+        .flags
+        .iter()
+        .filter(|(_, flag)| flag.definition.is_none())
+        .collect();
+    let most = MAX_EVALUATIONS / simple.len().max(1);
+    if users.len() > most {
+        return Err(Error::invalid_field(
+            "users",
+            format!(
+                "Must have at most {most} entries for the {} simple flags of this environment (got {})",
+                simple.len(),
+                users.len()
+            ),
+        ));
+    }
+    let flags: BTreeMap<FlagKey, &Flag> = simple
+        .into_iter()
+        .map(|(key, flag)| (key.clone(), &**flag))
+        .collect();
+    let compile = |settings: &Settings| Ruleset::compile(&flags, settings, snapshot.defaults);
+    let (before, after) = (compile(&snapshot.settings), compile(settings));
+    let mut moved: Vec<MovedUsers> = flags
+        .into_keys()
+        .map(|key| MovedUsers { key, on: 0, off: 0 })
+        .collect();
+    for user in users {
+        let context = Context::of(Some(user));
+        for (position, moved) in moved.iter_mut().enumerate() {
+            let is_on = |rules: &Ruleset| rules.is_on_at(position, &context, 0) == Some(true);
+            match (is_on(&before), is_on(&after)) {
+                (false, true) => moved.on += 1,
+                (true, false) => moved.off += 1,
+                (true, true) | (false, false) => {}
+            }
+        }
+    }
+    moved.retain(|moved| moved.on + moved.off > 0);
+    Ok(moved)
+}
+
 /// Rejects settings that are invalid in any environment.
 fn check_settings(settings: &Settings) -> Result<(), Error> {
     let body = json!({"evaluators": settings.evaluators, "metadata": settings.metadata});
@@ -173,5 +279,37 @@ fn reject_breaking_settings(
         Ok(())
     } else {
         Err(Error::Invalid(errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_with_too_many_users_for_the_flags_is_rejected() {
+        let user = UserId::parse("alice").expect("an id");
+        let users = vec![user; 10_000];
+        for (flags, is_accepted) in [(1, true), (501, false)] {
+            let flags = (0..flags).map(|number| {
+                let key = FlagKey::parse(format!("flag-{number}")).expect("a key");
+                (key, Arc::default())
+            });
+            let snapshot = Snapshot {
+                flags: flags.collect(),
+                ..Snapshot::empty()
+            };
+            let moved = moved_users(&snapshot, &Settings::default(), &users);
+            match moved {
+                Ok(moved) => assert!(is_accepted && moved.is_empty()),
+                Err(error) => {
+                    assert!(!is_accepted);
+                    assert!(
+                        format!("{error:?}").contains("at most 9980 entries"),
+                        "{error:?}"
+                    );
+                }
+            }
+        }
     }
 }
