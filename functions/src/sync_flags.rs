@@ -151,7 +151,7 @@ fn check_size(
         )
     } else {
         format!(
-            "The document has {size} bytes, more than the limit of {limit}; accept gzip, which may suffice"
+            "The document has {size} bytes, more than the limit of {limit}; accept gzip or zstd, which may suffice"
         )
     };
     Err(Error::ResponseTooLarge(format!(

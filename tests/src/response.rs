@@ -27,6 +27,10 @@ pub(crate) fn decoded(body: &[u8], encoding: Option<&String>) -> String {
             GzDecoder::new(body).read_to_end(&mut plain).expect("gzip");
             &plain
         }
+        Some("zstd") if !body.is_empty() => {
+            plain = zstd::decode_all(body).expect("zstd");
+            &plain
+        }
         _ => body,
     };
     String::from_utf8_lossy(body).into_owned()

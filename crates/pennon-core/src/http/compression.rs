@@ -1,4 +1,4 @@
-//! Compresses responses with gzip for clients that accept it.
+//! Compresses responses with zstd or gzip for clients that accept it.
 //!
 //! A small response is sent as it is: compressing it costs more time than its transfer. A compressed response has
 //! another `ETag` than the same response without compression (RFC 9110, section 8.8.3.3). [`ETag`](super::ETag) accepts
@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use lambda_http::Body;
 use lambda_http::http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use zstd::bulk::Compressor;
 
 use super::reply::{Response, base64_size, with_added_vary, with_header};
 use super::request::Request;
@@ -27,19 +29,60 @@ pub fn compressed(response: Response, request: &Request) -> Response {
 const MIN_SIZE: usize = 1_024;
 /// A header without name, time and flags (RFC 1952, section 2.3).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// What a tag ends with if it is that of a compressed response.
-pub(super) const TAG_SUFFIX: &str = "-gzip\"";
+/// Level 3, the default of zstd, takes up to a third more time and does not make responses smaller; level -1 saves a
+/// fifth of the time and makes them up to half as large again.
+const ZSTD_LEVEL: i32 = 1;
 
 thread_local! {
     /// Kept, because its tables take 300 kB: their allocation would cost more than the compression of most responses.
-    static COMPRESSOR: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+    static GZIP: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+    /// Kept for the same reason. `None` if it could not be created.
+    static ZSTD: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(ZSTD_LEVEL).ok());
 }
 
-/// Whether to compress the response to a request.
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Zstd,
+    Gzip,
+}
+
+impl Coding {
+    /// If a client likes both equally, it gets the first: zstd takes half the time of gzip, and 80 % of its bytes.
+    pub(super) const ALL: [Self; 2] = [Self::Zstd, Self::Gzip];
+
+    /// The name in `Accept-Encoding` and `Content-Encoding`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// What the tag of a response in this coding ends with.
+    pub(super) fn tag_suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => "-zstd\"",
+            Self::Gzip => "-gzip\"",
+        }
+    }
+
+    /// Compresses bytes; `None` if the compressor fails, which the caller treats like bytes that do not become smaller.
+    fn compress(self, bytes: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Zstd => ZSTD.with_borrow_mut(|zstd| zstd.as_mut()?.compress(bytes).ok()),
+            Self::Gzip => gzip(bytes),
+        }
+    }
+}
+
+/// Whether and how to compress the response to a request.
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptedCompression {
-    accepts_gzip: bool,
-    had_compressed: bool,
+    /// What the client likes best; `None` for a response as it is.
+    best: Option<Coding>,
+    /// The coding of a response that the client has.
+    held: Option<Coding>,
     is_admin: bool,
 }
 
@@ -48,13 +91,16 @@ impl AcceptedCompression {
     /// states for `If-Match`, so responses with a tag stay as they are.
     #[must_use]
     pub fn of(headers: &HeaderMap, is_admin: bool) -> Self {
-        let any = |name, holds: fn(&str) -> bool| {
-            let mut values = headers.get_all(name).iter();
-            values.any(|value| value.to_str().is_ok_and(holds))
+        let texts = |name| {
+            let values = headers.get_all(name).iter();
+            let values = values.filter_map(|value| value.to_str().ok());
+            values.collect::<Vec<_>>().join(",")
         };
+        let tags = texts(header::IF_NONE_MATCH);
+        let mut held = Coding::ALL.into_iter();
         Self {
-            accepts_gzip: any(header::ACCEPT_ENCODING, accepts_gzip),
-            had_compressed: any(header::IF_NONE_MATCH, |tags| tags.contains(TAG_SUFFIX)),
+            best: best_coding(&texts(header::ACCEPT_ENCODING)),
+            held: held.find(|coding| tags.contains(coding.tag_suffix())),
             is_admin,
         }
     }
@@ -62,8 +108,11 @@ impl AcceptedCompression {
     /// Compresses a response if the client accepts it and it becomes smaller.
     #[must_use]
     pub fn apply(self, mut response: Response) -> Response {
-        if response.status() == StatusCode::NOT_MODIFIED && self.had_compressed && !self.is_admin {
-            return with_added_vary(with_tag_suffix(response), "Accept-Encoding");
+        if response.status() == StatusCode::NOT_MODIFIED
+            && let Some(coding) = self.held
+            && !self.is_admin
+        {
+            return with_added_vary(with_tag_of(response, coding), "Accept-Encoding");
         }
         let Body::Text(text) = response.body() else {
             return response;
@@ -71,38 +120,37 @@ impl AcceptedCompression {
         if text.len() < MIN_SIZE || self.is_admin && response.headers().contains_key(header::ETAG) {
             return response;
         }
-        if self.accepts_gzip
-            && let Some(compressed) = gzip(text.as_bytes())
+        if let Some(coding) = self.best
+            && let Some(compressed) = coding.compress(text.as_bytes())
             && base64_size(compressed.len()) < on_the_wire(text.as_bytes())
         {
             *response.body_mut() = Body::Binary(compressed);
-            let gzip = HeaderValue::from_static("gzip");
+            let name = HeaderValue::from_static(coding.name());
             response
                 .headers_mut()
-                .insert(header::CONTENT_ENCODING, gzip);
-            response = with_tag_suffix(response);
+                .insert(header::CONTENT_ENCODING, name);
+            response = with_tag_of(response, coding);
         }
         with_added_vary(response, "Accept-Encoding")
     }
 }
 
-/// Marks the tag as that of the compressed response.
-fn with_tag_suffix(response: Response) -> Response {
+/// Marks the tag as that of the response in this coding.
+fn with_tag_of(response: Response, coding: Coding) -> Response {
     let tag = response.headers().get(header::ETAG);
     let open = tag.and_then(|tag| tag.to_str().ok()?.strip_suffix('"'));
-    match open.map(|open| format!("{open}{TAG_SUFFIX}")) {
+    match open.map(|open| format!("{open}{}", coding.tag_suffix())) {
         Some(tag) => with_header(response, "etag", &tag),
         None => response,
     }
 }
 
-/// Compresses bytes; `None` if the compressor fails, which the caller treats like bytes that do not become smaller.
 fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut checksum = Crc::new();
     checksum.update(bytes);
     let mut output = Vec::with_capacity(bytes.len() / 2 + 64);
     output.extend_from_slice(&GZIP_HEADER);
-    COMPRESSOR.with_borrow_mut(|compressor| {
+    GZIP.with_borrow_mut(|compressor| {
         compressor.reset();
         loop {
             let read = usize::try_from(compressor.total_in()).ok()?;
@@ -119,23 +167,38 @@ fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(output)
 }
 
-/// Whether `Accept-Encoding` has gzip (RFC 9110, section 12.5.3), by name or as `*`, and not with the weight 0.
-#[must_use]
-pub fn accepts_gzip(header: &str) -> bool {
-    let mut accepted = None;
-    for item in header.split(',') {
-        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
-        let coding = coding.trim();
-        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
-        let is_wanted = weight.parse::<f32>().is_ok_and(|weight| weight > 0.0);
-        if coding.eq_ignore_ascii_case("gzip") {
-            return is_wanted;
-        }
-        if coding == "*" {
-            accepted = Some(is_wanted);
+/// The coding with the highest weight in `Accept-Encoding` (RFC 9110, section 12.5.3). `None` if the header has none of
+/// ours, or `identity` with a higher weight.
+fn best_coding(header: &str) -> Option<Coding> {
+    let mut best = None;
+    let mut highest = weight_of(header, "identity").unwrap_or(0.0);
+    for coding in Coding::ALL {
+        let weight = weight_of(header, coding.name()).or_else(|| weight_of(header, "*"));
+        let weight = weight.unwrap_or(0.0);
+        if weight > highest || best.is_none() && weight > 0.0 && weight >= highest {
+            (best, highest) = (Some(coding), weight);
         }
     }
-    accepted.unwrap_or_default()
+    best
+}
+
+/// Whether `Accept-Encoding` has gzip, by name or as `*`, and not with the weight 0.
+#[must_use]
+pub fn accepts_gzip(header: &str) -> bool {
+    let weight = weight_of(header, Coding::Gzip.name()).or_else(|| weight_of(header, "*"));
+    weight.is_some_and(|weight| weight > 0.0)
+}
+
+/// The weight of a name in `Accept-Encoding`, 0 if it cannot be parsed; `None` without the name.
+fn weight_of(header: &str, name: &str) -> Option<f32> {
+    header.split(',').find_map(|item| {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        if !coding.trim().eq_ignore_ascii_case(name) {
+            return None;
+        }
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        Some(weight.parse().unwrap_or(0.0))
+    })
 }
 
 #[cfg(test)]
@@ -167,26 +230,35 @@ mod tests {
 
     #[test]
     fn a_compressed_response_is_the_same_text_with_a_tag_of_its_own() {
-        let gzip = AcceptedCompression::of(&request(&[("accept-encoding", "br, gzip")]), false);
         // The second one fills the output of the compressor more than once.
         let numbers = (0..40_000_u32).map(|number| number.wrapping_mul(2_654_435_761));
         let noise = numbers
             .map(|number| format!("{number:x}"))
             .collect::<Vec<_>>()
             .concat();
-        for text in ["{\"flag\":true},".repeat(500), noise] {
-            for _ in 0..2 {
-                let sent = gzip.apply(response(&text));
-                assert!(matches!(sent.body(), Body::Binary(_)));
-                assert!(sent.body().len() < text.len());
-                let mut plain = String::new();
-                let read = GzDecoder::new(&**sent.body()).read_to_string(&mut plain);
-                assert_eq!(read.expect("gzip"), text.len());
-                assert!(plain == text);
-                assert_eq!(header(&sent, "content-encoding"), "gzip");
-                assert_eq!(header(&sent, "etag"), "\"1-7-gzip\"");
-                let vary = "Authorization, X-API-Key, Accept-Encoding";
-                assert_eq!(header(&sent, "vary"), vary);
+        for (accepted, name) in [("br, gzip", "gzip"), ("gzip, zstd", "zstd")] {
+            let compression =
+                AcceptedCompression::of(&request(&[("accept-encoding", accepted)]), false);
+            for text in ["{\"flag\":true},".repeat(500), noise.clone()] {
+                for _ in 0..2 {
+                    let sent = compression.apply(response(&text));
+                    assert!(matches!(sent.body(), Body::Binary(_)));
+                    assert!(sent.body().len() < text.len());
+                    let body = &**sent.body();
+                    let mut plain = Vec::new();
+                    match name {
+                        "zstd" => zstd::Decoder::new(body)
+                            .expect("a frame")
+                            .read_to_end(&mut plain),
+                        _ => GzDecoder::new(body).read_to_end(&mut plain),
+                    }
+                    .expect("the compressed bytes");
+                    assert!(plain == text.as_bytes());
+                    assert_eq!(header(&sent, "content-encoding"), name);
+                    assert_eq!(header(&sent, "etag"), format!("\"1-7-{name}\""));
+                    let vary = "Authorization, X-API-Key, Accept-Encoding";
+                    assert_eq!(header(&sent, "vary"), vary);
+                }
             }
         }
     }
@@ -216,12 +288,12 @@ mod tests {
 
     #[test]
     fn an_unchanged_response_has_the_tag_that_the_client_sent() {
-        for (sent, expected) in [("\"1-7-gzip\"", "\"1-7-gzip\""), ("\"1-7\"", "\"1-7\"")] {
-            let headers = request(&[("accept-encoding", "gzip"), ("if-none-match", sent)]);
+        for tag in ["\"1-7-gzip\"", "\"1-7-zstd\"", "\"1-7\""] {
+            let headers = request(&[("accept-encoding", "gzip, zstd"), ("if-none-match", tag)]);
             let mut unchanged = response("");
             *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
             let unchanged = AcceptedCompression::of(&headers, false).apply(unchanged);
-            assert_eq!(header(&unchanged, "etag"), expected);
+            assert_eq!(header(&unchanged, "etag"), tag);
         }
     }
 
@@ -247,6 +319,28 @@ mod tests {
             "gzipped",
         ] {
             assert!(!accepts_gzip(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn the_coding_with_the_highest_weight_is_sent() {
+        for (header, expected) in [
+            ("zstd", Some(Coding::Zstd)),
+            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
+            ("*", Some(Coding::Zstd)),
+            ("gzip;q=1.0, zstd;q=0.5", Some(Coding::Gzip)),
+            ("ZSTD;q=0.5, gzip; q=0.4", Some(Coding::Zstd)),
+            ("zstd;q=0, *", Some(Coding::Gzip)),
+            ("gzip;q=0.5, *;q=0.8", Some(Coding::Zstd)),
+            ("identity;q=0.5, gzip;q=0.5", Some(Coding::Gzip)),
+            ("identity;q=0, zstd;q=0.001", Some(Coding::Zstd)),
+            ("identity, gzip;q=0.5, zstd;q=0.9", None),
+            ("br, deflate", None),
+            ("*;q=0", None),
+            ("zstandard, gzip;q=x", None),
+            ("", None),
+        ] {
+            assert_eq!(best_coding(header), expected, "{header}");
         }
     }
 }

@@ -4,7 +4,7 @@ use lambda_http::Body;
 use pennon_eval::{EvaluationDefaults, UserId};
 use sha2::{Digest, Sha256};
 
-use super::compression::TAG_SUFFIX;
+use super::compression::Coding;
 use crate::environment::Environment;
 use crate::hex::hex;
 use crate::key_kind::KeyKind;
@@ -103,9 +103,13 @@ impl ETag {
     /// compressed response matches too.
     #[must_use]
     pub fn matches(&self, if_none_match: &str) -> bool {
-        let is_own = |tag: &str| match tag.strip_suffix(TAG_SUFFIX) {
-            Some(open) => self.0.strip_suffix('"') == Some(open),
-            None => tag == self.0,
+        let is_own = |tag: &str| {
+            let mut codings = Coding::ALL.into_iter();
+            let open = codings.find_map(|coding| tag.strip_suffix(coding.tag_suffix()));
+            match open {
+                Some(open) => self.0.strip_suffix('"') == Some(open),
+                None => tag == self.0,
+            }
         };
         if_none_match
             .split(',')
@@ -132,6 +136,7 @@ mod tests {
             format!("\"x\", {}", tag.as_str()),
             "\"1-7-gzip\"".to_owned(),
             "W/\"1-7-gzip\", \"x\"".to_owned(),
+            "\"1-7-zstd\"".to_owned(),
             "*".to_owned(),
         ] {
             assert!(tag.matches(&yes), "{yes}");
@@ -144,6 +149,7 @@ mod tests {
             "\"1-7",
             "W/\"1-70\"",
             "\"1-8-gzip\"",
+            "\"1-8-zstd\"",
             "\"1-7-br\"",
         ] {
             assert!(!tag.matches(no), "{no}");
