@@ -115,10 +115,10 @@ impl Https {
         self.send_limited(request, MAX_RESPONSE_SIZE, within).await
     }
 
-    /// Like [`Self::send`], with another limit of the response in bytes.
+    /// Like `send`, with another limit of the response in bytes.
     ///
     /// # Errors
-    /// See [`Self::send`].
+    /// Those of `send`.
     pub async fn send_limited(
         &self,
         request: Request<Full<Bytes>>,
