@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use lambda_http::http::HeaderMap;
 use lambda_http::{Body, LambdaEvent, lambda_runtime, service_fn};
-use serde::Serialize;
+use serde::ser::{Error as _, Serialize, SerializeStruct, Serializer};
 use serde_json::Value;
 
 use crate::app::App;
@@ -37,42 +38,88 @@ where
             let incoming = event.payload.into_request(&event.context.request_id);
             // Boxed, because the nested types are too deep for the compiler.
             let response = Box::pin(answer(app, incoming.routed())).await;
-            Ok::<_, Infallible>(GatewayResponse::of(&response))
+            Ok::<_, Infallible>(GatewayResponse(response))
         }
     });
     lambda_runtime::run_concurrent(service).await
 }
 
-/// A response as API Gateway expects it, in both payload formats.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct GatewayResponse {
-    status_code: u16,
-    headers: serde_json::Map<String, Value>,
-    is_base64_encoded: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    body: String,
+/// A response as API Gateway expects it, in both payload formats. A binary body, such as a compressed file, is encoded
+/// in base64. No header occurs twice.
+struct GatewayResponse(Response);
+
+impl Serialize for GatewayResponse {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (headers, body) = (self.0.headers(), self.0.body());
+        let is_binary = matches!(body, Body::Binary(_));
+        let mut fields = serializer.serialize_struct("GatewayResponse", 4)?;
+        fields.serialize_field("statusCode", &self.0.status().as_u16())?;
+        fields.serialize_field("headers", &GatewayHeaders(headers))?;
+        fields.serialize_field("isBase64Encoded", &is_binary)?;
+        if let Body::Text(text) = body
+            && !text.is_empty()
+        {
+            let text = json_string(text).map_err(S::Error::custom)?;
+            fields.serialize_field("body", &text)?;
+        } else if !body.is_empty() {
+            fields.serialize_field("body", &STANDARD.encode(body))?;
+        }
+        fields.end()
+    }
 }
 
-impl GatewayResponse {
-    /// A binary body, such as a compressed file, is encoded in base64. No header occurs twice.
-    fn of(response: &Response) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let headers = response.headers().iter();
-        let is_base64_encoded = matches!(response.body(), Body::Binary(_));
-        let body = if is_base64_encoded {
-            STANDARD.encode(response.body())
-        } else {
-            text(response.body())
-        };
-        Self {
-            status_code: response.status().as_u16(),
-            headers: headers
-                .map(|(name, value)| (name.to_string(), text(value.as_bytes()).into()))
-                .collect(),
-            is_base64_encoded,
-            body,
+struct GatewayHeaders<'r>(&'r HeaderMap);
+
+impl Serialize for GatewayHeaders<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let headers = self.0.iter();
+        serializer.collect_map(
+            headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))),
+        )
+    }
+}
+
+/// A text as a JSON string. Most bodies are JSON, in which every few bytes are a quotation mark: `serde_json`, which
+/// copies the parts between escapes one by one, takes twice as long.
+fn json_string(text: &str) -> serde_json::Result<RawJson> {
+    // Enough for an escape of every byte: to write into it is faster than to push.
+    let mut json = vec![0; 2 * text.len() + 2];
+    let mut rest = json.iter_mut();
+    let mut put = |byte: u8| {
+        if let Some(next) = rest.next() {
+            *next = byte;
         }
+    };
+    put(b'"');
+    for byte in text.bytes() {
+        match byte {
+            // A page or another text with lines.
+            ..b' ' => return serde_json::to_string(text).map(RawJson),
+            b'"' | b'\\' => put(b'\\'),
+            _ => {}
+        }
+        put(byte);
+    }
+    put(b'"');
+    let unused = rest.len();
+    json.truncate(json.len() - unused);
+    // Still UTF-8, because only ASCII was added.
+    String::from_utf8(json)
+        .map_or_else(|_| serde_json::to_string(text), Ok)
+        .map(RawJson)
+}
+
+/// JSON that `serde_json` writes as it is. Unlike its `RawValue`, it is not parsed to check it, which takes as long as
+/// writing it.
+struct RawJson(String);
+
+impl Serialize for RawJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        /// The name of a `RawValue` for a serializer. A test notices if it changes.
+        const NAME: &str = "$serde_json::private::RawValue";
+        let mut fields = serializer.serialize_struct(NAME, 1)?;
+        fields.serialize_field(NAME, &self.0)?;
+        fields.end()
     }
 }
 
@@ -113,4 +160,39 @@ where
         }
     });
     lambda_runtime::run_concurrent(service).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn gateway_response(body: impl Into<Body>) -> Value {
+        let response = Response::new(body.into());
+        serde_json::to_value(GatewayResponse(response)).expect("JSON")
+    }
+
+    #[test]
+    fn every_body_arrives_as_it_is() {
+        for text in [
+            r#"{"a":"\"\\\u0000","b":[true]}"#,
+            "<p>\n\t\"1\"\r\n\u{7f}</p>",
+            "ä😀\u{2028}\u{0}",
+            "\\",
+        ] {
+            assert_eq!(gateway_response(text)["body"], text);
+            let whole = serde_json::to_string(&GatewayResponse(Response::new(text.into())));
+            let body = serde_json::to_string(text).expect("JSON");
+            let expected = format!(
+                "{{\"statusCode\":200,\"headers\":{{}},\"isBase64Encoded\":false,\"body\":{body}}}"
+            );
+            assert_eq!(whole.expect("JSON"), expected);
+        }
+        assert_eq!(gateway_response(()).get("body"), None);
+        assert_eq!(
+            gateway_response(vec![0xff, 0]),
+            json!({"statusCode": 200, "headers": {}, "isBase64Encoded": true, "body": "/wA="})
+        );
+    }
 }

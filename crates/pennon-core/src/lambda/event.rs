@@ -232,6 +232,10 @@ impl Reader {
                 self.add(&mut others, &name, &value);
             }
         }
+        // Only REST APIs pass `multi`.
+        if headers.is_empty() {
+            return others;
+        }
         for name in others.keys() {
             if !headers.contains_key(name) {
                 for value in others.get_all(name) {
