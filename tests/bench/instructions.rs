@@ -154,6 +154,13 @@ async fn main() {
             SIMPLE,
             Event::list(),
         ),
+        (
+            "list-flags, 10,000 simple",
+            "list-flags",
+            10_000,
+            SIMPLE,
+            Event::list(),
+        ),
     ];
     println!("| Warm invocation | Instructions | Allocations |\n|---|---:|---:|");
     for (title, function, flags, columns, event) in scenarios {

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pennon_eval::{Context, EvaluationDefaults, Flag, FlagKey, Rollout, Ruleset, Settings};
+use pennon_eval::{
+    Context, EvaluationDefaults, Flag, FlagKey, Rollout, Ruleset, Settings, explain,
+};
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_700_000_000;
@@ -117,6 +119,14 @@ fn benches(criterion: &mut Criterion) {
                 .evaluate(black_box("fractional"), &known, NOW)
                 .is_ok()
         });
+    });
+
+    // Compiles the flag for a trace, evaluates it, and records the steps.
+    let (key, flag) = (FlagKey::parse("rule").expect("a key"), typed(&rule()));
+    criterion.bench_function("explained rule", |bencher| {
+        let settings = Settings::default();
+        let subject = (black_box(&key), &flag);
+        bencher.iter(|| explain(subject, &settings, EvaluationDefaults::New, &known, NOW).outcome);
     });
 
     let hundred = |flag: fn() -> Flag, defaults| {
