@@ -220,9 +220,9 @@ fn moved_users(
             ),
         ));
     }
-    let flags: BTreeMap<FlagKey, &Flag> = simple
+    let flags: BTreeMap<FlagKey, Arc<Flag>> = simple
         .into_iter()
-        .map(|(key, flag)| (key.clone(), &**flag))
+        .map(|(key, flag)| (key.clone(), Arc::clone(flag)))
         .collect();
     let compile = |settings: &Settings| Ruleset::compile(&flags, settings, snapshot.defaults);
     let (before, after) = (compile(&snapshot.settings), compile(settings));
