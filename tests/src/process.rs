@@ -63,17 +63,9 @@ impl Process {
         self.pid
     }
 
-    /// The processor time that it has used, in user and kernel mode. Linux only; in steps of 10 ms.
-    ///
-    /// # Panics
-    /// If the process has ended.
+    /// See [`processor_time_of`].
     pub fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
-        // The name of the program, in parentheses, may hold spaces. utime and stime are fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').expect("the name of the program");
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks = ticks.map(|ticks| ticks.parse::<u64>().expect("a number"));
-        Duration::from_millis(10 * ticks.sum::<u64>())
+        processor_time_of(self.pid)
     }
 
     /// SIGSTOP: the process exists but does nothing, like a frozen instance or a hung server.
@@ -182,6 +174,19 @@ pub fn output_within(command: &mut Command, within: Duration) -> Output {
         std::thread::sleep(Duration::from_millis(5));
     }
     ending.join().expect("no panic").expect("its output")
+}
+
+/// The processor time that a process has used, in user and kernel mode. Linux only; in steps of 10 ms.
+///
+/// # Panics
+/// If the process has ended.
+pub fn processor_time_of(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    // The name of the program, in parentheses, may hold spaces. utime and stime are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').expect("the name of the program");
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks = ticks.map(|ticks| ticks.parse::<u64>().expect("a number"));
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
 /// A free TCP port, different for each call in this process. It is below the range of ephemeral ports, because the
