@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use crate::rng::Rng;
@@ -169,11 +169,16 @@ async fn listen(
     far_end: FarEnd,
     mut watcher: watch::Receiver<Mode>,
 ) {
+    let mut reserved = None;
     loop {
         if *watcher.borrow_and_update() == Mode::Refuse {
-            listener = None;
+            drop(listener.take());
+            reserved = reserved.or_else(|| reserve(address).ok());
         } else if listener.is_none() {
-            listener = TcpListener::bind(address).await.ok();
+            listener = match reserved.take() {
+                Some(socket) => open(socket).ok(),
+                None => TcpListener::bind(address).await.ok(),
+            };
         }
         let accepted = async {
             match &listener {
@@ -195,6 +200,22 @@ async fn listen(
             }
         }
     }
+}
+
+/// Keeps an address while connections to it are refused: otherwise the system could give its port to another test.
+fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections that were just closed may still use the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    // Nobody else may bind it.
+    socket.set_reuseaddr(false)?;
+    Ok(socket)
+}
+
+fn open(socket: TcpSocket) -> std::io::Result<TcpListener> {
+    socket.set_reuseaddr(true)?;
+    socket.listen(1024)
 }
 
 /// Forwards one connection until one side closes it or the mode does.
