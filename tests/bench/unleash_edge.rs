@@ -213,6 +213,9 @@ async fn start_edge(program: &str, has_rules: bool) -> (Process, HttpClient) {
         .args([
             "--bootstrap-file",
             &file.display().to_string(),
+            // Without a client token, it does not start.
+            "--client-tokens",
+            TOKEN,
             "--frontend-tokens",
             TOKEN,
         ]);
