@@ -23,7 +23,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
                 http::not_modified(&tag)
             } else {
                 let response = caller.answer_all(&evaluation.context, &app.tally);
-                http::with_etag(response, &tag, rules.depends_on_time(), &request)
+                http::with_etag(response, &tag, rules.depends_on_time(), |tag| {
+                    request.has_current(tag)
+                })
             }
         }
         Err(failure) => {

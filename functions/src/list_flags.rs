@@ -23,7 +23,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         http::not_modified(&tag)
     } else {
         let response = client.list_switches(&Context::of(user.as_ref()), &app.tally);
-        http::with_etag(response, &tag, depends_on_time, &request)
+        http::with_etag(response, &tag, depends_on_time, |tag| {
+            request.has_current(tag)
+        })
     };
     let response = http::with_header(response, "vary", "Authorization, X-API-Key");
     Ok(http::with_cache_headers(response, &client.reading))

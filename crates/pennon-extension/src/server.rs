@@ -83,19 +83,13 @@ fn bulk(
             .any(|value| tag.matches(value))
     };
     let snapshot = &caller.reading.snapshot;
-    let mut tag = ETag::for_context(snapshot.revision, caller.kind, &evaluation.digest);
+    let tag = ETag::for_context(snapshot.revision, caller.kind, &evaluation.digest);
     let depends_on_time = snapshot.rules().depends_on_time();
     if !depends_on_time && has(&tag) {
         return http::not_modified(&tag);
     }
     let response = caller.answer_all(&evaluation.context, &evaluator.tally);
-    if depends_on_time && response.status() == StatusCode::OK {
-        tag = tag.with_body(response.body());
-        if has(&tag) {
-            return http::not_modified(&tag);
-        }
-    }
-    http::with_header(response, "etag", tag.as_str())
+    http::with_etag(response, &tag, depends_on_time, has)
 }
 
 /// 503: SDKs use the application's defaults, and repeat the request.
