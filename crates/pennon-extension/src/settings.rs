@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pennon_core::config::{Secret, is_loopback, process_environment};
+use pennon_core::config::{Secret, parse_issuer, process_environment};
 use url::Url;
 
 /// Settings of the extension.
@@ -64,24 +64,13 @@ impl Settings {
     }
 }
 
-/// The key is sent to this URL, so it must be encrypted, except to this machine.
+/// The key is sent to this URL, so the rules for issuers apply: it must be encrypted, except to this machine.
 fn parse_url(text: &str) -> Result<Url, String> {
-    let wrong = |why: &str| format!("PENNON_URL must be the https:// URL of the service: {why}");
+    let wrong = |why| format!("PENNON_URL must be the https:// URL of the service: {why}");
     if text.is_empty() {
         return Err(wrong("it is not set"));
     }
-    let url = Url::parse(text.trim()).map_err(|error| wrong(&error.to_string()))?;
-    let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-    if !is_plain || url.password().is_some() {
-        return Err(wrong("it has user information, a query or a fragment"));
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        scheme => Err(wrong(&format!(
-            "{scheme}:// is only accepted for a service on this machine"
-        ))),
-    }
+    parse_issuer(text.trim()).map_err(wrong)
 }
 
 #[cfg(test)]

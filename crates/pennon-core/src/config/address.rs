@@ -67,8 +67,7 @@ fn authority(text: &str) -> &str {
 }
 
 /// Whether the host of a URL is this machine.
-#[must_use]
-pub fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.');

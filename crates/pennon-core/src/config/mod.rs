@@ -10,7 +10,7 @@ mod reader;
 mod secret;
 mod settings;
 
-pub use address::{is_loopback, parse_endpoint, parse_issuer};
+pub use address::{parse_endpoint, parse_issuer};
 pub use origins::{CorsConfig, Origins};
 pub use process::{process_arguments, process_environment};
 pub use reader::ConfigWarning;
