@@ -67,6 +67,12 @@ impl Coding {
         }
     }
 
+    /// The weight in `Accept-Encoding`, by name or as `*`; 0 without either.
+    fn weight_in(self, header: &str) -> f32 {
+        let weight = weight_of(header, self.name()).or_else(|| weight_of(header, "*"));
+        weight.unwrap_or(0.0)
+    }
+
     /// Compresses bytes; `None` if the compressor fails, which the caller treats like bytes that do not become smaller.
     fn compress(self, bytes: &[u8]) -> Option<Vec<u8>> {
         match self {
@@ -173,8 +179,7 @@ fn best_coding(header: &str) -> Option<Coding> {
     let mut best = None;
     let mut highest = weight_of(header, "identity").unwrap_or(0.0);
     for coding in Coding::ALL {
-        let weight = weight_of(header, coding.name()).or_else(|| weight_of(header, "*"));
-        let weight = weight.unwrap_or(0.0);
+        let weight = coding.weight_in(header);
         if weight > highest || best.is_none() && weight > 0.0 && weight >= highest {
             (best, highest) = (Some(coding), weight);
         }
@@ -185,8 +190,7 @@ fn best_coding(header: &str) -> Option<Coding> {
 /// Whether `Accept-Encoding` has gzip, by name or as `*`, and not with the weight 0.
 #[must_use]
 pub fn accepts_gzip(header: &str) -> bool {
-    let weight = weight_of(header, Coding::Gzip.name()).or_else(|| weight_of(header, "*"));
-    weight.is_some_and(|weight| weight > 0.0)
+    Coding::Gzip.weight_in(header) > 0.0
 }
 
 /// The weight of a name in `Accept-Encoding`, 0 if it cannot be parsed; `None` without the name.

@@ -204,26 +204,24 @@ fn moved_users(
     settings: &Settings,
     users: &[UserId],
 ) -> Result<Vec<MovedUsers>, Error> {
-    let simple: BTreeMap<&FlagKey, &Arc<Flag>> = snapshot
+    let simple = snapshot
         .flags
         .iter()
-        .filter(|(_, flag)| flag.definition.is_none())
+        .filter(|(_, flag)| flag.definition.is_none());
+    let flags: BTreeMap<FlagKey, Arc<Flag>> = simple
+        .map(|(key, flag)| (key.clone(), Arc::clone(flag)))
         .collect();
-    let most = MAX_EVALUATIONS / simple.len().max(1);
+    let most = MAX_EVALUATIONS / flags.len().max(1);
     if users.len() > most {
         return Err(Error::invalid_field(
             "users",
             format!(
                 "Must have at most {most} entries for the {} simple flags of this environment (got {})",
-                simple.len(),
+                flags.len(),
                 users.len()
             ),
         ));
     }
-    let flags: BTreeMap<FlagKey, Arc<Flag>> = simple
-        .into_iter()
-        .map(|(key, flag)| (key.clone(), Arc::clone(flag)))
-        .collect();
     let compile = |settings: &Settings| Ruleset::compile(&flags, settings, snapshot.defaults);
     let (before, after) = (compile(&snapshot.settings), compile(settings));
     let mut moved: Vec<MovedUsers> = flags
