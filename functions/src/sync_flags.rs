@@ -28,8 +28,8 @@ enum Format {
     Native,
 }
 
-/// Takes counts, or returns the flags of the environment of the key, or 304 if the caller has this document. The tag needs only the
-/// revision, so nothing is loaded or serialised for a 304.
+/// Takes counts, or returns the flags of the environment of the key, or 304 if the caller has this document. The tag
+/// needs only the revision, so nothing is loaded or serialised for a 304.
 ///
 /// `If-Modified-Since` is ignored: it has whole seconds, and two changes can be in one second.
 ///

@@ -34,8 +34,8 @@ pub struct Delivery {
 /// Evaluations that are counted once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The SHA-256 of the ids of the lines, so that it is the same when CloudWatch delivers them again. For posted counts,
-    /// the id that their line contains.
+    /// The SHA-256 of the ids of the lines, so that it is the same when CloudWatch delivers them again. For posted
+    /// counts, the id that their line contains.
     pub id: String,
     /// The evaluations.
     pub counts: Counts,
