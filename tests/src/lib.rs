@@ -56,7 +56,7 @@ use std::time::{Duration, Instant};
 
 /// The time limit of every wait. It catches hangs, and is far above the usual time, so that tests pass on a slow
 /// machine.
-pub const TIME_LIMIT: Duration = Duration::from_secs(20);
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds.
 ///
