@@ -90,7 +90,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
   const text = await readText(response, options.signal);
   const body = parse(text);
   if (response.status !== 304 && !response.ok) {
-    const error = errorOf(response.status, body, Number(response.headers.get('retry-after')) || null);
+    const error = errorOf(response.status, body);
     if (error.transient) connectionFailed(error);
     throw error;
   }

@@ -1,4 +1,5 @@
 // What the API says about a rejected request.
+import { isObject } from './json.ts';
 
 export class ApiError extends Error {
   override readonly name = 'ApiError';
@@ -9,8 +10,6 @@ export class ApiError extends Error {
     message: string,
     /** Messages by field: a name, or a JSON pointer without the first slash such as `definition/targeting/if/1`. */
     readonly fields: Record<string, string[]> = {},
-    /** Seconds after which another attempt makes sense. */
-    readonly retryAfter: number | null = null,
   ) {
     super(message);
   }
@@ -27,8 +26,8 @@ export class ApiError extends Error {
 }
 
 /** Reads both shapes of an error: `{error, message}`, and `{error, details: {formErrors, fieldErrors}}`. */
-export function errorOf(status: number, body: unknown, retryAfter: number | null = null): ApiError {
-  const { error, message, details } = isObject(body) ? body : ({} as Record<string, unknown>);
+export function errorOf(status: number, body: unknown): ApiError {
+  const { error, message, details } = (isObject(body) ? body : {}) as Record<string, unknown>;
   const fields: Record<string, string[]> = {};
   const texts: string[] = [];
   if (isObject(details)) {
@@ -42,11 +41,7 @@ export function errorOf(status: number, body: unknown, retryAfter: number | null
   if (typeof message === 'string') texts.unshift(message);
   for (const [field, messages] of Object.entries(fields)) texts.push(`${field}: ${messages.join('; ')}`);
   const text = texts.join('\n') || (typeof error === 'string' ? error : `The server answered with status ${status}`);
-  return new ApiError(status, text, fields, retryAfter);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return new ApiError(status, text, fields);
 }
 
 /** The messages at a field or a JSON pointer, and below it. */

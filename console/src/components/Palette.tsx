@@ -1,6 +1,7 @@
 // The command palette (Ctrl/⌘ K) and the list of shortcuts (?).
 import { signal } from '@preact/signals';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { wordsOf } from '../forms.ts';
 import { useFlagRows } from '../pages/flagRows.ts';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
@@ -44,10 +45,9 @@ function CommandList() {
   const [chosen, setChosen] = useState(0);
   const id = useId();
   const list = useRef<HTMLUListElement>(null);
-  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  const matches = (text: string) => words.every((word) => text.toLowerCase().includes(word));
+  const matches = wordsOf(query);
   const found: Command[] = offered(commands.value).filter(({ hidden, title, keywords }) => hidden !== true && matches(`${title} ${keywords ?? ''}`));
-  if (words.length > 0) {
+  if (query.trim() !== '') {
     for (const { key, description, archived } of flags) {
       if (found.length >= MAX_SHOWN) break;
       if (!archived && matches(`${key} ${description ?? ''}`)) {

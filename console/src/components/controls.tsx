@@ -63,9 +63,14 @@ export function Field({ label, hint, errors = [], children, class: extra = '' }:
       <label for={id}>{label}</label>
       {children({ id, 'aria-describedby': described || undefined, 'aria-invalid': invalid ? 'true' : undefined })}
       {hint && <div class="hint" id={`${id}-hint`}>{hint}</div>}
-      {invalid && <div class="error-text" id={`${id}-error`} role="alert">{errors.map((error) => <div key={error}>{error}</div>)}</div>}
+      <Errors id={`${id}-error`} errors={errors} />
     </div>
   );
+}
+
+/** What is wrong with one or several fields, at their place. */
+export function Errors({ errors, id }: { errors: readonly string[]; id?: string }) {
+  return errors.length === 0 ? null : <div class="error-text" id={id} role="alert">{errors.map((error) => <div key={error}>{error}</div>)}</div>;
 }
 
 interface TextFieldProps extends Omit<FieldProps, 'children'> {
@@ -92,9 +97,12 @@ export function TextField({ value, onInput, type = 'text', rows, label, hint, er
   );
 }
 
+/** A value, with its text if that differs. */
+export type Option<T extends string> = T | readonly [T, string];
+
 interface SelectProps<T extends string> extends Omit<FieldProps, 'children'> {
   value: T;
-  options: readonly (readonly [T, string])[];
+  options: readonly Option<T>[];
   onChange: (value: T) => void;
 }
 
@@ -104,7 +112,7 @@ export function SelectField<T extends string>({ value, options, onChange, ...fie
 
 interface BareSelect<T extends string> {
   value: T;
-  options: readonly (readonly [T, string])[];
+  options: readonly Option<T>[];
   onChange: (value: T) => void;
   id?: string;
   label?: string;
@@ -113,8 +121,25 @@ interface BareSelect<T extends string> {
 export function Select<T extends string>({ value, options, onChange, label, ...rest }: BareSelect<T>) {
   return (
     <select {...rest} aria-label={label} value={value} onChange={(event) => onChange(event.currentTarget.value as T)}>
-      {options.map(([key, text]) => <option key={key} value={key}>{text}</option>)}
+      {options.map((option) => {
+        const [key, text] = typeof option === 'string' ? [option, option] : option;
+        return <option key={key} value={key}>{text}</option>;
+      })}
     </select>
+  );
+}
+
+interface CheckProps {
+  label: ComponentChildren;
+  checked: boolean;
+  onChange: (checked: boolean) => void;
+}
+
+export function Check({ label, checked, onChange }: CheckProps) {
+  return (
+    <label class="check">
+      <input type="checkbox" checked={checked} onChange={(event) => onChange(event.currentTarget.checked)} /> {label}
+    </label>
   );
 }
 

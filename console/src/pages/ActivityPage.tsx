@@ -4,6 +4,7 @@ import { CurlButton, TextField } from '../components/controls.tsx';
 import { Page } from '../components/Page.tsx';
 import { curlOf } from '../api/client.ts';
 import { useResource } from '../data.ts';
+import { wordsOf } from '../forms.ts';
 import { queryValue, setQuery } from '../router.ts';
 import { historyTexts } from '../strings.ts';
 import { AuditList, pageOptions } from './AuditList.tsx';
@@ -13,17 +14,14 @@ const PATTERN = '/api/admin/environments/{environment}/audit';
 export function ActivityPage({ env }: { env: string }) {
   const options = { path: { environment: env }, query: pageOptions() };
   const from = useResource(PATTERN, options);
-  const words = queryValue('q').toLowerCase().split(' ');
+  const matches = wordsOf(queryValue('q'));
   return (
     <Page title={historyTexts.title(env)} actions={<CurlButton command={() => curlOf('get', PATTERN, options)} />}>
       <TextField type="search" label={historyTexts.filter} value={queryValue('q')} onInput={(q) => setQuery({ q })} />
       <AuditList
         from={from}
         env={env}
-        matches={(entry) => {
-          const text = `${entry.actor} ${actionText(entry)} ${entry.action}`.toLowerCase();
-          return words.every((word) => text.includes(word));
-        }}
+        matches={(entry) => matches(`${entry.actor} ${actionText(entry)} ${entry.action}`)}
       />
     </Page>
   );

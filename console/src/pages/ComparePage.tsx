@@ -59,12 +59,11 @@ export function ComparePage() {
   const to = queryValue('to') || (names.find((name) => isProduction(name)) ?? environment.value);
   const from = queryValue('from') || (environment.value !== to ? environment.value : names.find((name) => name !== to) ?? to);
   const only = queryValue('flag');
-  const options = names.map((name) => [name, name] as const);
   return (
     <Page title={t.compare}>
       <div class="form-row">
-        <SelectField label={t.from} value={from} options={options} onChange={(name) => setQuery({ from: name, to })} />
-        <SelectField label={t.to} value={to} options={options} onChange={(name) => setQuery({ from, to: name })} />
+        <SelectField label={t.from} value={from} options={names} onChange={(name) => setQuery({ from: name, to })} />
+        <SelectField label={t.to} value={to} options={names} onChange={(name) => setQuery({ from, to: name })} />
         <Button tone="quiet" onClick={() => setQuery({ from: to, to: from })}>{t.swap}</Button>
         {only && <Button tone="quiet" onClick={() => setQuery({ flag: null })}>{t.allFlags}</Button>}
       </div>

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { request } from '../api/client.ts';
 import { errorsAt } from '../api/error.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
-import { SelectField, TextField } from '../components/controls.tsx';
+import { Check, SelectField, TextField } from '../components/controls.tsx';
 import { SidePanel, toast } from '../components/overlays.tsx';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
@@ -53,9 +53,7 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
         {kind === 'simple' && (
           <TextField type="number" label={createTexts.percentage} value={percentage} onInput={setPercentage} errors={errorsAt(action.error, 'rolloutPercentage')} />
         )}
-        <label class="check">
-          <input type="checkbox" checked={enabled} onChange={(event) => setEnabled(event.currentTarget.checked)} /> {createTexts.enabled}
-        </label>
+        <Check label={createTexts.enabled} checked={enabled} onChange={setEnabled} />
       </ActionForm>
     </SidePanel>
   );

@@ -6,6 +6,7 @@ import { Empty, Loaded } from '../components/feedback.tsx';
 import { Page } from '../components/Page.tsx';
 import { Time } from '../components/Time.tsx';
 import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
+import { wordsOf } from '../forms.ts';
 import { flagPath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
@@ -96,11 +97,8 @@ export function FlagListPage({ env }: { env: string }) {
   );
   const rows = resource.data.value?.flags;
   const shown = useMemo(() => {
-    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-    return (rows ?? []).filter((row) => {
-      const text = `${row.key} ${row.description ?? ''}`.toLowerCase();
-      return passes(row, filter) && words.every((word) => text.includes(word));
-    });
+    const matches = wordsOf(query);
+    return (rows ?? []).filter((row) => passes(row, filter) && matches(`${row.key} ${row.description ?? ''}`));
   }, [rows, query, filter]);
   const tableColumns = useMemo(() => columns(env), [env, why]);
   const first = { key: 'new-checkout', rolloutPercentage: 5, enabled: true };

@@ -97,9 +97,9 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
     >
       {settings.broken && <Banner tone="bad">{settings.broken.reason}</Banner>}
       <div class="form-row">
-        <SelectField label={t.fractional} value={draft.fractional} options={[['v3', 'v3'], ['v2', 'v2']]} onChange={(fractional) => set({ fractional })} />
-        <SelectField label={t.bucketing} value={draft.bucketing} options={[inherit(settings.bucketing), ['sha256', 'sha256'], ['fractional', 'fractional']]} onChange={(bucketing) => set({ bucketing })} />
-        <SelectField label={t.anonymous} value={draft.anonymousRollout} options={[inherit(settings.anonymousRollout), ['true', 'true'], ['false', 'false']]} onChange={(anonymousRollout) => set({ anonymousRollout })} />
+        <SelectField label={t.fractional} value={draft.fractional} options={['v3', 'v2']} onChange={(fractional) => set({ fractional })} />
+        <SelectField label={t.bucketing} value={draft.bucketing} options={[inherit(settings.bucketing), 'sha256', 'fractional']} onChange={(bucketing) => set({ bucketing })} />
+        <SelectField label={t.anonymous} value={draft.anonymousRollout} options={[inherit(settings.anonymousRollout), 'true', 'false']} onChange={(anonymousRollout) => set({ anonymousRollout })} />
       </div>
       <p class="hint">{t.rebuckets}</p>
       <TextField class="fill" label={t.evaluators} rows={8} spellcheck={false} value={draft.evaluators} onInput={(evaluators) => set({ evaluators })} errors={[...bad(body.evaluators), ...errorsAt(error, 'evaluators')]} />

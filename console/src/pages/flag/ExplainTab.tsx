@@ -7,6 +7,7 @@ import type { Explanation } from '../../api/explanation.ts';
 import { isObject } from '../../api/json.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, CopyButton, SelectField, TextField } from '../../components/controls.tsx';
+import { withItem } from '../../forms.ts';
 import { stepSentence, textOf, valueOf } from '../../explanation.ts';
 import { flagPath } from '../../route.ts';
 import { href, queryValue } from '../../router.ts';
@@ -70,11 +71,11 @@ export function ExplainTab({ env, flag }: TabProps) {
         }
       >
         <h2>{explainTexts.title}</h2>
-        <SelectField label={texts.environment} value={where} options={environments.value.map(({ environment }) => [environment, environment])} onChange={setWhere} />
+        <SelectField label={texts.environment} value={where} options={environments.value.map(({ environment }) => environment)} onChange={setWhere} />
         {json === null ? (
           <>
             {rows.map(([name, text], index) => {
-              const change = (row: Rows[number]) => setRows(rows.map((other, at) => (at === index ? row : other)));
+              const change = (row: Rows[number]) => setRows(withItem(rows, index, row));
               return (
                 <div key={index} class="form-row">
                   <TextField label={explainTexts.name} value={name} onInput={(next) => change([next, text])} />
@@ -89,7 +90,7 @@ export function ExplainTab({ env, flag }: TabProps) {
           <SelectField
             label={explainTexts.recent}
             value=""
-            options={[['', '—'], ...recent.map((text) => [text, text] as const)]}
+            options={[['', '—'], ...recent]}
             onChange={(text) => { const value = valueOf(text); if (isObject(value)) show(value); }}
           />
         )}

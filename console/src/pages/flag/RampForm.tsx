@@ -3,8 +3,9 @@ import { useState } from 'preact/hooks';
 import { asApiError, request } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
-import { Button, SelectField, TextField } from '../../components/controls.tsx';
+import { Button, Check, SelectField, TextField } from '../../components/controls.tsx';
 import { confirmThen, toast } from '../../components/overlays.tsx';
+import { numberOf, withItem } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
 import { rampTexts } from '../../strings.ts';
 import { definitionOf } from './FlagPage.tsx';
@@ -20,8 +21,6 @@ const TEMPLATES = {
   quick: [step(10, 15), step(50, 60), step(100, 60)],
 };
 const entries = <K extends string>(names: Record<K, string>) => Object.entries(names) as [K, string][];
-/** A text that is not a number is sent unchanged: the message of the API says what it expects. */
-const numberOf = (text: string) => (text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text));
 
 export function RampForm({ env, flag, etag, resource, started }: TabProps & { started: () => Promise<void> }) {
   const above = (steps: Step[]) => (flag.definition ? steps : steps.filter(({ percent }) => Number(percent) > flag.rolloutPercentage));
@@ -33,7 +32,6 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
   const [pair, setPair] = useState([variants[0] ?? '', variants[1] ?? '']);
   const action = useAction();
   const { error } = action;
-  const set = <T,>(list: T[], index: number, change: Partial<T>) => list.map((item, at) => (at === index ? { ...item, ...change } : item));
   const starting = request('post', '/api/admin/flags/{flagKey}/ramp', {
     path: { flagKey: flag.key },
     query: { environment: env },
@@ -64,7 +62,6 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
   });
   const why = whyNotEdit(env) ?? (flag.archivedAt !== null ? rampTexts.archived : flag.enabled ? undefined : rampTexts.needsOn);
   const removing = (what: string, run: () => void) => <Button tone="quiet" label={rampTexts.remove(what)} onClick={run}>×</Button>;
-  const asOptions = variants.map((name) => [name, name] as const);
   return (
     <ActionForm
       class="card fill" action={action} label={rampTexts.start} why={why} curl={starting.curl}
@@ -85,29 +82,29 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
       <SelectField label={rampTexts.template} value={template} options={entries(rampTexts.templates)} onChange={(name) => { setTemplate(name); setSteps(above(TEMPLATES[name])); }} />
       {variants.length > 0 && (
         <div class="form-row">
-          <SelectField label={rampTexts.from} value={pair[0] ?? ''} options={asOptions} onChange={(name) => setPair([name, pair[1] ?? ''])} errors={errorsAt(error, 'from')} />
-          <SelectField label={rampTexts.to} value={pair[1] ?? ''} options={asOptions} onChange={(name) => setPair([pair[0] ?? '', name])} errors={errorsAt(error, 'to')} />
+          <SelectField label={rampTexts.from} value={pair[0] ?? ''} options={variants} onChange={(name) => setPair([name, pair[1] ?? ''])} errors={errorsAt(error, 'from')} />
+          <SelectField label={rampTexts.to} value={pair[1] ?? ''} options={variants} onChange={(name) => setPair([pair[0] ?? '', name])} errors={errorsAt(error, 'to')} />
         </div>
       )}
       {steps.map((item, index) => {
-        const change = (part: Partial<Step>) => setSteps(set(steps, index, part));
+        const change = (part: Partial<Step>) => setSteps(withItem(steps, index, { ...item, ...part }));
         const at = `steps/${index}`;
         return (
           <div key={index} class="form-row">
             <TextField type="number" label={rampTexts.percent(index + 1)} value={item.percent} onInput={(percent) => change({ percent })} errors={errorsAt(error, `${at}/percent`)} />
             <TextField inputMode="numeric" label={rampTexts.bake} value={item.minutes} onInput={(minutes) => change({ minutes })} errors={errorsAt(error, `${at}/bakeSeconds`)} />
             <TextField inputMode="numeric" label={rampTexts.evaluations} value={item.evaluations} onInput={(evaluations) => change({ evaluations })} errors={errorsAt(error, `${at}/minEvaluations`)} />
-            <label class="check"><input type="checkbox" checked={item.approval} onChange={(event) => change({ approval: event.currentTarget.checked })} />{rampTexts.approval}</label>
-            {removing(rampTexts.percent(index + 1), () => setSteps(steps.filter((_, other) => other !== index)))}
+            <Check label={rampTexts.approval} checked={item.approval} onChange={(approval) => change({ approval })} />
+            {removing(rampTexts.percent(index + 1), () => setSteps(withItem(steps, index, undefined)))}
           </div>
         );
       })}
       <div><Button onClick={() => setSteps([...steps, step(100, 60)])}>{rampTexts.addStep}</Button></div>
       {guards.map((guard, index) => (
         <div key={index} class="form-row">
-          <TextField class="grow" label={rampTexts.alarm} value={guard.alarm} onInput={(alarm) => setGuards(set(guards, index, { alarm }))} errors={errorsAt(error, `guards/${index}`)} />
-          <SelectField label={rampTexts.onMissing} value={guard.onMissing} options={entries(rampTexts.missing)} onChange={(onMissing) => setGuards(set(guards, index, { onMissing }))} />
-          {removing(guard.alarm || rampTexts.alarm, () => setGuards(guards.filter((_, other) => other !== index)))}
+          <TextField class="grow" label={rampTexts.alarm} value={guard.alarm} onInput={(alarm) => setGuards(withItem(guards, index, { ...guard, alarm }))} errors={errorsAt(error, `guards/${index}`)} />
+          <SelectField label={rampTexts.onMissing} value={guard.onMissing} options={entries(rampTexts.missing)} onChange={(onMissing) => setGuards(withItem(guards, index, { ...guard, onMissing }))} />
+          {removing(guard.alarm || rampTexts.alarm, () => setGuards(withItem(guards, index, undefined)))}
         </div>
       ))}
       {guards.length > 0 && <p class="hint">{rampTexts.alarmHint}</p>}

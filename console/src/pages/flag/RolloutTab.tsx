@@ -7,6 +7,7 @@ import { Button, Field, TextField } from '../../components/controls.tsx';
 import { Banner } from '../../components/feedback.tsx';
 import { confirmProduction } from '../../components/overlays.tsx';
 import { useResource } from '../../data.ts';
+import { numberOf } from '../../forms.ts';
 import { parseIds } from '../../ids.ts';
 import { flagPath } from '../../route.ts';
 import { href, navigate } from '../../router.ts';
@@ -34,8 +35,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
   };
   const saving = useSaving(env, resource, reset);
   const change: FlagChange = {
-    // What the API says about a value that is not a percentage is more useful than a guess.
-    ...(text !== String(from) && { rolloutPercentage: text.trim() === '' || Number.isNaN(Number(text)) ? (text as never) : Number(text) }),
+    ...(text !== String(from) && { rolloutPercentage: numberOf(text) as number }),
     ...(newSalt !== flag.salt && { salt: newSalt }),
   };
   const changed = Object.keys(change).length > 0;

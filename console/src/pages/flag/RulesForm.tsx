@@ -3,7 +3,8 @@ import { useState } from 'preact/hooks';
 import { errorsAt, type ApiError } from '../../api/error.ts';
 import { isObject, sameJson, type Json } from '../../api/json.ts';
 import { SplitBar } from '../../components/SplitBar.tsx';
-import { Button, Select } from '../../components/controls.tsx';
+import { Button, Check, Errors, Select } from '../../components/controls.tsx';
+import { withItem } from '../../forms.ts';
 import {
   groupSentence, listText, OPERATORS, outcomeSentence, parseList, parseValue, valueText,
   type Bucket, type Condition, type Group, type Operator, type Outcome, type Rule, type RuleForm,
@@ -15,11 +16,6 @@ interface Context {
   defaultVariant: string | null;
   segments: readonly string[];
   error: ApiError | null;
-}
-
-/** A copy of a list with one item replaced, or removed by undefined. */
-function withItem<T>(list: readonly T[], index: number, item: T | undefined): T[] {
-  return item === undefined ? list.filter((_, at) => at !== index) : list.map((old, at) => (at === index ? item : old));
 }
 
 function swapped<T>(list: readonly T[], a: number, b: number): T[] {
@@ -44,9 +40,9 @@ export function RulesForm({ form, onChange, ...context }: Context & { form: Rule
             {rulesTexts.if} {groupSentence(rule.when)} → <strong>{outcomeSentence(rule.then, context.defaultVariant)}</strong>
           </p>
           <GroupFields group={rule.when} segments={context.segments} onChange={(when) => setRules(withItem(rules, index, { ...rule, when }))} />
-          <Errors error={context.error} at={`if/${2 * index}`} />
+          <TargetingErrors error={context.error} at={`if/${2 * index}`} />
           <OutcomeFields label={`${rulesTexts.rule(index + 1)}: ${rulesTexts.outcome}`} outcome={rule.then} context={context} onChange={(then) => setRules(withItem(rules, index, { ...rule, then }))} />
-          <Errors error={context.error} at={`if/${2 * index + 1}`} />
+          <TargetingErrors error={context.error} at={`if/${2 * index + 1}`} />
           <div class="row">
             {index > 0 && <Button tone="quiet" onClick={() => setRules(swapped(rules, index, index - 1))}>{rulesTexts.up}</Button>}
             {index + 1 < rules.length && <Button tone="quiet" onClick={() => setRules(swapped(rules, index, index + 1))}>{rulesTexts.down}</Button>}
@@ -65,15 +61,14 @@ export function RulesForm({ form, onChange, ...context }: Context & { form: Rule
       <fieldset class="fill stack">
         <legend>{rulesTexts.otherwise}</legend>
         <OutcomeFields label={rulesTexts.otherwise} outcome={otherwise ?? { kind: 'default' }} context={context} onChange={(next) => onChange({ ...form, otherwise: next.kind === 'default' && otherwise === undefined ? undefined : next })} />
-        <Errors error={context.error} at={rules.length === 0 ? 'fractional' : `if/${2 * rules.length}`} />
+        <TargetingErrors error={context.error} at={rules.length === 0 ? 'fractional' : `if/${2 * rules.length}`} />
       </fieldset>
     </div>
   );
 }
 
-function Errors({ error, at }: { error: ApiError | null; at: string }) {
-  const errors = errorsAt(error, `definition/targeting/${at}`);
-  return errors.length === 0 ? null : <div class="error-text" role="alert">{errors.map((text) => <div key={text}>{text}</div>)}</div>;
+function TargetingErrors({ error, at }: { error: ApiError | null; at: string }) {
+  return <Errors errors={errorsAt(error, `definition/targeting/${at}`)} />;
 }
 
 function GroupFields({ group, segments, onChange }: { group: Group; segments: readonly string[]; onChange: (group: Group) => void }) {
@@ -110,17 +105,14 @@ function GroupFields({ group, segments, onChange }: { group: Group; segments: re
 function ConditionFields({ condition, segments, onChange }: { condition: Condition; segments: readonly string[]; onChange: (condition: Condition) => void }) {
   if (condition.kind === 'json') return <code title={rulesTexts.otherJson}>{JSON.stringify(condition.json)}</code>;
   const not = (
-    <label class="check">
-      <input type="checkbox" checked={condition.negated !== undefined} onChange={(event) => onChange({ ...condition, negated: event.currentTarget.checked ? 'list' : undefined })} />
-      {rulesTexts.not}
-    </label>
+    <Check label={rulesTexts.not} checked={condition.negated !== undefined} onChange={(negated) => onChange({ ...condition, negated: negated ? 'list' : undefined })} />
   );
   if (condition.kind === 'segment') {
     const names = segments.includes(condition.name) ? segments : [condition.name, ...segments];
     return (
       <>
         {rulesTexts.segment}
-        <Select label={rulesTexts.segment} value={condition.name} options={names.map((name) => [name, name] as const)} onChange={(name) => onChange({ ...condition, name })} />
+        <Select label={rulesTexts.segment} value={condition.name} options={names} onChange={(name) => onChange({ ...condition, name })} />
         {not}
       </>
     );
@@ -209,7 +201,7 @@ function SplitFields({ split, variants, onChange }: { split: Split; variants: re
         const names = variants.includes(bucket.variant) ? variants : [bucket.variant, ...variants];
         return (
           <div key={index} class="row">
-            <Select label={rulesTexts.outcome} value={bucket.variant} options={names.map((name) => [name, name] as const)} onChange={(variant) => set(withItem(buckets, index, { ...bucket, variant }))} />
+            <Select label={rulesTexts.outcome} value={bucket.variant} options={names} onChange={(variant) => set(withItem(buckets, index, { ...bucket, variant }))} />
             <input
               type="number" min={0} aria-label={`${rulesTexts.weight}: ${bucket.variant}`} value={bucket.weight ?? 1}
               onInput={(event) => set(withItem(buckets, index, { ...bucket, weight: Number(event.currentTarget.value) }))}

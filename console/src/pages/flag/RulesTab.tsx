@@ -2,13 +2,14 @@
 import { useMemo } from 'preact/hooks';
 import { parseJson, sameJson, type Json } from '../../api/json.ts';
 import { errorsAt } from '../../api/error.ts';
-import { Button, CurlButton, Field, SelectField, TextField } from '../../components/controls.tsx';
+import { Button, Check, CurlButton, Errors, Field, SelectField, TextField } from '../../components/controls.tsx';
 import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
 import { useResource } from '../../data.ts';
 import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, pretty, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
 import { useDraft } from '../../drafts.ts';
+import { withItem } from '../../forms.ts';
 import { parseRules, writeRules } from '../../rules.ts';
 import { rulesTexts, texts } from '../../strings.ts';
 import { useToday, useWhyNot } from './facts.ts';
@@ -83,9 +84,7 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
       {work && changed && <Banner actions={<Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}>{rulesTexts.unsaved}</Banner>}
       <Variants draft={draft} problem={'problem' in result ? result.problem : null} errors={[...errorsAt(error, 'definition/variants'), ...errorsAt(error, 'definition/defaultVariant')]} onChange={edit} />
       <Targeting draft={draft} segments={Object.keys(settings?.evaluators ?? {})} error={error} onChange={(targeting) => edit({ targeting })} />
-      <label class="check">
-        <input type="checkbox" checked={draft.serverOnly} onChange={(event) => edit({ serverOnly: event.currentTarget.checked })} /> {rulesTexts.serverOnly}
-      </label>
+      <Check label={rulesTexts.serverOnly} checked={draft.serverOnly} onChange={(serverOnly) => edit({ serverOnly })} />
       <div class="fill">{problems}</div>
       <div class="row">
         <Button
@@ -123,15 +122,16 @@ const EMPTY: Record<ValueType, string> = { boolean: 'true', string: '', number: 
 function Variants({ draft, problem, errors, onChange }: VariantsProps) {
   const { type, variants } = draft;
   const set = (index: number, change: Partial<Draft['variants'][number]>) => {
-    const next = variants.map((variant, at) => (at === index ? { ...variant, ...change } : variant));
-    const renamed = change.name !== undefined && draft.defaultVariant === variants[index]?.name;
+    const before = variants[index]!;
+    const next = withItem(variants, index, { ...before, ...change });
+    const renamed = change.name !== undefined && draft.defaultVariant === before.name;
     onChange({ variants: next, ...(renamed && { defaultVariant: change.name ?? null }) });
   };
   return (
     <section class="card">
       <h2>{rulesTexts.variants}</h2>
       <SelectField
-        label={rulesTexts.type} value={type} options={TYPES.map((name) => [name, name] as const)}
+        label={rulesTexts.type} value={type} options={TYPES}
         onChange={(next) => onChange({ type: next, variants: variants.map((variant) => ({ ...variant, text: EMPTY[next] })) })}
       />
       {variants.map(({ name, text }, index) => {
@@ -140,19 +140,19 @@ function Variants({ draft, problem, errors, onChange }: VariantsProps) {
           <div key={index} class="row variant">
             <TextField label={rulesTexts.name} value={name} spellcheck={false} onInput={(next) => set(index, { name: next })} />
             {type === 'boolean'
-              ? <SelectField label={rulesTexts.value} value={text} options={[['true', 'true'], ['false', 'false']]} onChange={(next) => set(index, { text: next })} />
+              ? <SelectField label={rulesTexts.value} value={text} options={['true', 'false']} onChange={(next) => set(index, { text: next })} />
               : <TextField class="variant-value" label={rulesTexts.value} value={text} {...(type === 'object' && { rows: Math.min(12, text.split('\n').length) })} spellcheck={false} errors={mine} onInput={(next) => set(index, { text: next })} />}
             <label class="check">
               <input type="radio" name="default" checked={draft.defaultVariant === name} onChange={() => onChange({ defaultVariant: name })} /> {rulesTexts.isDefault}
             </label>
-            <Button tone="quiet" label={rulesTexts.removeItem(name)} onClick={() => onChange({ variants: variants.filter((_, at) => at !== index) })}>{rulesTexts.remove}</Button>
+            <Button tone="quiet" label={rulesTexts.removeItem(name)} onClick={() => onChange({ variants: withItem(variants, index, undefined) })}>{rulesTexts.remove}</Button>
           </div>
         );
       })}
       <label class="check">
         <input type="radio" name="default" checked={draft.defaultVariant === null} onChange={() => onChange({ defaultVariant: null })} /> {rulesTexts.noDefault}
       </label>
-      {errors.length > 0 && <div class="error-text" role="alert">{errors.map((error) => <div key={error}>{error}</div>)}</div>}
+      <Errors errors={errors} />
       <div class="row"><Button onClick={() => onChange({ variants: [...variants, { name: '', text: EMPTY[type] }] })}>{rulesTexts.addVariant}</Button></div>
     </section>
   );

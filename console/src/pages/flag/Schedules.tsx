@@ -9,6 +9,7 @@ import { Banner, Loaded } from '../../components/feedback.tsx';
 import { confirmProduction, confirmThen, toast } from '../../components/overlays.tsx';
 import { useLoader } from '../../data.ts';
 import { time, zone } from '../../format.ts';
+import { numberOf } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
 import { rampTexts } from '../../strings.ts';
 import { attempt, flagsChanged } from './save.tsx';
@@ -83,7 +84,7 @@ function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; cha
   const [percent, setPercent] = useState('100');
   const action = useAction();
   const date = new Date(at);
-  const updates = kind === 'share' ? { rolloutPercentage: percent.trim() === '' ? percent : Number(percent) } : { enabled: kind === 'on' };
+  const updates = kind === 'share' ? { rolloutPercentage: numberOf(percent) as number } : { enabled: kind === 'on' };
   const scheduledAt = Number.isNaN(date.getTime()) ? '' : date.toISOString();
   const adding = request('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: env }, body: { scheduledAt, updates } });
   const why = whyNotEdit(env) ?? (flag.archivedAt !== null ? rampTexts.archived : undefined);

@@ -3,12 +3,13 @@ import { useMemo, useRef, useState } from 'preact/hooks';
 import { asApiError, curlOf, request, send } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
-import { Button, CopyButton, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
+import { Button, Check, CopyButton, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
 import { Empty, Loaded } from '../../components/feedback.tsx';
 import { confirmProduction, confirmThen, SidePanel, toast } from '../../components/overlays.tsx';
 import { Time } from '../../components/Time.tsx';
 import { VirtualTable, type Column } from '../../components/VirtualTable.tsx';
 import type { Resource } from '../../data.ts';
+import { wordsOf } from '../../forms.ts';
 import { parseIds } from '../../ids.ts';
 import { queryValue, setQuery } from '../../router.ts';
 import { whyNotEdit } from '../../session.ts';
@@ -66,8 +67,8 @@ export function UsersTab({ env, flag }: TabProps) {
   );
   const overrides = resource.data.value;
   const shown = useMemo(() => {
-    const text = query.toLowerCase();
-    return (overrides ?? []).filter(({ userId, reason }) => `${userId} ${reason ?? ''}`.toLowerCase().includes(text));
+    const matches = wordsOf(query);
+    return (overrides ?? []).filter(({ userId, reason }) => matches(`${userId} ${reason ?? ''}`));
   }, [overrides, query]);
   const columns = useMemo(() => columnsOf(env, flag), [env, flag, why]);
   const example = () => curlOf('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: env }, body: bodyOf('alice', valuesOf(flag)[0]?.[0] ?? 'include', 'Tries it out') });
@@ -250,9 +251,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
         <TextField class="fill" label={usersTexts.users} hint={usersTexts.usersHint} rows={10} value={text} onInput={setText} spellcheck={false} />
         <SelectField label={usersTexts.value} value={value} options={values} onChange={setValue} />
         <TextField class="fill" label={usersTexts.reason} value={reason} onInput={setReason} />
-        <label class="check">
-          <input type="checkbox" checked={replace} onChange={(event) => setReplace(event.currentTarget.checked)} /> {usersTexts.replace}
-        </label>
+        <Check label={usersTexts.replace} checked={replace} onChange={setReplace} />
         <p role="status">{preview}</p>
       </ActionForm>
     </SidePanel>
