@@ -83,6 +83,13 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('alert').filter({ hasText: '140' }).waitFor();
     assert.equal(await person.by('textbox', 'Description').inputValue(), 'The new checkout');
     await person.by('spinbutton', 'Share of users in percent').fill('5');
+    // An error of the whole form is shown above its buttons.
+    person.expected.push(/^409 POST \/api\/admin\/flags$/);
+    await installation.createFlag(env, { key: 'taken' });
+    await person.by('textbox', 'Key').fill('taken');
+    await person.by('button', 'Create', { exact: true }).click();
+    await person.by('alert').filter({ hasText: 'taken' }).waitFor();
+    await person.by('textbox', 'Key').fill('new-checkout');
     await person.by('button', 'Create', { exact: true }).click();
     await person.by('heading', 'new-checkout', { exact: true }).waitFor();
     assert.equal((await installation.flag(env, 'new-checkout')).rolloutPercentage, 5);
@@ -219,6 +226,11 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('button', 'Save').click();
     await person.sees('The override of alice was set.');
     await person.press('button', 'Paste a list');
+    // So is an error at a field that the form does not have.
+    person.expected.push(/^400 PUT /);
+    await person.by('textbox', 'User ids').fill('x'.repeat(1_000));
+    await person.by('button', 'Save').click();
+    await person.by('alert').filter({ hasText: 'overrides/0' }).waitFor();
     await person.by('textbox', 'User ids').fill('bob\ncarol, dave');
     await person.by('button', 'Save').click();
     await person.sees('4 overrides');
