@@ -297,6 +297,33 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('offers to undo a change without covering anything, by keyboard too', async () => {
+    const env = await installation.environment('undo');
+    await installation.createFlag(env, { key: 'undoable', enabled: true, rolloutPercentage: 5 });
+    const person = await open(`/${env}/flags/undoable`, { viewport: { width: 360, height: 500 } });
+    await person.by('spinbutton', 'Percent').fill('30');
+    await person.press('button', 'Save rollout');
+    await person.sees(`undoable is at 30 % in ${env}.`);
+    await person.by('spinbutton', 'Percent').fill('40');
+    await person.press('button', 'Save rollout');
+    await person.seesNo(`undoable is at 30 % in ${env}.`);
+    const message = person.page.locator('.toast');
+    const bottomOf = (selector) => person.page.locator(selector).evaluate((element) => element.getBoundingClientRect().bottom);
+    const topOf = () => message.evaluate((element) => element.getBoundingClientRect().top);
+    assert.equal(await bottomOf('.toast'), 500);
+    await person.page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+    assert.ok(await bottomOf('main') <= await topOf(), 'the end of the page is behind the message');
+    await person.go(`/${env}/flags/undoable?tab=users&panel=add`);
+    await person.by('textbox', 'User id').waitFor();
+    assert.ok(await person.page.evaluate(() => document.elementFromPoint(180, 490).matches('.panel')), 'the panel is behind the message');
+    await person.page.keyboard.press('Escape');
+    await person.page.keyboard.press('Control+k');
+    await person.page.keyboard.type('undo: ');
+    await person.page.keyboard.press('Enter');
+    await eventually(async () => (await installation.flag(env, 'undoable')).rolloutPercentage === 30, () => 'the change is not undone');
+    await person.leave();
+  });
+
   it('is accessible in both schemes, and as narrow as 360 pixels', async () => {
     const env = await installation.environment('axe');
     await installation.createFlag(env, { key: 'simple', enabled: true, rolloutPercentage: 5, description: 'A flag' });

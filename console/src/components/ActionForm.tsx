@@ -63,8 +63,8 @@ export function ActionForm({ action: { busy, error }, submit, label, why, curl, 
       )}
       <div class="row">
         <Button type="submit" tone="primary" busy={busy} disabledBecause={why}>{label}</Button>
-        <CurlButton command={curl} />
         {more}
+        <CurlButton command={curl} />
       </div>
     </form>
   );

@@ -4,6 +4,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { isProduction } from '../config.ts';
 import { address } from '../router.ts';
+import { useCommands } from '../shortcuts.ts';
 import { texts } from '../strings.ts';
 import { Button, CurlButton } from './controls.tsx';
 
@@ -11,15 +12,16 @@ interface DialogProps {
   title: string;
   onClose: () => void;
   children: ComponentChildren;
-  /** The buttons; Cancel is added. */
+  /** The buttons before and after Cancel. */
   actions?: ComponentChildren;
+  more?: ComponentChildren;
   /** Enter must not confirm it by accident: Cancel has the focus. */
   danger?: boolean | undefined;
   class?: string;
 }
 
 /** A modal dialog. The browser keeps the focus inside; it returns to where it was. */
-export function Dialog({ title, onClose, children, actions, danger, class: extra = '' }: DialogProps) {
+export function Dialog({ title, onClose, children, actions, more, danger, class: extra = '' }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
   // A layout effect runs before the next key press, which the dialog must receive.
@@ -37,6 +39,7 @@ export function Dialog({ title, onClose, children, actions, danger, class: extra
       <div class="dialog-actions">
         {actions}
         <Button onClick={onClose} autofocus={danger}>{texts.cancel}</Button>
+        {more}
       </div>
     </dialog>
   );
@@ -115,12 +118,8 @@ export function ConfirmationDialog() {
       title={question.title}
       danger={question.danger}
       onClose={close}
-      actions={
-        <>
-          <Button tone={question.danger ? 'danger' : 'primary'} onClick={() => { close(); void question.run(); }}>{question.action}</Button>
-          {question.curl && <CurlButton command={question.curl} />}
-        </>
-      }
+      actions={<Button tone={question.danger ? 'danger' : 'primary'} onClick={() => { close(); void question.run(); }}>{question.action}</Button>}
+      more={question.curl && <CurlButton command={question.curl} />}
     >
       {question.env !== undefined && isProduction(question.env) && <p><strong>{texts.confirmProduction}</strong></p>}
       {question.body}
@@ -139,28 +138,37 @@ const messages = signal<Message[]>([]);
 let nextId = 1;
 
 /**
- * Shows a message: one with Undo for a minute, an error until it is closed, and any other for ten seconds or until the
- * next one, so that messages do not cover the page.
+ * Shows a message: an error until it is closed, one with Undo for a minute, any other for ten seconds. The next message
+ * of the same kind replaces it: a change that was followed by another is undone in the history.
  */
 export function toast(text: string, options: { tone?: 'good' | 'bad'; undo?: () => Promise<void> } = {}): void {
   const id = nextId++;
-  const lasting = messages.value.filter((message) => message.undo || message.tone === 'bad');
-  messages.value = [...lasting.slice(-2), { id, text, tone: options.tone ?? 'good', undo: options.undo }];
-  if (options.tone !== 'bad') setTimeout(() => dismiss(id), options.undo ? 60_000 : 10_000);
+  const { tone = 'good', undo } = options;
+  const others = messages.value.filter((message) => message.tone !== tone || !message.undo !== !undo);
+  messages.value = [...others, { id, text, tone, undo }];
+  if (tone !== 'bad') setTimeout(() => dismiss(id), undo ? 60_000 : 10_000);
 }
 
 function dismiss(id: number): void {
   messages.value = messages.value.filter((message) => message.id !== id);
 }
 
+function undoMessage({ id, undo }: Message): void {
+  dismiss(id);
+  void undo?.();
+}
+
+/** Messages lie below the page, which ends above them, and at the bottom of the window while the page is longer. */
 export function Toasts() {
+  const undoable = messages.value.filter((message) => message.undo);
+  useCommands(undoable.map((message) => ({ id: `undo.${message.id}`, title: `${texts.undo}: ${message.text}`, run: () => undoMessage(message) })), [messages.value]);
   return (
     <div class="toasts" role="status" aria-live="polite">
-      {messages.value.map(({ id, text, tone, undo }) => (
-        <div key={id} class={`toast ${tone}`}>
-          <span>{text}</span>
-          {undo && <Button tone="quiet" onClick={() => { dismiss(id); void undo(); }}>{texts.undo}</Button>}
-          <Button tone="quiet" label={`${texts.close}: ${text}`} onClick={() => dismiss(id)}>×</Button>
+      {messages.value.map((message) => (
+        <div key={message.id} class={`toast ${message.tone}`}>
+          <span>{message.text}</span>
+          {message.undo && <Button tone="quiet" onClick={() => undoMessage(message)}>{texts.undo}</Button>}
+          <Button tone="quiet" label={`${texts.close}: ${message.text}`} onClick={() => dismiss(message.id)}>×</Button>
         </div>
       ))}
     </div>
