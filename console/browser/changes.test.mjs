@@ -13,7 +13,11 @@ describe('changes', { concurrency: 2 }, () => {
     await installation.createFlag(env, { key: 'checkout', enabled: true, rolloutPercentage: 2 });
     const ramp = () => installation.api('GET', `/api/admin/flags/checkout/ramp?environment=${env}`);
     const expected = [/^400 POST \/api\/admin\/flags\/checkout\/ramp$/, /^412 POST \/api\/admin\/flags\/checkout\/ramp\/pause$/];
-    const person = await open(`/${env}/flags/checkout?tab=ramp`, { expected });
+    await installation.createFlag(env, { key: 'complete', enabled: true, rolloutPercentage: 100 });
+    const person = await open(`/${env}/flags/complete?tab=ramp`, { expected });
+    await person.by('button', 'Start a ramp').and(person.page.locator('[aria-disabled=true]')).waitFor();
+    await person.sees('The share is 100 % already: lower it first');
+    await person.go(`/${env}/flags/checkout?tab=ramp`);
     const steps = person.page.locator('ol.steps > li');
     const steer = async (action, sentence) => {
       await person.press('button', action, { exact: true });

@@ -60,7 +60,7 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
       throw cause;
     }
   });
-  const why = whyNotEdit(env) ?? (flag.archivedAt !== null ? rampTexts.archived : flag.enabled ? undefined : rampTexts.needsOn);
+  const why = whyNotEdit(env) ?? (flag.enabled ? steps.length > 0 ? undefined : rampTexts.noSteps(flag.definition ? 0 : flag.rolloutPercentage) : rampTexts.needsOn);
   const removing = (what: string, run: () => void) => <Button tone="quiet" label={rampTexts.remove(what)} onClick={run}>×</Button>;
   return (
     <ActionForm

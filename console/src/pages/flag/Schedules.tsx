@@ -87,7 +87,7 @@ function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; cha
   const updates = kind === 'share' ? { rolloutPercentage: numberOf(percent) as number } : { enabled: kind === 'on' };
   const scheduledAt = Number.isNaN(date.getTime()) ? '' : date.toISOString();
   const adding = request('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: env }, body: { scheduledAt, updates } });
-  const why = whyNotEdit(env) ?? (flag.archivedAt !== null ? rampTexts.archived : undefined);
+  const why = whyNotEdit(env);
   const add = () => action.run(async () => {
     const { data } = await adding.send();
     toast(rampTexts.added(updateSentence(data.updates), time(data.scheduledAt ?? '')));
@@ -96,7 +96,7 @@ function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; cha
   });
   return (
     <ActionForm
-      class="card fill" action={action} label={rampTexts.add} why={why} curl={adding.curl} fields={['scheduledAt']}
+      class="card fill" action={action} label={rampTexts.add} why={why} curl={adding.curl} fields={['scheduledAt', 'updates/enabled', 'updates/rolloutPercentage']}
       submit={() => confirmProduction({
         env,
         title: rampTexts.addTitle,
