@@ -213,6 +213,9 @@ describe('flags', { concurrency: 2 }, () => {
     await person.sees(`The variants and rules of banner were saved in ${env}.`);
     const { definition } = await installation.flag(env, 'banner');
     assert.deepEqual(definition.targeting, { if: [{ '==': [{ var: 'country' }, 'AT'] }, 'blue', { cat: ['r', 'ed'] }] });
+    await person.press('link', 'Rollout');
+    await person.by('listitem').filter({ hasText: 'If country is AT → blue' }).waitFor();
+    await person.by('listitem').filter({ hasText: 'Otherwise → {"cat":["r","ed"]}' }).waitFor();
     await person.leave();
   });
 

@@ -1,26 +1,16 @@
-// Shares of a whole as one bar with numbers.
+// The shares of a percentage split as one bar with numbers.
+import type { Bucket } from '../rules.ts';
 
-export interface Slice {
-  label: string;
-  weight: number;
-}
-
-export function SplitBar({ slices }: { slices: readonly Slice[] }) {
-  const sum = slices.reduce((total, slice) => total + Math.max(0, slice.weight), 0);
+export function SplitBar({ buckets }: { buckets: readonly Bucket[] }) {
+  const weights = buckets.map(({ weight = 1 }) => Math.max(0, weight));
+  const sum = weights.reduce((total, weight) => total + weight, 0);
   return (
     <div class="split">
-      {slices.map((slice, index) => {
-        const share = sum === 0 ? 0 : (Math.max(0, slice.weight) / sum) * 100;
-        return (
-          <span key={index} class={`slice slice-${index % 6}`} style={{ flexGrow: String(share) }} title={`${slice.label}: ${round(share)} %`}>
-            {slice.label} {round(share)} %
-          </span>
-        );
+      {buckets.map(({ variant }, index) => {
+        const share = sum === 0 ? 0 : (weights[index]! / sum) * 100;
+        const text = `${variant} ${Math.round(share * 100) / 100} %`;
+        return <span key={index} class={`slice slice-${index % 6}`} style={{ flexGrow: String(share) }} title={text}>{text}</span>;
       })}
     </div>
   );
-}
-
-function round(share: number): string {
-  return String(Math.round(share * 100) / 100);
 }

@@ -196,7 +196,7 @@ function SplitFields({ split, variants, onChange }: { split: Split; variants: re
   const set = (next: Bucket[]) => onChange({ ...split, buckets: next });
   return (
     <div class="stack fill">
-      <SplitBar slices={buckets.map(({ variant, weight = 1 }) => ({ label: variant, weight }))} />
+      <SplitBar buckets={buckets} />
       {buckets.map((bucket, index) => {
         const names = variants.includes(bucket.variant) ? variants : [bucket.variant, ...variants];
         return (
