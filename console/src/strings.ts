@@ -12,6 +12,11 @@ export function plural(value: number, one: string, many: string = `${one}s`): st
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
+/** `5 flags`, `1 of 5 flags` */
+function part(shown: number, all: number, one: string): string {
+  return shown === all ? plural(all, one) : `${count(shown)} of ${plural(all, one)}`;
+}
+
 export const texts = {
   product: 'Pennon',
   skip: 'Skip to content',
@@ -92,9 +97,9 @@ export const listTexts = {
     all: 'all', on: 'on', off: 'off', partial: 'partial', typed: 'typed', ramping: 'ramping', stale: 'stale', archived: 'archived',
   },
   columns: { flag: 'Flag', state: 'Users get', planned: 'Ramp or schedule', evaluated: 'Last evaluated', hour: 'Last hour', change: 'Change' },
-  shown: (shown: number, all: number) => (shown === all ? plural(all, 'flag') : `${count(shown)} of ${plural(all, 'flag')}`),
+  shown: (shown: number, all: number) => part(shown, all, 'flag'),
   none: 'This environment has no flags yet.',
-  noneHint: 'Create the first one here, or with this command:',
+  noneHint: 'Create the first one with the button above, or with this command:',
   noMatch: 'No flag matches.',
   clear: 'Clear search and filter',
   stale: 'stale',
@@ -172,7 +177,8 @@ export const rolloutTexts = {
   off: 'The flag is off: users get false until it is turned on, whatever the percentage.',
   ramp: 'Ramp it instead',
   supersedes: 'A ramp of this flag is running. Saving here ends it.',
-  typed: 'This flag has variants. Its rules decide who gets which one.',
+  typed: 'This flag has variants.',
+  everyone: 'Everyone',
   toRules: 'Open the rules',
   known: 'Users you know',
   ids: 'User ids',
@@ -266,7 +272,7 @@ export const usersTexts = {
   added: (user: string) => `The override of ${user} was set.`,
   removed: (user: string) => `The override of ${user} was removed.`,
   saved: (total: number) => `The list was saved; the flag has ${plural(total, 'override')} now.`,
-  shown: (shown: number, all: number) => (shown === all ? plural(all, 'override') : `${count(shown)} of ${plural(all, 'override')}`),
+  shown: (shown: number, all: number) => part(shown, all, 'override'),
   broken: 'unreadable',
 };
 
@@ -296,7 +302,7 @@ export const rampTexts = {
   from: 'Weight moves from',
   to: 'to',
   needsOn: 'Turn the flag on first: a ramp changes the share of a flag that is on',
-  archived: 'The flag is archived',
+  noSteps: (share: number) => (share < 100 ? 'Add a step' : 'The share is 100 % already: lower it first'),
   started: (key: string) => `The ramp of ${key} has started.`,
   states: {
     pending: 'waits for an approval', baking: 'running', holding: 'on hold', paused: 'paused', completed: 'completed',
@@ -485,7 +491,7 @@ export const keysTexts = {
   value: 'API key',
   copy: 'Copy key',
   none: 'This environment has no API keys.',
-  noneHint: 'Applications need one to evaluate flags. Create it here, or with this command:',
+  noneHint: 'Applications need one to evaluate flags. Create it with the button above, or with this command:',
   nameHint: 'Which application uses it, such as shop backend.',
   kinds: { server: 'server: evaluates all flags, must stay secret', client: 'client: for web pages and apps, hides flags for servers', sync: 'sync: reads the rules of all flags, for flagd and local evaluation', unreadable: 'unreadable' },
   columns: { name: 'Name', kind: 'Kind', created: 'Created', by: 'Created by', used: 'Last used', change: 'Change' },
@@ -511,6 +517,7 @@ export const usageTexts = {
 export const cleanupTexts = {
   title: 'Clean up',
   none: 'No flag is stale.',
+  noneHint: 'A flag is stale after 30 days without an evaluation, or with the same value for every user.',
   nothing: 'Select at least one flag',
   columns: { flag: 'Flag', environment: 'Environment', reason: 'Why', evaluated: 'Last evaluated' },
   select: (key: string, environment: string) => `Select ${key} in ${environment}`,

@@ -12,11 +12,12 @@ import { Button } from './controls.tsx';
 import { Banner } from './feedback.tsx';
 import { Login } from './Login.tsx';
 import { ConfirmationDialog, Dialog, Toasts } from './overlays.tsx';
-import { Palette } from './Palette.tsx';
+import { openPalette, Palette } from './Palette.tsx';
 
-const PAGES = ['flags', 'activity', 'compare', 'cleanup', 'keys', 'settings'] as const;
+type PageName = keyof typeof texts.nav;
+const PAGES = Object.keys(texts.nav) as PageName[];
 
-function pagePath(page: (typeof PAGES)[number], env: string): string {
+function pagePath(page: PageName, env: string): string {
   return page === 'compare' || page === 'cleanup' ? `/${page}` : `/${encodeURIComponent(env)}/${page}`;
 }
 
@@ -48,7 +49,6 @@ export function Layout({ children }: { children: ComponentChildren }) {
     ],
     [env, names.join()],
   );
-  const openPalette = () => document.dispatchEvent(new CustomEvent('pennon:palette'));
   return (
     <>
       <a class="skip" href="#content">{texts.skip}</a>

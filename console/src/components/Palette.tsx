@@ -18,16 +18,13 @@ function offered(list: readonly Command[]): Command[] {
   return [...new Map(list.map((command) => [command.id, command])).values()];
 }
 
+export function openPalette(): void {
+  open.value = 'palette';
+}
+
 export function Palette() {
-  useEffect(() => {
-    const show = () => {
-      open.value = 'palette';
-    };
-    document.addEventListener('pennon:palette', show);
-    return () => document.removeEventListener('pennon:palette', show);
-  }, []);
   useCommands([
-    { id: 'palette', title: paletteTexts.title, keys: 'mod+k', hidden: true, run: () => { open.value = 'palette'; } },
+    { id: 'palette', title: paletteTexts.title, keys: 'mod+k', hidden: true, run: openPalette },
     { id: 'keys', title: paletteTexts.keys, keys: '?', keywords: 'help shortcuts', run: () => { open.value = 'keys'; } },
   ]);
   if (open.value === null) return null;

@@ -19,12 +19,10 @@ interface Props<T> {
   rows: readonly T[];
   columns: readonly Column<T>[];
   keyOf: (row: T) => string;
-  /** Sentence for the table's caption, read by screen readers. */
-  caption?: string;
 }
 
 /** The first column must contain a link; `j` and `k` focus it, so that Enter opens it as anywhere else. */
-export function VirtualTable<T>({ label, rows, columns, keyOf, caption }: Props<T>) {
+export function VirtualTable<T>({ label, rows, columns, keyOf }: Props<T>) {
   const body = useRef<HTMLTableSectionElement>(null);
   const [range, setRange] = useState<readonly [number, number]>([0, 40]);
   const current = useRef(-1);
@@ -50,14 +48,15 @@ export function VirtualTable<T>({ label, rows, columns, keyOf, caption }: Props<
     };
   }, []);
 
-  useLayoutEffect(() => {
+  /** Focuses the row to which a person moved, once it is rendered. */
+  const focusWanted = () => {
     if (wanted.current < 0) return;
     const link = body.current?.querySelector<HTMLElement>(`[data-row="${wanted.current}"] a`);
-    if (link) {
-      wanted.current = -1;
-      link.focus({ preventScroll: true });
-    }
-  });
+    if (!link) return;
+    wanted.current = -1;
+    link.focus({ preventScroll: true });
+  };
+  useLayoutEffect(focusWanted);
 
   const move = (by: number) => {
     const next = Math.min(rows.length - 1, Math.max(0, current.current + by));
@@ -69,11 +68,7 @@ export function VirtualTable<T>({ label, rows, columns, keyOf, caption }: Props<
     if (top < margin) scrollBy(0, top - margin);
     else if (top + ROW_HEIGHT > innerHeight - margin) scrollBy(0, top + ROW_HEIGHT - innerHeight + margin);
     measure();
-    const link = body.current.querySelector<HTMLElement>(`[data-row="${next}"] a`);
-    if (link) {
-      wanted.current = -1;
-      link.focus({ preventScroll: true });
-    }
+    focusWanted();
   };
   useCommands(
     [
@@ -86,7 +81,6 @@ export function VirtualTable<T>({ label, rows, columns, keyOf, caption }: Props<
   const [start, end] = [Math.min(range[0], rows.length), Math.min(range[1], rows.length)];
   return (
     <table class="table" aria-label={label} aria-rowcount={rows.length + 1}>
-      {caption && <caption class="visually-hidden">{caption}</caption>}
       <thead>
         <tr aria-rowindex={1}>{columns.map((column) => <th key={column.title} scope="col" class={column.class}>{column.title}</th>)}</tr>
       </thead>

@@ -16,12 +16,11 @@ interface ButtonProps {
   label?: string;
   class?: string;
   pressed?: boolean;
-  expanded?: boolean;
   /** In a dialog: it has the focus first. */
   autofocus?: boolean | undefined;
 }
 
-export function Button({ children, onClick, tone = 'plain', type = 'button', disabledBecause, busy = false, label, class: extra = '', pressed, expanded, autofocus }: ButtonProps) {
+export function Button({ children, onClick, tone = 'plain', type = 'button', disabledBecause, busy = false, label, class: extra = '', pressed, autofocus }: ButtonProps) {
   const off = disabledBecause !== undefined || busy;
   return (
     <button
@@ -31,7 +30,6 @@ export function Button({ children, onClick, tone = 'plain', type = 'button', dis
       aria-busy={busy ? 'true' : undefined}
       aria-label={label}
       aria-pressed={pressed}
-      aria-expanded={expanded}
       autofocus={autofocus}
       title={disabledBecause}
       onClick={(event) => {
@@ -77,11 +75,8 @@ interface TextFieldProps extends Omit<FieldProps, 'children'> {
   value: string;
   onInput: (value: string) => void;
   type?: 'text' | 'search' | 'password' | 'number' | 'datetime-local';
-  placeholder?: string;
-  required?: boolean;
   rows?: number;
   inputMode?: 'numeric' | 'text';
-  list?: string;
   spellcheck?: boolean;
 }
 
@@ -144,11 +139,11 @@ export function Check({ label, checked, onChange }: CheckProps) {
 }
 
 /** Copies a text, such as a command for a shell. */
-export function CopyButton({ text, children = texts.copy, tone = 'quiet' }: { text: () => string; children?: string; tone?: Tone }) {
+export function CopyButton({ text, children = texts.copy }: { text: () => string; children?: string }) {
   const [copied, setCopied] = useState(false);
   return (
     <Button
-      tone={tone}
+      tone="quiet"
       onClick={() => {
         void navigator.clipboard.writeText(text()).then(() => {
           setCopied(true);

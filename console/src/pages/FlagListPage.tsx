@@ -17,9 +17,8 @@ import { CreateFlag } from './CreateFlag.tsx';
 import { isTyped, summaryOf, useFlagRows, type FlagRow } from './flagRows.ts';
 import { ToggleButton } from './toggle.tsx';
 
-const FILTERS = ['all', 'on', 'off', 'partial', 'typed', 'ramping', 'stale', 'archived'] as const;
-type Filter = (typeof FILTERS)[number];
-
+type Filter = keyof typeof listTexts.filters;
+const FILTERS = Object.keys(listTexts.filters) as Filter[];
 
 /** Archived flags are shown by their own filter only. */
 function passes(row: FlagRow, filter: Filter): boolean {
