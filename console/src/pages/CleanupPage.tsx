@@ -78,7 +78,7 @@ function StaleList({ names }: { names: readonly string[] }) {
   ];
   return (
     <Loaded from={resource}>
-      {(rows) => rows.length === 0 ? <Empty title={cleanupTexts.none} /> : (
+      {(rows) => rows.length === 0 ? <Empty title={cleanupTexts.none}><p>{cleanupTexts.noneHint}</p></Empty> : (
         <>
           <div class="row">
             <Button tone="danger" busy={busy} disabledBecause={chosen.length === 0 ? cleanupTexts.nothing : undefined} onClick={ask}>

@@ -181,6 +181,7 @@ function Purge({ env }: { env: string }) {
   };
   return (
     <section class="card">
+      <h2>{t.purge}</h2>
       <p>{t.purgeText}</p>
       <div class="row">
         <Button disabledBecause={whyNotAdmin()} onClick={() => confirmThen({ env, title: `${t.purge}: ${env}?`, body: <p>{t.purgeText}</p>, action: t.purge, curl: purging.curl, run })}>{t.purge}</Button>
@@ -203,7 +204,7 @@ function Create() {
   return (
     <ActionForm class="card" action={action} submit={create} label={t.create} why={whyNotAdmin()} curl={creating.curl} fields={['environment']}>
       <h2>{t.create}</h2>
-      <TextField label={t.name} value={name} onInput={setName} required errors={errorsAt(action.error, 'environment')} />
+      <TextField label={t.name} value={name} onInput={setName} errors={errorsAt(action.error, 'environment')} />
     </ActionForm>
   );
 }

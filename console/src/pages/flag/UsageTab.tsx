@@ -20,7 +20,7 @@ export function UsageTab({ env, flag }: TabProps) {
   const { columns } = usageTexts;
   return (
     <section class="stack">
-      <div class="row">
+      <div class="form-row">
         <SelectField
           label={usageTexts.period} value={period} options={PERIODS.map((value) => [value, usageTexts.days(value)] as const)}
           onChange={(value) => setQuery({ days: value })}

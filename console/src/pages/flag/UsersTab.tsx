@@ -79,7 +79,7 @@ export function UsersTab({ env, flag }: TabProps) {
         <Button disabledBecause={why} onClick={() => open('paste')}>{usersTexts.paste}</Button>
         <CurlButton command={() => curlOf('get', PATTERN, { path: { flagKey: flag.key }, query: { environment: env } })} />
       </div>
-      <div class="fill">
+      <div class="fill stack">
         <Loaded from={resource}>
           {(all) => all.length === 0
             ? (
