@@ -139,7 +139,7 @@ export interface paths {
         put?: never;
         /**
          * Evaluate a flag for a context and show the steps that decided
-         * @description Evaluates the state that callers are served at this moment, and counts nothing. An archived flag is explained too. A trace lists at most 500 operations, and shortens long values; `omitted` says how many operations are missing.
+         * @description Evaluates the state that callers currently get, and counts nothing. An archived flag is explained too. A trace lists at most 500 operations, and shortens long values; `omitted` says how many operations are missing.
          */
         post: operations["explainFlag"];
         delete?: never;
@@ -509,7 +509,7 @@ export interface paths {
         get: operations["readSettings"];
         /**
          * Replace the settings of an environment
-         * @description With dryRun=true nothing changes, and the response counts the users in the body for whom the value of a simple flag would change, such as by another bucketing.
+         * @description With dryRun=true nothing changes, and the response counts the users in the body for whom the value of a simple flag would change, for example because of another bucketing.
          */
         put: operations["replaceSettings"];
         post?: never;
@@ -746,7 +746,7 @@ export interface paths {
         };
         /**
          * Read all flags with their rules, to evaluate them elsewhere
-         * @description For flagd, its in-process providers, and evaluators with Pennon's engine. Needs a key of the kind sync, also as `Authorization` without a scheme.
+         * @description For flagd, its in-process providers, and evaluators with Pennon's engine. Needs a key of the kind sync, which `Authorization` may also contain without a scheme.
          */
         get: operations["syncFlags"];
         put?: never;
@@ -788,7 +788,7 @@ export interface paths {
         put?: never;
         /**
          * Count evaluations that were made elsewhere
-         * @description For evaluators with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts after seconds.
+         * @description For evaluators with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts within seconds.
          */
         post: operations["countEvaluations"];
         delete?: never;
@@ -984,7 +984,7 @@ export interface components {
                 variant: string;
                 count: number;
             }[];
-            /** @description The last 24 hours, newest first. The local server loses them when it restarts */
+            /** @description The last 24 hours, newest first. A local server with flags in a file may lose some of them when it restarts */
             hours: {
                 /**
                  * Format: date-time
@@ -1210,7 +1210,7 @@ export interface components {
             state: "ok" | "alarm" | "insufficientData" | "missing" | "unknown";
         };
         /**
-         * @description What an alarm does: return to the share before the current step, return to the share before the ramp, switch the flag off, or pause the ramp; `start` by default
+         * @description The reaction to an alarm. `start` (the default): return to the share before the ramp. `previous`: return to the share before the current step. `off`: switch the flag off. `pause`: pause the ramp
          * @enum {string|null}
          */
         OnAlarm: "previous" | "start" | "off" | "pause" | null;
@@ -1457,7 +1457,7 @@ export interface components {
             settings: Record<string, never> | null;
             /** @description JSON pointers to unknown fields, which are stored and exported; at most 1,000 */
             kept: string[];
-            /** @description What does not work, or otherwise than expected; at most 50 */
+            /** @description Rules that cannot work, and flags that may select other users than expected; at most 50 */
             warnings: {
                 /** @description A JSON pointer into the request */
                 pointer: string;
@@ -1503,7 +1503,7 @@ export interface components {
             revokedAt: components["schemas"]["TimeOrNull"];
             /**
              * Format: date
-             * @description The day (UTC) on which a request with this key was last counted, a minute late or more
+             * @description The day (UTC) of the last request with this key; appears within a minute or two
              */
             lastUsedOn: string | null;
             /** @description Present if its kind or hash is unreadable; the key is then rejected */
@@ -1557,7 +1557,7 @@ export interface components {
             createdBy: string;
             /** @description When it last accepted events */
             deliveredAt: components["schemas"]["TimeOrNull"];
-            /** @description The failures since then */
+            /** @description Present while requests fail; since when, and the last failure */
             outage: {
                 since: components["schemas"]["Time"];
                 attempts: number;
