@@ -468,7 +468,11 @@ impl Executor {
     /// Whether the command must wait for a replica: an invalidation does, unless the node has no replicas.
     fn waits_for_replica(&self, command: &Command<'_>, node: &Node) -> bool {
         let topology = self.topology.as_ref().filter(|_| command.ends_a_write());
-        topology.is_some_and(|topology| topology.replicas_of(node) != Some(0))
+        topology.is_some_and(|topology| {
+            topology
+                .shard_of(node)
+                .is_none_or(|shard| shard.can_confirm())
+        })
     }
 
     /// The node that serves a slot, if the slot map has one.

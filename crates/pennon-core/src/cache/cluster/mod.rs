@@ -22,6 +22,22 @@ pub(super) struct Shard {
     pub(super) primary: Arc<Node>,
     /// `None` if the primary is known from a redirection only.
     pub(super) replicas: Option<Vec<Arc<Node>>>,
+    /// Since when the primary says that these replicas have left it, and no other node has answered.
+    deserted: Option<Instant>,
+}
+
+impl Shard {
+    /// Whether the primary has no replicas, as far as it knows itself.
+    fn is_alone(&self) -> bool {
+        self.deserted.is_some() || self.replicas.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Whether a replica can confirm an invalidation.
+    pub(super) fn can_confirm(&self) -> bool {
+        self.replicas
+            .as_ref()
+            .is_none_or(|replicas| !replicas.is_empty())
+    }
 }
 
 /// Ranges of slots, first and last, and the shard that serves each.
@@ -58,10 +74,7 @@ impl Topology {
 
     /// The shard that serves a slot, if known.
     pub(super) fn serving(&self, slot: u16) -> Option<Shard> {
-        self.map()
-            .iter()
-            .find(|(first, last, _)| (*first..=*last).contains(&slot))
-            .map(|(_, _, shard)| shard.clone())
+        shard_at(&self.map(), slot).cloned()
     }
 
     /// Every known node once, without the seed node.
@@ -79,12 +92,13 @@ impl Topology {
         nodes
     }
 
-    /// The number of replicas of a primary, if known.
-    pub(super) fn replicas_of(&self, primary: &Node) -> Option<usize> {
-        let map = self.map();
-        let mut shards = map.iter().map(|(_, _, shard)| shard);
-        let shard = shards.find(|shard| shard.primary.address() == primary.address())?;
-        shard.replicas.as_ref().map(Vec::len)
+    /// The shard of a primary, if known.
+    pub(super) fn shard_of(&self, primary: &Node) -> Option<Shard> {
+        self.map()
+            .iter()
+            .map(|(_, _, shard)| shard)
+            .find(|shard| shard.primary.address() == primary.address())
+            .cloned()
     }
 
     /// The node at the address of a redirection. An unknown one is added.
@@ -116,8 +130,12 @@ impl Topology {
                 new.push((slot + 1, *last, shard.clone()));
             }
         }
-        let replicas = None;
-        new.push((slot, slot, Shard { primary, replicas }));
+        let shard = Shard {
+            primary,
+            replicas: None,
+            deserted: None,
+        };
+        new.push((slot, slot, shard));
         *map = Arc::new(new);
     }
 
@@ -134,6 +152,12 @@ impl Topology {
     fn lock(&self) -> std::sync::MutexGuard<'_, Arc<SlotMap>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn shard_at(map: &SlotMap, slot: u16) -> Option<&Shard> {
+    map.iter()
+        .find(|(first, last, _)| (*first..=*last).contains(&slot))
+        .map(|(_, _, shard)| shard)
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures_util::future::select_ok;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::slots::{SlotRange, decode};
-use super::{Shard, SlotMap, Topology};
+use super::{Shard, SlotMap, Topology, shard_at};
 use crate::cache::address::Address;
 use crate::cache::client::{Command, CommandOptions, Failure};
 use crate::cache::node::Node;
@@ -27,6 +27,13 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// just taken over, or be partitioned from them.
 const MAX_AGE_WITHOUT_REPLICAS: Duration = Duration::from_secs(5);
 
+/// The slot map of one node.
+struct Answer {
+    map: SlotMap,
+    /// See [`Topology::is_doubtful`].
+    is_doubtful: bool,
+}
+
 impl Topology {
     /// Refreshes the slot map before a request to `owner` if the map is too old. Other nodes are asked first,
     /// because a partitioned primary does not know that it was replaced; only right after a redirection is the
@@ -37,11 +44,12 @@ impl Topology {
         relies_on_replicas: bool,
         deadline: Instant,
     ) {
-        let (lasts, suspect) = match owner.map(|owner| self.replicas_of(owner)) {
-            Some(None) => (MIN_REFRESH_INTERVAL, None),
-            Some(Some(0)) if relies_on_replicas => (MIN_REFRESH_INTERVAL, owner),
-            Some(Some(0)) => (MAX_AGE_WITHOUT_REPLICAS, owner),
-            Some(Some(_)) | None => (MAX_AGE, owner),
+        let (lasts, suspect) = match owner.map(|owner| self.shard_of(owner)) {
+            Some(None | Some(Shard { replicas: None, .. })) => (MIN_REFRESH_INTERVAL, None),
+            Some(Some(shard)) if !shard.is_alone() => (MAX_AGE, owner),
+            Some(Some(_)) if relies_on_replicas => (MIN_REFRESH_INTERVAL, owner),
+            Some(Some(_)) => (MAX_AGE_WITHOUT_REPLICAS, owner),
+            None => (MAX_AGE, None),
         };
         // If the lock is held, another request refreshes.
         let is_due = self
@@ -53,8 +61,8 @@ impl Topology {
         }
     }
 
-    /// Reads the slot map; from `suspect` only if no other node answers. One request refreshes, and the others
-    /// wait for it.
+    /// Reads the slot map; from `suspect` only if no other node gives an answer free of doubt. One request refreshes,
+    /// and the others wait for it.
     pub(in crate::cache) async fn refresh(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
         let asked = Instant::now();
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.refreshing.lock()).await
@@ -87,25 +95,44 @@ impl Topology {
         } else {
             REFRESH_TIMEOUT
         };
-        for some in nodes
+        let groups = nodes
             .chunks(at_once)
-            .chain(suspect.map(std::slice::from_ref))
-        {
-            let until = deadline.min(Instant::now() + timeout);
-            let queries = some.iter().map(|node| Box::pin(self.ask(node, until)));
-            if let Ok((map, _others)) = select_ok(queries).await {
-                *self.lock() = Arc::new(map);
-                self.lock_migration_targets().clear();
-                break;
-            }
-            if Instant::now() >= deadline {
-                break;
-            }
+            .chain(suspect.map(std::slice::from_ref));
+        if let Some(map) = self.ask_in_turn(groups, timeout, deadline).await {
+            *self.lock() = Arc::new(map);
+            self.lock_migration_targets().clear();
         }
         *last = Some(Instant::now());
     }
 
-    async fn ask(&self, node: &Arc<Node>, deadline: Instant) -> Result<SlotMap, Failure> {
+    /// Asks groups of nodes until one gives an answer free of doubt. If there is none, the last answer is used, unless
+    /// the time is over before all nodes were asked.
+    async fn ask_in_turn<'a>(
+        &self,
+        groups: impl Iterator<Item = &'a [Arc<Node>]>,
+        timeout: Duration,
+        deadline: Instant,
+    ) -> Option<SlotMap> {
+        let mut doubtful = None;
+        for group in groups {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            let until = deadline.min(Instant::now() + timeout);
+            let mut answers: FuturesUnordered<_> =
+                group.iter().map(|node| self.ask(node, until)).collect();
+            while let Some(answer) = answers.next().await {
+                match answer {
+                    Ok(answer) if answer.is_doubtful => doubtful = Some(answer.map),
+                    Ok(answer) => return Some(answer.map),
+                    Err(_silent) => {}
+                }
+            }
+        }
+        doubtful
+    }
+
+    async fn ask(&self, node: &Arc<Node>, deadline: Instant) -> Result<Answer, Failure> {
         let was_connected = node.is_connected();
         let within = deadline.saturating_duration_since(Instant::now());
         let answer = node
@@ -113,7 +140,9 @@ impl Topology {
             .await;
         match answer {
             Ok(reply) => {
-                let map = self.map_of(decode(&reply, node.address()));
+                let mut map = self.map_of(decode(&reply, node.address()));
+                let is_doubtful = self.is_doubtful(&map);
+                self.keep_replicas(&mut map, node);
                 // A connection that was opened for this query is kept only if requests will use it.
                 if !was_connected && !self.will_be_used(&map, node) {
                     node.disconnect();
@@ -121,7 +150,7 @@ impl Topology {
                 if map.is_empty() {
                     return Err(Failure::Refused("the node knows no slots".to_owned()));
                 }
-                Ok(map)
+                Ok(Answer { map, is_doubtful })
             }
             Err((failure, connections)) => {
                 node.give_up(connections.as_ref());
@@ -145,16 +174,47 @@ impl Topology {
             let shard = Shard {
                 primary: node(range.primary),
                 replicas: Some(range.replicas.into_iter().map(&mut node).collect()),
+                deserted: None,
             };
             (range.first, range.last, shard)
         });
         shards.collect()
     }
 
+    /// Whether a map says something new about a primary without replicas. It may come from a primary that was replaced
+    /// and does not know it.
+    fn is_doubtful(&self, map: &SlotMap) -> bool {
+        let Some(shard) = shard_at(map, self.default_slot) else {
+            return false;
+        };
+        let is_known = self.serving(self.default_slot).is_some_and(|known| {
+            known.primary.address() == shard.primary.address() && !known.can_confirm()
+        });
+        !shard.can_confirm() && !is_known
+    }
+
+    /// Keeps the known replicas of a primary that says itself that it has lost all of them. They may have been
+    /// removed, or they may have replaced it and it does not know that: then it must not confirm an invalidation alone.
+    /// If no other node answers for [`MAX_AGE`], they are taken as removed.
+    fn keep_replicas(&self, map: &mut SlotMap, replied: &Arc<Node>) {
+        for (_, _, shard) in map.iter_mut() {
+            // The name of the seed may lead to the primary.
+            let by_itself =
+                replied.address() == shard.primary.address() || Arc::ptr_eq(replied, &self.seed);
+            let known = self.shard_of(&shard.primary);
+            let Some(known) = known.filter(|_| by_itself && !shard.can_confirm()) else {
+                continue;
+            };
+            let since = known.deserted.unwrap_or_else(Instant::now);
+            if known.replicas.iter().flatten().next().is_some() && since.elapsed() < MAX_AGE {
+                shard.replicas = known.replicas;
+                shard.deserted = Some(since);
+            }
+        }
+    }
+
     fn will_be_used(&self, map: &SlotMap, node: &Node) -> bool {
-        map.iter().any(|(first, last, shard)| {
-            (*first..=*last).contains(&self.default_slot)
-                && shard.primary.address() == node.address()
-        })
+        shard_at(map, self.default_slot)
+            .is_some_and(|shard| shard.primary.address() == node.address())
     }
 }
