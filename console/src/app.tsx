@@ -7,7 +7,7 @@ import { Layout } from './components/Layout.tsx';
 import { Login } from './components/Login.tsx';
 import { Page } from './components/Page.tsx';
 import { onRecovery } from './connection.ts';
-import { forgetAll } from './data.ts';
+import { reloadAll } from './data.ts';
 import { matchPath } from './route.ts';
 import { address, environmentInAddress, navigate } from './router.ts';
 import { routes } from './routes.tsx';
@@ -20,7 +20,8 @@ export function App() {
   useEffect(() => {
     if (state !== 'in') return;
     void loadSession();
-    forgetAll();
+    // It may be somebody else.
+    reloadAll();
   }, [state]);
   if (state === 'out') {
     return (

@@ -145,14 +145,6 @@ export function reloadAll(pattern: string = '/', options: RequestOptions = {}): 
   }
 }
 
-/** After a sign-in as someone else, nothing of before may be shown. */
-export function forgetAll(): void {
-  for (const [key, entry] of cache) {
-    if (entry.users > 0) void entry.reload();
-    else cache.delete(key);
-  }
-}
-
 export function startData(): void {
   onRecovery(() => reloadAll());
   addEventListener('visibilitychange', () => {

@@ -12,7 +12,7 @@ import { flagPath } from '../route.ts';
 import { href } from '../router.ts';
 import { environments, whyNotEdit } from '../session.ts';
 import { cleanupTexts, flagTexts, listTexts } from '../strings.ts';
-import { flagsChanged, toastWithUndo } from './flag/save.tsx';
+import { flagsChanged, restoreFlag, toastWithUndo } from './flag/save.tsx';
 
 type Stale = Schemas['StaleFlags']['flags'][number] & { env: string };
 
@@ -55,7 +55,7 @@ function StaleList({ names }: { names: readonly string[] }) {
     action: flagTexts.archive,
     danger: true,
     curl: () => chosen.map((row) => curlOf('delete', FLAG, { ...targetOf(row), ifMatch: '*' })).join('\n'),
-    run: () => void archive(),
+    run: archive,
   });
   const { columns } = cleanupTexts;
   const tableColumns: Column<Stale>[] = [
@@ -104,11 +104,7 @@ async function archiveAll(rows: readonly Stale[], reload: () => Promise<void>): 
       const current = await send('get', FLAG, target);
       if (current.data.updatedAt !== row.updatedAt) throw new Error(cleanupTexts.changed);
       const reply = await send('delete', FLAG, { ...target, ifMatch: current.etag });
-      undo.push(async () => {
-        const back = await send('post', '/api/admin/flags/{flagKey}/restore', { ...target, ifMatch: reply.etag });
-        // Restoring leaves a flag turned off.
-        if (current.data.enabled) await send('patch', FLAG, { ...target, ifMatch: back.etag, body: { enabled: true } });
-      });
+      undo.push(() => restoreFlag(row.env, current.data, reply.etag));
     } catch (error) {
       problems.push(`${cleanupTexts.one(row.key, row.env)}: ${asApiError(error).message}`);
     }

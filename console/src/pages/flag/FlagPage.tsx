@@ -20,7 +20,7 @@ import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
-import { attempt, changeCurl, flagsChanged, savedText, SaveProblems, useBase, useSaving, type Flag } from './save.tsx';
+import { attempt, changeCurl, flagsChanged, restoreFlag, savedText, SaveProblems, useBase, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
 
 const FLAG = '/api/admin/flags/{flagKey}';
@@ -132,7 +132,6 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
   const target = { path: { flagKey: key }, query: { environment: env }, ifMatch: etag };
   const archiving = request('delete', FLAG, target);
   const removing = request('delete', FLAG, { ...target, query: { environment: env, permanently: 'true' } });
-  const restoring = (ifMatch = etag) => request('post', '/api/admin/flags/{flagKey}/restore', { ...target, ifMatch });
   const blocked = useWhyNot(env, key);
   const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today, why: flag.enabled ? why : blocked };
   useCommands(
@@ -142,7 +141,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
     [flag, etag, toggle.why, today],
   );
   const restore = () => attempt(async () => {
-    const reply = await restoring().send();
+    const reply = await send('post', `${FLAG}/restore`, target);
     flagsChanged(env, key);
     toast(savedText(flagTexts.restored(key), reply.invalidated));
   });
@@ -150,11 +149,9 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
     const reply = await archiving.send();
     flagsChanged(env, key);
     toast(savedText(flagTexts.archivedDone(key), reply.invalidated), {
-      // Restoring leaves a flag turned off; it was on if it was on before.
       undo: async () => {
         await attempt(async () => {
-          const back = await restoring(reply.etag).send();
-          if (flag.enabled) await send('patch', FLAG, { ...target, ifMatch: back.etag, body: { enabled: true } });
+          await restoreFlag(env, flag, reply.etag);
           toast(texts.undone);
         });
         flagsChanged(env, key);
@@ -182,7 +179,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
             action: flagTexts.remove,
             danger: true,
             curl: removing.curl,
-            run: () => void remove(),
+            run: remove,
           })}
         >
           {flagTexts.remove}
@@ -205,7 +202,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
           action: flagTexts.archive,
           danger: true,
           curl: archiving.curl,
-          run: () => void archive(),
+          run: archive,
         })}
       >
         {flagTexts.archive}

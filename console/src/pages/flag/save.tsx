@@ -79,15 +79,15 @@ export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[], d
   toast(text, steps.length > 0 ? { undo } : {});
 }
 
+/** Restores an archived flag, which leaves it off; it is turned on again if it was on before. */
+export async function restoreFlag(env: string, { key, enabled }: Pick<Flag, 'key' | 'enabled'>, ifMatch: string | undefined): Promise<void> {
+  const { etag } = await send('post', `${PATTERN}/restore`, { ...target(env, key), ifMatch });
+  if (enabled) await send('patch', PATTERN, { ...target(env, key), ifMatch: etag, body: { enabled } });
+}
+
 /** The previous values of the fields that a change sets. */
 export function previous(flag: Flag, change: FlagChange): FlagChange {
-  const before: FlagChange = {};
-  if (change.enabled !== undefined) before.enabled = flag.enabled;
-  if (change.rolloutPercentage !== undefined) before.rolloutPercentage = flag.rolloutPercentage;
-  if (change.description !== undefined) before.description = flag.description;
-  if (change.salt !== undefined) before.salt = flag.salt;
-  if (change.definition !== undefined) before.definition = flag.definition;
-  return before;
+  return Object.fromEntries(Object.keys(change).map((field) => [field, flag[field as keyof FlagChange]]));
 }
 
 /** The flag that a form started from: refreshes in the background do not change it while there are changes to save. */
