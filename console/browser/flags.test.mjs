@@ -283,6 +283,46 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('moves the focus and the window to what comes next, on a narrow screen too', async () => {
+    const env = await installation.environment('focus');
+    await installation.createFlag(env, { key: 'next', enabled: true, rolloutPercentage: 1 });
+    const person = await open(`/${env}/flags/next?tab=ramp`, { viewport: { width: 360, height: 700 } });
+    const { keyboard } = person.page;
+    const focused = (role, name) => person.by(role, name, { exact: true }).and(person.page.locator(':focus')).waitFor();
+    await person.by('button', 'Add guard').press('Enter');
+    await focused('textbox', 'Alarm name or ARN');
+    await keyboard.type('errors');
+    await keyboard.press('Enter');
+    await person.by('dialog').waitFor();
+    await focused('button', 'Start a ramp');
+    await keyboard.press('Enter');
+    // The form with the button is gone.
+    await person.sees('The ramp is running at 5 %.');
+    await focused('heading', 'next');
+    await person.page.locator('.toast').waitFor();
+    const schedule = person.by('button', 'Schedule', { exact: true });
+    await schedule.evaluate((button) => {
+      button.focus();
+      scrollBy(0, button.getBoundingClientRect().bottom - innerHeight);
+    });
+    await keyboard.press('Tab');
+    const [bottom, top] = await person.page.evaluate(() => [
+      document.activeElement.getBoundingClientRect().bottom, document.querySelector('.toast').getBoundingClientRect().top,
+    ]);
+    assert.ok(bottom <= top, `what has the focus ends at ${bottom}, behind a message at ${top}`);
+    await person.go(`/${env}/flags/next?tab=explain`);
+    await person.by('textbox', 'Value').fill('alice');
+    await keyboard.press('Enter');
+    const { y } = await person.by('heading', 'The steps that decided').boundingBox();
+    assert.ok(y < 700, `the explanation begins at ${y}`);
+    // The differences in the question can have the focus too, but Enter copies.
+    await person.go(`/compare?from=${env}&to=production&flag=next`);
+    await person.by('button', 'Copy 1 flag').press('Enter');
+    await person.by('dialog').waitFor();
+    await focused('button', 'Copy');
+    await person.leave();
+  });
+
   it('shows both sides when two administrators change a flag at once', async () => {
     const env = await installation.environment('journey-c');
     await installation.createFlag(env, { key: 'shared', enabled: true, rolloutPercentage: 5 });

@@ -42,6 +42,23 @@ export function Button({ children, onClick, tone = 'plain', type = 'button', dis
   );
 }
 
+/** Adds something to a form, and moves the focus to its first input. */
+export function AddButton({ onClick, ...props }: ButtonProps & { onClick: () => void }) {
+  return (
+    <Button
+      {...props}
+      onClick={(event) => {
+        const parent = (event.currentTarget as Element).closest('fieldset, form, section')!;
+        const inputs = () => [...parent.querySelectorAll('input')];
+        const before = inputs();
+        onClick();
+        // Once it is rendered.
+        setTimeout(() => inputs().find((input) => !before.includes(input))?.focus());
+      }}
+    />
+  );
+}
+
 interface FieldProps {
   label: string;
   hint?: ComponentChildren;

@@ -85,7 +85,7 @@ interface Confirmation {
   action: string;
   danger?: boolean;
   curl?: () => string;
-  run: () => void | Promise<void>;
+  run: () => unknown;
 }
 
 const confirmation = signal<Confirmation | null>(null);
@@ -104,7 +104,7 @@ export function confirmThen(question: Confirmation): void {
 /** Asks before a change of production; elsewhere, the change is made at once. */
 export function confirmProduction(question: Confirmation & { env: string }): void {
   if (isProduction(question.env)) confirmThen(question);
-  else void question.run();
+  else question.run();
 }
 
 export function ConfirmationDialog() {
@@ -113,12 +113,20 @@ export function ConfirmationDialog() {
   const close = () => {
     confirmation.value = null;
   };
+  const confirm = async () => {
+    close();
+    await question.run();
+    // What had the focus may be gone by now, such as the form that started a ramp.
+    setTimeout(() => {
+      if (document.activeElement === document.body) document.querySelector('h1')?.focus({ preventScroll: true });
+    });
+  };
   return (
     <Dialog
       title={question.title}
       danger={question.danger}
       onClose={close}
-      actions={<Button tone={question.danger ? 'danger' : 'primary'} onClick={() => { close(); void question.run(); }}>{question.action}</Button>}
+      actions={<Button tone={question.danger ? 'danger' : 'primary'} autofocus={!question.danger} onClick={() => void confirm()}>{question.action}</Button>}
       more={question.curl && <CurlButton command={question.curl} />}
     >
       {question.env !== undefined && isProduction(question.env) && <p><strong>{texts.confirmProduction}</strong></p>}

@@ -88,7 +88,7 @@ function revoke(env: string, key: Key): void {
     action: keysTexts.revoke,
     danger: true,
     curl: revoking.curl,
-    run: () => void attempt(async () => {
+    run: () => attempt(async () => {
       const reply = await revoking.send();
       reloadAll(PATTERN);
       toast(savedText(keysTexts.revokedDone(key.name), reply.invalidated));

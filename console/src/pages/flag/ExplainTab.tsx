@@ -1,12 +1,12 @@
 // Which value a context gets in an environment, and why. Contexts stay in this browser: they are in the address only of
 // a link that someone copies on purpose.
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { request } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import type { Explanation } from '../../api/explanation.ts';
 import { isObject } from '../../api/json.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
-import { Button, CopyButton, SelectField, TextField } from '../../components/controls.tsx';
+import { AddButton, Button, CopyButton, SelectField, TextField } from '../../components/controls.tsx';
 import { withItem } from '../../forms.ts';
 import { stepSentence, textOf, valueOf } from '../../explanation.ts';
 import { flagPath } from '../../route.ts';
@@ -43,6 +43,11 @@ export function ExplainTab({ env, flag }: TabProps) {
   const [where, setWhere] = useState(env);
   const action = useAction();
   const [found, setFound] = useState<Explanation | null>(null);
+  const result = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // It can be below the window.
+    if (found) result.current?.scrollIntoView({ block: 'nearest' });
+  }, [found]);
   const parsed = json === null ? contextOf(rows) : valueOf(json);
   const context = isObject(parsed) ? parsed : null;
   const explaining = request('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: where }, body: { context } });
@@ -64,7 +69,7 @@ export function ExplainTab({ env, flag }: TabProps) {
         more={
           <>
             {json === null
-              ? <><Button onClick={() => setRows([...rows, ['', '']])}>{explainTexts.add}</Button><Button onClick={() => setJson(JSON.stringify(context, null, 2))}>{explainTexts.asJson}</Button></>
+              ? <><AddButton onClick={() => setRows([...rows, ['', '']])}>{explainTexts.add}</AddButton><Button onClick={() => setJson(JSON.stringify(context, null, 2))}>{explainTexts.asJson}</Button></>
               : <Button disabledBecause={context ? undefined : explainTexts.badJson} onClick={() => context && show(context)}>{explainTexts.asForm}</Button>}
             <CopyButton text={() => location.origin + href(flagPath(where, flag.key, { tab: 'explain', context: JSON.stringify(context) }))}>{explainTexts.link}</CopyButton>
           </>
@@ -95,7 +100,7 @@ export function ExplainTab({ env, flag }: TabProps) {
           />
         )}
       </ActionForm>
-      <div role="status">
+      <div role="status" ref={result}>
         {found && !action.error && (
           <section class="stack">
             <p>

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { asApiError, request } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
-import { Button, Check, SelectField, TextField } from '../../components/controls.tsx';
+import { AddButton, Button, Check, SelectField, TextField } from '../../components/controls.tsx';
 import { confirmThen, toast } from '../../components/overlays.tsx';
 import { numberOf, withItem } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
@@ -99,7 +99,7 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
           </div>
         );
       })}
-      <div><Button onClick={() => setSteps([...steps, step(100, 60)])}>{rampTexts.addStep}</Button></div>
+      <div><AddButton onClick={() => setSteps([...steps, step(100, 60)])}>{rampTexts.addStep}</AddButton></div>
       {guards.map((guard, index) => (
         <div key={index} class="form-row">
           <TextField class="grow" label={rampTexts.alarm} value={guard.alarm} onInput={(alarm) => setGuards(withItem(guards, index, { ...guard, alarm }))} errors={errorsAt(error, `guards/${index}`)} />
@@ -109,7 +109,7 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
       ))}
       {guards.length > 0 && <p class="hint">{rampTexts.alarmHint}</p>}
       {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(rampTexts.alarmActions)} onChange={setOnAlarm} errors={errorsAt(error, 'onAlarm')} />}
-      <div><Button onClick={() => setGuards([...guards, { alarm: '', onMissing: 'hold' }])}>{rampTexts.addGuard}</Button></div>
+      <div><AddButton onClick={() => setGuards([...guards, { alarm: '', onMissing: 'hold' }])}>{rampTexts.addGuard}</AddButton></div>
     </ActionForm>
   );
 }

@@ -40,7 +40,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
   };
   const changed = Object.keys(change).length > 0;
   const sentence = rolloutSentence(flag.key, from, to, env);
-  const save = () => void saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
+  const save = () => saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
   const curl = () => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, etag);
   const ask = () => confirmProduction({
     env,

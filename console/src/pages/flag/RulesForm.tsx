@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { errorsAt, type ApiError } from '../../api/error.ts';
 import { isObject, sameJson, type Json } from '../../api/json.ts';
 import { SplitBar } from '../../components/SplitBar.tsx';
-import { Button, Check, Errors, Select } from '../../components/controls.tsx';
+import { AddButton, Button, Check, Errors, Select } from '../../components/controls.tsx';
 import { withItem } from '../../forms.ts';
 import {
   groupSentence, listText, OPERATORS, outcomeSentence, parseList, parseValue, valueText,
@@ -50,14 +50,14 @@ export function RulesForm({ form, onChange, ...context }: Context & { form: Rule
           </div>
         </fieldset>
       ))}
-      <Button
+      <AddButton
         onClick={() => setRules([...rules, {
           when: { join: undefined, conditions: [newCondition] },
           then: first === undefined ? { kind: 'default' } : { kind: 'variant', name: first },
         }])}
       >
         {rulesTexts.addRule}
-      </Button>
+      </AddButton>
       <fieldset class="fill stack">
         <legend>{rulesTexts.otherwise}</legend>
         <OutcomeFields label={rulesTexts.otherwise} outcome={otherwise ?? { kind: 'default' }} context={context} onChange={(next) => onChange({ ...form, otherwise: next.kind === 'default' && otherwise === undefined ? undefined : next })} />
@@ -93,7 +93,7 @@ function GroupFields({ group, segments, onChange }: { group: Group; segments: re
         </div>
       ))}
       <div class="row">
-        <Button tone="quiet" onClick={() => set([...conditions, newCondition])}>{rulesTexts.addCondition}</Button>
+        <AddButton tone="quiet" onClick={() => set([...conditions, newCondition])}>{rulesTexts.addCondition}</AddButton>
         {segments[0] !== undefined && (
           <Button tone="quiet" onClick={() => set([...conditions, { kind: 'segment', name: segments[0] ?? '', negated: undefined }])}>{rulesTexts.addSegment}</Button>
         )}
@@ -210,9 +210,9 @@ function SplitFields({ split, variants, onChange }: { split: Split; variants: re
           </div>
         );
       })}
-      <Button tone="quiet" onClick={() => set([...buckets, { variant: variants.find((name) => !buckets.some(({ variant }) => variant === name)) ?? variants[0] ?? '', weight: 0 }])}>
+      <AddButton tone="quiet" onClick={() => set([...buckets, { variant: variants.find((name) => !buckets.some(({ variant }) => variant === name)) ?? variants[0] ?? '', weight: 0 }])}>
         {rulesTexts.addSplit}
-      </Button>
+      </AddButton>
       {attribute === null ? <code title={rulesTexts.otherJson}>{JSON.stringify(by)}</code> : (
         <label class="row">
           {rulesTexts.by}

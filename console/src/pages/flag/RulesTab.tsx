@@ -2,7 +2,7 @@
 import { useMemo } from 'preact/hooks';
 import { parseJson, sameJson, type Json } from '../../api/json.ts';
 import { errorsAt } from '../../api/error.ts';
-import { Button, Check, CurlButton, Errors, Field, SelectField, TextField } from '../../components/controls.tsx';
+import { AddButton, Button, Check, CurlButton, Errors, Field, SelectField, TextField } from '../../components/controls.tsx';
 import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
@@ -53,7 +53,7 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
     action: texts.save,
     danger: definition === null,
     curl: () => changeCurl(env, flag.key, { definition }, etag),
-    run: () => void saving.save(flag, { definition }, etag, rulesTexts.done(flag.key, env)),
+    run: () => saving.save(flag, { definition }, etag, rulesTexts.done(flag.key, env)),
   });
   const merge: Parameters<typeof SaveProblems>[0]['merge'] = ({ base, theirs, change }) => ({
     definition: mergeDefinitions(base.definition as Definition | null, theirs.definition as Definition | null, change.definition as Definition | null),
@@ -153,7 +153,7 @@ function Variants({ draft, problem, errors, onChange }: VariantsProps) {
         <input type="radio" name="default" checked={draft.defaultVariant === null} onChange={() => onChange({ defaultVariant: null })} /> {rulesTexts.noDefault}
       </label>
       <Errors errors={errors} />
-      <div class="row"><Button onClick={() => onChange({ variants: [...variants, { name: '', text: EMPTY[type] }] })}>{rulesTexts.addVariant}</Button></div>
+      <div class="row"><AddButton onClick={() => onChange({ variants: [...variants, { name: '', text: EMPTY[type] }] })}>{rulesTexts.addVariant}</AddButton></div>
     </section>
   );
 }

@@ -149,7 +149,7 @@ function removeOverride(env: string, flag: Flag, override: Override): void {
     action: usersTexts.remove,
     danger: true,
     curl: removing.curl,
-    run: () => void attempt(async () => {
+    run: () => attempt(async () => {
       const reply = await removing.send();
       flagsChanged(env, flag.key);
       toast(savedText(usersTexts.removed(override.userId), reply.invalidated), override.overrideType === 'unreadable' ? {} : { undo });
