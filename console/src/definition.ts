@@ -1,5 +1,5 @@
 // The variants and rules of a flag as the fields of a form. Everything that the form does not show is kept.
-import { isObject, parseJson, sameJson, type Json } from './api/json.ts';
+import { isObject, parseJson, pretty, sameJson, tryJson, type Json } from './api/json.ts';
 
 export type ValueType = 'boolean' | 'string' | 'number' | 'object';
 
@@ -38,10 +38,6 @@ function textOf(value: Json, type: ValueType): string {
   return type === 'object' ? pretty(value) : JSON.stringify(value);
 }
 
-export function pretty(value: Json): string {
-  return JSON.stringify(value, null, 2);
-}
-
 function fields(value: Json | undefined): { [key: string]: Json } {
   return isObject(value) ? value : {};
 }
@@ -76,12 +72,8 @@ export function definitionFrom(draft: Draft, original: Definition): { definition
 
 function valueFrom(text: string, type: ValueType): Json | undefined {
   if (type === 'string') return text;
-  try {
-    const value = parseJson(text) as Json;
-    return typeOf(value) === type && (type !== 'object' || isObject(value)) ? value : undefined;
-  } catch {
-    return undefined;
-  }
+  const value = tryJson(text) as Json | undefined;
+  return value !== undefined && typeOf(value) === type && (type !== 'object' || isObject(value)) ? value : undefined;
 }
 
 /** A split that gives a simple flag's users the value that they have, where the environment uses `fractional`. */

@@ -5,7 +5,7 @@ import { connectionFailed, connectionWorks } from '../connection.ts';
 import { texts } from '../strings.ts';
 import { curl } from './curl.ts';
 import { ApiError, errorOf } from './error.ts';
-import { parseJson } from './json.ts';
+import { tryJson } from './json.ts';
 import type { components, paths as Paths } from './types.ts';
 
 export type Schemas = components['schemas'];
@@ -88,7 +88,8 @@ export async function send<M extends Method, P extends PathOf<M>>(
   if (response.status === 401 && (await renewToken())) response = await attempt(method, url, options);
   if (response.status === 401) sessionEnded();
   const text = await readText(response, options.signal);
-  const body = parse(text);
+  // A proxy in between may answer with something else than JSON.
+  const body = tryJson(text);
   if (response.status !== 304 && !response.ok) {
     const error = errorOf(response.status, body);
     if (error.transient) connectionFailed(error);
@@ -138,16 +139,6 @@ function unreachable(cause: unknown, signal: AbortSignal | undefined): unknown {
   const error = new ApiError(0, texts.offline);
   connectionFailed(error);
   return error;
-}
-
-/** A proxy in between may answer with something else than JSON. */
-function parse(text: string): unknown {
-  if (text === '') return undefined;
-  try {
-    return parseJson(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** For `catch`: everything that is no `ApiError` is a defect of the console, and shown like one. */

@@ -16,6 +16,20 @@ export function parseJson(text: string): unknown {
   });
 }
 
+/** Like `parseJson`; undefined if the text is not JSON. */
+export function tryJson(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** JSON as people read it. */
+export function pretty(value: unknown): string {
+  return JSON.stringify(value, null, 2);
+}
+
 /** Whether a number is not the one that its digits mean: `1.0` is 1, but 9007199254740993 is not 9007199254740992. */
 function loses(value: number, source: string): boolean {
   if (/^-?\d+$/.test(source)) return !Number.isSafeInteger(value);

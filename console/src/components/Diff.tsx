@@ -1,8 +1,10 @@
 // Two JSON values as text, line by line: what was removed and what was added.
+import { pretty } from '../api/json.ts';
 import { diffLines } from '../diff.ts';
 
 export function Diff({ before, after, label }: { before: unknown; after: unknown; label: string }) {
-  const lines = diffLines(pretty(before), pretty(after));
+  const [was, is] = [before, after].map((value) => (value === null || value === undefined ? '' : pretty(value))) as [string, string];
+  const lines = diffLines(was, is);
   return (
     <pre class="diff" aria-label={label} tabIndex={0}>
       {lines.map((line, index) => (
@@ -10,8 +12,4 @@ export function Diff({ before, after, label }: { before: unknown; after: unknown
       ))}
     </pre>
   );
-}
-
-function pretty(value: unknown): string {
-  return value === null || value === undefined ? '' : JSON.stringify(value, null, 2);
 }

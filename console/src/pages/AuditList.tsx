@@ -84,10 +84,10 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
   });
   if (!current) return;
   const reverting = request('post', '/api/admin/flags/{flagKey}/revert', { ...target, body: { auditId: entry.id, state: side }, ifMatch: current.etag });
-  const [now, then] = entry.action.startsWith('flag.')
+  const flag = entry.action.startsWith('flag.');
+  const [now, then] = flag
     ? [fieldsOf(current.data, entry[side]), fieldsOf(entry[side], entry[side])]
     : side === 'before' ? [entry.after, entry.before] : [entry.before, entry.after];
-  const flag = entry.action.startsWith('flag.');
   confirmThen({
     env,
     title: historyTexts.question(key, env),

@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks';
 import { asApiError, request, send, type Schemas } from '../api/client.ts';
 import { errorsAt } from '../api/error.ts';
-import { parseJson } from '../api/json.ts';
+import { pretty, tryJson } from '../api/json.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Button, CurlButton, SelectField, TextField } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
@@ -34,16 +34,6 @@ export function SettingsPage({ env }: { env: string }) {
   );
 }
 
-const pretty = (value: unknown) => JSON.stringify(value, null, 2);
-
-function read(text: string): unknown {
-  try {
-    return parseJson(text);
-  } catch {
-    return undefined;
-  }
-}
-
 interface Draft { fractional: 'v2' | 'v3'; bucketing: string; anonymousRollout: string; evaluators: string; metadata: string }
 
 const draftOf = (settings: Settings): Draft => ({
@@ -57,8 +47,8 @@ const bodyOf = (draft: Draft) => ({
   fractional: draft.fractional,
   bucketing: draft.bucketing || null,
   anonymousRollout: draft.anonymousRollout === '' ? null : draft.anonymousRollout === 'true',
-  evaluators: read(draft.evaluators),
-  metadata: read(draft.metadata),
+  evaluators: tryJson(draft.evaluators),
+  metadata: tryJson(draft.metadata),
 });
 
 function Form({ env, settings, resource }: { env: string; settings: Settings; resource: Resource<Settings> }) {
@@ -137,7 +127,7 @@ function FileSection({ env }: { env: string }) {
   const action = useAction();
   const path = { environment: env };
   const exporting = request('get', EXPORT, { path });
-  const file = read(text);
+  const file = tryJson(text);
   const importing = (ifMatch?: string) => request('post', IMPORT, { path, query: { mode, dryRun: ifMatch === undefined ? 'true' : undefined }, body: file, ifMatch });
   const review = () => void action.run(async () => {
     const dry = await importing().send();

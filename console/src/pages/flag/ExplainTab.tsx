@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { request } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import type { Explanation } from '../../api/explanation.ts';
-import { isObject } from '../../api/json.ts';
+import { isObject, pretty } from '../../api/json.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { AddButton, Button, CopyButton, SelectField, TextField } from '../../components/controls.tsx';
 import { withItem } from '../../forms.ts';
@@ -69,7 +69,7 @@ export function ExplainTab({ env, flag }: TabProps) {
         more={
           <>
             {json === null
-              ? <><AddButton onClick={() => setRows([...rows, ['', '']])}>{explainTexts.add}</AddButton><Button onClick={() => setJson(JSON.stringify(context, null, 2))}>{explainTexts.asJson}</Button></>
+              ? <><AddButton onClick={() => setRows([...rows, ['', '']])}>{explainTexts.add}</AddButton><Button onClick={() => setJson(pretty(context))}>{explainTexts.asJson}</Button></>
               : <Button disabledBecause={context ? undefined : explainTexts.badJson} onClick={() => context && show(context)}>{explainTexts.asForm}</Button>}
             <CopyButton text={() => location.origin + href(flagPath(where, flag.key, { tab: 'explain', context: JSON.stringify(context) }))}>{explainTexts.link}</CopyButton>
           </>

@@ -1,13 +1,13 @@
 // Variants and rules: a form and the JSON beside it. The JSON text is what both edit, so nothing gets lost between them.
 import { useMemo } from 'preact/hooks';
-import { parseJson, sameJson, type Json } from '../../api/json.ts';
+import { parseJson, pretty, sameJson, type Json } from '../../api/json.ts';
 import { errorsAt } from '../../api/error.ts';
 import { AddButton, Button, Check, CurlButton, Errors, Field, SelectField, TextField } from '../../components/controls.tsx';
 import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
 import { useResource } from '../../data.ts';
-import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, pretty, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
+import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
 import { useDraft } from '../../drafts.ts';
 import { withItem } from '../../forms.ts';
 import { parseRules, writeRules } from '../../rules.ts';
