@@ -63,6 +63,15 @@ describe('pages', { concurrency: 2 }, () => {
     await row.getByRole('img').waitFor();
     assert.match(await row.textContent(), /3\s*100 %/);
     await person.assertAccessible('usage');
+    // On a narrow screen, the newest day and the current tab are in view too.
+    await person.page.setViewportSize({ width: 360, height: 700 });
+    await person.page.reload();
+    const endsOf = (locator) => locator.evaluate((element) => [element.getBoundingClientRect().right, element.parentElement.getBoundingClientRect().right]);
+    for (const [what, locator] of Object.entries({ chart: row.getByRole('img'), tab: person.by('link', 'Usage', { exact: true }) })) {
+      const [end, limit] = await endsOf(locator);
+      assert.ok(end <= limit, `the ${what} ends at ${end}, behind ${limit}`);
+    }
+    await person.page.setViewportSize({ width: 1280, height: 720 });
     await person.by('combobox', 'Period').selectOption('7');
     await eventually(() => person.page.url().includes('days=7'), () => person.page.url());
     await person.go(`/${env}/flags/unused?tab=usage`);

@@ -13,6 +13,7 @@ import { Banner } from './feedback.tsx';
 import { Login } from './Login.tsx';
 import { ConfirmationDialog, Dialog, Toasts } from './overlays.tsx';
 import { openPalette, Palette } from './Palette.tsx';
+import { useCurrentLink } from './Tabs.tsx';
 
 type PageName = keyof typeof texts.nav;
 const PAGES = Object.keys(texts.nav) as PageName[];
@@ -60,7 +61,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
             {known.map((name) => <option key={name} value={name}>{name}</option>)}
           </select>
         </span>
-        <nav aria-label={texts.navigation}>
+        <nav ref={useCurrentLink(address.value.path)} aria-label={texts.navigation}>
           {PAGES.map((page) => {
             const path = pagePath(page, env);
             const here = address.value.path === path || address.value.path.startsWith(`${path}/`);
