@@ -53,6 +53,7 @@ REQUIRED_WITH = {
     # Not with EgressMode endpoint, which a rule of the template rejects.
     ("EgressMode", "nat"): {
         "EventBusName": "changes",
+        "PublishExtension": "true",
         "ConsoleUrl": "https://flags.example.com/flags",
     },
     ("JwtIssuer", "https://issuer.example"): {
@@ -97,9 +98,11 @@ def profiles():
 def transform(template, parameters, region):
     """The template after CloudFormation's Serverless transform."""
     for resource in template["Resources"].values():
+        # `sam build` and `sam package` replace these paths by S3 addresses, which the translator expects.
         if resource["Type"] == "AWS::Serverless::Function":
-            # `sam build` and `sam package` replace this path by an S3 address, which the translator expects.
             resource["Properties"]["CodeUri"] = "s3://bucket/key"
+        if resource["Type"] == "AWS::Serverless::LayerVersion":
+            resource["Properties"]["ContentUri"] = "s3://bucket/key"
     template["Globals"]["Function"].pop("CodeUri", None)
     defaults = {
         name: str(of["Default"]) for name, of in template["Parameters"].items() if "Default" in of

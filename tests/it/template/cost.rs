@@ -12,7 +12,7 @@ use super::{AFTER, GONE, Mistake, Problems, planted, read};
 use crate::log_size::{WARM_READ, WARM_READ_WITHOUT_REDIS};
 
 /// Types that support no tags. A new type must be added to this list or tagged.
-const UNTAGGABLE: [&str; 24] = [
+const UNTAGGABLE: [&str; 25] = [
     "AWS::Budgets::Budget", // takes ResourceTags, which are checked
     "AWS::CloudFormation::WaitConditionHandle",
     "AWS::CloudWatch::Dashboard",
@@ -32,6 +32,7 @@ const UNTAGGABLE: [&str; 24] = [
     "AWS::SNS::Subscription",
     "AWS::SNS::TopicPolicy",
     "AWS::SecretsManager::SecretTargetAttachment",
+    "AWS::Serverless::LayerVersion",
     "AWS::Serverless::Function", // takes those of Globals, which are checked
     "AWS::Serverless::HttpApi",  // takes a map, which is checked
     "AWS::Cognito::UserPool",    // takes UserPoolTags, which are checked

@@ -19,7 +19,7 @@ from samcli.yamlhelper import yaml_parse  # noqa: E402
 REGION = "us-east-1"
 # An identity that is the same whatever its properties say, or one that nobody misses: a permission or an alias of
 # Lambda, and what SAM names after what it contains.
-PASSING = re.compile(r"(Permission|Version[0-9a-f]{10}|ApiGatewayDefaultStage)")
+PASSING = re.compile(r"(Permission|(Version|Layer)[0-9a-f]{10}|ApiGatewayDefaultStage)")
 template = profiles.transform(yaml_parse(sys.stdin.read()), {}, REGION)
 parameters = set(template["Parameters"]) - {"DeployRevision"}
 conditions = template["Conditions"]

@@ -42,11 +42,13 @@ pub(super) fn profiles() -> Vec<Profile> {
             let two_zones = (e == 0) != (c == 3);
             let zones_chosen = (e == 2) != (c == 1);
             let has_console = (e == 1) != (c == 0);
+            let has_layer = (c + e) % 3 == 0;
             let has_bus = e != 1 && (e == 2) == [2, 4].contains(&c);
             profiles.push(BTreeMap::from([
                 ("CacheMode", cache),
                 ("EgressMode", egress),
                 ("EventBusName", if has_bus { "changes" } else { "" }),
+                ("PublishExtension", if has_layer { "true" } else { "false" }),
                 ("DatabaseRoles", DATABASE_ROLES[ROLES_AND_PROXY[c][e].0]),
                 (
                     "DatabaseProxy",
