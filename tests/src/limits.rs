@@ -64,11 +64,11 @@ pub const EXTENSION_MEMORY: Limit = Limit {
     most: 15.0,
     promise: "the memory of the extension with 1,000 flags",
 };
-/// From exec until the extension requests its first event, with a service on the same machine.
+/// From exec until the extension requests its first event, without the time that the service takes to send the flags.
 pub const EXTENSION_COLD_START: Limit = Limit {
     name: "LIMIT_EXTENSION_COLD_START_MS",
     most: 10.0,
-    promise: "what the extension adds to a cold start",
+    promise: "what the extension adds to a cold start apart from the fetch",
 };
 /// From the return of Redis until every instance uses it again.
 pub const RECOVERY: Limit = Limit {
