@@ -7,11 +7,13 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::text::{MAX_TEXT_LENGTH, shorten, visible};
 use crate::config::process_environment;
@@ -32,26 +34,34 @@ pub fn start_logging(style: LogStyle) {
     let level = process_environment("AWS_LAMBDA_LOG_LEVEL")
         .or_else(|| process_environment("RUST_LOG"))
         .unwrap_or_else(|| "info".to_owned());
-    // fred and the Lambda runtime log events that this crate also logs, with more context.
-    let directives = format!(
-        "{},fred=off,lambda_runtime=error",
-        level.to_ascii_lowercase()
-    );
-    let filter = EnvFilter::builder().parse_lossy(directives);
+    let filter = filter(&level);
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_target(false)
         .with_ansi(std::io::stdout().is_terminal())
         .with_writer(std::io::stdout);
     // If logging has been started before, the first subscriber stays.
     let _already_started = match style {
-        LogStyle::Json => builder.event_format(JsonEvents).try_init(),
-        LogStyle::Human => builder
-            .without_time()
-            .compact()
-            .fmt_fields(human_fields())
-            .try_init(),
+        LogStyle::Json => {
+            let events = builder.event_format(JsonEvents).finish();
+            events.with(filter).try_init()
+        }
+        LogStyle::Human => {
+            let events = builder.without_time().compact();
+            let events = events.fmt_fields(human_fields()).finish();
+            events.with(filter).try_init()
+        }
     };
+}
+
+/// A level such as `INFO`, or directives such as `info,tokio_postgres=debug`. What cannot be parsed counts as INFO.
+fn filter(level: &str) -> Targets {
+    let parsed = level.to_ascii_lowercase().parse();
+    let filter = parsed.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    // fred and the Lambda runtime log events that this crate also logs, with more context.
+    filter
+        .with_target("fred", LevelFilter::OFF)
+        .with_target("lambda_runtime", LevelFilter::ERROR)
 }
 
 /// Writes an event as one JSON object: time, level, domain, and its fields. Events of libraries have no domain of
@@ -135,4 +145,46 @@ fn human_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
         }
     })
     .delimited(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::filter;
+
+    #[test]
+    fn a_level_or_directives_choose_the_events_that_are_logged() {
+        for (level, target, most) in [
+            ("INFO", "pennon_core", Some(Level::INFO)),
+            ("warn", "pennon_core", Some(Level::WARN)),
+            ("TRACE", "lambda_runtime", Some(Level::ERROR)),
+            ("TRACE", "fred::router", None),
+            (
+                "warn,tokio_postgres=debug",
+                "tokio_postgres::query",
+                Some(Level::DEBUG),
+            ),
+            (
+                "warn,tokio_postgres=debug",
+                "pennon_core",
+                Some(Level::WARN),
+            ),
+            ("off", "pennon_core", None),
+            ("loud=very", "pennon_core", Some(Level::INFO)),
+        ] {
+            let levels = [
+                Level::ERROR,
+                Level::WARN,
+                Level::INFO,
+                Level::DEBUG,
+                Level::TRACE,
+            ];
+            let filter = filter(level);
+            let enabled = levels
+                .into_iter()
+                .filter(|level| filter.would_enable(target, level));
+            assert_eq!(enabled.max(), most, "{level}: {target}");
+        }
+    }
 }
