@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pennon_core::counts::{Counts, Tally};
 use pennon_core::http::unique_id;
+use pennon_core::https::Https;
 use pennon_core::key_kind::KeyKind;
 use pennon_core::ofrep::ApiClient;
 use pennon_core::service::{Reading, Source};
@@ -70,13 +71,13 @@ pub(crate) enum NoFlags {
 
 impl Evaluator {
     /// Reads the flags of the last process, if it has left any.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        let service = Service::new(settings)?;
+    pub(crate) fn new(settings: &Settings, client: Arc<Https>) -> Self {
+        let service = Service::new(settings, client);
         let stored = StoredDocument::new(&settings.folder, service.base(), &settings.key);
         let flags = stored
             .read()
             .and_then(|(etag, document)| Flags::parse(&document, &etag).ok());
-        Ok(Self {
+        Self {
             service,
             stored,
             max_age: settings.max_age,
@@ -91,7 +92,7 @@ impl Evaluator {
                 pending: None,
                 sent: Moment::now(),
             }),
-        })
+        }
     }
 
     /// The flags for one request. Waits for a check if the last one is too long ago, but not longer than configured.

@@ -2,6 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html>
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -21,7 +22,7 @@ const MAX_RESPONSE_SIZE: usize = 64 * 1024;
 
 /// A registered extension.
 pub(crate) struct Extension {
-    client: Https,
+    client: Arc<Https>,
     base: String,
     id: String,
 }
@@ -41,9 +42,9 @@ impl Extension {
     ///
     /// # Errors
     /// A message for the log.
-    pub(crate) async fn register(address: &str) -> Result<Self, String> {
+    pub(crate) async fn register(address: &str, client: Arc<Https>) -> Result<Self, String> {
         let mut extension = Self {
-            client: Https::trusting(None)?,
+            client,
             base: format!("http://{address}/{VERSION}/extension"),
             id: String::new(),
         };

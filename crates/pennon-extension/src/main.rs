@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pennon_core::config::{process_arguments, process_environment};
+use pennon_core::https::Https;
 use pennon_core::telemetry::{LogStyle, start_logging};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -108,9 +109,11 @@ async fn main() -> ExitCode {
 async fn run_on_lambda() -> Result<(), String> {
     let address = process_environment("AWS_LAMBDA_RUNTIME_API")
         .ok_or("AWS_LAMBDA_RUNTIME_API is not set; outside of Lambda, use --listen")?;
+    // One client, because reading the certificate authorities takes longer than the other settings.
+    let client = Arc::new(Https::trusting(None)?);
     let settings = Settings::from_process();
     let started = match settings {
-        Ok(settings) => start(&settings, None)
+        Ok(settings) => start(&settings, None, client.clone())
             .await
             .map(|started| (started, settings)),
         Err(why) => Err(why),
@@ -118,7 +121,7 @@ async fn run_on_lambda() -> Result<(), String> {
     let (evaluator, settings) = match started {
         Ok(started) => started,
         Err(why) => {
-            let extension = Extension::register(&address).await?;
+            let extension = Extension::register(&address, client).await?;
             extension
                 .report("init", "Extension.InvalidConfiguration", &why)
                 .await;
@@ -127,7 +130,7 @@ async fn run_on_lambda() -> Result<(), String> {
     };
     // Both at once: Lambda starts the runtime when the extension has registered.
     let (extension, _is_current) = tokio::join!(
-        Extension::register(&address),
+        Extension::register(&address, client),
         evaluator.check_within(settings.wait)
     );
     let extension = extension?;
@@ -152,7 +155,8 @@ async fn run_on_lambda() -> Result<(), String> {
 /// Runs as a sidecar until a signal. A timer checks the flags, so that evaluations do not wait.
 async fn listen(address: Option<String>) -> Result<(), String> {
     let settings = Settings::from_process()?;
-    let evaluator = start(&settings, address).await?;
+    let client = Arc::new(Https::trusting(None)?);
+    let evaluator = start(&settings, address, client).await?;
     let interval = (settings.max_age / 2).max(Duration::from_secs(1));
     let checking = async {
         loop {
@@ -172,8 +176,12 @@ async fn listen(address: Option<String>) -> Result<(), String> {
 }
 
 /// Begins to serve, in the background.
-async fn start(settings: &Settings, address: Option<String>) -> Result<Arc<Evaluator>, String> {
-    let evaluator = Arc::new(Evaluator::new(settings)?);
+async fn start(
+    settings: &Settings,
+    address: Option<String>,
+    client: Arc<Https>,
+) -> Result<Arc<Evaluator>, String> {
+    let evaluator = Arc::new(Evaluator::new(settings, client));
     let address = address.unwrap_or_else(|| format!("{}:{}", Ipv4Addr::LOCALHOST, settings.port));
     let listener = TcpListener::bind(&address).await.map_err(|error| {
         format!("cannot listen on {address}: {error}; PENNON_PORT chooses another port")

@@ -29,7 +29,7 @@ const MAX_DOCUMENT_SIZE: usize = 32 * 1024 * 1024;
 
 /// The service as this extension sees it.
 pub(crate) struct Service {
-    client: Https,
+    client: Arc<Https>,
     base: String,
     key: Secret,
 }
@@ -67,12 +67,12 @@ pub(crate) enum Posted {
 }
 
 impl Service {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        Ok(Self {
-            client: Https::trusting(None)?,
+    pub(crate) fn new(settings: &Settings, client: Arc<Https>) -> Self {
+        Self {
+            client,
             base: settings.url.as_str().trim_end_matches('/').to_owned(),
             key: settings.key.clone(),
-        })
+        }
     }
 
     pub(crate) fn base(&self) -> &str {
