@@ -93,7 +93,7 @@ async fn config(app: &App) -> Response {
 /// The page. Its files are named by absolute paths, because the number of segments below `/console` is not known: API
 /// Gateway decodes the path, and a flag's key may contain a slash.
 async fn page(app: &App, request: &Request) -> Response {
-    let folder = format!("=\"{}/console/", plain(request.base_path()));
+    let folder = format!("=\"{}/console/", safe_base_path(request.base_path()));
     let text = INDEX.replace("=\"./", &folder);
     let endpoints = match issuer(app) {
         Some((tokens, _)) => tokens.sign_in_endpoints().await,
@@ -114,9 +114,9 @@ async fn page(app: &App, request: &Request) -> Response {
 }
 
 /// A base path that is safe in an attribute, and cannot name another host; otherwise none.
-fn plain(base_path: &str) -> &str {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    if base_path.bytes().all(is_plain) && !base_path.contains("//") && !base_path.ends_with('/') {
+fn safe_base_path(base_path: &str) -> &str {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if base_path.bytes().all(is_safe) && !base_path.contains("//") && !base_path.ends_with('/') {
         base_path
     } else {
         ""
@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn a_base_path_cannot_end_the_attribute_or_name_another_host() {
-        for plain_path in ["", "/prod", "/a/b-c_d.e~f"] {
-            assert_eq!(plain(plain_path), plain_path);
+        for safe in ["", "/prod", "/a/b-c_d.e~f"] {
+            assert_eq!(safe_base_path(safe), safe);
         }
         for other in [
             "//evil.example",
@@ -171,7 +171,7 @@ mod tests {
             "/\\evil",
             "/ä",
         ] {
-            assert_eq!(plain(other), "", "{other}");
+            assert_eq!(safe_base_path(other), "", "{other}");
         }
     }
 }

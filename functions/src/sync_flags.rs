@@ -1,5 +1,5 @@
-//! `GET /v1/flags` and `GET /v1/flags/{environment}`: all flags with their rules, for evaluators outside of this service.
-//! `POST /v1/evaluation-counts`: what these evaluators have counted.
+//! `GET /v1/flags` and `GET /v1/flags/{environment}`: all flags with their rules, for evaluators outside of this
+//! service. `POST /v1/evaluation-counts`: what these evaluators have counted.
 
 mod counts;
 

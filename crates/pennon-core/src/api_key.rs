@@ -213,7 +213,7 @@ mod tests {
         let mut text = key.expose().to_owned();
         let last = if text.pop() == Some('A') { 'B' } else { 'A' };
         text.push(last);
-        let other = KeyText::parse(&text).expect("a key's form");
+        let other = KeyText::parse(&text).expect("well-formed");
         assert!(other.find_in(&snapshot).is_none());
     }
 

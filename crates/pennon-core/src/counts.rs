@@ -133,8 +133,8 @@ struct Inner {
     /// By day and environment.
     by_day: ByDay,
     entries: usize,
-    /// What lines are reporting. Entries that are added meanwhile wait for the next interval: if they took the place of
-    /// those that did not fit, every line would be long, and the last flags would never be reported.
+    /// Counts that are being written to lines. Entries that are added meanwhile wait for the next interval: if they
+    /// took the place of those that did not fit, every line would be long, and the last flags would never be reported.
     reporting: ByDay,
     /// When the entries were last moved there.
     reported: Option<Instant>,

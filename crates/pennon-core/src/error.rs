@@ -120,11 +120,11 @@ impl FieldErrors {
         all.join("; ")
     }
 
-    /// Returns the errors, if there are any.
+    /// `Ok` if there is no error.
     ///
     /// # Errors
     /// [`Error::Invalid`] with all errors.
-    pub fn none(self) -> Result<(), Error> {
+    pub fn into_result(self) -> Result<(), Error> {
         if self.is_empty() {
             Ok(())
         } else {

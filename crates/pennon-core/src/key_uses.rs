@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How often an instance reports a key. Divides a day.
+/// How often an instance reports a key. A day must be a multiple of it.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The times at which keys were used, by the id of the key.

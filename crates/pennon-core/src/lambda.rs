@@ -93,7 +93,7 @@ fn json_string(text: &str) -> serde_json::Result<RawJson> {
     put(b'"');
     for byte in text.bytes() {
         match byte {
-            // A page or another text with lines.
+            // A control character, such as a line end in a page.
             ..b' ' => return serde_json::to_string(text).map(RawJson),
             b'"' | b'\\' => put(b'\\'),
             _ => {}

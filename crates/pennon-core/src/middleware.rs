@@ -156,8 +156,8 @@ where
             limit: MAX_BODY_SIZE,
         });
     }
-    let ours = |endpoint: &&Endpoint| endpoint.function == function;
-    let Some(endpoint) = request.route().filter(ours) else {
+    let is_own = |endpoint: &&Endpoint| endpoint.function == function;
+    let Some(endpoint) = request.route().filter(is_own) else {
         return other_route(&request, cors);
     };
     if endpoint.is_admin() {

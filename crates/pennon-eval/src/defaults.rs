@@ -30,7 +30,7 @@ pub enum Bucketing {
 }
 
 impl EvaluationDefaults {
-    /// Parses `existing` or `new`. [`Self::Unreadable`] has no name to choose it by.
+    /// Parses `existing` or `new`. [`Self::Unreadable`] cannot be chosen.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [Self::Existing, Self::New]

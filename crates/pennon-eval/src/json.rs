@@ -44,7 +44,7 @@ pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Node(&mut duplicates).deserialize(&mut reader)?;
     reader.end()?;
-    Ok((value, duplicates.or(()).err().unwrap_or_default()))
+    Ok((value, duplicates.into_result(()).err().unwrap_or_default()))
 }
 
 /// The longest value that an error message quotes, in bytes.

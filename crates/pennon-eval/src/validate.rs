@@ -36,7 +36,7 @@ impl Definition {
                 problems.add_at("/variants", "is required");
             }
         }
-        problems.or(definition)
+        problems.into_result(definition)
     }
 
     /// Returns parts of the rule that cannot work for any caller: results that name no variant, and a `fractional`
@@ -58,7 +58,7 @@ impl Definition {
                 lint::results(rule, &self.variants, evaluators, problems);
             });
         }
-        problems.or(()).err().unwrap_or_default()
+        problems.into_result(()).err().unwrap_or_default()
     }
 
     /// Parses the fields of a definition. `other` receives all other fields.
@@ -128,7 +128,7 @@ impl Settings {
         problems.inside("evaluators", |problems| {
             evaluators(&Evaluators::of(&settings), problems);
         });
-        problems.or(settings)
+        problems.into_result(settings)
     }
 }
 
@@ -164,7 +164,7 @@ impl Settings {
                 });
             }
         }
-        problems.or(()).err().unwrap_or_default()
+        problems.into_result(()).err().unwrap_or_default()
     }
 }
 
@@ -208,7 +208,7 @@ fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {
     {
         shape.add_at(&error.pointer, error.message);
     }
-    for found in shape.or(()).err().into_iter().flatten() {
+    for found in shape.into_result(()).err().into_iter().flatten() {
         problems.add_at(&found.pointer, found.message);
     }
 }

@@ -38,7 +38,7 @@ impl Violations {
         }
     }
 
-    /// Adds that the current value must be something else, with the value.
+    /// Adds a violation with the expected value and the actual one.
     pub(crate) fn add_wrong(&mut self, wanted: &str, value: &Value) {
         self.add(format!("must be {wanted} (got {})", quote(value)));
     }
@@ -72,7 +72,7 @@ impl Violations {
     }
 
     /// The result, or the violations if there are any.
-    pub(crate) fn or<T>(self, result: T) -> Result<T, Vec<Violation>> {
+    pub(crate) fn into_result<T>(self, result: T) -> Result<T, Vec<Violation>> {
         if self.found.is_empty() {
             Ok(result)
         } else {

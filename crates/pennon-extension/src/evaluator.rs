@@ -38,7 +38,7 @@ pub(crate) struct Evaluator {
 #[derive(Default)]
 struct State {
     flags: Option<Flags>,
-    /// When the request was sent that the service confirmed the flags with. None for flags of a file.
+    /// When the request was sent whose response confirmed the flags. None for flags of a file.
     checked: Option<Moment>,
     /// When the last check began, if it failed.
     failed: Option<Moment>,
@@ -151,7 +151,7 @@ impl Evaluator {
                     if state.is_current(max_age, arrived) {
                         return true;
                     }
-                    // A check that failed after a freeze began before it: a new one may succeed.
+                    // A failed check that began before the caller arrived says nothing about now, after a freeze.
                     if state.failed.is_some_and(|failed| failed.is_since(arrived)) {
                         return false;
                     }
@@ -242,8 +242,8 @@ impl Evaluator {
         self.post(&mut batch).await;
     }
 
-    /// Sends the pending batch, and then all counts so far: one batch, unless there are thousands of flags. A batch whose
-    /// fate is unknown stays pending with its id, and ends this.
+    /// Sends the pending batch, and then all counts so far: one batch, unless there are thousands of flags. If it is
+    /// unknown whether a batch has arrived, it stays pending with its id, and nothing else is sent.
     async fn post(&self, batch: &mut Batch) {
         batch.sent = Moment::now();
         let mut more = true;

@@ -27,7 +27,7 @@ pub(crate) struct Extension {
     id: String,
 }
 
-/// What Lambda reports.
+/// An event of the Extensions API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(tag = "eventType", rename_all = "UPPERCASE")]
 pub(crate) enum Event {

@@ -104,8 +104,8 @@ async fn main() -> ExitCode {
 
 /// Runs as an extension until Lambda ends the instance.
 ///
-/// A wrong setting fails the initialisation, and with it the first invocation after a deployment. A service that does not
-/// answer does not fail it.
+/// A wrong setting fails the initialisation, and with it the first invocation after a deployment. A service that does
+/// not answer does not fail it.
 async fn run_on_lambda() -> Result<(), String> {
     let address = process_environment("AWS_LAMBDA_RUNTIME_API")
         .ok_or("AWS_LAMBDA_RUNTIME_API is not set; outside of Lambda, use --listen")?;

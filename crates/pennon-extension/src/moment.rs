@@ -18,8 +18,8 @@ impl Moment {
         }
     }
 
-    /// How long ago this was: the longer one of the durations by the two clocks. [`Duration::MAX`] if the wall clock was
-    /// set back, so that nothing passes as younger than it is.
+    /// How long ago this was: the longer one of the durations by the two clocks. [`Duration::MAX`] if the wall clock
+    /// was set back, so that nothing passes as younger than it is.
     pub(crate) fn age(self) -> Duration {
         self.age_at(Self::now())
     }

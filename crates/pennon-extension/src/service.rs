@@ -56,7 +56,7 @@ pub(crate) enum Fetched {
     KeyRejected,
 }
 
-/// What became of a batch of counts.
+/// The outcome of sending a batch of counts.
 pub(crate) enum Posted {
     /// The service has added it, now or earlier.
     Accepted,

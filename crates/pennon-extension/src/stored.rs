@@ -40,8 +40,8 @@ impl StoredDocument {
         Some((String::from_utf8(etag.to_vec()).ok()?, document.to_vec()))
     }
 
-    /// Replaces the file in one step: a reader sees the old document or the new one. Rules and overrides name people, so
-    /// no other user may read the file, and a file or link that another user has put in its place is not followed. A
+    /// Replaces the file in one step: a reader sees the old document or the new one. Rules and overrides name people,
+    /// so no other user may read the file, and a file or link that another user has put in its place is not followed. A
     /// failure is logged, because the file is only for the next start.
     pub(crate) fn write(&self, etag: &str, document: &[u8]) {
         let mut content = format!("{}\n{etag}\n", self.url).into_bytes();

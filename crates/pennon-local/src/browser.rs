@@ -1,5 +1,5 @@
-//! Requests of browsers to the console and to admin routes. A page of another site must not use this server, even if its
-//! name resolves to this machine (DNS rebinding).
+//! Requests of browsers to the console and to admin routes. A page of another site must not use this server, even if
+//! its name resolves to this machine (DNS rebinding).
 //!
 //! Other clients may use any name of this machine for admin routes.
 
@@ -15,8 +15,8 @@ pub(crate) fn is_from_script(headers: &HeaderMap) -> bool {
 
 /// Rejects a request for another host name than that of this server, and one from a page of another origin.
 ///
-/// An IP address is always accepted as a host: pages at an address are those of that address. `listen` is the address of
-/// this server, and `admin_origins` are those of `ADMIN_CORS_ORIGINS`.
+/// An IP address is always accepted as a host: pages at an address are those of that address. `listen` is the address
+/// of this server, and `admin_origins` are those of `ADMIN_CORS_ORIGINS`.
 ///
 /// # Errors
 /// [`Error::Invalid`], which names the header.

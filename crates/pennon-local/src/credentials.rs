@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn generated_credentials_are_read_again_and_only_their_owner_can_read_them() {
-        let folder = folder("chosen");
-        let first = Credentials::open(&mut settings(&folder), false).expect("chosen");
+        let folder = folder("generated");
+        let first = Credentials::open(&mut settings(&folder), false).expect("generated");
         let path = folder.join("flags.json.secrets");
         let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
@@ -294,9 +294,9 @@ mod tests {
     #[test]
     fn a_key_for_cache_entries_is_generated_once_and_only_with_a_cache() {
         let folder = folder("cache");
-        let first = Credentials::open(&mut settings(&folder), false).expect("chosen");
+        let first = Credentials::open(&mut settings(&folder), false).expect("generated");
         assert_eq!(first.mac_key, None);
-        let chosen = Credentials::open(&mut settings(&folder), true).expect("chosen");
+        let chosen = Credentials::open(&mut settings(&folder), true).expect("generated");
         let key = chosen.mac_key.expect("a key");
         assert_eq!(key.expose().len(), 64);
         assert_eq!(chosen.admin_token, first.admin_token);

@@ -148,9 +148,9 @@ async fn run() -> Result<(), String> {
         reported_connections: ReportedConnections::default(),
     };
     let service = FlagService::new(cache, store, &config);
-    let is_aws = config.cloudwatch_endpoint.is_some();
+    let has_cloud_watch = config.cloudwatch_endpoint.is_some();
     let mut app = App::new(config, service, instance);
-    if !is_aws {
+    if !has_cloud_watch {
         app = app.with_alarms(Alarms::Local(Mutex::default()));
     }
     let sender = if settings.webhooks_anywhere {

@@ -181,8 +181,8 @@ fn to_axum(response: http::Response) -> Response<axum::body::Body> {
     response.map(|body| axum::body::Body::from(body.to_vec()))
 }
 
-/// The claims of the caller, if the request has the admin token, a token of a role, or a token of the configured issuer.
-/// On AWS, the claims come from the authorizer of API Gateway.
+/// The claims of the caller, if the request has the admin token, a token of a role, or a token of the configured
+/// issuer. On AWS, the claims come from the authorizer of API Gateway.
 async fn verify(headers: &HeaderMap, local: &Local) -> Option<Claims> {
     let sent = auth::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)?;
     let admin_token = &local.gateway.admin_token;

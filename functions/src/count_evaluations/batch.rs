@@ -31,7 +31,7 @@ pub struct Delivery {
     pub key_uses: LastUses,
 }
 
-/// Evaluations that are counted once.
+/// Evaluations that are counted once, however often they are delivered.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The SHA-256 of the ids of the lines, so that it is the same when CloudWatch delivers them again. For posted
@@ -65,7 +65,7 @@ struct Line {
     evaluations: Counts,
     /// The evaluations were posted with this id. Another line may repeat them.
     batch: Option<String>,
-    /// Ids.
+    /// Ids of API keys that were used.
     api_keys: Vec<String>,
 }
 
@@ -73,7 +73,8 @@ impl Delivery {
     /// Parses an event.
     ///
     /// # Errors
-    /// A message for the log if the event has no log lines. Malformed lines are skipped, because a retry would fail too.
+    /// A message for the log if the event has no log lines. Malformed lines are skipped, because a retry would
+    /// fail too.
     pub fn read(event: &Value) -> Result<Self, String> {
         let data = event["awslogs"]["data"]
             .as_str()

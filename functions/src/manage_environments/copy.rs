@@ -64,7 +64,7 @@ fn parse(body: &[u8], target: &Environment) -> Result<(Environment, Vec<FlagToCo
     fields.reject_rest();
     let mut errors = std::mem::take(&mut fields.errors);
     let flags = take_flags(list.unwrap_or_default(), &mut errors);
-    errors.none()?;
+    errors.into_result()?;
     let from = from.ok_or_else(|| Error::Internal("from was not checked".to_owned()))?;
     Ok((from, flags))
 }

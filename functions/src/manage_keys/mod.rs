@@ -15,7 +15,7 @@ use pennon_core::http::{self, Request, Response, timestamp};
 use pennon_core::store::KeyRecord;
 use serde_json::{Value, json};
 
-/// Answers these routes to admins.
+/// Handles the routes of API keys and webhooks.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

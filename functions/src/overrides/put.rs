@@ -105,6 +105,6 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
         }
         wanted.push(one);
     }
-    errors.none()?;
+    errors.into_result()?;
     Ok(wanted)
 }

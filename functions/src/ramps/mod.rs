@@ -13,7 +13,7 @@ use pennon_core::error::Error;
 use pennon_core::http::{Fields, Request, Response};
 use pennon_core::service::RampAction;
 
-/// Answers these routes to admins.
+/// Handles the routes of ramps.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

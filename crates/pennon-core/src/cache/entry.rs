@@ -312,7 +312,7 @@ fn index_in(text: &str) -> Option<BTreeMap<FlagKey, FlagDigest>> {
     digests.collect()
 }
 
-/// What an entry has that an earlier snapshot does not have.
+/// The difference between an entry and an earlier snapshot.
 #[derive(Debug)]
 pub(super) struct Changes {
     /// The header of the entry.

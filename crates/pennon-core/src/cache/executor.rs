@@ -148,13 +148,13 @@ impl Executor {
         let known = self.owner(slot);
         let owner = known.as_ref().unwrap_or(&self.seed);
         let breaker = breaker_of(owner, command);
-        let probe = started + remaining.min(PROBE_BUDGET);
+        let probe_deadline = started + remaining.min(PROBE_BUDGET);
         let attempts = match breaker.permit(started) {
             Permit::Normal => {
                 if let Some(topology) = &self.topology {
                     let is_last = command.ends_a_write();
                     topology
-                        .refresh_if_due(known.as_ref(), is_last, probe)
+                        .refresh_if_due(known.as_ref(), is_last, probe_deadline)
                         .await;
                 }
                 let deadline = started + remaining;
@@ -162,11 +162,11 @@ impl Executor {
                     .await
             }
             Permit::Probe => {
-                self.probe(command, slot, owner, probe, &context.trace)
+                self.probe(command, slot, owner, probe_deadline, &context.trace)
                     .await
             }
             Permit::Refused if command.is_invalidation() => {
-                self.probe(command, slot, owner, probe, &context.trace)
+                self.probe(command, slot, owner, probe_deadline, &context.trace)
                     .await
             }
             Permit::Refused => return NOT_TRIED,
@@ -324,7 +324,7 @@ impl Executor {
         retries: usize,
         trace: &Trace,
     ) -> Attempts {
-        // Without retries, one more attempt is made over a new connection only.
+        // Even without retries, another attempt is made after a recovery.
         let allowed = retries.max(1);
         let mut lost_replies = 0;
         let mut retried = 0;

@@ -38,7 +38,7 @@ impl Config {
                 mac_key: from.url("CACHE_MAC_SECRET_ARN", "CACHE_MAC_KEY"),
                 ca_file: from.text("REDIS_CA_FILE"),
                 pool_size: from.size("REDIS_POOL_SIZE", 1, 10),
-                replica_reads: from.switch("REDIS_REPLICA_READS"),
+                replica_reads: from.boolean("REDIS_REPLICA_READS"),
                 key_prefix: from.key_prefix("CACHE_KEY_PREFIX"),
                 secret_refresh: Duration::from_secs(from.number(
                     "REDIS_SECRET_REFRESH_SECONDS",
@@ -79,7 +79,7 @@ impl Config {
                 admin_claim: from
                     .text("ADMIN_CLAIM")
                     .unwrap_or_else(|| "cognito:groups".to_owned()),
-                trust_user_id_parameter: from.switch("TRUST_USER_ID_PARAMETER"),
+                trust_user_id_parameter: from.boolean("TRUST_USER_ID_PARAMETER"),
                 public_config: from.public_config(),
             },
             cors: from.cors(),
@@ -261,7 +261,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         port
     }
 
-    /// A brace would move the key to another slot of a cluster; other characters are rejected to keep keys readable.
+    /// The prefix of all keys. A brace would move the key to another slot of a cluster; other characters are rejected
+    /// to keep keys readable.
     fn key_prefix(&mut self, name: &str) -> String {
         let text = self.text(name).unwrap_or_default();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:.".contains(&byte);
@@ -274,7 +275,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         String::new()
     }
 
-    fn switch(&mut self, name: &str) -> bool {
+    fn boolean(&mut self, name: &str) -> bool {
         match self.text(name).as_deref().map(str::trim) {
             Some("true" | "1") => true,
             None | Some("false" | "0") => false,

@@ -53,8 +53,8 @@ impl EventBus {
         self.breaker.permit(Instant::now()) != Permit::Refused
     }
 
-    /// Sends events in one call. Returns the outcomes of the first ones, in their order: events that exceed the size
-    /// of a call are not sent.
+    /// Sends events in one call. Returns the outcomes of those that were sent, in their order. Events that do not fit
+    /// into the call are not sent.
     ///
     /// One invalid entry makes EventBridge reject the whole call. The entries are then sent one by one, so that only
     /// the invalid one is rejected.

@@ -59,7 +59,7 @@ impl Coding {
         }
     }
 
-    /// What the tag of a response in this coding ends with.
+    /// The suffix of the tag of a response in this coding.
     pub(super) fn tag_suffix(self) -> &'static str {
         match self {
             Self::Zstd => "-zstd\"",
@@ -85,7 +85,7 @@ impl Coding {
 /// Whether and how to compress the response to a request.
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptedCompression {
-    /// What the client likes best; `None` for a response as it is.
+    /// The coding that the client prefers; `None` for no compression.
     best: Option<Coding>,
     /// The coding of a response that the client has.
     held: Option<Coding>,
@@ -93,8 +93,8 @@ pub struct AcceptedCompression {
 }
 
 impl AcceptedCompression {
-    /// Reads the headers of a request. `is_admin` says whether its route is for admins: the tags of their responses name
-    /// states for `If-Match`, so responses with a tag stay as they are.
+    /// Reads the headers of a request. `is_admin` says whether its route is for admins: the tags of their responses
+    /// name states for `If-Match`, so responses with a tag stay as they are.
     #[must_use]
     pub fn of(headers: &HeaderMap, is_admin: bool) -> Self {
         let texts = |name| {

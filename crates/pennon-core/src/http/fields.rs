@@ -212,7 +212,7 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] with all errors.
     pub fn finish(self) -> Result<(), Error> {
-        self.errors.none()
+        self.errors.into_result()
     }
 }
 

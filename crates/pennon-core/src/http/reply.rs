@@ -209,7 +209,7 @@ pub fn error_reply(error: &Error) -> Response {
                 StatusCode::METHOD_NOT_ALLOWED,
                 &json!({
                     "error": "Method not allowed",
-                    "message": format!("This path answers {allow}"),
+                    "message": format!("This path supports only {allow}"),
                 }),
             ),
             "allow",

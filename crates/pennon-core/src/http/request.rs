@@ -487,10 +487,10 @@ impl Request {
     fn unknown_parameters(&self, endpoint: &Endpoint) -> Vec<String> {
         let mut unknown: Vec<String> = Vec::new();
         for (name, value) in self.incoming.query.pairs() {
-            let nothing = name.is_empty() && value.is_empty();
+            let is_empty = name.is_empty() && value.is_empty();
             let known = endpoint.query.contains(&name.as_str());
             let name = if name.is_empty() { NO_NAME } else { name };
-            if !nothing && !known && !unknown.iter().any(|found| found == name) {
+            if !is_empty && !known && !unknown.iter().any(|found| found == name) {
                 unknown.push(name.to_owned());
             }
         }
@@ -519,7 +519,7 @@ impl Request {
             if endpoint.is_admin() {
                 self.require_unique("environment", &mut errors);
             }
-            return errors.none();
+            return errors.into_result();
         }
         if endpoint.unknown_parameters == UnknownParameters::OfPage {
             return Ok(());
@@ -536,7 +536,7 @@ impl Request {
         for name in endpoint.query {
             self.require_unique(name, &mut errors);
         }
-        errors.none()
+        errors.into_result()
     }
 
     fn require_unique(&self, name: &str, errors: &mut FieldErrors) {

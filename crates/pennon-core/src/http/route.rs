@@ -31,7 +31,7 @@ pub struct Endpoint {
 pub enum Authorization {
     /// Anyone.
     Anyone,
-    /// Anyone, an API key, or nobody, as `PUBLIC_CONFIG_ROUTES` says.
+    /// Anyone, applications with an API key, or nobody: `PUBLIC_CONFIG_ROUTES` decides.
     PublicConfig,
     /// Applications with an API key of the environment.
     ApiKey,

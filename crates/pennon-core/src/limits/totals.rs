@@ -82,10 +82,10 @@ impl<'s> Scale<'s> {
         }
     }
 
-    /// The use of everything but the flags.
-    pub(crate) fn around(&self, measure: Measure) -> usize {
+    /// The use without flags.
+    pub(crate) fn without_flags(&self, measure: Measure) -> usize {
         match measure {
-            Measure::Bytes => self.bulk.around(),
+            Measure::Bytes => self.bulk.without_flags(),
             Measure::Values => self.settings.size(),
             Measure::Steps => 0,
         }
@@ -97,7 +97,7 @@ impl<'s> Scale<'s> {
         flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
     ) -> usize {
         let sizes = flags.map(|(key, flag)| self.of_flag(measure, key, flag));
-        sizes.fold(self.around(measure), usize::saturating_add)
+        sizes.fold(self.without_flags(measure), usize::saturating_add)
     }
 
     /// An upper bound of [`Self::of_all`], from sums alone.
@@ -192,11 +192,11 @@ pub(crate) fn too_much<'a>(
     let before = before.map(|(flags, settings)| (flags, Scale::with(settings)));
     measures.iter().copied().find_map(|measure| {
         let total = scale.of_all(measure, flags.clone());
-        let was = || {
+        let previous = || {
             let before = before.as_ref();
             before.map_or(0, |(flags, scale)| scale.of_all(measure, flags.clone()))
         };
-        (total > measure.limit() && total > was()).then(|| {
+        (total > measure.limit() && total > previous()).then(|| {
             let largest = scale.largest(measure, flags.clone());
             (measure, measure.message(environment, total, &largest))
         })

@@ -23,9 +23,9 @@ pub struct ApiClient {
     pub reading: Reading,
 }
 
-/// The answer to a sync key on other routes. It reads rules, and is not meant to evaluate them here.
+/// The error for a sync key on routes that evaluate flags.
 const SYNC_KEY_ELSEWHERE: &str = "A sync key can only be used with /v1/flags and /v1/evaluation-counts; evaluate flags with a server or client key";
-/// The answer to other keys on the routes for sync keys.
+/// The error for other keys on the routes of sync keys.
 const NO_SYNC_KEY: &str =
     "Server and client keys may not read the rules of flags; create a key of kind sync";
 
@@ -57,7 +57,7 @@ pub async fn admit_to_sync(app: &App, request: &Request) -> Result<ApiClient, Er
 }
 
 /// Checks the key of a request in the environment that the key names, against the snapshot that the response is made
-/// from: a revocation takes effect with the next revision. `other` is the key if neither header has one in its usual
+/// from: a revocation takes effect with the next revision. `fallback` is the key if neither header has one in its usual
 /// form.
 ///
 /// # Errors
@@ -66,10 +66,10 @@ pub async fn admit_to_sync(app: &App, request: &Request) -> Result<ApiClient, Er
 async fn authenticate(
     app: &App,
     request: &Request,
-    other: Option<&str>,
+    fallback: Option<&str>,
 ) -> Result<ApiClient, Error> {
     let key = key_of(request.header("x-api-key"), request.header("authorization"))
-        .or(other)
+        .or(fallback)
         .and_then(KeyText::parse)
         .ok_or(Error::NoKey)?;
     let reading = app

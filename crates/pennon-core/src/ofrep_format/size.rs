@@ -48,7 +48,7 @@ impl BulkSize {
     /// Upper bound of the response with these flags.
     pub fn of_all<'a>(&self, flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>) -> usize {
         let sizes = flags.map(|(key, flag)| self.of_flag(key, flag));
-        sizes.fold(self.around(), usize::saturating_add)
+        sizes.fold(self.without_flags(), usize::saturating_add)
     }
 
     /// Upper bound of the item of one flag.
@@ -93,12 +93,12 @@ impl BulkSize {
         flags
             .saturating_add(sums.keys.saturating_mul(KEY_FACTOR))
             .saturating_add(sums.definitions.saturating_mul(DEFINITION_FACTOR))
-            .saturating_add(self.around())
+            .saturating_add(self.without_flags())
     }
 
     /// The size of the response without flags.
     #[must_use]
-    pub fn around(&self) -> usize {
+    pub fn without_flags(&self) -> usize {
         // `{"flags":[],"metadata":{}}`, with quotation marks counted twice.
         self.common_size + 32
     }

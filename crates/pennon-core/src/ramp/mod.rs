@@ -1,7 +1,7 @@
 //! A ramp raises the share of users that get a flag, step by step, while CloudWatch alarms watch it.
 //!
-//! This module does no I/O: the model, and what happens next ([`decide`]). `service/ramps` reads and writes
-//! ramps and flags, and reads alarms from CloudWatch.
+//! This module does no I/O. It has the model, and decides what happens next ([`decide`]). `service/ramps` reads and
+//! writes ramps and flags, and reads alarms from CloudWatch.
 
 mod decide;
 mod share;
@@ -49,7 +49,7 @@ pub struct Ramp {
     /// Evaluations of the flag in the hour in which the current step began, before it began.
     #[serde(default)]
     pub evaluations_before: u64,
-    /// When its bake ends.
+    /// When the bake of the current step ends.
     #[serde(default, with = "crate::timestamp::optional")]
     pub due_at: Option<SystemTime>,
     /// When the engine last checked it.

@@ -133,8 +133,8 @@ impl Share {
         }
     }
 
-    /// Whether going from this share to another takes the flag from users and gives it to nobody: not
-    /// more for the variant, and every third variant as before.
+    /// Whether a change from this share to another gives the flag to no new user: the variant may only lose users, and
+    /// every third variant keeps its own.
     #[must_use]
     pub fn is_at_least(&self, other: &Self) -> bool {
         match (self, other) {
@@ -304,7 +304,7 @@ impl Weights {
         (before, before + self.weight(at))
     }
 
-    /// The callers of all other variants: name, and bounds by this factor.
+    /// The buckets of all third variants: the name, and the bounds multiplied by this factor.
     fn thirds(&self, factor: u64) -> Vec<(&str, u64, u64)> {
         let named = self.buckets.iter().enumerate();
         let thirds =
@@ -329,7 +329,7 @@ fn rule_of(definition: &Definition) -> Option<&Value> {
 
 /// The buckets of a rule that is one `fractional` with names and numbers.
 fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
-    let no = |why: &str| {
+    let refused = |why: &str| {
         NotRampable(format!(
             "{why}; a ramp moves weight in a flag whose rule is absent or one fractional"
         ))
@@ -338,13 +338,13 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
     let arguments = fields
         .and_then(|fields| fields.get("fractional"))
         .and_then(Value::as_array)
-        .ok_or_else(|| no("the flag's rule is more than one fractional"))?;
+        .ok_or_else(|| refused("the flag's rule is more than one fractional"))?;
     let (placed_by, buckets) = match arguments.split_first() {
         Some((first, rest)) if !first.is_array() => (Some(first.clone()), rest),
         Some(_) | None => (None, arguments.as_slice()),
     };
     if placed_by.as_ref().is_some_and(may_be_bucket) {
-        return Err(no(
+        return Err(refused(
             "the rule's first argument may be a variant that is computed",
         ));
     }
@@ -360,12 +360,13 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
         }
     };
     let buckets: Option<Buckets> = buckets.iter().map(bucket).collect();
-    let buckets = buckets.ok_or_else(|| no("the rule has a variant or weight that is computed"))?;
+    let buckets =
+        buckets.ok_or_else(|| refused("the rule has a variant or weight that is computed"))?;
     Ok((placed_by, buckets))
 }
 
-/// An expression that evaluates to a list is a bucket to `fractional`. Texts and the two operators by which
-/// rules place callers are none.
+/// `fractional` takes an expression that evaluates to a list as a bucket. Texts, `var` and `cat` are not taken for one,
+/// because rules place callers by them.
 fn may_be_bucket(expression: &Value) -> bool {
     match expression {
         Value::String(_) => false,

@@ -22,8 +22,8 @@ pub struct Changed<T> {
     pub invalidated: Option<bool>,
 }
 
-/// The state that a caller wants to replace (`If-Match`). Prevents that a caller overwrites a change that they have
-/// not seen.
+/// The state that a caller wants to replace (`If-Match`). Prevents a caller from overwriting a change that they
+/// have not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// There is no `If-Match`.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::FlagService;
 use super::change::{Changed, Expected, evaluators_in, state_as, to_json};
 use super::import::{Difference, MAX_ERRORS, difference_of_flags, is_unchanged, write_flags};
-use super::ramps::change_before_ramps;
+use super::ramps::supersede_ramps;
 use super::validate::{
     MAX_CONFLICTS, check_limits_of_environment, in_use, reject_ineffective_schedules,
     reject_removal_of_used_variants, require_environment_in,
@@ -192,7 +192,7 @@ async fn compare(
         .collect();
     reject_ineffective_schedules(transaction, &steps).await?;
     reject_removal_of_used_variants(transaction, &steps).await?;
-    change_before_ramps(transaction, &steps, Action::CopyFlag).await?;
+    supersede_ramps(transaction, &steps, Action::CopyFlag).await?;
     let pointers: BTreeMap<&FlagKey, String> = copy
         .flags
         .iter()
@@ -333,10 +333,10 @@ fn check_limits(
             errors.add(&pointer, format!("'{key}': {}", found.message));
         }
     }
-    errors.none()
+    errors.into_result()
 }
 
-/// What callers of the target may not expect of the copied flags. Pointers are relative to the flag.
+/// Warnings about flags that behave differently in the target than in the source. Pointers are relative to the flag.
 fn warnings<'a>(
     changed: &[(&'a FlagKey, &'a Flag)],
     current: &FlagRecords,

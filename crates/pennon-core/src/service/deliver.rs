@@ -70,7 +70,7 @@ impl FlagService {
         let mut round = Vec::new();
         let mut size = 0;
         while round.len() < REQUESTS && size < INVOCATION_SIZE {
-            // The lease covers all environments.
+            // Leases a webhook of any environment, whatever environment the transaction has.
             let mut transaction = self.begin(&Environment::production(), ACTOR).await?;
             let Some(leased) = transaction.lease_webhook(LEASE).await? else {
                 break;
@@ -84,17 +84,18 @@ impl FlagService {
                 positions: Vec::new(),
             };
             let mut bodies: Vec<Value> = Vec::new();
-            let mut request = 0;
+            let mut request_size = 0;
             for event in events {
                 let body = event.to_json();
-                request += body.to_string().len();
-                if request > REQUEST_SIZE && !bodies.is_empty() {
+                request_size += body.to_string().len();
+                if request_size > REQUEST_SIZE && !bodies.is_empty() {
                     break;
                 }
                 bodies.push(body);
                 sent.positions.push(event.position);
             }
-            // Without its audit entries nothing can be sent. The webhook stays leased, so that other webhooks follow.
+            // The audit entries of its events are gone, so nothing can be sent. The webhook stays leased, so that this
+            // loop leases the others.
             if bodies.is_empty() {
                 continue;
             }

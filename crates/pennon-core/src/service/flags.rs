@@ -8,7 +8,7 @@ use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_
 use super::overrides::{
     check_change_rate, check_variant, override_in, override_state, revert_overrides,
 };
-use super::ramps::{archive_before_ramps, change_before_ramps};
+use super::ramps::{supersede_ramps, supersede_ramps_of_archived};
 use super::schedules::cancel_schedules;
 use super::update::{
     Change, definition_in, in_definition, reject_ineffective_fields, require_in_use,
@@ -100,7 +100,7 @@ impl FlagService {
             find_in_state(&mut transaction, key, State::InUse, expected, otherwise).await?;
         let mut flag = before.flag.clone();
         flag.enabled = false;
-        archive_before_ramps(&mut transaction, &[key], Action::ArchiveFlag).await?;
+        supersede_ramps_of_archived(&mut transaction, &[key], Action::ArchiveFlag).await?;
         let after = transaction.write_flag(key, &flag, true).await?;
         audit_change(&mut transaction, key, Action::ArchiveFlag, &before, &after).await?;
         cancel_schedules(&mut transaction, &[key], actor).await?;
@@ -260,7 +260,7 @@ async fn revert_whole(
         let step = [(key, &before.flag, &target.flag)];
         reject_ineffective_schedules(transaction, &step).await?;
         reject_removal_of_used_variants(transaction, &step).await?;
-        change_before_ramps(transaction, &step, Action::RevertFlag).await?;
+        supersede_ramps(transaction, &step, Action::RevertFlag).await?;
     }
     if !target.archived {
         check_limits_with_flag(

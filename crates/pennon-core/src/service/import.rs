@@ -12,7 +12,7 @@ use super::FlagService;
 use super::change::{
     Changed, Expected, prefer_validation_error, settings_for, state_as, state_of, to_json,
 };
-use super::ramps::{archive_before_ramps, change_before_ramps};
+use super::ramps::{supersede_ramps, supersede_ramps_of_archived};
 use super::schedules::cancel_schedules;
 use super::validate::{
     broken_by, check_limits_of_environment, in_use, reject_ineffective_schedules,
@@ -248,7 +248,7 @@ async fn compare(
         .collect();
     reject_ineffective_schedules(transaction, &steps).await?;
     reject_removal_of_used_variants(transaction, &steps).await?;
-    change_before_ramps(transaction, &steps, Action::ImportFlag).await?;
+    supersede_ramps(transaction, &steps, Action::ImportFlag).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
         Mode::Replace => in_use(&current)
             .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))
@@ -505,6 +505,6 @@ pub(super) async fn write_flags(
     if affected.is_empty() {
         return Ok(());
     }
-    archive_before_ramps(transaction, &affected, action).await?;
+    supersede_ramps_of_archived(transaction, &affected, action).await?;
     cancel_schedules(transaction, &affected, actor).await
 }

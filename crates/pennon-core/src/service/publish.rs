@@ -94,7 +94,7 @@ impl FlagService {
         calls_end: Instant,
         published: &mut Published,
     ) -> Result<(), Error> {
-        // The outbox is one for all environments.
+        // All environments share one outbox.
         let any = Environment::production();
         loop {
             let mut transaction = self.store.begin(&any, "events").await?;
@@ -103,8 +103,8 @@ impl FlagService {
             if events.is_empty() || left < MIN_CALL {
                 return transaction.commit().await;
             }
-            // An error drops the transaction, which rolls it back: the next run sends the same events again. So does
-            // a process that ends here.
+            // An error drops the transaction, which rolls it back: the next run sends the same events again. The
+            // same happens if the process ends here.
             let deliveries = bus.put(&events, left.min(MAX_CALL)).await;
             let deliveries = deliveries.map_err(|why| Error::Unavailable(why.to_string()))?;
             let (mut delivered, mut rejected) = (Vec::new(), Vec::new());

@@ -15,8 +15,8 @@ use std::time::SystemTime;
 use pennon_eval::FlagKey;
 
 pub use self::actions::RampAction;
-pub(super) use self::flags::{archive_before_ramps, change_before_ramps};
 use self::flags::{changed_by, is_changed_by_others};
+pub(super) use self::flags::{supersede_ramps, supersede_ramps_of_archived};
 pub use self::guards::{ShownAlarm, shown_alarms};
 pub use self::run::{AlarmEvent, RampsRun};
 use super::FlagService;
@@ -58,7 +58,7 @@ impl FlagService {
 
     /// Evaluations of the current hour so far, which do not count for a step that begins now. Zero for a step without
     /// a minimum.
-    async fn evaluations_for(
+    async fn evaluations_before(
         &self,
         step: Option<&Step>,
         environment: &Environment,

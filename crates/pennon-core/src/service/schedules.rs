@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::FlagService;
 use super::change::state_of;
-use super::ramps::change_before_ramps;
+use super::ramps::supersede_ramps;
 use super::update::{Change, require_in_use};
 use crate::auth::Actor;
 use crate::environment::Environment;
@@ -169,7 +169,7 @@ impl FlagService {
         let mut flag = before.flag.clone();
         change.apply(&mut flag, None);
         let changes = [(key, &before.flag, &flag)];
-        match change_before_ramps(&mut transaction, &changes, Action::ScheduledUpdate).await {
+        match supersede_ramps(&mut transaction, &changes, Action::ScheduledUpdate).await {
             Ok(()) => {}
             // The ramp was rolled back. A retry would apply the change at a random time after an admin has
             // acknowledged that, and would fail `reconcile` every minute until then.
@@ -194,7 +194,7 @@ impl FlagService {
 
     /// Records a failure. If that fails too, the schedule is unchanged and the next run finds it again.
     async fn record_failure(&self, due: &DueSchedule, failure: &Failure) {
-        let (why, for_good) = match failure {
+        let (why, permanent) = match failure {
             Failure::Permanent(why) => (why.clone(), true),
             Failure::Temporary(why) => (why.to_string(), false),
         };
@@ -203,11 +203,11 @@ impl FlagService {
             environment = due.environment.as_str(),
             flag_key = due.key.as_str(),
             schedule = due.id,
-            for_good,
+            permanent,
             error = why,
             "scheduled change failed"
         );
-        if let Err(again) = self.write_failure(due, &why, for_good).await {
+        if let Err(again) = self.write_failure(due, &why, permanent).await {
             error!(domain = "config", error = %again, "the failure of a scheduled change could not be recorded");
         }
     }
@@ -216,7 +216,7 @@ impl FlagService {
         &self,
         due: &DueSchedule,
         why: &str,
-        for_good: bool,
+        permanent: bool,
     ) -> Result<(), Error> {
         let mut transaction = self.begin(&due.environment, &actor(due)).await?;
         transaction.flag(&due.key).await?;
@@ -224,7 +224,7 @@ impl FlagService {
             return Ok(());
         };
         let tried = before.retry_count.saturating_add(1);
-        let is_last = for_good || tried > before.max_retries;
+        let is_last = permanent || tried > before.max_retries;
         let wait =
             FIRST_RETRY * 2_u32.saturating_pow(u32::try_from(before.retry_count).unwrap_or(0));
         let after = ScheduleRecord {

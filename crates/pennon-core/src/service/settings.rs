@@ -124,7 +124,7 @@ impl FlagService {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let (_, settings) = check_change(&mut transaction, environment, settings, expected).await?;
         drop(transaction);
-        // With overrides, which keep their users where they are.
+        // Read with overrides, because settings do not move a user who has one.
         let update = self
             .store
             .snapshot(environment, None, Waiting::UntilTimeout);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::FlagService;
 use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
-use super::ramps::change_before_ramps;
+use super::ramps::supersede_ramps;
 use super::validate::{
     check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
 };
@@ -103,7 +103,7 @@ impl FlagService {
         reject_ineffective_fields(change, &flag)?;
         reject_ineffective_schedules(&mut transaction, &[(key, &before.flag, &flag)]).await?;
         reject_removal_of_used_variants(&mut transaction, &[(key, &before.flag, &flag)]).await?;
-        change_before_ramps(
+        supersede_ramps(
             &mut transaction,
             &[(key, &before.flag, &flag)],
             Action::UpdateFlag,

@@ -176,8 +176,8 @@ pub(super) async fn check_limits_with_flag(
         let total = scale.of_all(measure, all());
         if total > measure.limit() {
             let largest = scale.largest(measure, all());
-            let complaint = measure.message(environment.as_str(), total, &largest);
-            let with = format!("With '{key}', which takes up to {becomes}: {complaint}");
+            let message = measure.message(environment.as_str(), total, &largest);
+            let with = format!("With '{key}', which takes up to {becomes}: {message}");
             return Err(Error::invalid_field(field, with));
         }
     }

@@ -224,7 +224,7 @@ impl Store {
     }
 
     /// The counts of a flag by hour and variant, newest first, of the present hour and this many before it. A file
-    /// keeps them in memory only.
+    /// store may lose some of them at a restart.
     pub async fn hour_counts(
         &self,
         environment: &Environment,

@@ -124,7 +124,7 @@ pub struct FlagOverview {
     pub overrides: u64,
     /// When it was last evaluated.
     pub last_evaluated_at: Option<SystemTime>,
-    /// The evaluations of the present hour and the one before, hours of the clock.
+    /// The evaluations in this hour of the clock and the one before.
     pub evaluations_last_hour: u64,
     /// Its open ramp: live, or rolled back and not acknowledged. `None` also for an unreadable one.
     pub ramp: Option<Ramp>,

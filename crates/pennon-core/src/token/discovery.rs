@@ -122,7 +122,8 @@ fn endpoints(issuer: &str, metadata: &Value) -> Result<SignInEndpoints, String> 
     })
 }
 
-/// Rejects hosts with characters that have a meaning in a Content-Security-Policy, such as `;`, which the parser accepts.
+/// Rejects hosts with characters that have a meaning in a Content-Security-Policy, such as `;`, which the parser
+/// accepts.
 fn with_plain_host(url: Url) -> Result<Url, &'static str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     if url

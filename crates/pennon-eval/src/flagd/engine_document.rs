@@ -1,8 +1,8 @@
 //! Writes an environment as a document that flagd's engines evaluate as Pennon does.
 //!
 //! An export keeps everything for an import, but flagd does not know overrides and SHA-256, and returns the default of
-//! the application for a disabled flag. This document is for evaluation only: overrides are part of the rules, and flags
-//! that an engine would evaluate differently are left out and named in the metadata.
+//! the application for a disabled flag. This document is for evaluation only: overrides are part of the rules, and
+//! flags that an engine would evaluate differently are left out and named in the metadata.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,8 +21,8 @@ use crate::{
 
 /// Writes an environment for flagd's engines, which give every user the same variant as Pennon.
 ///
-/// The metadata has the version of `fractional` that the engine must compute, and the keys of flags that only Pennon can
-/// evaluate: those whose users are ordered by SHA-256, and those whose evaluation fails.
+/// The metadata has the version of `fractional` that the engine must compute, and the keys of flags that only Pennon
+/// can evaluate: those whose users are ordered by SHA-256, and those whose evaluation fails.
 #[must_use]
 pub fn write_for_engines(
     flags: &BTreeMap<FlagKey, Flag>,

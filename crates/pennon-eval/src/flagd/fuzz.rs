@@ -1,3 +1,5 @@
+//! Fuzz tests: files that are read, written and read again.
+
 use pennon_fuzz::{for_all, json};
 use serde_json::{Value, json};
 

@@ -36,7 +36,7 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
     };
     let mut missing = Vec::new();
     if let Some(fields) = reader.problems.object(file) {
-        let given = reader.settings(fields, &mut read.settings, mode);
+        let file_evaluators = reader.settings(fields, &mut read.settings, mode);
         let settings = read.settings.clone();
         let evaluators = Evaluators::of(&settings);
         reader.problems.inside("$evaluators", |problems| {
@@ -52,7 +52,7 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
         if reader.problems.is_empty() {
             read.warnings = missing;
             read.warnings
-                .append(&mut warnings::of(&read, given, &evaluators));
+                .append(&mut warnings::of(&read, file_evaluators, &evaluators));
         }
     }
     if reader.more_kept > 0 {
@@ -65,7 +65,7 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
         });
     }
     read.kept = reader.kept;
-    reader.problems.or(read)
+    reader.problems.into_result(read)
 }
 
 struct Reader {
@@ -75,7 +75,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Parses the settings in a file. Returns its evaluators.
+    /// Parses the settings in a file. Returns the evaluators that the file contains.
     fn settings<'v>(
         &mut self,
         fields: &'v Map<String, Value>,
@@ -87,13 +87,13 @@ impl Reader {
             kept,
             more_kept,
         } = self;
-        let mut given = None;
+        let mut file_evaluators = None;
         for (name, value) in fields {
             problems.inside(name, |problems| match name.as_str() {
                 "flags" | UNREADABLE => {}
                 "$evaluators" => {
-                    given = problems.object(value);
-                    let evaluators = given.cloned().unwrap_or_default();
+                    file_evaluators = problems.object(value);
+                    let evaluators = file_evaluators.cloned().unwrap_or_default();
                     put(&mut settings.evaluators, evaluators, mode);
                 }
                 "metadata" => {
@@ -111,7 +111,7 @@ impl Reader {
                 }
             });
         }
-        given
+        file_evaluators
     }
 
     /// Parses the list of parts that the export omitted because they were unreadable. Returns a warning for each part
@@ -189,6 +189,7 @@ impl Reader {
         }
     }
 
+    /// Parses the flag at a place in the file. `item` is its index if the file has an array of flags.
     fn flag(
         &mut self,
         at: &str,

@@ -70,7 +70,7 @@ impl Estimator {
         if let Expression::Traced(traced) = expression {
             return self.cost(&traced.expression);
         }
-        // As a condition and as a value: one step each.
+        // One step if it is evaluated as a condition, and another as a value.
         self.inner(expression).plus(2)
     }
 

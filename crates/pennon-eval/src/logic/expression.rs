@@ -98,7 +98,7 @@ pub(super) enum Texts {
 }
 
 impl Texts {
-    /// The maximal length of [`Self::Few`], and of [`Self::Short`], of which twice as many are compared in that time.
+    /// The largest number of texts in [`Self::Few`]. [`Self::Short`] may have twice as many, which take the same time.
     const FEW: usize = 8;
 
     pub(super) fn new(texts: Vec<Box<str>>) -> Self {

@@ -162,7 +162,7 @@ fn compare_traced(seed: u64, settings: &Settings, traced: &Cell<usize>) {
 }
 
 #[test]
-fn a_traced_evaluation_equals_every_other_and_names_where_its_operations_are_written() {
+fn tracing_changes_no_result_and_names_the_place_of_each_operation() {
     let (settings, traced) = (settings(), Cell::new(0));
     pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {
         compare_traced(seed, &settings, &traced);

@@ -164,7 +164,7 @@ impl<'s> Lint<'_, 's> {
                 if outer.is_none() {
                     let mut inner = Violations::default();
                     weights(evaluator, self.evaluators, &mut inner);
-                    for found in inner.or(()).err().into_iter().flatten() {
+                    for found in inner.into_result(()).err().into_iter().flatten() {
                         let why = found.message;
                         self.problems.add(format!("the evaluator '{name}': {why}"));
                     }

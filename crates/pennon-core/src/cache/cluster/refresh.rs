@@ -44,7 +44,7 @@ impl Topology {
         relies_on_replicas: bool,
         deadline: Instant,
     ) {
-        let (lasts, suspect) = match owner.map(|owner| self.shard_of(owner)) {
+        let (max_age, suspect) = match owner.map(|owner| self.shard_of(owner)) {
             Some(None | Some(Shard { replicas: None, .. })) => (MIN_REFRESH_INTERVAL, None),
             Some(Some(shard)) if !shard.is_alone() => (MAX_AGE, owner),
             Some(Some(_)) if relies_on_replicas => (MIN_REFRESH_INTERVAL, owner),
@@ -55,7 +55,7 @@ impl Topology {
         let is_due = self
             .refreshing
             .try_lock()
-            .is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= lasts));
+            .is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= max_age));
         if is_due {
             self.refresh(suspect, deadline).await;
         }
@@ -64,12 +64,12 @@ impl Topology {
     /// Reads the slot map; from `suspect` only if no other node gives an answer free of doubt. One request refreshes,
     /// and the others wait for it.
     pub(in crate::cache) async fn refresh(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
-        let asked = Instant::now();
+        let started = Instant::now();
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.refreshing.lock()).await
         else {
             return;
         };
-        if last.is_some_and(|last| last > asked || last.elapsed() < MIN_REFRESH_INTERVAL) {
+        if last.is_some_and(|last| last > started || last.elapsed() < MIN_REFRESH_INTERVAL) {
             return;
         }
         let mut nodes = self.nodes();
@@ -84,7 +84,7 @@ impl Topology {
         let is_suspect =
             |node: &Arc<Node>| suspect.is_some_and(|suspect| suspect.address() == node.address());
         nodes.retain(|node| !is_suspect(node));
-        let at_once = if suspect.is_some() {
+        let parallel = if suspect.is_some() {
             PARALLEL_QUERIES
         } else {
             1
@@ -96,7 +96,7 @@ impl Topology {
             REFRESH_TIMEOUT
         };
         let groups = nodes
-            .chunks(at_once)
+            .chunks(parallel)
             .chain(suspect.map(std::slice::from_ref));
         if let Some(map) = self.ask_in_turn(groups, timeout, deadline).await {
             *self.lock() = Arc::new(map);

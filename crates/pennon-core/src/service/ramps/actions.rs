@@ -61,7 +61,7 @@ impl FlagService {
                 expected.check(ramp.version)?;
                 require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
                 let next = ramp.next_step();
-                evaluations = self.evaluations_for(next, environment, key).await?;
+                evaluations = self.evaluations_before(next, environment, key).await?;
             }
         }
         let mut transaction = self.begin(environment, &actor.id).await?;

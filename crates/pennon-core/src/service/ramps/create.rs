@@ -48,7 +48,7 @@ impl FlagService {
             silent_guards(&plan.guards, &described)
         };
         let evaluations = self
-            .evaluations_for(plan.steps.first(), environment, key)
+            .evaluations_before(plan.steps.first(), environment, key)
             .await?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         let before = require_in_use(transaction.flag(key).await?, key)?;

@@ -16,7 +16,7 @@ use crate::store::{Action, FlagRecord, Transaction};
 ///
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
-pub(in crate::service) async fn change_before_ramps(
+pub(in crate::service) async fn supersede_ramps(
     transaction: &mut Transaction,
     changes: &[Step<'_>],
     action: Action,
@@ -48,7 +48,7 @@ pub(in crate::service) async fn change_before_ramps(
 }
 
 /// Ends the live ramps of flags that are archived.
-pub(in crate::service) async fn archive_before_ramps(
+pub(in crate::service) async fn supersede_ramps_of_archived(
     transaction: &mut Transaction,
     keys: &[&FlagKey],
     action: Action,
@@ -214,7 +214,7 @@ fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
         }
         OnAlarm::Previous | OnAlarm::Start => {
             let start = from_audit(&ramp.start)
-                .ok_or_else(|| Error::Internal("the start of a ramp is no flag".to_owned()))?;
+                .ok_or_else(|| Error::Internal("the start of a ramp is not a flag".to_owned()))?;
             after.rollout_percentage = start.flag.rollout_percentage;
             let rule = start.flag.definition.and_then(|it| it.targeting);
             if let Some(definition) = &mut after.definition {

@@ -65,16 +65,16 @@ pub(super) enum AlarmSource<'a> {
 }
 
 impl AlarmSource<'_> {
-    /// Updates which guards of a ramp invoke no function, and returns whether that has changed.
+    /// Updates the list of guards whose alarm invokes no function, and returns whether the list has changed.
     pub(super) fn update_warnings(&self, ramp: &mut Ramp) -> bool {
         let described = match self {
             Self::Described(described) if described.failure.is_none() => described,
             Self::Described(_) | Self::Event(_) => return false,
         };
         let silent = silent_guards(&ramp.plan.guards, described);
-        let is_new = silent != ramp.silent_guards;
+        let is_changed = silent != ramp.silent_guards;
         ramp.silent_guards = silent;
-        is_new
+        is_changed
     }
 }
 

@@ -142,7 +142,7 @@ impl FlagService {
             let mut guards = place.ramp.plan.guards.iter();
             guards.any(|guard| guard.is(alarm.name, alarm.arn))
         });
-        // An older event: a ramp begins only while its guards are OK.
+        // A ramp begins only while its guards are OK, so an earlier event does not concern it.
         let guarded = places.iter().filter(|it| it.ramp.created_at <= alarm.at);
         let (mut rolled_back, mut failure) = (0, None);
         for place in guarded {
@@ -177,12 +177,12 @@ impl FlagService {
             AlarmSource::Event(alarm) => (format!("alarm:{}", alarm.name), false),
         };
         let counted = if is_engine {
-            self.evaluations_of(place).await?
+            self.evaluations_of_step(place).await?
         } else {
             0
         };
         let next = place.ramp.next_step().filter(|_| is_engine);
-        let from_now = self.evaluations_for(next, environment, key).await?;
+        let earlier = self.evaluations_before(next, environment, key).await?;
         let mut transaction = self.begin(environment, &actor).await?;
         let found = transaction.flag(key).await?;
         let claimed = transaction.claim_ramp(key, &place.ramp.id).await?;
@@ -215,8 +215,8 @@ impl FlagService {
             },
         ));
         // An event of an alarm never begins a step.
-        let is_for_alarms = matches!(decision, Decision::RollBack(..) | Decision::Pause(_));
-        if !is_engine && !is_for_alarms {
+        let stops_ramp = matches!(decision, Decision::RollBack(..) | Decision::Pause(_));
+        if !is_engine && !stops_ramp {
             return Ok(None);
         }
         let old = summary_of(&ramp);
@@ -233,7 +233,7 @@ impl FlagService {
         let flag_changes = ramp.changes_flag(&decision);
         match &decision {
             Decision::Advance => {
-                advance(&mut transaction, key, &mut ramp, &before, from_now, &actor).await?;
+                advance(&mut transaction, key, &mut ramp, &before, earlier, &actor).await?;
             }
             Decision::RollBack(to, why) => {
                 let why = Some(why.clone());
@@ -267,7 +267,7 @@ impl FlagService {
     }
 
     /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
-    async fn evaluations_of(&self, place: &RampPlace) -> Result<u64, Error> {
+    async fn evaluations_of_step(&self, place: &RampPlace) -> Result<u64, Error> {
         let RampPlace {
             environment,
             key,

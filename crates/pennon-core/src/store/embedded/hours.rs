@@ -1,4 +1,5 @@
-//! Counts of evaluations by the hour, in memory: after a restart only those that the journal has not summed up yet.
+//! Counts of evaluations by the hour, in memory. After a restart, counts that the journal has already summed up by day
+//! are missing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

@@ -447,7 +447,7 @@ impl Inner {
             if let Some(kept) = replaced {
                 journal::report_conflict(self.files.flags(), &kept);
             }
-            // Marked as fresh, because somebody may have written the file since the replacement.
+            // `stamp` marks it as fresh, so that the file is read again: somebody may have written it since.
             let digest = disk::digest(text.as_bytes());
             self.seen = self.files.stamp().map(|stamp| (stamp, digest));
         }

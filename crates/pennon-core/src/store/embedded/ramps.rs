@@ -58,7 +58,8 @@ impl EmbeddedStore {
             .collect())
     }
 
-    /// The number of all evaluations, because the file counts by day. Callers compare it with an earlier one.
+    /// The number of all evaluations, whatever the time, because the file counts by day. Callers compare it with the
+    /// number at an earlier time.
     pub(in crate::store) fn evaluations_since(
         &self,
         environment: &Environment,

@@ -33,7 +33,7 @@ pub struct Transaction {
     records: Vec<Record>,
     next_audit_id: i64,
     based_on: Revision,
-    _alone: OwnedMutexGuard<()>,
+    _writing: OwnedMutexGuard<()>,
 }
 
 impl EmbeddedStore {
@@ -42,7 +42,7 @@ impl EmbeddedStore {
         environment: &Environment,
         actor: &str,
     ) -> Result<Transaction, Error> {
-        let alone = self.writing.clone().lock_owned().await;
+        let writing = self.writing.clone().lock_owned().await;
         let inner = self.current()?;
         Ok(Transaction {
             data: inner.data.clone(),
@@ -52,7 +52,7 @@ impl EmbeddedStore {
             store: self.clone(),
             environment: environment.clone(),
             actor: actor.to_owned(),
-            _alone: alone,
+            _writing: writing,
         })
     }
 }

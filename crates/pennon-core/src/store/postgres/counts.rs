@@ -16,8 +16,7 @@ use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
 /// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for
 /// three days: CloudWatch delivers it again within hours, and `POST /v1/evaluation-counts` accepts counts of yesterday.
-/// Rows are changed in the order of their keys, so that
-/// concurrent batches cannot deadlock.
+/// Rows are changed in the order of their keys, so that concurrent batches cannot deadlock.
 const COUNT: &str = "
     with forgotten as (
       delete from pennon_counted_batches where counted_at < now() - interval '3 days'
@@ -74,14 +73,14 @@ const ADD_HOURS: &str = "
     on conflict (environment, flag_key, variant, hour) do update
       set count = known.count + excluded.count";
 
-/// So many of the entries that are lost are named in the log.
+/// Limit on the lost entries that the log names.
 const MAX_NAMED: usize = 5;
 
 /// The longest name of a variant that is counted, in characters.
 const MAX_VARIANT_LENGTH: usize = 255;
 
-/// Whether an entry can be one of ours. PostgreSQL takes more for a day than a date, such as `infinity` and
-/// years that no report can write.
+/// Whether the day and the variant can be stored. PostgreSQL would also accept days such as `infinity`, and years that
+/// no report can contain.
 fn is_countable(one: &Count<'_>) -> bool {
     let is_date = one.day.len() == 10
         && one

@@ -41,12 +41,12 @@ impl PostgresStore {
     ) -> Result<Vec<EnvironmentRecord>, Error> {
         let statement = "
             select known.environment, known.revision,
-                   case when common.environment is not null
-                        then coalesce(common.settings::text, 'null') end as settings,
+                   case when own.environment is not null
+                        then coalesce(own.settings::text, 'null') end as settings,
                    counted.flags, counted.archived
             from pennon_environments as known
-            left join pennon_environment_settings as common
-              on common.environment = known.environment
+            left join pennon_environment_settings as own
+              on own.environment = known.environment
             left join lateral (
               select count(*) filter (where archived_at is null) as flags,
                      count(*) filter (where archived_at is not null) as archived

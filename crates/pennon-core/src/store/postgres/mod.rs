@@ -178,16 +178,16 @@ impl PostgresStore {
         Ok(rows)
     }
 
-    /// Whether a statement failed because `migrate` has not run this step yet, according to the ledger. In a database
-    /// that has run the step, a missing table or column is an error: a read without it would show flags that settings
-    /// or definitions hide.
+    /// Whether a statement failed because `migrate` has not run this step yet, according to the list of applied steps.
+    /// In a database that has run the step, a missing table or column is an error: a read without it would show flags
+    /// that settings or definitions hide.
     async fn is_before(&self, step: i32, client: &Client, error: &tokio_postgres::Error) -> bool {
         let missing = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
         if !error.code().is_some_and(|code| missing.contains(code)) {
             return false;
         }
-        let ledger = "select max(step) as step from pennon_migrations";
-        let Ok(rows) = self.query(client, ledger, &[]).await else {
+        let statement = "select max(step) as step from pennon_migrations";
+        let Ok(rows) = self.query(client, statement, &[]).await else {
             return false;
         };
         let last: Option<i32> = rows.first().and_then(|row| row.get("step"));

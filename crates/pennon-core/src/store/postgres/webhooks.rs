@@ -96,10 +96,10 @@ impl Transaction {
               for update skip locked
             )
             update pennon_webhooks as leased set due_at = now() + make_interval(secs => $1)
-            from due, pennon_webhook_destinations as secret
-            where leased.id = due.id and secret.webhook_id = due.id
+            from due, pennon_webhook_destinations as receiver
+            where leased.id = due.id and receiver.webhook_id = due.id
             returning leased.id, leased.environment, leased.webhook::text as webhook, leased.due_at,
-              secret.url, secret.secret";
+              receiver.url, receiver.secret";
         loop {
             let rows = self
                 .rows(statement, &[(&lease.as_secs_f64(), Type::FLOAT8)])
